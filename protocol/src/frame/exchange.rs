@@ -1,0 +1,224 @@
+//! A session over plain HTTP: `POST /api/agents/exchange`.
+//!
+//! ```text
+//! request = version u8 (1) · session id 16 bytes · sequence u64 · wait_ms u32 · part*
+//! answer  = version u8 (1) · sequence u64 · part*
+//! part    = kind u8 (1 text, 2 binary, 3 close) · length u32 · bytes
+//! close   = code u16 · reason (UTF-8)
+//! ```
+//! Numbers are big-endian. The agent makes a random session id per link. Sequence 0 opens the
+//! session; each further request counts one up. A repeated sequence gets the same answer again.
+//! A request that arrives while the one before still waits makes that one return at once, so that
+//! a second request can carry frames at any moment; more than two are never open together.
+
+use uuid::Uuid;
+
+/// Largest body of a request or an answer.
+pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+const VERSION: u8 = 1;
+const REQUEST_HEADER_BYTES: usize = 29;
+const ANSWER_HEADER_BYTES: usize = 9;
+const PART_HEADER_BYTES: usize = 5;
+
+/// The media type of both bodies.
+pub const CONTENT_TYPE: &str = "application/vnd.muster.exchange";
+
+/// One frame inside a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    Text(String),
+    Binary(Vec<u8>),
+    /// Ends the session, as a WebSocket close does.
+    Close {
+        code: u16,
+        reason: String,
+    },
+}
+
+/// What the agent posts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub session_id: Uuid,
+    pub sequence: u64,
+    /// How long the server may hold the answer when it has nothing to say.
+    pub wait_ms: u32,
+    pub parts: Vec<Part>,
+}
+
+/// What the server answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub sequence: u64,
+    pub parts: Vec<Part>,
+}
+
+/// Why a body is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExchangeError {
+    #[error("the body is cut off")]
+    Cut,
+    #[error("unknown version {0} of exchange bodies")]
+    Version(u8),
+    #[error("unknown kind {0} of part")]
+    Kind(u8),
+    #[error("a text part is not UTF-8")]
+    Text,
+}
+
+impl Request {
+    /// The body to post.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = vec![VERSION];
+        body.extend_from_slice(self.session_id.as_bytes());
+        body.extend_from_slice(&self.sequence.to_be_bytes());
+        body.extend_from_slice(&self.wait_ms.to_be_bytes());
+        encode_parts(&mut body, &self.parts);
+        body
+    }
+
+    /// Reads a posted body.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] at the first thing that does not fit.
+    pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
+        let header = body.first_chunk::<REQUEST_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
+        if header[0] != VERSION {
+            return Err(ExchangeError::Version(header[0]));
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&header[1..17]);
+        let mut sequence = [0; 8];
+        sequence.copy_from_slice(&header[17..25]);
+        let mut wait = [0; 4];
+        wait.copy_from_slice(&header[25..29]);
+        Ok(Self {
+            session_id: Uuid::from_bytes(id),
+            sequence: u64::from_be_bytes(sequence),
+            wait_ms: u32::from_be_bytes(wait),
+            parts: decode_parts(&body[REQUEST_HEADER_BYTES..])?,
+        })
+    }
+}
+
+impl Answer {
+    /// The body to answer with.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut body = vec![VERSION];
+        body.extend_from_slice(&self.sequence.to_be_bytes());
+        encode_parts(&mut body, &self.parts);
+        body
+    }
+
+    /// Reads an answered body.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] at the first thing that does not fit.
+    pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
+        let header = body.first_chunk::<ANSWER_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
+        if header[0] != VERSION {
+            return Err(ExchangeError::Version(header[0]));
+        }
+        let mut sequence = [0; 8];
+        sequence.copy_from_slice(&header[1..9]);
+        Ok(Self {
+            sequence: u64::from_be_bytes(sequence),
+            parts: decode_parts(&body[ANSWER_HEADER_BYTES..])?,
+        })
+    }
+}
+
+impl Part {
+    /// Bytes this part takes in a body.
+    pub fn encoded_bytes(&self) -> usize {
+        PART_HEADER_BYTES
+            + match self {
+                Self::Text(text) => text.len(),
+                Self::Binary(bytes) => bytes.len(),
+                Self::Close { reason, .. } => 2 + reason.len(),
+            }
+    }
+}
+
+fn encode_parts(body: &mut Vec<u8>, parts: &[Part]) {
+    body.reserve(parts.iter().map(Part::encoded_bytes).sum());
+    for part in parts {
+        let length = (part.encoded_bytes() - PART_HEADER_BYTES) as u32;
+        match part {
+            Part::Text(text) => {
+                body.push(1);
+                body.extend_from_slice(&length.to_be_bytes());
+                body.extend_from_slice(text.as_bytes());
+            }
+            Part::Binary(bytes) => {
+                body.push(2);
+                body.extend_from_slice(&length.to_be_bytes());
+                body.extend_from_slice(bytes);
+            }
+            Part::Close { code, reason } => {
+                body.push(3);
+                body.extend_from_slice(&length.to_be_bytes());
+                body.extend_from_slice(&code.to_be_bytes());
+                body.extend_from_slice(reason.as_bytes());
+            }
+        }
+    }
+}
+
+fn decode_parts(mut bytes: &[u8]) -> Result<Vec<Part>, ExchangeError> {
+    let mut parts = Vec::new();
+    while !bytes.is_empty() {
+        let (header, rest) =
+            bytes.split_first_chunk::<PART_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let content = rest.get(..length).ok_or(ExchangeError::Cut)?;
+        parts.push(decode_part(header[0], content)?);
+        bytes = &rest[length..];
+    }
+    Ok(parts)
+}
+
+fn decode_part(kind: u8, content: &[u8]) -> Result<Part, ExchangeError> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| ExchangeError::Text);
+    match kind {
+        1 => Ok(Part::Text(text(content)?)),
+        2 => Ok(Part::Binary(content.to_vec())),
+        3 => {
+            let (code, reason) = content.split_first_chunk::<2>().ok_or(ExchangeError::Cut)?;
+            Ok(Part::Close { code: u16::from_be_bytes(*code), reason: text(reason)? })
+        }
+        other => Err(ExchangeError::Kind(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn part() -> impl Strategy<Value = Part> {
+        prop_oneof![
+            "\\PC{0,40}".prop_map(Part::Text),
+            prop::collection::vec(any::<u8>(), 0..60).prop_map(Part::Binary),
+            (any::<u16>(), "[a-z_]{0,20}").prop_map(|(code, reason)| Part::Close { code, reason }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn requests_and_answers_read_back(
+            id in any::<u128>(), sequence in any::<u64>(), wait_ms in any::<u32>(),
+            parts in prop::collection::vec(part(), 0..10),
+        ) {
+            let request = Request { session_id: Uuid::from_u128(id), sequence, wait_ms, parts: parts.clone() };
+            prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
+            let answer = Answer { sequence, parts };
+            prop_assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Request::decode(&bytes);
+            let _ = Answer::decode(&bytes);
+        }
+    }
+}

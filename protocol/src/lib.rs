@@ -1,0 +1,26 @@
+//! What travels between Muster's parts, and the pure rules that both ends share.
+//!
+//! This crate knows no sockets, no clocks, no files. A type here is a promise to agents already
+//! installed: fields are only ever added, and only as optional ones.
+
+pub mod acceptance;
+pub mod backoff;
+pub mod close_code;
+pub mod command;
+pub mod exit_code;
+pub mod frame;
+pub mod limits;
+pub mod manifest;
+pub mod parameter;
+pub mod permission;
+pub mod secret;
+
+pub use close_code::CloseCode;
+pub use command::CommandName;
+pub use exit_code::ExitCode;
+pub use permission::Permissions;
+
+/// The version of the full protocol, sent as `register.data.protocol`.
+///
+/// Absent in a frame means a *basic* agent, which speaks only the frames of the first generation.
+pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,0 +1,199 @@
+//! The agent's own allow-list of scripts, owned by the host: `script_manifest.json`.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
+use crate::parameter::{self, Declaration};
+
+/// The whole list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub scripts: Vec<Script>,
+}
+
+/// One script that may be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// What callers say: 1 to 128 of letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// Relative to the scripts folder; may not leave it, by `..` or by link.
+    pub path: String,
+    /// Program that is given the path; the file itself is started when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<String>,
+    /// Arguments behind the path, passed as they stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Parameters it takes; absent takes any, an empty list takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Vec<Declaration>>,
+    /// Longest run, which a caller may shorten but not lengthen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Hex SHA-256 that the file must have at the moment it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+/// Why a manifest is refused, in words for the person who edits it.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("line {line}, column {column}: {message}")]
+    Syntax { line: usize, column: usize, message: String },
+    #[error("script `{script}`: {message}")]
+    Script { script: String, message: String },
+    #[error("more than {MAX_MANIFEST_SCRIPTS} scripts")]
+    TooMany,
+}
+
+impl Manifest {
+    /// Reads and checks the text of a manifest. Touches no file: whether a path leaves the folder
+    /// by a link is for the host to check when it starts the script.
+    ///
+    /// # Errors
+    /// [`ManifestError`] with line and reason, or the script and reason.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self =
+            serde_json::from_str(text).map_err(|source| ManifestError::Syntax {
+                line: source.line(),
+                column: source.column(),
+                message: without_position(&source),
+            })?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The script of this name.
+    pub fn script(&self, name: &str) -> Option<&Script> {
+        self.scripts.iter().find(|script| script.name == name)
+    }
+
+    fn check(&self) -> Result<(), ManifestError> {
+        if self.scripts.len() > MAX_MANIFEST_SCRIPTS {
+            return Err(ManifestError::TooMany);
+        }
+        let mut names = BTreeSet::new();
+        for script in &self.scripts {
+            script.check().map_err(|message| script.refused(message))?;
+            if !names.insert(&script.name) {
+                return Err(script.refused("the name is used twice".into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Script {
+    fn refused(&self, message: String) -> ManifestError {
+        ManifestError::Script { script: self.name.chars().take(128).collect(), message }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !is_script_name(&self.name) {
+            return Err("the name must be 1 to 128 of letters, digits, `.`, `_`, `-`".into());
+        }
+        if !is_inner_path(&self.path) {
+            return Err(format!(
+                "the path `{}` must be relative and stay in the scripts folder",
+                self.path
+            ));
+        }
+        let texts = self.args.iter().chain(self.interpreter.iter()).chain([&self.path]);
+        if texts.into_iter().any(|text| text.contains('\0')) {
+            return Err("a path or argument holds a NUL byte".into());
+        }
+        if self.interpreter.as_deref() == Some("") {
+            return Err("the interpreter is empty; leave it out to start the file itself".into());
+        }
+        if let Some(hash) = &self.sha256
+            && !(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        {
+            return Err("sha256 must be 64 hex digits".into());
+        }
+        if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
+            return Err(format!("timeout_ms must be 1 to {MAX_TIMEOUT_MS}"));
+        }
+        self.check_parameters()
+    }
+
+    fn check_parameters(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for declaration in self.parameters.iter().flatten() {
+            parameter::check_name(&declaration.name).map_err(|error| error.to_string())?;
+            if !names.insert(&declaration.name) {
+                return Err(format!("parameter `{}` is declared twice", declaration.name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True for a name that a script may have.
+pub fn is_script_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_inner_path(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.peek().is_some()
+        && !path.contains('\\')
+        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(position) => text[..position].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_generation_format_is_read() {
+        let manifest = Manifest::parse(r#"{"scripts":[{"name":"hello","path":"hello_world.py"}]}"#)
+            .expect("valid");
+        assert_eq!(
+            manifest.script("hello").map(|script| script.path.as_str()),
+            Some("hello_world.py")
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_with_line_and_reason() {
+        let error =
+            Manifest::parse("{\n  \"scripts\": [\n    {\"name\": 7}\n  ]\n}").expect_err("broken");
+        let text = error.to_string();
+        assert!(text.starts_with("line 3, column"), "{text}");
+        assert!(text.contains("expected a string"), "{text}");
+    }
+
+    #[test]
+    fn paths_that_leave_the_folder_are_refused() {
+        for path in ["../x", "/etc/passwd", "a/../../b", "", "a\\b"] {
+            let text = serde_json::json!({"scripts": [{"name": "x", "path": path}]}).to_string();
+            assert!(Manifest::parse(&text).is_err(), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_and_never_panics(text in "\\PC{0,200}") {
+            let _ = Manifest::parse(&text);
+        }
+    }
+}

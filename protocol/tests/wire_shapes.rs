@@ -1,0 +1,101 @@
+//! The wire, byte for byte: a change of any snapshot is a change of the protocol.
+
+use muster_protocol::frame::{
+    Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
+    Registration, Response, ServerFrame, decode_agent_frame,
+};
+use muster_protocol::{CommandName, Permissions};
+use serde_json::json;
+use uuid::Uuid;
+
+const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
+const AT: &str = "2026-01-01T12:00:00Z";
+
+#[test]
+fn server_frames_have_the_shapes_of_the_first_generation() {
+    let frames = [
+        ServerFrame::Connected {
+            message: "Agent connection established".into(),
+            agent_key_id: ID,
+            permissions: Permissions::new([CommandName::Ping, CommandName::Info]),
+            timestamp: AT.into(),
+        },
+        ServerFrame::Command(Box::new(Command {
+            command_id: ID,
+            command: "ping".into(),
+            data: json!({}),
+            timestamp: AT.into(),
+            start_within_ms: None,
+        })),
+    ];
+    insta::assert_json_snapshot!(frames);
+}
+
+#[test]
+fn server_frames_of_the_full_protocol() {
+    let frames = [
+        ServerFrame::Registered(Box::new(Registered {
+            agent_id: ID,
+            epoch: 3,
+            heartbeat_interval_ms: 30_000,
+            server_restored: false,
+            server_version: "0.1.0".into(),
+            timestamp: AT.into(),
+        })),
+        ServerFrame::HeartbeatAck { timestamp: AT.into() },
+        ServerFrame::Cancel { command_id: ID, grace_ms: 10_000 },
+        ServerFrame::Ack(Ack { command_id: ID, offset_bytes: Some(17), receipt: None }),
+        ServerFrame::Ack(Ack {
+            command_id: ID,
+            offset_bytes: None,
+            receipt: Some(Receipt::Recorded),
+        }),
+        ServerFrame::Drain { reconnect_delay_ms: 1_500 },
+        ServerFrame::Rekey { key: "mst_agent_…".into(), grace_ms: 60_000 },
+    ];
+    insta::assert_json_snapshot!(frames);
+}
+
+#[test]
+fn agent_frames_of_the_full_protocol() {
+    let frames = [
+        AgentFrame::Register {
+            data: Box::new(Registration {
+                hostname: "server1".into(),
+                protocol: Some(1),
+                ledger_id: Some(ID),
+                ..Registration::default()
+            }),
+        },
+        AgentFrame::Accepted { command_id: ID, acceptance_count: 4 },
+        AgentFrame::Started { command_id: ID },
+        AgentFrame::Inventory {
+            items: vec![InventoryItem {
+                command_id: ID,
+                state: InventoryState::Running,
+                offset_bytes: 9,
+            }],
+        },
+        AgentFrame::InventoryEnd,
+        AgentFrame::Response(Response {
+            command_id: ID,
+            success: false,
+            data: json!({}),
+            error: Some("no space".into()),
+            error_code: Some("no_space".into()),
+            outcome: Some(Outcome::Rejected),
+        }),
+    ];
+    insta::assert_json_snapshot!(frames);
+}
+
+#[test]
+fn frames_of_the_first_generation_are_read() {
+    for text in [
+        r#"{"type":"register","data":{"agent_id":"uuid","hostname":"server1","ip":"192.168.1.100","version":"1.0.0","os":"Linux 5.15.0","capabilities":["ping","info","execute"]}}"#,
+        r#"{"type":"heartbeat","status":{"uptime":"running","timestamp":"2024-01-01T12:00:00"}}"#,
+        r#"{"type":"response","command_id":"0190f2ea-0000-7000-8000-000000000001","success":true,"data":{"pong":true}}"#,
+    ] {
+        decode_agent_frame(text).expect(text);
+    }
+}
