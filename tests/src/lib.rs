@@ -1,1 +1,51 @@
+//! The harness of the end-to-end tests: real servers, agents, supervisors and databases, started
+//! in a folder of the test's own and gone when it ends.
+//!
+//! Knows the programs only from outside: their command lines, files, REST and wire. A test never
+//! sleeps; it waits on a condition with [`eventually`].
 
+mod agent;
+mod api;
+mod binaries;
+mod fake_agent;
+mod leftovers;
+mod link;
+mod postgres;
+mod process;
+mod scripts;
+mod server;
+mod site;
+mod third_party;
+mod wait;
+mod world;
+
+pub use agent::{Agent, AgentOptions};
+pub use api::{Answer, Api, is_terminal};
+pub use fake_agent::{Closed, FakeAgent};
+pub use link::Link;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use scripts::{Script, sha256};
+pub use server::{Database, Server, ServerOptions};
+pub use site::Site;
+pub use third_party::ThirdParty;
+pub use wait::{eventually, eventually_blocking, within};
+pub use world::World;
+
+/// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.
+#[macro_export]
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => { $(
+        mod $name {
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                super::$name($crate::World::on_sqlite().await).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                super::$name($crate::World::on_postgres().await).await;
+            }
+        }
+    )* };
+}

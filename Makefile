@@ -1,0 +1,34 @@
+# The commands of this repository. `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo demo-stop test fmt lint bench
+
+help: ## Show this list.
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build every program, without optimisation.
+	cargo build --workspace --bins --locked
+
+demo: ## Start a server and a supervised agent under .demo/ and run a script through REST.
+	@bash scripts/start-demo.sh
+
+demo-stop: ## End what `make demo` started and remove .demo/.
+	@bash scripts/stop-demo.sh
+
+test: ## Install what is missing, then check format, lints and dependencies and run every test.
+	bash scripts/install-test-tools.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	bash scripts/check-licences.sh
+	cargo build --workspace --bins --tests --locked
+	cargo test --workspace --doc --locked --quiet
+	cargo nextest run --workspace --bins --tests --locked
+
+fmt: ## Format the code.
+	cargo fmt --all
+
+lint: ## Lint the code; a warning is an error.
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: ## Measure the performance targets, each figure beside its anchor.
+	cargo run --release --locked -p muster-benches

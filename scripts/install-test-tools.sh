@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Makes sure that everything `make test` needs is here: installs it where that is possible,
+# else says in one line what to install, and fails.
+set -euo pipefail
+
+missing=()
+
+# need PACKAGE CHECK…: remembers the Debian package unless the check succeeds.
+need() {
+    local package=$1
+    shift
+    "$@" >/dev/null 2>&1 || missing+=("$package")
+}
+
+has_postgresql() {
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' || command -v initdb
+}
+
+need build-essential command -v cc
+need postgresql has_postgresql
+need python3 command -v python3
+need util-linux command -v setpriv
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        # The tests start clusters of their own; the package need not make one.
+        if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+            mkdir -p /etc/postgresql-common
+            echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+        fi
+        export DEBIAN_FRONTEND=noninteractive
+        apt-get update -qq
+        apt-get install -y -qq --no-install-recommends "${missing[@]}"
+    else
+        echo "make test needs these packages; install them and try again: ${missing[*]}" >&2
+        exit 1
+    fi
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "make test needs Rust 1.95 or newer with rustfmt and clippy: install it with rustup" >&2
+    exit 1
+fi
+for component in fmt clippy; do
+    if ! cargo "$component" --version >/dev/null 2>&1; then
+        echo "make test needs cargo $component: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done
+if ! cargo nextest --version >/dev/null 2>&1; then
+    cargo install cargo-nextest --locked
+fi

@@ -1,0 +1,121 @@
+//! An agent that says exactly what a test tells it to: frames over one WebSocket, nothing more.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One connection to `/ws/agent`.
+#[derive(Debug)]
+pub struct FakeAgent {
+    socket: WebSocketStream<TcpStream>,
+}
+
+/// How a server ended a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    pub code: u16,
+    pub reason: String,
+}
+
+impl Closed {
+    /// A close with this code and reason.
+    pub fn new(code: u16, reason: &str) -> Self {
+        Self { code, reason: reason.to_owned() }
+    }
+}
+
+impl FakeAgent {
+    /// Connects with the key in the query, as basic agents do.
+    pub async fn connect(address: &str, key: &str) -> Self {
+        Self::open(address, &format!("?api_key={key}"), None).await
+    }
+
+    /// Connects with the key in a header, as full agents do.
+    pub async fn connect_with_header(address: &str, key: &str) -> Self {
+        Self::open(address, "", Some(key)).await
+    }
+
+    /// Connects and registers as a basic agent; the session stands when this returns.
+    pub async fn registered(address: &str, key: &str, hostname: &str) -> Self {
+        let mut agent = Self::connect(address, key).await;
+        agent.expect("connected").await;
+        agent.register(json!({"hostname": hostname})).await;
+        agent.expect("registered").await;
+        agent
+    }
+
+    /// Opens the socket; the upgrade must succeed, whatever the server thinks of the key.
+    pub async fn open(address: &str, query: &str, bearer: Option<&str>) -> Self {
+        let mut request =
+            format!("ws://{address}/ws/agent{query}").into_client_request().expect("a request");
+        if let Some(key) = bearer {
+            let value = format!("Bearer {key}").parse().expect("a header value");
+            request.headers_mut().insert("authorization", value);
+        }
+        let stream = TcpStream::connect(address).await.expect("reach the server");
+        let (socket, _) = client_async(request, stream).await.expect("upgrade to a WebSocket");
+        Self { socket }
+    }
+
+    /// Sends a frame.
+    pub async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    /// Sends any text.
+    pub async fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.expect("send a frame");
+    }
+
+    /// Sends anything; the server may have hung up.
+    pub async fn try_send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
+        self.socket.send(message).await
+    }
+
+    /// Sends `register` with this data.
+    pub async fn register(&mut self, data: Value) {
+        self.send(json!({"type": "register", "data": data})).await;
+    }
+
+    /// The next frame, or the close.
+    pub async fn next(&mut self) -> Result<Value, Closed> {
+        loop {
+            let message = timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    return Ok(serde_json::from_str(&text).expect("a frame is JSON"));
+                }
+                Some(Ok(Message::Close(Some(frame)))) => {
+                    return Err(Closed::new(frame.code.into(), &frame.reason));
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(other)) => panic!("unexpected message {other:?}"),
+                Some(Err(_)) | None => return Err(Closed::new(1006, "")),
+            }
+        }
+    }
+
+    /// The next frame, which must be of this type.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        let frame = self.next().await.unwrap_or_else(|closed| panic!("{kind}, not {closed:?}"));
+        assert_eq!(frame["type"], kind, "{frame}");
+        frame
+    }
+
+    /// The close; frames before it are passed over.
+    pub async fn closed(&mut self) -> Closed {
+        loop {
+            if let Err(closed) = self.next().await {
+                return closed;
+            }
+        }
+    }
+}

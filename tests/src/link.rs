@@ -1,0 +1,158 @@
+//! A network between agent and server that a test can break: cut, silence, refuse, or block
+//! WebSocket upgrades as some proxies do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const BLOCKED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 24\r\nconnection: close\r\n\r\nupgrades are not allowed";
+
+/// A listening address that passes everything on to the server, until told otherwise.
+#[derive(Debug)]
+pub struct Link {
+    address: SocketAddr,
+    rules: Arc<Rules>,
+    accepting: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    server: String,
+    refuse: AtomicBool,
+    block_upgrades: AtomicBool,
+    upgrades_blocked: AtomicUsize,
+    /// True while nothing passes and nobody is told.
+    silent: watch::Sender<bool>,
+    /// Counts up at each cut; connections made before it end.
+    cuts: watch::Sender<u64>,
+}
+
+impl Link {
+    /// Opens a link to the server at this address.
+    pub async fn to(server: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("a bound address");
+        let rules = Arc::new(Rules {
+            server: server.to_owned(),
+            refuse: AtomicBool::new(false),
+            block_upgrades: AtomicBool::new(false),
+            upgrades_blocked: AtomicUsize::new(0),
+            silent: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, rules.clone()));
+        Self { address, rules, accepting }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Breaks every connection that stands.
+    pub fn cut(&self) {
+        self.rules.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Refuses new connections, and breaks those that stand; or allows them again.
+    pub fn refuse(&self, refuse: bool) {
+        self.rules.refuse.store(refuse, Ordering::SeqCst);
+        if refuse {
+            self.cut();
+        }
+    }
+
+    /// Answers 403 to WebSocket upgrades, and breaks connections that stand; or lets them pass.
+    pub fn block_upgrades(&self, block: bool) {
+        self.rules.block_upgrades.store(block, Ordering::SeqCst);
+        if block {
+            self.cut();
+        }
+    }
+
+    /// How many upgrades were answered with 403.
+    pub fn upgrades_blocked(&self) -> usize {
+        self.rules.upgrades_blocked.load(Ordering::SeqCst)
+    }
+
+    /// Lets nothing pass and tells nobody, as a lost route does; or passes on again.
+    pub fn silence(&self, silent: bool) {
+        self.rules.silent.send_replace(silent);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accept(listener: TcpListener, rules: Arc<Rules>) {
+    while let Ok((client, _)) = listener.accept().await {
+        if rules.refuse.load(Ordering::SeqCst) {
+            continue;
+        }
+        let rules = rules.clone();
+        let mut cuts = rules.cuts.subscribe();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = cuts.changed() => {}
+                // Whatever ends a connection, the other side sees it end.
+                _ = carry(client, &rules) => {}
+            }
+        });
+    }
+}
+
+async fn carry(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
+    let head = read_head(&mut client).await?;
+    let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    if text.contains("upgrade: websocket") && rules.block_upgrades.load(Ordering::SeqCst) {
+        rules.upgrades_blocked.fetch_add(1, Ordering::SeqCst);
+        return client.write_all(BLOCKED).await;
+    }
+    let mut server = TcpStream::connect(&rules.server).await?;
+    server.write_all(&head).await?;
+    let (from_client, to_client) = client.split();
+    let (from_server, to_server) = server.split();
+    tokio::select! {
+        end = pump(from_client, to_server, rules.silent.subscribe()) => end,
+        end = pump(from_server, to_client, rules.silent.subscribe()) => end,
+    }
+}
+
+async fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") && head.len() < MAX_HEAD_BYTES {
+        if client.read_buf(&mut head).await? == 0 {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut silent: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        // An error means that the link is gone, and this connection with it.
+        if silent.wait_for(|silent| !silent).await.is_err() {
+            return Ok(());
+        }
+        to.write_all(&buffer[..length]).await?;
+    }
+}

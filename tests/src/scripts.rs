@@ -1,0 +1,78 @@
+//! Scripts that a host allows: entries of its manifest with the files beside it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+/// A shell script with its manifest entry.
+#[derive(Debug, Clone)]
+pub struct Script {
+    name: String,
+    body: String,
+    settings: Map<String, Value>,
+}
+
+impl Script {
+    /// A script for `/bin/sh`.
+    pub fn new(name: &str, body: &str) -> Self {
+        Self { name: name.to_owned(), body: body.to_owned(), settings: Map::new() }
+    }
+
+    /// Sets a field of the manifest entry.
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.settings.insert(field.to_owned(), value);
+        self
+    }
+
+    /// Prints lines with numbers until it has printed `lines`, resting a little every `step`
+    /// lines; what it prints is [`Script::counted`].
+    pub fn counting(name: &str, lines: u32, step: u32, rest_seconds: &str) -> Self {
+        let body = format!(
+            "i=0\nwhile [ $i -lt {lines} ]; do\n  i=$((i+1))\n  printf 'line %08d of the output\\n' $i\n  \
+             [ $((i % {step})) -ne 0 ] || sleep {rest_seconds}\ndone\n"
+        );
+        Self::new(name, &body)
+    }
+
+    /// What [`Script::counting`] prints.
+    pub fn counted(lines: u32) -> Vec<u8> {
+        (1..=lines).flat_map(|i| format!("line {i:08} of the output\n").into_bytes()).collect()
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}.sh", self.name)
+    }
+}
+
+/// Writes the files and the manifest into a state directory, replacing the manifest at once.
+pub fn install(state_dir: &Path, scripts: &[Script]) {
+    let folder = state_dir.join("scripts");
+    fs::create_dir_all(&folder).expect("make the scripts folder");
+    let entries: Vec<Value> = scripts
+        .iter()
+        .map(|script| {
+            let file = folder.join(script.file_name());
+            fs::write(&file, format!("#!/bin/sh\n{}", script.body)).expect("write a script");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("allow to run");
+            let mut entry = script.settings.clone();
+            entry.insert("name".into(), json!(script.name));
+            entry.entry("path").or_insert_with(|| json!(script.file_name()));
+            Value::Object(entry)
+        })
+        .collect();
+    write_manifest(state_dir, &json!({ "scripts": entries }).to_string());
+}
+
+/// Puts a text in place of the manifest in one step.
+pub fn write_manifest(state_dir: &Path, text: &str) {
+    let draft = state_dir.join("script_manifest.json.draft");
+    fs::write(&draft, text).expect("write the manifest");
+    fs::rename(&draft, state_dir.join("script_manifest.json")).expect("publish the manifest");
+}
+
+/// Hex SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+}
