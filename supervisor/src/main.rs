@@ -1,1 +1,57 @@
-fn main() {}
+//! `muster-supervisor`: puts the parts together and exits with the agent's verdict.
+
+use std::env;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use muster_protocol::backoff::Delays;
+use muster_supervisor::board::Board;
+use muster_supervisor::layout::Layout;
+use muster_supervisor::log::{Level, Log};
+use muster_supervisor::notify::{Notifier, watchdog_interval};
+use muster_supervisor::platform::{self, Host};
+use muster_supervisor::policy::{History, Pacer};
+use muster_supervisor::release::NoReleases;
+use muster_supervisor::settings::{Action, CommandLine, Settings};
+use muster_supervisor::supervise::Supervisor;
+
+fn main() -> ExitCode {
+    let Action::Run(args) = CommandLine::parse().command;
+    let settings = Settings::new(args, platform::is_init(), platform::default_state_dir());
+    let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
+    match run(settings, log) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            log.error(format_args!("failed to {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
+    let delays = match settings.backoff_max {
+        Some(max) => Delays::new(max, max),
+        None => Delays::for_restart(),
+    };
+    let watchdog = watchdog_interval(
+        env::var("WATCHDOG_USEC").ok().as_deref(),
+        env::var("WATCHDOG_PID").ok().as_deref(),
+        std::process::id(),
+    );
+    let supervisor = Supervisor {
+        layout: Layout::new(settings.agent.clone(), settings.install_dir.clone())?,
+        host: Host::new().context("take over signals")?,
+        board: Board::new(settings.state_dir.clone(), Notifier::from_environment(), log),
+        updater: NoReleases,
+        history: History::new(settings.healthy_after),
+        pacer: Pacer::new(delays),
+        watchdog_interval: watchdog,
+        hangup_stops: std::io::stdin().is_terminal(),
+        log,
+        settings,
+    };
+    Ok(supervisor.run()?)
+}

@@ -1,0 +1,89 @@
+//! Where the agent's binary lies.
+//!
+//! Knows the file system's layout and nothing of processes. Asked anew before every start, because
+//! an update swaps `versions/current` in between.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the agent's place is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The system would not tell.
+    #[error("find the directory of the supervisor's own binary")]
+    OwnDirectory(#[source] io::Error),
+}
+
+/// The places where an agent may lie, in order.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    agent_override: Option<PathBuf>,
+    install_dir: Option<PathBuf>,
+    own_dir: PathBuf,
+}
+
+impl Layout {
+    /// `agent_override` wins over all; `install_dir` holds `versions/`.
+    ///
+    /// # Errors
+    /// [`LayoutError::OwnDirectory`] if the supervisor can't find out where it lies itself.
+    pub fn new(
+        agent_override: Option<PathBuf>,
+        install_dir: Option<PathBuf>,
+    ) -> Result<Self, LayoutError> {
+        let own = std::env::current_exe().map_err(LayoutError::OwnDirectory)?;
+        let own_dir = own.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { agent_override, install_dir, own_dir })
+    }
+
+    /// The binary to start now. It may be missing: the start then says so.
+    pub fn agent_binary(&self) -> PathBuf {
+        if let Some(path) = &self.agent_override {
+            return path.clone();
+        }
+        let name = format!("muster-agent{}", std::env::consts::EXE_SUFFIX);
+        self.install_dir
+            .as_ref()
+            .map(|dir| dir.join("versions/current/bin").join(&name))
+            .filter(|path| path.exists())
+            .unwrap_or_else(|| self.own_dir.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn layout(install_dir: Option<&Path>) -> Layout {
+        Layout {
+            agent_override: None,
+            install_dir: install_dir.map(Path::to_owned),
+            own_dir: PathBuf::from("/opt/muster/bin"),
+        }
+    }
+
+    #[test]
+    fn without_an_install_directory_the_agent_is_the_one_beside_the_supervisor() {
+        assert_eq!(layout(None).agent_binary(), Path::new("/opt/muster/bin/muster-agent"));
+    }
+
+    #[test]
+    fn current_version_is_preferred_as_soon_as_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(Some(dir.path()));
+        assert_eq!(layout.agent_binary(), Path::new("/opt/muster/bin/muster-agent"));
+
+        let bin = dir.path().join("versions/current/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(bin.join("muster-agent"), "").unwrap();
+        assert_eq!(layout.agent_binary(), bin.join("muster-agent"));
+    }
+
+    #[test]
+    fn override_wins_over_everything() {
+        let mut layout = layout(None);
+        layout.agent_override = Some("/elsewhere/agent".into());
+        assert_eq!(layout.agent_binary(), Path::new("/elsewhere/agent"));
+    }
+}

@@ -1,0 +1,222 @@
+//! The loop: start the agent, wait for its end, do what the policy says.
+//!
+//! Blocking, one thread, no timer that is not needed. Knows no exit code's meaning (policy), no
+//! system call (platform) and no file's place (layout, board).
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::board::Board;
+use crate::fatal_reason;
+use crate::layout::Layout;
+use crate::log::{Log, chain};
+use crate::notify::OWN_VARIABLES;
+use crate::platform::{Host, Request};
+use crate::policy::{Cause, Decision, End, History, Pacer, decide};
+use crate::release::{Fetch, Updater};
+use crate::sentence;
+use crate::settings::Settings;
+
+/// Why the supervisor itself can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// Waiting for signals failed.
+    #[error("wait for the agent")]
+    Wait(#[source] std::io::Error),
+}
+
+/// Everything that a run of the supervisor works with.
+pub struct Supervisor<U> {
+    /// What was asked for on the command line.
+    pub settings: Settings,
+    /// Where the agent lies.
+    pub layout: Layout,
+    /// Signals and the child.
+    pub host: Host,
+    /// Who is told.
+    pub board: Board,
+    /// Where releases come from.
+    pub updater: U,
+    /// What the policy remembers.
+    pub history: History,
+    /// The backoff.
+    pub pacer: Pacer,
+    /// How often to feed the service manager's watchdog.
+    pub watchdog_interval: Option<Duration>,
+    /// Whether a hang-up means that the terminal is gone, and not that the configuration is new.
+    pub hangup_stops: bool,
+    /// For people.
+    pub log: Log,
+}
+
+/// What a wait ended with.
+enum Outcome<T> {
+    /// What was waited for.
+    Came(T),
+    /// A request to stop came first, and was carried out.
+    StopAsked(Request),
+}
+
+impl<U: Updater> Supervisor<U> {
+    /// Runs until the agent stops for good or somebody asks the supervisor to stop. Returns the
+    /// code to exit with: 0, or 99 if the agent can't work as configured.
+    ///
+    /// # Errors
+    /// [`SuperviseError`] if the supervisor itself can't work.
+    pub fn run(mut self) -> Result<i32, SuperviseError> {
+        let mut why = "first start".to_owned();
+        loop {
+            let started_at = SystemTime::now();
+            let (end, not_started) = match self.start(&why) {
+                Ok(()) => match self.watch()? {
+                    Outcome::Came(end) => (end, None),
+                    Outcome::StopAsked(request) => return Ok(self.stopped_by(request)),
+                },
+                Err(sentence) => (End::NotStarted, Some(sentence)),
+            };
+            let now = Instant::now();
+            let decision = decide(end, &self.history, now);
+            self.history.record_decision(decision, now);
+            self.board.ended(end);
+
+            let (cause, pace, healthy) = match decision {
+                Decision::Start { cause, pace, healthy } => (cause, pace, healthy),
+                Decision::Stop => return self.settle(0, sentence::STOPPED.to_owned()),
+                Decision::Fatal => {
+                    let told = fatal_reason::read(&self.settings.state_dir, started_at);
+                    return self.settle(99, sentence::fatal(told.as_deref()));
+                }
+            };
+            why = not_started.unwrap_or_else(|| sentence::ended(end, cause, pace));
+            if let Cause::Release(fetch) = cause {
+                self.fetch(fetch);
+            }
+            let delay = self.pacer.delay(pace, healthy);
+            if let Outcome::StopAsked(request) = self.pause(delay, &why)? {
+                return Ok(self.stopped_by(request));
+            }
+        }
+    }
+
+    fn start(&mut self, why: &str) -> Result<(), String> {
+        let binary = self.layout.agent_binary();
+        let mut command = Command::new(&binary);
+        command.arg("run").args(&self.settings.agent_args).stdin(Stdio::null());
+        command.env("MUSTER_SUPERVISED", "1");
+        for variable in OWN_VARIABLES {
+            command.env_remove(variable);
+        }
+        let pid = self
+            .host
+            .start_agent(&mut command)
+            .map_err(|error| sentence::not_started(&binary, &error))?;
+        self.history.record_start(Instant::now());
+        self.log.info(format_args!("started {} as process {pid}", binary.display()));
+        self.board.running(pid, why);
+        Ok(())
+    }
+
+    /// Waits for the end of the agent, passing requests on to it.
+    fn watch(&mut self) -> Result<Outcome<End>, SuperviseError> {
+        let mut stop_asked = None;
+        let mut kill_at = None;
+        loop {
+            while let Some(request) = self.host.take_request() {
+                self.log.info(format_args!("passing {} on to the agent", request.name()));
+                self.host.pass_on(request);
+                if self.stops(request) && stop_asked.is_none() {
+                    stop_asked = Some(request);
+                    kill_at = Some(Instant::now() + self.settings.stop_grace);
+                    self.board.stopping();
+                }
+            }
+            if let Some(end) = self.host.reap() {
+                let Some(request) = stop_asked else { return Ok(Outcome::Came(end)) };
+                self.board.ended(end);
+                return Ok(Outcome::StopAsked(request));
+            }
+            if kill_at.is_some_and(|at| at <= Instant::now()) {
+                kill_at = None;
+                self.log.warn("the agent did not stop in time: killing it; its jobs go on");
+                self.host.kill_agent();
+            }
+            self.rest(kill_at)?;
+        }
+    }
+
+    /// Asks for another release. Whatever comes of it, some version is started next.
+    fn fetch(&mut self, fetch: Fetch) {
+        if let Err(error) = self.updater.fetch(fetch) {
+            self.log.warn(format_args!("{}: restarting the current version", chain(&error)));
+        }
+    }
+
+    fn pause(&mut self, delay: Duration, why: &str) -> Result<Outcome<()>, SuperviseError> {
+        let until = Instant::now() + delay;
+        self.log.info(format_args!("{why}; starting it again in {} ms", delay.as_millis()));
+        self.board.waiting(delay, why);
+        loop {
+            if let Some(request) = self.take_stop() {
+                return Ok(Outcome::StopAsked(request));
+            }
+            self.host.reap();
+            if until <= Instant::now() {
+                return Ok(Outcome::Came(()));
+            }
+            self.rest(Some(until))?;
+        }
+    }
+
+    /// The agent is not to be started again: parks or ends.
+    fn settle(&mut self, code: i32, reason: String) -> Result<i32, SuperviseError> {
+        match code {
+            0 => self.log.info(&reason),
+            _ => self.log.error(&reason),
+        }
+        if !self.settings.park {
+            self.board.stopped(reason);
+            return Ok(code);
+        }
+        self.log.warn("parked: staying without an agent until asked to stop");
+        self.board.parked(reason);
+        loop {
+            if let Some(request) = self.take_stop() {
+                return Ok(self.stopped_by(request));
+            }
+            self.host.reap();
+            self.rest(None)?;
+        }
+    }
+
+    fn stopped_by(&mut self, request: Request) -> i32 {
+        self.log.info(format_args!("stopped by {}", request.name()));
+        self.board.stopped(format!("stopped by {}", request.name()));
+        0
+    }
+
+    fn take_stop(&self) -> Option<Request> {
+        std::iter::from_fn(|| self.host.take_request()).find(|request| self.stops(*request))
+    }
+
+    fn stops(&self, request: Request) -> bool {
+        request != Request::HangUp || self.hangup_stops
+    }
+
+    /// Rests until a signal, `deadline` or a chore; the callers look again at what they wait for.
+    fn rest(&mut self, deadline: Option<Instant>) -> Result<(), SuperviseError> {
+        if self.board.retry_at().is_some_and(|at| at <= Instant::now()) {
+            self.board.retry();
+        }
+        if self.watchdog_interval.is_some() {
+            self.board.feed_watchdog();
+        }
+        let now = Instant::now();
+        let until = [deadline, self.board.retry_at()]
+            .into_iter()
+            .flatten()
+            .map(|at| at.saturating_duration_since(now))
+            .chain(self.watchdog_interval)
+            .min();
+        self.host.wait(until).map_err(SuperviseError::Wait)
+    }
+}
