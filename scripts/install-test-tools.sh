@@ -16,10 +16,13 @@ has_postgresql() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' || command -v initdb
 }
 
+has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
+
 need build-essential command -v cc
 need postgresql has_postgresql
+need faketime has_faketime
 need python3 command -v python3
-need util-linux command -v setpriv
+need util-linux command -v setpriv unshare
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

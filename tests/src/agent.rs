@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::binaries::binary;
 use crate::process::Process;
@@ -24,6 +24,9 @@ pub struct AgentOptions {
     pub state_dir: Option<PathBuf>,
     /// `MUSTER_…` variables beside those that the harness sets.
     pub environment: Vec<(String, String)>,
+    /// Shell commands run first, in a mount namespace that the agent then lives in: a small
+    /// disk, another machine id.
+    pub mounts: Option<String>,
 }
 
 impl AgentOptions {
@@ -40,6 +43,12 @@ impl AgentOptions {
     /// Under its supervisor.
     pub fn supervised(mut self) -> Self {
         self.supervised = true;
+        self
+    }
+
+    /// In a mount namespace of its own, prepared by these shell commands.
+    pub fn with_mounts(mut self, commands: &str) -> Self {
+        self.mounts = Some(commands.to_owned());
         self
     }
 
@@ -82,11 +91,23 @@ impl Agent {
 
     /// Starts it again with its state.
     pub fn resume(&mut self) {
-        let program = if self.options.supervised { "muster-supervisor" } else { "muster-agent" };
-        let environment = self.environment.clone();
-        let name = &self.options.name;
-        self.process =
-            Some(Process::start(name, &binary(program), &["run"], environment, self.site.path()));
+        let supervised = self.options.supervised;
+        let program = binary(if supervised { "muster-supervisor" } else { "muster-agent" });
+        let (name, environment) = (&self.options.name, self.environment.clone());
+        let start = |program: &Path, args: &[&str]| {
+            Process::start(name, program, args, environment, self.site.path())
+        };
+        let process = match &self.options.mounts {
+            None => start(&program, &["run"]),
+            Some(commands) => {
+                let script = format!("set -e\n{commands}\nexec \"$0\" run");
+                let program = program.to_str().expect("plain text");
+                let own = ["--map-root-user"].into_iter().filter(|_| !geteuid().is_root());
+                let rest = ["--mount", "--", "sh", "-c", &script, program];
+                start(Path::new("unshare"), &own.chain(rest).collect::<Vec<_>>())
+            }
+        };
+        self.process = Some(process);
     }
 
     /// Its process, or its supervisor's.

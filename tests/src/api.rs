@@ -73,7 +73,12 @@ impl Api {
         Self { base: base.trim_end_matches('/').to_owned(), key: key.to_owned(), http }
     }
 
-    /// The same server, called with another key.
+    /// The key that calls are made with.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The same server, called with another key, or with none if it is empty.
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: key.to_owned(), ..self.clone() }
     }
@@ -86,8 +91,10 @@ impl Api {
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Answer, reqwest::Error> {
-        let mut request =
-            self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.key);
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if !self.key.is_empty() {
+            request = request.bearer_auth(&self.key);
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

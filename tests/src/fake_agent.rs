@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -50,6 +51,17 @@ impl FakeAgent {
         agent.register(json!({"hostname": hostname})).await;
         agent.expect("registered").await;
         agent
+    }
+
+    /// Connects and registers as a full agent with an empty ledger; commands may come when this
+    /// returns. `data` holds what differs from a fresh host.
+    pub async fn registered_full(address: &str, key: &str, data: Value) -> (Self, Value) {
+        let mut agent = Self::connect_with_header(address, key).await;
+        agent.expect("connected").await;
+        agent.register(full_registration(data)).await;
+        let registered = agent.expect("registered").await;
+        agent.send(json!({"type": "inventory_end"})).await;
+        (agent, registered)
     }
 
     /// Opens the socket; the upgrade must succeed, whatever the server thinks of the key.
@@ -118,4 +130,19 @@ impl FakeAgent {
             }
         }
     }
+}
+
+/// What a full agent on a fresh host says of itself, with the given fields exchanged.
+pub fn full_registration(fields: Value) -> Value {
+    let mut data = json!({
+        "hostname": "fake", "ip": "127.0.0.1", "version": "0.1.0", "os": "Linux", "arch": "x86_64",
+        "protocol": 1, "ledger_id": Uuid::new_v4(), "acceptance_count": 0,
+        "machine_id": Uuid::new_v4().simple().to_string(), "instance_id": Uuid::new_v4(),
+        "highest_epoch": 0, "max_jobs": 16, "policy": "manifest",
+        "capabilities": ["ping", "info", "echo", "scripts", "execute"],
+    });
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        data[name] = value.clone();
+    }
+    data
 }

@@ -21,16 +21,16 @@ mod world;
 
 pub use agent::{Agent, AgentOptions};
 pub use api::{Answer, Api, is_terminal};
-pub use fake_agent::{Closed, FakeAgent};
+pub use fake_agent::{Closed, FakeAgent, full_registration};
 pub use link::Link;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use scripts::{Script, sha256};
+pub use scripts::{Script, install, sha256};
 pub use server::{Database, Server, ServerOptions};
 pub use site::Site;
 pub use third_party::ThirdParty;
-pub use wait::{eventually, eventually_blocking, within};
-pub use world::World;
+pub use wait::{eventually, within};
+pub use world::{ALL, World};
 
 /// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.
 #[macro_export]

@@ -99,12 +99,12 @@ impl Process {
     /// If it had to be killed.
     pub fn stop(&mut self) {
         self.signal(self.end_signal);
-        let ended = eventually_blocking(Duration::from_secs(20), || self.status());
+        let ended = eventually_blocking(Duration::from_secs(30), || self.status());
         if ended.is_none() {
             self.kill_9();
             assert!(
                 std::thread::panicking(),
-                "{} did not end within 20 s of being asked",
+                "{} did not end within 30 s of being asked",
                 self.name
             );
         }

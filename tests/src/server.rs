@@ -51,17 +51,22 @@ pub struct Server {
 impl Server {
     /// Starts a server and waits until it is ready.
     pub fn start(site: &Site, database: Database, options: ServerOptions) -> Self {
-        let mut server = Self {
+        let mut server = Self::unstarted(site, database, options);
+        server.resume();
+        server.listen = server.address();
+        server
+    }
+
+    /// A server that is all there but not started.
+    pub fn unstarted(site: &Site, database: Database, options: ServerOptions) -> Self {
+        Self {
             process: None,
             database,
             options,
             data_dir: site.folder("server"),
             listen: "127.0.0.1:0".to_owned(),
             site: site.clone(),
-        };
-        server.resume();
-        server.listen = server.address().to_owned();
-        server
+        }
     }
 
     /// Starts it again where it was.
@@ -81,13 +86,22 @@ impl Server {
 
     /// Starts the program on this server's data and leaves it to the caller.
     pub fn spawn(&self) -> Process {
+        self.spawn_at(&self.listen)
+    }
+
+    /// [`Server::spawn`], on another free port.
+    pub fn spawn_elsewhere(&self) -> Process {
+        self.spawn_at("127.0.0.1:0")
+    }
+
+    fn spawn_at(&self, listen: &str) -> Process {
         let data_dir = self.data_dir.to_str().expect("plain text");
         let mut environment = self.options.environment.clone();
         if let Database::Postgres(postgres) = &self.database {
             environment.push(("MUSTER_DATABASE_URL".into(), postgres.url()));
         }
         environment.push(("MUSTER_LOG".into(), "info".into()));
-        let args = ["serve", "--listen", &self.listen, "--data-dir", data_dir];
+        let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         Process::start("server", &binary("muster-server"), &args, environment, self.site.path())
     }
 

@@ -42,6 +42,15 @@ impl World {
         Self { api: server.api(), server, site }
     }
 
+    /// A server that was given its first key.
+    pub async fn with_first_key(options: ServerOptions, key: &str) -> Self {
+        let site = Site::new();
+        let options = options.with("MUSTER_BOOTSTRAP_KEY", key);
+        let server = Server::start(&site, Database::Sqlite, options);
+        let api = Api::new(&server.url(), key);
+        Self { api, server, site }
+    }
+
     /// An agent with a key of its own that is online; the agent and its id.
     pub async fn agent(&self, options: AgentOptions) -> (Agent, String) {
         self.agent_through(&self.server.url(), options).await

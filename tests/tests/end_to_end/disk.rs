@@ -1,0 +1,79 @@
+//! A host whose disk fills up: nothing is promised that can't be kept.
+
+use std::path::{Path, PathBuf};
+
+use muster_tests::{Agent, AgentOptions, Script, World, eventually};
+use serde_json::json;
+
+const MIB: u64 = 1024 * 1024;
+
+/// An agent whose state is on a disk of this size, in a mount namespace of its own.
+async fn on_a_small_disk(world: &World, mib: u64, scripts: Vec<Script>) -> (Agent, String) {
+    let disk = world.site.folder("disk");
+    let seed = world.site.folder("seed");
+    muster_tests::install(&seed, &scripts);
+    let mounts = format!(
+        "mount -t tmpfs -o size={mib}m,mode=0700 tmpfs '{0}'\ncp -a '{1}/.' '{0}/'",
+        disk.display(),
+        seed.display(),
+    );
+    let mut options = AgentOptions::named("agent").with_mounts(&mounts);
+    options.state_dir = Some(disk);
+    world.agent(options).await
+}
+
+/// The agent's disk as this process can reach it: through the agent's own view of the files.
+fn inside(agent: &mut Agent) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", agent.process().id()));
+    let disk = agent.state_dir().strip_prefix("/").expect("an absolute path").to_owned();
+    root.join(disk)
+}
+
+fn fill(file: &Path, bytes: u64) {
+    let zeros = vec![0; usize::try_from(bytes).expect("it fits")];
+    std::fs::write(file, zeros).expect("fill the disk");
+}
+
+#[tokio::test]
+async fn a_host_without_space_rejects_and_accepts_again_when_there_is_some() {
+    let world = World::on_sqlite().await;
+    let scripts = vec![Script::new("hi", "echo hi")];
+    let (mut agent, id) = on_a_small_disk(&world, 160, scripts).await;
+    let filler = inside(&mut agent).join("filler");
+    fill(&filler, 120 * MIB);
+    let run = world.api.execute(&id, "hi", json!({})).await;
+    let command = world.api.finished(&run).await;
+    assert_eq!(command["state"], "rejected", "{command}");
+    assert_eq!(command["error_code"], "no_space", "{command}");
+    std::fs::remove_file(&filler).expect("make space");
+    let run = world.api.execute(&id, "hi", json!({})).await;
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_while_a_script_prints_costs_output_and_never_the_result() {
+    let world = World::on_sqlite().await;
+    let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\n\
+                head -c 60000000 /dev/zero | tr '\\0' x\nexit 3";
+    let (mut agent, id) = on_a_small_disk(&world, 120, vec![Script::new("fill", body)]).await;
+    let gate = world.site.path().join("gate");
+    let run = world.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
+    world.api.output_reaches(&run, 6).await;
+    fill(&inside(&mut agent).join("filler"), 100 * MIB);
+    std::fs::write(&gate, "").expect("open the gate");
+    let command = eventually("the run ends", async || {
+        let command = world.api.command(&run).await;
+        (command["state"] != "running").then_some(command)
+    })
+    .await;
+    assert_eq!(command["state"], "failed", "{command}");
+    let result = &command["result"];
+    assert_eq!(result["exit_code"], 3, "{result}");
+    assert_eq!(result["output_complete"], false, "{result}");
+    assert!(result["dropped_bytes"].as_u64().is_some_and(|bytes| bytes > MIB), "{result}");
+    let output = world.api.output(&run).await;
+    assert_eq!(result["output_bytes"], output.len(), "{result}");
+    let rest = output.strip_prefix(b"begun\n").expect("a prefix of what it printed");
+    assert!(rest.iter().all(|byte| *byte == b'x'), "a prefix of what it printed");
+    assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);
+}

@@ -1,0 +1,174 @@
+//! Agents that send what no agent should: each gets a clear answer, and the server goes on.
+
+use muster_tests::{FakeAgent, World, on_both_databases};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+on_both_databases!(frames_that_can_not_be_understood_are_answered_and_close_nothing);
+
+async fn frames_that_can_not_be_understood_are_answered_and_close_nothing(world: World) {
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::registered(&world.server.address(), &key, "one").await;
+    for (text, code) in [
+        ("{", "malformed_json"),
+        ("[1, 2]", "malformed_json"),
+        ("\"register\"", "malformed_json"),
+        ("{\"type\": \"dance\"}", "unknown_type"),
+        ("{\"type\": \"response\", \"success\": \"maybe\"}", "invalid_frame"),
+    ] {
+        agent.send_text(text).await;
+        let error = agent.expect("error").await;
+        assert_eq!(error["code"], code, "{text}: {error}");
+        assert!(error["message"].as_str().is_some_and(|text| text.len() > 5), "{error}");
+    }
+    // One answer for each unknown type and session.
+    agent.send(json!({"type": "dance"})).await;
+    agent.send(json!({"type": "heartbeat", "status": {}})).await;
+    agent.expect("heartbeat_ack").await;
+    let answer = "{\"type\":\"response\",\"command_id\":\"01900000-0000-7000-8000-000000000001\",\"success\":true}";
+    agent.send_text(answer).await;
+    assert_eq!(agent.expect("error").await["code"], "unknown_command");
+    world.online(&id).await;
+}
+
+#[tokio::test]
+async fn a_frame_before_register_is_answered_and_register_still_works() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::connect(&world.server.address(), &key).await;
+    agent.expect("connected").await;
+    agent.send(json!({"type": "heartbeat", "status": {}})).await;
+    assert_eq!(agent.expect("error").await["code"], "unexpected_frame");
+    agent.register(json!({"hostname": "one"})).await;
+    agent.expect("registered").await;
+    world.online(&id).await;
+}
+
+#[tokio::test]
+async fn an_oversized_frame_ends_the_session_and_nothing_else() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let (_, other) = world.api.agent_key(json!({})).await;
+    let address = world.server.address();
+    let mut bystander = FakeAgent::registered(&address, &other, "bystander").await;
+    let mut agent = FakeAgent::registered(&address, &key, "one").await;
+    let huge = json!({"type": "heartbeat", "status": {"x": "y".repeat(3 * 1024 * 1024)}});
+    // The server may hang up before all of it is sent.
+    let _ = agent.try_send(Message::text(huge.to_string())).await;
+    let closed = agent.closed().await;
+    assert!([1006, 1008, 1009].contains(&closed.code), "{closed:?}");
+    world.with_status(&id, "offline").await;
+    bystander.send(json!({"type": "heartbeat", "status": {}})).await;
+    bystander.expect("heartbeat_ack").await;
+    FakeAgent::registered(&address, &key, "one").await;
+}
+
+#[tokio::test]
+async fn a_large_but_allowed_heartbeat_and_deep_nesting_do_no_harm() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::registered(&world.server.address(), &key, "one").await;
+    let large = json!({"type": "heartbeat", "status": {"x": "y".repeat(900 * 1024)}});
+    agent.send(large).await;
+    agent.expect("heartbeat_ack").await;
+    let deep = format!(
+        "{{\"type\":\"heartbeat\",\"status\":{{\"x\":{}1{}}}}}",
+        "[".repeat(50_000),
+        "]".repeat(50_000)
+    );
+    agent.send_text(&deep).await;
+    agent.expect("error").await;
+    world.online(&id).await;
+    let shown = world.api.get("/api/agents").await.expect(200);
+    assert!(shown.to_string().len() < 100_000, "what an agent sends is not shown without bound");
+}
+
+#[tokio::test]
+async fn binary_garbage_and_forged_output_are_refused() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let address = world.server.address();
+    let (mut agent, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
+    for bytes in [vec![], vec![1; 10], vec![9; 60], vec![255; 200]] {
+        // It may be an error frame or a close; it is never an outage.
+        if agent.try_send(Message::binary(bytes)).await.is_err() {
+            break;
+        }
+    }
+    drop(agent);
+    let (mut agent, _) =
+        FakeAgent::registered_full(&address, &key, json!({"hostname": "two"})).await;
+    let stranger = json!({"type": "response", "command_id": uuid::Uuid::now_v7(), "success": true});
+    agent.send(stranger).await;
+    world.api.get("/healthz").await.expect(200);
+    assert!(!world.agents_of(&id).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_agent_can_not_settle_the_command_of_another() {
+    let world = World::on_sqlite().await;
+    let address = world.server.address();
+    let (victim, victim_key) = world.api.agent_key(json!({})).await;
+    let (_, thief_key) = world.api.agent_key(json!({})).await;
+    let mut owner = FakeAgent::registered(&address, &victim_key, "owner").await;
+    let mut thief = FakeAgent::registered(&address, &thief_key, "thief").await;
+    let body = json!({"command": "execute", "data": {"script": "x"}});
+    let path = format!("/api/agents/keys/{victim}/command");
+    let made = world.api.post(&path, body).await.expect(202);
+    let command = owner.expect("command").await;
+    assert_eq!(command["command_id"], made["id"]);
+    let settle = |success: bool| json!({"type": "response", "command_id": made["id"], "success": success, "data": {}});
+    thief.send(settle(true)).await;
+    assert_eq!(thief.expect("error").await["code"], "unknown_command");
+    owner.send(settle(false)).await;
+    let id = made["id"].as_str().expect("an id");
+    assert_eq!(world.api.finished(id).await["state"], "failed");
+}
+
+#[tokio::test]
+async fn the_http_endpoints_refuse_what_they_can_not_read() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let agent = world.api.with_key(&key);
+    let post = async |path: &str, body: Vec<u8>| {
+        let path = format!("/api/agents/{path}");
+        agent.try_send(Method::POST, &path, &[], Some(body)).await.expect("reach the server")
+    };
+    assert_eq!(
+        post("heartbeat", br#"{"type":"heartbeat","status":{}}"#.to_vec()).await.status,
+        200
+    );
+    for path in ["heartbeat", "result", "exchange"] {
+        let answer = post(path, b"{".to_vec()).await;
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
+        assert!(answer.json()["code"].is_string(), "{path}: {:?}", answer.json());
+    }
+    let huge = post("heartbeat", vec![b' '; 8 * 1024 * 1024]).await;
+    assert_eq!(huge.status, 413);
+    let unknown = json!({
+        "command_id": "01900000-0000-7000-8000-000000000001",
+        "result": {"type": "response", "command_id": "01900000-0000-7000-8000-000000000001", "success": true},
+    });
+    let answer = post("result", unknown.to_string().into_bytes()).await;
+    assert!((400..500).contains(&answer.status), "{}", answer.status);
+    let stranger = world.api.with_key("mst_agent_nobody");
+    assert_eq!(stranger.get("/api/agents/poll").await.status, 401);
+}
+
+#[tokio::test]
+async fn what_an_agent_says_of_itself_is_bounded_and_stays_text() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::connect(&world.server.address(), &key).await;
+    agent.expect("connected").await;
+    let script = "<script>alert(1)</script>\u{0}\u{7}\u{202e}";
+    let data = json!({"hostname": script, "os": "x".repeat(100_000), "ip": "not an address"});
+    agent.register(data).await;
+    agent.expect("registered").await;
+    let shown = world.online(&id).await;
+    assert!(shown["os"].as_str().is_some_and(|os| os.len() <= 1024), "unbounded");
+    let name = shown["hostname"].as_str().expect("a name");
+    assert!(!name.contains(['\u{0}', '\u{7}']), "control characters: {name:?}");
+    assert_ne!(shown["ip"], Value::Null);
+}

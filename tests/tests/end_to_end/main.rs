@@ -1,0 +1,19 @@
+//! The end-to-end tests, a file a theme. One program, so that they are linked once.
+
+mod api;
+mod clocks;
+mod commands;
+mod custody;
+mod databases;
+mod dependencies;
+mod disk;
+mod execute;
+mod fallback;
+mod hostile;
+mod identity;
+mod keys;
+mod lifecycle;
+mod runaways;
+mod scripts;
+mod storage;
+mod third_party;
