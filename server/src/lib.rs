@@ -1,1 +1,15 @@
+//! The Muster server.
+//!
+//! Data goes one way: an edge ([`http`], [`ws`]) or a worker ([`workers`]) calls a service
+//! ([`services`]), which decides by pure rules ([`domain`]), commits through the [`store`] and wakes
+//! connected agents through the [`hub`]. Only [`boot`] sees every room.
 
+pub mod boot;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod hub;
+pub mod services;
+pub mod store;
+pub mod workers;
+pub mod ws;

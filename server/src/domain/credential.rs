@@ -1,0 +1,51 @@
+//! Secrets that Muster hands out: made once, shown once, kept only as a hash.
+
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// SHA-256 of a secret. A secret has 256 random bits, so a fast hash is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretHash(pub [u8; 32]);
+
+impl SecretHash {
+    /// The hash of what a caller presents.
+    pub fn of(secret: &str) -> Self {
+        let hash = digest::digest(&digest::SHA256, secret.as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hash.as_ref());
+        Self(bytes)
+    }
+}
+
+/// A new secret, in the clear: to be shown once and dropped.
+pub struct NewSecret {
+    /// What its owner keeps.
+    pub secret: String,
+    /// What the server keeps.
+    pub hash: SecretHash,
+    /// The first characters, to tell keys apart in lists.
+    pub prefix: String,
+}
+
+/// The system's random source failed; nothing can be made safely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system's source of random numbers failed")]
+pub struct NoRandomness;
+
+impl NewSecret {
+    /// A secret of 256 random bits behind a prefix.
+    ///
+    /// # Errors
+    /// [`NoRandomness`] if the system gives none.
+    pub fn random(prefix: &str) -> Result<Self, NoRandomness> {
+        let mut bytes = [0; 32];
+        SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
+        Ok(Self::from_text(format!("{prefix}{}", hex::encode(bytes)), prefix))
+    }
+
+    /// A secret that an operator chose.
+    pub fn from_text(secret: String, prefix: &str) -> Self {
+        let shown = (prefix.len() + 6).min(secret.len());
+        Self { hash: SecretHash::of(&secret), prefix: secret[..shown].to_owned(), secret }
+    }
+}

@@ -1,0 +1,10 @@
+//! Pure rules. Knows no database, no socket, no clock of its own.
+
+pub mod credential;
+pub mod ids;
+pub mod name;
+pub mod page;
+pub mod principal;
+pub mod range;
+pub mod state;
+pub mod time;

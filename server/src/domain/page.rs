@@ -1,0 +1,41 @@
+//! Pages of a list: a bound and a cursor.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+/// Items of a page unless asked otherwise.
+pub const DEFAULT_LIMIT: u64 = 50;
+/// The most items of a page.
+pub const MAX_LIMIT: u64 = 500;
+
+/// Which page is wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct PageRequest {
+    /// The last id of the page before; absent for the first.
+    pub after: Option<Uuid>,
+    pub limit: u64,
+}
+
+/// One page.
+#[derive(Debug, Clone, Serialize)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; absent on the last.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Makes a page of rows that were read with one more than the limit.
+    pub fn of(mut rows: Vec<T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Self {
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_cursor = if more { rows.last().map(|row| id(row).to_string()) } else { None };
+        Self { items: rows, next_cursor }
+    }
+
+    /// The same page of other things.
+    pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
+        Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
+    }
+}

@@ -1,0 +1,72 @@
+//! One byte range of an output, as `Range: bytes=…` says it.
+
+/// What a caller wants of a body whose end may still be unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ByteRange {
+    /// All of it.
+    Whole,
+    /// From the first offset to the last one, both included.
+    Between(u64, u64),
+    /// From this offset on.
+    From(u64),
+    /// The last so many bytes.
+    Last(u64),
+}
+
+impl ByteRange {
+    /// Reads the header. Anything but a single well-formed range is `None`, which HTTP reads as
+    /// the whole.
+    pub fn parse(header: &str) -> Option<Self> {
+        let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        match (first.trim(), last.trim()) {
+            ("", last) => number(last).map(Self::Last),
+            (first, "") => number(first).map(Self::From),
+            (first, last) => {
+                let (first, last) = (number(first)?, number(last)?);
+                (first <= last).then_some(Self::Between(first, last))
+            }
+        }
+    }
+
+    /// The offsets it covers in a body of `length` bytes, the end excluded.
+    ///
+    /// `None` if it starts at or behind the end.
+    pub fn resolve(self, length: u64) -> Option<(u64, u64)> {
+        let (start, end) = match self {
+            Self::Whole => return Some((0, length)),
+            Self::Between(first, last) => (first, last.saturating_add(1).min(length)),
+            Self::From(first) => (first, length),
+            Self::Last(0) => return None,
+            Self::Last(count) => (length.saturating_sub(count), length),
+        };
+        (start < end).then_some((start, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_usual_forms_are_read() {
+        assert_eq!(ByteRange::parse("bytes=0-9"), Some(ByteRange::Between(0, 9)));
+        assert_eq!(ByteRange::parse("bytes=10-"), Some(ByteRange::From(10)));
+        assert_eq!(ByteRange::parse("bytes=-5"), Some(ByteRange::Last(5)));
+        for odd in ["bytes=", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=-"] {
+            assert_eq!(ByteRange::parse(odd), None, "{odd}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_resolved_range_lies_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
+            for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {
+                if let Some((start, end)) = range.resolve(length) {
+                    prop_assert!(start < end && end <= length);
+                }
+            }
+        }
+    }
+}

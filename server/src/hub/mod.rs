@@ -1,0 +1,15 @@
+//! Who is connected here.
+//!
+//! Knows sessions, not what they mean: no database, no rules. Wake-ups carry no data, so that a
+//! lost or doubled one does no harm: whoever wakes reads again what is to be done.
+
+mod registry;
+mod session_handle;
+mod waiters;
+mod wakes;
+mod watches;
+
+pub use self::registry::Hub;
+pub use self::session_handle::{KeyGrant, SessionHandle, SessionParts, ToSession};
+pub use self::waiters::{TooManyWaiters, TransientAnswer};
+pub use self::watches::Subscription;

@@ -1,0 +1,106 @@
+//! The live sessions by agent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::wakes::Wakes;
+use super::watches::Watches;
+use super::{SessionHandle, Subscription, ToSession};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
+
+/// Everything that is connected to this server. One per server.
+#[derive(Debug, Default)]
+pub struct Hub {
+    sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
+    wakes: Wakes,
+    watches: Watches,
+}
+
+impl Hub {
+    /// Enters a session; gives back the one that it replaces. An older epoch replaces nothing:
+    /// it is given back itself.
+    pub fn enter(&self, session: Arc<SessionHandle>) -> Option<Arc<SessionHandle>> {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        match sessions.get(&session.agent_id) {
+            Some(known) if known.epoch > session.epoch => Some(session),
+            _ => sessions.insert(session.agent_id, session),
+        }
+    }
+
+    /// Removes a session, unless a newer one has taken its place.
+    pub fn leave(&self, agent_id: AgentId, epoch: i64) {
+        let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
+        if sessions.get(&agent_id).is_some_and(|session| session.epoch == epoch) {
+            sessions.remove(&agent_id);
+        }
+    }
+
+    /// The live session of an agent.
+    pub fn session(&self, agent_id: AgentId) -> Option<Arc<SessionHandle>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(&agent_id).cloned()
+    }
+
+    /// True if the agent is connected.
+    pub fn is_connected(&self, agent_id: AgentId) -> bool {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).contains_key(&agent_id)
+    }
+
+    /// Every live session.
+    pub fn sessions(&self) -> Vec<Arc<SessionHandle>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The live sessions of one agent key.
+    pub fn sessions_of_key(&self, key_id: AgentKeyId) -> Vec<Arc<SessionHandle>> {
+        let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().filter(|session| session.grant().key_id == key_id).cloned().collect()
+    }
+
+    /// How many agents are connected.
+    pub fn len(&self) -> usize {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// True if no agent is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Says that something may be deliverable to an agent.
+    pub fn wake(&self, agent_id: AgentId) {
+        self.wakes.add(agent_id);
+    }
+
+    /// Waits for agents that were woken; at most `limit`.
+    pub async fn woken(&self, limit: usize) -> Vec<AgentId> {
+        self.wakes.take(limit).await
+    }
+
+    /// Gives a command's place in its agent's window back.
+    pub fn release(&self, agent_id: AgentId, command_id: CommandId) {
+        if let Some(session) = self.session(agent_id)
+            && session.release(command_id)
+        {
+            self.wake(agent_id);
+        }
+    }
+
+    /// Asks to be woken when something of a command changes.
+    pub fn watch(&self, command_id: CommandId) -> Subscription {
+        self.watches.subscribe(command_id)
+    }
+
+    /// Wakes those who watch a command.
+    pub fn changed(&self, command_id: CommandId) {
+        self.watches.changed(command_id);
+    }
+
+    /// Tells every session to leave, each after its own delay, so that they don't all come back
+    /// at once.
+    pub fn drain(&self, mut delay_ms: impl FnMut() -> u64) {
+        for session in self.sessions() {
+            // A session that can't be told ends with the process all the same.
+            let _ = session.tell(ToSession::Drain { reconnect_delay_ms: delay_ms() });
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! One live session, as the rest of the server sees it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use muster_protocol::frame::Command;
+use muster_protocol::{CloseCode, CommandName, Permissions};
+use tokio::sync::mpsc;
+
+use super::waiters::Waiters;
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
+use crate::domain::time::Timestamp;
+
+/// Messages that may wait for one session.
+const MAILBOX: usize = 32;
+
+/// What the server tells a session to do.
+#[derive(Debug)]
+pub enum ToSession {
+    /// Send a command. `held` if it takes a place in the window: a durable one.
+    Command { frame: Box<Command>, held: bool },
+    /// Tell the agent to end a command.
+    Cancel(CommandId),
+    /// Tell the agent what its key allows now.
+    Grant(Arc<KeyGrant>),
+    /// Hand the agent its key's new secret.
+    Rekey { key: Box<str>, grace_ms: u64 },
+    /// Tell the agent to come back later, and end.
+    Drain { reconnect_delay_ms: u64 },
+    /// End.
+    Close(CloseCode),
+}
+
+/// What an agent key allows its agents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyGrant {
+    pub key_id: AgentKeyId,
+    pub tenant_id: TenantId,
+    pub permissions: Permissions,
+    pub max_agents: i32,
+    pub is_disabled: bool,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a handle is made of.
+#[derive(Debug)]
+pub struct SessionParts {
+    pub agent_id: AgentId,
+    pub tenant_id: TenantId,
+    pub epoch: i64,
+    /// Full agents can carry out what they list; of basic ones the list is advice.
+    pub is_full: bool,
+    pub capabilities: Vec<CommandName>,
+    /// Durable commands that the agent may hold at once.
+    pub window: usize,
+    pub grant: Arc<KeyGrant>,
+}
+
+/// The handle of a live session.
+#[derive(Debug)]
+pub struct SessionHandle {
+    pub agent_id: AgentId,
+    pub tenant_id: TenantId,
+    pub epoch: i64,
+    pub is_full: bool,
+    pub waiters: Waiters,
+    capabilities: Vec<CommandName>,
+    window: usize,
+    grant: RwLock<Arc<KeyGrant>>,
+    mailbox: mpsc::Sender<ToSession>,
+    held: Mutex<HashSet<CommandId>>,
+    is_ready: AtomicBool,
+    is_starved: AtomicBool,
+}
+
+/// The session has ended, or does not read its mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the session has ended or is overloaded")]
+pub struct Unreachable;
+
+impl SessionHandle {
+    /// A handle and the mail that its session reads.
+    pub fn new(parts: SessionParts) -> (Arc<Self>, mpsc::Receiver<ToSession>) {
+        let (mailbox, mail) = mpsc::channel(MAILBOX.max(parts.window.min(1_024)));
+        let handle = Self {
+            agent_id: parts.agent_id,
+            tenant_id: parts.tenant_id,
+            epoch: parts.epoch,
+            is_full: parts.is_full,
+            waiters: Waiters::default(),
+            capabilities: parts.capabilities,
+            window: parts.window,
+            grant: RwLock::new(parts.grant),
+            mailbox,
+            held: Mutex::default(),
+            is_ready: AtomicBool::new(false),
+            is_starved: AtomicBool::new(false),
+        };
+        (Arc::new(handle), mail)
+    }
+
+    /// What the agent's key allows, as it stands now.
+    pub fn grant(&self) -> Arc<KeyGrant> {
+        Arc::clone(&self.grant.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces what the key allows.
+    pub fn set_grant(&self, grant: Arc<KeyGrant>) {
+        *self.grant.write().unwrap_or_else(PoisonError::into_inner) = grant;
+    }
+
+    /// True unless the agent has said that it can't carry this out.
+    pub fn can_carry_out(&self, command: CommandName) -> bool {
+        !self.is_full || self.capabilities.contains(&command)
+    }
+
+    /// Puts a message into the mailbox, without waiting.
+    ///
+    /// # Errors
+    /// [`Unreachable`] if the session has ended or its mailbox is full.
+    pub fn tell(&self, message: ToSession) -> Result<(), Unreachable> {
+        self.mailbox.try_send(message).map_err(|_| Unreachable)
+    }
+
+    /// Puts a message into the mailbox when there is room.
+    ///
+    /// # Errors
+    /// [`Unreachable`] if the session has ended.
+    pub async fn tell_when_possible(&self, message: ToSession) -> Result<(), Unreachable> {
+        self.mailbox.send(message).await.map_err(|_| Unreachable)
+    }
+
+    /// Opens the session for durable commands; `held` are those the agent has already.
+    pub fn make_ready(&self, held: impl IntoIterator<Item = CommandId>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+        self.is_ready.store(true, Ordering::Release);
+    }
+
+    /// Takes a place in the window. False if there is none; whoever frees one then wakes the
+    /// dispatcher.
+    pub fn hold(&self, command_id: CommandId) -> bool {
+        if !self.is_ready.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= self.window {
+            self.is_starved.store(true, Ordering::Release);
+            return false;
+        }
+        held.insert(command_id)
+    }
+
+    /// Places that are free in the window; none before the session is ready.
+    pub fn room(&self) -> usize {
+        if !self.is_ready.load(Ordering::Acquire) {
+            return 0;
+        }
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.window.saturating_sub(held.len());
+        if room == 0 {
+            self.is_starved.store(true, Ordering::Release);
+        }
+        room
+    }
+
+    /// Gives a place back. True if somebody was refused one meanwhile.
+    pub fn release(&self, command_id: CommandId) -> bool {
+        let freed = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
+        freed && self.is_starved.swap(false, Ordering::AcqRel)
+    }
+}

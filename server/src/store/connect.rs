@@ -1,0 +1,170 @@
+//! Connections: how each database is opened, and why a second server can't.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sea_orm::sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+
+use super::StoreError;
+
+/// Readers of one server.
+const READERS: u32 = 4;
+/// How long a caller waits for a connection before it is told that the database is away.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Page cache of the writer, in KiB.
+const WRITER_CACHE_KIB: i32 = 64 * 1024;
+/// Page cache of each reader, in KiB.
+const READER_CACHE_KIB: i32 = 8 * 1024;
+/// The advisory lock of a server on its PostgreSQL database: "muster" in ASCII.
+const ADVISORY_LOCK: i64 = 0x6d75_7374_6572;
+
+/// Which database a URL names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    Sqlite,
+    Postgres,
+}
+
+impl Backend {
+    /// Reads the scheme of a database URL.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] if it is neither `sqlite:` nor `postgres:`.
+    pub fn of(url: &str) -> Result<Self, StoreError> {
+        match url.split(':').next() {
+            Some("sqlite") => Ok(Self::Sqlite),
+            Some("postgres" | "postgresql") => Ok(Self::Postgres),
+            // The URL may hold a password: it is never repeated.
+            _ => Err(StoreError::Url("unknown scheme".into())),
+        }
+    }
+}
+
+/// The connections of one server.
+pub struct Connections {
+    pub writer: DatabaseConnection,
+    pub reader: DatabaseConnection,
+    /// SQLite only: checkpoints would stall the writer on its own connection.
+    pub checkpointer: Option<DatabaseConnection>,
+}
+
+/// Opens the database of this URL and takes its lock.
+pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError> {
+    lock_directory(data_dir)?;
+    match Backend::of(url)? {
+        Backend::Sqlite => open_sqlite(url).await,
+        Backend::Postgres => open_postgres(url).await,
+    }
+}
+
+/// Holds `<data-dir>/lock` until the process ends.
+fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
+    let describe = |error: std::io::Error| StoreError::Directory(error.to_string());
+    fs::create_dir_all(data_dir).map_err(describe)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("lock"))
+        .map_err(describe)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => {
+            // Held for the life of the process; the kernel lets go of it, also after kill -9.
+            std::mem::forget(lock);
+            Ok(())
+        }
+        Err(_) => Err(StoreError::Locked),
+    }
+}
+
+async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
+    let options = SqliteConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Url(error.to_string()))?
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(5))
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("temp_store", "MEMORY")
+        .statement_cache_capacity(256);
+    let pool = |connections: u32, cache_kib: i32| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone().pragma("cache_size", (-cache_kib).to_string()))
+    };
+    let connect = async |connections, cache_kib| {
+        let pool = pool(connections, cache_kib).await.map_err(to_store_error)?;
+        Ok::<_, StoreError>(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+    };
+    Ok(Connections {
+        writer: connect(1, WRITER_CACHE_KIB).await?,
+        reader: connect(READERS, READER_CACHE_KIB).await?,
+        checkpointer: Some(connect(1, READER_CACHE_KIB).await?),
+    })
+}
+
+async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
+    let options =
+        PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))?;
+    // A first connection tells "locked" from "away" in words; the pool only knows a timeout.
+    let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
+    let locked = !take_advisory_lock(&mut probe).await.map_err(to_store_error)?;
+    probe.close().await.map_err(to_store_error)?;
+    if locked {
+        return Err(StoreError::Locked);
+    }
+    // The writer's one connection holds the lock: if it breaks, the next one takes it again.
+    let writer = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                match take_advisory_lock(connection).await? {
+                    true => Ok(()),
+                    false => Err(sea_orm::sqlx::Error::Protocol(
+                        "another muster-server serves this database".into(),
+                    )),
+                }
+            })
+        })
+        .connect_with(options.clone())
+        .await
+        .map_err(to_store_error)?;
+    let reader = PgPoolOptions::new()
+        .max_connections(READERS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(to_store_error)?;
+    Ok(Connections {
+        writer: SqlxPostgresConnector::from_sqlx_postgres_pool(writer),
+        reader: SqlxPostgresConnector::from_sqlx_postgres_pool(reader),
+        checkpointer: None,
+    })
+}
+
+async fn take_advisory_lock(connection: &mut PgConnection) -> Result<bool, sea_orm::sqlx::Error> {
+    let row = connection
+        .fetch_one(sea_orm::sqlx::query("SELECT pg_try_advisory_lock($1)").bind(ADVISORY_LOCK))
+        .await?;
+    row.try_get(0)
+}
+
+fn to_store_error(error: sea_orm::sqlx::Error) -> StoreError {
+    StoreError::Database(sea_orm::DbErr::Conn(sea_orm::RuntimeErr::SqlxError(error.into())))
+}

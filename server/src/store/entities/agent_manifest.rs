@@ -1,0 +1,25 @@
+//! Table `agent_manifests`: the scripts that a host allows, as it last reported them.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::ids::AgentId;
+use crate::domain::time::Timestamp;
+
+/// The scripts that a host allows, as it last reported them.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "agent_manifests")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub agent_id: AgentId,
+    pub manifest: String,
+    pub error: Option<String>,
+    pub reported_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,39 @@
+//! Table `commands`: one durable command and where it is.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, TenantId};
+use crate::domain::state::{CommandState, EndReason};
+use crate::domain::time::Timestamp;
+
+/// One durable command and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "commands")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: CommandId,
+    pub tenant_id: TenantId,
+    pub agent_id: AgentId,
+    pub command: String,
+    pub data: String,
+    pub state: CommandState,
+    pub end_reason: Option<EndReason>,
+    pub requested_by: ApiKeyId,
+    pub requested_from: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub timeout_ms: i64,
+    pub lost_after_ms: i64,
+    pub delivered_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub cancel_requested_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,17 @@
+//! A file per table. Instants are milliseconds since the Unix epoch, lists and objects JSON text.
+
+pub mod agent;
+pub mod agent_event;
+pub mod agent_key;
+pub mod agent_ledger;
+pub mod agent_manifest;
+pub mod api_key;
+pub mod audit_entry;
+pub mod column;
+pub mod command;
+pub mod command_report;
+pub mod idempotency_record;
+pub mod output_chunk;
+pub mod retired_agent_secret;
+pub mod telemetry_sample;
+pub mod tenant;

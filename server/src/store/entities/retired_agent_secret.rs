@@ -1,0 +1,25 @@
+//! Table `retired_agent_secrets`: hashes of agent keys that no longer hold, so that their agents learn why.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::ids::AgentKeyId;
+use crate::domain::time::Timestamp;
+
+/// Hashes of agent keys that no longer hold, so that their agents learn why.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "retired_agent_secrets")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub secret_hash: Vec<u8>,
+    pub key_id: AgentKeyId,
+    pub is_deleted: bool,
+    pub retired_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

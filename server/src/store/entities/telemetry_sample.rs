@@ -1,0 +1,30 @@
+//! Table `telemetry_samples`: one heartbeat's figures.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::ids::AgentId;
+use crate::domain::time::Timestamp;
+
+/// One heartbeat's figures.
+#[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "telemetry_samples")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub agent_id: AgentId,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub at: Timestamp,
+    pub cpu_percent: Option<f64>,
+    pub memory_percent: Option<f64>,
+    pub disk_percent: Option<f64>,
+    pub uptime_seconds: Option<f64>,
+    pub load_1m: Option<f64>,
+    pub running_jobs: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,32 @@
+//! Why the database did not do what it was asked.
+
+use sea_orm::DbErr;
+
+/// Failures of storage. None of them is told to a client in detail.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    #[error("read the database URL: {0}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    Url(String),
+    #[error("lock the database: another muster-server serves it; stop that one first")]
+    Locked,
+    #[error("prepare the data directory: {0}")]
+    Directory(String),
+    #[error("use the database")]
+    Database(#[source] DbErr),
+    #[error("use the database: the writer has stopped")]
+    WriterStopped,
+    #[error("use the database: its queue of writes is full")]
+    Overloaded,
+    /// A newer session of the same agent has taken over.
+    #[error("write for a session that a newer one has replaced")]
+    StaleEpoch,
+    /// A rule of the data refused the change, such as a row that is gone.
+    #[error("change the data: {0}")]
+    Refused(&'static str),
+}
+
+impl From<DbErr> for StoreError {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
+}

@@ -1,0 +1,15 @@
+//! The schema, step by step. A step that was released never changes.
+
+mod m0001_command_bus;
+
+use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
+
+/// Applies the steps in order; used at every start.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_command_bus::Migration)]
+    }
+}

@@ -1,0 +1,62 @@
+//! Everything that outlives the process: entities, queries, migrations, and the one writer.
+//!
+//! Tenant data is reachable only through [`Store::tenant`]; work across tenants (login, dispatch,
+//! sweeps) takes [`Store::system`]. All writes go through the [`writer`]; reads have their own
+//! connections.
+
+mod connect;
+pub mod entities;
+mod error;
+mod migrations;
+pub mod queries;
+pub mod writer;
+
+use std::path::Path;
+
+use sea_orm::DatabaseConnection;
+use sea_orm_migration::MigratorTrait as _;
+
+pub use self::connect::Backend;
+pub use self::error::StoreError;
+pub use self::queries::{SystemScope, TenantScope};
+pub use self::writer::Writer;
+use crate::domain::ids::TenantId;
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    reader: DatabaseConnection,
+    checkpointer: Option<DatabaseConnection>,
+    writer: Writer,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date and starts the writer.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`], [`StoreError::Locked`] or [`StoreError::Database`].
+    pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
+        let connections = connect::open(url, data_dir).await?;
+        migrations::Migrator::up(&connections.writer, None).await.map_err(StoreError::Database)?;
+        Ok(Self {
+            reader: connections.reader,
+            checkpointer: connections.checkpointer,
+            writer: Writer::start(connections.writer),
+        })
+    }
+
+    /// What one tenant may see and change.
+    pub fn tenant(&self, tenant_id: TenantId) -> TenantScope {
+        TenantScope::new(self.reader.clone(), self.writer.clone(), tenant_id)
+    }
+
+    /// Work that is no tenant's: authentication, sessions, dispatch, sweeps.
+    pub fn system(&self) -> SystemScope {
+        SystemScope::new(self.reader.clone(), self.checkpointer.clone(), self.writer.clone())
+    }
+
+    /// The hot path's writes.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+}

@@ -1,0 +1,148 @@
+//! Durable commands of a tenant.
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
+};
+
+use super::TenantScope;
+use super::agent_keys::write_audit;
+use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::page::PageRequest;
+use crate::domain::state::{CommandState, EndReason, Event, Step, step};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::column::AgentLevel;
+use crate::store::entities::{agent, audit_entry, command, command_report};
+
+/// A command and what its agent reported of it.
+#[derive(Debug, Clone)]
+pub struct CommandWithReport {
+    pub command: command::Model,
+    pub report: Option<command_report::Model>,
+}
+
+/// Which commands are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CommandFilter {
+    pub agent_id: Option<AgentId>,
+    pub state: Option<CommandState>,
+}
+
+/// What came of a wish to cancel.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// No such command.
+    Unknown,
+    /// Its agent can't cancel: it is a basic one and has been sent the command.
+    Unsupported,
+    /// The wish is stored; `tell` if the agent is to be told now.
+    Requested { command: Box<command::Model>, tell: bool },
+}
+
+impl TenantScope {
+    /// One command.
+    pub async fn command(&self, id: CommandId) -> Result<Option<CommandWithReport>, StoreError> {
+        let query =
+            command::Entity::find_by_id(id).filter(command::Column::TenantId.eq(self.tenant_id));
+        let Some(command) = query.one(&self.reader).await? else { return Ok(None) };
+        let report = match command.state.is_terminal() {
+            true => command_report::Entity::find_by_id(id).one(&self.reader).await?,
+            false => None,
+        };
+        Ok(Some(CommandWithReport { command, report }))
+    }
+
+    /// One page of commands, newest first, with one row more than the limit if there is one.
+    pub async fn commands(
+        &self,
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Vec<CommandWithReport>, StoreError> {
+        let mut query = command::Entity::find()
+            .filter(command::Column::TenantId.eq(self.tenant_id))
+            .order_by_desc(command::Column::Id)
+            .limit(page.limit + 1);
+        if let Some(before) = page.after {
+            query = query.filter(command::Column::Id.lt(before));
+        }
+        if let Some(agent_id) = filter.agent_id {
+            query = query.filter(command::Column::AgentId.eq(agent_id));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(command::Column::State.eq(state));
+        }
+        let commands = query.all(&self.reader).await?;
+        let reports = command_report::Entity::find()
+            .filter(command_report::Column::CommandId.is_in(commands.iter().map(|row| row.id)))
+            .all(&self.reader)
+            .await?;
+        Ok(commands
+            .into_iter()
+            .map(|command| {
+                let report = reports.iter().find(|row| row.command_id == command.id).cloned();
+                CommandWithReport { command, report }
+            })
+            .collect())
+    }
+
+    /// Stores the wish to cancel; a queued command ends at once.
+    pub async fn cancel_command(
+        &self,
+        id: CommandId,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Cancelled, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let query = command::Entity::find_by_id(id)
+                        .filter(command::Column::TenantId.eq(tenant_id));
+                    let Some(row) = query.one(transaction).await? else {
+                        return Ok(Cancelled::Unknown);
+                    };
+                    if row.state.is_terminal() {
+                        return Ok(Cancelled::Requested { command: Box::new(row), tell: false });
+                    }
+                    let cancelled = cancel_open(transaction, row, now).await?;
+                    if matches!(cancelled, Cancelled::Requested { .. }) {
+                        write_audit(transaction, audit).await?;
+                    }
+                    Ok(cancelled)
+                })
+            })
+            .await
+    }
+}
+
+async fn cancel_open(
+    transaction: &DatabaseTransaction,
+    mut row: command::Model,
+    now: Timestamp,
+) -> Result<Cancelled, StoreError> {
+    let requested_at = row.cancel_requested_at.unwrap_or(now);
+    row.cancel_requested_at = Some(requested_at);
+    let mut update = command::Entity::update_many()
+        .col_expr(command::Column::CancelRequestedAt, requested_at.0.into())
+        .filter(command::Column::Id.eq(row.id));
+    let mut tell = true;
+    if let Step::To(next) = step(row.state, Event::CancelRequested) {
+        tell = false;
+        row.state = next;
+        row.finished_at = Some(now);
+        row.end_reason = Some(EndReason::CancelledInQueue);
+        update = update
+            .col_expr(command::Column::State, next.as_str().into())
+            .col_expr(command::Column::FinishedAt, now.0.into())
+            .col_expr(command::Column::EndReason, EndReason::CancelledInQueue.as_str().into());
+    } else {
+        let agent = agent::Entity::find_by_id(row.agent_id).one(transaction).await?;
+        if agent.is_some_and(|agent| agent.level == AgentLevel::Basic) {
+            return Ok(Cancelled::Unsupported);
+        }
+    }
+    update.exec(transaction).await?;
+    Ok(Cancelled::Requested { command: Box::new(row), tell })
+}

@@ -1,0 +1,55 @@
+//! Questions and rare changes, a file per subject, under one of two scopes.
+
+mod agent_keys;
+mod agents;
+mod api_keys;
+mod audit;
+mod authentication;
+mod commands;
+mod dispatch;
+mod output;
+mod sweeps;
+mod telemetry;
+
+use sea_orm::DatabaseConnection;
+
+pub use self::agent_keys::AgentKeyChange;
+pub use self::agents::AgentChange;
+pub use self::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
+pub use self::output::OutputStream;
+pub use self::sweeps::{OfflineAgent, Retention};
+use super::Writer;
+use crate::domain::ids::TenantId;
+
+/// One tenant's data. Every query in it carries the tenant.
+#[derive(Debug)]
+pub struct TenantScope {
+    reader: DatabaseConnection,
+    writer: Writer,
+    tenant_id: TenantId,
+}
+
+impl TenantScope {
+    pub(super) fn new(reader: DatabaseConnection, writer: Writer, tenant_id: TenantId) -> Self {
+        Self { reader, writer, tenant_id }
+    }
+}
+
+/// The data of all tenants, for work that no tenant asked for.
+#[derive(Debug)]
+pub struct SystemScope {
+    reader: DatabaseConnection,
+    checkpointer: Option<DatabaseConnection>,
+    writer: Writer,
+}
+
+impl SystemScope {
+    pub(super) fn new(
+        reader: DatabaseConnection,
+        checkpointer: Option<DatabaseConnection>,
+        writer: Writer,
+    ) -> Self {
+        Self { reader, checkpointer, writer }
+    }
+}

@@ -1,0 +1,222 @@
+//! What only time brings about. Every sweep is bounded; what it leaves, the next one takes.
+
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::SystemScope;
+use crate::domain::ids::{AgentId, CommandId, TenantId};
+use crate::domain::state::{CommandState, EndReason};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::column::AgentLevel;
+use crate::store::entities::{
+    agent, agent_event, command, command_report, idempotency_record, output_chunk, telemetry_sample,
+};
+
+/// Rows that one sweep takes at the most.
+const SWEEP_ROWS: u64 = 500;
+/// How long a basic agent may take beyond `timeout_ms` before its silence means `lost`.
+const BASIC_GRACE_MS: i64 = 60_000;
+/// States of commands that an agent was sent.
+const SENT: [CommandState; 2] = [CommandState::Delivered, CommandState::Running];
+
+/// An agent that the database calls online.
+#[derive(Debug, Clone, Copy)]
+pub struct OfflineAgent {
+    pub id: AgentId,
+    pub tenant_id: TenantId,
+    pub epoch: i64,
+}
+
+/// Instants before which rows are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub telemetry_before: Timestamp,
+    pub idempotency_before: Timestamp,
+    pub history_before: Timestamp,
+}
+
+impl SystemScope {
+    /// Ends queued commands past their deadline; how many.
+    pub async fn expire_queued(&self, now: Timestamp) -> Result<usize, StoreError> {
+        let ids: Vec<CommandId> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .filter(command::Column::ExpiresAt.lte(now))
+            .limit(SWEEP_ROWS)
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let from = &[CommandState::Queued];
+        self.end(ids, from, CommandState::Expired, EndReason::ExpiredInQueue, now).await
+    }
+
+    /// Ends commands whose full agent has been away for longer than they allow; how many.
+    ///
+    /// The server's own absence does not count: nobody could come back while it was down.
+    pub async fn lose_away(
+        &self,
+        now: Timestamp,
+        started_at: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let away_before =
+            Expr::val(now.0).sub(Expr::col((command::Entity, command::Column::LostAfterMs)));
+        let ids: Vec<CommandId> = open_of(AgentLevel::Full)
+            .filter(agent::Column::IsOnline.eq(false))
+            .filter(Expr::col((agent::Entity, agent::Column::LastSeenAt)).lt(away_before.clone()))
+            .filter(Expr::val(started_at.0).lt(away_before))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        self.end(ids, &SENT, CommandState::Lost, EndReason::AgentAway, now).await
+    }
+
+    /// Ends commands that a basic agent has not answered in time; which.
+    pub async fn lose_unanswered(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+        let due = Expr::col((command::Entity, command::Column::DeliveredAt))
+            .add(Expr::col((command::Entity, command::Column::TimeoutMs)));
+        let overdue: Vec<(CommandId, AgentId)> = open_of(AgentLevel::Basic)
+            .column(command::Column::AgentId)
+            .filter(due.lt(now.0 - BASIC_GRACE_MS))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let ids = overdue.iter().map(|(id, _)| *id).collect();
+        self.end(ids, &SENT, CommandState::Lost, EndReason::NoResponse, now).await?;
+        Ok(overdue)
+    }
+
+    async fn end(
+        &self,
+        ids: Vec<CommandId>,
+        from: &'static [CommandState],
+        to: CommandState,
+        reason: EndReason,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let ended = self
+            .writer
+            .change(move |transaction| {
+                let ids = ids.clone();
+                Box::pin(async move {
+                    let ended = command::Entity::update_many()
+                        .col_expr(command::Column::State, to.as_str().into())
+                        .col_expr(command::Column::EndReason, reason.as_str().into())
+                        .col_expr(command::Column::FinishedAt, now.0.into())
+                        .filter(command::Column::Id.is_in(ids))
+                        .filter(command::Column::State.is_in(from.iter().copied()))
+                        .exec(transaction)
+                        .await?;
+                    Ok(ended.rows_affected)
+                })
+            })
+            .await?;
+        Ok(usize::try_from(ended).unwrap_or(usize::MAX))
+    }
+
+    /// Agents that the database calls online, though they have not been heard of since `before`.
+    pub async fn silent_agents(&self, before: Timestamp) -> Result<Vec<OfflineAgent>, StoreError> {
+        let rows: Vec<(AgentId, TenantId, i64)> = agent::Entity::find()
+            .select_only()
+            .column(agent::Column::Id)
+            .column(agent::Column::TenantId)
+            .column(agent::Column::Epoch)
+            .filter(agent::Column::IsOnline.eq(true))
+            .filter(agent::Column::LastSeenAt.lt(before))
+            .limit(SWEEP_ROWS)
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let agent = |(id, tenant_id, epoch)| OfflineAgent { id, tenant_id, epoch };
+        Ok(rows.into_iter().map(agent).collect())
+    }
+
+    /// Drops what is older than it is kept; how many commands of the history.
+    pub async fn drop_old(&self, retention: Retention) -> Result<usize, StoreError> {
+        let ids: Vec<CommandId> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .filter(command::Column::FinishedAt.lt(retention.history_before))
+            .order_by_asc(command::Column::Id)
+            .limit(SWEEP_ROWS)
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let dropped = ids.len();
+        self.writer
+            .change(move |transaction| {
+                let ids = ids.clone();
+                Box::pin(async move { drop_rows(transaction, retention, ids).await })
+            })
+            .await?;
+        Ok(dropped)
+    }
+
+    /// Moves SQLite's log into the database file, on a connection that stalls nobody.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        if let Some(connection) = &self.checkpointer {
+            connection.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        }
+        Ok(())
+    }
+}
+
+async fn drop_rows(
+    transaction: &DatabaseTransaction,
+    retention: Retention,
+    ids: Vec<CommandId>,
+) -> Result<(), StoreError> {
+    telemetry_sample::Entity::delete_many()
+        .filter(telemetry_sample::Column::At.lt(retention.telemetry_before))
+        .exec(transaction)
+        .await?;
+    idempotency_record::Entity::delete_many()
+        .filter(idempotency_record::Column::CreatedAt.lt(retention.idempotency_before))
+        .exec(transaction)
+        .await?;
+    agent_event::Entity::delete_many()
+        .filter(agent_event::Column::At.lt(retention.history_before))
+        .exec(transaction)
+        .await?;
+    if ids.is_empty() {
+        return Ok(());
+    }
+    output_chunk::Entity::delete_many()
+        .filter(output_chunk::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
+    command_report::Entity::delete_many()
+        .filter(command_report::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
+    command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
+    Ok(())
+}
+
+/// Ids of open, sent commands of agents of one level.
+fn open_of(level: AgentLevel) -> sea_orm::Select<command::Entity> {
+    command::Entity::find()
+        .select_only()
+        .column(command::Column::Id)
+        .join(
+            sea_orm::JoinType::InnerJoin,
+            command::Entity::belongs_to(agent::Entity)
+                .from(command::Column::AgentId)
+                .to(agent::Column::Id)
+                .into(),
+        )
+        .filter(command::Column::FinishedAt.is_null())
+        .filter(command::Column::State.is_in(SENT))
+        .filter(agent::Column::Level.eq(level))
+        .limit(SWEEP_ROWS)
+}

@@ -1,0 +1,170 @@
+//! The writer's loop: drain, merge, commit, answer.
+
+use sea_orm::{DatabaseConnection, DbErr, TransactionTrait as _};
+use tokio::sync::mpsc;
+
+use super::{
+    AppendAudit, AppendOutput, Change, CloseSession, MAX_BATCH, MarkDelivered, Merge, OpenSession,
+    Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
+};
+use crate::store::StoreError;
+
+/// Operations of one kind, with those who wait for them.
+struct Group<Op: Merge> {
+    operations: Vec<Op>,
+    replies: Vec<Reply<Op::Done>>,
+}
+
+impl<Op: Merge> Default for Group<Op> {
+    fn default() -> Self {
+        Self { operations: Vec::new(), replies: Vec::new() }
+    }
+}
+
+impl<Op: Merge> Group<Op> {
+    fn push(&mut self, operation: Op, reply: Reply<Op::Done>) {
+        self.operations.push(operation);
+        self.replies.push(reply);
+    }
+
+    fn answer(self, results: Vec<Result<Op::Done, StoreError>>) {
+        // A caller that has gone away no longer wants to know; what it asked for is committed.
+        for (reply, result) in self.replies.into_iter().zip(results) {
+            let _ = reply.send(result);
+        }
+    }
+
+    fn fail(self, error: &StoreError) {
+        for reply in self.replies {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    async fn one_by_one(self, connection: &DatabaseConnection) {
+        for (operation, reply) in self.operations.into_iter().zip(self.replies) {
+            let result = alone(connection, &operation).await;
+            let _ = reply.send(result);
+        }
+    }
+}
+
+async fn alone<Op: Merge>(
+    connection: &DatabaseConnection,
+    operation: &Op,
+) -> Result<Op::Done, StoreError> {
+    let transaction = connection.begin().await?;
+    let mut results = Op::apply(&transaction, std::slice::from_ref(operation)).await?;
+    transaction.commit().await?;
+    results.pop().unwrap_or(Err(StoreError::WriterStopped))
+}
+
+/// One list of kinds makes the queue's type, the batch, and the order within a transaction.
+macro_rules! operations {
+    ($($field:ident: $kind:ident),+ $(,)?) => {
+        /// One entry of the writer's queue.
+        pub enum Operation {
+            $($kind($kind, Reply<<$kind as Merge>::Done>),)+
+        }
+
+        $(impl From<($kind, Reply<<$kind as Merge>::Done>)> for Operation {
+            fn from((operation, reply): ($kind, Reply<<$kind as Merge>::Done>)) -> Self {
+                Self::$kind(operation, reply)
+            }
+        })+
+
+        #[derive(Default)]
+        struct Batch {
+            len: usize,
+            $($field: Group<$kind>,)+
+        }
+
+        struct Results {
+            $($field: Vec<Result<<$kind as Merge>::Done, StoreError>>,)+
+        }
+
+        impl Batch {
+            fn push(&mut self, operation: Operation) {
+                self.len += 1;
+                match operation {
+                    $(Operation::$kind(operation, reply) => self.$field.push(operation, reply),)+
+                }
+            }
+
+            async fn commit(&self, connection: &DatabaseConnection) -> Result<Results, DbErr> {
+                let transaction = connection.begin().await?;
+                let results = Results {
+                    $($field: if self.$field.operations.is_empty() {
+                        Vec::new()
+                    } else {
+                        Box::pin($kind::apply(&transaction, &self.$field.operations)).await?
+                    },)+
+                };
+                transaction.commit().await?;
+                Ok(results)
+            }
+
+            fn answer(self, results: Results) {
+                $(self.$field.answer(results.$field);)+
+            }
+
+            fn fail(self, error: &StoreError) {
+                $(self.$field.fail(error);)+
+            }
+
+            async fn one_by_one(self, connection: &DatabaseConnection) {
+                $(Box::pin(self.$field.one_by_one(connection)).await;)+
+            }
+        }
+    };
+}
+
+// The order matters within one command: it is submitted before it is delivered, started before
+// its output, and its output stands before its end.
+operations! {
+    changes: Change,
+    opens: OpenSession,
+    manifests: RecordManifest,
+    reconciliations: Reconcile,
+    submissions: SubmitCommand,
+    deliveries: MarkDelivered,
+    progress: RecordProgress,
+    outputs: AppendOutput,
+    settlements: Settle,
+    heartbeats: RecordHeartbeat,
+    audits: AppendAudit,
+    closes: CloseSession,
+}
+
+/// Runs until every handle is gone.
+pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receiver<Operation>) {
+    while let Some(first) = queue.recv().await {
+        let mut batch = Batch::default();
+        batch.push(first);
+        while batch.len < MAX_BATCH {
+            match queue.try_recv() {
+                Ok(operation) => batch.push(operation),
+                Err(_) => break,
+            }
+        }
+        commit(&connection, batch).await;
+    }
+}
+
+async fn commit(connection: &DatabaseConnection, batch: Batch) {
+    match batch.commit(connection).await {
+        Ok(results) => batch.answer(results),
+        Err(error) if batch.len == 1 || is_away(&error) => {
+            tracing::error!(operations = batch.len, %error, "failed to commit");
+            batch.fail(&StoreError::Database(error));
+        }
+        Err(error) => {
+            tracing::warn!(operations = batch.len, %error, "failed to commit together; one by one now");
+            batch.one_by_one(connection).await;
+        }
+    }
+}
+
+/// True if the database itself is out of reach: trying each operation alone would only take longer.
+fn is_away(error: &DbErr) -> bool {
+    matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_))
+}

@@ -1,0 +1,135 @@
+//! The one writer: every write of the server goes through its queue.
+//!
+//! It drains whatever is queued, without a timer, into one transaction: operations of one kind are
+//! merged into multi-row statements, the transaction costs one fsync, and each caller is answered
+//! after the commit. If a transaction fails, its operations are tried again one by one, so that
+//! one bad write spoils no other.
+//!
+//! Bounds: [`QUEUE`] waiting operations (callers wait for room), [`MAX_BATCH`] in a transaction.
+
+mod append_audit;
+mod append_output;
+mod batch;
+mod change;
+mod close_session;
+mod epoch;
+mod mark_delivered;
+mod open_session;
+mod reconcile;
+mod record_heartbeat;
+mod record_manifest;
+mod record_progress;
+mod settle;
+mod submit_command;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::append_audit::AppendAudit;
+pub use self::append_output::AppendOutput;
+pub use self::batch::Operation;
+use self::change::Change;
+pub use self::close_session::CloseSession;
+pub use self::mark_delivered::MarkDelivered;
+pub use self::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
+pub use self::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
+pub use self::record_heartbeat::RecordHeartbeat;
+pub use self::record_manifest::RecordManifest;
+pub use self::record_progress::{Progress, RecordProgress};
+pub use self::settle::{Report, Settle, Settled};
+pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
+use super::StoreError;
+
+/// Operations that may wait.
+const QUEUE: usize = 4_096;
+/// Operations of one transaction.
+const MAX_BATCH: usize = 512;
+/// Rows of one statement; keeps the widest insert below SQLite's 32,766 parameters.
+const MAX_ROWS: usize = 500;
+
+/// Where the answer to a write goes.
+pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A write that can share its transaction, and its statements, with others of its kind.
+pub trait Merge: Send + Sync + Sized + 'static {
+    /// What its caller learns after the commit.
+    type Done: Send + 'static;
+
+    /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
+    /// `Err` concerns one operation, which must then have changed nothing.
+    fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> impl Future<Output = Result<Vec<Result<Self::Done, StoreError>>, DbErr>> + Send;
+}
+
+/// The queue's end that callers hold. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    queue: mpsc::Sender<Operation>,
+}
+
+/// The answer to a write, after its commit.
+pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+impl Writer {
+    /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
+    pub fn start(connection: DatabaseConnection) -> Self {
+        let (queue, operations) = mpsc::channel(QUEUE);
+        tokio::spawn(batch::run(connection, operations));
+        Self { queue }
+    }
+
+    /// Queues a write and waits for its commit.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the write is committed then.
+    pub async fn commit<Op>(&self, operation: Op) -> Result<Op::Done, StoreError>
+    where
+        Op: Merge,
+        Operation: From<(Op, Reply<Op::Done>)>,
+    {
+        self.enqueue(operation).await?.await
+    }
+
+    /// Queues a write, waits only for room in the queue, and hands back the wait for its commit.
+    /// Writes of one caller are carried out in the order they were queued, kind by kind.
+    ///
+    /// # Errors
+    /// [`StoreError::WriterStopped`].
+    pub async fn enqueue<Op>(&self, operation: Op) -> Result<Pending<Op::Done>, StoreError>
+    where
+        Op: Merge,
+        Operation: From<(Op, Reply<Op::Done>)>,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.queue
+            .send(Operation::from((operation, reply)))
+            .await
+            .map_err(|_| StoreError::WriterStopped)?;
+        Ok(Box::pin(async move { answer.await.unwrap_or(Err(StoreError::WriterStopped)) }))
+    }
+
+    /// A write of its own making, for changes too rare to merge. `change` may run more than once.
+    ///
+    /// # Errors
+    /// Whatever `change` returns; nothing of it is committed then.
+    pub async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'a> Fn(
+                &'a DatabaseTransaction,
+            )
+                -> Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let (change, value) = Change::new(change);
+        self.commit(change).await?;
+        value.take().ok_or(StoreError::WriterStopped)
+    }
+}

@@ -1,0 +1,255 @@
+//! New sessions: who connects, with which epoch, and whether its ledger can be believed.
+
+mod candidates;
+mod rows;
+
+use muster_protocol::CloseCode;
+use muster_protocol::acceptance::{LedgerVerdict, judge_ledger};
+use sea_orm::{DatabaseTransaction, DbErr};
+use uuid::Uuid;
+
+use self::candidates::Candidates;
+use super::Merge;
+use crate::domain::ids::{AgentId, AgentKeyId, EventId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::column::{AgentLevel, EventKind, StringList, Transport};
+use crate::store::entities::{agent, agent_event, agent_key};
+
+/// What tells one agent of a key from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentIdentity {
+    /// A basic agent is its key, and its host name where the key may have several.
+    Basic,
+    /// A full agent.
+    Full {
+        /// The id it was issued; absent before enrolment.
+        agent_id: Option<AgentId>,
+        machine_id: String,
+        ledger_id: Uuid,
+        acceptance_count: u64,
+        instance_id: Uuid,
+        highest_epoch: u64,
+    },
+}
+
+/// Opens a session. Texts are cleaned and bounded by the caller.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    pub tenant_id: TenantId,
+    pub key_id: AgentKeyId,
+    pub identity: AgentIdentity,
+    pub hostname: String,
+    pub ip: String,
+    pub version: String,
+    pub os: String,
+    pub arch: String,
+    pub capabilities: Vec<String>,
+    pub policy: Option<String>,
+    pub max_jobs: i32,
+    pub transport: Transport,
+    pub now: Timestamp,
+}
+
+/// A session that is open.
+#[derive(Debug, Clone)]
+pub struct OpenedSession {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub server_restored: bool,
+}
+
+/// What came of the attempt.
+#[derive(Debug, Clone)]
+pub enum SessionOpening {
+    Opened(OpenedSession),
+    Refused(CloseCode),
+}
+
+impl Merge for OpenSession {
+    type Done = SessionOpening;
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<SessionOpening, StoreError>>, DbErr> {
+        let mut candidates = Candidates::read(transaction, operations).await?;
+        let mut changes = Changes::default();
+        let results = operations
+            .iter()
+            .map(|operation| Ok(operation.open(&mut candidates, &mut changes)))
+            .collect();
+        rows::write(transaction, candidates.into_changed(), changes).await?;
+        Ok(results)
+    }
+}
+
+/// What is written beside the agents themselves.
+#[derive(Default)]
+struct Changes {
+    /// Acceptance counts of believed ledgers.
+    counts: Vec<(AgentId, u64)>,
+    /// Agents of whose ledger nothing is known any more.
+    forgotten: Vec<(AgentId, Timestamp)>,
+    events: Vec<agent_event::Model>,
+}
+
+impl OpenSession {
+    fn open(&self, candidates: &mut Candidates, changes: &mut Changes) -> SessionOpening {
+        let key = match candidates.key(self.key_id) {
+            None => return SessionOpening::Refused(CloseCode::KeyDeleted),
+            Some(key) if key.is_disabled => {
+                return SessionOpening::Refused(CloseCode::KeyDisabled);
+            }
+            Some(key) => key.clone(),
+        };
+        let known = candidates.find(self, &key);
+        if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
+            let mut row = row.clone();
+            row.alert = Some("identity_conflict".into());
+            changes.events.push(self.event(row.id, EventKind::IdentityConflict));
+            candidates.put(row);
+            return SessionOpening::Refused(CloseCode::IdentityConflict);
+        }
+        let is_new = known.is_none();
+        if is_new && candidates.count(self.key_id) >= i64::from(key.max_agents) {
+            return SessionOpening::Refused(CloseCode::AgentLimit);
+        }
+        let mut row = known.unwrap_or_else(|| self.enrol(&key, candidates));
+        if is_new {
+            changes.events.push(self.event(row.id, EventKind::Enrolled));
+        }
+        let server_restored = self.update(&mut row, is_new, candidates, changes);
+        let opened = OpenedSession { agent_id: row.id, epoch: row.epoch, server_restored };
+        candidates.put(row);
+        SessionOpening::Opened(opened)
+    }
+
+    /// True if a process that another one had replaced is back while that other one is online.
+    fn is_conflict(&self, row: &agent::Model) -> bool {
+        match &self.identity {
+            AgentIdentity::Basic => false,
+            AgentIdentity::Full { instance_id, .. } => {
+                row.is_online
+                    && row.instance_id != Some(*instance_id)
+                    && row.previous_instance_id == Some(*instance_id)
+            }
+        }
+    }
+
+    fn enrol(&self, key: &agent_key::Model, candidates: &mut Candidates) -> agent::Model {
+        candidates.count_one_more(self.key_id);
+        let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
+        agent::Model {
+            id: candidates.unclaimed_id(self).unwrap_or_else(AgentId::new),
+            tenant_id: key.tenant_id,
+            key_id: key.id,
+            level: AgentLevel::Basic,
+            identity: self.identity_of(key),
+            name,
+            hostname: String::new(),
+            ip: String::new(),
+            version: String::new(),
+            os: String::new(),
+            arch: String::new(),
+            capabilities: StringList::default(),
+            tags: key.tags.clone(),
+            policy: None,
+            max_jobs: 0,
+            ledger_id: None,
+            instance_id: None,
+            previous_instance_id: None,
+            epoch: 0,
+            transport: self.transport,
+            is_online: false,
+            alert: None,
+            connected_at: self.now,
+            last_seen_at: self.now,
+            created_at: self.now,
+            deleted_at: None,
+        }
+    }
+
+    /// Brings a row up to this session; true if the agent knows of later sessions than the row.
+    fn update(
+        &self,
+        row: &mut agent::Model,
+        is_new: bool,
+        candidates: &Candidates,
+        changes: &mut Changes,
+    ) -> bool {
+        let mut next_epoch = row.epoch + 1;
+        let mut server_restored = false;
+        row.alert = None;
+        match &self.identity {
+            AgentIdentity::Basic => row.level = AgentLevel::Basic,
+            AgentIdentity::Full {
+                ledger_id,
+                acceptance_count,
+                instance_id,
+                highest_epoch,
+                agent_id,
+                ..
+            } => {
+                row.level = AgentLevel::Full;
+                let highest = i64::try_from(*highest_epoch).unwrap_or(i64::MAX - 1);
+                if highest > row.epoch && agent_id.is_some() {
+                    server_restored = true;
+                    next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
+                    changes.events.push(self.event(row.id, EventKind::ServerRestored));
+                }
+                let count = candidates.acceptance_count(row.id);
+                let remembered = row.ledger_id.as_ref().map(|id| (id, count));
+                if judge_ledger(remembered, (ledger_id, *acceptance_count))
+                    == LedgerVerdict::Replaced
+                {
+                    changes.forgotten.push((row.id, self.now));
+                    changes.events.push(self.event(row.id, EventKind::LedgerReplaced));
+                }
+                changes.counts.retain(|(id, _)| *id != row.id);
+                changes.counts.push((row.id, *acceptance_count));
+                if row.instance_id != Some(*instance_id) {
+                    row.previous_instance_id = row.instance_id;
+                }
+                row.ledger_id = Some(*ledger_id);
+                row.instance_id = Some(*instance_id);
+            }
+        }
+        if !row.is_online || is_new {
+            changes.events.push(self.event(row.id, EventKind::Online));
+        }
+        row.epoch = next_epoch;
+        row.is_online = true;
+        row.hostname.clone_from(&self.hostname);
+        row.ip.clone_from(&self.ip);
+        row.version.clone_from(&self.version);
+        row.os.clone_from(&self.os);
+        row.arch.clone_from(&self.arch);
+        row.capabilities = StringList(self.capabilities.clone());
+        row.policy.clone_from(&self.policy);
+        row.max_jobs = self.max_jobs;
+        row.transport = self.transport;
+        row.connected_at = self.now;
+        row.last_seen_at = self.now;
+        server_restored
+    }
+
+    fn identity_of(&self, key: &agent_key::Model) -> String {
+        match &self.identity {
+            AgentIdentity::Full { machine_id, .. } => machine_id.clone(),
+            AgentIdentity::Basic if key.max_agents > 1 => self.hostname.clone(),
+            AgentIdentity::Basic => String::new(),
+        }
+    }
+
+    fn event(&self, agent_id: AgentId, kind: EventKind) -> agent_event::Model {
+        agent_event::Model {
+            id: EventId::new(),
+            tenant_id: self.tenant_id,
+            agent_id,
+            kind,
+            detail: None,
+            at: self.now,
+        }
+    }
+}

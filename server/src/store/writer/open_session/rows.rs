@@ -1,0 +1,68 @@
+//! What openings write: agents as one upsert, then what follows from their ledgers.
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
+};
+
+use super::Changes;
+use crate::domain::state::{CommandState, EndReason};
+use crate::domain::time::Timestamp;
+use crate::store::entities::{agent, agent_event, command};
+use crate::store::writer::{MAX_ROWS, record_progress};
+
+pub(super) async fn write(
+    transaction: &DatabaseTransaction,
+    agents: Vec<agent::Model>,
+    changes: Changes,
+) -> Result<(), DbErr> {
+    for agents in agents.chunks(MAX_ROWS) {
+        agent::Entity::insert_many(agents.iter().cloned().map(agent::Model::into_active_model))
+            .on_conflict(
+                OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned(),
+            )
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    for forgotten in changes.forgotten.chunks(MAX_ROWS) {
+        let now = forgotten.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
+        command::Entity::update_many()
+            .col_expr(command::Column::State, CommandState::Lost.as_str().into())
+            .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
+            .col_expr(command::Column::FinishedAt, now.0.into())
+            .filter(command::Column::AgentId.is_in(forgotten.iter().map(|(id, _)| *id)))
+            .filter(command::Column::FinishedAt.is_null())
+            .filter(command::Column::State.ne(CommandState::Queued))
+            .exec(transaction)
+            .await?;
+    }
+    record_progress::write_counts(transaction, changes.counts).await?;
+    for events in changes.events.chunks(MAX_ROWS) {
+        let rows = events.iter().cloned().map(agent_event::Model::into_active_model);
+        agent_event::Entity::insert_many(rows).exec_without_returning(transaction).await?;
+    }
+    Ok(())
+}
+
+/// The columns that a session owns; name, tags and key are people's.
+const SESSION_COLUMNS: [agent::Column; 18] = [
+    agent::Column::Level,
+    agent::Column::Hostname,
+    agent::Column::Ip,
+    agent::Column::Version,
+    agent::Column::Os,
+    agent::Column::Arch,
+    agent::Column::Capabilities,
+    agent::Column::Policy,
+    agent::Column::MaxJobs,
+    agent::Column::LedgerId,
+    agent::Column::InstanceId,
+    agent::Column::PreviousInstanceId,
+    agent::Column::Epoch,
+    agent::Column::Transport,
+    agent::Column::IsOnline,
+    agent::Column::Alert,
+    agent::Column::ConnectedAt,
+    agent::Column::LastSeenAt,
+];

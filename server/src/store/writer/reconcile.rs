@@ -1,0 +1,283 @@
+//! What an agent's inventory says, against what is stored: before anything else is delivered.
+
+use std::collections::HashMap;
+
+use muster_protocol::frame::{InventoryState, Receipt};
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _,
+};
+
+use super::epoch::Epochs;
+use super::{MAX_ROWS, Merge};
+use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::state::{CommandState, EndReason, Event, Step, step};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::{command, command_report, output_chunk};
+
+/// One listed command.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    pub command_id: CommandId,
+    pub state: InventoryState,
+}
+
+/// Reconciles one agent's open commands with its complete inventory.
+pub struct Reconcile {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub listed: Vec<Listed>,
+    pub now: Timestamp,
+}
+
+/// How much of a command's output is committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Payload of both streams.
+    pub offset_bytes: u64,
+    /// Payload of stdout.
+    pub stdout_bytes: u64,
+}
+
+/// What the agent is to do about one listed command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// Send output from here on, and the result.
+    SendFrom(Committed),
+    /// Send nothing more.
+    Done(Receipt),
+}
+
+/// The outcome, after the commit.
+#[derive(Debug, Clone, Default)]
+pub struct Reconciled {
+    pub dispositions: Vec<(CommandId, Disposition)>,
+    /// Commands that are to be cancelled.
+    pub cancels: Vec<CommandId>,
+    /// Commands that the agent now holds and that are open here.
+    pub open: Vec<CommandId>,
+}
+
+impl Merge for Reconcile {
+    type Done = Reconciled;
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<Reconciled, StoreError>>, DbErr> {
+        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let known = Known::read(transaction, operations).await?;
+        let mut moves = Moves::default();
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            results.push(
+                epochs
+                    .check(operation.agent_id, operation.epoch)
+                    .map(|()| known.reconcile(operation, &mut moves)),
+            );
+        }
+        moves.write(transaction).await?;
+        Ok(results)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    agent_id: AgentId,
+    state: CommandState,
+    is_cancel_requested: bool,
+}
+
+/// Everything stored that the inventories of a batch touch.
+struct Known {
+    commands: HashMap<CommandId, Row>,
+    open_of: HashMap<AgentId, Vec<CommandId>>,
+    offsets: HashMap<CommandId, Committed>,
+    reports: HashMap<CommandId, bool>,
+}
+
+type CommandRow = (CommandId, AgentId, CommandState, Option<Timestamp>);
+
+impl Known {
+    async fn read(
+        transaction: &DatabaseTransaction,
+        operations: &[Reconcile],
+    ) -> Result<Self, DbErr> {
+        let mut rows: Vec<CommandRow> = Vec::new();
+        let agents: Vec<_> = operations.iter().map(|op| op.agent_id).collect();
+        for agents in agents.chunks(MAX_ROWS) {
+            rows.extend(
+                columns()
+                    .filter(command::Column::AgentId.is_in(agents.iter().copied()))
+                    .filter(command::Column::FinishedAt.is_null())
+                    .filter(command::Column::State.ne(CommandState::Queued))
+                    .into_tuple::<CommandRow>()
+                    .all(transaction)
+                    .await?,
+            );
+        }
+        let mut open_of: HashMap<AgentId, Vec<CommandId>> = HashMap::new();
+        for (id, agent_id, ..) in &rows {
+            open_of.entry(*agent_id).or_default().push(*id);
+        }
+        let listed: Vec<_> =
+            operations.iter().flat_map(|op| op.listed.iter().map(|item| item.command_id)).collect();
+        let (mut offsets, mut reports) = (HashMap::new(), HashMap::new());
+        for listed in listed.chunks(MAX_ROWS) {
+            let ids = || listed.iter().copied();
+            rows.extend(
+                columns()
+                    .filter(command::Column::Id.is_in(ids()))
+                    .into_tuple::<CommandRow>()
+                    .all(transaction)
+                    .await?,
+            );
+            offsets.extend(read_offsets(transaction, ids()).await?);
+            let reported: Vec<(CommandId, bool)> = command_report::Entity::find()
+                .select_only()
+                .column(command_report::Column::CommandId)
+                .column(command_report::Column::IsLate)
+                .filter(command_report::Column::CommandId.is_in(ids()))
+                .into_tuple()
+                .all(transaction)
+                .await?;
+            reports.extend(reported);
+        }
+        let commands = rows
+            .into_iter()
+            .map(|(id, agent_id, state, cancel)| {
+                (id, Row { agent_id, state, is_cancel_requested: cancel.is_some() })
+            })
+            .collect();
+        Ok(Self { commands, open_of, offsets, reports })
+    }
+
+    fn reconcile(&self, operation: &Reconcile, moves: &mut Moves) -> Reconciled {
+        let mut reconciled = Reconciled::default();
+        let listed: HashMap<_, _> =
+            operation.listed.iter().map(|item| (item.command_id, item.state)).collect();
+        for (id, state) in &listed {
+            let disposition = self.take_listed(operation, *id, *state, moves, &mut reconciled);
+            reconciled.dispositions.push((*id, disposition));
+        }
+        for id in self.open_of.get(&operation.agent_id).into_iter().flatten() {
+            if listed.contains_key(id) {
+                continue;
+            }
+            if let Step::To(next) = step(self.commands[id].state, Event::Unlisted) {
+                moves.push(next, *id, operation.now);
+            }
+        }
+        reconciled
+    }
+
+    fn take_listed(
+        &self,
+        operation: &Reconcile,
+        id: CommandId,
+        listed: InventoryState,
+        moves: &mut Moves,
+        reconciled: &mut Reconciled,
+    ) -> Disposition {
+        let row = match self.commands.get(&id) {
+            Some(row) if row.agent_id == operation.agent_id => row,
+            _ => return Disposition::Done(Receipt::UnknownCommand),
+        };
+        match self.reports.get(&id) {
+            Some(false) => return Disposition::Done(Receipt::Recorded),
+            Some(true) => return Disposition::Done(Receipt::Late),
+            None => {}
+        }
+        let event = match listed {
+            InventoryState::Accepted => Event::ListedAccepted,
+            InventoryState::Running => Event::Started,
+            // Its result follows and decides; until then it counts as sent.
+            InventoryState::Settled => Event::ListedAccepted,
+        };
+        if let Step::To(next) = step(row.state, event) {
+            moves.push(next, id, operation.now);
+        }
+        if !row.state.is_terminal() {
+            reconciled.open.push(id);
+            if row.is_cancel_requested {
+                reconciled.cancels.push(id);
+            }
+        }
+        Disposition::SendFrom(self.offsets.get(&id).copied().unwrap_or_default())
+    }
+}
+
+fn columns() -> sea_orm::Select<command::Entity> {
+    command::Entity::find()
+        .select_only()
+        .column(command::Column::Id)
+        .column(command::Column::AgentId)
+        .column(command::Column::State)
+        .column(command::Column::CancelRequestedAt)
+}
+
+async fn read_offsets(
+    transaction: &DatabaseTransaction,
+    ids: impl Iterator<Item = CommandId>,
+) -> Result<Vec<(CommandId, Committed)>, DbErr> {
+    let end = |offset, length| Expr::col(offset).add(Expr::col(length)).max();
+    use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
+    let rows: Vec<(CommandId, i64, i64)> = output_chunk::Entity::find()
+        .select_only()
+        .column(output_chunk::Column::CommandId)
+        .column_as(end(OffsetBytes, LengthBytes), "end_bytes")
+        .column_as(end(StdoutOffsetBytes, StdoutBytes), "stdout_end_bytes")
+        .filter(output_chunk::Column::CommandId.is_in(ids))
+        .group_by(output_chunk::Column::CommandId)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let committed = |end: i64, stdout: i64| Committed {
+        offset_bytes: end.cast_unsigned(),
+        stdout_bytes: stdout.cast_unsigned(),
+    };
+    Ok(rows.into_iter().map(|(id, end, stdout)| (id, committed(end, stdout))).collect())
+}
+
+/// Changes of state, gathered so that each kind is one statement.
+#[derive(Default)]
+struct Moves(HashMap<CommandState, (Vec<CommandId>, Timestamp)>);
+
+impl Moves {
+    fn push(&mut self, state: CommandState, id: CommandId, now: Timestamp) {
+        let (ids, at) = self.0.entry(state).or_default();
+        ids.push(id);
+        *at = std::cmp::max(now, *at);
+    }
+
+    async fn write(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+        for (state, (ids, now)) in self.0 {
+            for ids in ids.chunks(MAX_ROWS) {
+                let update = command::Entity::update_many()
+                    .col_expr(command::Column::State, state.as_str().into());
+                let update = match state {
+                    CommandState::Queued => {
+                        update.col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
+                    }
+                    CommandState::Delivered => {
+                        update.col_expr(command::Column::DeliveredAt, now.0.into())
+                    }
+                    CommandState::Running => {
+                        update.col_expr(command::Column::StartedAt, now.0.into())
+                    }
+                    _ => update.col_expr(command::Column::FinishedAt, now.0.into()).col_expr(
+                        command::Column::EndReason,
+                        EndReason::MissingFromInventory.as_str().into(),
+                    ),
+                };
+                update
+                    .filter(command::Column::Id.is_in(ids.iter().copied()))
+                    .exec(transaction)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}

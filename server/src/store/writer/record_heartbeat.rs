@@ -1,0 +1,66 @@
+//! Signs of life and their figures.
+
+use muster_protocol::frame::Telemetry;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
+};
+
+use super::{MAX_ROWS, Merge};
+use crate::domain::ids::AgentId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::{agent, telemetry_sample};
+
+/// Notes that an agent was heard of, with its figures if it sent any.
+pub struct RecordHeartbeat {
+    pub agent_id: AgentId,
+    pub telemetry: Telemetry,
+    pub now: Timestamp,
+}
+
+impl Merge for RecordHeartbeat {
+    type Done = ();
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        for seen in operations.chunks(MAX_ROWS) {
+            let now = seen.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
+            agent::Entity::update_many()
+                .col_expr(agent::Column::LastSeenAt, now.0.into())
+                .filter(agent::Column::Id.is_in(seen.iter().map(|op| op.agent_id)))
+                .exec(transaction)
+                .await?;
+            let samples: Vec<_> = seen.iter().filter_map(Self::sample).collect();
+            if !samples.is_empty() {
+                telemetry_sample::Entity::insert_many(samples)
+                    .on_conflict(OnConflict::new().do_nothing().to_owned())
+                    .exec_without_returning(transaction)
+                    .await?;
+            }
+        }
+        Ok(operations.iter().map(|_| Ok(())).collect())
+    }
+}
+
+impl RecordHeartbeat {
+    fn sample(&self) -> Option<telemetry_sample::ActiveModel> {
+        let telemetry = self.telemetry;
+        (telemetry != Telemetry::default()).then(|| {
+            telemetry_sample::Model {
+                agent_id: self.agent_id,
+                at: self.now,
+                cpu_percent: telemetry.cpu_percent,
+                memory_percent: telemetry.memory_percent,
+                disk_percent: telemetry.disk_percent,
+                uptime_seconds: telemetry.uptime_seconds,
+                load_1m: telemetry.load_1m,
+                running_jobs: telemetry.running_jobs,
+            }
+            .into_active_model()
+        })
+    }
+}

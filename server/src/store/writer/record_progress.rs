@@ -1,0 +1,100 @@
+//! What agents say on the way: accepted, started.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
+};
+
+use super::epoch::Epochs;
+use super::{MAX_ROWS, Merge};
+use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::state::CommandState;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::{agent_ledger, command};
+
+/// A step that an agent reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Its ledger holds a command; `acceptance_count` of them so far.
+    Accepted { acceptance_count: u64 },
+    /// The child was started.
+    Started { command_id: CommandId },
+}
+
+/// Notes a step.
+pub struct RecordProgress {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub progress: Progress,
+    pub now: Timestamp,
+}
+
+impl Merge for RecordProgress {
+    type Done = ();
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let mut counts: HashMap<AgentId, u64> = HashMap::new();
+        let mut started = Vec::new();
+        for op in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {
+            match op.progress {
+                Progress::Accepted { acceptance_count } => {
+                    let count = counts.entry(op.agent_id).or_default();
+                    *count = acceptance_count.max(*count);
+                }
+                Progress::Started { command_id } => started.push((op.agent_id, command_id, op.now)),
+            }
+        }
+        write_counts(transaction, counts.into_iter().collect()).await?;
+        for started in started.chunks(MAX_ROWS) {
+            mark_running(transaction, started).await?;
+        }
+        Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
+    }
+}
+
+/// Stores how far ledgers are.
+pub(super) async fn write_counts(
+    transaction: &DatabaseTransaction,
+    counts: Vec<(AgentId, u64)>,
+) -> Result<(), DbErr> {
+    for counts in counts.chunks(MAX_ROWS) {
+        let rows = counts.iter().map(|(agent_id, count)| {
+            let acceptance_count = i64::try_from(*count).unwrap_or(i64::MAX);
+            agent_ledger::Model { agent_id: *agent_id, acceptance_count }.into_active_model()
+        });
+        agent_ledger::Entity::insert_many(rows)
+            .on_conflict(
+                OnConflict::column(agent_ledger::Column::AgentId)
+                    .update_column(agent_ledger::Column::AcceptanceCount)
+                    .to_owned(),
+            )
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn mark_running(
+    transaction: &DatabaseTransaction,
+    started: &[(AgentId, CommandId, Timestamp)],
+) -> Result<(), DbErr> {
+    let now = started.iter().map(|(_, _, now)| *now).max().unwrap_or(Timestamp(0));
+    command::Entity::update_many()
+        .col_expr(command::Column::State, CommandState::Running.as_str().into())
+        .col_expr(command::Column::StartedAt, now.0.into())
+        .filter(command::Column::Id.is_in(started.iter().map(|(_, id, _)| *id)))
+        // An agent can't move another's command, whatever id it sends.
+        .filter(command::Column::AgentId.is_in(started.iter().map(|(agent, _, _)| *agent)))
+        .filter(command::Column::State.is_in([CommandState::Queued, CommandState::Delivered]))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,187 @@
+//! How commands end by their agents' word: once, whatever is repeated.
+
+use std::collections::{HashMap, HashSet};
+
+use muster_protocol::frame::{Outcome, Receipt};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _,
+};
+
+use super::epoch::Epochs;
+use super::{MAX_ROWS, Merge};
+use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::state::{CommandState, Event, Step, step};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::{command, command_report};
+
+/// What an agent reports of a command.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub outcome: Outcome,
+    /// JSON.
+    pub data: String,
+    pub error: Option<String>,
+    pub error_code: Option<String>,
+}
+
+/// Settles a command.
+pub struct Settle {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub command_id: CommandId,
+    pub report: Report,
+    pub now: Timestamp,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settled {
+    pub receipt: Receipt,
+    /// True if the command was open until now.
+    pub was_open: bool,
+}
+
+impl Merge for Settle {
+    type Done = Settled;
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<Settled, StoreError>>, DbErr> {
+        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let mut known = Known::read(transaction, operations).await?;
+        let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
+        let mut reports = Vec::with_capacity(operations.len());
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            if let Err(error) = epochs.check(operation.agent_id, operation.epoch) {
+                results.push(Err(error));
+                continue;
+            }
+            let settled = known.settle(operation);
+            match (settled, known.is_new_report(operation, settled)) {
+                (Settled { was_open: true, .. }, _) => {
+                    ended.entry(operation.report.outcome.into()).or_default().push(operation);
+                    reports.push(operation.row(false));
+                }
+                (Settled { receipt: Receipt::Late, .. }, true) => reports.push(operation.row(true)),
+                _ => {}
+            }
+            results.push(Ok(settled));
+        }
+        for (state, operations) in ended {
+            for operations in operations.chunks(MAX_ROWS) {
+                write_end(transaction, state, operations).await?;
+            }
+        }
+        for reports in reports.chunks(MAX_ROWS) {
+            command_report::Entity::insert_many(reports.iter().cloned())
+                .exec_without_returning(transaction)
+                .await?;
+        }
+        Ok(results)
+    }
+}
+
+impl Settle {
+    fn row(&self, is_late: bool) -> command_report::ActiveModel {
+        command_report::Model {
+            command_id: self.command_id,
+            is_late,
+            outcome: self.report.outcome.into(),
+            data: self.report.data.clone(),
+            error: self.report.error.clone(),
+            error_code: self.report.error_code.clone(),
+            reported_at: self.now,
+        }
+        .into_active_model()
+    }
+}
+
+/// The commands of a batch as they stand, kept up as the batch is decided.
+struct Known {
+    commands: HashMap<CommandId, (AgentId, CommandState)>,
+    /// Commands of which a report is stored; true if it is a late one.
+    reported: HashMap<CommandId, bool>,
+    new_late: HashSet<CommandId>,
+}
+
+impl Known {
+    async fn read(transaction: &DatabaseTransaction, operations: &[Settle]) -> Result<Self, DbErr> {
+        let mut commands = HashMap::with_capacity(operations.len());
+        let mut reported = HashMap::new();
+        for operations in operations.chunks(MAX_ROWS) {
+            let rows: Vec<(CommandId, AgentId, CommandState)> = command::Entity::find()
+                .select_only()
+                .column(command::Column::Id)
+                .column(command::Column::AgentId)
+                .column(command::Column::State)
+                .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+                .into_tuple()
+                .all(transaction)
+                .await?;
+            let over = rows.iter().filter(|row| row.2.is_terminal()).map(|row| row.0);
+            let over: Vec<CommandId> = over.collect();
+            commands.extend(rows.into_iter().map(|(id, agent, state)| (id, (agent, state))));
+            if over.is_empty() {
+                continue;
+            }
+            let rows: Vec<(CommandId, bool)> = command_report::Entity::find()
+                .select_only()
+                .column(command_report::Column::CommandId)
+                .column(command_report::Column::IsLate)
+                .filter(command_report::Column::CommandId.is_in(over))
+                .into_tuple()
+                .all(transaction)
+                .await?;
+            reported.extend(rows);
+        }
+        Ok(Self { commands, reported, new_late: HashSet::new() })
+    }
+
+    fn settle(&mut self, operation: &Settle) -> Settled {
+        let id = operation.command_id;
+        let (receipt, was_open) = match self.commands.get_mut(&id) {
+            Some((agent_id, state)) if *agent_id == operation.agent_id => {
+                match step(*state, Event::Reported(operation.report.outcome)) {
+                    Step::To(next) => {
+                        *state = next;
+                        self.reported.insert(id, false);
+                        (Receipt::Recorded, true)
+                    }
+                    Step::Stay | Step::Late => match self.reported.get(&id) {
+                        Some(false) => (Receipt::Recorded, false),
+                        Some(true) | None => (Receipt::Late, false),
+                    },
+                }
+            }
+            // Another agent's command is as unknown as one that never was.
+            Some(_) | None => (Receipt::UnknownCommand, false),
+        };
+        Settled { receipt, was_open }
+    }
+
+    /// True once for a late report that is not stored yet.
+    fn is_new_report(&mut self, operation: &Settle, settled: Settled) -> bool {
+        settled.receipt == Receipt::Late
+            && !self.reported.contains_key(&operation.command_id)
+            && self.new_late.insert(operation.command_id)
+    }
+}
+
+async fn write_end(
+    transaction: &DatabaseTransaction,
+    state: CommandState,
+    operations: &[&Settle],
+) -> Result<(), DbErr> {
+    let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
+    command::Entity::update_many()
+        .col_expr(command::Column::State, state.as_str().into())
+        .col_expr(command::Column::FinishedAt, now.0.into())
+        .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}

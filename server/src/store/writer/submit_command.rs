@@ -1,0 +1,151 @@
+//! New durable commands, with their audit entry and idempotency record in one transaction.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
+};
+
+use super::epoch::Epochs;
+use super::{MAX_ROWS, Merge, append_audit};
+use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
+use crate::domain::state::CommandState;
+use crate::store::StoreError;
+use crate::store::entities::{audit_entry, command, idempotency_record};
+
+/// What makes a repeated request the same request.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    pub key: String,
+    /// Of everything that was asked.
+    pub request_hash: [u8; 32],
+}
+
+/// Stores a command, `queued`.
+pub struct SubmitCommand {
+    pub row: command::Model,
+    /// The epoch of a live session with room in its window: the insert itself is `delivered`
+    /// then, unless a newer session has begun.
+    pub deliver_in_epoch: Option<i64>,
+    pub idempotency: Option<Idempotency>,
+    pub audit: audit_entry::Model,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is stored. `delivered`: the frame is to leave now.
+    New { delivered: bool },
+    /// The idempotency key made this command before; nothing new is stored.
+    Repeated { command_id: CommandId },
+    /// The idempotency key belongs to another request; nothing is stored.
+    KeyReused,
+}
+
+type RecordKey = (TenantId, ApiKeyId, String);
+
+impl Merge for SubmitCommand {
+    type Done = Submitted;
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
+        let live = operations.iter().filter(|op| op.deliver_in_epoch.is_some());
+        let epochs = Epochs::read(transaction, live.map(|op| op.row.agent_id)).await?;
+        let mut records = read_records(transaction, operations).await?;
+        let mut new = Vec::with_capacity(operations.len());
+        let mut new_records = Vec::new();
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            if let Some((key, hash)) = operation.record_key() {
+                if let Some((known_hash, command_id)) = records.get(&key) {
+                    results.push(Ok(if *known_hash == hash {
+                        Submitted::Repeated { command_id: *command_id }
+                    } else {
+                        Submitted::KeyReused
+                    }));
+                    continue;
+                }
+                new_records.push(operation.record(&key, &hash));
+                records.insert(key, (hash, operation.row.id));
+            }
+            let delivered = operation
+                .deliver_in_epoch
+                .is_some_and(|epoch| epochs.is_current(operation.row.agent_id, epoch));
+            new.push((operation, delivered));
+            results.push(Ok(Submitted::New { delivered }));
+        }
+        write(transaction, new, new_records).await?;
+        Ok(results)
+    }
+}
+
+impl SubmitCommand {
+    fn record_key(&self) -> Option<(RecordKey, Vec<u8>)> {
+        let idempotency = self.idempotency.as_ref()?;
+        let key = (self.row.tenant_id, self.row.requested_by, idempotency.key.clone());
+        Some((key, idempotency.request_hash.to_vec()))
+    }
+
+    fn record(&self, key: &RecordKey, hash: &[u8]) -> idempotency_record::ActiveModel {
+        idempotency_record::Model {
+            tenant_id: key.0,
+            principal_id: key.1,
+            key: key.2.clone(),
+            request_hash: hash.to_vec(),
+            command_id: self.row.id,
+            created_at: self.row.created_at,
+        }
+        .into_active_model()
+    }
+
+    fn command(&self, delivered: bool) -> command::ActiveModel {
+        let mut row = self.row.clone();
+        if delivered {
+            row.state = CommandState::Delivered;
+            row.delivered_at = Some(row.created_at);
+        }
+        row.into_active_model()
+    }
+}
+
+async fn read_records(
+    transaction: &DatabaseTransaction,
+    operations: &[SubmitCommand],
+) -> Result<HashMap<RecordKey, (Vec<u8>, CommandId)>, DbErr> {
+    let keys: Vec<_> =
+        operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key)).collect();
+    let mut records = HashMap::with_capacity(keys.len());
+    for keys in keys.chunks(MAX_ROWS) {
+        let rows = idempotency_record::Entity::find()
+            .filter(idempotency_record::Column::TenantId.is_in(keys.iter().map(|key| key.0)))
+            .filter(idempotency_record::Column::PrincipalId.is_in(keys.iter().map(|key| key.1)))
+            .filter(idempotency_record::Column::Key.is_in(keys.iter().map(|key| key.2.as_str())))
+            .all(transaction)
+            .await?;
+        records.extend(rows.into_iter().map(|row| {
+            ((row.tenant_id, row.principal_id, row.key), (row.request_hash, row.command_id))
+        }));
+    }
+    Ok(records)
+}
+
+async fn write(
+    transaction: &DatabaseTransaction,
+    new: Vec<(&SubmitCommand, bool)>,
+    records: Vec<idempotency_record::ActiveModel>,
+) -> Result<(), DbErr> {
+    for new in new.chunks(MAX_ROWS) {
+        let rows = new.iter().map(|(operation, delivered)| operation.command(*delivered));
+        command::Entity::insert_many(rows).exec_without_returning(transaction).await?;
+    }
+    for records in records.chunks(MAX_ROWS) {
+        idempotency_record::Entity::insert_many(records.iter().cloned())
+            .exec_without_returning(transaction)
+            .await?;
+    }
+    let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
+    append_audit::insert(transaction, audit).await
+}
