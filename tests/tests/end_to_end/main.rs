@@ -9,6 +9,7 @@ mod dependencies;
 mod disk;
 mod execute;
 mod fallback;
+mod harness;
 mod hostile;
 mod identity;
 mod keys;
