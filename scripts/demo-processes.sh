@@ -59,24 +59,24 @@ stop() {
     fi
 }
 
-# job_ids: processes of scripts that still run, found by the demo's own folder. Shims outlive the
-# agent on purpose, so they are not among those that stop.
+# job_ids: scripts of the demo that still run. Their shims outlive the agent on purpose, so they
+# are not among those that stop; they are agent processes that mention the demo's own folder, and
+# each leads a session that holds its job.
 job_ids() {
-    local entry id mine=() session
+    local entry shims=" " session
     for entry in /proc/[0-9]*; do
-        id=${entry#/proc/}
-        if [ "$(readlink "$entry/cwd" 2>/dev/null | grep -cF "$demo/agent")" != 0 ] ||
-            tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$demo/agent/"; then
-            mine+=("$id")
-        fi
+        case $(readlink "$entry/exe" 2>/dev/null) in
+        */muster-agent | */muster-agent' (deleted)')
+            if tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$demo/agent/"; then
+                shims+="${entry#/proc/} "
+            fi
+            ;;
+        esac
     done
-    for id in "${mine[@]+"${mine[@]}"}"; do
-        echo "$id"
-        # Whoever is in a session that a shim leads belongs to its job.
-        for entry in /proc/[0-9]*; do
-            session=$(sed 's/.*) //' "$entry/stat" 2>/dev/null | cut -d' ' -f4)
-            [ "$session" != "$id" ] || echo "${entry#/proc/}"
-        done
+    [ "$shims" != " " ] || return 0
+    for entry in /proc/[0-9]*; do
+        session=$(sed 's/.*) //' "$entry/stat" 2>/dev/null | cut -d' ' -f4)
+        case $shims in *" $session "*) echo "${entry#/proc/}" ;; esac
     done
 }
 

@@ -5,7 +5,7 @@ import base64, itertools, json, os, platform, socket, struct, sys, threading, ti
 URL, KEY, HOST = os.environ["SERVER_URL"], os.environ["AGENT_KEY"], socket.gethostname()
 INFO = {"agent_id": "third-party", "hostname": HOST, "ip": "127.0.0.1", "version": "1.0.0",
         "os": f"{platform.system()} {platform.release()}", "python_version": platform.python_version()}
-ANSWERS = {"ping": lambda data: {"status": "pong"}, "info": lambda data: INFO, "echo": lambda data: data}
+ANSWERS = {"ping": lambda data: {"pong": True}, "info": lambda data: INFO, "echo": lambda data: data}
 
 def answer(command):
     known = ANSWERS.get(command["command"])

@@ -151,3 +151,13 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
     let done = Command::new("cp").arg("-a").arg(from).arg(to).status();
     assert!(done.expect("run cp").success());
 }
+
+#[tokio::test]
+async fn a_first_key_that_is_no_key_is_refused_in_a_sentence() {
+    let site = Site::new();
+    let options = ServerOptions::default().with("MUSTER_BOOTSTRAP_KEY", "mst_live_short");
+    let mut server = Server::unstarted(&site, Database::Sqlite, options).spawn();
+    let status = server.ended().await;
+    assert!(!status.success());
+    assert!(server.log().contains("MUSTER_BOOTSTRAP_KEY"), "{}", server.log());
+}
