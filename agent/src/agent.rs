@@ -1,0 +1,144 @@
+//! Everything that outlives a session.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use muster_protocol::frame::{Registered, Registration};
+use muster_protocol::limits::MAX_MAX_JOBS;
+use muster_protocol::{CommandName, PROTOCOL_VERSION};
+use uuid::Uuid;
+
+use crate::commands::Surroundings;
+use crate::commands::execute::OutputBounds;
+use crate::custody::{Custody, CustodyError};
+use crate::identity::{About, Identity};
+use crate::key::KeyRing;
+use crate::layout::StateDir;
+use crate::ledger::Ledger;
+use crate::manifest::ManifestFile;
+use crate::storage::StorageError;
+use crate::telemetry::Meter;
+
+/// One agent, from the start of its process to the end.
+#[derive(Debug)]
+pub struct Agent {
+    pub state: StateDir,
+    pub identity: Identity,
+    pub keys: KeyRing,
+    pub about: About,
+    pub manifest: ManifestFile,
+    pub meter: Meter,
+    pub custody: Custody,
+    pub limits: HostLimits,
+    instance_id: Uuid,
+    began_at: Instant,
+}
+
+/// What the host grants.
+#[derive(Debug, Clone, Copy)]
+pub struct HostLimits {
+    pub max_jobs: u32,
+    pub output: OutputBounds,
+}
+
+/// Why an agent can't begin, or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+}
+
+impl Agent {
+    /// Opens the state directory. `shim_program` is what jobs are started with.
+    ///
+    /// # Errors
+    /// [`AgentError`] if something in the state directory can't be used.
+    pub fn open(
+        state: StateDir,
+        keys: KeyRing,
+        limits: HostLimits,
+        shim_program: PathBuf,
+    ) -> Result<Self, AgentError> {
+        let loaded = Identity::load(&state)?;
+        if loaded.is_other_machine {
+            tracing::warn!(
+                "this state directory is another machine's: enrolling anew, its jobs are set aside"
+            );
+            Ledger::set_aside(&state)?;
+        }
+        // After the setting aside: a crash in between finds the other machine once more.
+        loaded.identity.save(&state)?;
+        Ok(Self {
+            identity: loaded.identity,
+            keys,
+            about: About::this_host(),
+            manifest: ManifestFile::open(&state)?,
+            meter: Meter::new(state.path()),
+            custody: Custody::open(&state, shim_program, limits.max_jobs)?,
+            limits,
+            instance_id: Uuid::new_v4(),
+            began_at: Instant::now(),
+            state,
+        })
+    }
+
+    /// True if a server has ever issued an id.
+    pub fn is_enrolled(&self) -> bool {
+        self.identity.agent_id.is_some()
+    }
+
+    /// What the server is told first.
+    pub fn registration(&self) -> Registration {
+        let head = self.custody.ledger().head();
+        Registration {
+            agent_id: self.identity.agent_id.map(|id| id.hyphenated().to_string()),
+            hostname: self.about.hostname.clone(),
+            ip: self.about.ip.clone(),
+            version: self.about.version.to_owned(),
+            os: self.about.os.clone(),
+            capabilities: CommandName::ALL.iter().map(|name| name.as_str().to_owned()).collect(),
+            protocol: Some(PROTOCOL_VERSION),
+            arch: Some(self.about.arch.to_owned()),
+            ledger_id: Some(head.ledger_id),
+            acceptance_count: Some(head.acceptance_count),
+            machine_id: Some(self.identity.machine_id.clone()),
+            instance_id: Some(self.instance_id),
+            highest_epoch: Some(head.highest_epoch),
+            max_jobs: Some(self.limits.max_jobs.min(MAX_MAX_JOBS)),
+            policy: Some("manifest".to_owned()),
+        }
+    }
+
+    /// Makes durable what `registered` says, before anything is done in the session.
+    ///
+    /// # Errors
+    /// [`AgentError`] if it can't be made durable; the session must not go on then.
+    pub fn registered(&mut self, registered: &Registered) -> Result<(), AgentError> {
+        let issued = Some(registered.agent_id);
+        if self.identity.agent_id != issued {
+            if self.is_enrolled() {
+                tracing::warn!(
+                    agent_id = %registered.agent_id,
+                    "the server has enrolled this host anew: its former jobs are set aside"
+                );
+                self.custody.begin_anew()?;
+            }
+            let identity = Identity { agent_id: issued, ..self.identity.clone() };
+            identity.save(&self.state)?;
+            self.identity = identity;
+        }
+        Ok(self.custody.ledger_mut().saw_epoch(registered.epoch)?)
+    }
+
+    /// What transient commands may look at.
+    pub fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            about: &self.about,
+            agent_id: self.identity.agent_id,
+            running_for: self.began_at.elapsed(),
+            manifest: self.manifest.current(),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! `echo`: what was sent comes back.
+
+use serde_json::{Value, json};
+
+/// The message, or all of the data where there is none.
+pub fn answer(data: &Value) -> Value {
+    match data.get("message") {
+        Some(message) => json!({"message": message}),
+        None => json!({"message": data}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_or_everything_comes_back() {
+        assert_eq!(answer(&json!({"message": "hi"})), json!({"message": "hi"}));
+        assert_eq!(answer(&json!({"a": 1})), json!({"message": {"a": 1}}));
+    }
+}

@@ -1,0 +1,59 @@
+//! The commands, a file each. Pure: they look and answer; nothing here is stored, sent or started.
+
+mod echo;
+pub mod execute;
+mod info;
+mod ping;
+mod redeploy;
+mod restart;
+mod scripts;
+mod shutdown;
+mod update;
+
+use std::time::Duration;
+
+use muster_protocol::frame::Response;
+use muster_protocol::manifest::Manifest;
+use muster_protocol::{CommandName, ExitCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::identity::About;
+
+/// What transient commands may look at.
+pub struct Surroundings<'a> {
+    pub about: &'a About,
+    pub agent_id: Option<Uuid>,
+    /// Since the agent's process began.
+    pub running_for: Duration,
+    pub manifest: &'a Manifest,
+}
+
+/// The data of a transient command's answer; `None` for commands that are not transient.
+pub fn answer(command: CommandName, data: &Value, around: &Surroundings<'_>) -> Option<Value> {
+    match command {
+        CommandName::Ping => Some(ping::answer()),
+        CommandName::Info => Some(info::answer(around)),
+        CommandName::Echo => Some(echo::answer(data)),
+        CommandName::Scripts => Some(scripts::answer(around)),
+        _ => None,
+    }
+}
+
+/// How the agent's process ends for a lifecycle command, and what it says to that; `None` for the
+/// others.
+pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
+    let (code, note) = match command {
+        CommandName::Restart => restart::ending(),
+        CommandName::Update => update::ending(),
+        CommandName::Redeploy => redeploy::ending(),
+        CommandName::Shutdown => shutdown::ending(),
+        _ => return None,
+    };
+    Some((code, json!({"exit_code": code.code(), "note": note})))
+}
+
+/// A success with its data.
+pub fn success(command_id: Uuid, data: Value) -> Response {
+    Response { command_id, success: true, data, error: None, error_code: None, outcome: None }
+}

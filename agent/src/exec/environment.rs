@@ -1,0 +1,16 @@
+//! What a child inherits: a list of names, and nothing that is not on it.
+
+use std::ffi::OsString;
+
+const FIXED_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const INHERITED: [&str; 7] = ["HOME", "LANG", "LANGUAGE", "LOGNAME", "TMPDIR", "TZ", "USER"];
+/// Marks every process of a job, so that strays are found again.
+pub const MARK: &str = "MUSTER_COMMAND_ID";
+
+/// The variables that pass from agent to shim and from shim to child.
+pub fn allowed() -> impl Iterator<Item = (OsString, OsString)> {
+    let inherited = std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| INHERITED.contains(&name) || name.starts_with("LC_"))
+    });
+    inherited.chain([(OsString::from("PATH"), OsString::from(FIXED_PATH))])
+}

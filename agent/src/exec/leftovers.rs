@@ -1,0 +1,81 @@
+//! Ending what a job left behind: first those below this process, later those that bear its mark.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::environment::MARK;
+use crate::ledger::record::StartedRecord;
+use crate::platform::{self, ProcessStat, Signal};
+
+/// Killed processes vanish at once, unless the kernel holds them; that is not waited for for ever.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Everything below `ancestor`, dead ones left out.
+pub fn descendants(ancestor: u32) -> Vec<ProcessStat> {
+    let all = platform::all_processes();
+    let mut family = BTreeSet::from([ancestor]);
+    // Parents may stand behind their children in the list: repeat until nothing is added.
+    loop {
+        let before = family.len();
+        for process in &all {
+            if family.contains(&process.parent) {
+                family.insert(process.pid);
+            }
+        }
+        if family.len() == before {
+            break;
+        }
+    }
+    all.into_iter()
+        .filter(|it| it.pid != ancestor && family.contains(&it.pid) && !it.is_zombie)
+        .collect()
+}
+
+/// Signals a process, unless its number has gone to another one since it was looked at.
+pub fn signal(process: &ProcessStat, signal: Signal) {
+    // Held open, so that a number given to another process in between is told by its start.
+    let _held = platform::open_process(process.pid);
+    if ProcessStat::of(process.pid).is_some_and(|now| now.start_ticks == process.start_ticks) {
+        platform::signal_process(process.pid, signal);
+    }
+}
+
+/// Kills all that a vanished shim has left: its session, and whatever bears the command's mark.
+/// Blocks until nothing is left or patience is. True if nothing is left.
+pub fn end_leftovers(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
+    // After another boot there is nothing left of it, and its numbers mean other processes.
+    if started.is_some_and(|started| started.boot_id != platform::boot_id()) {
+        return true;
+    }
+    let mark = format!("{MARK}={}", command_id.hyphenated());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left: Vec<_> = platform::all_processes()
+            .into_iter()
+            .filter(|process| !process.is_zombie && belongs(process, started, &mark))
+            .collect();
+        if left.is_empty() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        for process in &left {
+            signal(process, Signal::Kill);
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn belongs(process: &ProcessStat, started: Option<&StartedRecord>, mark: &str) -> bool {
+    // Older than the shim: the same numbers by chance.
+    if started.is_some_and(|started| process.start_ticks < started.shim_start_ticks) {
+        return false;
+    }
+    let is_in_session = started.is_some_and(|started| process.session == started.shim_pid);
+    is_in_session || platform::environment_marks(process.pid, mark)
+}

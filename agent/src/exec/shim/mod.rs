@@ -1,0 +1,201 @@
+//! One job's keeper: a small blocking process that outlives the agent.
+//!
+//! It shares files and a bell with the agent and nothing else; it knows no network and no server.
+
+mod child;
+mod ending;
+mod recorder;
+mod verify;
+
+use std::fs;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use muster_protocol::frame::ExecuteResult;
+use uuid::Uuid;
+
+use super::wake::Bell;
+use crate::layout::JobDir;
+use crate::ledger::record::{
+    CommandRecord, Ending, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
+    StartedRecord,
+};
+use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::storage::{self, StorageError};
+
+/// Why a shim can't do its work. It has started nothing then.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    #[error("{} is no folder of a job", .0.display())]
+    NoJob(PathBuf),
+    #[error("the job has a shim already")]
+    Taken,
+    #[error("the job was started before")]
+    StartedBefore,
+    #[error("the job has no command to run")]
+    NothingToRun,
+    #[error("{action}")]
+    System {
+        action: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("lock the job")]
+    Lock(#[source] LockError),
+}
+
+impl ShimError {
+    fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}
+
+/// A job in this shim's hands.
+struct Job {
+    dir: JobDir,
+    command_id: Uuid,
+    launch: Launch,
+    /// Opened while there was nothing to lose: the last word needs no path and no free space.
+    exit: fs::File,
+    bell: Bell,
+    scripts: PathBuf,
+}
+
+/// Runs one job from its folder to its exit record. Blocks for as long as that takes.
+///
+/// # Errors
+/// [`ShimError`] if nothing could be started. What the child does is no error.
+pub fn run(path: PathBuf) -> Result<(), ShimError> {
+    let dir = JobDir::at(path);
+    let no_job = || ShimError::NoJob(dir.path().to_owned());
+    let command_id = dir.command_id().ok_or_else(no_job)?;
+    let state = dir.state().ok_or_else(no_job)?.to_owned();
+
+    platform::catch_termination().map_err(ShimError::system("catch signals"))?;
+    platform::new_session().map_err(ShimError::system("open a session"))?;
+    platform::become_subreaper().map_err(ShimError::system("adopt orphans"))?;
+    platform::forbid_core_dumps().map_err(ShimError::system("forbid core dumps"))?;
+    let _lock = take_lock(&dir)?;
+
+    let record: CommandRecord = storage::read_sealed(&dir.command())?.ok_or_else(no_job)?;
+    let launch = record.launch.ok_or(ShimError::NothingToRun)?;
+    let exit = fs::OpenOptions::new()
+        .write(true)
+        .open(dir.exit())
+        .map_err(ShimError::system("open the exit record"))?;
+    let bell = Bell::new(&state);
+    let mut job = Job { bell, scripts: state.join("scripts"), dir, command_id, launch, exit };
+    let record = job.work()?;
+    job.write_exit(record)?;
+    job.bell.ring();
+    Ok(())
+}
+
+impl Job {
+    fn work(&mut self) -> Result<ExitRecord, ShimError> {
+        // Opened before the look at the cancel file: a request is in the file or comes through here.
+        let control = platform::open_control(&self.dir.control(), true)
+            .map_err(ShimError::system("open the control pipe"))?;
+        if self.dir.started().exists() {
+            return Err(ShimError::StartedBefore);
+        }
+        if self.dir.cancel().exists() {
+            return Ok(not_run(Ending::NeverStarted));
+        }
+        let script = match verify::script(&self.scripts, &self.launch) {
+            Ok(script) => script,
+            Err(refusal) => {
+                return Ok(not_run(Ending::refused(refusal.code(), &refusal.to_string())));
+            }
+        };
+        let parameters: Option<ParameterRecord> = storage::read_sealed(&self.dir.parameters())?;
+        let parameters = parameters.map(|record| record.parameters).unwrap_or_default();
+        self.mark_started()?;
+        let started = Instant::now();
+        match child::spawn(self, &script, parameters) {
+            Ok(child) => {
+                self.bell.ring();
+                child::attend(self, child, control, started)
+            }
+            Err(error) => {
+                let text = format!("the script could not be started: {error}");
+                Ok(not_run(Ending::not_spawned(&text)))
+            }
+        }
+    }
+
+    /// From here on no shim ever starts this job again.
+    fn mark_started(&self) -> Result<(), ShimError> {
+        let this = this_process();
+        let record = StartedRecord {
+            boot_id: platform::boot_id(),
+            shim_pid: this.shim_pid,
+            shim_start_ticks: this.shim_start_ticks,
+        };
+        match storage::create_synced(&self.dir.started(), &storage::seal(&record)) {
+            Ok(()) => {}
+            Err(StorageError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                return Err(ShimError::StartedBefore);
+            }
+            // A full disk: nothing is started, and half a mark must not say otherwise.
+            Err(error) => {
+                let _ = fs::remove_file(self.dir.started());
+                return Err(error.into());
+            }
+        }
+        Ok(storage::sync_directory(self.dir.path())?)
+    }
+
+    /// Writes over the room that was set aside at acceptance, so that a full disk can't stop it.
+    fn write_exit(&mut self, record: ExitRecord) -> Result<(), ShimError> {
+        let bytes = storage::seal(&Settlement::Exit(record));
+        let mut write = || {
+            self.exit.seek(SeekFrom::Start(0))?;
+            self.exit.write_all(&bytes)?;
+            self.exit.sync_data()
+        };
+        write().map_err(ShimError::system("write the exit record"))
+    }
+}
+
+fn take_lock(dir: &JobDir) -> Result<FileLock, ShimError> {
+    let mut lock = FileLock::take(&dir.lock()).map_err(|error| match error {
+        LockError::Held => ShimError::Taken,
+        error => ShimError::Lock(error),
+    })?;
+    let bytes = storage::seal(&this_process());
+    let file = lock.file();
+    let mut write = || {
+        file.set_len(0)?;
+        file.write_all(&bytes)
+    };
+    write().map_err(ShimError::system("sign the lock"))?;
+    Ok(lock)
+}
+
+fn this_process() -> HolderRecord {
+    let pid = std::process::id();
+    let start = ProcessStat::of(pid).map(|process| process.start_ticks).unwrap_or_default();
+    HolderRecord { shim_pid: pid, shim_start_ticks: start }
+}
+
+/// The record of a job whose child never ran.
+fn not_run(ending: Ending) -> ExitRecord {
+    let result = ExecuteResult {
+        exit_code: None,
+        signal: None,
+        duration_ms: 0,
+        output_bytes: 0,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        dropped_bytes: 0,
+        output_complete: true,
+        output_sha256: None,
+    };
+    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result }
+}

@@ -1,0 +1,116 @@
+//! The script, looked at once more at the moment of its start.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use ring::digest;
+
+use crate::ledger::record::Launch;
+
+/// Why a script is not started. The texts go to the person who asked for it.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the script's file `{0}` is missing on the host; restore it or change the manifest")]
+    Missing(String),
+    #[error("the script's path `{0}` leads out of the scripts folder; move the file into it")]
+    Outside(String),
+    #[error(
+        "the script's file `{0}` is not the one that the manifest names by its SHA-256; check the change, then update the manifest"
+    )]
+    Hash(String),
+    #[error("the script's file `{path}` can't be read: {source}")]
+    Unreadable {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Refusal {
+    /// The stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "script_missing",
+            Self::Outside(_) => "path_outside",
+            Self::Hash(_) => "hash_mismatch",
+            Self::Unreadable { .. } => "script_unreadable",
+        }
+    }
+}
+
+/// Finds the script's file and checks that it is the one that was listed.
+///
+/// Whoever may write to the scripts folder can exchange the file after this look; the folder is
+/// the host's, and so is the guarding of it.
+///
+/// # Errors
+/// [`Refusal`] with a sentence that says what to do.
+pub fn script(scripts: &Path, launch: &Launch) -> Result<PathBuf, Refusal> {
+    let listed = || launch.path.clone();
+    let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    let path = folder.join(&launch.path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    if !path.starts_with(&folder) {
+        return Err(Refusal::Outside(listed()));
+    }
+    if !path.is_file() {
+        return Err(Refusal::Missing(listed()));
+    }
+    if let Some(expected) = &launch.sha256 {
+        let unreadable = |source| Refusal::Unreadable { path: listed(), source };
+        if !hash(&path).map_err(unreadable)?.eq_ignore_ascii_case(expected) {
+            return Err(Refusal::Hash(listed()));
+        }
+    }
+    Ok(path)
+}
+
+fn hash(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(context.finish())),
+            read => context.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn launch(path: &str, sha256: Option<&str>) -> Launch {
+        Launch {
+            path: path.into(),
+            interpreter: None,
+            args: vec![],
+            sha256: sha256.map(str::to_owned),
+            timeout_ms: 1,
+            output_limit_bytes: 1,
+            output_quota_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn only_the_listed_file_inside_the_folder_is_found() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let scripts = folder.path().join("scripts");
+        fs::create_dir(&scripts).expect("created");
+        fs::write(folder.path().join("secret"), "x").expect("written");
+        fs::write(scripts.join("a.sh"), "abc").expect("written");
+        std::os::unix::fs::symlink("../secret", scripts.join("link")).expect("linked");
+        let refusal = |path: &str, hash: Option<&str>| {
+            script(&scripts, &launch(path, hash)).map_err(|refusal| refusal.code()).err()
+        };
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(refusal("a.sh", Some(abc)), None);
+        assert_eq!(refusal("a.sh", Some(&abc.to_uppercase())), None);
+        assert_eq!(refusal("a.sh", Some(&"0".repeat(64))), Some("hash_mismatch"));
+        assert_eq!(refusal("b.sh", None), Some("script_missing"));
+        assert_eq!(refusal("link", None), Some("path_outside"));
+        assert_eq!(refusal(".", None), Some("script_missing"));
+    }
+}

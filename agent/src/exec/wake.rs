@@ -1,0 +1,72 @@
+//! The bell between shims and agent: "something is new", never what.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixDatagram as StdDatagram;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UnixDatagram;
+
+use crate::layout::{StateDir, WAKE_SOCKET};
+use crate::platform;
+
+/// The agent's end.
+#[derive(Debug)]
+pub struct WakeSocket(UnixDatagram);
+
+impl WakeSocket {
+    /// Takes the place of a former agent's socket.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn bind(state: &StateDir) -> io::Result<Self> {
+        let _ = std::fs::remove_file(state.path().join(WAKE_SOCKET));
+        let directory = File::open(state.path())?;
+        let path = platform::short_socket_path(&directory, state.path(), WAKE_SOCKET);
+        Ok(Self(UnixDatagram::bind(path)?))
+    }
+
+    /// Returns once the bell has rung, however often. May be dropped at any point.
+    pub async fn rung(&self) {
+        let mut buffer = [0; 8];
+        loop {
+            if self.0.readable().await.is_err() {
+                // A socket that can't be waited on would spin; the ends of shims still come through.
+                std::future::pending::<()>().await;
+            }
+            let mut has_rung = false;
+            while self.0.try_recv(&mut buffer).is_ok() {
+                has_rung = true;
+            }
+            if has_rung {
+                return;
+            }
+        }
+    }
+}
+
+/// A shim's end. Nobody may be there to hear it.
+#[derive(Debug)]
+pub struct Bell {
+    socket: Option<StdDatagram>,
+    directory: Option<File>,
+    state: PathBuf,
+}
+
+impl Bell {
+    /// A bell for the agent that uses this state directory, now or later.
+    pub fn new(state: &Path) -> Self {
+        let socket = StdDatagram::unbound()
+            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            .ok();
+        Self { socket, directory: File::open(state).ok(), state: state.to_owned() }
+    }
+
+    /// Rings without waiting. A full queue means that the agent is going to look anyway.
+    pub fn ring(&self) {
+        if let (Some(socket), Some(directory)) = (&self.socket, &self.directory) {
+            let path = platform::short_socket_path(directory, &self.state, WAKE_SOCKET);
+            let _ = socket.send_to(&[1], path);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Waiting for a shim's end without a thread and without asking again and again.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::holder;
+use crate::layout::JobDir;
+use crate::platform::{self, ProcessStat};
+
+/// Waits for the end of one shim.
+#[derive(Debug)]
+pub enum Watch {
+    /// Readable once the process has ended.
+    Descriptor { process: AsyncFd<OwnedFd>, child: Option<Child> },
+    /// No such descriptors on this system: a thread waits.
+    Thread(Child),
+    /// It has ended already.
+    Over,
+}
+
+/// Watches a shim that this agent has started.
+pub fn watch_child(child: Child) -> Watch {
+    let process = platform::open_process(child.id()).and_then(|process| register(process));
+    match process {
+        Ok(process) => Watch::Descriptor { process, child: Some(child) },
+        Err(error) => {
+            tracing::debug!(%error, "no process descriptor, a thread waits instead");
+            Watch::Thread(child)
+        }
+    }
+}
+
+/// Watches the shim that holds a job's lock, started by an agent before this one. `None` if the
+/// holder has not written its name yet.
+///
+/// # Errors
+/// Whatever the system says of its descriptor.
+pub fn watch_holder(job: &JobDir) -> io::Result<Option<Watch>> {
+    let Some(holder) = holder(job) else { return Ok(None) };
+    let process = match platform::open_process(holder.shim_pid) {
+        Ok(process) => process,
+        Err(_) if ProcessStat::of(holder.shim_pid).is_none() => return Ok(Some(Watch::Over)),
+        Err(error) => return Err(error),
+    };
+    // Looked at after opening: now the descriptor can only mean the process that is seen here.
+    let is_holder = ProcessStat::of(holder.shim_pid)
+        .is_some_and(|process| process.start_ticks == holder.shim_start_ticks);
+    if !is_holder {
+        return Ok(Some(Watch::Over));
+    }
+    let process = register(process)?;
+    Ok(Some(Watch::Descriptor { process, child: None }))
+}
+
+impl Watch {
+    /// Returns when the shim has ended, and collects it if it is a child of this agent.
+    pub async fn ended(self) {
+        match self {
+            Self::Descriptor { process, child } => {
+                let _ = process.readable().await;
+                if let Some(mut child) = child {
+                    let _ = child.wait();
+                }
+            }
+            Self::Thread(mut child) => {
+                let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+            }
+            Self::Over => {}
+        }
+    }
+}
+
+fn register(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and stays the same, for as long as it is owned.
+    unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }.map_err(io::Error::from)
+}

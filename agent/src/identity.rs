@@ -1,0 +1,142 @@
+//! Who this host is to its server, and on which machine that was agreed.
+
+use muster_protocol::PROTOCOL_VERSION;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::layout::StateDir;
+use crate::platform;
+use crate::storage::{self, StorageError};
+
+/// What the state directory remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Issued in `registered`; absent before enrolment.
+    pub agent_id: Option<Uuid>,
+    /// Hex SHA-256 that stands for the machine; never the raw id.
+    pub machine_id: String,
+}
+
+/// An identity, and whether it was made for another machine.
+#[derive(Debug)]
+pub struct Loaded {
+    pub identity: Identity,
+    /// The state directory was copied from, or moved to, another machine.
+    pub is_other_machine: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MachineSeed {
+    seed: Uuid,
+}
+
+impl Identity {
+    /// Reads the identity; a first start and a change of machine give one without an agent id.
+    ///
+    /// # Errors
+    /// [`StorageError`] if a file is damaged or can't be read or written.
+    pub fn load(state: &StateDir) -> Result<Loaded, StorageError> {
+        let machine_id = machine_id(state)?;
+        let stored: Option<Self> = storage::read_sealed(&state.identity())?;
+        Ok(match stored {
+            Some(identity) if identity.machine_id == machine_id => {
+                Loaded { identity, is_other_machine: false }
+            }
+            stored => Loaded {
+                identity: Self { agent_id: None, machine_id },
+                is_other_machine: stored.is_some(),
+            },
+        })
+    }
+
+    /// Makes the identity durable.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn save(&self, state: &StateDir) -> Result<(), StorageError> {
+        storage::replace_synced(&state.identity(), &storage::seal(self))
+    }
+}
+
+fn machine_id(state: &StateDir) -> Result<String, StorageError> {
+    let text = match platform::machine_id_text() {
+        Some(text) => text,
+        None => machine_seed(state)?.hyphenated().to_string(),
+    };
+    let hash = digest::digest(&digest::SHA256, format!("muster{text}").as_bytes());
+    Ok(hex::encode(hash))
+}
+
+fn machine_seed(state: &StateDir) -> Result<Uuid, StorageError> {
+    if let Some(MachineSeed { seed }) = storage::read_sealed(&state.machine_seed())? {
+        return Ok(seed);
+    }
+    let seed = Uuid::new_v4();
+    storage::replace_synced(&state.machine_seed(), &storage::seal(&MachineSeed { seed }))?;
+    Ok(seed)
+}
+
+/// What this agent says of itself beside its ids.
+#[derive(Debug, Clone)]
+pub struct About {
+    pub hostname: String,
+    pub ip: String,
+    /// Such as `Linux 6.1.0`.
+    pub os: String,
+    pub arch: &'static str,
+    pub version: &'static str,
+    pub protocol: u32,
+}
+
+impl About {
+    /// Looks at the host.
+    pub fn this_host() -> Self {
+        let name = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
+        let os = match sysinfo::System::kernel_version() {
+            Ok(version) => format!("{name} {version}"),
+            Err(_) => name.to_owned(),
+        };
+        Self {
+            hostname: platform::hostname(),
+            ip: outbound_ip(),
+            os,
+            arch: std::env::consts::ARCH,
+            version: env!("CARGO_PKG_VERSION"),
+            protocol: PROTOCOL_VERSION,
+        }
+    }
+}
+
+/// The address packets leave from. Connecting a datagram socket sends nothing.
+fn outbound_ip() -> String {
+    std::net::UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| {
+            socket.connect("192.0.2.1:9")?;
+            socket.local_addr()
+        })
+        .map_or_else(|_| "127.0.0.1".into(), |address| address.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_of_another_machine_is_not_presented() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut identity = Identity::load(&state).expect("first start").identity;
+        identity.agent_id = Some(Uuid::from_u128(7));
+        identity.save(&state).expect("saved");
+        let again = Identity::load(&state).expect("second start");
+        assert_eq!(again.identity, identity);
+        assert!(!again.is_other_machine);
+
+        identity.machine_id = "f".repeat(64);
+        identity.save(&state).expect("saved");
+        let moved = Identity::load(&state).expect("start elsewhere");
+        assert!(moved.is_other_machine);
+        assert_eq!(moved.identity.agent_id, None);
+    }
+}

@@ -1,0 +1,131 @@
+//! What to make of a command that has arrived. Judges; does nothing.
+
+use std::str::FromStr as _;
+
+use muster_protocol::command::Durability;
+use muster_protocol::frame::{Command, Outcome, Response};
+use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
+use muster_protocol::manifest::Manifest;
+use muster_protocol::parameter::Parameters;
+use muster_protocol::{CommandName, ExitCode, Permissions};
+use serde_json::Value;
+
+use crate::commands::{self, Surroundings, execute};
+use crate::ledger::record::refusal;
+use crate::ledger::{Known, NewCommand};
+use crate::platform::BootInstant;
+
+/// Room on disk that accepting a command leaves untouched.
+pub const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What follows from a command.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Answered on the spot, never stored.
+    Answer(Response),
+    /// Known already: its state is told again.
+    Repeat(Known),
+    /// Refused, and the refusal is stored.
+    Refuse(Response),
+    Accept(NewCommand),
+    /// Stored, answered, and then the agent's process ends.
+    End {
+        command: CommandName,
+        code: ExitCode,
+        response: Response,
+    },
+}
+
+/// What a judgement rests on.
+pub struct Grounds<'a> {
+    pub permissions: &'a Permissions,
+    pub manifest: &'a Manifest,
+    pub around: Surroundings<'a>,
+    pub known: Known,
+    /// `None` if it can't be told; nothing is refused for that.
+    pub free_bytes: Option<u64>,
+    pub output: execute::OutputBounds,
+}
+
+/// Judges a command. Permission comes before anything else that could tell of the host.
+pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
+    let id = command.command_id;
+    let Ok(name) = CommandName::from_str(&command.command) else {
+        let shown: String = command.command.chars().take(64).collect();
+        let text = format!("this agent knows no command `{shown}`; update it, or use another");
+        // Whether it is durable can't be known; a server of a later version can tell by the outcome.
+        return Verdict::Answer(refusal(id, Outcome::Rejected, "unsupported_command", text));
+    };
+    let is_durable = name.durability() == Durability::Durable;
+    if is_durable && grounds.known != Known::Never {
+        return Verdict::Repeat(grounds.known);
+    }
+    let refuse = |code: &str, text: String| {
+        let response = refusal(id, Outcome::Rejected, code, text);
+        if is_durable {
+            return Verdict::Refuse(response);
+        }
+        Verdict::Answer(Response { outcome: None, ..response })
+    };
+    if !grounds.permissions.allows(name) {
+        let text = format!("this agent's key does not allow `{name}`; grant it to the key");
+        return refuse("permission_denied", text);
+    }
+    if let Some(data) = commands::answer(name, &command.data, &grounds.around) {
+        return Verdict::Answer(commands::success(id, data));
+    }
+    if let Some((code, data)) = commands::lifecycle(name) {
+        let response =
+            Response { outcome: Some(Outcome::Succeeded), ..commands::success(id, data) };
+        return Verdict::End { command: name, code, response };
+    }
+    if grounds.free_bytes.is_some_and(|free| free < MIN_FREE_BYTES) {
+        return refuse("no_space", no_space());
+    }
+    if serialized_len(&command.data) > MAX_COMMAND_DATA_BYTES {
+        let text = format!("the data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less");
+        return refuse("invalid_data", text);
+    }
+    match execute::plan(&command.data, grounds.manifest, grounds.output) {
+        Ok((launch, parameters)) => Verdict::Accept(NewCommand {
+            command_id: id,
+            command: name,
+            start_by: command.start_within_ms.map(BootInstant::after_ms),
+            launch: Some(launch),
+            parameters,
+        }),
+        Err(reason) => refuse(reason.code(), reason.to_string()),
+    }
+}
+
+/// A lifecycle command as the ledger takes it: there is nothing to run.
+pub fn nothing_to_run(command: &Command, name: CommandName) -> NewCommand {
+    NewCommand {
+        command_id: command.command_id,
+        command: name,
+        start_by: None,
+        launch: None,
+        parameters: Parameters::new(),
+    }
+}
+
+/// Says that the disk is too full to accept anything.
+pub fn no_space() -> String {
+    "the host's disk has less than 64 MiB left for the agent; free some and send it again".into()
+}
+
+fn serialized_len(data: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    let _ = serde_json::to_writer(&mut counter, data);
+    counter.0
+}

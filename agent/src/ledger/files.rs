@@ -1,0 +1,138 @@
+//! A job's folder: what is written in which order, and what its traces say.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::SystemTime;
+
+use muster_protocol::parameter::Parameters;
+use uuid::Uuid;
+
+use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
+use super::recovery::Evidence;
+use super::window;
+use crate::layout::{JobDir, StateDir};
+use crate::platform::{FileLock, LockError, make_fifo};
+use crate::storage::{self, StorageError};
+
+/// Writes all that a shim needs, and the room for its last word. The folder's own name is durable
+/// once the folder above is synced.
+pub fn write_command(
+    job: &JobDir,
+    record: &CommandRecord,
+    parameters: Parameters,
+) -> Result<(), StorageError> {
+    make_folder(job)?;
+    if record.launch.is_some() {
+        make_fifo(&job.control()).map_err(StorageError::io("create", &job.control()))?;
+        storage::create_synced(&job.exit(), &[0; EXIT_BYTES])?;
+    }
+    if !parameters.is_empty() {
+        let bytes = storage::seal(&ParameterRecord { parameters });
+        storage::create_synced(&job.parameters(), &bytes)?;
+    }
+    // Last, since this one is the acceptance.
+    storage::create_synced(&job.command(), &storage::seal(record))?;
+    storage::sync_directory(job.path())
+}
+
+/// Writes the agent's last word on a command.
+pub fn write_settlement(job: &JobDir, settlement: &Settlement) -> Result<(), StorageError> {
+    match fs::DirBuilder::new().mode(0o700).create(job.path()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(StorageError::io("create", job.path())(error)),
+    }
+    storage::replace_synced(&job.settled(), &storage::seal(settlement))
+}
+
+/// The last word on a command; the agent's own comes before the shim's.
+pub fn read_settlement(job: &JobDir) -> Option<Settlement> {
+    // A damaged one, and the room for one that was never written, is as good as none.
+    let read = |path: &Path| storage::read_sealed(path).ok().flatten();
+    read(&job.settled()).or_else(|| read(&job.exit()))
+}
+
+/// Moves the last word out of a job's folder and drops what is large or secret. True if the
+/// answer is kept.
+pub fn keep_settlement(job: &JobDir, kept: &Path) -> bool {
+    let is_moved = [job.settled(), job.exit()].iter().any(|path| {
+        storage::read_sealed::<Settlement>(path).is_ok_and(|read| read.is_some())
+            && fs::rename(path, kept).is_ok()
+    });
+    if is_moved {
+        let _ = fs::remove_file(job.output());
+        let _ = fs::remove_file(job.parameters());
+    }
+    is_moved
+}
+
+/// Looks at all traces of a command.
+pub fn gather(job: &JobDir) -> (Evidence, Option<CommandRecord>) {
+    let command: Option<CommandRecord> = storage::read_sealed(&job.command()).ok().flatten();
+    let is_locked = is_locked(job);
+    let evidence = Evidence {
+        has_command: command.is_some(),
+        is_locked,
+        has_started: job.started().exists(),
+        has_cancel: job.cancel().exists(),
+        window: window(command.as_ref().and_then(|command| command.start_by.as_ref())),
+        // Looked at last: a shim that ends meanwhile has written it before it let go of the lock.
+        has_settlement: read_settlement(job).is_some(),
+    };
+    (evidence, command)
+}
+
+/// Removes a job's folder; what can't be removed is found again at the next start.
+pub fn remove_job(job: &JobDir) {
+    if let Err(error) = fs::remove_dir_all(job.path())
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %job.path().display(), %error, "job folder not removed");
+    }
+}
+
+/// Moves the ledger away and drops the oldest of those moved earlier.
+pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
+    let aside = state.set_aside(Uuid::new_v4());
+    fs::create_dir(&aside).map_err(StorageError::io("create", &aside))?;
+    // The jobs go first: after a crash in between there is a ledger without jobs, which runs
+    // nothing, and never a job without its ledger.
+    for path in [state.jobs(), state.settled(), state.ledger()] {
+        if path.exists() {
+            let target = aside.join(path.file_name().unwrap_or_default());
+            fs::rename(&path, &target).map_err(StorageError::io("set aside", &path))?;
+        }
+    }
+    storage::sync_directory(&aside)?;
+    storage::sync_directory(state.path())?;
+    drop_oldest(state.path(), kept);
+    state.ensure_ledger()
+}
+
+fn drop_oldest(path: &Path, kept: usize) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    let mut aside: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("set-aside-"))
+        .map(|entry| {
+            let made = entry.metadata().and_then(|data| data.modified());
+            (made.unwrap_or(SystemTime::UNIX_EPOCH), entry.path())
+        })
+        .collect();
+    aside.sort();
+    let excess = aside.len().saturating_sub(kept);
+    for (_, path) in aside.into_iter().take(excess) {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn make_folder(job: &JobDir) -> Result<(), StorageError> {
+    let make = || fs::DirBuilder::new().mode(0o700).create(job.path());
+    make().map_err(StorageError::io("create", job.path()))
+}
+
+fn is_locked(job: &JobDir) -> bool {
+    let path = job.lock();
+    path.exists() && matches!(FileLock::take(&path), Err(LockError::Held))
+}

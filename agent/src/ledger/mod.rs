@@ -1,0 +1,413 @@
+//! What this host has promised: every command it accepted, refused or was told to forget.
+//!
+//! Holds records, not processes, and knows no frames but the answers it stores. The files are the
+//! truth; the table in memory is only a list of what has no receipt yet.
+
+mod files;
+pub mod record;
+pub mod recovery;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use muster_protocol::CommandName;
+use muster_protocol::frame::{InventoryState, Outcome, Response};
+use muster_protocol::limits::SETTLED_RETENTION_MS;
+use muster_protocol::parameter::Parameters;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::layout::{StateDir, id_of_name};
+use crate::platform::BootInstant;
+use crate::storage::{self, StorageError};
+use record::{CommandRecord, Launch, Settlement, refusal};
+use recovery::{Recovery, Window};
+
+/// Receipted jobs whose folders are removed together.
+const SWEEP_AT: usize = 64;
+/// Ledgers of former identities that are kept for a look.
+const SET_ASIDE_KEPT: usize = 3;
+
+/// The ledger of one state directory.
+#[derive(Debug)]
+pub struct Ledger {
+    state: StateDir,
+    head: Head,
+    entries: BTreeMap<Uuid, Entry>,
+    /// Receipted, their folders not removed yet.
+    swept_later: BTreeSet<Uuid>,
+}
+
+/// What the ledger says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub ledger_id: Uuid,
+    /// Commands ever accepted. The file may lag behind the records, which carry the count too.
+    pub acceptance_count: u64,
+    pub highest_epoch: u64,
+}
+
+/// A command without a receipt.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub command: Option<CommandName>,
+    pub phase: Phase,
+    /// Accepted earlier is started earlier.
+    pub order: u64,
+    pub start_by: Option<BootInstant>,
+    /// An answer that the disk would not take.
+    unsaved: Option<Box<Response>>,
+}
+
+/// How far a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Waiting,
+    Running,
+    Settled,
+}
+
+/// What the ledger knows of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    Never,
+    Open(Phase),
+    /// Settled, and the server has said that it needs no more.
+    Receipted,
+}
+
+/// A command to be accepted.
+#[derive(Debug)]
+pub struct NewCommand {
+    pub command_id: Uuid,
+    pub command: CommandName,
+    pub start_by: Option<BootInstant>,
+    pub launch: Option<Launch>,
+    pub parameters: Parameters,
+}
+
+impl Ledger {
+    /// Opens the ledger, or makes one. Says for each command without a receipt what follows.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the head is damaged or the disk refuses.
+    pub fn open(state: &StateDir) -> Result<(Self, Vec<(Uuid, Recovery)>), StorageError> {
+        state.ensure_ledger()?;
+        let head = match storage::read_sealed(&state.ledger())? {
+            Some(head) => head,
+            None => {
+                let head =
+                    Head { ledger_id: Uuid::new_v4(), acceptance_count: 0, highest_epoch: 0 };
+                storage::replace_synced(&state.ledger(), &storage::seal(&head))?;
+                head
+            }
+        };
+        let mut ledger = Self {
+            state: state.clone(),
+            head,
+            entries: BTreeMap::new(),
+            swept_later: BTreeSet::new(),
+        };
+        let recoveries = ledger.read_jobs()?;
+        Ok((ledger, recoveries))
+    }
+
+    /// What the ledger says of itself.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Commands without a receipt.
+    pub fn entries(&self) -> impl Iterator<Item = (Uuid, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// One command without a receipt.
+    pub fn entry(&self, command_id: Uuid) -> Option<&Entry> {
+        self.entries.get(&command_id)
+    }
+
+    /// What is known of an id, receipted ones included.
+    pub fn known(&self, command_id: Uuid) -> Known {
+        match self.entries.get(&command_id) {
+            Some(entry) => Known::Open(entry.phase),
+            None if self.state.settled_record(command_id).exists() => Known::Receipted,
+            None => Known::Never,
+        }
+    }
+
+    /// Accepts several commands with as few syncs as they allow. Gives each its count, or says
+    /// why it could not be written; an id that is known is never accepted again.
+    pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
+        let mut accepted = Vec::with_capacity(commands.len());
+        for new in commands {
+            let record = CommandRecord {
+                command_id: new.command_id,
+                command: new.command,
+                acceptance_count: self.head.acceptance_count + 1,
+                start_by: new.start_by,
+                launch: new.launch,
+            };
+            let job = self.state.job(new.command_id);
+            match files::write_command(&job, &record, new.parameters) {
+                Ok(()) => {
+                    self.head.acceptance_count = record.acceptance_count;
+                    self.entries.insert(new.command_id, Entry::of(&record, Phase::Waiting));
+                    accepted.push((new.command_id, Ok(record.acceptance_count)));
+                }
+                Err(error) => {
+                    files::remove_job(&job);
+                    accepted.push((new.command_id, Err(error)));
+                }
+            }
+        }
+        if let Err(error) = storage::sync_directory(&self.state.jobs()) {
+            // Without durable names no acceptance may be told, so there is none.
+            tracing::error!(error = &error as &dyn std::error::Error, "acceptances not synced");
+            for (command_id, outcome) in accepted.iter_mut().filter(|(_, outcome)| outcome.is_ok())
+            {
+                files::remove_job(&self.state.job(*command_id));
+                self.entries.remove(command_id);
+                let source = std::io::Error::other("the folder of jobs can't be synced");
+                *outcome = Err(StorageError::io("sync", &self.state.jobs())(source));
+            }
+        }
+        accepted
+    }
+
+    /// Notes that a shim has the command now.
+    pub fn set_running(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Running;
+        }
+    }
+
+    /// Notes that the command waits for a shim again.
+    pub fn set_waiting(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Waiting;
+        }
+    }
+
+    /// Notes that the last word stands in the files.
+    pub fn set_settled(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Settled;
+        }
+        // Secrets stay no longer than they are needed.
+        let _ = fs::remove_file(self.state.job(command_id).parameters());
+    }
+
+    /// Writes the last word on a command, known or not, and keeps it even if the disk is full:
+    /// the answer is then given from memory, and after a restart the traces lead to it again.
+    pub fn settle(&mut self, response: Response) {
+        let command_id = response.command_id;
+        let settlement = Settlement::Answer { response };
+        let job = self.state.job(command_id);
+        let written = files::write_settlement(&job, &settlement)
+            .and_then(|()| storage::sync_directory(&self.state.jobs()));
+        let Settlement::Answer { response } = settlement else { return };
+        let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
+        if let Err(error) = written {
+            tracing::error!(
+                %command_id,
+                error = &error as &dyn std::error::Error,
+                "answer not written, kept in memory"
+            );
+            entry.unsaved = Some(Box::new(response));
+        }
+        self.set_settled(command_id);
+    }
+
+    /// The stored answer of a settled command, receipted or not.
+    pub fn response(&self, command_id: Uuid) -> Option<Response> {
+        if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
+            return Some(response.clone());
+        }
+        let job = self.state.job(command_id);
+        let settlement = files::read_settlement(&job).or_else(|| {
+            storage::read_sealed(&self.state.settled_record(command_id)).ok().flatten()
+        });
+        settlement.map(|settlement: Settlement| settlement.response(command_id))
+    }
+
+    /// The server needs no more of this command: its output goes, its answer stays a while.
+    pub fn receipt(&mut self, command_id: Uuid) {
+        match self.entries.get(&command_id) {
+            Some(entry) if entry.phase == Phase::Settled => {}
+            // A receipt for what has not been reported is the server's mistake, not a reason to
+            // forget a run.
+            _ => return,
+        }
+        let job = self.state.job(command_id);
+        if files::keep_settlement(&job, &self.state.settled_record(command_id)) {
+            self.entries.remove(&command_id);
+            self.swept_later.insert(command_id);
+            if self.swept_later.len() >= SWEEP_AT {
+                self.sweep();
+            }
+        }
+    }
+
+    /// Removes the folders of receipted commands. Cheap when there are none.
+    pub fn sweep(&mut self) {
+        if self.swept_later.is_empty() {
+            return;
+        }
+        // The kept answers and the count must be durable before what they stand for goes.
+        let durable = storage::sync_directory(&self.state.settled()).and_then(|()| {
+            storage::replace_synced(&self.state.ledger(), &storage::seal(&self.head))
+        });
+        if let Err(error) = durable {
+            tracing::warn!(error = &error as &dyn std::error::Error, "receipts not synced yet");
+            return;
+        }
+        for command_id in std::mem::take(&mut self.swept_later) {
+            files::remove_job(&self.state.job(command_id));
+        }
+    }
+
+    /// Forgets answers that no server can ask for any more.
+    pub fn purge(&mut self) {
+        let retention = Duration::from_millis(SETTLED_RETENTION_MS);
+        let Some(before) = SystemTime::now().checked_sub(retention) else { return };
+        let Ok(entries) = fs::read_dir(self.state.settled()) else { return };
+        for entry in entries.flatten() {
+            let is_old =
+                entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
+            if is_old {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Remembers the newest epoch, durably. An older one is the mark of a restored server and
+    /// changes nothing here.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn saw_epoch(&mut self, epoch: u64) -> Result<(), StorageError> {
+        if epoch <= self.head.highest_epoch {
+            return Ok(());
+        }
+        let head = Head { highest_epoch: epoch, ..self.head };
+        storage::replace_synced(&self.state.ledger(), &storage::seal(&head))?;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Puts a ledger away that belongs to another identity: nothing of it is run or reported.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn set_aside(state: &StateDir) -> Result<(), StorageError> {
+        files::set_aside(state, SET_ASIDE_KEPT)
+    }
+
+    fn read_jobs(&mut self) -> Result<Vec<(Uuid, Recovery)>, StorageError> {
+        let jobs = self.state.jobs();
+        let mut recoveries = Vec::new();
+        for name in names_in(&jobs)? {
+            let Some(command_id) = id_of_name(&name) else { continue };
+            let job = self.state.job(command_id);
+            if self.state.settled_record(command_id).exists() {
+                self.swept_later.insert(command_id);
+                continue;
+            }
+            let (evidence, command) = files::gather(&job);
+            let recovery = recovery::judge(evidence);
+            if let Some(command) = &command {
+                self.head.acceptance_count =
+                    self.head.acceptance_count.max(command.acceptance_count);
+            }
+            let phase = match recovery {
+                Recovery::Discard => {
+                    files::remove_job(&job);
+                    continue;
+                }
+                Recovery::Report => Phase::Settled,
+                Recovery::Reattach | Recovery::Lose => Phase::Running,
+                Recovery::Start | Recovery::Cancel | Recovery::Expire => Phase::Waiting,
+            };
+            let entry = match &command {
+                Some(command) => Entry::of(command, phase),
+                None => Entry { phase, ..Entry::settled() },
+            };
+            self.entries.insert(command_id, entry);
+            recoveries.push((command_id, recovery));
+        }
+        // First accepted, first started.
+        recoveries.sort_by_key(|(id, _)| self.entries.get(id).map(|entry| entry.order));
+        self.sweep();
+        Ok(recoveries)
+    }
+
+    /// What follows for one command now. `shim_ended` if its shim is known to be gone, while the
+    /// lock may be a moment behind.
+    pub fn judge(&self, command_id: Uuid, shim_ended: bool) -> Recovery {
+        let (mut evidence, _) = files::gather(&self.state.job(command_id));
+        evidence.is_locked &= !shim_ended;
+        recovery::judge(evidence)
+    }
+}
+
+impl Entry {
+    fn of(record: &CommandRecord, phase: Phase) -> Self {
+        Self {
+            command: Some(record.command),
+            phase,
+            order: record.acceptance_count,
+            start_by: record.start_by.clone(),
+            unsaved: None,
+        }
+    }
+
+    fn settled() -> Self {
+        Self { command: None, phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
+    }
+}
+
+impl Phase {
+    /// The word of the inventory.
+    pub fn inventory_state(self) -> InventoryState {
+        match self {
+            Self::Waiting => InventoryState::Accepted,
+            Self::Running => InventoryState::Running,
+            Self::Settled => InventoryState::Settled,
+        }
+    }
+}
+
+/// Whether a command may still be started, by the clock of this boot.
+pub fn window(start_by: Option<&BootInstant>) -> Window {
+    match start_by {
+        None => Window::Open,
+        // How long the host was off is not known to any clock that can be trusted, so a start
+        // after a boot could come arbitrarily late: not to start is the promise that can be kept.
+        Some(by) if by.boot_id != crate::platform::boot_id() => Window::Passed,
+        Some(by) if by.at_ms < crate::platform::boot_now_ms() => Window::Passed,
+        Some(_) => Window::Open,
+    }
+}
+
+/// The answer to a command that was cancelled before it started.
+pub fn cancelled(command_id: Uuid) -> Response {
+    let text = "the command was cancelled before it started".to_owned();
+    refusal(command_id, Outcome::Cancelled, "cancelled", text)
+}
+
+/// The answer to a command whose time to start has passed.
+pub fn expired(command_id: Uuid) -> Response {
+    let text = "the command could not be started within its time; send it again".to_owned();
+    refusal(command_id, Outcome::Expired, "expired", text)
+}
+
+fn names_in(path: &Path) -> Result<Vec<String>, StorageError> {
+    let entries = fs::read_dir(path).map_err(StorageError::io("list", path))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! A link without a network, for tests: the other end is in the test's hands.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use super::{Incoming, Link, LinkError, Outgoing};
+
+/// Both directions are bounded, as sockets are.
+const FRAMES: usize = 8;
+
+/// The agent's end.
+pub struct Memory {
+    to_server: mpsc::Sender<Outgoing>,
+    from_server: mpsc::Receiver<Incoming>,
+}
+
+/// The server's end.
+pub struct ServerEnd {
+    pub to_agent: mpsc::Sender<Incoming>,
+    pub from_agent: mpsc::Receiver<Outgoing>,
+}
+
+/// Both ends of a new link.
+pub fn pair() -> (Memory, ServerEnd) {
+    let (to_server, from_agent) = mpsc::channel(FRAMES);
+    let (to_agent, from_server) = mpsc::channel(FRAMES);
+    (Memory { to_server, from_server }, ServerEnd { to_agent, from_agent })
+}
+
+impl Link for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        async { self.to_server.send(frame).await.map_err(|_| LinkError::Ended) }.boxed()
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
+        async { self.from_server.recv().await.ok_or(LinkError::Ended) }.boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        async {}.boxed()
+    }
+}

@@ -1,0 +1,173 @@
+//! The usual link: one WebSocket.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use muster_protocol::limits::MAX_FRAME_BYTES;
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::endpoint::Endpoint;
+use super::{Incoming, Link, LinkError, Outgoing, TlsSetup};
+
+/// For the name, the connection, TLS and the upgrade together.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Idle links are many and noisy ones few: small buffers, which grow with what passes.
+const BUFFER_BYTES: usize = 4 * 1024;
+
+trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
+
+/// An open WebSocket.
+pub struct WebSocket {
+    stream: WebSocketStream<Box<dyn Socket>>,
+    /// Taken from the stream before the session began.
+    first: Option<Incoming>,
+}
+
+impl WebSocket {
+    /// Opens a WebSocket and presents the key in a header.
+    ///
+    /// # Errors
+    /// [`LinkError`] if the server can't be reached or refuses the upgrade.
+    pub async fn open(
+        endpoint: &Endpoint,
+        key: &SecretString,
+        tls: Option<&TlsSetup>,
+    ) -> Result<Self, LinkError> {
+        let opening = Self::open_unhurried(endpoint, key, tls);
+        timeout(OPEN_TIMEOUT, opening)
+            .await
+            .unwrap_or(Err(LinkError::TimedOut("opening the WebSocket")))
+    }
+
+    /// Opens a WebSocket and waits for the server's first word, so that one which lets nothing
+    /// through, or leads to a refusal, is not taken for a way to the server.
+    ///
+    /// # Errors
+    /// As [`WebSocket::open`], and [`LinkError::Closed`] if the first word is a close.
+    pub async fn probe(
+        endpoint: &Endpoint,
+        key: &SecretString,
+        tls: Option<&TlsSetup>,
+    ) -> Result<Self, LinkError> {
+        let mut link = Self::open(endpoint, key, tls).await?;
+        let first = timeout(OPEN_TIMEOUT, link.receive())
+            .await
+            .unwrap_or(Err(LinkError::TimedOut("greeting over the WebSocket")))?;
+        if let Incoming::Closed { code, reason } = first {
+            return Err(LinkError::Closed { code, reason });
+        }
+        link.first = Some(first);
+        Ok(link)
+    }
+
+    async fn open_unhurried(
+        endpoint: &Endpoint,
+        key: &SecretString,
+        tls: Option<&TlsSetup>,
+    ) -> Result<Self, LinkError> {
+        let broken = LinkError::broken("connect to the server");
+        let tcp =
+            TcpStream::connect((endpoint.bare_host(), endpoint.port)).await.map_err(broken)?;
+        tcp.set_nodelay(true).map_err(LinkError::broken("set up the connection"))?;
+        let socket: Box<dyn Socket> = match tls {
+            Some(tls) => {
+                let name = ServerName::try_from(endpoint.bare_host().to_owned())
+                    .map_err(LinkError::broken("read the server's name"))?;
+                let secured = tls.connector().connect(name, tcp).await;
+                Box::new(secured.map_err(LinkError::broken("agree on TLS with the server"))?)
+            }
+            None => Box::new(tcp),
+        };
+        let mut request = endpoint
+            .websocket_url()
+            .into_client_request()
+            .map_err(LinkError::broken("form the upgrade request"))?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+            .map_err(LinkError::broken("form the upgrade request"))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        let agent = HeaderValue::from_static(concat!("muster-agent/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, agent);
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_write_buffer_size(8 * MAX_FRAME_BYTES)
+            .max_message_size(Some(2 * MAX_FRAME_BYTES))
+            .max_frame_size(Some(2 * MAX_FRAME_BYTES));
+        match tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await {
+            Ok((stream, _)) => Ok(Self { stream, first: None }),
+            Err(Error::Http(answer)) => Err(LinkError::Refused {
+                action: "the WebSocket upgrade",
+                status: answer.status().as_u16(),
+            }),
+            Err(error) => Err(LinkError::broken("upgrade to a WebSocket")(error)),
+        }
+    }
+
+    async fn next(&mut self) -> Result<Incoming, LinkError> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        loop {
+            return match self.stream.next().await {
+                Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text.as_str().to_owned())),
+                Some(Ok(Message::Binary(_))) => Ok(Incoming::Binary),
+                Some(Ok(Message::Close(Some(frame)))) => Ok(Incoming::Closed {
+                    code: frame.code.into(),
+                    reason: frame.reason.as_str().to_owned(),
+                }),
+                Some(Ok(Message::Close(None))) => {
+                    Ok(Incoming::Closed { code: 1005, reason: String::new() })
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+                Some(Err(error)) => Err(LinkError::broken("read from the WebSocket")(error)),
+                None => Err(LinkError::Ended),
+            };
+        }
+    }
+}
+
+impl Link for WebSocket {
+    fn name(&self) -> &'static str {
+        "websocket"
+    }
+
+    fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        let message = match frame {
+            Outgoing::Text(text) => Message::text(text),
+            Outgoing::Binary(bytes) => Message::binary(bytes),
+        };
+        let sending = self.stream.send(message);
+        async { sending.await.map_err(LinkError::broken("write to the WebSocket")) }.boxed()
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
+        self.next().boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        async {
+            let goodbye = async {
+                // The stream ends once the server has answered the close.
+                if self.stream.close(None).await.is_ok() {
+                    while let Some(Ok(_)) = self.stream.next().await {}
+                }
+            };
+            let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,149 @@
+//! The host's list of scripts, read again whenever its file has changed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+
+use muster_protocol::frame::AgentFrame;
+use muster_protocol::limits::MAX_FRAME_BYTES;
+use muster_protocol::manifest::Manifest;
+
+use crate::layout::StateDir;
+use crate::storage::{self, StorageError};
+
+const EXAMPLE_MANIFEST: &str = include_str!("../assets/script_manifest.json");
+const EXAMPLE_SCRIPT: &str = include_str!("../assets/hello.sh");
+
+/// The list in force and the state of its file.
+#[derive(Debug)]
+pub struct ManifestFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    good: Manifest,
+    refusal: Option<String>,
+}
+
+/// What changes when a file is edited or exchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl ManifestFile {
+    /// Reads the list; a host without one gets an example with one harmless script.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the example can't be written. A broken list is no error: it is refused
+    /// with its reason and nothing may be run.
+    pub fn open(state: &StateDir) -> Result<Self, StorageError> {
+        let path = state.manifest();
+        if !path.exists() {
+            write_example(state)?;
+        }
+        let mut file = Self { path, seen: None, good: Manifest::default(), refusal: None };
+        file.reload();
+        Ok(file)
+    }
+
+    /// The list in force.
+    pub fn current(&self) -> &Manifest {
+        &self.good
+    }
+
+    /// What the server is told of it.
+    pub fn frame(&self) -> AgentFrame {
+        AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone() }
+    }
+
+    /// Reads the file again if it has changed. True if there is something new to tell.
+    pub fn reload(&mut self) -> bool {
+        let stamp = self.stamp();
+        if stamp.is_some() && stamp == self.seen {
+            return false;
+        }
+        let before = (self.good.clone(), self.refusal.clone());
+        self.seen = stamp;
+        match self.read() {
+            Ok(manifest) => {
+                self.good = manifest;
+                self.refusal = None;
+            }
+            Err(reason) => self.refusal = Some(reason),
+        }
+        let is_new = before != (self.good.clone(), self.refusal.clone());
+        match &self.refusal {
+            Some(reason) if is_new => {
+                tracing::warn!(%reason, "manifest refused, the last good one stays in force");
+            }
+            None if is_new => tracing::info!(scripts = self.good.scripts.len(), "manifest read"),
+            _ => {}
+        }
+        is_new
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some(Stamp {
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+
+    fn read(&self) -> Result<Manifest, String> {
+        let name = "script_manifest.json";
+        let too_large = format!("{name}: larger than {} bytes", MAX_FRAME_BYTES / 2);
+        if self.seen.is_some_and(|stamp| stamp.bytes > (MAX_FRAME_BYTES / 2) as u64) {
+            return Err(too_large);
+        }
+        let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => format!("{name}: the file is missing"),
+            _ => format!("{name}: {error}"),
+        })?;
+        Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))
+    }
+}
+
+fn write_example(state: &StateDir) -> Result<(), StorageError> {
+    let script = state.scripts().join("hello.sh");
+    if !script.exists() {
+        let write = || {
+            use std::io::Write as _;
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true).mode(0o755);
+            options.open(&script)?.write_all(EXAMPLE_SCRIPT.as_bytes())
+        };
+        write().map_err(StorageError::io("create", &script))?;
+    }
+    storage::replace_synced(&state.manifest(), EXAMPLE_MANIFEST.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_manifest_is_reported_and_the_last_good_one_stays() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut file = ManifestFile::open(&state).expect("example");
+        assert!(file.current().script("hello").is_some());
+        assert!(!file.reload(), "nothing has changed");
+
+        fs::write(state.manifest(), "{\n  \"scripts\": 7\n}").expect("written");
+        assert!(file.reload());
+        assert!(file.current().script("hello").is_some());
+        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame() else {
+            panic!("the refusal is told");
+        };
+        assert!(reason.contains("line 2"), "{reason}");
+
+        fs::write(state.manifest(), r#"{"scripts":[]}"#).expect("written");
+        assert!(file.reload());
+        assert!(file.current().scripts.is_empty());
+        assert!(matches!(file.frame(), AgentFrame::Manifest { error: None, .. }));
+    }
+}

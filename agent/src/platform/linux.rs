@@ -1,0 +1,116 @@
+//! Linux: `/proc`, pidfd, the subreaper.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+
+/// What is known of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    pub pid: u32,
+    pub parent: u32,
+    pub group: u32,
+    pub session: u32,
+    /// In clock ticks since boot; with the pid it names a process for good.
+    pub start_ticks: u64,
+    /// Ended, but not collected by its parent yet.
+    pub is_zombie: bool,
+}
+
+impl ProcessStat {
+    /// Looks one process up; `None` if there is none.
+    pub fn of(pid: u32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name stands in brackets and may hold anything, brackets too.
+        let fields: Vec<_> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+        Some(Self {
+            pid,
+            is_zombie: matches!(*fields.first()?, "Z" | "X"),
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            start_ticks: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+/// Every process of the host that this one may see.
+pub fn all_processes() -> Vec<ProcessStat> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(ProcessStat::of)
+        .collect()
+}
+
+/// True if the process was started with `mark` (`NAME=value`) in its environment.
+pub fn environment_marks(pid: u32, mark: &str) -> bool {
+    fs::read(format!("/proc/{pid}/environ"))
+        .is_ok_and(|text| text.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
+}
+
+/// Orphans among this process's descendants become its children from now on.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes one number and touches no memory.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A descriptor that can be read once the process has ended; it never means another process.
+pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers; a result that is not negative is a descriptor that
+    // nobody else owns.
+    unsafe {
+        let descriptor = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(descriptor as i32))
+    }
+}
+
+/// The program this process runs, even if its file has been replaced since.
+pub fn self_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}
+
+/// More room in a pipe saves switches between a noisy child and its reader; refusal is harmless.
+pub fn enlarge_pipe(pipe: &impl AsRawFd) {
+    // SAFETY: F_SETPIPE_SZ takes a number and touches no memory.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 256 * 1024) };
+}
+
+/// A path of a socket in `directory` that fits the 108 bytes of a socket address, whatever the
+/// directory is called. Valid while `directory` is open.
+pub fn short_socket_path(directory: &File, _directory_path: &Path, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
+}
+
+/// What names this installation of the system, if anything does.
+pub fn machine_id_text() -> Option<String> {
+    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .map(|text| text.trim().to_owned())
+        .find(|text| text.len() >= 32)
+}
+
+pub(super) fn boot_now_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec that lives through the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
+}
+
+pub(super) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,30 @@
+//! What differs between operating systems, and nothing else.
+//!
+//! The only folder with `cfg(target_os)`. It knows neither commands nor frames.
+
+#[cfg(not(unix))]
+compile_error!("custody of jobs needs a Unix: Windows hosts are not supported yet");
+
+mod clock;
+mod files;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod other_unix;
+mod process;
+
+#[cfg(target_os = "linux")]
+use linux as native;
+#[cfg(not(target_os = "linux"))]
+use other_unix as native;
+
+pub use clock::{BootInstant, boot_id, boot_now_ms};
+pub use files::{FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, open_control};
+pub use native::{
+    ProcessStat, all_processes, become_subreaper, enlarge_pipe, environment_marks, machine_id_text,
+    open_process, self_program, short_socket_path,
+};
+pub use process::{
+    Reaped, Signal, catch_termination, drain, forbid_core_dumps, hostname, is_root, new_session,
+    reap_any, set_nonblocking, signal_group, signal_process, wait_readable,
+};

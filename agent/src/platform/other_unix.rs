@@ -1,0 +1,63 @@
+//! Unixes other than Linux. Unverified: written to compile, never run in anger.
+//!
+//! Without `/proc`, pidfd and the subreaper a descendant that leaves its process group escapes.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What is known of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    pub pid: u32,
+    pub parent: u32,
+    pub group: u32,
+    pub session: u32,
+    pub start_ticks: u64,
+    pub is_zombie: bool,
+}
+
+impl ProcessStat {
+    pub fn of(_pid: u32) -> Option<Self> {
+        None
+    }
+}
+
+pub fn all_processes() -> Vec<ProcessStat> {
+    Vec::new()
+}
+
+pub fn environment_marks(_pid: u32, _mark: &str) -> bool {
+    false
+}
+
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(())
+}
+
+pub fn open_process(_pid: u32) -> io::Result<OwnedFd> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub fn self_program() -> PathBuf {
+    std::env::current_exe().unwrap_or_else(|_| PathBuf::from("muster-agent"))
+}
+
+pub fn enlarge_pipe(_pipe: &impl AsRawFd) {}
+
+pub fn short_socket_path(_directory: &File, directory_path: &Path, name: &str) -> PathBuf {
+    directory_path.join(name)
+}
+
+pub fn machine_id_text() -> Option<String> {
+    None
+}
+
+pub(super) fn boot_now_ms() -> u64 {
+    sysinfo::System::uptime().unwrap_or_default() * 1000
+}
+
+pub(super) fn boot_id() -> String {
+    sysinfo::System::boot_time().map(|at| at.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! Processes as any Unix has them: sessions, groups, signals, reaping.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, kill, killpg, sigaction};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The two ways a run is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Kill,
+}
+
+impl Signal {
+    pub(super) fn native(self) -> nix::sys::signal::Signal {
+        match self {
+            Self::Term => nix::sys::signal::Signal::SIGTERM,
+            Self::Kill => nix::sys::signal::Signal::SIGKILL,
+        }
+    }
+}
+
+/// What a look at this process's children found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaped {
+    Exited {
+        pid: u32,
+        code: i32,
+    },
+    Signalled {
+        pid: u32,
+        signal: i32,
+    },
+    /// Children are there, none has ended.
+    NoneEnded,
+    /// No children are left at all.
+    NoChildren,
+}
+
+/// Becomes the leader of a new session without a terminal. One that leads already is fine.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn new_session() -> io::Result<()> {
+    match nix::unistd::setsid() {
+        Ok(_) | Err(Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Collects one child that has ended, without waiting.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn reap_any() -> io::Result<Reaped> {
+    loop {
+        return match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => {
+                Ok(Reaped::Exited { pid: pid.as_raw() as u32, code })
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                Ok(Reaped::Signalled { pid: pid.as_raw() as u32, signal: signal as i32 })
+            }
+            Ok(_) => Ok(Reaped::NoneEnded),
+            Err(Errno::ECHILD) => Ok(Reaped::NoChildren),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => Err(errno.into()),
+        };
+    }
+}
+
+/// Signals a process group; one that is gone is no error.
+pub fn signal_group(group: u32, signal: Signal) {
+    let _ = killpg(Pid::from_raw(group as i32), signal.native());
+}
+
+/// Signals one process; one that is gone is no error.
+pub fn signal_process(pid: u32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid as i32), signal.native());
+}
+
+/// Makes the signals that ask a process to end do nothing here, while children that are started
+/// later get them with their default effect.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn catch_termination() -> io::Result<()> {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    // A handler instead of "ignore": an ignored signal stays ignored in programs started from here.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    use nix::sys::signal::Signal as S;
+    for signal in [S::SIGTERM, S::SIGINT, S::SIGHUP, S::SIGQUIT, S::SIGUSR1, S::SIGUSR2] {
+        // SAFETY: the handler does nothing, which is safe at any point of the program.
+        unsafe { sigaction(signal, &action) }?;
+    }
+    Ok(())
+}
+
+/// No core dumps for this process and all it starts: they would hold parameters.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
+}
+
+/// Makes reads return at once when there is nothing to read.
+///
+/// # Errors
+/// Whatever the system says of the descriptor.
+pub fn set_nonblocking(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
+    fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Waits until one of the descriptors can be read or has met its end, a signal came, or the time
+/// is up; `None` waits for ever. Says for each whether it is ready.
+///
+/// # Errors
+/// Whatever the system says of the descriptors.
+pub fn wait_readable<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    timeout: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let mut polled = Vec::with_capacity(N);
+    let mut index = [None; N];
+    for (slot, descriptor) in index.iter_mut().zip(descriptors) {
+        if let Some(descriptor) = descriptor {
+            *slot = Some(polled.len());
+            polled.push(PollFd::new(descriptor, PollFlags::POLLIN));
+        }
+    }
+    let timeout = match timeout {
+        None => PollTimeout::NONE,
+        // Rounded up: a wait that ends a moment early would spin.
+        Some(time) => {
+            let ms = time.as_micros().div_ceil(1000);
+            PollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+        }
+    };
+    match poll(&mut polled, timeout) {
+        Ok(_) => {}
+        Err(Errno::EINTR) => return Ok([false; N]),
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(index.map(|slot| slot.is_some_and(|at| polled[at].any().unwrap_or(true))))
+}
+
+/// The host's name as it knows itself.
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "unknown".into())
+}
+
+/// True if this process may do anything on the host.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Reads and forgets whatever stands in a control FIFO.
+pub fn drain(control: &mut File) {
+    use std::io::Read as _;
+    let mut buffer = [0; 64];
+    while matches!(control.read(&mut buffer), Ok(read) if read > 0) {}
+}

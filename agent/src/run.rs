@@ -1,0 +1,204 @@
+//! The agent's life: links made and lost, sessions run over them, until something ends it.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use muster_protocol::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::agent::{Agent, AgentError, HostLimits};
+use crate::clock::between;
+use crate::commands::execute::OutputBounds;
+use crate::config::Config;
+use crate::exec;
+use crate::instance::{Instance, InstanceError};
+use crate::key::KeyRing;
+use crate::layout::StateDir;
+use crate::link::{Exchange, Link, LinkError, TlsSetup, WebSocket};
+use crate::reconnect::{Cause, Next, Reconnect, Transport};
+use crate::session::{self, Ended, Ending, Upgrade, looking_after};
+use crate::storage::StorageError;
+
+/// The longest wait between two looks for a WebSocket while on HTTP.
+const MAX_WEBSOCKET_RETRY: Duration = Duration::from_secs(600);
+
+/// Why the agent could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    #[error("use the state directory")]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error("listen for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the agent until it is told to end; gives what its process is to exit with.
+///
+/// # Errors
+/// [`RunError`] if it can't begin; the state directory is then unusable or taken.
+pub async fn run(config: Config) -> Result<ExitCode, RunError> {
+    let state = StateDir::create(&config.state_dir)?;
+    let _instance = Instance::take(&state).await?;
+    let keys = KeyRing::load(config.api_key.clone(), &state)?;
+    let limits = HostLimits {
+        max_jobs: config.max_jobs,
+        output: OutputBounds {
+            limit_bytes: config.output_limit_bytes,
+            quota_bytes: config.output_quota_bytes,
+        },
+    };
+    let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
+    let mut stop = stop_signal()?;
+    tracing::info!(
+        version = agent.about.version,
+        server = %config.endpoint.websocket_url(),
+        state_dir = %agent.state.path().display(),
+        "muster-agent begins"
+    );
+    Ok(live(&config, &mut agent, &mut stop).await)
+}
+
+async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<bool>) -> ExitCode {
+    let mut reconnect = Reconnect::new(config.fallback);
+    let mut dialer = Dialer { config, tls: None };
+    let mut ready: Option<Box<dyn Link>> = None;
+    loop {
+        // Without a session nobody is told; the next one begins with an inventory.
+        let mut untold = Vec::new();
+        let link = match ready.take() {
+            Some(link) => Ok(link),
+            None => {
+                let dialing = dialer.dial(reconnect.transport(), agent.keys.clone());
+                let dialing = looking_after(&mut agent.custody, dialing, &mut untold).boxed();
+                tokio::select! {
+                    link = dialing => link,
+                    _ = stop.wait_for(|stop| *stop) => return ExitCode::Stop,
+                }
+            }
+        };
+        let ended = match link {
+            Ok(link) => {
+                let upgrade = reconnect.wants_upgrade().then(|| dialer.upgrade(agent.keys.clone()));
+                session::run(link, agent, stop, upgrade).boxed().await
+            }
+            Err(error) => Ended { ending: Ending::Broken(error), was_registered: false },
+        };
+        let cause = match ended.ending {
+            Ending::Stopped => {
+                tracing::info!("stopped; running jobs go on");
+                return ExitCode::Stop;
+            }
+            Ending::Exit(code) => return code,
+            Ending::Upgraded(link) => {
+                tracing::info!("a WebSocket can be had again");
+                reconnect.upgraded();
+                ready = Some(link);
+                continue;
+            }
+            Ending::Drained(delay) => Cause::Drained(delay),
+            Ending::Closed { meaning: Some(meaning), .. } => {
+                tracing::warn!(reason = meaning.reason(), "the server closed the session");
+                Cause::Closed(meaning)
+            }
+            Ending::Closed { code, reason, meaning: None } => {
+                tracing::warn!(code, %reason, "the server closed the session");
+                Cause::Broken
+            }
+            Ending::Broken(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "no link to the server");
+                error.close_code().map_or(Cause::Broken, Cause::Closed)
+            }
+            Ending::Failed(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the session can't be kept: check the state directory");
+                Cause::Broken
+            }
+        };
+        match reconnect.after(cause, ended.was_registered, agent.is_enrolled()) {
+            Next::Exit { code, reason } => {
+                tracing::error!(exit_code = code.code(), "{reason}");
+                return code;
+            }
+            Next::After(delay) => {
+                tracing::info!(delay_ms = delay.as_millis() as u64, "trying again");
+                let pause = tokio::time::sleep(delay);
+                tokio::select! {
+                    () = looking_after(&mut agent.custody, pause, &mut untold) => {}
+                    _ = stop.wait_for(|stop| *stop) => return ExitCode::Stop,
+                }
+            }
+        }
+    }
+}
+
+/// Opens links.
+struct Dialer<'a> {
+    config: &'a Config,
+    /// Made at the first need and kept: reading the host's certificates takes time and memory.
+    tls: Option<TlsSetup>,
+}
+
+impl Dialer<'_> {
+    async fn dial(
+        &mut self,
+        transport: Transport,
+        keys: KeyRing,
+    ) -> Result<Box<dyn Link>, LinkError> {
+        let endpoint = &self.config.endpoint;
+        if endpoint.is_secure && self.tls.is_none() {
+            self.tls = Some(TlsSetup::new()?);
+        }
+        Ok(match transport {
+            Transport::WebSocket => {
+                Box::new(WebSocket::open(endpoint, keys.current(), self.tls.as_ref()).await?)
+            }
+            Transport::Http => Box::new(Exchange::open(
+                endpoint,
+                keys.current(),
+                self.tls.as_ref(),
+                self.config.poll_wait,
+            )?),
+        })
+    }
+
+    /// Looks for a WebSocket now and then, ever more rarely, until there is one.
+    fn upgrade(&self, keys: KeyRing) -> Upgrade<'static> {
+        let endpoint = self.config.endpoint.clone();
+        let mut longest = self.config.websocket_retry;
+        let tls = self.tls.clone();
+        async move {
+            loop {
+                tokio::time::sleep(between(longest / 2, longest)).await;
+                longest = (longest * 2).min(MAX_WEBSOCKET_RETRY);
+                match WebSocket::probe(&endpoint, keys.current(), tls.as_ref()).await {
+                    Ok(link) => return Box::new(link) as Box<dyn Link>,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::debug!(error, "still no WebSocket");
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn stop_signal() -> Result<watch::Receiver<bool>, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sender.send(true);
+        // Kept: a receiver without a sender would take its end for a stop.
+        std::future::pending::<()>().await;
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,228 @@
+//! Frames of the server, and what is done about them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use muster_protocol::frame::{
+    Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
+};
+use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session, closed};
+use crate::inbox::{self, Grounds, Verdict};
+use crate::ledger::record::refusal;
+use crate::ledger::{Known, NewCommand, Phase};
+use crate::link::{Incoming, LinkError};
+use crate::platform;
+
+/// Kinds of odd frames that are logged; more than these would be a way to fill the log.
+const MAX_ODD_FRAMES: usize = 32;
+/// Longest grace a server may ask for.
+const MAX_GRACE_MS: u64 = 60 * CANCEL_GRACE_MS;
+
+impl Session<'_> {
+    /// Takes in a frame and those right behind it, so that acceptances share their syncs.
+    pub(super) fn take_in(&mut self, first: Result<Incoming, LinkError>) -> Result<(), Ending> {
+        let mut accepting = Vec::new();
+        let mut next = Some(first);
+        let mut taken = 0;
+        let outcome = loop {
+            let Some(incoming) = next.take() else { break Ok(()) };
+            taken += 1;
+            let outcome = match incoming {
+                Ok(Incoming::Text(text)) => self.take_text(&text, &mut accepting),
+                Ok(Incoming::Binary) => {
+                    self.log_odd("binary", "the server sent a binary frame");
+                    Ok(())
+                }
+                Ok(Incoming::Closed { code, reason }) => Err(closed(code, reason)),
+                Err(error) => Err(Ending::Broken(error)),
+            };
+            if outcome.is_err() || taken >= FRAMES_PER_TURN || self.farewell.is_some() {
+                break outcome;
+            }
+            next = self.link.receive().now_or_never();
+        };
+        // Also before an ending: what was read is not read again.
+        self.accept(&mut accepting);
+        outcome
+    }
+
+    fn take_text(&mut self, text: &str, accepting: &mut Vec<NewCommand>) -> Result<(), Ending> {
+        self.heard_at = Instant::now();
+        if is_too_deep(text) {
+            self.log_odd("deep", "the server sent a frame nested too deeply");
+            return Ok(());
+        }
+        let frame = match decode_server_frame(text) {
+            Ok(frame) => frame,
+            Err(error) => {
+                let kind = match &error {
+                    DecodeError::UnknownType(kind) => format!("unknown {kind}"),
+                    DecodeError::InvalidFrame { kind, .. } => format!("invalid {kind}"),
+                    DecodeError::MalformedJson(_) => "malformed".to_owned(),
+                };
+                self.log_odd(&kind, &error.to_string());
+                return Ok(());
+            }
+        };
+        match frame {
+            ServerFrame::Command(command) => self.take_command(&command, accepting),
+            ServerFrame::Cancel { command_id, grace_ms } => {
+                // A command and its cancel may come in one turn: in order, then.
+                self.accept(accepting);
+                self.agent.custody.cancel(command_id, grace_ms.min(MAX_GRACE_MS));
+            }
+            ServerFrame::Ack(ack) => self.take_ack(&ack),
+            ServerFrame::Drain { reconnect_delay_ms } => {
+                return Err(Ending::Drained(Duration::from_millis(reconnect_delay_ms)));
+            }
+            ServerFrame::Rekey { key, .. } => self.rekey(key),
+            ServerFrame::Error { code, message } => {
+                tracing::warn!(?code, %message, "the server did not understand");
+            }
+            ServerFrame::HeartbeatAck { .. } => {}
+            ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
+            ServerFrame::Registered(_) => {
+                self.log_odd("registered", "the server registered twice in one session");
+            }
+        }
+        Ok(())
+    }
+
+    fn take_command(&mut self, command: &Command, accepting: &mut Vec<NewCommand>) {
+        let id = command.command_id;
+        if accepting.iter().any(|new| new.command_id == id) {
+            return;
+        }
+        if command.command == "execute" || command.command == "scripts" {
+            if self.agent.manifest.reload() {
+                self.push(&self.agent.manifest.frame());
+            }
+        }
+        let grounds = Grounds {
+            permissions: &self.permissions,
+            manifest: self.agent.manifest.current(),
+            around: self.agent.surroundings(),
+            known: self.agent.custody.ledger().known(id),
+            free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
+            output: self.agent.limits.output,
+        };
+        match inbox::judge(command, &grounds) {
+            Verdict::Answer(response) => self.push(&AgentFrame::Response(response)),
+            Verdict::Accept(new) => accepting.push(new),
+            Verdict::Repeat(known) => self.repeat(id, known),
+            Verdict::Refuse(response) => {
+                tracing::info!(command_id = %id, code = ?response.error_code, "refused");
+                self.agent.custody.settle(response);
+            }
+            Verdict::End { command, code, response } => {
+                tracing::info!(command_id = %id, %command, "the agent ends by command");
+                self.agent.custody.settle(response);
+                self.farewell =
+                    Some(Farewell { code, command_id: id, until: Instant::now() + FAREWELL });
+            }
+        }
+    }
+
+    fn accept(&mut self, accepting: &mut Vec<NewCommand>) {
+        if accepting.is_empty() {
+            return;
+        }
+        for (command_id, outcome) in self.agent.custody.accept(std::mem::take(accepting)) {
+            match outcome {
+                Ok(acceptance_count) => {
+                    tracing::info!(%command_id, "accepted");
+                    self.push(&AgentFrame::Accepted { command_id, acceptance_count });
+                }
+                Err(error) => {
+                    let (code, text) = if error.is_no_space() {
+                        ("no_space", inbox::no_space())
+                    } else {
+                        let text =
+                            "the host can't write to its state directory; see the agent's log";
+                        ("storage_failed", text.to_owned())
+                    };
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(%command_id, error, "not accepted");
+                    let response = refusal(command_id, Outcome::Rejected, code, text);
+                    self.agent.custody.settle(response);
+                }
+            }
+        }
+    }
+
+    /// Tells again how far a command is that was delivered before.
+    fn repeat(&mut self, command_id: Uuid, known: Known) {
+        let acceptance_count = self.agent.custody.ledger().head().acceptance_count;
+        match known {
+            Known::Open(phase @ (Phase::Waiting | Phase::Running)) => {
+                self.push(&AgentFrame::Accepted { command_id, acceptance_count });
+                if phase == Phase::Running && self.agent.custody.is_started(command_id) {
+                    self.push(&AgentFrame::Started { command_id });
+                }
+                self.outbox.wake(command_id);
+            }
+            Known::Open(Phase::Settled) | Known::Receipted => self.outbox.repeat(command_id),
+            Known::Never => {}
+        }
+    }
+
+    fn take_ack(&mut self, ack: &Ack) {
+        if ack.receipt.is_none() {
+            self.outbox.acknowledged(ack.command_id, ack.offset_bytes);
+            return;
+        }
+        tracing::debug!(command_id = %ack.command_id, receipt = ?ack.receipt, "receipt");
+        self.agent.custody.ledger_mut().receipt(ack.command_id);
+        match self.agent.custody.ledger().entry(ack.command_id) {
+            None => self.outbox.forget(ack.command_id),
+            // Unknown to the server, or ended there, while it still runs here: its output is not
+            // wanted, its result is told once it is there.
+            Some(_) => self.outbox.silence(ack.command_id),
+        }
+    }
+
+    fn rekey(&mut self, key: String) {
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.log_odd("rekey", "the server gave a key that no header can carry");
+            return;
+        }
+        match self.agent.keys.replace(key, &self.agent.state) {
+            Ok(()) => tracing::info!("the server has given this agent a new key"),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "the new key was not stored, the old one stays in use");
+            }
+        }
+    }
+
+    fn log_odd(&mut self, kind: &str, message: &str) {
+        if self.odd_frames.len() < MAX_ODD_FRAMES && self.odd_frames.insert(kind.to_owned()) {
+            tracing::warn!(message, "frame passed over; others of its kind are not logged");
+        }
+    }
+}
+
+/// True if the text nests deeper than either end reads.
+fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b'{' | b'[' if !is_string => {
+                depth += 1;
+                if depth > MAX_JSON_DEPTH {
+                    return true;
+                }
+            }
+            b'}' | b']' if !is_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}

@@ -1,0 +1,320 @@
+//! The protocol's state machine, the same over any link.
+//!
+//! A session begins with a link and ends with an [`Ending`]; how links are made and what follows
+//! an ending is for others to decide.
+
+mod greeting;
+mod intake;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use muster_protocol::frame::{AgentFrame, Registered};
+use muster_protocol::{CloseCode, ExitCode, Permissions};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
+use uuid::Uuid;
+
+use crate::agent::{Agent, AgentError};
+use crate::custody::{Custody, Notice};
+use crate::link::{Incoming, Link, LinkError, Outgoing};
+use crate::outbox::{Outbox, encode};
+
+/// For `connected` and for `registered`.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server that misses this many heartbeats is not there.
+const SILENT_INTERVALS: u32 = 2;
+/// Frames taken together, so that acceptances share their syncs.
+const FRAMES_PER_TURN: usize = 64;
+/// How long the answer to a lifecycle command waits for its receipt.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A better link on its way.
+pub type Upgrade<'a> = BoxFuture<'a, Box<dyn Link>>;
+
+/// How a session ended.
+pub enum Ending {
+    /// The server closed it and said why.
+    Closed { code: u16, reason: String, meaning: Option<CloseCode> },
+    /// The link is of no more use.
+    Broken(LinkError),
+    /// The server asked to come back after the delay.
+    Drained(Duration),
+    /// A command ends the agent's process.
+    Exit(ExitCode),
+    /// Another link has taken this one's place.
+    Upgraded(Box<dyn Link>),
+    /// The process was asked to stop.
+    Stopped,
+    /// What the server said could not be made durable.
+    Failed(AgentError),
+}
+
+/// A session's story in short.
+pub struct Ended {
+    pub ending: Ending,
+    pub was_registered: bool,
+}
+
+/// Runs one session to its end. `upgrade`, if there is one, ends it by giving a better link.
+pub async fn run(
+    mut link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+    upgrade: Option<Upgrade<'_>>,
+) -> Ended {
+    let greeting = tokio::select! {
+        greeting = greeting::exchange(link.as_mut(), agent) => greeting,
+        _ = stop.wait_for(|stop| *stop) => Err(Ending::Stopped),
+    };
+    let (permissions, registered) = match greeting {
+        Ok(agreed) => agreed,
+        Err(ending) => {
+            link.close().await;
+            return Ended { ending, was_registered: false };
+        }
+    };
+    tracing::info!(
+        link = link.name(),
+        agent_id = %registered.agent_id,
+        epoch = registered.epoch,
+        server_version = %registered.server_version,
+        "registered"
+    );
+    let mut session = Session::new(link, agent, permissions, &registered);
+    let ending = match session.begin() {
+        Ok(()) => session.go_on(stop, upgrade).await,
+        Err(ending) => ending,
+    };
+    session.link.close().await;
+    Ended { ending, was_registered: true }
+}
+
+/// A registered session.
+struct Session<'a> {
+    link: Box<dyn Link>,
+    agent: &'a mut Agent,
+    permissions: Permissions,
+    outbox: Outbox,
+    /// Frames that go before any output. Bounded by what one turn takes in.
+    pending: VecDeque<Outgoing>,
+    heartbeat: Interval,
+    heard_at: Instant,
+    silence: Duration,
+    /// What the process ends with, once this command has its receipt or the time is up.
+    farewell: Option<Farewell>,
+    odd_frames: std::collections::BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Farewell {
+    code: ExitCode,
+    command_id: Uuid,
+    until: Instant,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        link: Box<dyn Link>,
+        agent: &'a mut Agent,
+        permissions: Permissions,
+        registered: &Registered,
+    ) -> Self {
+        let interval = Duration::from_millis(registered.heartbeat_interval_ms.max(100));
+        let mut heartbeat = tokio::time::interval(interval);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            link,
+            agent,
+            permissions,
+            outbox: Outbox::default(),
+            pending: VecDeque::new(),
+            heartbeat,
+            heard_at: Instant::now(),
+            silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
+            farewell: None,
+            odd_frames: Default::default(),
+        }
+    }
+
+    /// Manifest and inventory: what the server has to know before it sends anything.
+    fn begin(&mut self) -> Result<(), Ending> {
+        self.agent.manifest.reload();
+        self.push(&self.agent.manifest.frame());
+        let items = self.agent.custody.inventory();
+        for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
+            self.push(&AgentFrame::Inventory { items: page.to_vec() });
+        }
+        self.push(&AgentFrame::InventoryEnd);
+        for item in &items {
+            self.outbox.hold(item.command_id);
+            if item.state == muster_protocol::frame::InventoryState::Settled {
+                self.outbox.wake(item.command_id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn go_on(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        mut upgrade: Option<Upgrade<'_>>,
+    ) -> Ending {
+        loop {
+            if let Some(ending) = self.farewell_ending() {
+                return ending;
+            }
+            let can_send = !self.pending.is_empty() || self.outbox.has_turns();
+            let farewell_at = self.farewell.map(|farewell| farewell.until);
+            let step = tokio::select! {
+                incoming = self.link.receive() => Step::Incoming(incoming),
+                notice = self.agent.custody.next() => Step::Notice(notice),
+                _ = self.heartbeat.tick() => Step::Heartbeat,
+                _ = stop.wait_for(|stop| *stop) => Step::Stop,
+                link = poll_upgrade(&mut upgrade) => Step::Upgrade(link),
+                () = until(farewell_at) => Step::Farewell,
+                () = std::future::ready(()), if can_send => Step::Send,
+            };
+            let outcome = match step {
+                Step::Incoming(incoming) => self.take_in(incoming),
+                Step::Notice(notice) => {
+                    self.notice(notice);
+                    Ok(())
+                }
+                Step::Heartbeat => self.beat(),
+                Step::Send => self.send_next().await,
+                Step::Stop => Err(Ending::Stopped),
+                Step::Upgrade(link) => Err(Ending::Upgraded(link)),
+                // The loop's head sees that the time is up.
+                Step::Farewell => Ok(()),
+            };
+            if let Err(ending) = outcome {
+                return ending;
+            }
+        }
+    }
+
+    fn farewell_ending(&self) -> Option<Ending> {
+        let farewell = self.farewell?;
+        let is_receipted = self.agent.custody.ledger().entry(farewell.command_id).is_none();
+        let is_over = is_receipted || Instant::now() >= farewell.until;
+        is_over.then_some(Ending::Exit(farewell.code))
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Started(command_id) => {
+                self.push(&AgentFrame::Started { command_id });
+                self.outbox.wake(command_id);
+            }
+            Notice::Output(command_id) | Notice::Settled(command_id) => {
+                self.outbox.wake(command_id);
+            }
+        }
+    }
+
+    fn beat(&mut self) -> Result<(), Ending> {
+        if self.heard_at.elapsed() > self.silence {
+            return Err(Ending::Broken(LinkError::TimedOut("heartbeats")));
+        }
+        if self.agent.manifest.reload() {
+            self.push(&self.agent.manifest.frame());
+        }
+        self.agent.custody.keep_house();
+        let running = self.agent.custody.running();
+        let heartbeat = self.agent.meter.heartbeat(running);
+        self.push(&AgentFrame::Heartbeat(heartbeat));
+        Ok(())
+    }
+
+    fn push(&mut self, frame: &AgentFrame) {
+        self.pending.extend(encode(frame));
+    }
+
+    /// Sends one frame; jobs are looked after meanwhile, however slow the link is.
+    async fn send_next(&mut self) -> Result<(), Ending> {
+        let next = match self.pending.pop_front() {
+            Some(frame) => Some(frame),
+            None => self.outbox.next_frame(&self.agent.custody),
+        };
+        let Some(frame) = next else { return Ok(()) };
+        let mut notices = Vec::new();
+        let sending = timeout(self.silence, self.link.send(frame));
+        let sent = looking_after(&mut self.agent.custody, sending, &mut notices).await;
+        for notice in notices {
+            self.notice(notice);
+        }
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            // A server that closes and cuts the link has put its reason where it can still be read.
+            Ok(Err(error)) => Err(self.reason_of(error).await),
+            Err(_) => Err(Ending::Broken(LinkError::TimedOut("a frame"))),
+        }
+    }
+
+    async fn reason_of(&mut self, error: LinkError) -> Ending {
+        for _ in 0..FRAMES_PER_TURN {
+            match self.link.receive().now_or_never() {
+                Some(Ok(Incoming::Closed { code, reason })) => return closed(code, reason),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            }
+        }
+        Ending::Broken(error)
+    }
+}
+
+enum Step {
+    Incoming(Result<Incoming, LinkError>),
+    Notice(Notice),
+    Heartbeat,
+    Send,
+    Stop,
+    Upgrade(Box<dyn Link>),
+    Farewell,
+}
+
+/// Waits for something while the host's jobs go on; what they tell is put aside.
+pub async fn looking_after<T>(
+    custody: &mut Custody,
+    waited: impl Future<Output = T>,
+    notices: &mut Vec<Notice>,
+) -> T {
+    let mut waited = std::pin::pin!(waited);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut waited => return done,
+            notice = custody.next() => {
+                if !notices.contains(&notice) {
+                    notices.push(notice);
+                }
+            }
+        }
+    }
+}
+
+fn closed(code: u16, reason: String) -> Ending {
+    Ending::Closed { meaning: CloseCode::from_wire(code, &reason), code, reason }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_upgrade(upgrade: &mut Option<Upgrade<'_>>) -> Box<dyn Link> {
+    match upgrade {
+        Some(upgrade) => Pin::new(upgrade).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

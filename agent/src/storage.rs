@@ -1,0 +1,186 @@
+//! Files that survive a crash: sealed against half a write, synced before anyone is told.
+//!
+//! Knows bytes and paths; what a record means is its owner's business.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use ring::digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version that records are written in.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Why a file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("{action} {}", path.display())]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("read {}: the record is cut off or damaged", path.display())]
+    Damaged { path: PathBuf },
+    #[error("read {}: version {version} of the format is newer than this agent", path.display())]
+    Version { path: PathBuf, version: u32 },
+}
+
+impl StorageError {
+    /// Puts the action and the path beside what the system said.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// True if the reason is that the disk, or the share of it, is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ))
+    }
+}
+
+#[derive(Serialize, serde::Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+#[derive(serde::Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+/// The bytes of a record: a line of JSON, a line with its SHA-256.
+pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
+    let versioned = Versioned { version: FORMAT_VERSION, record };
+    // Records are plain structs with string keys: there is nothing for serialising to fail on.
+    let mut bytes = serde_json::to_vec(&versioned).unwrap_or_default();
+    let hash = digest::digest(&digest::SHA256, &bytes);
+    bytes.push(b'\n');
+    bytes.extend_from_slice(hex::encode(hash).as_bytes());
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads a record back; whatever follows its seal is padding.
+///
+/// # Errors
+/// [`StorageError::Damaged`] if the seal does not fit, [`StorageError::Version`] if it is newer.
+pub fn unseal<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
+    let damaged = || StorageError::Damaged { path: path.to_owned() };
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let (Some(json), Some(seal)) = (lines.next(), lines.next()) else { return Err(damaged()) };
+    if hex::encode(digest::digest(&digest::SHA256, json)).as_bytes() != seal {
+        return Err(damaged());
+    }
+    let VersionOnly { version } = serde_json::from_slice(json).map_err(|_| damaged())?;
+    if version > FORMAT_VERSION {
+        return Err(StorageError::Version { path: path.to_owned(), version });
+    }
+    let versioned: Versioned<T> = serde_json::from_slice(json).map_err(|_| damaged())?;
+    Ok(versioned.record)
+}
+
+/// Reads a sealed file; `None` if there is none.
+///
+/// # Errors
+/// As [`unseal`], and whatever the system says.
+pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
+    match fs::read(path) {
+        Ok(bytes) => unseal(&bytes, path).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io("read", path)(error)),
+    }
+}
+
+/// Makes a new file, 0600, and syncs it. Its name is durable after [`sync_directory`].
+///
+/// # Errors
+/// `AlreadyExists` if the name is taken.
+pub fn create_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let failed = StorageError::io("create", path);
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_data()
+    };
+    write().map_err(failed)
+}
+
+/// Puts a file in the place of another at once, 0600, synced with its name.
+///
+/// # Errors
+/// Whatever the system says; the old file then still stands.
+pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let fresh = path.with_file_name(name);
+    let _ = fs::remove_file(&fresh);
+    create_synced(&fresh, bytes)?;
+    fs::rename(&fresh, path).map_err(StorageError::io("replace", path))?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StorageError::io("sync", path))
+}
+
+/// Makes a directory that only its owner may enter, and those above it; one that is there is kept.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn ensure_private_directory(path: &Path) -> Result<(), StorageError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(StorageError::io("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    proptest! {
+        #[test]
+        fn a_record_cut_off_anywhere_is_damaged_and_never_half_read(
+            record in prop::collection::btree_map("[a-z]{1,5}", "\\PC{0,10}", 0..5),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let path = Path::new("record");
+            let bytes = seal(&record);
+            let mut padded = bytes.clone();
+            padded.resize(bytes.len() + 100, 0);
+            prop_assert_eq!(unseal::<BTreeMap<String, String>>(&padded, path).ok(), Some(record));
+            // The last byte is the newline behind the seal; without it the record is still whole.
+            let kept = cut.index(bytes.len() - 1);
+            let is_damaged = matches!(
+                unseal::<BTreeMap<String, String>>(&bytes[..kept], path),
+                Err(StorageError::Damaged { .. })
+            );
+            prop_assert!(is_damaged);
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_its_number() {
+        let json = br#"{"version":2}"#;
+        let seal = hex::encode(digest::digest(&digest::SHA256, json));
+        let bytes = [json.as_slice(), b"\n", seal.as_bytes()].concat();
+        let read = unseal::<BTreeMap<String, String>>(&bytes, Path::new("record"));
+        assert!(matches!(read, Err(StorageError::Version { version: 2, .. })), "{read:?}");
+    }
+}
