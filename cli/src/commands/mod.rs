@@ -1,0 +1,114 @@
+//! A file per command; here they are only told apart.
+
+pub mod agents;
+pub mod command;
+#[expect(clippy::module_inception, reason = "the command is called `commands`")]
+pub mod commands;
+pub mod completion;
+pub mod keys;
+pub mod login;
+pub mod ping;
+pub mod run;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::api::Api;
+use crate::cli::{Action, Cli};
+use crate::context::{self, Overrides};
+use crate::error::CliError;
+use crate::output::Output;
+use crate::resolve;
+
+/// What most commands work with.
+pub struct Session {
+    /// The server.
+    pub api: Api,
+    /// The reader.
+    pub output: Output,
+}
+
+/// Carries out what was typed; the code to exit with.
+///
+/// # Errors
+/// [`CliError`], which knows its exit code.
+pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
+    let output = Output { json: cli.json };
+    let overrides = Overrides {
+        server: cli.server.filter(|server| !server.is_empty()),
+        api_key: std::env::var("MUSTER_API_KEY")
+            .ok()
+            .filter(|key| !key.trim().is_empty())
+            .map(|key| key.trim().into()),
+        insecure: cli.insecure,
+    };
+    let action = match cli.action {
+        Action::Completion(args) => return completion::run(&args),
+        Action::Login(args) => return login::run(args, overrides, output).await,
+        action => action,
+    };
+    let context = context::resolve(overrides, context::default_path().as_deref())?;
+    let session = Session { api: Api::new(&context)?, output };
+    match action {
+        Action::Completion(_) | Action::Login(_) => Ok(0),
+        Action::Agents(args) => agents::run(args, &session).await,
+        Action::Keys(args) => keys::run(args, &session).await,
+        Action::Ping(args) => ping::run(args, &session).await,
+        Action::Command(args) => command::run(args, &session).await,
+        Action::Run(args) => run::run(args, &session).await,
+        Action::Commands(args) => commands::run(args, &session).await,
+    }
+}
+
+impl Session {
+    /// The id of the agent that `typed` means; an id is taken as it is.
+    async fn agent_id(&self, typed: &str) -> Result<String, CliError> {
+        self.id_of("agent", &["agents"], typed).await
+    }
+
+    /// The id of the agent key that `typed` means; an id is taken as it is.
+    async fn key_id(&self, typed: &str) -> Result<String, CliError> {
+        self.id_of("key", &["agents", "keys"], typed).await
+    }
+
+    async fn id_of(&self, kind: &str, list: &[&str], typed: &str) -> Result<String, CliError> {
+        if uuid::Uuid::try_parse(typed).is_ok() {
+            return Ok(typed.to_owned());
+        }
+        let page = self.api.list(list, &[], None).await?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+        resolve::find(kind, typed, items.unwrap_or_default())
+    }
+
+    /// Sends a request without a body and shows what comes back.
+    async fn show(&self, method: Method, segments: &[&str]) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(method, segments)).await?;
+        self.output.details(&answer)?;
+        Ok(0)
+    }
+
+    /// Sends a change and shows what it led to.
+    async fn change(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: &Value,
+    ) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(method, segments).json(body)).await?;
+        self.output.details(&answer)?;
+        Ok(0)
+    }
+
+    /// Deletes, and says that it is so.
+    async fn delete(&self, segments: &[&str]) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(Method::DELETE, segments)).await?;
+        self.output.answer(&answer, |_| "deleted".to_owned())?;
+        Ok(0)
+    }
+}
+
+/// Reads a command line as `main` does.
+#[cfg(test)]
+fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+    <Cli as clap::Parser>::try_parse_from(std::iter::once(&"muster").chain(line))
+}

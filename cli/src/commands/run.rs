@@ -1,0 +1,169 @@
+//! `muster run`: a script on an agent, as if it ran here.
+
+use muster_protocol::parameter::{self, Parameters};
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Session;
+use crate::error::CliError;
+use crate::follow::follow;
+use crate::interrupt::Interrupts;
+use crate::output::note;
+use crate::verdict;
+
+/// What to run where.
+///
+/// The first interrupt from the keyboard cancels the command, the second leaves it to itself.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// An id, a name, a hostname, or the beginning of one that no other agent shares.
+    agent: String,
+    /// A script that the host allows.
+    script: String,
+    /// Parameters of the script.
+    #[arg(value_name = "NAME=VALUE", value_parser = pair)]
+    parameters: Vec<(String, String)>,
+    /// End the script after this time, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    timeout_ms: Option<u64>,
+    /// Print the command's id and leave.
+    #[arg(long)]
+    detach: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("parameters look like NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Args {
+    fn body(&self) -> Result<Value, CliError> {
+        let mut parameters = Parameters::new();
+        for (name, value) in &self.parameters {
+            if parameters.insert(name.clone(), value.clone()).is_some() {
+                return Err(CliError::Usage(format!("parameter {name} is given twice")));
+            }
+        }
+        parameter::check(&parameters).map_err(|error| CliError::Usage(error.to_string()))?;
+        let mut data = json!({ "script": self.script, "parameters": parameters });
+        if let Some(timeout_ms) = self.timeout_ms {
+            data["timeout_ms"] = timeout_ms.into();
+        }
+        Ok(json!({ "command": "execute", "data": data }))
+    }
+}
+
+/// Starts the script and, unless detached, follows it to its end.
+///
+/// # Errors
+/// [`CliError`]; after the start its sentence names the command, which goes on.
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    let body = args.body()?;
+    let agent_id = session.agent_id(&args.agent).await?;
+    let mut interrupts = Interrupts::new()?;
+
+    // One key for all attempts: a request that is sent again never starts the script again.
+    let request = session
+        .api
+        .request(Method::POST, &["agents", &agent_id, "command"])
+        .header("Idempotency-Key", Uuid::now_v7().to_string())
+        .json(&body);
+    let started = tokio::select! {
+        answer = session.api.json_repeated(request) => answer?,
+        () = interrupts.next() => return Err(CliError::Interrupted(
+            "left while the request was on its way; `muster commands` shows if it arrived".into(),
+        )),
+    };
+    let id = started
+        .get("id")
+        .and_then(Value::as_str)
+        .ok_or_else(|| CliError::Answer("a command without an id".into()))?;
+    if args.detach {
+        session.output.answer(&started, |_| id.to_owned())?;
+        return Ok(0);
+    }
+    tokio::select! {
+        ended = to_the_end(session, id) => ended,
+        error = cancel_then_leave(session, id, &mut interrupts) => Err(error),
+    }
+}
+
+async fn to_the_end(session: &Session, id: &str) -> Result<u8, CliError> {
+    // One document is promised with `--json`: the script's output then stays out of it.
+    if session.output.json {
+        tokio::try_join!(
+            follow(&session.api, id, "stdout", tokio::io::stderr()),
+            follow(&session.api, id, "stderr", tokio::io::stderr()),
+        )?;
+    } else {
+        tokio::try_join!(
+            follow(&session.api, id, "stdout", tokio::io::stdout()),
+            follow(&session.api, id, "stderr", tokio::io::stderr()),
+        )?;
+    }
+    let request = session.api.request(Method::GET, &["commands", id]);
+    let command = session.api.json_repeated(request).await?;
+    if session.output.json {
+        session.output.details(&command)?;
+    }
+    if verdict::is_output_incomplete(&command) {
+        note("warning: some of the output is missing");
+    }
+    let verdict = verdict::of(&command);
+    if let Some(sentence) = verdict.sentence {
+        note(&sentence);
+    }
+    Ok(verdict.code)
+}
+
+/// Never comes back unless the keyboard interrupted twice.
+async fn cancel_then_leave(session: &Session, id: &str, interrupts: &mut Interrupts) -> CliError {
+    interrupts.next().await;
+    note("cancelling; interrupt again to leave it to itself");
+    let cancel = async {
+        let request =
+            session.api.request(Method::POST, &["commands", id, "cancel"]).json(&json!({}));
+        if let Err(error) = session.api.json_repeated(request).await {
+            note(&format!("failed to cancel: {error}"));
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = cancel => {}
+        () = interrupts.next() => {}
+    }
+    CliError::Interrupted(format!("left; see `muster commands show {id}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Action;
+    use crate::commands::parse;
+
+    fn args(line: &[&str]) -> Args {
+        let line: Vec<_> = std::iter::once(&"run").chain(line).copied().collect();
+        let Action::Run(args) = parse(&line).unwrap().action else { panic!("not a run: {line:?}") };
+        args
+    }
+
+    #[test]
+    fn parameters_keep_everything_behind_the_first_equals_sign() {
+        let args = args(&["web-1", "deploy", "URL=https://a/?b=c", "EMPTY=", "--timeout-ms", "5"]);
+        assert_eq!(
+            args.body().unwrap(),
+            json!({"command": "execute", "data": {"script": "deploy", "timeout_ms": 5,
+                   "parameters": {"URL": "https://a/?b=c", "EMPTY": ""}}})
+        );
+    }
+
+    #[test]
+    fn parameters_that_no_host_would_take_are_refused_here() {
+        assert!(parse(&["run", "web-1", "deploy", "NOVALUE"]).is_err());
+        for line in [["web-1", "deploy", "A=1", "A=2"], ["web-1", "deploy", "B=1", "LD_PRELOAD=x"]]
+        {
+            assert_eq!(args(&line).body().unwrap_err().exit_code(), 2, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Which server to talk to, with which key, and where that is remembered.
+//!
+//! Knows no HTTP. A key is only ever used with the server that it was stored for.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use reqwest::Url;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::error::CliError;
+
+/// A server and the right to use it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The base address, without `/api`.
+    pub server: Url,
+    /// The API key.
+    pub api_key: SecretString,
+    /// Whether plain HTTP off this host was asked for.
+    pub insecure: bool,
+}
+
+/// What the flags and variables say; each wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--server`, `MUSTER_SERVER_URL`.
+    pub server: Option<String>,
+    /// `MUSTER_API_KEY`.
+    pub api_key: Option<SecretString>,
+    /// `--insecure`.
+    pub insecure: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Stored {
+    server_url: String,
+    api_key: String,
+    #[serde(default)]
+    insecure: bool,
+}
+
+/// `$XDG_CONFIG_HOME/muster/config.toml`, or the same under `~/.config`.
+pub fn default_path() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(std::env::home_dir()?.join(".config")))?;
+    Some(base.join("muster").join("config.toml"))
+}
+
+/// The context that `overrides` and the file at `path` amount to.
+///
+/// # Errors
+/// [`CliError::Usage`] if server or key is missing or the address is not acceptable,
+/// [`CliError::File`] if the file can't be read.
+pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, CliError> {
+    let stored = path.map(read).transpose()?.flatten();
+    let insecure = overrides.insecure;
+    let asked = overrides.server.as_deref().map(|text| check_server(text, insecure)).transpose()?;
+    let stored = stored
+        .map(|stored| {
+            let server = check_server(&stored.server_url, stored.insecure || insecure)?;
+            Ok::<_, CliError>(Context {
+                server,
+                api_key: stored.api_key.into(),
+                insecure: stored.insecure,
+            })
+        })
+        .transpose()?;
+    // Another server must not be handed this one's key.
+    let stored = stored.filter(|stored| asked.as_ref().is_none_or(|url| *url == stored.server));
+
+    let server = asked.or_else(|| Some(stored.as_ref()?.server.clone())).ok_or_else(|| {
+        CliError::Usage(
+            "no server: run `muster login --server URL` or set MUSTER_SERVER_URL".into(),
+        )
+    })?;
+    let api_key = overrides.api_key.or_else(|| Some(stored?.api_key)).ok_or_else(|| {
+        CliError::Usage(format!(
+            "no key for {server}: run `muster login --server {server}` or set MUSTER_API_KEY"
+        ))
+    })?;
+    Ok(Context { server, api_key, insecure })
+}
+
+/// Reads a base address.
+///
+/// # Errors
+/// [`CliError::Usage`] if it is no HTTP address, carries a password, or would send the key in the
+/// clear to another host without `insecure`.
+pub fn check_server(text: &str, insecure: bool) -> Result<Url, CliError> {
+    let refuse = |why: &str| CliError::Usage(format!("{why}: use one like https://muster.example"));
+    let mut url = Url::parse(text.trim()).map_err(|_| refuse("the server is not an address"))?;
+    match url.scheme() {
+        "https" => {}
+        "http" if insecure || is_loopback(&url) => {}
+        "http" => {
+            return Err(CliError::Usage(
+                "http:// would send the key in the clear: use https://, or --insecure if the \
+                 network is trusted"
+                    .into(),
+            ));
+        }
+        _ => return Err(refuse("the server's address is not http or https")),
+    }
+    if url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
+        return Err(refuse("the server's address must hold a host and no user"));
+    }
+    url.set_query(None);
+    url.set_fragment(None);
+    Ok(url)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn read(path: &Path) -> Result<Option<Stored>, CliError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CliError::File { action: "read", path: path.into(), source }),
+    };
+    // The parser's own message quotes the line, and the line may hold the key.
+    toml::from_str(&text).map(Some).map_err(|_| CliError::File {
+        action: "understand",
+        path: path.into(),
+        source: io::Error::new(io::ErrorKind::InvalidData, "run `muster login` again"),
+    })
+}
+
+/// Keeps a context at `path`, readable by its owner alone.
+///
+/// Repeats: replaces what was there, atomically.
+///
+/// # Errors
+/// [`CliError::File`].
+pub fn store(path: &Path, context: &Context) -> Result<(), CliError> {
+    let stored = Stored {
+        server_url: context.server.to_string(),
+        api_key: context.api_key.expose_secret().to_owned(),
+        insecure: context.insecure,
+    };
+    let text = toml::to_string(&stored).map_err(|error| CliError::Answer(error.to_string()))?;
+    write_private(path, text.as_bytes()).map_err(|source| CliError::File {
+        action: "write",
+        path: path.into(),
+        source,
+    })
+}
+
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut directory = DirBuilder::new();
+    directory.recursive(true);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        directory.mode(0o700);
+        options.mode(0o600);
+    }
+    if let Some(parent) = path.parent() {
+        directory.create(parent)?;
+    }
+    let temporary = path.with_extension("toml.tmp");
+    let _ = fs::remove_file(&temporary);
+    options.open(&temporary)?.write_all(text)?;
+    fs::rename(temporary, path)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Finds the one thing that a typed name means: an agent or a key.
+//!
+//! Pure: the candidates are passed in.
+
+use serde_json::Value;
+
+use crate::error::CliError;
+
+/// Most candidates that an error lists.
+const MAX_LISTED: usize = 10;
+
+/// The id of the item that `typed` means. In this order: an id, a name, a hostname, each in full;
+/// then the beginning of a name or hostname, if only one item has it.
+///
+/// # Errors
+/// [`CliError::Usage`] if there is none, or more than one; it lists them.
+pub fn find(kind: &str, typed: &str, items: &[Value]) -> Result<String, CliError> {
+    let text = |item: &Value, field: &str| {
+        item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let exact = ["id", "name", "hostname"]
+        .map(|field| items.iter().filter(|item| text(item, field) == typed).collect::<Vec<_>>());
+    let beginning: Vec<_> = items
+        .iter()
+        .filter(|item| {
+            ["name", "hostname"].iter().any(|field| text(item, field).starts_with(typed))
+        })
+        .collect();
+    let found = exact.into_iter().chain([beginning]).find(|found| !found.is_empty());
+    match found.as_deref() {
+        _ if typed.is_empty() => Err(CliError::Usage(format!("the name of the {kind} is empty"))),
+        None => Err(CliError::Usage(format!(
+            "no {kind} is called {typed} or begins with it: see `muster {kind}s`"
+        ))),
+        Some([item]) => match text(item, "id") {
+            id if id.is_empty() => Err(CliError::Answer(format!("{kind} without an id"))),
+            id => Ok(id),
+        },
+        Some(several) => {
+            let mut lines: Vec<_> = several
+                .iter()
+                .take(MAX_LISTED)
+                .map(|item| {
+                    format!(
+                        "  {}  {}  {}",
+                        text(item, "id"),
+                        text(item, "name"),
+                        text(item, "hostname")
+                    )
+                })
+                .map(|line| line.trim_end().to_owned())
+                .collect();
+            if several.len() > MAX_LISTED {
+                lines.push(format!("  and {} more", several.len() - MAX_LISTED));
+            }
+            Err(CliError::Usage(format!(
+                "{typed} may mean {} {kind}s; say which by its id:\n{}",
+                several.len(),
+                lines.join("\n")
+            )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn agents() -> Vec<Value> {
+        vec![
+            json!({"id": "01", "name": "web", "hostname": "web-1.example"}),
+            json!({"id": "02", "name": "web-2", "hostname": "web-2.example"}),
+            json!({"id": "03", "name": "db", "hostname": "one.example"}),
+            json!({"id": "04", "name": "twin", "hostname": "same.example"}),
+            json!({"id": "05", "name": "twin", "hostname": "same.example"}),
+        ]
+    }
+
+    #[test]
+    fn id_name_hostname_and_unique_beginning_are_all_understood() {
+        for (typed, id) in
+            [("03", "03"), ("db", "03"), ("one.example", "03"), ("on", "03"), ("web-2", "02")]
+        {
+            assert_eq!(find("agent", typed, &agents()).unwrap(), id, "{typed}");
+        }
+    }
+
+    #[test]
+    fn whole_name_wins_over_being_the_beginning_of_another() {
+        assert_eq!(find("agent", "web", &agents()).unwrap(), "01");
+    }
+
+    #[test]
+    fn ambiguous_name_lists_the_candidates() {
+        for typed in ["we", "twin"] {
+            let error = find("agent", typed, &agents()).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.to_string().lines().count(), 3, "{error}");
+        }
+    }
+
+    #[test]
+    fn unknown_and_empty_names_are_refused() {
+        for typed in ["nope", ""] {
+            assert!(find("agent", typed, &agents()).is_err());
+        }
+        assert!(find("agent", "", &[json!({"id": "1", "name": ""})]).is_err());
+    }
+}
