@@ -6,7 +6,6 @@ use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Outcome, Response};
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
-use muster_protocol::parameter::Parameters;
 use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde_json::Value;
 
@@ -95,17 +94,6 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
             parameters,
         }),
         Err(reason) => refuse(reason.code(), reason.to_string()),
-    }
-}
-
-/// A lifecycle command as the ledger takes it: there is nothing to run.
-pub fn nothing_to_run(command: &Command, name: CommandName) -> NewCommand {
-    NewCommand {
-        command_id: command.command_id,
-        command: name,
-        start_by: None,
-        launch: None,
-        parameters: Parameters::new(),
     }
 }
 

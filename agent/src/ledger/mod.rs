@@ -52,7 +52,6 @@ pub struct Head {
 /// A command without a receipt.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    pub command: Option<CommandName>,
     pub phase: Phase,
     /// Accepted earlier is started earlier.
     pub order: u64,
@@ -356,7 +355,6 @@ impl Ledger {
 impl Entry {
     fn of(record: &CommandRecord, phase: Phase) -> Self {
         Self {
-            command: Some(record.command),
             phase,
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
@@ -365,7 +363,7 @@ impl Entry {
     }
 
     fn settled() -> Self {
-        Self { command: None, phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
+        Self { phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
     }
 }
 

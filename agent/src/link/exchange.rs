@@ -1,24 +1,63 @@
 //! The link for networks that let no WebSocket through: frames in the bodies of HTTP requests.
+//!
+//! At most two requests are open: one that waits for the server, and one that carries frames and
+//! then takes the waiting over. Answers are taken in the order of their sequence.
 
+mod request;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use muster_protocol::frame::exchange::{Answer, MAX_BODY_BYTES, Part, Request};
 use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::endpoint::Endpoint;
 use super::{Incoming, Link, LinkError, Outgoing, TlsSetup};
+use request::{Failure, Poster};
 
-pub struct Exchange;
+/// Frames on their way in either direction, beside those in bodies.
+const FRAMES: usize = 16;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Room in a body for its header.
+const BODY_MARGIN_BYTES: usize = 64;
+
+/// A session over HTTP.
+pub struct Exchange {
+    to_server: Option<mpsc::Sender<Part>>,
+    from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
+    /// Ends with the link.
+    driver: JoinSet<()>,
+}
 
 impl Exchange {
+    /// Prepares a link; the first request opens it.
+    ///
+    /// # Errors
+    /// [`LinkError::Broken`] if no HTTP client can be made.
     pub fn open(
-        _endpoint: &Endpoint,
-        _key: &SecretString,
-        _tls: Option<&TlsSetup>,
-        _wait: Duration,
+        endpoint: &Endpoint,
+        key: &SecretString,
+        tls: Option<&TlsSetup>,
+        wait: Duration,
     ) -> Result<Self, LinkError> {
-        Err(LinkError::Ended)
+        let poster = Poster::new(endpoint, key, tls, wait)?;
+        let (to_server, outgoing) = mpsc::channel(FRAMES);
+        let (incoming, from_server) = mpsc::channel(FRAMES);
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            let mut driver = Driver::new(poster, outgoing, wait);
+            if let Err(error) = driver.run(&incoming).await {
+                let _ = incoming.send(Err(error)).await;
+            }
+        });
+        Ok(Self { to_server: Some(to_server), from_server, driver })
     }
 }
 
@@ -26,13 +65,164 @@ impl Link for Exchange {
     fn name(&self) -> &'static str {
         "http"
     }
-    fn send(&mut self, _frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
-        async { Err(LinkError::Ended) }.boxed()
+
+    fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        let part = match frame {
+            Outgoing::Text(text) => Part::Text(text),
+            Outgoing::Binary(bytes) => Part::Binary(bytes),
+        };
+        async {
+            let Some(sender) = &self.to_server else { return Err(LinkError::Ended) };
+            sender.send(part).await.map_err(|_| LinkError::Ended)
+        }
+        .boxed()
     }
+
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
-        async { Err(LinkError::Ended) }.boxed()
+        async { self.from_server.recv().await.unwrap_or(Err(LinkError::Ended)) }.boxed()
     }
+
     fn close(&mut self) -> BoxFuture<'_, ()> {
-        async {}.boxed()
+        async {
+            // The driver says goodbye once nobody can hand it frames any more; what comes
+            // meanwhile makes room for it.
+            self.to_server = None;
+            let goodbye = async { while self.from_server.recv().await.is_some() {} };
+            let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+            self.driver.abort_all();
+        }
+        .boxed()
+    }
+}
+
+/// Keeps requests open and in order.
+struct Driver {
+    poster: Poster,
+    outgoing: mpsc::Receiver<Part>,
+    /// Did not fit into the body before.
+    held_over: Option<Part>,
+    wait_ms: u32,
+    session_id: Uuid,
+    next_sequence: u64,
+    next_answer: u64,
+    early: BTreeMap<u64, Answer>,
+}
+
+impl Driver {
+    fn new(poster: Poster, outgoing: mpsc::Receiver<Part>, wait: Duration) -> Self {
+        Self {
+            poster,
+            outgoing,
+            held_over: None,
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            session_id: Uuid::new_v4(),
+            next_sequence: 0,
+            next_answer: 0,
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the session is closed by either side, or broken.
+    async fn run(
+        &mut self,
+        incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
+    ) -> Result<(), LinkError> {
+        let mut open = FuturesUnordered::new();
+        loop {
+            if open.is_empty() {
+                let parts = self.parts(None);
+                open.push(self.post(parts, self.wait_ms));
+            }
+            // Nothing overtakes the request that opens the session.
+            let may_send = open.len() < 2 && self.next_answer > 0;
+            tokio::select! {
+                Some(answer) = open.next() => match answer {
+                    Ok(answer) => {
+                        if !self.deliver(answer, incoming).await? {
+                            return Ok(());
+                        }
+                    }
+                    Err(Failure::Closed { code, reason }) => {
+                        let _ = incoming.send(Ok(Incoming::Closed { code, reason })).await;
+                        return Ok(());
+                    }
+                    Err(Failure::Broken(error)) => return Err(error),
+                },
+                part = self.next_part(), if may_send => {
+                    let Some(part) = part else {
+                        let close = Part::Close { code: 1000, reason: String::new() };
+                        let _ = self.post(vec![close], 0).await;
+                        return Ok(());
+                    };
+                    let parts = self.parts(Some(part));
+                    open.push(self.post(parts, self.wait_ms));
+                }
+            }
+        }
+    }
+
+    async fn next_part(&mut self) -> Option<Part> {
+        match self.held_over.take() {
+            Some(part) => Some(part),
+            None => self.outgoing.recv().await,
+        }
+    }
+
+    /// What stands ready, as far as it fits into one body.
+    fn parts(&mut self, first: Option<Part>) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut room = MAX_BODY_BYTES - BODY_MARGIN_BYTES;
+        let mut next = first.or_else(|| self.held_over.take());
+        loop {
+            let part = match next.take() {
+                Some(part) => part,
+                None => match self.outgoing.try_recv() {
+                    Ok(part) => part,
+                    Err(_) => return parts,
+                },
+            };
+            let bytes = part.encoded_bytes();
+            if bytes > room && !parts.is_empty() {
+                self.held_over = Some(part);
+                return parts;
+            }
+            room = room.saturating_sub(bytes);
+            parts.push(part);
+        }
+    }
+
+    fn post(
+        &mut self,
+        parts: Vec<Part>,
+        wait_ms: u32,
+    ) -> BoxFuture<'static, Result<Answer, Failure>> {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let request = Request { session_id: self.session_id, sequence, wait_ms, parts };
+        self.poster.clone().post(request).boxed()
+    }
+
+    /// Hands answers on in their order. False once the server has closed the session.
+    async fn deliver(
+        &mut self,
+        answer: Answer,
+        incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
+    ) -> Result<bool, LinkError> {
+        self.early.insert(answer.sequence, answer);
+        while let Some(answer) = self.early.remove(&self.next_answer) {
+            self.next_answer += 1;
+            for part in answer.parts {
+                let (frame, is_close) = match part {
+                    Part::Text(text) => (Incoming::Text(text), false),
+                    Part::Binary(_) => (Incoming::Binary, false),
+                    Part::Close { code, reason } => (Incoming::Closed { code, reason }, true),
+                };
+                incoming.send(Ok(frame)).await.map_err(|_| LinkError::Ended)?;
+                if is_close {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 }
