@@ -1,6 +1,7 @@
 //! The live sessions by agent.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::wakes::Wakes;
@@ -14,6 +15,7 @@ pub struct Hub {
     sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
     wakes: Wakes,
     watches: Watches,
+    key_revision: AtomicU64,
 }
 
 impl Hub {
@@ -54,6 +56,18 @@ impl Hub {
     pub fn sessions_of_key(&self, key_id: AgentKeyId) -> Vec<Arc<SessionHandle>> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         sessions.values().filter(|session| session.grant().key_id == key_id).cloned().collect()
+    }
+
+    /// Counts changes of agent keys. A session that was entering the hub while it changed looks
+    /// at its key again.
+    pub fn key_revision(&self) -> u64 {
+        self.key_revision.load(Ordering::SeqCst)
+    }
+
+    /// Says that a key was changed. To be called after the commit and before the key's sessions
+    /// are looked up.
+    pub fn keys_changed(&self) {
+        self.key_revision.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many agents are connected.

@@ -1,1 +1,89 @@
-//! x
+//! Use cases: one a method. Each authorises, makes one transaction, wakes; none calls another.
+
+pub mod agent_keys;
+pub mod agents;
+pub mod api_keys;
+pub mod audit_log;
+pub mod authentication;
+pub mod caller;
+pub mod commands;
+pub mod dispatch;
+pub mod error;
+mod key_cache;
+pub mod output;
+pub mod sessions;
+pub mod upkeep;
+
+use std::sync::Arc;
+
+use muster_protocol::limits::MISSED_HEARTBEATS;
+
+use self::key_cache::KeyCache;
+use crate::domain::time::Clock;
+use crate::hub::Hub;
+use crate::store::Store;
+
+/// What operators may set.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub heartbeat_interval_ms: u64,
+    pub lost_after_ms: u64,
+    pub history_retention_ms: u64,
+}
+
+impl Settings {
+    /// After this silence an agent is offline.
+    pub fn silence_ms(self) -> u64 {
+        self.heartbeat_interval_ms.saturating_mul(u64::from(MISSED_HEARTBEATS))
+    }
+}
+
+/// Every use case of the server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Services {
+    pub authentication: authentication::Authentication,
+    pub agent_keys: agent_keys::AgentKeys,
+    pub api_keys: api_keys::ApiKeys,
+    pub agents: agents::Agents,
+    pub audit_log: audit_log::AuditLog,
+    pub commands: commands::Commands,
+    pub dispatch: dispatch::Dispatch,
+    pub output: output::Output,
+    pub sessions: sessions::Sessions,
+    pub upkeep: upkeep::Upkeep,
+}
+
+impl Services {
+    /// All use cases over one store and one hub.
+    pub fn new(store: &Store, hub: &Arc<Hub>, clock: &Clock, settings: Settings) -> Self {
+        let cache = KeyCache::default();
+        let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
+        Self {
+            authentication: authentication::Authentication {
+                store: store(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            agent_keys: agent_keys::AgentKeys {
+                store: store(),
+                hub: hub(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            api_keys: api_keys::ApiKeys { store: store(), cache, clock: clock() },
+            agents: agents::Agents { store: store(), hub: hub(), clock: clock() },
+            audit_log: audit_log::AuditLog { store: store() },
+            commands: commands::Commands { store: store(), hub: hub(), clock: clock(), settings },
+            dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
+            output: output::Output { store: store(), hub: hub() },
+            sessions: sessions::Sessions::new(store(), hub(), clock(), settings),
+            upkeep: upkeep::Upkeep {
+                store: store(),
+                hub: hub(),
+                started_at: clock().now(),
+                clock: clock(),
+                settings,
+            },
+        }
+    }
+}

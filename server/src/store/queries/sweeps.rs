@@ -23,6 +23,9 @@ const BASIC_GRACE_MS: i64 = 60_000;
 /// States of commands that an agent was sent.
 const SENT: [CommandState; 2] = [CommandState::Delivered, CommandState::Running];
 
+/// A command that time ended, and its agent.
+pub type Ended = (CommandId, AgentId);
+
 /// An agent that the database calls online.
 #[derive(Debug, Clone, Copy)]
 pub struct OfflineAgent {
@@ -40,11 +43,12 @@ pub struct Retention {
 }
 
 impl SystemScope {
-    /// Ends queued commands past their deadline; how many.
-    pub async fn expire_queued(&self, now: Timestamp) -> Result<usize, StoreError> {
-        let ids: Vec<CommandId> = command::Entity::find()
+    /// Ends queued commands past their deadline; which.
+    pub async fn expire_queued(&self, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
+        let ended: Vec<Ended> = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
+            .column(command::Column::AgentId)
             .filter(command::Column::State.eq(CommandState::Queued))
             .filter(command::Column::ExpiresAt.lte(now))
             .limit(SWEEP_ROWS)
@@ -52,76 +56,74 @@ impl SystemScope {
             .all(&self.reader)
             .await?;
         let from = &[CommandState::Queued];
-        self.end(ids, from, CommandState::Expired, EndReason::ExpiredInQueue, now).await
+        self.end(ended, from, CommandState::Expired, EndReason::ExpiredInQueue, now).await
     }
 
-    /// Ends commands whose full agent has been away for longer than they allow; how many.
+    /// Ends commands whose full agent has been away for longer than they allow; which.
     ///
     /// The server's own absence does not count: nobody could come back while it was down.
     pub async fn lose_away(
         &self,
         now: Timestamp,
         started_at: Timestamp,
-    ) -> Result<usize, StoreError> {
+    ) -> Result<Vec<Ended>, StoreError> {
         let away_before =
             Expr::val(now.0).sub(Expr::col((command::Entity, command::Column::LostAfterMs)));
-        let ids: Vec<CommandId> = open_of(AgentLevel::Full)
+        let ended: Vec<Ended> = open_of(AgentLevel::Full)
             .filter(agent::Column::IsOnline.eq(false))
             .filter(Expr::col((agent::Entity, agent::Column::LastSeenAt)).lt(away_before.clone()))
             .filter(Expr::val(started_at.0).lt(away_before))
             .into_tuple()
             .all(&self.reader)
             .await?;
-        self.end(ids, &SENT, CommandState::Lost, EndReason::AgentAway, now).await
+        self.end(ended, &SENT, CommandState::Lost, EndReason::AgentAway, now).await
     }
 
     /// Ends commands that a basic agent has not answered in time; which.
     pub async fn lose_unanswered(
         &self,
         now: Timestamp,
-    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+    ) -> Result<Vec<Ended>, StoreError> {
         let due = Expr::col((command::Entity, command::Column::DeliveredAt))
             .add(Expr::col((command::Entity, command::Column::TimeoutMs)));
-        let overdue: Vec<(CommandId, AgentId)> = open_of(AgentLevel::Basic)
-            .column(command::Column::AgentId)
+        let ended: Vec<Ended> = open_of(AgentLevel::Basic)
             .filter(due.lt(now.0 - BASIC_GRACE_MS))
             .into_tuple()
             .all(&self.reader)
             .await?;
-        let ids = overdue.iter().map(|(id, _)| *id).collect();
-        self.end(ids, &SENT, CommandState::Lost, EndReason::NoResponse, now).await?;
-        Ok(overdue)
+        self.end(ended, &SENT, CommandState::Lost, EndReason::NoResponse, now).await
     }
 
     async fn end(
         &self,
-        ids: Vec<CommandId>,
+        ended: Vec<Ended>,
         from: &'static [CommandState],
         to: CommandState,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<usize, StoreError> {
-        if ids.is_empty() {
-            return Ok(0);
+    ) -> Result<Vec<Ended>, StoreError> {
+        if ended.is_empty() {
+            return Ok(ended);
         }
-        let ended = self
-            .writer
+        let ids: Vec<CommandId> = ended.iter().map(|(id, _)| *id).collect();
+        self.writer
             .change(move |transaction| {
                 let ids = ids.clone();
                 Box::pin(async move {
-                    let ended = command::Entity::update_many()
+                    command::Entity::update_many()
                         .col_expr(command::Column::State, to.as_str().into())
                         .col_expr(command::Column::EndReason, reason.as_str().into())
                         .col_expr(command::Column::FinishedAt, now.0.into())
                         .filter(command::Column::Id.is_in(ids))
+                        // Whatever has moved since it was read is left alone.
                         .filter(command::Column::State.is_in(from.iter().copied()))
                         .exec(transaction)
                         .await?;
-                    Ok(ended.rows_affected)
+                    Ok(())
                 })
             })
             .await?;
-        Ok(usize::try_from(ended).unwrap_or(usize::MAX))
+        Ok(ended)
     }
 
     /// Agents that the database calls online, though they have not been heard of since `before`.
@@ -208,6 +210,7 @@ fn open_of(level: AgentLevel) -> sea_orm::Select<command::Entity> {
     command::Entity::find()
         .select_only()
         .column(command::Column::Id)
+        .column(command::Column::AgentId)
         .join(
             sea_orm::JoinType::InnerJoin,
             command::Entity::belongs_to(agent::Entity)

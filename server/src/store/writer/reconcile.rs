@@ -58,6 +58,8 @@ pub struct Reconciled {
     pub cancels: Vec<CommandId>,
     /// Commands that the agent now holds and that are open here.
     pub open: Vec<CommandId>,
+    /// Commands whose state has changed.
+    pub moved: Vec<CommandId>,
 }
 
 impl Merge for Reconcile {
@@ -167,6 +169,7 @@ impl Known {
                 continue;
             }
             if let Step::To(next) = step(self.commands[id].state, Event::Unlisted) {
+                reconciled.moved.push(*id);
                 moves.push(next, *id, operation.now);
             }
         }
@@ -197,6 +200,7 @@ impl Known {
             InventoryState::Settled => Event::ListedAccepted,
         };
         if let Step::To(next) = step(row.state, event) {
+            reconciled.moved.push(id);
             moves.push(next, id, operation.now);
         }
         if !row.state.is_terminal() {

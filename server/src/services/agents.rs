@@ -1,0 +1,162 @@
+//! Agents as people see them: listed, renamed, deleted, with their figures and history.
+
+use std::sync::Arc;
+
+use muster_protocol::CloseCode;
+use serde_json::json;
+
+use super::caller::{Caller, Subject};
+use super::error::{Result, ServiceError};
+use crate::domain::ids::AgentId;
+use crate::domain::name::{check_name, check_tags};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::principal::Scope;
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::{Hub, ToSession};
+use crate::store::Store;
+use crate::store::entities::{agent, agent_event, agent_manifest, telemetry_sample};
+use crate::store::queries::AgentChange;
+
+/// Use cases of agents.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+}
+
+/// An agent, and whether it is connected at this moment.
+#[derive(Debug, Clone)]
+pub struct AgentNow {
+    pub row: agent::Model,
+    pub is_connected: bool,
+}
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+
+impl Agents {
+    /// One page of agents.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentNow>> {
+        caller.require(Scope::AgentsRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).agents(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+    }
+
+    /// One page of the agents that are connected.
+    pub async fn list_connected(
+        &self,
+        caller: &Caller,
+        page: PageRequest,
+    ) -> Result<Page<AgentNow>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant_id = caller.principal.tenant_id;
+        let sessions = self.hub.sessions();
+        let mut ids: Vec<_> = sessions
+            .iter()
+            .filter(|session| session.tenant_id == tenant_id)
+            .map(|session| session.agent_id)
+            .filter(|id| page.after.is_none_or(|after| id.0 > after))
+            .collect();
+        ids.sort_unstable();
+        ids.truncate(usize::try_from(page.limit + 1).unwrap_or(usize::MAX));
+        let mut rows = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
+        rows.sort_unstable_by_key(|row| row.id);
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+    }
+
+    /// One agent, with its newest figures.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+    ) -> Result<(AgentNow, Option<telemetry_sample::Model>)> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop();
+        Ok((self.now(row), newest))
+    }
+
+    /// Renames or tags an agent.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        change: AgentChange,
+    ) -> Result<AgentNow> {
+        caller.require(Scope::AgentsWrite)?;
+        if let Some(name) = &change.name {
+            check_name(name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
+        }
+        if let Some(tags) = &change.tags {
+            check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
+        }
+        let detail = json!({"name": change.name, "tags": change.tags});
+        let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.update_agent(id, change, audit).await?.ok_or(UNKNOWN)?;
+        Ok(self.now(row))
+    }
+
+    /// Deletes an agent. If it still runs, it may enrol again as a new one.
+    pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
+        caller.require(Scope::AgentsWrite)?;
+        let now = self.clock.now();
+        let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        if !tenant.delete_agent(id, now, audit).await? {
+            return Err(UNKNOWN);
+        }
+        if let Some(session) = self.hub.session(id) {
+            let _ = session.tell_when_possible(ToSession::Close(CloseCode::GoingAway)).await;
+        }
+        Ok(())
+    }
+
+    /// The manifest that an agent last reported; `None` if it never did.
+    pub async fn manifest(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+    ) -> Result<Option<agent_manifest::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(tenant.agent_manifest(id).await?)
+    }
+
+    /// An agent's figures since an instant, oldest first.
+    pub async fn telemetry(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        since: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<telemetry_sample::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(tenant.telemetry(id, since, limit).await?)
+    }
+
+    /// One page of what happened to an agent, newest first.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        page: PageRequest,
+    ) -> Result<Page<agent_event::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(Page::of(tenant.agent_events(id, page).await?, page, |row| row.id.0))
+    }
+
+    fn now(&self, row: agent::Model) -> AgentNow {
+        AgentNow { is_connected: self.hub.is_connected(row.id), row }
+    }
+}
+
+fn subject(id: AgentId) -> Subject {
+    Subject { kind: "agent", id: id.0 }
+}

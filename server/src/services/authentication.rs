@@ -1,0 +1,222 @@
+//! From a presented secret to who presents it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
+use muster_protocol::{CloseCode, Permissions};
+
+use super::error::{Result, ServiceError};
+use super::key_cache::{KeyCache, KnownPrincipal};
+use crate::domain::credential::{NewSecret, SecretHash};
+use crate::domain::ids::{ApiKeyId, AuditId, TenantId};
+use crate::domain::principal::{Principal, Role, Scope};
+use crate::domain::time::Clock;
+use crate::hub::KeyGrant;
+use crate::store::entities::column::{ActorKind, StringList};
+use crate::store::entities::{agent_key, api_key, audit_entry, tenant};
+use crate::store::queries::{AgentKeyMatch, Bootstrap};
+use crate::store::{Store, StoreError};
+
+/// Checks credentials.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    pub(super) store: Store,
+    pub(super) cache: KeyCache,
+    pub(super) clock: Clock,
+}
+
+/// Why an agent is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentRefusal {
+    #[error("refused with {}", .0.reason())]
+    Close(CloseCode),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Authentication {
+    /// The principal of an API key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`.
+    pub async fn authenticate_caller(&self, secret: &str) -> Result<Principal> {
+        const INVALID: ServiceError = ServiceError::Unauthenticated {
+            code: "invalid_api_key",
+            detail: "the API key is not known here; check it, or ask an owner for a new one",
+        };
+        if !is_well_formed(secret, API_KEY_PREFIX) {
+            return Err(INVALID);
+        }
+        let hash = SecretHash::of(secret);
+        let known = match self.cache.principal(hash) {
+            Some(known) => known,
+            None => {
+                let row = self.store.system().find_api_key(hash).await?.ok_or(INVALID)?;
+                let known = Arc::new(to_principal(row));
+                self.cache.remember_principal(hash, Arc::clone(&known));
+                known
+            }
+        };
+        if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(ServiceError::Unauthenticated {
+                code: "expired_api_key",
+                detail: "the API key has expired; ask an owner for a new one",
+            });
+        }
+        Ok(known.principal.clone())
+    }
+
+    /// What an agent key allows.
+    ///
+    /// # Errors
+    /// [`AgentRefusal::Close`] with the code that tells the agent why.
+    pub async fn authenticate_agent(
+        &self,
+        secret: &str,
+    ) -> std::result::Result<Arc<KeyGrant>, AgentRefusal> {
+        if !is_well_formed(secret, AGENT_KEY_PREFIX) {
+            return Err(AgentRefusal::Close(CloseCode::KeyUnknown));
+        }
+        let hash = SecretHash::of(secret);
+        let now = self.clock.now();
+        let grant = match self.cache.grant(hash) {
+            Some(grant) => grant,
+            None => {
+                let close = match self.store.system().find_agent_key(hash, now).await? {
+                    AgentKeyMatch::Key(row) => {
+                        let grant = Arc::new(to_grant(&row));
+                        self.cache.remember_grant(hash, Arc::clone(&grant));
+                        return admit(grant, now);
+                    }
+                    AgentKeyMatch::Deleted => CloseCode::KeyDeleted,
+                    AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
+                    AgentKeyMatch::Unknown => CloseCode::KeyUnknown,
+                };
+                return Err(AgentRefusal::Close(close));
+            }
+        };
+        admit(grant, now)
+    }
+
+    /// Makes the first tenant and its owner's key, on an empty database only.
+    ///
+    /// The key is `chosen`, or made here and written to `<data_dir>/bootstrap_key` (0600) before
+    /// it is committed, so that no key exists that nobody can read. Gives back a key made here.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`] if the chosen key is malformed or the file can't be written.
+    pub async fn bootstrap(&self, data_dir: &Path, chosen: Option<&str>) -> Result<Option<String>> {
+        if !self.store.system().is_empty().await? {
+            return Ok(None);
+        }
+        let secret = match chosen {
+            Some(text) if is_well_formed(text, API_KEY_PREFIX) => {
+                NewSecret::from_text(text.to_owned(), API_KEY_PREFIX)
+            }
+            Some(_) => {
+                return Err(ServiceError::Invalid {
+                    code: "invalid_bootstrap_key",
+                    detail: "MUSTER_BOOTSTRAP_KEY must be `mst_live_` and 32 to 128 letters, digits, `_` or `-`".into(),
+                });
+            }
+            None => NewSecret::random(API_KEY_PREFIX)?,
+        };
+        if chosen.is_none() {
+            write_key_file(&data_dir.join("bootstrap_key"), &secret.secret).map_err(|error| {
+                ServiceError::Invalid {
+                    code: "data_dir_not_writable",
+                    detail: format!("can't write the first key into the data directory: {error}"),
+                }
+            })?;
+        }
+        self.store.system().bootstrap(self.first_rows(&secret)).await?;
+        Ok(chosen.is_none().then_some(secret.secret))
+    }
+
+    fn first_rows(&self, secret: &NewSecret) -> Bootstrap {
+        let now = self.clock.now();
+        let tenant = tenant::Model { id: TenantId::new(), name: "default".into(), created_at: now };
+        let api_key = api_key::Model {
+            id: ApiKeyId::new(),
+            tenant_id: tenant.id,
+            name: "bootstrap".into(),
+            prefix: secret.prefix.clone(),
+            secret_hash: secret.hash.0.to_vec(),
+            role: Role::Owner,
+            scopes: StringList(Role::Owner.scopes().iter().map(Scope::to_string).collect()),
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+        };
+        let audit = audit_entry::Model {
+            id: AuditId::new(),
+            tenant_id: tenant.id,
+            at: now,
+            actor_kind: ActorKind::System,
+            actor_id: None,
+            action: "tenant.create".into(),
+            subject_kind: "tenant".into(),
+            subject_id: Some(tenant.id.0),
+            detail: "{}".into(),
+            source: None,
+        };
+        Bootstrap { tenant, api_key, audit }
+    }
+}
+
+/// What a key's row allows.
+pub(super) fn to_grant(row: &agent_key::Model) -> KeyGrant {
+    let permissions = row.permissions.0.iter().filter_map(|name| name.parse().ok());
+    KeyGrant {
+        key_id: row.id,
+        tenant_id: row.tenant_id,
+        permissions: Permissions::new(permissions),
+        max_agents: row.max_agents,
+        is_disabled: row.is_disabled,
+        expires_at: row.expires_at,
+    }
+}
+
+fn admit(
+    grant: Arc<KeyGrant>,
+    now: crate::domain::time::Timestamp,
+) -> std::result::Result<Arc<KeyGrant>, AgentRefusal> {
+    if grant.is_disabled {
+        return Err(AgentRefusal::Close(CloseCode::KeyDisabled));
+    }
+    if grant.expires_at.is_some_and(|at| at <= now) {
+        return Err(AgentRefusal::Close(CloseCode::KeyExpired));
+    }
+    Ok(grant)
+}
+
+fn to_principal(row: api_key::Model) -> KnownPrincipal {
+    let listed: BTreeSet<Scope> =
+        row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
+    let scopes = listed.intersection(&row.role.scopes()).copied().collect();
+    KnownPrincipal {
+        expires_at: row.expires_at,
+        principal: Principal {
+            tenant_id: row.tenant_id,
+            id: row.id,
+            name: row.name,
+            role: row.role,
+            scopes,
+        },
+    }
+}
+
+fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    writeln!(file, "{secret}")?;
+    file.sync_all()
+}

@@ -1,0 +1,119 @@
+//! Commands that outlive the request that made them.
+
+use std::sync::Arc;
+
+use muster_protocol::CommandName;
+use serde_json::json;
+
+use super::request::Checked;
+use super::{Commands, Sent, Target};
+use crate::domain::ids::CommandId;
+use crate::domain::state::CommandState;
+use crate::hub::{SessionHandle, ToSession};
+use crate::services::caller::{Caller, Subject};
+use crate::services::dispatch::to_frame;
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::command;
+use crate::store::queries::CommandWithReport;
+use crate::store::writer::{Idempotency, SubmitCommand, Submitted};
+
+impl Commands {
+    /// Commits a command. For an agent that is connected and has room, the insert itself is
+    /// `delivered`, and the frame leaves after the commit.
+    pub(super) async fn submit(
+        &self,
+        caller: &Caller,
+        target: Target,
+        name: CommandName,
+        checked: Checked,
+    ) -> Result<Sent> {
+        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
+            key,
+            request_hash: checked.hash(target.agent_id, name),
+        });
+        let row = self.row(caller, &target, name, checked);
+        let subject = Subject { kind: "command", id: row.id.0 };
+        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});
+        let audit = caller.audit("command.submit", subject, &detail, row.created_at);
+        let session = target.session.filter(|session| session.hold(row.id));
+        let operation = SubmitCommand {
+            row: row.clone(),
+            deliver_in_epoch: session.as_ref().map(|session| session.epoch),
+            idempotency,
+            audit,
+        };
+        let submitted = self.store.writer().commit(operation).await;
+        if !matches!(submitted, Ok(Submitted::New { delivered: true }))
+            && let Some(session) = &session
+            && session.release(row.id)
+        {
+            self.hub.wake(row.agent_id);
+        }
+        match submitted? {
+            Submitted::New { delivered } => Ok(self.follow_up(row, session, delivered)),
+            Submitted::Repeated { command_id } => {
+                let tenant = self.store.tenant(caller.principal.tenant_id);
+                let known = tenant.command(command_id).await?;
+                Ok(Sent::Accepted(Box::new(known.ok_or(ServiceError::NotFound("command"))?)))
+            }
+            Submitted::KeyReused => Err(ServiceError::Invalid {
+                code: "idempotency_key_reused",
+                detail: "this Idempotency-Key belongs to another request; use a new one".into(),
+            }),
+        }
+    }
+
+    fn follow_up(
+        &self,
+        mut row: command::Model,
+        session: Option<Arc<SessionHandle>>,
+        delivered: bool,
+    ) -> Sent {
+        if delivered && let Some(session) = session {
+            let frame = Box::new(to_frame(row.clone(), row.created_at));
+            row.state = CommandState::Delivered;
+            row.delivered_at = Some(row.created_at);
+            // If the session has ended meanwhile, the next one's inventory does not list the
+            // command, which puts it back into the queue.
+            let _ = session.tell(ToSession::Command { frame, held: true });
+        } else if self.hub.is_connected(row.agent_id) {
+            self.hub.wake(row.agent_id);
+        }
+        Sent::Accepted(Box::new(CommandWithReport { command: row, report: None }))
+    }
+
+    fn row(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        name: CommandName,
+        checked: Checked,
+    ) -> command::Model {
+        let now = self.clock.now();
+        command::Model {
+            id: CommandId::new(),
+            tenant_id: caller.principal.tenant_id,
+            agent_id: target.agent_id,
+            command: name.as_str().to_owned(),
+            data: checked.data.to_string(),
+            state: CommandState::Queued,
+            end_reason: None,
+            requested_by: caller.principal.id,
+            requested_from: caller.source.clone(),
+            created_at: now,
+            expires_at: now.plus_ms(checked.expires_in_ms),
+            timeout_ms: checked.timeout_ms.cast_signed(),
+            lost_after_ms: self.settings.lost_after_ms.cast_signed(),
+            delivered_at: None,
+            started_at: None,
+            finished_at: None,
+            cancel_requested_at: None,
+        }
+    }
+}
+
+/// The script of an `execute`, for the audit log; parameters may be secret and stay out of it.
+fn script_of(row: &command::Model) -> Option<String> {
+    let data: serde_json::Value = serde_json::from_str(&row.data).ok()?;
+    Some(data.get("script")?.as_str()?.to_owned())
+}

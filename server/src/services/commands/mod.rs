@@ -1,0 +1,212 @@
+//! Commands: transient ones answered now, durable ones stored, followed, cancelled.
+
+mod durable;
+mod request;
+mod transient;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::CommandName;
+use muster_protocol::command::Durability;
+use serde_json::json;
+
+pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
+use super::Settings;
+use super::authentication::to_grant;
+use super::caller::{Caller, Subject};
+use super::error::{Result, ServiceError};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::principal::Scope;
+use crate::domain::time::Clock;
+use crate::hub::{Hub, KeyGrant, SessionHandle, ToSession, TransientAnswer};
+use crate::store::Store;
+use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
+
+/// Use cases of commands.
+#[derive(Clone, Debug)]
+pub struct Commands {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+}
+
+/// What came of a request.
+#[derive(Debug)]
+pub enum Sent {
+    /// A transient command, and its answer.
+    Answered { command_id: CommandId, answer: TransientAnswer },
+    /// A durable command, committed.
+    Accepted(Box<CommandWithReport>),
+}
+
+/// An agent that a command is for, with what decides whether it may be sent.
+struct Target {
+    agent_id: AgentId,
+    grant: Arc<KeyGrant>,
+    session: Option<Arc<SessionHandle>>,
+    /// Of a full agent: what it can carry out.
+    capabilities: Option<Vec<String>>,
+}
+
+impl Commands {
+    /// The one agent of a key.
+    ///
+    /// # Errors
+    /// 409 `ambiguous_agent` if there are several, `agent_offline` if there is none yet.
+    pub async fn agent_of_key(&self, caller: &Caller, key_id: AgentKeyId) -> Result<AgentId> {
+        caller.require(Scope::CommandsRun)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent_key(key_id).await?.ok_or(ServiceError::NotFound("agent key"))?;
+        match tenant.up_to_two_agents_of_key(key_id).await?.as_slice() {
+            [] => Err(ServiceError::Conflict {
+                code: "agent_offline",
+                detail: "no agent has connected with this key yet".into(),
+            }),
+            [agent] => Ok(agent.id),
+            _ => Err(ServiceError::Conflict {
+                code: "ambiguous_agent",
+                detail: "this key has several agents; address one by /api/agents/{id}".into(),
+            }),
+        }
+    }
+
+    /// Sends a command: permission first, then everything else.
+    ///
+    /// # Errors
+    /// `permission_denied`, `unsupported_command`, `agent_offline`, `agent_timeout`,
+    /// `idempotency_key_reused`, or the field that does not fit.
+    pub async fn send(
+        &self,
+        caller: &Caller,
+        agent_id: AgentId,
+        request: CommandRequest,
+    ) -> Result<Sent> {
+        caller.require(Scope::CommandsRun)?;
+        let name: CommandName = request.command.parse().map_err(|error| ServiceError::Invalid {
+            code: "unknown_command",
+            detail: format!("{error}"),
+        })?;
+        let target = self.target(caller, agent_id).await?;
+        target.check(name)?;
+        let checked = request.check(name)?;
+        match name.durability() {
+            Durability::Transient => self.ask(caller, target, name, checked).await,
+            Durability::Durable => self.submit(caller, target, name, checked).await,
+        }
+    }
+
+    /// A command as it stands, after at most `wait_ms` of waiting for its end.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        wait_ms: u64,
+    ) -> Result<CommandWithReport> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let watch = self.hub.watch(id);
+        let deadline =
+            tokio::time::Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+        loop {
+            let changed = watch.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let found = tenant.command(id).await?.ok_or(ServiceError::NotFound("command"))?;
+            if found.command.state.is_terminal() || wait_ms == 0 {
+                return Ok(found);
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One page of commands, newest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<CommandWithReport>> {
+        caller.require(Scope::CommandsRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).commands(filter, page).await?;
+        Ok(Page::of(rows, page, |row| row.command.id.0))
+    }
+
+    /// Asks for a command's end. From `queued` it ends at once; else its agent decides.
+    ///
+    /// # Errors
+    /// 409 `cancel_unsupported` if a basic agent has been sent it.
+    pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<CommandWithReport> {
+        caller.require(Scope::CommandsRun)?;
+        let now = self.clock.now();
+        let subject = Subject { kind: "command", id: id.0 };
+        let audit = caller.audit("command.cancel", subject, &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        match tenant.cancel_command(id, now, audit).await? {
+            Cancelled::Unknown => return Err(ServiceError::NotFound("command")),
+            Cancelled::Unsupported => {
+                return Err(ServiceError::Conflict {
+                    code: "cancel_unsupported",
+                    detail: "a basic agent has been sent this command and can't cancel it".into(),
+                });
+            }
+            Cancelled::Requested { command, tell } => {
+                self.hub.changed(id);
+                if tell && let Some(session) = self.hub.session(command.agent_id) {
+                    // If the session has just ended, the next one repeats the cancel.
+                    let _ = session.tell_when_possible(ToSession::Cancel(id)).await;
+                }
+            }
+        }
+        self.get(caller, id, 0).await
+    }
+
+    async fn target(&self, caller: &Caller, agent_id: AgentId) -> Result<Target> {
+        const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+        let tenant_id = caller.principal.tenant_id;
+        if let Some(session) = self.hub.session(agent_id) {
+            // Whoever is connected is known without a query.
+            if session.tenant_id != tenant_id {
+                return Err(UNKNOWN);
+            }
+            let grant = session.grant();
+            return Ok(Target { agent_id, grant, session: Some(session), capabilities: None });
+        }
+        let tenant = self.store.tenant(tenant_id);
+        let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
+        let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
+            code: "permission_denied",
+            detail: "this agent's key was deleted; install the agent again with a new key".into(),
+        })?;
+        let is_full = agent.level == crate::store::entities::column::AgentLevel::Full;
+        let capabilities = is_full.then_some(agent.capabilities.0);
+        Ok(Target { agent_id, grant: Arc::new(to_grant(&key)), session: None, capabilities })
+    }
+}
+
+impl Target {
+    fn check(&self, name: CommandName) -> Result<()> {
+        if !self.grant.permissions.allows(name) {
+            return Err(ServiceError::Forbidden {
+                code: "permission_denied",
+                detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
+            });
+        }
+        let is_able = match (&self.session, &self.capabilities) {
+            (Some(session), _) => session.can_carry_out(name),
+            (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
+            (None, None) => true,
+        };
+        if !is_able {
+            return Err(ServiceError::Conflict {
+                code: "unsupported_command",
+                detail: format!("this agent can't carry out `{name}`; update the agent"),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! What callers ask for, checked before anything is stored or sent.
+
+use muster_protocol::CommandName;
+use muster_protocol::limits::{
+    DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
+    MAX_TIMEOUT_MS,
+};
+use muster_protocol::manifest::is_script_name;
+use muster_protocol::parameter::{self, Parameters};
+use ring::digest::{Context, SHA256};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::domain::ids::AgentId;
+use crate::services::error::{Result, ServiceError};
+
+/// How long an answer to a transient command is waited for, unless asked otherwise.
+pub const DEFAULT_WAIT_MS: u64 = 10_000;
+/// The longest that a request may wait.
+pub const MAX_WAIT_MS: u64 = 60_000;
+/// Longest idempotency key, in characters.
+const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
+
+/// A command as it was asked for.
+#[derive(Debug, Clone)]
+pub struct CommandRequest {
+    pub command: String,
+    pub data: Option<Value>,
+    pub wait_ms: Option<u64>,
+    pub expires_in_ms: Option<u64>,
+    pub idempotency_key: Option<String>,
+}
+
+/// A command that makes sense.
+pub(super) struct Checked {
+    pub data: Value,
+    pub wait_ms: u64,
+    pub expires_in_ms: u64,
+    pub timeout_ms: u64,
+    pub idempotency_key: Option<String>,
+}
+
+/// `data` of an `execute`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Execute {
+    script: String,
+    #[serde(default)]
+    parameters: Parameters,
+    timeout_ms: Option<u64>,
+}
+
+impl CommandRequest {
+    pub(super) fn check(self, name: CommandName) -> Result<Checked> {
+        let data = match self.data {
+            None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
+            Some(data @ Value::Object(_)) => data,
+            Some(_) => return Err(ServiceError::invalid_field("data", "must be an object")),
+        };
+        if data.to_string().len() > MAX_COMMAND_DATA_BYTES {
+            return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
+        }
+        let timeout_ms = match name {
+            CommandName::Execute => check_execute(&data)?,
+            _ => DEFAULT_TIMEOUT_MS,
+        };
+        let wait_ms = self.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
+        if wait_ms > MAX_WAIT_MS {
+            return Err(ServiceError::invalid_field("wait_ms", "must be at most 60000"));
+        }
+        let expires_in_ms = self.expires_in_ms.unwrap_or(DEFAULT_EXPIRES_IN_MS);
+        if !(1..=MAX_EXPIRES_IN_MS).contains(&expires_in_ms) {
+            return Err(ServiceError::invalid_field("expires_in_ms", "must be 1 to 2592000000"));
+        }
+        if self.idempotency_key.as_ref().is_some_and(|key| !is_idempotency_key(key)) {
+            return Err(ServiceError::invalid_field(
+                "Idempotency-Key",
+                "must be 1 to 255 printable ASCII characters",
+            ));
+        }
+        Ok(Checked { data, wait_ms, expires_in_ms, timeout_ms, idempotency_key: self.idempotency_key })
+    }
+}
+
+impl Checked {
+    /// The same for the same request, and for no other.
+    pub(super) fn hash(&self, agent_id: AgentId, name: CommandName) -> [u8; 32] {
+        let mut context = Context::new(&SHA256);
+        for part in [
+            agent_id.0.as_bytes().as_slice(),
+            name.as_str().as_bytes(),
+            &self.expires_in_ms.to_be_bytes(),
+            // Maps are sorted: the order in which a caller writes fields does not matter.
+            self.data.to_string().as_bytes(),
+        ] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        hash
+    }
+}
+
+/// Checks the data of an `execute`; its run time.
+fn check_execute(data: &Value) -> Result<u64> {
+    let execute = Execute::deserialize(data).map_err(|error| ServiceError::Invalid {
+        code: "invalid_field",
+        detail: format!("`data` of `execute`: {error}"),
+    })?;
+    if !is_script_name(&execute.script) {
+        return Err(ServiceError::invalid_field(
+            "data.script",
+            "must be 1 to 128 of letters, digits, `.`, `_`, `-`",
+        ));
+    }
+    parameter::check(&execute.parameters).map_err(|error| ServiceError::Invalid {
+        code: "invalid_parameters",
+        detail: error.to_string(),
+    })?;
+    let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
+    if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
+        return Err(ServiceError::invalid_field("data.timeout_ms", "must be 1 to 604800000"));
+    }
+    Ok(timeout_ms)
+}
+
+fn is_idempotency_key(key: &str) -> bool {
+    (1..=MAX_IDEMPOTENCY_KEY_CHARS).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}

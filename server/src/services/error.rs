@@ -1,0 +1,54 @@
+//! Why a use case was not carried out, in words for whoever asked.
+
+use crate::domain::credential::NoRandomness;
+use crate::domain::principal::Scope;
+use crate::store::StoreError;
+
+/// A refusal or a failure. `code` is stable and for programs; `detail` is a sentence that says
+/// what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The caller's credential does not hold.
+    #[error("{detail}")]
+    Unauthenticated { code: &'static str, detail: &'static str },
+    /// The caller, or the agent's key, is not allowed to.
+    #[error("{detail}")]
+    Forbidden { code: &'static str, detail: String },
+    #[error("there is no such {0}")]
+    NotFound(&'static str),
+    /// The state of things is against it.
+    #[error("{detail}")]
+    Conflict { code: &'static str, detail: String },
+    /// The request makes no sense.
+    #[error("{detail}")]
+    Invalid { code: &'static str, detail: String },
+    /// An agent did not answer in time.
+    #[error("{detail}")]
+    Timeout { code: &'static str, detail: String },
+    /// A bound is reached; later it may not be.
+    #[error("{detail}")]
+    Busy { code: &'static str, detail: &'static str },
+    /// Storage failed. The cause is logged, never told.
+    #[error("the database can't be used now; try again")]
+    Store(#[from] StoreError),
+    #[error("the system's source of random numbers failed")]
+    Randomness(#[from] NoRandomness),
+}
+
+impl ServiceError {
+    /// The scope a principal lacks.
+    pub fn missing_scope(scope: Scope) -> Self {
+        Self::Forbidden {
+            code: "missing_scope",
+            detail: format!("this API key lacks the scope `{scope}`; use one that has it"),
+        }
+    }
+
+    /// A field that does not fit.
+    pub fn invalid_field(field: &str, problem: &str) -> Self {
+        Self::Invalid { code: "invalid_field", detail: format!("`{field}` {problem}") }
+    }
+}
+
+/// Short for every use case.
+pub type Result<T> = std::result::Result<T, ServiceError>;

@@ -1,0 +1,70 @@
+//! Recently seen secrets, by hash, so that a known caller costs no query.
+//!
+//! Whoever changes a key forgets it here after the commit; the time to live bounds what a missed
+//! call could do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::domain::credential::SecretHash;
+use crate::domain::principal::Principal;
+use crate::domain::time::Timestamp;
+use crate::hub::KeyGrant;
+
+/// Secrets of each kind that are remembered.
+const ENTRIES: u64 = 16_384;
+/// How long one is remembered.
+const TIME_TO_LIVE: Duration = Duration::from_secs(30);
+
+/// A principal, and until when its key holds.
+#[derive(Debug)]
+pub struct KnownPrincipal {
+    pub principal: Principal,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Both caches. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KeyCache {
+    principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
+    grants: Cache<[u8; 32], Arc<KeyGrant>>,
+}
+
+impl Default for KeyCache {
+    fn default() -> Self {
+        fn cache<V: Clone + Send + Sync + 'static>() -> Cache<[u8; 32], V> {
+            Cache::builder().max_capacity(ENTRIES).time_to_live(TIME_TO_LIVE).build()
+        }
+        Self { principals: cache(), grants: cache() }
+    }
+}
+
+impl KeyCache {
+    pub fn principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
+        self.principals.get(&hash.0)
+    }
+
+    pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>) {
+        self.principals.insert(hash.0, known);
+    }
+
+    pub fn grant(&self, hash: SecretHash) -> Option<Arc<KeyGrant>> {
+        self.grants.get(&hash.0)
+    }
+
+    pub fn remember_grant(&self, hash: SecretHash, grant: Arc<KeyGrant>) {
+        self.grants.insert(hash.0, grant);
+    }
+
+    /// Keys change rarely and are cheap to read again: a change forgets all of a kind.
+    pub fn forget_principals(&self) {
+        self.principals.invalidate_all();
+    }
+
+    /// As [`Self::forget_principals`], for agent keys.
+    pub fn forget_grants(&self) {
+        self.grants.invalidate_all();
+    }
+}

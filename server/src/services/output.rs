@@ -1,0 +1,145 @@
+//! Output of commands, read by ranges while it still grows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_protocol::frame::output::{Stream, records_of};
+
+use super::caller::Caller;
+use super::commands::MAX_WAIT_MS;
+use super::error::{Result, ServiceError};
+use crate::domain::ids::CommandId;
+use crate::domain::principal::Scope;
+use crate::domain::range::ByteRange;
+use crate::domain::state::CommandState;
+use crate::hub::Hub;
+use crate::store::entities::output_chunk;
+use crate::store::queries::{OutputStream, TenantScope};
+use crate::store::{Store, StoreError};
+
+/// Chunks that a reader holds in memory at once; 256 KiB each at the most.
+const CHUNKS: u64 = 4;
+
+/// Use cases of output.
+#[derive(Clone, Debug)]
+pub struct Output {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+}
+
+/// A part of an output, to be read bit by bit.
+#[derive(Debug)]
+pub struct OutputPart {
+    pub state: CommandState,
+    /// Payload committed so far, of the stream that was asked for.
+    pub length_bytes: u64,
+    /// First offset of the part.
+    pub start_bytes: u64,
+    /// The offset behind its last byte.
+    pub end_bytes: u64,
+    reader: Reader,
+}
+
+#[derive(Debug)]
+struct Reader {
+    tenant: TenantScope,
+    command_id: CommandId,
+    stream: OutputStream,
+    next_bytes: u64,
+    end_bytes: u64,
+}
+
+impl Output {
+    /// Opens a part of a command's output, after at most `wait_ms` of waiting for bytes behind
+    /// the start of the range.
+    ///
+    /// `None` if the range holds nothing yet, with the command's state and the length.
+    pub async fn open(
+        &self,
+        caller: &Caller,
+        command_id: CommandId,
+        stream: OutputStream,
+        range: ByteRange,
+        wait_ms: u64,
+    ) -> Result<std::result::Result<OutputPart, (CommandState, u64)>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let watch = self.hub.watch(command_id);
+        let wait = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            let changed = watch.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            // The state first: of a command that has ended, all output is committed.
+            let command = tenant.command(command_id).await?;
+            let state = command.ok_or(ServiceError::NotFound("command"))?.command.state;
+            let length_bytes = tenant.output_end(command_id, stream).await?;
+            if let Some((start_bytes, end_bytes)) = range.resolve(length_bytes)
+                && (start_bytes < end_bytes || state.is_terminal() || wait_ms == 0)
+            {
+                let next_bytes = start_bytes;
+                let reader = Reader { tenant, command_id, stream, next_bytes, end_bytes };
+                return Ok(Ok(OutputPart { state, length_bytes, start_bytes, end_bytes, reader }));
+            }
+            if state.is_terminal() || tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return Ok(Err((state, length_bytes)));
+            }
+        }
+    }
+}
+
+impl OutputPart {
+    /// The next bytes; `None` at the end of the part.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the part is cut off then.
+    pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
+        let reader = &mut self.reader;
+        if reader.next_bytes >= reader.end_bytes {
+            return Ok(None);
+        }
+        let chunks = reader
+            .tenant
+            .output_chunks(reader.command_id, reader.stream, reader.next_bytes, CHUNKS)
+            .await?;
+        let mut bytes = Vec::new();
+        for chunk in &chunks {
+            reader.take(chunk, &mut bytes);
+        }
+        Ok((!bytes.is_empty()).then(|| bytes.into()))
+    }
+}
+
+impl Reader {
+    /// Copies what the part wants of a chunk.
+    fn take(&mut self, chunk: &output_chunk::Model, bytes: &mut Vec<u8>) {
+        let mut offset = match self.stream {
+            OutputStream::Both => chunk.offset_bytes,
+            OutputStream::Stdout => chunk.stdout_offset_bytes,
+            OutputStream::Stderr => chunk.offset_bytes - chunk.stdout_offset_bytes,
+        }
+        .cast_unsigned();
+        // Records were checked before they were stored.
+        for record in records_of(&chunk.records).flatten() {
+            let is_wanted = match self.stream {
+                OutputStream::Both => true,
+                OutputStream::Stdout => record.stream == Stream::Stdout,
+                OutputStream::Stderr => record.stream == Stream::Stderr,
+            };
+            if !is_wanted {
+                continue;
+            }
+            let record_end = offset + record.payload.len() as u64;
+            if record_end > self.next_bytes && self.next_bytes < self.end_bytes {
+                let from = self.next_bytes.saturating_sub(offset);
+                let to = self.end_bytes.min(record_end) - offset;
+                let wanted = usize::try_from(from).unwrap_or(0)..usize::try_from(to).unwrap_or(0);
+                bytes.extend_from_slice(record.payload.get(wanted).unwrap_or_default());
+                self.next_bytes = offset + to;
+            }
+            offset = record_end;
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What an agent is told after a commit. An acknowledgement never comes before it.
+
+use muster_protocol::CloseCode;
+use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
+use muster_protocol::limits::CANCEL_GRACE_MS;
+
+use super::live::Live;
+use super::{AgentTransport, SessionEnd};
+use crate::domain::ids::CommandId;
+use crate::store::StoreError;
+use crate::store::writer::{Disposition, Reconciled, Settled};
+
+/// What was committed.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// Nothing that the agent needs to know.
+    Nothing,
+    /// A step of a command.
+    Progress(CommandId),
+    /// Output up to an offset.
+    Output { command_id: CommandId, offset_bytes: u64 },
+    /// A result.
+    Settled { command_id: CommandId, settled: Settled },
+    /// The inventory.
+    Reconciled(Reconciled),
+}
+
+impl Live {
+    pub(super) async fn answer<T: AgentTransport>(
+        &mut self,
+        answer: Result<Answer, StoreError>,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let answer = answer.map_err(|error| match error {
+            StoreError::StaleEpoch => SessionEnd::Closed(CloseCode::SessionReplaced),
+            error => {
+                // What was not committed is not acknowledged: the agent sends it again.
+                tracing::warn!(agent_id = %self.handle.agent_id, %error, "failed to commit for a session");
+                SessionEnd::Closed(CloseCode::TryAgainLater)
+            }
+        })?;
+        match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Progress(command_id) => {
+                self.service.hub.changed(command_id);
+                Ok(())
+            }
+            Answer::Output { command_id, offset_bytes } => {
+                self.service.hub.changed(command_id);
+                self.acknowledge(command_id, Some(offset_bytes), None, transport).await
+            }
+            Answer::Settled { command_id, settled } => {
+                self.settled(command_id, settled, transport).await
+            }
+            Answer::Reconciled(reconciled) => self.reconciled(reconciled, transport).await,
+        }
+    }
+
+    async fn settled<T: AgentTransport>(
+        &mut self,
+        command_id: CommandId,
+        settled: Settled,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        self.custody.drop_command(command_id);
+        if self.handle.release(command_id) {
+            self.service.hub.wake(self.handle.agent_id);
+        }
+        self.service.hub.changed(command_id);
+        if self.handle.is_full {
+            return self.acknowledge(command_id, None, Some(settled.receipt), transport).await;
+        }
+        if settled.receipt == Receipt::UnknownCommand {
+            let message = format!("no command {command_id} is open for this agent");
+            let frame = ServerFrame::Error { code: ErrorCode::UnknownCommand, message };
+            transport.feed(&frame).await?;
+        }
+        Ok(())
+    }
+
+    async fn reconciled<T: AgentTransport>(
+        &mut self,
+        reconciled: Reconciled,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        for (command_id, disposition) in reconciled.dispositions {
+            let (offset, receipt) = match disposition {
+                Disposition::SendFrom(committed) => {
+                    self.custody.hold(command_id, committed);
+                    (Some(committed.offset_bytes), None)
+                }
+                Disposition::Done(receipt) => (None, Some(receipt)),
+            };
+            self.acknowledge(command_id, offset, receipt, transport).await?;
+        }
+        for command_id in reconciled.cancels {
+            let frame = ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS };
+            transport.feed(&frame).await?;
+        }
+        for command_id in reconciled.moved {
+            self.service.hub.changed(command_id);
+        }
+        self.make_ready(reconciled.open);
+        Ok(())
+    }
+
+    pub(super) async fn acknowledge<T: AgentTransport>(
+        &self,
+        command_id: CommandId,
+        offset_bytes: Option<u64>,
+        receipt: Option<Receipt>,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let ack = Ack { command_id: command_id.0, offset_bytes, receipt };
+        Ok(transport.feed(&ServerFrame::Ack(ack)).await?)
+    }
+}

@@ -1,0 +1,338 @@
+//! Frames from an agent, each against the state of its session.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_protocol::CloseCode;
+use muster_protocol::frame::output::decode_frame;
+use muster_protocol::frame::{
+    AgentFrame, DecodeError, ErrorCode, Heartbeat, InventoryItem, Outcome, Receipt, Registration,
+    Response, ServerFrame, Telemetry, decode_agent_frame,
+};
+use muster_protocol::limits::MAX_INVENTORY_PAGE;
+use muster_protocol::manifest::Manifest;
+use tokio::time::Instant;
+
+use super::answers::Answer;
+use super::custody;
+use super::live::Live;
+use super::{AgentTransport, Inbound, SessionEnd};
+use crate::domain::ids::CommandId;
+use crate::domain::name::clean;
+use crate::hub::TransientAnswer;
+use crate::store::entities::agent_manifest;
+use crate::store::writer::{
+    AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
+    Report, Settle,
+};
+
+/// Commands that one inventory may list.
+const MAX_INVENTORY: usize = 20_000;
+/// Frames of one session that may be refused before it is closed.
+const MAX_ERRORS: u32 = 100;
+/// Unknown frame types of one session that are told apart.
+const MAX_UNKNOWN_TYPES: usize = 32;
+/// Heartbeats closer together than this are answered and not stored.
+const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest error sentence of an agent that is kept, in characters.
+const MAX_ERROR_CHARS: usize = 2_000;
+
+const VIOLATION: SessionEnd = SessionEnd::Closed(CloseCode::PolicyViolation);
+
+/// What a session remembers of the frames it was sent.
+pub(super) struct Intake {
+    pub(super) opened_at: Instant,
+    pub(super) last_heard_at: Instant,
+    heartbeat_stored_at: Option<Instant>,
+    unknown_types: HashSet<String>,
+    errors: u32,
+    /// Of a full agent, until its inventory is complete.
+    inventory: Option<Vec<Listed>>,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            opened_at: now,
+            last_heard_at: now,
+            heartbeat_stored_at: None,
+            unknown_types: HashSet::new(),
+            errors: 0,
+            inventory: Some(Vec::new()),
+        }
+    }
+}
+
+/// Waits for `register`; anything else before it is answered with `error`.
+pub(super) async fn registration<T: AgentTransport>(
+    transport: &mut T,
+) -> Result<Registration, SessionEnd> {
+    for _ in 0..MAX_ERRORS {
+        let text = match transport.receive().await? {
+            Inbound::Text(text) => text,
+            Inbound::Alive => continue,
+            Inbound::Binary(_) => return Err(VIOLATION),
+        };
+        let (code, message) = match decode(&text) {
+            Ok(AgentFrame::Register { data }) => return Ok(*data),
+            Ok(_) => (ErrorCode::UnexpectedFrame, "send `register` first".to_owned()),
+            Err(error) => (error.code(), error.to_string()),
+        };
+        transport.feed(&ServerFrame::Error { code, message }).await?;
+        transport.flush().await?;
+    }
+    Err(VIOLATION)
+}
+
+fn decode(text: &Bytes) -> Result<AgentFrame, DecodeError> {
+    let text = std::str::from_utf8(text)
+        .map_err(|_| DecodeError::MalformedJson("the text is not UTF-8".into()))?;
+    decode_agent_frame(text)
+}
+
+impl Live {
+    pub(super) async fn receive<T: AgentTransport>(
+        &mut self,
+        inbound: Inbound,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let text = match inbound {
+            Inbound::Alive => return Ok(()),
+            Inbound::Binary(bytes) => return self.output(bytes, transport).await,
+            Inbound::Text(text) => text,
+        };
+        match decode(&text) {
+            Ok(AgentFrame::Register { .. }) => {
+                let message = "this session is registered already".into();
+                self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
+            }
+            Ok(AgentFrame::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat, transport).await,
+            Ok(AgentFrame::Response(response)) => self.response(response).await,
+            Ok(frame) if !self.handle.is_full => {
+                let message = format!("{frame:.40?}… belongs to the full protocol");
+                self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
+            }
+            Ok(AgentFrame::Accepted { command_id, acceptance_count }) => {
+                let progress = Progress::Accepted { acceptance_count };
+                self.progress(CommandId(command_id), progress, transport).await
+            }
+            Ok(AgentFrame::Started { command_id }) => {
+                let command_id = CommandId(command_id);
+                self.progress(command_id, Progress::Started { command_id }, transport).await
+            }
+            Ok(AgentFrame::Manifest { manifest, error }) => self.manifest(manifest, error).await,
+            Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
+            Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
+            Err(error) => {
+                if let DecodeError::UnknownType(kind) = &error
+                    && self.intake.unknown_types.len() < MAX_UNKNOWN_TYPES
+                    && !self.intake.unknown_types.insert(kind.clone())
+                {
+                    return Ok(());
+                }
+                self.refuse(error.code(), error.to_string(), transport).await
+            }
+        }
+    }
+
+    async fn refuse<T: AgentTransport>(
+        &mut self,
+        code: ErrorCode,
+        message: String,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        self.intake.errors += 1;
+        if self.intake.errors > MAX_ERRORS {
+            return Err(VIOLATION);
+        }
+        Ok(transport.feed(&ServerFrame::Error { code, message }).await?)
+    }
+
+    async fn heartbeat<T: AgentTransport>(
+        &mut self,
+        heartbeat: &Heartbeat,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let now = self.service.clock.now();
+        let is_due = self
+            .intake
+            .heartbeat_stored_at
+            .is_none_or(|at| at.elapsed() >= HEARTBEAT_STORE_INTERVAL);
+        if is_due {
+            self.intake.heartbeat_stored_at = Some(Instant::now());
+            let operation = RecordHeartbeat {
+                agent_id: self.handle.agent_id,
+                telemetry: Telemetry::from_status(&heartbeat.status),
+                now,
+            };
+            // A sample that could not be stored is no reason to end the session.
+            let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+            self.pending.push_back(Box::pin(async move {
+                if let Err(error) = stored.await {
+                    tracing::debug!(%error, "failed to store a heartbeat");
+                }
+                Ok(Answer::Nothing)
+            }));
+        }
+        let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
+        Ok(transport.feed(&ack).await?)
+    }
+
+    async fn response(&mut self, response: Response) -> Result<(), SessionEnd> {
+        let command_id = CommandId(response.command_id);
+        let error = response.error.map(|text| clean(&text, MAX_ERROR_CHARS));
+        let error_code = response.error_code.map(|text| clean(&text, 64));
+        if self.handle.waiters.contains(command_id) {
+            let answer = TransientAnswer {
+                success: response.success,
+                data: response.data,
+                error,
+                error_code,
+            };
+            // Whoever waited may have given up this moment; nothing else wants the answer.
+            let _ = self.handle.waiters.answer(command_id, answer);
+            return Ok(());
+        }
+        let by_success = if response.success { Outcome::Succeeded } else { Outcome::Failed };
+        let operation = Settle {
+            agent_id: self.handle.agent_id,
+            epoch: self.handle.epoch,
+            command_id,
+            report: Report {
+                outcome: response.outcome.unwrap_or(by_success),
+                data: response.data.to_string(),
+                error,
+                error_code,
+            },
+            now: self.service.clock.now(),
+        };
+        let settled = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        self.pending.push_back(Box::pin(async move {
+            Ok(Answer::Settled { command_id, settled: settled.await? })
+        }));
+        Ok(())
+    }
+
+    async fn progress<T: AgentTransport>(
+        &mut self,
+        command_id: CommandId,
+        progress: Progress,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        if !self.custody.holds(command_id) {
+            let message = format!("no command {command_id} is open for this agent");
+            return self.refuse(ErrorCode::UnknownCommand, message, transport).await;
+        }
+        let operation = RecordProgress {
+            agent_id: self.handle.agent_id,
+            epoch: self.handle.epoch,
+            progress,
+            now: self.service.clock.now(),
+        };
+        let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        self.pending.push_back(Box::pin(async move {
+            stored.await?;
+            Ok(Answer::Progress(command_id))
+        }));
+        Ok(())
+    }
+
+    async fn manifest(
+        &mut self,
+        manifest: Manifest,
+        error: Option<String>,
+    ) -> Result<(), SessionEnd> {
+        let agent_id = self.handle.agent_id;
+        let row = agent_manifest::Model {
+            agent_id,
+            manifest: serde_json::to_string(&manifest).map_err(|_| VIOLATION)?,
+            error: error.map(|text| clean(&text, MAX_ERROR_CHARS)),
+            reported_at: self.service.clock.now(),
+        };
+        let operation = RecordManifest { agent_id, epoch: self.handle.epoch, row };
+        let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        self.pending.push_back(Box::pin(async move {
+            stored.await?;
+            Ok(Answer::Nothing)
+        }));
+        Ok(())
+    }
+
+    fn inventory(&mut self, items: &[InventoryItem]) -> Result<(), SessionEnd> {
+        let listed = self.intake.inventory.as_mut().ok_or(VIOLATION)?;
+        if items.len() > MAX_INVENTORY_PAGE || listed.len() + items.len() > MAX_INVENTORY {
+            return Err(VIOLATION);
+        }
+        listed.extend(
+            items
+                .iter()
+                .map(|item| Listed { command_id: CommandId(item.command_id), state: item.state }),
+        );
+        Ok(())
+    }
+
+    async fn inventory_end(&mut self) -> Result<(), SessionEnd> {
+        let listed = self.intake.inventory.take().ok_or(VIOLATION)?;
+        let operation = Reconcile {
+            agent_id: self.handle.agent_id,
+            epoch: self.handle.epoch,
+            listed,
+            now: self.service.clock.now(),
+        };
+        let done = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        self.pending.push_back(Box::pin(async move { Ok(Answer::Reconciled(done.await?)) }));
+        Ok(())
+    }
+
+    async fn output<T: AgentTransport>(
+        &mut self,
+        bytes: Bytes,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        if !self.handle.is_full {
+            return Err(VIOLATION);
+        }
+        let frame = match decode_frame(&bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::info!(agent_id = %self.handle.agent_id, %error, "output refused");
+                return Err(VIOLATION);
+            }
+        };
+        let command_id = CommandId(frame.command_id);
+        match self.custody.take(&frame, &bytes) {
+            custody::Intake::Append(chunk) => {
+                let operation = AppendOutput {
+                    agent_id: self.handle.agent_id,
+                    epoch: self.handle.epoch,
+                    command_id,
+                    offset_bytes: chunk.start.offset_bytes,
+                    length_bytes: chunk.length_bytes,
+                    stdout_offset_bytes: chunk.start.stdout_bytes,
+                    stdout_bytes: chunk.stdout_bytes,
+                    records: chunk.records,
+                };
+                let stored =
+                    self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+                self.pending.push_back(Box::pin(async move {
+                    Ok(Answer::Output { command_id, offset_bytes: stored.await? })
+                }));
+                Ok(())
+            }
+            // In its turn, behind the commits of what came before it.
+            custody::Intake::Known { offset_bytes } => {
+                self.pending.push_back(Box::pin(async move {
+                    Ok(Answer::Output { command_id, offset_bytes })
+                }));
+                Ok(())
+            }
+            custody::Intake::UnknownCommand => {
+                let receipt = Some(Receipt::UnknownCommand);
+                self.acknowledge(command_id, None, receipt, transport).await
+            }
+            custody::Intake::Gap => Err(VIOLATION),
+        }
+    }
+}

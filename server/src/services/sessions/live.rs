@@ -1,0 +1,188 @@
+//! A live session: mail to the agent, frames from it, and what was committed meanwhile.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use muster_protocol::CloseCode;
+use muster_protocol::frame::ServerFrame;
+use muster_protocol::limits::CANCEL_GRACE_MS;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
+
+use super::answers::Answer;
+use super::custody::Custody;
+use super::inbound::Intake;
+use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
+use crate::domain::ids::CommandId;
+use crate::hub::{SessionHandle, ToSession};
+use crate::store::StoreError;
+use crate::store::writer::{CloseSession, Committed};
+
+/// Writes of one session that may be under way; beyond, nothing more is read from the agent.
+const MAX_PENDING: usize = 64;
+/// How long an agent may take to read what it is sent.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
+/// How long a full agent may take for its inventory.
+const INVENTORY_WAIT: Duration = Duration::from_secs(60);
+
+/// The wait for a commit, and what to tell the agent after it.
+pub(super) type PendingAnswer = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
+
+/// A session in progress.
+pub(super) struct Live {
+    pub(super) service: Sessions,
+    pub(super) handle: Arc<SessionHandle>,
+    pub(super) custody: Custody,
+    pub(super) intake: Intake,
+    pub(super) pending: FuturesOrdered<PendingAnswer>,
+    mail: mpsc::Receiver<ToSession>,
+    /// Held until the session is ready.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Event {
+    Mail(Option<ToSession>),
+    Committed(Result<Answer, StoreError>),
+    Inbound(Result<Inbound, TransportEnd>),
+    Silence,
+}
+
+impl Live {
+    pub(super) fn new(
+        service: Sessions,
+        handle: Arc<SessionHandle>,
+        mail: mpsc::Receiver<ToSession>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            service,
+            handle,
+            custody: Custody::default(),
+            intake: Intake::default(),
+            pending: FuturesOrdered::new(),
+            mail,
+            permit: Some(permit),
+        }
+    }
+
+    /// Opens the session for durable commands and asks for what is queued.
+    pub(super) fn make_ready(&mut self, held: impl IntoIterator<Item = CommandId>) {
+        self.handle.make_ready(held);
+        self.permit = None;
+        self.service.hub.wake(self.handle.agent_id);
+    }
+
+    pub(super) async fn run<T: AgentTransport>(&mut self, transport: &mut T) -> SessionEnd {
+        loop {
+            match self.turn(transport).await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    /// One wake-up: whatever is at hand, then one flush.
+    async fn turn<T: AgentTransport>(&mut self, transport: &mut T) -> Result<(), SessionEnd> {
+        let event = self.next(transport).await;
+        match event {
+            Event::Mail(Some(message)) => self.deliver(message, transport).await?,
+            Event::Mail(None) => return Err(SessionEnd::Gone),
+            Event::Committed(answer) => self.answer(answer, transport).await?,
+            Event::Inbound(inbound) => {
+                self.intake.last_heard_at = Instant::now();
+                self.receive(inbound?, transport).await?;
+            }
+            Event::Silence => return Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
+        }
+        while let Ok(message) = self.mail.try_recv() {
+            self.deliver(message, transport).await?;
+        }
+        match tokio::time::timeout(WRITE_WAIT, transport.flush()).await {
+            Ok(flushed) => Ok(flushed?),
+            Err(_) => Err(SessionEnd::Gone),
+        }
+    }
+
+    async fn next<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
+        loop {
+            let deadline = self.deadline();
+            let may_read = self.pending.len() < MAX_PENDING;
+            tokio::select! {
+                message = self.mail.recv() => return Event::Mail(message),
+                Some(answer) = self.pending.next(), if !self.pending.is_empty() => {
+                    return Event::Committed(answer);
+                }
+                inbound = transport.receive(), if may_read => return Event::Inbound(inbound),
+                () = tokio::time::sleep_until(deadline) => {
+                    // While its own writes are waited for, an agent is not silent.
+                    if may_read && self.deadline() <= Instant::now() {
+                        return Event::Silence;
+                    }
+                    self.intake.last_heard_at = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        let silence = Duration::from_millis(self.service.settings.silence_ms());
+        let heard = self.intake.last_heard_at + silence;
+        match self.permit {
+            Some(_) => heard.min(self.intake.opened_at + INVENTORY_WAIT),
+            None => heard,
+        }
+    }
+
+    async fn deliver<T: AgentTransport>(
+        &mut self,
+        message: ToSession,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let frame = match message {
+            ToSession::Command { frame, held } => {
+                if held {
+                    let id = CommandId(frame.command_id);
+                    self.custody.hold(id, Committed::default());
+                }
+                ServerFrame::Command(frame)
+            }
+            ToSession::Cancel(command_id) => {
+                ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
+            }
+            ToSession::Grant(grant) => self.service.connected(&grant),
+            ToSession::Rekey { key, grace_ms } => ServerFrame::Rekey { key: key.into(), grace_ms },
+            ToSession::Drain { reconnect_delay_ms } => {
+                if self.handle.is_full {
+                    transport.feed(&ServerFrame::Drain { reconnect_delay_ms }).await?;
+                }
+                return Err(SessionEnd::Drained);
+            }
+            ToSession::Close(code) => return Err(SessionEnd::Closed(code)),
+        };
+        Ok(transport.feed(&frame).await?)
+    }
+
+    /// Leaves the hub and, unless the server itself is going, notes that the agent is offline.
+    pub(super) async fn leave(&self, end: SessionEnd) {
+        let handle = &self.handle;
+        self.service.hub.leave(handle.agent_id, handle.epoch);
+        tracing::info!(agent_id = %handle.agent_id, epoch = handle.epoch, reason = end.reason(), "session over");
+        if end == SessionEnd::Drained {
+            return;
+        }
+        let operation = CloseSession {
+            tenant_id: handle.tenant_id,
+            agent_id: handle.agent_id,
+            epoch: handle.epoch,
+            reason: end.reason(),
+            now: self.service.clock.now(),
+        };
+        if let Err(error) = self.service.store.writer().commit(operation).await {
+            tracing::warn!(agent_id = %handle.agent_id, %error, "failed to note the end; a sweep will");
+        }
+    }
+}

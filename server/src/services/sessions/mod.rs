@@ -1,0 +1,138 @@
+//! Sessions of agents: one implementation, whatever carries the frames.
+//!
+//! An edge hands over an authenticated key and a [`AgentTransport`]; [`Sessions::run`] does the
+//! rest, from `connected` to the end. Everything an agent sends is hostile input: sizes are bounded
+//! by the transport, rates and counts here.
+
+mod answers;
+mod custody;
+mod inbound;
+mod live;
+mod opening;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::CloseCode;
+use muster_protocol::frame::{Registration, ServerFrame};
+use tokio::sync::Semaphore;
+
+pub use self::transport::{AgentTransport, Inbound, TransportEnd};
+use super::Settings;
+use crate::domain::time::Clock;
+use crate::hub::{Hub, KeyGrant};
+use crate::store::Store;
+use crate::store::entities::column::Transport;
+
+/// Sessions that may be opening at once; the rest wait their turn, connected but not registered.
+const OPENING: usize = 1_024;
+/// How long one waits for its turn before it is sent away to come back later.
+const ADMISSION_WAIT: Duration = Duration::from_secs(20);
+/// How long an agent may take to register.
+const REGISTER_WAIT: Duration = Duration::from_secs(30);
+
+/// Use cases of sessions.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    admission: Arc<Semaphore>,
+}
+
+/// How a session came about.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub grant: Arc<KeyGrant>,
+    pub transport: Transport,
+    /// Of an agent whose requests stand for a session: what a `register` would have said.
+    pub implied: Option<Registration>,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// The agent is gone.
+    Gone,
+    /// It was told to come back later, because the server is going away.
+    Drained,
+    /// The server ended it.
+    Closed(CloseCode),
+}
+
+impl SessionEnd {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Gone => "connection_lost",
+            Self::Drained => "drained",
+            Self::Closed(code) => code.reason(),
+        }
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(store: Store, hub: Arc<Hub>, clock: Clock, settings: Settings) -> Self {
+        Self { store, hub, clock, settings, admission: Arc::new(Semaphore::new(OPENING)) }
+    }
+
+    /// Runs a session to its end. The transport is closed when this returns.
+    pub async fn run<T: AgentTransport>(&self, origin: Origin, mut transport: T) -> SessionEnd {
+        let end = match self.greet(&origin, &mut transport).await {
+            Ok(registration) => match self.open(&origin, registration, &mut transport).await {
+                Ok(live) => {
+                    let mut live = Box::new(live);
+                    let end = Box::pin(live.run(&mut transport)).await;
+                    live.leave(end).await;
+                    end
+                }
+                Err(end) => end,
+            },
+            Err(end) => end,
+        };
+        match end {
+            SessionEnd::Gone => {}
+            SessionEnd::Drained => transport.close(CloseCode::GoingAway).await,
+            SessionEnd::Closed(code) => transport.close(code).await,
+        }
+        end
+    }
+
+    /// Says `connected` and waits for `register`.
+    async fn greet<T: AgentTransport>(
+        &self,
+        origin: &Origin,
+        transport: &mut T,
+    ) -> Result<Registration, SessionEnd> {
+        let connected = self.connected(&origin.grant);
+        transport.feed(&connected).await?;
+        transport.flush().await?;
+        if let Some(registration) = origin.implied.clone() {
+            return Ok(registration);
+        }
+        let waiting = inbound::registration(transport);
+        match tokio::time::timeout(REGISTER_WAIT, Box::pin(waiting)).await {
+            Ok(registration) => registration,
+            Err(_) => Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
+        }
+    }
+
+    fn connected(&self, grant: &KeyGrant) -> ServerFrame {
+        ServerFrame::Connected {
+            message: "Agent connection established".into(),
+            agent_key_id: grant.key_id.0,
+            permissions: grant.permissions.clone(),
+            timestamp: self.clock.now().to_string(),
+        }
+    }
+}
+
+impl From<TransportEnd> for SessionEnd {
+    fn from(end: TransportEnd) -> Self {
+        match end {
+            TransportEnd::Gone => Self::Gone,
+            TransportEnd::Violation => Self::Closed(CloseCode::PolicyViolation),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What only time brings about: deadlines, silence, retention.
+
+use std::sync::Arc;
+
+use super::Settings;
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::Hub;
+use crate::store::queries::Retention;
+use crate::store::writer::CloseSession;
+use crate::store::{Store, StoreError};
+
+/// How long telemetry is kept: 24 h.
+const TELEMETRY_MS: u64 = 24 * 3_600_000;
+/// How long idempotency keys are remembered: 24 h.
+const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
+
+/// Sweeps. Each is bounded; what it leaves, the next one takes.
+#[derive(Clone, Debug)]
+pub struct Upkeep {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+    /// When this server started: its own absence is no agent's.
+    pub(super) started_at: Timestamp,
+}
+
+impl Upkeep {
+    /// Ends commands whose clocks have run out.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn sweep_deadlines(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let system = self.store.system();
+        let expired = system.expire_queued(now).await?;
+        let away = system.lose_away(now, self.started_at).await?;
+        let unanswered = system.lose_unanswered(now).await?;
+        if expired.len() + away.len() + unanswered.len() > 0 {
+            tracing::info!(
+                expired = expired.len(),
+                away = away.len(),
+                unanswered = unanswered.len(),
+                "commands ended by their clocks"
+            );
+        }
+        for (command_id, agent_id) in expired.into_iter().chain(away).chain(unanswered) {
+            self.hub.release(agent_id, command_id);
+            self.hub.changed(command_id);
+        }
+        Ok(())
+    }
+
+    /// Marks agents offline that the database calls online and nobody has heard of.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn sweep_silent(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let silence_ms = self.settings.silence_ms();
+        if now.ms_since(self.started_at) < silence_ms {
+            // Agents of the server before this one are still on their way back.
+            return Ok(());
+        }
+        for agent in self.store.system().silent_agents(now.minus_ms(silence_ms)).await? {
+            if self.hub.is_connected(agent.id) {
+                continue;
+            }
+            let operation = CloseSession {
+                tenant_id: agent.tenant_id,
+                agent_id: agent.id,
+                epoch: agent.epoch,
+                reason: "heartbeats_missed",
+                now,
+            };
+            self.store.writer().commit(operation).await?;
+        }
+        Ok(())
+    }
+
+    /// Drops what is older than it is kept.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn drop_old(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let retention = Retention {
+            telemetry_before: now.minus_ms(TELEMETRY_MS),
+            idempotency_before: now.minus_ms(IDEMPOTENCY_MS),
+            history_before: now.minus_ms(self.settings.history_retention_ms),
+        };
+        let dropped = self.store.system().drop_old(retention).await?;
+        if dropped > 0 {
+            tracing::info!(dropped, "old commands dropped");
+        }
+        Ok(())
+    }
+
+    /// Keeps SQLite's log short.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn checkpoint(&self) -> Result<(), StoreError> {
+        self.store.system().checkpoint().await
+    }
+}
