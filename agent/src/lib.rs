@@ -1,24 +1,24 @@
 //! The agent of one host: it holds one link to its server, keeps what it promises in a ledger, and
 //! runs scripts in shims that outlive it.
 
-mod agent;
-mod clock;
-mod commands;
+pub mod agent;
+pub mod clock;
+pub mod commands;
 pub mod config;
-mod custody;
+pub mod custody;
 pub mod exec;
-mod identity;
-mod inbox;
-mod instance;
-mod key;
-mod layout;
-mod ledger;
-mod link;
-mod manifest;
-mod outbox;
-mod platform;
-mod reconnect;
+pub mod identity;
+pub mod inbox;
+pub mod instance;
+pub mod key;
+pub mod layout;
+pub mod ledger;
+pub mod link;
+pub mod manifest;
+pub mod outbox;
+pub mod platform;
+pub mod reconnect;
 pub mod run;
-mod session;
-mod storage;
-mod telemetry;
+pub mod session;
+pub mod storage;
+pub mod telemetry;

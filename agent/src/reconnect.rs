@@ -154,9 +154,8 @@ impl Reconnect {
                 tracing::warn!(reason = code.reason(), "the server refuses the key for now");
                 Next::After(self.delays.next_delay())
             }
-            CloseCode::GoingAway | CloseCode::PolicyViolation | CloseCode::TryAgainLater => {
-                Next::After(self.delays.next_delay())
-            }
+            // The server's own troubles, and closes of later versions.
+            _ => Next::After(self.delays.next_delay()),
         }
     }
 }

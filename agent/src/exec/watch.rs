@@ -24,7 +24,7 @@ pub enum Watch {
 
 /// Watches a shim that this agent has started.
 pub fn watch_child(child: Child) -> Watch {
-    let process = platform::open_process(child.id()).and_then(|process| register(process));
+    let process = platform::open_process(child.id()).and_then(register);
     match process {
         Ok(process) => Watch::Descriptor { process, child: Some(child) },
         Err(error) => {

@@ -2,7 +2,6 @@
 
 pub mod endpoint;
 mod exchange;
-#[cfg(test)]
 pub mod memory;
 mod tls;
 mod websocket;

@@ -55,8 +55,7 @@ impl FileLock {
 /// Whatever the system says of the path.
 pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
     let stat = statvfs(path)?;
-    #[expect(clippy::unnecessary_cast, reason = "the width of these counts differs by system")]
-    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 /// How full the file system of `path` is, 0 to 100, as `df` counts it.

@@ -88,7 +88,7 @@ pub fn signal_process(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal.native());
 }
 
-/// Makes the signals that ask a process to end do nothing here, while children that are started
+/// Makes the signals that ask a process to end, or end it for a file's size, do nothing here, while children that are started
 /// later get them with their default effect.
 ///
 /// # Errors
@@ -98,7 +98,8 @@ pub fn catch_termination() -> io::Result<()> {
     // A handler instead of "ignore": an ignored signal stays ignored in programs started from here.
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     use nix::sys::signal::Signal as S;
-    for signal in [S::SIGTERM, S::SIGINT, S::SIGHUP, S::SIGQUIT, S::SIGUSR1, S::SIGUSR2] {
+    for signal in [S::SIGTERM, S::SIGINT, S::SIGHUP, S::SIGQUIT, S::SIGUSR1, S::SIGUSR2, S::SIGXFSZ]
+    {
         // SAFETY: the handler does nothing, which is safe at any point of the program.
         unsafe { sigaction(signal, &action) }?;
     }

@@ -97,10 +97,9 @@ impl Session<'_> {
         if accepting.iter().any(|new| new.command_id == id) {
             return;
         }
-        if command.command == "execute" || command.command == "scripts" {
-            if self.agent.manifest.reload() {
-                self.push(&self.agent.manifest.frame());
-            }
+        let needs_manifest = matches!(command.command.as_str(), "execute" | "scripts");
+        if needs_manifest && self.agent.manifest.reload() {
+            self.push(&self.agent.manifest.frame());
         }
         let grounds = Grounds {
             permissions: &self.permissions,

@@ -315,6 +315,3 @@ async fn poll_upgrade(upgrade: &mut Option<Upgrade<'_>>) -> Box<dyn Link> {
         None => std::future::pending().await,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -218,16 +218,21 @@ impl Run {
 
     /// Everything below the child is gone, so the pipes end; unless a stranger was given one.
     fn drain(&mut self, until: Instant) {
-        while self.stdout.is_some() || self.stderr.is_some() {
-            if self.read(READS_PER_TURN) && Instant::now() < until {
-                continue;
+        loop {
+            let may_have_more = self.read(READS_PER_TURN);
+            if self.stdout.is_none() && self.stderr.is_none() {
+                return;
             }
             let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.recorder.note_unread();
+                return;
+            }
             let pipes = [
                 self.stdout.as_ref().map(|pipe| pipe.as_fd()),
                 self.stderr.as_ref().map(|pipe| pipe.as_fd()),
             ];
-            if left.is_zero() || platform::wait_readable(pipes, Some(left)).is_err() {
+            if !may_have_more && platform::wait_readable(pipes, Some(left)).is_err() {
                 self.recorder.note_unread();
                 return;
             }

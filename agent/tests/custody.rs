@@ -1,0 +1,404 @@
+//! Jobs in the hands of real shims: the agent's promises, kept by real processes.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use muster_agent::custody::Notice;
+use muster_agent::ledger::record::Launch;
+use muster_agent::ledger::{Known, NewCommand};
+use muster_agent::platform::{BootInstant, ProcessStat, Signal, signal_process};
+use muster_agent::{exec, storage};
+use muster_protocol::frame::{InventoryState, Outcome};
+use support::{Host, Output, result, settled, sha256, until, wait_for};
+use uuid::Uuid;
+
+fn with(command: NewCommand, change: impl FnOnce(&mut Launch)) -> NewCommand {
+    let mut command = command;
+    change(command.launch.as_mut().expect("an execute"));
+    command
+}
+
+fn pid_in(path: &std::path::Path) -> Option<u32> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[tokio::test]
+async fn output_is_byte_exact_and_bears_its_hash() {
+    let host = Host::new();
+    let bytes: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    fs::write(host.state.scripts().join("bytes"), &bytes).expect("written");
+    let script = host.script("both.sh", "cat bytes; cat bytes >&2; exit 3");
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(4);
+    assert!(matches!(custody.accept(vec![command])[..], [(_, Ok(1))]));
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Failed));
+    let result = result(&response);
+    let Output { stdout, stderr, both } = host.output(id);
+    assert!(stdout == bytes && stderr == bytes, "the bytes are the child's");
+    assert_eq!(result.exit_code, Some(3));
+    assert_eq!(result.output_bytes, both.len() as u64);
+    assert_eq!(result.output_sha256, Some(sha256(&both)));
+    assert!(result.output_complete);
+}
+
+#[tokio::test]
+async fn the_child_gets_its_parameters_and_nothing_of_the_agents_secrets() {
+    let host = Host::new();
+    let mut command = host.command(host.script("env.sh", "env; pwd"));
+    command.parameters.insert("WHO".into(), "me; touch /tmp/no $(id)".into());
+    let id = command.command_id;
+    // SAFETY: nextest runs every test in a process of its own, and nothing else runs yet.
+    unsafe {
+        std::env::set_var("MUSTER_API_KEY", "mst_agent_secret");
+        std::env::set_var("LD_LIBRARY_PATH", "/nowhere");
+        std::env::set_var("LC_TIME", "C");
+    }
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    assert_eq!(settled(&mut custody, id).await.outcome, Some(Outcome::Succeeded));
+    let text = String::from_utf8(host.output(id).stdout).expect("text");
+    assert!(text.contains("WHO=me; touch /tmp/no $(id)\n"), "{text}");
+    assert!(text.contains(&format!("MUSTER_COMMAND_ID={id}")), "{text}");
+    assert!(text.contains("LC_TIME=C"), "{text}");
+    assert!(!text.contains("secret") && !text.contains("/nowhere"), "{text}");
+    assert!(text.trim_end().ends_with("/scripts"), "{text}");
+    assert!(!host.state.job(id).parameters().exists(), "values are gone once it is settled");
+}
+
+#[tokio::test]
+async fn a_child_that_ignores_term_is_killed_after_the_grace() {
+    let host = Host::new();
+    let script = host.script("deaf.sh", "trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |_| !host.output(id).stdout.is_empty()).await;
+    let asked = Instant::now();
+    custody.cancel(id, 300);
+    custody.cancel(id, 60_000);
+    let response = settled(&mut custody, id).await;
+    assert!(asked.elapsed() >= Duration::from_millis(300), "the grace is granted");
+    assert_eq!(response.outcome, Some(Outcome::Cancelled));
+    assert_eq!(result(&response).signal, Some(9));
+}
+
+#[tokio::test]
+async fn a_child_that_heeds_term_ends_at_once_and_its_last_words_are_kept() {
+    let host = Host::new();
+    let script = host.script(
+        "polite.sh",
+        "trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done",
+    );
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |_| !host.output(id).stdout.is_empty()).await;
+    custody.cancel(id, 30_000);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Cancelled));
+    assert_eq!(result(&response).exit_code, Some(0));
+    assert_eq!(host.output(id).stdout, b"ready\nbye\n");
+}
+
+#[tokio::test]
+async fn a_daemon_that_a_script_leaves_behind_is_ended_with_it() {
+    let host = Host::new();
+    // A session and an environment of its own, and a parent that is gone.
+    let script = host.script(
+        "daemon.sh",
+        "(env -i setsid /bin/sh -c 'trap \"\" TERM HUP; echo $$ > pid; while :; do sleep 0.05; done' &) \n\
+         while [ ! -s pid ]; do sleep 0.01; done; echo done",
+    );
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    let pid = pid_in(&host.state.scripts().join("pid")).expect("the daemon wrote its number");
+    assert!(ProcessStat::of(pid).is_none_or(|process| process.is_zombie), "the daemon is gone");
+    assert!(result(&response).output_complete);
+}
+
+#[tokio::test]
+async fn an_endless_printer_is_ended_by_its_time_limit() {
+    let host = Host::new();
+    let command = with(host.command(host.script("yes.sh", "yes")), |launch| {
+        launch.timeout_ms = 300;
+        launch.output_limit_bytes = 1_000_000;
+    });
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::TimedOut));
+    let result = result(&response);
+    assert_eq!(result.output_bytes, 1_000_000);
+    assert_eq!(host.output(id).both.len(), 1_000_000);
+    assert!(result.dropped_bytes > 0 && !result.output_complete);
+    assert_eq!(result.output_sha256, Some(sha256(&host.output(id).both)));
+}
+
+#[tokio::test]
+async fn a_run_whose_shim_is_killed_is_lost_and_nothing_of_it_is_left() {
+    let host = Host::new();
+    let script = host.script(
+        "orphan.sh",
+        "echo said; (setsid sleep 1000 &) ; trap '' TERM HUP; while :; do sleep 0.05; done",
+    );
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |_| !host.output(id).stdout.is_empty()).await;
+    let shim = exec::holder(&host.state.job(id)).expect("the lock is signed").shim_pid;
+    signal_process(shim, Signal::Kill);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Lost));
+    let result = result(&response);
+    assert!(!result.output_complete);
+    assert_eq!(result.output_bytes, 5);
+    assert_eq!(host.output(id).both, b"said\n");
+    assert_eq!(host.processes_of(id), Vec::<u32>::new());
+    // And it is not started again, whatever comes.
+    drop(custody);
+    let custody = host.custody(1);
+    assert_eq!(custody.running(), 0);
+    assert_eq!(custody.inventory()[0].state, InventoryState::Settled);
+}
+
+#[tokio::test]
+async fn a_run_outlives_the_agent_and_is_reported_by_the_next_one() {
+    let host = Host::new();
+    let script =
+        host.script("long.sh", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two");
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |_| !host.output(id).stdout.is_empty()).await;
+    drop(custody);
+
+    let mut custody = host.custody(1);
+    assert_eq!(custody.running(), 1);
+    let item = custody.inventory()[0];
+    assert_eq!((item.state, item.offset_bytes), (InventoryState::Running, 4));
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    assert_eq!(host.output(id).both, b"one\ntwo\n");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_the_agent_is_away_keeps_its_result() {
+    let host = Host::new();
+    let script = host.script("short.sh", "while [ ! -e go ]; do sleep 0.02; done; exit 7");
+    let command = host.command(script);
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |notice| notice == Notice::Started(id)).await;
+    drop(custody);
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    let exit = host.state.job(id).exit();
+    until("the shim writes its record", || {
+        fs::read(&exit).is_ok_and(|bytes| bytes.first().is_some_and(|byte| *byte != 0))
+    })
+    .await;
+    let mut custody = host.custody(1);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(result(&response).exit_code, Some(7));
+}
+
+#[tokio::test]
+async fn what_is_cancelled_before_its_turn_never_starts() {
+    let host = Host::new();
+    let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let waiting = host.command(host.script("mark.sh", "touch ran"));
+    let (first, second, unseen) = (blocker.command_id, waiting.command_id, Uuid::now_v7());
+    let mut custody = host.custody(1);
+    custody.accept(vec![blocker, waiting]);
+    custody.cancel(second, 0);
+    custody.cancel(unseen, 0);
+    for id in [second, unseen] {
+        let response = custody.ledger().response(id).expect("settled at once");
+        assert_eq!(response.outcome, Some(Outcome::Cancelled));
+    }
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    assert_eq!(settled(&mut custody, first).await.outcome, Some(Outcome::Succeeded));
+    drop(custody);
+    let custody = host.custody(1);
+    assert_eq!(custody.running(), 0);
+    assert!(matches!(custody.ledger().known(unseen), Known::Open(_)));
+    assert!(!host.state.scripts().join("ran").exists(), "it never ran");
+}
+
+#[tokio::test]
+async fn no_more_than_the_allowed_number_run_at_once_and_all_run_in_the_end() {
+    let host = Host::new();
+    let script = host
+        .script("count.sh", "mkdir running 2>/dev/null || echo overlap; sleep 0.01; rmdir running");
+    let commands: Vec<_> = (0..8).map(|_| host.command(script.clone())).collect();
+    let ids: Vec<_> = commands.iter().map(|command| command.command_id).collect();
+    let mut custody = host.custody(1);
+    custody.accept(commands);
+    for id in ids {
+        if custody.ledger().response(id).is_none() {
+            settled(&mut custody, id).await;
+        }
+        assert_eq!(host.output(id).stdout, b"", "two ran at once");
+    }
+}
+
+#[tokio::test]
+async fn a_command_past_its_start_window_expires_and_never_runs() {
+    let host = Host::new();
+    let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let mut late = host.command(host.script("mark.sh", "touch ran"));
+    late.start_by = Some(BootInstant::after_ms(50));
+    let mut other_boot = host.command("mark.sh".into());
+    other_boot.start_by = Some(BootInstant { boot_id: "another".into(), at_ms: u64::MAX });
+    let (first, late_id, other_id) = (blocker.command_id, late.command_id, other_boot.command_id);
+    let mut custody = host.custody(1);
+    custody.accept(vec![blocker, late, other_boot]);
+    let response = settled(&mut custody, late_id).await;
+    assert_eq!(response.outcome, Some(Outcome::Expired));
+    let response = custody.ledger().response(other_id).expect("expired at once");
+    assert_eq!(response.outcome, Some(Outcome::Expired));
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    settled(&mut custody, first).await;
+    assert!(!host.state.scripts().join("ran").exists(), "it never ran");
+}
+
+#[tokio::test]
+async fn a_script_that_is_not_the_listed_one_is_rejected_before_anything_starts() {
+    let host = Host::new();
+    let name = host.script("a.sh", "touch ran");
+    let changed = with(host.command(name), |launch| launch.sha256 = Some("0".repeat(64)));
+    let missing = host.command("gone.sh".into());
+    let unrunnable =
+        with(host.command("a.sh".into()), |launch| launch.interpreter = Some("/no/such".into()));
+    let expected = [
+        (changed.command_id, Outcome::Rejected, "hash_mismatch"),
+        (missing.command_id, Outcome::Rejected, "script_missing"),
+        (unrunnable.command_id, Outcome::Failed, "not_started"),
+    ];
+    let mut custody = host.custody(1);
+    custody.accept(vec![changed, missing, unrunnable]);
+    for (id, outcome, code) in expected {
+        if custody.ledger().response(id).is_none() {
+            settled(&mut custody, id).await;
+        }
+        let response = custody.ledger().response(id).expect("settled");
+        assert_eq!((response.outcome, response.error_code.as_deref()), (Some(outcome), Some(code)));
+        assert!(response.error.is_some());
+    }
+    assert!(!host.state.scripts().join("ran").exists(), "it never ran");
+}
+
+#[tokio::test]
+async fn a_receipt_frees_the_output_and_keeps_the_answer() {
+    let host = Host::new();
+    let command = host.command(host.script("a.sh", "echo hello"));
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    let told = settled(&mut custody, id).await;
+    custody.ledger_mut().receipt(id);
+    assert!(!host.state.job(id).output().exists());
+    assert_eq!(custody.ledger().known(id), Known::Receipted);
+    custody.keep_house();
+    assert!(!host.state.job(id).path().exists());
+    drop(custody);
+    let custody = host.custody(1);
+    assert_eq!(custody.ledger().known(id), Known::Receipted);
+    assert_eq!(custody.ledger().response(id), Some(told));
+    assert_eq!(custody.ledger().head().acceptance_count, 1, "the count outlives the folders");
+    assert!(custody.inventory().is_empty());
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_output_and_never_the_result() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+        .arg(folder.path())
+        .status();
+    if !mount.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: a small file system can't be mounted here");
+        return;
+    }
+    let unmounted = Unmount(folder.path().to_owned());
+    let host = Host::at(&folder.path().join("state"));
+    let command = host.command(host.script("much.sh", "head -c 5000000 /dev/zero; echo end >&2"));
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded), "{response:?}");
+    let result = result(&response);
+    assert!(!result.output_complete && result.dropped_bytes > 0, "{result:?}");
+    assert_eq!(result.output_bytes + result.dropped_bytes, 5_000_004);
+    let output = host.output(id).both;
+    assert_eq!(result.output_bytes, output.len() as u64);
+    assert_eq!(result.output_sha256, Some(sha256(&output)));
+    // Not one more byte: the truncated record left a little room.
+    let filler = folder.path().join("filler");
+    let mut file = fs::File::create(&filler).expect("created");
+    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
+    let next = host.command("much.sh".into());
+    assert!(matches!(&custody.accept(vec![next])[..], [(_, Err(error))] if error.is_no_space()));
+    drop(custody);
+    drop(host);
+    drop(unmounted);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn an_acceptance_cut_off_by_a_crash_is_no_acceptance() {
+    let host = Host::new();
+    let command = host.command(host.script("a.sh", "touch ran"));
+    let id = command.command_id;
+    let job = host.state.job(id);
+    fs::create_dir(job.path()).expect("created");
+    fs::write(job.command(), b"{\"version\":1,").expect("written");
+    let mut custody = host.custody(1);
+    assert_eq!(custody.ledger().known(id), Known::Never);
+    assert!(!job.path().exists());
+    // So that it can be delivered again, and runs.
+    custody.accept(vec![command]);
+    assert_eq!(settled(&mut custody, id).await.outcome, Some(Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_started_mark_alone_means_lost_after_a_crash() {
+    let host = Host::new();
+    let command = host.command(host.script("a.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |notice| notice == Notice::Started(id)).await;
+    drop(custody);
+    let job = host.state.job(id);
+    let shim = exec::holder(&job).expect("the lock is signed").shim_pid;
+    signal_process(shim, Signal::Kill);
+    until("the lock is free", || muster_agent::platform::FileLock::take(&job.lock()).is_ok()).await;
+    let mut custody = host.custody(1);
+    let response = settled(&mut custody, id).await;
+    assert_eq!(response.outcome, Some(Outcome::Lost));
+    assert!(storage::read_sealed::<serde_json::Value>(&job.settled()).expect("readable").is_some());
+}

@@ -1,0 +1,168 @@
+//! A host of its own for each test: a state directory, scripts, and a look at what is left running.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use muster_agent::custody::{Custody, Notice};
+use muster_agent::layout::StateDir;
+use muster_agent::ledger::NewCommand;
+use muster_agent::ledger::record::Launch;
+use muster_agent::platform::{all_processes, environment_marks};
+use muster_protocol::CommandName;
+use muster_protocol::frame::output::records_of;
+use muster_protocol::frame::{ExecuteResult, Response};
+use muster_protocol::parameter::Parameters;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// Nothing here takes this long unless it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_muster-agent"))
+}
+
+/// One host.
+pub struct Host {
+    pub state: StateDir,
+    ids: std::cell::RefCell<Vec<Uuid>>,
+    _folder: Option<TempDir>,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(&folder.path().join("state")).expect("state directory");
+        Self { state, ids: Default::default(), _folder: Some(folder) }
+    }
+
+    /// A host whose state lies in a folder that somebody else cleans up.
+    pub fn at(path: &std::path::Path) -> Self {
+        let state = StateDir::create(path).expect("state directory");
+        Self { state, ids: Default::default(), _folder: None }
+    }
+
+    pub fn custody(&self, max_jobs: u32) -> Custody {
+        Custody::open(&self.state, program(), max_jobs).expect("custody")
+    }
+
+    /// Writes a shell script and gives its name.
+    pub fn script(&self, name: &str, text: &str) -> String {
+        let path = self.state.scripts().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("script written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .expect("script made runnable");
+        name.to_owned()
+    }
+
+    /// A command that runs this script.
+    pub fn command(&self, script: String) -> NewCommand {
+        let command_id = Uuid::now_v7();
+        self.note(command_id);
+        NewCommand {
+            command_id,
+            command: CommandName::Execute,
+            start_by: None,
+            launch: Some(Launch {
+                path: script,
+                interpreter: Some("/bin/sh".into()),
+                args: vec![],
+                sha256: None,
+                timeout_ms: 60_000,
+                output_limit_bytes: 1 << 30,
+                output_quota_bytes: 5 << 30,
+            }),
+            parameters: Parameters::new(),
+        }
+    }
+
+    /// Nothing of this command may be left when the host goes.
+    pub fn note(&self, command_id: Uuid) {
+        self.ids.borrow_mut().push(command_id);
+    }
+
+    /// What the job's output file holds: stdout and stderr apart, and both in the order read.
+    pub fn output(&self, command_id: Uuid) -> Output {
+        let bytes = fs::read(self.state.job(command_id).output()).unwrap_or_default();
+        let mut output = Output::default();
+        for record in records_of(&bytes) {
+            let Ok(record) = record else { break };
+            output.both.extend_from_slice(record.payload);
+            match record.stream {
+                muster_protocol::frame::output::Stream::Stdout => {
+                    output.stdout.extend_from_slice(record.payload);
+                }
+                muster_protocol::frame::output::Stream::Stderr => {
+                    output.stderr.extend_from_slice(record.payload);
+                }
+            }
+        }
+        output
+    }
+
+    pub fn processes_of(&self, command_id: Uuid) -> Vec<u32> {
+        let mark = format!("MUSTER_COMMAND_ID={}", command_id.hyphenated());
+        all_processes()
+            .into_iter()
+            .filter(|process| !process.is_zombie && environment_marks(process.pid, &mark))
+            .map(|process| process.pid)
+            .collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        for command_id in self.ids.borrow().iter() {
+            assert_eq!(self.processes_of(*command_id), Vec::<u32>::new(), "left running");
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct Output {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub both: Vec<u8>,
+}
+
+/// Waits until a notice is one that is looked for.
+pub async fn wait_for(custody: &mut Custody, wanted: impl Fn(Notice) -> bool) {
+    let waiting = async {
+        loop {
+            if wanted(custody.next().await) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the notice comes");
+}
+
+/// Waits for the end of a command.
+pub async fn settled(custody: &mut Custody, command_id: Uuid) -> Response {
+    wait_for(custody, |notice| notice == Notice::Settled(command_id)).await;
+    custody.ledger().response(command_id).expect("a settled command has its answer")
+}
+
+/// Looks again and again, without a fixed wait, until something holds.
+pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+pub fn result(response: &Response) -> ExecuteResult {
+    serde_json::from_value(response.data.clone()).expect("the result of an execute")
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+}
