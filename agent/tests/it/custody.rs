@@ -1,18 +1,16 @@
 //! Jobs in the hands of real shims: the agent's promises, kept by real processes.
 
-mod support;
-
 use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support::{Host, Output, result, settled, sha256, until, wait_for};
 use muster_agent::custody::Notice;
 use muster_agent::ledger::record::Launch;
 use muster_agent::ledger::{Known, NewCommand};
 use muster_agent::platform::{BootInstant, ProcessStat, Signal, signal_process};
 use muster_agent::{exec, storage};
 use muster_protocol::frame::{InventoryState, Outcome};
-use support::{Host, Output, result, settled, sha256, until, wait_for};
 use uuid::Uuid;
 
 fn with(command: NewCommand, change: impl FnOnce(&mut Launch)) -> NewCommand {

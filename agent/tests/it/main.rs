@@ -1,0 +1,5 @@
+//! The agent from outside: real shims, real processes, and sessions over a link in memory.
+
+mod custody;
+mod session;
+mod support;
