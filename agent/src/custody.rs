@@ -148,7 +148,7 @@ impl Custody {
         let item = |(command_id, entry): (Uuid, &Entry)| InventoryItem {
             command_id,
             state: entry.phase.inventory_state(),
-            offset_bytes: self.recorded_bytes(command_id),
+            offset_bytes: self.recorded_bytes(command_id, entry.phase),
         };
         entries.into_iter().map(item).collect()
     }
@@ -215,11 +215,11 @@ impl Custody {
         match event {
             Ok(Event::ShimEnded(id)) => {
                 self.tell_started(id);
-                let recovery = self.ledger.judge(id, true);
+                let recovery = self.ledger.judge(id);
                 self.follow(id, recovery);
             }
             Ok(Event::Unsure(id)) => {
-                let recovery = self.ledger.judge(id, false);
+                let recovery = self.ledger.judge(id);
                 self.follow(id, recovery);
             }
             Ok(Event::Cleared(id)) => self.settle(self.lost(id)),
@@ -346,7 +346,13 @@ impl Custody {
         Some(Instant::now() + Duration::from_millis(left))
     }
 
-    fn recorded_bytes(&self, command_id: Uuid) -> u64 {
+    fn recorded_bytes(&self, command_id: Uuid, phase: Phase) -> u64 {
+        if phase == Phase::Settled {
+            // The result says it, and its output may be gone already.
+            let response = self.ledger.response(command_id);
+            let bytes = response.and_then(|response| response.data.get("output_bytes")?.as_u64());
+            return bytes.unwrap_or_default();
+        }
         let stored = reader::recorded(&self.state.job(command_id).output());
         stored.map_or(0, |recorded| recorded.payload_bytes)
     }

@@ -241,6 +241,10 @@ impl Ledger {
             _ => return,
         }
         let job = self.state.job(command_id);
+        if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.clone()) {
+            // The disk may take now what it would not take then.
+            let _ = files::write_settlement(&job, &Settlement::Answer { response: *response });
+        }
         if files::keep_settlement(&job, &self.state.settled_record(command_id)) {
             self.entries.remove(&command_id);
             self.swept_later.insert(command_id);
@@ -343,11 +347,11 @@ impl Ledger {
         Ok(recoveries)
     }
 
-    /// What follows for one command now. `shim_ended` if its shim is known to be gone, while the
-    /// lock may be a moment behind.
-    pub fn judge(&self, command_id: Uuid, shim_ended: bool) -> Recovery {
-        let (mut evidence, _) = files::gather(&self.state.job(command_id));
-        evidence.is_locked &= !shim_ended;
+    /// What follows for one command now. A shim lets go of its lock before its end can be seen, so
+    /// a lock that is held after the end of one shim is another's: an agent before this one may
+    /// have started it a moment before its own end.
+    pub fn judge(&self, command_id: Uuid) -> Recovery {
+        let (evidence, _) = files::gather(&self.state.job(command_id));
         recovery::judge(evidence)
     }
 }

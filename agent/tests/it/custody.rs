@@ -400,3 +400,21 @@ async fn a_started_mark_alone_means_lost_after_a_crash() {
     assert_eq!(response.outcome, Some(Outcome::Lost));
     assert!(storage::read_sealed::<serde_json::Value>(&job.settled()).expect("readable").is_some());
 }
+
+#[tokio::test]
+async fn a_shim_that_a_former_agent_started_last_is_found_behind_a_second_one() {
+    let host = Host::new();
+    let command =
+        host.command(host.script("a.sh", "echo x >> runs; while [ ! -e go ]; do sleep 0.02; done"));
+    let id = command.command_id;
+    let mut first = host.custody(1);
+    first.accept(vec![command]);
+    // At once, before the first shim can have signed its lock.
+    drop(first);
+    let mut custody = host.custody(1);
+    until("the script runs", || host.state.scripts().join("runs").exists()).await;
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    assert_eq!(settled(&mut custody, id).await.outcome, Some(Outcome::Succeeded));
+    let runs = fs::read_to_string(host.state.scripts().join("runs")).expect("it ran");
+    assert_eq!(runs, "x\n", "once");
+}
