@@ -26,6 +26,8 @@ pub enum CloseCode {
     IdentityConflict,
     /// 1001: the server is going away; reconnect after the announced delay.
     GoingAway,
+    /// 1009: a frame is larger than its bound.
+    FrameTooBig,
     /// 1008: the peer broke the protocol; the reason says how.
     PolicyViolation,
     /// 1013: the server can't take the session now; back off and try again.
@@ -34,7 +36,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
@@ -45,6 +47,7 @@ impl CloseCode {
         Self::SessionReplaced,
         Self::IdentityConflict,
         Self::GoingAway,
+        Self::FrameTooBig,
         Self::PolicyViolation,
         Self::TryAgainLater,
     ];
@@ -59,6 +62,7 @@ impl CloseCode {
             Self::SessionReplaced => 4009,
             Self::IdentityConflict => 4010,
             Self::GoingAway => 1001,
+            Self::FrameTooBig => 1009,
             Self::PolicyViolation => 1008,
             Self::TryAgainLater => 1013,
         }
@@ -77,6 +81,7 @@ impl CloseCode {
             Self::SessionReplaced => "session_replaced",
             Self::IdentityConflict => "identity_conflict",
             Self::GoingAway => "going_away",
+            Self::FrameTooBig => "frame_too_big",
             Self::PolicyViolation => "policy_violation",
             Self::TryAgainLater => "try_again_later",
         }
@@ -93,6 +98,7 @@ impl CloseCode {
                 4009 => Some(Self::SessionReplaced),
                 4010 => Some(Self::IdentityConflict),
                 1001 => Some(Self::GoingAway),
+                1009 => Some(Self::FrameTooBig),
                 1008 => Some(Self::PolicyViolation),
                 1013 => Some(Self::TryAgainLater),
                 _ => None,

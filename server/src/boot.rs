@@ -1,1 +1,131 @@
-//! x
+//! From settings to a running server and back. The only room that sees all others.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crate::domain::time::Clock;
+use crate::http::{self, AppState};
+use crate::hub::Hub;
+use crate::services::Services;
+use crate::store::Store;
+use crate::workers::Workers;
+use crate::ws;
+
+/// How long requests that are under way may take at shutdown.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// Serves until TERM or INT.
+///
+/// # Errors
+/// Whatever keeps the server from starting, in a sentence that says what to do.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let store = Store::open(&config.database_url, &config.data_dir)
+        .await
+        .context("failed to open the database")?;
+    let hub = Arc::new(Hub::default());
+    let services = Services::new(&store, &hub, &clock, config.settings);
+    bootstrap(&services, &config).await?;
+
+    let listener = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("failed to listen on {}; is the port taken?", config.listen))?;
+    let address = listener.local_addr().context("failed to read the listening address")?;
+    let url = format!("http://{address}");
+    std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
+        .context("failed to write into the data directory")?;
+    let mut workers = Workers::start(&services, &hub).await?;
+    let state = AppState {
+        services: services.clone(),
+        clock,
+        exchanges: http::ExchangeSessions::default(),
+        polls: http::PollSessions::default(),
+    };
+    let app = http::router(state).merge(ws::router(services));
+    tracing::info!(%url, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let listener = listener.tap_io(|stream| {
+        // Frames are small and wanted at once.
+        let _ = stream.set_nodelay(true);
+    });
+    let served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(wait_for(stopped));
+    let mut server = tokio::spawn(async move { served.await });
+    let reason = tokio::select! {
+        reason = told_to_stop() => reason?,
+        ended = workers.ended() => {
+            tracing::error!(worker = ended, "a worker ended; stopping the server");
+            "a worker ended"
+        }
+        ended = &mut server => return ended.context("the server ended")?.context("the server ended"),
+    };
+    tracing::info!(reason, "stopping");
+    // No new connections first: nobody who was sent away may come straight back.
+    let _ = stop.send(true);
+    drain(&hub, config.drain_spread_ms);
+    let gone = async {
+        while !hub.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let _ = (&mut server).await;
+    };
+    if tokio::time::timeout(SHUTDOWN_WAIT, gone).await.is_err() {
+        tracing::warn!("some connections did not end in time");
+        server.abort();
+    }
+    workers.stop().await;
+    // Whatever was queued before this is committed after it.
+    store.system().flush().await.context("failed to flush the database")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {
+    let chosen = std::env::var("MUSTER_BOOTSTRAP_KEY").ok().filter(|key| !key.is_empty());
+    let made = services
+        .authentication
+        .bootstrap(&config.data_dir, chosen.as_deref())
+        .await
+        .context("failed to make the first API key")?;
+    if let Some(key) = made {
+        let path = config.data_dir.join("bootstrap_key");
+        tracing::info!(file = %path.display(), "made the first owner API key");
+        if std::io::stdout().is_terminal() {
+            println!("First API key (also in {}): {key}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn drain(hub: &Hub, spread_ms: u64) {
+    let random = SystemRandom::new();
+    hub.drain(|| {
+        let mut bytes = [0; 8];
+        // Without randomness all come back at once, which the server bears too.
+        let _ = random.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % spread_ms.max(1)
+    });
+}
+
+async fn wait_for(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn told_to_stop() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("failed to wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to wait for signals")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "TERM",
+        _ = interrupt.recv() => "INT",
+    })
+}

@@ -1,1 +1,169 @@
-//! x
+//! What an operator sets: flags over environment over file over defaults.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use muster_protocol::limits::{DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS};
+use serde::Deserialize;
+
+use crate::services::Settings;
+
+/// Settings of `serve`, each a flag, an environment variable and a line of the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigSources {
+    /// Optional TOML file with any of the settings below, spelt with underscores
+    #[arg(long, env = "MUSTER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: PartialConfig,
+}
+
+/// Settings that a source may give or leave to the next.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartialConfig {
+    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "MUSTER_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Folder for the database, the first key and the lock [default: ./muster-data]
+    #[arg(long, env = "MUSTER_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite in the data directory]
+    #[arg(long, env = "MUSTER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// What is logged: error, warn, info, debug, or a filter per module [default: info]
+    #[arg(long, env = "MUSTER_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Between two heartbeats of an agent, in milliseconds [default: 30000]
+    #[arg(long, env = "MUSTER_HEARTBEAT_INTERVAL_MS", value_name = "MS")]
+    pub heartbeat_interval_ms: Option<u64>,
+    /// How long an agent may be away with a command before it is lost [default: 86400000]
+    #[arg(long, env = "MUSTER_LOST_AFTER_MS", value_name = "MS")]
+    pub lost_after_ms: Option<u64>,
+    /// Days that ended commands and their output are kept [default: 90]
+    #[arg(long, env = "MUSTER_HISTORY_DAYS", value_name = "DAYS")]
+    pub history_days: Option<u64>,
+    /// Over how long agents are told to come back after a shutdown [default: 5000]
+    #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
+    pub drain_spread_ms: Option<u64>,
+}
+
+/// Settings that hold.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: String,
+    pub data_dir: PathBuf,
+    pub database_url: String,
+    pub log: String,
+    pub drain_spread_ms: u64,
+    pub settings: Settings,
+}
+
+/// Why settings don't hold.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("read the configuration file {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("read the configuration file {}: {source}", path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("use the setting `{name}`: {problem}")]
+    Value { name: &'static str, problem: &'static str },
+}
+
+impl ConfigSources {
+    /// Puts the sources together.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file or the setting.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => PartialConfig::default(),
+        };
+        let given = self.settings.or(file);
+        let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
+        let database_url = given
+            .database_url
+            .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("muster.db").display()));
+        let settings = Settings {
+            heartbeat_interval_ms: given
+                .heartbeat_interval_ms
+                .unwrap_or(DEFAULT_HEARTBEAT_INTERVAL_MS),
+            lost_after_ms: given.lost_after_ms.unwrap_or(DEFAULT_LOST_AFTER_MS),
+            history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
+        };
+        check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
+        check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
+        check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
+        Ok(Config {
+            listen: given.listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
+            data_dir,
+            database_url,
+            log: given.log.unwrap_or_else(|| "info".into()),
+            drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
+            settings,
+        })
+    }
+}
+
+impl PartialConfig {
+    fn or(self, next: Self) -> Self {
+        Self {
+            listen: self.listen.or(next.listen),
+            data_dir: self.data_dir.or(next.data_dir),
+            database_url: self.database_url.or(next.database_url),
+            log: self.log.or(next.log),
+            heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
+            lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),
+            history_days: self.history_days.or(next.history_days),
+            drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<PartialConfig, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn check(
+    name: &'static str,
+    value: u64,
+    allowed: std::ops::RangeInclusive<u64>,
+) -> Result<(), ConfigError> {
+    let problem = if value < *allowed.start() { "it is too small" } else { "it is too large" };
+    if allowed.contains(&value) { Ok(()) } else { Err(ConfigError::Value { name, problem }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("muster.toml");
+        std::fs::write(&path, text).expect("a file");
+        (folder, path)
+    }
+
+    #[test]
+    fn a_flag_stands_over_the_file_and_the_file_over_the_default() {
+        let (_folder, path) = file("listen = \"127.0.0.1:1\"\nlog = \"debug\"");
+        let settings =
+            PartialConfig { listen: Some("127.0.0.1:2".into()), ..PartialConfig::default() };
+        let config = ConfigSources { config: Some(path), settings }.resolve().expect("valid");
+        assert_eq!((config.listen.as_str(), config.log.as_str()), ("127.0.0.1:2", "debug"));
+        assert_eq!(config.settings.heartbeat_interval_ms, 30_000);
+    }
+
+    #[test]
+    fn an_unknown_setting_in_the_file_is_refused_by_name() {
+        let (_folder, path) = file("lisen = \"127.0.0.1:1\"");
+        let error = ConfigSources { config: Some(path), settings: PartialConfig::default() }
+            .resolve()
+            .expect_err("unknown");
+        assert!(error.to_string().contains("lisen"), "{error}");
+    }
+}

@@ -1,1 +1,54 @@
-fn main() {}
+//! `muster-server`
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use muster_server::config::{Config, ConfigSources};
+use tracing_subscriber::EnvFilter;
+
+/// The server of Muster, a self-hosted command bus for fleets.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve agents and callers until told to stop
+    Serve(Box<ConfigSources>),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
+        Command::Openapi => muster_server::http::openapi::document()
+            .map(|text| print!("{text}"))
+            .map_err(anyhow::Error::from),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.log)
+        .map_err(|error| anyhow::anyhow!("failed to read the log filter: {error}"))?;
+    // SQL belongs into no log: it may hold what callers sent.
+    let filter = filter.add_directive("sqlx=warn".parse()?).add_directive("sea_orm=warn".parse()?);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("failed to choose the cryptography provider");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::serve(config))
+}

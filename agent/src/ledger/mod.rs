@@ -3,6 +3,7 @@
 //! Holds records, not processes, and knows no frames but the answers it stores. The files are the
 //! truth; the table in memory is only a list of what has no receipt yet.
 
+mod entry;
 mod files;
 pub mod record;
 pub mod recovery;
@@ -12,17 +13,15 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use muster_protocol::CommandName;
-use muster_protocol::frame::{InventoryState, Outcome, Response};
+use muster_protocol::frame::{Outcome, Response};
 use muster_protocol::limits::SETTLED_RETENTION_MS;
-use muster_protocol::parameter::Parameters;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::layout::{StateDir, id_of_name};
 use crate::platform::BootInstant;
 use crate::storage::{self, StorageError};
-use record::{CommandRecord, Launch, Settlement, refusal};
+pub use entry::{Entry, Head, Known, NewCommand, Phase};
+use record::{CommandRecord, Settlement, refusal};
 use recovery::{Recovery, Window};
 
 /// Receipted jobs whose folders are removed together.
@@ -38,53 +37,6 @@ pub struct Ledger {
     entries: BTreeMap<Uuid, Entry>,
     /// Receipted, their folders not removed yet.
     swept_later: BTreeSet<Uuid>,
-}
-
-/// What the ledger says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    pub ledger_id: Uuid,
-    /// Commands ever accepted. The file may lag behind the records, which carry the count too.
-    pub acceptance_count: u64,
-    pub highest_epoch: u64,
-}
-
-/// A command without a receipt.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub phase: Phase,
-    /// Accepted earlier is started earlier.
-    pub order: u64,
-    pub start_by: Option<BootInstant>,
-    /// An answer that the disk would not take.
-    unsaved: Option<Box<Response>>,
-}
-
-/// How far a command is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    Waiting,
-    Running,
-    Settled,
-}
-
-/// What the ledger knows of an id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    Never,
-    Open(Phase),
-    /// Settled, and the server has said that it needs no more.
-    Receipted,
-}
-
-/// A command to be accepted.
-#[derive(Debug)]
-pub struct NewCommand {
-    pub command_id: Uuid,
-    pub command: CommandName,
-    pub start_by: Option<BootInstant>,
-    pub launch: Option<Launch>,
-    pub parameters: Parameters,
 }
 
 impl Ledger {
@@ -356,32 +308,6 @@ impl Ledger {
     }
 }
 
-impl Entry {
-    fn of(record: &CommandRecord, phase: Phase) -> Self {
-        Self {
-            phase,
-            order: record.acceptance_count,
-            start_by: record.start_by.clone(),
-            unsaved: None,
-        }
-    }
-
-    fn settled() -> Self {
-        Self { phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
-    }
-}
-
-impl Phase {
-    /// The word of the inventory.
-    pub fn inventory_state(self) -> InventoryState {
-        match self {
-            Self::Waiting => InventoryState::Accepted,
-            Self::Running => InventoryState::Running,
-            Self::Settled => InventoryState::Settled,
-        }
-    }
-}
-
 /// Whether a command may still be started, by the clock of this boot.
 pub fn window(start_by: Option<&BootInstant>) -> Window {
     match start_by {
@@ -410,6 +336,3 @@ fn names_in(path: &Path) -> Result<Vec<String>, StorageError> {
     let entries = fs::read_dir(path).map_err(StorageError::io("list", path))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
-
-#[cfg(test)]
-mod tests;

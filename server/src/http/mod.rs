@@ -1,1 +1,71 @@
-//! x
+//! The API: a file or folder per resource. Handlers read the request, call one service method and
+//! shape the answer; they decide nothing.
+
+mod agent_keys;
+mod agent_link;
+mod agents;
+mod api_keys;
+mod audit;
+mod commands;
+mod extract;
+mod health;
+pub mod openapi;
+mod output;
+pub mod problem;
+mod views;
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use muster_protocol::limits::MAX_FRAME_BYTES;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use self::agent_link::{ExchangeSessions, PollSessions};
+pub use self::extract::credential;
+use self::problem::Problem;
+use crate::domain::time::Clock;
+use crate::services::Services;
+
+/// What handlers reach.
+#[derive(Clone)]
+pub struct AppState {
+    pub services: Services,
+    pub clock: Clock,
+    pub exchanges: ExchangeSessions,
+    pub polls: PollSessions,
+}
+
+/// Every route of the API, with its documentation.
+pub fn router(state: AppState) -> Router {
+    let (router, document) = openapi::documented().split_for_parts();
+    router
+        .merge(openapi::pages(document))
+        .fallback(async || Problem::not_found("path").into_response())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
+        .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
+        .layer(middleware::from_fn(log))
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a handler panicked");
+            Problem::busy("the server failed to answer; report this").into_response()
+        }))
+        .with_state(state)
+}
+
+/// One line per request, at debug level: route templates only, since queries and paths may hold
+/// what does not belong into a log.
+async fn log(request: Request, next: Next) -> Response {
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        return next.run(request).await;
+    }
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let started = std::time::Instant::now();
+    let response = next.run(request).await;
+    let took: Duration = started.elapsed();
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    tracing::debug!(%method, route, status = response.status().as_u16(), ?took, "answered");
+    response
+}

@@ -103,4 +103,12 @@ impl Upkeep {
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         self.store.system().checkpoint().await
     }
+
+    /// Asks the database for a sign of life, reading and writing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it gives none.
+    pub async fn check_database(&self) -> Result<(), StoreError> {
+        self.store.system().ping().await
+    }
 }

@@ -1,1 +1,123 @@
-//! x
+//! `/ws/agent`: the agents' socket, and nothing but the socket.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::SinkExt as _;
+use muster_protocol::CloseCode;
+use muster_protocol::frame::ServerFrame;
+use muster_protocol::limits::MAX_FRAME_BYTES;
+use serde::Deserialize;
+use tokio_tungstenite::tungstenite;
+
+use crate::http::credential;
+use crate::services::Services;
+use crate::services::authentication::AgentRefusal;
+use crate::services::sessions::{AgentTransport, Inbound, Origin, TransportEnd};
+use crate::store::entities::column::Transport;
+
+/// An idle connection holds no more than this each way; both grow on use.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// How long an agent may take to answer a close before the connection is dropped.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// The one route.
+pub fn router(services: Services) -> Router {
+    Router::new().route("/ws/agent", get(connect)).with_state(services)
+}
+
+#[derive(Deserialize)]
+struct Params {
+    api_key: Option<String>,
+}
+
+/// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
+async fn connect(
+    State(services): State<Services>,
+    headers: HeaderMap,
+    Query(params): Query<Params>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let in_header = credential(&headers).map(str::to_owned);
+    let is_key_in_query = in_header.is_none() && params.api_key.is_some();
+    let admitted = match in_header.or(params.api_key) {
+        None => Err(CloseCode::KeyMissing),
+        Some(secret) => match services.authentication.authenticate_agent(&secret).await {
+            Ok(grant) => Ok(grant),
+            Err(AgentRefusal::Close(code)) => Err(code),
+            Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
+        },
+    };
+    upgrade
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(2 * MAX_FRAME_BYTES)
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .on_upgrade(move |socket| async move {
+            let mut link = Socket(socket);
+            match admitted {
+                Err(code) => link.close(code).await,
+                Ok(grant) => {
+                    let origin = Origin {
+                        grant,
+                        transport: Transport::Websocket,
+                        implied: None,
+                        is_key_in_query,
+                    };
+                    services.sessions.run(origin, link).await;
+                }
+            }
+        })
+}
+
+struct Socket(WebSocket);
+
+impl AgentTransport for Socket {
+    async fn receive(&mut self) -> Result<Inbound, TransportEnd> {
+        match self.0.recv().await {
+            Some(Ok(Message::Text(text))) => Ok(Inbound::Text(text.into())),
+            Some(Ok(Message::Binary(bytes))) => Ok(Inbound::Binary(bytes)),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Inbound::Alive),
+            Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
+            Some(Err(error)) => Err(why(error)),
+        }
+    }
+
+    async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
+        let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
+        self.0.feed(Message::Text(text.into())).await.map_err(|_| TransportEnd::Gone)
+    }
+
+    async fn flush(&mut self) -> Result<(), TransportEnd> {
+        self.0.flush().await.map_err(|_| TransportEnd::Gone)
+    }
+
+    async fn close(&mut self, code: CloseCode) {
+        let frame = CloseFrame { code: code.code(), reason: code.reason().into() };
+        // Read on until the agent has answered: what it still sends would otherwise reset the
+        // connection before it has read the code.
+        let goodbye = async {
+            if self.0.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.0.recv().await {}
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;
+    }
+}
+
+/// Tells a frame over its bound from a broken connection.
+fn why(error: axum::Error) -> TransportEnd {
+    match error.into_inner().downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
+        Some(tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_)) => {
+            TransportEnd::Violation
+        }
+        _ => TransportEnd::Gone,
+    }
+}

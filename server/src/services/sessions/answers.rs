@@ -4,6 +4,8 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 
+use tokio::sync::oneshot;
+
 use super::live::Live;
 use super::{AgentTransport, SessionEnd};
 use crate::domain::ids::CommandId;
@@ -15,6 +17,8 @@ use crate::store::writer::{Disposition, Reconciled, Settled};
 pub(super) enum Answer {
     /// Nothing that the agent needs to know.
     Nothing,
+    /// Everything before this; somebody waits for it.
+    Barrier(oneshot::Sender<()>),
     /// A step of a command.
     Progress(CommandId),
     /// Output up to an offset.
@@ -41,6 +45,11 @@ impl Live {
         })?;
         match answer {
             Answer::Nothing => Ok(()),
+            Answer::Barrier(done) => {
+                // Whoever waited may have hung up.
+                let _ = done.send(());
+                Ok(())
+            }
             Answer::Progress(command_id) => {
                 self.service.hub.changed(command_id);
                 Ok(())
@@ -105,7 +114,7 @@ impl Live {
     }
 
     pub(super) async fn acknowledge<T: AgentTransport>(
-        &self,
+        &mut self,
         command_id: CommandId,
         offset_bytes: Option<u64>,
         receipt: Option<Receipt>,

@@ -73,7 +73,8 @@ pub(super) async fn registration<T: AgentTransport>(
         let text = match transport.receive().await? {
             Inbound::Text(text) => text,
             Inbound::Alive => continue,
-            Inbound::Binary(_) => return Err(VIOLATION),
+            Inbound::Binary(_) | Inbound::Barrier(_) => return Err(VIOLATION),
+            Inbound::Bye => return Err(SessionEnd::Gone),
         };
         let (code, message) = match decode(&text) {
             Ok(AgentFrame::Register { data }) => return Ok(*data),
@@ -100,6 +101,11 @@ impl Live {
     ) -> Result<(), SessionEnd> {
         let text = match inbound {
             Inbound::Alive => return Ok(()),
+            Inbound::Bye => return Err(SessionEnd::Gone),
+            Inbound::Barrier(done) => {
+                self.pending.push_back(Box::pin(async move { Ok(Answer::Barrier(done)) }));
+                return Ok(());
+            }
             Inbound::Binary(bytes) => return self.output(bytes, transport).await,
             Inbound::Text(text) => text,
         };

@@ -167,7 +167,7 @@ impl Live {
     }
 
     /// Leaves the hub and, unless the server itself is going, notes that the agent is offline.
-    pub(super) async fn leave(&self, end: SessionEnd) {
+    pub(super) async fn leave(&mut self, end: SessionEnd) {
         let handle = &self.handle;
         self.service.hub.leave(handle.agent_id, handle.epoch);
         tracing::info!(agent_id = %handle.agent_id, epoch = handle.epoch, reason = end.reason(), "session over");

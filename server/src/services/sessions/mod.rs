@@ -49,6 +49,8 @@ pub struct Origin {
     pub transport: Transport,
     /// Of an agent whose requests stand for a session: what a `register` would have said.
     pub implied: Option<Registration>,
+    /// The key stood in the URL, which is for basic agents only.
+    pub is_key_in_query: bool,
 }
 
 /// Why a session is over.
@@ -132,6 +134,7 @@ impl From<TransportEnd> for SessionEnd {
     fn from(end: TransportEnd) -> Self {
         match end {
             TransportEnd::Gone => Self::Gone,
+            TransportEnd::TooBig => Self::Closed(CloseCode::FrameTooBig),
             TransportEnd::Violation => Self::Closed(CloseCode::PolicyViolation),
         }
     }

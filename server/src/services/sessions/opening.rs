@@ -28,6 +28,10 @@ impl Sessions {
         registration: Registration,
         transport: &mut T,
     ) -> Result<Live, SessionEnd> {
+        if origin.is_key_in_query && registration.is_full() {
+            // URLs end up in logs on the way; a full agent can send a header.
+            return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
+        }
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let turn = Arc::clone(&self.admission).acquire_owned();
         let Ok(Ok(permit)) = tokio::time::timeout(ADMISSION_WAIT, turn).await else {

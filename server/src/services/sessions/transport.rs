@@ -5,9 +5,10 @@ use std::future::Future;
 use bytes::Bytes;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
+use tokio::sync::oneshot;
 
 /// Something from an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Inbound {
     /// A text frame, not yet known to be UTF-8 or JSON.
     Text(Bytes),
@@ -15,12 +16,18 @@ pub enum Inbound {
     Binary(Bytes),
     /// A sign of life without content.
     Alive,
+    /// The agent ends the link.
+    Bye,
+    /// Answered when everything before it is committed.
+    Barrier(oneshot::Sender<()>),
 }
 
 /// The link is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportEnd {
     Gone,
+    /// A frame is larger than the transport takes.
+    TooBig,
     /// The peer broke a bound or a rule of the transport.
     Violation,
 }

@@ -100,4 +100,9 @@ impl SystemScope {
         self.reader.execute_unprepared("SELECT 1").await?;
         self.writer.change(|_| Box::pin(async { Ok(()) })).await
     }
+
+    /// Waits until everything that was queued is committed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.writer.change(|_| Box::pin(async { Ok(()) })).await
+    }
 }

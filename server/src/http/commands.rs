@@ -1,0 +1,256 @@
+//! `/api/commands`, and what sends commands to agents.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::extract::{Body, Id, Params, page};
+use super::problem::{Answer, Problem};
+use super::views::{PageView, stored_json};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
+use crate::domain::state::CommandState;
+use crate::domain::time::Timestamp;
+use crate::services::caller::Caller;
+use crate::services::commands::{CommandRequest, Sent};
+use crate::store::queries::{CommandFilter, CommandWithReport};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_commands))
+        .routes(routes!(get_command))
+        .routes(routes!(cancel_command))
+}
+
+/// A command for one agent.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommandBody {
+    /// `ping info echo scripts` are answered now; `execute restart update redeploy shutdown` are
+    /// stored and followed.
+    command: String,
+    /// Of `execute`: `{script, parameters?, timeout_ms?}`.
+    #[schema(value_type = Option<Object>)]
+    data: Option<Value>,
+    /// How long the answer to a transient command is waited for: at most 60000, 10000 unless
+    /// asked otherwise.
+    wait_ms: Option<u64>,
+    /// How long a durable command waits for its agent: at most 30 days, 24 h unless asked otherwise.
+    expires_in_ms: Option<u64>,
+}
+
+/// How long the answer is waited for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PingBody {
+    /// At most 60000, 10000 unless asked otherwise.
+    wait_ms: Option<u64>,
+}
+
+impl From<PingBody> for CommandBody {
+    fn from(body: PingBody) -> Self {
+        Self { command: "ping".into(), data: None, wait_ms: body.wait_ms, expires_in_ms: None }
+    }
+}
+
+/// What an agent answered to a transient command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AnsweredView {
+    command_id: CommandId,
+    success: bool,
+    #[schema(value_type = Object)]
+    data: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<String>,
+}
+
+/// A durable command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CommandView {
+    id: CommandId,
+    agent_id: AgentId,
+    command: String,
+    state: CommandState,
+    #[schema(value_type = Object)]
+    data: Value,
+    /// What the agent reported, once it has. Of an `execute`: exit code, duration, byte counts.
+    #[schema(value_type = Option<Object>)]
+    result: Option<Value>,
+    /// Why it ended as it did, in a sentence.
+    error: Option<String>,
+    /// The same for programs.
+    error_code: Option<String>,
+    /// A report that came after the end; the state stays as it was.
+    late_result: Option<LateResult>,
+    requested_by: ApiKeyId,
+    requested_from: Option<String>,
+    timeout_ms: i64,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    delivered_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    cancel_requested_at: Option<Timestamp>,
+}
+
+/// What an agent reported of a command that had ended otherwise.
+#[derive(Debug, Serialize, ToSchema)]
+struct LateResult {
+    state: CommandState,
+    #[schema(value_type = Object)]
+    result: Value,
+    error: Option<String>,
+    error_code: Option<String>,
+    reported_at: Timestamp,
+}
+
+impl From<CommandWithReport> for CommandView {
+    fn from(found: CommandWithReport) -> Self {
+        let CommandWithReport { command: row, report } = found;
+        let (report, late) = match report {
+            Some(report) if report.is_late => (None, Some(report)),
+            report => (report, None),
+        };
+        let (result, error, error_code) = match report {
+            Some(report) => (Some(stored_json(&report.data)), report.error, report.error_code),
+            None => {
+                let error = row.end_reason.map(|reason| reason.sentence().to_owned());
+                (None, error, row.end_reason.map(|reason| reason.as_str().to_owned()))
+            }
+        };
+        Self {
+            id: row.id,
+            agent_id: row.agent_id,
+            command: row.command,
+            state: row.state,
+            data: stored_json(&row.data),
+            result,
+            error,
+            error_code,
+            late_result: late.map(|report| LateResult {
+                state: report.outcome,
+                result: stored_json(&report.data),
+                error: report.error,
+                error_code: report.error_code,
+                reported_at: report.reported_at,
+            }),
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            timeout_ms: row.timeout_ms,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            delivered_at: row.delivered_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            cancel_requested_at: row.cancel_requested_at,
+        }
+    }
+}
+
+/// Sends a command and answers: 200 with the agent's answer, or 202 with what was stored.
+pub(super) async fn send(
+    state: &AppState,
+    caller: &Caller,
+    agent_id: AgentId,
+    body: CommandBody,
+    idempotency_key: Option<String>,
+) -> Answer<Response> {
+    let request = CommandRequest {
+        command: body.command,
+        data: body.data,
+        wait_ms: body.wait_ms,
+        expires_in_ms: body.expires_in_ms,
+        idempotency_key,
+    };
+    match state.services.commands.send(caller, agent_id, request).await? {
+        Sent::Answered { command_id, answer } => Ok(axum::Json(AnsweredView {
+            command_id,
+            success: answer.success,
+            data: answer.data,
+            error: answer.error,
+            error_code: answer.error_code,
+        })
+        .into_response()),
+        Sent::Accepted(command) => {
+            let location = format!("/api/commands/{}", command.command.id);
+            let view = axum::Json(CommandView::from(*command));
+            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response())
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CommandsParams {
+    cursor: Option<String>,
+    limit: Option<u64>,
+    /// Only this agent's.
+    agent_id: Option<uuid::Uuid>,
+    /// Only in this state.
+    #[param(inline)]
+    state: Option<CommandState>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WaitParams {
+    /// Wait for the end for so long, at most 60000.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// List durable commands, newest first.
+#[utoipa::path(get, path = "/api/commands", tag = "commands", params(CommandsParams),
+    responses((status = 200, body = PageView<CommandView>)))]
+async fn list_commands(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<CommandsParams>,
+) -> Answer<axum::Json<PageView<CommandView>>> {
+    let filter =
+        CommandFilter { agent_id: params.agent_id.map(AgentId), state: params.state };
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let commands = state.services.commands.list(&caller, filter, page).await?;
+    Ok(axum::Json(commands.map(CommandView::from).into()))
+}
+
+/// Get one durable command, now or when it has ended.
+#[utoipa::path(get, path = "/api/commands/{id}", tag = "commands",
+    params(("id" = uuid::Uuid, Path), WaitParams),
+    responses((status = 200, body = CommandView), (status = 404, body = Problem)))]
+async fn get_command(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<WaitParams>,
+) -> Answer<axum::Json<CommandView>> {
+    let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
+    Ok(axum::Json(found.into()))
+}
+
+/// Ask for a command's end. From `queued` it ends at once; else its agent decides. Repeatable.
+#[utoipa::path(post, path = "/api/commands/{id}/cancel", tag = "commands",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = CommandView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn cancel_command(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<(StatusCode, axum::Json<CommandView>)> {
+    let found = state.services.commands.cancel(&caller, CommandId(id)).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}

@@ -1,0 +1,149 @@
+//! What handlers take from a request. Everything that does not fit is a problem document.
+
+use std::net::SocketAddr;
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::AppState;
+use super::problem::Problem;
+use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
+use crate::services::caller::Caller;
+
+/// The credential of a request: `Authorization: Bearer` or `x-api-key`.
+pub fn credential(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let secret = credential(&parts.headers).ok_or_else(|| {
+            Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
+        })?;
+        let principal = state.services.authentication.authenticate_caller(secret).await?;
+        let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Self { principal, source: source.map(|ConnectInfo(address)| address.ip().to_string()) })
+    }
+}
+
+/// A JSON body. An empty one is `{}`.
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
+        let bytes = axum::body::Bytes::from_request(request, state)
+            .await
+            .map_err(|_| Problem::too_large())?;
+        if bytes.is_empty() {
+            return from_json(b"{}");
+        }
+        if !is_typed {
+            return Err(Problem::media_type("application/json"));
+        }
+        from_json(&bytes)
+    }
+}
+
+fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
+    match axum::Json::<T>::from_bytes(bytes) {
+        Ok(axum::Json(value)) => Ok(Body(value)),
+        Err(JsonRejection::JsonDataError(error)) => Err(Problem::invalid_body(cause(&error))),
+        Err(error) => Err(Problem::malformed(cause(&error))),
+    }
+}
+
+/// The innermost cause: what serde says, without the framework's words around it.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Query parameters.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
+                Err(Problem::invalid_query(cause(&error)))
+            }
+            Err(_) => Err(Problem::invalid_query("the query can't be read".into())),
+        }
+    }
+}
+
+/// An id in the path. One that is malformed is one that does not exist.
+pub struct Id(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        axum::extract::Path::<Uuid>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(id)| Self(id))
+            .map_err(|_| Problem::not_found("id"))
+    }
+}
+
+/// Which page of a list.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageParams {
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    pub limit: Option<u64>,
+}
+
+impl PageParams {
+    /// # Errors
+    /// A problem that names the parameter that does not fit.
+    pub fn read(&self) -> Result<PageRequest, Problem> {
+        page(self.cursor.as_deref(), self.limit)
+    }
+}
+
+/// As [`PageParams::read`], for lists with more parameters.
+pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Problem> {
+    let after = cursor
+        .map(Uuid::parse_str)
+        .transpose()
+        .map_err(|_| Problem::invalid_query("`cursor` is not one that a list gave out".into()))?;
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(Problem::invalid_query("`limit` must be 1 to 500".into()));
+    }
+    Ok(PageRequest { after, limit })
+}
+
+/// The `Idempotency-Key` header.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let text = value.to_str().map_err(|_| {
+        Problem::invalid_query("`Idempotency-Key` must be printable ASCII".into())
+    })?;
+    Ok(Some(text.to_owned()))
+}

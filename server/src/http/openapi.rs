@@ -1,0 +1,71 @@
+//! The OpenAPI document, made from the handlers, and the pages that show it.
+
+use axum::Router;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::AppState;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Muster",
+        description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
+        license(name = "MIT OR Apache-2.0")
+    ),
+    security(("api_key" = [])),
+    modifiers(&Credentials)
+)]
+struct Document;
+
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("api_key", scheme);
+    }
+}
+
+pub(super) fn documented() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .merge(super::agent_keys::routes())
+        .merge(super::agents::routes())
+        .merge(super::commands::routes())
+        .merge(super::output::routes())
+        .merge(super::api_keys::routes())
+        .merge(super::audit::routes())
+        .merge(super::agent_link::routes())
+        .merge(super::health::routes())
+}
+
+pub(super) fn pages<S: Clone + Send + Sync + 'static>(
+    document: utoipa::openapi::OpenApi,
+) -> Router<S> {
+    SwaggerUi::new("/docs").url("/openapi.json", document).into()
+}
+
+/// The document as it is committed beside the code.
+///
+/// # Errors
+/// If the document can't be written as JSON.
+pub fn document() -> Result<String, serde_json::Error> {
+    let mut text = serde_json::to_string_pretty(documented().get_openapi())?;
+    text.push('\n');
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_document_is_current() {
+        let committed = include_str!("../../openapi.json");
+        let current = super::document().expect("plain JSON");
+        assert!(
+            committed == current,
+            "server/openapi.json is out of date: run `make openapi` and commit it"
+        );
+    }
+}

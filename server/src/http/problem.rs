@@ -1,0 +1,185 @@
+//! Errors as RFC 9457 problem documents. The only file that knows HTTP status codes.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::CloseCode;
+use serde::Serialize;
+
+use crate::services::error::ServiceError;
+
+/// A problem document: `application/problem+json`.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Always `about:blank`; `code` tells problems apart.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// Stable, for programs.
+    code: &'static str,
+    /// A sentence that says what to do.
+    detail: String,
+    #[serde(skip)]
+    retry_after_s: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        let title = status.canonical_reason().unwrap_or("Problem");
+        let detail = detail.into();
+        Self { kind: "about:blank", title, status: status.as_u16(), code, detail, retry_after_s: None }
+    }
+
+    /// No credential, or one that can't be read.
+    pub fn unauthenticated(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail)
+    }
+
+    /// The body is not JSON.
+    pub fn malformed(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
+    }
+
+    /// The body is JSON, and not what is asked for; the detail names the field.
+    pub fn invalid_body(detail: String) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail)
+    }
+
+    /// A query parameter does not fit.
+    pub fn invalid_query(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail)
+    }
+
+    /// The body is larger than this endpoint takes.
+    pub fn too_large() -> Self {
+        let detail = "the body is larger than this endpoint takes";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+    }
+
+    /// The body is of another kind than this endpoint takes.
+    pub fn media_type(expected: &str) -> Self {
+        let detail = format!("send the body as `{expected}`");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// Nothing is here.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+    }
+
+    /// Something is here, but not for this method.
+    pub fn method_not_allowed() -> Self {
+        let detail = "this path does not take this method; see /docs";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    /// The start of a range lies behind the end of what there is.
+    pub fn range_not_satisfiable(length_bytes: u64) -> Self {
+        let detail = format!("the output has {length_bytes} bytes so far");
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
+    }
+
+    /// The session of a posted exchange is not known, or its sequence is out of order.
+    pub fn unknown_session() -> Self {
+        let detail = "this session is not open here; open a new one with sequence 0";
+        Self::new(StatusCode::CONFLICT, "unknown_session", detail)
+    }
+
+    /// A key whose requests can't be told apart by agent.
+    pub fn ambiguous_agent() -> Self {
+        let detail = "keys with several agents can't use this endpoint; use a key with max_agents 1";
+        Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail)
+    }
+
+    /// Too much of something is under way here.
+    pub fn busy(detail: &'static str) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_busy", detail);
+        Self { retry_after_s: Some(5), ..problem }
+    }
+
+    /// Storage does not answer.
+    pub fn storage() -> Self {
+        let detail = "the database can't be used now; try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail);
+        Self { retry_after_s: Some(5), ..problem }
+    }
+
+    /// What a WebSocket would have been closed with.
+    pub fn of_close(close: CloseCode) -> Self {
+        let (status, detail) = match close {
+            CloseCode::KeyMissing => (StatusCode::UNAUTHORIZED, "send the agent key as `Authorization: Bearer`"),
+            CloseCode::KeyDeleted => (StatusCode::UNAUTHORIZED, "the agent key was deleted; install the agent with a new key"),
+            CloseCode::KeyRegenerated => (StatusCode::UNAUTHORIZED, "the agent key was replaced; install the agent with the new one"),
+            CloseCode::KeyUnknown => (StatusCode::UNAUTHORIZED, "the agent key is not known here; check key and server address"),
+            CloseCode::KeyDisabled => (StatusCode::FORBIDDEN, "the agent key is disabled; enable it to let its agents in"),
+            CloseCode::KeyExpired => (StatusCode::FORBIDDEN, "the agent key has expired; extend it to let its agents in"),
+            CloseCode::AgentLimit => (StatusCode::CONFLICT, "the agent key has as many agents as it may; raise max_agents or delete an agent"),
+            CloseCode::SessionReplaced => (StatusCode::CONFLICT, "a newer session of this agent has taken over"),
+            CloseCode::IdentityConflict => (StatusCode::CONFLICT, "two hosts present one identity; reinstall one of them"),
+            CloseCode::FrameTooBig => (StatusCode::PAYLOAD_TOO_LARGE, "a frame is larger than 1 MiB"),
+            CloseCode::PolicyViolation => (StatusCode::BAD_REQUEST, "the frames break the protocol"),
+            CloseCode::GoingAway | CloseCode::TryAgainLater => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the server can't take the session now; try again")
+            }
+        };
+        let problem = Self::new(status, close.reason(), detail);
+        let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
+        Self { retry_after_s, ..problem }
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ServiceError::Unauthenticated { code, .. } => {
+                Self::new(StatusCode::UNAUTHORIZED, code, detail)
+            }
+            ServiceError::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
+            ServiceError::NotFound(what) => Self::not_found(what),
+            ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            ServiceError::Invalid { code, .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+            }
+            ServiceError::Timeout { code, .. } => {
+                Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
+            }
+            ServiceError::Busy { code, .. } => {
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
+                Self { retry_after_s: Some(1), ..problem }
+            }
+            ServiceError::Store(source) => {
+                tracing::error!(error = %crate::services::error::chain(&source), "failed to answer a request");
+                Self::storage()
+            }
+            ServiceError::Randomness(_) => {
+                tracing::error!("failed to draw random numbers");
+                Self::busy("the server has no random numbers now; try again")
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+        let mut response = (status, axum::Json(&self)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// What a handler returns.
+pub type Answer<T> = Result<T, Problem>;

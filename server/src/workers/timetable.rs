@@ -1,0 +1,61 @@
+//! Periodic work, by the clock of `tokio-cron-scheduler` as a plain UTC ticker.
+
+use std::future::Future;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_cron_scheduler::{Job, JobScheduler};
+
+use crate::services::upkeep::Upkeep;
+use crate::store::StoreError;
+
+/// The running timetable.
+pub struct Timetable(JobScheduler);
+
+impl Timetable {
+    /// Starts every periodic worker.
+    pub async fn start(upkeep: &Upkeep) -> anyhow::Result<Self> {
+        let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
+        let second = Duration::from_secs(1);
+        add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
+        add(&scheduler, "silence", 5 * second, upkeep, async |u| u.sweep_silent().await).await?;
+        add(&scheduler, "checkpoint", 2 * second, upkeep, async |u| u.checkpoint().await).await?;
+        add(&scheduler, "retention", 300 * second, upkeep, async |u| u.drop_old().await).await?;
+        scheduler.start().await.context("failed to start the timetable")?;
+        Ok(Self(scheduler))
+    }
+
+    pub async fn stop(&mut self) {
+        if let Err(error) = self.0.shutdown().await {
+            tracing::debug!(%error, "failed to stop the timetable");
+        }
+    }
+}
+
+async fn add<Work, Run>(
+    scheduler: &JobScheduler,
+    name: &'static str,
+    every: Duration,
+    upkeep: &Upkeep,
+    work: Work,
+) -> anyhow::Result<()>
+where
+    Work: Fn(Upkeep) -> Run + Clone + Send + Sync + 'static,
+    Run: Future<Output = Result<(), StoreError>> + Send,
+{
+    let upkeep = upkeep.clone();
+    // One at a time: a sweep that takes longer than its interval is not started twice.
+    let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
+    let job = Job::new_repeated_async(every, move |_, _| {
+        let (upkeep, work, turn) = (upkeep.clone(), work.clone(), std::sync::Arc::clone(&turn));
+        Box::pin(async move {
+            let Ok(_turn) = turn.try_lock() else { return };
+            if let Err(error) = work(upkeep).await {
+                tracing::warn!(worker = name, %error, "failed; the next turn tries again");
+            }
+        })
+    })
+    .with_context(|| format!("failed to plan {name}"))?;
+    scheduler.add(job).await.with_context(|| format!("failed to add {name}"))?;
+    Ok(())
+}
