@@ -68,8 +68,11 @@ impl Agent {
             );
             Ledger::set_aside(&state)?;
         }
-        // After the setting aside: a crash in between finds the other machine once more.
-        loaded.identity.save(&state)?;
+        // After the setting aside: a crash in between finds the other machine once more. And only
+        // if there is need: an agent must be able to begin on a full disk, to tell of its jobs.
+        if !loaded.is_stored {
+            loaded.identity.save(&state)?;
+        }
         Ok(Self {
             identity: loaded.identity,
             keys,
@@ -129,7 +132,11 @@ impl Agent {
             identity.save(&self.state)?;
             self.identity = identity;
         }
-        Ok(self.custody.ledger_mut().saw_epoch(registered.epoch)?)
+        if let Err(error) = self.custody.ledger_mut().saw_epoch(registered.epoch) {
+            // It only helps to tell a restored server; on a full disk the session matters more.
+            tracing::warn!(error = &error as &dyn std::error::Error, "epoch not stored");
+        }
+        Ok(())
     }
 
     /// What transient commands may look at.

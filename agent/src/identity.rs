@@ -24,6 +24,8 @@ pub struct Loaded {
     pub identity: Identity,
     /// The state directory was copied from, or moved to, another machine.
     pub is_other_machine: bool,
+    /// It stands in the state directory just as it is.
+    pub is_stored: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,11 +43,12 @@ impl Identity {
         let stored: Option<Self> = storage::read_sealed(&state.identity())?;
         Ok(match stored {
             Some(identity) if identity.machine_id == machine_id => {
-                Loaded { identity, is_other_machine: false }
+                Loaded { identity, is_other_machine: false, is_stored: true }
             }
             stored => Loaded {
                 identity: Self { agent_id: None, machine_id },
                 is_other_machine: stored.is_some(),
+                is_stored: false,
             },
         })
     }

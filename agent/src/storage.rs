@@ -100,18 +100,47 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Storag
     }
 }
 
+/// A new file, 0600, that is not durable yet. Several written before the first is synced share
+/// the cost of one sync on most file systems.
+#[derive(Debug)]
+pub struct Unsynced {
+    file: File,
+    path: PathBuf,
+}
+
+impl Unsynced {
+    /// Writes a new file.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is taken.
+    pub fn create(path: PathBuf, bytes: &[u8]) -> Result<Self, StorageError> {
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(bytes)?;
+            Ok(file)
+        };
+        match write() {
+            Ok(file) => Ok(Self { file, path }),
+            Err(error) => Err(StorageError::io("create", &path)(error)),
+        }
+    }
+
+    /// Makes the content durable; the name is durable after [`sync_directory`].
+    ///
+    /// # Errors
+    /// Whatever the system says; the content may be lost then.
+    pub fn sync(self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(StorageError::io("sync", &self.path))
+    }
+}
+
 /// Makes a new file, 0600, and syncs it. Its name is durable after [`sync_directory`].
 ///
 /// # Errors
 /// `AlreadyExists` if the name is taken.
 pub fn create_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-    let failed = StorageError::io("create", path);
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(bytes)?;
-        file.sync_data()
-    };
-    write().map_err(failed)
+    Unsynced::create(path.to_owned(), bytes)?.sync()
 }
 
 /// Puts a file in the place of another at once, 0600, synced with its name.

@@ -13,26 +13,34 @@ use super::recovery::Evidence;
 use super::window;
 use crate::layout::{JobDir, StateDir};
 use crate::platform::{FileLock, LockError, make_fifo};
-use crate::storage::{self, StorageError};
+use crate::storage::{self, StorageError, Unsynced};
 
-/// Writes all that a shim needs, and the room for its last word. The folder's own name is durable
-/// once the folder above is synced.
+/// Writes all that a shim needs, and the room for its last word; [`sync_command`] makes it durable.
 pub fn write_command(
     job: &JobDir,
     record: &CommandRecord,
     parameters: Parameters,
-) -> Result<(), StorageError> {
+) -> Result<Vec<Unsynced>, StorageError> {
     make_folder(job)?;
+    let mut written = Vec::with_capacity(3);
     if record.launch.is_some() {
         make_fifo(&job.control()).map_err(StorageError::io("create", &job.control()))?;
-        storage::create_synced(&job.exit(), &[0; EXIT_BYTES])?;
+        written.push(Unsynced::create(job.exit(), &[0; EXIT_BYTES])?);
     }
     if !parameters.is_empty() {
         let bytes = storage::seal(&ParameterRecord { parameters });
-        storage::create_synced(&job.parameters(), &bytes)?;
+        written.push(Unsynced::create(job.parameters(), &bytes)?);
     }
-    // Last, since this one is the acceptance.
-    storage::create_synced(&job.command(), &storage::seal(record))?;
+    // Last to be written and to be synced, since this one is the acceptance.
+    written.push(Unsynced::create(job.command(), &storage::seal(record))?);
+    Ok(written)
+}
+
+/// Makes a written command durable. The folder's own name is once the folder above is synced.
+pub fn sync_command(job: &JobDir, written: Vec<Unsynced>) -> Result<(), StorageError> {
+    for file in written {
+        file.sync()?;
+    }
     storage::sync_directory(job.path())
 }
 

@@ -92,25 +92,36 @@ impl Ledger {
     /// Accepts several commands with as few syncs as they allow. Gives each its count, or says
     /// why it could not be written; an id that is known is never accepted again.
     pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
-        let mut accepted = Vec::with_capacity(commands.len());
+        let mut written = Vec::with_capacity(commands.len());
         for new in commands {
+            if self.known(new.command_id) != Known::Never {
+                // Whoever asks has looked; a second look keeps a job's folder from being touched.
+                continue;
+            }
+            self.head.acceptance_count += 1;
             let record = CommandRecord {
                 command_id: new.command_id,
                 command: new.command,
-                acceptance_count: self.head.acceptance_count + 1,
+                acceptance_count: self.head.acceptance_count,
                 start_by: new.start_by,
+                has_parameters: !new.parameters.is_empty(),
                 launch: new.launch,
             };
             let job = self.state.job(new.command_id);
-            match files::write_command(&job, &record, new.parameters) {
+            written.push((files::write_command(&job, &record, new.parameters), record));
+        }
+        let mut accepted = Vec::with_capacity(written.len());
+        for (files, record) in written {
+            let command_id = record.command_id;
+            let job = self.state.job(command_id);
+            match files.and_then(|files| files::sync_command(&job, files)) {
                 Ok(()) => {
-                    self.head.acceptance_count = record.acceptance_count;
-                    self.entries.insert(new.command_id, Entry::of(&record, Phase::Waiting));
-                    accepted.push((new.command_id, Ok(record.acceptance_count)));
+                    self.entries.insert(command_id, Entry::of(&record, Phase::Waiting));
+                    accepted.push((command_id, Ok(record.acceptance_count)));
                 }
                 Err(error) => {
                     files::remove_job(&job);
-                    accepted.push((new.command_id, Err(error)));
+                    accepted.push((command_id, Err(error)));
                 }
             }
         }

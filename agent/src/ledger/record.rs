@@ -25,6 +25,9 @@ pub struct CommandRecord {
     /// When the child must be started at the latest; absent leaves it open.
     #[serde(default)]
     pub start_by: Option<BootInstant>,
+    /// Values of parameters lie beside; without them it must not be started.
+    #[serde(default)]
+    pub has_parameters: bool,
     /// What is to be run; absent for commands that run nothing.
     #[serde(default)]
     pub launch: Option<Launch>,

@@ -19,6 +19,8 @@ use crate::platform;
 
 /// Kinds of odd frames that are logged; more than these would be a way to fill the log.
 const MAX_ODD_FRAMES: usize = 32;
+/// The longest a server may send an agent away for.
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(3600);
 /// Longest grace a server may ask for.
 const MAX_GRACE_MS: u64 = 60 * CANCEL_GRACE_MS;
 
@@ -77,7 +79,8 @@ impl Session<'_> {
             }
             ServerFrame::Ack(ack) => self.take_ack(&ack),
             ServerFrame::Drain { reconnect_delay_ms } => {
-                return Err(Ending::Drained(Duration::from_millis(reconnect_delay_ms)));
+                let delay = Duration::from_millis(reconnect_delay_ms);
+                return Err(Ending::Drained(delay.min(MAX_RECONNECT_DELAY)));
             }
             ServerFrame::Rekey { key, .. } => self.rekey(key),
             ServerFrame::Error { code, message } => {

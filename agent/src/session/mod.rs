@@ -28,6 +28,9 @@ use crate::outbox::{Outbox, encode};
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that misses this many heartbeats is not there.
 const SILENT_INTERVALS: u32 = 2;
+/// What a server may ask for as the interval.
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3600);
 /// Frames taken together, so that acceptances share their syncs.
 const FRAMES_PER_TURN: usize = 64;
 /// How long the answer to a lifecycle command waits for its receipt.
@@ -124,7 +127,8 @@ impl<'a> Session<'a> {
         permissions: Permissions,
         registered: &Registered,
     ) -> Self {
-        let interval = Duration::from_millis(registered.heartbeat_interval_ms.max(100));
+        let interval = Duration::from_millis(registered.heartbeat_interval_ms)
+            .clamp(MIN_HEARTBEAT_INTERVAL, MAX_HEARTBEAT_INTERVAL);
         let mut heartbeat = tokio::time::interval(interval);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {

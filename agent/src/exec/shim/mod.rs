@@ -33,6 +33,8 @@ pub enum ShimError {
     Taken,
     #[error("the job was started before")]
     StartedBefore,
+    #[error("the values of the job's parameters are gone")]
+    NoParameters,
     #[error("the job has no command to run")]
     NothingToRun,
     #[error("{action}")]
@@ -58,6 +60,7 @@ struct Job {
     dir: JobDir,
     command_id: Uuid,
     launch: Launch,
+    has_parameters: bool,
     /// Opened while there was nothing to lose: the last word needs no path and no free space.
     exit: fs::File,
     bell: Bell,
@@ -81,13 +84,15 @@ pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let _lock = take_lock(&dir)?;
 
     let record: CommandRecord = storage::read_sealed(&dir.command())?.ok_or_else(no_job)?;
+    let has_parameters = record.has_parameters;
     let launch = record.launch.ok_or(ShimError::NothingToRun)?;
     let exit = fs::OpenOptions::new()
         .write(true)
         .open(dir.exit())
         .map_err(ShimError::system("open the exit record"))?;
     let bell = Bell::new(&state);
-    let mut job = Job { bell, scripts: state.join("scripts"), dir, command_id, launch, exit };
+    let mut job =
+        Job { bell, scripts: state.join("scripts"), dir, command_id, launch, has_parameters, exit };
     let record = job.work()?;
     job.write_exit(record)?;
     job.bell.ring();
@@ -112,6 +117,9 @@ impl Job {
             }
         };
         let parameters: Option<ParameterRecord> = storage::read_sealed(&self.dir.parameters())?;
+        if self.has_parameters && parameters.is_none() {
+            return Err(ShimError::NoParameters);
+        }
         let parameters = parameters.map(|record| record.parameters).unwrap_or_default();
         self.mark_started()?;
         let started = Instant::now();
