@@ -48,8 +48,13 @@ pub enum LinkError {
     },
     #[error("the server did not answer in time: {0}")]
     TimedOut(&'static str),
-    #[error("the server answered {status} to {action}")]
-    Refused { action: &'static str, status: u16 },
+    #[error("the server answered {status} {problem} to {action}")]
+    Refused {
+        action: &'static str,
+        status: u16,
+        /// The stable word of its problem document; empty if it sent none.
+        problem: String,
+    },
     #[error("the link has ended")]
     Ended,
 }

@@ -112,6 +112,7 @@ impl WebSocket {
             Err(Error::Http(answer)) => Err(LinkError::Refused {
                 action: "the WebSocket upgrade",
                 status: answer.status().as_u16(),
+                problem: String::new(),
             }),
             Err(error) => Err(LinkError::broken("upgrade to a WebSocket")(error)),
         }

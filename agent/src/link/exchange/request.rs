@@ -132,14 +132,13 @@ async fn refused(status: StatusCode, response: Response) -> Attempt {
         .await
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
-    let close = problem.and_then(|problem| {
-        CloseCode::ALL.into_iter().find(|close| close.reason() == problem.code)
-    });
-    if let Some(close) = close {
+    let problem = problem.map(|problem| problem.code).unwrap_or_default();
+    if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
         let (code, reason) = (close.code(), close.reason().to_owned());
         return Attempt::Final(Failure::Closed { code, reason });
     }
-    let error = LinkError::Refused { action: "the exchange", status: status.as_u16() };
+    let problem = problem.chars().take(64).collect();
+    let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
     // Between the server and here something may be restarting; anything else is meant.
     match status {
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
