@@ -1,5 +1,6 @@
 //! `muster-server`
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -42,8 +43,15 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| anyhow::anyhow!("failed to read the log filter: {error}"))?;
     // SQL belongs into no log: it may hold what callers sent.
-    let filter = filter.add_directive("sqlx=warn".parse()?).add_directive("sea_orm=warn".parse()?);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let quiet = ["sqlx=warn", "sea_orm=warn", "tokio_cron_scheduler=warn"];
+    let filter = quiet.iter().try_fold(filter, |filter, directive| {
+        directive.parse().map(|directive| filter.add_directive(directive))
+    })?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("failed to choose the cryptography provider");
     }

@@ -3,6 +3,15 @@
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
+/// The secret that a request presents: the token of `Authorization: Bearer`, else `x-api-key`.
+pub fn presented<'a>(authorization: Option<&'a str>, api_key: Option<&'a str>) -> Option<&'a str> {
+    let bearer = authorization.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    bearer.or(api_key)
+}
+
 /// SHA-256 of a secret. A secret has 256 random bits, so a fast hash is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretHash(pub [u8; 32]);

@@ -89,6 +89,9 @@ pub(super) struct CommandView {
     error_code: Option<String>,
     /// A report that came after the end; the state stays as it was.
     late_result: Option<LateResult>,
+    /// Output committed so far, both streams; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_bytes: Option<u64>,
     requested_by: ApiKeyId,
     requested_from: Option<String>,
     timeout_ms: i64,
@@ -141,6 +144,7 @@ impl From<CommandWithReport> for CommandView {
                 error_code: report.error_code,
                 reported_at: report.reported_at,
             }),
+            output_bytes: None,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
             timeout_ms: row.timeout_ms,
@@ -216,8 +220,7 @@ async fn list_commands(
     caller: Caller,
     Params(params): Params<CommandsParams>,
 ) -> Answer<axum::Json<PageView<CommandView>>> {
-    let filter =
-        CommandFilter { agent_id: params.agent_id.map(AgentId), state: params.state };
+    let filter = CommandFilter { agent_id: params.agent_id.map(AgentId), state: params.state };
     let page = page(params.cursor.as_deref(), params.limit)?;
     let commands = state.services.commands.list(&caller, filter, page).await?;
     Ok(axum::Json(commands.map(CommandView::from).into()))
@@ -233,8 +236,10 @@ async fn get_command(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Answer<axum::Json<CommandView>> {
-    let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
-    Ok(axum::Json(found.into()))
+    let id = CommandId(id);
+    let found = state.services.commands.get(&caller, id, params.wait_ms).await?;
+    let output_bytes = Some(state.services.output.length_bytes(&caller, id).await?);
+    Ok(axum::Json(CommandView { output_bytes, ..found.into() }))
 }
 
 /// Ask for a command's end. From `queued` it ends at once; else its agent decides. Repeatable.

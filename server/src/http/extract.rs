@@ -12,17 +12,14 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::problem::Problem;
+use crate::domain::credential::presented;
 use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
 use crate::services::caller::Caller;
 
-/// The credential of a request: `Authorization: Bearer` or `x-api-key`.
+/// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let bearer = bearer.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    });
-    bearer.or_else(|| headers.get("x-api-key").and_then(|value| value.to_str().ok()))
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    presented(text("authorization"), text("x-api-key"))
 }
 
 impl FromRequestParts<AppState> for Caller {
@@ -142,8 +139,8 @@ pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Pro
 /// The `Idempotency-Key` header.
 pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().map_err(|_| {
-        Problem::invalid_query("`Idempotency-Key` must be printable ASCII".into())
-    })?;
+    let text = value
+        .to_str()
+        .map_err(|_| Problem::invalid_query("`Idempotency-Key` must be printable ASCII".into()))?;
     Ok(Some(text.to_owned()))
 }

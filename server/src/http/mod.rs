@@ -24,7 +24,6 @@ use muster_protocol::limits::MAX_FRAME_BYTES;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::agent_link::{ExchangeSessions, PollSessions};
-pub use self::extract::credential;
 use self::problem::Problem;
 use crate::domain::time::Clock;
 use crate::services::Services;

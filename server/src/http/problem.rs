@@ -29,7 +29,14 @@ impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Problem");
         let detail = detail.into();
-        Self { kind: "about:blank", title, status: status.as_u16(), code, detail, retry_after_s: None }
+        Self {
+            kind: "about:blank",
+            title,
+            status: status.as_u16(),
+            code,
+            detail,
+            retry_after_s: None,
+        }
     }
 
     /// No credential, or one that can't be read.
@@ -89,7 +96,8 @@ impl Problem {
 
     /// A key whose requests can't be told apart by agent.
     pub fn ambiguous_agent() -> Self {
-        let detail = "keys with several agents can't use this endpoint; use a key with max_agents 1";
+        let detail =
+            "keys with several agents can't use this endpoint; use a key with max_agents 1";
         Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail)
     }
 
@@ -109,20 +117,47 @@ impl Problem {
     /// What a WebSocket would have been closed with.
     pub fn of_close(close: CloseCode) -> Self {
         let (status, detail) = match close {
-            CloseCode::KeyMissing => (StatusCode::UNAUTHORIZED, "send the agent key as `Authorization: Bearer`"),
-            CloseCode::KeyDeleted => (StatusCode::UNAUTHORIZED, "the agent key was deleted; install the agent with a new key"),
-            CloseCode::KeyRegenerated => (StatusCode::UNAUTHORIZED, "the agent key was replaced; install the agent with the new one"),
-            CloseCode::KeyUnknown => (StatusCode::UNAUTHORIZED, "the agent key is not known here; check key and server address"),
-            CloseCode::KeyDisabled => (StatusCode::FORBIDDEN, "the agent key is disabled; enable it to let its agents in"),
-            CloseCode::KeyExpired => (StatusCode::FORBIDDEN, "the agent key has expired; extend it to let its agents in"),
-            CloseCode::AgentLimit => (StatusCode::CONFLICT, "the agent key has as many agents as it may; raise max_agents or delete an agent"),
-            CloseCode::SessionReplaced => (StatusCode::CONFLICT, "a newer session of this agent has taken over"),
-            CloseCode::IdentityConflict => (StatusCode::CONFLICT, "two hosts present one identity; reinstall one of them"),
-            CloseCode::FrameTooBig => (StatusCode::PAYLOAD_TOO_LARGE, "a frame is larger than 1 MiB"),
-            CloseCode::PolicyViolation => (StatusCode::BAD_REQUEST, "the frames break the protocol"),
-            CloseCode::GoingAway | CloseCode::TryAgainLater => {
-                (StatusCode::SERVICE_UNAVAILABLE, "the server can't take the session now; try again")
+            CloseCode::KeyMissing => {
+                (StatusCode::UNAUTHORIZED, "send the agent key as `Authorization: Bearer`")
             }
+            CloseCode::KeyDeleted => (
+                StatusCode::UNAUTHORIZED,
+                "the agent key was deleted; install the agent with a new key",
+            ),
+            CloseCode::KeyRegenerated => (
+                StatusCode::UNAUTHORIZED,
+                "the agent key was replaced; install the agent with the new one",
+            ),
+            CloseCode::KeyUnknown => (
+                StatusCode::UNAUTHORIZED,
+                "the agent key is not known here; check key and server address",
+            ),
+            CloseCode::KeyDisabled => {
+                (StatusCode::FORBIDDEN, "the agent key is disabled; enable it to let its agents in")
+            }
+            CloseCode::KeyExpired => {
+                (StatusCode::FORBIDDEN, "the agent key has expired; extend it to let its agents in")
+            }
+            CloseCode::AgentLimit => (
+                StatusCode::CONFLICT,
+                "the agent key has as many agents as it may; raise max_agents or delete an agent",
+            ),
+            CloseCode::SessionReplaced => {
+                (StatusCode::CONFLICT, "a newer session of this agent has taken over")
+            }
+            CloseCode::IdentityConflict => {
+                (StatusCode::CONFLICT, "two hosts present one identity; reinstall one of them")
+            }
+            CloseCode::FrameTooBig => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "a frame is larger than 1 MiB")
+            }
+            CloseCode::PolicyViolation => {
+                (StatusCode::BAD_REQUEST, "the frames break the protocol")
+            }
+            CloseCode::GoingAway | CloseCode::TryAgainLater => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the server can't take the session now; try again",
+            ),
         };
         let problem = Self::new(status, close.reason(), detail);
         let retry_after_s = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(5);
@@ -167,10 +202,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
         let mut response = (status, axum::Json(&self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -87,7 +87,8 @@ impl AgentKeys {
             created_at: now,
             expires_at: new.expires_at,
         };
-        let detail = json!({"name": row.name, "permissions": row.permissions, "max_agents": row.max_agents});
+        let detail =
+            json!({"name": row.name, "permissions": row.permissions, "max_agents": row.max_agents});
         let audit = caller.audit("agent_key.create", subject(row.id), &detail, now);
         self.store.tenant(row.tenant_id).create_agent_key(row.clone(), audit).await?;
         Ok(MadeAgentKey { row, secret: secret.secret })

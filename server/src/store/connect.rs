@@ -1,6 +1,7 @@
 //! Connections: how each database is opened, and why a second server can't.
 
 use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -68,7 +69,8 @@ pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError>
 /// Holds `<data-dir>/lock` until the process ends.
 fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
     let describe = |error: std::io::Error| StoreError::Directory(error.to_string());
-    fs::create_dir_all(data_dir).map_err(describe)?;
+    // What lies in it, keys and output included, is nobody else's business.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(describe)?;
     let file = File::options()
         .create(true)
         .truncate(false)

@@ -15,7 +15,7 @@ use muster_protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite;
 
-use crate::http::credential;
+use crate::domain::credential::presented;
 use crate::services::Services;
 use crate::services::authentication::AgentRefusal;
 use crate::services::sessions::{AgentTransport, Inbound, Origin, TransportEnd};
@@ -43,7 +43,8 @@ async fn connect(
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let in_header = credential(&headers).map(str::to_owned);
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),

@@ -123,7 +123,8 @@ async fn poll_commands(
     let mut commands = Vec::new();
     loop {
         commands.extend(relay.take(MAX_POLL_BYTES).iter().filter_map(command_of));
-        if !commands.is_empty() || tokio::time::timeout_at(deadline, relay.filled()).await.is_err() {
+        if !commands.is_empty() || tokio::time::timeout_at(deadline, relay.filled()).await.is_err()
+        {
             return Ok(axum::Json(PollView { commands }));
         }
         if let Some(code) = relay.close_code() {
@@ -154,7 +155,8 @@ async fn post_result(
 }
 
 async fn push(relay: &Relay, frame: &AgentFrame) -> Answer<()> {
-    let text = serde_json::to_vec(frame).map_err(|error| Problem::invalid_body(error.to_string()))?;
+    let text =
+        serde_json::to_vec(frame).map_err(|error| Problem::invalid_body(error.to_string()))?;
     if relay.push(Inbound::Text(text.into())).await { Ok(()) } else { Err(closed(relay)) }
 }
 

@@ -8,10 +8,11 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use muster_protocol::CloseCode;
 use muster_protocol::frame::exchange::{
     Answer as ExchangeAnswer, CONTENT_TYPE, MAX_BODY_BYTES, Part, Request,
 };
-use muster_protocol::limits::MAX_POLL_WAIT_MS;
+use muster_protocol::limits::{MAX_FRAME_BYTES, MAX_POLL_WAIT_MS};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -29,6 +30,8 @@ use crate::store::entities::column::Transport;
 const MAX_SESSIONS: usize = 50_000;
 /// How long the last answer of a session that has ended can be asked for again.
 const LINGER: Duration = Duration::from_secs(60);
+/// How long a request that overtook the one before waits for it.
+const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
 /// Room that an answer's header takes.
 const ANSWER_OVERHEAD_BYTES: usize = 64;
 
@@ -40,13 +43,23 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// The open sessions. A session belongs to the key that opened it.
 #[derive(Clone, Default)]
-pub struct ExchangeSessions(Arc<Mutex<HashMap<(AgentKeyId, Uuid), Arc<Exchange>>>>);
+pub struct ExchangeSessions(Arc<Mutex<OpenExchanges>>);
+
+type OpenExchanges = HashMap<(AgentKeyId, Uuid), Arc<Exchange>>;
 
 struct Exchange {
     relay: Relay,
-    /// Counts requests: the one that waits returns when the next arrives.
-    arrivals: watch::Sender<u64>,
+    /// What has arrived: the request that waits returns when the next one is here.
+    arrivals: watch::Sender<Arrivals>,
+    /// The next sequence to be taken: one that overtook the one before waits for it.
+    next_sequence: watch::Sender<u64>,
     turn: AsyncMutex<Turn>,
+}
+
+#[derive(Default)]
+struct Arrivals {
+    count: u64,
+    latest_sequence: u64,
 }
 
 #[derive(Default)]
@@ -71,6 +84,9 @@ async fn exchange_frames(
         return Err(Problem::media_type(CONTENT_TYPE));
     }
     let request = Request::decode(&body).map_err(|error| Problem::malformed(error.to_string()))?;
+    if request.parts.iter().any(|part| part.encoded_bytes() > MAX_FRAME_BYTES) {
+        return Err(Problem::of_close(CloseCode::FrameTooBig));
+    }
     let exchange = state.exchanges.find_or_open(&state, grant, &request)?;
     // A client that hangs up must not leave half a request behind: it runs to its end.
     let turn = tokio::spawn(async move { exchange.take_turn(request).await });
@@ -97,8 +113,12 @@ impl ExchangeSessions {
             return Err(Problem::busy("too many sessions over HTTP are open; try again later"));
         }
         let (relay, transport) = relay();
-        let exchange =
-            Arc::new(Exchange { relay, arrivals: watch::Sender::new(0), turn: AsyncMutex::default() });
+        let exchange = Arc::new(Exchange {
+            relay,
+            arrivals: watch::Sender::default(),
+            next_sequence: watch::Sender::default(),
+            turn: AsyncMutex::default(),
+        });
         sessions.insert(name, Arc::clone(&exchange));
         let (services, map) = (state.services.clone(), self.clone());
         tokio::spawn(async move {
@@ -114,28 +134,43 @@ impl ExchangeSessions {
 
 impl Exchange {
     async fn take_turn(&self, request: Request) -> Answer<Bytes> {
-        self.arrivals.send_modify(|count| *count += 1);
+        let sequence = request.sequence;
+        self.arrivals.send_modify(|arrivals| {
+            arrivals.count += 1;
+            arrivals.latest_sequence = arrivals.latest_sequence.max(sequence);
+        });
         let mut arrivals = self.arrivals.subscribe();
-        arrivals.mark_unchanged();
+        let is_last = |arrivals: &Arrivals| arrivals.latest_sequence <= sequence;
+        self.wait_for_the_one_before(sequence).await;
         let mut turn = self.turn.lock().await;
-        if request.sequence + 1 == turn.next_sequence {
+        if sequence + 1 == turn.next_sequence {
             return Ok(turn.last_answer.clone());
         }
-        if request.sequence != turn.next_sequence {
+        if sequence != turn.next_sequence {
             return Err(Problem::unknown_session());
         }
-        let sequence = request.sequence;
         turn.next_sequence += 1;
+        self.next_sequence.send_replace(turn.next_sequence);
         self.push(request.parts).await;
         let wait = Duration::from_millis(u64::from(request.wait_ms).min(MAX_POLL_WAIT_MS));
-        tokio::select! {
-            () = self.relay.filled() => {}
-            () = tokio::time::sleep(wait) => {}
-            _ = arrivals.changed() => {}
+        if is_last(&arrivals.borrow_and_update()) {
+            tokio::select! {
+                () = self.relay.filled() => {}
+                () = tokio::time::sleep(wait) => {}
+                _ = arrivals.changed() => {}
+            }
         }
         let parts = self.relay.take(MAX_BODY_BYTES - ANSWER_OVERHEAD_BYTES);
         turn.last_answer = ExchangeAnswer { sequence, parts }.encode().into();
         Ok(turn.last_answer.clone())
+    }
+
+    /// Two requests may overtake each other on their way; no more than two are ever open.
+    async fn wait_for_the_one_before(&self, sequence: u64) {
+        let mut next = self.next_sequence.subscribe();
+        let is_overtaken = |next: &u64| sequence != *next + 1;
+        // If the one before never comes, the sequence is refused as out of order.
+        let _ = tokio::time::timeout(OVERTAKING_WAIT, next.wait_for(is_overtaken)).await;
     }
 
     async fn push(&self, parts: Vec<Part>) {

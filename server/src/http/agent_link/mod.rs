@@ -27,8 +27,10 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 /// What the key of an agent's request allows.
 async fn authenticate(state: &AppState, headers: &HeaderMap) -> Answer<Arc<KeyGrant>> {
     let secret = credential(headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
-    state.services.authentication.authenticate_agent(secret).await.map_err(|refusal| match refusal {
-        AgentRefusal::Close(code) => Problem::of_close(code),
-        AgentRefusal::Store(_) => Problem::storage(),
-    })
+    state.services.authentication.authenticate_agent(secret).await.map_err(
+        |refusal| match refusal {
+            AgentRefusal::Close(code) => Problem::of_close(code),
+            AgentRefusal::Store(_) => Problem::storage(),
+        },
+    )
 }

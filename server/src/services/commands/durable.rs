@@ -27,10 +27,10 @@ impl Commands {
         name: CommandName,
         checked: Checked,
     ) -> Result<Sent> {
-        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
-            key,
-            request_hash: checked.hash(target.agent_id, name),
-        });
+        let idempotency = checked
+            .idempotency_key
+            .clone()
+            .map(|key| Idempotency { key, request_hash: checked.hash(target.agent_id, name) });
         let row = self.row(caller, &target, name, checked);
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});

@@ -193,7 +193,9 @@ impl Target {
         if !self.grant.permissions.allows(name) {
             return Err(ServiceError::Forbidden {
                 code: "permission_denied",
-                detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
+                detail: format!(
+                    "the agent's key does not allow `{name}`; add it to the key's permissions"
+                ),
             });
         }
         let is_able = match (&self.session, &self.capabilities) {

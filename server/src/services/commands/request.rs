@@ -78,7 +78,13 @@ impl CommandRequest {
                 "must be 1 to 255 printable ASCII characters",
             ));
         }
-        Ok(Checked { data, wait_ms, expires_in_ms, timeout_ms, idempotency_key: self.idempotency_key })
+        Ok(Checked {
+            data,
+            wait_ms,
+            expires_in_ms,
+            timeout_ms,
+            idempotency_key: self.idempotency_key,
+        })
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use muster_protocol::frame::output::{OutputFrame, RECORD_HEADER_BYTES, Stream, record_header, records_of};
+use muster_protocol::frame::output::{
+    OutputFrame, RECORD_HEADER_BYTES, Stream, record_header, records_of,
+};
 
 use crate::domain::ids::CommandId;
 use crate::store::writer::Committed;
@@ -121,10 +123,7 @@ mod tests {
 
     /// Cuts a stream of records into frames that each start anywhere at or before the point
     /// reached, as an agent's do that resends after every cut.
-    fn resent(
-        records: Vec<(bool, Vec<u8>)>,
-        cuts: &[(usize, usize)],
-    ) -> Vec<Bytes> {
+    fn resent(records: Vec<(bool, Vec<u8>)>, cuts: &[(usize, usize)]) -> Vec<Bytes> {
         let offset_of = |index: usize| records[..index].iter().map(|r| r.1.len() as u64).sum();
         let mut frames = Vec::new();
         let mut reached = 0;

@@ -174,7 +174,8 @@ impl Live {
                 now,
             };
             // A sample that could not be stored is no reason to end the session.
-            let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+            let stored =
+                self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
             self.pending.push_back(Box::pin(async move {
                 if let Err(error) = stored.await {
                     tracing::debug!(%error, "failed to store a heartbeat");
@@ -214,7 +215,8 @@ impl Live {
             },
             now: self.service.clock.now(),
         };
-        let settled = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        let settled =
+            self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
         self.pending.push_back(Box::pin(async move {
             Ok(Answer::Settled { command_id, settled: settled.await? })
         }));

@@ -80,10 +80,7 @@ impl SystemScope {
     }
 
     /// Ends commands that a basic agent has not answered in time; which.
-    pub async fn lose_unanswered(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
+    pub async fn lose_unanswered(&self, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
         let due = Expr::col((command::Entity, command::Column::DeliveredAt))
             .add(Expr::col((command::Entity, command::Column::TimeoutMs)));
         let ended: Vec<Ended> = open_of(AgentLevel::Basic)

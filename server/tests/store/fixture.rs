@@ -1,0 +1,196 @@
+//! A store with a tenant, a key and whatever a test adds.
+
+use muster_protocol::frame::Outcome;
+use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
+use muster_server::domain::state::CommandState;
+use muster_server::domain::time::Timestamp;
+use muster_server::store::Store;
+use muster_server::store::entities::column::{ActorKind, StringList, Transport};
+use muster_server::store::entities::{agent_key, audit_entry, command};
+use muster_server::store::queries::CommandWithReport;
+use muster_server::store::writer::{
+    AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
+    SubmitCommand, Submitted,
+};
+use muster_tests::{Postgres, Site};
+use uuid::Uuid;
+
+/// The instant at which tests happen.
+pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+pub struct Fixture {
+    pub store: Store,
+    pub tenant_id: TenantId,
+    pub key_id: AgentKeyId,
+    // Behind the store: dropped after it.
+    postgres: Option<Postgres>,
+    pub site: Site,
+}
+
+impl Fixture {
+    pub async fn sqlite() -> Self {
+        let site = Site::new();
+        let url = format!("sqlite:{}", site.path().join("muster.db").display());
+        Self::over(site, &url, None).await
+    }
+
+    pub async fn postgres() -> Self {
+        let site = Site::new();
+        let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+        let url = postgres.url();
+        Self::over(site, &url, Some(postgres)).await
+    }
+
+    async fn over(site: Site, url: &str, postgres: Option<Postgres>) -> Self {
+        let store = Store::open(url, &site.folder("data")).await.expect("open the store");
+        let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
+        let fixture = Self { store, tenant_id, key_id, postgres, site };
+        fixture.make_key(tenant_id, key_id, 3).await;
+        fixture
+    }
+
+    /// Of a fixture on PostgreSQL: where it is.
+    pub fn postgres_url(&self) -> Option<String> {
+        self.postgres.as_ref().map(Postgres::url)
+    }
+
+    pub async fn make_key(&self, tenant_id: TenantId, id: AgentKeyId, max_agents: i32) {
+        let row = agent_key::Model {
+            id,
+            tenant_id,
+            name: "key".into(),
+            prefix: "mst_agent_".into(),
+            secret_hash: id.0.as_bytes().to_vec(),
+            previous_secret_hash: None,
+            previous_valid_until: None,
+            permissions: StringList::default(),
+            tags: StringList(vec!["web".into()]),
+            max_agents,
+            is_disabled: false,
+            created_at: NOW,
+            expires_at: None,
+        };
+        let tenant = self.store.tenant(tenant_id);
+        tenant.create_agent_key(row, audit(tenant_id)).await.expect("make a key");
+    }
+
+    /// What a full agent on `machine` says of itself.
+    pub fn registration(&self, machine: &str) -> OpenSession {
+        OpenSession {
+            tenant_id: self.tenant_id,
+            key_id: self.key_id,
+            identity: AgentIdentity::Full {
+                agent_id: None,
+                machine_id: machine.into(),
+                ledger_id: Uuid::from_u128(1),
+                acceptance_count: 0,
+                instance_id: Uuid::from_u128(1),
+                highest_epoch: 0,
+            },
+            hostname: machine.into(),
+            ip: String::new(),
+            version: String::new(),
+            os: String::new(),
+            arch: String::new(),
+            capabilities: Vec::new(),
+            policy: None,
+            max_jobs: 16,
+            transport: Transport::Websocket,
+            now: NOW,
+        }
+    }
+
+    pub async fn open(&self, registration: OpenSession) -> SessionOpening {
+        self.store.writer().commit(registration).await.expect("open a session")
+    }
+
+    /// An agent that is enrolled and connected.
+    pub async fn agent(&self, machine: &str) -> OpenedSession {
+        match self.open(self.registration(machine)).await {
+            SessionOpening::Opened(opened) => opened,
+            SessionOpening::Refused(code) => panic!("refused with {code:?}"),
+        }
+    }
+
+    pub fn submission(&self, agent_id: AgentId) -> SubmitCommand {
+        SubmitCommand {
+            row: command::Model {
+                id: CommandId::new(),
+                tenant_id: self.tenant_id,
+                agent_id,
+                command: "execute".into(),
+                data: "{}".into(),
+                state: CommandState::Queued,
+                end_reason: None,
+                requested_by: ApiKeyId(Uuid::nil()),
+                requested_from: None,
+                created_at: NOW,
+                expires_at: NOW.plus_ms(60_000),
+                timeout_ms: 1_000,
+                lost_after_ms: 10_000,
+                delivered_at: None,
+                started_at: None,
+                finished_at: None,
+                cancel_requested_at: None,
+            },
+            deliver_in_epoch: None,
+            idempotency: None,
+            audit: audit(self.tenant_id),
+        }
+    }
+
+    /// A command that its agent was sent in this session.
+    pub async fn delivered(&self, session: &OpenedSession) -> CommandId {
+        let submission = SubmitCommand {
+            deliver_in_epoch: Some(session.epoch),
+            ..self.submission(session.agent_id)
+        };
+        let id = submission.row.id;
+        let submitted = self.store.writer().commit(submission).await.expect("submit");
+        assert_eq!(submitted, Submitted::New { delivered: true });
+        id
+    }
+
+    pub async fn settle(
+        &self,
+        session: &OpenedSession,
+        command_id: CommandId,
+        outcome: Outcome,
+    ) -> Settled {
+        self.store.writer().commit(settle(session, command_id, outcome)).await.expect("settle")
+    }
+
+    pub async fn command(&self, id: CommandId) -> CommandWithReport {
+        let tenant = self.store.tenant(self.tenant_id);
+        tenant.command(id).await.expect("read").expect("the command")
+    }
+
+    pub async fn state(&self, id: CommandId) -> CommandState {
+        self.command(id).await.command.state
+    }
+}
+
+pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) -> Settle {
+    Settle {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        command_id,
+        report: Report { outcome, data: "{}".into(), error: None, error_code: None },
+        now: NOW,
+    }
+}
+
+pub fn audit(tenant_id: TenantId) -> audit_entry::Model {
+    audit_entry::Model {
+        id: AuditId::new(),
+        tenant_id,
+        at: NOW,
+        actor_kind: ActorKind::System,
+        actor_id: None,
+        action: "test".into(),
+        subject_kind: "test".into(),
+        subject_id: None,
+        detail: "{}".into(),
+        source: None,
+    }
+}

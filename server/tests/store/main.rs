@@ -1,0 +1,30 @@
+//! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
+
+mod fixture;
+mod idempotency;
+mod isolation;
+mod reconciliation;
+mod sessions;
+mod settlement;
+mod sweeps;
+
+/// Makes of one async test two, one per database.
+macro_rules! on_both_databases {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                Box::pin(super::$name($crate::fixture::Fixture::sqlite().await)).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                Box::pin(super::$name($crate::fixture::Fixture::postgres().await)).await;
+            })+
+        }
+    };
+}
+
+pub(crate) use on_both_databases;

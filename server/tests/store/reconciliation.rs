@@ -1,0 +1,104 @@
+//! What an inventory says, against what is stored.
+
+use bytes::Bytes;
+use muster_protocol::frame::{InventoryState, Outcome, Receipt};
+use muster_server::domain::ids::CommandId;
+use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::store::writer::{
+    AppendOutput, Committed, Disposition, Listed, OpenedSession, Progress, Reconcile, Reconciled,
+    RecordProgress,
+};
+
+use crate::fixture::{Fixture, NOW};
+use crate::on_both_databases;
+
+on_both_databases!(
+    what_never_arrived_is_queued_again_and_what_ran_is_lost,
+    what_is_listed_goes_on_from_its_committed_offset,
+    what_is_settled_or_unknown_is_not_wanted_again,
+    a_cancel_is_repeated,
+);
+
+async fn reconcile(
+    fixture: &Fixture,
+    session: &OpenedSession,
+    listed: &[(CommandId, InventoryState)],
+) -> Reconciled {
+    let listed =
+        listed.iter().map(|(command_id, state)| Listed { command_id: *command_id, state: *state });
+    let operation = Reconcile {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        listed: listed.collect(),
+        now: NOW,
+    };
+    fixture.store.writer().commit(operation).await.expect("reconcile")
+}
+
+async fn start(fixture: &Fixture, session: &OpenedSession, command_id: CommandId) {
+    let operation = RecordProgress {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        progress: Progress::Started { command_id },
+        now: NOW,
+    };
+    fixture.store.writer().commit(operation).await.expect("start");
+}
+
+async fn what_never_arrived_is_queued_again_and_what_ran_is_lost(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let (never, ran) = (fixture.delivered(&session).await, fixture.delivered(&session).await);
+    start(&fixture, &session, ran).await;
+    assert_eq!(fixture.state(ran).await, CommandState::Running);
+    let reconciled = reconcile(&fixture, &session, &[]).await;
+    assert_eq!(reconciled.moved.len(), 2);
+    assert_eq!(fixture.state(never).await, CommandState::Queued);
+    let lost = fixture.command(ran).await.command;
+    assert_eq!(lost.state, CommandState::Lost);
+    assert_eq!(lost.end_reason, Some(EndReason::MissingFromInventory));
+}
+
+async fn what_is_listed_goes_on_from_its_committed_offset(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let id = fixture.delivered(&session).await;
+    let chunk = AppendOutput {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        command_id: id,
+        offset_bytes: 0,
+        length_bytes: 7,
+        stdout_offset_bytes: 0,
+        stdout_bytes: 4,
+        records: Bytes::from_static(b"-"),
+    };
+    fixture.store.writer().commit(chunk).await.expect("append");
+    let reconciled = reconcile(&fixture, &session, &[(id, InventoryState::Running)]).await;
+    let committed = Committed { offset_bytes: 7, stdout_bytes: 4 };
+    assert_eq!(reconciled.dispositions, [(id, Disposition::SendFrom(committed))]);
+    assert_eq!(reconciled.open, [id]);
+    assert_eq!(fixture.state(id).await, CommandState::Running);
+}
+
+async fn what_is_settled_or_unknown_is_not_wanted_again(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let other = fixture.agent("other").await;
+    let (settled, foreign) = (fixture.delivered(&session).await, fixture.delivered(&other).await);
+    fixture.settle(&session, settled, Outcome::Succeeded).await;
+    let listed = [(settled, InventoryState::Settled), (foreign, InventoryState::Running)];
+    let reconciled = reconcile(&fixture, &session, &listed).await;
+    let of = |id| reconciled.dispositions.iter().find(|found| found.0 == id).map(|found| found.1);
+    assert_eq!(of(settled), Some(Disposition::Done(Receipt::Recorded)));
+    assert_eq!(of(foreign), Some(Disposition::Done(Receipt::UnknownCommand)));
+    assert!(reconciled.open.is_empty());
+    assert_eq!(fixture.state(foreign).await, CommandState::Delivered);
+}
+
+async fn a_cancel_is_repeated(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let id = fixture.delivered(&session).await;
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let audit = crate::fixture::audit(fixture.tenant_id);
+    tenant.cancel_command(id, NOW, audit).await.expect("cancel");
+    let reconciled = reconcile(&fixture, &session, &[(id, InventoryState::Accepted)]).await;
+    assert_eq!(reconciled.cancels, [id]);
+}

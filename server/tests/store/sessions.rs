@@ -1,0 +1,185 @@
+//! Who is let in, as whom, and whether its ledger is believed.
+
+use muster_protocol::CloseCode;
+use muster_server::domain::ids::AgentKeyId;
+use muster_server::domain::page::PageRequest;
+use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::store::entities::column::EventKind;
+use muster_server::store::writer::{
+    AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,
+    Submitted,
+};
+use uuid::Uuid;
+
+use crate::fixture::{Fixture, NOW};
+use crate::on_both_databases;
+
+on_both_databases!(
+    an_agent_keeps_its_id_and_epochs_grow,
+    a_reinstall_adopts_its_offline_row,
+    the_limit_of_a_key_holds_within_one_batch_too,
+    an_older_or_other_ledger_loses_what_was_sent,
+    a_process_that_was_replaced_and_comes_back_is_a_second_host,
+    an_agent_that_knows_later_epochs_shows_a_restored_server,
+    a_command_for_a_replaced_session_stays_queued,
+    events_come_once_per_transition,
+);
+
+/// Makes a registration that of an agent which comes back.
+pub fn returning(registration: &mut OpenSession, before: &OpenedSession) {
+    if let AgentIdentity::Full { agent_id, highest_epoch, .. } = &mut registration.identity {
+        *agent_id = Some(before.agent_id);
+        *highest_epoch = before.epoch.cast_unsigned();
+    }
+}
+
+pub fn opened(opening: SessionOpening) -> OpenedSession {
+    match opening {
+        SessionOpening::Opened(opened) => opened,
+        SessionOpening::Refused(code) => panic!("refused with {code:?}"),
+    }
+}
+
+fn refused(opening: SessionOpening) -> CloseCode {
+    match opening {
+        SessionOpening::Opened(opened) => panic!("let in: {opened:?}"),
+        SessionOpening::Refused(code) => code,
+    }
+}
+
+async fn close(fixture: &Fixture, session: &OpenedSession) {
+    let operation = CloseSession {
+        tenant_id: fixture.tenant_id,
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        reason: "test",
+        now: NOW,
+    };
+    fixture.store.writer().commit(operation).await.expect("close");
+}
+
+async fn an_agent_keeps_its_id_and_epochs_grow(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    let mut again = fixture.registration("host");
+    returning(&mut again, &first);
+    let second = opened(fixture.open(again.clone()).await);
+    assert_eq!((second.agent_id, second.epoch), (first.agent_id, first.epoch + 1));
+    // On another machine the same id is not its own.
+    if let AgentIdentity::Full { machine_id, .. } = &mut again.identity {
+        *machine_id = "elsewhere".into();
+    }
+    assert_ne!(opened(fixture.open(again).await).agent_id, first.agent_id);
+}
+
+async fn a_reinstall_adopts_its_offline_row(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    let beside = fixture.agent("host").await;
+    assert_ne!(beside.agent_id, first.agent_id, "an online agent is not taken over");
+    close(&fixture, &first).await;
+    assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
+}
+
+async fn the_limit_of_a_key_holds_within_one_batch_too(fixture: Fixture) {
+    let mut waits = Vec::new();
+    for number in 0..10 {
+        let registration = fixture.registration(&format!("host-{number}"));
+        waits.push(fixture.store.writer().enqueue(registration).await.expect("queue"));
+    }
+    let mut let_in = 0;
+    for wait in waits {
+        match wait.await.expect("open") {
+            SessionOpening::Opened(_) => let_in += 1,
+            SessionOpening::Refused(code) => assert_eq!(code, CloseCode::AgentLimit),
+        }
+    }
+    assert_eq!(let_in, 3);
+    let mut stranger = fixture.registration("host-0");
+    stranger.key_id = AgentKeyId::new();
+    assert_eq!(refused(fixture.open(stranger).await), CloseCode::KeyDeleted);
+}
+
+async fn an_older_or_other_ledger_loses_what_was_sent(fixture: Fixture) {
+    let mut session = fixture.agent("host").await;
+    for (ledger, count, expected) in
+        [(1, 5, CommandState::Delivered), (1, 4, CommandState::Lost), (2, 9, CommandState::Lost)]
+    {
+        let sent = fixture.delivered(&session).await;
+        let waiting = fixture.submission(session.agent_id);
+        let queued = waiting.row.id;
+        fixture.store.writer().commit(waiting).await.expect("submit");
+        let mut again = fixture.registration("host");
+        returning(&mut again, &session);
+        if let AgentIdentity::Full { ledger_id, acceptance_count, .. } = &mut again.identity {
+            *ledger_id = Uuid::from_u128(ledger);
+            *acceptance_count = count;
+        }
+        session = opened(fixture.open(again).await);
+        let found = fixture.command(sent).await.command;
+        assert_eq!(found.state, expected, "ledger {ledger}, count {count}");
+        if expected == CommandState::Lost {
+            assert_eq!(found.end_reason, Some(EndReason::LedgerReplaced));
+        }
+        assert_eq!(fixture.state(queued).await, CommandState::Queued);
+    }
+}
+
+async fn a_process_that_was_replaced_and_comes_back_is_a_second_host(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    let as_instance = |instance: u128| {
+        let mut registration = fixture.registration("host");
+        returning(&mut registration, &first);
+        if let AgentIdentity::Full { instance_id, highest_epoch, .. } = &mut registration.identity {
+            *instance_id = Uuid::from_u128(instance);
+            *highest_epoch = 1;
+        }
+        registration
+    };
+    let second = opened(fixture.open(as_instance(2)).await);
+    assert_eq!(refused(fixture.open(as_instance(1)).await), CloseCode::IdentityConflict);
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = tenant.agent(first.agent_id).await.expect("read").expect("the agent");
+    assert_eq!(row.alert.as_deref(), Some("identity_conflict"));
+    assert_eq!(row.epoch, second.epoch, "the one that works goes on");
+    close(&fixture, &second).await;
+    opened(fixture.open(as_instance(1)).await);
+}
+
+async fn an_agent_that_knows_later_epochs_shows_a_restored_server(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    assert!(!first.server_restored);
+    let mut again = fixture.registration("host");
+    returning(&mut again, &OpenedSession { epoch: 40, ..first.clone() });
+    let restored = opened(fixture.open(again).await);
+    assert!(restored.server_restored);
+    assert_eq!(restored.epoch, 41);
+    // One that this database never knew keeps the id that it was issued.
+    let mut unknown = fixture.registration("another");
+    let id = muster_server::domain::ids::AgentId::new();
+    returning(&mut unknown, &OpenedSession { agent_id: id, epoch: 7, server_restored: false });
+    let kept = opened(fixture.open(unknown).await);
+    assert_eq!((kept.agent_id, kept.epoch, kept.server_restored), (id, 8, true));
+}
+
+async fn a_command_for_a_replaced_session_stays_queued(fixture: Fixture) {
+    let old = fixture.agent("host").await;
+    let mut again = fixture.registration("host");
+    returning(&mut again, &old);
+    opened(fixture.open(again).await);
+    let submission =
+        SubmitCommand { deliver_in_epoch: Some(old.epoch), ..fixture.submission(old.agent_id) };
+    let id = submission.row.id;
+    let submitted = fixture.store.writer().commit(submission).await.expect("submit");
+    assert_eq!(submitted, Submitted::New { delivered: false });
+    assert_eq!(fixture.state(id).await, CommandState::Queued);
+}
+
+async fn events_come_once_per_transition(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    close(&fixture, &session).await;
+    close(&fixture, &session).await;
+    let page = PageRequest { after: None, limit: 10 };
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let events = tenant.agent_events(session.agent_id, page).await.expect("read");
+    let kinds: Vec<_> = events.iter().rev().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Enrolled, EventKind::Online, EventKind::Offline]);
+}
