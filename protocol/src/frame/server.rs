@@ -121,6 +121,4 @@ pub enum ErrorCode {
     UnexpectedFrame,
     /// An answer to a command that is not open.
     UnknownCommand,
-    /// Too many frames in too short a time; the frame was dropped.
-    TooManyFrames,
 }

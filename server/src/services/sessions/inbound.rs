@@ -1,9 +1,12 @@
 //! Frames from an agent, each against the state of its session.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
@@ -38,6 +41,10 @@ const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest error sentence of an agent that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 2_000;
 
+/// Text frames of one session per second, and at once.
+const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+const BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+
 const VIOLATION: SessionEnd = SessionEnd::Closed(CloseCode::PolicyViolation);
 
 /// What a session remembers of the frames it was sent.
@@ -49,6 +56,18 @@ pub(super) struct Intake {
     errors: u32,
     /// Of a full agent, until its inventory is complete.
     inventory: Option<Vec<Listed>>,
+    rate: DefaultDirectRateLimiter,
+}
+
+impl Intake {
+    /// Waits until the agent may send another text frame: one that sends too many is read more
+    /// slowly, and its own connection fills up.
+    async fn pace(&self) {
+        while let Err(early) = self.rate.check() {
+            let wait = early.wait_time_from(DefaultClock::default().now());
+            tokio::time::sleep(wait).await;
+        }
+    }
 }
 
 impl Default for Intake {
@@ -61,6 +80,7 @@ impl Default for Intake {
             unknown_types: HashSet::new(),
             errors: 0,
             inventory: Some(Vec::new()),
+            rate: RateLimiter::direct(Quota::per_second(FRAMES_PER_SECOND).allow_burst(BURST)),
         }
     }
 }
@@ -109,6 +129,7 @@ impl Live {
             Inbound::Binary(bytes) => return self.output(bytes, transport).await,
             Inbound::Text(text) => text,
         };
+        self.intake.pace().await;
         match decode(&text) {
             Ok(AgentFrame::Register { .. }) => {
                 let message = "this session is registered already".into();
