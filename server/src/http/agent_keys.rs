@@ -241,8 +241,9 @@ async fn ping_agent_of_key(
     Id(id): Id,
     Body(body): Body<PingBody>,
 ) -> Answer<Response> {
-    let agent_id = state.services.commands.agent_of_key(&caller, AgentKeyId(id)).await?;
-    super::commands::send(&state, &caller, agent_id, body.into(), None).await
+    let request = CommandBody::from(body).into_request(None);
+    let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
+    Ok(super::commands::answer(sent))
 }
 
 /// Send a command to the one agent of a key.
@@ -257,7 +258,7 @@ async fn command_agent_of_key(
     headers: axum::http::HeaderMap,
     Body(body): Body<CommandBody>,
 ) -> Answer<Response> {
-    let agent_id = state.services.commands.agent_of_key(&caller, AgentKeyId(id)).await?;
-    let key = super::extract::idempotency_key(&headers)?;
-    super::commands::send(&state, &caller, agent_id, body, key).await
+    let request = body.into_request(super::extract::idempotency_key(&headers)?);
+    let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
+    Ok(super::commands::answer(sent))
 }

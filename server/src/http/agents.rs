@@ -304,7 +304,9 @@ async fn ping_agent(
     Id(id): Id,
     Body(body): Body<PingBody>,
 ) -> Answer<Response> {
-    super::commands::send(&state, &caller, AgentId(id), body.into(), None).await
+    let request = CommandBody::from(body).into_request(None);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(super::commands::answer(sent))
 }
 
 /// Send a command to an agent.
@@ -319,6 +321,7 @@ async fn command_agent(
     headers: HeaderMap,
     Body(body): Body<CommandBody>,
 ) -> Answer<Response> {
-    let key = idempotency_key(&headers)?;
-    super::commands::send(&state, &caller, AgentId(id), body, key).await
+    let request = body.into_request(idempotency_key(&headers)?);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(super::commands::answer(sent))
 }

@@ -158,34 +158,33 @@ impl From<CommandWithReport> for CommandView {
     }
 }
 
-/// Sends a command and answers: 200 with the agent's answer, or 202 with what was stored.
-pub(super) async fn send(
-    state: &AppState,
-    caller: &Caller,
-    agent_id: AgentId,
-    body: CommandBody,
-    idempotency_key: Option<String>,
-) -> Answer<Response> {
-    let request = CommandRequest {
-        command: body.command,
-        data: body.data,
-        wait_ms: body.wait_ms,
-        expires_in_ms: body.expires_in_ms,
-        idempotency_key,
-    };
-    match state.services.commands.send(caller, agent_id, request).await? {
-        Sent::Answered { command_id, answer } => Ok(axum::Json(AnsweredView {
+impl CommandBody {
+    pub(super) fn into_request(self, idempotency_key: Option<String>) -> CommandRequest {
+        CommandRequest {
+            command: self.command,
+            data: self.data,
+            wait_ms: self.wait_ms,
+            expires_in_ms: self.expires_in_ms,
+            idempotency_key,
+        }
+    }
+}
+
+/// 200 with the agent's answer, or 202 with what was stored.
+pub(super) fn answer(sent: Sent) -> Response {
+    match sent {
+        Sent::Answered { command_id, answer } => axum::Json(AnsweredView {
             command_id,
             success: answer.success,
             data: answer.data,
             error: answer.error,
             error_code: answer.error_code,
         })
-        .into_response()),
+        .into_response(),
         Sent::Accepted(command) => {
             let location = format!("/api/commands/{}", command.command.id);
             let view = axum::Json(CommandView::from(*command));
-            Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response())
+            (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
         }
     }
 }

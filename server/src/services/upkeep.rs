@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use muster_protocol::CloseCode;
+
 use super::Settings;
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::Hub;
+use crate::hub::{Hub, ToSession};
 use crate::store::queries::Retention;
 use crate::store::writer::CloseSession;
 use crate::store::{Store, StoreError};
@@ -76,6 +78,17 @@ impl Upkeep {
             self.store.writer().commit(operation).await?;
         }
         Ok(())
+    }
+
+    /// Closes the sessions of keys that have expired.
+    pub fn sweep_expired_keys(&self) {
+        let now = self.clock.now();
+        for session in self.hub.sessions() {
+            if session.grant().expires_at.is_some_and(|at| at <= now) {
+                // A full mailbox is emptied sooner or later; the next sweep tries again.
+                let _ = session.tell(ToSession::Close(CloseCode::KeyExpired));
+            }
+        }
     }
 
     /// Drops what is older than it is kept.

@@ -18,6 +18,11 @@ impl Timetable {
         let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
         let second = Duration::from_secs(1);
         add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
+        add(&scheduler, "expired keys", second, upkeep, async |u| {
+            u.sweep_expired_keys();
+            Ok(())
+        })
+        .await?;
         add(&scheduler, "silence", 5 * second, upkeep, async |u| u.sweep_silent().await).await?;
         add(&scheduler, "checkpoint", 2 * second, upkeep, async |u| u.checkpoint().await).await?;
         add(&scheduler, "retention", 300 * second, upkeep, async |u| u.drop_old().await).await?;

@@ -52,20 +52,28 @@ struct Target {
 }
 
 impl Commands {
-    /// The one agent of a key.
+    /// Sends a command to the one agent of a key.
     ///
     /// # Errors
-    /// 409 `ambiguous_agent` if there are several, `agent_offline` if there is none yet.
-    pub async fn agent_of_key(&self, caller: &Caller, key_id: AgentKeyId) -> Result<AgentId> {
+    /// As [`Self::send`]; 409 `ambiguous_agent` if the key has several agents, `agent_offline` if
+    /// it has none yet.
+    pub async fn send_to_key(
+        &self,
+        caller: &Caller,
+        key_id: AgentKeyId,
+        request: CommandRequest,
+    ) -> Result<Sent> {
         caller.require(Scope::CommandsRun)?;
+        let name = request.name()?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.agent_key(key_id).await?.ok_or(ServiceError::NotFound("agent key"))?;
+        let key = tenant.agent_key(key_id).await?.ok_or(ServiceError::NotFound("agent key"))?;
+        check_permission(&to_grant(&key), name)?;
         match tenant.up_to_two_agents_of_key(key_id).await?.as_slice() {
             [] => Err(ServiceError::Conflict {
                 code: "agent_offline",
                 detail: "no agent has connected with this key yet".into(),
             }),
-            [agent] => Ok(agent.id),
+            [agent] => self.send(caller, agent.id, request).await,
             _ => Err(ServiceError::Conflict {
                 code: "ambiguous_agent",
                 detail: "this key has several agents; address one by /api/agents/{id}".into(),
@@ -85,10 +93,7 @@ impl Commands {
         request: CommandRequest,
     ) -> Result<Sent> {
         caller.require(Scope::CommandsRun)?;
-        let name: CommandName = request.command.parse().map_err(|error| ServiceError::Invalid {
-            code: "unknown_command",
-            detail: format!("{error}"),
-        })?;
+        let name = request.name()?;
         let target = self.target(caller, agent_id).await?;
         target.check(name)?;
         let checked = request.check(name)?;
@@ -188,16 +193,19 @@ impl Commands {
     }
 }
 
+fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
+    if grant.permissions.allows(name) {
+        return Ok(());
+    }
+    Err(ServiceError::Forbidden {
+        code: "permission_denied",
+        detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
+    })
+}
+
 impl Target {
     fn check(&self, name: CommandName) -> Result<()> {
-        if !self.grant.permissions.allows(name) {
-            return Err(ServiceError::Forbidden {
-                code: "permission_denied",
-                detail: format!(
-                    "the agent's key does not allow `{name}`; add it to the key's permissions"
-                ),
-            });
-        }
+        check_permission(&self.grant, name)?;
         let is_able = match (&self.session, &self.capabilities) {
             (Some(session), _) => session.can_carry_out(name),
             (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::domain::ids::AgentId;
+use crate::domain::name::{MAX_NAME_CHARS, clean};
 use crate::services::error::{Result, ServiceError};
 
 /// How long an answer to a transient command is waited for, unless asked otherwise.
@@ -51,6 +52,14 @@ struct Execute {
 }
 
 impl CommandRequest {
+    /// The command that is meant.
+    pub(super) fn name(&self) -> Result<CommandName> {
+        self.command.parse().map_err(|error| ServiceError::Invalid {
+            code: "unknown_command",
+            detail: format!("`{}`: {error}", clean(&self.command, MAX_NAME_CHARS)),
+        })
+    }
+
     pub(super) fn check(self, name: CommandName) -> Result<Checked> {
         let data = match self.data {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
