@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use muster_protocol::frame::Command;
 use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::waiters::Waiters;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
@@ -121,6 +122,16 @@ impl SessionHandle {
     /// [`Unreachable`] if the session has ended or its mailbox is full.
     pub fn tell(&self, message: ToSession) -> Result<(), Unreachable> {
         self.mailbox.try_send(message).map_err(|_| Unreachable)
+    }
+
+    /// Puts a message into the mailbox now, or as soon as there is room, without the caller
+    /// waiting. For messages that hold a place in the window, which bounds how many wait.
+    pub fn tell_in_time(self: &Arc<Self>, message: ToSession) {
+        if let Err(TrySendError::Full(message)) = self.mailbox.try_send(message) {
+            let session = Arc::clone(self);
+            // If the session ends first, the next one's inventory puts the command back.
+            tokio::spawn(async move { session.tell_when_possible(message).await });
+        }
     }
 
     /// Puts a message into the mailbox when there is room.

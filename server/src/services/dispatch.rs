@@ -82,7 +82,7 @@ impl Dispatch {
 
     fn send(
         &self,
-        session: &SessionHandle,
+        session: &Arc<SessionHandle>,
         rows: Vec<command::Model>,
         delivered: &[CommandId],
         now: Timestamp,
@@ -94,12 +94,10 @@ impl Dispatch {
                 continue;
             }
             self.hub.changed(id);
-            let message = ToSession::Command { frame: Box::new(to_frame(row, now)), held: true };
-            if session.tell(message).is_err() {
-                // It stays `delivered`; the next session's inventory does not list it, which
-                // puts it back into the queue.
-                tracing::debug!(command_id = %id, "session ended before the frame left");
-            }
+            let frame = Box::new(to_frame(row, now));
+            // If the session has ended, the command stays `delivered`; the next session's
+            // inventory does not list it, which puts it back into the queue.
+            session.tell_in_time(ToSession::Command { frame, held: true });
         }
     }
 

@@ -75,7 +75,7 @@ impl Commands {
             row.delivered_at = Some(row.created_at);
             // If the session has ended meanwhile, the next one's inventory does not list the
             // command, which puts it back into the queue.
-            let _ = session.tell(ToSession::Command { frame, held: true });
+            session.tell_in_time(ToSession::Command { frame, held: true });
         } else if self.hub.is_connected(row.agent_id) {
             self.hub.wake(row.agent_id);
         }
