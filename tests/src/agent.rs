@@ -155,10 +155,7 @@ impl Agent {
 
     /// The shims that hold its jobs now.
     pub fn shim_ids(&self) -> Vec<i32> {
-        let agents = self.agent_ids();
-        let mut found = self.ids("muster-agent ");
-        found.retain(|id| !agents.contains(id));
-        found
+        self.ids("muster-agent shim ")
     }
 
     /// Kills the agent under its supervisor with -9.

@@ -1,6 +1,6 @@
 //! Transient commands: answered now or failed now, never kept.
 
-use muster_tests::{AgentOptions, FakeAgent, World, on_both_databases};
+use muster_tests::{AgentOptions, FakeAgent, World, eventually, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -52,9 +52,10 @@ async fn a_command_outside_the_keys_permissions_is_refused_before_anything_else(
     agent.expect("registered").await;
     let body = json!({"command": "info"});
     world.api.post(&path, body).await.expect_problem(403, "permission_denied");
-    // A permission that is added holds at once.
+    // A permission that is added holds at once, and the agent is told.
     let key_path = format!("/api/agents/keys/{id}");
     world.api.patch(&key_path, json!({"permissions": ["ping", "info"]})).await.expect(200);
+    assert_eq!(agent.expect("connected").await["permissions"], json!(["ping", "info"]));
     let body = json!({"command": "info", "wait_ms": 100});
     world.api.post(&path, body).await.expect_problem(504, "agent_timeout");
     assert_eq!(agent.expect("command").await["command"], "info");
@@ -132,9 +133,14 @@ async fn heartbeats_become_telemetry_and_transitions_become_events_once() {
     assert!(metrics.to_string().contains("12.5"), "{metrics}");
     drop(agent);
     world.with_status(&key_id, "offline").await;
-    let events = world.api.get(&format!("{path}/events")).await.expect(200);
-    let kinds = |word: &str| events.to_string().matches(word).count();
-    assert_eq!((kinds("\"online\""), kinds("\"offline\"")), (1, 1), "{events}");
+    let kinds = |events: &Value, word: &str| events.to_string().matches(word).count();
+    // The status is the connection's and changes at once; the event is there after its commit.
+    let events = eventually("the agent's end is an event", async || {
+        let events = world.api.get(&format!("{path}/events")).await.expect(200);
+        (kinds(&events, "\"offline\"") > 0).then_some(events)
+    })
+    .await;
+    assert_eq!((kinds(&events, "\"online\""), kinds(&events, "\"offline\"")), (1, 1), "{events}");
 }
 
 fn response(command: &Value, data: Value) -> Value {

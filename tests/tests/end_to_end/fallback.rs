@@ -47,7 +47,8 @@ async fn ends_whole(world: &World, id: &str) {
     let command = world.api.finished(id).await;
     assert_eq!(command["state"], "succeeded", "{command}");
     let output = world.api.output(id).await;
-    let lines = u32::try_from(output.len() / 29).expect("a small number");
+    let line_bytes = Script::counted(1).len();
+    let lines = u32::try_from(output.len() / line_bytes).expect("a small number");
     assert!(output == Script::counted(lines), "the output of {lines} lines differs");
     assert_eq!(command["result"]["output_sha256"], sha256(&output), "{command}");
     assert_eq!(command["result"]["output_complete"], true, "{command}");
