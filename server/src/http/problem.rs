@@ -94,6 +94,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "unknown_session", detail)
     }
 
+    /// A report of a command that is not open for the agent.
+    pub fn unknown_command() -> Self {
+        let detail = "no such command is open for this agent; it has ended, or was never its own";
+        Self::new(StatusCode::NOT_FOUND, "unknown_command", detail)
+    }
+
     /// A key whose requests can't be told apart by agent.
     pub fn ambiguous_agent() -> Self {
         let detail =

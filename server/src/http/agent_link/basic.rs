@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use muster_protocol::frame::exchange::Part;
-use muster_protocol::frame::{AgentFrame, Heartbeat, Registration, Response};
+use muster_protocol::frame::{AgentFrame, Heartbeat, Receipt, Registration, Response};
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -135,7 +135,7 @@ async fn poll_commands(
 
 /// Report what came of a command. Answered when it is committed.
 #[utoipa::path(post, path = "/api/agents/result", tag = "agent link", request_body = ResultBody,
-    responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn post_result(
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -147,11 +147,12 @@ async fn post_result(
     let response: Response = serde_json::from_value(Value::Object(result))
         .map_err(|error| Problem::invalid_body(format!("`result`: {error}")))?;
     let relay = state.polls.find_or_open(&state, grant, Registration::default())?;
-    push(&relay, &AgentFrame::Response(response)).await?;
-    let (done, committed) = oneshot::channel();
-    relay.push(Inbound::Barrier(done)).await;
-    committed.await.map_err(|_| closed(&relay))?;
-    Ok(axum::Json(ResultView { recorded: true }))
+    let (told, receipt) = oneshot::channel();
+    relay.push(Inbound::Report(Box::new(response), told)).await;
+    match receipt.await.map_err(|_| closed(&relay))? {
+        Receipt::Recorded | Receipt::Late => Ok(axum::Json(ResultView { recorded: true })),
+        Receipt::UnknownCommand => Err(Problem::unknown_command()),
+    }
 }
 
 async fn push(relay: &Relay, frame: &AgentFrame) -> Answer<()> {

@@ -17,14 +17,12 @@ use crate::store::writer::{Disposition, Reconciled, Settled};
 pub(super) enum Answer {
     /// Nothing that the agent needs to know.
     Nothing,
-    /// Everything before this; somebody waits for it.
-    Barrier(oneshot::Sender<()>),
     /// A step of a command.
     Progress(CommandId),
     /// Output up to an offset.
     Output { command_id: CommandId, offset_bytes: u64 },
     /// A result.
-    Settled { command_id: CommandId, settled: Settled },
+    Settled { command_id: CommandId, settled: Settled, told: Option<oneshot::Sender<Receipt>> },
     /// The inventory.
     Reconciled(Reconciled),
 }
@@ -45,11 +43,6 @@ impl Live {
         })?;
         match answer {
             Answer::Nothing => Ok(()),
-            Answer::Barrier(done) => {
-                // Whoever waited may have hung up.
-                let _ = done.send(());
-                Ok(())
-            }
             Answer::Progress(command_id) => {
                 self.service.hub.changed(command_id);
                 Ok(())
@@ -58,28 +51,41 @@ impl Live {
                 self.service.hub.changed(command_id);
                 self.acknowledge(command_id, Some(offset_bytes), None, transport).await
             }
-            Answer::Settled { command_id, settled } => {
-                self.settled(command_id, settled, transport).await
+            Answer::Settled { command_id, settled, told } => {
+                self.settled(command_id, settled);
+                match told {
+                    // Whoever asked may have hung up.
+                    Some(told) => {
+                        let _ = told.send(settled.receipt);
+                        Ok(())
+                    }
+                    None => self.tell_receipt(command_id, settled.receipt, transport).await,
+                }
             }
             Answer::Reconciled(reconciled) => self.reconciled(reconciled, transport).await,
         }
     }
 
-    async fn settled<T: AgentTransport>(
-        &mut self,
-        command_id: CommandId,
-        settled: Settled,
-        transport: &mut T,
-    ) -> Result<(), SessionEnd> {
+    fn settled(&mut self, command_id: CommandId, settled: Settled) {
         self.custody.drop_command(command_id);
         if self.handle.release(command_id) {
             self.service.hub.wake(self.handle.agent_id);
         }
-        self.service.hub.changed(command_id);
-        if self.handle.is_full {
-            return self.acknowledge(command_id, None, Some(settled.receipt), transport).await;
+        if settled.was_open {
+            self.service.hub.changed(command_id);
         }
-        if settled.receipt == Receipt::UnknownCommand {
+    }
+
+    async fn tell_receipt<T: AgentTransport>(
+        &mut self,
+        command_id: CommandId,
+        receipt: Receipt,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        if self.handle.is_full {
+            return self.acknowledge(command_id, None, Some(receipt), transport).await;
+        }
+        if receipt == Receipt::UnknownCommand {
             let message = format!("no command {command_id} is open for this agent");
             let frame = ServerFrame::Error { code: ErrorCode::UnknownCommand, message };
             transport.feed(&frame).await?;

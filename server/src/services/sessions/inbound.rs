@@ -15,6 +15,7 @@ use muster_protocol::frame::{
 };
 use muster_protocol::limits::MAX_INVENTORY_PAGE;
 use muster_protocol::manifest::Manifest;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::answers::Answer;
@@ -93,7 +94,7 @@ pub(super) async fn registration<T: AgentTransport>(
         let text = match transport.receive().await? {
             Inbound::Text(text) => text,
             Inbound::Alive => continue,
-            Inbound::Binary(_) | Inbound::Barrier(_) => return Err(VIOLATION),
+            Inbound::Binary(_) | Inbound::Report(..) => return Err(VIOLATION),
             Inbound::Bye => return Err(SessionEnd::Gone),
         };
         let (code, message) = match decode(&text) {
@@ -122,10 +123,7 @@ impl Live {
         let text = match inbound {
             Inbound::Alive => return Ok(()),
             Inbound::Bye => return Err(SessionEnd::Gone),
-            Inbound::Barrier(done) => {
-                self.pending.push_back(Box::pin(async move { Ok(Answer::Barrier(done)) }));
-                return Ok(());
-            }
+            Inbound::Report(response, told) => return self.response(*response, Some(told)).await,
             Inbound::Binary(bytes) => return self.output(bytes, transport).await,
             Inbound::Text(text) => text,
         };
@@ -136,7 +134,7 @@ impl Live {
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
             }
             Ok(AgentFrame::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat, transport).await,
-            Ok(AgentFrame::Response(response)) => self.response(response).await,
+            Ok(AgentFrame::Response(response)) => self.response(response, None).await,
             Ok(frame) if !self.handle.is_full => {
                 let message = format!("{frame:.40?}… belongs to the full protocol");
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
@@ -208,7 +206,12 @@ impl Live {
         Ok(transport.feed(&ack).await?)
     }
 
-    async fn response(&mut self, response: Response) -> Result<(), SessionEnd> {
+    /// `told`: who is to learn what became of it, instead of the agent by a frame.
+    async fn response(
+        &mut self,
+        response: Response,
+        told: Option<oneshot::Sender<Receipt>>,
+    ) -> Result<(), SessionEnd> {
         let command_id = CommandId(response.command_id);
         let error = response.error.map(|text| clean(&text, MAX_ERROR_CHARS));
         let error_code = response.error_code.map(|text| clean(&text, 64));
@@ -221,6 +224,9 @@ impl Live {
             };
             // Whoever waited may have given up this moment; nothing else wants the answer.
             let _ = self.handle.waiters.answer(command_id, answer);
+            if let Some(told) = told {
+                let _ = told.send(Receipt::Recorded);
+            }
             return Ok(());
         }
         let by_success = if response.success { Outcome::Succeeded } else { Outcome::Failed };
@@ -239,7 +245,7 @@ impl Live {
         let settled =
             self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
         self.pending.push_back(Box::pin(async move {
-            Ok(Answer::Settled { command_id, settled: settled.await? })
+            Ok(Answer::Settled { command_id, settled: settled.await?, told })
         }));
         Ok(())
     }

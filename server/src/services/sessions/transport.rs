@@ -4,7 +4,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 use muster_protocol::CloseCode;
-use muster_protocol::frame::ServerFrame;
+use muster_protocol::frame::{Receipt, Response, ServerFrame};
 use tokio::sync::oneshot;
 
 /// Something from an agent.
@@ -18,8 +18,8 @@ pub enum Inbound {
     Alive,
     /// The agent ends the link.
     Bye,
-    /// Answered when everything before it is committed.
-    Barrier(oneshot::Sender<()>),
+    /// A response, and where to say what became of it after the commit.
+    Report(Box<Response>, oneshot::Sender<Receipt>),
 }
 
 /// The link is over.
