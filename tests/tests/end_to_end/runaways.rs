@@ -22,8 +22,12 @@ async fn a_child_that_ignores_term_is_killed_after_the_grace() {
 async fn a_child_that_leaves_daemons_behind_ends_with_them() {
     let world = World::on_sqlite().await;
     // Once beside its parent, once in a session of its own with its output held open.
-    let body = "sleep 700 &\nsetsid sh -c 'sleep 701 & sleep 702' &\nsleep 0.3\necho leaving";
-    let options = AgentOptions::with_scripts([Script::new("daemon", body)]);
+    // Durations that no other run of this test asks for at the same time.
+    let [child, grandchild, stranger] =
+        [1, 2, 3].map(|n| format!("sleep 100{n}.{}", std::process::id()));
+    let body =
+        format!("{child} &\nsetsid sh -c '{grandchild} & {stranger}' &\nsleep 0.3\necho leaving");
+    let options = AgentOptions::with_scripts([Script::new("daemon", &body)]);
     let (_agent, id) = world.agent(options).await;
     let run = world.api.execute(&id, "daemon", json!({})).await;
     let command = world.api.finished(&run).await;
@@ -31,8 +35,8 @@ async fn a_child_that_leaves_daemons_behind_ends_with_them() {
     assert_eq!(world.api.output(&run).await, b"leaving\n");
     let duration = command["result"]["duration_ms"].as_u64().expect("a duration");
     assert!(duration < 20_000, "it waited for daemons: {duration} ms");
-    for seconds in ["sleep 700", "sleep 701", "sleep 702"] {
-        eventually(&format!("`{seconds}` is gone"), async || (!runs(seconds)).then_some(())).await;
+    for sleep in [&child, &grandchild, &stranger] {
+        eventually(&format!("`{sleep}` is gone"), async || (!runs(sleep)).then_some(())).await;
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a host allows: its manifest, parameters, and how its children may end.
 
-use muster_tests::{AgentOptions, Script, World, eventually, sha256};
+use muster_tests::{AgentOptions, Script, ServerOptions, World, eventually, sha256};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -81,7 +81,9 @@ async fn a_script_whose_path_is_a_link_out_of_the_folder_is_refused() {
 
 #[tokio::test]
 async fn a_manifest_is_read_again_when_it_changes_and_a_broken_one_is_refused_with_its_line() {
-    let world = World::on_sqlite().await;
+    // The agent looks at its manifest with each heartbeat.
+    let often = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 300);
+    let world = World::with(often).await;
     let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("one", "echo 1")])).await;
     agent.allow(&[Script::new("one", "echo 1"), Script::new("two", "echo 2")]);
     let path = format!("/api/agents/{id}/scripts");

@@ -87,7 +87,9 @@ async fn a_server_without_its_database_says_so_and_ends() {
 
 #[tokio::test]
 async fn a_server_restored_from_an_older_backup_says_so_and_works_on() {
-    let mut world = World::on_sqlite().await;
+    // The agent tidies its folder with each heartbeat.
+    let often = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 500);
+    let mut world = World::with(often).await;
     let scripts = [Script::counting("long", 3_000, 50, "0.05"), Script::new("hi", "echo hi")];
     let (agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
     let kept = world.api.execute(&id, "hi", json!({})).await;
