@@ -31,4 +31,8 @@ lint: ## Lint the code; a warning is an error.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: ## Measure the performance targets, each figure beside its anchor.
-	cargo run --release --locked -p muster-benches
+	bash benches/install-anchors.sh
+	cargo build --release --locked -p muster-server -p muster-benches
+	cargo build --profile host --locked -p muster-agent -p muster-supervisor
+	cargo build --profile host --locked -p muster-benches --bin bare-client --bin bare-sleep
+	$${CARGO_TARGET_DIR:-target}/release/muster-benches

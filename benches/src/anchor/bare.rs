@@ -1,0 +1,73 @@
+//! `muster-anchor` as a process of its own, as the server is one.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use futures_util::{SinkExt as _, StreamExt as _};
+use nix::sys::signal::Signal;
+use tokio::net::TcpStream;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::load::{self, Request, Tally};
+use crate::process::{Program, release_binary};
+
+/// A bare server.
+pub struct Bare {
+    program: Program,
+    pub address: SocketAddr,
+}
+
+impl Bare {
+    /// Starts the one of this name: `axum` or `websocket`.
+    pub fn start(folder: &Path, name: &str) -> Result<Self> {
+        let mut command = Command::new(release_binary("muster-anchor")?);
+        command.arg(name);
+        let mut program = Program::start("anchor", &command, folder, Signal::SIGKILL)?;
+        let (_, output) = program.pipes().context("reach the anchor")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line)?;
+        let address = line.trim().parse().context("read the anchor's address")?;
+        Ok(Self { program, address })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// POSTs per second that a handler takes which does nothing.
+    pub async fn posts(&self, body: Option<&str>, duration: Duration) -> Result<Tally> {
+        let requests = vec![Request::new("POST", "/", Some("nobody"), body); load::CONNECTIONS];
+        load::run(self.address, requests, 200, Duration::from_millis(500), duration).await
+    }
+
+    /// Echoes per second over so many WebSockets, one in flight on each.
+    pub async fn echoes(&self, connections: usize, duration: Duration) -> Result<f64> {
+        let end = Instant::now() + duration;
+        let mut tasks = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            let stream = TcpStream::connect(self.address).await?;
+            stream.set_nodelay(true)?;
+            let (mut socket, _) = client_async(format!("ws://{}/", self.address), stream).await?;
+            tasks.push(tokio::spawn(async move {
+                let mut count = 0_u64;
+                while Instant::now() < end {
+                    socket.send(Message::text(r#"{"type":"ping"}"#)).await?;
+                    socket.next().await.context("hear an echo")??;
+                    count += 1;
+                }
+                anyhow::Ok(count)
+            }));
+        }
+        let mut count = 0;
+        for task in tasks {
+            count += task.await??;
+        }
+        Ok(count as f64 / duration.as_secs_f64())
+    }
+}

@@ -1,0 +1,102 @@
+//! What all agents of one process share: orders to them, counts from them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore, watch};
+
+use crate::process::{FleetCounts, Round};
+
+/// Handshakes under way at once; more would overflow the server's backlog and wait for retries of
+/// the kernel, a second each.
+const HANDSHAKES: usize = 512;
+
+/// What a process's agents are to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub address: SocketAddr,
+    pub agents: usize,
+    /// Index of the first agent, for names and addresses that are unique over all processes.
+    pub first: usize,
+    /// Absent: a bare server is greeted, which knows no protocol.
+    pub key: Option<String>,
+    /// Without it, `execute` is accepted and never settled.
+    pub answer_execute: bool,
+}
+
+/// Orders and counts.
+#[derive(Debug)]
+pub struct Board {
+    pub plan: Plan,
+    pub handshakes: Semaphore,
+    pub answers: AtomicU64,
+    pub receipts: AtomicU64,
+    pub heartbeats: AtomicU64,
+    live: AtomicU64,
+    failed: AtomicU64,
+    changed: Notify,
+    round: watch::Sender<u64>,
+}
+
+impl Board {
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            handshakes: Semaphore::new(HANDSHAKES),
+            answers: AtomicU64::default(),
+            receipts: AtomicU64::default(),
+            heartbeats: AtomicU64::default(),
+            live: AtomicU64::default(),
+            failed: AtomicU64::default(),
+            changed: Notify::new(),
+            round: watch::Sender::new(0),
+        }
+    }
+
+    /// Where an agent hears that it is to connect.
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.round.subscribe()
+    }
+
+    /// Lets every agent that is down connect, and waits until each has or could not.
+    pub async fn connect(&self) -> Round {
+        let began_at = Instant::now();
+        self.failed.store(0, Ordering::Relaxed);
+        self.round.send_modify(|round| *round += 1);
+        loop {
+            let counts = self.counts();
+            if counts.live + counts.failed >= self.plan.agents as u64 {
+                let elapsed_ms = began_at.elapsed().as_secs_f64() * 1_000.0;
+                return Round { live: counts.live, failed: counts.failed, elapsed_ms };
+            }
+            // A change between the look and the wait is met by the time limit.
+            let _ = tokio::time::timeout(Duration::from_millis(5), self.changed.notified()).await;
+        }
+    }
+
+    pub fn counts(&self) -> FleetCounts {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        FleetCounts {
+            live: read(&self.live),
+            failed: read(&self.failed),
+            answers: read(&self.answers),
+            receipts: read(&self.receipts),
+            heartbeats: read(&self.heartbeats),
+        }
+    }
+
+    pub fn went_up(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    pub fn went_down(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn could_not(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+}

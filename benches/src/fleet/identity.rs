@@ -1,0 +1,79 @@
+//! Who an agent is, and what it says of itself.
+
+use muster_protocol::frame::{AgentFrame, Registration};
+use muster_protocol::limits::DEFAULT_MAX_JOBS;
+use muster_protocol::manifest::{Manifest, Script};
+use muster_protocol::{CommandName, PROTOCOL_VERSION};
+use uuid::Uuid;
+
+/// What an agent's state directory would hold.
+#[derive(Debug)]
+pub struct Identity {
+    name: String,
+    machine_id: Uuid,
+    ledger_id: Uuid,
+    instance_id: Uuid,
+    pub agent_id: Option<Uuid>,
+    pub highest_epoch: u64,
+    pub acceptance_count: u64,
+}
+
+impl Identity {
+    pub fn new(index: usize) -> Self {
+        Self {
+            name: format!("host-{index:05}"),
+            machine_id: Uuid::new_v4(),
+            ledger_id: Uuid::new_v4(),
+            instance_id: Uuid::new_v4(),
+            agent_id: None,
+            highest_epoch: 0,
+            acceptance_count: 0,
+        }
+    }
+
+    /// The first frame.
+    pub fn register(&self) -> String {
+        let data = Registration {
+            agent_id: self.agent_id.map(|id| id.to_string()),
+            hostname: self.name.clone(),
+            ip: "127.0.0.1".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            os: "Linux (Debian GNU/Linux 12)".into(),
+            capabilities: CommandName::ALL.iter().map(|name| name.to_string()).collect(),
+            protocol: Some(PROTOCOL_VERSION),
+            arch: Some("x86_64".into()),
+            ledger_id: Some(self.ledger_id),
+            acceptance_count: Some(self.acceptance_count),
+            machine_id: Some(self.machine_id.simple().to_string()),
+            instance_id: Some(self.instance_id),
+            highest_epoch: Some(self.highest_epoch),
+            max_jobs: Some(DEFAULT_MAX_JOBS),
+            policy: Some("manifest".into()),
+        };
+        text(&AgentFrame::Register { data: Box::new(data) })
+    }
+
+    /// The allow-list of a fresh host.
+    pub fn manifest() -> String {
+        let script = Script {
+            name: "hello".into(),
+            path: "hello.sh".into(),
+            interpreter: Some("/bin/sh".into()),
+            args: Vec::new(),
+            parameters: None,
+            timeout_ms: Some(60_000),
+            sha256: None,
+            description: Some("Greets, with the host's name and the date".into()),
+        };
+        text(&AgentFrame::Manifest { manifest: Manifest { scripts: vec![script] }, error: None })
+    }
+
+    /// An empty ledger.
+    pub fn inventory() -> [String; 2] {
+        [text(&AgentFrame::Inventory { items: Vec::new() }), text(&AgentFrame::InventoryEnd)]
+    }
+}
+
+fn text(frame: &AgentFrame) -> String {
+    serde_json::to_string(frame).unwrap_or_default()
+}

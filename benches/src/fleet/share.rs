@@ -1,0 +1,89 @@
+//! Orders on standard input, answers on standard output: `connect` and `counts`, a line of JSON
+//! each. A fleet larger than one process may be passes the orders on to processes like itself.
+
+use std::io::{BufRead as _, Write as _};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use tokio::sync::mpsc;
+
+use super::board::{Board, Plan};
+use super::{MAX_SOCKETS, agent};
+use crate::process::{FleetCounts, FleetHandle, Round};
+
+/// Serves with the agents of this process, until standard input ends.
+pub async fn serve_alone(plan: Plan) -> Result<()> {
+    let (first, agents) = (plan.first, plan.agents);
+    let board = Arc::new(Board::new(plan));
+    for index in first..first + agents {
+        tokio::spawn(agent::run(index, Arc::clone(&board), board.rounds()));
+    }
+    let mut orders = orders();
+    while let Some(order) = orders.recv().await {
+        match order.as_str() {
+            "connect" => say(&board.connect().await)?,
+            "counts" => say(&board.counts())?,
+            other => bail!("unknown order `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+/// Serves with as many processes as the fleet needs.
+pub fn serve_shared(plan: &Plan) -> Result<()> {
+    let folder = std::env::current_dir()?;
+    let mut shares = Vec::new();
+    let mut first = plan.first;
+    let end = plan.first + plan.agents;
+    while first < end {
+        let agents = MAX_SOCKETS.min(end - first);
+        let part = Plan { first, agents, ..plan.clone() };
+        shares.push(FleetHandle::start_part(&folder, &part)?);
+        first += agents;
+    }
+    for order in std::io::stdin().lock().lines() {
+        match order?.as_str() {
+            "connect" => {
+                let mut all = Round { live: 0, failed: 0, elapsed_ms: 0.0 };
+                for share in &mut shares {
+                    share.begin("connect")?;
+                }
+                for share in &mut shares {
+                    let round: Round = share.finish()?;
+                    all.live += round.live;
+                    all.failed += round.failed;
+                    all.elapsed_ms = all.elapsed_ms.max(round.elapsed_ms);
+                }
+                say(&all)?;
+            }
+            "counts" => {
+                let mut all = FleetCounts::default();
+                for share in &mut shares {
+                    all.add(share.counts()?);
+                }
+                say(&all)?;
+            }
+            other => bail!("unknown order `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+/// Lines of standard input, read by a thread of their own: agents must not wait for them.
+fn orders() -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn say(answer: &impl serde::Serialize) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(answer)?).context("answer")?;
+    Ok(out.flush()?)
+}

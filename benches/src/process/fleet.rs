@@ -1,0 +1,133 @@
+//! A `muster-fleet` at the end of a pipe.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::program::{Program, release_binary};
+use crate::fleet::Plan;
+
+/// What a fleet has done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FleetCounts {
+    /// Sessions that stand.
+    pub live: u64,
+    /// Agents that could not connect in the last round.
+    pub failed: u64,
+    pub answers: u64,
+    /// Durable commands whose result the server has committed.
+    pub receipts: u64,
+    pub heartbeats: u64,
+}
+
+impl FleetCounts {
+    /// Adds what another part of the fleet has done.
+    pub fn add(&mut self, other: Self) {
+        self.live += other.live;
+        self.failed += other.failed;
+        self.answers += other.answers;
+        self.receipts += other.receipts;
+        self.heartbeats += other.heartbeats;
+    }
+}
+
+/// How a round of connecting went.
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
+pub struct Round {
+    pub live: u64,
+    pub failed: u64,
+    /// From the word to the last `registered`.
+    pub elapsed_ms: f64,
+}
+
+/// The pipe. The fleet ends when it is dropped.
+pub struct FleetHandle {
+    program: Program,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl FleetHandle {
+    /// Starts a fleet; nothing connects yet. Without a key it greets a bare server.
+    pub fn start(
+        folder: &Path,
+        address: SocketAddr,
+        agents: usize,
+        key: Option<&str>,
+    ) -> Result<Self> {
+        let key = key.map(str::to_owned);
+        Self::start_part(folder, &Plan { address, agents, first: 0, key, answer_execute: true })
+    }
+
+    /// Starts a part of a fleet.
+    pub fn start_part(folder: &Path, plan: &Plan) -> Result<Self> {
+        let mut command = Command::new(release_binary("muster-fleet")?);
+        command
+            .args(["--address", &plan.address.to_string()])
+            .args(["--agents", &plan.agents.to_string()])
+            .args(["--first", &plan.first.to_string()]);
+        match &plan.key {
+            Some(key) => command.env("MUSTER_API_KEY", key),
+            None => command.arg("--bare"),
+        };
+        if !plan.answer_execute {
+            command.arg("--hold-executions");
+        }
+        let mut program = Program::start("fleet", &command, folder, Signal::SIGKILL)?;
+        let (orders, answers) = program.pipes().context("reach the fleet")?;
+        Ok(Self { program, orders, answers: BufReader::new(answers) })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Connects every agent that is not connected.
+    pub fn connect(&mut self) -> Result<Round> {
+        let round: Round = self.order("connect")?;
+        ensure!(round.failed == 0, "{} agents could not connect", round.failed);
+        Ok(round)
+    }
+
+    /// What it has done so far.
+    pub fn counts(&mut self) -> Result<FleetCounts> {
+        self.order("counts")
+    }
+
+    /// Waits until the counts are as wanted.
+    pub fn wait_for(&mut self, wanted: impl Fn(&FleetCounts) -> bool) -> Result<FleetCounts> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let counts = self.counts()?;
+            if wanted(&counts) {
+                return Ok(counts);
+            }
+            ensure!(Instant::now() < deadline, "the fleet did not get there: {counts:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn order<T: for<'a> Deserialize<'a>>(&mut self, order: &str) -> Result<T> {
+        self.begin(order)?;
+        self.finish()
+    }
+
+    /// Gives an order; its answer is to be fetched with [`finish`](Self::finish).
+    pub fn begin(&mut self, order: &str) -> Result<()> {
+        writeln!(self.orders, "{order}").context("tell the fleet")
+    }
+
+    /// Waits for the answer to an order.
+    pub fn finish<T: for<'a> Deserialize<'a>>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).context("hear from the fleet")?;
+        serde_json::from_str(&line).with_context(|| format!("understand the fleet: {line:?}"))
+    }
+}

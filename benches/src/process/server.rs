@@ -1,0 +1,99 @@
+//! `muster-server` on a fresh SQLite database, and the few requests that set the scene.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::program::{Program, release_binary};
+use crate::load::{Connection, Request};
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server that can be killed and started again on the same port and data.
+pub struct Server {
+    program: Program,
+    folder: PathBuf,
+    pub address: SocketAddr,
+    /// The owner's API key.
+    pub key: String,
+}
+
+impl Server {
+    /// Starts one in this folder and waits until it serves.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let (program, address) = launch(folder, "127.0.0.1:0")?;
+        let key = std::fs::read_to_string(folder.join("data/bootstrap_key"))?.trim().to_owned();
+        Ok(Self { program, folder: folder.to_owned(), address, key })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        self.program.stop();
+    }
+
+    /// Starts it again where it was.
+    pub fn resume(&mut self) -> Result<()> {
+        std::fs::remove_file(self.folder.join("data/server_url"))?;
+        self.program = launch(&self.folder, &self.address.to_string())?.0;
+        Ok(())
+    }
+
+    /// Makes a key for so many agents; its secret.
+    pub async fn agent_key(&self, max_agents: usize) -> Result<String> {
+        let body = json!({"name": "bench", "max_agents": max_agents});
+        let answer = self.call("POST", "/api/agents/keys", Some(&body)).await?;
+        Ok(answer["key"].as_str().context("read a key")?.to_owned())
+    }
+
+    /// The ids of all agents.
+    pub async fn agents(&self) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        let mut path = "/api/agents?limit=500".to_owned();
+        loop {
+            let page = self.call("GET", &path, None).await?;
+            let items = page["items"].as_array().context("read a page")?;
+            ids.extend(items.iter().filter_map(|item| item["id"].as_str().map(str::to_owned)));
+            let Some(cursor) = page["next_cursor"].as_str() else { return Ok(ids) };
+            path = format!("/api/agents?limit=500&cursor={cursor}");
+        }
+    }
+
+    /// One request; its answer, which must be a success.
+    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let mut connection = Connection::open(self.address).await?;
+        let body = body.map(Value::to_string);
+        let request = Request::new(method, path, Some(&self.key), body.as_deref());
+        let status = connection.send(&request).await?;
+        let text = String::from_utf8_lossy(connection.body()).into_owned();
+        ensure!((200..300).contains(&status), "{method} {path} answered {status}: {text}");
+        serde_json::from_str(&text).context("read an answer")
+    }
+}
+
+fn launch(folder: &Path, listen: &str) -> Result<(Program, SocketAddr)> {
+    let mut command = Command::new(release_binary("muster-server")?);
+    command.args(["serve", "--listen", listen, "--data-dir", "data"]).env("MUSTER_LOG", "warn");
+    let mut program = Program::start("server", &command, folder, Signal::SIGKILL)?;
+    let deadline = Instant::now() + PATIENCE;
+    let url = folder.join("data/server_url");
+    loop {
+        program.check()?;
+        let text = std::fs::read_to_string(&url).unwrap_or_default();
+        if let Ok(address) = text.trim().trim_start_matches("http://").parse() {
+            return Ok((program, address));
+        }
+        ensure!(Instant::now() < deadline, "the server did not start in time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
