@@ -88,5 +88,7 @@ fn start_log() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
+        // It would be told on standard error, by a macro that panics where that can't be written.
+        .log_internal_errors(false)
         .init();
 }

@@ -14,7 +14,7 @@ use muster_protocol::parameter::Parameters;
 
 use super::ending::{self, Exit};
 use super::recorder::{Bounds, Recorder};
-use super::{Job, ShimError};
+use super::{Job, ShimError, note};
 use crate::exec::environment::{MARK, allowed};
 use crate::ledger::record::{CancelRecord, Ending, ExitRecord};
 use crate::platform::{self, Signal};
@@ -116,7 +116,7 @@ pub fn attend(
     };
     let duration_ms = started.elapsed().as_millis() as u64;
     if !ending::end_descendants() {
-        eprintln!("some processes of this job could not be ended");
+        note("some processes of this job could not be ended");
     }
     run.drain(Instant::now() + DRAIN_TIME);
     let mut result = run.recorder.finish(duration_ms);

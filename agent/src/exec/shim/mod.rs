@@ -7,6 +7,7 @@ mod ending;
 mod recorder;
 mod verify;
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
@@ -169,6 +170,12 @@ impl Job {
         };
         write().map_err(ShimError::system("write the exit record"))
     }
+}
+
+/// A line for the job's log. The log may be on the very disk that is full, and the macros that
+/// print panic where they can't.
+fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn take_lock(dir: &JobDir) -> Result<FileLock, ShimError> {

@@ -10,6 +10,8 @@ use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header}
 use muster_protocol::limits::MAX_OUTPUT_RECORD_BYTES;
 use ring::digest;
 
+use super::note;
+
 /// Output written between two looks at what all jobs of the host keep together.
 const QUOTA_STEP_BYTES: u64 = 8 * 1024 * 1024;
 
@@ -44,7 +46,7 @@ impl Recorder {
     pub fn create(path: &Path, bounds: Bounds) -> Self {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         if let Err(error) = &file {
-            eprintln!("output is not kept: {error}");
+            note(format_args!("output is not kept: {error}"));
         }
         Self {
             file: file.ok(),
@@ -86,7 +88,7 @@ impl Recorder {
     pub fn finish(self, duration_ms: u64) -> ExecuteResult {
         let synced = self.file.as_ref().map(File::sync_data);
         if !matches!(synced, Some(Ok(()))) {
-            eprintln!("output could not be synced: {synced:?}");
+            note(format_args!("output could not be synced: {synced:?}"));
         }
         ExecuteResult {
             exit_code: None,
@@ -108,7 +110,7 @@ impl Recorder {
         if let Err(error) = file.write_all(bytes) {
             // Half a record is no record.
             let _ = file.set_len(self.file_bytes);
-            eprintln!("output is dropped from here on: {error}");
+            note(format_args!("output is dropped from here on: {error}"));
             return Err(error);
         }
         self.hash.update(&bytes[RECORD_HEADER_BYTES..]);
@@ -121,7 +123,7 @@ impl Recorder {
         if self.checked_at.is_none_or(|at| kept >= at + QUOTA_STEP_BYTES) {
             self.checked_at = Some(kept);
             if output_of_all(&self.bounds.jobs) >= self.bounds.quota_bytes {
-                eprintln!("output is dropped from here on: the host's share for output is used up");
+                note("output is dropped from here on: the host's share for output is used up");
                 return 0;
             }
         }
