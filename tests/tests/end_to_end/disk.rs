@@ -1,5 +1,7 @@
 //! A host whose disk fills up: nothing is promised that can't be kept.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use muster_tests::{Agent, AgentOptions, Script, World, eventually};
@@ -34,6 +36,16 @@ fn fill(file: &Path, bytes: u64) {
     std::fs::write(file, zeros).expect("fill the disk");
 }
 
+/// Writes until not one byte more fits.
+fn fill_up(file: &Path) {
+    let mut file = File::create(file).expect("make a file");
+    let mut step = vec![0; 1024 * 1024];
+    while !step.is_empty() {
+        while file.write_all(&step).is_ok() {}
+        step.truncate(step.len() / 2);
+    }
+}
+
 #[tokio::test]
 async fn a_host_without_space_rejects_and_accepts_again_when_there_is_some() {
     let world = World::on_sqlite().await;
@@ -52,6 +64,15 @@ async fn a_host_without_space_rejects_and_accepts_again_when_there_is_some() {
 
 #[tokio::test]
 async fn a_disk_that_fills_while_a_script_prints_costs_output_and_never_the_result() {
+    prints_on_a_disk_with_room_for(20 * MIB).await;
+}
+
+#[tokio::test]
+async fn a_disk_without_room_for_one_more_line_costs_output_and_never_the_result() {
+    prints_on_a_disk_with_room_for(0).await;
+}
+
+async fn prints_on_a_disk_with_room_for(room: u64) {
     let world = World::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\n\
                 head -c 60000000 /dev/zero | tr '\\0' x\nexit 3";
@@ -59,7 +80,13 @@ async fn a_disk_that_fills_while_a_script_prints_costs_output_and_never_the_resu
     let gate = world.site.path().join("gate");
     let run = world.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
     world.api.output_reaches(&run, 6).await;
-    fill(&inside(&mut agent).join("filler"), 100 * MIB);
+    let disk = inside(&mut agent);
+    fill_up(&disk.join("filler"));
+    if room > 0 {
+        let filler = File::options().write(true).open(disk.join("filler")).expect("open");
+        let length = filler.metadata().expect("look").len();
+        filler.set_len(length - room).expect("make room");
+    }
     std::fs::write(&gate, "").expect("open the gate");
     let command = eventually("the run ends", async || {
         let command = world.api.command(&run).await;
@@ -76,4 +103,16 @@ async fn a_disk_that_fills_while_a_script_prints_costs_output_and_never_the_resu
     let rest = output.strip_prefix(b"begun\n").expect("a prefix of what it printed");
     assert!(rest.iter().all(|byte| *byte == b'x'), "a prefix of what it printed");
     assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);
+}
+
+#[tokio::test]
+async fn an_agent_whose_log_can_not_be_written_works_on() {
+    let world = World::on_sqlite().await;
+    let options = AgentOptions::with_scripts([Script::new("hi", "echo hi")]).supervised();
+    // Every write to this device fails as on a full disk.
+    let (agent, id) = world.agent(options.with_mounts("exec >/dev/full 2>&1")).await;
+    let run = world.api.execute(&id, "hi", json!({})).await;
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(world.api.output(&run).await, b"hi\n");
+    assert!(agent.log().is_empty(), "it was to be unable to say anything: {}", agent.log());
 }
