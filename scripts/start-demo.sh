@@ -21,8 +21,10 @@ mkdir -p "$demo"
 server_answers() { [ -s "$demo/server/server_url" ] && curl -fsS -o /dev/null "$(cat "$demo/server/server_url")/readyz" 2>/dev/null; }
 
 if [ -z "$(running_id server)" ]; then
+    # A server that comes back is where its agent looks for it.
+    before=$(sed 's#^http://##; s#/*$##' "$demo/server/server_url" 2>/dev/null || true)
     rm -f "$demo/server/server_url"
-    start server "$programs/muster-server" serve --listen "${MUSTER_DEMO_LISTEN:-127.0.0.1:0}" --data-dir "$demo/server"
+    start server "$programs/muster-server" serve --listen "${MUSTER_DEMO_LISTEN:-${before:-127.0.0.1:0}}" --data-dir "$demo/server"
 fi
 wait_until 30 "the server to answer" server_answers
 url=$(cat "$demo/server/server_url")
