@@ -1,10 +1,10 @@
 # The commands of this repository. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-stop test fmt lint bench
+.PHONY: help build demo demo-stop test fmt lint openapi bench bump-patch bump-minor bump-major
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every program, without optimisation.
 	cargo build --workspace --bins --locked
@@ -29,6 +29,14 @@ fmt: ## Format the code.
 
 lint: ## Lint the code; a warning is an error.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+openapi: ## Write server/openapi.json anew; the tests hold it against the code.
+	cargo run --quiet --locked -p muster-server -- openapi >server/openapi.json.new
+	mv server/openapi.json.new server/openapi.json
+
+bump-patch bump-minor bump-major: ## Raise the version of everything, and start its part of the changelog.
+	bash scripts/bump-version.sh $(@:bump-%=%)
+	$(MAKE) openapi
 
 bench: ## Measure the performance targets, each figure beside its anchor.
 	bash benches/install-anchors.sh

@@ -49,6 +49,7 @@ if [ -z "$(running_id supervisor)" ]; then
 fi
 agent_is_connected() { agent=$(call GET /api/agents/connected | field id) && [ -n "$agent" ]; }
 wait_until 30 "the agent to connect" agent_is_connected
+host=$(call GET "/api/agents/$agent" | field name)
 
 command=$(call POST "/api/agents/$agent/command" '{"command": "execute", "data": {"script": "hello"}}' | field id)
 state=$(call GET "/api/commands/$command?wait_ms=30000" | field state)
@@ -66,7 +67,9 @@ cat <<TEXT
 Server      $url   (API documentation: $url/docs)
 Key         $demo/server/bootstrap_key
 Agent       $agent, its scripts in $demo/agent/scripts
-Run again   curl -H "authorization: Bearer \$(cat .demo/server/bootstrap_key)" -H 'content-type: application/json' \\
+Try it      $programs/muster login --server $url --key-file .demo/server/bootstrap_key
+            $programs/muster run $host hello NAME=Ada
+Or by REST  curl -H "authorization: Bearer \$(cat .demo/server/bootstrap_key)" -H 'content-type: application/json' \\
               -d '{"command": "execute", "data": {"script": "hello"}}' $url/api/agents/$agent/command
 Stop        make demo-stop
 TEXT

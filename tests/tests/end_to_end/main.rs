@@ -18,3 +18,4 @@ mod runaways;
 mod scripts;
 mod storage;
 mod third_party;
+mod version;

@@ -1,0 +1,83 @@
+//! The version stands once and is raised by one command.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/bump-version.sh");
+
+/// A workspace of one crate at 1.2.3, with the script and a changelog.
+fn workspace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("make a folder");
+    let write = |path: &str, text: &str| {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+        fs::write(path, text).expect("write a file");
+    };
+    write(
+        "Cargo.toml",
+        "[workspace]\nmembers = [\"one\"]\nresolver = \"3\"\n\n[workspace.package]\nversion = \"1.2.3\"\n\n\
+         [workspace.metadata]\nversion = \"9.9.9\"\n",
+    );
+    write("one/Cargo.toml", "[package]\nname = \"one\"\nversion.workspace = true\n");
+    write("one/src/lib.rs", "");
+    write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- news\n");
+    write("scripts/bump-version.sh", &fs::read_to_string(SCRIPT).expect("read the script"));
+    folder
+}
+
+fn bump(folder: &Path, part: &str) -> Output {
+    let script = folder.join("scripts/bump-version.sh");
+    Command::new("bash").arg(script).arg(part).output().expect("run bash")
+}
+
+fn version(folder: &Path) -> String {
+    let args = ["metadata", "--offline", "--locked", "--no-deps", "--format-version", "1"];
+    let output = Command::new("cargo").args(args).current_dir(folder).output().expect("run cargo");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    metadata["packages"][0]["version"].as_str().expect("a version").to_owned()
+}
+
+#[test]
+fn one_command_raises_the_version_and_starts_its_part_of_the_changelog() {
+    for (part, next) in [("patch", "1.2.4"), ("minor", "1.3.0"), ("major", "2.0.0")] {
+        let folder = workspace();
+        let done = bump(folder.path(), part);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(String::from_utf8_lossy(&done.stdout), format!("1.2.3 → {next}\n"));
+        assert_eq!(version(folder.path()), next);
+        let changelog = fs::read_to_string(folder.path().join("CHANGELOG.md")).expect("read");
+        let start = format!("# Changelog\n\n## [Unreleased]\n\n## [{next}] - 2");
+        assert!(
+            changelog.starts_with(&start) && changelog.ends_with("\n\n- news\n"),
+            "{changelog}"
+        );
+    }
+}
+
+#[test]
+fn a_part_that_is_none_changes_nothing() {
+    let folder = workspace();
+    let done = bump(folder.path(), "huge");
+    assert_eq!(done.status.code(), Some(2));
+    let manifest = fs::read_to_string(folder.path().join("Cargo.toml")).expect("read");
+    assert!(manifest.contains("1.2.3"));
+}
+
+#[test]
+fn every_crate_takes_the_version_of_the_workspace() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    let text = fs::read_to_string(root.join("Cargo.toml")).expect("read");
+    let manifest: toml::Table = toml::from_str(&text).expect("TOML");
+    let members = manifest["workspace"]["members"].as_array().expect("members");
+    for member in members {
+        let member = member.as_str().expect("a path");
+        let text = fs::read_to_string(root.join(member).join("Cargo.toml")).expect("read");
+        let manifest: toml::Table = toml::from_str(&text).expect("TOML");
+        let is_shared = manifest["package"]["version"].get("workspace").is_some();
+        assert!(is_shared, "{member} has a version of its own");
+    }
+}
