@@ -4,7 +4,7 @@
 .PHONY: help build demo demo-stop test fmt lint openapi bench bump-patch bump-minor bump-major
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every program, without optimisation.
 	cargo build --workspace --bins --locked

@@ -5,11 +5,11 @@
 
 demo=$PWD/.demo
 
-# started_at PID: when the process started, empty if there is none.
+# started_at PID: when the process started, empty if there is none or it has ended.
 started_at() {
     if [ -r "/proc/$1/stat" ]; then
         # Field 22; the name in brackets may hold spaces, so count from behind it.
-        sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+        sed -n 's/.*) //; /^[ZX]/!p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
     else
         ps -o lstart= -p "$1" 2>/dev/null || true
     fi
