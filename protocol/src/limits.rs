@@ -6,6 +6,8 @@ pub const MAX_FRAME_BYTES: usize = 1024 * 1024;
 pub const MAX_OUTPUT_FRAME_BYTES: usize = 256 * 1024;
 /// Largest payload of one output record.
 pub const MAX_OUTPUT_RECORD_BYTES: usize = 64 * 1024;
+/// Most output of one execution, both streams: what is beyond is dropped on the host and counted.
+pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Output an agent may have in flight, per execution, before it waits for an acknowledgement.
 pub const OUTPUT_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 /// Items of one `inventory` page.
@@ -16,6 +18,8 @@ pub const MAX_COMMAND_DATA_BYTES: usize = 512 * 1024;
 pub const MAX_JSON_DEPTH: usize = 64;
 /// Scripts of one manifest.
 pub const MAX_MANIFEST_SCRIPTS: usize = 1_000;
+/// The highest session epoch that an agent may claim to have seen.
+pub const MAX_EPOCH: u64 = 1 << 53;
 /// Commands that one agent works on or holds accepted at once, unless it says otherwise.
 pub const DEFAULT_MAX_JOBS: u32 = 16;
 /// The most an agent may ask for as its `max_jobs`.

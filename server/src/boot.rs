@@ -1,6 +1,6 @@
 //! From settings to a running server and back. The only room that sees all others.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +50,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
     };
+    let sessions = services.sessions.clone();
     let app = http::router(state).merge(ws::router(services));
     tracing::info!(%url, version = env!("CARGO_PKG_VERSION"), "serving");
 
@@ -63,6 +64,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let mut server = tokio::spawn(async move { served.await });
     let reason = tokio::select! {
         reason = told_to_stop() => reason?,
+        () = store.writer().ended() => {
+            tracing::error!("the writer of the database ended; stopping the server");
+            "the writer ended"
+        }
         ended = workers.ended() => {
             tracing::error!(worker = ended, "a worker ended; stopping the server");
             "a worker ended"
@@ -72,11 +77,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(reason, "stopping");
     // No new connections first: nobody who was sent away may come straight back.
     let _ = stop.send(true);
+    sessions.close();
     drain(&hub, config.drain_spread_ms);
     let gone = async {
-        while !hub.is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        sessions.wind_down().await;
         let _ = (&mut server).await;
     };
     if tokio::time::timeout(SHUTDOWN_WAIT, gone).await.is_err() {
@@ -101,7 +105,9 @@ async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {
         let path = config.data_dir.join("bootstrap_key");
         tracing::info!(file = %path.display(), "made the first owner API key");
         if std::io::stdout().is_terminal() {
-            println!("First API key (also in {}): {key}", path.display());
+            // A terminal that is gone is no reason not to serve.
+            let _ =
+                writeln!(std::io::stdout(), "First API key (also in {}): {key}", path.display());
         }
     }
     Ok(())

@@ -50,6 +50,8 @@ fn serve(config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Or it would panic where the log can't be written.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -105,6 +105,8 @@ pub enum EndReason {
     MissingFromInventory,
     /// The agent was deleted here.
     AgentDeleted,
+    /// The agent's key no longer allowed it when its turn came.
+    PermissionRevoked,
 }
 
 impl EndReason {
@@ -118,6 +120,7 @@ impl EndReason {
             Self::LedgerReplaced => "ledger_replaced",
             Self::MissingFromInventory => "missing_from_inventory",
             Self::AgentDeleted => "agent_deleted",
+            Self::PermissionRevoked => "permission_revoked",
         }
     }
 
@@ -142,6 +145,9 @@ impl EndReason {
             }
             Self::AgentDeleted => {
                 "the agent was deleted while it held the command; whether it ran is unknown"
+            }
+            Self::PermissionRevoked => {
+                "the agent's key no longer allows this command; it was never sent"
             }
         }
     }
@@ -179,7 +185,7 @@ pub enum Step {
 
 /// The one table of transitions.
 pub fn step(state: CommandState, event: Event) -> Step {
-    use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Running};
+    use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running};
     if state.is_terminal() {
         return match event {
             Event::Reported(_) => Step::Late,
@@ -199,6 +205,7 @@ pub fn step(state: CommandState, event: Event) -> Step {
         (Queued, Event::Ended(EndReason::ExpiredInQueue)) => Step::To(Expired),
         (Queued, Event::Ended(EndReason::CancelledInQueue)) => Step::To(Cancelled),
         (Queued, Event::Ended(EndReason::AgentDeleted)) => Step::To(Cancelled),
+        (Queued, Event::Ended(EndReason::PermissionRevoked)) => Step::To(Rejected),
         (
             Delivered | Running,
             Event::Ended(

@@ -45,12 +45,28 @@ pub fn router(state: AppState) -> Router {
         .fallback(async || Problem::not_found("path").into_response())
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
+        .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn(log))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a handler panicked");
             Problem::busy("the server failed to answer; report this").into_response()
         }))
         .with_state(state)
+}
+
+/// Runs what changes something to its end, also when the caller hangs up meanwhile: a commit is
+/// followed by what it calls for.
+async fn finish(request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            tracing::error!("a handler failed");
+            Problem::busy("the server failed to answer; report this").into_response()
+        }
+    }
 }
 
 /// One line per request, at debug level: route templates only, since queries and paths may hold

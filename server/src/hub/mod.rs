@@ -11,5 +11,5 @@ mod watches;
 
 pub use self::registry::Hub;
 pub use self::session_handle::{KeyGrant, SessionHandle, SessionParts, ToSession};
-pub use self::waiters::{TooManyWaiters, TransientAnswer};
+pub use self::waiters::{CantWait, TransientAnswer};
 pub use self::watches::Subscription;

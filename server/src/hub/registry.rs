@@ -113,8 +113,7 @@ impl Hub {
     /// at once.
     pub fn drain(&self, mut delay_ms: impl FnMut() -> u64) {
         for session in self.sessions() {
-            // A session that can't be told ends with the process all the same.
-            let _ = session.tell(ToSession::Drain { reconnect_delay_ms: delay_ms() });
+            session.tell_in_time(ToSession::Drain { reconnect_delay_ms: delay_ms() });
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use muster_protocol::frame::Command;
 use muster_protocol::{CloseCode, CommandName, Permissions};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 
 use super::waiters::Waiters;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
@@ -29,8 +29,6 @@ pub enum ToSession {
     Rekey { key: Box<str>, grace_ms: u64 },
     /// Tell the agent to come back later, and end.
     Drain { reconnect_delay_ms: u64 },
-    /// End.
-    Close(CloseCode),
 }
 
 /// What an agent key allows its agents.
@@ -56,6 +54,8 @@ pub struct SessionParts {
     /// Durable commands that the agent may hold at once.
     pub window: usize,
     pub grant: Arc<KeyGrant>,
+    /// When the secret ends that was presented, if it was replaced by another.
+    pub secret_until: Option<Timestamp>,
 }
 
 /// The handle of a live session.
@@ -73,6 +73,11 @@ pub struct SessionHandle {
     held: Mutex<HashSet<CommandId>>,
     is_ready: AtomicBool,
     is_starved: AtomicBool,
+    /// Something older may be queued: a new command waits behind it.
+    has_backlog: AtomicBool,
+    close: watch::Sender<Option<CloseCode>>,
+    /// When the secret ends that the session was opened with, if it was replaced.
+    secret_until: Mutex<Option<Timestamp>>,
 }
 
 /// The session has ended, or does not read its mail.
@@ -97,6 +102,9 @@ impl SessionHandle {
             held: Mutex::default(),
             is_ready: AtomicBool::new(false),
             is_starved: AtomicBool::new(false),
+            has_backlog: AtomicBool::new(true),
+            close: watch::Sender::new(None),
+            secret_until: Mutex::new(parts.secret_until),
         };
         (Arc::new(handle), mail)
     }
@@ -111,21 +119,48 @@ impl SessionHandle {
         *self.grant.write().unwrap_or_else(PoisonError::into_inner) = grant;
     }
 
+    /// The session's secret was replaced by another, and ends at this instant.
+    pub fn end_secret(&self, until: Timestamp) {
+        *self.secret_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// True if the session rests on a secret that has ended.
+    pub fn is_secret_over(&self, now: Timestamp) -> bool {
+        let until = *self.secret_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| until <= now)
+    }
+
     /// True unless the agent has said that it can't carry this out.
     pub fn can_carry_out(&self, command: CommandName) -> bool {
         !self.is_full || self.capabilities.contains(&command)
     }
 
-    /// Puts a message into the mailbox, without waiting.
-    ///
-    /// # Errors
-    /// [`Unreachable`] if the session has ended or its mailbox is full.
-    pub fn tell(&self, message: ToSession) -> Result<(), Unreachable> {
-        self.mailbox.try_send(message).map_err(|_| Unreachable)
+    /// Ends the session, whatever it is doing: never waits, and is never lost. The first code
+    /// counts.
+    pub fn close(&self, code: CloseCode) {
+        self.close.send_if_modified(|slot| {
+            let is_first = slot.is_none();
+            slot.get_or_insert(code);
+            is_first
+        });
+    }
+
+    /// Waits until the session is to end.
+    pub async fn closed(&self) -> CloseCode {
+        let mut close = self.close.subscribe();
+        loop {
+            if let Some(code) = *close.borrow_and_update() {
+                return code;
+            }
+            if close.changed().await.is_err() {
+                return CloseCode::TryAgainLater;
+            }
+        }
     }
 
     /// Puts a message into the mailbox now, or as soon as there is room, without the caller
-    /// waiting. For messages that hold a place in the window, which bounds how many wait.
+    /// waiting. For what holds a place in the window, which bounds how many wait, and for what
+    /// people cause by hand.
     pub fn tell_in_time(self: &Arc<Self>, message: ToSession) {
         if let Err(TrySendError::Full(message)) = self.mailbox.try_send(message) {
             let session = Arc::clone(self);
@@ -146,6 +181,21 @@ impl SessionHandle {
     pub fn make_ready(&self, held: impl IntoIterator<Item = CommandId>) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         self.is_ready.store(true, Ordering::Release);
+    }
+
+    /// Takes a place in the window for a new command. False if there is none, or if something
+    /// older may be queued, which goes first.
+    pub fn hold_new(&self, command_id: CommandId) -> bool {
+        let is_held = !self.has_backlog.load(Ordering::Acquire) && self.hold(command_id);
+        if !is_held {
+            self.has_backlog.store(true, Ordering::Release);
+        }
+        is_held
+    }
+
+    /// Says whether something is still queued for this agent.
+    pub fn set_backlog(&self, has_backlog: bool) {
+        self.has_backlog.store(has_backlog, Ordering::Release);
     }
 
     /// Takes a place in the window. False if there is none; whoever frees one then wakes the

@@ -20,27 +20,37 @@ pub struct TransientAnswer {
     pub error_code: Option<String>,
 }
 
-/// The agent has too many transient commands open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many commands of this agent wait for an answer")]
-pub struct TooManyWaiters;
+/// Why nobody can wait for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CantWait {
+    TooMany,
+    /// The session is over.
+    Over,
+}
 
-/// Open transient commands of one session.
-#[derive(Debug, Default)]
-pub struct Waiters(Mutex<HashMap<CommandId, oneshot::Sender<TransientAnswer>>>);
+/// Open transient commands of one session; `None` once it is over.
+#[derive(Debug)]
+pub struct Waiters(Mutex<Option<HashMap<CommandId, oneshot::Sender<TransientAnswer>>>>);
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self(Mutex::new(Some(HashMap::new())))
+    }
+}
 
 impl Waiters {
     /// Starts to wait.
     ///
     /// # Errors
-    /// [`TooManyWaiters`] at the bound.
+    /// [`CantWait`] at the bound, or when the session is over.
     pub fn wait_for(
         &self,
         command_id: CommandId,
-    ) -> Result<oneshot::Receiver<TransientAnswer>, TooManyWaiters> {
+    ) -> Result<oneshot::Receiver<TransientAnswer>, CantWait> {
         let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiters = waiters.as_mut().ok_or(CantWait::Over)?;
         if waiters.len() >= MAX_WAITERS {
-            return Err(TooManyWaiters);
+            return Err(CantWait::TooMany);
         }
         let (answer, waiting) = oneshot::channel();
         waiters.insert(command_id, answer);
@@ -49,7 +59,7 @@ impl Waiters {
 
     /// Gives up waiting.
     pub fn forget(&self, command_id: CommandId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
+        self.remove(command_id);
     }
 
     /// Hands an answer to whoever waits; gives it back if nobody does.
@@ -58,8 +68,7 @@ impl Waiters {
         command_id: CommandId,
         answer: TransientAnswer,
     ) -> Result<(), TransientAnswer> {
-        let waiter = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
-        match waiter {
+        match self.remove(command_id) {
             // Whoever stopped waiting this very moment is told that it took too long.
             Some(waiter) => waiter.send(answer).or(Ok(())),
             None => Err(answer),
@@ -68,6 +77,17 @@ impl Waiters {
 
     /// True if somebody waits for this command's answer.
     pub fn contains(&self, command_id: CommandId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&command_id)
+        let waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.as_ref().is_some_and(|waiters| waiters.contains_key(&command_id))
+    }
+
+    /// The session is over: whoever waits learns it now.
+    pub fn close(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn remove(&self, command_id: CommandId) -> Option<oneshot::Sender<TransientAnswer>> {
+        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiters.as_mut()?.remove(&command_id)
     }
 }

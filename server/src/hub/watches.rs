@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::CommandId;
 
-type Map = Mutex<HashMap<CommandId, Arc<Notify>>>;
+/// With how many subscriptions share it.
+type Map = Mutex<HashMap<CommandId, (Arc<Notify>, usize)>>;
 
 /// As many entries as requests wait, no more.
 #[derive(Debug, Default)]
@@ -24,13 +25,15 @@ pub struct Subscription {
 impl Watches {
     pub fn subscribe(&self, command_id: CommandId) -> Subscription {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let notify = Arc::clone(map.entry(command_id).or_default());
+        let (notify, subscriptions) = map.entry(command_id).or_default();
+        *subscriptions += 1;
+        let notify = Arc::clone(notify);
         Subscription { command_id, notify, map: Arc::clone(&self.0) }
     }
 
     pub fn changed(&self, command_id: CommandId) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(notify) = map.get(&command_id) {
+        if let Some((notify, _)) = map.get(&command_id) {
             notify.notify_waiters();
         }
     }
@@ -46,9 +49,11 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two holders are left when this is the last subscription: the map and this one.
-        if Arc::strong_count(&self.notify) <= 2 {
-            map.remove(&self.command_id);
+        if let Some((_, subscriptions)) = map.get_mut(&self.command_id) {
+            *subscriptions -= 1;
+            if *subscriptions == 0 {
+                map.remove(&self.command_id);
+            }
         }
     }
 }

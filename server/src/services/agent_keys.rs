@@ -34,6 +34,7 @@ pub struct AgentKeys {
     pub(super) hub: Arc<Hub>,
     pub(super) cache: KeyCache,
     pub(super) clock: Clock,
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A key to be made.
@@ -125,22 +126,24 @@ impl AgentKeys {
         });
         let audit = caller.audit("agent_key.update", subject(id), &detail, now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
+        // Sessions follow in the order of the commits.
+        let _turn = self.turn.lock().await;
         let row = tenant.update_agent_key(id, change, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
         self.hub.keys_changed();
         let grant = Arc::new(to_grant(&row));
         for session in self.hub.sessions_of_key(id) {
-            let message = match () {
-                () if grant.is_disabled => ToSession::Close(CloseCode::KeyDisabled),
-                () if grant.expires_at.is_some_and(|at| at <= now) => {
-                    ToSession::Close(CloseCode::KeyExpired)
-                }
-                () if *session.grant() == *grant => continue,
-                () => ToSession::Grant(Arc::clone(&grant)),
-            };
+            if *session.grant() == *grant {
+                continue;
+            }
             session.set_grant(Arc::clone(&grant));
-            // A session that has just ended needs no telling.
-            let _ = session.tell_when_possible(message).await;
+            match () {
+                () if grant.is_disabled => session.close(CloseCode::KeyDisabled),
+                () if grant.expires_at.is_some_and(|at| at <= now) => {
+                    session.close(CloseCode::KeyExpired);
+                }
+                () => session.tell_in_time(ToSession::Grant(Arc::clone(&grant))),
+            }
         }
         Ok(row)
     }
@@ -169,14 +172,15 @@ impl AgentKeys {
         self.cache.forget_grants();
         self.hub.keys_changed();
         for session in self.hub.sessions_of_key(id) {
-            let message = match until {
+            match until {
                 Some(_) if session.is_full => {
-                    ToSession::Rekey { key: secret.secret.as_str().into(), grace_ms }
+                    let key = secret.secret.as_str().into();
+                    session.tell_in_time(ToSession::Rekey { key, grace_ms });
                 }
-                Some(_) => continue,
-                None => ToSession::Close(CloseCode::KeyRegenerated),
-            };
-            let _ = session.tell_when_possible(message).await;
+                // A basic agent can't be handed the new one: it goes on until the grace is over.
+                Some(until) => session.end_secret(until),
+                None => session.close(CloseCode::KeyRegenerated),
+            }
         }
         Ok(MadeAgentKey { row, secret: secret.secret })
     }
@@ -193,8 +197,7 @@ impl AgentKeys {
         self.cache.forget_grants();
         self.hub.keys_changed();
         for session in self.hub.sessions_of_key(id) {
-            let close = ToSession::Close(CloseCode::KeyDeleted);
-            let _ = session.tell_when_possible(close).await;
+            session.close(CloseCode::KeyDeleted);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, ToSession};
+use crate::hub::Hub;
 use crate::store::Store;
 use crate::store::entities::{agent, agent_event, agent_manifest, telemetry_sample};
 use crate::store::queries::AgentChange;
@@ -108,7 +108,7 @@ impl Agents {
             return Err(UNKNOWN);
         }
         if let Some(session) = self.hub.session(id) {
-            let _ = session.tell_when_possible(ToSession::Close(CloseCode::GoingAway)).await;
+            session.close(CloseCode::GoingAway);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::key_cache::{KeyCache, KnownPrincipal};
 use crate::domain::credential::{NewSecret, SecretHash};
 use crate::domain::ids::{ApiKeyId, AuditId, TenantId};
 use crate::domain::principal::{Principal, Role, Scope};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::hub::KeyGrant;
 use crate::store::entities::column::{ActorKind, StringList};
 use crate::store::entities::{agent_key, api_key, audit_entry, tenant};
@@ -25,6 +25,14 @@ pub struct Authentication {
     pub(super) store: Store,
     pub(super) cache: KeyCache,
     pub(super) clock: Clock,
+}
+
+/// An agent that presented a key which held when it was looked at.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    pub grant: Arc<KeyGrant>,
+    /// Of the secret: looked at again when a session opens.
+    pub secret_hash: SecretHash,
 }
 
 /// Why an agent is not let in.
@@ -53,9 +61,10 @@ impl Authentication {
         let known = match self.cache.principal(hash) {
             Some(known) => known,
             None => {
+                let read_at = self.cache.revision();
                 let row = self.store.system().find_api_key(hash).await?.ok_or(INVALID)?;
                 let known = Arc::new(to_principal(row));
-                self.cache.remember_principal(hash, Arc::clone(&known));
+                self.cache.remember_principal(hash, Arc::clone(&known), read_at);
                 known
             }
         };
@@ -75,7 +84,7 @@ impl Authentication {
     pub async fn authenticate_agent(
         &self,
         secret: &str,
-    ) -> std::result::Result<Arc<KeyGrant>, AgentRefusal> {
+    ) -> std::result::Result<Admission, AgentRefusal> {
         if !is_well_formed(secret, AGENT_KEY_PREFIX) {
             return Err(AgentRefusal::Close(CloseCode::KeyUnknown));
         }
@@ -84,11 +93,16 @@ impl Authentication {
         let grant = match self.cache.grant(hash) {
             Some(grant) => grant,
             None => {
+                let read_at = self.cache.revision();
                 let close = match self.store.system().find_agent_key(hash, now).await? {
                     AgentKeyMatch::Key(row) => {
                         let grant = Arc::new(to_grant(&row));
-                        self.cache.remember_grant(hash, Arc::clone(&grant));
-                        return admit(grant, now);
+                        self.cache.remember_grant(hash, Arc::clone(&grant), read_at);
+                        return admit(grant, hash, now);
+                    }
+                    // Not remembered: it may end at any moment.
+                    AgentKeyMatch::KeyInGrace(row) => {
+                        return admit(Arc::new(to_grant(&row)), hash, now);
                     }
                     AgentKeyMatch::Deleted => CloseCode::KeyDeleted,
                     AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
@@ -97,7 +111,7 @@ impl Authentication {
                 return Err(AgentRefusal::Close(close));
             }
         };
-        admit(grant, now)
+        admit(grant, hash, now)
     }
 
     /// Makes the first tenant and its owner's key, on an empty database only.
@@ -181,15 +195,16 @@ pub(super) fn to_grant(row: &agent_key::Model) -> KeyGrant {
 
 fn admit(
     grant: Arc<KeyGrant>,
-    now: crate::domain::time::Timestamp,
-) -> std::result::Result<Arc<KeyGrant>, AgentRefusal> {
+    secret_hash: SecretHash,
+    now: Timestamp,
+) -> std::result::Result<Admission, AgentRefusal> {
     if grant.is_disabled {
         return Err(AgentRefusal::Close(CloseCode::KeyDisabled));
     }
     if grant.expires_at.is_some_and(|at| at <= now) {
         return Err(AgentRefusal::Close(CloseCode::KeyExpired));
     }
-    Ok(grant)
+    Ok(Admission { grant, secret_hash })
 }
 
 fn to_principal(row: api_key::Model) -> KnownPrincipal {
@@ -210,9 +225,11 @@ fn to_principal(row: api_key::Model) -> KnownPrincipal {
 
 fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let mut file =
         std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    // The mode above counts for new files only.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     writeln!(file, "{secret}")?;
     file.sync_all()
 }

@@ -1,8 +1,9 @@
 //! From the queue to agents that have room.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use muster_protocol::CloseCode;
 use muster_protocol::frame::Command;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
 
 /// Commands that one round delivers at the most.
-const ROUND: u64 = 2_000;
+const ROUND: u64 = 1_000;
 
 /// Delivers what is queued.
 #[derive(Clone, Debug)]
@@ -41,15 +42,31 @@ impl Dispatch {
         }
         let now = self.clock.now();
         let ids: Vec<_> = sessions.keys().copied().collect();
-        let rows = self.store.system().deliverable(&ids, now, ROUND).await?;
+        let room = sessions.values().map(|session| session.room()).max().unwrap_or(0) as u64;
+        // From here on new commands go into the queue, behind what is read now.
+        sessions.values().for_each(|session| session.set_backlog(true));
+        // One more than the largest room tells whether anything is left.
+        let rows = self.store.system().deliverable(&ids, now, room + 1, ROUND).await?;
         let is_cut = rows.len() as u64 == ROUND;
         let mut by_agent: HashMap<AgentId, Vec<command::Model>> = HashMap::new();
+        let mut left = HashSet::new();
+        let mut refused = Vec::new();
         for row in rows {
-            // The place is taken before the commit, so that nobody else counts on it.
-            if sessions[&row.agent_id].hold(row.id) {
+            let session = &sessions[&row.agent_id];
+            if !is_allowed(session, &row) {
+                refused.push((row.id, row.agent_id));
+            } else if session.hold(row.id) {
+                // The place is taken before the commit, so that nobody else counts on it.
                 by_agent.entry(row.agent_id).or_default().push(row);
+            } else {
+                left.insert(row.agent_id);
             }
         }
+        if !is_cut {
+            let drained = sessions.values().filter(|session| !left.contains(&session.agent_id));
+            drained.for_each(|session| session.set_backlog(false));
+        }
+        self.refuse(refused, now).await?;
         let mut waits = Vec::with_capacity(by_agent.len());
         for (agent_id, rows) in by_agent {
             let session = Arc::clone(&sessions[&agent_id]);
@@ -65,12 +82,13 @@ impl Dispatch {
         for (session, rows, wait) in waits {
             match wait.await {
                 Ok(delivered) => self.send(&session, rows, &delivered, now),
+                // A session that was replaced is served by its successor.
+                Err(StoreError::StaleEpoch) => session.close(CloseCode::SessionReplaced),
                 Err(error) => {
-                    self.give_back(&session, rows.iter().map(|row| row.id));
-                    // A session that was replaced is served by its successor.
-                    if !matches!(error, StoreError::StaleEpoch) {
-                        failure = Some(error);
-                    }
+                    // They may stand as delivered, though no frame has left: the next session's
+                    // inventory tells.
+                    session.close(CloseCode::TryAgainLater);
+                    failure = Some(error);
                 }
             }
         }
@@ -101,6 +119,21 @@ impl Dispatch {
         }
     }
 
+    /// Ends what the agent's key has ceased to allow since it was submitted.
+    async fn refuse(
+        &self,
+        refused: Vec<(CommandId, AgentId)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if refused.is_empty() {
+            return Ok(());
+        }
+        for (command_id, _) in self.store.system().refuse_queued(refused, now).await? {
+            self.hub.changed(command_id);
+        }
+        Ok(())
+    }
+
     fn give_back(&self, session: &SessionHandle, ids: impl IntoIterator<Item = CommandId>) {
         for id in ids {
             if session.release(id) {
@@ -108,6 +141,10 @@ impl Dispatch {
             }
         }
     }
+}
+
+fn is_allowed(session: &SessionHandle, row: &command::Model) -> bool {
+    row.command.parse().is_ok_and(|name| session.grant().permissions.allows(name))
 }
 
 /// The frame of a stored command.

@@ -4,6 +4,7 @@
 //! call could do.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -30,6 +31,8 @@ pub struct KnownPrincipal {
 pub struct KeyCache {
     principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
+    /// Counts changes: what was read before one is not remembered after it.
+    revision: Arc<AtomicU64>,
 }
 
 impl Default for KeyCache {
@@ -37,34 +40,49 @@ impl Default for KeyCache {
         fn cache<V: Clone + Send + Sync + 'static>() -> Cache<[u8; 32], V> {
             Cache::builder().max_capacity(ENTRIES).time_to_live(TIME_TO_LIVE).build()
         }
-        Self { principals: cache(), grants: cache() }
+        Self { principals: cache(), grants: cache(), revision: Arc::default() }
     }
 }
 
 impl KeyCache {
+    /// To be asked before the database is read.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
     pub fn principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
         self.principals.get(&hash.0)
     }
 
-    pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>) {
+    /// `read_at`: the revision before the database was read.
+    pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>, read_at: u64) {
         self.principals.insert(hash.0, known);
+        if self.revision() != read_at {
+            self.principals.invalidate(&hash.0);
+        }
     }
 
     pub fn grant(&self, hash: SecretHash) -> Option<Arc<KeyGrant>> {
         self.grants.get(&hash.0)
     }
 
-    pub fn remember_grant(&self, hash: SecretHash, grant: Arc<KeyGrant>) {
+    /// As [`Self::remember_principal`].
+    pub fn remember_grant(&self, hash: SecretHash, grant: Arc<KeyGrant>, read_at: u64) {
         self.grants.insert(hash.0, grant);
+        if self.revision() != read_at {
+            self.grants.invalidate(&hash.0);
+        }
     }
 
     /// Keys change rarely and are cheap to read again: a change forgets all of a kind.
     pub fn forget_principals(&self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
         self.principals.invalidate_all();
     }
 
     /// As [`Self::forget_principals`], for agent keys.
     pub fn forget_grants(&self) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
         self.grants.invalidate_all();
     }
 }

@@ -69,6 +69,7 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
+                turn: Arc::default(),
             },
             api_keys: api_keys::ApiKeys { store: store(), cache, clock: clock() },
             agents: agents::Agents { store: store(), hub: hub(), clock: clock() },

@@ -19,7 +19,7 @@ use crate::store::queries::{OutputStream, TenantScope};
 use crate::store::{Store, StoreError};
 
 /// Chunks that a reader holds in memory at once; 256 KiB each at the most.
-const CHUNKS: u64 = 4;
+const CHUNKS: u64 = 16;
 
 /// Use cases of output.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ struct Reader {
     stream: OutputStream,
     next_bytes: u64,
     end_bytes: u64,
+    /// Where the last chunk began that was read: what follows is searched behind it.
+    behind_bytes: Option<i64>,
 }
 
 impl Output {
@@ -90,7 +92,9 @@ impl Output {
                 && (start_bytes < end_bytes || state.is_terminal() || wait_ms == 0)
             {
                 let next_bytes = start_bytes;
-                let reader = Reader { tenant, command_id, stream, next_bytes, end_bytes };
+                let behind_bytes = None;
+                let reader =
+                    Reader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
                 return Ok(Ok(OutputPart { state, length_bytes, start_bytes, end_bytes, reader }));
             }
             if state.is_terminal() || tokio::time::timeout_at(deadline, changed).await.is_err() {
@@ -112,9 +116,15 @@ impl OutputPart {
         }
         let chunks = reader
             .tenant
-            .output_chunks(reader.command_id, reader.stream, reader.next_bytes, CHUNKS)
+            .output_chunks(
+                reader.command_id,
+                reader.stream,
+                (reader.next_bytes, reader.behind_bytes),
+                CHUNKS,
+            )
             .await?;
         let mut bytes = Vec::new();
+        reader.behind_bytes = chunks.last().map(|chunk| chunk.offset_bytes);
         for chunk in &chunks {
             reader.take(chunk, &mut bytes);
         }

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use muster_protocol::CloseCode;
+use muster_protocol::frame::Telemetry;
 
 use super::Settings;
+use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, ToSession};
+use crate::hub::Hub;
 use crate::store::queries::Retention;
-use crate::store::writer::CloseSession;
+use crate::store::writer::{CloseSession, RecordHeartbeat};
 use crate::store::{Store, StoreError};
 
 /// How long telemetry is kept: 24 h.
 const TELEMETRY_MS: u64 = 24 * 3_600_000;
+/// Slices of old history that one sweep drops at the most.
+const MAX_SLICES: u32 = 2_000;
 /// How long idempotency keys are remembered: 24 h.
 const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 
@@ -28,7 +32,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Ends commands whose clocks have run out.
+    /// Ends queued commands past their deadline.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
@@ -36,21 +40,30 @@ impl Upkeep {
         let now = self.clock.now();
         let system = self.store.system();
         let expired = system.expire_queued(now).await?;
-        let away = system.lose_away(now, self.started_at).await?;
-        let unanswered = system.lose_unanswered(now).await?;
-        if expired.len() + away.len() + unanswered.len() > 0 {
-            tracing::info!(
-                expired = expired.len(),
-                away = away.len(),
-                unanswered = unanswered.len(),
-                "commands ended by their clocks"
-            );
+        self.ended(expired, "expired in the queue");
+        Ok(())
+    }
+
+    /// Ends commands whose agents have kept silent for too long.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next sweep tries again.
+    pub async fn sweep_lost(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let system = self.store.system();
+        self.ended(system.lose_away(now, self.started_at).await?, "lost: agent away");
+        self.ended(system.lose_unanswered(now).await?, "lost: no response");
+        Ok(())
+    }
+
+    fn ended(&self, commands: Vec<(CommandId, AgentId)>, why: &'static str) {
+        if !commands.is_empty() {
+            tracing::info!(commands = commands.len(), why, "commands ended by their clocks");
         }
-        for (command_id, agent_id) in expired.into_iter().chain(away).chain(unanswered) {
+        for (command_id, agent_id) in commands {
             self.hub.release(agent_id, command_id);
             self.hub.changed(command_id);
         }
-        Ok(())
     }
 
     /// Marks agents offline that the database calls online and nobody has heard of.
@@ -65,7 +78,18 @@ impl Upkeep {
             return Ok(());
         }
         for agent in self.store.system().silent_agents(now.minus_ms(silence_ms)).await? {
-            if self.hub.is_connected(agent.id) {
+            if let Some(session) = self.hub.session(agent.id) {
+                // It is there and only has no heartbeats to send.
+                let operation = RecordHeartbeat {
+                    agent_id: agent.id,
+                    epoch: session.epoch,
+                    telemetry: Telemetry::default(),
+                    now,
+                };
+                match self.store.writer().commit(operation).await {
+                    Err(StoreError::StaleEpoch) => session.close(CloseCode::SessionReplaced),
+                    seen => seen?,
+                }
                 continue;
             }
             let operation = CloseSession {
@@ -80,13 +104,15 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Closes the sessions of keys that have expired.
+    /// Closes the sessions of keys that have expired, and of secrets whose grace is over.
     pub fn sweep_expired_keys(&self) {
         let now = self.clock.now();
         for session in self.hub.sessions() {
             if session.grant().expires_at.is_some_and(|at| at <= now) {
-                // A full mailbox is emptied sooner or later; the next sweep tries again.
-                let _ = session.tell(ToSession::Close(CloseCode::KeyExpired));
+                session.close(CloseCode::KeyExpired);
+            }
+            if session.is_secret_over(now) {
+                session.close(CloseCode::KeyRegenerated);
             }
         }
     }
@@ -102,9 +128,12 @@ impl Upkeep {
             idempotency_before: now.minus_ms(IDEMPOTENCY_MS),
             history_before: now.minus_ms(self.settings.history_retention_ms),
         };
-        let dropped = self.store.system().drop_old(retention).await?;
-        if dropped > 0 {
-            tracing::info!(dropped, "old commands dropped");
+        let mut slices = 0;
+        while self.store.system().drop_old(retention).await? && slices < MAX_SLICES {
+            slices += 1;
+        }
+        if slices > 0 {
+            tracing::info!(slices, "old history dropped");
         }
         Ok(())
     }

@@ -119,11 +119,21 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
 }
 
 async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
-    let options =
-        PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(error.to_string()))?;
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Url(error.to_string()))?
+        // A server that vanished without a word must not keep its lock for hours.
+        .options([
+            ("statement_timeout", "30s"),
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ]);
     // A first connection tells "locked" from "away" in words; the pool only knows a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
     let locked = !take_advisory_lock(&mut probe).await.map_err(to_store_error)?;
+    // Given back before the close, which the database may notice only later.
+    let unlock = sea_orm::sqlx::query("SELECT pg_advisory_unlock_all()");
+    probe.execute(unlock).await.map_err(to_store_error)?;
     probe.close().await.map_err(to_store_error)?;
     if locked {
         return Err(StoreError::Locked);

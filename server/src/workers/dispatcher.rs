@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::hub::Hub;
 use crate::services::dispatch::Dispatch;
+use crate::services::error::chain;
 
 /// Agents of one round.
 const ROUND: usize = 500;
@@ -16,7 +17,8 @@ pub async fn run(dispatch: Dispatch, hub: Arc<Hub>) {
     loop {
         let agents = hub.woken(ROUND).await;
         if let Err(error) = dispatch.deliver(&agents).await {
-            tracing::warn!(%error, "failed to deliver; trying again");
+            let error = chain(&error);
+            tracing::warn!(error, "failed to deliver; trying again");
             agents.iter().for_each(|id| hub.wake(*id));
             tokio::time::sleep(RETRY).await;
         }

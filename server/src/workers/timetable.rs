@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
+use crate::services::error::chain;
 use crate::services::upkeep::Upkeep;
 use crate::store::StoreError;
 
@@ -18,6 +19,7 @@ impl Timetable {
         let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
         let second = Duration::from_secs(1);
         add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
+        add(&scheduler, "lost", 2 * second, upkeep, async |u| u.sweep_lost().await).await?;
         add(&scheduler, "expired keys", second, upkeep, async |u| {
             u.sweep_expired_keys();
             Ok(())
@@ -56,7 +58,8 @@ where
         Box::pin(async move {
             let Ok(_turn) = turn.try_lock() else { return };
             if let Err(error) = work(upkeep).await {
-                tracing::warn!(worker = name, %error, "failed; the next turn tries again");
+                let error = chain(&error);
+                tracing::warn!(worker = name, error, "failed; the next turn tries again");
             }
         })
     })

@@ -14,6 +14,7 @@ use muster_protocol::frame::ServerFrame;
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::credential::presented;
 use crate::services::Services;
@@ -23,6 +24,8 @@ use crate::store::entities::column::Transport;
 
 /// An idle connection holds no more than this each way; both grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
+/// How long an agent may take to read what it is sent.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to answer a close before the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -49,7 +52,7 @@ async fn connect(
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
         Some(secret) => match services.authentication.authenticate_agent(&secret).await {
-            Ok(grant) => Ok(grant),
+            Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
             Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
@@ -64,9 +67,10 @@ async fn connect(
             let mut link = Socket(socket);
             match admitted {
                 Err(code) => link.close(code).await,
-                Ok(grant) => {
+                Ok(admission) => {
                     let origin = Origin {
-                        grant,
+                        grant: admission.grant,
+                        secret_hash: admission.secret_hash,
                         transport: Transport::Websocket,
                         implied: None,
                         is_key_in_query,
@@ -92,11 +96,11 @@ impl AgentTransport for Socket {
 
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
-        self.0.feed(Message::Text(text.into())).await.map_err(|_| TransportEnd::Gone)
+        in_time(self.0.feed(Message::Text(text.into()))).await
     }
 
     async fn flush(&mut self) -> Result<(), TransportEnd> {
-        self.0.flush().await.map_err(|_| TransportEnd::Gone)
+        in_time(self.0.flush()).await
     }
 
     async fn close(&mut self, code: CloseCode) {
@@ -112,10 +116,24 @@ impl AgentTransport for Socket {
     }
 }
 
+/// Waits for a write, but not for ever: an agent that does not read is gone.
+async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), TransportEnd> {
+    match tokio::time::timeout(WRITE_WAIT, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(TransportEnd::Gone),
+    }
+}
+
 /// Tells a frame over its bound from a broken connection.
 fn why(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
+        // A connection that breaks without a goodbye is no breach of the rules.
+        Some(tungstenite::Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake
+            | ProtocolError::SendAfterClosing
+            | ProtocolError::ReceivedAfterClosing,
+        )) => TransportEnd::Gone,
         Some(tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_)) => {
             TransportEnd::Violation
         }

@@ -79,6 +79,7 @@ impl Fixture {
         OpenSession {
             tenant_id: self.tenant_id,
             key_id: self.key_id,
+            secret_hash: self.key_id.0.as_bytes().to_vec(),
             identity: AgentIdentity::Full {
                 agent_id: None,
                 machine_id: machine.into(),
@@ -107,7 +108,7 @@ impl Fixture {
     /// An agent that is enrolled and connected.
     pub async fn agent(&self, machine: &str) -> OpenedSession {
         match self.open(self.registration(machine)).await {
-            SessionOpening::Opened(opened) => opened,
+            SessionOpening::Opened(opened) => *opened,
             SessionOpening::Refused(code) => panic!("refused with {code:?}"),
         }
     }

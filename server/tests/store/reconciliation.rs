@@ -17,6 +17,8 @@ on_both_databases!(
     what_is_listed_goes_on_from_its_committed_offset,
     what_is_settled_or_unknown_is_not_wanted_again,
     a_cancel_is_repeated,
+    a_cancelled_command_that_never_arrived_is_not_sent_again,
+    a_lost_command_that_still_runs_is_cancelled_all_the_same,
 );
 
 async fn reconcile(
@@ -96,9 +98,34 @@ async fn what_is_settled_or_unknown_is_not_wanted_again(fixture: Fixture) {
 async fn a_cancel_is_repeated(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
+    cancel(&fixture, id).await;
+    let reconciled = reconcile(&fixture, &session, &[(id, InventoryState::Accepted)]).await;
+    assert_eq!(reconciled.cancels, [id]);
+}
+
+async fn cancel(fixture: &Fixture, id: CommandId) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let audit = crate::fixture::audit(fixture.tenant_id);
     tenant.cancel_command(id, NOW, audit).await.expect("cancel");
-    let reconciled = reconcile(&fixture, &session, &[(id, InventoryState::Accepted)]).await;
-    assert_eq!(reconciled.cancels, [id]);
+}
+
+async fn a_cancelled_command_that_never_arrived_is_not_sent_again(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let id = fixture.delivered(&session).await;
+    cancel(&fixture, id).await;
+    reconcile(&fixture, &session, &[]).await;
+    let found = fixture.command(id).await.command;
+    assert_eq!(found.state, CommandState::Cancelled);
+    assert_eq!(found.end_reason, Some(EndReason::CancelledInQueue));
+}
+
+async fn a_lost_command_that_still_runs_is_cancelled_all_the_same(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let id = fixture.delivered(&session).await;
+    start(&fixture, &session, id).await;
+    cancel(&fixture, id).await;
+    reconcile(&fixture, &session, &[]).await;
+    assert_eq!(fixture.state(id).await, CommandState::Lost);
+    let listed = [(id, InventoryState::Running)];
+    assert_eq!(reconcile(&fixture, &session, &listed).await.cancels, [id]);
 }

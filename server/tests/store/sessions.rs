@@ -23,6 +23,8 @@ on_both_databases!(
     an_agent_that_knows_later_epochs_shows_a_restored_server,
     a_command_for_a_replaced_session_stays_queued,
     events_come_once_per_transition,
+    a_secret_that_was_replaced_while_its_session_opened_is_refused,
+    another_machines_id_is_no_sign_of_a_restored_server,
 );
 
 /// Makes a registration that of an agent which comes back.
@@ -35,7 +37,7 @@ pub fn returning(registration: &mut OpenSession, before: &OpenedSession) {
 
 pub fn opened(opening: SessionOpening) -> OpenedSession {
     match opening {
-        SessionOpening::Opened(opened) => opened,
+        SessionOpening::Opened(opened) => *opened,
         SessionOpening::Refused(code) => panic!("refused with {code:?}"),
     }
 }
@@ -155,7 +157,7 @@ async fn an_agent_that_knows_later_epochs_shows_a_restored_server(fixture: Fixtu
     // One that this database never knew keeps the id that it was issued.
     let mut unknown = fixture.registration("another");
     let id = muster_server::domain::ids::AgentId::new();
-    returning(&mut unknown, &OpenedSession { agent_id: id, epoch: 7, server_restored: false });
+    returning(&mut unknown, &OpenedSession { agent_id: id, epoch: 7, ..first.clone() });
     let kept = opened(fixture.open(unknown).await);
     assert_eq!((kept.agent_id, kept.epoch, kept.server_restored), (id, 8, true));
 }
@@ -171,6 +173,38 @@ async fn a_command_for_a_replaced_session_stays_queued(fixture: Fixture) {
     let submitted = fixture.store.writer().commit(submission).await.expect("submit");
     assert_eq!(submitted, Submitted::New { delivered: false });
     assert_eq!(fixture.state(id).await, CommandState::Queued);
+}
+
+async fn a_secret_that_was_replaced_while_its_session_opened_is_refused(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let regenerate = async |secret: u8, until| {
+        let entry = crate::fixture::audit(fixture.tenant_id);
+        let secret = (vec![secret; 32], "mst_agent_".into());
+        let done = tenant.regenerate_agent_key(fixture.key_id, secret, NOW, until, entry).await;
+        done.expect("regenerate").expect("the key");
+    };
+    // In grace the old secret still opens sessions, and no longer when it is over.
+    regenerate(1, Some(NOW.plus_ms(1_000))).await;
+    fixture.agent("host").await;
+    let mut late = fixture.registration("other");
+    late.now = NOW.plus_ms(1_000);
+    assert_eq!(refused(fixture.open(late).await), CloseCode::KeyRegenerated);
+    regenerate(2, None).await;
+    let mut replaced = fixture.registration("other");
+    replaced.secret_hash = vec![1; 32];
+    assert_eq!(refused(fixture.open(replaced).await), CloseCode::KeyRegenerated);
+    let mut current = fixture.registration("other");
+    current.secret_hash = vec![2; 32];
+    opened(fixture.open(current).await);
+}
+
+async fn another_machines_id_is_no_sign_of_a_restored_server(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    let mut clone = fixture.registration("elsewhere");
+    returning(&mut clone, &OpenedSession { epoch: 9, ..first.clone() });
+    let enrolled = opened(fixture.open(clone).await);
+    assert_ne!(enrolled.agent_id, first.agent_id);
+    assert!(!enrolled.server_restored);
 }
 
 async fn events_come_once_per_transition(fixture: Fixture) {

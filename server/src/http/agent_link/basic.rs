@@ -19,12 +19,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::relay::{Relay, relay};
+use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Params};
 use crate::http::problem::{Answer, Problem};
-use crate::hub::KeyGrant;
+use crate::services::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
 use crate::store::entities::column::Transport;
 
@@ -98,9 +98,9 @@ async fn post_heartbeat(
     headers: HeaderMap,
     Body(body): Body<HeartbeatBody>,
 ) -> Answer<axum::Json<HeartbeatView>> {
-    let grant = super::authenticate(&state, &headers).await?;
+    let admission = super::authenticate(&state, &headers).await?;
     let registration = body.data.unwrap_or(body.beside);
-    let relay = state.polls.find_or_open(&state, grant, registration)?;
+    let relay = state.polls.find_or_open(&state, admission, registration)?;
     let frame = AgentFrame::Heartbeat(Heartbeat { status: body.status });
     push(&relay, &frame).await?;
     let timestamp = state.clock.now().to_string();
@@ -115,8 +115,8 @@ async fn poll_commands(
     headers: HeaderMap,
     Params(params): Params<PollParams>,
 ) -> Answer<axum::Json<PollView>> {
-    let grant = super::authenticate(&state, &headers).await?;
-    let relay = state.polls.find_or_open(&state, grant, Registration::default())?;
+    let admission = super::authenticate(&state, &headers).await?;
+    let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     relay.push(Inbound::Alive).await;
     let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
     let deadline = tokio::time::Instant::now() + wait;
@@ -141,12 +141,12 @@ async fn post_result(
     headers: HeaderMap,
     Body(body): Body<ResultBody>,
 ) -> Answer<axum::Json<ResultView>> {
-    let grant = super::authenticate(&state, &headers).await?;
+    let admission = super::authenticate(&state, &headers).await?;
     let mut result = body.result;
     result.insert("command_id".into(), Value::String(body.command_id.to_string()));
     let response: Response = serde_json::from_value(Value::Object(result))
         .map_err(|error| Problem::invalid_body(format!("`result`: {error}")))?;
-    let relay = state.polls.find_or_open(&state, grant, Registration::default())?;
+    let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     let (told, receipt) = oneshot::channel();
     relay.push(Inbound::Report(Box::new(response), told)).await;
     match receipt.await.map_err(|_| closed(&relay))? {
@@ -176,28 +176,33 @@ impl PollSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        grant: Arc<KeyGrant>,
+        admission: Admission,
         registration: Registration,
     ) -> Answer<Arc<Relay>> {
-        if grant.max_agents > 1 {
+        if admission.grant.max_agents > 1 {
             return Err(Problem::ambiguous_agent());
         }
-        let key_id = grant.key_id;
+        let key_id = admission.grant.key_id;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(relay) = sessions.get(&key_id)
             && !relay.is_closed()
         {
             return Ok(Arc::clone(relay));
         }
-        let (handle, transport) = relay();
+        let (handle, transport) = relay(Carries::CommandsOnly);
         let handle = Arc::new(handle);
         sessions.insert(key_id, Arc::clone(&handle));
         let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));
         // Whatever it calls itself, an agent of these endpoints is a basic one.
         let implied = Some(Registration { protocol: None, ..registration });
         tokio::spawn(async move {
-            let origin =
-                Origin { grant, transport: Transport::Http, implied, is_key_in_query: false };
+            let origin = Origin {
+                grant: admission.grant,
+                secret_hash: admission.secret_hash,
+                transport: Transport::Http,
+                implied,
+                is_key_in_query: false,
+            };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);
             if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &mine)) {

@@ -18,16 +18,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::relay::{Relay, relay};
+use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::problem::{Answer, Problem};
-use crate::hub::KeyGrant;
+use crate::services::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
 use crate::store::entities::column::Transport;
 
-/// Sessions over HTTP that may be open at once.
-const MAX_SESSIONS: usize = 50_000;
+/// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
+/// included that linger.
+const SPARE_SESSIONS: usize = 16;
 /// How long the last answer of a session that has ended can be asked for again.
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a request that overtook the one before waits for it.
@@ -45,7 +46,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub struct ExchangeSessions(Arc<Mutex<OpenExchanges>>);
 
-type OpenExchanges = HashMap<(AgentKeyId, Uuid), Arc<Exchange>>;
+type OpenExchanges = HashMap<AgentKeyId, HashMap<Uuid, Arc<Exchange>>>;
 
 struct Exchange {
     relay: Relay,
@@ -78,7 +79,7 @@ async fn exchange_frames(
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Response> {
-    let grant = super::authenticate(&state, &headers).await?;
+    let admission = super::authenticate(&state, &headers).await?;
     let body = body.map_err(|_| Problem::too_large())?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
@@ -87,7 +88,7 @@ async fn exchange_frames(
     if request.parts.iter().any(|part| part.encoded_bytes() > MAX_FRAME_BYTES) {
         return Err(Problem::of_close(CloseCode::FrameTooBig));
     }
-    let exchange = state.exchanges.find_or_open(&state, grant, &request)?;
+    let exchange = state.exchanges.find_or_open(&state, admission, &request)?;
     // A client that hangs up must not leave half a request behind: it runs to its end.
     let turn = tokio::spawn(async move { exchange.take_turn(request).await });
     let answer = turn.await.map_err(|_| Problem::unknown_session())??;
@@ -98,37 +99,69 @@ impl ExchangeSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        grant: Arc<KeyGrant>,
+        admission: Admission,
         request: &Request,
     ) -> Answer<Arc<Exchange>> {
-        let name = (grant.key_id, request.session_id);
+        let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(exchange) = sessions.get(&name) {
+        let of_key = sessions.entry(key_id).or_default();
+        if let Some(exchange) = of_key.get(&session_id) {
             return Ok(Arc::clone(exchange));
         }
-        if request.sequence != 0 {
-            return Err(Problem::unknown_session());
+        let most = usize::try_from(admission.grant.max_agents).unwrap_or(1) * 4 + SPARE_SESSIONS;
+        let refusal = match request.sequence {
+            0 if of_key.len() < most => None,
+            0 => Some(Problem::busy("too many sessions of this key are open; try again later")),
+            _ => Some(Problem::unknown_session()),
+        };
+        if let Some(refusal) = refusal {
+            if of_key.is_empty() {
+                sessions.remove(&key_id);
+            }
+            return Err(refusal);
         }
-        if sessions.len() >= MAX_SESSIONS {
-            return Err(Problem::busy("too many sessions over HTTP are open; try again later"));
-        }
-        let (relay, transport) = relay();
+        let (relay, transport) = relay(Carries::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
             arrivals: watch::Sender::default(),
             next_sequence: watch::Sender::default(),
             turn: AsyncMutex::default(),
         });
-        sessions.insert(name, Arc::clone(&exchange));
-        let (services, map) = (state.services.clone(), self.clone());
+        of_key.insert(session_id, Arc::clone(&exchange));
+        let services = state.services.clone();
+        let entry = Entry { sessions: self.clone(), key_id, session_id };
         tokio::spawn(async move {
-            let origin =
-                Origin { grant, transport: Transport::Http, implied: None, is_key_in_query: false };
+            let _entry = entry;
+            let origin = Origin {
+                grant: admission.grant,
+                secret_hash: admission.secret_hash,
+                transport: Transport::Http,
+                implied: None,
+                is_key_in_query: false,
+            };
             services.sessions.run(origin, transport).await;
             tokio::time::sleep(LINGER).await;
-            map.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
         });
         Ok(exchange)
+    }
+}
+
+/// A session's place in the map, given up when dropped.
+struct Entry {
+    sessions: ExchangeSessions,
+    key_id: AgentKeyId,
+    session_id: Uuid,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_key) = sessions.get_mut(&self.key_id) {
+            of_key.remove(&self.session_id);
+            if of_key.is_empty() {
+                sessions.remove(&self.key_id);
+            }
+        }
     }
 }
 

@@ -6,8 +6,6 @@ mod basic;
 mod exchange;
 mod relay;
 
-use std::sync::Arc;
-
 use axum::http::HeaderMap;
 use muster_protocol::CloseCode;
 use utoipa_axum::router::OpenApiRouter;
@@ -17,15 +15,14 @@ pub use self::exchange::ExchangeSessions;
 use super::AppState;
 use super::extract::credential;
 use super::problem::{Answer, Problem};
-use crate::hub::KeyGrant;
-use crate::services::authentication::AgentRefusal;
+use crate::services::authentication::{Admission, AgentRefusal};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().merge(basic::routes()).merge(exchange::routes())
 }
 
 /// What the key of an agent's request allows.
-async fn authenticate(state: &AppState, headers: &HeaderMap) -> Answer<Arc<KeyGrant>> {
+async fn authenticate(state: &AppState, headers: &HeaderMap) -> Answer<Admission> {
     let secret = credential(headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
     state.services.authentication.authenticate_agent(secret).await.map_err(
         |refusal| match refusal {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
@@ -13,15 +12,23 @@ use crate::services::sessions::{AgentTransport, Inbound, TransportEnd};
 
 /// Frames from the agent that may wait for the session.
 const INBOUND: usize = 64;
-/// Bytes to the agent that may wait for a request, before the session waits too.
-const OUTBOUND_BYTES: usize = 2 * 1024 * 1024;
-/// How long a session waits for an agent to fetch what it was sent.
-const FETCH_WAIT: Duration = Duration::from_secs(60);
+/// Bytes to the agent that may wait for a request. An agent that fetches less than it is sent is
+/// gone: its window bounds what an honest one can be behind.
+const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 
 /// The session's end.
 pub struct RelayTransport {
     inbound: mpsc::Receiver<Inbound>,
     shared: Arc<Shared>,
+    carries: Carries,
+}
+
+/// What is kept for the agent to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    AllFrames,
+    /// Basic agents fetch commands and nothing else.
+    CommandsOnly,
 }
 
 /// The requests' end.
@@ -35,8 +42,6 @@ struct Shared {
     outbound: Mutex<Outbound>,
     /// Something was added, or the session has ended.
     added: Notify,
-    /// Something was taken.
-    taken: Notify,
 }
 
 #[derive(Default)]
@@ -47,12 +52,12 @@ struct Outbound {
 }
 
 /// Both ends of a new link.
-pub fn relay() -> (Relay, RelayTransport) {
+pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
     let (sender, receiver) = mpsc::channel(INBOUND);
     let shared = Arc::new(Shared::default());
     (
         Relay { inbound: sender, shared: Arc::clone(&shared) },
-        RelayTransport { inbound: receiver, shared },
+        RelayTransport { inbound: receiver, shared, carries },
     )
 }
 
@@ -91,8 +96,6 @@ impl Relay {
         {
             parts.push(Part::Close { code: code.code(), reason: code.reason().into() });
         }
-        drop(outbound);
-        self.shared.taken.notify_one();
         parts
     }
 
@@ -126,19 +129,15 @@ impl AgentTransport for RelayTransport {
     }
 
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
+        if self.carries == Carries::CommandsOnly && !matches!(frame, ServerFrame::Command(_)) {
+            return Ok(());
+        }
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
         let part = Part::Text(text);
-        let has_room = async {
-            loop {
-                let taken = self.shared.taken.notified();
-                if self.shared.lock().bytes < OUTBOUND_BYTES {
-                    return;
-                }
-                taken.await;
-            }
-        };
-        tokio::time::timeout(FETCH_WAIT, has_room).await.map_err(|_| TransportEnd::Gone)?;
         let mut outbound = self.shared.lock();
+        if outbound.bytes + part.encoded_bytes() > OUTBOUND_BYTES {
+            return Err(TransportEnd::Gone);
+        }
         outbound.bytes += part.encoded_bytes();
         outbound.parts.push_back(part);
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::CommandName;
+use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
 use super::request::Checked;
@@ -35,7 +35,7 @@ impl Commands {
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let session = target.session.filter(|session| session.hold(row.id));
+        let session = target.session.filter(|session| session.hold_new(row.id));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: session.as_ref().map(|session| session.epoch),
@@ -48,6 +48,13 @@ impl Commands {
             && session.release(row.id)
         {
             self.hub.wake(row.agent_id);
+        }
+        if submitted.is_err()
+            && let Some(session) = &session
+        {
+            // It may stand as delivered, though no frame has left: the next session's inventory
+            // tells.
+            session.close(CloseCode::TryAgainLater);
         }
         match submitted? {
             Submitted::New { delivered } => Ok(self.follow_up(row, session, delivered)),

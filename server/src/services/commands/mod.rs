@@ -163,7 +163,7 @@ impl Commands {
                 self.hub.changed(id);
                 if tell && let Some(session) = self.hub.session(command.agent_id) {
                     // If the session has just ended, the next one repeats the cancel.
-                    let _ = session.tell_when_possible(ToSession::Cancel(id)).await;
+                    session.tell_in_time(ToSession::Cancel(id));
                 }
             }
         }

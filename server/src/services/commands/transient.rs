@@ -9,7 +9,7 @@ use serde_json::json;
 use super::request::Checked;
 use super::{Commands, Sent, Target};
 use crate::domain::ids::CommandId;
-use crate::hub::ToSession;
+use crate::hub::{CantWait, ToSession};
 use crate::services::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::writer::AppendAudit;
@@ -35,9 +35,12 @@ impl Commands {
         let detail = json!({"command": name, "command_id": command_id});
         let audit = caller.audit("command.send", subject, &detail, now);
         let audited = self.store.writer().enqueue(AppendAudit(audit)).await?;
-        let answer = session.waiters.wait_for(command_id).map_err(|_| ServiceError::Busy {
-            code: "agent_busy",
-            detail: "too many commands wait for this agent's answer; try again later",
+        let answer = session.waiters.wait_for(command_id).map_err(|why| match why {
+            CantWait::Over => offline(),
+            CantWait::TooMany => ServiceError::Busy {
+                code: "agent_busy",
+                detail: "too many commands wait for this agent's answer; try again later",
+            },
         })?;
         let frame = Command {
             command_id: command_id.0,

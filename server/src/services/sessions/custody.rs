@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_protocol::frame::output::{
     OutputFrame, RECORD_HEADER_BYTES, Stream, record_header, records_of,
 };
+use muster_protocol::limits::MAX_OUTPUT_BYTES;
 
 use crate::domain::ids::CommandId;
 use crate::store::writer::Committed;
@@ -13,7 +14,14 @@ use crate::store::writer::Committed;
 /// Output received per command that the agent holds. The session's epoch makes it the only one
 /// that appends.
 #[derive(Debug, Default)]
-pub(super) struct Custody(HashMap<CommandId, Committed>);
+pub(super) struct Custody(HashMap<CommandId, Held>);
+
+#[derive(Debug)]
+struct Held {
+    received: Committed,
+    /// Whatever has output was started before, and may never be sent again.
+    is_started: bool,
+}
 
 /// What to do with an output frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +32,8 @@ pub(super) enum Intake {
     Known { offset_bytes: u64 },
     /// The agent holds no such command.
     UnknownCommand,
-    /// Bytes are missing before it.
-    Gap,
+    /// Bytes are missing before it, it comes before the start, or beyond the bound.
+    Violation,
 }
 
 /// Records that continue where the received output ends.
@@ -38,9 +46,21 @@ pub(super) struct Chunk {
 }
 
 impl Custody {
-    /// The agent holds a command, whose output is stored so far.
-    pub(super) fn hold(&mut self, command_id: CommandId, committed: Committed) {
-        self.0.insert(command_id, committed);
+    /// The agent was sent a command.
+    pub(super) fn hold_new(&mut self, command_id: CommandId) {
+        let received = Committed::default();
+        self.0.insert(command_id, Held { received, is_started: false });
+    }
+
+    /// The agent has a command from an earlier session, whose output is stored so far.
+    pub(super) fn hold(&mut self, command_id: CommandId, received: Committed) {
+        self.0.insert(command_id, Held { received, is_started: true });
+    }
+
+    pub(super) fn start(&mut self, command_id: CommandId) {
+        if let Some(held) = self.0.get_mut(&command_id) {
+            held.is_started = true;
+        }
     }
 
     pub(super) fn holds(&self, command_id: CommandId) -> bool {
@@ -53,13 +73,15 @@ impl Custody {
 
     /// Judges a frame against what came before it, and counts what is new as received.
     pub(super) fn take(&mut self, frame: &OutputFrame<'_>, whole: &Bytes) -> Intake {
-        let Some(received) = self.0.get_mut(&CommandId(frame.command_id)) else {
+        let Some(held) = self.0.get_mut(&CommandId(frame.command_id)) else {
             return Intake::UnknownCommand;
         };
+        let received = &mut held.received;
         let start = *received;
         let end = frame.offset_bytes + frame.payload_bytes;
-        if frame.offset_bytes > start.offset_bytes {
-            return Intake::Gap;
+        let is_in_turn = frame.offset_bytes <= start.offset_bytes;
+        if !is_in_turn || !held.is_started || end > MAX_OUTPUT_BYTES {
+            return Intake::Violation;
         }
         if end <= start.offset_bytes {
             return Intake::Known { offset_bytes: start.offset_bytes };
@@ -178,10 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn output_before_the_start_is_never_stored() {
+        let mut custody = Custody::default();
+        custody.hold_new(CommandId(Uuid::nil()));
+        let bytes = frame(&[(false, b"x".to_vec())], 0);
+        let decoded = decode_frame(&bytes).expect("made here");
+        assert_eq!(custody.take(&decoded, &bytes), Intake::Violation);
+        custody.start(CommandId(Uuid::nil()));
+        assert!(matches!(custody.take(&decoded, &bytes), Intake::Append(_)));
+    }
+
+    #[test]
     fn a_gap_is_never_stored() {
         let mut custody = Custody::default();
         custody.hold(CommandId(Uuid::nil()), Committed::default());
         let bytes = frame(&[(false, b"x".to_vec())], 1);
-        assert_eq!(custody.take(&decode_frame(&bytes).expect("made here"), &bytes), Intake::Gap);
+        assert_eq!(
+            custody.take(&decode_frame(&bytes).expect("made here"), &bytes),
+            Intake::Violation
+        );
     }
 }

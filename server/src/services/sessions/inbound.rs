@@ -25,6 +25,7 @@ use super::{AgentTransport, Inbound, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::TransientAnswer;
+use crate::store::StoreError;
 use crate::store::entities::agent_manifest;
 use crate::store::writer::{
     AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
@@ -39,10 +40,12 @@ const MAX_ERRORS: u32 = 100;
 const MAX_UNKNOWN_TYPES: usize = 32;
 /// Heartbeats closer together than this are answered and not stored.
 const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest sentence that refuses a frame, in characters: what an agent sent may stand in it.
+const MAX_ERROR_ANSWER_CHARS: usize = 300;
 /// Longest error sentence of an agent that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 2_000;
 
-/// Text frames of one session per second, and at once.
+/// Frames of one session per second, and at once.
 const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
 const BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
@@ -61,7 +64,7 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Waits until the agent may send another text frame: one that sends too many is read more
+    /// Waits until the agent may send another frame: one that sends too many is read more
     /// slowly, and its own connection fills up.
     async fn pace(&self) {
         while let Err(early) = self.rate.check() {
@@ -100,7 +103,7 @@ pub(super) async fn registration<T: AgentTransport>(
         let (code, message) = match decode(&text) {
             Ok(AgentFrame::Register { data }) => return Ok(*data),
             Ok(_) => (ErrorCode::UnexpectedFrame, "send `register` first".to_owned()),
-            Err(error) => (error.code(), error.to_string()),
+            Err(error) => (error.code(), clean(&error.to_string(), MAX_ERROR_ANSWER_CHARS)),
         };
         transport.feed(&ServerFrame::Error { code, message }).await?;
         transport.flush().await?;
@@ -124,7 +127,10 @@ impl Live {
             Inbound::Alive => return Ok(()),
             Inbound::Bye => return Err(SessionEnd::Gone),
             Inbound::Report(response, told) => return self.response(*response, Some(told)).await,
-            Inbound::Binary(bytes) => return self.output(bytes, transport).await,
+            Inbound::Binary(bytes) => {
+                self.intake.pace().await;
+                return self.output(bytes, transport).await;
+            }
             Inbound::Text(text) => text,
         };
         self.intake.pace().await;
@@ -135,8 +141,8 @@ impl Live {
             }
             Ok(AgentFrame::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat, transport).await,
             Ok(AgentFrame::Response(response)) => self.response(response, None).await,
-            Ok(frame) if !self.handle.is_full => {
-                let message = format!("{frame:.40?}… belongs to the full protocol");
+            Ok(_) if !self.handle.is_full => {
+                let message = "this frame belongs to the full protocol: register with it".into();
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
             }
             Ok(AgentFrame::Accepted { command_id, acceptance_count }) => {
@@ -172,6 +178,7 @@ impl Live {
         if self.intake.errors > MAX_ERRORS {
             return Err(VIOLATION);
         }
+        let message = clean(&message, MAX_ERROR_ANSWER_CHARS);
         Ok(transport.feed(&ServerFrame::Error { code, message }).await?)
     }
 
@@ -189,6 +196,7 @@ impl Live {
             self.intake.heartbeat_stored_at = Some(Instant::now());
             let operation = RecordHeartbeat {
                 agent_id: self.handle.agent_id,
+                epoch: self.handle.epoch,
                 telemetry: Telemetry::from_status(&heartbeat.status),
                 now,
             };
@@ -196,10 +204,14 @@ impl Live {
             let stored =
                 self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
             self.pending.push_back(Box::pin(async move {
-                if let Err(error) = stored.await {
-                    tracing::debug!(%error, "failed to store a heartbeat");
+                match stored.await {
+                    Err(error @ StoreError::StaleEpoch) => Err(error),
+                    Err(error) => {
+                        tracing::debug!(%error, "failed to store a heartbeat");
+                        Ok(Answer::Nothing)
+                    }
+                    Ok(()) => Ok(Answer::Nothing),
                 }
-                Ok(Answer::Nothing)
             }));
         }
         let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
@@ -259,6 +271,9 @@ impl Live {
         if !self.custody.holds(command_id) {
             let message = format!("no command {command_id} is open for this agent");
             return self.refuse(ErrorCode::UnknownCommand, message, transport).await;
+        }
+        if matches!(progress, Progress::Started { .. }) {
+            self.custody.start(command_id);
         }
         let operation = RecordProgress {
             agent_id: self.handle.agent_id,
@@ -367,7 +382,7 @@ impl Live {
                 let receipt = Some(Receipt::UnknownCommand);
                 self.acknowledge(command_id, None, receipt, transport).await
             }
-            custody::Intake::Gap => Err(VIOLATION),
+            custody::Intake::Violation => Err(VIOLATION),
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesOrdered;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
 use muster_protocol::limits::CANCEL_GRACE_MS;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::answers::Answer;
@@ -20,12 +20,10 @@ use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
 use crate::hub::{SessionHandle, ToSession};
 use crate::store::StoreError;
-use crate::store::writer::{CloseSession, Committed};
+use crate::store::writer::CloseSession;
 
 /// Writes of one session that may be under way; beyond, nothing more is read from the agent.
 const MAX_PENDING: usize = 64;
-/// How long an agent may take to read what it is sent.
-const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long a full agent may take for its inventory.
 const INVENTORY_WAIT: Duration = Duration::from_secs(60);
 
@@ -40,8 +38,7 @@ pub(super) struct Live {
     pub(super) intake: Intake,
     pub(super) pending: FuturesOrdered<PendingAnswer>,
     mail: mpsc::Receiver<ToSession>,
-    /// Held until the session is ready.
-    permit: Option<OwnedSemaphorePermit>,
+    is_ready: bool,
 }
 
 enum Event {
@@ -56,7 +53,6 @@ impl Live {
         service: Sessions,
         handle: Arc<SessionHandle>,
         mail: mpsc::Receiver<ToSession>,
-        permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             service,
@@ -65,23 +61,31 @@ impl Live {
             intake: Intake::default(),
             pending: FuturesOrdered::new(),
             mail,
-            permit: Some(permit),
+            is_ready: false,
         }
     }
 
     /// Opens the session for durable commands and asks for what is queued.
     pub(super) fn make_ready(&mut self, held: impl IntoIterator<Item = CommandId>) {
         self.handle.make_ready(held);
-        self.permit = None;
+        self.is_ready = true;
         self.service.hub.wake(self.handle.agent_id);
     }
 
     pub(super) async fn run<T: AgentTransport>(&mut self, transport: &mut T) -> SessionEnd {
-        loop {
-            match self.turn(transport).await {
-                Ok(()) => {}
-                Err(end) => return end,
+        let handle = Arc::clone(&self.handle);
+        let turns = async {
+            loop {
+                if let Err(end) = self.turn(transport).await {
+                    return end;
+                }
             }
+        };
+        // An order to end waits for nothing, an agent that does not read included.
+        tokio::select! {
+            biased;
+            code = handle.closed() => SessionEnd::Closed(code),
+            end = turns => end,
         }
     }
 
@@ -101,10 +105,7 @@ impl Live {
         while let Ok(message) = self.mail.try_recv() {
             self.deliver(message, transport).await?;
         }
-        match tokio::time::timeout(WRITE_WAIT, transport.flush()).await {
-            Ok(flushed) => Ok(flushed?),
-            Err(_) => Err(SessionEnd::Gone),
-        }
+        Ok(transport.flush().await?)
     }
 
     async fn next<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
@@ -117,12 +118,11 @@ impl Live {
                     return Event::Committed(answer);
                 }
                 inbound = transport.receive(), if may_read => return Event::Inbound(inbound),
-                () = tokio::time::sleep_until(deadline) => {
-                    // While its own writes are waited for, an agent is not silent.
-                    if may_read && self.deadline() <= Instant::now() {
+                // While its own writes are waited for, an agent is not silent.
+                () = tokio::time::sleep_until(deadline), if may_read => {
+                    if self.deadline() <= Instant::now() {
                         return Event::Silence;
                     }
-                    self.intake.last_heard_at = Instant::now();
                 }
             }
         }
@@ -131,10 +131,7 @@ impl Live {
     fn deadline(&self) -> Instant {
         let silence = Duration::from_millis(self.service.settings.silence_ms());
         let heard = self.intake.last_heard_at + silence;
-        match self.permit {
-            Some(_) => heard.min(self.intake.opened_at + INVENTORY_WAIT),
-            None => heard,
-        }
+        if self.is_ready { heard } else { heard.min(self.intake.opened_at + INVENTORY_WAIT) }
     }
 
     async fn deliver<T: AgentTransport>(
@@ -145,8 +142,7 @@ impl Live {
         let frame = match message {
             ToSession::Command { frame, held } => {
                 if held {
-                    let id = CommandId(frame.command_id);
-                    self.custody.hold(id, Committed::default());
+                    self.custody.hold_new(CommandId(frame.command_id));
                 }
                 ServerFrame::Command(frame)
             }
@@ -161,15 +157,21 @@ impl Live {
                 }
                 return Err(SessionEnd::Drained);
             }
-            ToSession::Close(code) => return Err(SessionEnd::Closed(code)),
         };
         Ok(transport.feed(&frame).await?)
     }
 
+    /// Is no longer there for anybody: who waits for its agent learns it now.
+    fn depart(&mut self) {
+        self.service.hub.leave(self.handle.agent_id, self.handle.epoch);
+        self.mail.close();
+        self.handle.waiters.close();
+    }
+
     /// Leaves the hub and, unless the server itself is going, notes that the agent is offline.
     pub(super) async fn leave(&mut self, end: SessionEnd) {
+        self.depart();
         let handle = &self.handle;
-        self.service.hub.leave(handle.agent_id, handle.epoch);
         tracing::info!(agent_id = %handle.agent_id, epoch = handle.epoch, reason = end.reason(), "session over");
         if end == SessionEnd::Drained {
             return;
@@ -184,5 +186,12 @@ impl Live {
         if let Err(error) = self.service.store.writer().commit(operation).await {
             tracing::warn!(agent_id = %handle.agent_id, %error, "failed to note the end; a sweep will");
         }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Also when something in it has failed.
+        self.depart();
     }
 }

@@ -5,6 +5,7 @@
 //! by the transport, rates and counts here.
 
 mod answers;
+mod census;
 mod custody;
 mod inbound;
 mod live;
@@ -18,8 +19,11 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use tokio::sync::Semaphore;
 
+use self::census::Census;
+
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
+use crate::domain::credential::SecretHash;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
@@ -27,6 +31,8 @@ use crate::store::entities::column::Transport;
 
 /// Sessions that may be opening at once; the rest wait their turn, connected but not registered.
 const OPENING: usize = 1_024;
+/// Connections that a key may have beyond two for each of its agents.
+const SPARE_CONNECTIONS: usize = 8;
 /// How long one waits for its turn before it is sent away to come back later.
 const ADMISSION_WAIT: Duration = Duration::from_secs(20);
 /// How long an agent may take to register.
@@ -40,12 +46,14 @@ pub struct Sessions {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     admission: Arc<Semaphore>,
+    census: Census,
 }
 
 /// How a session came about.
 #[derive(Debug, Clone)]
 pub struct Origin {
     pub grant: Arc<KeyGrant>,
+    pub secret_hash: SecretHash,
     pub transport: Transport,
     /// Of an agent whose requests stand for a session: what a `register` would have said.
     pub implied: Option<Registration>,
@@ -76,11 +84,28 @@ impl SessionEnd {
 
 impl Sessions {
     pub(super) fn new(store: Store, hub: Arc<Hub>, clock: Clock, settings: Settings) -> Self {
-        Self { store, hub, clock, settings, admission: Arc::new(Semaphore::new(OPENING)) }
+        let admission = Arc::new(Semaphore::new(OPENING));
+        Self { store, hub, clock, settings, admission, census: Census::default() }
+    }
+
+    /// Lets no more sessions in, and waits until those that are here have ended.
+    pub async fn wind_down(&self) {
+        self.census.close();
+        self.census.empty().await;
+    }
+
+    /// Lets no more sessions in.
+    pub fn close(&self) {
+        self.census.close();
     }
 
     /// Runs a session to its end. The transport is closed when this returns.
     pub async fn run<T: AgentTransport>(&self, origin: Origin, mut transport: T) -> SessionEnd {
+        let most = usize::try_from(origin.grant.max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
+        let Some(_counted) = self.census.enter(origin.grant.key_id, most) else {
+            transport.close(CloseCode::TryAgainLater).await;
+            return SessionEnd::Closed(CloseCode::TryAgainLater);
+        };
         let end = match self.greet(&origin, &mut transport).await {
             Ok(registration) => match self.open(&origin, registration, &mut transport).await {
                 Ok(live) => {

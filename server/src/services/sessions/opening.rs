@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
-use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_MAX_JOBS};
+use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_EPOCH, MAX_MAX_JOBS};
+use muster_protocol::{CloseCode, PROTOCOL_VERSION};
 use uuid::Uuid;
 
 use super::live::Live;
 use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions};
 use crate::domain::ids::AgentId;
 use crate::domain::name::clean;
-use crate::hub::{SessionHandle, SessionParts, ToSession};
-use crate::store::StoreError;
+use crate::hub::{SessionHandle, SessionParts};
+use crate::services::authentication::to_grant;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
 /// Longest text that an agent may say of itself, in characters.
@@ -51,30 +51,34 @@ impl Sessions {
                 return Err(busy);
             }
         };
+        let grant = Arc::new(to_grant(&opened.key));
         let (handle, mail) = SessionHandle::new(SessionParts {
             agent_id: opened.agent_id,
-            tenant_id: origin.grant.tenant_id,
+            tenant_id: grant.tenant_id,
             epoch: opened.epoch,
             is_full: registration.is_full(),
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
             window: usize::try_from(max_jobs).unwrap_or(1),
-            grant: Arc::clone(&origin.grant),
+            grant: Arc::clone(&grant),
+            secret_until: (opened.key.secret_hash != origin.secret_hash.0)
+                .then_some(opened.key.previous_valid_until)
+                .flatten(),
         });
-        if let Some(replaced) = self.hub.enter(Arc::clone(&handle)) {
-            if replaced.epoch >= handle.epoch {
+        // From here on the session leaves the hub when it is dropped.
+        let mut live = Live::new(self.clone(), Arc::clone(&handle), mail);
+        drop(permit);
+        if let Some(replaced) = self.hub.enter(handle) {
+            if replaced.epoch >= live.handle.epoch {
                 return Err(SessionEnd::Closed(CloseCode::SessionReplaced));
             }
-            let _ = replaced.tell(ToSession::Close(CloseCode::SessionReplaced));
+            replaced.close(CloseCode::SessionReplaced);
         }
-        let mut live = Live::new(self.clone(), handle, mail, permit);
-        // A key that changed while this session was opening was not told to it.
-        if self.hub.key_revision() != revision
-            && let Err(code) = self.still_admitted(origin).await
-        {
-            live.leave(SessionEnd::Closed(code)).await;
-            return Err(SessionEnd::Closed(code));
-        }
-        if let Err(end) = self.welcome(&opened, transport).await {
+        let session = Arc::clone(&live.handle);
+        let welcomed = match self.follow_key(&session, revision).await {
+            Ok(()) => self.welcome(origin, &opened, &session, transport).await,
+            Err(code) => Err(SessionEnd::Closed(code)),
+        };
+        if let Err(end) = welcomed {
             live.leave(end).await;
             return Err(end);
         }
@@ -84,11 +88,36 @@ impl Sessions {
         Ok(live)
     }
 
+    /// A key that changed after it was looked at, and before this session stood in the hub, was
+    /// not told to it.
+    async fn follow_key(&self, session: &SessionHandle, revision: u64) -> Result<(), CloseCode> {
+        if self.hub.key_revision() == revision {
+            return Ok(());
+        }
+        let grant = session.grant();
+        let tenant = self.store.tenant(grant.tenant_id);
+        match tenant.agent_key(grant.key_id).await {
+            Ok(Some(key)) if key.is_disabled => Err(CloseCode::KeyDisabled),
+            Ok(Some(key)) => {
+                session.set_grant(Arc::new(to_grant(&key)));
+                Ok(())
+            }
+            Ok(None) => Err(CloseCode::KeyDeleted),
+            Err(_) => Err(CloseCode::TryAgainLater),
+        }
+    }
+
     async fn welcome<T: AgentTransport>(
         &self,
+        origin: &Origin,
         opened: &OpenedSession,
+        session: &SessionHandle,
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
+        let grant = session.grant();
+        if grant.permissions != origin.grant.permissions {
+            transport.feed(&self.connected(&grant)).await?;
+        }
         if opened.server_restored {
             tracing::warn!(
                 agent_id = %opened.agent_id,
@@ -108,17 +137,6 @@ impl Sessions {
         Ok(())
     }
 
-    async fn still_admitted(&self, origin: &Origin) -> Result<(), CloseCode> {
-        let tenant = self.store.tenant(origin.grant.tenant_id);
-        let found: Result<_, StoreError> = tenant.agent_key(origin.grant.key_id).await;
-        match found {
-            Ok(Some(key)) if key.is_disabled => Err(CloseCode::KeyDisabled),
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(CloseCode::KeyDeleted),
-            Err(_) => Err(CloseCode::TryAgainLater),
-        }
-    }
-
     fn operation(
         &self,
         origin: &Origin,
@@ -128,6 +146,7 @@ impl Sessions {
         Ok(OpenSession {
             tenant_id: origin.grant.tenant_id,
             key_id: origin.grant.key_id,
+            secret_hash: origin.secret_hash.0.to_vec(),
             identity: identity(registration)?,
             hostname: clean(&registration.hostname, MAX_TEXT),
             ip: clean(&registration.ip, MAX_TEXT),
@@ -154,6 +173,9 @@ fn identity(registration: &Registration) -> Result<AgentIdentity, SessionEnd> {
         return Ok(AgentIdentity::Basic);
     }
     let violation = SessionEnd::Closed(CloseCode::PolicyViolation);
+    if registration.protocol != Some(PROTOCOL_VERSION) {
+        return Err(violation);
+    }
     let issued = registration.agent_id.as_deref().map(Uuid::parse_str).transpose();
     Ok(AgentIdentity::Full {
         agent_id: issued.map_err(|_| violation)?.map(AgentId),
@@ -166,6 +188,10 @@ fn identity(registration: &Registration) -> Result<AgentIdentity, SessionEnd> {
         ledger_id: registration.ledger_id.ok_or(violation)?,
         acceptance_count: registration.acceptance_count.ok_or(violation)?,
         instance_id: registration.instance_id.ok_or(violation)?,
-        highest_epoch: registration.highest_epoch.unwrap_or(0),
+        highest_epoch: registration
+            .highest_epoch
+            .or(Some(0))
+            .filter(|epoch| *epoch <= MAX_EPOCH)
+            .ok_or(violation)?,
     })
 }

@@ -20,7 +20,7 @@ impl MigrationTrait for Migration {
 }
 
 /// Partial indexes keep the hot ones as small as the work that is open.
-const INDEXES: [&str; 12] = [
+const INDEXES: [&str; 13] = [
     "CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash)",
     "CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id)",
     "CREATE UNIQUE INDEX agent_keys_secret ON agent_keys (secret_hash)",
@@ -31,6 +31,7 @@ const INDEXES: [&str; 12] = [
     "CREATE INDEX commands_open ON commands (agent_id, id) WHERE finished_at IS NULL",
     "CREATE INDEX commands_history ON commands (tenant_id, id)",
     "CREATE INDEX commands_expiry ON commands (expires_at) WHERE state = 'queued'",
+    "CREATE INDEX telemetry_age ON telemetry_samples (at)",
     "CREATE INDEX idempotency_age ON idempotency_records (created_at)",
     "CREATE INDEX audit_tenant ON audit_entries (tenant_id, id)",
 ];

@@ -17,6 +17,8 @@ use crate::store::entities::{agent_key, api_key, audit_entry, retired_agent_secr
 pub enum AgentKeyMatch {
     /// A key that holds; whether it is disabled or expired is in the row.
     Key(Box<agent_key::Model>),
+    /// A key whose secret was replaced since; the old one still holds for a while.
+    KeyInGrace(Box<agent_key::Model>),
     Deleted,
     Regenerated,
     Unknown,
@@ -62,7 +64,7 @@ impl SystemScope {
             .one(&self.reader)
             .await?;
         if let Some(row) = in_grace {
-            return Ok(AgentKeyMatch::Key(Box::new(row)));
+            return Ok(AgentKeyMatch::KeyInGrace(Box::new(row)));
         }
         let retired = retired_agent_secret::Entity::find_by_id(hash).one(&self.reader).await?;
         Ok(match retired {

@@ -43,14 +43,16 @@ impl TenantScope {
         Ok(end.cast_unsigned())
     }
 
-    /// Chunks that end behind an offset of a stream, in order, at most `limit`.
+    /// Chunks that end behind an offset of a stream, in order, at most `limit`. `from` is that
+    /// offset, and where a chunk begins that all of them follow, if one is known.
     pub async fn output_chunks(
         &self,
         id: CommandId,
         stream: OutputStream,
-        from_bytes: u64,
+        from: (u64, Option<i64>),
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
+        let (from_bytes, behind_bytes) = from;
         let col = |column| Expr::col(column);
         let end = match stream {
             OutputStream::Both => col(OffsetBytes).add(col(LengthBytes)),
@@ -65,7 +67,9 @@ impl TenantScope {
             .filter(end.gt(from_bytes.cast_signed()))
             .order_by_asc(OffsetBytes)
             .limit(limit);
-        if stream == OutputStream::Both {
+        if let Some(behind_bytes) = behind_bytes {
+            query = query.filter(OffsetBytes.gt(behind_bytes));
+        } else if stream == OutputStream::Both {
             // The chunk that holds the offset starts at most one frame before it, which keeps the
             // search inside the primary key.
             let earliest = from_bytes.saturating_sub(MAX_OUTPUT_FRAME_BYTES as u64);

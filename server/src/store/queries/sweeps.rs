@@ -1,23 +1,26 @@
 //! What only time brings about. Every sweep is bounded; what it leaves, the next one takes.
 
+mod retention;
+
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, EntityTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _, Statement,
 };
 
+pub use self::retention::Retention;
 use super::SystemScope;
 use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::column::AgentLevel;
-use crate::store::entities::{
-    agent, agent_event, command, command_report, idempotency_record, output_chunk, telemetry_sample,
-};
+use crate::store::entities::{agent, command};
 
 /// Rows that one sweep takes at the most.
 const SWEEP_ROWS: u64 = 500;
+/// Pages of SQLite's log, of 4 KiB, beyond which readers are waited for: 256 MiB.
+const MAX_LOG_PAGES: i32 = 65_536;
 /// How long a basic agent may take beyond `timeout_ms` before its silence means `lost`.
 const BASIC_GRACE_MS: i64 = 60_000;
 /// States of commands that an agent was sent.
@@ -32,14 +35,6 @@ pub struct OfflineAgent {
     pub id: AgentId,
     pub tenant_id: TenantId,
     pub epoch: i64,
-}
-
-/// Instants before which rows are dropped.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    pub telemetry_before: Timestamp,
-    pub idempotency_before: Timestamp,
-    pub history_before: Timestamp,
 }
 
 impl SystemScope {
@@ -91,6 +86,16 @@ impl SystemScope {
         self.end(ended, &SENT, CommandState::Lost, EndReason::NoResponse, now).await
     }
 
+    /// Refuses queued commands that their agents' keys have ceased to allow; which.
+    pub async fn refuse_queued(
+        &self,
+        refused: Vec<Ended>,
+        now: Timestamp,
+    ) -> Result<Vec<Ended>, StoreError> {
+        let from = &[CommandState::Queued];
+        self.end(refused, from, CommandState::Rejected, EndReason::PermissionRevoked, now).await
+    }
+
     async fn end(
         &self,
         ended: Vec<Ended>,
@@ -140,66 +145,30 @@ impl SystemScope {
         Ok(rows.into_iter().map(agent).collect())
     }
 
-    /// Drops what is older than it is kept; how many commands of the history.
-    pub async fn drop_old(&self, retention: Retention) -> Result<usize, StoreError> {
-        let ids: Vec<CommandId> = command::Entity::find()
-            .select_only()
-            .column(command::Column::Id)
-            .filter(command::Column::FinishedAt.lt(retention.history_before))
-            .order_by_asc(command::Column::Id)
-            .limit(SWEEP_ROWS)
-            .into_tuple()
-            .all(&self.reader)
-            .await?;
-        let dropped = ids.len();
+    /// Drops a slice of what is older than it is kept. True if there may be more.
+    pub async fn drop_old(&self, retention: Retention) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
-                let ids = ids.clone();
-                Box::pin(async move { drop_rows(transaction, retention, ids).await })
+                Box::pin(async move { retention::drop_slice(transaction, retention).await })
             })
-            .await?;
-        Ok(dropped)
+            .await
     }
 
     /// Moves SQLite's log into the database file, on a connection that stalls nobody.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        if let Some(connection) = &self.checkpointer {
-            connection.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        let Some(connection) = &self.checkpointer else { return Ok(()) };
+        let checkpoint = |mode: &str| format!("PRAGMA wal_checkpoint({mode})");
+        let passive = Statement::from_string(DbBackend::Sqlite, checkpoint("PASSIVE"));
+        let log_pages = match connection.query_one_raw(passive).await? {
+            Some(row) => row.try_get_by_index::<i32>(1)?,
+            None => 0,
+        };
+        if log_pages > MAX_LOG_PAGES {
+            // Readers have kept the log from starting over for too long: wait for them once.
+            connection.execute_unprepared(&checkpoint("RESTART")).await?;
         }
         Ok(())
     }
-}
-
-async fn drop_rows(
-    transaction: &DatabaseTransaction,
-    retention: Retention,
-    ids: Vec<CommandId>,
-) -> Result<(), StoreError> {
-    telemetry_sample::Entity::delete_many()
-        .filter(telemetry_sample::Column::At.lt(retention.telemetry_before))
-        .exec(transaction)
-        .await?;
-    idempotency_record::Entity::delete_many()
-        .filter(idempotency_record::Column::CreatedAt.lt(retention.idempotency_before))
-        .exec(transaction)
-        .await?;
-    agent_event::Entity::delete_many()
-        .filter(agent_event::Column::At.lt(retention.history_before))
-        .exec(transaction)
-        .await?;
-    if ids.is_empty() {
-        return Ok(());
-    }
-    output_chunk::Entity::delete_many()
-        .filter(output_chunk::Column::CommandId.is_in(ids.clone()))
-        .exec(transaction)
-        .await?;
-    command_report::Entity::delete_many()
-        .filter(command_report::Column::CommandId.is_in(ids.clone()))
-        .exec(transaction)
-        .await?;
-    command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
-    Ok(())
 }
 
 /// Ids of open, sent commands of agents of one level.

@@ -1,6 +1,8 @@
 //! The writer's loop: drain, merge, commit, answer.
 
-use sea_orm::{DatabaseConnection, DbErr, TransactionTrait as _};
+use std::time::Duration;
+
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, TransactionTrait as _};
 use tokio::sync::mpsc;
 
 use super::{
@@ -8,6 +10,9 @@ use super::{
     Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
 };
 use crate::store::StoreError;
+
+/// How long a transaction may take before the database counts as out of reach.
+const COMMIT_WAIT: Duration = Duration::from_secs(60);
 
 /// Operations of one kind, with those who wait for them.
 struct Group<Op: Merge> {
@@ -40,12 +45,29 @@ impl<Op: Merge> Group<Op> {
         }
     }
 
-    async fn one_by_one(self, connection: &DatabaseConnection) {
+    /// `away`: the error that showed the database to be out of reach; nothing is tried after it.
+    async fn one_by_one(self, connection: &DatabaseConnection, away: &mut Option<StoreError>) {
         for (operation, reply) in self.operations.into_iter().zip(self.replies) {
-            let result = alone(connection, &operation).await;
+            let result = match away {
+                Some(error) => Err(error.clone()),
+                None => alone(connection, &operation).await,
+            };
+            if let Err(StoreError::Database(error)) = &result
+                && is_away(error)
+            {
+                *away = Some(StoreError::Database(error.clone()));
+            }
             let _ = reply.send(result);
         }
     }
+}
+
+/// Where a transaction failed decides whether it may be tried again.
+enum Failure {
+    /// Before the commit: nothing of it stands.
+    Before(DbErr),
+    /// At the commit, or without an answer: it may stand.
+    Unknown(DbErr),
 }
 
 async fn alone<Op: Merge>(
@@ -90,16 +112,23 @@ macro_rules! operations {
                 }
             }
 
-            async fn commit(&self, connection: &DatabaseConnection) -> Result<Results, DbErr> {
-                let transaction = connection.begin().await?;
-                let results = Results {
+            async fn apply(
+                &self,
+                transaction: &sea_orm::DatabaseTransaction,
+            ) -> Result<Results, DbErr> {
+                Ok(Results {
                     $($field: if self.$field.operations.is_empty() {
                         Vec::new()
                     } else {
-                        Box::pin($kind::apply(&transaction, &self.$field.operations)).await?
+                        Box::pin($kind::apply(transaction, &self.$field.operations)).await?
                     },)+
-                };
-                transaction.commit().await?;
+                })
+            }
+
+            async fn commit(&self, connection: &DatabaseConnection) -> Result<Results, Failure> {
+                let transaction = connection.begin().await.map_err(Failure::Before)?;
+                let results = self.apply(&transaction).await.map_err(Failure::Before)?;
+                transaction.commit().await.map_err(Failure::Unknown)?;
                 Ok(results)
             }
 
@@ -112,7 +141,8 @@ macro_rules! operations {
             }
 
             async fn one_by_one(self, connection: &DatabaseConnection) {
-                $(Box::pin(self.$field.one_by_one(connection)).await;)+
+                let mut away = None;
+                $(Box::pin(self.$field.one_by_one(connection, &mut away)).await;)+
             }
         }
     };
@@ -151,20 +181,37 @@ pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receive
 }
 
 async fn commit(connection: &DatabaseConnection, batch: Batch) {
-    match batch.commit(connection).await {
-        Ok(results) => batch.answer(results),
-        Err(error) if batch.len == 1 || is_away(&error) => {
+    let committed = tokio::time::timeout(COMMIT_WAIT, batch.commit(connection)).await;
+    let failure = match committed {
+        Ok(Ok(results)) => return batch.answer(results),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::Unknown(DbErr::Custom("no answer from the database".into())),
+    };
+    match failure {
+        Failure::Before(error) if batch.len > 1 && !is_away(&error) => {
+            tracing::warn!(operations = batch.len, %error, "failed to write together; one by one now");
+            batch.one_by_one(connection).await;
+        }
+        // What may stand is not tried again: its callers are told that it failed, and sessions
+        // reconcile what they were told.
+        Failure::Before(error) | Failure::Unknown(error) => {
             tracing::error!(operations = batch.len, %error, "failed to commit");
             batch.fail(&StoreError::Database(error));
-        }
-        Err(error) => {
-            tracing::warn!(operations = batch.len, %error, "failed to commit together; one by one now");
-            batch.one_by_one(connection).await;
         }
     }
 }
 
 /// True if the database itself is out of reach: trying each operation alone would only take longer.
 fn is_away(error: &DbErr) -> bool {
-    matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_))
+    let source = match error {
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
+        DbErr::Exec(RuntimeErr::SqlxError(source))
+        | DbErr::Query(RuntimeErr::SqlxError(source)) => source,
+        _ => return false,
+    };
+    use sea_orm::sqlx::Error;
+    matches!(
+        **source,
+        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed
+    )
 }

@@ -46,6 +46,7 @@ impl Merge for MarkDelivered {
                 .filter(command::Column::Id.is_in(wanted.iter().map(|(id, _)| *id)))
                 .filter(command::Column::State.eq(CommandState::Queued))
                 .filter(command::Column::ExpiresAt.gt(now))
+                .filter(command::Column::CancelRequestedAt.is_null())
                 .into_tuple()
                 .all(transaction)
                 .await?;

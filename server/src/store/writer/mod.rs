@@ -83,6 +83,11 @@ impl Writer {
         Self { queue }
     }
 
+    /// Waits for the writer to end, which it does not while anybody holds it and it is in order.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// Queues a write and waits for its commit.
     ///
     /// # Errors

@@ -168,10 +168,20 @@ impl Known {
             if listed.contains_key(id) {
                 continue;
             }
-            if let Step::To(next) = step(self.commands[id].state, Event::Unlisted) {
-                reconciled.moved.push(*id);
-                moves.push(next, *id, operation.now);
-            }
+            let row = &self.commands[id];
+            let (next, reason) = match step(row.state, Event::Unlisted) {
+                // It never arrived, and nobody wants it to any more.
+                Step::To(CommandState::Queued) if row.is_cancel_requested => {
+                    (CommandState::Cancelled, Some(EndReason::CancelledInQueue))
+                }
+                Step::To(next) if next.is_terminal() => {
+                    (next, Some(EndReason::MissingFromInventory))
+                }
+                Step::To(next) => (next, None),
+                Step::Stay | Step::Late => continue,
+            };
+            reconciled.moved.push(*id);
+            moves.push(next, reason, *id, operation.now);
         }
         reconciled
     }
@@ -201,13 +211,14 @@ impl Known {
         };
         if let Step::To(next) = step(row.state, event) {
             reconciled.moved.push(id);
-            moves.push(next, id, operation.now);
+            moves.push(next, None, id, operation.now);
         }
         if !row.state.is_terminal() {
             reconciled.open.push(id);
-            if row.is_cancel_requested {
-                reconciled.cancels.push(id);
-            }
+        }
+        // Also of a command that was given up here: if it still runs, it is to end.
+        if row.is_cancel_requested {
+            reconciled.cancels.push(id);
         }
         Disposition::SendFrom(self.offsets.get(&id).copied().unwrap_or_default())
     }
@@ -247,17 +258,23 @@ async fn read_offsets(
 
 /// Changes of state, gathered so that each kind is one statement.
 #[derive(Default)]
-struct Moves(HashMap<CommandState, (Vec<CommandId>, Timestamp)>);
+struct Moves(HashMap<(CommandState, Option<EndReason>), (Vec<CommandId>, Timestamp)>);
 
 impl Moves {
-    fn push(&mut self, state: CommandState, id: CommandId, now: Timestamp) {
-        let (ids, at) = self.0.entry(state).or_default();
+    fn push(
+        &mut self,
+        state: CommandState,
+        reason: Option<EndReason>,
+        id: CommandId,
+        now: Timestamp,
+    ) {
+        let (ids, at) = self.0.entry((state, reason)).or_default();
         ids.push(id);
         *at = std::cmp::max(now, *at);
     }
 
     async fn write(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
-        for (state, (ids, now)) in self.0 {
+        for ((state, reason), (ids, now)) in self.0 {
             for ids in ids.chunks(MAX_ROWS) {
                 let update = command::Entity::update_many()
                     .col_expr(command::Column::State, state.as_str().into());
@@ -271,10 +288,9 @@ impl Moves {
                     CommandState::Running => {
                         update.col_expr(command::Column::StartedAt, now.0.into())
                     }
-                    _ => update.col_expr(command::Column::FinishedAt, now.0.into()).col_expr(
-                        command::Column::EndReason,
-                        EndReason::MissingFromInventory.as_str().into(),
-                    ),
+                    _ => update
+                        .col_expr(command::Column::FinishedAt, now.0.into())
+                        .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };
                 update
                     .filter(command::Column::Id.is_in(ids.iter().copied()))

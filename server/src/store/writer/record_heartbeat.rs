@@ -7,6 +7,7 @@ use sea_orm::{
     QueryFilter as _,
 };
 
+use super::epoch::Epochs;
 use super::{MAX_ROWS, Merge};
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
@@ -16,6 +17,7 @@ use crate::store::entities::{agent, telemetry_sample};
 /// Notes that an agent was heard of, with its figures if it sent any.
 pub struct RecordHeartbeat {
     pub agent_id: AgentId,
+    pub epoch: i64,
     pub telemetry: Telemetry,
     pub now: Timestamp,
 }
@@ -27,14 +29,17 @@ impl Merge for RecordHeartbeat {
         transaction: &DatabaseTransaction,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        for seen in operations.chunks(MAX_ROWS) {
+        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let current: Vec<_> =
+            operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
+        for seen in current.chunks(MAX_ROWS) {
             let now = seen.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
             agent::Entity::update_many()
                 .col_expr(agent::Column::LastSeenAt, now.0.into())
                 .filter(agent::Column::Id.is_in(seen.iter().map(|op| op.agent_id)))
                 .exec(transaction)
                 .await?;
-            let samples: Vec<_> = seen.iter().filter_map(Self::sample).collect();
+            let samples: Vec<_> = seen.iter().filter_map(|op| op.sample()).collect();
             if !samples.is_empty() {
                 telemetry_sample::Entity::insert_many(samples)
                     .on_conflict(OnConflict::new().do_nothing().to_owned())
@@ -42,7 +47,7 @@ impl Merge for RecordHeartbeat {
                     .await?;
             }
         }
-        Ok(operations.iter().map(|_| Ok(())).collect())
+        Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
     }
 }
 

@@ -38,6 +38,8 @@ pub enum AgentIdentity {
 pub struct OpenSession {
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
+    /// SHA-256 of the secret that was presented: looked at again, since time has passed.
+    pub secret_hash: Vec<u8>,
     pub identity: AgentIdentity,
     pub hostname: String,
     pub ip: String,
@@ -57,12 +59,14 @@ pub struct OpenedSession {
     pub agent_id: AgentId,
     pub epoch: i64,
     pub server_restored: bool,
+    /// The key as it stands in this transaction.
+    pub key: agent_key::Model,
 }
 
 /// What came of the attempt.
 #[derive(Debug, Clone)]
 pub enum SessionOpening {
-    Opened(OpenedSession),
+    Opened(Box<OpenedSession>),
     Refused(CloseCode),
 }
 
@@ -96,12 +100,9 @@ struct Changes {
 
 impl OpenSession {
     fn open(&self, candidates: &mut Candidates, changes: &mut Changes) -> SessionOpening {
-        let key = match candidates.key(self.key_id) {
-            None => return SessionOpening::Refused(CloseCode::KeyDeleted),
-            Some(key) if key.is_disabled => {
-                return SessionOpening::Refused(CloseCode::KeyDisabled);
-            }
-            Some(key) => key.clone(),
+        let key = match self.admit(candidates.key(self.key_id)) {
+            Ok(key) => key,
+            Err(code) => return SessionOpening::Refused(code),
         };
         let known = candidates.find(self, &key);
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
@@ -120,9 +121,24 @@ impl OpenSession {
             changes.events.push(self.event(row.id, EventKind::Enrolled));
         }
         let server_restored = self.update(&mut row, is_new, candidates, changes);
-        let opened = OpenedSession { agent_id: row.id, epoch: row.epoch, server_restored };
+        let opened = OpenedSession { agent_id: row.id, epoch: row.epoch, server_restored, key };
         candidates.put(row);
-        SessionOpening::Opened(opened)
+        SessionOpening::Opened(Box::new(opened))
+    }
+
+    /// The key, if it and the presented secret hold at this moment.
+    fn admit(&self, key: Option<&agent_key::Model>) -> Result<agent_key::Model, CloseCode> {
+        let key = key.ok_or(CloseCode::KeyDeleted)?;
+        let is_in_grace = key.previous_secret_hash.as_ref() == Some(&self.secret_hash)
+            && key.previous_valid_until.is_some_and(|until| until > self.now);
+        match () {
+            () if key.secret_hash != self.secret_hash && !is_in_grace => {
+                Err(CloseCode::KeyRegenerated)
+            }
+            () if key.is_disabled => Err(CloseCode::KeyDisabled),
+            () if key.expires_at.is_some_and(|at| at <= self.now) => Err(CloseCode::KeyExpired),
+            () => Ok(key.clone()),
+        }
     }
 
     /// True if a process that another one had replaced is back while that other one is online.
@@ -193,7 +209,7 @@ impl OpenSession {
             } => {
                 row.level = AgentLevel::Full;
                 let highest = i64::try_from(*highest_epoch).unwrap_or(i64::MAX - 1);
-                if highest > row.epoch && agent_id.is_some() {
+                if highest > row.epoch && *agent_id == Some(row.id) {
                     server_restored = true;
                     next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
                     changes.events.push(self.event(row.id, EventKind::ServerRestored));
@@ -220,11 +236,18 @@ impl OpenSession {
         }
         row.epoch = next_epoch;
         row.is_online = true;
-        row.hostname.clone_from(&self.hostname);
-        row.ip.clone_from(&self.ip);
-        row.version.clone_from(&self.version);
-        row.os.clone_from(&self.os);
-        row.arch.clone_from(&self.arch);
+        // What it does not say this time stays as it was said before.
+        for (known, said) in [
+            (&mut row.hostname, &self.hostname),
+            (&mut row.ip, &self.ip),
+            (&mut row.version, &self.version),
+            (&mut row.os, &self.os),
+            (&mut row.arch, &self.arch),
+        ] {
+            if !said.is_empty() {
+                known.clone_from(said);
+            }
+        }
         row.capabilities = StringList(self.capabilities.clone());
         row.policy.clone_from(&self.policy);
         row.max_jobs = self.max_jobs;
