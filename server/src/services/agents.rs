@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::key_cache::KeyCache;
 use crate::domain::ids::AgentId;
 use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
@@ -23,6 +24,7 @@ pub struct Agents {
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
+    pub(super) cache: KeyCache,
 }
 
 /// An agent, and whether it is connected at this moment.
@@ -107,6 +109,7 @@ impl Agents {
         if !tenant.delete_agent(id, now, audit).await? {
             return Err(UNKNOWN);
         }
+        self.cache.forget_agent(id);
         if let Some(session) = self.hub.session(id) {
             session.close(CloseCode::GoingAway);
         }

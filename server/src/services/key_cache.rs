@@ -1,4 +1,4 @@
-//! Recently seen secrets, by hash, so that a known caller costs no query.
+//! Recently seen secrets, by hash, and agents that are away, so that what is known costs no query.
 //!
 //! Whoever changes a key forgets it here after the commit; the time to live bounds what a missed
 //! call could do.
@@ -10,6 +10,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 
 use crate::domain::credential::SecretHash;
+use crate::domain::ids::AgentId;
 use crate::domain::principal::Principal;
 use crate::domain::time::Timestamp;
 use crate::hub::KeyGrant;
@@ -26,21 +27,34 @@ pub struct KnownPrincipal {
     pub expires_at: Option<Timestamp>,
 }
 
-/// Both caches. Cheap to clone.
+/// An agent that is not connected, as far as sending it a command goes.
+#[derive(Debug)]
+pub struct AwayAgent {
+    pub grant: Arc<KeyGrant>,
+    /// Of a full agent: what it can carry out.
+    pub capabilities: Option<Vec<String>>,
+}
+
+/// What is remembered. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct KeyCache {
     principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
+    targets: Cache<AgentId, Arc<AwayAgent>>,
     /// Counts changes: what was read before one is not remembered after it.
     revision: Arc<AtomicU64>,
 }
 
 impl Default for KeyCache {
     fn default() -> Self {
-        fn cache<V: Clone + Send + Sync + 'static>() -> Cache<[u8; 32], V> {
+        fn cache<K, V>() -> Cache<K, V>
+        where
+            K: std::hash::Hash + Eq + Send + Sync + 'static,
+            V: Clone + Send + Sync + 'static,
+        {
             Cache::builder().max_capacity(ENTRIES).time_to_live(TIME_TO_LIVE).build()
         }
-        Self { principals: cache(), grants: cache(), revision: Arc::default() }
+        Self { principals: cache(), grants: cache(), targets: cache(), revision: Arc::default() }
     }
 }
 
@@ -74,6 +88,24 @@ impl KeyCache {
         }
     }
 
+    pub fn away_agent(&self, agent_id: AgentId) -> Option<Arc<AwayAgent>> {
+        self.targets.get(&agent_id)
+    }
+
+    /// As [`Self::remember_principal`].
+    pub fn remember_away_agent(&self, agent_id: AgentId, agent: Arc<AwayAgent>, read_at: u64) {
+        self.targets.insert(agent_id, agent);
+        if self.revision() != read_at {
+            self.targets.invalidate(&agent_id);
+        }
+    }
+
+    /// An agent was changed or deleted.
+    pub fn forget_agent(&self, agent_id: AgentId) {
+        self.revision.fetch_add(1, Ordering::SeqCst);
+        self.targets.invalidate(&agent_id);
+    }
+
     /// Keys change rarely and are cheap to read again: a change forgets all of a kind.
     pub fn forget_principals(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
@@ -83,6 +115,7 @@ impl KeyCache {
     /// As [`Self::forget_principals`], for agent keys.
     pub fn forget_grants(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
+        self.targets.invalidate_all();
         self.grants.invalidate_all();
     }
 }

@@ -16,12 +16,14 @@ use super::Settings;
 use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::key_cache::{AwayAgent, KeyCache};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant, SessionHandle, ToSession, TransientAnswer};
 use crate::store::Store;
+use crate::store::entities::column::AgentLevel;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
 
 /// Use cases of commands.
@@ -31,6 +33,7 @@ pub struct Commands {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
+    pub(super) cache: KeyCache,
 }
 
 /// What came of a request.
@@ -171,7 +174,6 @@ impl Commands {
     }
 
     async fn target(&self, caller: &Caller, agent_id: AgentId) -> Result<Target> {
-        const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
         let tenant_id = caller.principal.tenant_id;
         if let Some(session) = self.hub.session(agent_id) {
             // Whoever is connected is known without a query.
@@ -181,17 +183,39 @@ impl Commands {
             let grant = session.grant();
             return Ok(Target { agent_id, grant, session: Some(session), capabilities: None });
         }
-        let tenant = self.store.tenant(tenant_id);
+        let away = match self.cache.away_agent(agent_id) {
+            Some(away) => away,
+            None => {
+                let read_at = self.cache.revision();
+                let away = Arc::new(self.read_away(caller, agent_id).await?);
+                self.cache.remember_away_agent(agent_id, Arc::clone(&away), read_at);
+                away
+            }
+        };
+        if away.grant.tenant_id != tenant_id {
+            return Err(UNKNOWN);
+        }
+        Ok(Target {
+            agent_id,
+            grant: Arc::clone(&away.grant),
+            session: None,
+            capabilities: away.capabilities.clone(),
+        })
+    }
+
+    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<AwayAgent> {
+        let tenant = self.store.tenant(caller.principal.tenant_id);
         let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
         let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
             code: "permission_denied",
             detail: "this agent's key was deleted; install the agent again with a new key".into(),
         })?;
-        let is_full = agent.level == crate::store::entities::column::AgentLevel::Full;
-        let capabilities = is_full.then_some(agent.capabilities.0);
-        Ok(Target { agent_id, grant: Arc::new(to_grant(&key)), session: None, capabilities })
+        let capabilities = (agent.level == AgentLevel::Full).then_some(agent.capabilities.0);
+        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities })
     }
 }
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
 fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
     if grant.permissions.allows(name) {

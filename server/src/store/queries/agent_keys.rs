@@ -61,7 +61,7 @@ impl TenantScope {
     pub async fn agent_key(&self, id: AgentKeyId) -> Result<Option<agent_key::Model>, StoreError> {
         let query = agent_key::Entity::find_by_id(id)
             .filter(agent_key::Column::TenantId.eq(self.tenant_id));
-        Ok(query.one(&self.reader).await?)
+        Ok(query.all(&self.reader).await?.pop())
     }
 
     /// Changes a key; `None` if there is none.

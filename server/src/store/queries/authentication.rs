@@ -41,7 +41,7 @@ impl SystemScope {
         let query = api_key::Entity::find()
             .filter(api_key::Column::SecretHash.eq(hash.0.to_vec()))
             .filter(api_key::Column::RevokedAt.is_null());
-        Ok(query.one(&self.reader).await?)
+        Ok(query.all(&self.reader).await?.pop())
     }
 
     /// The agent key of a secret.
@@ -53,20 +53,22 @@ impl SystemScope {
         let hash = hash.0.to_vec();
         let current = agent_key::Entity::find()
             .filter(agent_key::Column::SecretHash.eq(hash.clone()))
-            .one(&self.reader)
-            .await?;
+            .all(&self.reader)
+            .await?
+            .pop();
         if let Some(row) = current {
             return Ok(AgentKeyMatch::Key(Box::new(row)));
         }
         let in_grace = agent_key::Entity::find()
             .filter(agent_key::Column::PreviousSecretHash.eq(hash.clone()))
             .filter(agent_key::Column::PreviousValidUntil.gt(now))
-            .one(&self.reader)
-            .await?;
+            .all(&self.reader)
+            .await?
+            .pop();
         if let Some(row) = in_grace {
             return Ok(AgentKeyMatch::KeyInGrace(Box::new(row)));
         }
-        let retired = retired_agent_secret::Entity::find_by_id(hash).one(&self.reader).await?;
+        let retired = retired_agent_secret::Entity::find_by_id(hash).all(&self.reader).await?.pop();
         Ok(match retired {
             Some(row) if row.is_deleted => AgentKeyMatch::Deleted,
             Some(_) => AgentKeyMatch::Regenerated,

@@ -45,9 +45,9 @@ impl TenantScope {
     pub async fn command(&self, id: CommandId) -> Result<Option<CommandWithReport>, StoreError> {
         let query =
             command::Entity::find_by_id(id).filter(command::Column::TenantId.eq(self.tenant_id));
-        let Some(command) = query.one(&self.reader).await? else { return Ok(None) };
+        let Some(command) = query.all(&self.reader).await?.pop() else { return Ok(None) };
         let report = match command.state.is_terminal() {
-            true => command_report::Entity::find_by_id(id).one(&self.reader).await?,
+            true => command_report::Entity::find_by_id(id).all(&self.reader).await?.pop(),
             false => None,
         };
         Ok(Some(CommandWithReport { command, report }))

@@ -1,4 +1,7 @@
 //! Questions and rare changes, a file per subject, under one of two scopes.
+//!
+//! What is looked up by a unique key is read with `all` and popped: `one` binds a `LIMIT`, which
+//! makes SQLite plan the statement anew at every execution.
 
 mod agent_keys;
 mod agents;
