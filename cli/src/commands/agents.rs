@@ -35,7 +35,7 @@ enum Action {
     Show { agent: String },
     /// Give one another name.
     Rename { agent: String, name: String },
-    /// Forget one; it is refused from then on.
+    /// Forget one; if it still runs, it may enrol again.
     Delete { agent: String },
     /// The scripts that a host allows.
     Scripts { agent: String },
