@@ -7,6 +7,7 @@
 mod agent;
 mod api;
 mod binaries;
+mod cli;
 mod fake_agent;
 mod leftovers;
 mod link;
@@ -21,6 +22,7 @@ mod world;
 
 pub use agent::{Agent, AgentOptions};
 pub use api::{Answer, Api, is_terminal};
+pub use cli::{Cli, Said, ended};
 pub use fake_agent::{Closed, FakeAgent, full_registration};
 pub use link::Link;
 pub use postgres::Postgres;

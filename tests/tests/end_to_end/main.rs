@@ -1,6 +1,8 @@
 //! The end-to-end tests, a file a theme. One program, so that they are linked once.
 
+mod agents;
 mod api;
+mod cli;
 mod clocks;
 mod commands;
 mod custody;

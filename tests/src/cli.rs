@@ -1,0 +1,96 @@
+//! The `muster` command as a person runs it, with a home of the test's own.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::binaries::binary;
+use crate::site::Site;
+
+/// A terminal of somebody who uses `muster`.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    home: PathBuf,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Said {
+    /// Standard output, once the exit code is as expected.
+    ///
+    /// # Panics
+    /// On any other; the message shows what it said.
+    #[track_caller]
+    pub fn expect(&self, code: i32) -> String {
+        let text = String::from_utf8_lossy(&self.stdout).into_owned();
+        assert_eq!(self.code, Some(code), "{text}\n{}", self.stderr);
+        text
+    }
+
+    /// Standard output as JSON, once it has succeeded.
+    ///
+    /// # Panics
+    /// If it has not, or said anything else.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.expect(0)).expect("one JSON document")
+    }
+}
+
+impl Cli {
+    /// Somebody who has not logged in.
+    pub fn new(site: &Site) -> Self {
+        Self { home: site.folder("home") }
+    }
+
+    /// Their home.
+    pub fn home(&self) -> &PathBuf {
+        &self.home
+    }
+
+    /// Runs `muster` to its end.
+    pub async fn run(&self, args: &[&str]) -> Said {
+        self.run_with_input(args, "").await
+    }
+
+    /// [`Cli::run`], with something on standard input.
+    pub async fn run_with_input(&self, args: &[&str], input: &str) -> Said {
+        let mut child = self.start(args);
+        // It may not want any.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        ended(child).await
+    }
+
+    /// Starts `muster` and leaves it to the caller.
+    pub fn start(&self, args: &[&str]) -> Child {
+        Command::new(binary("muster"))
+            .args(args)
+            .env_clear()
+            .env("HOME", &self.home)
+            .current_dir(&self.home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start muster")
+    }
+}
+
+/// Waits for a call's end and takes all it said.
+pub async fn ended(child: Child) -> Said {
+    let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let output = waiting.await.expect("wait").expect("collect what it said");
+    Said {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

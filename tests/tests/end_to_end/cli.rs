@@ -1,0 +1,135 @@
+//! The `muster` command: what it keeps, prints and exits with.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use muster_tests::{AgentOptions, Cli, Script, World, ended, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+async fn logged_in(world: &World) -> Cli {
+    let cli = Cli::new(&world.site);
+    let login = ["login", "--server", &world.server.url()];
+    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    cli
+}
+
+/// The one command of this world, once it has printed something.
+async fn printing(world: &World) -> String {
+    let run = eventually("the run is there", async || {
+        let listed = world.api.get("/api/commands").await.expect(200);
+        listed["items"][0]["id"].as_str().map(str::to_owned)
+    });
+    let run = run.await;
+    world.api.output_reaches(&run, 1).await;
+    run
+}
+
+#[tokio::test]
+async fn a_login_is_kept_for_its_owner_alone_and_a_wrong_key_is_not_kept() {
+    let mut world = World::on_sqlite().await;
+    let cli = Cli::new(&world.site);
+    let url = world.server.url();
+    let wrong = format!("mst_live_{}", "x".repeat(43));
+    let refused = cli.run_with_input(&["login", "--server", &url], &wrong).await;
+    refused.expect(1);
+    cli.run(&["agents"]).await.expect(2);
+
+    let said = cli.run_with_input(&["login", "--server", &url], world.api.key()).await;
+    assert!(!said.expect(0).contains(world.api.key()), "the key is printed");
+    let kept = cli.home().join(".config/muster/config.toml");
+    let mode = std::fs::metadata(&kept).expect("the context").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(cli.run(&["agents", "--json"]).await.json()["items"], json!([]));
+    // The key belongs to the server that it was kept for.
+    cli.run(&["agents", "--server", "http://127.0.0.1:1"]).await.expect(2);
+    world.server.stop();
+    cli.run(&["agents"]).await.expect(3);
+}
+
+#[tokio::test]
+async fn keys_and_agents_can_be_looked_after() {
+    let world = World::on_sqlite().await;
+    let cli = logged_in(&world).await;
+    let made = ["keys", "create", "web", "--permission", "ping", "--tag", "blue", "--json"];
+    let made = cli.run(&made).await.json();
+    assert!(made["key"].as_str().is_some_and(|key| key.starts_with("mst_agent_")), "{made}");
+    assert_eq!((&made["permissions"], &made["tags"]), (&json!(["ping"]), &json!(["blue"])));
+    assert!(!cli.run(&["keys"]).await.expect(0).contains("mst_agent_"));
+    cli.run(&["keys", "disable", "web"]).await.expect(0);
+    let shown = cli.run(&["keys", "show", "web", "--json"]).await.json();
+    assert_eq!(shown["status"], "disabled", "{shown}");
+
+    let (_agent, id) = world.agent(AgentOptions::named("agent")).await;
+    cli.run(&["agents", "rename", &id, "front"]).await.expect(0);
+    assert!(cli.run(&["agents"]).await.expect(0).contains("front"));
+    cli.run(&["ping", "front"]).await.expect(0);
+    let echo = ["command", "front", "echo", "--data", r#"{"message": "✓"}"#, "--json"];
+    assert_eq!(cli.run(&echo).await.json()["data"]["message"], "✓");
+    let nobody = cli.run(&["ping", "nobody"]).await;
+    nobody.expect(2);
+    assert!(nobody.stderr.contains("nobody"), "{}", nobody.stderr);
+    cli.run(&["ping"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn a_run_prints_both_streams_and_exits_as_the_script_did() {
+    let world = World::on_sqlite().await;
+    let body = "printf '\\377 %s\\n' \"$NAME\"; echo oh >&2; exit 7";
+    let scripts = [Script::new("seven", body), Script::new("crash", "kill -KILL $$")];
+    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let cli = logged_in(&world).await;
+    let said = cli.run(&["run", &id, "seven", "NAME=Ada = x"]).await;
+    assert_eq!(said.code, Some(7), "{}", said.stderr);
+    assert_eq!(said.stdout, b"\xff Ada = x\n");
+    assert!(said.stderr.contains("oh"), "{}", said.stderr);
+    cli.run(&["run", &id, "crash"]).await.expect(128 + 9);
+    let unlisted = cli.run(&["run", &id, "nothing"]).await;
+    unlisted.expect(1);
+    assert!(unlisted.stderr.contains("nothing"), "{}", unlisted.stderr);
+}
+
+#[tokio::test]
+async fn a_run_is_followed_across_the_end_of_server_and_agent() {
+    let mut world = World::on_sqlite().await;
+    let script = Script::counting("long", 2_000, 50, "0.05");
+    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&world).await;
+    let following = cli.start(&["run", &id, "long"]);
+    printing(&world).await;
+    world.server.kill_9();
+    agent.kill_9();
+    world.server.resume();
+    agent.resume();
+    let said = ended(following).await;
+    said.expect(0);
+    assert!(said.stdout == Script::counted(2_000), "{} bytes: {}", said.stdout.len(), said.stderr);
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_the_run_and_not_only_the_following() {
+    let world = World::on_sqlite().await;
+    let scripts = [Script::new("sleep", "echo begun; exec sleep 600")];
+    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let cli = logged_in(&world).await;
+    let following = cli.start(&["run", &id, "sleep"]);
+    let run = printing(&world).await;
+    kill(Pid::from_raw(following.id() as i32), Signal::SIGINT).expect("interrupt");
+    ended(following).await.expect(130);
+    assert_eq!(world.api.finished(&run).await["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_detached_run_is_found_again_and_cancelled() {
+    let world = World::on_sqlite().await;
+    let scripts = [Script::new("sleep", "exec sleep 600")];
+    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let cli = logged_in(&world).await;
+    let run = cli.run(&["run", "--detach", &id, "sleep"]).await.expect(0);
+    let run = run.trim();
+    world.api.in_state(run, "running").await;
+    let shown = cli.run(&["commands", "show", run, "--json"]).await.json();
+    assert_eq!(shown["id"], run);
+    cli.run(&["commands", "cancel", run]).await.expect(0);
+    assert_eq!(world.api.finished(run).await["state"], "cancelled");
+}
