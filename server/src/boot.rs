@@ -50,8 +50,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
     };
-    let sessions = services.sessions.clone();
-    let app = http::router(state).merge(ws::router(services));
+    let sessions = Arc::clone(&services.sessions);
+    let app = http::router(state).merge(ws::router(&services));
     tracing::info!(%url, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let (stop, stopped) = tokio::sync::watch::channel(false);

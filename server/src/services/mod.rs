@@ -9,6 +9,7 @@ pub mod caller;
 pub mod commands;
 pub mod dispatch;
 pub mod error;
+mod heartbeats;
 mod key_cache;
 pub mod output;
 pub mod sessions;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
+use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
@@ -49,14 +51,14 @@ pub struct Services {
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub output: output::Output,
-    pub sessions: sessions::Sessions,
+    pub sessions: Arc<sessions::Sessions>,
     pub upkeep: upkeep::Upkeep,
 }
 
 impl Services {
     /// All use cases over one store and one hub.
     pub fn new(store: &Store, hub: &Arc<Hub>, clock: &Clock, settings: Settings) -> Self {
-        let cache = KeyCache::default();
+        let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         Self {
             authentication: authentication::Authentication {
@@ -88,13 +90,20 @@ impl Services {
             },
             dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
             output: output::Output { store: store(), hub: hub() },
-            sessions: sessions::Sessions::new(store(), hub(), clock(), settings),
+            sessions: Arc::new(sessions::Sessions::new(
+                store(),
+                hub(),
+                clock(),
+                settings,
+                heartbeats.clone(),
+            )),
             upkeep: upkeep::Upkeep {
                 store: store(),
                 hub: hub(),
                 started_at: clock().now(),
                 clock: clock(),
                 settings,
+                heartbeats,
             },
         }
     }

@@ -6,6 +6,7 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::Telemetry;
 
 use super::Settings;
+use super::heartbeats::Heartbeats;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
@@ -29,6 +30,7 @@ pub struct Upkeep {
     pub(super) settings: Settings,
     /// When this server started: its own absence is no agent's.
     pub(super) started_at: Timestamp,
+    pub(super) heartbeats: Heartbeats,
 }
 
 impl Upkeep {
@@ -66,6 +68,35 @@ impl Upkeep {
         }
     }
 
+    /// Commits the heartbeats that wait, as one transaction.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the heartbeats are dropped then, and the next ones follow soon.
+    pub async fn store_heartbeats(&self) -> Result<(), StoreError> {
+        let mut waits = Vec::new();
+        for heartbeat in self.heartbeats.take() {
+            let (agent_id, epoch) = (heartbeat.agent_id, heartbeat.epoch);
+            waits.push((agent_id, epoch, self.store.writer().enqueue(heartbeat).await?));
+        }
+        for (agent_id, epoch, wait) in waits {
+            match wait.await {
+                Err(StoreError::StaleEpoch) => self.close_stale(agent_id, epoch),
+                stored => stored?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A session that the database has replaced, or whose agent is deleted, and that does not
+    /// know.
+    fn close_stale(&self, agent_id: AgentId, epoch: i64) {
+        if let Some(session) = self.hub.session(agent_id)
+            && session.epoch == epoch
+        {
+            session.close(CloseCode::SessionReplaced);
+        }
+    }
+
     /// Marks agents offline that the database calls online and nobody has heard of.
     ///
     /// # Errors
@@ -87,7 +118,7 @@ impl Upkeep {
                     now,
                 };
                 match self.store.writer().commit(operation).await {
-                    Err(StoreError::StaleEpoch) => session.close(CloseCode::SessionReplaced),
+                    Err(StoreError::StaleEpoch) => self.close_stale(agent.id, session.epoch),
                     seen => seen?,
                 }
                 continue;

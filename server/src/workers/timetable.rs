@@ -19,6 +19,7 @@ impl Timetable {
         let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
         let second = Duration::from_secs(1);
         add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
+        add(&scheduler, "heartbeats", second, upkeep, async |u| u.store_heartbeats().await).await?;
         add(&scheduler, "lost", 2 * second, upkeep, async |u| u.sweep_lost().await).await?;
         add(&scheduler, "expired keys", second, upkeep, async |u| {
             u.sweep_expired_keys();

@@ -1,5 +1,6 @@
 //! `/ws/agent`: the agents' socket, and nothing but the socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,8 +19,8 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::credential::presented;
 use crate::services::Services;
-use crate::services::authentication::AgentRefusal;
-use crate::services::sessions::{AgentTransport, Inbound, Origin, TransportEnd};
+use crate::services::authentication::{AgentRefusal, Authentication};
+use crate::services::sessions::{AgentTransport, Inbound, Origin, Sessions, TransportEnd};
 use crate::store::entities::column::Transport;
 
 /// An idle connection holds no more than this each way; both grow on use.
@@ -29,9 +30,20 @@ const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to answer a close before the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
+/// What a connection needs; each holds a copy of it for life.
+#[derive(Clone)]
+struct Doors {
+    authentication: Arc<Authentication>,
+    sessions: Arc<Sessions>,
+}
+
 /// The one route.
-pub fn router(services: Services) -> Router {
-    Router::new().route("/ws/agent", get(connect)).with_state(services)
+pub fn router(services: &Services) -> Router {
+    let doors = Doors {
+        authentication: Arc::new(services.authentication.clone()),
+        sessions: Arc::clone(&services.sessions),
+    };
+    Router::new().route("/ws/agent", get(connect)).with_state(doors)
 }
 
 #[derive(Deserialize)]
@@ -41,7 +53,7 @@ struct Params {
 
 /// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
 async fn connect(
-    State(services): State<Services>,
+    State(doors): State<Doors>,
     headers: HeaderMap,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
@@ -51,12 +63,13 @@ async fn connect(
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
-        Some(secret) => match services.authentication.authenticate_agent(&secret).await {
+        Some(secret) => match doors.authentication.authenticate_agent(&secret).await {
             Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
             Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
     };
+    let sessions = doors.sessions;
     upgrade
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
@@ -75,7 +88,7 @@ async fn connect(
                         implied: None,
                         is_key_in_query,
                     };
-                    services.sessions.run(origin, link).await;
+                    sessions.run(origin, link).await;
                 }
             }
         })

@@ -25,7 +25,6 @@ use super::{AgentTransport, Inbound, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::TransientAnswer;
-use crate::store::StoreError;
 use crate::store::entities::agent_manifest;
 use crate::store::writer::{
     AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
@@ -194,25 +193,12 @@ impl Live {
             .is_none_or(|at| at.elapsed() >= HEARTBEAT_STORE_INTERVAL);
         if is_due {
             self.intake.heartbeat_stored_at = Some(Instant::now());
-            let operation = RecordHeartbeat {
+            self.service.heartbeats.add(RecordHeartbeat {
                 agent_id: self.handle.agent_id,
                 epoch: self.handle.epoch,
                 telemetry: Telemetry::from_status(&heartbeat.status),
                 now,
-            };
-            // A sample that could not be stored is no reason to end the session.
-            let stored =
-                self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
-            self.pending.push_back(Box::pin(async move {
-                match stored.await {
-                    Err(error @ StoreError::StaleEpoch) => Err(error),
-                    Err(error) => {
-                        tracing::debug!(%error, "failed to store a heartbeat");
-                        Ok(Answer::Nothing)
-                    }
-                    Ok(()) => Ok(Answer::Nothing),
-                }
-            }));
+            });
         }
         let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
         Ok(transport.feed(&ack).await?)

@@ -32,7 +32,7 @@ pub(super) type PendingAnswer = Pin<Box<dyn Future<Output = Result<Answer, Store
 
 /// A session in progress.
 pub(super) struct Live {
-    pub(super) service: Sessions,
+    pub(super) service: Arc<Sessions>,
     pub(super) handle: Arc<SessionHandle>,
     pub(super) custody: Custody,
     pub(super) intake: Intake,
@@ -50,7 +50,7 @@ enum Event {
 
 impl Live {
     pub(super) fn new(
-        service: Sessions,
+        service: Arc<Sessions>,
         handle: Arc<SessionHandle>,
         mail: mpsc::Receiver<ToSession>,
     ) -> Self {

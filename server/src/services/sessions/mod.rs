@@ -23,6 +23,7 @@ use self::census::Census;
 
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
+use super::heartbeats::Heartbeats;
 use crate::domain::credential::SecretHash;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
@@ -47,6 +48,7 @@ pub struct Sessions {
     pub(super) settings: Settings,
     admission: Arc<Semaphore>,
     census: Census,
+    heartbeats: Heartbeats,
 }
 
 /// How a session came about.
@@ -83,9 +85,15 @@ impl SessionEnd {
 }
 
 impl Sessions {
-    pub(super) fn new(store: Store, hub: Arc<Hub>, clock: Clock, settings: Settings) -> Self {
+    pub(super) fn new(
+        store: Store,
+        hub: Arc<Hub>,
+        clock: Clock,
+        settings: Settings,
+        heartbeats: Heartbeats,
+    ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
-        Self { store, hub, clock, settings, admission, census: Census::default() }
+        Self { store, hub, clock, settings, admission, census: Census::default(), heartbeats }
     }
 
     /// Lets no more sessions in, and waits until those that are here have ended.
@@ -100,22 +108,29 @@ impl Sessions {
     }
 
     /// Runs a session to its end. The transport is closed when this returns.
-    pub async fn run<T: AgentTransport>(&self, origin: Origin, mut transport: T) -> SessionEnd {
+    pub async fn run<T: AgentTransport>(
+        self: &Arc<Self>,
+        origin: Origin,
+        mut transport: T,
+    ) -> SessionEnd {
         let most = usize::try_from(origin.grant.max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
         let Some(_counted) = self.census.enter(origin.grant.key_id, most) else {
             transport.close(CloseCode::TryAgainLater).await;
             return SessionEnd::Closed(CloseCode::TryAgainLater);
         };
-        let end = match self.greet(&origin, &mut transport).await {
-            Ok(registration) => match self.open(&origin, registration, &mut transport).await {
-                Ok(live) => {
-                    let mut live = Box::new(live);
-                    let end = Box::pin(live.run(&mut transport)).await;
-                    live.leave(end).await;
-                    end
+        // Each phase in a box of its own: what an idle connection holds for hours should not have
+        // the size of its busiest moment.
+        let end = match Box::pin(self.greet(&origin, &mut transport)).await {
+            Ok(registration) => {
+                match Box::pin(self.open(&origin, registration, &mut transport)).await {
+                    Ok(mut live) => {
+                        let end = Box::pin(live.run(&mut transport)).await;
+                        Box::pin(live.leave(end)).await;
+                        end
+                    }
+                    Err(end) => end,
                 }
-                Err(end) => end,
-            },
+            }
             Err(end) => end,
         };
         match end {

@@ -23,11 +23,11 @@ const MAX_CAPABILITIES: usize = 64;
 impl Sessions {
     /// Commits the session's epoch, takes over from an older session, says `registered`.
     pub(super) async fn open<T: AgentTransport>(
-        &self,
+        self: &Arc<Self>,
         origin: &Origin,
         registration: Registration,
         transport: &mut T,
-    ) -> Result<Live, SessionEnd> {
+    ) -> Result<Box<Live>, SessionEnd> {
         if origin.is_key_in_query && registration.is_full() {
             // URLs end up in logs on the way; a full agent can send a header.
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
@@ -65,7 +65,7 @@ impl Sessions {
                 .flatten(),
         });
         // From here on the session leaves the hub when it is dropped.
-        let mut live = Live::new(self.clone(), Arc::clone(&handle), mail);
+        let mut live = Box::new(Live::new(Arc::clone(self), Arc::clone(&handle), mail));
         drop(permit);
         if let Some(replaced) = self.hub.enter(handle) {
             if replaced.epoch >= live.handle.epoch {

@@ -15,6 +15,7 @@ use crate::store::StoreError;
 use crate::store::entities::{agent, telemetry_sample};
 
 /// Notes that an agent was heard of, with its figures if it sent any.
+#[derive(Debug)]
 pub struct RecordHeartbeat {
     pub agent_id: AgentId,
     pub epoch: i64,
