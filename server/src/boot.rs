@@ -44,12 +44,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write into the data directory")?;
     let mut workers = Workers::start(&services, &hub).await?;
-    let state = AppState {
+    let state = AppState::new(http::Reach {
         services: services.clone(),
         clock,
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
-    };
+    });
     let sessions = Arc::clone(&services.sessions);
     let app = http::router(state).merge(ws::router(&services));
     tracing::info!(%url, version = env!("CARGO_PKG_VERSION"), "serving");

@@ -14,6 +14,8 @@ mod output;
 pub mod problem;
 mod views;
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -28,13 +30,31 @@ use self::problem::Problem;
 use crate::domain::time::Clock;
 use crate::services::Services;
 
-/// What handlers reach.
+/// What handlers reach. Cloned for every request, so it is one count and not sixty.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Reach>);
+
+/// The rooms behind [`AppState`].
+pub struct Reach {
     pub services: Services,
     pub clock: Clock,
     pub exchanges: ExchangeSessions,
     pub polls: PollSessions,
+}
+
+impl AppState {
+    /// Shares it among all requests.
+    pub fn new(reach: Reach) -> Self {
+        Self(Arc::new(reach))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Reach;
+
+    fn deref(&self) -> &Reach {
+        &self.0
+    }
 }
 
 /// Every route of the API, with its documentation.

@@ -194,7 +194,7 @@ impl PollSessions {
         sessions.insert(key_id, Arc::clone(&handle));
         let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));
         // Whatever it calls itself, an agent of these endpoints is a basic one.
-        let implied = Some(Registration { protocol: None, ..registration });
+        let implied = Some(Box::new(Registration { protocol: None, ..registration }));
         tokio::spawn(async move {
             let origin = Origin {
                 grant: admission.grant,

@@ -58,7 +58,7 @@ pub struct Origin {
     pub secret_hash: SecretHash,
     pub transport: Transport,
     /// Of an agent whose requests stand for a session: what a `register` would have said.
-    pub implied: Option<Registration>,
+    pub implied: Option<Box<Registration>>,
     /// The key stood in the URL, which is for basic agents only.
     pub is_key_in_query: bool,
 }
@@ -151,7 +151,7 @@ impl Sessions {
         transport.feed(&connected).await?;
         transport.flush().await?;
         if let Some(registration) = origin.implied.clone() {
-            return Ok(registration);
+            return Ok(*registration);
         }
         let waiting = inbound::registration(transport);
         match tokio::time::timeout(REGISTER_WAIT, Box::pin(waiting)).await {

@@ -26,6 +26,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::append_audit::AppendAudit;
@@ -105,17 +106,35 @@ impl Writer {
     ///
     /// # Errors
     /// [`StoreError::WriterStopped`].
-    pub async fn enqueue<Op>(&self, operation: Op) -> Result<Pending<Op::Done>, StoreError>
+    pub fn enqueue<Op>(
+        &self,
+        operation: Op,
+    ) -> impl Future<Output = Result<Pending<Op::Done>, StoreError>> + Send + 'static
     where
         Op: Merge,
         Operation: From<(Op, Reply<Op::Done>)>,
     {
         let (reply, answer) = oneshot::channel();
-        self.queue
-            .send(Operation::from((operation, reply)))
-            .await
-            .map_err(|_| StoreError::WriterStopped)?;
-        Ok(Box::pin(async move { answer.await.unwrap_or(Err(StoreError::WriterStopped)) }))
+        // Tried at once, outside of the future: whoever waits for a commit should not hold room
+        // for the widest operation meanwhile.
+        let queued = match self.queue.try_send(Operation::from((operation, reply))) {
+            Ok(()) => None,
+            Err(TrySendError::Full(operation)) => {
+                let queue = self.queue.clone();
+                let send = async move { queue.send(operation).await.is_ok() };
+                Some(Box::pin(send) as Pin<Box<dyn Future<Output = bool> + Send>>)
+            }
+            Err(TrySendError::Closed(_)) => Some(Box::pin(std::future::ready(false)) as _),
+        };
+        async move {
+            if let Some(queued) = queued
+                && !queued.await
+            {
+                return Err(StoreError::WriterStopped);
+            }
+            let wait = async move { answer.await.unwrap_or(Err(StoreError::WriterStopped)) };
+            Ok(Box::pin(wait) as Pending<Op::Done>)
+        }
     }
 
     /// A write of its own making, for changes too rare to merge. `change` may run more than once.
