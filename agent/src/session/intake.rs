@@ -16,6 +16,7 @@ use crate::ledger::record::refusal;
 use crate::ledger::{Known, NewCommand, Phase};
 use crate::link::{Incoming, LinkError};
 use crate::platform;
+use crate::storage::StorageError;
 
 /// Kinds of odd frames that are logged; more than these would be a way to fill the log.
 const MAX_ODD_FRAMES: usize = 32;
@@ -121,8 +122,12 @@ impl Session<'_> {
                 self.agent.custody.settle(response);
             }
             Verdict::End { command, code, response } => {
+                // Without a durable answer the agent after this one would do the same again.
+                if let Err(error) = self.agent.custody.settle_durably(response) {
+                    self.reject(id, &error);
+                    return;
+                }
                 tracing::info!(command_id = %id, %command, "the agent ends by command");
-                self.agent.custody.settle(response);
                 self.farewell =
                     Some(Farewell { code, command_id: id, until: Instant::now() + FAREWELL });
             }
@@ -139,21 +144,20 @@ impl Session<'_> {
                     tracing::info!(%command_id, "accepted");
                     self.push(&AgentFrame::Accepted { command_id, acceptance_count });
                 }
-                Err(error) => {
-                    let (code, text) = if error.is_no_space() {
-                        ("no_space", inbox::no_space())
-                    } else {
-                        let text =
-                            "the host can't write to its state directory; see the agent's log";
-                        ("storage_failed", text.to_owned())
-                    };
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(%command_id, error, "not accepted");
-                    let response = refusal(command_id, Outcome::Rejected, code, text);
-                    self.agent.custody.settle(response);
-                }
+                Err(error) => self.reject(command_id, &error),
             }
         }
+    }
+
+    fn reject(&mut self, command_id: Uuid, error: &StorageError) {
+        let (code, text) = if error.is_no_space() {
+            ("no_space", inbox::no_space())
+        } else {
+            let text = "the host can't write to its state directory; see the agent's log";
+            ("storage_failed", text.to_owned())
+        };
+        tracing::error!(%command_id, error = error as &dyn std::error::Error, "not accepted");
+        self.agent.custody.settle(refusal(command_id, Outcome::Rejected, code, text));
     }
 
     /// Tells again how far a command is that was delivered before.

@@ -93,6 +93,11 @@ pub async fn run(
         Ok(()) => session.go_on(stop, upgrade).await,
         Err(ending) => ending,
     };
+    // A lifecycle command is answered for good: a link that breaks must not leave it undone.
+    let ending = match session.farewell {
+        Some(farewell) if !matches!(ending, Ending::Stopped) => Ending::Exit(farewell.code),
+        _ => ending,
+    };
     session.link.close().await;
     Ended { ending, was_registered: true }
 }

@@ -360,6 +360,36 @@ async fn a_restart_is_answered_durably_and_never_loops() {
 }
 
 #[tokio::test]
+async fn a_restart_is_carried_out_though_the_link_breaks_before_the_receipt() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    server.command(Uuid::now_v7(), "restart", json!({})).await;
+    server.response().await;
+    let Server { end, session, .. } = server;
+    drop(end);
+    let (_, ended) = session.await.expect("no panic");
+    assert!(matches!(ended.ending, Ending::Exit(ExitCode::Restart)));
+}
+
+#[tokio::test]
+async fn a_restart_whose_answer_cannot_be_kept_is_refused_so_that_it_never_loops() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let id = Uuid::now_v7();
+    // In the way of the folder that the answer would lie in.
+    fs::write(host.state.job(id).path(), "").expect("written");
+    server.command(id, "restart", json!({})).await;
+    let response = server.response().await;
+    assert_eq!(response.outcome, Some(Outcome::Rejected));
+    assert_eq!(response.error_code.as_deref(), Some("storage_failed"));
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    assert_eq!(server.response().await.data["pong"], true);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn drain_close_and_key_are_taken_as_they_are_meant() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
