@@ -19,7 +19,7 @@ use crate::ledger::record::{StartedRecord, refusal};
 use crate::ledger::recovery::{Recovery, Window};
 use crate::ledger::{self, Entry, Known, Ledger, NewCommand, Phase};
 use crate::outbox::reader;
-use crate::platform;
+use crate::platform::{self, FileLock, LockError};
 use crate::storage::{self, StorageError};
 
 /// Shims that end without a trace are started this often before it is given up.
@@ -28,6 +28,8 @@ const MAX_ATTEMPTS: u32 = 3;
 const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// A lock is signed a moment after it is taken; how long that moment is waited out.
 const SIGNATURE_PAUSE: Duration = Duration::from_millis(20);
+/// After a look at a job that the system did not allow.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Something the server would want to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +163,17 @@ impl Custody {
         outcome
     }
 
+    /// Writes down the last word on a command that runs nothing, or says why it can't.
+    ///
+    /// # Errors
+    /// Whatever the disk says; nothing is settled then.
+    pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
+        let command_id = response.command_id;
+        self.ledger.settle_durably(response)?;
+        self.notices.push_back(Notice::Settled(command_id));
+        Ok(())
+    }
+
     /// Writes down the last word on a command that runs nothing.
     pub fn settle(&mut self, response: Response) {
         let command_id = response.command_id;
@@ -171,18 +184,38 @@ impl Custody {
     /// Ends a command wherever it is; an id never seen is marked so that it never starts.
     pub fn cancel(&mut self, command_id: Uuid, grace_ms: u64) {
         match self.ledger.known(command_id) {
-            Known::Never | Known::Open(Phase::Waiting) => {
-                self.settle(ledger::cancelled(command_id));
-            }
-            Known::Open(Phase::Running) => {
-                let asked = exec::ask_to_cancel(&self.state.job(command_id), grace_ms);
-                if let Err(error) = asked {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(%command_id, error, "cancel not written");
+            Known::Never => self.settle(ledger::cancelled(command_id)),
+            Known::Open(Phase::Waiting) => {
+                if !self.settle_unstarted(ledger::cancelled(command_id)) {
+                    self.ask_to_cancel(command_id, grace_ms);
                 }
             }
+            Known::Open(Phase::Running) => self.ask_to_cancel(command_id, grace_ms),
             Known::Open(Phase::Settled) | Known::Receipted => {}
         }
+    }
+
+    fn ask_to_cancel(&self, command_id: Uuid, grace_ms: u64) {
+        if let Err(error) = exec::ask_to_cancel(&self.state.job(command_id), grace_ms) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%command_id, error, "cancel not written");
+        }
+    }
+
+    /// Settles a command that has not started, under the lock that a shim would need: one that an
+    /// agent before this one started late can't get between the look and the word. False if there
+    /// is such a shim, which is then watched.
+    fn settle_unstarted(&mut self, response: Response) -> bool {
+        let command_id = response.command_id;
+        let lock = FileLock::take(&self.state.job(command_id).lock());
+        if matches!(lock, Err(LockError::Held)) {
+            self.ledger.set_running(command_id);
+            self.follow(command_id, Recovery::Reattach);
+            return false;
+        }
+        // Where no lock can be made, on a full disk, no shim can get past it either.
+        self.settle(response);
+        true
     }
 
     /// What is done now and then, and cheap when there is nothing to do.
@@ -215,17 +248,28 @@ impl Custody {
         match event {
             Ok(Event::ShimEnded(id)) => {
                 self.tell_started(id);
-                let recovery = self.ledger.judge(id);
-                self.follow(id, recovery);
+                self.judge(id);
             }
-            Ok(Event::Unsure(id)) => {
-                let recovery = self.ledger.judge(id);
-                self.follow(id, recovery);
-            }
+            Ok(Event::Unsure(id)) => self.judge(id),
             Ok(Event::Cleared(id)) => self.settle(self.lost(id)),
             Err(error) => tracing::error!(%error, "a watch has failed"),
         }
         self.start_waiting();
+    }
+
+    fn judge(&mut self, command_id: Uuid) {
+        match self.ledger.judge(command_id) {
+            Ok(recovery) => self.follow(command_id, recovery),
+            Err(error) => {
+                // Too many open files, say. What can't be seen is not judged.
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%command_id, error, "the job can't be looked at now");
+                self.tasks.spawn(async move {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    Event::Unsure(command_id)
+                });
+            }
+        }
     }
 
     /// Does what the traces of a command ask for.
@@ -246,16 +290,24 @@ impl Custody {
                         self.start(command_id);
                         return;
                     }
-                } else {
-                    self.settle(not_startable(command_id));
+                } else if !self.settle_unstarted(not_startable(command_id)) {
+                    return;
                 }
             }
             Recovery::Report => {
                 self.ledger.set_settled(command_id);
                 self.notices.push_back(Notice::Settled(command_id));
             }
-            Recovery::Cancel => self.settle(ledger::cancelled(command_id)),
-            Recovery::Expire => self.settle(ledger::expired(command_id)),
+            Recovery::Cancel => {
+                if !self.settle_unstarted(ledger::cancelled(command_id)) {
+                    return;
+                }
+            }
+            Recovery::Expire => {
+                if !self.settle_unstarted(ledger::expired(command_id)) {
+                    return;
+                }
+            }
             Recovery::Lose => {
                 self.clear(command_id);
                 return;
@@ -292,7 +344,7 @@ impl Custody {
         waiting.sort_by_key(|(order, ..)| *order);
         for (_, command_id, window) in waiting {
             if window == Window::Passed {
-                self.settle(ledger::expired(command_id));
+                self.settle_unstarted(ledger::expired(command_id));
             } else if self.shims.len() < self.max_jobs {
                 self.start(command_id);
             }

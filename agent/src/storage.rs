@@ -100,6 +100,26 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Storag
     }
 }
 
+/// Reads a sealed file of which half a write may have been left: that is as good as none. A file
+/// that is there and can't be read is not, and neither is one of a later version.
+///
+/// # Errors
+/// [`StorageError::Version`], and whatever the system says.
+pub fn read_whole<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
+    match read_sealed(path) {
+        Err(StorageError::Damaged { .. }) => Ok(None),
+        read => read,
+    }
+}
+
+/// True if the name is taken. Not being able to look is not the same as seeing nothing.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn exists(path: &Path) -> Result<bool, StorageError> {
+    path.try_exists().map_err(StorageError::io("look for", path))
+}
+
 /// A new file, 0600, that is not durable yet. Several written before the first is synced share
 /// the cost of one sync on most file systems.
 #[derive(Debug)]
@@ -152,8 +172,12 @@ pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     name.push(".new");
     let fresh = path.with_file_name(name);
     let _ = fs::remove_file(&fresh);
-    create_synced(&fresh, bytes)?;
-    fs::rename(&fresh, path).map_err(StorageError::io("replace", path))?;
+    create_synced(&fresh, bytes)
+        .and_then(|()| fs::rename(&fresh, path).map_err(StorageError::io("replace", path)))
+        .inspect_err(|_| {
+            // Half a file must not take the little room that a full disk has left.
+            let _ = fs::remove_file(&fresh);
+        })?;
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -202,6 +226,18 @@ mod tests {
             );
             prop_assert!(is_damaged);
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_other_troubles() {
+        let write = || {
+            let mut full = OpenOptions::new().write(true).open("/dev/full")?;
+            full.write_all(b"x")
+        };
+        let error = write().expect_err("it is always full");
+        assert!(StorageError::io("write", Path::new("/dev/full"))(error).is_no_space());
+        let error = io::ErrorKind::PermissionDenied.into();
+        assert!(!StorageError::io("write", Path::new("/dev/full"))(error).is_no_space());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! A job's folder: what is written in which order, and what its traces say.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use muster_protocol::parameter::Parameters;
@@ -22,6 +23,15 @@ pub fn write_command(
     parameters: Parameters,
 ) -> Result<Vec<Unsynced>, StorageError> {
     make_folder(job)?;
+    // Only what was made here may be removed again: a folder that was there is another's.
+    write_files(job, record, parameters).inspect_err(|_| remove_job(job))
+}
+
+fn write_files(
+    job: &JobDir,
+    record: &CommandRecord,
+    parameters: Parameters,
+) -> Result<Vec<Unsynced>, StorageError> {
     let mut written = Vec::with_capacity(3);
     if record.launch.is_some() {
         make_fifo(&job.control()).map_err(StorageError::io("create", &job.control()))?;
@@ -51,14 +61,33 @@ pub fn write_settlement(job: &JobDir, settlement: &Settlement) -> Result<(), Sto
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(StorageError::io("create", job.path())(error)),
     }
-    storage::replace_synced(&job.settled(), &storage::seal(settlement))
+    let bytes = storage::seal(settlement);
+    storage::replace_synced(&job.settled(), &bytes).or_else(|error| {
+        // A full disk still has the room that was set aside when the command was accepted.
+        write_in_place(&job.exit(), &bytes).map_err(|_| error)
+    })
+}
+
+/// Writes over the room for an exit record. No shim may have it open.
+fn write_in_place(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    if bytes.len() > EXIT_BYTES {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    file.write_all(bytes)?;
+    file.sync_data()
 }
 
 /// The last word on a command; the agent's own comes before the shim's.
-pub fn read_settlement(job: &JobDir) -> Option<Settlement> {
-    // A damaged one, and the room for one that was never written, is as good as none.
-    let read = |path: &Path| storage::read_sealed(path).ok().flatten();
-    read(&job.settled()).or_else(|| read(&job.exit()))
+///
+/// # Errors
+/// If there may be one that can't be read. A damaged one, and the room for one that was never
+/// written, is as good as none.
+pub fn read_settlement(job: &JobDir) -> Result<Option<Settlement>, StorageError> {
+    match storage::read_whole(&job.settled())? {
+        Some(settlement) => Ok(Some(settlement)),
+        None => storage::read_whole(&job.exit()),
+    }
 }
 
 /// Moves the last word out of a job's folder and drops what is large or secret. True if the
@@ -76,19 +105,28 @@ pub fn keep_settlement(job: &JobDir, kept: &Path) -> bool {
 }
 
 /// Looks at all traces of a command.
-pub fn gather(job: &JobDir) -> (Evidence, Option<CommandRecord>) {
-    let command: Option<CommandRecord> = storage::read_sealed(&job.command()).ok().flatten();
-    let is_locked = is_locked(job);
+///
+/// The order is what makes the picture true while a shim begins or ends: a mark that is seen was
+/// made under a lock that is looked at later, and a lock that is free again was let go after the
+/// last word was written, which is looked at last.
+///
+/// # Errors
+/// If there may be a trace that can't be seen. A judgement without it could end a living run, or
+/// throw a promise away.
+pub fn gather(job: &JobDir) -> Result<(Evidence, Option<CommandRecord>), StorageError> {
+    let command: Option<CommandRecord> = storage::read_whole(&job.command())?;
+    let has_started = storage::exists(&job.started())?;
+    let has_cancel = storage::exists(&job.cancel())?;
+    let is_locked = is_locked(job)?;
     let evidence = Evidence {
         has_command: command.is_some(),
         is_locked,
-        has_started: job.started().exists(),
-        has_cancel: job.cancel().exists(),
+        has_started,
+        has_cancel,
         window: window(command.as_ref().and_then(|command| command.start_by.as_ref())),
-        // Looked at last: a shim that ends meanwhile has written it before it let go of the lock.
-        has_settlement: read_settlement(job).is_some(),
+        has_settlement: read_settlement(job)?.is_some(),
     };
-    (evidence, command)
+    Ok((evidence, command))
 }
 
 /// Removes a job's folder; what can't be removed is found again at the next start.
@@ -114,20 +152,36 @@ pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     }
     storage::sync_directory(&aside)?;
     storage::sync_directory(state.path())?;
+    forget_parameters(state);
     drop_oldest(state.path(), kept);
     state.ensure_ledger()
 }
 
-fn drop_oldest(path: &Path, kept: usize) {
-    let Ok(entries) = fs::read_dir(path) else { return };
-    let mut aside: Vec<_> = entries
+/// Removes the values of parameters from ledgers that were set aside: nothing runs from there, and
+/// they may be secret.
+pub fn forget_parameters(state: &StateDir) {
+    for (_, aside) in all_aside(state.path()) {
+        let Ok(jobs) = fs::read_dir(aside.join("jobs")) else { continue };
+        for job in jobs.flatten() {
+            let _ = fs::remove_file(JobDir::at(job.path()).parameters());
+        }
+    }
+}
+
+pub fn all_aside(path: &Path) -> Vec<(SystemTime, PathBuf)> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    entries
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("set-aside-"))
         .map(|entry| {
             let made = entry.metadata().and_then(|data| data.modified());
             (made.unwrap_or(SystemTime::UNIX_EPOCH), entry.path())
         })
-        .collect();
+        .collect()
+}
+
+fn drop_oldest(path: &Path, kept: usize) {
+    let mut aside = all_aside(path);
     aside.sort();
     let excess = aside.len().saturating_sub(kept);
     for (_, path) in aside.into_iter().take(excess) {
@@ -140,7 +194,14 @@ fn make_folder(job: &JobDir) -> Result<(), StorageError> {
     make().map_err(StorageError::io("create", job.path()))
 }
 
-fn is_locked(job: &JobDir) -> bool {
+fn is_locked(job: &JobDir) -> Result<bool, StorageError> {
     let path = job.lock();
-    path.exists() && matches!(FileLock::take(&path), Err(LockError::Held))
+    if !storage::exists(&path)? {
+        return Ok(false);
+    }
+    match FileLock::take(&path) {
+        Ok(_) => Ok(false),
+        Err(LockError::Held) => Ok(true),
+        Err(LockError::Io(source)) => Err(StorageError::io("lock", &path)(source)),
+    }
 }

@@ -5,12 +5,14 @@
 
 mod entry;
 mod files;
+#[cfg(test)]
+mod model;
+mod opening;
 pub mod record;
 pub mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use muster_protocol::frame::{Outcome, Response};
@@ -40,31 +42,6 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger, or makes one. Says for each command without a receipt what follows.
-    ///
-    /// # Errors
-    /// [`StorageError`] if the head is damaged or the disk refuses.
-    pub fn open(state: &StateDir) -> Result<(Self, Vec<(Uuid, Recovery)>), StorageError> {
-        state.ensure_ledger()?;
-        let head = match storage::read_sealed(&state.ledger())? {
-            Some(head) => head,
-            None => {
-                let head =
-                    Head { ledger_id: Uuid::new_v4(), acceptance_count: 0, highest_epoch: 0 };
-                storage::replace_synced(&state.ledger(), &storage::seal(&head))?;
-                head
-            }
-        };
-        let mut ledger = Self {
-            state: state.clone(),
-            head,
-            entries: BTreeMap::new(),
-            swept_later: BTreeSet::new(),
-        };
-        let recoveries = ledger.read_jobs()?;
-        Ok((ledger, recoveries))
-    }
-
     /// What the ledger says of itself.
     pub fn head(&self) -> Head {
         self.head
@@ -84,7 +61,10 @@ impl Ledger {
     pub fn known(&self, command_id: Uuid) -> Known {
         match self.entries.get(&command_id) {
             Some(entry) => Known::Open(entry.phase),
-            None if self.state.settled_record(command_id).exists() => Known::Receipted,
+            // Not being able to look must not make an old command a new one.
+            None if storage::exists(&self.state.settled_record(command_id)).unwrap_or(true) => {
+                Known::Receipted
+            }
             None => Known::Never,
         }
     }
@@ -93,16 +73,17 @@ impl Ledger {
     /// why it could not be written; an id that is known is never accepted again.
     pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
         let mut written = Vec::with_capacity(commands.len());
+        let mut count = self.head.acceptance_count;
         for new in commands {
             if self.known(new.command_id) != Known::Never {
                 // Whoever asks has looked; a second look keeps a job's folder from being touched.
                 continue;
             }
-            self.head.acceptance_count += 1;
+            count += 1;
             let record = CommandRecord {
                 command_id: new.command_id,
                 command: new.command,
-                acceptance_count: self.head.acceptance_count,
+                acceptance_count: count,
                 start_by: new.start_by,
                 has_parameters: !new.parameters.is_empty(),
                 launch: new.launch,
@@ -114,16 +95,13 @@ impl Ledger {
         for (files, record) in written {
             let command_id = record.command_id;
             let job = self.state.job(command_id);
-            match files.and_then(|files| files::sync_command(&job, files)) {
-                Ok(()) => {
-                    self.entries.insert(command_id, Entry::of(&record, Phase::Waiting));
-                    accepted.push((command_id, Ok(record.acceptance_count)));
-                }
-                Err(error) => {
-                    files::remove_job(&job);
-                    accepted.push((command_id, Err(error)));
-                }
+            let synced = files.and_then(|files| {
+                files::sync_command(&job, files).inspect_err(|_| files::remove_job(&job))
+            });
+            if synced.is_ok() {
+                self.entries.insert(command_id, Entry::of(&record, Phase::Waiting));
             }
+            accepted.push((command_id, synced.map(|()| record.acceptance_count)));
         }
         if let Err(error) = storage::sync_directory(&self.state.jobs()) {
             // Without durable names no acceptance may be told, so there is none.
@@ -136,6 +114,10 @@ impl Ledger {
                 *outcome = Err(StorageError::io("sync", &self.state.jobs())(source));
             }
         }
+        // Only what has a record counts: a count that a restart can't find again would look to the
+        // server like a ledger that has lost what it held.
+        let counts = accepted.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().copied());
+        self.head.acceptance_count = counts.max().unwrap_or(self.head.acceptance_count);
         accepted
     }
 
@@ -162,25 +144,38 @@ impl Ledger {
         let _ = fs::remove_file(self.state.job(command_id).parameters());
     }
 
-    /// Writes the last word on a command, known or not, and keeps it even if the disk is full:
-    /// the answer is then given from memory, and after a restart the traces lead to it again.
+    /// Writes the last word on a command, known or not.
+    ///
+    /// # Errors
+    /// Whatever the disk says; nothing is settled then.
+    pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
+        let command_id = response.command_id;
+        self.write_answer(response)?;
+        self.entries.entry(command_id).or_insert_with(Entry::settled);
+        self.set_settled(command_id);
+        Ok(())
+    }
+
+    /// Writes the last word on a command, and keeps it even if the disk will not take it: the
+    /// answer is then given from memory, and after a restart the traces lead to it again.
     pub fn settle(&mut self, response: Response) {
         let command_id = response.command_id;
-        let settlement = Settlement::Answer { response };
-        let job = self.state.job(command_id);
-        let written = files::write_settlement(&job, &settlement)
-            .and_then(|()| storage::sync_directory(&self.state.jobs()));
-        let Settlement::Answer { response } = settlement else { return };
-        let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
-        if let Err(error) = written {
+        if let Err(error) = self.settle_durably(response.clone()) {
             tracing::error!(
                 %command_id,
                 error = &error as &dyn std::error::Error,
                 "answer not written, kept in memory"
             );
+            let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
             entry.unsaved = Some(Box::new(response));
+            self.set_settled(command_id);
         }
-        self.set_settled(command_id);
+    }
+
+    fn write_answer(&self, response: Response) -> Result<(), StorageError> {
+        let job = self.state.job(response.command_id);
+        files::write_settlement(&job, &Settlement::Answer { response })?;
+        storage::sync_directory(&self.state.jobs())
     }
 
     /// The stored answer of a settled command, receipted or not.
@@ -188,11 +183,20 @@ impl Ledger {
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
             return Some(response.clone());
         }
-        let job = self.state.job(command_id);
-        let settlement = files::read_settlement(&job).or_else(|| {
-            storage::read_sealed(&self.state.settled_record(command_id)).ok().flatten()
-        });
-        settlement.map(|settlement: Settlement| settlement.response(command_id))
+        let read = match files::read_settlement(&self.state.job(command_id)) {
+            Ok(None) => storage::read_whole(&self.state.settled_record(command_id)),
+            read => read,
+        };
+        match read {
+            Ok(settlement) => {
+                settlement.map(|settlement: Settlement| settlement.response(command_id))
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%command_id, error, "answer can't be read now");
+                None
+            }
+        }
     }
 
     /// The server needs no more of this command: its output goes, its answer stays a while.
@@ -206,7 +210,7 @@ impl Ledger {
         let job = self.state.job(command_id);
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.clone()) {
             // The disk may take now what it would not take then.
-            let _ = files::write_settlement(&job, &Settlement::Answer { response: *response });
+            let _ = self.write_answer(*response);
         }
         if files::keep_settlement(&job, &self.state.settled_record(command_id)) {
             self.entries.remove(&command_id);
@@ -243,7 +247,13 @@ impl Ledger {
         for entry in entries.flatten() {
             let is_old =
                 entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
-            if is_old {
+            // As long as there is a folder, the answer is what keeps it from being taken up again.
+            let has_folder = entry
+                .file_name()
+                .to_str()
+                .and_then(id_of_name)
+                .is_some_and(|id| storage::exists(self.state.job(id).path()).unwrap_or(true));
+            if is_old && !has_folder {
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -272,50 +282,15 @@ impl Ledger {
         files::set_aside(state, SET_ASIDE_KEPT)
     }
 
-    fn read_jobs(&mut self) -> Result<Vec<(Uuid, Recovery)>, StorageError> {
-        let jobs = self.state.jobs();
-        let mut recoveries = Vec::new();
-        for name in names_in(&jobs)? {
-            let Some(command_id) = id_of_name(&name) else { continue };
-            let job = self.state.job(command_id);
-            if self.state.settled_record(command_id).exists() {
-                self.swept_later.insert(command_id);
-                continue;
-            }
-            let (evidence, command) = files::gather(&job);
-            let recovery = recovery::judge(evidence);
-            if let Some(command) = &command {
-                self.head.acceptance_count =
-                    self.head.acceptance_count.max(command.acceptance_count);
-            }
-            let phase = match recovery {
-                Recovery::Discard => {
-                    files::remove_job(&job);
-                    continue;
-                }
-                Recovery::Report => Phase::Settled,
-                Recovery::Reattach | Recovery::Lose => Phase::Running,
-                Recovery::Start | Recovery::Cancel | Recovery::Expire => Phase::Waiting,
-            };
-            let entry = match &command {
-                Some(command) => Entry::of(command, phase),
-                None => Entry { phase, ..Entry::settled() },
-            };
-            self.entries.insert(command_id, entry);
-            recoveries.push((command_id, recovery));
-        }
-        // First accepted, first started.
-        recoveries.sort_by_key(|(id, _)| self.entries.get(id).map(|entry| entry.order));
-        self.sweep();
-        Ok(recoveries)
-    }
-
     /// What follows for one command now. A shim lets go of its lock before its end can be seen, so
     /// a lock that is held after the end of one shim is another's: an agent before this one may
     /// have started it a moment before its own end.
-    pub fn judge(&self, command_id: Uuid) -> Recovery {
-        let (evidence, _) = files::gather(&self.state.job(command_id));
-        recovery::judge(evidence)
+    ///
+    /// # Errors
+    /// If the traces can't be seen now.
+    pub fn judge(&self, command_id: Uuid) -> Result<Recovery, StorageError> {
+        let (evidence, _) = files::gather(&self.state.job(command_id))?;
+        Ok(recovery::judge(evidence))
     }
 }
 
@@ -341,9 +316,4 @@ pub fn cancelled(command_id: Uuid) -> Response {
 pub fn expired(command_id: Uuid) -> Response {
     let text = "the command could not be started within its time; send it again".to_owned();
     refusal(command_id, Outcome::Expired, "expired", text)
-}
-
-fn names_in(path: &Path) -> Result<Vec<String>, StorageError> {
-    let entries = fs::read_dir(path).map_err(StorageError::io("list", path))?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }

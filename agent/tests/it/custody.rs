@@ -1,10 +1,9 @@
 //! Jobs in the hands of real shims: the agent's promises, kept by real processes.
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{Host, Output, result, settled, sha256, until, wait_for};
+use crate::support::{Host, Output, program, result, settled, sha256, until, wait_for};
 use muster_agent::custody::Notice;
 use muster_agent::ledger::record::Launch;
 use muster_agent::ledger::{Known, NewCommand};
@@ -324,20 +323,10 @@ async fn a_receipt_frees_the_output_and_keeps_the_answer() {
 
 #[tokio::test]
 async fn a_full_disk_costs_output_and_never_the_result() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let mount = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
-        .arg(folder.path())
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: a small file system can't be mounted here");
-        return;
-    }
-    let unmounted = Unmount(folder.path().to_owned());
-    let host = Host::at(&folder.path().join("state"));
+    let host = Host::new();
     let command = host.command(host.script("much.sh", "head -c 5000000 /dev/zero; echo end >&2"));
     let id = command.command_id;
-    let mut custody = host.custody(1);
+    let mut custody = host.custody_on_a_small_disk(1024);
     custody.accept(vec![command]);
     let response = settled(&mut custody, id).await;
     assert_eq!(response.outcome, Some(Outcome::Succeeded), "{response:?}");
@@ -346,24 +335,30 @@ async fn a_full_disk_costs_output_and_never_the_result() {
     assert_eq!(result.output_bytes + result.dropped_bytes, 5_000_004);
     let output = host.output(id).both;
     assert_eq!(result.output_bytes, output.len() as u64);
+    assert!(!output.is_empty());
     assert_eq!(result.output_sha256, Some(sha256(&output)));
-    // Not one more byte: the truncated record left a little room.
-    let filler = folder.path().join("filler");
-    let mut file = fs::File::create(&filler).expect("created");
-    while std::io::Write::write_all(&mut file, &[0; 512]).is_ok() {}
-    let next = host.command("much.sh".into());
-    assert!(matches!(&custody.accept(vec![next])[..], [(_, Err(error))] if error.is_no_space()));
-    drop(custody);
-    drop(host);
-    drop(unmounted);
 }
 
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+#[tokio::test]
+async fn a_cancelled_command_stays_cancelled_though_the_disk_was_full() {
+    let host = Host::new();
+    let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let waiting = host.command(host.script("mark.sh", "touch ran"));
+    let (first, second) = (blocker.command_id, waiting.command_id);
+    let mut custody = host.custody(1);
+    custody.accept(vec![blocker, waiting]);
+    // In the way of the new file that the answer would be written to.
+    fs::create_dir(host.state.job(second).path().join("settled.new")).expect("created");
+    custody.cancel(second, 0);
+    drop(custody);
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    let mut custody = host.custody(1);
+    let response = custody.ledger().response(second).expect("kept");
+    assert_eq!(response.outcome, Some(Outcome::Cancelled));
+    if custody.ledger().response(first).is_none() {
+        settled(&mut custody, first).await;
     }
+    assert!(!host.state.scripts().join("ran").exists(), "it never ran");
 }
 
 #[tokio::test]
@@ -417,4 +412,55 @@ async fn a_shim_that_a_former_agent_started_last_is_found_behind_a_second_one() 
     assert_eq!(settled(&mut custody, id).await.outcome, Some(Outcome::Succeeded));
     let runs = fs::read_to_string(host.state.scripts().join("runs")).expect("it ran");
     assert_eq!(runs, "x\n", "once");
+}
+
+#[tokio::test]
+async fn a_shim_that_comes_late_is_ended_by_a_cancel_and_not_overlooked() {
+    let host = Host::new();
+    let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let late = host.command(host.script("loop.sh", "touch up; while :; do sleep 0.02; done"));
+    let (first, second) = (blocker.command_id, late.command_id);
+    let mut custody = host.custody(1);
+    custody.accept(vec![blocker, late]);
+    // As an agent would have started it just before its own end.
+    let mut shim = exec::start_shim(&program(), &host.state.job(second)).expect("started");
+    until("the script runs", || host.state.scripts().join("up").exists()).await;
+    custody.cancel(second, 0);
+    let response = settled(&mut custody, second).await;
+    assert_eq!(response.outcome, Some(Outcome::Cancelled));
+    assert!(result(&response).signal.is_some(), "it ran, and its end is told");
+    shim.wait().expect("collected");
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    settled(&mut custody, first).await;
+}
+
+#[tokio::test]
+async fn a_shim_that_comes_after_the_last_word_starts_nothing() {
+    let host = Host::new();
+    let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
+    let late = host.command(host.script("mark.sh", "touch ran"));
+    let (first, second) = (blocker.command_id, late.command_id);
+    let mut custody = host.custody(1);
+    custody.accept(vec![blocker, late]);
+    custody.cancel(second, 0);
+    let mut shim = exec::start_shim(&program(), &host.state.job(second)).expect("started");
+    assert!(!shim.wait().expect("collected").success());
+    assert!(!host.state.scripts().join("ran").exists(), "it never ran");
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    settled(&mut custody, first).await;
+}
+
+#[tokio::test]
+async fn a_receipt_just_before_a_crash_does_not_turn_the_count_back() {
+    let host = Host::new();
+    let command = host.command(host.script("a.sh", "true"));
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    settled(&mut custody, id).await;
+    custody.ledger_mut().receipt(id);
+    drop(custody);
+    // A smaller count would look like a ledger that has lost what it held.
+    assert_eq!(host.custody(1).ledger().head().acceptance_count, 1);
+    assert_eq!(host.custody(1).ledger().head().acceptance_count, 1);
 }

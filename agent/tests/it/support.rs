@@ -29,24 +29,27 @@ pub fn program() -> PathBuf {
 pub struct Host {
     pub state: StateDir,
     ids: std::cell::RefCell<Vec<Uuid>>,
-    _folder: Option<TempDir>,
+    _folder: TempDir,
 }
 
 impl Host {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(&folder.path().join("state")).expect("state directory");
-        Self { state, ids: Default::default(), _folder: Some(folder) }
-    }
-
-    /// A host whose state lies in a folder that somebody else cleans up.
-    pub fn at(path: &std::path::Path) -> Self {
-        let state = StateDir::create(path).expect("state directory");
-        Self { state, ids: Default::default(), _folder: None }
+        Self { state, ids: Default::default(), _folder: folder }
     }
 
     pub fn custody(&self, max_jobs: u32) -> Custody {
         Custody::open(&self.state, program(), max_jobs).expect("custody")
+    }
+
+    /// Custody whose shims may not write files larger than this: a disk that fills up meanwhile.
+    pub fn custody_on_a_small_disk(&self, file_kib: u32) -> Custody {
+        let path = self.state.path().join("small-disk");
+        let text = format!("#!/bin/sh\nulimit -f {}\nexec {:?} \"$@\"\n", file_kib * 2, program());
+        fs::write(&path, text).expect("wrapper written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("made runnable");
+        Custody::open(&self.state, path, 1).expect("custody")
     }
 
     /// Writes a shell script and gives its name.

@@ -34,6 +34,8 @@ pub enum ShimError {
     Taken,
     #[error("the job was started before")]
     StartedBefore,
+    #[error("the job was settled before it was started")]
+    SettledBefore,
     #[error("the values of the job's parameters are gone")]
     NoParameters,
     #[error("the job has no command to run")]
@@ -105,10 +107,14 @@ impl Job {
         // Opened before the look at the cancel file: a request is in the file or comes through here.
         let control = platform::open_control(&self.dir.control(), true)
             .map_err(ShimError::system("open the control pipe"))?;
-        if self.dir.started().exists() {
+        // The agent settles what has not started under the lock that is held here.
+        if storage::exists(&self.dir.settled())? {
+            return Err(ShimError::SettledBefore);
+        }
+        if storage::exists(&self.dir.started())? {
             return Err(ShimError::StartedBefore);
         }
-        if self.dir.cancel().exists() {
+        if storage::exists(&self.dir.cancel())? {
             return Ok(not_run(Ending::NeverStarted));
         }
         let script = match verify::script(&self.scripts, &self.launch) {
