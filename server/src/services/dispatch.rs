@@ -49,9 +49,11 @@ impl Dispatch {
         let rows = self.store.system().deliverable(&ids, now, room + 1, ROUND).await?;
         let is_cut = rows.len() as u64 == ROUND;
         let mut by_agent: HashMap<AgentId, Vec<command::Model>> = HashMap::new();
+        let mut read: HashMap<AgentId, u64> = HashMap::new();
         let mut left = HashSet::new();
         let mut refused = Vec::new();
         for row in rows {
+            *read.entry(row.agent_id).or_default() += 1;
             let session = &sessions[&row.agent_id];
             if !is_allowed(session, &row) {
                 refused.push((row.id, row.agent_id));
@@ -62,11 +64,15 @@ impl Dispatch {
                 left.insert(row.agent_id);
             }
         }
-        if !is_cut {
-            let drained = sessions.values().filter(|session| !left.contains(&session.agent_id));
-            drained.for_each(|session| session.set_backlog(false));
+        for session in sessions.values() {
+            let agent_id = session.agent_id;
+            if is_cut || read.get(&agent_id).is_some_and(|count| *count > room) {
+                // There may be more than was read, and places may have come free meanwhile.
+                self.hub.wake(agent_id);
+            } else if !left.contains(&agent_id) {
+                session.set_backlog(false);
+            }
         }
-        self.refuse(refused, now).await?;
         let mut waits = Vec::with_capacity(by_agent.len());
         for (agent_id, rows) in by_agent {
             let session = Arc::clone(&sessions[&agent_id]);
@@ -92,9 +98,7 @@ impl Dispatch {
                 }
             }
         }
-        if is_cut {
-            agents.iter().for_each(|id| self.hub.wake(*id));
-        }
+        self.refuse(refused, now).await?;
         failure.map_or(Ok(()), Err)
     }
 
