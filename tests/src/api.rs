@@ -4,7 +4,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::wait::eventually;
+use crate::wait::{eventually, eventually_shown};
 
 /// A caller of the REST API with one key.
 #[derive(Debug, Clone)]
@@ -167,20 +167,21 @@ impl Api {
 
     /// Waits until the command is in this very state.
     pub async fn in_state(&self, id: &str, state: &str) -> Value {
-        eventually(&format!("command {id} is {state}"), async || {
-            let command = self.command_if_reachable(id).await?;
+        eventually_shown(&format!("command {id} is {state}"), async || {
+            let command = self.command_if_reachable(id).await.ok_or(Value::Null)?;
             let now = command["state"].as_str().unwrap_or_default();
             assert!(now == state || !is_terminal(now), "ended otherwise: {command}");
-            (now == state).then_some(command)
+            if now == state { Ok(command) } else { Err(command) }
         })
         .await
     }
 
     /// Waits until the command has ended, across restarts of the server.
     pub async fn finished(&self, id: &str) -> Value {
-        eventually(&format!("command {id} ends"), async || {
-            let command = self.command_if_reachable(id).await?;
-            command["state"].as_str().is_some_and(is_terminal).then_some(command)
+        eventually_shown(&format!("command {id} ends"), async || {
+            let command = self.command_if_reachable(id).await.ok_or(Value::Null)?;
+            let has_ended = command["state"].as_str().is_some_and(is_terminal);
+            if has_ended { Ok(command) } else { Err(command) }
         })
         .await
     }

@@ -31,7 +31,7 @@ pub use scripts::{Script, install, sha256};
 pub use server::{Database, Server, ServerOptions};
 pub use site::Site;
 pub use third_party::ThirdParty;
-pub use wait::{eventually, within};
+pub use wait::{eventually, eventually_shown, within};
 pub use world::{ALL, World};
 
 /// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.

@@ -1,5 +1,6 @@
 //! Waiting on conditions: the one place in the tests where time passes on purpose.
 
+use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true. Generous: these machines are shared, and a test
@@ -31,6 +32,26 @@ pub async fn within<T>(
             return value;
         }
         assert!(Instant::now() < deadline, "waited {patience:?} in vain for: {what}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// [`eventually`], where what was seen last says why it did not come true.
+///
+/// # Panics
+/// When the condition has not come true in time; the message shows the last `Err`.
+pub async fn eventually_shown<T, E: Debug>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look().await {
+            Ok(value) => return value,
+            Err(seen) => {
+                assert!(Instant::now() < deadline, "waited in vain for: {what}; last: {seen:#?}");
+            }
+        }
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -1,6 +1,8 @@
 //! Transient commands: answered now or failed now, never kept.
 
-use muster_tests::{AgentOptions, FakeAgent, World, eventually, on_both_databases};
+use muster_tests::{
+    AgentOptions, FakeAgent, World, eventually, eventually_shown, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -129,8 +131,11 @@ async fn heartbeats_become_telemetry_and_transitions_become_events_once() {
     let shown = world.online(&key_id).await;
     let id = shown["id"].as_str().expect("an id");
     let path = format!("/api/agents/{id}");
-    let metrics = world.api.get(&format!("{path}/metrics")).await.expect(200);
-    assert!(metrics.to_string().contains("12.5"), "{metrics}");
+    eventually_shown("the heartbeat is in the telemetry", async || {
+        let metrics = world.api.get(&format!("{path}/metrics")).await.expect(200);
+        if metrics.to_string().contains("12.5") { Ok(()) } else { Err(metrics) }
+    })
+    .await;
     drop(agent);
     world.with_status(&key_id, "offline").await;
     let kinds = |events: &Value, word: &str| events.to_string().matches(word).count();

@@ -155,3 +155,26 @@ async fn output_can_be_followed_while_the_script_runs() {
     // Nothing will ever stand there, which is no longer "nothing yet".
     end.expect_problem(416, "range_not_satisfiable");
 }
+
+#[tokio::test]
+async fn more_commands_than_an_agent_takes_at_once_all_run_each_once() {
+    let world = World::on_sqlite().await;
+    let tally = world.site.path().join("tally");
+    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"");
+    let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_JOBS", 3);
+    let (mut agent, id) = world.agent(options).await;
+    agent.stop();
+    let mut commands = Vec::new();
+    for n in 0..60 {
+        let data = json!({"parameters": {"N": n.to_string(), "TALLY": tally}});
+        commands.push(world.api.execute(&id, "tally", data).await);
+    }
+    agent.resume();
+    for command in &commands {
+        assert_eq!(world.api.finished(command).await["state"], "succeeded");
+    }
+    let tally = std::fs::read_to_string(&tally).expect("the tally");
+    let mut starts: Vec<u32> = tally.lines().map(|line| line.parse().expect("a number")).collect();
+    starts.sort_unstable();
+    assert_eq!(starts, (0..60).collect::<Vec<_>>(), "each was started once");
+}
