@@ -5,7 +5,7 @@
 
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -106,6 +106,10 @@ struct Driver {
     next_sequence: u64,
     next_answer: u64,
     early: BTreeMap<u64, Answer>,
+    /// On their way to the session: no more than two answers hold, and what it is slow to take.
+    arrived: VecDeque<Incoming>,
+    /// The server has ended the session; what arrived before is still handed on.
+    is_closed: bool,
 }
 
 impl Driver {
@@ -119,6 +123,8 @@ impl Driver {
             next_sequence: 0,
             next_answer: 0,
             early: BTreeMap::new(),
+            arrived: VecDeque::new(),
+            is_closed: false,
         }
     }
 
@@ -129,27 +135,41 @@ impl Driver {
     ) -> Result<(), LinkError> {
         let mut open = FuturesUnordered::new();
         loop {
-            if open.is_empty() {
+            if self.is_closed && self.arrived.is_empty() {
+                return Ok(());
+            }
+            if open.is_empty() && !self.is_closed {
                 let parts = self.parts(None);
                 open.push(self.post(parts, self.wait_ms));
             }
             // Nothing overtakes the request that opens the session.
             let may_send = open.len() < 2 && self.next_answer > 0;
             tokio::select! {
-                Some(answer) = open.next() => match answer {
-                    Ok(answer) => {
-                        if !self.deliver(answer, incoming).await? {
-                            return Ok(());
-                        }
+                // Never waited for alone: the session may be handing over a frame just now, and
+                // each would wait for the other.
+                room = incoming.reserve(), if !self.arrived.is_empty() => {
+                    let room = room.map_err(|_| LinkError::Ended)?;
+                    if let Some(frame) = self.arrived.pop_front() {
+                        room.send(Ok(frame));
                     }
+                }
+                Some(answer) = open.next(), if !self.is_closed => match answer {
+                    Ok(answer) => self.take(answer),
                     Err(Failure::Closed { code, reason }) => {
-                        let _ = incoming.send(Ok(Incoming::Closed { code, reason })).await;
-                        return Ok(());
+                        self.arrived.push_back(Incoming::Closed { code, reason });
+                        self.is_closed = true;
                     }
                     Err(Failure::Broken(error)) => return Err(error),
                 },
-                part = self.next_part(), if may_send => {
+                part = self.next_part(), if may_send || self.is_closed => {
+                    if self.is_closed && part.is_some() {
+                        // Too late, but the session must get past it to hear of the close.
+                        continue;
+                    }
                     let Some(part) = part else {
+                        if self.is_closed {
+                            return Ok(());
+                        }
                         let close = Part::Close { code: 1000, reason: String::new() };
                         let _ = self.post(vec![close], 0).await;
                         return Ok(());
@@ -202,27 +222,23 @@ impl Driver {
         self.poster.clone().post(request).boxed()
     }
 
-    /// Hands answers on in their order. False once the server has closed the session.
-    async fn deliver(
-        &mut self,
-        answer: Answer,
-        incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
-    ) -> Result<bool, LinkError> {
+    /// Takes answers apart in their order.
+    fn take(&mut self, answer: Answer) {
         self.early.insert(answer.sequence, answer);
         while let Some(answer) = self.early.remove(&self.next_answer) {
             self.next_answer += 1;
             for part in answer.parts {
-                let (frame, is_close) = match part {
-                    Part::Text(text) => (Incoming::Text(text), false),
-                    Part::Binary(_) => (Incoming::Binary, false),
-                    Part::Close { code, reason } => (Incoming::Closed { code, reason }, true),
+                let frame = match part {
+                    Part::Text(text) => Incoming::Text(text),
+                    Part::Binary(_) => Incoming::Binary,
+                    Part::Close { code, reason } => {
+                        self.arrived.push_back(Incoming::Closed { code, reason });
+                        self.is_closed = true;
+                        return;
+                    }
                 };
-                incoming.send(Ok(frame)).await.map_err(|_| LinkError::Ended)?;
-                if is_close {
-                    return Ok(false);
-                }
+                self.arrived.push_back(frame);
             }
         }
-        Ok(true)
     }
 }

@@ -56,14 +56,14 @@ impl Drop for Process {
     }
 }
 
-async fn listen() -> (TcpListener, String) {
+pub async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let url = format!("ws://{}", listener.local_addr().expect("bound"));
     (listener, url)
 }
 
 /// The head of a request, and the connection behind it.
-async fn accept(listener: &TcpListener) -> (String, BufReader<TcpStream>) {
+pub async fn accept(listener: &TcpListener) -> (String, BufReader<TcpStream>) {
     let accepting = async {
         let (stream, _) = listener.accept().await.expect("a connection");
         let mut stream = BufReader::new(stream);
@@ -171,8 +171,8 @@ async fn two_agents_never_share_a_state_directory() {
     assert!(text.contains("another agent uses the state directory"), "{text}");
 }
 
-/// Answers one exchange with these parts.
-async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>) -> Request {
+/// Reads the body of a posted exchange.
+pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Request {
     let length: usize = head
         .lines()
         .find_map(|line| {
@@ -181,13 +181,23 @@ async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>)
         .expect("a length");
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.expect("a body");
-    let request = Request::decode(&body).expect("an exchange");
-    let answer = Answer { sequence: request.sequence, parts }.encode();
+    Request::decode(&body).expect("an exchange")
+}
+
+/// Answers an exchange and closes the connection.
+pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, parts: Vec<Part>) {
+    let answer = Answer { sequence, parts }.encode();
     let head =
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
     stream.write_all(head.as_bytes()).await.expect("written");
     stream.write_all(&answer).await.expect("written");
     let _ = stream.shutdown().await;
+}
+
+/// Answers one exchange with these parts.
+async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>) -> Request {
+    let request = read_request(stream, head).await;
+    write_answer(stream, request.sequence, parts).await;
     request
 }
 
