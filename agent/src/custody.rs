@@ -410,7 +410,8 @@ impl Custody {
     }
 
     fn lost(&self, command_id: Uuid) -> Response {
-        let recorded = reader::recorded(&self.state.job(command_id).output()).unwrap_or_default();
+        let recorded =
+            reader::recorded_all(&self.state.job(command_id).output()).unwrap_or_default();
         let text = "the process that kept this run has vanished, so what came of it is not known; check the host before running it again";
         Response {
             data: crate::ledger::record::result_data(&recorded.result_without_end()),

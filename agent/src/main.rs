@@ -74,10 +74,8 @@ fn serve(config: Config) -> anyhow::Result<u8> {
 fn keep(job: PathBuf) -> ExitCode {
     match muster_agent::exec::shim::run(job) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{:#}", anyhow::Error::from(error));
-            ExitCode::FAILURE
-        }
+        // It stands in the job's log.
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

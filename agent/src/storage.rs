@@ -11,6 +11,8 @@ use ring::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::platform;
+
 /// The version that records are written in.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -153,6 +155,22 @@ impl Unsynced {
     pub fn sync(self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(StorageError::io("sync", &self.path))
     }
+}
+
+/// Makes a new file of zeros, 0600, whose room nobody else can take. After a loss of power it may be
+/// missing or empty; its name is durable after [`sync_directory`].
+///
+/// # Errors
+/// `AlreadyExists` if the name is taken.
+pub fn reserve(path: &Path, bytes: usize) -> Result<(), StorageError> {
+    let file = Unsynced::create(path.to_owned(), &[])?;
+    if platform::allocate(&file.file, bytes as u64).is_ok() {
+        return Ok(());
+    }
+    // Not every file system can; zeros that are on the disk take the room just as well.
+    let write = || (&file.file).write_all(&vec![0; bytes]);
+    write().map_err(StorageError::io("write", path))?;
+    file.sync()
 }
 
 /// Makes a new file, 0600, and syncs it. Its name is durable after [`sync_directory`].

@@ -37,10 +37,17 @@ pub fn descendants(ancestor: u32) -> Vec<ProcessStat> {
 
 /// Signals a process, unless its number has gone to another one since it was looked at.
 pub fn signal(process: &ProcessStat, signal: Signal) {
-    // Held open, so that a number given to another process in between is told by its start.
-    let _held = platform::open_process(process.pid);
-    if ProcessStat::of(process.pid).is_some_and(|now| now.start_ticks == process.start_ticks) {
-        platform::signal_process(process.pid, signal);
+    let held = platform::open_process(process.pid);
+    // Looked at after opening: if it is the one that was meant, so is the one that is held.
+    let is_same =
+        ProcessStat::of(process.pid).is_some_and(|now| now.start_ticks == process.start_ticks);
+    if !is_same {
+        return;
+    }
+    match held {
+        Ok(held) if platform::signal_held(&held, signal).is_ok() => {}
+        // A system without descriptors of processes, or none left of them.
+        _ => platform::signal_process(process.pid, signal),
     }
 }
 
@@ -54,9 +61,11 @@ pub fn end_leftovers(command_id: Uuid, started: Option<&StartedRecord>) -> bool 
     let mark = format!("{MARK}={}", command_id.hyphenated());
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let left: Vec<_> = platform::all_processes()
+        let all = platform::all_processes();
+        let session = started.filter(|started| !is_taken_over(started, &all));
+        let left: Vec<_> = all
             .into_iter()
-            .filter(|process| !process.is_zombie && belongs(process, started, &mark))
+            .filter(|process| !process.is_zombie && belongs(process, started, session, &mark))
             .collect();
         if left.is_empty() {
             return true;
@@ -71,11 +80,23 @@ pub fn end_leftovers(command_id: Uuid, started: Option<&StartedRecord>) -> bool 
     }
 }
 
-fn belongs(process: &ProcessStat, started: Option<&StartedRecord>, mark: &str) -> bool {
+/// True if the session's number has gone to another session. As long as a process of the old one
+/// lives, the system gives its number to nobody.
+fn is_taken_over(started: &StartedRecord, all: &[ProcessStat]) -> bool {
+    let is_other = |it: &ProcessStat| it.start_ticks != started.shim_start_ticks;
+    all.iter().any(|process| process.pid == started.shim_pid && is_other(process))
+}
+
+fn belongs(
+    process: &ProcessStat,
+    started: Option<&StartedRecord>,
+    session: Option<&StartedRecord>,
+    mark: &str,
+) -> bool {
     // Older than the shim: the same numbers by chance.
     if started.is_some_and(|started| process.start_ticks < started.shim_start_ticks) {
         return false;
     }
-    let is_in_session = started.is_some_and(|started| process.session == started.shim_pid);
+    let is_in_session = session.is_some_and(|session| process.session == session.shim_pid);
     is_in_session || platform::environment_marks(process.pid, mark)
 }

@@ -8,7 +8,6 @@ mod watch;
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,7 +26,6 @@ use crate::storage::{self, StorageError};
 /// # Errors
 /// Whatever the system says.
 pub fn start_shim(program: &Path, job: &JobDir) -> io::Result<Child> {
-    let log = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(job.log())?;
     // Nothing here may need a fork: from a large process that is many times slower than a spawn.
     Command::new(program)
         // The program is named by a link of the system; a list of processes should say which it is.
@@ -38,7 +36,8 @@ pub fn start_shim(program: &Path, job: &JobDir) -> io::Result<Child> {
         .envs(environment::allowed())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
+        // It keeps a log of its own, in the job's folder.
+        .stderr(Stdio::null())
         .spawn()
 }
 

@@ -6,10 +6,13 @@ use std::process::Child;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use super::holder;
 use crate::layout::JobDir;
 use crate::platform::{self, ProcessStat};
+
+const THREAD_STACK_BYTES: usize = 64 * 1024;
 
 /// Waits for the end of one shim.
 #[derive(Debug)]
@@ -67,7 +70,17 @@ impl Watch {
                 }
             }
             Self::Thread(mut child) => {
-                let _ = tokio::task::spawn_blocking(move || child.wait()).await;
+                let (tell, told) = oneshot::channel();
+                // Not one of the runtime's few: names are looked up on those, and a job may last.
+                let wait = move || {
+                    let _ = child.wait();
+                    let _ = tell.send(());
+                };
+                let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
+                if let Err(error) = thread.spawn(wait) {
+                    tracing::error!(%error, "no thread to wait for a shim");
+                }
+                let _ = told.await;
             }
             Self::Over => {}
         }

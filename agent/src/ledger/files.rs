@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
 use super::recovery::Evidence;
-use super::window;
+use super::{marks, window};
 use crate::layout::{JobDir, StateDir};
 use crate::platform::{FileLock, LockError, make_fifo};
 use crate::storage::{self, StorageError, Unsynced};
@@ -35,7 +35,8 @@ fn write_files(
     let mut written = Vec::with_capacity(3);
     if record.launch.is_some() {
         make_fifo(&job.control()).map_err(StorageError::io("create", &job.control()))?;
-        written.push(Unsynced::create(job.exit(), &[0; EXIT_BYTES])?);
+        // Taken from the free space at once, so that it needs no sync of its own.
+        storage::reserve(&job.exit(), EXIT_BYTES)?;
     }
     if !parameters.is_empty() {
         let bytes = storage::seal(&ParameterRecord { parameters });
@@ -99,6 +100,7 @@ pub fn keep_settlement(job: &JobDir, kept: &Path) -> bool {
     });
     if is_moved {
         let _ = fs::remove_file(job.output());
+        let _ = fs::remove_file(marks::path_of(&job.output()));
         let _ = fs::remove_file(job.parameters());
     }
     is_moved

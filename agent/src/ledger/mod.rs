@@ -5,6 +5,7 @@
 
 mod entry;
 mod files;
+pub mod marks;
 #[cfg(test)]
 mod model;
 mod opening;

@@ -6,6 +6,7 @@
 pub mod reader;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 
 use muster_protocol::frame::AgentFrame;
 use muster_protocol::limits::OUTPUT_WINDOW_BYTES;
@@ -88,6 +89,14 @@ impl Outbox {
         self.deliveries.remove(&command_id);
     }
 
+    /// Has another look at everything: what could not be read before may be readable now.
+    pub fn wake_all(&mut self) {
+        let all: Vec<_> = self.deliveries.keys().copied().collect();
+        for command_id in all {
+            self.wake(command_id);
+        }
+    }
+
     /// True if [`Outbox::next_frame`] is worth asking.
     pub fn has_turns(&self) -> bool {
         !self.turns.is_empty()
@@ -107,6 +116,14 @@ impl Outbox {
     }
 }
 
+/// What there is to send of a command's output.
+enum Output {
+    Frame(Vec<u8>),
+    /// Nothing, until the server has acknowledged more.
+    Full,
+    AllSent,
+}
+
 impl Delivery {
     fn next_frame(&mut self, command_id: Uuid, custody: &Custody) -> Option<Outgoing> {
         let phase = custody.ledger().entry(command_id).map(|entry| entry.phase);
@@ -120,38 +137,46 @@ impl Delivery {
             let has_output = custody.state().job(command_id).output().exists();
             return if is_settled && !has_output { self.report(command_id, custody) } else { None };
         }
-        if let Some(frame) = self.output(command_id, custody) {
-            return Some(Outgoing::Binary(frame));
-        }
-        let is_window_full = self.sent_bytes - self.acked_bytes >= OUTPUT_WINDOW_BYTES;
-        if is_settled && (self.is_unwanted || !is_window_full) {
-            return self.report(command_id, custody);
-        }
-        None
-    }
-
-    fn output(&mut self, command_id: Uuid, custody: &Custody) -> Option<Vec<u8>> {
-        let room = OUTPUT_WINDOW_BYTES.saturating_sub(self.sent_bytes - self.acked_bytes);
-        if room == 0 || self.is_unwanted {
-            return None;
-        }
-        let path = custody.state().job(command_id).output();
-        if self.reader.is_none() {
-            // There may be none: the command is not that far, or prints nothing.
-            self.reader = Reader::open_at(&path, self.sent_bytes).ok();
-        }
-        let reader = self.reader.as_mut()?;
-        match reader.next_frame(command_id, room) {
-            Ok(Some(frame)) => {
-                self.sent_bytes = reader.offset_bytes();
-                Some(frame)
-            }
-            Ok(None) => None,
+        match self.output(command_id, custody) {
+            Ok(Output::Frame(frame)) => Some(Outgoing::Binary(frame)),
+            Ok(Output::AllSent) if is_settled => self.report(command_id, custody),
+            Ok(Output::AllSent | Output::Full) => None,
             Err(error) => {
-                tracing::error!(%command_id, %error, "output can't be read");
+                // Not reported either: its receipt would be the end of what was not sent.
+                tracing::error!(%command_id, %error, "output can't be read now");
+                self.reader = None;
                 None
             }
         }
+    }
+
+    fn output(&mut self, command_id: Uuid, custody: &Custody) -> io::Result<Output> {
+        if self.is_unwanted || self.is_reported {
+            return Ok(Output::AllSent);
+        }
+        let room = OUTPUT_WINDOW_BYTES.saturating_sub(self.sent_bytes - self.acked_bytes);
+        if room == 0 {
+            return Ok(Output::Full);
+        }
+        if self.reader.is_none() {
+            let path = custody.state().job(command_id).output();
+            match Reader::open_at(&path, self.sent_bytes) {
+                Ok(reader) if reader.offset_bytes() == self.sent_bytes => {
+                    self.reader = Some(reader);
+                }
+                // The server holds more than there is here: what stood there before a loss of power.
+                Ok(_) => return Ok(Output::AllSent),
+                // The command is not that far, or has never run.
+                Err(error) if is_absent(&error) => {
+                    return Ok(Output::AllSent);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(reader) = self.reader.as_mut() else { return Ok(Output::AllSent) };
+        let Some(frame) = reader.next_frame(command_id, room)? else { return Ok(Output::AllSent) };
+        self.sent_bytes = reader.offset_bytes();
+        Ok(Output::Frame(frame))
     }
 
     fn report(&mut self, command_id: Uuid, custody: &Custody) -> Option<Outgoing> {
@@ -168,4 +193,9 @@ impl Delivery {
 /// A frame as text. `None` never happens: frames are plain data.
 pub fn encode(frame: &AgentFrame) -> Option<Outgoing> {
     serde_json::to_string(frame).map(Outgoing::Text).ok()
+}
+
+/// True if there is no such file, nor a folder that it could be in.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

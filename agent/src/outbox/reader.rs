@@ -12,6 +12,11 @@ use muster_protocol::frame::output::{
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 use uuid::Uuid;
 
+use crate::ledger::marks::{self, Mark};
+
+/// Large enough that a walk over small records is not a call each.
+const BUFFER_BYTES: usize = 4 * 1024;
+
 /// What whole records of a file hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recorded {
@@ -37,13 +42,32 @@ impl Recorded {
     }
 }
 
-/// Adds up the whole records of a file, reading only their headers.
+/// Adds up the whole records of a file that a shim is writing, from its last mark on.
 ///
 /// # Errors
 /// If there is no such file, or it can't be read.
 pub fn recorded(path: &Path) -> io::Result<Recorded> {
+    let file_bytes = std::fs::metadata(path)?.len();
+    recorded_from(path, marks::last(path, file_bytes, |_| true))
+}
+
+/// Adds up the whole records of a file from its beginning: after a loss of power something in its
+/// middle may be missing, and what stands behind that is no output.
+///
+/// # Errors
+/// As [`recorded`].
+pub fn recorded_all(path: &Path) -> io::Result<Recorded> {
+    recorded_from(path, Mark::default())
+}
+
+fn recorded_from(path: &Path, mark: Mark) -> io::Result<Recorded> {
     let mut reader = Reader::open(path)?;
-    let mut sum = Recorded::default();
+    reader.go_to(mark)?;
+    let mut sum = Recorded {
+        payload_bytes: mark.payload_bytes(),
+        stdout_bytes: mark.stdout_bytes,
+        stderr_bytes: mark.stderr_bytes,
+    };
     while let Some((stream, length)) = reader.next_header()? {
         reader.skip(length)?;
         sum.payload_bytes += length as u64;
@@ -66,6 +90,8 @@ pub struct Reader {
     offset: u64,
     /// Payload of the record at `position` that is not wanted: it was acknowledged before.
     skipped: usize,
+    /// What stands at the position is no record, and what stands behind it is not known.
+    is_damaged: bool,
 }
 
 impl Reader {
@@ -76,9 +102,15 @@ impl Reader {
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
-        // A small buffer: it serves headers, payloads pass it by.
-        let file = BufReader::with_capacity(512, file);
-        Ok(Self { file, file_bytes, position: 0, offset: 0, skipped: 0 })
+        // A small buffer: it serves headers and short payloads, long ones pass it by.
+        let file = BufReader::with_capacity(BUFFER_BYTES, file);
+        Ok(Self { file, file_bytes, position: 0, offset: 0, skipped: 0, is_damaged: false })
+    }
+
+    fn go_to(&mut self, mark: Mark) -> io::Result<()> {
+        self.position = mark.position;
+        self.offset = mark.payload_bytes();
+        self.return_to(self.position)
     }
 
     /// Opens the file at this payload offset, or at its end if it holds less.
@@ -87,6 +119,8 @@ impl Reader {
     /// If there is no such file.
     pub fn open_at(path: &Path, offset_bytes: u64) -> io::Result<Self> {
         let mut reader = Self::open(path)?;
+        let fits = |mark: &Mark| mark.payload_bytes() <= offset_bytes;
+        reader.go_to(marks::last(path, reader.file_bytes, fits))?;
         loop {
             let (position, before) = (reader.position, reader.offset);
             let Some((_, length)) = reader.next_header()? else { return Ok(reader) };
@@ -109,7 +143,7 @@ impl Reader {
     /// if there is no whole record. At least one byte is sent if there is one.
     ///
     /// # Errors
-    /// If the file can't be read, or holds what no shim writes.
+    /// If the file can't be read.
     pub fn next_frame(
         &mut self,
         command_id: Uuid,
@@ -163,13 +197,16 @@ impl Reader {
     /// whole yet.
     fn next_header(&mut self) -> io::Result<Option<(Stream, usize)>> {
         let header_end = self.position + RECORD_HEADER_BYTES as u64;
-        if header_end > self.file_bytes {
+        if header_end > self.file_bytes || self.is_damaged {
             return Ok(None);
         }
         let mut header = [0; RECORD_HEADER_BYTES];
         self.file.read_exact(&mut header)?;
-        let (stream, length) = read_record_header(header)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        let Ok((stream, length)) = read_record_header(header) else {
+            tracing::error!(position = self.position, "output is damaged: it ends here");
+            self.is_damaged = true;
+            return Ok(None);
+        };
         if header_end + length as u64 > self.file_bytes {
             self.return_to(self.position)?;
             return Ok(None);
@@ -208,6 +245,20 @@ mod tests {
         }
     }
 
+    /// Marks some of the places where a record ends.
+    fn write_marks(path: &Path, records: &[(bool, Vec<u8>)], marked: &[prop::sample::Index]) {
+        let mut ends = vec![Mark::default()];
+        for (is_stderr, payload) in records {
+            let mut end = *ends.last().expect("never empty");
+            end.position += (RECORD_HEADER_BYTES + payload.len()) as u64;
+            let bytes = if *is_stderr { &mut end.stderr_bytes } else { &mut end.stdout_bytes };
+            *bytes += payload.len() as u64;
+            ends.push(end);
+        }
+        let marks: Vec<u8> = marked.iter().flat_map(|index| index.get(&ends).encode()).collect();
+        std::fs::write(marks::path_of(path), marks).expect("written");
+    }
+
     fn payload_of(records: &[(bool, Vec<u8>)]) -> Vec<(bool, u8)> {
         records.iter().flat_map(|(tag, bytes)| bytes.iter().map(|byte| (*tag, *byte))).collect()
     }
@@ -219,15 +270,19 @@ mod tests {
             start in any::<prop::sample::Index>(),
             max_payload in 1u64..500,
             half in 0usize..20,
+            marked in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
         ) {
-            let mut file = tempfile::NamedTempFile::new().expect("temporary file");
-            write_records(file.as_file_mut(), &records);
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let path = folder.path().join("output");
+            let mut file = File::create(&path).expect("created");
+            write_records(&mut file, &records);
+            write_marks(&path, &records, &marked);
             // A record that a shim is in the middle of writing is not there yet.
             file.write_all(&record_header(Stream::Stdout, 64)[..half.min(5)]).expect("written");
             file.write_all(&vec![7; half.saturating_sub(5)]).expect("written");
             let all = payload_of(&records);
             let start = start.index(all.len() + 1);
-            let mut reader = Reader::open_at(file.path(), start as u64).expect("opened");
+            let mut reader = Reader::open_at(&path, start as u64).expect("opened");
             prop_assert_eq!(reader.offset_bytes(), start as u64);
             let mut read = Vec::new();
             while let Some(frame) = reader.next_frame(Uuid::from_u128(1), max_payload).expect("read") {
@@ -241,8 +296,24 @@ mod tests {
                 }
             }
             prop_assert_eq!(&read, &all[start..].to_vec());
-            prop_assert_eq!(recorded(file.path()).expect("read").payload_bytes, all.len() as u64);
+            let sum = recorded(&path).expect("read");
+            prop_assert_eq!(sum.payload_bytes, all.len() as u64);
+            prop_assert_eq!(sum, recorded_all(&path).expect("read"));
         }
+    }
+
+    #[test]
+    fn behind_a_damaged_place_nothing_is_taken_for_output() {
+        let mut file = tempfile::NamedTempFile::new().expect("temporary file");
+        write_records(file.as_file_mut(), &[(false, vec![1; 10]), (true, vec![2; 5])]);
+        file.write_all(&[0; 100]).expect("written");
+        write_records(file.as_file_mut(), &[(false, vec![3; 7])]);
+        let sum = recorded_all(file.path()).expect("read");
+        assert_eq!((sum.stdout_bytes, sum.stderr_bytes), (10, 5));
+        let mut reader = Reader::open_at(file.path(), 4).expect("opened");
+        let frame = reader.next_frame(Uuid::from_u128(1), 100).expect("read").expect("a frame");
+        assert_eq!(decode_frame(&frame).expect("well formed").payload_bytes, 11);
+        assert!(reader.next_frame(Uuid::from_u128(1), 100).expect("read").is_none());
     }
 
     #[test]

@@ -5,8 +5,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::libc;
+
+use super::process::Signal;
 
 /// What is known of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +79,28 @@ pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
+/// Takes room for a file's first bytes from the free space.
+pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: fallocate takes a descriptor that is open, and numbers.
+    match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Signals the process that the descriptor means, and never another one.
+pub fn signal_held(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: pidfd_send_signal takes a descriptor that is open, a number, and may be given no
+    // further information.
+    let sent = unsafe {
+        let descriptor = process.as_raw_fd();
+        libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal.native() as i32, none, 0)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// The program this process runs, even if its file has been replaced since.
 pub fn self_program() -> PathBuf {
     PathBuf::from("/proc/self/exe")
@@ -110,7 +135,8 @@ pub(super) fn boot_now_ms() -> u64 {
 }
 
 pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    // It can't change while this process lives.
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    BOOT_ID.get_or_init(|| read().trim().to_owned()).clone()
 }

@@ -21,10 +21,10 @@ use other_unix as native;
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, open_control};
 pub use native::{
-    ProcessStat, all_processes, become_subreaper, enlarge_pipe, environment_marks, machine_id_text,
-    open_process, self_program, short_socket_path,
+    ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, environment_marks,
+    machine_id_text, open_process, self_program, short_socket_path, signal_held,
 };
 pub use process::{
     Reaped, Signal, catch_termination, drain, forbid_core_dumps, hostname, is_root, new_session,
-    reap_any, set_nonblocking, signal_group, signal_process, wait_readable,
+    notice_children, reap_any, set_nonblocking, signal_group, signal_process, wait_readable,
 };

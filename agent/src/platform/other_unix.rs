@@ -40,6 +40,14 @@ pub fn open_process(_pid: u32) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+pub fn allocate(_file: &File, _bytes: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub fn signal_held(_process: &OwnedFd, _signal: super::process::Signal) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 pub fn self_program() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_| PathBuf::from("muster-agent"))
 }

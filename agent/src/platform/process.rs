@@ -106,6 +106,20 @@ pub fn catch_termination() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets the end of a child, or of an orphan that became one, end a wait. Without this the orphans
+/// of a silent job would lie uncollected until the job ends.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn notice_children() -> io::Result<()> {
+    extern "C" fn nothing(_: nix::libc::c_int) {}
+    let action =
+        SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_NOCLDSTOP, SigSet::empty());
+    // SAFETY: the handler does nothing, which is safe at any point of the program.
+    unsafe { sigaction(nix::sys::signal::Signal::SIGCHLD, &action) }?;
+    Ok(())
+}
+
 /// No core dumps for this process and all it starts: they would hold parameters.
 ///
 /// # Errors

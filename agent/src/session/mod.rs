@@ -33,6 +33,8 @@ const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3600);
 /// Frames taken together, so that acceptances share their syncs.
 const FRAMES_PER_TURN: usize = 64;
+/// Answers that wait to be sent; a server that reads slower than it asks is asked to wait.
+const MAX_PENDING: usize = 256;
 /// How long the answer to a lifecycle command waits for its receipt.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -108,7 +110,7 @@ struct Session<'a> {
     agent: &'a mut Agent,
     permissions: Permissions,
     outbox: Outbox,
-    /// Frames that go before any output. Bounded by what one turn takes in.
+    /// Frames that go before any output. Above [`MAX_PENDING`] nothing more is taken in.
     pending: VecDeque<Outgoing>,
     heartbeat: Interval,
     heard_at: Instant,
@@ -180,7 +182,9 @@ impl<'a> Session<'a> {
             let can_send = !self.pending.is_empty() || self.outbox.has_turns();
             let farewell_at = self.farewell.map(|farewell| farewell.until);
             let step = tokio::select! {
-                incoming = self.link.receive() => Step::Incoming(incoming),
+                incoming = self.link.receive(), if self.pending.len() < MAX_PENDING => {
+                    Step::Incoming(incoming)
+                }
                 notice = self.agent.custody.next() => Step::Notice(notice),
                 _ = self.heartbeat.tick() => Step::Heartbeat,
                 _ = stop.wait_for(|stop| *stop) => Step::Stop,
@@ -234,6 +238,7 @@ impl<'a> Session<'a> {
             self.push(&self.agent.manifest.frame());
         }
         self.agent.custody.keep_house();
+        self.outbox.wake_all();
         let running = self.agent.custody.running();
         let heartbeat = self.agent.meter.heartbeat(running);
         self.push(&AgentFrame::Heartbeat(heartbeat));

@@ -1,13 +1,16 @@
 //! Jobs in the hands of real shims: the agent's promises, kept by real processes.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::support::{Host, Output, program, result, settled, sha256, until, wait_for};
 use muster_agent::custody::Notice;
-use muster_agent::ledger::record::Launch;
+use muster_agent::ledger::record::{Launch, StartedRecord};
 use muster_agent::ledger::{Known, NewCommand};
-use muster_agent::platform::{BootInstant, ProcessStat, Signal, signal_process};
+use muster_agent::platform::{
+    BootInstant, ProcessStat, Signal, all_processes, boot_id, signal_process,
+};
 use muster_agent::{exec, storage};
 use muster_protocol::frame::{InventoryState, Outcome};
 use uuid::Uuid;
@@ -463,4 +466,41 @@ async fn a_receipt_just_before_a_crash_does_not_turn_the_count_back() {
     // A smaller count would look like a ledger that has lost what it held.
     assert_eq!(host.custody(1).ledger().head().acceptance_count, 1);
     assert_eq!(host.custody(1).ledger().head().acceptance_count, 1);
+}
+
+#[tokio::test]
+async fn orphans_of_a_silent_script_are_collected_while_it_runs() {
+    let host = Host::new();
+    let text = "for i in 1 2 3 4 5; do (sleep 0.1 &); done; touch up\n\
+                while [ ! -e go ]; do sleep 0.05; done";
+    let command = host.command(host.script("orphans.sh", text));
+    let id = command.command_id;
+    let mut custody = host.custody(1);
+    custody.accept(vec![command]);
+    wait_for(&mut custody, |notice| notice == Notice::Started(id)).await;
+    until("the script is that far", || host.state.scripts().join("up").exists()).await;
+    let shim = exec::holder(&host.state.job(id)).expect("the lock is signed").shim_pid;
+    let children = || all_processes().into_iter().filter(move |it| it.parent == shim).count();
+    until("only the script is left", || children() == 1).await;
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    assert_eq!(settled(&mut custody, id).await.outcome, Some(Outcome::Succeeded));
+}
+
+#[test]
+fn a_session_that_got_the_number_of_a_dead_shim_is_left_alone() {
+    let mut stranger = Command::new("setsid").arg("sleep").arg("1000").spawn().expect("started");
+    let pid = stranger.id();
+    let of = || ProcessStat::of(pid).expect("it lives");
+    while of().session != pid {
+        std::thread::yield_now();
+    }
+    let started = StartedRecord {
+        boot_id: boot_id(),
+        shim_pid: pid,
+        shim_start_ticks: of().start_ticks.saturating_sub(1),
+    };
+    assert!(exec::end_leftovers(Uuid::now_v7(), Some(&started)));
+    assert!(stranger.try_wait().expect("looked at").is_none(), "the stranger lives");
+    stranger.kill().expect("ended");
+    stranger.wait().expect("collected");
 }

@@ -288,6 +288,58 @@ async fn a_listed_command_is_held_until_its_offset_is_named_and_goes_on_from_the
 }
 
 #[tokio::test]
+async fn a_result_waits_until_its_output_can_be_read() {
+    let host = Host::new();
+    host.script("say.sh", "echo something");
+    list(&host, json!([{"name": "say", "path": "say.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "say");
+    server.command(id, "execute", data).await;
+    server.output(id, 0).await;
+    let (agent, _) = server.end().await;
+    let output = host.state.job(id).output();
+    let aside = output.with_extension("aside");
+    fs::rename(&output, &aside).expect("moved");
+    // It can be opened and not be read.
+    fs::create_dir(&output).expect("created");
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.ack(id, Some(0), None).await;
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    let AgentFrame::Response(pong) = server.frame().await else { panic!("only the pong") };
+    assert_eq!(pong.data["pong"], true);
+    fs::remove_dir(&output).expect("removed");
+    fs::rename(&aside, &output).expect("moved");
+    server.ack(id, Some(0), None).await;
+    let (whole, response) = server.output(id, 0).await;
+    assert_eq!(whole, b"something\n");
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_holds_more_than_the_host_is_sent_nothing_twice() {
+    let host = Host::new();
+    host.script("two.sh", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two");
+    list(&host, json!([{"name": "two", "path": "two.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "two");
+    server.command(id, "execute", data).await;
+    while !matches!(server.next().await, Outgoing::Binary(_)) {}
+    let (agent, _) = server.end().await;
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.ack(id, Some(1_000), None).await;
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    let (rest, response) = server.output(id, 1_000).await;
+    assert_eq!(rest, b"");
+    assert_eq!(response.data["output_bytes"], 8);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn output_waits_for_acknowledgements_and_a_noisy_job_leaves_room_for_others() {
     let host = Host::new();
     host.script("noise.sh", "head -c 9000000 /dev/zero");

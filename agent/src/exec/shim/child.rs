@@ -13,8 +13,8 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use muster_protocol::parameter::Parameters;
 
 use super::ending::{self, Exit};
-use super::recorder::{Bounds, Recorder};
-use super::{Job, ShimError, note};
+use super::recorder::Recorder;
+use super::{Job, ShimError};
 use crate::exec::environment::{MARK, allowed};
 use crate::ledger::record::{CancelRecord, Ending, ExitRecord};
 use crate::platform::{self, Signal};
@@ -87,9 +87,10 @@ pub fn attend(
     job: &Job,
     mut child: Child,
     mut control: File,
+    recorder: Recorder,
     started: Instant,
 ) -> Result<ExitRecord, ShimError> {
-    let mut run = Run::new(job, &mut child, started)?;
+    let mut run = Run::new(job, &mut child, recorder, started)?;
     let exit = loop {
         if let Some(exit) = ending::exit_of(run.child_id).map_err(ShimError::system("wait"))? {
             break exit;
@@ -105,9 +106,7 @@ pub fn attend(
             Some(run.until_next()),
         )
         .map_err(ShimError::system("wait for output"))?;
-        if ready[0] || ready[1] {
-            run.read(READS_PER_TURN);
-        }
+        run.read([ready[0], ready[1]]);
         if ready[3] {
             platform::drain(&mut control);
             run.cancel(job);
@@ -116,7 +115,7 @@ pub fn attend(
     };
     let duration_ms = started.elapsed().as_millis() as u64;
     if !ending::end_descendants() {
-        note("some processes of this job could not be ended");
+        job.log.line("some processes of this job could not be ended");
     }
     run.drain(Instant::now() + DRAIN_TIME);
     let mut result = run.recorder.finish(duration_ms);
@@ -133,24 +132,24 @@ pub fn attend(
 }
 
 impl Run {
-    fn new(job: &Job, child: &mut Child, started: Instant) -> Result<Self, ShimError> {
+    fn new(
+        job: &Job,
+        child: &mut Child,
+        recorder: Recorder,
+        started: Instant,
+    ) -> Result<Self, ShimError> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let pipes = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|p| p.as_fd())];
         for pipe in pipes.into_iter().flatten() {
             platform::set_nonblocking(pipe).map_err(ShimError::system("set up a pipe"))?;
             platform::enlarge_pipe(&pipe);
         }
-        let bounds = Bounds {
-            limit_bytes: job.launch.output_limit_bytes,
-            quota_bytes: job.launch.output_quota_bytes,
-            jobs: job.dir.path().parent().unwrap_or(job.dir.path()).to_owned(),
-        };
         Ok(Self {
             child_id: child.id(),
             process: platform::open_process(child.id()).ok(),
             stdout,
             stderr,
-            recorder: Recorder::create(&job.dir.output(), bounds),
+            recorder,
             course: Course::Running,
             deadline: started + Duration::from_millis(job.launch.timeout_ms),
             is_timed_out: false,
@@ -208,18 +207,26 @@ impl Run {
         until
     }
 
-    /// Reads what there is, up to a bound. True if there may be more.
-    fn read(&mut self, reads: usize) -> bool {
-        let out = read_pipe(&mut self.stdout, Stream::Stdout, &mut self.recorder, reads);
-        let err = read_pipe(&mut self.stderr, Stream::Stderr, &mut self.recorder, reads);
-        self.has_news |= out.has_read || err.has_read;
-        out.may_have_more || err.may_have_more
+    /// Reads what there is of stdout and stderr, up to a bound. True if there may be more.
+    fn read(&mut self, [is_out_ready, is_err_ready]: [bool; 2]) -> bool {
+        let mut may_have_more = false;
+        for turn in [
+            is_out_ready.then(|| read_pipe(&mut self.stdout, Stream::Stdout, &mut self.recorder)),
+            is_err_ready.then(|| read_pipe(&mut self.stderr, Stream::Stderr, &mut self.recorder)),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            self.has_news |= turn.has_read;
+            may_have_more |= turn.may_have_more;
+        }
+        may_have_more
     }
 
     /// Everything below the child is gone, so the pipes end; unless a stranger was given one.
     fn drain(&mut self, until: Instant) {
         loop {
-            let may_have_more = self.read(READS_PER_TURN);
+            let may_have_more = self.read([true, true]);
             if self.stdout.is_none() && self.stderr.is_none() {
                 return;
             }
@@ -242,6 +249,7 @@ impl Run {
     fn ring(&mut self, job: &Job) {
         let is_due = self.rung_at.is_none_or(|at| at.elapsed() >= BELL_PAUSE);
         if self.has_news && is_due {
+            self.recorder.flush();
             job.bell.ring();
             self.rung_at = Some(Instant::now());
             self.has_news = false;
@@ -258,15 +266,14 @@ fn read_pipe<Pipe: io::Read>(
     pipe: &mut Option<Pipe>,
     stream: Stream,
     recorder: &mut Recorder,
-    reads: usize,
 ) -> ReadTurn {
     let mut turn = ReadTurn { has_read: false, may_have_more: false };
-    for _ in 0..reads {
+    for _ in 0..READS_PER_TURN {
         let Some(open) = pipe else { return turn };
-        match open.by_ref().read(recorder.space()) {
+        match open.by_ref().read(recorder.space(stream)) {
             Ok(0) => *pipe = None,
             Ok(read) => {
-                recorder.record(stream, read);
+                recorder.record(read);
                 turn.has_read = true;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -4,18 +4,21 @@
 
 mod child;
 mod ending;
+mod log;
 mod recorder;
 mod verify;
 
-use std::fmt::Display;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use muster_protocol::frame::ExecuteResult;
 use uuid::Uuid;
 
+use self::log::Log;
+use self::recorder::{Bounds, Recorder};
 use super::wake::Bell;
 use crate::layout::JobDir;
 use crate::ledger::record::{
@@ -67,6 +70,7 @@ struct Job {
     /// Opened while there was nothing to lose: the last word needs no path and no free space.
     exit: fs::File,
     bell: Bell,
+    log: Log,
     scripts: PathBuf,
 }
 
@@ -76,11 +80,26 @@ struct Job {
 /// [`ShimError`] if nothing could be started. What the child does is no error.
 pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let dir = JobDir::at(path);
+    let log = Log::of(&dir);
+    log.take_panics();
+    keep(dir, log.clone()).inspect_err(|error| log.line(told(error)))
+}
+
+/// An error with all that lies behind it.
+fn told(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", told(source)),
+        None => error.to_string(),
+    }
+}
+
+fn keep(dir: JobDir, log: Log) -> Result<(), ShimError> {
     let no_job = || ShimError::NoJob(dir.path().to_owned());
     let command_id = dir.command_id().ok_or_else(no_job)?;
     let state = dir.state().ok_or_else(no_job)?.to_owned();
 
     platform::catch_termination().map_err(ShimError::system("catch signals"))?;
+    platform::notice_children().map_err(ShimError::system("notice children"))?;
     platform::new_session().map_err(ShimError::system("open a session"))?;
     platform::become_subreaper().map_err(ShimError::system("adopt orphans"))?;
     platform::forbid_core_dumps().map_err(ShimError::system("forbid core dumps"))?;
@@ -91,11 +110,14 @@ pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let launch = record.launch.ok_or(ShimError::NothingToRun)?;
     let exit = fs::OpenOptions::new()
         .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
         .open(dir.exit())
         .map_err(ShimError::system("open the exit record"))?;
     let bell = Bell::new(&state);
-    let mut job =
-        Job { bell, scripts: state.join("scripts"), dir, command_id, launch, has_parameters, exit };
+    let scripts = state.join("scripts");
+    let mut job = Job { dir, command_id, launch, has_parameters, exit, bell, log, scripts };
     let record = job.work()?;
     job.write_exit(record)?;
     job.bell.ring();
@@ -128,12 +150,12 @@ impl Job {
             return Err(ShimError::NoParameters);
         }
         let parameters = parameters.map(|record| record.parameters).unwrap_or_default();
-        self.mark_started()?;
+        let recorder = self.mark_started()?;
         let started = Instant::now();
         match child::spawn(self, &script, parameters) {
             Ok(child) => {
                 self.bell.ring();
-                child::attend(self, child, control, started)
+                child::attend(self, child, control, recorder, started)
             }
             Err(error) => {
                 let text = format!("the script could not be started: {error}");
@@ -142,8 +164,9 @@ impl Job {
         }
     }
 
-    /// From here on no shim ever starts this job again.
-    fn mark_started(&self) -> Result<(), ShimError> {
+    /// From here on no shim ever starts this job again. One sync of the folder makes the name of the
+    /// mark durable, and that of the output with it.
+    fn mark_started(&self) -> Result<Recorder, ShimError> {
         let this = this_process();
         let record = StartedRecord {
             boot_id: platform::boot_id(),
@@ -163,7 +186,14 @@ impl Job {
                 return Err(error.into());
             }
         }
-        Ok(storage::sync_directory(self.dir.path())?)
+        let bounds = Bounds {
+            limit_bytes: self.launch.output_limit_bytes,
+            quota_bytes: self.launch.output_quota_bytes,
+            jobs: self.dir.path().parent().unwrap_or(self.dir.path()).to_owned(),
+        };
+        let recorder = Recorder::create(&self.dir, bounds);
+        storage::sync_directory(self.dir.path())?;
+        Ok(recorder)
     }
 
     /// Writes over the room that was set aside at acceptance, so that a full disk can't stop it.
@@ -176,12 +206,6 @@ impl Job {
         };
         write().map_err(ShimError::system("write the exit record"))
     }
-}
-
-/// A line for the job's log. The log may be on the very disk that is full, and the macros that
-/// print panic where they can't.
-fn note(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn take_lock(dir: &JobDir) -> Result<FileLock, ShimError> {

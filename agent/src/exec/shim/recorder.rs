@@ -10,10 +10,16 @@ use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header}
 use muster_protocol::limits::MAX_OUTPUT_RECORD_BYTES;
 use ring::digest;
 
-use super::note;
+use super::log::Log;
+use crate::layout::JobDir;
+use crate::ledger::marks::{Mark, Marker};
 
 /// Output written between two looks at what all jobs of the host keep together.
 const QUOTA_STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// Output of every job that is kept without such a look, which costs more than a short job prints.
+const QUOTA_FREE_BYTES: u64 = 64 * 1024;
+/// Less room than this is not worth a read.
+const SCRAP_BYTES: usize = 4 * 1024;
 
 /// Bounds on what is kept.
 #[derive(Debug, Clone)]
@@ -27,56 +33,93 @@ pub struct Bounds {
 }
 
 /// Writes one execution's output.
+///
+/// What is read lands in a buffer first and becomes a record when the buffer is full, when the other
+/// stream has its turn, or when the agent is going to look: a child that prints byte by byte must
+/// not cost a record a byte.
 pub struct Recorder {
     file: Option<File>,
+    marker: Marker,
+    log: Log,
     bounds: Bounds,
     hash: digest::Context,
     /// Of whole records in the file, headers included.
     file_bytes: u64,
-    checked_at: Option<u64>,
+    /// Payload that may be kept before the host's share is looked at.
+    check_at: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
     dropped_bytes: u64,
     is_cut: bool,
+    /// Room for a header, then what was read of `stream`.
     buffer: Box<[u8]>,
+    stream: Stream,
+    filled: usize,
 }
 
 impl Recorder {
     /// Opens an empty output file. If that fails everything is dropped and counted.
-    pub fn create(path: &Path, bounds: Bounds) -> Self {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    pub fn create(job: &JobDir, bounds: Bounds) -> Self {
+        let log = Log::of(job);
+        let path = job.output();
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         if let Err(error) = &file {
-            note(format_args!("output is not kept: {error}"));
+            log.line(format_args!("output is not kept: {error}"));
         }
         Self {
             file: file.ok(),
+            marker: Marker::new(&path),
+            log,
             bounds,
             hash: digest::Context::new(&digest::SHA256),
             file_bytes: 0,
-            checked_at: None,
+            check_at: QUOTA_FREE_BYTES,
             stdout_bytes: 0,
             stderr_bytes: 0,
             dropped_bytes: 0,
             is_cut: false,
             buffer: vec![0; RECORD_HEADER_BYTES + MAX_OUTPUT_RECORD_BYTES].into_boxed_slice(),
+            stream: Stream::Stdout,
+            filled: 0,
         }
     }
 
-    /// Where the next read goes.
-    pub fn space(&mut self) -> &mut [u8] {
-        &mut self.buffer[RECORD_HEADER_BYTES..]
+    /// Where the next read of this stream goes; never empty.
+    pub fn space(&mut self, stream: Stream) -> &mut [u8] {
+        if self.stream != stream || self.filled + SCRAP_BYTES > MAX_OUTPUT_RECORD_BYTES {
+            self.flush();
+        }
+        self.stream = stream;
+        &mut self.buffer[RECORD_HEADER_BYTES + self.filled..]
     }
 
-    /// Keeps what was read into [`Recorder::space`], or counts it as dropped. What is kept is a
-    /// prefix of what was read: after the first drop nothing is kept any more.
-    pub fn record(&mut self, stream: Stream, read_bytes: usize) {
+    /// Takes in what was read into [`Recorder::space`].
+    pub fn record(&mut self, read_bytes: usize) {
+        self.filled += read_bytes;
+        if self.filled == MAX_OUTPUT_RECORD_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Keeps what was taken in, or counts it as dropped. What is kept is a prefix of what was read:
+    /// after the first drop nothing is kept any more.
+    pub fn flush(&mut self) {
+        let read_bytes = std::mem::take(&mut self.filled);
+        if read_bytes == 0 {
+            return;
+        }
         let kept = if self.dropped_bytes > 0 { 0 } else { self.room_for(read_bytes) };
-        let kept = if kept > 0 && self.append(stream, kept).is_ok() { kept } else { 0 };
+        let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
         self.dropped_bytes += (read_bytes - kept) as u64;
-        match stream {
+        match self.stream {
             Stream::Stdout => self.stdout_bytes += kept as u64,
             Stream::Stderr => self.stderr_bytes += kept as u64,
         }
+        self.marker.note(Mark {
+            position: self.file_bytes,
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+        });
     }
 
     /// Notes that output may be missing that was never read.
@@ -85,10 +128,13 @@ impl Recorder {
     }
 
     /// Makes the output durable and says what it is.
-    pub fn finish(self, duration_ms: u64) -> ExecuteResult {
-        let synced = self.file.as_ref().map(File::sync_data);
-        if !matches!(synced, Some(Ok(()))) {
-            note(format_args!("output could not be synced: {synced:?}"));
+    pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
+        self.flush();
+        // Nothing of an empty file can get lost.
+        let synced = self.file.as_ref().filter(|_| self.file_bytes > 0).map(File::sync_data);
+        if let Some(Err(error)) = synced {
+            self.log.line(format_args!("output could not be synced: {error}"));
+            self.is_cut = true;
         }
         ExecuteResult {
             exit_code: None,
@@ -103,14 +149,14 @@ impl Recorder {
         }
     }
 
-    fn append(&mut self, stream: Stream, payload: usize) -> io::Result<()> {
+    fn append(&mut self, payload: usize) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         let bytes = &mut self.buffer[..RECORD_HEADER_BYTES + payload];
-        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&record_header(stream, payload as u32));
+        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&record_header(self.stream, payload as u32));
         if let Err(error) = file.write_all(bytes) {
             // Half a record is no record.
             let _ = file.set_len(self.file_bytes);
-            note(format_args!("output is dropped from here on: {error}"));
+            self.log.line(format_args!("output is dropped from here on: {error}"));
             return Err(error);
         }
         self.hash.update(&bytes[RECORD_HEADER_BYTES..]);
@@ -120,10 +166,10 @@ impl Recorder {
 
     fn room_for(&mut self, payload: usize) -> usize {
         let kept = self.stdout_bytes + self.stderr_bytes;
-        if self.checked_at.is_none_or(|at| kept >= at + QUOTA_STEP_BYTES) {
-            self.checked_at = Some(kept);
+        if kept + payload as u64 > self.check_at {
+            self.check_at = kept + QUOTA_STEP_BYTES;
             if output_of_all(&self.bounds.jobs) >= self.bounds.quota_bytes {
-                note("output is dropped from here on: the host's share for output is used up");
+                self.log.line("output is dropped from here on: the host's share for it is used up");
                 return 0;
             }
         }
@@ -145,32 +191,42 @@ fn output_of_all(jobs: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::marks;
     use muster_protocol::frame::output::records_of;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn what_is_kept_is_a_prefix_with_its_hash_and_the_rest_is_counted(
-            writes in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..400)), 0..20),
+            writes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(any::<u8>(), 1..400)), 0..20),
             limit_bytes in 0u64..3000,
         ) {
             let folder = tempfile::tempdir().expect("temporary folder");
-            let path = folder.path().join("output");
+            let job = JobDir::at(folder.path().into());
             let bounds = Bounds { limit_bytes, quota_bytes: u64::MAX, jobs: folder.path().into() };
-            let mut recorder = Recorder::create(&path, bounds);
+            let mut recorder = Recorder::create(&job, bounds);
             let mut all = Vec::new();
-            for (is_stderr, bytes) in &writes {
-                recorder.space()[..bytes.len()].copy_from_slice(bytes);
+            let mut turns = 0;
+            let mut last = None;
+            for (is_stderr, is_looked_at, bytes) in &writes {
                 let stream = if *is_stderr { Stream::Stderr } else { Stream::Stdout };
-                recorder.record(stream, bytes.len());
+                recorder.space(stream)[..bytes.len()].copy_from_slice(bytes);
+                recorder.record(bytes.len());
+                turns += usize::from(last != Some(stream));
+                last = Some(stream);
                 all.extend_from_slice(bytes);
+                if *is_looked_at {
+                    recorder.flush();
+                    last = None;
+                }
             }
             let result = recorder.finish(0);
             let kept = all.len().min(limit_bytes as usize);
-            let file = fs::read(&path).expect("written");
-            let payload: Vec<u8> = records_of(&file)
-                .flat_map(|record| record.expect("whole").payload.to_vec())
-                .collect();
+            let file = fs::read(job.output()).expect("written");
+            let records: Vec<_> = records_of(&file).map(|record| record.expect("whole")).collect();
+            prop_assert!(records.len() <= turns, "reads of one stream share a record");
+            let payload: Vec<u8> =
+                records.iter().flat_map(|record| record.payload.to_vec()).collect();
             prop_assert_eq!(&payload, &all[..kept]);
             prop_assert_eq!(result.output_bytes, kept as u64);
             prop_assert_eq!(result.dropped_bytes, (all.len() - kept) as u64);
@@ -178,5 +234,48 @@ mod tests {
             let hash = hex::encode(digest::digest(&digest::SHA256, &all[..kept]));
             prop_assert_eq!(result.output_sha256, Some(hash));
         }
+    }
+
+    #[test]
+    fn the_hosts_share_bounds_what_jobs_keep_beyond_a_little() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let job = JobDir::at(folder.path().join("job"));
+        fs::create_dir(job.path()).expect("created");
+        let bounds = Bounds { limit_bytes: u64::MAX, quota_bytes: 1, jobs: folder.path().into() };
+        let mut recorder = Recorder::create(&job, bounds);
+        for _ in 0..20 {
+            recorder.space(Stream::Stdout)[..10_000].fill(1);
+            recorder.record(10_000);
+            recorder.flush();
+        }
+        let result = recorder.finish(0);
+        assert_eq!((result.output_bytes, result.dropped_bytes), (60_000, 140_000));
+        assert!(!result.output_complete);
+    }
+
+    #[test]
+    fn a_long_output_is_marked_where_its_records_end() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let job = JobDir::at(folder.path().into());
+        let bounds = Bounds { limit_bytes: 3_000_000, quota_bytes: u64::MAX, jobs: "/none".into() };
+        let mut recorder = Recorder::create(&job, bounds);
+        for turn in 0..1_000 {
+            let stream = if turn % 20 == 0 { Stream::Stderr } else { Stream::Stdout };
+            recorder.space(stream)[..SCRAP_BYTES].fill(7);
+            recorder.record(SCRAP_BYTES);
+        }
+        recorder.finish(0);
+        let file = fs::read(job.output()).expect("written");
+        let mark = marks::last(&job.output(), u64::MAX, |_| true);
+        assert!(mark.position > 2 * 1024 * 1024, "{mark:?}");
+        let mut counted = Mark::default();
+        for record in records_of(&file[..mark.position as usize]) {
+            let record = record.expect("a mark stands at the end of a record");
+            match record.stream {
+                Stream::Stdout => counted.stdout_bytes += record.payload.len() as u64,
+                Stream::Stderr => counted.stderr_bytes += record.payload.len() as u64,
+            }
+        }
+        assert_eq!(mark, Mark { position: mark.position, ..counted });
     }
 }
