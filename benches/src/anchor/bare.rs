@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::load::{self, Request, Tally};
+use crate::load::{self, Request, Tally, Target};
 use crate::process::{Program, release_binary};
 
 /// A bare server.
@@ -43,7 +43,8 @@ impl Bare {
     /// POSTs per second that a handler takes which does nothing.
     pub async fn posts(&self, body: Option<&str>, duration: Duration) -> Result<Tally> {
         let requests = vec![Request::new("POST", "/", Some("nobody"), body); load::CONNECTIONS];
-        load::run(self.address, requests, 200, Duration::from_millis(500), duration).await
+        let target = Target { address: self.address, pid: self.pid() };
+        load::run(target, requests, 200, Duration::from_millis(500), duration).await
     }
 
     /// Echoes per second over so many WebSockets, one in flight on each.

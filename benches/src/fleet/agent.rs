@@ -37,8 +37,7 @@ pub async fn run(index: usize, board: Arc<Board>, mut rounds: watch::Receiver<u6
                 rounds.mark_unchanged();
             }
             Err(error) => {
-                eprintln!("agent {index}: {error:#}");
-                board.could_not();
+                board.could_not(index, &error);
             }
         }
     }

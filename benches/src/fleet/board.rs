@@ -12,6 +12,9 @@ use crate::process::{FleetCounts, Round};
 /// the kernel, a second each.
 const HANDSHAKES: usize = 512;
 
+/// Failures of one round that are printed.
+const FAILURES_TOLD: u64 = 5;
+
 /// What a process's agents are to be.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -95,8 +98,11 @@ impl Board {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub fn could_not(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+    /// Counts a failure; the first ones are told, since many have one reason.
+    pub fn could_not(&self, index: usize, error: &anyhow::Error) {
+        if self.failed.fetch_add(1, Ordering::Relaxed) < FAILURES_TOLD {
+            eprintln!("agent {index}: {error:#}");
+        }
         self.changed.notify_one();
     }
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
+use crate::process::cpu_ms;
+
 pub use self::connection::{Connection, Request};
 pub use self::latency::Latencies;
 
@@ -24,12 +26,22 @@ pub struct Tally {
     pub per_second: f64,
     pub latencies: Latencies,
     pub answers: u64,
+    /// Processor time of the server for one answer, its share of commits and so on included.
+    pub cpu_us: f64,
+}
+
+/// Who is put under load.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    pub address: SocketAddr,
+    /// Its process, whose time is counted.
+    pub pid: u32,
 }
 
 /// Sends these requests in turn, over [`CONNECTIONS`] connections, for `duration` behind a warm-up.
 /// Every answer must have the status `expected`.
 pub async fn run(
-    address: SocketAddr,
+    target: Target,
     requests: Vec<Request>,
     expected: u16,
     warm_up: Duration,
@@ -42,7 +54,7 @@ pub async fn run(
     for index in 0..CONNECTIONS {
         let requests = Arc::clone(&requests);
         tasks.push(tokio::spawn(async move {
-            let mut connection = Connection::open(address).await?;
+            let mut connection = Connection::open(target.address).await?;
             let mut latencies = Latencies::default();
             // Each connection walks its own way, so that no two hammer one agent in step.
             let mut at = index * requests.len() / CONNECTIONS;
@@ -60,10 +72,19 @@ pub async fn run(
             }
         }));
     }
+    tokio::time::sleep_until(begin.into()).await;
+    let cpu_before = cpu_ms(target.pid)?;
+    tokio::time::sleep_until(end.into()).await;
+    let cpu_spent = cpu_ms(target.pid)? - cpu_before;
     let mut latencies = Latencies::default();
     for task in tasks {
         latencies.extend(task.await??);
     }
     let answers = latencies.len() as u64;
-    Ok(Tally { per_second: answers as f64 / duration.as_secs_f64(), latencies, answers })
+    Ok(Tally {
+        per_second: answers as f64 / duration.as_secs_f64(),
+        latencies,
+        answers,
+        cpu_us: cpu_spent as f64 * 1_000.0 / answers.max(1) as f64,
+    })
 }

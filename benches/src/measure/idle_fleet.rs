@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::anchor::Bare;
-use crate::process::{FleetHandle, Memory, Server, cpu_ms, memory, peak_rss_bytes};
+use crate::process::{FleetHandle, Memory, Server, cpu_ms, memory, peak_rss_bytes, scene};
 use crate::report::Line;
 
 const AGENTS: usize = 10_000;
@@ -26,7 +26,7 @@ struct Idle {
 }
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let folder = tempfile::tempdir()?;
+    let folder = scene()?;
     let bare = bare(folder.path())?;
     let mut server = Server::start(folder.path())?;
     let empty = memory(server.pid())?;

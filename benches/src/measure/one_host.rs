@@ -1,6 +1,6 @@
 //! P5, P8, P9: one host with the supervisor and agent that ship to hosts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,21 @@ use serde_json::json;
 
 use crate::anchor::{Bare, disk};
 use crate::load::{Connection, Latencies, Request};
-use crate::process::{Memory, Program, Server, host_binary, memory};
+use crate::process::{Memory, Program, Server, host_binary, memory, scene};
 use crate::report::Line;
 
 const RUNS: usize = 200;
 /// Memory is read when start-up is forgotten.
 const SETTLE: Duration = Duration::from_secs(5);
 const MIB: f64 = 1024.0 * 1024.0;
+const SCRIPT: &str = "#!/bin/sh\necho done\n";
+const MANIFEST: &str =
+    r#"{"scripts":[{"name":"one-line","path":"one-line.sh","interpreter":"/bin/sh"}]}"#;
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let folder = tempfile::tempdir()?;
+    let folder = scene()?;
     let server = Server::start(folder.path())?;
+    let script = write_script(&folder.path().join("state"))?;
     let mut supervisor = supervisor(folder.path(), &server).await?;
     let agent_id = connected(&server).await?;
     std::thread::sleep(SETTLE);
@@ -34,7 +38,6 @@ pub async fn measure() -> Result<Vec<Line>> {
     let bare = Bare::start(folder.path(), "websocket")?;
     let client = idle(folder.path(), "bare-client", &[&bare.address.to_string()])?;
     let sleep = idle(folder.path(), "bare-sleep", &[])?;
-    let script = folder.path().join("state/scripts/hello.sh");
     let spawn_ms = disk::spawn_ms(&script, RUNS)?;
     let fsync_ms = disk::fsync_ms(folder.path(), RUNS)?;
     let p50 = latencies.quantile_ms(0.5);
@@ -89,6 +92,15 @@ fn memory_line(
     }
 }
 
+fn write_script(state: &Path) -> Result<PathBuf> {
+    let scripts = state.join("scripts");
+    std::fs::create_dir_all(&scripts)?;
+    std::fs::write(state.join("script_manifest.json"), MANIFEST)?;
+    let script = scripts.join("one-line.sh");
+    std::fs::write(&script, SCRIPT)?;
+    Ok(script)
+}
+
 async fn supervisor(folder: &Path, server: &Server) -> Result<Program> {
     let key = server.agent_key(1).await?;
     let mut command = Command::new(host_binary("muster-supervisor")?);
@@ -116,7 +128,7 @@ async fn connected(server: &Server) -> Result<String> {
 /// From the submit to the committed result, one after the other; and the submits alone.
 async fn executions(server: &Server, agent_id: &str) -> Result<(Latencies, String)> {
     let mut connection = Connection::open(server.address).await?;
-    let body = json!({"command": "execute", "data": {"script": "hello"}}).to_string();
+    let body = json!({"command": "execute", "data": {"script": "one-line"}}).to_string();
     let path = format!("/api/agents/{agent_id}/command");
     let submit = Request::new("POST", &path, Some(&server.key), Some(&body));
     let (mut latencies, mut acceptances) = (Latencies::default(), Latencies::default());

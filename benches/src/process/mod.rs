@@ -3,9 +3,11 @@
 mod fleet;
 mod program;
 mod readings;
+mod scene;
 mod server;
 
 pub use self::fleet::{FleetCounts, FleetHandle, Round};
 pub use self::program::{Program, host_binary, release_binary};
 pub use self::readings::{Memory, cpu_ms, load_average, memory, peak_rss_bytes};
+pub use self::scene::scene;
 pub use self::server::Server;

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::program::{Program, release_binary};
-use crate::load::{Connection, Request};
+use crate::load::{Connection, Request, Target};
 
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,6 +35,11 @@ impl Server {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.program.pid()
+    }
+
+    /// For a load generator.
+    pub fn target(&self) -> Target {
+        Target { address: self.address, pid: self.pid() }
     }
 
     /// Kills it with -9.
