@@ -4,8 +4,7 @@ mod retention;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _,
 };
 
 pub use self::retention::Retention;
@@ -19,8 +18,6 @@ use crate::store::entities::{agent, command};
 
 /// Rows that one sweep takes at the most.
 const SWEEP_ROWS: u64 = 500;
-/// Pages of SQLite's log, of 4 KiB, beyond which readers are waited for: 256 MiB.
-const MAX_LOG_PAGES: i32 = 65_536;
 /// How long a basic agent may take beyond `timeout_ms` before its silence means `lost`.
 const BASIC_GRACE_MS: i64 = 60_000;
 /// States of commands that an agent was sent.
@@ -156,16 +153,10 @@ impl SystemScope {
 
     /// Moves SQLite's log into the database file, on a connection that stalls nobody.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        let Some(connection) = &self.checkpointer else { return Ok(()) };
-        let checkpoint = |mode: &str| format!("PRAGMA wal_checkpoint({mode})");
-        let passive = Statement::from_string(DbBackend::Sqlite, checkpoint("PASSIVE"));
-        let log_pages = match connection.query_one_raw(passive).await? {
-            Some(row) => row.try_get_by_index::<i32>(1)?,
-            None => 0,
-        };
-        if log_pages > MAX_LOG_PAGES {
-            // Readers have kept the log from starting over for too long: wait for them once.
-            connection.execute_unprepared(&checkpoint("RESTART")).await?;
+        // PASSIVE waits for nobody; the modes that do would hold the lock of the writer, whose
+        // transactions begin with a read and can't wait for it.
+        if let Some(connection) = &self.checkpointer {
+            connection.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
         }
         Ok(())
     }
