@@ -24,6 +24,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i32 = 64 * 1024;
 /// Page cache of each reader, in KiB.
 const READER_CACHE_KIB: i32 = 8 * 1024;
+/// How long a server that starts waits for the lock of one that may just have been killed.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// The advisory lock of a server on its PostgreSQL database: "muster" in ASCII.
 const ADVISORY_LOCK: i64 = 0x6d75_7374_6572;
 
@@ -130,7 +132,17 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
         ]);
     // A first connection tells "locked" from "away" in words; the pool only knows a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
-    let locked = !take_advisory_lock(&mut probe).await.map_err(to_store_error)?;
+    let patience = tokio::time::Instant::now() + LOCK_PATIENCE;
+    let locked = loop {
+        if take_advisory_lock(&mut probe).await.map_err(to_store_error)? {
+            break false;
+        }
+        if tokio::time::Instant::now() >= patience {
+            break true;
+        }
+        // The database notices the end of a killed server a moment after it.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     // Given back before the close, which the database may notice only later.
     let unlock = sea_orm::sqlx::query("SELECT pg_advisory_unlock_all()");
     probe.execute(unlock).await.map_err(to_store_error)?;
