@@ -1,7 +1,7 @@
 //! Everything that outlives a session.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{Registered, Registration};
 use muster_protocol::limits::MAX_MAX_JOBS;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::commands::Surroundings;
 use crate::commands::execute::OutputBounds;
 use crate::custody::{Custody, CustodyError};
-use crate::identity::{About, Identity};
+use crate::identity::{About, Disowned, Identity};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
 use crate::ledger::Ledger;
@@ -92,6 +92,27 @@ impl Agent {
         self.identity.agent_id.is_some()
     }
 
+    /// For how long no server has known the key that this agent presents.
+    pub fn disowned_for(&self) -> Duration {
+        let key_sha256 = self.keys.fingerprint();
+        let disowned = self.identity.disowned.as_ref();
+        let same = disowned.filter(|disowned| disowned.key_sha256 == key_sha256);
+        Duration::from_millis(same.map_or(0, |disowned| disowned.for_ms))
+    }
+
+    /// Remembers that a server does not know the key; the next one that registers this agent ends it.
+    pub fn note_unknown_key(&mut self) {
+        let before = self.identity.disowned.take();
+        self.set_disowned(Some(Disowned::again(before, self.keys.fingerprint())));
+    }
+
+    fn set_disowned(&mut self, disowned: Option<Disowned>) {
+        self.identity.disowned = disowned;
+        if let Err(error) = self.identity.save(&self.state) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "identity not stored");
+        }
+    }
+
     /// What the server is told first.
     pub fn registration(&self) -> Registration {
         let head = self.custody.ledger().head();
@@ -131,6 +152,9 @@ impl Agent {
             let identity = Identity { agent_id: issued, ..self.identity.clone() };
             identity.save(&self.state)?;
             self.identity = identity;
+        }
+        if self.identity.disowned.is_some() {
+            self.set_disowned(None);
         }
         if let Err(error) = self.custody.ledger_mut().saw_epoch(registered.epoch) {
             // It only helps to tell a restored server; on a full disk the session matters more.

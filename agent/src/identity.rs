@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::layout::StateDir;
-use crate::platform;
+use crate::platform::{self, BootInstant};
 use crate::storage::{self, StorageError};
+
+/// Longer than this between two refusals, and the agent was not trying meanwhile.
+const LONGEST_PAUSE_MS: u64 = 30 * 60_000;
 
 /// What the state directory remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,32 @@ pub struct Identity {
     pub agent_id: Option<Uuid>,
     /// Hex SHA-256 that stands for the machine; never the raw id.
     pub machine_id: String,
+    /// Since when no server has known the key, if that is so.
+    #[serde(default)]
+    pub disowned: Option<Disowned>,
+}
+
+/// How long servers have answered that they do not know the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disowned {
+    /// Hex SHA-256 of the key: another one begins anew.
+    pub key_sha256: String,
+    /// Only time in which it was being tried, so that a host that was off loses nothing.
+    pub for_ms: u64,
+    pub last_refused: BootInstant,
+}
+
+impl Disowned {
+    /// Counts another refusal. Looks at no wall clock, and survives restarts of the agent.
+    pub fn again(before: Option<Self>, key_sha256: String) -> Self {
+        let now = BootInstant::after_ms(0);
+        let for_ms = before.filter(|before| before.key_sha256 == key_sha256).map_or(0, |before| {
+            let is_same_boot = before.last_refused.boot_id == now.boot_id;
+            let pause = now.at_ms.saturating_sub(before.last_refused.at_ms);
+            before.for_ms + if is_same_boot { pause.min(LONGEST_PAUSE_MS) } else { 0 }
+        });
+        Self { key_sha256, for_ms, last_refused: now }
+    }
 }
 
 /// An identity, and whether it was made for another machine.
@@ -46,7 +75,7 @@ impl Identity {
                 Loaded { identity, is_other_machine: false, is_stored: true }
             }
             stored => Loaded {
-                identity: Self { agent_id: None, machine_id },
+                identity: Self { agent_id: None, machine_id, disowned: None },
                 is_other_machine: stored.is_some(),
                 is_stored: false,
             },
@@ -124,6 +153,39 @@ fn outbound_ip() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_without_a_known_key_adds_up_over_restarts_and_not_while_the_host_is_off() {
+        let refused = |boot_id: &str, minutes_ago: u64| {
+            let mut last_refused = BootInstant::after_ms(0);
+            last_refused.at_ms = last_refused.at_ms.saturating_sub(minutes_ago * 60_000);
+            if !boot_id.is_empty() {
+                last_refused.boot_id = boot_id.into();
+            }
+            Some(Disowned { key_sha256: "a".into(), for_ms: 1_000_000, last_refused })
+        };
+        let minutes = |before, key: &str| (Disowned::again(before, key.into()).for_ms) / 60_000;
+        assert_eq!(minutes(None, "a"), 0);
+        assert_eq!(minutes(refused("", 1), "b"), 0, "another key");
+        assert_eq!(minutes(refused("another", 1), "a"), 16, "another boot adds nothing");
+        assert_eq!(minutes(refused("", 0), "a"), 16);
+        // A host that was started a moment ago has no past to look back at.
+        let past = platform::boot_now_ms() / 60_000;
+        assert_eq!(minutes(refused("", past.min(15)), "a"), 16 + past.min(15));
+        assert!(minutes(refused("", past), "a") <= 16 + 30 + 1, "it was not trying all the time");
+    }
+
+    #[test]
+    fn an_identity_without_the_newer_fields_is_read() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let machine_id = Identity::load(&state).expect("first start").identity.machine_id;
+        let first = serde_json::json!({"agent_id": Uuid::from_u128(7), "machine_id": machine_id});
+        storage::replace_synced(&state.identity(), &storage::seal(&first)).expect("saved");
+        let loaded = Identity::load(&state).expect("read");
+        assert_eq!(loaded.identity.agent_id, Some(Uuid::from_u128(7)));
+        assert_eq!(loaded.identity.disowned, None);
+    }
 
     #[test]
     fn an_identity_of_another_machine_is_not_presented() {

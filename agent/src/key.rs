@@ -40,6 +40,11 @@ impl KeyRing {
         self.rekeyed.as_ref().unwrap_or(&self.configured)
     }
 
+    /// Hex SHA-256 of the key to present.
+    pub fn fingerprint(&self) -> String {
+        hash(self.current())
+    }
+
     /// Keeps the key that the server gave, durably, and presents it from now on.
     ///
     /// # Errors

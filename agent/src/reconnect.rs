@@ -1,7 +1,7 @@
 //! What follows a session: another one, later or over another transport, or the end. Pure but for
 //! its dice.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use muster_protocol::backoff::Delays;
 use muster_protocol::{CloseCode, ExitCode};
@@ -31,6 +31,15 @@ pub enum Cause {
     Broken,
 }
 
+/// How this agent stands with its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// One has issued an id once.
+    pub is_enrolled: bool,
+    /// For how long none has known the key.
+    pub disowned_for: Duration,
+}
+
 /// What follows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
@@ -45,7 +54,6 @@ pub struct Reconnect {
     transport: Transport,
     failures: u32,
     delays: Delays,
-    unknown_since: Option<Instant>,
 }
 
 impl Reconnect {
@@ -54,13 +62,7 @@ impl Reconnect {
             Fallback::Only => Transport::Http,
             Fallback::Allowed | Fallback::Never => Transport::WebSocket,
         };
-        Self {
-            fallback,
-            transport,
-            failures: 0,
-            delays: Delays::for_reconnect(),
-            unknown_since: None,
-        }
+        Self { fallback, transport, failures: 0, delays: Delays::for_reconnect() }
     }
 
     /// How to try next.
@@ -79,14 +81,13 @@ impl Reconnect {
     }
 
     /// Judges the end of a session, or of an attempt at one.
-    pub fn after(&mut self, cause: Cause, was_registered: bool, is_enrolled: bool) -> Next {
+    pub fn after(&mut self, cause: Cause, was_registered: bool, standing: Standing) -> Next {
         if was_registered {
             self.failures = 0;
             self.delays.reset();
-            self.unknown_since = None;
         }
         match cause {
-            Cause::Closed(code) => self.after_close(code, is_enrolled),
+            Cause::Closed(code) => self.after_close(code, standing),
             Cause::Drained(delay) => Next::After(delay),
             Cause::Broken => {
                 if !was_registered {
@@ -108,7 +109,7 @@ impl Reconnect {
         }
     }
 
-    fn after_close(&mut self, code: CloseCode, is_enrolled: bool) -> Next {
+    fn after_close(&mut self, code: CloseCode, standing: Standing) -> Next {
         let exit = |reason| Next::Exit { code: ExitCode::Fatal, reason };
         let minutes = |from: u64, to: u64| {
             Next::After(between(Duration::from_secs(from * 60), Duration::from_secs(to * 60)))
@@ -121,12 +122,11 @@ impl Reconnect {
             CloseCode::KeyRegenerated => {
                 exit("this agent's key was regenerated on the server: configure the new one")
             }
-            CloseCode::KeyUnknown if !is_enrolled => {
+            CloseCode::KeyUnknown if !standing.is_enrolled => {
                 exit("the server knows no such agent key: check the key and the server's address")
             }
             CloseCode::KeyUnknown => {
-                let since = *self.unknown_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= UNKNOWN_KEY_FOR {
+                if standing.disowned_for >= UNKNOWN_KEY_FOR {
                     return exit("the server has not known this agent's key for 7 days");
                 }
                 tracing::error!(
@@ -164,8 +164,10 @@ impl Reconnect {
 mod tests {
     use super::*;
 
+    const ENROLLED: Standing = Standing { is_enrolled: true, disowned_for: Duration::ZERO };
+
     fn broken(reconnect: &mut Reconnect) -> Transport {
-        reconnect.after(Cause::Broken, false, true);
+        reconnect.after(Cause::Broken, false, ENROLLED);
         reconnect.transport()
     }
 
@@ -176,7 +178,7 @@ mod tests {
         use Transport::{Http, WebSocket};
         assert_eq!(tried, [WebSocket, WebSocket, Http, WebSocket, Http]);
         // What has worked is tried again, and has three tries again.
-        reconnect.after(Cause::Broken, true, true);
+        reconnect.after(Cause::Broken, true, ENROLLED);
         assert_eq!(reconnect.transport(), Http);
     }
 
@@ -194,7 +196,7 @@ mod tests {
     fn a_refused_key_is_no_failure_of_the_transport() {
         let mut reconnect = Reconnect::new(Fallback::Allowed);
         for _ in 0..9 {
-            reconnect.after(Cause::Closed(CloseCode::KeyDisabled), false, true);
+            reconnect.after(Cause::Closed(CloseCode::KeyDisabled), false, ENROLLED);
         }
         assert_eq!(reconnect.transport(), Transport::WebSocket);
     }
@@ -206,7 +208,7 @@ mod tests {
                 let next = Reconnect::new(Fallback::Allowed).after(
                     Cause::Closed(code),
                     false,
-                    is_enrolled,
+                    Standing { is_enrolled, ..ENROLLED },
                 );
                 let is_hopeless = match code {
                     CloseCode::KeyMissing | CloseCode::KeyDeleted | CloseCode::KeyRegenerated => {
@@ -221,9 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_nobody_knows_is_tried_every_quarter_of_an_hour_for_a_week() {
+        let after = |disowned_for| {
+            let standing = Standing { disowned_for, ..ENROLLED };
+            let cause = Cause::Closed(CloseCode::KeyUnknown);
+            Reconnect::new(Fallback::Allowed).after(cause, false, standing)
+        };
+        let week = Duration::from_secs(7 * 24 * 3600);
+        let Next::After(delay) = after(week - Duration::from_secs(1)) else { panic!("too early") };
+        assert!((15 * 60..17 * 60).contains(&delay.as_secs()), "{delay:?}");
+        assert!(matches!(after(week), Next::Exit { code: ExitCode::Fatal, .. }));
+    }
+
+    #[test]
     fn a_replaced_session_waits_half_a_minute_or_more() {
         let cause = Cause::Closed(CloseCode::SessionReplaced);
-        let Next::After(delay) = Reconnect::new(Fallback::Allowed).after(cause, true, true) else {
+        let Next::After(delay) = Reconnect::new(Fallback::Allowed).after(cause, true, ENROLLED)
+        else {
             panic!("a replaced session comes back");
         };
         assert!((30..=60).contains(&delay.as_secs()), "{delay:?}");

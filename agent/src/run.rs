@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use muster_protocol::ExitCode;
+use muster_protocol::{CloseCode, ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -16,7 +16,7 @@ use crate::instance::{Instance, InstanceError};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
 use crate::link::{Exchange, Link, LinkError, TlsSetup, WebSocket};
-use crate::reconnect::{Cause, Next, Reconnect, Transport};
+use crate::reconnect::{Cause, Next, Reconnect, Standing, Transport};
 use crate::session::{self, Ended, Ending, Upgrade, looking_after};
 use crate::storage::StorageError;
 
@@ -118,7 +118,12 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 Cause::Broken
             }
         };
-        match reconnect.after(cause, ended.was_registered, agent.is_enrolled()) {
+        if cause == Cause::Closed(CloseCode::KeyUnknown) {
+            agent.note_unknown_key();
+        }
+        let standing =
+            Standing { is_enrolled: agent.is_enrolled(), disowned_for: agent.disowned_for() };
+        match reconnect.after(cause, ended.was_registered, standing) {
             Next::Exit { code, reason } => {
                 tracing::error!(exit_code = code.code(), "{reason}");
                 return code;

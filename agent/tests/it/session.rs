@@ -465,6 +465,20 @@ async fn drain_close_and_key_are_taken_as_they_are_meant() {
 }
 
 #[tokio::test]
+async fn an_unknown_key_is_remembered_over_a_restart_until_a_server_knows_it() {
+    let host = Host::new();
+    let mut agent = open_agent(&host);
+    agent.note_unknown_key();
+    drop(agent);
+    let agent = open_agent(&host);
+    assert!(agent.identity.disowned.is_some());
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.end().await;
+    assert_eq!(open_agent(&host).identity.disowned, None);
+}
+
+#[tokio::test]
 async fn a_host_that_is_enrolled_anew_sets_its_ledger_aside() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
