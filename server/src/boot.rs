@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::adapters::program_files::ProgramFiles;
 use crate::config::Config;
 use crate::domain::time::Clock;
 use crate::http::{self, AppState};
@@ -33,7 +34,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .context("failed to open the database")?;
     let hub = Arc::new(Hub::default());
-    let services = Services::new(&store, &hub, &clock, config.settings);
+    let files = ProgramFiles::new(config.install_dir.clone());
+    let services = Services::new(&store, &hub, &clock, files, config.settings);
     bootstrap(&services, &config).await?;
 
     let listener = TcpListener::bind(&config.listen)
@@ -49,6 +51,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         clock,
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
+        public_url: config.public_url.clone(),
+        is_secure: false,
     });
     let sessions = Arc::clone(&services.sessions);
     let app = http::router(state).merge(ws::router(&services));

@@ -6,6 +6,7 @@ use clap::Args;
 use muster_protocol::limits::{DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS};
 use serde::Deserialize;
 
+use crate::domain::origin::{OddOrigin, Origin};
 use crate::services::Settings;
 
 /// Settings of `serve`, each a flag, an environment variable and a line of the file.
@@ -43,6 +44,14 @@ pub struct PartialConfig {
     /// Days that ended commands and their output are kept [default: 90]
     #[arg(long, env = "MUSTER_HISTORY_DAYS", value_name = "DAYS")]
     pub history_days: Option<u64>,
+    /// The address by which people and hosts reach this server, for the lines that they paste
+    /// [default: what each request names]
+    #[arg(long, env = "MUSTER_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Folder with the programs for hosts, as <platform>/<program>; this server's own platform is
+    /// also looked for beside its program [default: install in the data directory]
+    #[arg(long, env = "MUSTER_INSTALL_DIR", value_name = "DIR")]
+    pub install_dir: Option<PathBuf>,
     /// Over how long agents are told to come back after a shutdown [default: 5000]
     #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
     pub drain_spread_ms: Option<u64>,
@@ -56,6 +65,8 @@ pub struct Config {
     pub database_url: String,
     pub log: String,
     pub drain_spread_ms: u64,
+    pub public_url: Option<Origin>,
+    pub install_dir: PathBuf,
     pub settings: Settings,
 }
 
@@ -66,6 +77,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("read the configuration file {}: {source}", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("use the setting `public_url`: {0}")]
+    PublicUrl(#[source] OddOrigin),
     #[error("use the setting `{name}`: {problem}")]
     Value { name: &'static str, problem: &'static str },
 }
@@ -95,7 +108,13 @@ impl ConfigSources {
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
+        let public_url = match given.public_url.filter(|url| !url.is_empty()) {
+            Some(url) => Some(Origin::parse(&url).map_err(ConfigError::PublicUrl)?),
+            None => None,
+        };
         Ok(Config {
+            install_dir: given.install_dir.unwrap_or_else(|| data_dir.join("install")),
+            public_url,
             listen: given.listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
             data_dir,
             database_url,
@@ -116,6 +135,8 @@ impl PartialConfig {
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
             lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),
             history_days: self.history_days.or(next.history_days),
+            public_url: self.public_url.or(next.public_url),
+            install_dir: self.install_dir.or(next.install_dir),
             drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),
         }
     }

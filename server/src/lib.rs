@@ -4,6 +4,7 @@
 //! ([`services`]), which decides by pure rules ([`domain`]), commits through the [`store`] and wakes
 //! connected agents through the [`hub`]. Only [`boot`] sees every room.
 
+pub mod adapters;
 pub mod boot;
 pub mod config;
 pub mod domain;

@@ -1,9 +1,10 @@
-//! One line of log to standard error: time, level, sentence.
+//! One line of log: time, level, sentence. To standard error, or to whoever collects lines.
 //!
 //! Deliberately not a logging framework: the supervisor says a few lines a day and must stay small.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{PipeWriter, Write as _};
+use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
 
@@ -39,15 +40,22 @@ impl Level {
 }
 
 /// Writes lines of at least one level.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Log {
     threshold: Level,
+    /// Takes the place of standard error.
+    collector: Option<Arc<PipeWriter>>,
 }
 
 impl Log {
     /// Lines that matter less than `threshold` are dropped.
     pub fn new(threshold: Level) -> Self {
-        Self { threshold }
+        Self { threshold, collector: None }
+    }
+
+    /// Hands every line to `collector` from now on.
+    pub fn collected_by(self, collector: PipeWriter) -> Self {
+        Self { collector: Some(Arc::new(collector)), ..self }
     }
 
     /// Something is broken.
@@ -72,7 +80,10 @@ impl Log {
         let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let text = format!("{at} [{}] supervisor: {line}\n", level.name());
         // A log nobody reads any more is no reason to let the agent down.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = match &self.collector {
+            Some(collector) => collector.as_ref().write_all(text.as_bytes()),
+            None => std::io::stderr().write_all(text.as_bytes()),
+        };
     }
 }
 

@@ -44,6 +44,10 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<OsString>,
 
+    /// Where a log is kept, 3 files of 10 MiB, beside what goes to standard error [default: none].
+    #[arg(long, env = "MUSTER_LOG_DIR", value_name = "DIR")]
+    log_dir: Option<OsString>,
+
     /// Test knob: the agent's binary, wherever it lies.
     #[arg(long, env = "MUSTER_AGENT", hide = true)]
     agent: Option<OsString>,
@@ -74,6 +78,8 @@ pub struct Settings {
     pub install_dir: Option<PathBuf>,
     /// Where `supervisor.json` goes and `fatal_reason` comes from.
     pub state_dir: PathBuf,
+    /// Where a log is kept.
+    pub log_dir: Option<PathBuf>,
     /// Wins over every other place of the agent.
     pub agent: Option<PathBuf>,
     /// A run of this length resets the backoff.
@@ -95,6 +101,7 @@ impl Settings {
             park: args.park || park_by_default,
             install_dir: given(args.install_dir),
             state_dir: given(args.state_dir).unwrap_or(default_state_dir),
+            log_dir: given(args.log_dir),
             agent: given(args.agent),
             healthy_after: Duration::from_millis(args.healthy_after_ms),
             stop_grace: Duration::from_millis(args.stop_grace_ms),

@@ -10,6 +10,7 @@ use crate::board::Board;
 use crate::fatal_reason;
 use crate::layout::Layout;
 use crate::log::{Log, chain};
+use crate::log_file::LogFile;
 use crate::notify::OWN_VARIABLES;
 use crate::platform::{Host, Request};
 use crate::policy::{Cause, Decision, End, History, Pacer, decide};
@@ -47,6 +48,8 @@ pub struct Supervisor<U> {
     pub hangup_stops: bool,
     /// For people.
     pub log: Log,
+    /// Takes what the agent says, if a log is kept.
+    pub log_file: Option<LogFile>,
 }
 
 /// What a wait ended with.
@@ -64,6 +67,15 @@ impl<U: Updater> Supervisor<U> {
     /// # Errors
     /// [`SuperviseError`] if the supervisor itself can't work.
     pub fn run(mut self) -> Result<i32, SuperviseError> {
+        let ended = self.keep_running();
+        let Self { log_file, log, board, .. } = self;
+        // They hold ends of the log.
+        drop((log, board));
+        log_file.map(LogFile::finish);
+        ended
+    }
+
+    fn keep_running(&mut self) -> Result<i32, SuperviseError> {
         let mut why = "first start".to_owned();
         loop {
             let started_at = SystemTime::now();
@@ -103,6 +115,10 @@ impl<U: Updater> Supervisor<U> {
         let mut command = Command::new(&binary);
         command.arg("run").args(&self.settings.agent_args).stdin(Stdio::null());
         command.env("MUSTER_SUPERVISED", "1");
+        // Without the file the lines are still in the service manager's log.
+        if let Some(Ok(stderr)) = self.log_file.as_ref().map(LogFile::stdio) {
+            command.stderr(stderr);
+        }
         for variable in OWN_VARIABLES {
             command.env_remove(variable);
         }

@@ -3,7 +3,9 @@
 pub mod credential;
 pub mod ids;
 pub mod name;
+pub mod origin;
 pub mod page;
+pub mod platform;
 pub mod principal;
 pub mod range;
 pub mod state;

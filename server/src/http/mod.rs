@@ -9,6 +9,7 @@ mod audit;
 mod commands;
 mod extract;
 mod health;
+mod install;
 pub mod openapi;
 mod output;
 pub mod problem;
@@ -27,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::agent_link::{ExchangeSessions, PollSessions};
 use self::problem::Problem;
+use crate::domain::origin::Origin;
 use crate::domain::time::Clock;
 use crate::services::Services;
 
@@ -40,6 +42,10 @@ pub struct Reach {
     pub clock: Clock,
     pub exchanges: ExchangeSessions,
     pub polls: PollSessions,
+    /// The address to tell people, if it is configured.
+    pub public_url: Option<Origin>,
+    /// Whether this server ends TLS itself.
+    pub is_secure: bool,
 }
 
 impl AppState {
@@ -62,6 +68,7 @@ pub fn router(state: AppState) -> Router {
     let (router, document) = openapi::documented().split_for_parts();
     router
         .merge(openapi::pages(document))
+        .merge(install::routes())
         .fallback(async || Problem::not_found("path").into_response())
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))

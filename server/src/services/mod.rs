@@ -10,6 +10,7 @@ pub mod commands;
 pub mod dispatch;
 pub mod error;
 mod heartbeats;
+pub mod installation;
 mod key_cache;
 pub mod output;
 pub mod sessions;
@@ -21,6 +22,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
+use crate::adapters::program_files::ProgramFiles;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::store::Store;
@@ -50,6 +52,7 @@ pub struct Services {
     pub audit_log: audit_log::AuditLog,
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
+    pub installation: installation::Installation,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub upkeep: upkeep::Upkeep,
@@ -57,7 +60,13 @@ pub struct Services {
 
 impl Services {
     /// All use cases over one store and one hub.
-    pub fn new(store: &Store, hub: &Arc<Hub>, clock: &Clock, settings: Settings) -> Self {
+    pub fn new(
+        store: &Store,
+        hub: &Arc<Hub>,
+        clock: &Clock,
+        files: ProgramFiles,
+        settings: Settings,
+    ) -> Self {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         Self {
@@ -89,6 +98,7 @@ impl Services {
                 cache,
             },
             dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
+            installation: installation::Installation { files: Arc::new(files) },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

@@ -1,0 +1,113 @@
+//! The address by which people and hosts reach this server, as far as it is safe to repeat.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Longest address, in bytes.
+const MAX_BYTES: usize = 512;
+
+/// `https://muster.example.com`, without a slash at its end. It goes into a shell script and into
+/// a page: no character of it means anything to a shell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    is_secure: bool,
+    /// Host, port where it is named, and path where there is one.
+    rest: String,
+}
+
+/// What is no address of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it must be such as https://muster.example.com, without user, query and odd characters")]
+pub struct OddOrigin;
+
+impl Origin {
+    /// Reads `http://…` or `https://…`.
+    ///
+    /// # Errors
+    /// [`OddOrigin`]
+    pub fn parse(text: &str) -> Result<Self, OddOrigin> {
+        let (scheme, rest) = text.split_once("://").ok_or(OddOrigin)?;
+        let is_secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(OddOrigin),
+        };
+        let rest = rest.trim_end_matches('/');
+        let is_path = |byte: u8| is_of_host(byte) || byte == b'/';
+        let is_plain = !rest.starts_with('/') && rest.bytes().all(is_path);
+        (is_plain && (1..=MAX_BYTES).contains(&rest.len()))
+            .then(|| Self { is_secure, rest: rest.to_owned() })
+            .ok_or(OddOrigin)
+    }
+
+    /// From a host, with a port where it has one, as a request names it.
+    ///
+    /// # Errors
+    /// [`OddOrigin`]
+    pub fn of_host(is_secure: bool, host: &str) -> Result<Self, OddOrigin> {
+        let is_plain = (1..=MAX_BYTES).contains(&host.len()) && host.bytes().all(is_of_host);
+        is_plain.then(|| Self { is_secure, rest: host.to_owned() }).ok_or(OddOrigin)
+    }
+
+    /// True if the way to the server can be read by others.
+    pub fn is_exposed(&self) -> bool {
+        let host = self.rest.split('/').next().unwrap_or_default();
+        let name = match host.strip_prefix('[') {
+            Some(v6) => v6.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        let is_loopback =
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        !self.is_secure && !is_loopback
+    }
+
+    /// What a person pastes on a host to install an agent.
+    pub fn install_line(&self) -> String {
+        let insecure = if self.is_exposed() { " --insecure" } else { "" };
+        format!("curl -fsSL {self}/install/deploy.sh | sudo sh -s -- --key KEY{insecure}")
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        write!(formatter, "{scheme}://{}", self.rest)
+    }
+}
+
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_kept_without_its_last_slash() {
+        for text in ["https://a.example", "http://[::1]:80", "https://a.example/muster"] {
+            assert_eq!(Origin::parse(&format!("{text}/")).map(|o| o.to_string()), Ok(text.into()));
+        }
+    }
+
+    #[test]
+    fn what_a_shell_or_a_page_could_take_for_more_is_refused() {
+        for host in ["", "a'b", "a$(b)", "a b", "a;b", "a<b>", "a`b`", "user@a", "a?b", "a#b", "ä"] {
+            assert_eq!(Origin::of_host(true, host), Err(OddOrigin), "{host}");
+            assert_eq!(Origin::parse(&format!("https://{host}")), Err(OddOrigin), "{host}");
+        }
+        assert_eq!(Origin::of_host(true, "a/b"), Err(OddOrigin));
+        assert_eq!(Origin::of_host(true, &"a".repeat(600)), Err(OddOrigin));
+        assert_eq!(Origin::parse("wss://a.example"), Err(OddOrigin));
+    }
+
+    #[test]
+    fn only_a_clear_way_off_this_host_is_exposed() {
+        let is_exposed = |text: &str| Origin::parse(text).expect(text).is_exposed();
+        assert!(is_exposed("http://a.example") && is_exposed("http://10.0.0.1:8080/x"));
+        for text in ["https://a.example", "http://127.0.0.1:80", "http://[::1]:80", "http://localhost"]
+        {
+            assert!(!is_exposed(text), "{text}");
+        }
+    }
+}

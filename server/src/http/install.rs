@@ -1,0 +1,117 @@
+//! `/install`: a page that says the line to paste, the script that it starts, and the programs.
+//! Open to everybody, as nothing of it is secret.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use tower_http::services::ServeFile;
+
+use super::AppState;
+use super::problem::{Answer, Problem};
+use crate::domain::origin::Origin;
+
+const SCRIPT: &str = include_str!("../../../deploy/deploy.sh");
+/// The line of the script that names the server.
+const SERVER_LINE: &str = "\nserver_default=''\n";
+const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
+/// The script and the page name the address by which they were asked for.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+pub(super) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/install", get(show_page))
+        .route("/install/deploy.sh", get(get_script))
+        .route("/install/{platform}/SHA256SUMS", get(get_sums))
+        .route("/install/{platform}/{file}", get(get_program))
+}
+
+#[derive(Template)]
+#[template(path = "install.html")]
+struct Page {
+    line: String,
+    server: String,
+    platforms: Vec<String>,
+    version: &'static str,
+    is_secure: bool,
+}
+
+async fn show_page(State(state): State<AppState>, request: Request) -> Answer<Response> {
+    let origin = origin(&request, &state)?;
+    let page = Page {
+        line: origin.install_line(),
+        is_secure: !origin.is_exposed(),
+        server: origin.to_string(),
+        platforms: state.services.installation.platforms().iter().map(ToString::to_string).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let html = page.render().map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the page was not made");
+        Problem::busy("the page can't be made; the server's log says why")
+    })?;
+    let headers = [(CONTENT_SECURITY_POLICY, PAGE_POLICY), (CACHE_CONTROL, NOT_KEPT)];
+    Ok((headers, Html(html)).into_response())
+}
+
+/// The script knows the server it came from, so that the line to paste need not name it twice.
+async fn get_script(State(state): State<AppState>, request: Request) -> Answer<Response> {
+    let origin = origin(&request, &state)?;
+    let script = SCRIPT.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
+    let headers = [(CONTENT_TYPE, SCRIPT_TYPE), (CACHE_CONTROL, NOT_KEPT)];
+    Ok((headers, script).into_response())
+}
+
+async fn get_sums(
+    State(state): State<AppState>,
+    Path(platform): Path<String>,
+) -> Answer<Response> {
+    Ok(state.services.installation.sums(&platform).await?.into_response())
+}
+
+async fn get_program(
+    State(state): State<AppState>,
+    Path((platform, file)): Path<(String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let path = state.services.installation.program(&platform, &file)?;
+    match ServeFile::new(path).try_call(request).await {
+        Ok(response) => Ok(response.map(axum::body::Body::new)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a program can't be read");
+            Err(Problem::busy("the server can't read the program; its log says why"))
+        }
+    }
+}
+
+/// The configured address; else the one that the caller's request names.
+fn origin(request: &Request, state: &AppState) -> Result<Origin, Problem> {
+    if let Some(configured) = &state.public_url {
+        return Ok(configured.clone());
+    }
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let authority = request.uri().authority();
+    let host = header(HOST).or_else(|| authority.map(|host| host.as_str())).unwrap_or_default();
+    // A reverse proxy that ends TLS says so; whoever lies about it harms only the answer to the
+    // request that lies.
+    let is_secure = state.is_secure || header(FORWARDED_SCHEME).is_some_and(|scheme| scheme == "https");
+    Origin::of_host(is_secure, host).map_err(|_| {
+        Problem::malformed("the request's Host names no host; ask by the server's name".into())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_has_the_line_that_names_the_server_once() {
+        assert_eq!(SCRIPT.matches(SERVER_LINE).count(), 1);
+    }
+}

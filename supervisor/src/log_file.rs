@@ -1,0 +1,163 @@
+//! The log on disk, for hosts whose service manager keeps none: everything that the supervisor and
+//! the agent say, in a file of bounded size and two older ones. It goes to standard error as well.
+//!
+//! Bound: 3 files of 10 MiB and one line each; a line longer than 16 KiB is cut in pieces.
+
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rolling_file::{BasicRollingFileAppender, RollingConditionBasic};
+
+const FILE_NAME: &str = "muster-agent.log";
+const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
+const OLDER_FILES: usize = 2;
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Reading and writing lines needs no more.
+const STACK_BYTES: usize = 64 * 1024;
+/// How long the last lines may take to reach the disk.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Why there is no log on disk.
+#[derive(Debug, thiserror::Error)]
+#[error("keep a log in {}", path.display())]
+pub struct LogFileError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The end into which lines are written, and the thread behind it.
+#[derive(Debug)]
+pub struct LogFile {
+    lines: PipeWriter,
+    done: Receiver<()>,
+}
+
+impl LogFile {
+    /// Opens the log in `folder`, which is made if it is missing, and starts to collect.
+    ///
+    /// # Errors
+    /// [`LogFileError`] if the system does not let it.
+    pub fn open(folder: &Path) -> Result<Self, LogFileError> {
+        Self::start(folder).map_err(|source| LogFileError { path: folder.to_owned(), source })
+    }
+
+    fn start(folder: &Path) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let file = BasicRollingFileAppender::new_with_buffer_capacity(
+            folder.join(FILE_NAME),
+            RollingConditionBasic::new().max_size(MAX_FILE_BYTES),
+            OLDER_FILES,
+            0,
+        )?;
+        let (reader, lines) = io::pipe()?;
+        let (ended, done) = channel();
+        thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(move || {
+            collect(reader, file);
+            // Nobody may be waiting.
+            let _ = ended.send(());
+        })?;
+        Ok(Self { lines, done })
+    }
+
+    /// Another end, for the supervisor's own lines.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn writer(&self) -> io::Result<PipeWriter> {
+        self.lines.try_clone()
+    }
+
+    /// An end for the agent's standard error.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn stdio(&self) -> io::Result<Stdio> {
+        self.lines.try_clone().map(Stdio::from)
+    }
+
+    /// Waits for the last lines, once every other end is closed. An agent that outlives us may
+    /// hold one: then not for long.
+    pub fn finish(self) {
+        drop(self.lines);
+        // What is not on the disk by now is on standard error.
+        let _ = self.done.recv_timeout(LAST_LINES);
+    }
+}
+
+/// Copies whole lines until every writer is gone. A disk that is full loses lines, never the agent.
+fn collect(reader: PipeReader, mut file: BasicRollingFileAppender) {
+    let mut reader = BufReader::with_capacity(4096, reader);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reader.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        }
+        let _ = io::stderr().write_all(&line);
+        let _ = file.write_all(&line).and_then(|()| file.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(folder: &Path) -> Vec<(String, u64)> {
+        let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
+        let mut sizes: Vec<_> = entries
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, entry.metadata().unwrap().len())
+            })
+            .collect();
+        sizes.sort();
+        sizes
+    }
+
+    #[test]
+    fn log_is_three_files_of_bounded_size_and_the_newest_line_is_in_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let (reader, mut lines) = io::pipe().unwrap();
+        let file = BasicRollingFileAppender::new_with_buffer_capacity(
+            dir.path().join(FILE_NAME),
+            RollingConditionBasic::new().max_size(1000),
+            OLDER_FILES,
+            0,
+        )
+        .unwrap();
+        let collector = thread::spawn(move || collect(reader, file));
+        for number in 0..1000 {
+            writeln!(lines, "line {number}").unwrap();
+        }
+        drop(lines);
+        collector.join().unwrap();
+
+        let sizes = sizes(dir.path());
+        let names: Vec<_> = sizes.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["muster-agent.log", "muster-agent.log.1", "muster-agent.log.2"]);
+        assert!(sizes.iter().all(|(_, bytes)| *bytes < 1000 + 10), "{sizes:?}");
+        let newest = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+        assert!(newest.ends_with("line 999\n"), "{newest}");
+    }
+
+    #[test]
+    fn log_goes_on_where_it_ended_and_its_last_line_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["one\n", "two\n"] {
+            let log = LogFile::open(&dir.path().join("log")).unwrap();
+            log.writer().unwrap().write_all(text.as_bytes()).unwrap();
+            log.finish();
+        }
+        let text = fs::read_to_string(dir.path().join("log").join(FILE_NAME)).unwrap();
+        assert_eq!(text, "one\ntwo\n");
+    }
+}
