@@ -1,2 +1,995 @@
 #!/bin/sh
+# Installs Muster's agent on this host and looks after it: `deploy.sh --help` says how.
+#
+# POSIX sh. Everything is a function and the last line calls the first one, so that half a download
+# does nothing. The sections: words, places, fetching, settings, service managers, installing,
+# looking after.
+set -eu
+umask 077
 server_default=''
+
+usage() {
+    cat <<'TEXT'
+Installs Muster's agent on this host and looks after it.
+
+  deploy.sh --key KEY [--server URL]     install, or bring an installation up to date
+  deploy.sh --status                     what the agent does; exit 0 only if it is connected
+  deploy.sh --logs                       follow its log
+  deploy.sh --update                     take the wanted release (comes with releases)
+  deploy.sh --stop [--kill-jobs]         stop it; what it runs goes on unless --kill-jobs
+  deploy.sh --uninstall [--keep-state]   deregister it and remove everything
+
+Installing:
+  --key KEY          the agent key; better in a file, as command lines can be seen on a host
+  --key-file FILE    a file that holds the key and nothing else; - for standard input
+  --server URL       https://…, wss://…; not needed when the script came from the server
+  --user             for this user only, without root, in ~/.muster
+  --dir DIR          everything in one folder instead of /opt, /etc, /var/lib and /var/log
+  --allow WHAT       what the server may ask for: manifest (default: only scripts that this host
+                     lists), library (also the server's library), shell (also any command)
+  --run-as USER      scripts run as this user [default: muster, made if missing; not with --user]
+  --insecure         allow http:// and ws:// to another host: the key can be read on the way
+  --ca FILE          certificates (PEM) to trust beside the host's own
+  --version V        take this version and no other; needed to go back to an older one
+  --from DIR         take the programs from a folder of a local build, not from the server
+  --native           as a service of the host; the only way until container images exist
+  --yes              change the server or the key of an existing installation without asking
+
+HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment are used and kept for the agent.
+TEXT
+}
+
+main() {
+    read_words "$@"
+    find_place
+    case $action in
+    install) install_agent ;;
+    status) show_status ;;
+    logs) follow_logs ;;
+    update) die "updates come with signed releases, which this version does not have yet: run the install line again to take the server's version" ;;
+    stop) need_installation && stop_agent ;;
+    uninstall) uninstall_agent ;;
+    esac
+}
+
+# ---- words -------------------------------------------------------------------------------------
+
+die() {
+    printf 'deploy.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+misuse() {
+    printf 'deploy.sh: %s; see deploy.sh --help\n' "$*" >&2
+    exit 2
+}
+
+say() { printf '  %s\n' "$*"; }
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+read_words() {
+    action='' key='' key_file='' server='' scope='' dir='' allow='' run_as='' insecure='' ca=''
+    version='' from='' yes='' kill_jobs='' keep_state=''
+    while [ $# -gt 0 ]; do
+        word=$1
+        shift
+        case $word in
+        --*=*)
+            set -- "${word#*=}" "$@"
+            word=${word%%=*}
+            ;;
+        esac
+        case $word in
+        --key | --key-file | --server | --dir | --allow | --run-as | --ca | --version | --from)
+            [ $# -gt 0 ] || misuse "$word needs a value"
+            value=$1
+            shift
+            [ -n "$value" ] || misuse "$word needs a value"
+            ;;
+        esac
+        case $word in
+        --key) key=$value ;;
+        --key-file) key_file=$value ;;
+        --server) server=$value ;;
+        --dir) dir=$value ;;
+        --allow) allow=$value ;;
+        --run-as) run_as=$value ;;
+        --ca) ca=$value ;;
+        --version) version=$value ;;
+        --from) from=$value ;;
+        --user) scope=user ;;
+        --insecure) insecure=1 ;;
+        --yes) yes=1 ;;
+        --kill-jobs) kill_jobs=1 ;;
+        --keep-state) keep_state=1 ;;
+        --native) ;;
+        --status | --logs | --update | --stop | --uninstall)
+            [ -z "$action" ] || misuse "$word and --$action exclude each other"
+            action=${word#--}
+            ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        *) misuse "there is no option '$word'" ;;
+        esac
+    done
+    [ -z "$key" ] || [ -z "$key_file" ] || misuse "--key and --key-file exclude each other"
+    case $allow in
+    '' | manifest | library | shell) ;;
+    *) misuse "--allow takes manifest, library or shell, not '$allow'" ;;
+    esac
+    [ -z "$action" ] || [ -z "$key$key_file" ] || misuse "--$action takes no key"
+    [ -z "$kill_jobs" ] || [ "$action" = stop ] || [ "$action" = uninstall ] ||
+        misuse "--kill-jobs goes with --stop or --uninstall"
+    [ -z "$keep_state" ] || [ "$action" = uninstall ] || misuse "--keep-state goes with --uninstall"
+    action=${action:-install}
+    if [ "$scope" = user ] && [ -n "$run_as" ]; then
+        misuse "--run-as needs a system installation: as an ordinary user scripts run as that user"
+    fi
+    case $run_as in *[!A-Za-z0-9_.-]*) misuse "--run-as takes the name of a user" ;; esac
+}
+
+# ---- places ------------------------------------------------------------------------------------
+
+# Where the installation is, or is to be. A copy of this script that lies in an installation means
+# that one.
+find_place() {
+    if [ -z "$dir$scope" ] && [ -f "$0" ]; then
+        own_folder=$(cd "$(dirname "$0")" && pwd)
+        if [ -f "$own_folder/installation" ]; then
+            dir=$own_folder
+            [ "$dir" != /opt/muster ] || dir=''
+            scope=$(recorded scope "$own_folder")
+        fi
+    fi
+    # Without root there may be an installation of this user to look after.
+    if [ -z "$scope" ] && [ "$(id -u)" != 0 ] && [ "$action" != install ] && [ -z "$dir" ] &&
+        [ -f "${HOME:-/nonexistent}/.muster/installation" ]; then
+        scope=user
+    fi
+    scope=${scope:-system}
+    [ "$scope" = user ] || [ "$(id -u)" = 0 ] ||
+        die "a system installation needs root: put sudo before sh, or say --user to install for this user only"
+    if [ -n "$dir" ]; then
+        case $dir in
+        /*) ;;
+        *) dir=$(pwd)/$dir ;;
+        esac
+        dir=${dir%/}
+    fi
+    name=muster-agent
+    if [ "$scope" = system ] && [ -z "$dir" ]; then
+        program=/opt/muster settings=/etc/muster state=/var/lib/muster logs=/var/log/muster
+    else
+        if [ -z "$dir" ]; then
+            [ -n "${HOME:-}" ] || die "HOME is not set, so there is no place for --user: set it, or say --dir DIR"
+            dir=$HOME/.muster
+        else
+            # Several may stand side by side, each with a service of its own.
+            name=muster-agent-$(printf %s "$dir" | cksum | cut -d' ' -f1)
+        fi
+        program=$dir settings=$dir/etc state=$dir/state logs=$dir/log
+    fi
+    case $program in
+    *[!A-Za-z0-9_./+@-]*) die "the folder '$program' has characters that service managers stumble over: choose another with --dir" ;;
+    esac
+    bin=$program/versions/current/bin
+}
+
+# recorded WORD [FOLDER]: what the installation remembers of itself.
+recorded() { sed -n "s/^$1=//p" "${2:-$program}/installation" 2>/dev/null || true; }
+
+is_installed() { [ -f "$program/installation" ]; }
+
+need_installation() {
+    is_installed || die "no agent is installed in $program: install it with --key, or name its folder with --dir"
+    service=$(recorded service)
+    has_layout=$(recorded layout)
+    [ "$has_layout" = 1 ] || die "the installation in $program was made by another version of this script: use $program/deploy.sh"
+}
+
+# ---- fetching ----------------------------------------------------------------------------------
+
+platform_name() {
+    system=$(uname -s | tr 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' 'abcdefghijklmnopqrstuvwxyz')
+    processor=$(uname -m)
+    case $system in
+    linux) ;;
+    *) die "there is no agent for $(uname -s) yet: it runs on Linux" ;;
+    esac
+    case $processor in
+    amd64) processor=x86_64 ;;
+    arm64) processor=aarch64 ;;
+    armv7l) processor=armv7 ;;
+    i386 | i586) processor=i686 ;;
+    ppc64le) processor=powerpc64le ;;
+    esac
+    platform=$system-$processor
+}
+
+# Sets server (as the agent takes it) and web (for downloads), or says what is wrong.
+settle_server() {
+    [ -n "$server" ] || server=$(kept_setting MUSTER_SERVER_URL)
+    [ -n "$server" ] || server=$server_default
+    [ -n "$server" ] || die "no server: name it with --server https://muster.example.com"
+    server=${server%/}
+    case $server in
+    https://* | wss://*) is_clear='' ;;
+    http://* | ws://*) is_clear=1 ;;
+    *://*) die "the server's address begins with ${server%%://*}://: use https:// or wss://" ;;
+    *) die "the server's address '$server' has no https:// or wss:// before it" ;;
+    esac
+    rest=${server#*://}
+    case $rest in
+    '' | *[!A-Za-z0-9.:/_~-]*)
+        case $rest in
+        '['*']'*) ;;
+        *) die "the server's address '$server' is no address: use one such as https://muster.example.com" ;;
+        esac
+        ;;
+    esac
+    if [ -n "$is_clear" ] && [ -z "$insecure" ] && [ -z "$(kept_setting MUSTER_INSECURE)" ]; then
+        case $rest in
+        localhost | localhost[:/]* | 127.* | '[::1]'*) ;;
+        *) die "$server is not encrypted, so that the key could be read on the way: use https://, or allow it with --insecure" ;;
+        esac
+    fi
+    case $server in
+    wss://*) web=https://${server#wss://} ;;
+    ws://*) web=http://${server#ws://} ;;
+    *) web=$server ;;
+    esac
+}
+
+# fetch PATH FILE: from the server. Says why not in one line and fails.
+fetch() {
+    if has curl; then
+        trouble=0
+        curl -fsS --connect-timeout 15 --max-time 600 --retry 2 ${ca_file:+--cacert "$ca_file"} -o "$2" "$web$1" 2>"$staging/curl" || trouble=$?
+        case $trouble in
+        0) return 0 ;;
+        5) die "the proxy's name can't be resolved: check HTTPS_PROXY" ;;
+        6) die "the name in $web can't be resolved: check the address and this host's DNS" ;;
+        7) die "$web can't be reached: check the address, the port and the firewall" ;;
+        22) refused "$1" "$(sed -n 's/.*error: \([0-9]*\).*/\1/p' "$staging/curl")" ;;
+        23) die "there is no space left to store the download in $program" ;;
+        28) die "$web does not answer: check the address, the firewall and HTTPS_PROXY" ;;
+        35 | 51 | 58 | 60) die "the certificate of $web is not trusted: give the certificate of its authority with --ca FILE ($(tail -n 1 "$staging/curl" | cut -c 1-120))" ;;
+        56) die "the proxy refused the way to $web: check user and password in HTTPS_PROXY" ;;
+        77) die "the certificates in $ca can't be read: give a PEM file with --ca" ;;
+        *) die "$web$1 can't be loaded: $(tail -n 1 "$staging/curl")" ;;
+        esac
+    elif has wget; then
+        # Its kinds tell their troubles in different ways.
+        wget -q -T 60 ${ca_file:+--ca-certificate="$ca_file"} -O "$2" "$web$1" 2>"$staging/wget" && return 0
+        grep -q 404 "$staging/wget" && refused "$1" 404
+        die "$web$1 can't be loaded: $(tail -n 1 "$staging/wget" | cut -c 1-200)"
+    else
+        die "neither curl nor wget is here: install one of them"
+    fi
+}
+
+# refused PATH STATUS: the server answered, but not with the file.
+refused() {
+    case $1:$2 in
+    /install/*:404) die "$web has no agent for $platform: put its programs into install/$platform/ of the server's data directory, or check the address" ;;
+    *) die "$web answered ${2:-with an error} for $1: check that this is a Muster server" ;;
+    esac
+}
+
+sum_of() {
+    if has sha256sum; then
+        sha256sum "$1"
+    elif has shasum; then
+        shasum -a 256 "$1"
+    elif has openssl; then
+        openssl dgst -sha256 -r "$1"
+    else
+        die "neither sha256sum, shasum nor openssl is here: install one of them"
+    fi | cut -d' ' -f1
+}
+
+# Puts both programs into the staging folder, checked.
+fetch_programs() {
+    mkdir -p "$staging/bin"
+    if [ -n "$from" ]; then
+        for file in muster-agent muster-supervisor; do
+            [ -f "$from/$file" ] || die "$from has no $file: build it first, or leave --from out"
+            cp "$from/$file" "$staging/bin/$file" || die "there is no space to copy $file into $program"
+        done
+    else
+        fetch "/install/$platform/SHA256SUMS" "$staging/sums"
+        for file in muster-agent muster-supervisor; do
+            wanted=$(sed -n "s/^\([0-9a-f]\{64\}\)  $file\$/\1/p" "$staging/sums")
+            [ -n "$wanted" ] || die "$web says no checksum of $file: check that this is a Muster server"
+            fetch "/install/$platform/$file" "$staging/bin/$file"
+            [ "$(sum_of "$staging/bin/$file")" = "$wanted" ] ||
+                die "the checksum of $file is wrong, so it is not installed: try again, and if it stays so, look for what changes downloads on the way"
+        done
+    fi
+    chmod 755 "$staging/bin/muster-agent" "$staging/bin/muster-supervisor"
+    new_version=$("$staging/bin/muster-agent" version 2>/dev/null | sed -n 's/^muster-agent //p') || true
+    [ -n "$new_version" ] ||
+        die "the program for $platform does not run on this host: it was built for another processor or C library (see ldd --version here and on the build host)"
+    [ -z "$version" ] || [ "$version" = "$new_version" ] ||
+        die "version $version is not to be had: ${from:-$web} offers $new_version"
+}
+
+# ---- settings ----------------------------------------------------------------------------------
+
+# kept_setting NAME: what an existing installation has.
+kept_setting() { sed -n "s/^$1='\(.*\)'\$/\1/p" "$settings/agent.env" 2>/dev/null || true; }
+
+# Sets key: from the words, the file, or the existing installation.
+settle_key() {
+    if [ "$key_file" = - ]; then
+        IFS= read -r key || [ -n "$key" ] || die "standard input holds no key"
+    elif [ -n "$key_file" ]; then
+        [ -r "$key_file" ] || die "the key file $key_file can't be read: check the path and its permissions"
+        key=$(tr -d ' \t\r\n' <"$key_file")
+        [ -n "$key" ] || die "the key file $key_file is empty"
+    elif [ -z "$key" ] && [ -r "$settings/agent_key" ]; then
+        key=$(cat "$settings/agent_key")
+    fi
+    [ -n "$key" ] || die "no key: make one with 'muster keys create NAME' and give it with --key or --key-file"
+    case $key in
+    mst_live_*) die "that is an API key for people and programs: make an agent key with 'muster keys create NAME'" ;;
+    mst_agent_*[!A-Za-z0-9_-]*) die "the key holds characters that no key has: copy it again" ;;
+    mst_agent_????????????????????????????????*) ;;
+    mst_agent_*) die "the key is too short: copy it again, whole" ;;
+    *) die "that is no agent key: it begins with mst_agent_; make one with 'muster keys create NAME'" ;;
+    esac
+}
+
+# set_in FILE NAME VALUE: one line that sh and service managers read alike.
+set_in() {
+    [ -n "$3" ] || return 0
+    case $3 in
+    *[\'\"\\\$\`]* | *'
+'*) die "the value of $2 holds a quote, a dollar sign or a line end: write such characters as %27, %22, %24 …" ;;
+    esac
+    printf "%s='%s'\n" "$2" "$3" >>"$1"
+}
+
+# proxy_setting NAME: of the environment in either spelling, else as it was.
+proxy_setting() {
+    small=$(printf %s "$1" | tr 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' 'abcdefghijklmnopqrstuvwxyz')
+    eval "chosen=\${$small:-\${$1:-}}"
+    [ -n "$chosen" ] || chosen=$(kept_setting "$1")
+    printf %s "$chosen"
+}
+
+# Writes into the staging folder everything that goes into the settings folder.
+stage_settings() {
+    mkdir -p "$staging/etc"
+    printf '%s\n' "$key" >"$staging/etc/agent_key"
+    ca_setting=''
+    if [ -n "$ca" ]; then
+        cp "$ca" "$staging/etc/ca.pem"
+    elif [ -f "$settings/ca.pem" ]; then
+        cp "$settings/ca.pem" "$staging/etc/ca.pem"
+    fi
+    [ ! -f "$staging/etc/ca.pem" ] || ca_setting=$settings/ca.pem
+    [ -n "$insecure" ] || insecure=$(kept_setting MUSTER_INSECURE)
+    file=$staging/etc/agent.env
+    : >"$file"
+    set_in "$file" MUSTER_SERVER_URL "$server"
+    set_in "$file" MUSTER_API_KEY_FILE "$settings/agent_key"
+    set_in "$file" MUSTER_STATE_DIR "$state"
+    set_in "$file" MUSTER_DIR "$program"
+    set_in "$file" MUSTER_LOG_DIR "$logs"
+    set_in "$file" MUSTER_CA_FILE "$ca_setting"
+    set_in "$file" MUSTER_INSECURE "$insecure"
+    for proxy in HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY; do
+        set_in "$file" "$proxy" "$(proxy_setting "$proxy")"
+    done
+}
+
+# with_settings FOLDER COMMAND…: runs a command as the agent would see the world.
+with_settings() {
+    folder=$1
+    shift
+    (
+        set -a
+        # shellcheck disable=SC1091 # it is ours
+        . "$folder/agent.env"
+        set +a
+        export MUSTER_API_KEY_FILE="$folder/agent_key"
+        [ ! -f "$folder/ca.pem" ] || export MUSTER_CA_FILE="$folder/ca.pem"
+        exec "$@"
+    )
+}
+
+# The server is asked about the key before anything of the host is changed.
+check_way() {
+    verdict=$(with_settings "$staging/etc" "$staging/bin/muster-agent" doctor --brief 2>&1) || {
+        verdict=$(printf '%s\n' "$verdict" | tail -n 1)
+        die "${verdict:-the agent can not work with these settings}"
+    }
+}
+
+# Writes the host's policy: kept as it is unless something else is asked for.
+write_policy() {
+    if [ -f "$state/policy.json" ] && [ -z "$allow$run_as" ]; then
+        return 0
+    fi
+    [ -n "$allow" ] || allow=$(policy_word allow)
+    [ -n "$run_as" ] || run_as=$(policy_word run_as)
+    if [ "$scope" = system ]; then
+        run_as=${run_as:-muster}
+        make_user
+    fi
+    as=''
+    [ -z "$run_as" ] || [ "$run_as" = root ] || as=", \"run_as\": \"$run_as\""
+    printf '{"allow": "%s"%s}\n' "${allow:-manifest}" "$as" >"$state/policy.json.new"
+    chmod 644 "$state/policy.json.new"
+    mv "$state/policy.json.new" "$state/policy.json"
+}
+
+policy_word() { sed -n "s/.*\"$1\": *\"\([a-zA-Z0-9_.-]*\)\".*/\1/p" "$state/policy.json" 2>/dev/null || true; }
+
+# The user as whom scripts run, without a password and a shell to log in with.
+make_user() {
+    if id "$run_as" >/dev/null 2>&1; then
+        return 0
+    fi
+    [ "$run_as" = muster ] || die "there is no user $run_as on this host: make it first, or leave --run-as out"
+    shell=/usr/sbin/nologin
+    [ -x "$shell" ] || shell=/sbin/nologin
+    [ -x "$shell" ] || shell=/bin/false
+    if has useradd; then
+        useradd --system --user-group --no-create-home --home-dir "$state/home" --shell "$shell" "$run_as"
+    else
+        adduser -S -D -H -h "$state/home" -s "$shell" "$run_as"
+    fi || die "the user $run_as can't be made: make it, or name another with --run-as"
+    made_user=$run_as
+    mkdir -p "$state/home"
+    chown "$run_as" "$state/home"
+}
+
+# ---- service managers --------------------------------------------------------------------------
+
+choose_service() {
+    if [ "$scope" = user ]; then
+        XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}
+        export XDG_RUNTIME_DIR
+        if [ -d /run/systemd/system ] && systemctl --user show-environment >/dev/null 2>&1; then
+            service=systemd
+        elif has crontab; then
+            service=cron
+        else
+            service=none
+        fi
+    elif [ -d /run/systemd/system ]; then
+        service=systemd
+    elif [ -d /run/openrc ] && has rc-service; then
+        service=openrc
+    elif has sv && runit_folder >/dev/null; then
+        service=runit
+    elif has crontab; then
+        service=cron
+    else
+        service=none
+    fi
+}
+
+# For managers that read no file of settings.
+write_run_script() {
+    cat >"$program/run" <<TEXT
+#!/bin/sh
+set -a
+. $settings/agent.env
+set +a
+exec $bin/muster-supervisor run
+TEXT
+    chmod 755 "$program/run"
+}
+
+systemd_control() {
+    if [ "$scope" = user ]; then
+        XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/run/user/$(id -u)} systemctl --user "$@"
+    else
+        systemctl "$@"
+    fi
+}
+
+systemd_unit() {
+    if [ "$scope" = user ]; then
+        printf %s "${XDG_CONFIG_HOME:-$HOME/.config}/systemd/user/$name.service"
+    else
+        printf %s "/etc/systemd/system/$name.service"
+    fi
+}
+
+systemd_text() {
+    cat <<TEXT
+[Unit]
+Description=Muster agent
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+EnvironmentFile=$settings/agent.env
+ExecStart=$bin/muster-supervisor run
+Restart=on-failure
+RestartSec=5
+# The agent says that only a person can help.
+RestartPreventExitStatus=99
+# Jobs are not the service's to end: each has a keeper of its own, which goes on.
+KillMode=process
+OOMPolicy=continue
+TimeoutStopSec=30
+WatchdogSec=300
+TEXT
+    if [ "$scope" = user ]; then
+        printf '\n[Install]\nWantedBy=default.target\n'
+        return 0
+    fi
+    # Jobs live in here and may install packages, mount and use sudo: nothing that makes a mount
+    # namespace, hides devices or bars new privileges.
+    cat <<'TEXT'
+LockPersonality=yes
+RestrictRealtime=yes
+KeyringMode=private
+CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_WAKE_ALARM CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_PACCT CAP_SYS_TTY_CONFIG CAP_BLOCK_SUSPEND CAP_LEASE CAP_SYSLOG
+
+[Install]
+WantedBy=multi-user.target
+TEXT
+}
+
+systemd_install() {
+    unit=$(systemd_unit)
+    (umask 022 && mkdir -p "$(dirname "$unit")" && systemd_text >"$unit")
+    systemd_control daemon-reload
+    systemd_control enable --quiet "$name.service"
+    boot="systemd unit $name"
+    if [ "$scope" = user ]; then
+        if loginctl enable-linger "$(id -un)" 2>/dev/null; then
+            boot="$boot of this user"
+        else
+            boot="$boot of this user, from log-in on; for a start on boot root has to say: loginctl enable-linger $(id -un)"
+        fi
+    fi
+}
+systemd_start() { systemd_control restart "$name.service"; }
+systemd_stop() { systemd_control stop "$name.service"; }
+systemd_remove() {
+    systemd_control disable --quiet "$name.service" 2>/dev/null || true
+    rm -f "$(systemd_unit)"
+    systemd_control daemon-reload || true
+    systemd_control reset-failed "$name.service" 2>/dev/null || true
+}
+
+openrc_install() {
+    cat >"/etc/init.d/$name" <<TEXT
+#!/sbin/openrc-run
+description="Muster agent"
+command=$program/run
+command_background=yes
+pidfile=/run/$name.pid
+depend() {
+    use net dns logger
+    after firewall
+}
+stop() {
+    ebegin "Stopping $name"
+    start-stop-daemon --stop --pidfile "\$pidfile" --retry TERM/25/KILL/5
+    eend \$?
+}
+TEXT
+    chmod 755 "/etc/init.d/$name"
+    rc-update add "$name" default >/dev/null
+    boot="OpenRC service $name"
+}
+openrc_start() { rc-service --quiet "$name" restart; }
+openrc_stop() { rc-service --quiet --ifstarted "$name" stop; }
+openrc_remove() {
+    rc-update delete "$name" default >/dev/null 2>&1 || true
+    rm -f "/etc/init.d/$name"
+}
+
+# The folder that runit watches, if it does.
+runit_folder() {
+    for folder in /etc/service /var/service /service /run/runit/service; do
+        if [ -d "$folder" ]; then
+            printf %s "$folder"
+            return 0
+        fi
+    done
+    return 1
+}
+
+runit_install() {
+    mkdir -p "/etc/sv/$name"
+    cp "$program/run" "/etc/sv/$name/run"
+    cat >"/etc/sv/$name/finish" <<TEXT
+#!/bin/sh
+# 99: only a person can help. 0 without being asked from here: the server ended it for good.
+case \$1 in
+99) exec sv down $name ;;
+0) grep -q '"stopped by' $state/supervisor.json || exec sv down $name ;;
+esac
+TEXT
+    chmod 755 "/etc/sv/$name" "/etc/sv/$name/run" "/etc/sv/$name/finish"
+    ln -sfn "/etc/sv/$name" "$(runit_folder)/$name"
+    boot="runit service $name"
+}
+runit_start() {
+    # It looks for new services every 5 s.
+    tries=0
+    until [ -p "/etc/sv/$name/supervise/ok" ] || [ $tries -ge 15 ]; do
+        tries=$((tries + 1))
+        sleep 1
+    done
+    sv restart "$name" >/dev/null
+}
+runit_stop() { sv -w 30 stop "$name" >/dev/null; }
+runit_remove() {
+    sv -w 30 stop "$name" >/dev/null 2>&1 || true
+    watched=$(runit_folder) && rm -f "$watched/$name"
+    # Its keeper ends only when it no longer finds the folder.
+    sv exit "/etc/sv/$name" >/dev/null 2>&1 || true
+    rm -rf "/etc/sv/$name"
+}
+
+cron_lines() { crontab -l 2>/dev/null | grep -v " # $name\$" || true; }
+cron_install() {
+    { cron_lines && printf '@reboot %s/run >/dev/null 2>&1 # %s\n' "$program" "$name"; } | crontab -
+    boot="@reboot in the crontab of $(id -un)"
+}
+cron_start() { none_stop && none_start; }
+cron_stop() { none_stop; }
+cron_remove() {
+    kept=$(cron_lines)
+    if [ -n "$kept" ]; then printf '%s\n' "$kept" | crontab -; else crontab -r 2>/dev/null || true; fi
+}
+
+none_install() { boot="no: this host has neither systemd, OpenRC, runit nor cron; start $program/run on boot by other means"; }
+none_start() {
+    if has setsid; then
+        (cd / && setsid "$program/run" </dev/null >/dev/null 2>&1 &)
+    else
+        (cd / && nohup "$program/run" </dev/null >/dev/null 2>&1 &)
+    fi
+}
+none_stop() {
+    supervisor=$(supervisor_id)
+    [ -n "$supervisor" ] || return 0
+    kill -TERM "$supervisor" 2>/dev/null || true
+    tries=0
+    while [ -n "$(supervisor_id)" ]; do
+        tries=$((tries + 1))
+        [ $tries -le 40 ] || die "the supervisor, process $supervisor, does not end: look at $logs/muster-agent.log"
+        sleep 1
+    done
+}
+none_remove() { :; }
+
+# The process of this installation's supervisor, if it lives. What a file says is believed only if
+# that process runs our program.
+supervisor_id() {
+    said=$(sed -n 's/^ *"pid": *\([0-9]*\),*$/\1/p' "$state/supervisor.json" 2>/dev/null) || true
+    case $said in '' | *[!0-9]* | 0 | 1) return 0 ;; esac
+    case $(readlink "/proc/$said/exe" 2>/dev/null) in
+    "$program"/*/muster-supervisor | "$program"/*/'muster-supervisor (deleted)') printf %s "$said" ;;
+    esac
+}
+
+# ---- installing --------------------------------------------------------------------------------
+
+install_agent() {
+    platform_name
+    settle_server
+    settle_key
+    look_at_place
+    ca_file=$ca
+    if [ -n "$ca" ]; then
+        grep -q -e '-----BEGIN CERTIFICATE-----' "$ca" 2>/dev/null || die "$ca holds no certificate in PEM form, or can't be read"
+    elif [ -f "$settings/ca.pem" ]; then
+        ca_file=$settings/ca.pem
+    fi
+    is_new='' had_state='' made_user='' changed='' installed='' staging='' service='' old_service=''
+    [ ! -d "$state" ] || had_state=1
+    is_installed || is_new=1
+    trap 'undo' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    open_staging
+    fetch_programs
+    printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
+    check_versions
+    stage_settings
+    check_way
+    say "the server knows the key"
+    put_in_place
+    say "installed in $program; settings in $settings, state in $state"
+    say "starts on boot: $boot"
+    installed=1
+    rm -rf "$staging"
+    trap - EXIT INT TERM HUP
+    wait_until_connected
+}
+
+# Refuses to mix with what is there already.
+look_at_place() {
+    if is_installed; then
+        need_installation
+        [ "$(recorded scope)" = "$scope" ] || die "$program holds a $(recorded scope) installation: leave --user out, or choose another --dir"
+        old_server=$(kept_setting MUSTER_SERVER_URL)
+        old_key=$(cat "$settings/agent_key" 2>/dev/null || true)
+        if [ -z "$yes" ] && { [ "$old_server" != "$server" ] || [ "$old_key" != "$key" ]; }; then
+            what="the key"
+            [ "$old_server" = "$server" ] || what="the server ($old_server)"
+            ask "An agent is installed here already; change $what?" ||
+                die "an agent with another $what is installed in $program: say --yes to change it, or --uninstall it first"
+        fi
+    elif [ -e "$program/.installing" ]; then
+        # An installation that was cut off leaves nothing that counts.
+        rm -rf "$program"
+    elif [ -d "$program" ] && [ -n "$(ls -A "$program")" ]; then
+        die "$program holds something else, perhaps an older installation: move it away, or choose another folder with --dir"
+    fi
+}
+
+# ask QUESTION: true if a person says yes; false where there is none.
+ask() {
+    { [ -t 1 ] && : </dev/tty; } 2>/dev/null || return 1
+    printf '%s [y/N] ' "$1" >/dev/tty
+    IFS= read -r answer </dev/tty || return 1
+    case $answer in y | Y | yes) return 0 ;; *) return 1 ;; esac
+}
+
+# Makes the folders and checks that there is room, before the first download.
+open_staging() {
+    umask 022
+    mkdir -p "$program" 2>/dev/null || die "the folder $program can't be made: check its parent's permissions, or choose another with --dir"
+    umask 077
+    [ -z "$is_new" ] || : >"$program/.installing"
+    rm -rf "$program"/.staging.*
+    staging=$program/.staging.$$
+    mkdir "$staging" 2>/dev/null || die "$program can't be written to: check its permissions and the space on its disk"
+    for folder in "$program" "$state"; do
+        near=$folder
+        while [ ! -d "$near" ]; do near=$(dirname "$near"); done
+        room=$(df -Pk "$near" 2>/dev/null | awk 'NR == 2 { print $4 }')
+        [ "${room:-999999}" -ge 98304 ] ||
+            die "there are only $((room / 1024)) MiB left for $folder: free 96 MiB, or choose another folder with --dir"
+    done
+}
+
+check_versions() {
+    [ -z "$is_new" ] || return 0
+    old_version=$(readlink "$program/versions/current" || true)
+    if [ "$old_version" = "$new_version" ]; then
+        say "$new_version is installed already: settings and service are brought up to date"
+    elif is_older "$new_version" "$old_version" && [ -z "$version" ]; then
+        die "$old_version is installed here and ${from:-$web} offers the older $new_version: say --version $new_version to go back"
+    else
+        say "$old_version is replaced"
+    fi
+}
+
+# is_older A B: true if version A comes before version B.
+is_older() {
+    printf '%s\n%s\n' "$1" "$2" | awk -F '[.+-]' '
+        NR == 1 { for (i = 1; i <= 3; i++) a[i] = $i + 0 }
+        NR == 2 { for (i = 1; i <= 3; i++) if (a[i] != $i + 0) { exit !(a[i] < $i + 0) } exit 1 }'
+}
+
+# From here on the host is changed; `undo` takes it back if a step fails.
+put_in_place() {
+    changed=1
+    if [ -z "$is_new" ]; then
+        mkdir "$staging/before"
+        cp -R "$settings" "$staging/before/etc"
+        cp "$program/installation" "$staging/before/installation"
+        [ ! -f "$state/policy.json" ] || cp "$state/policy.json" "$staging/before/policy.json"
+        old_service=$(recorded service)
+        made_user=$(recorded made_user)
+    fi
+    (umask 022 && mkdir -p "$program/versions" "$(dirname "$settings")" "$(dirname "$logs")" "$(dirname "$state")")
+    mkdir -p "$settings" "$logs"
+    [ -d "$state" ] || mkdir -m 711 "$state"
+    place_version
+    for file in agent_key agent.env ca.pem; do
+        if [ -f "$staging/etc/$file" ]; then
+            mv "$staging/etc/$file" "$settings/$file"
+            chmod 600 "$settings/$file"
+        fi
+    done
+    write_policy
+    keep_script
+    write_run_script
+    choose_service
+    if [ -n "$old_service" ] && [ "$old_service" != "$service" ]; then
+        "${old_service}_stop" || true
+        "${old_service}_remove"
+    fi
+    "${service}_install" || die "the service could not be set up; nothing was changed"
+    point_to "$new_version"
+    write_record
+    "${service}_start" || die "the service does not start: see $logs/muster-agent.log"
+}
+
+# The folder of the new version appears at once or not at all; a program in use stays on disk.
+place_version() {
+    target=$program/versions/$new_version
+    rm -rf "$target.old"
+    chmod 755 "$staging" "$staging/bin"
+    mkdir "$staging/version"
+    mv "$staging/bin" "$staging/version/bin"
+    chmod 755 "$staging/version"
+    if [ -d "$target" ]; then
+        mv "$target" "$target.old"
+    fi
+    mv "$staging/version" "$target"
+    rm -rf "$target.old"
+}
+
+point_to() {
+    ln -sfn "$1" "$program/versions/.current"
+    # A rename, so that there is a current version at any moment.
+    mv -T "$program/versions/.current" "$program/versions/current" 2>/dev/null || {
+        ln -sfn "$1" "$program/versions/current"
+        rm -f "$program/versions/.current"
+    }
+}
+
+# A copy of this script for later; a script that was piped is fetched again.
+keep_script() {
+    if [ -f "$0" ] && grep -q '^server_default=' "$0" 2>/dev/null; then
+        cp "$0" "$staging/deploy.sh"
+    else
+        fetch /install/deploy.sh "$staging/deploy.sh"
+    fi
+    if [ -f "$staging/deploy.sh" ]; then
+        chmod 755 "$staging/deploy.sh"
+        mv "$staging/deploy.sh" "$program/deploy.sh"
+    fi
+}
+
+write_record() {
+    {
+        printf 'layout=1\nscope=%s\nservice=%s\nname=%s\n' "$scope" "$service" "$name"
+        [ -z "$made_user" ] || printf 'made_user=%s\n' "$made_user"
+    } >"$program/installation.new"
+    chmod 644 "$program/installation.new"
+    mv "$program/installation.new" "$program/installation"
+    rm -f "$program/.installing"
+}
+
+# Takes back whatever has been done when a step failed: nothing half stays.
+undo() {
+    code=$?
+    trap - EXIT INT TERM HUP
+    [ -z "$installed" ] || exit "$code"
+    set +e
+    if [ -n "$is_new" ]; then
+        # What was there before this installation is not its to remove.
+        keep_state=$had_state
+        if [ -n "$changed" ]; then
+            if [ -n "$service" ]; then
+                "${service}_stop" >/dev/null 2>&1
+                "${service}_remove" >/dev/null 2>&1
+            fi
+            remove_files
+        else
+            rm -rf "$program"
+        fi
+    elif [ -n "$changed" ]; then
+        for file in agent_key agent.env ca.pem; do
+            rm -f "$settings/$file"
+            [ ! -f "$staging/before/etc/$file" ] || cp -p "$staging/before/etc/$file" "$settings/$file"
+        done
+        [ ! -f "$staging/before/policy.json" ] || cp -p "$staging/before/policy.json" "$state/policy.json"
+        cp -p "$staging/before/installation" "$program/installation"
+        point_to "$old_version"
+        service=$(recorded service)
+        "${service}_install" >/dev/null 2>&1
+        "${service}_start" >/dev/null 2>&1
+        printf 'deploy.sh: the installation is as it was before, version %s\n' "$old_version" >&2
+    fi
+    rm -rf "$staging"
+    exit "$code"
+}
+
+wait_until_connected() {
+    tries=0
+    until "$bin/muster-agent" status --state-dir "$state" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        if [ $tries -gt 30 ]; then
+            with_settings "$settings" "$bin/muster-agent" doctor || true
+            die "the agent is installed, but not connected after 30 s: see above, and $logs/muster-agent.log"
+        fi
+        sleep 1
+    done
+    say "connected"
+    cat <<TEXT
+
+Scripts   $state/script_manifest.json lists what may run; the files lie in $state/scripts
+Manage    $program/deploy.sh --status, --logs, --stop, --uninstall
+TEXT
+}
+
+# ---- looking after -----------------------------------------------------------------------------
+
+show_status() {
+    need_installation
+    code=0
+    "$bin/muster-agent" status --state-dir "$state" || code=$?
+    case $service in
+    none) printf 'on boot      not started\n' ;;
+    *) printf 'on boot      started by %s\n' "$service" ;;
+    esac
+    if [ $code != 0 ]; then
+        printf '\n'
+        with_settings "$settings" "$bin/muster-agent" doctor || true
+    fi
+    exit $code
+}
+
+follow_logs() {
+    need_installation
+    [ -f "$logs/muster-agent.log" ] || die "there is no log yet in $logs: has the agent been started?"
+    exec tail -n 100 -F "$logs/muster-agent.log"
+}
+
+stop_agent() {
+    "${service}_stop" || die "the service $name could not be stopped"
+    if [ -n "$kill_jobs" ]; then
+        "$bin/muster-agent" end-jobs --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
+    fi
+    printf 'Stopped; %s\n' "start it again with $program/deploy.sh, which takes the settings that are there"
+}
+
+uninstall_agent() {
+    if ! is_installed && [ -e "$program/.installing" ]; then
+        rm -rf "$program"
+        printf 'Removed what was left of an installation that had been cut off\n'
+        exit 0
+    fi
+    need_installation
+    if [ -z "$kill_jobs" ] && [ -z "$keep_state" ] && has_jobs; then
+        die "jobs are running on this host: wait for them, or end them with --kill-jobs"
+    fi
+    "${service}_stop" || die "the service $name could not be stopped"
+    if [ -n "$kill_jobs" ]; then
+        "$bin/muster-agent" end-jobs --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
+    fi
+    if [ -z "$keep_state" ]; then
+        # Without the server the host is cleaned all the same; the agent says what is left to do.
+        with_settings "$settings" "$bin/muster-agent" deregister 2>&1 | tail -n 1 || true
+    fi
+    "${service}_remove"
+    made_user=$(recorded made_user)
+    remove_files
+    if [ -n "$keep_state" ]; then
+        printf 'Removed, but for the state in %s\n' "$state"
+    else
+        printf 'Removed\n'
+    fi
+}
+
+has_jobs() { "$bin/muster-agent" status --state-dir "$state" --json 2>/dev/null | grep -q '"command_id"'; }
+
+# Everything that an installation has put on the host; other files in shared folders stay.
+remove_files() {
+    rm -f "$settings/agent_key" "$settings/agent.env" "$settings/ca.pem"
+    rmdir "$settings" 2>/dev/null || true
+    rm -rf "$logs"
+    if [ -z "$keep_state" ]; then
+        rm -rf "$state"
+        if [ -n "$made_user" ]; then
+            if has userdel; then userdel "$made_user"; else deluser "$made_user"; fi >/dev/null 2>&1 || true
+        fi
+    fi
+    rm -rf "$program/versions" "$program/run" "$program/deploy.sh" "$program/installation" "$program/.installing" "$program"/.staging.*
+    rmdir "$program" 2>/dev/null || true
+}
+
+main "$@"

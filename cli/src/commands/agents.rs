@@ -1,12 +1,16 @@
 //! `muster agents`: the hosts of the fleet.
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
+use muster_protocol::backoff::Delays;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Session;
+use crate::api::{Api, delay_after};
 use crate::error::CliError;
-use crate::output::Column;
+use crate::output::{Column, clean, note};
 
 const COLUMNS: [Column; 8] = [
     ("NAME", "name"),
@@ -37,6 +41,13 @@ enum Action {
     Rename { agent: String, name: String },
     /// Forget one; if it still runs, it may enrol again.
     Delete { agent: String },
+    /// Wait until an agent with this name or hostname is connected.
+    Wait {
+        name: String,
+        /// How long, in seconds; exit 1 if it is not connected by then.
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        timeout: u64,
+    },
     /// The scripts that a host allows.
     Scripts { agent: String },
 }
@@ -68,9 +79,49 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let id = session.agent_id(&agent).await?;
             session.delete(&["agents", &id]).await
         }
+        Action::Wait { name, timeout } => wait(session, &name, Duration::from_secs(timeout)).await,
         Action::Scripts { agent } => {
             let id = session.agent_id(&agent).await?;
             session.show(Method::GET, &["agents", &id, "scripts"]).await
+        }
+    }
+}
+
+/// How long the server may hold one request.
+const WAIT_MS: u64 = 20_000;
+
+/// Holds one request after another until the agent is there or the time is up. A server that is
+/// away meanwhile is waited for too.
+async fn wait(session: &Session, name: &str, patience: Duration) -> Result<u8, CliError> {
+    let until = Instant::now() + patience;
+    let mut delays = Delays::for_reconnect();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let wait_ms = WAIT_MS.min(u64::try_from(left.as_millis()).unwrap_or(WAIT_MS));
+        let query = [("name", name.to_owned()), ("wait_ms", wait_ms.to_string())];
+        let request = session.api.request(Method::GET, &["agents", "connected"]).query(&query);
+        match session.api.json(Api::waiting(request, wait_ms)).await {
+            Ok(page) => {
+                if let Some(agent) = page.get("items").and_then(|items| items.get(0)) {
+                    session.output.answer(agent, |agent| {
+                        let text = |name: &str| agent.get(name).and_then(Value::as_str);
+                        let name = text("name").unwrap_or(name);
+                        clean(&format!("{name} is connected ({})", text("id").unwrap_or_default()))
+                    })?;
+                    return Ok(0);
+                }
+                delays.reset();
+            }
+            Err(error) if error.is_passing() && !left.is_zero() => {
+                tokio::time::sleep(delay_after(&error, &mut delays).min(left)).await;
+            }
+            Err(error) => return Err(error),
+        }
+        if left.is_zero() {
+            note(&format!(
+                "{name} is not connected: on the host, deploy.sh --status says why; see `muster agents`"
+            ));
+            return Ok(1);
         }
     }
 }

@@ -142,6 +142,10 @@ fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
     };
     session.output.answer(answer, |_| clean(secret))?;
     note("keep this key now: it is not shown again");
+    if let Some(line) = answer.get("install_line").and_then(Value::as_str) {
+        note("to install an agent with it, paste this on a host:");
+        note(&format!("  {line}"));
+    }
     Ok(0)
 }
 

@@ -61,10 +61,10 @@ impl Origin {
         !self.is_secure && !is_loopback
     }
 
-    /// What a person pastes on a host to install an agent.
-    pub fn install_line(&self) -> String {
+    /// What a person pastes on a host to install an agent with this key.
+    pub fn install_line(&self, key: &str) -> String {
         let insecure = if self.is_exposed() { " --insecure" } else { "" };
-        format!("curl -fsSL {self}/install/deploy.sh | sudo sh -s -- --key KEY{insecure}")
+        format!("curl -fsSL {self}/install/deploy.sh | sudo sh -s -- --key {key}{insecure}")
     }
 }
 
@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn what_a_shell_or_a_page_could_take_for_more_is_refused() {
-        for host in ["", "a'b", "a$(b)", "a b", "a;b", "a<b>", "a`b`", "user@a", "a?b", "a#b", "ä"] {
+        for host in ["", "a'b", "a$(b)", "a b", "a;b", "a<b>", "a`b`", "user@a", "a?b", "a#b", "ä"]
+        {
             assert_eq!(Origin::of_host(true, host), Err(OddOrigin), "{host}");
             assert_eq!(Origin::parse(&format!("https://{host}")), Err(OddOrigin), "{host}");
         }
@@ -105,7 +106,8 @@ mod tests {
     fn only_a_clear_way_off_this_host_is_exposed() {
         let is_exposed = |text: &str| Origin::parse(text).expect(text).is_exposed();
         assert!(is_exposed("http://a.example") && is_exposed("http://10.0.0.1:8080/x"));
-        for text in ["https://a.example", "http://127.0.0.1:80", "http://[::1]:80", "http://localhost"]
+        for text in
+            ["https://a.example", "http://127.0.0.1:80", "http://[::1]:80", "http://localhost"]
         {
             assert!(!is_exposed(text), "{text}");
         }

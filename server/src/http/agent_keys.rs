@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::commands::{CommandBody, PingBody};
 use super::extract::{Body, Id, PageParams, Params};
+use super::origin::Reached;
 use super::problem::{Answer, Problem};
 use super::views::PageView;
 use crate::domain::ids::AgentKeyId;
@@ -60,6 +61,8 @@ enum KeyStatus {
 struct MadeAgentKeyView {
     /// The secret: `mst_agent_…`. It can't be shown again.
     key: String,
+    /// What to paste on a host, with the secret in it; `null` if the request named no host.
+    install_line: Option<String>,
     #[serde(flatten)]
     view: AgentKeyView,
 }
@@ -127,9 +130,10 @@ impl From<agent_key::Model> for AgentKeyView {
     }
 }
 
-impl From<MadeAgentKey> for MadeAgentKeyView {
-    fn from(made: MadeAgentKey) -> Self {
-        Self { key: made.secret, view: made.row.into() }
+impl MadeAgentKeyView {
+    fn new(made: MadeAgentKey, reached: Reached) -> Self {
+        let install_line = reached.0.map(|origin| origin.install_line(&made.secret));
+        Self { key: made.secret, install_line, view: made.row.into() }
     }
 }
 
@@ -139,6 +143,7 @@ impl From<MadeAgentKey> for MadeAgentKeyView {
 async fn create_agent_key(
     State(state): State<AppState>,
     caller: Caller,
+    reached: Reached,
     Body(body): Body<CreateAgentKey>,
 ) -> Answer<Response> {
     let new = NewAgentKey {
@@ -150,7 +155,7 @@ async fn create_agent_key(
     };
     let made = state.services.agent_keys.create(&caller, new).await?;
     let location = format!("/api/agents/keys/{}", made.row.id);
-    let view = axum::Json(MadeAgentKeyView::from(made));
+    let view = axum::Json(MadeAgentKeyView::new(made, reached));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
 }
 
@@ -224,11 +229,12 @@ async fn regenerate_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
+    reached: Reached,
     Body(body): Body<RegenerateAgentKey>,
 ) -> Answer<axum::Json<MadeAgentKeyView>> {
     let keys = &state.services.agent_keys;
     let made = keys.regenerate(&caller, AgentKeyId(id), body.grace_ms).await?;
-    Ok(axum::Json(made.into()))
+    Ok(axum::Json(MadeAgentKeyView::new(made, reached)))
 }
 
 /// Ping the one agent of a key.

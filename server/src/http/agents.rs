@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::commands::{AnsweredView, CommandBody, CommandView, PingBody};
-use super::extract::{Body, Id, PageParams, Params, idempotency_key};
+use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
@@ -177,15 +177,36 @@ async fn list_agents(
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 
-/// List the agents that are connected now.
-#[utoipa::path(get, path = "/api/agents/connected", tag = "agents", params(PageParams),
+/// Which connected agents.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ConnectedParams {
+    /// Only those with this name or hostname.
+    name: Option<String>,
+    /// With `name`: wait until there is one, at most this long, in milliseconds (60000 at most).
+    #[serde(default)]
+    wait_ms: u64,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    limit: Option<u64>,
+}
+
+/// List the agents that are connected now. With `name` and `wait_ms` it answers once one is.
+#[utoipa::path(get, path = "/api/agents/connected", tag = "agents", params(ConnectedParams),
     responses((status = 200, body = PageView<AgentView>)))]
 async fn list_connected_agents(
     State(state): State<AppState>,
     caller: Caller,
-    Params(params): Params<PageParams>,
+    Params(params): Params<ConnectedParams>,
 ) -> Answer<axum::Json<PageView<AgentView>>> {
-    let page = state.services.agents.list_connected(&caller, params.read()?).await?;
+    let agents = &state.services.agents;
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let page = match params.name {
+        Some(name) => agents.wait_connected(&caller, &name, params.wait_ms, page).await?,
+        None => agents.list_connected(&caller, page).await?,
+    };
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 

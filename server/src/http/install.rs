@@ -4,20 +4,19 @@
 use askama::Template;
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderName, HeaderValue};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use tower_http::services::ServeFile;
 
 use super::AppState;
+use super::origin::Reached;
 use super::problem::{Answer, Problem};
-use crate::domain::origin::Origin;
 
 const SCRIPT: &str = include_str!("../../../deploy/deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
-const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 /// The script and the page name the address by which they were asked for.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
@@ -43,13 +42,19 @@ struct Page {
     is_secure: bool,
 }
 
-async fn show_page(State(state): State<AppState>, request: Request) -> Answer<Response> {
-    let origin = origin(&request, &state)?;
+async fn show_page(State(state): State<AppState>, reached: Reached) -> Answer<Response> {
+    let origin = reached.required()?;
     let page = Page {
-        line: origin.install_line(),
+        line: origin.install_line("KEY"),
         is_secure: !origin.is_exposed(),
         server: origin.to_string(),
-        platforms: state.services.installation.platforms().iter().map(ToString::to_string).collect(),
+        platforms: state
+            .services
+            .installation
+            .platforms()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         version: env!("CARGO_PKG_VERSION"),
     };
     let html = page.render().map_err(|error| {
@@ -61,17 +66,14 @@ async fn show_page(State(state): State<AppState>, request: Request) -> Answer<Re
 }
 
 /// The script knows the server it came from, so that the line to paste need not name it twice.
-async fn get_script(State(state): State<AppState>, request: Request) -> Answer<Response> {
-    let origin = origin(&request, &state)?;
+async fn get_script(reached: Reached) -> Answer<Response> {
+    let origin = reached.required()?;
     let script = SCRIPT.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
     let headers = [(CONTENT_TYPE, SCRIPT_TYPE), (CACHE_CONTROL, NOT_KEPT)];
     Ok((headers, script).into_response())
 }
 
-async fn get_sums(
-    State(state): State<AppState>,
-    Path(platform): Path<String>,
-) -> Answer<Response> {
+async fn get_sums(State(state): State<AppState>, Path(platform): Path<String>) -> Answer<Response> {
     Ok(state.services.installation.sums(&platform).await?.into_response())
 }
 
@@ -88,22 +90,6 @@ async fn get_program(
             Err(Problem::busy("the server can't read the program; its log says why"))
         }
     }
-}
-
-/// The configured address; else the one that the caller's request names.
-fn origin(request: &Request, state: &AppState) -> Result<Origin, Problem> {
-    if let Some(configured) = &state.public_url {
-        return Ok(configured.clone());
-    }
-    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let authority = request.uri().authority();
-    let host = header(HOST).or_else(|| authority.map(|host| host.as_str())).unwrap_or_default();
-    // A reverse proxy that ends TLS says so; whoever lies about it harms only the answer to the
-    // request that lies.
-    let is_secure = state.is_secure || header(FORWARDED_SCHEME).is_some_and(|scheme| scheme == "https");
-    Origin::of_host(is_secure, host).map_err(|_| {
-        Problem::malformed("the request's Host names no host; ask by the server's name".into())
-    })
 }
 
 #[cfg(test)]

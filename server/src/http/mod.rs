@@ -11,6 +11,7 @@ mod extract;
 mod health;
 mod install;
 pub mod openapi;
+mod origin;
 mod output;
 pub mod problem;
 mod views;

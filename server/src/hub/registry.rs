@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::wakes::Wakes;
 use super::watches::Watches;
 use super::{SessionHandle, Subscription, ToSession};
@@ -16,6 +18,8 @@ pub struct Hub {
     wakes: Wakes,
     watches: Watches,
     key_revision: AtomicU64,
+    /// Counts sessions that entered.
+    arrivals: watch::Sender<u64>,
 }
 
 impl Hub {
@@ -25,8 +29,17 @@ impl Hub {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         match sessions.get(&session.agent_id) {
             Some(known) if known.epoch > session.epoch => Some(session),
-            _ => sessions.insert(session.agent_id, session),
+            _ => {
+                let replaced = sessions.insert(session.agent_id, session);
+                self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
+                replaced
+            }
         }
+    }
+
+    /// Changes whenever an agent connects.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
     }
 
     /// Removes a session, unless a newer one has taken its place.

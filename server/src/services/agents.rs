@@ -1,9 +1,11 @@
 //! Agents as people see them: listed, renamed, deleted, with their figures and history.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use serde_json::json;
+use tokio::time::{Instant, timeout_at};
 
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
@@ -34,6 +36,9 @@ pub struct AgentNow {
     pub is_connected: bool,
 }
 
+/// Longest that a request waits for an agent to connect.
+const MAX_WAIT_MS: u64 = 60_000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
 impl Agents {
@@ -64,6 +69,34 @@ impl Agents {
         let mut rows = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
         rows.sort_unstable_by_key(|row| row.id);
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+    }
+
+    /// One page of the connected agents with this name or hostname, after at most `wait_ms` of
+    /// waiting for one.
+    pub async fn wait_connected(
+        &self,
+        caller: &Caller,
+        name: &str,
+        wait_ms: u64,
+        page: PageRequest,
+    ) -> Result<Page<AgentNow>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let mut arrivals = self.hub.arrivals();
+        let deadline = Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+        loop {
+            arrivals.mark_unchanged();
+            let mut rows = tenant.agents_called(name, page).await?;
+            rows.retain(|row| self.hub.is_connected(row.id));
+            if !rows.is_empty() {
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+            }
+            if !matches!(timeout_at(deadline, arrivals.changed()).await, Ok(Ok(()))) {
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+            }
+            // A fleet that comes back is not looked through once for each of its agents.
+            tokio::time::sleep_until(deadline.min(Instant::now() + BETWEEN_LOOKS)).await;
+        }
     }
 
     /// One agent, with its newest figures.

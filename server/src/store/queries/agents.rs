@@ -1,7 +1,7 @@
 //! Agents of a tenant.
 
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _,
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
@@ -47,6 +47,24 @@ impl TenantScope {
             rows.extend(query.all(&self.reader).await?);
         }
         Ok(rows)
+    }
+
+    /// One page of the agents with this name or hostname.
+    pub async fn agents_called(
+        &self,
+        name: &str,
+        page: PageRequest,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let named = agent::Column::Name.eq(name).or(agent::Column::Hostname.eq(name));
+        let mut query = agent::Entity::find()
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .filter(named);
+        if let Some(after) = page.after {
+            query = query.filter(agent::Column::Id.gt(after));
+        }
+        let query = query.order_by_asc(agent::Column::Id).limit(page.limit + 1);
+        Ok(query.all(&self.reader).await?)
     }
 
     /// One agent.

@@ -1,0 +1,46 @@
+//! The address by which a caller reaches this server.
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::HOST;
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue};
+
+use super::AppState;
+use super::problem::Problem;
+use crate::domain::origin::Origin;
+
+const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The configured address; else the one that the request names, if that is safe to repeat.
+pub struct Reached(pub Option<Origin>);
+
+impl Reached {
+    /// # Errors
+    /// A problem, if the request names no address.
+    pub fn required(self) -> Result<Origin, Problem> {
+        self.0.ok_or_else(|| {
+            Problem::malformed("the request's Host names no host; ask by the server's name".into())
+        })
+    }
+}
+
+impl FromRequestParts<AppState> for Reached {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        if let Some(configured) = &state.public_url {
+            return Ok(Self(Some(configured.clone())));
+        }
+        let header = |name: HeaderName| {
+            parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        let authority = parts.uri.authority().map(|host| host.as_str());
+        let host = header(HOST).or(authority).unwrap_or_default();
+        // A reverse proxy that ends TLS says so; whoever lies about it harms only the answer to
+        // the request that lies.
+        let is_forwarded = header(FORWARDED_SCHEME).is_some_and(|scheme| scheme == "https");
+        Ok(Self(Origin::of_host(state.is_secure || is_forwarded, host).ok()))
+    }
+}
