@@ -9,6 +9,7 @@ mod api;
 mod binaries;
 mod cli;
 mod fake_agent;
+mod host;
 mod leftovers;
 mod link;
 mod postgres;
@@ -22,8 +23,10 @@ mod world;
 
 pub use agent::{Agent, AgentOptions};
 pub use api::{Answer, Api, is_terminal};
+pub use binaries::binary;
 pub use cli::{Cli, Said, ended};
 pub use fake_agent::{Closed, FakeAgent, full_registration};
+pub use host::{Host, Manager};
 pub use link::Link;
 pub use postgres::Postgres;
 pub use process::Process;

@@ -56,7 +56,6 @@ reap() { while :; do wait || :; sleep 1; done; }
 
 case $manager in
 systemd)
-    mkdir -p /run/cgroup
     mount -t tmpfs tmpfs /sys/fs/cgroup
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
     exec env -i container=throw-away PATH="$PATH" /lib/systemd/systemd --system --unit=multi-user.target --show-status=0

@@ -14,6 +14,7 @@ mod fallback;
 mod harness;
 mod hostile;
 mod identity;
+mod install;
 mod keys;
 mod lifecycle;
 mod runaways;

@@ -1,0 +1,149 @@
+//! From the paste to the removal, under systemd.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use muster_tests::Manager;
+use serde_json::json;
+
+use super::{DEPLOY, Newcomer, complaint, new_files};
+
+#[tokio::test]
+async fn one_pasted_line_installs_and_another_removes_everything() {
+    let mut newcomer = Newcomer::on(Manager::Systemd).await;
+    let before = newcomer.host.changes();
+    let agent = newcomer.install().await;
+    let id = agent["id"].as_str().expect("an id").to_owned();
+    assert_eq!(agent["policy"], "manifest", "{agent}");
+    assert!(newcomer.printed_by(&id, "hello").await.contains("Hello"));
+
+    let host = &newcomer.host;
+    let status = host.run(&format!("{DEPLOY} --status")).await;
+    let status = status.expect(0);
+    assert!(status.contains("connected"), "{status}");
+    host.run("systemctl is-enabled muster-agent && systemctl is-active muster-agent")
+        .await
+        .expect(0);
+    // It follows until it is ended.
+    host.run("timeout 60 /opt/muster/deploy.sh --logs | grep -q -m 1 registered").await.expect(0);
+
+    // The key stands in one file, for root alone, and nowhere else.
+    let key_file = host.file("/etc/muster/agent_key");
+    let mode = std::fs::metadata(&key_file).expect("the key's file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let search = format!(
+        "grep -rlF {0} /etc /opt /var/log/muster /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | grep -v '^/proc/self'",
+        &newcomer.key
+    );
+    let holders = host.run(&format!("sh -c \"$(cat)\" <<'END'\n{search}\nEND\n")).await;
+    let holders = String::from_utf8_lossy(&holders.stdout).into_owned();
+    let elsewhere: Vec<_> = holders
+        .lines()
+        .filter(|path| *path != "/etc/muster/agent_key" && !is_of_search(host, path))
+        .collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+
+    // Installed again it is the same agent.
+    host.run(DEPLOY).await.expect(0);
+    assert_eq!(newcomer.world.online(&newcomer.key_id).await["id"], id.as_str());
+
+    newcomer.host.reboot().await;
+    assert_eq!(newcomer.world.online(&newcomer.key_id).await["id"], id.as_str());
+    let host = &newcomer.host;
+
+    host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
+    assert!(newcomer.world.agents_of(&newcomer.key_id).await.is_empty());
+    let left = new_files(&before, &host.changes());
+    assert!(left.is_empty(), "{left:#?}");
+    host.run("! grep muster /etc/passwd && ! pgrep muster && ! systemctl cat muster-agent")
+        .await
+        .expect(0);
+}
+
+/// The search itself carries what it looks for.
+fn is_of_search(host: &muster_tests::Host, path: &str) -> bool {
+    let Some(process) = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()) else {
+        return false;
+    };
+    let command = std::fs::read(host.file(&format!("/proc/{process}/comm"))).unwrap_or_default();
+    !String::from_utf8_lossy(&command).starts_with("muster")
+}
+
+#[tokio::test]
+async fn scripts_run_as_the_user_made_for_them_and_cannot_read_the_key() {
+    let newcomer = Newcomer::on(Manager::Systemd).await;
+    let agent = newcomer.install().await;
+    let id = agent["id"].as_str().expect("an id");
+    let body = "id -un; cat /etc/muster/agent_key /var/lib/muster/identity.json 2>/dev/null; touch \"$HOME/mine\" && echo home";
+    newcomer.allow("who", body).await;
+    assert_eq!(newcomer.printed_by(id, "who").await, "muster\nhome\n");
+}
+
+#[tokio::test]
+async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
+    let newcomer = Newcomer::on(Manager::Systemd).await;
+    let agent = newcomer.install().await;
+    let id = agent["id"].as_str().expect("an id");
+    newcomer
+        .allow("long", "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done")
+        .await;
+    let started = async || {
+        let run = newcomer.world.api.execute(id, "long", json!({})).await;
+        newcomer.world.api.output_reaches(&run, 6).await;
+        run
+    };
+    let host = &newcomer.host;
+    let run = started().await;
+    let refused = host.run(&format!("{DEPLOY} --uninstall")).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("--kill-jobs"), "{}", refused.stderr);
+    host.run(&format!("{DEPLOY} --stop")).await.expect(0);
+    host.run(&format!("{DEPLOY} --status")).await.expect(4);
+    host.run("touch /tmp/go").await.expect(0);
+    host.run(DEPLOY).await.expect(0);
+    let command = newcomer.world.api.finished(&run).await;
+    assert_eq!(command["state"], "succeeded", "{command}");
+    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+
+    host.run("rm /tmp/go").await.expect(0);
+    let run = started().await;
+    host.run(&format!("{DEPLOY} --stop --kill-jobs")).await.expect(0);
+    host.run("! pgrep -f long.sh").await.expect(0);
+    host.run(DEPLOY).await.expect(0);
+    assert_eq!(newcomer.world.api.finished(&run).await["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn kept_state_makes_the_next_installation_the_same_agent() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    let id = newcomer.install().await["id"].clone();
+    newcomer.host.run(&format!("{DEPLOY} --uninstall --keep-state")).await.expect(0);
+    let left = std::fs::read_dir(newcomer.host.file("/opt")).expect("there").count();
+    newcomer
+        .host
+        .run("test ! -e /opt/muster && test ! -e /etc/muster && test -e /var/lib/muster")
+        .await
+        .expect(0);
+    assert_eq!(newcomer.install().await["id"], id, "{left}");
+}
+
+#[tokio::test]
+async fn an_interrupted_installation_leaves_nothing_and_the_next_one_works() {
+    let newcomer = Newcomer::on(Manager::Systemd).await;
+    let before = newcomer.host.changes();
+    // The last step but one fails: the service can't be set up.
+    newcomer.host.run("mkdir -p /etc/systemd/system/muster-agent.service").await.expect(0);
+    let line = newcomer.line(&format!("--key {}", newcomer.key));
+    newcomer.host.run(&line).await.expect(1);
+    newcomer.host.run("rm -rf /etc/systemd/system/muster-agent.service").await.expect(0);
+    let left = new_files(&before, &newcomer.host.changes());
+    assert!(left.is_empty(), "{left:#?}");
+
+    // The power goes in the middle.
+    newcomer
+        .host
+        .run("mkdir -p /opt/muster/versions/9.9.9 && touch /opt/muster/.installing")
+        .await
+        .expect(0);
+    newcomer.install().await;
+    newcomer.host.run("test ! -e /opt/muster/versions/9.9.9").await.expect(0);
+}

@@ -1,0 +1,82 @@
+//! `deploy.sh`, run for real on throw-away hosts: piped from a server, as a person would.
+
+mod life;
+mod managers;
+mod refusals;
+mod upgrade;
+mod user;
+
+use muster_tests::{ALL, Host, Manager, Said, World};
+use serde_json::{Value, json};
+
+/// Where the installed copy of the script lies.
+const DEPLOY: &str = "/opt/muster/deploy.sh";
+
+/// A server, a key, and a host on which nothing is installed yet.
+struct Newcomer {
+    world: World,
+    host: Host,
+    key_id: String,
+    key: String,
+}
+
+impl Newcomer {
+    async fn on(manager: Manager) -> Self {
+        let world = World::on_sqlite().await;
+        let host = Host::boot(&world.site, manager).await;
+        let (key_id, key) = world.api.agent_key(json!({"permissions": ALL})).await;
+        Self { world, host, key_id, key }
+    }
+
+    /// The line that the server's page says, with these words after `sh -s --`.
+    fn line(&self, words: &str) -> String {
+        self.line_for("sh", words)
+    }
+
+    fn line_for(&self, shell: &str, words: &str) -> String {
+        format!("curl -fsSL {}/install/deploy.sh | {shell} -s -- {words}", self.world.server.url())
+    }
+
+    /// Installs, and waits until the server sees the agent.
+    async fn install(&self) -> Value {
+        let said = self.host.run(&self.line(&format!("--key {}", self.key))).await;
+        said.expect(0);
+        self.world.online(&self.key_id).await
+    }
+
+    /// Runs a script on the agent and returns what it printed.
+    async fn printed_by(&self, agent: &str, script: &str) -> String {
+        let run = self.world.api.execute(agent, script, json!({})).await;
+        let command = self.world.api.finished(&run).await;
+        assert_eq!(command["state"], "succeeded", "{command}");
+        let output = self.world.api.output(&run).await;
+        String::from_utf8(output).expect("plain text")
+    }
+
+    /// Puts a script on the host's list, as its owner would.
+    async fn allow(&self, name: &str, body: &str) {
+        let state = "/var/lib/muster";
+        let list = json!({"scripts": [
+            {"name": "hello", "path": "hello.sh", "interpreter": "/bin/sh"},
+            {"name": name, "path": format!("{name}.sh"), "interpreter": "/bin/sh"},
+        ]});
+        let file = self.host.file(&format!("{state}/scripts/{name}.sh"));
+        std::fs::write(file, body).expect("write the script");
+        let list_file = self.host.file(&format!("{state}/script_manifest.json"));
+        std::fs::write(list_file, list.to_string()).expect("write the list");
+    }
+}
+
+/// The last line of what a command complained of.
+fn complaint(said: &Said) -> &str {
+    said.stderr.trim_end().lines().last().unwrap_or_default()
+}
+
+/// What of an installation is on the host, apart from the users' files, which keep a copy of
+/// themselves whatever is changed in them.
+fn new_files(before: &[String], after: &[String]) -> Vec<String> {
+    let users =
+        ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
+    let is_of_users = |path: &str| users.iter().any(|file| path.trim_end_matches('-') == *file);
+    after.iter().filter(|path| !before.contains(path) && !is_of_users(path)).cloned().collect()
+}

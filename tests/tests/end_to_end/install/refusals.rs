@@ -1,0 +1,147 @@
+//! Bad input: one line that says what to do, and nothing on the host.
+
+use muster_tests::Manager;
+use serde_json::json;
+
+use super::{DEPLOY, Newcomer, complaint, new_files};
+
+#[tokio::test]
+async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    let (host, api, key) = (&newcomer.host, &newcomer.world.api, &newcomer.key);
+    let (disabled_id, disabled) = api.agent_key(json!({})).await;
+    api.patch(&format!("/api/agents/keys/{disabled_id}"), json!({"status": "disabled"}))
+        .await
+        .expect(200);
+    let (deleted_id, deleted) = api.agent_key(json!({})).await;
+    api.delete(&format!("/api/agents/keys/{deleted_id}")).await.expect(204);
+    let unknown = format!("mst_agent_{}", "0".repeat(64));
+    let url = newcomer.world.server.url();
+    let before = host.changes();
+
+    let short = "--key mst_agent_abc".to_owned();
+    let with_key = |words: &str| format!("--key {key} {words}");
+    let cases: Vec<(String, &str)> = vec![
+        (String::new(), "no key: make one with 'muster keys create NAME'"),
+        ("--key".into(), "--key needs a value"),
+        ("--kye x".into(), "there is no option '--kye'"),
+        (short, "too short"),
+        ("--key hello".into(), "begins with mst_agent_"),
+        (format!("--key {}", api.key()), "that is an API key"),
+        (format!("--key '{key}$(id)'"), "characters that no key has"),
+        ("--key-file /nowhere".into(), "can't be read"),
+        (format!("--key {unknown}"), "key"),
+        (format!("--key {disabled}"), "disabled"),
+        (format!("--key {deleted}"), "key"),
+        (with_key("--server http://192.0.2.1"), "not encrypted"),
+        (with_key("--server ws://muster.invalid"), "not encrypted"),
+        (with_key("--server ftp://x"), "https:// or wss://"),
+        (with_key("--server muster.example"), "https:// or wss://"),
+        (with_key("--server https://muster.invalid"), "can't be resolved"),
+        (with_key("--server http://127.0.0.1:1"), "can't be reached"),
+        (with_key(&format!("--server {url}/nothing")), "404"),
+        (with_key("--allow everything"), "manifest, library or shell"),
+        (with_key("--version 9.9.9"), "version 9.9.9 is not to be had"),
+        (with_key("--ca /etc/passwd"), "no certificate"),
+        (with_key("--from /nowhere"), "has no muster-agent"),
+        (with_key("--run-as nobody-here"), "there is no user nobody-here"),
+        (with_key("--dir '/srv/a b'"), "characters"),
+        (with_key("--status"), "takes no key"),
+        ("--status --stop".into(), "exclude each other"),
+        ("--status".into(), "no agent is installed"),
+        ("--logs".into(), "no agent is installed"),
+        ("--stop".into(), "no agent is installed"),
+        ("--uninstall".into(), "no agent is installed"),
+        ("--update".into(), "signed releases"),
+    ];
+    let mut wrong = Vec::new();
+    for (words, expected) in cases {
+        let said = host.run(&newcomer.line(&words)).await;
+        let line = complaint(&said);
+        let left = new_files(&before, &host.changes());
+        let is_one_line = said.stderr.trim_end().lines().count() == 1;
+        if said.code == Some(0) || !line.contains(expected) || !is_one_line || !left.is_empty() {
+            wrong.push(format!("{words}: {:?}\n  {}\n  left {left:?}", said.code, said.stderr));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(newcomer.world.api.get("/api/agents").await.expect(200)["items"] == json!([]));
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_fit_is_refused_in_one_line() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    let (host, key) = (&newcomer.host, &newcomer.key);
+    host.run("useradd --create-home ada").await.expect(0);
+    let refused = host.run_as("ada", &newcomer.line(&format!("--key {key}"))).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("--user"), "{}", refused.stderr);
+
+    // Another processor, another system.
+    for (fake, expected) in [
+        ("case $1 in -m) echo sparc64;; *) echo Linux;; esac", "no agent for linux-sparc64"),
+        ("case $1 in -m) echo x86_64;; *) echo FreeBSD;; esac", "no agent for FreeBSD"),
+    ] {
+        let make = format!(
+            "mkdir -p /usr/local/bin && printf '#!/bin/sh\\n%s\\n' '{fake}' >/usr/local/bin/uname && chmod 755 /usr/local/bin/uname"
+        );
+        host.run(&make).await.expect(0);
+        let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+        refused.expect(1);
+        assert!(complaint(&refused).contains(expected), "{}", refused.stderr);
+    }
+    host.run("rm /usr/local/bin/uname").await.expect(0);
+
+    host.run("mkdir -p /opt/muster && mount -t tmpfs -o size=20m tmpfs /opt/muster")
+        .await
+        .expect(0);
+    let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("MiB left"), "{}", refused.stderr);
+    host.run("umount /opt/muster && rm -rf /opt/muster").await.expect(0);
+
+    // Something of somebody else's is there.
+    host.run("mkdir -p /opt/muster && echo mine >/opt/muster/notes").await.expect(0);
+    let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("something else"), "{}", refused.stderr);
+    assert_eq!(host.run("cat /opt/muster/notes").await.expect(0), "mine\n");
+}
+
+#[tokio::test]
+async fn another_key_or_server_takes_over_only_when_that_is_said() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    newcomer.install().await;
+    let (other_id, other) = newcomer.world.api.agent_key(json!({})).await;
+    let refused = newcomer.host.run(&format!("{DEPLOY} --key {other}")).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("--yes"), "{}", refused.stderr);
+    newcomer.world.online(&newcomer.key_id).await;
+    newcomer.host.run(&format!("{DEPLOY} --yes --key {other}")).await.expect(0);
+    newcomer.world.online(&other_id).await;
+}
+
+#[tokio::test]
+async fn a_program_that_was_changed_on_the_way_is_not_installed() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    // A curl that adds a byte to what it loads.
+    let curl = "#!/bin/sh\n/usr/bin/curl \"$@\" || exit\nwhile [ $# -gt 0 ]; do case $1 in -o) case $2 in */muster-agent) echo >>\"$2\";; esac;; esac; shift; done\n";
+    std::fs::write(newcomer.host.file("/usr/local/bin/curl"), curl).expect("written");
+    newcomer.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);
+    let refused = newcomer.host.run(&newcomer.line(&format!("--key {}", newcomer.key))).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("checksum"), "{}", refused.stderr);
+    newcomer.host.run("test ! -e /opt/muster").await.expect(0);
+}
+
+#[tokio::test]
+async fn wget_does_where_there_is_no_curl_and_a_key_may_come_by_standard_input() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    let url = newcomer.world.server.url();
+    let line = format!(
+        "wget -q -O /tmp/deploy.sh {url}/install/deploy.sh && mv /usr/bin/curl /usr/bin/curl.away && echo {} | sh /tmp/deploy.sh --key-file -",
+        newcomer.key
+    );
+    newcomer.host.run(&line).await.expect(0);
+    newcomer.world.online(&newcomer.key_id).await;
+}

@@ -1,0 +1,76 @@
+//! A newer version over an older one, and back.
+
+use std::fs;
+use std::path::Path;
+
+use muster_tests::{Manager, binary};
+
+use super::{DEPLOY, Newcomer, complaint};
+
+/// Copies of the programs that say another version of the same length.
+fn other_version(folder: &Path, version: &str) {
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(own.len(), version.len());
+    for name in ["muster-agent", "muster-supervisor"] {
+        let mut bytes = fs::read(binary(name)).expect("read the program");
+        for start in 0..bytes.len() - own.len() {
+            if &bytes[start..start + own.len()] == own.as_bytes() {
+                bytes[start..start + own.len()].copy_from_slice(version.as_bytes());
+            }
+        }
+        let path = folder.join(name);
+        fs::write(&path, bytes).expect("write the program");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).expect("make it a program");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_version_takes_over_while_a_job_runs_and_an_older_one_only_when_asked() {
+    let newcomer = Newcomer::on(Manager::Systemd).await;
+    let agent = newcomer.install().await;
+    let id = agent["id"].as_str().expect("an id");
+    newcomer
+        .allow("long", "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done")
+        .await;
+    let run = newcomer.world.api.execute(id, "long", serde_json::json!({})).await;
+    newcomer.world.api.output_reaches(&run, 6).await;
+
+    let newer = newcomer.world.site.folder("newer");
+    other_version(&newer, "0.9.7");
+    let from = format!("{DEPLOY} --from {}", newer.display());
+    let said = newcomer.host.run(&from).await.expect(0);
+    assert!(said.contains(&format!("{} is replaced", env!("CARGO_PKG_VERSION"))), "{said}");
+    assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.7");
+    newcomer.host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(newcomer.world.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+
+    let refused = newcomer.host.run(DEPLOY).await;
+    refused.expect(1);
+    assert!(complaint(&refused).contains("0.9.7 is installed here"), "{}", refused.stderr);
+    assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.7");
+    let back = format!("{DEPLOY} --version {}", env!("CARGO_PKG_VERSION"));
+    newcomer.host.run(&back).await.expect(0);
+    let version = &newcomer.world.online(&newcomer.key_id).await["version"];
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn an_upgrade_that_fails_leaves_what_was_there() {
+    let newcomer = Newcomer::on(Manager::Systemd).await;
+    newcomer.install().await;
+    let newer = newcomer.world.site.folder("newer");
+    other_version(&newer, "0.9.7");
+    // It can be asked for its version, and no more.
+    let broken =
+        "#!/bin/sh\ncase $1 in version) echo muster-agent 0.9.7;; doctor) ;; *) exit 1;; esac\n";
+    fs::write(newer.join("muster-supervisor"), "#!/bin/sh\nexit 1\n").expect("written");
+    fs::write(newer.join("muster-agent"), broken).expect("written");
+    let said = newcomer.host.run(&format!("{DEPLOY} --from {}", newer.display())).await;
+    said.expect(1);
+    assert!(said.stderr.contains("as it was before"), "{}", said.stderr);
+    let agent = newcomer.world.online(&newcomer.key_id).await;
+    assert_eq!(agent["version"], env!("CARGO_PKG_VERSION"));
+    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+}
