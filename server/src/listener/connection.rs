@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
+use tower_http::timeout::TimeoutBody;
 
 use super::limits::Limits;
 
@@ -54,10 +55,11 @@ impl Carrier {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let requests = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&requests);
+        let (counter, pause) = (Arc::clone(&requests), self.request_head);
         let app = self.app.clone().map_request(move |request: Request<Incoming>| {
             counter.fetch_add(1, Ordering::Relaxed);
-            let mut request = request.map(Body::new);
+            // A body may take its time, but not stand still.
+            let mut request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
             request.extensions_mut().insert(ConnectInfo(peer));
             request
         });

@@ -14,7 +14,7 @@ const RESERVED_FILES: usize = 256;
 pub struct Limits {
     /// From the connection to the end of the handshake of TLS.
     pub handshake: Duration,
-    /// From there to the end of the first request's head.
+    /// From there to the end of the first request's head; and the longest pause in a body.
     pub request_head: Duration,
     /// Connections at once, WebSockets among them; more wait in the kernel's queue.
     pub connections: usize,

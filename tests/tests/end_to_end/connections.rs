@@ -20,6 +20,12 @@ async fn reach(world: &World) -> TcpStream {
     TcpStream::connect(world.server.address()).await.expect("reach the server")
 }
 
+/// A whole head, and a body that never comes to its end.
+fn half_a_body(key: &str) -> Vec<u8> {
+    let head = "POST /api/agents/keys HTTP/1.1\r\nhost: muster\r\ncontent-type: application/json";
+    format!("{head}\r\nauthorization: Bearer {key}\r\ncontent-length: 99\r\n\r\n{{").into()
+}
+
 /// Says this and no more, and waits until the server has closed the connection.
 async fn closed_after(mut stream: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) {
     stream.write_all(said).await.expect("send");
@@ -47,6 +53,7 @@ async fn closed_while_dripping(mut stream: impl AsyncRead + AsyncWrite + Unpin) 
 #[tokio::test]
 async fn a_plain_connection_without_a_whole_request_is_closed() {
     let world = World::with(strict(ServerOptions::default())).await;
+    let half = half_a_body(world.api.key());
     tokio::join!(
         closed_after(reach(&world).await, b""),
         closed_after(reach(&world).await, b"G"),
@@ -55,6 +62,7 @@ async fn a_plain_connection_without_a_whole_request_is_closed() {
         closed_after(reach(&world).await, b"PRI * HT"),
         closed_after(reach(&world).await, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         closed_while_dripping(reach(&world).await),
+        closed_after(reach(&world).await, &half),
     );
     world.api.get("/api/agents").await.expect(200);
 }
