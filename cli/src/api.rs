@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::context::Context;
 use crate::error::CliError;
+use crate::trust::authorities;
 
 /// What an answer may take beyond what the server was asked to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -32,18 +33,20 @@ impl Api {
     /// Opens no connection yet.
     ///
     /// # Errors
-    /// [`CliError::Usage`] if the key can't stand in a header.
+    /// [`CliError::Usage`] if the key can't stand in a header, or the authority's file holds none.
     pub fn new(context: &Context) -> Result<Self, CliError> {
         let text = format!("Bearer {}", context.api_key.expose_secret());
         let mut authorization = HeaderValue::from_str(&text)
             .map_err(|_| CliError::Usage("the key holds characters that no key has".into()))?;
         authorization.set_sensitive(true);
         let server = context.server.clone();
+        let authorities = context.ca_file.as_deref().map(authorities).transpose()?;
         let client = Client::builder()
             .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_WITHIN)
             // A redirect could lead the key off HTTPS or to somebody else.
             .redirect(redirect::Policy::none())
+            .tls_certs_merge(authorities.unwrap_or_default())
             .build()
             .map_err(|error| connection(&server, &error))?;
         Ok(Self { client, server, authorization })
@@ -221,6 +224,7 @@ mod tests {
             server: Url::parse("https://m.example/base/").unwrap(),
             api_key: "mst_live_x".into(),
             insecure: false,
+            ca_file: None,
         };
         crate::install_tls();
         let request = Api::new(&context).unwrap().request(Method::GET, &["agents", "../a/b?c"]);

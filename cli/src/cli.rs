@@ -18,6 +18,10 @@ pub struct Cli {
     #[arg(long, global = true, env = "MUSTER_SERVER_URL", value_name = "URL")]
     pub server: Option<String>,
 
+    /// PEM file of a certificate authority to trust beside the system's own.
+    #[arg(long, global = true, env = "MUSTER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
     /// Print the server's answer as one JSON document.
     #[arg(long, global = true)]
     pub json: bool,

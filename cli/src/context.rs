@@ -22,6 +22,8 @@ pub struct Context {
     pub api_key: SecretString,
     /// Whether plain HTTP off this host was asked for.
     pub insecure: bool,
+    /// PEM file of an authority to trust beside the system's own.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What the flags and variables say; each wins over the file.
@@ -33,6 +35,8 @@ pub struct Overrides {
     pub api_key: Option<SecretString>,
     /// `--insecure`.
     pub insecure: bool,
+    /// `--ca-file`, `MUSTER_CA_FILE`.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +45,8 @@ struct Stored {
     api_key: String,
     #[serde(default)]
     insecure: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
 }
 
 /// `$XDG_CONFIG_HOME/muster/config.toml`, or the same under `~/.config`.
@@ -68,6 +74,7 @@ pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, Cli
                 server,
                 api_key: stored.api_key.into(),
                 insecure: stored.insecure,
+                ca_file: stored.ca_file,
             })
         })
         .transpose()?;
@@ -79,12 +86,13 @@ pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, Cli
             "no server: run `muster login --server URL` or set MUSTER_SERVER_URL".into(),
         )
     })?;
+    let ca_file = overrides.ca_file.or_else(|| stored.as_ref()?.ca_file.clone());
     let api_key = overrides.api_key.or_else(|| Some(stored?.api_key)).ok_or_else(|| {
         CliError::Usage(format!(
             "no key for {server}: run `muster login --server {server}` or set MUSTER_API_KEY"
         ))
     })?;
-    Ok(Context { server, api_key, insecure })
+    Ok(Context { server, api_key, insecure, ca_file })
 }
 
 /// Reads a base address.
@@ -145,6 +153,7 @@ pub fn store(path: &Path, context: &Context) -> Result<(), CliError> {
         server_url: context.server.to_string(),
         api_key: context.api_key.expose_secret().to_owned(),
         insecure: context.insecure,
+        ca_file: context.ca_file.clone(),
     };
     let text = toml::to_string(&stored).map_err(|error| CliError::Answer(error.to_string()))?;
     write_private(path, text.as_bytes()).map_err(|source| CliError::File {

@@ -9,6 +9,7 @@ mod follow;
 mod interrupt;
 mod output;
 mod resolve;
+mod trust;
 mod verdict;
 
 use std::process::ExitCode;

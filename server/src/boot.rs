@@ -1,14 +1,11 @@
 //! From settings to a running server and back. The only room that sees all others.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::adapters::program_files::ProgramFiles;
@@ -16,6 +13,7 @@ use crate::config::Config;
 use crate::domain::time::Clock;
 use crate::http::{self, AppState};
 use crate::hub::Hub;
+use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::Services;
 use crate::store::Store;
 use crate::workers::Workers;
@@ -29,6 +27,12 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Whatever keeps the server from starting, in a sentence that says what to do.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is touched: a server that can't secure its connections does not start.
+    let certificate = match &config.tls {
+        Some(files) => Some(Certificate::load(files.clone()).map_err(failed_to)?),
+        None => None,
+    };
+    let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let store = Store::open(&config.database_url, &config.data_dir)
         .await
@@ -38,11 +42,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let services = Services::new(&store, &hub, &clock, files, config.settings);
     bootstrap(&services, &config).await?;
 
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .with_context(|| format!("failed to listen on {}; is the port taken?", config.listen))?;
-    let address = listener.local_addr().context("failed to read the listening address")?;
-    let url = format!("http://{address}");
+    let limits = Limits {
+        handshake: config.handshake_timeout,
+        request_head: config.request_head_timeout,
+        connections: Limits::connections(config.max_connections, open_file_limit()),
+    };
+    let bound =
+        Bound::bind(&config.listen, certificate.as_ref(), limits).await.map_err(failed_to)?;
+    let url = bound.url();
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write into the data directory")?;
     let mut workers = Workers::start(&services, &hub).await?;
@@ -52,20 +59,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         exchanges: http::ExchangeSessions::default(),
         polls: http::PollSessions::default(),
         public_url: config.public_url.clone(),
-        is_secure: false,
+        is_secure: config.tls.is_some(),
     });
     let sessions = Arc::clone(&services.sessions);
     let app = http::router(state).merge(ws::router(&services));
-    tracing::info!(%url, version = env!("CARGO_PKG_VERSION"), "serving");
+    let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
+    tracing::info!(%url, version, connections, "serving");
 
+    let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let listener = listener.tap_io(|stream| {
-        // Frames are small and wanted at once.
-        let _ = stream.set_nodelay(true);
-    });
-    let served = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(wait_for(stopped));
-    let mut server = tokio::spawn(async move { served.await });
+    let mut server = tokio::spawn(bound.serve(app, stopped));
     let reason = tokio::select! {
         reason = told_to_stop() => reason?,
         () = store.writer().ended() => {
@@ -76,7 +79,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
             tracing::error!(worker = ended, "a worker ended; stopping the server");
             "a worker ended"
         }
-        ended = &mut server => return ended.context("the server ended")?.context("the server ended"),
+        ended = &mut server => return ended.context("the listener ended"),
+        ended = &mut renewal => return ended.context("the renewal of the certificate ended"),
     };
     tracing::info!(reason, "stopping");
     // No new connections first: nobody who was sent away may come straight back.
@@ -91,6 +95,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         tracing::warn!("some connections did not end in time");
         server.abort();
     }
+    renewal.abort();
     workers.stop().await;
     // Whatever was queued before this is committed after it.
     store.system().flush().await.context("failed to flush the database")?;
@@ -127,8 +132,9 @@ fn drain(hub: &Hub, spread_ms: u64) {
     });
 }
 
-async fn wait_for(mut stopped: tokio::sync::watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
+/// The sentence of an error whose text fits after these words.
+fn failed_to(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow::anyhow!("failed to {error}")
 }
 
 async fn told_to_stop() -> anyhow::Result<&'static str> {

@@ -1,12 +1,14 @@
 //! What an operator sets: flags over environment over file over defaults.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use muster_protocol::limits::{DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS};
 use serde::Deserialize;
 
 use crate::domain::origin::{OddOrigin, Origin};
+use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 
 /// Settings of `serve`, each a flag, an environment variable and a line of the file.
@@ -26,6 +28,15 @@ pub struct PartialConfig {
     /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "MUSTER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// PEM file: the server's certificate, then those it was issued by; every connection is TLS then
+    #[arg(long, env = "MUSTER_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file: the certificate's private key, without a passphrase
+    #[arg(long, env = "MUSTER_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Connections at once, agents among them [default: 65536, or what the limit of open files leaves]
+    #[arg(long, env = "MUSTER_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<usize>,
     /// Folder for the database, the first key and the lock [default: ./muster-data]
     #[arg(long, env = "MUSTER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -55,6 +66,15 @@ pub struct PartialConfig {
     /// Over how long agents are told to come back after a shutdown [default: 5000]
     #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
     pub drain_spread_ms: Option<u64>,
+    /// How long a handshake of TLS may take
+    #[arg(long, env = "MUSTER_HANDSHAKE_TIMEOUT_MS", value_name = "MS", hide = true)]
+    pub handshake_timeout_ms: Option<u64>,
+    /// How long a connection may take for its first request's head
+    #[arg(long, env = "MUSTER_REQUEST_HEAD_TIMEOUT_MS", value_name = "MS", hide = true)]
+    pub request_head_timeout_ms: Option<u64>,
+    /// Between two looks at the files of the certificate
+    #[arg(long, env = "MUSTER_TLS_CHECK_MS", value_name = "MS", hide = true)]
+    pub tls_check_ms: Option<u64>,
 }
 
 /// Settings that hold.
@@ -68,6 +88,13 @@ pub struct Config {
     pub public_url: Option<Origin>,
     pub install_dir: PathBuf,
     pub settings: Settings,
+    /// Absent: connections are plain.
+    pub tls: Option<TlsFiles>,
+    pub tls_check: Duration,
+    pub handshake_timeout: Duration,
+    pub request_head_timeout: Duration,
+    /// As set; what holds also depends on the limit of open files.
+    pub max_connections: Option<usize>,
 }
 
 /// Why settings don't hold.
@@ -105,6 +132,16 @@ impl ConfigSources {
             lost_after_ms: given.lost_after_ms.unwrap_or(DEFAULT_LOST_AFTER_MS),
             history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
         };
+        let tls = match (given.tls_cert, given.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(refused("tls_key", "tls_cert is set, which needs it")),
+            (None, Some(_)) => return Err(refused("tls_cert", "tls_key is set, which needs it")),
+        };
+        if given.max_connections == Some(0) {
+            return Err(refused("max_connections", "it is too small"));
+        }
+        let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
@@ -121,6 +158,11 @@ impl ConfigSources {
             log: given.log.unwrap_or_else(|| "info".into()),
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
             settings,
+            tls,
+            tls_check: or(given.tls_check_ms, Certificate::CHECK_INTERVAL),
+            handshake_timeout: or(given.handshake_timeout_ms, Limits::HANDSHAKE),
+            request_head_timeout: or(given.request_head_timeout_ms, Limits::REQUEST_HEAD),
+            max_connections: given.max_connections,
         })
     }
 }
@@ -138,6 +180,12 @@ impl PartialConfig {
             public_url: self.public_url.or(next.public_url),
             install_dir: self.install_dir.or(next.install_dir),
             drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),
+            tls_cert: self.tls_cert.or(next.tls_cert),
+            tls_key: self.tls_key.or(next.tls_key),
+            max_connections: self.max_connections.or(next.max_connections),
+            handshake_timeout_ms: self.handshake_timeout_ms.or(next.handshake_timeout_ms),
+            request_head_timeout_ms: self.request_head_timeout_ms.or(next.request_head_timeout_ms),
+            tls_check_ms: self.tls_check_ms.or(next.tls_check_ms),
         }
     }
 }
@@ -156,6 +204,10 @@ fn check(
 ) -> Result<(), ConfigError> {
     let problem = if value < *allowed.start() { "it is too small" } else { "it is too large" };
     if allowed.contains(&value) { Ok(()) } else { Err(ConfigError::Value { name, problem }) }
+}
+
+fn refused(name: &'static str, problem: &'static str) -> ConfigError {
+    ConfigError::Value { name, problem }
 }
 
 #[cfg(test)]
@@ -177,6 +229,18 @@ mod tests {
         let config = ConfigSources { config: Some(path), settings }.resolve().expect("valid");
         assert_eq!((config.listen.as_str(), config.log.as_str()), ("127.0.0.1:2", "debug"));
         assert_eq!(config.settings.heartbeat_interval_ms, 30_000);
+    }
+
+    #[test]
+    fn half_a_pair_of_certificate_and_key_is_refused_by_the_name_of_what_is_missing() {
+        let (_folder, path) = file("tls_cert = \"tls.crt\"");
+        let resolve = |settings| ConfigSources { config: Some(path.clone()), settings }.resolve();
+        let error = resolve(PartialConfig::default()).expect_err("half a pair");
+        assert!(error.to_string().contains("`tls_key`"), "{error}");
+        let key = PartialConfig { tls_key: Some("tls.key".into()), ..PartialConfig::default() };
+        let config = resolve(key).expect("a pair");
+        let pair = TlsFiles { certificate: "tls.crt".into(), key: "tls.key".into() };
+        assert_eq!(config.tls, Some(pair));
     }
 
     #[test]

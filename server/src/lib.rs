@@ -2,7 +2,8 @@
 //!
 //! Data goes one way: an edge ([`http`], [`ws`]) or a worker ([`workers`]) calls a service
 //! ([`services`]), which decides by pure rules ([`domain`]), commits through the [`store`] and wakes
-//! connected agents through the [`hub`]. Only [`boot`] sees every room.
+//! connected agents through the [`hub`]. The [`listener`] carries the edges' connections. Only
+//! [`boot`] sees every room.
 
 pub mod adapters;
 pub mod boot;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod hub;
+pub mod listener;
 pub mod services;
 pub mod store;
 pub mod workers;

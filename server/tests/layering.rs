@@ -8,7 +8,7 @@ const FLOORS: [&[&str]; 5] = [
     &["domain"],
     &["store", "hub", "adapters"],
     &["services"],
-    &["http", "ws", "workers"],
+    &["http", "ws", "workers", "listener"],
     &["boot", "config", "lib", "main"],
 ];
 

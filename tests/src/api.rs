@@ -1,5 +1,7 @@
 //! A REST client that reads like the tests want to: send, look at status and body.
 
+use std::path::Path;
+
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -67,9 +69,20 @@ impl Answer {
 impl Api {
     /// Calls the server at `base`, such as `http://127.0.0.1:8080`, with this key.
     pub fn new(base: &str, key: &str) -> Self {
+        Self::trusting(base, key, None)
+    }
+
+    /// [`Api::new`], trusting the authority in this PEM file.
+    pub fn trusting(base: &str, key: &str, authority: Option<&Path>) -> Self {
         // Fails when it was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().build().expect("make a client");
+        let mut http = reqwest::Client::builder().no_proxy();
+        if let Some(file) = authority {
+            let pem = std::fs::read(file).expect("read the authority");
+            let authority = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+            http = http.tls_certs_only([authority]);
+        }
+        let http = http.build().expect("make a client");
         Self { base: base.trim_end_matches('/').to_owned(), key: key.to_owned(), http }
     }
 

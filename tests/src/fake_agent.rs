@@ -1,9 +1,11 @@
 //! An agent that says exactly what a test tells it to: frames over one WebSocket, nothing more.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -16,8 +18,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One connection to `/ws/agent`.
 #[derive(Debug)]
 pub struct FakeAgent {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Box<dyn Wire>>,
 }
+
+/// What carries a WebSocket.
+trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
 
 /// How a server ended a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +73,33 @@ impl FakeAgent {
 
     /// Opens the socket; the upgrade must succeed, whatever the server thinks of the key.
     pub async fn open(address: &str, query: &str, bearer: Option<&str>) -> Self {
+        let stream = TcpStream::connect(address).await.expect("reach the server");
+        Self::over(stream, address, query, bearer).await
+    }
+
+    /// [`FakeAgent::registered`], over a connection that stands.
+    pub async fn registered_over<S>(stream: S, address: &str, key: &str) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
+    {
+        let mut agent = Self::over(stream, address, &format!("?api_key={key}"), None).await;
+        agent.expect("connected").await;
+        agent.register(json!({"hostname": "over"})).await;
+        agent.expect("registered").await;
+        agent
+    }
+
+    async fn over<S>(stream: S, address: &str, query: &str, bearer: Option<&str>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
+    {
         let mut request =
             format!("ws://{address}/ws/agent{query}").into_client_request().expect("a request");
         if let Some(key) = bearer {
             let value = format!("Bearer {key}").parse().expect("a header value");
             request.headers_mut().insert("authorization", value);
         }
-        let stream = TcpStream::connect(address).await.expect("reach the server");
+        let stream: Box<dyn Wire> = Box::new(stream);
         let (socket, _) = client_async(request, stream).await.expect("upgrade to a WebSocket");
         Self { socket }
     }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod api;
+mod authority;
 mod binaries;
 mod cli;
 mod fake_agent;
@@ -23,6 +24,7 @@ mod world;
 
 pub use agent::{Agent, AgentOptions};
 pub use api::{Answer, Api, is_terminal};
+pub use authority::{Authority, Issued, Secured, connect, shown};
 pub use binaries::binary;
 pub use cli::{Cli, Said, ended};
 pub use fake_agent::{Closed, FakeAgent, full_registration};

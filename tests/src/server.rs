@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::api::Api;
+use crate::authority::Authority;
 use crate::binaries::binary;
 use crate::postgres::Postgres;
 use crate::process::Process;
@@ -26,9 +27,20 @@ pub enum Database {
 pub struct ServerOptions {
     /// `MUSTER_…` variables beside those that the harness sets.
     pub environment: Vec<(String, String)>,
+    /// Whom the server's certificate is from, if it speaks TLS.
+    pub authority: Option<PathBuf>,
 }
 
 impl ServerOptions {
+    /// A server that speaks TLS, with a certificate from this authority.
+    pub fn secured(authority: &Authority) -> Self {
+        let mut options = Self::default()
+            .with("MUSTER_TLS_CERT", authority.certificate().display())
+            .with("MUSTER_TLS_KEY", authority.key().display());
+        options.authority = Some(authority.file().to_owned());
+        options
+    }
+
     /// With one more variable.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
@@ -127,15 +139,16 @@ impl Server {
         &self.data_dir
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `https://…`: as it says itself.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address())
+        let url = std::fs::read_to_string(self.data_dir.join("server_url")).unwrap_or_default();
+        url.trim().to_owned()
     }
 
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> String {
-        let url = std::fs::read_to_string(self.data_dir.join("server_url")).unwrap_or_default();
-        url.trim().trim_start_matches("http://").trim_end_matches('/').to_owned()
+        let url = self.url();
+        url.split_once("://").map_or("", |(_, address)| address).to_owned()
     }
 
     /// Everything it has logged.
@@ -146,7 +159,8 @@ impl Server {
     /// A client with the first owner's key.
     pub fn api(&self) -> Api {
         let key = std::fs::read_to_string(self.data_dir.join("bootstrap_key"));
-        Api::new(&self.url(), key.expect("the server wrote the first key").trim())
+        let key = key.expect("the server wrote the first key");
+        Api::trusting(&self.url(), key.trim(), self.options.authority.as_deref())
     }
 
     /// Waits until it says that it can do its work.

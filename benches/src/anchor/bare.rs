@@ -14,7 +14,7 @@ use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::load::{self, Request, Tally, Target};
-use crate::process::{Program, release_binary};
+use crate::process::{Pair, Program, release_binary};
 
 /// A bare server.
 pub struct Bare {
@@ -25,8 +25,16 @@ pub struct Bare {
 impl Bare {
     /// Starts the one of this name: `axum` or `websocket`.
     pub fn start(folder: &Path, name: &str) -> Result<Self> {
+        Self::start_over(folder, name, None)
+    }
+
+    /// [`Bare::start`]; with a pair it serves over TLS, which `websocket` can.
+    pub fn start_over(folder: &Path, name: &str, tls: Option<&Pair>) -> Result<Self> {
         let mut command = Command::new(release_binary("muster-anchor")?);
         command.arg(name);
+        if let Some(pair) = tls {
+            command.args([&pair.certificate, &pair.key]);
+        }
         let mut program = Program::start("anchor", &command, folder, Signal::SIGKILL)?;
         let (_, output) = program.pipes().context("reach the anchor")?;
         let mut line = String::new();

@@ -1,6 +1,9 @@
 //! `muster-anchor`: servers that do nothing but carry bytes, to set figures beside.
 //!
-//! It prints its address and serves until it is ended.
+//! It prints its address and serves until it is ended. A certificate and its key, given behind the
+//! name, secure the connections of `websocket`.
+
+use std::path::PathBuf;
 
 use anyhow::bail;
 use axum::Router;
@@ -9,7 +12,10 @@ use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_benches::fleet::websocket_config;
-use tokio::net::{TcpListener, TcpStream};
+use muster_benches::process::Pair;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 
 /// As long as a heartbeat's acknowledgement.
@@ -21,7 +27,7 @@ async fn main() -> anyhow::Result<()> {
     println!("{}", listener.local_addr()?);
     match std::env::args().nth(1).as_deref() {
         Some("axum") => posts(listener).await,
-        Some("websocket") => sockets(listener).await,
+        Some("websocket") => sockets(listener, pair()).await,
         _ => bail!("say `axum` or `websocket`"),
     }
 }
@@ -38,18 +44,29 @@ async fn posts(listener: TcpListener) -> anyhow::Result<()> {
 }
 
 /// Answers every text.
-async fn sockets(listener: TcpListener) -> anyhow::Result<()> {
+async fn sockets(listener: TcpListener, pair: Option<Pair>) -> anyhow::Result<()> {
+    let tls = pair.map(|pair| pair.server()).transpose()?.map(TlsAcceptor::from);
     loop {
         let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let tls = tls.clone();
+        // How a connection ends is of no interest here.
         tokio::spawn(async move {
-            // How a connection ends is of no interest here.
-            let _ = echo(stream).await;
+            let _ = match tls {
+                None => echo(stream).await,
+                Some(tls) => echo(tls.accept(stream).await?).await,
+            };
+            anyhow::Ok(())
         });
     }
 }
 
-async fn echo(stream: TcpStream) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
+fn pair() -> Option<Pair> {
+    let mut paths = std::env::args().skip(2).map(PathBuf::from);
+    Some(Pair { certificate: paths.next()?, key: paths.next()? })
+}
+
+async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> anyhow::Result<()> {
     let config = Some(websocket_config());
     let mut socket = tokio_tungstenite::accept_async_with_config(stream, config).await?;
     while let Some(message) = socket.next().await {

@@ -5,6 +5,7 @@
 //! standard input.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Parser;
 use muster_benches::fleet::{MAX_SOCKETS, Plan, serve_alone, serve_shared};
@@ -30,6 +31,9 @@ struct Cli {
     /// Accept executions and never settle them
     #[arg(long)]
     hold_executions: bool,
+    /// Connect over TLS, and trust the certificates in this PEM file
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,6 +45,7 @@ fn main() -> anyhow::Result<()> {
         first: cli.first,
         key: cli.key,
         answer_execute: !cli.hold_executions,
+        ca_file: cli.ca_file,
     };
     if plan.agents > MAX_SOCKETS {
         return serve_shared(&plan);

@@ -26,7 +26,7 @@ const FRAMES_PER_TURN: usize = 32;
 
 /// Connects whenever a round begins and lives until the connection ends.
 pub async fn run(index: usize, board: Arc<Board>, mut rounds: watch::Receiver<u64>) {
-    let mut identity = Identity::new(index);
+    let mut identity = Identity::new(index, board.trust.as_deref());
     while rounds.changed().await.is_ok() {
         match connect(index, &mut identity, &board).await {
             Ok((mut socket, interval)) => {
@@ -62,7 +62,8 @@ async fn connect(
 
 async fn open(index: usize, identity: &mut Identity, board: &Board) -> Result<(Socket, Duration)> {
     let plan = &board.plan;
-    let mut socket = Socket::open(plan.address, index, plan.key.as_deref()).await?;
+    let mut socket =
+        Socket::open(plan.address, index, plan.key.as_deref(), identity.tls.clone()).await?;
     if plan.key.is_none() {
         socket.feed(identity.register()).await?;
         socket.flush().await?;

@@ -1,12 +1,16 @@
 //! What all agents of one process share: orders to them, counts from them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
+use rustls::ClientConfig;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use crate::process::{FleetCounts, Round};
+use crate::process::{FleetCounts, Round, trusting};
 
 /// Handshakes under way at once; more would overflow the server's backlog and wait for retries of
 /// the kernel, a second each.
@@ -26,12 +30,16 @@ pub struct Plan {
     pub key: Option<String>,
     /// Without it, `execute` is accepted and never settled.
     pub answer_execute: bool,
+    /// Connect over TLS, and trust what is in this file.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Orders and counts.
 #[derive(Debug)]
 pub struct Board {
     pub plan: Plan,
+    /// As the plan's file has it.
+    pub trust: Option<Arc<ClientConfig>>,
     pub handshakes: Semaphore,
     pub answers: AtomicU64,
     pub receipts: AtomicU64,
@@ -43,9 +51,11 @@ pub struct Board {
 }
 
 impl Board {
-    pub fn new(plan: Plan) -> Self {
-        Self {
+    pub fn new(plan: Plan) -> Result<Self> {
+        let trust = plan.ca_file.as_deref().map(trusting).transpose()?;
+        Ok(Self {
             plan,
+            trust,
             handshakes: Semaphore::new(HANDSHAKES),
             answers: AtomicU64::default(),
             receipts: AtomicU64::default(),
@@ -54,7 +64,7 @@ impl Board {
             failed: AtomicU64::default(),
             changed: Notify::new(),
             round: watch::Sender::new(0),
-        }
+        })
     }
 
     /// Where an agent hears that it is to connect.

@@ -1,9 +1,13 @@
 //! Who an agent is, and what it says of itself.
 
+use std::sync::Arc;
+
 use muster_protocol::frame::{AgentFrame, Registration};
 use muster_protocol::limits::DEFAULT_MAX_JOBS;
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::{CommandName, PROTOCOL_VERSION};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 use uuid::Uuid;
 
 /// What an agent's state directory would hold.
@@ -13,14 +17,23 @@ pub struct Identity {
     machine_id: Uuid,
     ledger_id: Uuid,
     instance_id: Uuid,
+    /// Tickets of its own, which it resumes with.
+    pub tls: Option<Arc<ClientConfig>>,
     pub agent_id: Option<Uuid>,
     pub highest_epoch: u64,
     pub acceptance_count: u64,
 }
 
 impl Identity {
-    pub fn new(index: usize) -> Self {
+    /// A fresh one, which trusts as given.
+    pub fn new(index: usize, trust: Option<&ClientConfig>) -> Self {
+        let tls = trust.map(|trust| {
+            let mut own = trust.clone();
+            own.resumption = Resumption::in_memory_sessions(1);
+            Arc::new(own)
+        });
         Self {
+            tls,
             name: format!("host-{index:05}"),
             machine_id: Uuid::new_v4(),
             ledger_id: Uuid::new_v4(),

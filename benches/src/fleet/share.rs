@@ -14,7 +14,7 @@ use crate::process::{FleetCounts, FleetHandle, Round};
 /// Serves with the agents of this process, until standard input ends.
 pub async fn serve_alone(plan: Plan) -> Result<()> {
     let (first, agents) = (plan.first, plan.agents);
-    let board = Arc::new(Board::new(plan));
+    let board = Arc::new(Board::new(plan)?);
     for index in first..first + agents {
         tokio::spawn(agent::run(index, Arc::clone(&board), board.rounds()));
     }

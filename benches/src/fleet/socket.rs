@@ -1,10 +1,15 @@
 //! One agent's connection.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::net::{TcpSocket, TcpStream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -19,12 +24,22 @@ pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES)
 }
 
+/// What carries a WebSocket.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
 /// A WebSocket that is open.
-pub struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket(WebSocketStream<Box<dyn Wire>>);
 
 impl Socket {
     /// Connects from the address of this index.
-    pub async fn open(server: SocketAddr, index: usize, key: Option<&str>) -> Result<Self> {
+    pub async fn open(
+        server: SocketAddr,
+        index: usize,
+        key: Option<&str>,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self> {
         let tcp = TcpSocket::new_v4()?;
         if server.ip().is_loopback() {
             let source = Ipv4Addr::new(127, 0, 0, 1 + (index % ADDRESSES) as u8);
@@ -38,6 +53,13 @@ impl Socket {
             let value = format!("Bearer {key}").parse().context("form the upgrade request")?;
             request.headers_mut().insert("authorization", value);
         }
+        let stream: Box<dyn Wire> = match tls {
+            None => Box::new(stream),
+            Some(config) => {
+                let name = ServerName::from(server.ip());
+                Box::new(TlsConnector::from(config).connect(name, stream).await.context("secure")?)
+            }
+        };
         let config = Some(websocket_config());
         let (socket, _) =
             tokio_tungstenite::client_async_with_config(request, stream, config).await?;

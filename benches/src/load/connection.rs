@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A request, written out.
@@ -26,8 +26,8 @@ impl Request {
 }
 
 /// A connection with at most one request in flight.
-pub struct Connection {
-    stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
     /// Where the body of the last answer lies.
     body: std::ops::Range<usize>,
@@ -37,7 +37,14 @@ impl Connection {
     pub async fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("connect")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(16 * 1024), body: 0..0 })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Over a stream that stands.
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::with_capacity(16 * 1024), body: 0..0 }
     }
 
     /// Sends a request and reads the whole answer; its status.

@@ -62,7 +62,8 @@ impl FleetHandle {
         key: Option<&str>,
     ) -> Result<Self> {
         let key = key.map(str::to_owned);
-        Self::start_part(folder, &Plan { address, agents, first: 0, key, answer_execute: true })
+        let plan = Plan { address, agents, first: 0, key, answer_execute: true, ca_file: None };
+        Self::start_part(folder, &plan)
     }
 
     /// Starts a part of a fleet.
@@ -76,6 +77,9 @@ impl FleetHandle {
             Some(key) => command.env("MUSTER_API_KEY", key),
             None => command.arg("--bare"),
         };
+        if let Some(file) = &plan.ca_file {
+            command.arg("--ca-file").arg(file);
+        }
         if !plan.answer_execute {
             command.arg("--hold-executions");
         }

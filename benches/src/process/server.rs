@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
+use super::pair::{Pair, trusting};
 use super::program::{Program, release_binary};
 use crate::load::{Connection, Request, Target};
 
@@ -22,14 +27,20 @@ pub struct Server {
     pub address: SocketAddr,
     /// The owner's API key.
     pub key: String,
+    tls: Option<Pair>,
 }
 
 impl Server {
     /// Starts one in this folder and waits until it serves.
     pub fn start(folder: &Path) -> Result<Self> {
-        let (program, address) = launch(folder, "127.0.0.1:0")?;
+        Self::start_over(folder, None)
+    }
+
+    /// [`Server::start`]; with a pair it serves over TLS.
+    pub fn start_over(folder: &Path, tls: Option<Pair>) -> Result<Self> {
+        let (program, address) = launch(folder, "127.0.0.1:0", tls.as_ref())?;
         let key = std::fs::read_to_string(folder.join("data/bootstrap_key"))?.trim().to_owned();
-        Ok(Self { program, folder: folder.to_owned(), address, key })
+        Ok(Self { program, folder: folder.to_owned(), address, key, tls })
     }
 
     /// Its process id.
@@ -50,7 +61,7 @@ impl Server {
     /// Starts it again where it was.
     pub fn resume(&mut self) -> Result<()> {
         std::fs::remove_file(self.folder.join("data/server_url"))?;
-        self.program = launch(&self.folder, &self.address.to_string())?.0;
+        self.program = launch(&self.folder, &self.address.to_string(), self.tls.as_ref())?.0;
         Ok(())
     }
 
@@ -76,7 +87,24 @@ impl Server {
 
     /// One request; its answer, which must be a success.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let mut connection = Connection::open(self.address).await?;
+        let stream = TcpStream::connect(self.address).await?;
+        match &self.tls {
+            None => self.ask(Connection::over(stream), method, path, body).await,
+            Some(pair) => {
+                let tls = TlsConnector::from(trusting(&pair.certificate)?);
+                let stream = tls.connect(ServerName::from(self.address.ip()), stream).await?;
+                self.ask(Connection::over(stream), method, path, body).await
+            }
+        }
+    }
+
+    async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        mut connection: Connection<S>,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let body = body.map(Value::to_string);
         let request = Request::new(method, path, Some(&self.key), body.as_deref());
         let status = connection.send(&request).await?;
@@ -86,16 +114,19 @@ impl Server {
     }
 }
 
-fn launch(folder: &Path, listen: &str) -> Result<(Program, SocketAddr)> {
+fn launch(folder: &Path, listen: &str, tls: Option<&Pair>) -> Result<(Program, SocketAddr)> {
     let mut command = Command::new(release_binary("muster-server")?);
     command.args(["serve", "--listen", listen, "--data-dir", "data"]).env("MUSTER_LOG", "warn");
+    if let Some(pair) = tls {
+        command.arg("--tls-cert").arg(&pair.certificate).arg("--tls-key").arg(&pair.key);
+    }
     let mut program = Program::start("server", &command, folder, Signal::SIGKILL)?;
     let deadline = Instant::now() + PATIENCE;
     let url = folder.join("data/server_url");
     loop {
         program.check()?;
         let text = std::fs::read_to_string(&url).unwrap_or_default();
-        if let Ok(address) = text.trim().trim_start_matches("http://").parse() {
+        if let Ok(address) = text.trim().rsplit('/').next().unwrap_or_default().parse() {
             return Ok((program, address));
         }
         ensure!(Instant::now() < deadline, "the server did not start in time");

@@ -49,7 +49,12 @@ pub async fn run(args: Args, overrides: Overrides, output: Output) -> Result<u8,
     if api_key.expose_secret().is_empty() {
         return Err(CliError::Usage("the key is empty".into()));
     }
-    let context = Context { server, api_key, insecure: overrides.insecure };
+    // Later commands may be typed in another folder.
+    let ca_file = overrides.ca_file.map(|path| {
+        std::path::absolute(&path).map_err(|source| CliError::File { action: "find", path, source })
+    });
+    let ca_file = ca_file.transpose()?;
+    let context = Context { server, api_key, insecure: overrides.insecure, ca_file };
     let api = Api::new(&context)?;
     api.json(api.request(Method::GET, &["agents"]).query(&[("limit", "1")])).await?;
     context::store(&path, &context)?;

@@ -41,6 +41,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
             .filter(|key| !key.trim().is_empty())
             .map(|key| key.trim().into()),
         insecure: cli.insecure,
+        ca_file: cli.ca_file.filter(|path| !path.as_os_str().is_empty()),
     };
     let action = match cli.action {
         Action::Completion(args) => return completion::run(&args),

@@ -5,6 +5,7 @@ fn context(server: &str) -> Context {
         server: Url::parse(server).unwrap(),
         api_key: "mst_live_stored".into(),
         insecure: false,
+        ca_file: Some("/etc/ssl/own.pem".into()),
     }
 }
 
@@ -21,6 +22,7 @@ fn stored_context_comes_back_and_only_its_owner_can_read_it() {
     let read = resolve(Overrides::default(), Some(&path)).unwrap();
     assert_eq!(read.server.as_str(), "https://two.example/");
     assert_eq!(read.api_key.expose_secret(), "mst_live_stored");
+    assert_eq!(read.ca_file, Some("/etc/ssl/own.pem".into()));
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -44,6 +46,7 @@ fn stored_key_is_not_sent_to_another_server() {
     with_key.api_key = Some("mst_live_other".into());
     let read = resolve(with_key, Some(&path)).unwrap();
     assert_eq!(read.api_key.expose_secret(), "mst_live_other");
+    assert_eq!(read.ca_file, None, "another server's authority is not trusted here");
 }
 
 #[test]

@@ -1,0 +1,157 @@
+//! The socket, and the loop that takes connections from it.
+//!
+//! Not `axum::serve`, which bounds no wait, and not a ready-made server around it: connections are
+//! counted here for as long as they live, and each is ended by what it does, not by its bytes.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection::Carrier;
+use super::counted::Counted;
+use super::handshake::secure;
+use super::limits::Limits;
+use super::renewal::Certificate;
+
+/// Pause after a connection could not be accepted: trying at once would find the same.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two warnings that there is no place left.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why nothing is listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("listen on {address}: {source}; is the port taken?")]
+    Bind { address: String, source: io::Error },
+}
+
+/// A socket that is bound; nothing is accepted yet.
+#[derive(Debug)]
+pub struct Bound {
+    tcp: TcpListener,
+    address: SocketAddr,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    limits: Limits,
+    places: Arc<Semaphore>,
+    warned_at: Option<Instant>,
+}
+
+impl Bound {
+    /// Binds to an address such as `127.0.0.1:8080`. With a certificate, every connection is
+    /// secured.
+    ///
+    /// # Errors
+    /// [`ListenError`].
+    pub async fn bind(
+        address: &str,
+        certificate: Option<&Certificate>,
+        limits: Limits,
+    ) -> Result<Self, ListenError> {
+        let failed = |source| ListenError::Bind { address: address.to_owned(), source };
+        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let address = tcp.local_addr().map_err(failed)?;
+        let tls = certificate.map(Certificate::settings);
+        let places = Arc::new(Semaphore::new(limits.connections));
+        Ok(Self { tcp, address, tls, limits, places, warned_at: None })
+    }
+
+    /// `https://` or `http://`, and the address.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Serves until `stopped` turns true, then accepts nothing more and waits until what was asked
+    /// is answered. When dropped, every connection that is not a WebSocket ends.
+    pub async fn serve(mut self, app: Router, mut stopped: watch::Receiver<bool>) {
+        let carrier = Arc::new(Carrier::new(app, self.limits));
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                (stream, peer, place) = self.accept() => {
+                    let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
+                    let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
+                    let wait = self.limits.handshake;
+                    connections.spawn(async move {
+                        let Some(settings) = settings else {
+                            return carrier.carry(Counted::new(stream, place), peer, stopped).await;
+                        };
+                        let secured = tokio::select! {
+                            secured = secure(stream, settings, wait) => secured,
+                            _ = stopped.changed() => return,
+                        };
+                        match secured {
+                            Ok(stream) => {
+                                carrier.carry(Counted::new(stream, place), peer, stopped).await;
+                            }
+                            Err(error) => tracing::debug!(%peer, %error, "no connection"),
+                        }
+                    });
+                }
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a connection failed");
+                    }
+                }
+                _ = stopped.changed() => break,
+            }
+        }
+        drop(self.tcp);
+        while connections.join_next().await.is_some() {}
+    }
+
+    /// The next connection, once there is a place for it. Dropping the future loses none.
+    async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        let place = self.place().await;
+        loop {
+            match self.tcp.accept().await {
+                Ok((stream, peer)) => {
+                    // Frames are small and wanted at once.
+                    let _ = stream.set_nodelay(true);
+                    return (stream, peer, place);
+                }
+                // The client has thought better of it.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "failed to accept a connection; trying on");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn place(&mut self) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                return place;
+            }
+            if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
+                self.warned_at = Some(Instant::now());
+                tracing::warn!(
+                    connections = self.limits.connections,
+                    "there are as many connections as may be; more wait until one ends (see \
+                     --max-connections and the limit of open files)"
+                );
+            }
+            // Never closed; and the place is taken above.
+            let _ = self.places.acquire().await;
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,137 @@
+//! A certificate and its key, read from files and checked against each other.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ring::digest::{Context, SHA256};
+use rustls::ServerConfig;
+use rustls::crypto::ring as provider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+/// Where they lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM: the server's own certificate, then those between it and the root.
+    pub certificate: PathBuf,
+    /// PEM: the private key, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// Why they can't be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    #[error("read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error(
+        "find a certificate in {}: it must be PEM, the server's own certificate first and then \
+         those that it was issued by", path.display()
+    )]
+    NoCertificate { path: PathBuf },
+    #[error(
+        "find a private key in {}: it must be PEM, without a passphrase", path.display()
+    )]
+    NoKey { path: PathBuf },
+    #[error(
+        "use the key {} with the certificate {}: they don't belong together; give the key that \
+         the certificate was made for", key.display(), certificate.display()
+    )]
+    Mismatch { certificate: PathBuf, key: PathBuf },
+    #[error("use the certificate {}: {source}", path.display())]
+    Unusable { path: PathBuf, source: rustls::Error },
+    #[error("set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// What the files held when they were read.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub settings: Arc<ServerConfig>,
+    /// Tells whether another reading has found something else.
+    pub digest: [u8; 32],
+}
+
+/// What a cheap look at the files shows. Links are followed: renewals exchange them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Look([Option<[i64; 5]>; 2]);
+
+impl TlsFiles {
+    /// Reads both, checks that they fit, and makes settings of them: TLS 1.2 and 1.3, HTTP/2 and
+    /// HTTP/1.1, tickets that resume a session without memory on this side.
+    ///
+    /// # Errors
+    /// [`CertificateError`].
+    pub(super) fn read(&self) -> Result<Pair, CertificateError> {
+        let (certificate, key) = (read(&self.certificate)?, read(&self.key)?);
+        let mut digest = Context::new(&SHA256);
+        digest.update(&certificate);
+        digest.update(&key);
+        let digest = digest.finish().as_ref().try_into().unwrap_or_default();
+        let settings = Arc::new(self.settings(self.certified(&certificate, &key)?)?);
+        Ok(Pair { settings, digest })
+    }
+
+    /// Notices changes without reading.
+    pub(super) fn look(&self) -> Look {
+        let look = |path: &Path| {
+            let seen = std::fs::metadata(path).ok()?;
+            let times = [seen.mtime(), seen.mtime_nsec()];
+            Some([
+                seen.ino().cast_signed(),
+                seen.size().cast_signed(),
+                times[0],
+                times[1],
+                seen.ctime(),
+            ])
+        };
+        Look([look(&self.certificate), look(&self.key)])
+    }
+
+    /// True if every user of this machine may read the key.
+    pub(super) fn is_key_open(&self) -> bool {
+        std::fs::metadata(&self.key).is_ok_and(|seen| seen.permissions().mode() & 0o007 != 0)
+    }
+
+    fn certified(&self, certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
+        let path = self.certificate.clone();
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+            .collect::<Result<_, _>>()
+            .map_err(|_| CertificateError::NoCertificate { path: path.clone() })?;
+        if chain.is_empty() {
+            return Err(CertificateError::NoCertificate { path });
+        }
+        let key = PrivateKeyDer::from_pem_slice(key)
+            .map_err(|_| CertificateError::NoKey { path: self.key.clone() })?;
+        CertifiedKey::from_der(chain, key, &provider::default_provider()).map_err(|source| {
+            match source {
+                rustls::Error::InconsistentKeys(_) => CertificateError::Mismatch {
+                    certificate: self.certificate.clone(),
+                    key: self.key.clone(),
+                },
+                rustls::Error::General(_) => CertificateError::NoKey { path: self.key.clone() },
+                source => CertificateError::Unusable { path, source },
+            }
+        })
+    }
+
+    fn settings(&self, certified: CertifiedKey) -> Result<ServerConfig, CertificateError> {
+        let mut settings =
+            ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // A new pair comes with new tickets: nothing rests on a key that was replaced.
+        settings.ticketer = provider::Ticketer::new()?;
+        settings.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(settings)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    std::fs::read(path).map_err(|source| CertificateError::Read { path: path.to_owned(), source })
+}

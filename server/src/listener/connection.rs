@@ -1,0 +1,101 @@
+//! One connection, from its first byte to its end or to its upgrade.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use tower_http::timeout::TimeoutBody;
+
+use super::limits::Limits;
+
+/// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
+const LIFE_INTERVAL: Duration = Duration::from_secs(30);
+const LIFE_WAIT: Duration = Duration::from_secs(20);
+
+/// What all connections have in common.
+#[derive(Debug)]
+pub(super) struct Carrier {
+    http: Builder<TokioExecutor>,
+    app: Router,
+    request_head: Duration,
+}
+
+impl Carrier {
+    pub(super) fn new(app: Router, limits: Limits) -> Self {
+        let mut http = Builder::new(TokioExecutor::new());
+        // Covers the time between two requests too.
+        http.http1().timer(TokioTimer::new()).header_read_timeout(Limits::IDLE);
+        http.http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(LIFE_INTERVAL)
+            .keep_alive_timeout(LIFE_WAIT);
+        Self { http, app, request_head: limits.request_head }
+    }
+
+    /// Serves one connection until it ends, is upgraded, or the server stops and what it was asked
+    /// is answered.
+    pub(super) async fn carry<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        mut stopped: watch::Receiver<bool>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let requests = Arc::new(AtomicU64::new(0));
+        let (counter, pause) = (Arc::clone(&requests), self.request_head);
+        let app = self.app.clone().map_request(move |request: Request<Incoming>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            // A body may take its time, but not stand still.
+            let mut request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request
+        });
+        let service = TowerToHyperService::new(app);
+        let mut connection =
+            pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        let mut seen = 0;
+        let mut wait = self.request_head;
+        let mut is_leaving = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%peer, error, "a connection ended in an error");
+                    }
+                    return;
+                }
+                _ = stopped.changed(), if !is_leaving => {
+                    is_leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = tokio::time::sleep(wait), if !is_leaving => {
+                    let begun = requests.load(Ordering::Relaxed);
+                    if begun == 0 {
+                        tracing::debug!(%peer, "no whole request head in time");
+                        return;
+                    }
+                    if begun == seen {
+                        // What is still being answered is answered; only nothing more is taken.
+                        is_leaving = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    seen = begun;
+                    wait = Limits::IDLE;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How long connections may take, and how many there may be.
+
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Connections at once when nothing else is set.
+const DEFAULT_CONNECTIONS: usize = 65_536;
+/// Open files that are kept for everything but connections: database, logs, certificates.
+const RESERVED_FILES: usize = 256;
+
+/// Bounds of the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the connection to the end of the handshake of TLS.
+    pub handshake: Duration,
+    /// From there to the end of the first request's head; and the longest pause in a body.
+    pub request_head: Duration,
+    /// Connections at once, WebSockets among them; more wait in the kernel's queue.
+    pub connections: usize,
+}
+
+impl Limits {
+    /// What agents and people never come near.
+    pub const HANDSHAKE: Duration = Duration::from_secs(10);
+    pub const REQUEST_HEAD: Duration = Duration::from_secs(15);
+    /// Without a request for as long, a connection is closed. Longer than proxies keep theirs (60
+    /// seconds are common), so that none sends a request just then.
+    pub(super) const IDLE: Duration = Duration::from_secs(75);
+
+    /// How many connections `open_files` leave room for, of those wanted.
+    pub fn connections(wanted: Option<usize>, open_files: usize) -> usize {
+        let room = open_files.saturating_sub(RESERVED_FILES).max(1);
+        wanted.unwrap_or(DEFAULT_CONNECTIONS).min(room)
+    }
+}
+
+/// Raises the limit of open files as far as the system lets this process, and returns it. The soft
+/// limit is low (often 1,024) for the sake of old programs alone.
+pub fn open_file_limit() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return DEFAULT_CONNECTIONS };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_everything_else() {
+        assert_eq!(Limits::connections(None, 1_000_000), 65_536);
+        assert_eq!(Limits::connections(None, 20_000), 19_744);
+        assert_eq!(Limits::connections(Some(100), 20_000), 100);
+        assert_eq!(Limits::connections(Some(100_000), 20_000), 19_744);
+        assert_eq!(Limits::connections(None, 10), 1);
+    }
+}

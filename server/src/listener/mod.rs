@@ -1,0 +1,17 @@
+//! The one listening address: accepts, secures and bounds connections, and ends them.
+//!
+//! Hands requests to a router and knows nothing of what they mean. Every wait for somebody else is
+//! bounded here: for the handshake of TLS, for the first request, between two requests.
+
+mod acceptor;
+mod certificate;
+mod connection;
+mod counted;
+mod handshake;
+mod limits;
+mod renewal;
+
+pub use self::acceptor::{Bound, ListenError};
+pub use self::certificate::{CertificateError, TlsFiles};
+pub use self::limits::{Limits, open_file_limit};
+pub use self::renewal::Certificate;

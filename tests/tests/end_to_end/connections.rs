@@ -1,0 +1,138 @@
+//! Connections that say too little, and more of them than may be.
+
+use std::time::Duration;
+
+use muster_tests::{Authority, Database, Server, ServerOptions, Site, World, eventually};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: muster\r\n\r\n";
+/// Between two bytes of whoever drips.
+const DRIP: Duration = Duration::from_millis(20);
+
+/// Not too short for an honest client on a busy machine, and soon over.
+fn strict(options: ServerOptions) -> ServerOptions {
+    options.with("MUSTER_HANDSHAKE_TIMEOUT_MS", 1_500).with("MUSTER_REQUEST_HEAD_TIMEOUT_MS", 1_500)
+}
+
+async fn reach(world: &World) -> TcpStream {
+    TcpStream::connect(world.server.address()).await.expect("reach the server")
+}
+
+/// A whole head, and a body that never comes to its end.
+fn half_a_body(key: &str) -> Vec<u8> {
+    let head = "POST /api/agents/keys HTTP/1.1\r\nhost: muster\r\ncontent-type: application/json";
+    format!("{head}\r\nauthorization: Bearer {key}\r\ncontent-length: 99\r\n\r\n{{").into()
+}
+
+/// Says this and no more, and waits until the server has closed the connection.
+async fn closed_after(mut stream: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) {
+    stream.write_all(said).await.expect("send");
+    stream.flush().await.expect("send");
+    // However it ends: what counts is that it does.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+}
+
+/// Sends a head that never ends, a byte now and then, until the server has had enough.
+async fn closed_while_dripping(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let endless = REQUEST[..REQUEST.len() - 2].iter().chain(std::iter::repeat(&b'a'));
+    let mut interval = tokio::time::interval(DRIP);
+    for byte in endless {
+        interval.tick().await;
+        let sent = async {
+            stream.write_all(&[*byte]).await?;
+            stream.flush().await
+        };
+        if sent.await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_plain_connection_without_a_whole_request_is_closed() {
+    let world = World::with(strict(ServerOptions::default())).await;
+    let half = half_a_body(world.api.key());
+    tokio::join!(
+        closed_after(reach(&world).await, b""),
+        closed_after(reach(&world).await, b"G"),
+        closed_after(reach(&world).await, &REQUEST[..REQUEST.len() - 1]),
+        // HTTP/2 that stops in its preface, and right after it.
+        closed_after(reach(&world).await, b"PRI * HT"),
+        closed_after(reach(&world).await, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        closed_while_dripping(reach(&world).await),
+        closed_after(reach(&world).await, &half),
+    );
+    world.api.get("/api/agents").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_over_tls_without_a_whole_request_is_closed() {
+    let site = Site::new();
+    let authority = Authority::new(&site);
+    let options = strict(ServerOptions::secured(&authority));
+    let world = World::on(site, Database::Sqlite, options).await;
+    let address = world.server.address();
+    tokio::join!(
+        closed_after(reach(&world).await, b""),
+        // The head of a record that never comes.
+        closed_after(reach(&world).await, &[22, 3, 1, 2, 0, 1, 0]),
+        closed_after(authority.connect(&address).await, b""),
+        closed_after(authority.connect(&address).await, b"G"),
+        closed_while_dripping(authority.connect(&address).await),
+    );
+    world.api.get("/api/agents").await.expect(200);
+}
+
+#[tokio::test]
+async fn whoever_has_asked_once_keeps_the_connection() {
+    let world = World::with(strict(ServerOptions::default())).await;
+    let (mut asked, silent) = (reach(&world).await, reach(&world).await);
+    let mut answer = [0; 12];
+    asked.write_all(REQUEST).await.expect("ask");
+    asked.read_exact(&mut answer).await.expect("hear");
+    // Opened at the same time, and closed: so the other's time has passed as well.
+    closed_after(silent, b"").await;
+    asked.write_all(REQUEST).await.expect("ask again");
+    let mut rest = Vec::new();
+    eventually("the second answer", async || {
+        asked.read_buf(&mut rest).await.expect("hear again");
+        String::from_utf8_lossy(&rest).contains("HTTP/1.1 200").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn more_connections_than_may_be_wait_until_one_ends() {
+    let site = Site::new();
+    let options = ServerOptions::default().with("MUSTER_MAX_CONNECTIONS", 2);
+    let server = Server::start(&site, Database::Sqlite, options);
+    let reach = async || TcpStream::connect(server.address()).await.expect("reach the server");
+    let (mut first, mut second) = (reach().await, reach().await);
+    let mut answer = [0; 12];
+    for stream in [&mut first, &mut second] {
+        stream.write_all(REQUEST).await.expect("ask");
+        stream.read_exact(&mut answer).await.expect("hear");
+    }
+    let mut third = reach().await;
+    third.write_all(REQUEST).await.expect("ask");
+    eventually("the log says that there are as many as may be", async || {
+        server.log().contains("there are as many connections as may be").then_some(())
+    })
+    .await;
+    drop(first);
+    third.read_exact(&mut answer).await.expect("hear");
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn hup_does_not_end_a_server_without_a_certificate() {
+    let mut world = World::on_sqlite().await;
+    world.server.process().signal(Signal::SIGHUP);
+    eventually("the server has heard it", async || {
+        world.server.log().contains("nothing to read again").then_some(())
+    })
+    .await;
+    world.api.get("/api/agents").await.expect(200);
+}

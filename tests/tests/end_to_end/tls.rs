@@ -1,0 +1,160 @@
+//! The server over TLS: what it serves, whom it shows which certificate, what it refuses.
+
+use muster_tests::{
+    AgentOptions, Authority, Cli, Database, FakeAgent, Script, Secured, Server, ServerOptions,
+    Site, World, connect, eventually, shown,
+};
+use nix::sys::signal::Signal;
+use rustls::HandshakeKind;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// A server over TLS, set as `set` says, and whom its certificate is from.
+async fn secured(set: impl FnOnce(ServerOptions) -> ServerOptions) -> (World, Authority) {
+    let site = Site::new();
+    let authority = Authority::new(&site);
+    let options = set(ServerOptions::secured(&authority));
+    (World::on(site, Database::Sqlite, options).await, authority)
+}
+
+/// An agent with a session over TLS.
+async fn agent(world: &World, authority: &Authority) -> FakeAgent {
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let address = world.server.address();
+    FakeAgent::registered_over(authority.connect(&address).await, &address, &key).await
+}
+
+/// One request over a connection, whose answer ends with the connection.
+async fn ask(connection: &mut Secured) -> String {
+    let request = b"GET /healthz HTTP/1.1\r\nhost: muster\r\nconnection: close\r\n\r\n";
+    connection.write_all(request).await.expect("ask");
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.expect("hear");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_served_over_tls_and_the_server_says_so() {
+    let (world, authority) = secured(|options| options).await;
+    let address = world.server.address();
+    assert_eq!(world.server.url(), format!("https://{address}"));
+    assert!(world.server.log().contains(&format!("https://{address}")));
+    world.api.get("/api/agents").await.expect(200);
+    agent(&world, &authority).await;
+    for (version, protocols, chosen) in [
+        (&rustls::version::TLS12, &["http/1.1"][..], Some("http/1.1")),
+        (&rustls::version::TLS13, &["h2", "http/1.1"], Some("h2")),
+        (&rustls::version::TLS13, &[], None),
+    ] {
+        let connection = connect(authority.client(&[version], protocols), &address).await;
+        let (_, session) = connection.get_ref();
+        assert_eq!(session.protocol_version(), Some(version.version));
+        assert_eq!(session.alpn_protocol(), chosen.map(str::as_bytes));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_back_resumes_the_session_in_either_version() {
+    let (world, authority) = secured(|options| options).await;
+    for version in rustls::ALL_VERSIONS {
+        let client = authority.client(&[version], &[]);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut connection = connect(client.clone(), &world.server.address()).await;
+            // The ticket comes before the answer.
+            assert!(ask(&mut connection).await.starts_with("HTTP/1.1 200"));
+            assert_eq!(connection.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
+    let (world, authority) = secured(|options| options.with("MUSTER_TLS_CHECK_MS", 50)).await;
+    let mut old = agent(&world, &authority).await;
+    let renewed = authority.issue();
+    authority.install(&renewed.certificate, &renewed.key);
+    eventually("new connections are shown the new certificate", async || {
+        let connection = authority.connect(&world.server.address()).await;
+        (shown(&connection) == renewed.der).then_some(())
+    })
+    .await;
+    old.send(json!({"type": "heartbeat"})).await;
+    old.expect("heartbeat_ack").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn told_by_hup_the_server_reads_its_certificate_at_once_and_keeps_the_old_one_if_it_must() {
+    let never = |options: ServerOptions| options.with("MUSTER_TLS_CHECK_MS", 3_600_000);
+    let (mut world, authority) = secured(never).await;
+    let address = world.server.address();
+    let mut old = agent(&world, &authority).await;
+    let before = shown(&authority.connect(&address).await);
+    let (renewed, other) = (authority.issue(), authority.issue());
+
+    authority.install(&renewed.certificate, &other.key);
+    world.server.process().signal(Signal::SIGHUP);
+    eventually("the log says what is wrong", async || {
+        world.server.log().contains("they don't belong together").then_some(())
+    })
+    .await;
+    assert_eq!(shown(&authority.connect(&address).await), before);
+
+    authority.install(&renewed.certificate, &renewed.key);
+    world.server.process().signal(Signal::SIGHUP);
+    eventually("new connections are shown the new certificate", async || {
+        (shown(&authority.connect(&address).await) == renewed.der).then_some(())
+    })
+    .await;
+    old.send(json!({"type": "heartbeat"})).await;
+    old.expect("heartbeat_ack").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_can_not_secure_its_connections_does_not_start() {
+    let site = Site::new();
+    let authority = Authority::new(&site);
+    let issued = authority.issue();
+    authority.install(&issued.certificate, "");
+    let options = ServerOptions::secured(&authority);
+    for (options, sentence) in [
+        (options.clone(), "failed to find a private key in"),
+        (options.with("MUSTER_TLS_CERT", "/nowhere/tls.crt"), "failed to read /nowhere/tls.crt"),
+        (ServerOptions::default().with("MUSTER_TLS_CERT", "/tls.crt"), "setting `tls_key`"),
+    ] {
+        let server = Server::unstarted(&site, Database::Sqlite, options);
+        let mut process = server.spawn();
+        assert!(!process.ended().await.success());
+        assert!(process.log().contains(sentence), "{}", process.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_at_the_port_of_tls_is_told_what_to_do() {
+    let (world, _authority) = secured(|options| options).await;
+    let mut stream = TcpStream::connect(world.server.address()).await.expect("reach the server");
+    let request = b"GET /api/agents HTTP/1.1\r\nhost: muster\r\n\r\n";
+    stream.write_all(request).await.expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("a clean end");
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("use https://"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_works_over_tls_and_the_command_line_remembers_whom_to_trust() {
+    let (world, authority) = secured(|options| options).await;
+    let file = authority.file().display().to_string();
+    let options = AgentOptions::with_scripts([Script::new("hello", "echo hello")]);
+    let (_agent, id) = world.agent(options.with("SSL_CERT_FILE", &file)).await;
+    world.reached_over(&id, "websocket").await;
+
+    let cli = Cli::new(&world.site);
+    let url = world.server.url();
+    let strange = cli.run_with_input(&["login", "--server", &url], world.api.key()).await;
+    strange.expect(3);
+    assert!(strange.stderr.contains("certificate"), "{}", strange.stderr);
+    let login = ["login", "--server", &url, "--ca-file", &file];
+    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    assert_eq!(cli.run(&["run", &id, "hello"]).await.expect(0), "hello\n");
+}
