@@ -148,6 +148,11 @@ impl Agent {
         scripts::write_manifest(&self.state_dir, text);
     }
 
+    /// Puts a text in place of its policy in one step.
+    pub fn write_policy(&self, text: &str) {
+        scripts::write_policy(&self.state_dir, text);
+    }
+
     /// The agent's own processes under its supervisor: one, or none while it is restarted.
     pub fn agent_ids(&self) -> Vec<i32> {
         self.ids("muster-agent run")

@@ -22,17 +22,27 @@ mod world;
 
 pub use agent::{Agent, AgentOptions};
 pub use api::{Answer, Api, is_terminal};
+pub use binaries::binary;
 pub use cli::{Cli, Said, ended};
 pub use fake_agent::{Closed, FakeAgent, full_registration};
 pub use link::Link;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use scripts::{Script, install, sha256};
+pub use scripts::{Script, install, sha256, write_policy};
 pub use server::{Database, Server, ServerOptions};
 pub use site::Site;
 pub use third_party::ThirdParty;
 pub use wait::{eventually, eventually_shown, within};
 pub use world::{ALL, World};
+
+/// For tests of what only root can do: another user's files, becoming another user.
+///
+/// # Panics
+/// Without root.
+#[track_caller]
+pub fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root: run the tests as root");
+}
 
 /// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.
 #[macro_export]

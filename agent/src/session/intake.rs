@@ -105,9 +105,12 @@ impl Session<'_> {
         if needs_manifest && self.agent.manifest.reload() {
             self.push(&self.agent.manifest.frame());
         }
+        self.agent.reload_policy();
         let grounds = Grounds {
             permissions: &self.permissions,
             manifest: self.agent.manifest.current(),
+            manifest_refusal: self.agent.manifest.refusal(),
+            policy: self.agent.policy.current(),
             around: self.agent.surroundings(),
             known: self.agent.custody.ledger().known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),

@@ -237,6 +237,7 @@ impl<'a> Session<'a> {
         if self.agent.manifest.reload() {
             self.push(&self.agent.manifest.frame());
         }
+        self.agent.reload_policy();
         self.agent.custody.keep_house();
         self.outbox.wake_all();
         let running = self.agent.custody.running();

@@ -16,6 +16,7 @@ mod hostile;
 mod identity;
 mod keys;
 mod lifecycle;
+mod policy;
 mod runaways;
 mod scripts;
 mod storage;
