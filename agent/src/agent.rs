@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::commands::Surroundings;
 use crate::commands::execute::OutputBounds;
 use crate::custody::{Custody, CustodyError};
+use crate::host::board::Board;
 use crate::identity::{About, Disowned, Identity};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
@@ -32,6 +33,8 @@ pub struct Agent {
     pub meter: Meter,
     pub custody: Custody,
     pub limits: HostLimits,
+    /// Where it is told how this agent stands with its server; nowhere when absent.
+    pub board: Option<Board>,
     instance_id: Uuid,
     began_at: Instant,
 }
@@ -85,6 +88,7 @@ impl Agent {
             meter: Meter::new(state.path()),
             custody: Custody::open(&state, shim_program, limits.max_jobs)?,
             limits,
+            board: None,
             instance_id: Uuid::new_v4(),
             began_at: Instant::now(),
             state,

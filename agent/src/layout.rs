@@ -35,6 +35,11 @@ impl StateDir {
         add_permissions(&self.scripts(), 0o055)
     }
 
+    /// The directory at this path as it is; nothing is made.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// Makes the folders of the ledger, which are moved away as a whole when it is set aside.
     ///
     /// # Errors
@@ -67,6 +72,14 @@ impl StateDir {
     }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
+    }
+    /// How this agent stands with its server.
+    pub fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+    /// What its supervisor does, written by that.
+    pub fn supervisor(&self) -> PathBuf {
+        self.0.join("supervisor.json")
     }
     pub fn ledger(&self) -> PathBuf {
         self.0.join("ledger.json")

@@ -8,6 +8,7 @@ pub mod config;
 pub mod custody;
 pub mod exec;
 pub mod guard;
+pub mod host;
 pub mod identity;
 pub mod inbox;
 pub mod instance;

@@ -20,7 +20,7 @@ mod third_party;
 mod wait;
 mod world;
 
-pub use agent::{Agent, AgentOptions};
+pub use agent::{Agent, AgentOptions, agent_program};
 pub use api::{Answer, Api, is_terminal};
 pub use binaries::binary;
 pub use cli::{Cli, Said, ended};

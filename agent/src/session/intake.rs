@@ -10,7 +10,7 @@ use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session, closed};
+use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session};
 use crate::inbox::{self, Grounds, Verdict};
 use crate::ledger::record::refusal;
 use crate::ledger::{Known, NewCommand, Phase};
@@ -40,7 +40,7 @@ impl Session<'_> {
                     self.log_odd("binary", "the server sent a binary frame");
                     Ok(())
                 }
-                Ok(Incoming::Closed { code, reason }) => Err(closed(code, reason)),
+                Ok(Incoming::Closed { code, reason }) => Err(Ending::closed(code, reason)),
                 Err(error) => Err(Ending::Broken(error)),
             };
             if outcome.is_err() || taken >= FRAMES_PER_TURN || self.farewell.is_some() {

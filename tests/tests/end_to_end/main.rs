@@ -19,6 +19,7 @@ mod lifecycle;
 mod policy;
 mod runaways;
 mod scripts;
+mod status;
 mod storage;
 mod third_party;
 mod version;
