@@ -11,11 +11,13 @@ use uuid::Uuid;
 use crate::commands::Surroundings;
 use crate::commands::execute::OutputBounds;
 use crate::custody::{Custody, CustodyError};
+use crate::host::board::Board;
 use crate::identity::{About, Disowned, Identity};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
 use crate::ledger::Ledger;
 use crate::manifest::ManifestFile;
+use crate::policy::PolicyFile;
 use crate::storage::StorageError;
 use crate::telemetry::Meter;
 
@@ -27,9 +29,12 @@ pub struct Agent {
     pub keys: KeyRing,
     pub about: About,
     pub manifest: ManifestFile,
+    pub policy: PolicyFile,
     pub meter: Meter,
     pub custody: Custody,
     pub limits: HostLimits,
+    /// Where it is told how this agent stands with its server; nowhere when absent.
+    pub board: Option<Board>,
     instance_id: Uuid,
     began_at: Instant,
 }
@@ -73,18 +78,41 @@ impl Agent {
         if !loaded.is_stored {
             loaded.identity.save(&state)?;
         }
-        Ok(Self {
+        let policy = PolicyFile::open(&state);
+        let agent = Self {
             identity: loaded.identity,
             keys,
             about: About::this_host(),
             manifest: ManifestFile::open(&state)?,
+            policy,
             meter: Meter::new(state.path()),
             custody: Custody::open(&state, shim_program, limits.max_jobs)?,
             limits,
+            board: None,
             instance_id: Uuid::new_v4(),
             began_at: Instant::now(),
             state,
-        })
+        };
+        agent.let_scripts_through();
+        Ok(agent)
+    }
+
+    /// Reads the policy again if it has changed.
+    pub fn reload_policy(&mut self) {
+        if self.policy.reload() {
+            self.let_scripts_through();
+        }
+    }
+
+    /// Opens the way to the scripts to the user that they are run as.
+    fn let_scripts_through(&self) {
+        let is_needed = self.policy.current().is_ok_and(|policy| policy.run_as.is_some());
+        if is_needed && let Err(error) = self.state.let_scripts_through() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "scripts not opened to run_as"
+            );
+        }
     }
 
     /// True if a server has ever issued an id.
@@ -131,7 +159,7 @@ impl Agent {
             instance_id: Some(self.instance_id),
             highest_epoch: Some(head.highest_epoch),
             max_jobs: Some(self.limits.max_jobs.min(MAX_MAX_JOBS)),
-            policy: Some("manifest".to_owned()),
+            policy: self.policy.current().ok().map(|policy| policy.allow.as_str().to_owned()),
         }
     }
 

@@ -224,7 +224,11 @@ fn is_yes(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes")
 }
 
-fn default_state_dir() -> Result<PathBuf, ConfigError> {
+/// Where an agent of this user keeps its state, unless it is told otherwise.
+///
+/// # Errors
+/// [`ConfigError::NoHome`] without root and without a home.
+pub fn default_state_dir() -> Result<PathBuf, ConfigError> {
     if platform::is_root() {
         return Ok(PathBuf::from("/var/lib/muster"));
     }

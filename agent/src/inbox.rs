@@ -10,9 +10,10 @@ use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde_json::Value;
 
 use crate::commands::{self, Surroundings, execute};
-use crate::ledger::record::refusal;
+use crate::ledger::record::{Launch, refusal};
 use crate::ledger::{Known, NewCommand};
 use crate::platform::BootInstant;
+use crate::policy::{self, Policy};
 
 /// Room on disk that accepting a command leaves untouched.
 pub const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
@@ -39,6 +40,10 @@ pub enum Verdict {
 pub struct Grounds<'a> {
     pub permissions: &'a Permissions,
     pub manifest: &'a Manifest,
+    /// Why a newer list is not in force, if there is one.
+    pub manifest_refusal: Option<&'a str>,
+    /// Or why there is none: a sentence.
+    pub policy: Result<&'a Policy, &'a str>,
     pub around: Surroundings<'a>,
     pub known: Known,
     /// `None` if it can't be told; nothing is refused for that.
@@ -73,6 +78,10 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
     if let Some(data) = commands::answer(name, &command.data, &grounds.around) {
         return Verdict::Answer(commands::success(id, data));
     }
+    let policy = match grounds.policy {
+        Ok(policy) => policy,
+        Err(reason) => return refuse("invalid_policy", reason.to_owned()),
+    };
     if let Some((code, data)) = commands::lifecycle(name) {
         let response =
             Response { outcome: Some(Outcome::Succeeded), ..commands::success(id, data) };
@@ -85,15 +94,25 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
         let text = format!("the data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less");
         return refuse("invalid_data", text);
     }
+    if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::account) {
+        return refuse("invalid_policy", reason.to_string());
+    }
     match execute::plan(&command.data, grounds.manifest, grounds.output) {
         Ok((launch, parameters)) => Verdict::Accept(NewCommand {
             command_id: id,
             command: name,
             start_by: command.start_within_ms.map(BootInstant::after_ms),
-            launch: Some(launch),
+            launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
             parameters,
         }),
-        Err(reason) => refuse(reason.code(), reason.to_string()),
+        Err(reason) => {
+            let is_unlisted = matches!(reason, execute::Refusal::UnknownScript(_));
+            let text = match grounds.manifest_refusal.filter(|_| is_unlisted) {
+                Some(refusal) => format!("{reason}; its newest version was refused: {refusal}"),
+                None => reason.to_string(),
+            };
+            refuse(reason.code(), text)
+        }
     }
 }
 

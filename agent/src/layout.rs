@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::storage::{StorageError, ensure_private_directory};
+use crate::storage::{StorageError, add_permissions, ensure_private_directory};
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -23,6 +23,21 @@ impl StateDir {
         state.ensure_ledger()?;
         ensure_private_directory(&state.scripts())?;
         Ok(state)
+    }
+
+    /// Lets other users reach the scripts, and nothing else: they may pass through the directory
+    /// and read the scripts folder. What else lies here is each for itself closed to them.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn let_scripts_through(&self) -> Result<(), StorageError> {
+        add_permissions(self.path(), 0o011)?;
+        add_permissions(&self.scripts(), 0o055)
+    }
+
+    /// The directory at this path as it is; nothing is made.
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
     }
 
     /// Makes the folders of the ledger, which are moved away as a whole when it is set aside.
@@ -52,8 +67,19 @@ impl StateDir {
     pub fn manifest(&self) -> PathBuf {
         self.0.join("script_manifest.json")
     }
+    pub fn policy(&self) -> PathBuf {
+        self.0.join("policy.json")
+    }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
+    }
+    /// How this agent stands with its server.
+    pub fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+    /// What its supervisor does, written by that.
+    pub fn supervisor(&self) -> PathBuf {
+        self.0.join("supervisor.json")
     }
     pub fn ledger(&self) -> PathBuf {
         self.0.join("ledger.json")

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-use muster_agent::config::{Config, RunArgs};
+use clap::{Args, Parser, Subcommand};
+use muster_agent::config::{Config, RunArgs, default_state_dir};
+use muster_agent::host::{self, status::Report};
+use muster_agent::layout::StateDir;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -19,6 +22,22 @@ struct Arguments {
 enum Mode {
     /// Connect to the server and carry out what it may ask for.
     Run(Box<RunArgs>),
+    /// Say how the agent of this host is: 0 connected, 3 running and not connected, 4 not running.
+    Status {
+        #[command(flatten)]
+        place: Place,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End every running job of this host, with or without a running agent.
+    EndJobs {
+        #[command(flatten)]
+        place: Place,
+        /// How long to wait until they are gone, in seconds.
+        #[arg(long, default_value_t = 30)]
+        wait_s: u64,
+    },
     /// Print the version.
     Version,
     /// Keep one job. Started by the agent, not by people.
@@ -26,9 +45,25 @@ enum Mode {
     Shim { job: PathBuf },
 }
 
+/// Which agent is meant.
+#[derive(Args)]
+struct Place {
+    /// Where it keeps its state [default: /var/lib/muster, ~/.muster without root].
+    #[arg(long, env = "MUSTER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl Place {
+    fn path(self) -> anyhow::Result<PathBuf> {
+        Ok(self.state_dir.map_or_else(default_state_dir, Ok)?)
+    }
+}
+
 fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
+        Mode::Status { place, json } => told(status(place, json)),
+        Mode::EndJobs { place, wait_s } => told(end_jobs(place, wait_s)),
         Mode::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -69,6 +104,34 @@ fn serve(config: Config) -> anyhow::Result<u8> {
     // A look-up of a name may hang in a thread; nothing waits for it.
     runtime.shutdown_background();
     Ok(code.code() as u8)
+}
+
+fn status(place: Place, json: bool) -> anyhow::Result<u8> {
+    let report = Report::of(&place.path()?)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.text());
+    }
+    Ok(report.state.exit_code())
+}
+
+fn end_jobs(place: Place, wait_s: u64) -> anyhow::Result<u8> {
+    let state = StateDir::at(&place.path()?);
+    let outcome = host::end_jobs::end_jobs(&state, Duration::from_secs(wait_s))?;
+    print!("{}", outcome.text());
+    Ok(if outcome.left.is_empty() { 0 } else { 1 })
+}
+
+/// The end of what a person asked for at a terminal.
+fn told(outcome: anyhow::Result<u8>) -> ExitCode {
+    outcome.map_or_else(
+        |error| {
+            eprintln!("muster-agent: {error:#}");
+            ExitCode::FAILURE
+        },
+        ExitCode::from,
+    )
 }
 
 fn keep(job: PathBuf) -> ExitCode {

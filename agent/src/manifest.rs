@@ -1,17 +1,20 @@
 //! The host's list of scripts, read again whenever its file has changed.
 
 use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use muster_protocol::frame::AgentFrame;
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use muster_protocol::manifest::Manifest;
 
+use crate::guard;
 use crate::layout::StateDir;
+use crate::stamp::Stamp;
 use crate::storage::{self, StorageError};
 
+/// What still fits a frame.
+const MAX_BYTES: u64 = MAX_FRAME_BYTES as u64 / 2;
 const EXAMPLE_MANIFEST: &str = include_str!("../assets/script_manifest.json");
 const EXAMPLE_SCRIPT: &str = include_str!("../assets/hello.sh");
 
@@ -22,14 +25,6 @@ pub struct ManifestFile {
     seen: Option<Stamp>,
     good: Manifest,
     refusal: Option<String>,
-}
-
-/// What changes when a file is edited or exchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
 }
 
 impl ManifestFile {
@@ -53,6 +48,11 @@ impl ManifestFile {
         &self.good
     }
 
+    /// Why the newest file is not in force, if it is not.
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
     /// What the server is told of it.
     pub fn frame(&self) -> AgentFrame {
         AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone() }
@@ -60,8 +60,9 @@ impl ManifestFile {
 
     /// Reads the file again if it has changed. True if there is something new to tell.
     pub fn reload(&mut self) -> bool {
-        let stamp = self.stamp();
-        if stamp.is_some() && stamp == self.seen {
+        let stamp = Stamp::of(&self.path);
+        // What was refused is read again: its folder may have been mended meanwhile.
+        if stamp.is_some() && stamp == self.seen && self.refusal.is_none() {
             return false;
         }
         let before = (self.good.clone(), self.refusal.clone());
@@ -84,24 +85,13 @@ impl ManifestFile {
         is_new
     }
 
-    fn stamp(&self) -> Option<Stamp> {
-        let metadata = fs::metadata(&self.path).ok()?;
-        Some(Stamp {
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
-
     fn read(&self) -> Result<Manifest, String> {
         let name = "script_manifest.json";
-        let too_large = format!("{name}: larger than {} bytes", MAX_FRAME_BYTES / 2);
-        if self.seen.is_some_and(|stamp| stamp.bytes > (MAX_FRAME_BYTES / 2) as u64) {
-            return Err(too_large);
-        }
-        let text = fs::read_to_string(&self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => format!("{name}: the file is missing"),
-            _ => format!("{name}: {error}"),
+        let text = guard::read_text(&self.path, MAX_BYTES).map_err(|error| {
+            if error.is_missing() {
+                return format!("{name}: the file is missing");
+            }
+            error.to_string()
         })?;
         Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))
     }

@@ -12,6 +12,7 @@ use crate::clock::between;
 use crate::commands::execute::OutputBounds;
 use crate::config::Config;
 use crate::exec;
+use crate::host::board::Board;
 use crate::instance::{Instance, InstanceError};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
@@ -43,6 +44,7 @@ pub enum RunError {
 pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let state = StateDir::create(&config.state_dir)?;
     let _instance = Instance::take(&state).await?;
+    let board = Board::begin(&state, config.endpoint.websocket_url());
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
     let limits = HostLimits {
         max_jobs: config.max_jobs,
@@ -52,6 +54,8 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         },
     };
     let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
+    let board = agent.board.insert(board);
+    board.identified(agent.identity.agent_id);
     let mut stop = stop_signal()?;
     tracing::info!(
         version = agent.about.version,
@@ -87,6 +91,9 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
             Err(error) => Ended { ending: Ending::Broken(error), was_registered: false },
         };
+        if let (Some(board), Some(sentence)) = (&mut agent.board, ended.ending.sentence()) {
+            board.disconnected(sentence);
+        }
         let cause = match ended.ending {
             Ending::Stopped => {
                 tracing::info!("stopped; running jobs go on");

@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ring::digest;
@@ -217,6 +217,21 @@ pub fn ensure_private_directory(path: &Path) -> Result<(), StorageError> {
         .mode(0o700)
         .create(path)
         .map_err(StorageError::io("create", path))
+}
+
+/// Adds bits to the mode of a file or directory; those that it has stay.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn add_permissions(path: &Path, bits: u32) -> Result<(), StorageError> {
+    let add = || {
+        let before = fs::metadata(path)?.permissions().mode();
+        if before & bits == bits {
+            return Ok(());
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(before | bits))
+    };
+    add().map_err(StorageError::io("open to others", path))
 }
 
 #[cfg(test)]

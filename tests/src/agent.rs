@@ -1,11 +1,13 @@
 //! An agent of the test's own, alone or under its supervisor, with its state in the site.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::binaries::binary;
+use crate::cli::{Said, ended};
 use crate::process::Process;
 use crate::scripts::{self, Script};
 use crate::site::Site;
@@ -148,6 +150,11 @@ impl Agent {
         scripts::write_manifest(&self.state_dir, text);
     }
 
+    /// Puts a text in place of its policy in one step.
+    pub fn write_policy(&self, text: &str) {
+        scripts::write_policy(&self.state_dir, text);
+    }
+
     /// The agent's own processes under its supervisor: one, or none while it is restarted.
     pub fn agent_ids(&self) -> Vec<i32> {
         self.ids("muster-agent run")
@@ -179,6 +186,20 @@ impl Agent {
         let found = self.site.processes(&self.state_dir, word);
         found.into_iter().map(|process| process.id).collect()
     }
+}
+
+/// Runs the agent's program to its end, as the owner of a host with this state directory does.
+pub async fn agent_program(state: &Path, args: &[&str], environment: &[(&str, &str)]) -> Said {
+    let child = Command::new(binary("muster-agent"))
+        .args(args)
+        .env_clear()
+        .env("MUSTER_STATE_DIR", state)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    ended(child.expect("start muster-agent")).await
 }
 
 fn kill_9(ids: &[i32]) {

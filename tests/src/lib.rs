@@ -22,7 +22,7 @@ mod third_party;
 mod wait;
 mod world;
 
-pub use agent::{Agent, AgentOptions};
+pub use agent::{Agent, AgentOptions, agent_program};
 pub use api::{Answer, Api, is_terminal};
 pub use authority::{Authority, Issued, Secured, connect, shown};
 pub use binaries::binary;
@@ -32,12 +32,21 @@ pub use host::{Host, Manager};
 pub use link::Link;
 pub use postgres::Postgres;
 pub use process::Process;
-pub use scripts::{Script, install, sha256};
+pub use scripts::{Script, install, sha256, write_policy};
 pub use server::{Database, Server, ServerOptions};
 pub use site::Site;
 pub use third_party::ThirdParty;
 pub use wait::{eventually, eventually_shown, within};
 pub use world::{ALL, World};
+
+/// For tests of what only root can do: another user's files, becoming another user.
+///
+/// # Panics
+/// Without root.
+#[track_caller]
+pub fn needs_root() {
+    assert!(nix::unistd::geteuid().is_root(), "this test needs root: run the tests as root");
+}
 
 /// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.
 #[macro_export]

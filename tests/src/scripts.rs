@@ -67,9 +67,18 @@ pub fn install(state_dir: &Path, scripts: &[Script]) {
 
 /// Puts a text in place of the manifest in one step.
 pub fn write_manifest(state_dir: &Path, text: &str) {
-    let draft = state_dir.join("script_manifest.json.draft");
-    fs::write(&draft, text).expect("write the manifest");
-    fs::rename(&draft, state_dir.join("script_manifest.json")).expect("publish the manifest");
+    publish(state_dir, "script_manifest.json", text);
+}
+
+/// Puts a text in place of the policy in one step.
+pub fn write_policy(state_dir: &Path, text: &str) {
+    publish(state_dir, "policy.json", text);
+}
+
+fn publish(state_dir: &Path, name: &str, text: &str) {
+    let draft = state_dir.join(format!("{name}.draft"));
+    fs::write(&draft, text).expect("write a draft");
+    fs::rename(&draft, state_dir.join(name)).expect("publish the draft");
 }
 
 /// Hex SHA-256.

@@ -79,6 +79,8 @@ pub fn plan(
         interpreter: script.interpreter.clone(),
         args: script.args.clone(),
         sha256: script.sha256.clone(),
+        script: Some(script.name.clone()),
+        run_as: None,
         timeout_ms,
         output_limit_bytes: bounds.limit_bytes,
         output_quota_bytes: bounds.quota_bytes,

@@ -2,10 +2,22 @@
 
 use std::ffi::OsString;
 
+use crate::platform::Account;
+
 const FIXED_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const INHERITED: [&str; 7] = ["HOME", "LANG", "LANGUAGE", "LOGNAME", "TMPDIR", "TZ", "USER"];
 /// Marks every process of a job, so that strays are found again.
 pub const MARK: &str = "MUSTER_COMMAND_ID";
+
+/// The variables that tell a child which user it is.
+pub fn of_account(account: &Account) -> [(&'static str, OsString); 4] {
+    [
+        ("HOME", account.home.clone().into()),
+        ("LOGNAME", account.name.clone().into()),
+        ("SHELL", account.shell.clone().into()),
+        ("USER", account.name.clone().into()),
+    ]
+}
 
 /// The variables that pass from agent to shim and from shim to child.
 pub fn allowed() -> impl Iterator<Item = (OsString, OsString)> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,10 @@ impl WakeSocket {
         let _ = std::fs::remove_file(state.path().join(WAKE_SOCKET));
         let directory = File::open(state.path())?;
         let path = platform::short_socket_path(&directory, state.path(), WAKE_SOCKET);
-        Ok(Self(UnixDatagram::bind(path)?))
+        let socket = UnixDatagram::bind(&path)?;
+        // Others may be let through the directory; the bell is for this user's shims.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(Self(socket))
     }
 
     /// Returns once the bell has rung, however often. May be dropped at any point.

@@ -143,7 +143,7 @@ pub fn remove_job(job: &JobDir) {
 /// Moves the ledger away and drops the oldest of those moved earlier.
 pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     let aside = state.set_aside(Uuid::new_v4());
-    fs::create_dir(&aside).map_err(StorageError::io("create", &aside))?;
+    storage::ensure_private_directory(&aside)?;
     // The jobs go first: after a crash in between there is a ledger without jobs, which runs
     // nothing, and never a job without its ledger.
     for path in [state.jobs(), state.settled(), state.ledger()] {

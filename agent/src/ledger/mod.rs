@@ -24,6 +24,7 @@ use crate::layout::{StateDir, id_of_name};
 use crate::platform::BootInstant;
 use crate::storage::{self, StorageError};
 pub use entry::{Entry, Head, Known, NewCommand, Phase};
+pub use files::read_settlement;
 use record::{CommandRecord, Settlement, refusal};
 use recovery::{Recovery, Window};
 

@@ -70,6 +70,8 @@ fn new_command(number: u8) -> NewCommand {
         interpreter: None,
         args: vec![],
         sha256: None,
+        script: None,
+        run_as: None,
         timeout_ms: 1,
         output_limit_bytes: 1,
         output_quota_bytes: 1,

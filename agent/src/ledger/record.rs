@@ -45,6 +45,12 @@ pub struct Launch {
     /// Hex SHA-256 that the file must have at its start.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// The script's name in the manifest, for people.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// The user to run it as; the agent's own when absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,
@@ -238,6 +244,14 @@ mod tests {
             };
             prop_assert!(storage::seal(&Settlement::Exit(exit)).len() <= EXIT_BYTES);
         }
+    }
+
+    #[test]
+    fn a_launch_from_before_policies_runs_as_the_agents_own_user() {
+        // As the first version wrote it: this text is never edited.
+        let text = r#"{"path":"a.sh","interpreter":null,"args":[],"sha256":null,"timeout_ms":1,"output_limit_bytes":2,"output_quota_bytes":3}"#;
+        let launch: Launch = serde_json::from_str(text).expect("readable");
+        assert_eq!((launch.path.as_str(), launch.run_as, launch.script), ("a.sh", None, None));
     }
 
     #[test]

@@ -43,6 +43,24 @@ impl FileLock {
         }
     }
 
+    /// True if somebody holds the lock. Makes nothing: where there is no file, nobody does.
+    ///
+    /// # Errors
+    /// Whatever the system says of the path.
+    pub fn is_held(path: &Path) -> io::Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        // Shared, so that two who look at once don't take each other for a holder.
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(false),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
+            Err((_, errno)) => Err(errno.into()),
+        }
+    }
+
     /// The locked file.
     pub fn file(&mut self) -> &mut File {
         &mut self.0

@@ -1,5 +1,6 @@
 //! Linux: `/proc`, pidfd, the subreaper.
 
+use std::ffi::CStr;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::libc;
+use nix::unistd::Gid;
 
 use super::process::Signal;
 
@@ -116,6 +118,16 @@ pub fn enlarge_pipe(pipe: &impl AsRawFd) {
 /// directory is called. Valid while `directory` is open.
 pub fn short_socket_path(directory: &File, _directory_path: &Path, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
+}
+
+/// All groups of a user, its main one among them.
+pub(super) fn groups_of(user: &CStr, main: Gid) -> io::Result<Vec<Gid>> {
+    Ok(nix::unistd::getgrouplist(user, main)?)
+}
+
+/// Gives this process these groups and no others.
+pub(super) fn set_groups(groups: &[Gid]) -> io::Result<()> {
+    Ok(nix::unistd::setgroups(groups)?)
 }
 
 /// What names this installation of the system, if anything does.

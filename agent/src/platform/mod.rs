@@ -5,6 +5,7 @@
 #[cfg(not(unix))]
 compile_error!("custody of jobs needs a Unix: Windows hosts are not supported yet");
 
+mod account;
 mod clock;
 mod files;
 #[cfg(target_os = "linux")]
@@ -18,6 +19,7 @@ use linux as native;
 #[cfg(not(target_os = "linux"))]
 use other_unix as native;
 
+pub use account::Account;
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, open_control};
 pub use native::{

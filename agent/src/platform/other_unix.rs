@@ -2,10 +2,13 @@
 //!
 //! Without `/proc`, pidfd and the subreaper a descendant that leaves its process group escapes.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use nix::unistd::Gid;
 
 /// What is known of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,14 @@ pub fn enlarge_pipe(_pipe: &impl AsRawFd) {}
 
 pub fn short_socket_path(_directory: &File, directory_path: &Path, name: &str) -> PathBuf {
     directory_path.join(name)
+}
+
+pub(super) fn groups_of(_user: &CStr, _main: Gid) -> io::Result<Vec<Gid>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn set_groups(_groups: &[Gid]) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 pub fn machine_id_text() -> Option<String> {

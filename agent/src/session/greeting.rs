@@ -4,7 +4,7 @@ use muster_protocol::Permissions;
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_server_frame};
 use tokio::time::timeout;
 
-use super::{Ending, GREETING_TIMEOUT, closed, looking_after};
+use super::{Ending, GREETING_TIMEOUT, looking_after};
 use crate::agent::Agent;
 use crate::link::{Incoming, Link, LinkError};
 use crate::outbox::encode;
@@ -57,7 +57,7 @@ async fn expect<T>(
             let text = match link.receive().await.map_err(Ending::Broken)? {
                 Incoming::Text(text) => text,
                 Incoming::Binary => continue,
-                Incoming::Closed { code, reason } => return Err(closed(code, reason)),
+                Incoming::Closed { code, reason } => return Err(Ending::closed(code, reason)),
             };
             match decode_server_frame(&text) {
                 Ok(ServerFrame::Error { code, message }) => {

@@ -10,7 +10,7 @@ use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session, closed};
+use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session};
 use crate::inbox::{self, Grounds, Verdict};
 use crate::ledger::record::refusal;
 use crate::ledger::{Known, NewCommand, Phase};
@@ -40,7 +40,7 @@ impl Session<'_> {
                     self.log_odd("binary", "the server sent a binary frame");
                     Ok(())
                 }
-                Ok(Incoming::Closed { code, reason }) => Err(closed(code, reason)),
+                Ok(Incoming::Closed { code, reason }) => Err(Ending::closed(code, reason)),
                 Err(error) => Err(Ending::Broken(error)),
             };
             if outcome.is_err() || taken >= FRAMES_PER_TURN || self.farewell.is_some() {
@@ -105,9 +105,12 @@ impl Session<'_> {
         if needs_manifest && self.agent.manifest.reload() {
             self.push(&self.agent.manifest.frame());
         }
+        self.agent.reload_policy();
         let grounds = Grounds {
             permissions: &self.permissions,
             manifest: self.agent.manifest.current(),
+            manifest_refusal: self.agent.manifest.refusal(),
+            policy: self.agent.policy.current(),
             around: self.agent.surroundings(),
             known: self.agent.custody.ledger().known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),

@@ -3,6 +3,7 @@
 //! A session begins with a link and ends with an [`Ending`]; how links are made and what follows
 //! an ending is for others to decide.
 
+mod ending;
 mod greeting;
 mod intake;
 
@@ -14,15 +15,16 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use muster_protocol::frame::{AgentFrame, Registered};
-use muster_protocol::{CloseCode, ExitCode, Permissions};
+use muster_protocol::{ExitCode, Permissions};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, timeout};
 use uuid::Uuid;
 
-use crate::agent::{Agent, AgentError};
+use crate::agent::Agent;
 use crate::custody::{Custody, Notice};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
 use crate::outbox::{Outbox, encode};
+pub use ending::Ending;
 
 /// For `connected` and for `registered`.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,24 +42,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// A better link on its way.
 pub type Upgrade<'a> = BoxFuture<'a, Box<dyn Link>>;
-
-/// How a session ended.
-pub enum Ending {
-    /// The server closed it and said why.
-    Closed { code: u16, reason: String, meaning: Option<CloseCode> },
-    /// The link is of no more use.
-    Broken(LinkError),
-    /// The server asked to come back after the delay.
-    Drained(Duration),
-    /// A command ends the agent's process.
-    Exit(ExitCode),
-    /// Another link has taken this one's place.
-    Upgraded(Box<dyn Link>),
-    /// The process was asked to stop.
-    Stopped,
-    /// What the server said could not be made durable.
-    Failed(AgentError),
-}
 
 /// A session's story in short.
 pub struct Ended {
@@ -90,6 +74,9 @@ pub async fn run(
         server_version = %registered.server_version,
         "registered"
     );
+    if let Some(board) = &mut agent.board {
+        board.connected(link.name(), registered.agent_id);
+    }
     let mut session = Session::new(link, agent, permissions, &registered);
     let ending = match session.begin() {
         Ok(()) => session.go_on(stop, upgrade).await,
@@ -237,6 +224,7 @@ impl<'a> Session<'a> {
         if self.agent.manifest.reload() {
             self.push(&self.agent.manifest.frame());
         }
+        self.agent.reload_policy();
         self.agent.custody.keep_house();
         self.outbox.wake_all();
         let running = self.agent.custody.running();
@@ -273,7 +261,7 @@ impl<'a> Session<'a> {
     async fn reason_of(&mut self, error: LinkError) -> Ending {
         for _ in 0..FRAMES_PER_TURN {
             match self.link.receive().now_or_never() {
-                Some(Ok(Incoming::Closed { code, reason })) => return closed(code, reason),
+                Some(Ok(Incoming::Closed { code, reason })) => return Ending::closed(code, reason),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => break,
             }
@@ -310,10 +298,6 @@ pub async fn looking_after<T>(
             }
         }
     }
-}
-
-fn closed(code: u16, reason: String) -> Ending {
-    Ending::Closed { meaning: CloseCode::from_wire(code, &reason), code, reason }
 }
 
 async fn until(instant: Option<Instant>) {

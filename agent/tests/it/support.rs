@@ -74,6 +74,8 @@ impl Host {
                 interpreter: Some("/bin/sh".into()),
                 args: vec![],
                 sha256: None,
+                script: None,
+                run_as: None,
                 timeout_ms: 60_000,
                 output_limit_bytes: 1 << 30,
                 output_quota_bytes: 5 << 30,

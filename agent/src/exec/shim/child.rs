@@ -15,9 +15,9 @@ use muster_protocol::parameter::Parameters;
 use super::ending::{self, Exit};
 use super::recorder::Recorder;
 use super::{Job, ShimError};
-use crate::exec::environment::{MARK, allowed};
+use crate::exec::environment::{MARK, allowed, of_account};
 use crate::ledger::record::{CancelRecord, Ending, ExitRecord};
-use crate::platform::{self, Signal};
+use crate::platform::{self, Account, Signal};
 use crate::storage;
 
 /// Between two rings while output keeps coming.
@@ -30,7 +30,15 @@ const READS_PER_TURN: usize = 16;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Starts the script: argv only, nothing is interpreted.
-pub fn spawn(job: &Job, script: &Path, parameters: Parameters) -> io::Result<Child> {
+///
+/// # Errors
+/// Whatever the system says; also if it does not let the child become the user it is to be.
+pub fn spawn(
+    job: &Job,
+    script: &Path,
+    account: Option<Account>,
+    parameters: Parameters,
+) -> io::Result<Child> {
     let mut command = match &job.launch.interpreter {
         Some(interpreter) => {
             let mut command = Command::new(interpreter);
@@ -43,14 +51,20 @@ pub fn spawn(job: &Job, script: &Path, parameters: Parameters) -> io::Result<Chi
         .args(&job.launch.args)
         .env_clear()
         .envs(allowed())
+        .envs(account.iter().flat_map(of_account))
         .envs(parameters)
         .env(MARK, job.command_id.hyphenated().to_string())
         .current_dir(&job.scripts)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+        .stderr(Stdio::piped());
+    if let Some(account) = account {
+        // SAFETY: between fork and exec nothing is allocated and no lock is taken; and this process
+        // has one thread, so that nobody could hold one.
+        unsafe { command.pre_exec(move || account.assume()) };
+    }
+    command.spawn()
 }
 
 /// How far the ending of a run is.

@@ -139,8 +139,12 @@ impl Job {
         if storage::exists(&self.dir.cancel())? {
             return Ok(not_run(Ending::NeverStarted));
         }
-        let script = match verify::script(&self.scripts, &self.launch) {
-            Ok(script) => script,
+        let looked_up = verify::account(&self.launch).and_then(|account| {
+            let script = verify::script(&self.scripts, &self.launch, account.as_ref())?;
+            Ok((account, script))
+        });
+        let (account, script) = match looked_up {
+            Ok(found) => found,
             Err(refusal) => {
                 return Ok(not_run(Ending::refused(refusal.code(), &refusal.to_string())));
             }
@@ -152,7 +156,7 @@ impl Job {
         let parameters = parameters.map(|record| record.parameters).unwrap_or_default();
         let recorder = self.mark_started()?;
         let started = Instant::now();
-        match child::spawn(self, &script, parameters) {
+        match child::spawn(self, &script, account, parameters) {
             Ok(child) => {
                 self.bell.ring();
                 child::attend(self, child, control, recorder, started)

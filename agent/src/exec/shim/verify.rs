@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ring::digest;
 
+use crate::guard::{self, GuardError};
 use crate::ledger::record::Launch;
+use crate::platform::Account;
+use crate::policy::{self, RunAsError};
 
 /// Why a script is not started. The texts go to the person who asked for it.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +22,10 @@ pub enum Refusal {
         "the script's file `{0}` is not the one that the manifest names by its SHA-256; check the change, then update the manifest"
     )]
     Hash(String),
+    #[error("{0}")]
+    Unsafe(#[from] GuardError),
+    #[error("{0}")]
+    RunAs(#[from] RunAsError),
     #[error("the script's file `{path}` can't be read: {source}")]
     Unreadable {
         path: String,
@@ -34,19 +41,33 @@ impl Refusal {
             Self::Missing(_) => "script_missing",
             Self::Outside(_) => "path_outside",
             Self::Hash(_) => "hash_mismatch",
+            Self::Unsafe(_) => "unsafe_permissions",
+            Self::RunAs(_) => "invalid_policy",
             Self::Unreadable { .. } => "script_unreadable",
         }
     }
 }
 
-/// Finds the script's file and checks that it is the one that was listed.
-///
-/// Whoever may write to the scripts folder can exchange the file after this look; the folder is
-/// the host's, and so is the guarding of it.
+/// The user to run the script as, if it is another than this process's own.
 ///
 /// # Errors
 /// [`Refusal`] with a sentence that says what to do.
-pub fn script(scripts: &Path, launch: &Launch) -> Result<PathBuf, Refusal> {
+pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
+    Ok(launch.run_as.as_deref().map(policy::account).transpose()?)
+}
+
+/// Finds the script's file and checks that it is the one that was listed.
+///
+/// Whoever may write to the scripts folder can exchange the file after this look: for root's folder
+/// that is root, which is looked at too; any other is the host's to guard.
+///
+/// # Errors
+/// [`Refusal`] with a sentence that says what to do.
+pub fn script(
+    scripts: &Path,
+    launch: &Launch,
+    account: Option<&Account>,
+) -> Result<PathBuf, Refusal> {
     let listed = || launch.path.clone();
     let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
     let path = folder.join(&launch.path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
@@ -55,6 +76,10 @@ pub fn script(scripts: &Path, launch: &Launch) -> Result<PathBuf, Refusal> {
     }
     if !path.is_file() {
         return Err(Refusal::Missing(listed()));
+    }
+    guard::check(&folder)?;
+    if account.is_none_or(Account::is_root) {
+        guard::check_within(&folder, &path)?;
     }
     if let Some(expected) = &launch.sha256 {
         let unreadable = |source| Refusal::Unreadable { path: listed(), source };
@@ -88,6 +113,8 @@ mod tests {
             interpreter: None,
             args: vec![],
             sha256: sha256.map(str::to_owned),
+            script: None,
+            run_as: None,
             timeout_ms: 1,
             output_limit_bytes: 1,
             output_quota_bytes: 1,
@@ -103,7 +130,7 @@ mod tests {
         fs::write(scripts.join("a.sh"), "abc").expect("written");
         std::os::unix::fs::symlink("../secret", scripts.join("link")).expect("linked");
         let refusal = |path: &str, hash: Option<&str>| {
-            script(&scripts, &launch(path, hash)).map_err(|refusal| refusal.code()).err()
+            script(&scripts, &launch(path, hash), None).map_err(|refusal| refusal.code()).err()
         };
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(refusal("a.sh", Some(abc)), None);

@@ -1,0 +1,91 @@
+//! Ending every job of the host, whether or not an agent runs. Results stay in the ledger, for the
+//! agent that runs or the one that starts next.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use muster_protocol::limits::CANCEL_GRACE_MS;
+
+use super::HostError;
+use super::jobs::{OpenJob, open_jobs};
+use crate::exec;
+use crate::layout::StateDir;
+use crate::ledger::record::StartedRecord;
+use crate::storage::{self, StorageError};
+
+/// Between two looks at what still runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What became of the jobs that were open.
+#[derive(Debug, Default)]
+pub struct Ended {
+    pub ended: Vec<OpenJob>,
+    /// Accepted and not started yet; they never will be.
+    pub unstarted: Vec<OpenJob>,
+    /// Still running when the time was up.
+    pub left: Vec<OpenJob>,
+}
+
+/// Why the jobs could not be ended. The texts go to the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EndJobsError {
+    #[error(transparent)]
+    Host(#[from] HostError),
+    #[error("a job could not be asked to end: run this as root, or as the agent's own user")]
+    Ask(#[source] StorageError),
+}
+
+/// Ends every job that is open now: TERM, after ten seconds KILL. Waits at most `patience` until
+/// they are gone. Jobs that a running agent accepts meanwhile are not concerned.
+///
+/// # Errors
+/// [`EndJobsError`] if the jobs can't be seen, or one can't be asked.
+pub fn end_jobs(state: &StateDir, patience: Duration) -> Result<Ended, EndJobsError> {
+    let jobs = open_jobs(state)?;
+    let deadline = Instant::now() + patience;
+    for job in &jobs {
+        exec::ask_to_cancel(&job.dir, CANCEL_GRACE_MS).map_err(EndJobsError::Ask)?;
+    }
+    let mut outcome = Ended::default();
+    let (mut open, unstarted): (Vec<_>, Vec<_>) =
+        jobs.into_iter().partition(|job| job.started_at.is_some());
+    outcome.unstarted = unstarted;
+    for job in &open {
+        if !job.is_kept()? {
+            end_what_is_left(job);
+        }
+    }
+    loop {
+        let mut running = Vec::new();
+        for job in open {
+            if job.is_kept()? { running.push(job) } else { outcome.ended.push(job) }
+        }
+        if running.is_empty() || Instant::now() >= deadline {
+            outcome.left = running;
+            return Ok(outcome);
+        }
+        open = running;
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Of a job whose shim has vanished. The next agent would do the same and call it lost.
+fn end_what_is_left(job: &OpenJob) {
+    let started: Option<StartedRecord> = storage::read_sealed(&job.dir.started()).ok().flatten();
+    exec::end_leftovers(job.command_id, started.as_ref());
+}
+
+impl Ended {
+    /// For people.
+    pub fn text(&self) -> String {
+        let line = |word: &str, job: &OpenJob| format!("{word} {}\n", job.title());
+        let lines: Vec<_> = self
+            .ended
+            .iter()
+            .map(|job| line("ended", job))
+            .chain(self.unstarted.iter().map(|job| line("will not start", job)))
+            .chain(self.left.iter().map(|job| line("still running", job)))
+            .collect();
+        if lines.is_empty() { "no job was running\n".to_owned() } else { lines.concat() }
+    }
+}

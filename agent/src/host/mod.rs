@@ -1,0 +1,37 @@
+//! What the host's owner asks of an agent from beside it: how it is, to end its jobs, to take the
+//! host out of the fleet.
+//!
+//! Reads and writes the state directory's files; holds no sessions but the last one.
+
+pub mod board;
+pub mod end_jobs;
+pub mod jobs;
+pub mod status;
+
+use std::path::{Path, PathBuf};
+
+/// Why the host could not be looked at. The texts go to the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("{} can't be looked into: run this as root, or as the agent's own user", path.display())]
+    Denied {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} can't be looked into", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl HostError {
+    fn of(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| match source.kind() {
+            std::io::ErrorKind::PermissionDenied => Self::Denied { path: path.to_owned(), source },
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+}

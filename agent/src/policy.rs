@@ -1,0 +1,182 @@
+//! What the host's owner lets its server ask for, and as whom scripts run: `policy.json`, read
+//! again whenever it has changed.
+//!
+//! Knows no commands. Unlike a list of scripts, no policy outlives its own replacement: while the
+//! newest can't be used, nothing may be run.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::guard;
+use crate::layout::StateDir;
+use crate::platform::{self, Account};
+use crate::stamp::Stamp;
+
+/// A policy is a few words.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The policy of one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    #[serde(default)]
+    pub allow: Allow,
+    /// The user that scripts are run as; the agent's own when absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+}
+
+/// What the server may ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// Scripts on the host's own list.
+    #[default]
+    Manifest,
+    /// Also the server's library.
+    Library,
+    /// Also any program with any arguments.
+    Shell,
+}
+
+/// Why scripts can't be run as the policy says. The texts go to the person who asked for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunAsError {
+    #[error(
+        "the host's policy.json has scripts run as `{0}`, but the agent is not root and can't become another user; start it as root, or take run_as out of policy.json"
+    )]
+    NotRoot(String),
+    #[error(
+        "the host's policy.json has scripts run as `{0}`, but the host knows no such user; create it, or change run_as in policy.json"
+    )]
+    UnknownUser(String),
+    #[error("the host could not look up the user `{name}` that its policy.json names: {source}")]
+    LookUp {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Allow {
+    /// The word of the file and of `register`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Library => "library",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// Looks up the user that scripts are to be run as.
+///
+/// # Errors
+/// [`RunAsError`] with a sentence that says what to do.
+pub fn account(name: &str) -> Result<Account, RunAsError> {
+    if !platform::is_root() {
+        return Err(RunAsError::NotRoot(name.to_owned()));
+    }
+    match Account::named(name) {
+        Ok(Some(account)) => Ok(account),
+        Ok(None) => Err(RunAsError::UnknownUser(name.to_owned())),
+        Err(source) => Err(RunAsError::LookUp { name: name.to_owned(), source }),
+    }
+}
+
+/// The policy in force and the state of its file.
+#[derive(Debug)]
+pub struct PolicyFile {
+    path: PathBuf,
+    seen: Option<Stamp>,
+    read: Result<Policy, String>,
+}
+
+impl PolicyFile {
+    /// Reads the policy; a host without one has the strictest. A broken one is no error: it is
+    /// refused with its reason.
+    pub fn open(state: &StateDir) -> Self {
+        let path = state.policy();
+        let seen = Stamp::of(&path);
+        let mut file = Self { path, seen, read: Ok(Policy::default()) };
+        file.read_again();
+        file
+    }
+
+    /// The policy in force, or why there is none: a sentence for people.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn current(&self) -> Result<&Policy, &str> {
+        self.read.as_ref().map_err(String::as_str)
+    }
+
+    /// Reads the file again if it has changed. True if the policy is another one now.
+    pub fn reload(&mut self) -> bool {
+        let stamp = Stamp::of(&self.path);
+        // What was refused is read again: its folder may have been mended meanwhile.
+        if stamp == self.seen && self.read.is_ok() {
+            return false;
+        }
+        self.seen = stamp;
+        self.read_again()
+    }
+
+    fn read_again(&mut self) -> bool {
+        let read = match guard::read_text(&self.path, MAX_BYTES) {
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|error| format!("policy.json: {error}"))
+            }
+            Err(error) if error.is_missing() => Ok(Policy::default()),
+            Err(error) => Err(error.to_string()),
+        };
+        let read = read.map_err(|reason| {
+            format!("the host's policy can't be used: {reason}; correct it on the host")
+        });
+        if read == self.read {
+            return false;
+        }
+        match &read {
+            Ok(policy) => {
+                let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
+                tracing::info!(allow, run_as, "policy read");
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        self.read = read;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_policy_is_read_again_and_a_broken_one_is_none() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut file = PolicyFile::open(&state);
+        assert_eq!(file.current(), Ok(&Policy::default()));
+        assert!(!file.reload(), "nothing has changed");
+
+        fs::write(state.policy(), r#"{"allow":"shell","run_as":"nobody"}"#).expect("written");
+        assert!(file.reload());
+        let policy = file.current().expect("whole").clone();
+        assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
+
+        for (text, told) in
+            [(r#"{"alow":"shell"}"#, "`alow`"), (r#"{"allow":"all"}"#, "`all`"), ("", "line 1")]
+        {
+            fs::write(state.policy(), text).expect("written");
+            assert!(file.reload());
+            let reason = file.current().expect_err("broken");
+            assert!(reason.contains(told), "{reason}");
+        }
+        fs::remove_file(state.policy()).expect("removed");
+        assert!(file.reload());
+        assert_eq!(file.current(), Ok(&Policy::default()));
+    }
+}
