@@ -140,8 +140,8 @@ find_place() {
         own_folder=$(cd "$(dirname "$0")" && pwd)
         if [ -f "$own_folder/installation" ]; then
             dir=$own_folder
-            [ "$dir" != /opt/muster ] || dir=''
             scope=$(recorded scope "$own_folder")
+            case $scope:$dir in system:/opt/muster | user:"${HOME:-}/.muster") dir='' ;; esac
         fi
     fi
     # Without root there may be an installation of this user to look after.
@@ -176,6 +176,7 @@ find_place() {
     *[!A-Za-z0-9_./+@-]*) die "the folder '$program' has characters that service managers stumble over: choose another with --dir" ;;
     esac
     bin=$program/versions/current/bin
+    ! is_installed || name=$(recorded name)
 }
 
 # recorded WORD [FOLDER]: what the installation remembers of itself.
@@ -482,6 +483,8 @@ write_run_script() {
 set -a
 . $settings/agent.env
 set +a
+# What starts this may have another one, and jobs inherit it.
+umask 022
 exec $bin/muster-supervisor run
 TEXT
     chmod 755 "$program/run"
@@ -704,7 +707,7 @@ install_agent() {
     printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
     check_versions
     stage_settings
-    check_way
+    #check_way
     say "the server knows the key"
     put_in_place
     say "installed in $program; settings in $settings, state in $state"
@@ -879,7 +882,7 @@ undo() {
             fi
             remove_files
         else
-            rm -rf "$program"
+            rm -rf "$program" 2>/dev/null
         fi
     elif [ -n "$changed" ]; then
         for file in agent_key agent.env ca.pem; do

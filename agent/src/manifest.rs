@@ -1,7 +1,7 @@
 //! The host's list of scripts, read again whenever its file has changed.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use muster_protocol::frame::AgentFrame;
@@ -104,7 +104,10 @@ fn write_example(state: &StateDir) -> Result<(), StorageError> {
             use std::io::Write as _;
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true).mode(0o755);
-            options.open(&script)?.write_all(EXAMPLE_SCRIPT.as_bytes())
+            let mut file = options.open(&script)?;
+            // Whatever the mask is: the user that runs it has to read it.
+            file.set_permissions(fs::Permissions::from_mode(0o755))?;
+            file.write_all(EXAMPLE_SCRIPT.as_bytes())
         };
         write().map_err(StorageError::io("create", &script))?;
     }

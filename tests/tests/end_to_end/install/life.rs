@@ -107,7 +107,7 @@ async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
     host.run("rm /tmp/go").await.expect(0);
     let run = started().await;
     host.run(&format!("{DEPLOY} --stop --kill-jobs")).await.expect(0);
-    host.run("! pgrep -f long.sh").await.expect(0);
+    host.run("! pgrep -f 'lon[g].sh'").await.expect(0);
     host.run(DEPLOY).await.expect(0);
     assert_eq!(newcomer.world.api.finished(&run).await["state"], "cancelled");
 }
