@@ -86,7 +86,7 @@ impl Services {
                 hub: hub(),
                 clock: clock(),
                 settings,
-                cache,
+                cache: cache.clone(),
             },
             dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
             output: output::Output { store: store(), hub: hub() },
@@ -96,6 +96,7 @@ impl Services {
                 clock(),
                 settings,
                 heartbeats.clone(),
+                cache,
             )),
             upkeep: upkeep::Upkeep {
                 store: store(),
