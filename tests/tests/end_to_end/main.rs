@@ -8,6 +8,7 @@ mod commands;
 mod custody;
 mod databases;
 mod dependencies;
+mod deregister;
 mod disk;
 mod execute;
 mod fallback;
