@@ -9,6 +9,7 @@ use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_MAX_JOBS, MAX_POLL_WAIT_MS};
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use crate::commands::execute::OutputBounds;
 use crate::link::endpoint::{Endpoint, EndpointError};
 use crate::platform;
 
@@ -120,6 +121,11 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The host's bounds on output.
+    pub fn output_bounds(&self) -> OutputBounds {
+        OutputBounds { limit_bytes: self.output_limit_bytes, quota_bytes: self.output_quota_bytes }
+    }
+
     /// Puts flags, environment, files and defaults together.
     ///
     /// # Errors
@@ -222,6 +228,18 @@ fn parse_fallback(text: &str) -> Result<Fallback, ConfigError> {
 
 fn is_yes(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes")
+}
+
+/// The state directory that these options mean, whatever else they lack.
+///
+/// # Errors
+/// [`ConfigError`] with a sentence for the person who configures.
+pub fn state_dir(args: &RunArgs) -> Result<PathBuf, ConfigError> {
+    let configured = match &args.state_dir {
+        Some(path) => Some(path.clone()),
+        None => read_files(&args.config)?.state_dir,
+    };
+    configured.map_or_else(default_state_dir, Ok)
 }
 
 /// Where an agent of this user keeps its state, unless it is told otherwise.

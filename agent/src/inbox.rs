@@ -49,6 +49,8 @@ pub struct Grounds<'a> {
     /// `None` if it can't be told; nothing is refused for that.
     pub free_bytes: Option<u64>,
     pub output: execute::OutputBounds,
+    /// The host is about to leave the fleet and begins nothing.
+    pub is_leaving: bool,
 }
 
 /// Judges a command. Permission comes before anything else that could tell of the host.
@@ -77,6 +79,10 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
     }
     if let Some(data) = commands::answer(name, &command.data, &grounds.around) {
         return Verdict::Answer(commands::success(id, data));
+    }
+    if grounds.is_leaving {
+        let text = "this host is leaving the fleet; send the command to another one";
+        return refuse("host_leaving", text.to_owned());
     }
     let policy = match grounds.policy {
         Ok(policy) => policy,

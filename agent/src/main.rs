@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use muster_agent::config::{Config, RunArgs, default_state_dir};
-use muster_agent::host::{self, status::Report};
+use muster_agent::config::{self, Config, RunArgs, default_state_dir};
+use muster_agent::host;
+use muster_agent::host::deregister::Departure;
+use muster_agent::host::status::Report;
 use muster_agent::layout::StateDir;
 use tracing_subscriber::EnvFilter;
 
@@ -38,6 +40,9 @@ enum Mode {
         #[arg(long, default_value_t = 30)]
         wait_s: u64,
     },
+    /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.
+    /// Results are reported before; jobs that still run are ended.
+    Deregister(Box<RunArgs>),
     /// Print the version.
     Version,
     /// Keep one job. Started by the agent, not by people.
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
         Mode::Run(args) => run(*args),
         Mode::Status { place, json } => told(status(place, json)),
         Mode::EndJobs { place, wait_s } => told(end_jobs(place, wait_s)),
+        Mode::Deregister(args) => told(deregister(*args)),
         Mode::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -73,7 +79,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: RunArgs) -> ExitCode {
-    start_log();
+    start_log("info");
     match Config::load(args) {
         Ok(config) => match serve(config) {
             Ok(code) => ExitCode::from(code),
@@ -91,6 +97,11 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<u8> {
+    let code = on_runtime(muster_agent::run::run(config))??;
+    Ok(code.code() as u8)
+}
+
+fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider is installed already");
     }
@@ -100,10 +111,10 @@ fn serve(config: Config) -> anyhow::Result<u8> {
         .thread_stack_size(256 * 1024)
         .build()
         .context("start the runtime")?;
-    let code = runtime.block_on(muster_agent::run::run(config))?;
+    let outcome = runtime.block_on(work);
     // A look-up of a name may hang in a thread; nothing waits for it.
     runtime.shutdown_background();
-    Ok(code.code() as u8)
+    Ok(outcome)
 }
 
 fn status(place: Place, json: bool) -> anyhow::Result<u8> {
@@ -121,6 +132,20 @@ fn end_jobs(place: Place, wait_s: u64) -> anyhow::Result<u8> {
     let outcome = host::end_jobs::end_jobs(&state, Duration::from_secs(wait_s))?;
     print!("{}", outcome.text());
     Ok(if outcome.left.is_empty() { 0 } else { 1 })
+}
+
+fn deregister(args: RunArgs) -> anyhow::Result<u8> {
+    start_log("error");
+    let departure = match host::deregister::enrolled(&config::state_dir(&args)?)? {
+        // Whoever was never enrolled may have been configured never, too.
+        None => Departure::NeverEnrolled,
+        Some(_) => {
+            let config = Config::load(args)?;
+            on_runtime(Box::pin(host::deregister::deregister(&config)))??
+        }
+    };
+    print!("{}", departure.text());
+    Ok(0)
 }
 
 /// The end of what a person asked for at a terminal.
@@ -142,8 +167,9 @@ fn keep(job: PathBuf) -> ExitCode {
     }
 }
 
-fn start_log() {
-    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// `level`: unless MUSTER_LOG says otherwise.
+fn start_log(level: &str) {
+    let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -9,7 +9,6 @@ use tokio::sync::watch;
 
 use crate::agent::{Agent, AgentError, HostLimits};
 use crate::clock::between;
-use crate::commands::execute::OutputBounds;
 use crate::config::Config;
 use crate::exec;
 use crate::host::board::Board;
@@ -46,13 +45,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let _instance = Instance::take(&state).await?;
     let board = Board::begin(&state, config.endpoint.websocket_url());
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
-    let limits = HostLimits {
-        max_jobs: config.max_jobs,
-        output: OutputBounds {
-            limit_bytes: config.output_limit_bytes,
-            quota_bytes: config.output_quota_bytes,
-        },
-    };
+    let limits = HostLimits { max_jobs: config.max_jobs, output: config.output_bounds() };
     let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
     let board = agent.board.insert(board);
     board.identified(agent.identity.agent_id);
@@ -68,7 +61,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
 
 async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<bool>) -> ExitCode {
     let mut reconnect = Reconnect::new(config.fallback);
-    let mut dialer = Dialer { config, tls: None };
+    let mut dialer = Dialer::new(config);
     let mut ready: Option<Box<dyn Link>> = None;
     loop {
         // Without a session nobody is told; the next one begins with an inventory.
@@ -100,6 +93,8 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 return ExitCode::Stop;
             }
             Ending::Exit(code) => return code,
+            // Never without having been asked for.
+            Ending::Deregistered => return ExitCode::Stop,
             Ending::Upgraded(link) => {
                 tracing::info!("a WebSocket can be had again");
                 reconnect.upgraded();
@@ -148,14 +143,18 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
 }
 
 /// Opens links.
-struct Dialer<'a> {
+pub(crate) struct Dialer<'a> {
     config: &'a Config,
     /// Made at the first need and kept: reading the host's certificates takes time and memory.
     tls: Option<TlsSetup>,
 }
 
-impl Dialer<'_> {
-    async fn dial(
+impl<'a> Dialer<'a> {
+    pub(crate) fn new(config: &'a Config) -> Self {
+        Self { config, tls: None }
+    }
+
+    pub(crate) async fn dial(
         &mut self,
         transport: Transport,
         keys: KeyRing,

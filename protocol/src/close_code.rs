@@ -24,6 +24,8 @@ pub enum CloseCode {
     SessionReplaced,
     /// 4010: two hosts present one identity; both wait for an operator.
     IdentityConflict,
+    /// 1000: the agent has asked to be deleted, and is.
+    Deregistered,
     /// 1001: the server is going away; reconnect after the announced delay.
     GoingAway,
     /// 1009: a frame is larger than its bound.
@@ -36,7 +38,7 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
@@ -46,6 +48,7 @@ impl CloseCode {
         Self::AgentLimit,
         Self::SessionReplaced,
         Self::IdentityConflict,
+        Self::Deregistered,
         Self::GoingAway,
         Self::FrameTooBig,
         Self::PolicyViolation,
@@ -61,6 +64,7 @@ impl CloseCode {
             Self::AgentLimit => 4004,
             Self::SessionReplaced => 4009,
             Self::IdentityConflict => 4010,
+            Self::Deregistered => 1000,
             Self::GoingAway => 1001,
             Self::FrameTooBig => 1009,
             Self::PolicyViolation => 1008,
@@ -80,6 +84,7 @@ impl CloseCode {
             Self::AgentLimit => "agent_limit",
             Self::SessionReplaced => "session_replaced",
             Self::IdentityConflict => "identity_conflict",
+            Self::Deregistered => "deregistered",
             Self::GoingAway => "going_away",
             Self::FrameTooBig => "frame_too_big",
             Self::PolicyViolation => "policy_violation",

@@ -52,6 +52,7 @@ fn server_frames_of_the_full_protocol() {
         }),
         ServerFrame::Drain { reconnect_delay_ms: 1_500 },
         ServerFrame::Rekey { key: "mst_agent_…".into(), grace_ms: 60_000 },
+        ServerFrame::Deregistered,
     ];
     insta::assert_json_snapshot!(frames);
 }
@@ -85,6 +86,7 @@ fn agent_frames_of_the_full_protocol() {
             error_code: Some("no_space".into()),
             outcome: Some(Outcome::Rejected),
         }),
+        AgentFrame::Deregister,
     ];
     insta::assert_json_snapshot!(frames);
 }

@@ -4,6 +4,7 @@
 //! Reads and writes the state directory's files; holds no sessions but the last one.
 
 pub mod board;
+pub mod deregister;
 pub mod end_jobs;
 pub mod jobs;
 pub mod status;

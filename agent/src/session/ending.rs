@@ -17,6 +17,8 @@ pub enum Ending {
     Drained(Duration),
     /// A command ends the agent's process.
     Exit(ExitCode),
+    /// The server has deleted this agent, as it was asked to.
+    Deregistered,
     /// Another link has taken this one's place.
     Upgraded(Box<dyn Link>),
     /// The process was asked to stop.
@@ -39,6 +41,7 @@ impl Ending {
             Self::Broken(error) => format!("no link to the server: {}", told(error)),
             Self::Drained(_) => "the server goes away for a moment".to_owned(),
             Self::Exit(code) => format!("the agent ended by command, with {}", code.code()),
+            Self::Deregistered => "the host has left the fleet".to_owned(),
             Self::Upgraded(_) => return None,
             Self::Stopped => "the agent was stopped".to_owned(),
             Self::Failed(error) => format!("the session can't be kept: {}", told(error)),

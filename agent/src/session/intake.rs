@@ -89,6 +89,7 @@ impl Session<'_> {
             }
             ServerFrame::HeartbeatAck { .. } => {}
             ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
+            ServerFrame::Deregistered => return self.take_deregistered(),
             ServerFrame::Registered(_) => {
                 self.log_odd("registered", "the server registered twice in one session");
             }
@@ -115,6 +116,7 @@ impl Session<'_> {
             known: self.agent.custody.ledger().known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.agent.limits.output,
+            is_leaving: self.leaving.is_some(),
         };
         match inbox::judge(command, &grounds) {
             Verdict::Answer(response) => self.push(&AgentFrame::Response(response)),
@@ -208,7 +210,7 @@ impl Session<'_> {
         }
     }
 
-    fn log_odd(&mut self, kind: &str, message: &str) {
+    pub(super) fn log_odd(&mut self, kind: &str, message: &str) {
         if self.odd_frames.len() < MAX_ODD_FRAMES && self.odd_frames.insert(kind.to_owned()) {
             tracing::warn!(message, "frame passed over; others of its kind are not logged");
         }

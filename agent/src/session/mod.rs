@@ -6,6 +6,7 @@
 mod ending;
 mod greeting;
 mod intake;
+mod leaving;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -25,6 +26,7 @@ use crate::custody::{Custody, Notice};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
 use crate::outbox::{Outbox, encode};
 pub use ending::Ending;
+use leaving::Leaving;
 
 /// For `connected` and for `registered`.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,12 +51,32 @@ pub struct Ended {
     pub was_registered: bool,
 }
 
+/// Runs the last session of a host that leaves the fleet: reports, begins nothing, and asks to be
+/// deleted.
+pub async fn leave(
+    link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+) -> Ended {
+    hold(link, agent, stop, None, true).await
+}
+
 /// Runs one session to its end. `upgrade`, if there is one, ends it by giving a better link.
 pub async fn run(
+    link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+    upgrade: Option<Upgrade<'_>>,
+) -> Ended {
+    hold(link, agent, stop, upgrade, false).await
+}
+
+async fn hold(
     mut link: Box<dyn Link>,
     agent: &mut Agent,
     stop: &mut watch::Receiver<bool>,
     upgrade: Option<Upgrade<'_>>,
+    is_leaving: bool,
 ) -> Ended {
     let greeting = tokio::select! {
         greeting = greeting::exchange(link.as_mut(), agent) => greeting,
@@ -78,6 +100,7 @@ pub async fn run(
         board.connected(link.name(), registered.agent_id);
     }
     let mut session = Session::new(link, agent, permissions, &registered);
+    session.leaving = is_leaving.then(Leaving::begin);
     let ending = match session.begin() {
         Ok(()) => session.go_on(stop, upgrade).await,
         Err(ending) => ending,
@@ -104,6 +127,8 @@ struct Session<'a> {
     silence: Duration,
     /// What the process ends with, once this command has its receipt or the time is up.
     farewell: Option<Farewell>,
+    /// Set in the last session of a host that leaves the fleet.
+    leaving: Option<Leaving>,
     odd_frames: std::collections::BTreeSet<String>,
 }
 
@@ -135,12 +160,16 @@ impl<'a> Session<'a> {
             heard_at: Instant::now(),
             silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
             farewell: None,
+            leaving: None,
             odd_frames: Default::default(),
         }
     }
 
     /// Manifest and inventory: what the server has to know before it sends anything.
     fn begin(&mut self) -> Result<(), Ending> {
+        if self.leaving.is_some() {
+            self.take_back_waiting();
+        }
         self.agent.manifest.reload();
         self.push(&self.agent.manifest.frame());
         let items = self.agent.custody.inventory();
@@ -166,8 +195,11 @@ impl<'a> Session<'a> {
             if let Some(ending) = self.farewell_ending() {
                 return ending;
             }
+            if let Err(ending) = self.go_on_leaving() {
+                return ending;
+            }
             let can_send = !self.pending.is_empty() || self.outbox.has_turns();
-            let farewell_at = self.farewell.map(|farewell| farewell.until);
+            let deadline = self.next_deadline();
             let step = tokio::select! {
                 incoming = self.link.receive(), if self.pending.len() < MAX_PENDING => {
                     Step::Incoming(incoming)
@@ -176,7 +208,7 @@ impl<'a> Session<'a> {
                 _ = self.heartbeat.tick() => Step::Heartbeat,
                 _ = stop.wait_for(|stop| *stop) => Step::Stop,
                 link = poll_upgrade(&mut upgrade) => Step::Upgrade(link),
-                () = until(farewell_at) => Step::Farewell,
+                () = until(deadline) => Step::Deadline,
                 () = std::future::ready(()), if can_send => Step::Send,
             };
             let outcome = match step {
@@ -190,7 +222,7 @@ impl<'a> Session<'a> {
                 Step::Stop => Err(Ending::Stopped),
                 Step::Upgrade(link) => Err(Ending::Upgraded(link)),
                 // The loop's head sees that the time is up.
-                Step::Farewell => Ok(()),
+                Step::Deadline => Ok(()),
             };
             if let Err(ending) = outcome {
                 return ending;
@@ -277,7 +309,7 @@ enum Step {
     Send,
     Stop,
     Upgrade(Box<dyn Link>),
-    Farewell,
+    Deadline,
 }
 
 /// Waits for something while the host's jobs go on; what they tell is put aside.

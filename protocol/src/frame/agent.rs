@@ -37,6 +37,9 @@ pub enum AgentFrame {
     Inventory { items: Vec<InventoryItem> },
     /// Full: the inventory is complete.
     InventoryEnd,
+    /// Full: the host leaves the fleet for good: delete this agent. After the inventory; what has
+    /// not ended then is ended by the server.
+    Deregister,
 }
 
 /// What an agent says of itself.
@@ -80,10 +83,12 @@ pub struct Registration {
     /// Highest session epoch this ledger has seen; 0 before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest_epoch: Option<u64>,
-    /// Executions the agent runs at once; the server keeps no more delivered.
+    /// Executions the agent runs at once; the server keeps no more delivered. 0: nothing is sent any
+    /// more, as in the last session of a host that leaves the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_jobs: Option<u32>,
-    /// What the host lets the server ask for: `manifest`, `library` or `shell`.
+    /// What the host lets the server ask for: `manifest`, `library` or `shell`; absent while its
+    /// policy can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
 }

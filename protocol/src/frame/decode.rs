@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::{AgentFrame, ErrorCode, ServerFrame};
 
-const AGENT_TYPES: [&str; 8] = [
+const AGENT_TYPES: [&str; 9] = [
     "register",
     "heartbeat",
     "response",
@@ -14,8 +14,9 @@ const AGENT_TYPES: [&str; 8] = [
     "manifest",
     "inventory",
     "inventory_end",
+    "deregister",
 ];
-const SERVER_TYPES: [&str; 9] = [
+const SERVER_TYPES: [&str; 10] = [
     "connected",
     "registered",
     "heartbeat_ack",
@@ -25,6 +26,7 @@ const SERVER_TYPES: [&str; 9] = [
     "ack",
     "drain",
     "rekey",
+    "deregistered",
 ];
 /// Longest `type` that is repeated in an error.
 const MAX_ECHOED_TYPE_CHARS: usize = 64;

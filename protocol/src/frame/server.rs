@@ -47,6 +47,8 @@ pub enum ServerFrame {
         /// How long the old one stays valid.
         grace_ms: u64,
     },
+    /// Full: the agent is deleted, committed; the session ends.
+    Deregistered,
 }
 
 /// The session is open; what holds in it.

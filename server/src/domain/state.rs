@@ -144,7 +144,7 @@ impl EndReason {
                 "the agent reported the start and no longer knows the command; check the host before running it again"
             }
             Self::AgentDeleted => {
-                "the agent was deleted while it held the command; whether it ran is unknown"
+                "the agent was deleted; if it had been sent the command, whether it ran is unknown"
             }
             Self::PermissionRevoked => {
                 "the agent's key no longer allows this command; it was never sent"

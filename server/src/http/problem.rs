@@ -154,6 +154,9 @@ impl Problem {
             CloseCode::IdentityConflict => {
                 (StatusCode::CONFLICT, "two hosts present one identity; reinstall one of them")
             }
+            CloseCode::Deregistered => {
+                (StatusCode::GONE, "the agent has asked to be deleted, and is")
+            }
             CloseCode::FrameTooBig => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "a frame is larger than 1 MiB")
             }

@@ -18,7 +18,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::store::Store;
 use crate::store::entities::{agent, agent_event, agent_manifest, telemetry_sample};
-use crate::store::queries::AgentChange;
+use crate::store::queries::{AgentChange, Deletion};
 
 /// Use cases of agents.
 #[derive(Clone, Debug)]
@@ -139,10 +139,12 @@ impl Agents {
         let now = self.clock.now();
         let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        if !tenant.delete_agent(id, now, audit).await? {
-            return Err(UNKNOWN);
-        }
+        let deleted = tenant.delete_agent(id, Deletion::Operator, now, audit).await?;
+        let ended = deleted.ok_or(UNKNOWN)?;
         self.cache.forget_agent(id);
+        for command_id in ended {
+            self.hub.changed(command_id);
+        }
         if let Some(session) = self.hub.session(id) {
             session.close(CloseCode::GoingAway);
         }

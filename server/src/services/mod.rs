@@ -95,7 +95,7 @@ impl Services {
                 hub: hub(),
                 clock: clock(),
                 settings,
-                cache,
+                cache: cache.clone(),
             },
             dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
             installation: installation::Installation { files: Arc::new(files) },
@@ -106,6 +106,7 @@ impl Services {
                 clock(),
                 settings,
                 heartbeats.clone(),
+                cache,
             )),
             upkeep: upkeep::Upkeep {
                 store: store(),

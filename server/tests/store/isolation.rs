@@ -4,7 +4,7 @@ use bytes::Bytes;
 use muster_server::domain::ids::TenantId;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::state::CommandState;
-use muster_server::store::queries::{CommandFilter, OutputStream};
+use muster_server::store::queries::{CommandFilter, Deletion, OutputStream};
 use muster_server::store::writer::AppendOutput;
 use muster_server::store::{Store, StoreError};
 
@@ -33,7 +33,10 @@ async fn a_tenant_sees_nothing_of_another(fixture: Fixture) {
     assert!(stranger.agent_events(session.agent_id, page).await.expect("read").is_empty());
     let entry = audit(fixture.tenant_id);
     let now = crate::fixture::NOW;
-    assert!(!stranger.delete_agent(session.agent_id, now, entry.clone()).await.expect("try"));
+    for deletion in [Deletion::Operator, Deletion::Agent { epoch: session.epoch }] {
+        let deleted = stranger.delete_agent(session.agent_id, deletion, now, entry.clone()).await;
+        assert_eq!(deleted.expect("try"), None);
+    }
     assert!(!stranger.delete_agent_key(fixture.key_id, now, entry).await.expect("try"));
     assert_eq!(fixture.state(command).await, CommandState::Delivered);
 }

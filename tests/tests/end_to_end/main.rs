@@ -9,6 +9,7 @@ mod connections;
 mod custody;
 mod databases;
 mod dependencies;
+mod deregister;
 mod disk;
 mod execute;
 mod fallback;

@@ -133,7 +133,14 @@ impl Live {
             Inbound::Text(text) => text,
         };
         self.intake.pace().await;
-        match decode(&text) {
+        let frame = match decode(&text) {
+            // It came with full agents: to others it is no frame at all.
+            Ok(AgentFrame::Deregister) if !self.handle.is_full => {
+                Err(DecodeError::UnknownType("deregister".into()))
+            }
+            frame => frame,
+        };
+        match frame {
             Ok(AgentFrame::Register { .. }) => {
                 let message = "this session is registered already".into();
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
@@ -155,6 +162,7 @@ impl Live {
             Ok(AgentFrame::Manifest { manifest, error }) => self.manifest(manifest, error).await,
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
+            Ok(AgentFrame::Deregister) => self.deregister(transport).await,
             Err(error) => {
                 if let DecodeError::UnknownType(kind) = &error
                     && self.intake.unknown_types.len() < MAX_UNKNOWN_TYPES
@@ -167,7 +175,7 @@ impl Live {
         }
     }
 
-    async fn refuse<T: AgentTransport>(
+    pub(super) async fn refuse<T: AgentTransport>(
         &mut self,
         code: ErrorCode,
         message: String,

@@ -38,7 +38,7 @@ pub(super) struct Live {
     pub(super) intake: Intake,
     pub(super) pending: FuturesOrdered<PendingAnswer>,
     mail: mpsc::Receiver<ToSession>,
-    is_ready: bool,
+    pub(super) is_ready: bool,
 }
 
 enum Event {

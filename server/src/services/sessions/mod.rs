@@ -7,6 +7,7 @@
 mod answers;
 mod census;
 mod custody;
+mod departure;
 mod inbound;
 mod live;
 mod opening;
@@ -24,6 +25,7 @@ use self::census::Census;
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
 use super::heartbeats::Heartbeats;
+use super::key_cache::KeyCache;
 use crate::domain::credential::SecretHash;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
@@ -49,6 +51,7 @@ pub struct Sessions {
     admission: Arc<Semaphore>,
     census: Census,
     heartbeats: Heartbeats,
+    cache: KeyCache,
 }
 
 /// How a session came about.
@@ -91,9 +94,19 @@ impl Sessions {
         clock: Clock,
         settings: Settings,
         heartbeats: Heartbeats,
+        cache: KeyCache,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
-        Self { store, hub, clock, settings, admission, census: Census::default(), heartbeats }
+        Self {
+            store,
+            hub,
+            clock,
+            settings,
+            admission,
+            census: Census::default(),
+            heartbeats,
+            cache,
+        }
     }
 
     /// Lets no more sessions in, and waits until those that are here have ended.

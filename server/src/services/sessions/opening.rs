@@ -142,7 +142,7 @@ impl Sessions {
         origin: &Origin,
         registration: &Registration,
     ) -> Result<OpenSession, SessionEnd> {
-        let max_jobs = registration.max_jobs.unwrap_or(DEFAULT_MAX_JOBS).clamp(1, MAX_MAX_JOBS);
+        let max_jobs = registration.max_jobs.unwrap_or(DEFAULT_MAX_JOBS).min(MAX_MAX_JOBS);
         Ok(OpenSession {
             tenant_id: origin.grant.tenant_id,
             key_id: origin.grant.key_id,

@@ -69,6 +69,8 @@ pub enum EventKind {
     Enrolled,
     Online,
     Offline,
+    /// It left for good, at its own request.
+    Deregistered,
     /// It came back with another ledger, or an older copy.
     LedgerReplaced,
     /// Two hosts present its identity.

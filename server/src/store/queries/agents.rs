@@ -9,11 +9,9 @@ use super::TenantScope;
 use super::agent_keys::write_audit;
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::page::PageRequest;
-use crate::domain::state::{CommandState, EndReason};
-use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::column::StringList;
-use crate::store::entities::{agent, agent_event, agent_manifest, audit_entry, command};
+use crate::store::entities::{agent, agent_event, agent_manifest, audit_entry};
 
 /// What is to be different about an agent; `None` stays.
 #[derive(Debug, Clone, Default)]
@@ -111,52 +109,6 @@ impl TenantScope {
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit).await?;
                     Ok(Some(row))
-                })
-            })
-            .await
-    }
-
-    /// Deletes an agent and ends what it holds; false if there is none. Its history stays.
-    pub async fn delete_agent(
-        &self,
-        id: AgentId,
-        now: Timestamp,
-        audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
-        let tenant_id = self.tenant_id;
-        self.writer
-            .change(move |transaction| {
-                let audit = audit.clone();
-                Box::pin(async move {
-                    let deleted = agent::Entity::update_many()
-                        .col_expr(agent::Column::DeletedAt, now.0.into())
-                        .col_expr(agent::Column::IsOnline, false.into())
-                        .filter(agent::Column::Id.eq(id))
-                        .filter(agent::Column::TenantId.eq(tenant_id))
-                        .filter(agent::Column::DeletedAt.is_null())
-                        .exec(transaction)
-                        .await?;
-                    if deleted.rows_affected == 0 {
-                        return Ok(false);
-                    }
-                    for (from, to) in [
-                        (vec![CommandState::Queued], CommandState::Cancelled),
-                        (vec![CommandState::Delivered, CommandState::Running], CommandState::Lost),
-                    ] {
-                        command::Entity::update_many()
-                            .col_expr(command::Column::State, to.as_str().into())
-                            .col_expr(
-                                command::Column::EndReason,
-                                EndReason::AgentDeleted.as_str().into(),
-                            )
-                            .col_expr(command::Column::FinishedAt, now.0.into())
-                            .filter(command::Column::AgentId.eq(id))
-                            .filter(command::Column::State.is_in(from))
-                            .exec(transaction)
-                            .await?;
-                    }
-                    write_audit(transaction, audit).await?;
-                    Ok(true)
                 })
             })
             .await

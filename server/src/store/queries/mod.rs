@@ -3,6 +3,7 @@
 //! What is looked up by a unique key is read with `all` and popped: `one` binds a `LIMIT`, which
 //! makes SQLite plan the statement anew at every execution.
 
+mod agent_deletion;
 mod agent_keys;
 mod agents;
 mod api_keys;
@@ -16,6 +17,7 @@ mod telemetry;
 
 use sea_orm::DatabaseConnection;
 
+pub use self::agent_deletion::Deletion;
 pub use self::agent_keys::AgentKeyChange;
 pub use self::agents::AgentChange;
 pub use self::authentication::{AgentKeyMatch, Bootstrap};

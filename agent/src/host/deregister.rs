@@ -1,0 +1,151 @@
+//! Taking this host out of the fleet: one last session, after which the server knows no such agent
+//! and the host remembers no server's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::agent::{Agent, AgentError, HostLimits};
+use crate::config::{Config, Fallback};
+use crate::exec;
+use crate::identity::Identity;
+use crate::instance::{Instance, InstanceError};
+use crate::key::KeyRing;
+use crate::layout::StateDir;
+use crate::reconnect::Transport;
+use crate::run::Dialer;
+use crate::session::{self, Ended, Ending, looking_after};
+use crate::storage::{self, StorageError};
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Departure {
+    /// No server has ever enrolled this host.
+    NeverEnrolled,
+    Deregistered {
+        agent_id: Uuid,
+        /// Commands whose ends the server was not told in time, or that still ran: they are `lost`.
+        untold: usize,
+    },
+}
+
+/// Why the host is still in the fleet, or half out of it. The texts go to the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DeregisterError {
+    #[error("the agent still runs on {}: stop it, then deregister it", .0.display())]
+    Running(PathBuf),
+    #[error(transparent)]
+    Instance(InstanceError),
+    #[error("the state directory can't be used: run this as root, or as the agent's own user")]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error(
+        "not deregistered: {reason}; delete the agent on the server by its name: muster agents delete {hostname}"
+    )]
+    Refused { reason: String, hostname: String },
+    #[error("deregistered, but this host still remembers it: remove {}", path.display())]
+    Remembered {
+        path: PathBuf,
+        #[source]
+        source: AgentError,
+    },
+}
+
+/// The id that a server has given to the agent of this state directory. Makes nothing.
+///
+/// # Errors
+/// [`DeregisterError::Storage`] if it can't be read.
+pub fn enrolled(state_dir: &Path) -> Result<Option<Uuid>, DeregisterError> {
+    let identity: Option<Identity> = storage::read_sealed(&StateDir::at(state_dir).identity())?;
+    Ok(identity.and_then(|identity| identity.agent_id))
+}
+
+/// Takes the host out of the fleet. What still runs here is ended then.
+///
+/// # Errors
+/// [`DeregisterError`] with a sentence that says what to do.
+pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
+    if enrolled(&config.state_dir)?.is_none() {
+        return Ok(Departure::NeverEnrolled);
+    }
+    let state = StateDir::create(&config.state_dir)?;
+    let _instance = Instance::take(&state).await.map_err(|error| match error {
+        InstanceError::Taken { .. } => DeregisterError::Running(state.path().to_owned()),
+        error => DeregisterError::Instance(error),
+    })?;
+    let keys = KeyRing::load(config.api_key.clone(), &state)?;
+    // Nothing is started any more.
+    let limits = HostLimits { max_jobs: 0, output: config.output_bounds() };
+    let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
+    // It is none if the directory was another machine's.
+    let Some(agent_id) = agent.identity.agent_id else { return Ok(Departure::NeverEnrolled) };
+    let ending = Box::pin(last_session(config, &mut agent)).await;
+    if !matches!(ending, Ending::Deregistered) {
+        let reason = ending.sentence().unwrap_or_default();
+        return Err(DeregisterError::Refused { reason, hostname: agent.about.hostname });
+    }
+    let untold = agent.custody.ledger().entries().count();
+    forget(&mut agent)
+        .map_err(|source| DeregisterError::Remembered { path: agent.state.identity(), source })?;
+    Ok(Departure::Deregistered { agent_id, untold })
+}
+
+/// A session as usual: over a WebSocket, else over HTTP.
+async fn last_session(config: &Config, agent: &mut Agent) -> Ending {
+    let (first, second) = match config.fallback {
+        Fallback::Allowed => (Transport::WebSocket, Some(Transport::Http)),
+        Fallback::Never => (Transport::WebSocket, None),
+        Fallback::Only => (Transport::Http, None),
+    };
+    let mut dialer = Dialer::new(config);
+    let ended = leave_over(first, &mut dialer, agent).await;
+    // What the server has said itself, it would say again.
+    let is_unreached =
+        matches!(&ended.ending, Ending::Broken(error) if error.close_code().is_none());
+    match second {
+        Some(second) if is_unreached && !ended.was_registered => {
+            leave_over(second, &mut dialer, agent).await.ending
+        }
+        _ => ended.ending,
+    }
+}
+
+async fn leave_over(transport: Transport, dialer: &mut Dialer<'_>, agent: &mut Agent) -> Ended {
+    let mut untold = Vec::new();
+    let dialing = dialer.dial(transport, agent.keys.clone());
+    match Box::pin(looking_after(&mut agent.custody, dialing, &mut untold)).await {
+        Ok(link) => {
+            // Nobody asks it to stop: whoever waits for it may kill it, and begin again.
+            let (_stopper, mut stop) = watch::channel(false);
+            Box::pin(session::leave(link, agent, &mut stop)).await
+        }
+        Err(error) => Ended { ending: Ending::Broken(error), was_registered: false },
+    }
+}
+
+/// Ends what still runs, and puts ledger and identity away: a later start enrols anew.
+fn forget(agent: &mut Agent) -> Result<(), AgentError> {
+    agent.custody.begin_anew()?;
+    let identity = Identity { agent_id: None, disowned: None, ..agent.identity.clone() };
+    identity.save(&agent.state)?;
+    agent.identity = identity;
+    // It tells of an agent that is no more.
+    let _ = fs::remove_file(agent.state.status());
+    Ok(())
+}
+
+impl Departure {
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::NeverEnrolled => "nothing to deregister: this host is not enrolled\n".to_owned(),
+            Self::Deregistered { agent_id, untold: 0 } => format!("deregistered {agent_id}\n"),
+            Self::Deregistered { agent_id, untold } => format!(
+                "deregistered {agent_id}; the server was not told how {untold} of its commands ended\n"
+            ),
+        }
+    }
+}
