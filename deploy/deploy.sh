@@ -552,8 +552,11 @@ systemd_install() {
     systemd_control enable --quiet "$name.service"
     boot="systemd unit $name"
     if [ "$scope" = user ]; then
-        if loginctl enable-linger "$(id -un)" 2>/dev/null; then
+        if [ -e "/var/lib/systemd/linger/$(id -un)" ]; then
             boot="$boot of this user"
+        elif loginctl enable-linger "$(id -un)" 2>/dev/null; then
+            boot="$boot of this user"
+            made_linger=1
         else
             boot="$boot of this user, from log-in on; for a start on boot root has to say: loginctl enable-linger $(id -un)"
         fi
@@ -563,9 +566,15 @@ systemd_start() { systemd_control restart "$name.service"; }
 systemd_stop() { systemd_control stop "$name.service"; }
 systemd_remove() {
     systemd_control disable --quiet "$name.service" 2>/dev/null || true
-    rm -f "$(systemd_unit)"
+    unit=$(systemd_unit)
+    rm -f "$unit"
     systemd_control daemon-reload || true
     systemd_control reset-failed "$name.service" 2>/dev/null || true
+    if [ "$scope" = user ]; then
+        folder=$(dirname "$unit")
+        rmdir "$folder/default.target.wants" "$folder" "${folder%/user}" 2>/dev/null || true
+        [ -z "$(recorded made_linger)$made_linger" ] || loginctl disable-linger "$(id -un)" 2>/dev/null || true
+    fi
 }
 
 openrc_install() {
@@ -696,7 +705,7 @@ install_agent() {
     elif [ -f "$settings/ca.pem" ]; then
         ca_file=$settings/ca.pem
     fi
-    is_new='' had_state='' made_user='' changed='' installed='' staging='' service='' old_service=''
+    is_new='' had_state='' made_user='' made_linger='' changed='' installed='' staging='' service='' old_service=''
     [ ! -d "$state" ] || had_state=1
     is_installed || is_new=1
     trap 'undo' EXIT
@@ -794,6 +803,7 @@ put_in_place() {
         [ ! -f "$state/policy.json" ] || cp "$state/policy.json" "$staging/before/policy.json"
         old_service=$(recorded service)
         made_user=$(recorded made_user)
+        made_linger=$(recorded made_linger)
     fi
     (umask 022 && mkdir -p "$program/versions" "$(dirname "$settings")" "$(dirname "$logs")" "$(dirname "$state")")
     mkdir -p "$settings" "$logs"
@@ -860,6 +870,7 @@ write_record() {
     {
         printf 'layout=1\nscope=%s\nservice=%s\nname=%s\n' "$scope" "$service" "$name"
         [ -z "$made_user" ] || printf 'made_user=%s\n' "$made_user"
+        [ -z "$made_linger" ] || printf 'made_linger=1\n'
     } >"$program/installation.new"
     chmod 644 "$program/installation.new"
     mv "$program/installation.new" "$program/installation"
@@ -968,6 +979,7 @@ uninstall_agent() {
         # Without the server the host is cleaned all the same; the agent says what is left to do.
         with_settings "$settings" "$bin/muster-agent" deregister 2>&1 | tail -n 1 || true
     fi
+    made_linger=''
     "${service}_remove"
     made_user=$(recorded made_user)
     remove_files

@@ -58,33 +58,3 @@ stop() {
         kill -KILL "$id" 2>/dev/null || true
     fi
 }
-
-# job_ids: scripts of the demo that still run. Their shims outlive the agent on purpose, so they
-# are not among those that stop; they are agent processes that mention the demo's own folder, and
-# each leads a session that holds its job.
-job_ids() {
-    local entry shims=" " session
-    for entry in /proc/[0-9]*; do
-        case $(readlink "$entry/exe" 2>/dev/null) in
-        */muster-agent | */muster-agent' (deleted)')
-            if tr '\0' ' ' 2>/dev/null <"$entry/cmdline" | grep -qF "$demo/agent/"; then
-                shims+="${entry#/proc/} "
-            fi
-            ;;
-        esac
-    done
-    [ "$shims" != " " ] || return 0
-    for entry in /proc/[0-9]*; do
-        session=$(sed 's/.*) //' "$entry/stat" 2>/dev/null | cut -d' ' -f4)
-        case $shims in *" $session "*) echo "${entry#/proc/}" ;; esac
-    done
-}
-
-no_jobs() {
-    local ids
-    ids=$(job_ids | sort -u)
-    [ -z "$ids" ] && return 0
-    # shellcheck disable=SC2086 # a list of numbers
-    kill -KILL $ids 2>/dev/null || true
-    return 1
-}

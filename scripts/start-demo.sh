@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds Muster, starts a server and a supervised agent under .demo/, runs a script through REST
-# and says where everything is. Run again, it uses what is running.
+# Builds Muster, starts a server, installs an agent for this user with the line that the server
+# says, all under .demo/, runs a script through REST and says where everything is. Run again, it
+# uses what is running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/demo-processes.sh
@@ -43,9 +44,8 @@ field() { grep -o "\"$1\" *: *\"[^\"]*\"" | head -n 1 | cut -d'"' -f4; }
 if [ ! -s "$demo/agent_key" ]; then
     call POST /api/agents/keys '{"name": "demo"}' | field key >"$demo/agent_key"
 fi
-if [ -z "$(running_id supervisor)" ]; then
-    MUSTER_SERVER_URL=$url MUSTER_API_KEY=$(cat "$demo/agent_key") MUSTER_STATE_DIR=$demo/agent \
-        start supervisor "$programs/muster-supervisor" run
+if ! "$demo/agent/deploy.sh" --status >/dev/null 2>&1; then
+    curl -fsS "$url/install/deploy.sh" | sh -s -- --user --dir "$demo/agent" --key-file "$demo/agent_key"
 fi
 agent_is_connected() { agent=$(call GET /api/agents/connected | field id) && [ -n "$agent" ]; }
 wait_until 30 "the agent to connect" agent_is_connected
@@ -64,9 +64,10 @@ if [ "$state" != succeeded ]; then
     exit 1
 fi
 cat <<TEXT
-Server      $url   (API documentation: $url/docs)
+Server      $url   (API documentation: $url/docs, more agents: $url/install)
 Key         $demo/server/bootstrap_key
-Agent       $agent, its scripts in $demo/agent/scripts
+Agent       $agent, its scripts in $demo/agent/state/scripts
+Look        $demo/agent/deploy.sh --status
 Try it      $programs/muster login --server $url --key-file .demo/server/bootstrap_key
             $programs/muster run $host hello NAME=Ada
 Or by REST  curl -H "authorization: Bearer \$(cat .demo/server/bootstrap_key)" -H 'content-type: application/json' \\

@@ -20,6 +20,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
     let status = host.run(&format!("{DEPLOY} --status")).await;
     let status = status.expect(0);
     assert!(status.contains("connected"), "{status}");
+    host.run("systemd-analyze verify muster-agent.service").await.expect(0);
     host.run("systemctl is-enabled muster-agent && systemctl is-active muster-agent")
         .await
         .expect(0);

@@ -75,8 +75,15 @@ fn complaint(said: &Said) -> &str {
 /// What of an installation is on the host, apart from the users' files, which keep a copy of
 /// themselves whatever is changed in them.
 fn new_files(before: &[String], after: &[String]) -> Vec<String> {
-    let users =
-        ["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid"];
+    let users = [
+        "/etc/passwd",
+        "/etc/group",
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/subuid",
+        "/etc/subgid",
+        "/etc/.pwd.lock",
+    ];
     let is_of_users = |path: &str| users.iter().any(|file| path.trim_end_matches('-') == *file);
     after.iter().filter(|path| !before.contains(path) && !is_of_users(path)).cloned().collect()
 }
