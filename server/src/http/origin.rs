@@ -20,9 +20,7 @@ impl Reached {
     /// # Errors
     /// A problem, if the request names no address.
     pub fn required(self) -> Result<Origin, Problem> {
-        self.0.ok_or_else(|| {
-            Problem::malformed("the request's Host names no host; ask by the server's name".into())
-        })
+        self.0.ok_or_else(Problem::unknown_host)
     }
 }
 

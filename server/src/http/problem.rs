@@ -44,6 +44,15 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "missing_api_key", detail)
     }
 
+    /// The request names a host that can't be one.
+    pub fn unknown_host() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unknown_host",
+            "the request's Host names no host; ask by the server's name",
+        )
+    }
+
     /// The body is not JSON.
     pub fn malformed(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)

@@ -133,3 +133,30 @@ async fn a_detached_run_is_found_again_and_cancelled() {
     cli.run(&["commands", "cancel", run]).await.expect(0);
     assert_eq!(world.api.finished(run).await["state"], "cancelled");
 }
+
+#[tokio::test]
+async fn a_new_key_comes_with_the_line_to_paste_and_its_agent_can_be_waited_for() {
+    let world = World::on_sqlite().await;
+    let cli = logged_in(&world).await;
+    let made = cli.run(&["keys", "create", "web"]).await;
+    let key = made.expect(0);
+    let line = format!("{}/install/deploy.sh | sudo sh -s -- --key {key}", world.server.url());
+    assert!(made.stderr.contains(line.trim()), "{}", made.stderr);
+
+    let none = cli.run(&["agents", "wait", "front", "--timeout", "0"]).await;
+    none.expect(1);
+    assert!(none.stderr.contains("--status"), "{}", none.stderr);
+    let (_agent, id) = world.agent(AgentOptions::named("front")).await;
+    cli.run(&["agents", "rename", &id, "front"]).await.expect(0);
+    assert!(cli.run(&["agents", "wait", "front"]).await.expect(0).contains(&id));
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_agent_hears_of_it_when_it_connects() {
+    let world = World::on_sqlite().await;
+    let cli = logged_in(&world).await;
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let waiting = cli.start(&["agents", "wait", hostname.trim(), "--json"]);
+    let (_agent, id) = world.agent(AgentOptions::named("late")).await;
+    assert_eq!(ended(waiting).await.json()["id"], id.as_str());
+}

@@ -3,6 +3,7 @@
 mod life;
 mod managers;
 mod refusals;
+mod server;
 mod upgrade;
 mod user;
 
