@@ -716,7 +716,7 @@ install_agent() {
     printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
     check_versions
     stage_settings
-    #check_way
+    check_way
     say "the server knows the key"
     put_in_place
     say "installed in $program; settings in $settings, state in $state"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Starts and ends the demo's background programs; sourced by start-demo.sh and stop-demo.sh.
 #
 # Each has a file NAME.pid beside its log with its process id and the time that process started,
@@ -20,7 +21,9 @@ running_id() {
     local id start
     [ -f "$demo/$1.pid" ] || return 0
     { read -r id && read -r start; } <"$demo/$1.pid" || return 0
-    [ -n "$start" ] && [ "$(started_at "$id")" = "$start" ] && echo "$id" || true
+    if [ -n "$start" ] && [ "$(started_at "$id")" = "$start" ]; then
+        echo "$id"
+    fi
 }
 
 # start NAME COMMAND…: starts a program in the background.

@@ -19,10 +19,22 @@ has_postgresql() {
 has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
 
 need build-essential command -v cc
-need postgresql has_postgresql
+need busybox command -v busybox
+need cron command -v cron
+need curl command -v curl
+need dbus command -v dbus-daemon
 need faketime has_faketime
+need libpam-systemd test -e /usr/share/pam-configs/systemd
+need nginx-light command -v nginx
+need openrc command -v openrc
+need postgresql has_postgresql
 need python3 command -v python3
+need runit command -v runsvdir
+need shellcheck command -v shellcheck
+need systemd test -x /lib/systemd/systemd
+need tinyproxy-bin command -v tinyproxy
 need util-linux command -v setpriv unshare
+need wget command -v wget
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -32,6 +44,12 @@ if [ ${#missing[@]} -gt 0 ]; then
             echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
         fi
         export DEBIAN_FRONTEND=noninteractive
+        # The tests start what they need themselves: no package may start a service here.
+        if [ ! -e /usr/sbin/policy-rc.d ]; then
+            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
         apt-get update -qq
         apt-get install -y -qq --no-install-recommends "${missing[@]}"
     else

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Boots a throw-away host: this machine's file system under an overlay that lives in $1, in
 # namespaces of its own, with the service manager $2. Runs as process 1 of those namespaces.
 # $3 and what follows are folders that are shared with the machine as they are.
