@@ -3,14 +3,21 @@
 pub mod endpoint;
 mod exchange;
 pub mod memory;
+mod obstacle;
+mod proxy;
 mod tls;
+mod tunnel;
+mod way;
 mod websocket;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 
-pub use exchange::Exchange;
-pub use tls::TlsSetup;
+pub use exchange::{Exchange, client as http_client};
+pub use obstacle::{Obstacle, instant};
+pub use proxy::{Proxy, ProxyError};
+pub use tls::{Authorities, AuthoritiesError, TlsSetup};
+pub use way::{Socket, Way, resolve};
 pub use websocket::WebSocket;
 
 /// A frame on its way to the server.
@@ -39,7 +46,10 @@ pub enum LinkError {
     /// The server took the connection and said no.
     #[error("the server closed the link: {reason} ({code})")]
     Closed { code: u16, reason: String },
-    /// Broken, refused, unreachable, or cut.
+    /// Something stands in the way that has a name.
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
+    Blocked(Obstacle),
+    /// Broken, refused, or cut.
     #[error("{action}")]
     Broken {
         action: &'static str,
@@ -57,6 +67,12 @@ pub enum LinkError {
     },
     #[error("the link has ended")]
     Ended,
+}
+
+impl From<Obstacle> for LinkError {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::Blocked(obstacle)
+    }
 }
 
 impl LinkError {
