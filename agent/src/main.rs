@@ -1,11 +1,13 @@
 //! `muster-agent`: the agent, or, started by it, the shim of one job.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use muster_agent::config::{Config, RunArgs};
+use muster_agent::doctor::{self, DoctorArgs};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -19,6 +21,10 @@ struct Arguments {
 enum Mode {
     /// Connect to the server and carry out what it may ask for.
     Run(Box<RunArgs>),
+    /// Say what stands between this host and its server, and what to do about it. Takes the
+    /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
+    /// Exits with 0 if nothing failed, 1 otherwise, 2 if called wrongly.
+    Doctor(Box<DoctorArgs>),
     /// Print the version.
     Version,
     /// Keep one job. Started by the agent, not by people.
@@ -29,6 +35,7 @@ enum Mode {
 fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
+        Mode::Doctor(args) => examine(*args),
         Mode::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -56,19 +63,43 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<u8> {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("another TLS provider is installed already");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_stack_size(256 * 1024)
-        .build()
-        .context("start the runtime")?;
+    let runtime = runtime()?;
     let code = runtime.block_on(muster_agent::run::run(config))?;
     // A look-up of a name may hang in a thread; nothing waits for it.
     runtime.shutdown_background();
     Ok(code.code() as u8)
+}
+
+fn examine(args: DoctorArgs) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "failed to {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let form = args.form();
+    let findings = runtime.block_on(doctor::examine(args.run));
+    runtime.shutdown_background();
+    // Whoever stopped reading does not want to know.
+    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, form));
+    match doctor::root_cause(&findings) {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    }
+}
+
+/// One thread for everything, and what every link needs.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider is installed already");
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 * 1024)
+        .build()
+        .context("start the runtime")
 }
 
 fn keep(job: PathBuf) -> ExitCode {

@@ -6,7 +6,7 @@ mod child;
 mod ending;
 mod log;
 mod recorder;
-mod verify;
+pub mod verify;
 
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -139,12 +139,13 @@ impl Job {
         if storage::exists(&self.dir.cancel())? {
             return Ok(not_run(Ending::NeverStarted));
         }
-        let script = match verify::script(&self.scripts, &self.launch) {
-            Ok(script) => script,
-            Err(refusal) => {
-                return Ok(not_run(Ending::refused(refusal.code(), &refusal.to_string())));
-            }
-        };
+        let script =
+            match verify::script(&self.scripts, &self.launch.path, self.launch.sha256.as_deref()) {
+                Ok(script) => script,
+                Err(refusal) => {
+                    return Ok(not_run(Ending::refused(refusal.code(), &refusal.to_string())));
+                }
+            };
         let parameters: Option<ParameterRecord> = storage::read_sealed(&self.dir.parameters())?;
         if self.has_parameters && parameters.is_none() {
             return Err(ShimError::NoParameters);
