@@ -21,7 +21,9 @@ has_faketime() { compgen -G '/usr/lib/*/faketime/libfaketime.so.1'; }
 need build-essential command -v cc
 need postgresql has_postgresql
 need faketime has_faketime
+need nginx-light command -v nginx
 need python3 command -v python3
+need tinyproxy-bin command -v tinyproxy
 need util-linux command -v setpriv unshare
 
 if [ ${#missing[@]} -gt 0 ]; then
