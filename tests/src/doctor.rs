@@ -62,6 +62,13 @@ impl Doctor {
         ended(child).await
     }
 
+    /// Its one line, once it has found a failure.
+    pub async fn brief(&self) -> String {
+        let said = self.say(&["--brief"]).await.expect(1);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        said
+    }
+
     fn command(&self) -> Command {
         let program = binary("muster-agent");
         let Some(mounts) = &self.mounts else { return Command::new(program) };

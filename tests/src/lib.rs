@@ -36,7 +36,7 @@ pub use fake_agent::{Closed, FakeAgent, full_registration};
 pub use fake_time::fake_time;
 pub use link::Link;
 pub use nginx::{Nginx, Upgrades};
-pub use ports::free_port;
+pub use ports::ClosedPort;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use scripts::{Script, install, sha256};

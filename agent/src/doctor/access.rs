@@ -45,7 +45,9 @@ pub async fn access(way: &Way, key: &SecretString, fallback: Fallback) -> [Findi
             [Finding::warn(Check::Websocket, why, remedy), judged(Ok(word), "HTTP")]
         }
         Err(error) => {
-            let why = format!("{why}; nor does HTTP: {}", told(&error).0);
+            // Where neither gets through it is hardly for want of a header.
+            let (over_http, remedy) = told(&error);
+            let why = format!("{why}; nor does HTTP: {over_http}");
             let websocket = Finding::fail(Check::Websocket, why, remedy);
             [websocket, Finding::skipped_after(Check::Key, Check::Websocket)]
         }

@@ -20,6 +20,9 @@ pub use tls::{Authorities, AuthoritiesError, TlsSetup};
 pub use way::{Socket, Way, resolve};
 pub use websocket::WebSocket;
 
+/// What the agent calls itself in HTTP.
+const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
+
 /// A frame on its way to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
@@ -58,7 +61,7 @@ pub enum LinkError {
     },
     #[error("the server did not answer in time: {0}")]
     TimedOut(&'static str),
-    #[error("the server answered {status} {problem} to {action}")]
+    #[error("the server answered {status}{} to {action}", behind_space(problem))]
     Refused {
         action: &'static str,
         status: u16,
@@ -90,6 +93,10 @@ impl LinkError {
             _ => None,
         }
     }
+}
+
+fn behind_space(word: &str) -> String {
+    if word.is_empty() { String::new() } else { format!(" {word}") }
 }
 
 /// One connection, or what passes for one.

@@ -67,7 +67,11 @@ impl Proxy {
             return Ok(None);
         }
         let matcher = Matcher::builder().all(address).no(exempt.as_str()).build();
-        let Some(intercept) = matcher.intercept(&uri) else {
+        // An @ in a password that is not escaped leaves half of it in the address.
+        let is_whole =
+            |uri: &Uri| uri.authority().is_some_and(|whole| !whole.as_str().contains('@'));
+        let intercept = matcher.intercept(&uri).filter(|intercept| is_whole(intercept.uri()));
+        let Some(intercept) = intercept else {
             return Err(ProxyError::Unreadable { variable: name });
         };
         match intercept.uri().scheme_str() {
@@ -178,9 +182,13 @@ mod tests {
 
     #[test]
     fn a_proxy_that_can_t_be_used_is_refused_by_its_variable_and_without_its_password() {
-        for address in
-            ["socks5://u:sesame@p:1", "ftp://u:sesame@p", "http://u:ses ame@p", "http://"]
-        {
+        for address in [
+            "socks5://u:sesame@p:1",
+            "ftp://u:sesame@p",
+            "http://u:ses ame@p",
+            "http://u:s@ame@p:1",
+            "http://",
+        ] {
             let refusal = named("wss://server", &[("ALL_PROXY", address)]).expect_err(address);
             let text = format!("{refusal} {refusal:?}");
             assert!(text.contains("ALL_PROXY") && !text.contains("ame@"), "{text}");

@@ -11,6 +11,8 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::http::header::USER_AGENT;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
 use tower::{Service as _, service_fn};
 
 use super::Obstacle;
@@ -38,7 +40,10 @@ pub async fn open(
         let once = socket.take().ok_or_else(|| io::Error::other("one socket, one tunnel"));
         std::future::ready(once)
     });
-    let mut tunnel = Tunnel::new(proxy.uri().clone(), connector);
+    // Some proxies turn away whoever does not say what it is.
+    let agent = HeaderValue::from_static(super::USER_AGENT);
+    let headers = HeaderMap::from_iter([(USER_AGENT, agent)]);
+    let mut tunnel = Tunnel::new(proxy.uri().clone(), connector).with_headers(headers);
     if let Some(authorization) = proxy.authorization() {
         tunnel = tunnel.with_auth(authorization.clone());
     }

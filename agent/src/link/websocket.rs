@@ -69,7 +69,7 @@ impl WebSocket {
             .map_err(LinkError::broken("form the upgrade request"))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        let agent = HeaderValue::from_static(concat!("muster-agent/", env!("CARGO_PKG_VERSION")));
+        let agent = HeaderValue::from_static(super::USER_AGENT);
         request.headers_mut().insert(USER_AGENT, agent);
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)

@@ -1,7 +1,7 @@
 //! Agents behind a proxy that wants a user name and password.
 
 use muster_tests::{
-    Agent, AgentOptions, Doctor, Script, Site, Tinyproxy, World, eventually, free_port,
+    Agent, AgentOptions, ClosedPort, Doctor, Script, Site, Tinyproxy, World, eventually,
 };
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -54,6 +54,16 @@ async fn polling_goes_through_the_proxy_too() {
     assert!(requests.iter().any(|line| line.starts_with(&request)), "{requests:?}");
     runs_hello(&world, &id).await;
     says_no_password(&agent);
+}
+
+#[tokio::test]
+async fn a_proxy_that_forbids_tunnels_leaves_polling() {
+    let world = World::on_sqlite().await;
+    let proxy = Tinyproxy::with(&world.site, "ConnectPort 443");
+    let (agent, id) = world.agent(hello().with("HTTP_PROXY", proxy.url())).await;
+    world.reached_over(&id, "http").await;
+    assert!(agent.log().contains("forbids connections to"), "{}", agent.log());
+    runs_hello(&world, &id).await;
 }
 
 #[tokio::test]
@@ -125,7 +135,8 @@ async fn what_is_wrong_with_a_proxy_is_told_apart() {
     let detail = forbidden["detail"].as_str().expect("a sentence");
     assert!(detail.contains("forbids connections to 127.0.0.1:9 (403)"), "{forbidden}");
 
-    let silent = format!("http://127.0.0.1:{}", free_port());
+    let closed = ClosedPort::new();
+    let silent = format!("http://127.0.0.1:{}", closed.number());
     let unreached = proxy_finding(&site, &silent).await;
     assert_eq!(unreached["check"], "tcp", "{unreached}");
     assert!(unreached["detail"].as_str().expect("a sentence").contains("of the proxy"));

@@ -10,7 +10,7 @@ use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::{LinkError, Way, tunnel};
+use super::super::{LinkError, USER_AGENT, Way, tunnel};
 
 /// A repeated sequence gets the same answer, so that repeating does no harm.
 const ATTEMPTS: u32 = 4;
@@ -176,7 +176,7 @@ pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
         .timeout(timeout)
         .pool_max_idle_per_host(2)
         .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("muster-agent/", env!("CARGO_PKG_VERSION")));
+        .user_agent(USER_AGENT);
     builder = match &way.proxy {
         // It would look into the environment by itself.
         None => builder.no_proxy(),
