@@ -14,6 +14,8 @@ use crate::link::{Exchange, Incoming, Link, LinkError, Way, WebSocket};
 
 /// For the first word, over either transport.
 const WORD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a request may be held before the next one asks for the word.
+const POLL_WAIT: Duration = Duration::from_secs(5);
 
 /// What was found of the WebSocket and of the key.
 pub async fn access(way: &Way, key: &SecretString, fallback: Fallback) -> [Finding; 2] {
@@ -73,7 +75,7 @@ async fn first_word(way: &Way, key: &SecretString) -> Result<Word, LinkError> {
 }
 
 async fn first_word_over_http(way: &Way, key: &SecretString) -> Result<Word, LinkError> {
-    let mut link = Exchange::open(way, key, Duration::ZERO)?;
+    let mut link = Exchange::open(way, key, POLL_WAIT)?;
     let first = timeout(WORD_TIMEOUT, link.receive());
     let word = match first.await.unwrap_or(Err(LinkError::TimedOut("the exchange over HTTP")))? {
         Incoming::Closed { code, reason } => Word::Refusal { code, reason },

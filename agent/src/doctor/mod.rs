@@ -21,7 +21,7 @@ use clap::Args;
 pub use finding::{Check, Finding, Verdict};
 pub use report::{Form, render, root_cause};
 
-use crate::config::{Config, RunArgs};
+use crate::config::{Config, Fallback, RunArgs};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
 use crate::link::{LinkError, Way};
@@ -102,11 +102,10 @@ async fn go_the_way(findings: &mut Vec<Finding>, config: &Config, state: Option<
     if !goes_on(findings, network::tcp(&way, &addresses).await) {
         return;
     }
-    let (proxy, socket) = network::proxy(&way).await;
+    let (proxy, socket) = network::proxy(&way, config.fallback != Fallback::Never).await;
     if !goes_on(findings, proxy) {
         return;
     }
-    let Some(socket) = socket else { return };
     if !goes_on(findings, tls::tls(&way, socket).await) {
         return;
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::finding::{Check, Finding};
 use super::told;
-use crate::link::{LinkError, Proxy, Socket, Way, resolve};
+use crate::link::{LinkError, Obstacle, Proxy, Socket, Way, resolve};
 
 /// For the name.
 const NAME_TIMEOUT: Duration = Duration::from_secs(8);
@@ -84,8 +84,9 @@ pub async fn tcp(way: &Way, addresses: &[SocketAddr]) -> Finding {
     Finding::warn(check, detail, remedy)
 }
 
-/// Goes as far as the server's port; gives the connection.
-pub async fn proxy(way: &Way) -> (Finding, Option<Box<dyn Socket>>) {
+/// Goes as far as the server's port; gives the connection. A proxy that forbids tunnels still
+/// passes polling in the clear, if `may_poll`.
+pub async fn proxy(way: &Way, may_poll: bool) -> (Finding, Option<Box<dyn Socket>>) {
     let check = Check::Proxy;
     let reached = timeout(PROXY_TIMEOUT, way.reach());
     let reached = reached.await.unwrap_or(Err(LinkError::TimedOut("connecting")));
@@ -104,6 +105,10 @@ pub async fn proxy(way: &Way) -> (Finding, Option<Box<dyn Socket>>) {
         }
         (Err(error), _) => {
             let (detail, remedy) = told(&error);
+            let is_forbidden = matches!(error, LinkError::Blocked(Obstacle::ProxyForbids { .. }));
+            if is_forbidden && may_poll && !way.endpoint.is_secure {
+                return (Finding::warn(check, detail, remedy), None);
+            }
             (Finding::fail(check, detail, remedy), None)
         }
     }

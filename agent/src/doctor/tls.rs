@@ -14,8 +14,8 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(8);
 /// Below this it is time to renew.
 const WARNING_DAYS: i64 = 14;
 
-/// Agrees on TLS over a connection to the server's port.
-pub async fn tls(way: &Way, socket: Box<dyn Socket>) -> Finding {
+/// Agrees on TLS over a connection to the server's port, if there is one.
+pub async fn tls(way: &Way, socket: Option<Box<dyn Socket>>) -> Finding {
     let check = Check::Tls;
     let host = way.endpoint.bare_host();
     if !way.endpoint.is_secure {
@@ -28,6 +28,7 @@ pub async fn tls(way: &Way, socket: Box<dyn Socket>) -> Finding {
             }
         };
     }
+    let Some(socket) = socket else { return Finding::skipped_after(check, Check::Proxy) };
     let secured = timeout(TLS_TIMEOUT, way.secure(socket)).await;
     let stream = match secured.unwrap_or(Err(LinkError::TimedOut("agreeing on TLS"))) {
         Ok(stream) => stream,

@@ -1,7 +1,7 @@
 //! Agents behind a proxy that wants a user name and password.
 
 use muster_tests::{
-    Agent, AgentOptions, ClosedPort, Doctor, Script, Site, Tinyproxy, World, eventually,
+    Agent, AgentOptions, ClosedPort, Doctor, Script, Site, Tinyproxy, World, eventually, finding,
 };
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
@@ -64,6 +64,17 @@ async fn a_proxy_that_forbids_tunnels_leaves_polling() {
     world.reached_over(&id, "http").await;
     assert!(agent.log().contains("forbids connections to"), "{}", agent.log());
     runs_hello(&world, &id).await;
+
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let doctor = Doctor::new(&world.site, &world.server.url(), &key);
+    let doctor = doctor.with("HTTP_PROXY", proxy.url());
+    let findings = doctor.findings(0).await;
+    for check in ["proxy", "websocket"] {
+        let detail = finding(&findings, check)["detail"].as_str().expect("a sentence");
+        assert!(detail.contains("forbids connections to"), "{findings:#?}");
+    }
+    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over HTTP");
+    doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
 }
 
 #[tokio::test]
