@@ -2,7 +2,7 @@
 //!
 //! Names and connections are those of the first hop: the proxy, where there is one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -43,6 +43,10 @@ pub async fn dns(way: &Way) -> (Finding, Vec<SocketAddr>) {
             return (Finding::fail(check, detail, remedy), Vec::new());
         }
     };
+    if host.parse::<IpAddr>().is_ok() {
+        let detail = format!("{host} ({whose}) is an address: there is no name to look up");
+        return (Finding::ok(check, detail), addresses);
+    }
     let [four, six] = families(&addresses);
     let shown = |addresses: &[SocketAddr], none: &str| match addresses {
         [] => none.to_owned(),
@@ -93,7 +97,7 @@ pub async fn proxy(way: &Way, may_poll: bool) -> (Finding, Option<Box<dyn Socket
     let target = way.endpoint.authority();
     match (reached, &way.proxy) {
         (Ok(socket), None) => {
-            (Finding::ok(check, format!("none is set for {target}")), Some(socket))
+            (Finding::ok(check, format!("none is used for {target}")), Some(socket))
         }
         (Ok(socket), Some(proxy)) => {
             let finding = if way.endpoint.is_local() {

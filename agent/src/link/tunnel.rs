@@ -21,7 +21,7 @@ use super::proxy::Proxy;
 use super::way::Socket;
 
 /// How long a proxy may take to reach the server.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `HTTP/1.1 407`
 const STATUS_BYTES: usize = 12;
 
