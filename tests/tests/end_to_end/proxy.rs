@@ -119,6 +119,30 @@ async fn a_wrong_password_is_told_over_either_transport_and_never_shown() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_told_over_either_transport() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let closed = ClosedPort::new();
+    let refusing = format!("http://127.0.0.1:{}", closed.number());
+    let unknown = "http://proxy.invalid:3128";
+    for (name, proxy, sentence) in [
+        ("unknown", unknown, format!("the name of the proxy {unknown} has no address")),
+        ("refusing", &refusing, format!("the proxy {refusing} can't be reached")),
+    ] {
+        for (transport, fallback) in [("websocket", "0"), ("polling", "only")] {
+            let options = AgentOptions::named(&format!("{name}-{transport}"))
+                .with("HTTP_PROXY", proxy)
+                .with("MUSTER_HTTP_FALLBACK", fallback);
+            let agent = Agent::start(&world.site, &world.server.url(), &key, options);
+            eventually("the agent says what is wrong with the proxy", async || {
+                agent.log().contains(&sentence).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
 /// The doctor's finding about the proxy at this address.
 async fn proxy_finding(site: &Site, proxy: &str) -> serde_json::Value {
     let key = format!("mst_agent_{}", "x".repeat(43));
