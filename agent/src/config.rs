@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::commands::execute::OutputBounds;
 use crate::link::endpoint::{Endpoint, EndpointError};
+use crate::link::{Authorities, AuthoritiesError, Proxy, ProxyError};
 use crate::platform;
 
 /// Options of `muster-agent run`. The key has none: command lines are public on a host.
@@ -31,6 +32,9 @@ pub struct RunArgs {
     /// Allow ws:// and http:// to other hosts: the key then travels in the clear.
     #[arg(long)]
     pub insecure: bool,
+    /// Certificates of authorities to trust beside the host's store, PEM.
+    #[arg(long, env = "MUSTER_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// HTTP when WebSockets fail: 1 allowed, 0 never, only: no WebSocket at all [default: 1].
     #[arg(long, env = "MUSTER_HTTP_FALLBACK")]
     pub http_fallback: Option<String>,
@@ -58,6 +62,7 @@ struct ConfigFile {
     state_dir: Option<PathBuf>,
     api_key_file: Option<PathBuf>,
     insecure: Option<bool>,
+    ca_file: Option<PathBuf>,
     http_fallback: Option<String>,
     http_poll_interval: Option<u64>,
     max_jobs: Option<u32>,
@@ -78,6 +83,10 @@ pub enum Fallback {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub endpoint: Endpoint,
+    /// What stands between, by `HTTPS_PROXY` and the like.
+    pub proxy: Option<Proxy>,
+    /// Trusted beside the host's store.
+    pub authorities: Authorities,
     pub state_dir: PathBuf,
     pub api_key: SecretString,
     pub fallback: Fallback,
@@ -92,32 +101,45 @@ pub struct Config {
     pub websocket_retry: Duration,
 }
 
-/// Why the agent can't work as configured. The text says what to do.
+/// Why the agent can't work as configured. The text says what to do, behind its last semicolon.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "no agent key: set MUSTER_API_KEY, or put the key into a file and name it with --api-key-file or MUSTER_API_KEY_FILE"
+        "no agent key; set MUSTER_API_KEY, or put the key into a file and name it with --api-key-file or MUSTER_API_KEY_FILE"
     )]
     NoKey,
-    #[error("no server: set MUSTER_SERVER_URL or --server-url, such as wss://muster.example.com")]
+    #[error("no server; set MUSTER_SERVER_URL or --server-url, such as wss://muster.example.com")]
     NoServer,
     #[error("the agent key holds characters that no key has; copy it again")]
     OddKey,
-    #[error("read {what} {}: {source}", path.display())]
+    #[error("the {what} {} can't be read: {source}; check that it is there and who may read it", path.display())]
     File {
         what: &'static str,
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("settings file {}: {message}", path.display())]
+    #[error("settings file {}: {message}; correct it there", path.display())]
     Settings { path: PathBuf, message: String },
     #[error("{0}")]
     Endpoint(#[from] EndpointError),
+    #[error("{0}")]
+    Proxy(#[from] ProxyError),
+    #[error("{0}")]
+    Authorities(#[from] AuthoritiesError),
     #[error("{name} is `{value}`; use {allowed}")]
     Value { name: &'static str, value: String, allowed: &'static str },
-    #[error("no home directory to keep state in: set MUSTER_STATE_DIR or --state-dir")]
+    #[error("no home directory to keep state in; set MUSTER_STATE_DIR or --state-dir")]
     NoHome,
+}
+
+impl ConfigError {
+    /// What is wrong, and what to do, apart.
+    pub fn told(&self) -> (String, String) {
+        let text = self.to_string();
+        let (what, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct the settings"));
+        (what.to_owned(), remedy.to_owned())
+    }
 }
 
 impl Config {
@@ -137,6 +159,8 @@ impl Config {
             || args.insecure_env.as_deref().is_some_and(is_yes)
             || file.insecure.unwrap_or_default();
         let endpoint = Endpoint::parse(&url.ok_or(ConfigError::NoServer)?, insecure)?;
+        let proxy = Proxy::from_environment(&endpoint)?;
+        let ca_file = args.ca_file.or(file.ca_file).filter(|path| !path.as_os_str().is_empty());
         let fallback = args.http_fallback.or(file.http_fallback);
         let max_jobs = args.max_jobs.or(file.max_jobs).unwrap_or(DEFAULT_MAX_JOBS);
         if !(1..=MAX_MAX_JOBS).contains(&max_jobs) {
@@ -149,6 +173,8 @@ impl Config {
         let poll_seconds = args.http_poll_interval.or(file.http_poll_interval).unwrap_or(25);
         Ok(Self {
             endpoint,
+            proxy,
+            authorities: ca_file.as_deref().map(Authorities::read).transpose()?.unwrap_or_default(),
             api_key: api_key(args.api_key_file.or(file.api_key_file))?,
             state_dir: match args.state_dir.or(file.state_dir) {
                 Some(path) => path,

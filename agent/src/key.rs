@@ -35,6 +35,11 @@ impl KeyRing {
         Ok(Self { configured, rekeyed })
     }
 
+    /// The configured key, where no state is kept yet.
+    pub fn configured(configured: SecretString) -> Self {
+        Self { configured, rekeyed: None }
+    }
+
     /// The key to present.
     pub fn current(&self) -> &SecretString {
         self.rekeyed.as_ref().unwrap_or(&self.configured)

@@ -40,6 +40,11 @@ impl StateDir {
         Self(path.to_owned())
     }
 
+    /// The directory as it is, for somebody who only looks; `None` if it is not there.
+    pub fn existing(path: &Path) -> Option<Self> {
+        path.canonicalize().ok().filter(|path| path.is_dir()).map(Self)
+    }
+
     /// Makes the folders of the ledger, which are moved away as a whole when it is set aside.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod custody;
+pub mod doctor;
 pub mod exec;
 pub mod guard;
 pub mod host;

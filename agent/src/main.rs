@@ -1,5 +1,6 @@
 //! `muster-agent`: the agent, or, started by it, the shim of one job.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
+use muster_agent::doctor::{self, DoctorArgs};
 use muster_agent::host;
 use muster_agent::host::deregister::Departure;
 use muster_agent::host::status::Report;
@@ -43,6 +45,10 @@ enum Mode {
     /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.
     /// Results are reported before; jobs that still run are ended.
     Deregister(Box<RunArgs>),
+    /// Say what stands between this host and its server, and what to do about it. Takes the
+    /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
+    /// Exits with 0 if nothing failed, 1 otherwise, 2 if called wrongly.
+    Doctor(Box<DoctorArgs>),
     /// Print the version.
     Version,
     /// Keep one job. Started by the agent, not by people.
@@ -70,6 +76,7 @@ fn main() -> ExitCode {
         Mode::Status { place, json } => told(status(place, json)),
         Mode::EndJobs { place, wait_s } => told(end_jobs(place, wait_s)),
         Mode::Deregister(args) => told(deregister(*args)),
+        Mode::Doctor(args) => examine(*args),
         Mode::Version => {
             println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -102,15 +109,7 @@ fn serve(config: Config) -> anyhow::Result<u8> {
 }
 
 fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("another TLS provider is installed already");
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .thread_stack_size(256 * 1024)
-        .build()
-        .context("start the runtime")?;
+    let runtime = runtime()?;
     let outcome = runtime.block_on(work);
     // A look-up of a name may hang in a thread; nothing waits for it.
     runtime.shutdown_background();
@@ -157,6 +156,38 @@ fn told(outcome: anyhow::Result<u8>) -> ExitCode {
         },
         ExitCode::from,
     )
+}
+
+fn examine(args: DoctorArgs) -> ExitCode {
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "failed to {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let form = args.form();
+    let findings = runtime.block_on(doctor::examine(args.run));
+    runtime.shutdown_background();
+    // Whoever stopped reading does not want to know.
+    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, form));
+    match doctor::root_cause(&findings) {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::FAILURE,
+    }
+}
+
+/// One thread for everything, and what every link needs.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider is installed already");
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(256 * 1024)
+        .build()
+        .context("start the runtime")
 }
 
 fn keep(job: PathBuf) -> ExitCode {

@@ -15,7 +15,7 @@ use crate::host::board::Board;
 use crate::instance::{Instance, InstanceError};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
-use crate::link::{Exchange, Link, LinkError, TlsSetup, WebSocket};
+use crate::link::{Exchange, Link, LinkError, Way, WebSocket};
 use crate::reconnect::{Cause, Next, Reconnect, Standing, Transport};
 use crate::session::{self, Ended, Ending, Upgrade, looking_after};
 use crate::storage::StorageError;
@@ -53,6 +53,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     tracing::info!(
         version = agent.about.version,
         server = %config.endpoint.websocket_url(),
+        proxy = config.proxy.as_ref().map(tracing::field::display),
         state_dir = %agent.state.path().display(),
         "muster-agent begins"
     );
@@ -79,7 +80,8 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         };
         let ended = match link {
             Ok(link) => {
-                let upgrade = reconnect.wants_upgrade().then(|| dialer.upgrade(agent.keys.clone()));
+                let keys = agent.keys.clone();
+                let upgrade = reconnect.wants_upgrade().then(|| dialer.upgrade(keys)).flatten();
                 session::run(link, agent, stop, upgrade).boxed().await
             }
             Err(error) => Ended { ending: Ending::Broken(error), was_registered: false },
@@ -146,12 +148,12 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
 pub(crate) struct Dialer<'a> {
     config: &'a Config,
     /// Made at the first need and kept: reading the host's certificates takes time and memory.
-    tls: Option<TlsSetup>,
+    way: Option<Way>,
 }
 
 impl<'a> Dialer<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
-        Self { config, tls: None }
+        Self { config, way: None }
     }
 
     pub(crate) async fn dial(
@@ -159,33 +161,34 @@ impl<'a> Dialer<'a> {
         transport: Transport,
         keys: KeyRing,
     ) -> Result<Box<dyn Link>, LinkError> {
-        let endpoint = &self.config.endpoint;
-        if endpoint.is_secure && self.tls.is_none() {
-            self.tls = Some(TlsSetup::new()?);
-        }
+        let way = self.way()?;
+        let key = keys.current();
         Ok(match transport {
-            Transport::WebSocket => {
-                Box::new(WebSocket::open(endpoint, keys.current(), self.tls.as_ref()).await?)
-            }
-            Transport::Http => Box::new(Exchange::open(
-                endpoint,
-                keys.current(),
-                self.tls.as_ref(),
-                self.config.poll_wait,
-            )?),
+            Transport::WebSocket => Box::new(WebSocket::open(&way, key).await?),
+            Transport::Http => Box::new(Exchange::open(&way, key, self.config.poll_wait)?),
         })
     }
 
-    /// Looks for a WebSocket now and then, ever more rarely, until there is one.
-    fn upgrade(&self, keys: KeyRing) -> Upgrade<'static> {
-        let endpoint = self.config.endpoint.clone();
+    fn way(&mut self) -> Result<Way, LinkError> {
+        if let Some(way) = &self.way {
+            return Ok(way.clone());
+        }
+        let Config { endpoint, proxy, authorities, .. } = self.config;
+        let way = Way::new(endpoint.clone(), proxy.clone(), authorities)?;
+        self.way = Some(way.clone());
+        Ok(way)
+    }
+
+    /// Looks for a WebSocket now and then, ever more rarely, until there is one. `None` before the
+    /// first link.
+    fn upgrade(&self, keys: KeyRing) -> Option<Upgrade<'static>> {
+        let way = self.way.clone()?;
         let mut longest = self.config.websocket_retry;
-        let tls = self.tls.clone();
-        async move {
+        let looking = async move {
             loop {
                 tokio::time::sleep(between(longest / 2, longest)).await;
                 longest = (longest * 2).min(MAX_WEBSOCKET_RETRY);
-                match WebSocket::probe(&endpoint, keys.current(), tls.as_ref()).await {
+                match WebSocket::probe(&way, keys.current()).await {
                     Ok(link) => return Box::new(link) as Box<dyn Link>,
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
@@ -193,8 +196,8 @@ impl<'a> Dialer<'a> {
                     }
                 }
             }
-        }
-        .boxed()
+        };
+        Some(looking.boxed())
     }
 }
 

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use chrono::{Datelike as _, TimeDelta, Utc};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use tokio::net::TcpStream;
@@ -23,7 +26,14 @@ pub struct Authority {
     file: PathBuf,
 }
 
-/// A certificate for this machine and its key, in PEM.
+/// The files that a TLS server is started with.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// A certificate and its key, in PEM.
 #[derive(Debug)]
 pub struct Issued {
     pub certificate: String,
@@ -39,6 +49,7 @@ impl Authority {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = site.folder("tls");
         let mut params = CertificateParams::new([]).expect("no names");
+        params.distinguished_name.push(DnType::CommonName, "Office CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
@@ -50,10 +61,21 @@ impl Authority {
         authority
     }
 
-    /// A certificate for this machine, under a new key. Installed nowhere.
+    /// A certificate for this machine that is good for a season, under a new key. Installed nowhere.
     pub fn issue(&self) -> Issued {
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let params = CertificateParams::new(names).expect("valid names");
+        self.issue_for(&["localhost", "127.0.0.1"], (-1, 90))
+    }
+
+    /// A certificate for these names and addresses, valid from and until so many days from now.
+    fn issue_for(&self, names: &[&str], days: (i64, i64)) -> Issued {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).expect("valid names");
+        let day = |offset: i64| {
+            let day = (Utc::now() + TimeDelta::days(offset)).date_naive();
+            let number = |number: u32| u8::try_from(number).expect("a small number");
+            date_time_ymd(day.year(), number(day.month()), number(day.day()))
+        };
+        (params.not_before, params.not_after) = (day(days.0), day(days.1));
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Issued {
@@ -61,6 +83,18 @@ impl Authority {
             key: key.serialize_pem(),
             der: certificate.der().clone(),
         }
+    }
+
+    /// The files of a certificate for these names and addresses, in the place of those before.
+    pub fn certify(&self, names: &[&str], days: (i64, i64)) -> Certificate {
+        let issued = self.issue_for(names, days);
+        self.install(&issued.certificate, &issued.key);
+        self.installed()
+    }
+
+    /// The files of the certificate that was issued last, at first one for this machine.
+    pub fn installed(&self) -> Certificate {
+        Certificate { chain: self.certificate(), key: self.key() }
     }
 
     /// Puts a pair in the place of the one before, as a renewal does: by renaming.

@@ -1,7 +1,6 @@
 //! A throw-away PostgreSQL cluster in a folder of the test.
 
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 
+use crate::ports::free_port;
 use crate::process::Process;
 use crate::site::Site;
 use crate::wait::eventually_blocking;
@@ -124,9 +124,4 @@ fn find_in_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path)
         .map(|folder: PathBuf| folder.join(name))
         .find(|p: &PathBuf| p.is_file())
-}
-
-fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("find a free port");
-    probe.local_addr().expect("a bound address").port()
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use reqwest::Url;
+use tokio_tungstenite::tungstenite::http::Uri;
 
 /// A server's address, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum EndpointError {
     #[error("the server address holds a user name, password or query; leave them out")]
     Extras,
     #[error(
-        "the server address `{0}` is not encrypted, so that the agent key could be read on the way: use wss:// or https://, or allow it with --insecure"
+        "the server address `{0}` is not encrypted, so that the agent key could be read on the way; use wss:// or https://, or allow it with --insecure"
     )]
     Insecure(String),
 }
@@ -67,6 +68,29 @@ impl Endpoint {
         self.url(if self.is_secure { "https" } else { "http" }, "/api/agents/exchange")
     }
 
+    /// Where anybody may ask how the server is.
+    pub fn health_url(&self) -> String {
+        self.url(if self.is_secure { "https" } else { "http" }, "/healthz")
+    }
+
+    /// Host and port.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    /// The address as proxies and the rules about them know it: `http` or `https`, host and port.
+    pub fn uri(&self) -> Uri {
+        let scheme = if self.is_secure { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(self.authority()).path_and_query("/");
+        // A host that a URL may have is one that a URI may have.
+        uri.build().unwrap_or_default()
+    }
+
+    /// True if the server is on this host.
+    pub fn is_local(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
     /// The host without the brackets of an IPv6 address.
     pub fn bare_host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
@@ -96,6 +120,9 @@ mod tests {
         }
         let endpoint = Endpoint::parse("http://127.0.0.1:8080", false).expect("loopback");
         assert_eq!(endpoint.websocket_url(), "ws://127.0.0.1:8080/ws/agent");
+        assert_eq!(endpoint.uri(), "http://127.0.0.1:8080/");
+        let endpoint = Endpoint::parse("wss://[::1]", false).expect("loopback");
+        assert_eq!(endpoint.uri(), "https://[::1]:443/");
     }
 
     #[test]

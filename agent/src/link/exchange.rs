@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::endpoint::Endpoint;
-use super::{Incoming, Link, LinkError, Outgoing, TlsSetup};
+use super::{Incoming, Link, LinkError, Outgoing, Way};
+pub use request::client;
 use request::{Failure, Poster};
 
 /// Frames on their way in either direction, beside those in bodies.
@@ -41,13 +41,8 @@ impl Exchange {
     ///
     /// # Errors
     /// [`LinkError::Broken`] if no HTTP client can be made.
-    pub fn open(
-        endpoint: &Endpoint,
-        key: &SecretString,
-        tls: Option<&TlsSetup>,
-        wait: Duration,
-    ) -> Result<Self, LinkError> {
-        let poster = Poster::new(endpoint, key, tls, wait)?;
+    pub fn open(way: &Way, key: &SecretString, wait: Duration) -> Result<Self, LinkError> {
+        let poster = Poster::new(way, key, wait)?;
         let (to_server, outgoing) = mpsc::channel(FRAMES);
         let (incoming, from_server) = mpsc::channel(FRAMES);
         let mut driver = JoinSet::new();

@@ -3,15 +3,25 @@
 pub mod endpoint;
 mod exchange;
 pub mod memory;
+mod obstacle;
+mod proxy;
 mod tls;
+mod tunnel;
+mod way;
 mod websocket;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 
-pub use exchange::Exchange;
-pub use tls::TlsSetup;
+pub use exchange::{Exchange, client as http_client};
+pub use obstacle::{Obstacle, instant};
+pub use proxy::{Proxy, ProxyError};
+pub use tls::{Authorities, AuthoritiesError, TlsSetup};
+pub use way::{Socket, Way, resolve};
 pub use websocket::WebSocket;
+
+/// What the agent calls itself in HTTP.
+const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
 
 /// A frame on its way to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +49,10 @@ pub enum LinkError {
     /// The server took the connection and said no.
     #[error("the server closed the link: {reason} ({code})")]
     Closed { code: u16, reason: String },
-    /// Broken, refused, unreachable, or cut.
+    /// Something stands in the way that has a name.
+    #[error("{0}; {remedy}", remedy = .0.remedy())]
+    Blocked(Obstacle),
+    /// Broken, refused, or cut.
     #[error("{action}")]
     Broken {
         action: &'static str,
@@ -48,7 +61,7 @@ pub enum LinkError {
     },
     #[error("the server did not answer in time: {0}")]
     TimedOut(&'static str),
-    #[error("the server answered {status} {problem} to {action}")]
+    #[error("the server answered {status}{} to {action}", behind_space(problem))]
     Refused {
         action: &'static str,
         status: u16,
@@ -57,6 +70,12 @@ pub enum LinkError {
     },
     #[error("the link has ended")]
     Ended,
+}
+
+impl From<Obstacle> for LinkError {
+    fn from(obstacle: Obstacle) -> Self {
+        Self::Blocked(obstacle)
+    }
 }
 
 impl LinkError {
@@ -74,6 +93,10 @@ impl LinkError {
             _ => None,
         }
     }
+}
+
+fn behind_space(word: &str) -> String {
+    if word.is_empty() { String::new() } else { format!(" {word}") }
 }
 
 /// One connection, or what passes for one.

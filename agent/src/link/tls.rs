@@ -1,31 +1,169 @@
-//! Trust: the host's own certificate store, through rustls and ring.
+//! Trust: the host's own certificate store and the operator's authorities, through rustls and ring.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::ClientConfig;
-use rustls_platform_verifier::ConfigVerifierExt as _;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::LinkError;
+use super::{LinkError, Obstacle, Socket};
+
+/// Certificates of authorities that are trusted beside the host's store.
+#[derive(Debug, Clone, Default)]
+pub struct Authorities(Arc<[CertificateDer<'static>]>);
+
+/// Why a file of authorities can't be used. The texts say what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthoritiesError {
+    #[error("read the CA file {}: {source}; check MUSTER_CA_FILE or --ca-file", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "the CA file {} holds no certificate; put the authority's certificate into it as PEM, from BEGIN CERTIFICATE to END CERTIFICATE",
+        path.display()
+    )]
+    Empty { path: PathBuf },
+    #[error(
+        "the CA file {}: certificate {number} is damaged or no certificate of an authority; export it again as PEM",
+        path.display()
+    )]
+    Damaged { path: PathBuf, number: usize },
+}
+
+impl Authorities {
+    /// Reads a bundle of certificates, PEM.
+    ///
+    /// # Errors
+    /// [`AuthoritiesError`] if there is none in it, or one that can't be used.
+    pub fn read(path: &Path) -> Result<Self, AuthoritiesError> {
+        let path = path.to_owned();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(source) => return Err(AuthoritiesError::Unreadable { path, source }),
+        };
+        let mut store = RootCertStore::empty();
+        let mut certificates = Vec::new();
+        for read in CertificateDer::pem_slice_iter(&bytes) {
+            let number = certificates.len() + 1;
+            let Ok(certificate) = read else {
+                return Err(AuthoritiesError::Damaged { path, number });
+            };
+            if store.add(certificate.clone()).is_err() {
+                return Err(AuthoritiesError::Damaged { path, number });
+            }
+            certificates.push(certificate);
+        }
+        if certificates.is_empty() {
+            return Err(AuthoritiesError::Empty { path });
+        }
+        Ok(Self(certificates.into()))
+    }
+}
 
 /// What is needed to open encrypted links, made once and only when there is need.
-#[derive(Clone)]
-pub struct TlsSetup(Arc<ClientConfig>);
+#[derive(Debug, Clone)]
+pub struct TlsSetup {
+    config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+}
 
 impl TlsSetup {
+    /// Trusts the host's certificate store, and these authorities too.
+    ///
     /// # Errors
-    /// [`LinkError::Broken`] if the host has no usable certificate store.
-    pub fn new() -> Result<Self, LinkError> {
-        let config =
-            ClientConfig::with_platform_verifier().map_err(LinkError::broken("set up TLS"))?;
-        Ok(Self(Arc::new(config)))
+    /// [`LinkError::Broken`] if there is nobody to trust.
+    pub fn new(authorities: &Authorities) -> Result<Self, LinkError> {
+        let broken = "set up TLS";
+        let builder = ClientConfig::builder();
+        let provider = Arc::clone(builder.crypto_provider());
+        let extra = authorities.0.iter().cloned();
+        let verifier = Verifier::new_with_extra_roots(extra, provider);
+        let verifier = Arc::new(verifier.map_err(LinkError::broken(broken))?);
+        let config = builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
+            .with_no_client_auth();
+        Ok(Self { config: Arc::new(config), verifier })
     }
 
-    pub(super) fn connector(&self) -> TlsConnector {
-        TlsConnector::from(Arc::clone(&self.0))
+    /// Agrees on TLS with whoever answers; it must prove to be `host`.
+    ///
+    /// # Errors
+    /// [`LinkError::Blocked`] if its certificate is refused, [`LinkError::Broken`] otherwise.
+    pub async fn secure<S: Socket>(
+        &self,
+        host: &str,
+        socket: S,
+    ) -> Result<TlsStream<S>, LinkError> {
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        let secured = connector.connect(server_name(host)?, socket).await;
+        secured.map_err(|error| {
+            let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            match tls.and_then(|tls| Obstacle::of_tls(tls, host)) {
+                Some(obstacle) => LinkError::Blocked(obstacle),
+                None => LinkError::broken("agree on TLS with the server")(error),
+            }
+        })
+    }
+
+    /// When the certificate of `host` ends, in seconds since 1970.
+    pub fn expiry<S>(&self, host: &str, stream: &TlsStream<S>) -> Option<u64> {
+        let (_, session) = stream.get_ref();
+        let (leaf, chain) = session.peer_certificates()?.split_first()?;
+        // Whoever checks certificates knows how to read them: asked about a day long after the
+        // end, it names the end.
+        let far = UnixTime::since_unix_epoch(Duration::from_secs(u64::from(u32::MAX) * 64));
+        let judged =
+            self.verifier.verify_server_cert(leaf, chain, &server_name(host).ok()?, &[], far);
+        match judged {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext {
+                not_after,
+                ..
+            })) => Some(not_after.as_secs()),
+            _ => None,
+        }
     }
 
     pub(super) fn client_config(&self) -> ClientConfig {
-        (*self.0).clone()
+        (*self.config).clone()
+    }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, LinkError> {
+    ServerName::try_from(host.to_owned()).map_err(LinkError::broken("read the server's name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_usable_certificate_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("ca.pem");
+        let refusal = || Authorities::read(&path).expect_err("refused").to_string();
+        assert!(refusal().contains("MUSTER_CA_FILE"), "{}", refusal());
+        for empty in
+            ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+        {
+            std::fs::write(&path, empty).expect("written");
+            assert!(refusal().contains("holds no certificate"), "{}", refusal());
+        }
+        let pem = |body: &str| {
+            format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+        };
+        for damaged in [pem("AAAA"), pem("***"), "-----BEGIN CERTIFICATE-----\nAAAA\n".into()] {
+            std::fs::write(&path, damaged).expect("written");
+            assert!(refusal().contains("certificate 1 is damaged"), "{}", refusal());
+        }
     }
 }

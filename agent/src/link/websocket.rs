@@ -5,10 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use muster_protocol::limits::MAX_FRAME_BYTES;
-use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -17,17 +14,13 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::endpoint::Endpoint;
-use super::{Incoming, Link, LinkError, Outgoing, TlsSetup};
+use super::{Incoming, Link, LinkError, Outgoing, Socket, Way};
 
-/// For the name, the connection, TLS and the upgrade together.
+/// For the name, the connection, the proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle links are many and noisy ones few: small buffers, which grow with what passes.
 const BUFFER_BYTES: usize = 4 * 1024;
-
-trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
 /// An open WebSocket.
 pub struct WebSocket {
@@ -41,12 +34,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`LinkError`] if the server can't be reached or refuses the upgrade.
-    pub async fn open(
-        endpoint: &Endpoint,
-        key: &SecretString,
-        tls: Option<&TlsSetup>,
-    ) -> Result<Self, LinkError> {
-        let opening = Self::open_unhurried(endpoint, key, tls);
+    pub async fn open(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
+        let opening = Self::open_unhurried(way, key);
         timeout(OPEN_TIMEOUT, opening)
             .await
             .unwrap_or(Err(LinkError::TimedOut("opening the WebSocket")))
@@ -57,12 +46,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// As [`WebSocket::open`], and [`LinkError::Closed`] if the first word is a close.
-    pub async fn probe(
-        endpoint: &Endpoint,
-        key: &SecretString,
-        tls: Option<&TlsSetup>,
-    ) -> Result<Self, LinkError> {
-        let mut link = Self::open(endpoint, key, tls).await?;
+    pub async fn probe(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
+        let mut link = Self::open(way, key).await?;
         let first = timeout(OPEN_TIMEOUT, link.receive())
             .await
             .unwrap_or(Err(LinkError::TimedOut("greeting over the WebSocket")))?;
@@ -73,25 +58,10 @@ impl WebSocket {
         Ok(link)
     }
 
-    async fn open_unhurried(
-        endpoint: &Endpoint,
-        key: &SecretString,
-        tls: Option<&TlsSetup>,
-    ) -> Result<Self, LinkError> {
-        let broken = LinkError::broken("connect to the server");
-        let tcp =
-            TcpStream::connect((endpoint.bare_host(), endpoint.port)).await.map_err(broken)?;
-        tcp.set_nodelay(true).map_err(LinkError::broken("set up the connection"))?;
-        let socket: Box<dyn Socket> = match tls {
-            Some(tls) => {
-                let name = ServerName::try_from(endpoint.bare_host().to_owned())
-                    .map_err(LinkError::broken("read the server's name"))?;
-                let secured = tls.connector().connect(name, tcp).await;
-                Box::new(secured.map_err(LinkError::broken("agree on TLS with the server"))?)
-            }
-            None => Box::new(tcp),
-        };
-        let mut request = endpoint
+    async fn open_unhurried(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
+        let socket = way.open().await?;
+        let mut request = way
+            .endpoint
             .websocket_url()
             .into_client_request()
             .map_err(LinkError::broken("form the upgrade request"))?;
@@ -99,7 +69,7 @@ impl WebSocket {
             .map_err(LinkError::broken("form the upgrade request"))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
-        let agent = HeaderValue::from_static(concat!("muster-agent/", env!("CARGO_PKG_VERSION")));
+        let agent = HeaderValue::from_static(super::USER_AGENT);
         request.headers_mut().insert(USER_AGENT, agent);
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
+use nix::unistd::AccessFlags;
 
 /// An exclusive lock on a file, held until dropped or until the process ends, however it ends.
 #[derive(Debug)]
@@ -65,6 +66,11 @@ impl FileLock {
     pub fn file(&mut self) -> &mut File {
         &mut self.0
     }
+}
+
+/// True if this process may make files in the directory.
+pub fn may_write(directory: &Path) -> bool {
+    nix::unistd::access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
 
 /// Bytes that may still be written to the file system of `path`.

@@ -21,7 +21,9 @@ use other_unix as native;
 
 pub use account::Account;
 pub use clock::{BootInstant, boot_id, boot_now_ms};
-pub use files::{FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, open_control};
+pub use files::{
+    FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,
+};
 pub use native::{
     ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, environment_marks,
     machine_id_text, open_process, self_program, short_socket_path, signal_held,

@@ -1,7 +1,7 @@
 //! The link over HTTP, with a server that answers by hand.
 
 use muster_agent::link::endpoint::Endpoint;
-use muster_agent::link::{Exchange, Incoming, Link as _, Outgoing};
+use muster_agent::link::{Exchange, Incoming, Link as _, Outgoing, Way};
 use muster_protocol::frame::exchange::{Part, Request};
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,7 +38,8 @@ async fn sending_goes_on_though_nobody_takes_the_answers() {
     let server = tokio::spawn(answer_generously(listener));
     let endpoint = Endpoint::parse(&url, false).expect("loopback");
     let key = "mst_agent_test".to_owned().into();
-    let mut link = Exchange::open(&endpoint, &key, None, PATIENCE).expect("a client");
+    let way = Way::new(endpoint, None, &Default::default()).expect("no TLS is needed");
+    let mut link = Exchange::open(&way, &key, PATIENCE).expect("a client");
     let talking = async {
         for _ in 0..100 {
             link.send(Outgoing::Text("frame".into())).await.expect("taken");

@@ -1,19 +1,9 @@
 //! Clocks that are wrong by hours, on either side: they inform, they decide nothing.
 
-use muster_tests::{AgentOptions, FakeAgent, Script, World, on_both_databases};
+use muster_tests::{AgentOptions, FakeAgent, Script, World, fake_time, on_both_databases};
 use serde_json::json;
 
 on_both_databases!(an_agent_whose_clock_is_wrong_by_hours_works_like_any_other);
-
-/// Where the package `faketime` puts what a program is started with to see another time.
-fn fake_time_library() -> String {
-    let folders = std::fs::read_dir("/usr/lib").expect("read /usr/lib").filter_map(Result::ok);
-    folders
-        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
-        .find(|file| file.is_file())
-        .and_then(|file| file.to_str().map(str::to_owned))
-        .expect("libfaketime is missing: install the package faketime")
-}
 
 async fn an_agent_whose_clock_is_wrong_by_hours_works_like_any_other(world: World) {
     for (name, offset) in [("slow", "-7h"), ("fast", "+9h")] {
@@ -21,10 +11,9 @@ async fn an_agent_whose_clock_is_wrong_by_hours_works_like_any_other(world: Worl
             name: name.to_owned(),
             ..AgentOptions::with_scripts([Script::new("now", "date +%s; sleep 0.2")])
         };
-        let options = options
-            .with("LD_PRELOAD", fake_time_library())
-            .with("FAKETIME", offset)
-            .with("FAKETIME_DONT_FAKE_MONOTONIC", 1);
+        let moved = fake_time(offset);
+        let options =
+            moved.iter().fold(options, |options, (name, value)| options.with(name, value));
         let (_agent, id) = world.agent(options).await;
         let body = json!({
             "command": "execute", "expires_in_ms": 20_000,

@@ -6,7 +6,7 @@ mod child;
 mod ending;
 mod log;
 mod recorder;
-mod verify;
+pub mod verify;
 
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
@@ -139,8 +139,14 @@ impl Job {
         if storage::exists(&self.dir.cancel())? {
             return Ok(not_run(Ending::NeverStarted));
         }
-        let looked_up = verify::account(&self.launch).and_then(|account| {
-            let script = verify::script(&self.scripts, &self.launch, account.as_ref())?;
+        let launch = &self.launch;
+        let looked_up = verify::account(launch).and_then(|account| {
+            let script = verify::script(
+                &self.scripts,
+                &launch.path,
+                launch.sha256.as_deref(),
+                account.as_ref(),
+            )?;
             Ok((account, script))
         });
         let (account, script) = match looked_up {

@@ -1,4 +1,4 @@
-//! The script, looked at once more at the moment of its start.
+//! The script's file: where it must be, and what it must be. Looked at once more at its start.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -65,12 +65,13 @@ pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
 /// [`Refusal`] with a sentence that says what to do.
 pub fn script(
     scripts: &Path,
-    launch: &Launch,
+    path: &str,
+    sha256: Option<&str>,
     account: Option<&Account>,
 ) -> Result<PathBuf, Refusal> {
-    let listed = || launch.path.clone();
+    let listed = || path.to_owned();
     let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
-    let path = folder.join(&launch.path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    let path = folder.join(path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
     if !path.starts_with(&folder) {
         return Err(Refusal::Outside(listed()));
     }
@@ -81,7 +82,7 @@ pub fn script(
     if account.is_none_or(Account::is_root) {
         guard::check_within(&folder, &path)?;
     }
-    if let Some(expected) = &launch.sha256 {
+    if let Some(expected) = sha256 {
         let unreadable = |source| Refusal::Unreadable { path: listed(), source };
         if !hash(&path).map_err(unreadable)?.eq_ignore_ascii_case(expected) {
             return Err(Refusal::Hash(listed()));
@@ -107,20 +108,6 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn launch(path: &str, sha256: Option<&str>) -> Launch {
-        Launch {
-            path: path.into(),
-            interpreter: None,
-            args: vec![],
-            sha256: sha256.map(str::to_owned),
-            script: None,
-            run_as: None,
-            timeout_ms: 1,
-            output_limit_bytes: 1,
-            output_quota_bytes: 1,
-        }
-    }
-
     #[test]
     fn only_the_listed_file_inside_the_folder_is_found() {
         let folder = tempfile::tempdir().expect("temporary folder");
@@ -130,7 +117,7 @@ mod tests {
         fs::write(scripts.join("a.sh"), "abc").expect("written");
         std::os::unix::fs::symlink("../secret", scripts.join("link")).expect("linked");
         let refusal = |path: &str, hash: Option<&str>| {
-            script(&scripts, &launch(path, hash), None).map_err(|refusal| refusal.code()).err()
+            script(&scripts, path, hash, None).map_err(|refusal| refusal.code()).err()
         };
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(refusal("a.sh", Some(abc)), None);

@@ -6,16 +6,17 @@ use muster_protocol::CloseCode;
 use muster_protocol::backoff::Delays;
 use muster_protocol::frame::exchange::{Answer, CONTENT_TYPE, MAX_BODY_BYTES, Request};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::endpoint::Endpoint;
-use super::super::{LinkError, TlsSetup};
+use super::super::{LinkError, USER_AGENT, Way, tunnel};
 
 /// A repeated sequence gets the same answer, so that repeating does no harm.
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a second look at a way that could not be gone.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Beyond the server's own waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest problem document that is read.
@@ -25,6 +26,7 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Poster {
     client: Client,
+    way: Way,
     url: String,
     authorization: HeaderValue,
 }
@@ -48,29 +50,14 @@ struct Problem {
 impl Poster {
     /// # Errors
     /// [`LinkError::Broken`] if no client can be made.
-    pub fn new(
-        endpoint: &Endpoint,
-        key: &SecretString,
-        tls: Option<&TlsSetup>,
-        wait: Duration,
-    ) -> Result<Self, LinkError> {
-        let broken = "set up HTTP";
-        let mut builder = Client::builder()
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(wait + ANSWER_TIMEOUT)
-            .pool_max_idle_per_host(2)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("muster-agent/", env!("CARGO_PKG_VERSION")));
-        if let Some(tls) = tls {
-            builder = builder.tls_backend_preconfigured(tls.client_config());
-        }
+    pub fn new(way: &Way, key: &SecretString, wait: Duration) -> Result<Self, LinkError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-            .map_err(LinkError::broken(broken))?;
+            .map_err(LinkError::broken("set up HTTP"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: builder.build().map_err(LinkError::broken(broken))?,
-            url: endpoint.exchange_url(),
+            client: client(way, wait + ANSWER_TIMEOUT)?,
+            way: way.clone(),
+            url: way.endpoint.exchange_url(),
             authorization,
         })
     }
@@ -87,7 +74,7 @@ impl Poster {
                 Err(Attempt::Again(error)) => error,
             };
             if attempt == ATTEMPTS {
-                return Err(Failure::Broken(error));
+                return Err(Failure::Broken(self.explained(error).await));
             }
             attempt += 1;
             tokio::time::sleep(delays.next_delay()).await;
@@ -108,7 +95,7 @@ impl Poster {
         })?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(refused(status, response).await);
+            return Err(self.refused(status, response).await);
         }
         let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Again)?;
         let unfit = |error| Attempt::Final(Failure::Broken(error));
@@ -120,32 +107,97 @@ impl Poster {
         }
         Ok(answer)
     }
+
+    async fn refused(&self, status: StatusCode, response: Response) -> Attempt {
+        let problem = read_bounded(response, MAX_PROBLEM_BYTES)
+            .await
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
+        let problem = problem.map(|problem| problem.code).unwrap_or_default();
+        if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
+            let (code, reason) = (close.code(), close.reason().to_owned());
+            return Attempt::Final(Failure::Closed { code, reason });
+        }
+        if let Some(error) = self.refused_by_proxy(status, &problem) {
+            return Attempt::Final(Failure::Broken(error));
+        }
+        let problem = problem.chars().take(64).collect();
+        let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
+        // Between the server and here something may be restarting; anything else is meant.
+        match status {
+            StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => Attempt::Again(error),
+            _ => Attempt::Final(Failure::Broken(error)),
+        }
+    }
+
+    /// Requests in the clear are answered by the proxy itself; the server's refusals have a code.
+    fn refused_by_proxy(&self, status: StatusCode, problem: &str) -> Option<LinkError> {
+        let proxy = self.way.proxy.as_ref().filter(|_| !self.way.endpoint.is_secure)?;
+        let is_proxys = match status {
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED => true,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => problem.is_empty(),
+            _ => false,
+        };
+        let obstacle = || tunnel::obstacle(proxy, &self.way.endpoint, Some(status.as_u16())).into();
+        is_proxys.then(obstacle)
+    }
+
+    /// The HTTP library says that it could not connect, but not what stood in the way: going the
+    /// way once more does.
+    async fn explained(&self, error: LinkError) -> LinkError {
+        let is_unconnected = match &error {
+            LinkError::Broken { source, .. } => {
+                source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect)
+            }
+            _ => false,
+        };
+        if !is_unconnected {
+            return error;
+        }
+        match tokio::time::timeout(LOOK_TIMEOUT, self.way.open()).await {
+            Ok(Err(obstacle)) => obstacle,
+            // It has come back meanwhile, or is as silent as before.
+            Ok(Ok(_)) | Err(_) => error,
+        }
+    }
+}
+
+/// An HTTP client that goes this way and no other.
+///
+/// # Errors
+/// [`LinkError::Broken`] if it can't be made.
+pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
+    let broken = "set up HTTP";
+    let mut builder = Client::builder()
+        .http1_only()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(timeout)
+        .pool_max_idle_per_host(2)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(USER_AGENT);
+    builder = match &way.proxy {
+        // It would look into the environment by itself.
+        None => builder.no_proxy(),
+        Some(proxy) => {
+            let mut through =
+                Proxy::all(proxy.uri().to_string()).map_err(LinkError::broken(broken))?;
+            if let Some(authorization) = proxy.authorization() {
+                through = through.custom_http_auth(authorization.clone());
+            }
+            builder.proxy(through)
+        }
+    };
+    if let Some(tls) = &way.tls {
+        builder = builder.tls_backend_preconfigured(tls.client_config());
+    }
+    builder.build().map_err(LinkError::broken(broken))
 }
 
 enum Attempt {
     Again(LinkError),
     Final(Failure),
-}
-
-async fn refused(status: StatusCode, response: Response) -> Attempt {
-    let problem = read_bounded(response, MAX_PROBLEM_BYTES)
-        .await
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Problem>(&bytes).ok());
-    let problem = problem.map(|problem| problem.code).unwrap_or_default();
-    if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
-        let (code, reason) = (close.code(), close.reason().to_owned());
-        return Attempt::Final(Failure::Closed { code, reason });
-    }
-    let problem = problem.chars().take(64).collect();
-    let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
-    // Between the server and here something may be restarting; anything else is meant.
-    match status {
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
-            Attempt::Again(error)
-        }
-        _ => Attempt::Final(Failure::Broken(error)),
-    }
 }
 
 async fn read_bounded(mut response: Response, bound: usize) -> Result<Vec<u8>, LinkError> {
