@@ -36,6 +36,9 @@ async fn a_script_is_the_user_that_the_policy_names_and_reads_nothing_of_the_age
                   cat \"../$file\" 2>/dev/null && echo \"read $file\"\n\
                   ls \"../$file/\" 2>/dev/null && echo \"listed $file\"\n\
                 done\n\
+                for open in /proc/self/fd/*; do\n\
+                  [ -f \"$open\" ] && [ ! \"$open\" -ef \"$0\" ] && echo \"has $open\"\n\
+                done\n\
                 ls .. 2>/dev/null && echo listed the state directory\n\
                 cat \"$0\" >/dev/null && echo can read itself\n\
                 touch here 2>/dev/null && echo can write beside itself\n\
@@ -164,12 +167,12 @@ async fn what_others_than_root_could_change_is_refused_by_its_path_and_its_mend(
     let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("hi", "echo hi")])).await;
     let state = agent.state_dir().to_owned();
     agent.write_policy("{}");
-    for (name, code) in [
-        ("policy.json", "invalid_policy"),
-        ("scripts", "unsafe_permissions"),
-        ("scripts/hi.sh", "unsafe_permissions"),
+    for (path, code) in [
+        (state.join("policy.json"), "invalid_policy"),
+        (state.clone(), "unsafe_permissions"),
+        (state.join("scripts"), "unsafe_permissions"),
+        (state.join("scripts/hi.sh"), "unsafe_permissions"),
     ] {
-        let path = state.join(name);
         let before = fs::metadata(&path).expect("look").permissions();
         let open = fs::Permissions::from_mode(before.mode() | 0o020);
         fs::set_permissions(&path, open).expect("open to the group");

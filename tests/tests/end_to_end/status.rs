@@ -100,6 +100,23 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
 }
 
 #[tokio::test]
+async fn what_a_vanished_shim_has_left_is_ended_too_and_called_lost_by_the_next_agent() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("long", "setsid sleep 600 & echo begun; sleep 600");
+    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 6).await;
+    agent.stop();
+    agent.kill_9_shims().await;
+    let state = agent.state_dir().to_owned();
+    assert_eq!(end_jobs(&state, "30").await.expect(0), format!("ended {run} (long)\n"));
+    let left = world.site.processes(&state, "sleep 600");
+    assert!(left.is_empty(), "{left:?}");
+    agent.resume();
+    assert_eq!(world.api.finished(&run).await["state"], "lost");
+}
+
+#[tokio::test]
 async fn the_supervisor_is_asked_for_restarts_and_the_last_exit() {
     let world = World::on_sqlite().await;
     let options = AgentOptions::named("agent").supervised().with("MUSTER_BACKOFF_MAX_MS", 200);

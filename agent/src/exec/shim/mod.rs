@@ -162,7 +162,9 @@ impl Job {
                 child::attend(self, child, control, recorder, started)
             }
             Err(error) => {
-                let text = format!("the script could not be started: {error}");
+                let user = self.launch.run_as.as_ref();
+                let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
+                let text = format!("the script could not be started{user}: {error}");
                 Ok(not_run(Ending::not_spawned(&text)))
             }
         }
