@@ -109,6 +109,25 @@ async fn another_users_script_whose_shim_was_killed_is_lost_and_nothing_of_it_is
 }
 
 #[tokio::test]
+async fn a_lost_run_is_ended_also_where_root_may_not_look_into_other_users_processes() {
+    let world = World::on_sqlite().await;
+    needs_root();
+    let body = "setsid sleep 600 & echo begun; sleep 600";
+    // As in most containers.
+    let kept = "+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid";
+    let options = AgentOptions::with_scripts([Script::new("long", body)])
+        .with_mounts(&format!("exec setpriv --bounding-set=-all,{kept} \"$0\" run"));
+    write_policy(&world.site.folder("agent"), r#"{"run_as": "nobody"}"#);
+    let (agent, id) = world.agent(options).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 6).await;
+    agent.kill_9_shims().await;
+    assert_eq!(world.api.finished(&run).await["state"], "lost");
+    let left = world.site.processes(agent.state_dir(), "sleep 600");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn the_user_is_written_down_when_a_command_is_accepted() {
     let world = World::on_sqlite().await;
     let gate = world.site.path().join("gate");

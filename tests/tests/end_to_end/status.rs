@@ -38,7 +38,7 @@ async fn a_host_that_never_had_an_agent_is_told_so_and_nothing_is_made() {
     let state = site.path().join("nowhere");
     let (code, value) = status(&state).await;
     assert_eq!((code, &value["state"]), (4, &json!("stopped")), "{value}");
-    assert!(human(&state, 4).await.contains("never was"));
+    assert!(human(&state, 4).await.contains("not running\n"));
     assert_eq!(end_jobs(&state, "30").await.expect(0), "no job was running\n");
     assert!(!state.exists(), "a look makes nothing");
     let empty = site.folder("empty");
