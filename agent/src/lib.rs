@@ -23,6 +23,7 @@ pub mod platform;
 pub mod policy;
 pub mod reconnect;
 pub mod run;
+pub mod sentence;
 pub mod session;
 pub mod stamp;
 pub mod storage;

@@ -119,9 +119,9 @@ fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
 fn status(place: Place, json: bool) -> anyhow::Result<u8> {
     let report = Report::of(&place.path()?)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     } else {
-        print!("{}", report.text());
+        say(&report.text());
     }
     Ok(report.state.exit_code())
 }
@@ -129,7 +129,7 @@ fn status(place: Place, json: bool) -> anyhow::Result<u8> {
 fn end_jobs(place: Place, wait_s: u64) -> anyhow::Result<u8> {
     let state = StateDir::at(&place.path()?);
     let outcome = host::end_jobs::end_jobs(&state, Duration::from_secs(wait_s))?;
-    print!("{}", outcome.text());
+    say(&outcome.text());
     Ok(if outcome.left.is_empty() { 0 } else { 1 })
 }
 
@@ -143,8 +143,15 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
             on_runtime(Box::pin(host::deregister::deregister(&config)))??
         }
     };
-    print!("{}", departure.text());
+    say(&departure.text());
     Ok(0)
+}
+
+/// Prints to whoever still reads.
+fn say(text: &str) {
+    use std::io::Write as _;
+    // A reader that has gone has seen enough; the exit code says the rest.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The end of what a person asked for at a terminal.

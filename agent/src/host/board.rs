@@ -96,6 +96,8 @@ impl Board {
     fn write(&self) {
         if let Err(error) = self.replace() {
             tracing::warn!(path = %self.path.display(), %error, "status not written");
+            // None says less than an old one, which would be wrong.
+            let _ = fs::remove_file(&self.path);
         }
     }
 

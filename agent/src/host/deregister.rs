@@ -81,12 +81,16 @@ pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
     let limits = HostLimits { max_jobs: 0, output: config.output_bounds() };
     let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
     // It is none if the directory was another machine's.
-    let Some(agent_id) = agent.identity.agent_id else { return Ok(Departure::NeverEnrolled) };
+    if !agent.is_enrolled() {
+        return Ok(Departure::NeverEnrolled);
+    }
     let ending = Box::pin(last_session(config, &mut agent)).await;
     if !matches!(ending, Ending::Deregistered) {
         let reason = ending.sentence().unwrap_or_default();
         return Err(DeregisterError::Refused { reason, hostname: agent.about.hostname });
     }
+    // Not the one it began with, if the server had forgotten that.
+    let agent_id = agent.identity.agent_id.unwrap_or_default();
     let untold = agent.custody.ledger().entries().count();
     forget(&mut agent)
         .map_err(|source| DeregisterError::Remembered { path: agent.state.identity(), source })?;

@@ -41,24 +41,28 @@ pub enum EndJobsError {
 /// # Errors
 /// [`EndJobsError`] if the jobs can't be seen, or one can't be asked.
 pub fn end_jobs(state: &StateDir, patience: Duration) -> Result<Ended, EndJobsError> {
-    let jobs = open_jobs(state)?;
+    let mut open = open_jobs(state)?;
     let deadline = Instant::now() + patience;
-    for job in &jobs {
+    for job in &open {
         exec::ask_to_cancel(&job.dir, CANCEL_GRACE_MS).map_err(EndJobsError::Ask)?;
     }
-    let mut outcome = Ended::default();
-    let (mut open, unstarted): (Vec<_>, Vec<_>) =
-        jobs.into_iter().partition(|job| job.started_at.is_some());
-    outcome.unstarted = unstarted;
     for job in &open {
-        if !job.is_kept()? {
+        if job.started_at.is_some() && !job.is_kept()? {
             end_what_is_left(job);
         }
     }
+    let mut outcome = Ended::default();
     loop {
         let mut running = Vec::new();
         for job in open {
-            if job.is_kept()? { running.push(job) } else { outcome.ended.push(job) }
+            // From here on a look may get into the way of a shim that begins, which is as well.
+            if job.is_kept()? {
+                running.push(job);
+            } else if job.dir.started().exists() {
+                outcome.ended.push(job);
+            } else {
+                outcome.unstarted.push(job);
+            }
         }
         if running.is_empty() || Instant::now() >= deadline {
             outcome.left = running;

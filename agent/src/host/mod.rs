@@ -14,12 +14,8 @@ use std::path::{Path, PathBuf};
 /// Why the host could not be looked at. The texts go to the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum HostError {
-    #[error("{} can't be looked into: run this as root, or as the agent's own user", path.display())]
-    Denied {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("{} can't be looked into; run this as root, or as the agent's own user", .0.display())]
+    Denied(PathBuf),
     #[error("{} can't be looked into", path.display())]
     Io {
         path: PathBuf,
@@ -31,7 +27,7 @@ pub enum HostError {
 impl HostError {
     fn of(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| match source.kind() {
-            std::io::ErrorKind::PermissionDenied => Self::Denied { path: path.to_owned(), source },
+            std::io::ErrorKind::PermissionDenied => Self::Denied(path.to_owned()),
             _ => Self::Io { path: path.to_owned(), source },
         }
     }

@@ -114,7 +114,7 @@ impl Report {
                 let since = shown(agent.started_at);
                 line("agent", format!("muster-agent {}, running since {since}", agent.version));
             }
-            (None, State::Stopped) => line("agent", "not running, and never was".to_owned()),
+            (None, State::Stopped) => line("agent", "not running".to_owned()),
             (None, _) => line("agent", "running, and has not said more yet".to_owned()),
         }
         line("state in", self.state_dir.clone());

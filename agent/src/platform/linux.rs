@@ -5,11 +5,12 @@ use std::fs;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::libc;
-use nix::unistd::Gid;
+use nix::unistd::{Gid, Uid};
 
 use super::process::Signal;
 
@@ -55,8 +56,31 @@ pub fn all_processes() -> Vec<ProcessStat> {
 
 /// True if the process was started with `mark` (`NAME=value`) in its environment.
 pub fn environment_marks(pid: u32, mark: &str) -> bool {
-    fs::read(format!("/proc/{pid}/environ"))
+    environment(pid)
         .is_ok_and(|text| text.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
+}
+
+fn environment(pid: u32) -> io::Result<Vec<u8>> {
+    let path = format!("/proc/{pid}/environ");
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            read_as(&path, &fs::metadata(format!("/proc/{pid}"))?)
+        }
+        read => read,
+    }
+}
+
+/// Reads a file as the owner of another one. In most containers root may become any user, and yet
+/// not look into that user's processes.
+fn read_as(path: &str, owned: &fs::Metadata) -> io::Result<Vec<u8>> {
+    // For this thread alone, and only for files: nothing that this process is changes. Group before
+    // user, and back the other way round, since the user's change gives the right to it up.
+    let group = nix::unistd::setfsgid(Gid::from_raw(owned.gid()));
+    let user = nix::unistd::setfsuid(Uid::from_raw(owned.uid()));
+    let read = fs::read(path);
+    nix::unistd::setfsuid(user);
+    nix::unistd::setfsgid(group);
+    read
 }
 
 /// Orphans among this process's descendants become its children from now on.

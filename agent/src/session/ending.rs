@@ -6,6 +6,7 @@ use muster_protocol::{CloseCode, ExitCode};
 
 use crate::agent::AgentError;
 use crate::link::{Link, LinkError};
+use crate::sentence;
 
 /// How a session ended.
 pub enum Ending {
@@ -38,21 +39,13 @@ impl Ending {
             Self::Closed { code, reason, .. } => {
                 format!("the server closed the session: {reason} ({code})")
             }
-            Self::Broken(error) => format!("no link to the server: {}", told(error)),
+            Self::Broken(error) => format!("no link to the server: {}", sentence::of(error)),
             Self::Drained(_) => "the server goes away for a moment".to_owned(),
             Self::Exit(code) => format!("the agent ended by command, with {}", code.code()),
             Self::Deregistered => "the host has left the fleet".to_owned(),
             Self::Upgraded(_) => return None,
             Self::Stopped => "the agent was stopped".to_owned(),
-            Self::Failed(error) => format!("the session can't be kept: {}", told(error)),
+            Self::Failed(error) => format!("the session can't be kept: {}", sentence::of(error)),
         })
-    }
-}
-
-/// An error with all that lies behind it.
-fn told(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", told(source)),
-        None => error.to_string(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod custody;
 mod exchange;
+mod leaving;
 mod process;
 mod session;
 mod support;

@@ -23,15 +23,19 @@ use uuid::Uuid;
 
 const AGENT_ID: Uuid = Uuid::from_u128(0xa9e27);
 
-fn open_agent(host: &Host) -> Agent {
+pub fn open_agent(host: &Host) -> Agent {
+    open_agent_with(host, 4)
+}
+
+pub fn open_agent_with(host: &Host, max_jobs: u32) -> Agent {
     let keys = KeyRing::load("mst_agent_test".to_owned().into(), &host.state).expect("keys");
     let output = OutputBounds { limit_bytes: 1 << 30, quota_bytes: 5 << 30 };
-    let limits = HostLimits { max_jobs: 4, output };
+    let limits = HostLimits { max_jobs, output };
     Agent::open(host.state.clone(), keys, limits, program()).expect("agent")
 }
 
 /// A server, played by hand.
-struct Server {
+pub struct Server {
     end: ServerEnd,
     session: JoinHandle<(Agent, Ended)>,
     stop: watch::Sender<bool>,
@@ -39,17 +43,30 @@ struct Server {
 }
 
 impl Server {
-    fn meet(mut agent: Agent) -> Self {
+    pub fn meet(agent: Agent) -> Self {
+        Self::meet_with(agent, false)
+    }
+
+    /// In the last session of a host that leaves.
+    pub fn meet_leaving(agent: Agent) -> Self {
+        Self::meet_with(agent, true)
+    }
+
+    fn meet_with(mut agent: Agent, is_leaving: bool) -> Self {
         let (link, end) = pair();
         let (stop, mut stopped) = watch::channel(false);
         let session = tokio::spawn(async move {
-            let ended = session::run(Box::new(link), &mut agent, &mut stopped, None).await;
+            let link = Box::new(link);
+            let ended = match is_leaving {
+                true => session::leave(link, &mut agent, &mut stopped).await,
+                false => session::run(link, &mut agent, &mut stopped, None).await,
+            };
             (agent, ended)
         });
         Self { end, session, stop, epoch: 1 }
     }
 
-    async fn send(&self, frame: ServerFrame) {
+    pub async fn send(&self, frame: ServerFrame) {
         let text = serde_json::to_string(&frame).expect("plain data");
         self.end.to_agent.send(Incoming::Text(text)).await.expect("the agent listens");
     }
@@ -60,7 +77,7 @@ impl Server {
     }
 
     /// The next text frame that is no heartbeat.
-    async fn frame(&mut self) -> AgentFrame {
+    pub async fn frame(&mut self) -> AgentFrame {
         loop {
             if let Outgoing::Text(text) = self.next().await {
                 let frame = decode_agent_frame(&text).expect("a frame of the protocol");
@@ -93,7 +110,7 @@ impl Server {
     }
 
     /// Greets and takes the inventory.
-    async fn greet(&mut self) -> (Registration, Vec<InventoryItem>) {
+    pub async fn greet(&mut self) -> (Registration, Vec<InventoryItem>) {
         let registration = self.connect(Permissions::new(CommandName::ALL)).await;
         let AgentFrame::Manifest { .. } = self.frame().await else { panic!("manifest is next") };
         let mut inventory = Vec::new();
@@ -106,7 +123,7 @@ impl Server {
         }
     }
 
-    async fn command(&self, command_id: Uuid, command: &str, data: Value) {
+    pub async fn command(&self, command_id: Uuid, command: &str, data: Value) {
         self.send(ServerFrame::Command(Box::new(Command {
             command_id,
             command: command.into(),
@@ -117,11 +134,11 @@ impl Server {
         .await;
     }
 
-    async fn ack(&self, command_id: Uuid, offset_bytes: Option<u64>, receipt: Option<Receipt>) {
+    pub async fn ack(&self, command_id: Uuid, offset_bytes: Option<u64>, receipt: Option<Receipt>) {
         self.send(ServerFrame::Ack(Ack { command_id, offset_bytes, receipt })).await;
     }
 
-    async fn response(&mut self) -> Response {
+    pub async fn response(&mut self) -> Response {
         loop {
             if let AgentFrame::Response(response) = self.frame().await {
                 return response;
@@ -152,12 +169,12 @@ impl Server {
         }
     }
 
-    async fn end(self) -> (Agent, Ended) {
+    pub async fn end(self) -> (Agent, Ended) {
         let _ = self.stop.send(true);
         self.ended().await
     }
 
-    async fn ended(self) -> (Agent, Ended) {
+    pub async fn ended(self) -> (Agent, Ended) {
         let Self { mut end, session, .. } = self;
         let emptied = tokio::spawn(async move {
             while end.from_agent.recv().await.is_some() {}

@@ -6,6 +6,7 @@ use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::store::StoreError;
 use muster_server::store::entities::column::EventKind;
 use muster_server::store::queries::Deletion;
+use muster_server::store::writer::Submitted;
 
 use crate::fixture::{Fixture, NOW, audit, settle};
 use crate::on_both_databases;
@@ -49,6 +50,9 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
         let audited = tenant.audit_entries(page).await.expect("read");
         assert!(audited.iter().any(|found| found.id == entry.id), "in the same transaction");
 
+        let late = fixture.submission(session.agent_id);
+        let submitted = fixture.store.writer().commit(late).await.expect("submit");
+        assert_eq!(submitted, Submitted::AgentGone, "nothing is queued for nobody");
         let again = tenant.delete_agent(session.agent_id, deletion, NOW, entry).await;
         assert_eq!(again.expect("try"), None);
         let late = fixture.store.writer().commit(settle(&session, sent, Outcome::Failed)).await;

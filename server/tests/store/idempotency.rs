@@ -39,7 +39,7 @@ async fn repeats_in_one_batch_make_one_command(fixture: Fixture) {
         match wait.await.expect("submit") {
             Submitted::New { .. } => new += 1,
             Submitted::Repeated { .. } => {}
-            Submitted::KeyReused => panic!("the same request was called another"),
+            other => panic!("the same request was {other:?}"),
         }
     }
     assert_eq!((new, commands(&fixture).await), (1, 1));

@@ -36,6 +36,9 @@ async fn a_script_is_the_user_that_the_policy_names_and_reads_nothing_of_the_age
                   cat \"../$file\" 2>/dev/null && echo \"read $file\"\n\
                   ls \"../$file/\" 2>/dev/null && echo \"listed $file\"\n\
                 done\n\
+                for open in /proc/self/fd/*; do\n\
+                  [ -f \"$open\" ] && [ ! \"$open\" -ef \"$0\" ] && echo \"has $open\"\n\
+                done\n\
                 ls .. 2>/dev/null && echo listed the state directory\n\
                 cat \"$0\" >/dev/null && echo can read itself\n\
                 touch here 2>/dev/null && echo can write beside itself\n\
@@ -106,6 +109,25 @@ async fn another_users_script_whose_shim_was_killed_is_lost_and_nothing_of_it_is
 }
 
 #[tokio::test]
+async fn a_lost_run_is_ended_also_where_root_may_not_look_into_other_users_processes() {
+    let world = World::on_sqlite().await;
+    needs_root();
+    let body = "setsid sleep 600 & echo begun; sleep 600";
+    // As in most containers.
+    let kept = "+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid";
+    let options = AgentOptions::with_scripts([Script::new("long", body)])
+        .with_mounts(&format!("exec setpriv --bounding-set=-all,{kept} \"$0\" run"));
+    write_policy(&world.site.folder("agent"), r#"{"run_as": "nobody"}"#);
+    let (agent, id) = world.agent(options).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 6).await;
+    agent.kill_9_shims().await;
+    assert_eq!(world.api.finished(&run).await["state"], "lost");
+    let left = world.site.processes(agent.state_dir(), "sleep 600");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
 async fn the_user_is_written_down_when_a_command_is_accepted() {
     let world = World::on_sqlite().await;
     let gate = world.site.path().join("gate");
@@ -164,12 +186,12 @@ async fn what_others_than_root_could_change_is_refused_by_its_path_and_its_mend(
     let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("hi", "echo hi")])).await;
     let state = agent.state_dir().to_owned();
     agent.write_policy("{}");
-    for (name, code) in [
-        ("policy.json", "invalid_policy"),
-        ("scripts", "unsafe_permissions"),
-        ("scripts/hi.sh", "unsafe_permissions"),
+    for (path, code) in [
+        (state.join("policy.json"), "invalid_policy"),
+        (state.clone(), "unsafe_permissions"),
+        (state.join("scripts"), "unsafe_permissions"),
+        (state.join("scripts/hi.sh"), "unsafe_permissions"),
     ] {
-        let path = state.join(name);
         let before = fs::metadata(&path).expect("look").permissions();
         let open = fs::Permissions::from_mode(before.mode() | 0o020);
         fs::set_permissions(&path, open).expect("open to the group");

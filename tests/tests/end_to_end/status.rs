@@ -38,7 +38,7 @@ async fn a_host_that_never_had_an_agent_is_told_so_and_nothing_is_made() {
     let state = site.path().join("nowhere");
     let (code, value) = status(&state).await;
     assert_eq!((code, &value["state"]), (4, &json!("stopped")), "{value}");
-    assert!(human(&state, 4).await.contains("never was"));
+    assert!(human(&state, 4).await.contains("not running\n"));
     assert_eq!(end_jobs(&state, "30").await.expect(0), "no job was running\n");
     assert!(!state.exists(), "a look makes nothing");
     let empty = site.folder("empty");
@@ -97,6 +97,23 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     agent.resume();
     assert_eq!(world.api.finished(&run).await["state"], "cancelled");
     assert_eq!(world.api.output(&run).await, b"begun\n");
+}
+
+#[tokio::test]
+async fn what_a_vanished_shim_has_left_is_ended_too_and_called_lost_by_the_next_agent() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("long", "setsid sleep 600 & echo begun; sleep 600");
+    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 6).await;
+    agent.stop();
+    agent.kill_9_shims().await;
+    let state = agent.state_dir().to_owned();
+    assert_eq!(end_jobs(&state, "30").await.expect(0), format!("ended {run} (long)\n"));
+    let left = world.site.processes(&state, "sleep 600");
+    assert!(left.is_empty(), "{left:?}");
+    agent.resume();
+    assert_eq!(world.api.finished(&run).await["state"], "lost");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ use crate::ledger::record::{
     StartedRecord,
 };
 use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::sentence;
 use crate::storage::{self, StorageError};
 
 /// Why a shim can't do its work. It has started nothing then.
@@ -82,15 +83,7 @@ pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let dir = JobDir::at(path);
     let log = Log::of(&dir);
     log.take_panics();
-    keep(dir, log.clone()).inspect_err(|error| log.line(told(error)))
-}
-
-/// An error with all that lies behind it.
-fn told(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", told(source)),
-        None => error.to_string(),
-    }
+    keep(dir, log.clone()).inspect_err(|error| log.line(sentence::of(error)))
 }
 
 fn keep(dir: JobDir, log: Log) -> Result<(), ShimError> {
@@ -168,7 +161,9 @@ impl Job {
                 child::attend(self, child, control, recorder, started)
             }
             Err(error) => {
-                let text = format!("the script could not be started: {error}");
+                let user = self.launch.run_as.as_ref();
+                let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
+                let text = format!("the script could not be started{user}: {error}");
                 Ok(not_run(Ending::not_spawned(&text)))
             }
         }

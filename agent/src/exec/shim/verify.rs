@@ -78,6 +78,8 @@ pub fn script(
     if !path.is_file() {
         return Err(Refusal::Missing(listed()));
     }
+    // Who can exchange the folder itself needs no access to it.
+    scripts.parent().map_or(Ok(()), guard::check)?;
     guard::check(&folder)?;
     if account.is_none_or(Account::is_root) {
         guard::check_within(&folder, &path)?;

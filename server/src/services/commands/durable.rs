@@ -6,7 +6,7 @@ use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
 use super::request::Checked;
-use super::{Commands, Sent, Target};
+use super::{Commands, Sent, Target, UNKNOWN};
 use crate::domain::ids::CommandId;
 use crate::domain::state::CommandState;
 use crate::hub::{SessionHandle, ToSession};
@@ -63,6 +63,7 @@ impl Commands {
                 let known = tenant.command(command_id).await?;
                 Ok(Sent::Accepted(Box::new(known.ok_or(ServiceError::NotFound("command"))?)))
             }
+            Submitted::AgentGone => Err(UNKNOWN),
             Submitted::KeyReused => Err(ServiceError::Invalid {
                 code: "idempotency_key_reused",
                 detail: "this Idempotency-Key belongs to another request; use a new one".into(),

@@ -40,6 +40,11 @@ impl Epochs {
         Ok(Self(epochs))
     }
 
+    /// True unless the agent was deleted.
+    pub(super) fn has(&self, agent_id: AgentId) -> bool {
+        self.0.contains_key(&agent_id)
+    }
+
     /// True if this epoch is its agent's newest.
     pub(super) fn is_current(&self, agent_id: AgentId, epoch: i64) -> bool {
         self.0.get(&agent_id) == Some(&epoch)

@@ -41,6 +41,8 @@ pub enum Submitted {
     Repeated { command_id: CommandId },
     /// The idempotency key belongs to another request; nothing is stored.
     KeyReused,
+    /// The agent was deleted a moment before; nothing is stored.
+    AgentGone,
 }
 
 type RecordKey = (TenantId, ApiKeyId, String);
@@ -52,22 +54,28 @@ impl Merge for SubmitCommand {
         transaction: &DatabaseTransaction,
         operations: &[Self],
     ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
-        let live = operations.iter().filter(|op| op.deliver_in_epoch.is_some());
-        let epochs = Epochs::read(transaction, live.map(|op| op.row.agent_id)).await?;
+        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.row.agent_id)).await?;
         let mut records = read_records(transaction, operations).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            if let Some((key, hash)) = operation.record_key() {
-                if let Some((known_hash, command_id)) = records.get(&key) {
-                    results.push(Ok(if *known_hash == hash {
-                        Submitted::Repeated { command_id: *command_id }
-                    } else {
-                        Submitted::KeyReused
-                    }));
-                    continue;
-                }
+            let keyed = operation.record_key();
+            if let Some((key, hash)) = &keyed
+                && let Some((known_hash, command_id)) = records.get(key)
+            {
+                results.push(Ok(if known_hash == hash {
+                    Submitted::Repeated { command_id: *command_id }
+                } else {
+                    Submitted::KeyReused
+                }));
+                continue;
+            }
+            if !epochs.has(operation.row.agent_id) {
+                results.push(Ok(Submitted::AgentGone));
+                continue;
+            }
+            if let Some((key, hash)) = keyed {
                 new_records.push(operation.record(&key, &hash));
                 records.insert(key, (hash, operation.row.id));
             }
