@@ -22,7 +22,7 @@ need build-essential command -v cc
 need postgresql has_postgresql
 need faketime has_faketime
 need python3 command -v python3
-need util-linux command -v setpriv unshare
+need util-linux command -v setpriv unshare prlimit
 
 if [ ${#missing[@]} -gt 0 ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
