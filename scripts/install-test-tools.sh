@@ -22,6 +22,7 @@ need build-essential command -v cc
 need postgresql has_postgresql
 need faketime has_faketime
 need python3 command -v python3
+need systemd command -v systemd-analyze
 need util-linux command -v setpriv unshare prlimit
 
 if [ ${#missing[@]} -gt 0 ]; then

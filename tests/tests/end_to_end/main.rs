@@ -22,4 +22,5 @@ mod scripts;
 mod storage;
 mod third_party;
 mod tls;
+mod unit;
 mod version;
