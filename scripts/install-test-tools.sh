@@ -33,7 +33,7 @@ need runit command -v runsvdir
 need shellcheck command -v shellcheck
 need systemd test -x /lib/systemd/systemd
 need tinyproxy-bin command -v tinyproxy
-need util-linux command -v setpriv unshare
+need util-linux command -v setpriv unshare prlimit
 need wget command -v wget
 
 if [ ${#missing[@]} -gt 0 ]; then

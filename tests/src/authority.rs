@@ -1,5 +1,7 @@
 //! A certificate authority of the test's own, and clients that trust nobody else.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,11 +99,14 @@ impl Authority {
         Certificate { chain: self.certificate(), key: self.key() }
     }
 
-    /// Puts a pair in the place of the one before, as a renewal does: by renaming.
+    /// Puts a pair in the place of the one before, as a renewal does: by renaming. The key is
+    /// readable by everybody.
     pub fn install(&self, certificate: &str, key: &str) {
         for (path, text) in [(self.key(), key), (self.certificate(), certificate)] {
             let new = path.with_extension("new");
             std::fs::write(&new, text).expect("write a file");
+            let everybody = Permissions::from_mode(0o644);
+            std::fs::set_permissions(&new, everybody).expect("let everybody read");
             std::fs::rename(&new, &path).expect("put it in place");
         }
     }

@@ -49,15 +49,14 @@ async fn sockets(listener: TcpListener, pair: Option<Pair>) -> anyhow::Result<()
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let tls = tls.clone();
         // How a connection ends is of no interest here.
-        tokio::spawn(async move {
-            let _ = match tls {
-                None => echo(stream).await,
-                Some(tls) => echo(tls.accept(stream).await?).await,
-            };
-            anyhow::Ok(())
-        });
+        match tls.clone() {
+            None => tokio::spawn(echo(stream)),
+            Some(tls) => tokio::spawn(async move {
+                let stream = Box::pin(tls.accept(stream)).await?;
+                Box::pin(echo(stream)).await
+            }),
+        };
     }
 }
 

@@ -10,6 +10,6 @@ mod wakes;
 mod watches;
 
 pub use self::registry::Hub;
-pub use self::session_handle::{KeyGrant, SessionHandle, SessionParts, ToSession};
+pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionParts, ToSession};
 pub use self::waiters::{CantWait, TransientAnswer};
 pub use self::watches::Subscription;

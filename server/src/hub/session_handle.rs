@@ -16,19 +16,28 @@ use crate::domain::time::Timestamp;
 /// Messages that may wait for one session.
 const MAILBOX: usize = 32;
 
-/// What the server tells a session to do.
+/// What the server tells a session to do. Every mailbox has room for 32 from its first day, so what
+/// is seldom sent stands in a box.
 #[derive(Debug)]
 pub enum ToSession {
     /// Send a command. `held` if it takes a place in the window: a durable one.
     Command { frame: Box<Command>, held: bool },
     /// Tell the agent to end a command.
-    Cancel(CommandId),
+    Cancel(Box<CommandId>),
     /// Tell the agent what its key allows now.
     Grant(Arc<KeyGrant>),
     /// Hand the agent its key's new secret.
-    Rekey { key: Box<str>, grace_ms: u64 },
+    Rekey(Box<Rekey>),
     /// Tell the agent to come back later, and end.
     Drain { reconnect_delay_ms: u64 },
+}
+
+/// An agent key's new secret.
+#[derive(Debug)]
+pub struct Rekey {
+    pub key: Box<str>,
+    /// How long the old one is good for.
+    pub grace_ms: u64,
 }
 
 /// What an agent key allows its agents.

@@ -24,6 +24,9 @@ use super::limits::Limits;
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
 const LIFE_WAIT: Duration = Duration::from_secs(20);
 
+/// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// What all connections have in common.
 #[derive(Debug)]
 pub(super) struct Carrier {
@@ -36,7 +39,10 @@ impl Carrier {
     pub(super) fn new(app: Router, limits: Limits) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         // Covers the time between two requests too.
-        http.http1().timer(TokioTimer::new()).header_read_timeout(Limits::IDLE);
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Limits::IDLE)
+            .max_buf_size(BUFFER_BYTES);
         http.http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(LIFE_INTERVAL)

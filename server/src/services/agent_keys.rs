@@ -16,7 +16,7 @@ use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, ToSession};
+use crate::hub::{Hub, Rekey, ToSession};
 use crate::store::Store;
 use crate::store::entities::agent_key;
 use crate::store::entities::column::StringList;
@@ -175,7 +175,7 @@ impl AgentKeys {
             match until {
                 Some(_) if session.is_full => {
                     let key = secret.secret.as_str().into();
-                    session.tell_in_time(ToSession::Rekey { key, grace_ms });
+                    session.tell_in_time(ToSession::Rekey(Box::new(Rekey { key, grace_ms })));
                 }
                 // A basic agent can't be handed the new one: it goes on until the grace is over.
                 Some(until) => session.end_secret(until),

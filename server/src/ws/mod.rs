@@ -76,25 +76,28 @@ async fn connect(
         .max_write_buffer_size(2 * MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
-        .on_upgrade(move |socket| async move {
-            let mut link = Socket(socket);
-            match admitted {
-                Err(code) => link.close(code).await,
-                Ok(admission) => {
-                    let origin = Origin {
-                        grant: admission.grant,
-                        secret_hash: admission.secret_hash,
-                        transport: Transport::Websocket,
-                        implied: None,
-                        is_key_in_query,
-                    };
-                    sessions.run(origin, link).await;
+        .on_upgrade(move |socket| {
+            // In a box: a session moves it from future to future, and each would have room for it.
+            let mut link = Socket(Box::new(socket));
+            async move {
+                match admitted {
+                    Err(code) => link.close(code).await,
+                    Ok(admission) => {
+                        let origin = Origin {
+                            grant: admission.grant,
+                            secret_hash: admission.secret_hash,
+                            transport: Transport::Websocket,
+                            implied: None,
+                            is_key_in_query,
+                        };
+                        sessions.run(origin, link).await;
+                    }
                 }
             }
         })
 }
 
-struct Socket(WebSocket);
+struct Socket(Box<WebSocket>);
 
 impl AgentTransport for Socket {
     async fn receive(&mut self) -> Result<Inbound, TransportEnd> {

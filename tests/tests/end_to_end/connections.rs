@@ -1,5 +1,6 @@
 //! Connections that say too little, and more of them than may be.
 
+use std::process::Command;
 use std::time::Duration;
 
 use muster_tests::{Authority, Database, Server, ServerOptions, Site, World, eventually};
@@ -101,6 +102,39 @@ async fn whoever_has_asked_once_keeps_the_connection() {
         String::from_utf8_lossy(&rest).contains("HTTP/1.1 200").then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_head_without_measure_is_refused() {
+    let world = World::on_sqlite().await;
+    let mut stream = reach(&world).await;
+    let head = format!("GET /healthz HTTP/1.1\r\nhost: {}", "m".repeat(64 * 1024));
+    stream.write_all(head.as_bytes()).await.expect("ask");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("hear");
+    assert_eq!(&answer, b"HTTP/1.1 431");
+}
+
+#[tokio::test]
+async fn a_server_that_may_open_no_more_files_says_so_and_goes_on_when_it_may() {
+    let mut world = World::on_sqlite().await;
+    let server = world.server.process().id();
+    let may_open = |files: &str| {
+        let limit = format!("--nofile={files}:");
+        let set = Command::new("prlimit").args(["--pid", &server.to_string(), &limit]).status();
+        assert!(set.expect("start prlimit").success());
+    };
+    may_open("1");
+    let mut stream = reach(&world).await;
+    eventually("the log says so", async || {
+        world.server.log().contains("failed to accept a connection").then_some(())
+    })
+    .await;
+    may_open("1000");
+    stream.write_all(REQUEST).await.expect("ask");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("hear");
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 #[tokio::test]

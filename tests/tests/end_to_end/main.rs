@@ -30,4 +30,5 @@ mod status;
 mod storage;
 mod third_party;
 mod tls;
+mod unit;
 mod version;

@@ -39,7 +39,9 @@ async fn everything_is_served_over_tls_and_the_server_says_so() {
     let (world, authority) = secured(|options| options).await;
     let address = world.server.address();
     assert_eq!(world.server.url(), format!("https://{address}"));
-    assert!(world.server.log().contains(&format!("https://{address}")));
+    let log = world.server.log();
+    assert!(log.contains(&format!("https://{address}")), "{log}");
+    assert!(log.contains("every user of this machine may read the private key"), "{log}");
     world.api.get("/api/agents").await.expect(200);
     agent(&world, &authority).await;
     for (version, protocols, chosen) in [

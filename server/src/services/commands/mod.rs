@@ -166,7 +166,7 @@ impl Commands {
                 self.hub.changed(id);
                 if tell && let Some(session) = self.hub.session(command.agent_id) {
                     // If the session has just ended, the next one repeats the cancel.
-                    session.tell_in_time(ToSession::Cancel(id));
+                    session.tell_in_time(ToSession::Cancel(Box::new(id)));
                 }
             }
         }

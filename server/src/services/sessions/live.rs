@@ -150,7 +150,9 @@ impl Live {
                 ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
             }
             ToSession::Grant(grant) => self.service.connected(&grant),
-            ToSession::Rekey { key, grace_ms } => ServerFrame::Rekey { key: key.into(), grace_ms },
+            ToSession::Rekey(rekey) => {
+                ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
+            }
             ToSession::Drain { reconnect_delay_ms } => {
                 if self.handle.is_full {
                     transport.feed(&ServerFrame::Drain { reconnect_delay_ms }).await?;
