@@ -39,7 +39,7 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
         (with_key("--server muster.example"), "https:// or wss://"),
         (with_key("--server https://muster.invalid"), "can't be resolved"),
         (with_key("--server http://127.0.0.1:1"), "can't be reached"),
-        (with_key(&format!("--server {url}/nothing")), "404"),
+        (with_key(&format!("--server {url}/nothing")), "check the address"),
         (with_key("--allow everything"), "manifest, library or shell"),
         (with_key("--version 9.9.9"), "version 9.9.9 is not to be had"),
         (with_key("--ca /etc/passwd"), "no certificate"),
