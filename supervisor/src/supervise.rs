@@ -71,7 +71,9 @@ impl<U: Updater> Supervisor<U> {
         let Self { log_file, log, board, .. } = self;
         // They hold ends of the log.
         drop((log, board));
-        log_file.map(LogFile::finish);
+        if let Some(log_file) = log_file {
+            log_file.finish();
+        }
         ended
     }
 
