@@ -45,6 +45,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let limits = Limits {
         handshake: config.handshake_timeout,
         request_head: config.request_head_timeout,
+        answer: config.answer_timeout,
         connections: Limits::connections(config.max_connections, open_file_limit()),
     };
     let bound =

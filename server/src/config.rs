@@ -72,6 +72,9 @@ pub struct PartialConfig {
     /// How long a connection may take for its first request's head
     #[arg(long, env = "MUSTER_REQUEST_HEAD_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub request_head_timeout_ms: Option<u64>,
+    /// How long an answer may wait for its reader
+    #[arg(long, env = "MUSTER_ANSWER_TIMEOUT_MS", value_name = "MS", hide = true)]
+    pub answer_timeout_ms: Option<u64>,
     /// Between two looks at the files of the certificate
     #[arg(long, env = "MUSTER_TLS_CHECK_MS", value_name = "MS", hide = true)]
     pub tls_check_ms: Option<u64>,
@@ -93,6 +96,7 @@ pub struct Config {
     pub tls_check: Duration,
     pub handshake_timeout: Duration,
     pub request_head_timeout: Duration,
+    pub answer_timeout: Duration,
     /// As set; what holds also depends on the limit of open files.
     pub max_connections: Option<usize>,
 }
@@ -162,6 +166,7 @@ impl ConfigSources {
             tls_check: or(given.tls_check_ms, Certificate::CHECK_INTERVAL),
             handshake_timeout: or(given.handshake_timeout_ms, Limits::HANDSHAKE),
             request_head_timeout: or(given.request_head_timeout_ms, Limits::REQUEST_HEAD),
+            answer_timeout: or(given.answer_timeout_ms, Limits::ANSWER),
             max_connections: given.max_connections,
         })
     }
@@ -185,6 +190,7 @@ impl PartialConfig {
             max_connections: self.max_connections.or(next.max_connections),
             handshake_timeout_ms: self.handshake_timeout_ms.or(next.handshake_timeout_ms),
             request_head_timeout_ms: self.request_head_timeout_ms.or(next.request_head_timeout_ms),
+            answer_timeout_ms: self.answer_timeout_ms.or(next.answer_timeout_ms),
             tls_check_ms: self.tls_check_ms.or(next.tls_check_ms),
         }
     }

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::bounded::Bounded;
 use super::connection::Carrier;
-use super::counted::Counted;
 use super::handshake::secure;
 use super::limits::Limits;
 use super::renewal::Certificate;
@@ -78,18 +78,20 @@ impl Bound {
                 (stream, peer, place) = self.accept() => {
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
-                    let wait = self.limits.handshake;
+                    let Limits { handshake, answer, .. } = self.limits;
                     connections.spawn(async move {
                         let Some(settings) = settings else {
-                            return carrier.carry(Counted::new(stream, place), peer, stopped).await;
+                            let stream = Bounded::new(stream, answer, place);
+                            return carrier.carry(stream, peer, stopped).await;
                         };
                         let secured = tokio::select! {
-                            secured = secure(stream, settings, wait) => secured,
+                            secured = secure(stream, settings, handshake) => secured,
                             _ = stopped.changed() => return,
                         };
                         match secured {
                             Ok(stream) => {
-                                carrier.carry(Counted::new(stream, place), peer, stopped).await;
+                                let stream = Bounded::new(stream, answer, place);
+                                carrier.carry(stream, peer, stopped).await;
                             }
                             Err(error) => tracing::debug!(%peer, %error, "no connection"),
                         }

@@ -24,6 +24,8 @@ use super::limits::Limits;
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
 const LIFE_WAIT: Duration = Duration::from_secs(20);
 
+/// How long the last answer of a connection may take that asks for nothing more.
+const LEAVE_WAIT: Duration = Duration::from_secs(3_600);
 /// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -87,19 +89,20 @@ impl Carrier {
                     is_leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = tokio::time::sleep(wait), if !is_leaving => {
+                () = tokio::time::sleep(wait) => {
                     let begun = requests.load(Ordering::Relaxed);
-                    if begun == 0 {
-                        tracing::debug!(%peer, "no whole request head in time");
+                    if is_leaving || begun == 0 {
+                        tracing::debug!(%peer, begun, "a connection took too long");
                         return;
                     }
+                    wait = Limits::IDLE;
                     if begun == seen {
                         // What is still being answered is answered; only nothing more is taken.
                         is_leaving = true;
                         connection.as_mut().graceful_shutdown();
+                        wait = LEAVE_WAIT;
                     }
                     seen = begun;
-                    wait = Limits::IDLE;
                 }
             }
         }

@@ -16,6 +16,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// From there to the end of the first request's head; and the longest pause in a body.
     pub request_head: Duration,
+    /// How long an answer may wait for its reader, without a byte being taken.
+    pub answer: Duration,
     /// Connections at once, WebSockets among them; more wait in the kernel's queue.
     pub connections: usize,
 }
@@ -24,6 +26,7 @@ impl Limits {
     /// What agents and people never come near.
     pub const HANDSHAKE: Duration = Duration::from_secs(10);
     pub const REQUEST_HEAD: Duration = Duration::from_secs(15);
+    pub const ANSWER: Duration = Duration::from_secs(60);
     /// Without a request for as long, a connection is closed. Longer than proxies keep theirs (60
     /// seconds are common), so that none sends a request just then.
     pub(super) const IDLE: Duration = Duration::from_secs(75);

@@ -105,6 +105,16 @@ async fn whoever_has_asked_once_keeps_the_connection() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_read_what_was_asked_for_is_closed() {
+    let world = World::with(ServerOptions::default().with("MUSTER_ANSWER_TIMEOUT_MS", 500)).await;
+    let mut stream = reach(&world).await;
+    // Answers pile up until nothing more is taken in either direction; then the server hangs up.
+    let request = b"GET /openapi.json HTTP/1.1\r\nhost: muster\r\n\r\n";
+    while stream.write_all(request).await.is_ok() {}
+    world.api.get("/api/agents").await.expect(200);
+}
+
+#[tokio::test]
 async fn a_head_without_measure_is_refused() {
     let world = World::on_sqlite().await;
     let mut stream = reach(&world).await;
