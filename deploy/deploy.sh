@@ -393,6 +393,8 @@ with_settings() {
     folder=$1
     shift
     (
+        # What a person has set for other purposes is not the agent's.
+        for variable in $(env | sed -n 's/^\(MUSTER_[A-Z_]*\)=.*/\1/p'); do unset "$variable"; done
         set -a
         # shellcheck disable=SC1091 # it is ours
         . "$folder/agent.env"
@@ -480,11 +482,12 @@ choose_service() {
 write_run_script() {
     cat >"$program/run" <<TEXT
 #!/bin/sh
+# Nothing of whoever starts this comes along: no variable, no mask.
+[ "\${1:-}" = clean ] || exec env -i HOME="\${HOME:-/}" PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin $program/run clean
+umask 022
 set -a
 . $settings/agent.env
 set +a
-# What starts this may have another one, and jobs inherit it.
-umask 022
 exec $bin/muster-supervisor run
 TEXT
     chmod 755 "$program/run"
@@ -538,6 +541,8 @@ TEXT
 LockPersonality=yes
 RestrictRealtime=yes
 KeyringMode=private
+SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io
+SystemCallErrorNumber=EPERM
 CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_WAKE_ALARM CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_PACCT CAP_SYS_TTY_CONFIG CAP_BLOCK_SUSPEND CAP_LEASE CAP_SYSLOG
 
 [Install]
@@ -638,7 +643,8 @@ runit_start() {
         tries=$((tries + 1))
         sleep 1
     done
-    sv restart "$name" >/dev/null
+    # Not "restart": it takes a start of the same second for the one that was asked for.
+    sv -w 30 stop "$name" >/dev/null && sv -w 30 start "$name" >/dev/null
 }
 runit_stop() { sv -w 30 stop "$name" >/dev/null; }
 runit_remove() {

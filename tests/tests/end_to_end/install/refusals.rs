@@ -135,6 +135,21 @@ async fn a_program_that_was_changed_on_the_way_is_not_installed() {
 }
 
 #[tokio::test]
+async fn what_a_person_has_in_the_environment_is_not_the_agents() {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    let line = newcomer.line(&format!("--key {}", newcomer.key));
+    let set =
+        format!("export MUSTER_API_KEY={} MUSTER_HTTP_FALLBACK=only", newcomer.world.api.key());
+    newcomer.host.run(&format!("{set}; {line}")).await.expect(0);
+    let agent = newcomer.world.online(&newcomer.key_id).await;
+    assert_eq!(agent["transport"], "websocket", "{agent}");
+    newcomer
+        .host
+        .run("! cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -q '^MUSTER_API_KEY=.*live'")
+        .await;
+}
+
+#[tokio::test]
 async fn wget_does_where_there_is_no_curl_and_a_key_may_come_by_standard_input() {
     let newcomer = Newcomer::on(Manager::Bare).await;
     let url = newcomer.world.server.url();
