@@ -17,11 +17,13 @@ Installs Muster's agent on this host and looks after it.
   deploy.sh --logs                       follow its log
   deploy.sh --update                     take the wanted release (comes with releases)
   deploy.sh --stop [--kill-jobs]         stop it; what it runs goes on unless --kill-jobs
+  deploy.sh --start                      start it again as it is
   deploy.sh --uninstall [--keep-state]   deregister it and remove everything
 
 Installing:
   --key KEY          the agent key; better in a file, as command lines can be seen on a host
-  --key-file FILE    a file that holds the key and nothing else; - for standard input
+  --key-file FILE    a file that holds the key and nothing else; - for standard input, if the
+                     script itself does not come from there. Without either a terminal is asked
   --server URL       https://…, wss://…; not needed when the script came from the server
   --user             for this user only, without root, in ~/.muster
   --dir DIR          everything in one folder instead of /opt, /etc, /var/lib and /var/log
@@ -47,7 +49,8 @@ main() {
     status) show_status ;;
     logs) follow_logs ;;
     update) die "updates come with signed releases, which this version does not have yet: run the install line again to take the server's version" ;;
-    stop) need_installation && stop_agent ;;
+    stop) stop_agent ;;
+    start) start_agent ;;
     uninstall) uninstall_agent ;;
     esac
 }
@@ -104,7 +107,7 @@ read_words() {
         --kill-jobs) kill_jobs=1 ;;
         --keep-state) keep_state=1 ;;
         --native) ;;
-        --status | --logs | --update | --stop | --uninstall)
+        --status | --logs | --update | --start | --stop | --uninstall)
             [ -z "$action" ] || misuse "$word and --$action exclude each other"
             action=${word#--}
             ;;
@@ -136,7 +139,7 @@ read_words() {
 # Where the installation is, or is to be. A copy of this script that lies in an installation means
 # that one.
 find_place() {
-    if [ -z "$dir$scope" ] && [ -f "$0" ]; then
+    if [ -z "$dir$scope" ] && is_file; then
         own_folder=$(cd "$(dirname "$0")" && pwd)
         if [ -f "$own_folder/installation" ]; then
             dir=$own_folder
@@ -151,13 +154,22 @@ find_place() {
     fi
     scope=${scope:-system}
     [ "$scope" = user ] || [ "$(id -u)" = 0 ] ||
-        die "a system installation needs root: put sudo before sh, or say --user to install for this user only"
+        if [ "$action" = install ]; then
+            die "a system installation needs root: put sudo before sh, or say --user to install for this user only"
+        else
+            die "this needs root, as the agent was installed for the system: put sudo before it"
+        fi
     if [ -n "$dir" ]; then
         case $dir in
         /*) ;;
         *) dir=$(pwd)/$dir ;;
         esac
-        dir=${dir%/}
+        dir=$(real_path "$dir")
+        case $dir in
+        '') die "--dir needs a folder of its own" ;;
+        */./* | */../* | */. | */..) die "the folder '$dir' can't be resolved: give its plain path with --dir" ;;
+        esac
+        case $scope:$dir in system:/opt/muster | user:"$(real_path "${HOME:-/}/.muster")") dir='' ;; esac
     fi
     name=muster-agent
     if [ "$scope" = system ] && [ -z "$dir" ]; then
@@ -165,7 +177,7 @@ find_place() {
     else
         if [ -z "$dir" ]; then
             [ -n "${HOME:-}" ] || die "HOME is not set, so there is no place for --user: set it, or say --dir DIR"
-            dir=$HOME/.muster
+            dir=$(real_path "$HOME/.muster")
         else
             # Several may stand side by side, each with a service of its own.
             name=muster-agent-$(printf %s "$dir" | cksum | cut -d' ' -f1)
@@ -179,6 +191,46 @@ find_place() {
     ! is_installed || name=$(recorded name)
 }
 
+# True if this script was read from a file. Piped into a shell, $0 is that shell's name, and a file
+# of that name in the working folder is anybody's.
+is_file() {
+    case $0 in */* | *.sh) [ -f "$0" ] && grep -q '^server_default=' "$0" 2>/dev/null ;; *) false ;; esac
+}
+
+# real_path PATH: without links, as the kernel names a program that runs from there.
+real_path() {
+    near=$1 rest=''
+    while [ ! -d "$near" ]; do
+        rest=/${near##*/}$rest
+        near=${near%/*}
+        near=${near:-/}
+    done
+    near=$(CDPATH='' cd -P -- "$near" && pwd -P) || return 1
+    near=${near%/}$rest
+    printf %s "${near%/}"
+}
+
+# Root must not run programs that another user can replace.
+check_owners() {
+    [ "$scope" = system ] || return 0
+    near=$program
+    while [ -n "$near" ]; do
+        if [ -d "$near" ]; then
+            # shellcheck disable=SC2012 # stat is not everywhere
+            said=$(ls -ldn "$near" | awk '{ print $1, $3, $4 }')
+            case $said in
+            ?????????[tT]*' 0 '*) ;;
+            ????????w*' '*) die "everybody can write to $near, and what lies below it would run as root: choose another folder with --dir" ;;
+            ?????w*' 0 0') ;;
+            ?????w*) die "a group can write to $near, and what lies below it would run as root: choose another folder with --dir" ;;
+            *' 0 '*) ;;
+            *) die "$near belongs to another user, and what lies below it would run as root: choose another folder with --dir" ;;
+            esac
+        fi
+        near=${near%/*}
+    done
+}
+
 # recorded WORD [FOLDER]: what the installation remembers of itself.
 recorded() { sed -n "s/^$1=//p" "${2:-$program}/installation" 2>/dev/null || true; }
 
@@ -187,6 +239,13 @@ is_installed() { [ -f "$program/installation" ]; }
 need_installation() {
     is_installed || die "no agent is installed in $program: install it with --key, or name its folder with --dir"
     service=$(recorded service)
+    case $service in
+    systemd | openrc | runit | cron | none) ;;
+    *) die "$program/installation is damaged: it names no service" ;;
+    esac
+    # shellcheck disable=SC2012 # stat is not everywhere
+    owner=$(ls -ld "$program/installation" | awk '{ print $3 }')
+    [ "$scope" = system ] || [ -O "$program/installation" ] || die "this installation is $owner's: run it as that user"
     has_layout=$(recorded layout)
     [ "$has_layout" = 1 ] || die "the installation in $program was made by another version of this script: use $program/deploy.sh"
 }
@@ -232,9 +291,13 @@ settle_server() {
         ;;
     esac
     if [ -n "$is_clear" ] && [ -z "$insecure" ] && [ -z "$(kept_setting MUSTER_INSECURE)" ]; then
-        case $rest in
-        localhost | localhost[:/]* | 127.* | '[::1]'*) ;;
-        *) die "$server is not encrypted, so that the key could be read on the way: use https://, or allow it with --insecure" ;;
+        host=${rest%%/*}
+        case $host in '[::1]' | '[::1]:'*) host=localhost ;; esac
+        host=${host%%:*}
+        case $host in
+        127.*[!0-9.]*) clear_way ;;
+        localhost | 127.*) ;;
+        *) clear_way ;;
         esac
     fi
     case $server in
@@ -244,27 +307,61 @@ settle_server() {
     esac
 }
 
+clear_way() {
+    die "$server is not encrypted, so that the key could be read on the way: use https://, or allow it with --insecure"
+}
+
+# Sets bundle, for downloads: the host's authorities and the given ones.
+settle_bundle() {
+    bundle=''
+    if [ -n "$ca" ]; then
+        grep -q -e '-----BEGIN CERTIFICATE-----' "$ca" 2>/dev/null || die "$ca holds no certificate in PEM form, or can't be read"
+        given=$ca
+    elif [ -f "$settings/ca.pem" ]; then
+        given=$settings/ca.pem
+    else
+        return 0
+    fi
+    bundle=$staging/authorities.pem
+    for known in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem; do
+        if [ -r "$known" ]; then
+            cat "$known" >"$bundle"
+            break
+        fi
+    done
+    cat "$given" >>"$bundle"
+}
+
 # fetch PATH FILE: from the server. Says why not in one line and fails.
 fetch() {
     if has curl; then
         trouble=0
-        curl -fsS --connect-timeout 15 --max-time 600 --retry 2 ${ca_file:+--cacert "$ca_file"} -o "$2" "$web$1" 2>"$staging/curl" || trouble=$?
+        status=$(curl -fsS --connect-timeout 15 --max-time 600 --retry 2 ${bundle:+--cacert "$bundle"} -o "$2" -w '%{http_code}' "$web$1" 2>"$staging/curl") || trouble=$?
+        reason=$(sed -n 's/^curl: ([0-9]*) //p' "$staging/curl" | tail -n 1 | cut -c 1-160)
         case $trouble in
-        0) return 0 ;;
+        0)
+            case $status in 3??) die "$web redirects to another address: give that one with --server" ;; esac
+            return 0
+            ;;
         5) die "the proxy's name can't be resolved: check HTTPS_PROXY" ;;
         6) die "the name in $web can't be resolved: check the address and this host's DNS" ;;
-        7) die "$web can't be reached: check the address, the port and the firewall" ;;
-        22) refused "$1" "$(sed -n 's/.*error: \([0-9]*\).*/\1/p' "$staging/curl")" ;;
+        7) die "$web can't be reached ($reason): check the address, the port, the firewall and HTTPS_PROXY" ;;
+        22) refused "$1" "$status" ;;
         23) die "there is no space left to store the download in $program" ;;
         28) die "$web does not answer: check the address, the firewall and HTTPS_PROXY" ;;
-        35 | 51 | 58 | 60) die "the certificate of $web is not trusted: give the certificate of its authority with --ca FILE ($(tail -n 1 "$staging/curl" | cut -c 1-120))" ;;
-        56) die "the proxy refused the way to $web: check user and password in HTTPS_PROXY" ;;
+        35 | 51 | 58 | 60) die "the certificate of $web is not trusted: give the certificate of its authority with --ca FILE ($reason)" ;;
+        56)
+            case $reason in
+            *CONNECT* | *proxy*) die "the proxy refused the way to $web ($reason): check user and password in HTTPS_PROXY" ;;
+            *) die "the connection to $web broke ($reason): try again" ;;
+            esac
+            ;;
         77) die "the certificates in $ca can't be read: give a PEM file with --ca" ;;
-        *) die "$web$1 can't be loaded: $(tail -n 1 "$staging/curl")" ;;
+        *) die "$web$1 can't be loaded: $reason" ;;
         esac
     elif has wget; then
         # Its kinds tell their troubles in different ways.
-        wget -q -T 60 ${ca_file:+--ca-certificate="$ca_file"} -O "$2" "$web$1" 2>"$staging/wget" && return 0
+        wget -nv -T 60 ${bundle:+--ca-certificate="$bundle"} -O "$2" "$web$1" 2>"$staging/wget" && return 0
         grep -q 404 "$staging/wget" && refused "$1" 404
         die "$web$1 can't be loaded: $(tail -n 1 "$staging/wget" | cut -c 1-200)"
     else
@@ -285,10 +382,8 @@ sum_of() {
         sha256sum "$1"
     elif has shasum; then
         shasum -a 256 "$1"
-    elif has openssl; then
-        openssl dgst -sha256 -r "$1"
     else
-        die "neither sha256sum, shasum nor openssl is here: install one of them"
+        openssl dgst -sha256 -r "$1"
     fi | cut -d' ' -f1
 }
 
@@ -301,6 +396,9 @@ fetch_programs() {
             cp "$from/$file" "$staging/bin/$file" || die "there is no space to copy $file into $program"
         done
     else
+        has sha256sum || has shasum || has openssl ||
+            die "neither sha256sum, shasum nor openssl is here: install one of them"
+        say "loading the programs for $platform from $web"
         fetch "/install/$platform/SHA256SUMS" "$staging/sums"
         for file in muster-agent muster-supervisor; do
             wanted=$(sed -n "s/^\([0-9a-f]\{64\}\)  $file\$/\1/p" "$staging/sums")
@@ -312,8 +410,12 @@ fetch_programs() {
     fi
     chmod 755 "$staging/bin/muster-agent" "$staging/bin/muster-supervisor"
     new_version=$("$staging/bin/muster-agent" version 2>/dev/null | sed -n 's/^muster-agent //p') || true
-    [ -n "$new_version" ] ||
+    if [ -z "$new_version" ]; then
+        printf '#!/bin/sh\n' >"$staging/bin/try" && chmod 755 "$staging/bin/try"
+        "$staging/bin/try" 2>/dev/null ||
+            die "programs can't be run from $program (its disk is mounted noexec): choose another folder with --dir"
         die "the program for $platform does not run on this host: it was built for another processor or C library (see ldd --version here and on the build host)"
+    fi
     [ -z "$version" ] || [ "$version" = "$new_version" ] ||
         die "version $version is not to be had: ${from:-$web} offers $new_version"
 }
@@ -326,13 +428,17 @@ kept_setting() { sed -n "s/^$1='\(.*\)'\$/\1/p" "$settings/agent.env" 2>/dev/nul
 # Sets key: from the words, the file, or the existing installation.
 settle_key() {
     if [ "$key_file" = - ]; then
+        is_file || die "the script itself comes from standard input, so the key can't: put it into a file for --key-file"
         IFS= read -r key || [ -n "$key" ] || die "standard input holds no key"
     elif [ -n "$key_file" ]; then
+        [ ! -d "$key_file" ] || die "$key_file is a folder: name the file that holds the key"
         [ -r "$key_file" ] || die "the key file $key_file can't be read: check the path and its permissions"
         key=$(tr -d ' \t\r\n' <"$key_file")
         [ -n "$key" ] || die "the key file $key_file is empty"
     elif [ -z "$key" ] && [ -r "$settings/agent_key" ]; then
         key=$(cat "$settings/agent_key")
+    elif [ -z "$key" ]; then
+        ask_key
     fi
     [ -n "$key" ] || die "no key: make one with 'muster keys create NAME' and give it with --key or --key-file"
     case $key in
@@ -342,6 +448,17 @@ settle_key() {
     mst_agent_*) die "the key is too short: copy it again, whole" ;;
     *) die "that is no agent key: it begins with mst_agent_; make one with 'muster keys create NAME'" ;;
     esac
+}
+
+# Asks a person for the key, so that it stands in no history, log or list of processes.
+ask_key() {
+    { [ -t 2 ] && : </dev/tty; } 2>/dev/null || return 0
+    printf 'Agent key: ' >/dev/tty
+    kept_mode=$(stty -g </dev/tty 2>/dev/null) || kept_mode=''
+    stty -echo </dev/tty 2>/dev/null || true
+    IFS= read -r key </dev/tty || key=''
+    [ -z "$kept_mode" ] || stty "$kept_mode" </dev/tty
+    printf '\n' >/dev/tty
 }
 
 # set_in FILE NAME VALUE: one line that sh and service managers read alike.
@@ -360,6 +477,15 @@ proxy_setting() {
     eval "chosen=\${$small:-\${$1:-}}"
     [ -n "$chosen" ] || chosen=$(kept_setting "$1")
     printf %s "$chosen"
+}
+
+# Downloads go the way that the agent goes. Of HTTP_PROXY curl reads only the small spelling, wget of all.
+use_proxies() {
+    for proxy in HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY; do
+        kept=$(proxy_setting "$proxy")
+        small=$(printf %s "$proxy" | tr 'ABCDEFGHIJKLMNOPQRSTUVWXYZ' 'abcdefghijklmnopqrstuvwxyz')
+        [ -z "$kept" ] || export "$proxy=$kept" "$small=$kept"
+    done
 }
 
 # Writes into the staging folder everything that goes into the settings folder.
@@ -386,12 +512,16 @@ stage_settings() {
     for proxy in HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY; do
         set_in "$file" "$proxy" "$(proxy_setting "$proxy")"
     done
+    # What a person has added stays.
+    grep -s '^MUSTER_[A-Z_]*=' "$settings/agent.env" |
+        grep -v -E '^MUSTER_(SERVER_URL|API_KEY_FILE|STATE_DIR|DIR|LOG_DIR|CA_FILE|INSECURE)=' >>"$file" || true
 }
 
 # with_settings FOLDER COMMAND…: runs a command as the agent would see the world.
 with_settings() {
     folder=$1
     shift
+    [ -r "$folder/agent.env" ] || die "the settings in $folder are gone: install again with --key"
     (
         # What a person has set for other purposes is not the agent's.
         for variable in $(env | sed -n 's/^\(MUSTER_[A-Z_]*\)=.*/\1/p'); do unset "$variable"; done
@@ -421,8 +551,11 @@ write_policy() {
     [ -n "$allow" ] || allow=$(policy_word allow)
     [ -n "$run_as" ] || run_as=$(policy_word run_as)
     if [ "$scope" = system ]; then
-        run_as=${run_as:-muster}
-        make_user
+        # A policy that names nobody was meant so.
+        if [ -z "$run_as" ] && [ -f "$state/policy.json" ]; then run_as=root; fi
+        # Each installation has a user of its own, which goes with it.
+        [ -n "$run_as" ] || run_as=muster${name#muster-agent}
+        [ "$run_as" = root ] || make_user
     fi
     as=''
     [ -z "$run_as" ] || [ "$run_as" = root ] || as=", \"run_as\": \"$run_as\""
@@ -438,7 +571,7 @@ make_user() {
     if id "$run_as" >/dev/null 2>&1; then
         return 0
     fi
-    [ "$run_as" = muster ] || die "there is no user $run_as on this host: make it first, or leave --run-as out"
+    [ "$run_as" = "muster${name#muster-agent}" ] || die "there is no user $run_as on this host: make it first, or leave --run-as out"
     shell=/usr/sbin/nologin
     [ -x "$shell" ] || shell=/sbin/nologin
     [ -x "$shell" ] || shell=/bin/false
@@ -448,6 +581,7 @@ make_user() {
         adduser -S -D -H -h "$state/home" -s "$shell" "$run_as"
     fi || die "the user $run_as can't be made: make it, or name another with --run-as"
     made_user=$run_as
+    [ -z "$is_new" ] || printf 'made_user=%s\n' "$made_user" >>"$program/.installing"
     mkdir -p "$state/home"
     chown "$run_as" "$state/home"
 }
@@ -552,9 +686,10 @@ TEXT
 
 systemd_install() {
     unit=$(systemd_unit)
-    (umask 022 && mkdir -p "$(dirname "$unit")" && systemd_text >"$unit")
-    systemd_control daemon-reload
-    systemd_control enable --quiet "$name.service"
+    # It is called behind ||, where `set -e` holds no longer.
+    (umask 022 && mkdir -p "$(dirname "$unit")" && systemd_text >"$unit") &&
+        systemd_control daemon-reload &&
+        systemd_control enable --quiet "$name.service" || return 1
     boot="systemd unit $name"
     if [ "$scope" = user ]; then
         if [ -e "/var/lib/systemd/linger/$(id -un)" ]; then
@@ -568,7 +703,7 @@ systemd_install() {
     fi
 }
 systemd_start() { systemd_control restart "$name.service"; }
-systemd_stop() { systemd_control stop "$name.service"; }
+systemd_stop() { [ ! -e "$(systemd_unit)" ] || systemd_control stop "$name.service"; }
 systemd_remove() {
     systemd_control disable --quiet "$name.service" 2>/dev/null || true
     unit=$(systemd_unit)
@@ -599,12 +734,11 @@ stop() {
     eend \$?
 }
 TEXT
-    chmod 755 "/etc/init.d/$name"
-    rc-update add "$name" default >/dev/null
+    chmod 755 "/etc/init.d/$name" && rc-update add "$name" default >/dev/null || return 1
     boot="OpenRC service $name"
 }
 openrc_start() { rc-service --quiet "$name" restart; }
-openrc_stop() { rc-service --quiet --ifstarted "$name" stop; }
+openrc_stop() { [ ! -e "/etc/init.d/$name" ] || rc-service --quiet --ifstarted "$name" stop; }
 openrc_remove() {
     rc-update delete "$name" default >/dev/null 2>&1 || true
     rm -f "/etc/init.d/$name"
@@ -622,8 +756,7 @@ runit_folder() {
 }
 
 runit_install() {
-    mkdir -p "/etc/sv/$name"
-    cp "$program/run" "/etc/sv/$name/run"
+    (umask 022 && mkdir -p "/etc/sv/$name") && cp "$program/run" "/etc/sv/$name/run" || return 1
     cat >"/etc/sv/$name/finish" <<TEXT
 #!/bin/sh
 # 99: only a person can help. 0 without being asked from here: the server ended it for good.
@@ -633,7 +766,7 @@ case \$1 in
 esac
 TEXT
     chmod 755 "/etc/sv/$name" "/etc/sv/$name/run" "/etc/sv/$name/finish"
-    ln -sfn "/etc/sv/$name" "$(runit_folder)/$name"
+    ln -sfn "/etc/sv/$name" "$(runit_folder)/$name" || return 1
     boot="runit service $name"
 }
 runit_start() {
@@ -646,7 +779,7 @@ runit_start() {
     # Not "restart": it takes a start of the same second for the one that was asked for.
     sv -w 30 stop "$name" >/dev/null && sv -w 30 start "$name" >/dev/null
 }
-runit_stop() { sv -w 30 stop "$name" >/dev/null; }
+runit_stop() { [ ! -e "/etc/sv/$name" ] || sv -w 30 stop "$name" >/dev/null; }
 runit_remove() {
     sv -w 30 stop "$name" >/dev/null 2>&1 || true
     watched=$(runit_folder) && rm -f "$watched/$name"
@@ -655,20 +788,31 @@ runit_remove() {
     rm -rf "/etc/sv/$name"
 }
 
-cron_lines() { crontab -l 2>/dev/null | grep -v " # $name\$" || true; }
+# All lines but ours. Fails if the crontab can't be read: writing it then would lose what is in it.
+cron_lines() {
+    table=$(LC_ALL=C crontab -l 2>&1) || {
+        case $table in *'no crontab'* | *'No such file'*) return 0 ;; esac
+        printf 'deploy.sh: the crontab can not be read: %s\n' "$table" >&2
+        return 1
+    }
+    printf '%s\n' "$table" | grep -v " # $name\$" || true
+}
 cron_install() {
-    { cron_lines && printf '@reboot %s/run >/dev/null 2>&1 # %s\n' "$program" "$name"; } | crontab -
+    lines=$(cron_lines) || return 1
+    { [ -z "$lines" ] || printf '%s\n' "$lines"; printf '@reboot %s/run >/dev/null 2>&1 # %s\n' "$program" "$name"; } | crontab - || return 1
     boot="@reboot in the crontab of $(id -un)"
 }
-cron_start() { none_stop && none_start; }
+cron_start() { none_start; }
 cron_stop() { none_stop; }
 cron_remove() {
-    kept=$(cron_lines)
-    if [ -n "$kept" ]; then printf '%s\n' "$kept" | crontab -; else crontab -r 2>/dev/null || true; fi
+    crontab -l 2>/dev/null | grep -q " # $name\$" || return 0
+    lines=$(cron_lines) || return 1
+    if [ -n "$lines" ]; then printf '%s\n' "$lines" | crontab -; else crontab -r; fi
 }
 
 none_install() { boot="no: this host has neither systemd, OpenRC, runit nor cron; start $program/run on boot by other means"; }
 none_start() {
+    none_stop
     if has setsid; then
         (cd / && setsid "$program/run" </dev/null >/dev/null 2>&1 &)
     else
@@ -702,22 +846,21 @@ supervisor_id() {
 
 install_agent() {
     platform_name
+    check_owners
     settle_server
     settle_key
+    use_proxies
     look_at_place
-    ca_file=$ca
-    if [ -n "$ca" ]; then
-        grep -q -e '-----BEGIN CERTIFICATE-----' "$ca" 2>/dev/null || die "$ca holds no certificate in PEM form, or can't be read"
-    elif [ -f "$settings/ca.pem" ]; then
-        ca_file=$settings/ca.pem
-    fi
-    is_new='' had_state='' made_user='' made_linger='' changed='' installed='' staging='' service='' old_service=''
+    is_new='' was_connected='' cut_off='' had_state='' made_user='' made_linger='' changed='' installed='' staging='' service='' old_service=''
     [ ! -d "$state" ] || had_state=1
     is_installed || is_new=1
     trap 'undo' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM HUP
+    trap 'cut_off=1; exit 130' INT
+    trap 'cut_off=1; exit 129' HUP
+    trap 'exit 141' PIPE
+    trap 'cut_off=1; exit 143' TERM
     open_staging
+    settle_bundle
     fetch_programs
     printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
     check_versions
@@ -728,13 +871,17 @@ install_agent() {
     say "installed in $program; settings in $settings, state in $state"
     say "starts on boot: $boot"
     installed=1
-    rm -rf "$staging"
-    trap - EXIT INT TERM HUP
+    rm -rf "$staging" "$program/versions/$new_version.old"
+    trap - EXIT INT TERM HUP PIPE
     wait_until_connected
 }
 
 # Refuses to mix with what is there already.
 look_at_place() {
+    for other in "$program"/.staging.*; do
+        ! { [ -d "$other" ] && kill -0 "${other##*.}" 2>/dev/null; } ||
+            die "another deploy.sh, process ${other##*.}, is at work in $program: wait until it has ended"
+    done
     if is_installed; then
         need_installation
         [ "$(recorded scope)" = "$scope" ] || die "$program holds a $(recorded scope) installation: leave --user out, or choose another --dir"
@@ -744,14 +891,30 @@ look_at_place() {
             what="the key"
             [ "$old_server" = "$server" ] || what="the server ($old_server)"
             ask "An agent is installed here already; change $what?" ||
-                die "an agent with another $what is installed in $program: say --yes to change it, or --uninstall it first"
+                die "the agent that is installed in $program has another ${what#the }: say --yes to change it, or --uninstall it first"
         fi
     elif [ -e "$program/.installing" ]; then
-        # An installation that was cut off leaves nothing that counts.
-        rm -rf "$program"
+        clean_cut_off
+        had_state=''
+        [ ! -d "$state" ] || had_state=1
     elif [ -d "$program" ] && [ -n "$(ls -A "$program")" ]; then
         die "$program holds something else, perhaps an older installation: move it away, or choose another folder with --dir"
     fi
+}
+
+# Removes what an installation left that was killed before it counted.
+clean_cut_off() {
+    begun() { sed -n "s/^$1=//p" "$program/.installing"; }
+    service=$(begun service) made_user=$(begun made_user) keep_state=$(begun had_state)
+    case $service in
+    systemd | openrc | runit | cron | none)
+        "${service}_stop" >/dev/null 2>&1 || true
+        "${service}_remove" >/dev/null 2>&1 || true
+        remove_files
+        ;;
+    *) rm -rf "$program/versions" "$program"/.staging.* "$program/.installing" ;;
+    esac
+    service='' made_user='' keep_state=''
 }
 
 # ask QUESTION: true if a person says yes; false where there is none.
@@ -801,44 +964,52 @@ is_older() {
 
 # From here on the host is changed; `undo` takes it back if a step fails.
 put_in_place() {
-    changed=1
     if [ -z "$is_new" ]; then
         mkdir "$staging/before"
         cp -R "$settings" "$staging/before/etc"
         cp "$program/installation" "$staging/before/installation"
         [ ! -f "$state/policy.json" ] || cp "$state/policy.json" "$staging/before/policy.json"
         old_service=$(recorded service)
+        ! is_connected || was_connected=1
         made_user=$(recorded made_user)
         made_linger=$(recorded made_linger)
     fi
+    choose_service
+    [ -z "$is_new" ] || printf 'service=%s\nhad_state=%s\n' "$service" "$had_state" >"$program/.installing"
+    # Not before everything that it takes to go back is kept.
+    changed=1
     (umask 022 && mkdir -p "$program/versions" "$(dirname "$settings")" "$(dirname "$logs")" "$(dirname "$state")")
     mkdir -p "$settings" "$logs"
     [ -d "$state" ] || mkdir -m 711 "$state"
     place_version
     for file in agent_key agent.env ca.pem; do
         if [ -f "$staging/etc/$file" ]; then
-            mv "$staging/etc/$file" "$settings/$file"
-            chmod 600 "$settings/$file"
+            # Staged beside its place: another disk would make the move a copy, which can stop half way.
+            cp "$staging/etc/$file" "$settings/.$file.new"
+            chmod 600 "$settings/.$file.new"
+            mv "$settings/.$file.new" "$settings/$file"
         fi
     done
     write_policy
     keep_script
     write_run_script
-    choose_service
     if [ -n "$old_service" ] && [ "$old_service" != "$service" ]; then
         "${old_service}_stop" || true
         "${old_service}_remove"
     fi
-    "${service}_install" || die "the service could not be set up; nothing was changed"
+    "${service}_install" || die "the service could not be set up with $service: see above"
     point_to "$new_version"
     write_record
     "${service}_start" || die "the service does not start: see $logs/muster-agent.log"
+    # What worked before has to work again.
+    [ -z "$was_connected" ] || await_connection || die "version $new_version does not connect within 30 s: see $logs/muster-agent.log"
 }
 
 # The folder of the new version appears at once or not at all; a program in use stays on disk.
 place_version() {
     target=$program/versions/$new_version
-    rm -rf "$target.old"
+    # A kill in the middle of the last attempt left the old one aside.
+    if [ -d "$target" ]; then rm -rf "$target.old"; elif [ -d "$target.old" ]; then mv "$target.old" "$target"; fi
     chmod 755 "$staging" "$staging/bin"
     mkdir "$staging/version"
     mv "$staging/bin" "$staging/version/bin"
@@ -847,7 +1018,6 @@ place_version() {
         mv "$target" "$target.old"
     fi
     mv "$staging/version" "$target"
-    rm -rf "$target.old"
 }
 
 point_to() {
@@ -861,7 +1031,7 @@ point_to() {
 
 # A copy of this script for later; a script that was piped is fetched again.
 keep_script() {
-    if [ -f "$0" ] && grep -q '^server_default=' "$0" 2>/dev/null; then
+    if is_file; then
         cp "$0" "$staging/deploy.sh"
     else
         fetch /install/deploy.sh "$staging/deploy.sh"
@@ -873,6 +1043,8 @@ keep_script() {
 }
 
 write_record() {
+    # Of an installation before this one that left its state.
+    if [ -z "$made_user" ] && [ -f "$state/made_user" ]; then made_user=$(cat "$state/made_user"); fi
     {
         printf 'layout=1\nscope=%s\nservice=%s\nname=%s\n' "$scope" "$service" "$name"
         [ -z "$made_user" ] || printf 'made_user=%s\n' "$made_user"
@@ -886,7 +1058,8 @@ write_record() {
 # Takes back whatever has been done when a step failed: nothing half stays.
 undo() {
     code=$?
-    trap - EXIT INT TERM HUP
+    trap - EXIT INT TERM HUP PIPE
+    [ -z "$cut_off" ] || printf 'deploy.sh: cut off; taking back what was begun\n' >&2
     [ -z "$installed" ] || exit "$code"
     set +e
     if [ -n "$is_new" ]; then
@@ -902,32 +1075,58 @@ undo() {
             rm -rf "$program" 2>/dev/null
         fi
     elif [ -n "$changed" ]; then
+        back=1
         for file in agent_key agent.env ca.pem; do
-            rm -f "$settings/$file"
-            [ ! -f "$staging/before/etc/$file" ] || cp -p "$staging/before/etc/$file" "$settings/$file"
+            put_back "$staging/before/etc/$file" "$settings/$file" || back=''
         done
-        [ ! -f "$staging/before/policy.json" ] || cp -p "$staging/before/policy.json" "$state/policy.json"
-        cp -p "$staging/before/installation" "$program/installation"
-        point_to "$old_version"
+        [ ! -f "$staging/before/policy.json" ] || put_back "$staging/before/policy.json" "$state/policy.json" || back=''
+        put_back "$staging/before/installation" "$program/installation" || back=''
+        old=$program/versions/$old_version
+        [ ! -d "$old.old" ] || { rm -rf "$old" && mv "$old.old" "$old"; } || back=''
+        point_to "$old_version" || back=''
+        new_service=$service
         service=$(recorded service)
-        "${service}_install" >/dev/null 2>&1
-        "${service}_start" >/dev/null 2>&1
-        printf 'deploy.sh: the installation is as it was before, version %s\n' "$old_version" >&2
+        if [ -n "$new_service" ] && [ "$new_service" != "$service" ]; then
+            { "${new_service}_stop"; "${new_service}_remove"; } >/dev/null 2>&1
+        fi
+        "${service}_install" >/dev/null 2>&1 || back=''
+        "${service}_start" >/dev/null 2>&1 || back=''
+        if [ -n "$back" ]; then
+            printf 'deploy.sh: the installation is as it was before, version %s\n' "$old_version" >&2
+        else
+            mv "$staging/before" "$program/kept.$$"
+            printf 'deploy.sh: the installation could not be put back whole; what was before is in %s\n' "$program/kept.$$" >&2
+        fi
     fi
     rm -rf "$staging"
     exit "$code"
 }
 
-wait_until_connected() {
+# put_back KEPT FILE: at once or not at all; what was not there before goes.
+put_back() {
+    [ -f "$1" ] || { rm -f "$2"; return; }
+    ! cmp -s "$1" "$2" || return 0
+    cp -p "$1" "$2.old" && mv "$2.old" "$2"
+}
+
+is_connected() { "$bin/muster-agent" status --state-dir "$state" >/dev/null 2>&1; }
+
+# Half a minute is long for a host that has just been told that the server knows its key.
+await_connection() {
     tries=0
-    until "$bin/muster-agent" status --state-dir "$state" >/dev/null 2>&1; do
+    until is_connected; do
         tries=$((tries + 1))
-        if [ $tries -gt 30 ]; then
-            with_settings "$settings" "$bin/muster-agent" doctor || true
-            die "the agent is installed, but not connected after 30 s: see above, and $logs/muster-agent.log"
-        fi
+        [ $tries -le 30 ] || return 1
         sleep 1
     done
+}
+
+wait_until_connected() {
+    if ! await_connection; then
+        "$bin/muster-agent" status --state-dir "$state" | grep '^connected' || true
+        with_settings "$settings" "$bin/muster-agent" doctor || true
+        die "the agent is installed, but not connected after 30 s: see above, and $logs/muster-agent.log"
+    fi
     say "connected"
     cat <<TEXT
 
@@ -940,17 +1139,40 @@ TEXT
 
 show_status() {
     need_installation
+    check_owners
     code=0
     "$bin/muster-agent" status --state-dir "$state" || code=$?
-    case $service in
-    none) printf 'on boot      not started\n' ;;
-    *) printf 'on boot      started by %s\n' "$service" ;;
-    esac
+    if starts_on_boot; then
+        printf 'on boot     started by %s\n' "$service"
+    else
+        printf 'on boot     not started\n'
+    fi
     if [ $code != 0 ]; then
         printf '\n'
         with_settings "$settings" "$bin/muster-agent" doctor || true
     fi
     exit $code
+}
+
+starts_on_boot() {
+    case $service in
+    systemd) systemd_control is-enabled --quiet "$name.service" 2>/dev/null ;;
+    openrc) rc-update show default 2>/dev/null | grep -q "$name" ;;
+    runit) watched=$(runit_folder) && [ -e "$watched/$name" ] ;;
+    cron) crontab -l 2>/dev/null | grep -q " # $name\$" ;;
+    *) return 1 ;;
+    esac
+}
+
+start_agent() {
+    need_installation
+    check_owners
+    "${service}_start" || die "the service does not start: see $logs/muster-agent.log"
+    await_connection || {
+        "$bin/muster-agent" status --state-dir "$state" | grep '^connected' || true
+        die "started, but not connected after 30 s: $program/deploy.sh --status says why"
+    }
+    printf 'Started and connected\n'
 }
 
 follow_logs() {
@@ -960,20 +1182,23 @@ follow_logs() {
 }
 
 stop_agent() {
+    need_installation
+    check_owners
     "${service}_stop" || die "the service $name could not be stopped"
     if [ -n "$kill_jobs" ]; then
         "$bin/muster-agent" end-jobs --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
     fi
-    printf 'Stopped; %s\n' "start it again with $program/deploy.sh, which takes the settings that are there"
+    printf 'Stopped; start it again with %s/deploy.sh --start\n' "$program"
 }
 
 uninstall_agent() {
     if ! is_installed && [ -e "$program/.installing" ]; then
-        rm -rf "$program"
+        clean_cut_off
         printf 'Removed what was left of an installation that had been cut off\n'
         exit 0
     fi
     need_installation
+    check_owners
     if [ -z "$kill_jobs" ] && [ -z "$keep_state" ] && has_jobs; then
         die "jobs are running on this host: wait for them, or end them with --kill-jobs"
     fi
@@ -984,6 +1209,9 @@ uninstall_agent() {
     if [ -z "$keep_state" ]; then
         # Without the server the host is cleaned all the same; the agent says what is left to do.
         with_settings "$settings" "$bin/muster-agent" deregister 2>&1 | tail -n 1 || true
+    else
+        # Who made the user is known to whoever comes after.
+        [ -z "$(recorded made_user)" ] || recorded made_user >"$state/made_user"
     fi
     made_linger=''
     "${service}_remove"
@@ -1000,16 +1228,19 @@ has_jobs() { "$bin/muster-agent" status --state-dir "$state" --json 2>/dev/null 
 
 # Everything that an installation has put on the host; other files in shared folders stay.
 remove_files() {
-    rm -f "$settings/agent_key" "$settings/agent.env" "$settings/ca.pem"
+    rm -f "$settings/agent_key" "$settings/agent.env" "$settings/ca.pem" "$settings"/.*.new
     rmdir "$settings" 2>/dev/null || true
     rm -rf "$logs"
     if [ -z "$keep_state" ]; then
         rm -rf "$state"
         if [ -n "$made_user" ]; then
-            if has userdel; then userdel "$made_user"; else deluser "$made_user"; fi >/dev/null 2>&1 || true
+            if has userdel; then userdel "$made_user"; else deluser "$made_user"; fi >/dev/null 2>&1 ||
+                printf 'deploy.sh: the user %s stays, as something runs as it: remove it later\n' "$made_user" >&2
         fi
     fi
-    rm -rf "$program/versions" "$program/run" "$program/deploy.sh" "$program/installation" "$program/.installing" "$program"/.staging.*
+    rm -rf "$program/versions" "$program/run" "$program"/.staging.*
+    # Last, as with these it can be tried again.
+    rm -f "$program/.installing" "$program/deploy.sh" "$program/installation" "$program"/*.new
     rmdir "$program" 2>/dev/null || true
 }
 

@@ -46,11 +46,19 @@ pub fn check(path: &Path) -> Result<(), GuardError> {
 }
 
 /// Checks a path inside a folder: the folder, and whatever lies between it and the path's end.
+/// Below the folder `owner` counts as much as root.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_within(folder: &Path, path: &Path) -> Result<(), GuardError> {
-    path.ancestors().take_while(|part| part.starts_with(folder)).try_for_each(check)
+pub fn check_within(folder: &Path, path: &Path, owner: u32) -> Result<(), GuardError> {
+    check(folder)?;
+    path.ancestors().take_while(|part| *part != folder && part.starts_with(folder)).try_for_each(
+        |part| {
+            let metadata = fs::metadata(part).map_err(io_error(part))?;
+            let is_owners = metadata.uid() == owner && !is_open(&metadata);
+            if is_owners { Ok(()) } else { check_metadata(part, &metadata) }
+        },
+    )
 }
 
 /// Reads a text of at most `most` bytes. What is checked is the very file that is read, and the
@@ -74,11 +82,15 @@ pub fn read_text(path: &Path, most: u64) -> Result<String, GuardError> {
 }
 
 fn check_metadata(path: &Path, metadata: &Metadata) -> Result<(), GuardError> {
-    let is_roots = metadata.uid() == 0 && metadata.mode() & GROUP_OR_OTHERS_WRITE == 0;
+    let is_roots = metadata.uid() == 0 && !is_open(metadata);
     if is_roots || !platform::is_root() {
         return Ok(());
     }
     Err(GuardError::Unsafe { path: path.to_owned() })
+}
+
+fn is_open(metadata: &Metadata) -> bool {
+    metadata.mode() & GROUP_OR_OTHERS_WRITE != 0
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> GuardError {
@@ -104,13 +116,13 @@ mod tests {
         mode(&file, 0o644);
         assert_eq!(read_text(&file, 4).expect("root's own"), "text");
         assert!(matches!(read_text(&file, 3), Err(GuardError::TooLarge { .. })));
-        check_within(folder.path(), &file).expect("root's own");
+        check_within(folder.path(), &file, 0).expect("root's own");
         for (path, unsafe_mode, safe_mode) in [(&file, 0o664, 0o644), (&inner, 0o757, 0o755)] {
             mode(path, unsafe_mode);
             let refused = read_text(&file, 4).expect_err("writable by others").to_string();
             let mend = format!("chmod go-w '{}'", path.display());
             assert!(refused.contains(&mend), "{refused}");
-            check_within(folder.path(), &file).expect_err("writable by others");
+            check_within(folder.path(), &file, 0).expect_err("writable by others");
             mode(path, safe_mode);
         }
         chown(&file, Some(65_534), None).expect("given away");

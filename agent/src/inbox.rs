@@ -100,7 +100,7 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
         let text = format!("the data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less");
         return refuse("invalid_data", text);
     }
-    if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::account) {
+    if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
         return refuse("invalid_policy", reason.to_string());
     }
     match execute::plan(&command.data, grounds.manifest, grounds.output) {

@@ -75,6 +75,10 @@ impl StateDir {
     pub fn policy(&self) -> PathBuf {
         self.0.join("policy.json")
     }
+    /// There has been a policy.
+    pub fn policy_mark(&self) -> PathBuf {
+        self.0.join("policy.seen")
+    }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
     }

@@ -39,7 +39,7 @@ enum Mode {
         #[command(flatten)]
         place: Place,
         /// How long to wait until they are gone, in seconds.
-        #[arg(long, default_value_t = 30)]
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait_s: u64,
     },
     /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.

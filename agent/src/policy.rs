@@ -12,6 +12,7 @@ use crate::guard;
 use crate::layout::StateDir;
 use crate::platform::{self, Account};
 use crate::stamp::Stamp;
+use crate::storage;
 
 /// A policy is a few words.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -70,14 +71,21 @@ impl Allow {
     }
 }
 
-/// Looks up the user that scripts are to be run as.
+/// Whether this process could become another user at all; who that is, the shim looks up, since a
+/// directory service may take its time.
+///
+/// # Errors
+/// [`RunAsError::NotRoot`]
+pub fn check_run_as(name: &str) -> Result<(), RunAsError> {
+    if platform::is_root() { Ok(()) } else { Err(RunAsError::NotRoot(name.to_owned())) }
+}
+
+/// Looks up the user that scripts are to be run as. May block.
 ///
 /// # Errors
 /// [`RunAsError`] with a sentence that says what to do.
 pub fn account(name: &str) -> Result<Account, RunAsError> {
-    if !platform::is_root() {
-        return Err(RunAsError::NotRoot(name.to_owned()));
-    }
+    check_run_as(name)?;
     match Account::named(name) {
         Ok(Some(account)) => Ok(account),
         Ok(None) => Err(RunAsError::UnknownUser(name.to_owned())),
@@ -89,17 +97,20 @@ pub fn account(name: &str) -> Result<Account, RunAsError> {
 #[derive(Debug)]
 pub struct PolicyFile {
     path: PathBuf,
+    /// Says, over restarts, that there has been a policy.
+    mark: PathBuf,
     seen: Option<Stamp>,
     read: Result<Policy, String>,
 }
 
 impl PolicyFile {
-    /// Reads the policy; a host without one has the strictest. A broken one is no error: it is
-    /// refused with its reason.
+    /// Reads the policy; a host that never had one has the strictest. A broken one is no error: it
+    /// is refused with its reason, and so is one that has vanished, since scripts would run as
+    /// another user then.
     pub fn open(state: &StateDir) -> Self {
         let path = state.policy();
         let seen = Stamp::of(&path);
-        let mut file = Self { path, seen, read: Ok(Policy::default()) };
+        let mut file = Self { path, mark: state.policy_mark(), seen, read: Ok(Policy::default()) };
         file.read_again();
         file
     }
@@ -128,7 +139,11 @@ impl PolicyFile {
             Ok(text) => {
                 serde_json::from_str(&text).map_err(|error| format!("policy.json: {error}"))
             }
-            Err(error) if error.is_missing() => Ok(Policy::default()),
+            Err(error) if error.is_missing() && !self.mark.exists() => Ok(Policy::default()),
+            Err(error) if error.is_missing() => Err(format!(
+                "policy.json has vanished; put it back, or remove {} too if this host is to have none",
+                self.mark.display()
+            )),
             Err(error) => Err(error.to_string()),
         };
         let read = read.map_err(|reason| {
@@ -139,6 +154,7 @@ impl PolicyFile {
         }
         match &read {
             Ok(policy) => {
+                self.remember();
                 let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
                 tracing::info!(allow, run_as, "policy read");
             }
@@ -146,6 +162,15 @@ impl PolicyFile {
         }
         self.read = read;
         true
+    }
+}
+
+impl PolicyFile {
+    fn remember(&self) {
+        if self.path.exists() && !self.mark.exists() {
+            // A look from beside the agent may not be allowed to write.
+            let _ = storage::replace_synced(&self.mark, b"");
+        }
     }
 }
 
@@ -175,7 +200,14 @@ mod tests {
             let reason = file.current().expect_err("broken");
             assert!(reason.contains(told), "{reason}");
         }
+        fs::write(state.policy(), "{}").expect("written");
+        assert!(file.reload());
         fs::remove_file(state.policy()).expect("removed");
+        assert!(file.reload());
+        assert!(file.current().is_err_and(|reason| reason.contains("vanished")));
+        let mut file = PolicyFile::open(&state);
+        assert!(file.current().is_err(), "a restart forgets it");
+        fs::remove_file(state.policy_mark()).expect("removed");
         assert!(file.reload());
         assert_eq!(file.current(), Ok(&Policy::default()));
     }

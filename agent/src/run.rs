@@ -15,7 +15,7 @@ use crate::host::board::Board;
 use crate::instance::{Instance, InstanceError};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
-use crate::link::{Exchange, Link, LinkError, Way, WebSocket};
+use crate::link::{Authorities, Exchange, Link, LinkError, Obstacle, Way, WebSocket};
 use crate::reconnect::{Cause, Next, Reconnect, Standing, Transport};
 use crate::session::{self, Ended, Ending, Upgrade, looking_after};
 use crate::storage::StorageError;
@@ -114,6 +114,9 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
             Ending::Broken(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "no link to the server");
+                if matches!(error, LinkError::Blocked(Obstacle::UnknownIssuer { .. })) {
+                    dialer.trust_anew();
+                }
                 error.close_code().map_or(Cause::Broken, Cause::Closed)
             }
             Ending::Failed(error) => {
@@ -147,13 +150,14 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
 /// Opens links.
 pub(crate) struct Dialer<'a> {
     config: &'a Config,
+    authorities: Authorities,
     /// Made at the first need and kept: reading the host's certificates takes time and memory.
     way: Option<Way>,
 }
 
 impl<'a> Dialer<'a> {
     pub(crate) fn new(config: &'a Config) -> Self {
-        Self { config, way: None }
+        Self { config, authorities: config.authorities.clone(), way: None }
     }
 
     pub(crate) async fn dial(
@@ -169,12 +173,19 @@ impl<'a> Dialer<'a> {
         })
     }
 
+    /// Reads again whom to trust: authorities are renewed too, and an agent that can't be reached
+    /// can't be told.
+    fn trust_anew(&mut self) {
+        self.authorities = self.authorities.read_again();
+        self.way = None;
+    }
+
     fn way(&mut self) -> Result<Way, LinkError> {
         if let Some(way) = &self.way {
             return Ok(way.clone());
         }
-        let Config { endpoint, proxy, authorities, .. } = self.config;
-        let way = Way::new(endpoint.clone(), proxy.clone(), authorities)?;
+        let Config { endpoint, proxy, .. } = self.config;
+        let way = Way::new(endpoint.clone(), proxy.clone(), &self.authorities)?;
         self.way = Some(way.clone());
         Ok(way)
     }

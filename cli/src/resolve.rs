@@ -15,23 +15,41 @@ const MAX_LISTED: usize = 10;
 /// # Errors
 /// [`CliError::Usage`] if there is none, or more than one; it lists them.
 pub fn find(kind: &str, typed: &str, items: &[Value]) -> Result<String, CliError> {
-    let text = |item: &Value, field: &str| {
-        item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let exact = ["id", "name", "hostname"]
-        .map(|field| items.iter().filter(|item| text(item, field) == typed).collect::<Vec<_>>());
     let beginning: Vec<_> = items
         .iter()
         .filter(|item| {
             ["name", "hostname"].iter().any(|field| text(item, field).starts_with(typed))
         })
         .collect();
-    let found = exact.into_iter().chain([beginning]).find(|found| !found.is_empty());
+    the_one(kind, typed, exact(typed, items).into_iter().chain([beginning]))
+}
+
+/// [`find`] without beginnings of names.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_exact(kind: &str, typed: &str, items: &[Value]) -> Result<String, CliError> {
+    the_one(kind, typed, exact(typed, items).into_iter())
+}
+
+fn text(item: &Value, field: &str) -> String {
+    item.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn exact<'a>(typed: &str, items: &'a [Value]) -> [Vec<&'a Value>; 3] {
+    ["id", "name", "hostname"]
+        .map(|field| items.iter().filter(|item| text(item, field) == typed).collect())
+}
+
+fn the_one<'a>(
+    kind: &str,
+    typed: &str,
+    mut candidates: impl Iterator<Item = Vec<&'a Value>>,
+) -> Result<String, CliError> {
+    let found = candidates.find(|found| !found.is_empty());
     match found.as_deref() {
         _ if typed.is_empty() => Err(CliError::Usage(format!("the name of the {kind} is empty"))),
-        None => Err(CliError::Usage(format!(
-            "no {kind} is called {typed} or begins with it: see `muster {kind}s`"
-        ))),
+        None => Err(CliError::Usage(format!("no {kind} is called {typed}: see `muster {kind}s`"))),
         Some([item]) => match text(item, "id") {
             id if id.is_empty() => Err(CliError::Answer(format!("{kind} without an id"))),
             id => Ok(id),
@@ -89,6 +107,14 @@ mod tests {
     #[test]
     fn whole_name_wins_over_being_the_beginning_of_another() {
         assert_eq!(find("agent", "web", &agents()).unwrap(), "01");
+    }
+
+    #[test]
+    fn beginning_of_a_name_is_not_enough_for_what_can_not_be_undone() {
+        assert_eq!(find_exact("agent", "web", &agents()).unwrap(), "01");
+        for typed in ["we", "on", "twin"] {
+            assert!(find_exact("agent", typed, &agents()).is_err(), "{typed}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The log on disk, for hosts whose service manager keeps none: everything that the supervisor and
 //! the agent say, in a file of bounded size and two older ones. It goes to standard error as well.
 //!
-//! Bound: 3 files of 10 MiB and one line each; a line longer than 16 KiB is cut in pieces.
+//! Bound: 3 files of 10 MiB and one line each; a line longer than 16 KiB is cut in pieces; 64 KiB
+//! wait for a disk that is slow, and what comes beyond that is lost.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
@@ -11,6 +12,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rolling_file::{BasicRollingFileAppender, RollingConditionBasic};
 
 const FILE_NAME: &str = "muster-agent.log";
@@ -56,6 +58,8 @@ impl LogFile {
             0,
         )?;
         let (reader, lines) = io::pipe()?;
+        // Where the disk stands still, lines are lost: neither agent nor supervisor waits for it.
+        fcntl(&lines, FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
         let (ended, done) = channel();
         thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(move || {
             collect(reader, file);
@@ -159,5 +163,21 @@ mod tests {
         }
         let text = fs::read_to_string(dir.path().join("log").join(FILE_NAME)).unwrap();
         assert_eq!(text, "one\ntwo\n");
+    }
+
+    #[test]
+    fn disk_that_stands_still_makes_nobody_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // A pipe that is held open and never read stands for the disk.
+        let mut options = fs::File::options();
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, OFlag::O_NONBLOCK.bits());
+        let _held = options.read(true).open(&path).unwrap();
+        let log = LogFile::open(dir.path()).unwrap();
+        let mut writer = log.writer().unwrap();
+        let line = [b'x'; 1024];
+        let lost = (0..1000).filter(|_| writer.write_all(&line).is_err()).count();
+        assert!(lost > 0, "everything was taken: the pipe is no test");
     }
 }

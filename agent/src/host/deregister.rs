@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use muster_protocol::CloseCode;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -43,9 +44,15 @@ pub enum DeregisterError {
     #[error(transparent)]
     Agent(#[from] AgentError),
     #[error(
-        "not deregistered: {reason}; delete the agent on the server by its name: muster agents delete {hostname}"
+        "not deregistered: {reason}; delete the agent on the server: muster agents delete {agent_id}"
     )]
-    Refused { reason: String, hostname: String },
+    Refused { reason: String, agent_id: Uuid },
+    #[error(
+        "perhaps deregistered: {reason}; run this again, which does no harm if it is done already"
+    )]
+    Unsure { reason: String },
+    #[error("the agent's files belong to the user {owner}: run this as that user")]
+    AnothersFiles { owner: String },
     #[error("deregistered, but this host still remembers it: remove {}", path.display())]
     Remembered {
         path: PathBuf,
@@ -68,8 +75,11 @@ pub fn enrolled(state_dir: &Path) -> Result<Option<Uuid>, DeregisterError> {
 /// # Errors
 /// [`DeregisterError`] with a sentence that says what to do.
 pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
-    if enrolled(&config.state_dir)?.is_none() {
+    let Some(agent_id) = enrolled(&config.state_dir)? else {
         return Ok(Departure::NeverEnrolled);
+    };
+    if let Some(owner) = super::other_owner(&config.state_dir) {
+        return Err(DeregisterError::AnothersFiles { owner });
     }
     let state = StateDir::create(&config.state_dir)?;
     let _instance = Instance::take(&state).await.map_err(|error| match error {
@@ -84,10 +94,15 @@ pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
     if !agent.is_enrolled() {
         return Ok(Departure::NeverEnrolled);
     }
-    let ending = Box::pin(last_session(config, &mut agent)).await;
-    if !matches!(ending, Ending::Deregistered) {
-        let reason = ending.sentence().unwrap_or_default();
-        return Err(DeregisterError::Refused { reason, hostname: agent.about.hostname });
+    let ended = Box::pin(last_session(config, &mut agent)).await;
+    let reason = || ended.ending.sentence().unwrap_or_default();
+    match &ended.ending {
+        Ending::Deregistered | Ending::Closed { meaning: Some(CloseCode::Deregistered), .. } => {}
+        // It may have been asked for, and done, before the link broke.
+        Ending::Broken(_) if ended.was_registered => {
+            return Err(DeregisterError::Unsure { reason: reason() });
+        }
+        _ => return Err(DeregisterError::Refused { reason: reason(), agent_id }),
     }
     // Not the one it began with, if the server had forgotten that.
     let agent_id = agent.identity.agent_id.unwrap_or_default();
@@ -98,7 +113,7 @@ pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
 }
 
 /// A session as usual: over a WebSocket, else over HTTP.
-async fn last_session(config: &Config, agent: &mut Agent) -> Ending {
+async fn last_session(config: &Config, agent: &mut Agent) -> Ended {
     let (first, second) = match config.fallback {
         Fallback::Allowed => (Transport::WebSocket, Some(Transport::Http)),
         Fallback::Never => (Transport::WebSocket, None),
@@ -111,9 +126,9 @@ async fn last_session(config: &Config, agent: &mut Agent) -> Ending {
         matches!(&ended.ending, Ending::Broken(error) if error.close_code().is_none());
     match second {
         Some(second) if is_unreached && !ended.was_registered => {
-            leave_over(second, &mut dialer, agent).await.ending
+            leave_over(second, &mut dialer, agent).await
         }
-        _ => ended.ending,
+        _ => ended,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Ended {
 pub enum EndJobsError {
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error("the agent's files belong to the user {owner}: run this as that user")]
+    AnothersFiles { owner: String },
     #[error("a job could not be asked to end: run this as root, or as the agent's own user")]
     Ask(#[source] StorageError),
 }
@@ -41,6 +43,9 @@ pub enum EndJobsError {
 /// # Errors
 /// [`EndJobsError`] if the jobs can't be seen, or one can't be asked.
 pub fn end_jobs(state: &StateDir, patience: Duration) -> Result<Ended, EndJobsError> {
+    if let Some(owner) = super::other_owner(state.path()) {
+        return Err(EndJobsError::AnothersFiles { owner });
+    }
     let mut open = open_jobs(state)?;
     let deadline = Instant::now() + patience;
     for job in &open {

@@ -9,7 +9,17 @@ pub mod end_jobs;
 pub mod jobs;
 pub mod status;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::platform;
+
+/// Whose files lie there, if this process is root and they are not: what root writes among them,
+/// their agent could not read. `None` also if nobody can tell.
+fn other_owner(state_dir: &Path) -> Option<String> {
+    let owner = std::fs::metadata(state_dir).ok()?.uid();
+    (platform::is_root() && owner != 0).then(|| platform::user_name(owner))
+}
 
 /// Why the host could not be looked at. The texts go to the person who asked.
 #[derive(Debug, thiserror::Error)]

@@ -112,14 +112,15 @@ impl Obstacle {
     /// What a certificate was refused for, if that is what went wrong.
     pub(super) fn of_tls(error: &rustls::Error, host: &str) -> Option<Self> {
         use rustls::CertificateError::{
-            Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-            NotValidYetContext, UnknownIssuer,
+            BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+            NotValidYet, NotValidYetContext, UnknownIssuer,
         };
         let rustls::Error::InvalidCertificate(reason) = error else { return None };
         let host = host.to_owned();
         let now = || instant(Utc::now().timestamp().unsigned_abs());
         Some(match reason {
-            UnknownIssuer => Self::UnknownIssuer { host },
+            // An authority of the same name with another key: it was renewed.
+            UnknownIssuer | BadSignature => Self::UnknownIssuer { host },
             NotValidForName => Self::WrongName { host, names: "another name".into() },
             NotValidForNameContext { presented, .. } => {
                 Self::WrongName { host, names: names(presented) }

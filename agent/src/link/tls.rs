@@ -16,7 +16,11 @@ use super::{LinkError, Obstacle, Socket};
 
 /// Certificates of authorities that are trusted beside the host's store.
 #[derive(Debug, Clone, Default)]
-pub struct Authorities(Arc<[CertificateDer<'static>]>);
+pub struct Authorities {
+    certificates: Arc<[CertificateDer<'static>]>,
+    /// Where they were read from; absent if there are none.
+    path: Option<PathBuf>,
+}
 
 /// Why a file of authorities can't be used. The texts say what to do.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,16 @@ impl Authorities {
         if certificates.is_empty() {
             return Err(AuthoritiesError::Empty { path });
         }
-        Ok(Self(certificates.into()))
+        Ok(Self { certificates: certificates.into(), path: Some(path) })
+    }
+
+    /// As their file is now. One that can't be used any more changes nothing.
+    pub fn read_again(&self) -> Self {
+        let Some(path) = &self.path else { return self.clone() };
+        Self::read(path).unwrap_or_else(|error| {
+            tracing::warn!("{error}; the certificates read before stay in use");
+            self.clone()
+        })
     }
 }
 
@@ -85,7 +98,7 @@ impl TlsSetup {
         let broken = "set up TLS";
         let builder = ClientConfig::builder();
         let provider = Arc::clone(builder.crypto_provider());
-        let extra = authorities.0.iter().cloned();
+        let extra = authorities.certificates.iter().cloned();
         let verifier = Verifier::new_with_extra_roots(extra, provider);
         let verifier = Arc::new(verifier.map_err(LinkError::broken(broken))?);
         let config = builder

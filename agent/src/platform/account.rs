@@ -22,6 +22,12 @@ pub struct Account {
     groups: Vec<Gid>,
 }
 
+/// The name of a user, or the number of one that has none.
+pub fn user_name(id: u32) -> String {
+    let user = User::from_uid(Uid::from_raw(id)).ok().flatten();
+    user.map_or_else(|| id.to_string(), |user| user.name)
+}
+
 impl Account {
     /// Looks a user up by name; `None` if there is none.
     ///
@@ -39,6 +45,10 @@ impl Account {
             group: user.gid,
             groups,
         }))
+    }
+
+    pub fn user_id(&self) -> u32 {
+        self.user.as_raw()
     }
 
     /// True if becoming this user gives nothing up.

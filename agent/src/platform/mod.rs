@@ -19,7 +19,7 @@ use linux as native;
 #[cfg(not(target_os = "linux"))]
 use other_unix as native;
 
-pub use account::Account;
+pub use account::{Account, user_name};
 pub use clock::{BootInstant, boot_id, boot_now_ms};
 pub use files::{
     FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,

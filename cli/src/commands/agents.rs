@@ -39,13 +39,14 @@ enum Action {
     Show { agent: String },
     /// Give one another name.
     Rename { agent: String, name: String },
-    /// Forget one; if it still runs, it may enrol again.
+    /// Forget one, named in full; if it still runs, it may enrol again.
     Delete { agent: String },
     /// Wait until an agent with this name or hostname is connected.
     Wait {
         name: String,
         /// How long, in seconds; exit 1 if it is not connected by then.
-        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 300,
+              value_parser = clap::value_parser!(u64).range(..=604_800))]
         timeout: u64,
     },
     /// The scripts that a host allows.
@@ -76,7 +77,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.change(Method::PATCH, &["agents", &id], &json!({ "name": name })).await
         }
         Action::Delete { agent } => {
-            let id = session.agent_id(&agent).await?;
+            let id = session.exact_agent_id(&agent).await?;
             session.delete(&["agents", &id]).await
         }
         Action::Wait { name, timeout } => wait(session, &name, Duration::from_secs(timeout)).await,

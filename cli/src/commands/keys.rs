@@ -46,7 +46,7 @@ enum Action {
         #[arg(long, value_name = "MS")]
         grace_ms: Option<u64>,
     },
-    /// Delete one; its agents are refused for good.
+    /// Delete one, named in full; its agents are refused for good.
     Delete { key: String },
 }
 
@@ -121,7 +121,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             show_secret(session, &session.api.json(request).await?)
         }
         Action::Delete { key } => {
-            let id = session.key_id(&key).await?;
+            let id = session.exact_key_id(&key).await?;
             session.delete(&["agents", "keys", &id]).await
         }
     }

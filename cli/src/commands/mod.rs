@@ -72,13 +72,33 @@ impl Session {
         self.id_of("key", &["agents", "keys"], typed).await
     }
 
+    /// [`Session::agent_id`] for what can't be undone: no beginnings of names.
+    async fn exact_agent_id(&self, typed: &str) -> Result<String, CliError> {
+        self.looked_up("agent", &["agents"], typed, resolve::find_exact).await
+    }
+
+    /// [`Session::key_id`] for what can't be undone: no beginnings of names.
+    async fn exact_key_id(&self, typed: &str) -> Result<String, CliError> {
+        self.looked_up("key", &["agents", "keys"], typed, resolve::find_exact).await
+    }
+
     async fn id_of(&self, kind: &str, list: &[&str], typed: &str) -> Result<String, CliError> {
+        self.looked_up(kind, list, typed, resolve::find).await
+    }
+
+    async fn looked_up(
+        &self,
+        kind: &str,
+        list: &[&str],
+        typed: &str,
+        find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
+    ) -> Result<String, CliError> {
         if uuid::Uuid::try_parse(typed).is_ok() {
             return Ok(typed.to_owned());
         }
         let page = self.api.list(list, &[], None).await?;
         let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
-        resolve::find(kind, typed, items.unwrap_or_default())
+        find(kind, typed, items.unwrap_or_default())
     }
 
     /// Sends a request without a body and shows what comes back.

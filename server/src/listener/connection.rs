@@ -26,6 +26,8 @@ const LIFE_WAIT: Duration = Duration::from_secs(20);
 
 /// How long the last answer of a connection may take that asks for nothing more.
 const LEAVE_WAIT: Duration = Duration::from_secs(3_600);
+/// Requests at once over one HTTP/2 connection: a dashboard's, with room to spare.
+const MAX_STREAMS: u32 = 32;
 /// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -47,6 +49,7 @@ impl Carrier {
             .max_buf_size(BUFFER_BYTES);
         http.http2()
             .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(LIFE_INTERVAL)
             .keep_alive_timeout(LIFE_WAIT);
         Self { http, app, request_head: limits.request_head }

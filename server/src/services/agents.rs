@@ -86,7 +86,7 @@ impl Agents {
         let deadline = Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         loop {
             arrivals.mark_unchanged();
-            let mut rows = tenant.agents_called(name, page).await?;
+            let mut rows = tenant.online_agents_called(name, page).await?;
             rows.retain(|row| self.hub.is_connected(row.id));
             if !rows.is_empty() {
                 return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));

@@ -1,8 +1,8 @@
 //! Servers behind a reverse proxy that ends TLS with a certificate of the company's own.
 
 use muster_tests::{
-    Agent, AgentOptions, Authority, Doctor, Nginx, Script, Tinyproxy, TlsFront, Upgrades, World,
-    eventually, finding,
+    ALL, Agent, AgentOptions, Authority, Doctor, Nginx, Script, Site, Tinyproxy, TlsFront,
+    Upgrades, World, eventually, finding,
 };
 use serde_json::json;
 
@@ -42,6 +42,25 @@ async fn an_agent_that_was_given_the_authority_gets_through_by_websocket() {
     let (_agent, id) = company.world.agent_through(&url, company.options()).await;
     company.world.reached_over(&id, "websocket").await;
     company.runs_hello(&id).await;
+}
+
+#[tokio::test]
+async fn an_authority_that_was_renewed_is_read_again_without_a_restart() {
+    let company = company(Upgrades::Passed).await;
+    let file = company.world.site.path().join("authorities.pem");
+    let elsewhere = Site::new();
+    let older = Authority::new(&elsewhere);
+    std::fs::copy(older.file(), &file).expect("write the older authority");
+    let options = company.options().with("MUSTER_CA_FILE", file.display());
+    let (key_id, key) = company.world.api.agent_key(json!({"permissions": ALL})).await;
+    let url = company.nginx.url("localhost");
+    let mut agent = Agent::start(&company.world.site, &url, &key, options);
+    eventually("the agent does not trust the server", async || {
+        agent.process().log().contains("MUSTER_CA_FILE").then_some(())
+    })
+    .await;
+    std::fs::copy(company.authority.file(), &file).expect("write the newer authority");
+    company.world.online(&key_id).await;
 }
 
 #[tokio::test]

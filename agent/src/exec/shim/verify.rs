@@ -81,9 +81,9 @@ pub fn script(
     // Who can exchange the folder itself needs no access to it.
     scripts.parent().map_or(Ok(()), guard::check)?;
     guard::check(&folder)?;
-    if account.is_none_or(Account::is_root) {
-        guard::check_within(&folder, &path)?;
-    }
+    // What another user runs may be that user's own.
+    let owner = account.map_or(0, Account::user_id);
+    guard::check_within(&folder, &path, owner)?;
     if let Some(expected) = sha256 {
         let unreadable = |source| Refusal::Unreadable { path: listed(), source };
         if !hash(&path).map_err(unreadable)?.eq_ignore_ascii_case(expected) {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderMap;
 use muster_protocol::frame::exchange::Part;
 use muster_protocol::frame::{AgentFrame, Heartbeat, Receipt, Registration, Response};
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
@@ -19,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::Admitted;
 use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -95,10 +95,9 @@ struct PollParams {
     responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem)))]
 async fn post_heartbeat(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    Admitted(admission): Admitted,
     Body(body): Body<HeartbeatBody>,
 ) -> Answer<axum::Json<HeartbeatView>> {
-    let admission = super::authenticate(&state, &headers).await?;
     let registration = body.data.unwrap_or(body.beside);
     let relay = state.polls.find_or_open(&state, admission, registration)?;
     let frame = AgentFrame::Heartbeat(Heartbeat { status: body.status });
@@ -112,10 +111,9 @@ async fn post_heartbeat(
     responses((status = 200, body = PollView), (status = 401, body = Problem), (status = 409, body = Problem)))]
 async fn poll_commands(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    Admitted(admission): Admitted,
     Params(params): Params<PollParams>,
 ) -> Answer<axum::Json<PollView>> {
-    let admission = super::authenticate(&state, &headers).await?;
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     relay.push(Inbound::Alive).await;
     let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
@@ -138,10 +136,9 @@ async fn poll_commands(
     responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn post_result(
     State(state): State<AppState>,
-    headers: HeaderMap,
+    Admitted(admission): Admitted,
     Body(body): Body<ResultBody>,
 ) -> Answer<axum::Json<ResultView>> {
-    let admission = super::authenticate(&state, &headers).await?;
     let mut result = body.result;
     result.insert("command_id".into(), Value::String(body.command_id.to_string()));
     let response: Response = serde_json::from_value(Value::Object(result))

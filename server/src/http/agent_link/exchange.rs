@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::Admitted;
 use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -76,10 +77,10 @@ struct Turn {
         (status = 403, body = Problem), (status = 409, body = Problem)))]
 async fn exchange_frames(
     State(state): State<AppState>,
+    Admitted(admission): Admitted,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Response> {
-    let admission = super::authenticate(&state, &headers).await?;
     let body = body.map_err(|_| Problem::too_large())?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));

@@ -6,7 +6,8 @@ mod basic;
 mod exchange;
 mod relay;
 
-use axum::http::HeaderMap;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use muster_protocol::CloseCode;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -21,13 +22,20 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().merge(basic::routes()).merge(exchange::routes())
 }
 
-/// What the key of an agent's request allows.
-async fn authenticate(state: &AppState, headers: &HeaderMap) -> Answer<Admission> {
-    let secret = credential(headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
-    state.services.authentication.authenticate_agent(secret).await.map_err(
-        |refusal| match refusal {
+/// The agent key of a request. Taken before a byte of the body is read, which may be large and take
+/// its time.
+struct Admitted(Admission);
+
+impl FromRequestParts<AppState> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Answer<Self> {
+        let secret =
+            credential(&parts.headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
+        let admission = state.services.authentication.authenticate_agent(secret).await;
+        admission.map(Self).map_err(|refusal| match refusal {
             AgentRefusal::Close(code) => Problem::of_close(code),
             AgentRefusal::Store(_) => Problem::storage(),
-        },
-    )
+        })
+    }
 }

@@ -47,8 +47,9 @@ impl TenantScope {
         Ok(rows)
     }
 
-    /// One page of the agents with this name or hostname.
-    pub async fn agents_called(
+    /// One page of the agents with this name or hostname that have a session, as far as storage
+    /// knows.
+    pub async fn online_agents_called(
         &self,
         name: &str,
         page: PageRequest,
@@ -57,6 +58,7 @@ impl TenantScope {
         let mut query = agent::Entity::find()
             .filter(agent::Column::TenantId.eq(self.tenant_id))
             .filter(agent::Column::DeletedAt.is_null())
+            .filter(agent::Column::IsOnline.eq(true))
             .filter(named);
         if let Some(after) = page.after {
             query = query.filter(agent::Column::Id.gt(after));

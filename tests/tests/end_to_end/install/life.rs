@@ -100,7 +100,7 @@ async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
     host.run(&format!("{DEPLOY} --stop")).await.expect(0);
     host.run(&format!("{DEPLOY} --status")).await.expect(4);
     host.run("touch /tmp/go").await.expect(0);
-    host.run(DEPLOY).await.expect(0);
+    host.run(&format!("{DEPLOY} --start")).await.expect(0);
     let command = newcomer.world.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
     assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");

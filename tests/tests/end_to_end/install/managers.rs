@@ -17,7 +17,7 @@ async fn lives_under(manager: Manager, shell: &str) {
     newcomer.host.run(&format!("{shell} {DEPLOY} --stop")).await.expect(0);
     newcomer.world.with_status(&newcomer.key_id, "offline").await;
     newcomer.host.run("! pgrep -x muster-supervis && ! pgrep -x muster-agent").await.expect(0);
-    newcomer.host.run(&format!("{shell} {DEPLOY}")).await.expect(0);
+    newcomer.host.run(&format!("{shell} {DEPLOY} --start")).await.expect(0);
 
     if manager != Manager::Bare {
         newcomer.host.reboot().await;

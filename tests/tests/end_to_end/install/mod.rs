@@ -1,5 +1,6 @@
 //! `deploy.sh`, run for real on throw-away hosts: piped from a server, as a person would.
 
+mod hazards;
 mod life;
 mod managers;
 mod refusals;

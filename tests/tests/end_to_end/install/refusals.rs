@@ -35,6 +35,7 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
         (format!("--key {deleted}"), "key"),
         (with_key("--server http://192.0.2.1"), "not encrypted"),
         (with_key("--server ws://muster.invalid"), "not encrypted"),
+        (with_key("--server http://127.evil.example"), "not encrypted"),
         (with_key("--server ftp://x"), "https:// or wss://"),
         (with_key("--server muster.example"), "https:// or wss://"),
         (with_key("--server https://muster.invalid"), "can't be resolved"),
