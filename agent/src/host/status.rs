@@ -11,7 +11,7 @@ use super::HostError;
 use super::board::Status;
 use super::jobs::{OpenJob, open_jobs};
 use crate::layout::StateDir;
-use crate::platform::FileLock;
+use crate::platform::{FileLock, ProcessStat};
 
 /// How an agent is.
 #[derive(Debug, Serialize)]
@@ -39,6 +39,8 @@ pub enum State {
 /// What is read of the supervisor's own file; whatever else it holds is for others.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
+    #[serde(default)]
+    pub pid: u32,
     pub state: String,
     #[serde(default)]
     pub restarts: u64,
@@ -46,6 +48,17 @@ pub struct Supervisor {
     pub last_exit: Option<LastExit>,
     #[serde(default)]
     pub reason: String,
+}
+
+impl Supervisor {
+    /// What its file says, unless its process is gone without having said so.
+    fn as_it_is(self) -> Self {
+        let lives = ProcessStat::of(self.pid).is_some_and(|process| !process.is_zombie);
+        if lives || self.state == "stopped" {
+            return self;
+        }
+        Self { state: "gone".into(), reason: "it was ended from outside".into(), ..self }
+    }
 }
 
 /// How the agent's latest run ended.
@@ -94,7 +107,7 @@ impl Report {
             },
             state_dir: state.path().display().to_string(),
             agent,
-            supervisor: read(&state.supervisor()),
+            supervisor: read(&state.supervisor()).map(Supervisor::as_it_is),
             jobs,
         })
     }

@@ -9,7 +9,7 @@ mod recorder;
 pub mod verify;
 
 use std::fs;
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -163,7 +163,14 @@ impl Job {
             Err(error) => {
                 let user = self.launch.run_as.as_ref();
                 let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
-                let text = format!("the script could not be started{user}: {error}");
+                let remedy = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        "; let that user read the script and enter the folders above it, and make \
+                         the script executable or name its interpreter in the manifest"
+                    }
+                    _ => "",
+                };
+                let text = format!("the script could not be started{user}: {error}{remedy}");
                 Ok(not_run(Ending::not_spawned(&text)))
             }
         }
