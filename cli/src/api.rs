@@ -176,7 +176,9 @@ fn refused(status: u16, body: &[u8], retry_after_s: Option<u64>) -> CliError {
     let sentence = text("detail")
         .or_else(|| text("title"))
         .unwrap_or_else(|| format!("the server answered with status {status} and no explanation"));
-    CliError::Refused { status, code: text("code"), sentence, retry_after_s }
+    let column = problem.get("column").and_then(Value::as_u64);
+    let column = column.and_then(|column| usize::try_from(column).ok());
+    CliError::Refused { status, code: text("code"), sentence, column, retry_after_s }
 }
 
 fn connection(server: &Url, error: &reqwest::Error) -> CliError {

@@ -25,6 +25,8 @@ pub enum CliError {
         code: Option<String>,
         /// What to do about it.
         sentence: String,
+        /// Of an expression: the character, counted from 1, at which it goes wrong.
+        column: Option<usize>,
         /// Seconds to wait before the same request has a chance.
         retry_after_s: Option<u64>,
     },

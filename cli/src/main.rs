@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod context;
 mod error;
+mod expression;
 mod follow;
 mod interrupt;
 mod output;

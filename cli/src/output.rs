@@ -72,7 +72,8 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(text));
 }
 
-fn table(items: &[Value], columns: &[Column]) -> String {
+/// Items under headings, for people.
+pub fn table(items: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|(heading, _)| *heading));

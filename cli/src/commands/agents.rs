@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::Session;
 use crate::api::{Api, delay_after};
 use crate::error::CliError;
-use crate::output::{Column, clean, note};
+use crate::expression::pointed_out;
+use crate::output::{Column, clean, note, table};
 
 const COLUMNS: [Column; 8] = [
     ("NAME", "name"),
@@ -23,6 +24,8 @@ const COLUMNS: [Column; 8] = [
     ("ID", "id"),
 ];
 
+const MEANT_COLUMNS: [Column; 3] = [("NAME", "name"), ("ONLINE", "is_online"), ("ID", "id")];
+
 /// Without an action: all agents.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,8 +36,16 @@ pub struct Args {
 /// AGENT is an id, a name, a hostname, or the beginning of one that no other agent shares.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// All agents.
-    List,
+    /// All agents, or those that an expression means.
+    List {
+        /// Only agents of which this is true, such as 'tag:web & os:linux & !name:db-*'.
+        ///
+        /// Facts are tag, name, hostname, os, arch, version, id, status (online, offline) and level
+        /// (full, basic); * and ? are wildcards, "…" holds spaces; ! & | and brackets join them,
+        /// `all` is every agent. Shows the first 50.
+        #[arg(long, value_name = "EXPRESSION")]
+        on: Option<String>,
+    },
     /// Everything that is known of one.
     Show { agent: String },
     /// Give one another name.
@@ -58,8 +69,9 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List) {
-        Action::List => {
+    match args.action.unwrap_or(Action::List { on: None }) {
+        Action::List { on: Some(expression) } => preview(session, &expression).await,
+        Action::List { on: None } => {
             let page = session.api.list(&["agents"], &[], None).await?;
             session.output.list(
                 &page,
@@ -86,6 +98,38 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.show(Method::GET, &["agents", &id, "scripts"]).await
         }
     }
+}
+
+/// Shows who an expression means.
+async fn preview(session: &Session, expression: &str) -> Result<u8, CliError> {
+    let body = json!({ "expression": expression });
+    let request = session.api.request(Method::POST, &["targets", "preview"]).json(&body);
+    let preview = session.api.json_repeated(request).await;
+    let preview = preview.map_err(|error| pointed_out(error, expression))?;
+    let agents = preview.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    session.output.answer(&preview, |_| match agents {
+        [] => "no agent matches".to_owned(),
+        agents => table(agents, &MEANT_COLUMNS),
+    })?;
+    if !session.output.json {
+        note(&summary(&preview, agents.len()));
+    }
+    Ok(0)
+}
+
+/// One line on how many are meant, and what of it is not shown or not there.
+fn summary(preview: &Value, shown: usize) -> String {
+    let count = |name: &str| preview.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let mut line = format!("{} matched, {} online", count("matched_count"), count("online_count"));
+    if count("matched_count") > shown as u64 {
+        line.push_str(&format!("; the first {shown} are shown"));
+    }
+    let unknown = preview.get("unknown_ids").and_then(Value::as_array);
+    let unknown: Vec<_> = unknown.into_iter().flatten().filter_map(Value::as_str).collect();
+    if !unknown.is_empty() {
+        line.push_str(&format!("; no agent has the id {}", unknown.join(", ")));
+    }
+    line
 }
 
 /// How long the server may hold one request.

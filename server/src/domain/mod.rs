@@ -1,5 +1,6 @@
 //! Pure rules. Knows no database, no socket, no clock of its own.
 
+pub mod agent_level;
 pub mod credential;
 pub mod ids;
 pub mod name;
@@ -9,4 +10,5 @@ pub mod platform;
 pub mod principal;
 pub mod range;
 pub mod state;
+pub mod target;
 pub mod time;

@@ -14,6 +14,7 @@ pub mod openapi;
 mod origin;
 mod output;
 pub mod problem;
+mod targets;
 mod views;
 
 use std::ops::Deref;

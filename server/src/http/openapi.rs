@@ -34,6 +34,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::agent_keys::routes())
         .merge(super::agents::routes())
         .merge(super::commands::routes())
+        .merge(super::targets::routes())
         .merge(super::output::routes())
         .merge(super::api_keys::routes())
         .merge(super::audit::routes())

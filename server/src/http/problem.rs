@@ -21,6 +21,10 @@ pub struct Problem {
     code: &'static str,
     /// A sentence that says what to do.
     detail: String,
+    /// With `invalid_target`, for an expression: the character, counted from 1, at which it goes
+    /// wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -35,6 +39,7 @@ impl Problem {
             status: status.as_u16(),
             code,
             detail,
+            column: None,
             retry_after_s: None,
         }
     }
@@ -195,6 +200,10 @@ impl From<ServiceError> for Problem {
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             ServiceError::Invalid { code, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+            }
+            ServiceError::InvalidTarget(source) => {
+                let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
+                Self { column: source.column(), ..problem }
             }
             ServiceError::Timeout { code, .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail)

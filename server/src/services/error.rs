@@ -2,6 +2,7 @@
 
 use crate::domain::credential::NoRandomness;
 use crate::domain::principal::Scope;
+use crate::domain::target::TargetError;
 use crate::store::StoreError;
 
 /// A refusal or a failure. `code` is stable and for programs; `detail` is a sentence that says
@@ -22,6 +23,8 @@ pub enum ServiceError {
     /// The request makes no sense.
     #[error("{detail}")]
     Invalid { code: &'static str, detail: String },
+    #[error(transparent)]
+    InvalidTarget(#[from] TargetError),
     /// An agent did not answer in time.
     #[error("{detail}")]
     Timeout { code: &'static str, detail: String },

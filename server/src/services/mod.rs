@@ -14,6 +14,7 @@ pub mod installation;
 mod key_cache;
 pub mod output;
 pub mod sessions;
+pub mod targets;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub struct Services {
     pub installation: installation::Installation,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
+    pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
 }
 
@@ -108,6 +110,7 @@ impl Services {
                 heartbeats.clone(),
                 cache,
             )),
+            targets: targets::Targets { store: store(), hub: hub() },
             upkeep: upkeep::Upkeep {
                 store: store(),
                 hub: hub(),

@@ -28,6 +28,7 @@ mod runaways;
 mod scripts;
 mod status;
 mod storage;
+mod targets;
 mod third_party;
 mod tls;
 mod unit;

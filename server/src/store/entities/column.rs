@@ -3,32 +3,12 @@
 use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
 use serde::{Deserialize, Serialize};
 
+pub use crate::domain::agent_level::AgentLevel;
+
 /// A list of words, stored as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StringList(pub Vec<String>);
-
-/// How much of the protocol an agent speaks.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    EnumIter,
-    DeriveActiveEnum,
-    utoipa::ToSchema,
-)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum AgentLevel {
-    /// The frames of the first generation.
-    Basic,
-    /// Custody: ledger, output by offset, cancel.
-    Full,
-}
 
 /// What a session runs over.
 #[derive(

@@ -13,6 +13,7 @@ mod commands;
 mod dispatch;
 mod output;
 mod sweeps;
+mod targets;
 mod telemetry;
 
 use sea_orm::DatabaseConnection;

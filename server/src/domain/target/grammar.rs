@@ -1,0 +1,233 @@
+//! Reads expressions. `!` binds tighter than `&`, and `&` tighter than `|`:
+//!
+//! ```text
+//! disjunction = conjunction { ("|" | "or") conjunction }
+//! conjunction = term { ("&" | "and") term }
+//! term        = ("!" | "not") term | "(" disjunction ")" | "all" | fact ":" value
+//! value       = bare characters | '"' characters, with \ before \ " * ? '"'
+//! ```
+//!
+//! Every refusal of a term is final ([`ErrMode::Cut`]), so that the first thing that is wrong is
+//! what is told, and not an alternative that was tried last.
+
+use winnow::combinator::{alt, opt, separated};
+use winnow::error::{ErrMode, ModalResult, ParserError};
+use winnow::prelude::*;
+use winnow::stream::{LocatingSlice, Location as _};
+use winnow::token::{any, one_of, take_while};
+
+use super::expression::{Expression, Fact};
+use super::pattern::{Pattern, Piece, is_bare};
+use super::syntax::{
+    ExpressionError, FACTS, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, Problem, cut, shown,
+};
+
+type Input<'a> = LocatingSlice<&'a str>;
+type Parsed<T> = ModalResult<T, Fault>;
+
+/// What is wrong, at an offset in bytes.
+#[derive(Debug)]
+struct Fault {
+    at: usize,
+    problem: Problem,
+}
+
+impl ParserError<Input<'_>> for Fault {
+    type Inner = Self;
+
+    fn from_input(input: &Input<'_>) -> Self {
+        let problem = Problem::NoCondition { found: shown(input) };
+        Self { at: input.current_token_start(), problem }
+    }
+
+    fn into_inner(self) -> Result<Self, Self> {
+        Ok(self)
+    }
+}
+
+/// Reads an expression.
+///
+/// # Errors
+/// [`ExpressionError`], with the column of the first thing that is wrong.
+pub fn parse(text: &str) -> Result<Expression, ExpressionError> {
+    let error = |Fault { at, problem }| {
+        let before = text.char_indices().take_while(|(index, _)| *index < at);
+        ExpressionError { column: before.count() + 1, problem }
+    };
+    if text.len() > MAX_EXPRESSION_BYTES {
+        return Err(error(Fault { at: MAX_EXPRESSION_BYTES, problem: Problem::TooLong }));
+    }
+    whole.parse(LocatingSlice::new(text)).map_err(|refused| error(refused.into_inner()))
+}
+
+fn whole(input: &mut Input<'_>) -> Parsed<Expression> {
+    space(input)?;
+    if input.is_empty() {
+        return refuse(input.current_token_start(), Problem::Empty);
+    }
+    let expression = disjunction(input, 0)?;
+    if input.starts_with(')') {
+        return refuse(input.current_token_start(), Problem::StrayBracket);
+    }
+    if !input.is_empty() {
+        return refuse_leftover(input);
+    }
+    Ok(expression)
+}
+
+/// Reads up to what does not belong to it, without the space before that.
+fn disjunction(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
+    let conjunction = |input: &mut Input<'_>| conjunction(input, depth);
+    let or = |input: &mut Input<'_>| operator(input, '|', "or");
+    let terms: Vec<_> = separated(1.., conjunction, or).parse_next(input)?;
+    space(input)?;
+    Ok(joined(terms, Expression::Or))
+}
+
+fn conjunction(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
+    let term = |input: &mut Input<'_>| term(input, depth);
+    let and = |input: &mut Input<'_>| operator(input, '&', "and");
+    let terms: Vec<_> = separated(1.., term, and).parse_next(input)?;
+    Ok(joined(terms, Expression::And))
+}
+
+fn joined(
+    mut terms: Vec<Expression>,
+    join: impl FnOnce(Vec<Expression>) -> Expression,
+) -> Expression {
+    match terms.pop() {
+        Some(only) if terms.is_empty() => only,
+        Some(last) => {
+            terms.push(last);
+            join(terms)
+        }
+        None => Expression::All,
+    }
+}
+
+fn operator(input: &mut Input<'_>, sign: char, word: &str) -> Parsed<()> {
+    let keyword = take_while(1.., is_word).verify(|found: &str| found.eq_ignore_ascii_case(word));
+    (space, alt((sign.void(), keyword.void())), space).void().parse_next(input)
+}
+
+fn term(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
+    let start = input.current_token_start();
+    if depth > MAX_EXPRESSION_DEPTH {
+        return refuse(start, Problem::TooDeep);
+    }
+    match opt(alt((one_of(['(', '!']).take(), take_while(1.., is_word)))).parse_next(input)? {
+        Some("(") => bracketed(input, start, depth + 1),
+        Some("!") => negated(input, depth + 1),
+        Some(word) if input.starts_with(':') => fact(input, start, word),
+        Some(word) if word.eq_ignore_ascii_case("not") => negated(input, depth + 1),
+        Some(word) if word.eq_ignore_ascii_case("all") => Ok(Expression::All),
+        Some(word) => bare_word(input, start, word),
+        None => refuse(start, Problem::NoCondition { found: shown(input) }),
+    }
+}
+
+fn bare_word(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
+    if let Some(fact) = known_fact(word) {
+        return refuse(input.current_token_start(), Problem::NoValue { fact, found: shown(input) });
+    }
+    let more = take_while(0.., is_part_of_value).parse_next(input)?;
+    refuse(start, Problem::BareWord { word: cut(&format!("{word}{more}")) })
+}
+
+fn known_fact(word: &str) -> Option<&'static str> {
+    FACTS.into_iter().find(|known| word.eq_ignore_ascii_case(known))
+}
+
+fn negated(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
+    space(input)?;
+    Ok(Expression::Not(Box::new(term(input, depth)?)))
+}
+
+fn bracketed(input: &mut Input<'_>, start: usize, depth: usize) -> Parsed<Expression> {
+    space(input)?;
+    let inner = disjunction(input, depth)?;
+    if input.is_empty() {
+        return refuse(start, Problem::OpenBracket);
+    }
+    match opt(')').parse_next(input)? {
+        Some(_) => Ok(inner),
+        None => refuse_leftover(input),
+    }
+}
+
+fn fact(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
+    let Some(name) = known_fact(word) else {
+        return refuse(start, Problem::UnknownFact { word: cut(word) });
+    };
+    ':'.void().parse_next(input)?;
+    let at = input.current_token_start();
+    let value = value(input, name)?;
+    let wrong = |expected| {
+        let found = cut(&value.to_string());
+        Fault { at, problem: Problem::WrongValue { fact: name, expected, found } }
+    };
+    let fact = Fact::new(name, &value).map_err(|expected| ErrMode::Cut(wrong(expected)))?;
+    Ok(Expression::Fact(fact))
+}
+
+fn value(input: &mut Input<'_>, fact: &'static str) -> Parsed<Pattern> {
+    let start = input.current_token_start();
+    if opt('"').parse_next(input)?.is_some() {
+        return quoted(input, start);
+    }
+    match opt(take_while(1.., is_part_of_value)).parse_next(input)? {
+        Some(text) => Ok(Pattern(text.chars().map(piece).collect())),
+        None => refuse(start, Problem::NoValue { fact, found: shown(input) }),
+    }
+}
+
+fn quoted(input: &mut Input<'_>, start: usize) -> Parsed<Pattern> {
+    let mut pieces = Vec::new();
+    loop {
+        let at = input.current_token_start();
+        match opt(any).parse_next(input)? {
+            None => return refuse(start, Problem::OpenQuote),
+            Some('"') => return Ok(Pattern(pieces)),
+            Some('\\') => match opt(one_of(['\\', '"', '*', '?'])).parse_next(input)? {
+                Some(meant) => pieces.push(Piece::Char(meant)),
+                None => return refuse(at, Problem::WrongEscape),
+            },
+            Some(c) => pieces.push(piece(c)),
+        }
+    }
+}
+
+fn piece(c: char) -> Piece {
+    match c {
+        '*' => Piece::Many,
+        '?' => Piece::One,
+        c => Piece::Char(c),
+    }
+}
+
+fn space(input: &mut Input<'_>) -> Parsed<()> {
+    take_while(0.., char::is_whitespace).void().parse_next(input)
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-')
+}
+
+fn is_part_of_value(c: char) -> bool {
+    is_bare(c) || matches!(c, '*' | '?')
+}
+
+fn refuse<T>(at: usize, problem: Problem) -> Parsed<T> {
+    Err(ErrMode::Cut(Fault { at, problem }))
+}
+
+/// For what stands where an operator had to.
+fn refuse_leftover<T>(input: &Input<'_>) -> Parsed<T> {
+    let problem = match input.chars().next() {
+        Some(c) if !is_word(c) && !matches!(c, '(' | ')' | '!' | '"' | '&' | '|') => {
+            Problem::NeedsQuotes { found: c }
+        }
+        _ => Problem::NoOperator { found: shown(input) },
+    };
+    refuse(input.current_token_start(), problem)
+}

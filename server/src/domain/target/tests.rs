@@ -1,0 +1,250 @@
+//! The language of expressions: what is read, what is refused and how that is told.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::samples::{any_expression, any_facts, any_piece, facts, meeting_piece};
+use super::*;
+
+fn read(text: &str) -> Expression {
+    text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn tagged(name: &str, tags: &[&str]) -> Facts {
+    Facts { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..facts(name) }
+}
+
+#[test]
+fn conditions_hold_for_the_agents_that_they_describe() {
+    let web = Facts { is_online: false, ..tagged("web-1", &["web", "env:prod"]) };
+    for (text, is_meant) in [
+        ("all", true),
+        ("tag:web & os:linux & !name:db-*", true),
+        ("tag:web&os:linux&!name:web-*", false),
+        ("tag:env:prod", true),
+        ("tag:env:*", true),
+        ("tag:WEB", false),
+        ("tag:we", false),
+        ("name:web-?", true),
+        ("name:WEB-1", false),
+        ("hostname:WEB-1.example", true),
+        ("os:LINUX", true),
+        ("os:\"linux 6.8.0*\"", true),
+        ("os:6.8.0*", false),
+        ("arch:X86_64", true),
+        ("version:0.1.*", true),
+        ("id:00000000-0000-0000-0000-000000000001", true),
+        ("id:00000000-0000-0000-0000-000000000002", false),
+        ("status:online", false),
+        ("status:offline", true),
+        ("level:full", true),
+        ("level:basic", false),
+        ("tag:db or tag:web", true),
+        ("not tag:db and not(tag:other)", true),
+        ("!(tag:db | tag:web)", false),
+        ("!!tag:web", true),
+        (" TAG:web AND\tNot tag:db\n", true),
+        ("tag:web | tag:db & tag:db", true),
+        ("(tag:web | tag:db) & tag:db", false),
+        ("name:\"web-1\"", true),
+        ("name:\"web-\\*\"", false),
+    ] {
+        assert_eq!(read(text).matches(&web), is_meant, "{text}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_column_and_what_was_expected() {
+    for (text, message) in [
+        ("", "column 1: the expression is empty; `all` means every agent"),
+        ("  ", "column 3: the expression is empty; `all` means every agent"),
+        (
+            "tag:web & ostype:linux",
+            "column 11: there is no fact `ostype` (did you mean `os`?); use tag, name, hostname, \
+             os, arch, version, id, status or level",
+        ),
+        (
+            "zone:eu",
+            "column 1: there is no fact `zone`; use tag, name, hostname, os, arch, version, id, \
+             status or level",
+        ),
+        ("tag:web &", "column 10: expected a condition such as tag:web, not the end"),
+        ("tag:web && tag:db", "column 10: expected a condition such as tag:web, not `&`"),
+        ("| tag:web", "column 1: expected a condition such as tag:web, not `|`"),
+        ("web-*", "column 1: `web-*` alone is no condition; write tag:web-* or name:web-*"),
+        ("tag:web tag:db", "column 9: expected `&` or `|` before `tag:db`"),
+        ("tag:web adn tag:db", "column 9: expected `&` or `|` before `adn`"),
+        ("(tag:web tag:db)", "column 10: expected `&` or `|` before `tag:db)`"),
+        ("!(tag:web", "column 2: this bracket is not closed; expected `)` at the end"),
+        ("tag:web)", "column 8: this bracket closes none"),
+        (
+            "tag:",
+            "column 5: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not the end",
+        ),
+        (
+            "tag: web",
+            "column 5: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not `web`",
+        ),
+        (
+            "tag & os:linux",
+            "column 4: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not `&`",
+        ),
+        (
+            "name:a,b",
+            "column 7: a value that holds `,` is written in quotes, as in name:\"my host\"",
+        ),
+        ("ü & name:\"b", "column 1: `ü` alone is no condition; write tag:ü or name:ü"),
+        ("name:ü & name:\"b", "column 15: this quote is not closed; expected `\"` at the end"),
+        ("name:\"\\n\"", "column 7: behind a backslash stands one of \\ \" * ?"),
+        ("status:onlin", "column 8: `status` is online or offline, not onlin"),
+        ("level:*", "column 7: `level` is full or basic, not *"),
+        ("id:0*", "column 4: `id` is an agent's whole id, not 0*"),
+    ] {
+        let refused = text.parse::<Expression>().expect_err(text);
+        assert_eq!(refused.to_string(), message, "{text}");
+    }
+}
+
+#[test]
+fn size_and_depth_are_bounded() {
+    let longest = format!("name:{}", "x".repeat(syntax::MAX_EXPRESSION_BYTES - 5));
+    read(&longest);
+    let longer = format!("{longest}x").parse::<Expression>().expect_err("too long");
+    assert_eq!((longer.column, longer.problem), (4097, syntax::Problem::TooLong));
+
+    let nested = |depth| format!("{}all{}", "(".repeat(depth), ")".repeat(depth));
+    read(&nested(syntax::MAX_EXPRESSION_DEPTH));
+    for deep in [nested(65), "!".repeat(65) + "all", "not ".repeat(1000) + "all"] {
+        let refused = deep.parse::<Expression>().expect_err("too deep");
+        assert_eq!(refused.problem, syntax::Problem::TooDeep);
+    }
+}
+
+#[test]
+fn only_ids_and_tags_need_no_facts() {
+    for (text, needs_facts) in [
+        ("tag:web", false),
+        ("!tag:web | id:00000000-0000-0000-0000-000000000001", false),
+        ("all", false),
+        ("tag:web & !(tag:db | name:x)", true),
+        ("status:online", true),
+        ("level:full", true),
+    ] {
+        assert_eq!(Target::Expression(read(text)).needs_facts(), needs_facts, "{text}");
+    }
+    assert!(!Target::Tags(vec!["web".into()]).needs_facts());
+    assert!(!Target::Ids(BTreeSet::new()).needs_facts());
+}
+
+#[test]
+fn a_target_is_exactly_one_thing_and_never_empty() {
+    let ids = |count| Some(vec![AgentId(Uuid::nil()); count]);
+    let tags = |tags: &[&str]| Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
+    let expression = || Some("all".to_owned());
+    let spec = TargetSpec::default;
+    for (refused, message) in [
+        (spec(), "give exactly one"),
+        (TargetSpec { ids: ids(1), expression: expression(), ..spec() }, "give exactly one"),
+        (TargetSpec { ids: ids(0), ..spec() }, "`ids` is empty"),
+        (TargetSpec { ids: ids(MAX_IDS + 1), ..spec() }, "lists 10001 agents"),
+        (TargetSpec { tags: tags(&[]), ..spec() }, "`tags` is empty"),
+        (TargetSpec { tags: tags(&["a"; 65]), ..spec() }, "`tags` has 65 tags"),
+        (TargetSpec { tags: tags(&["web-*"]), ..spec() }, "patterns such as"),
+        (TargetSpec { expression: Some("tag".into()), ..spec() }, "column 4"),
+    ] {
+        let error = Target::try_from(refused).expect_err(message);
+        assert!(error.to_string().contains(message), "{error}");
+    }
+    let once = Target::try_from(TargetSpec { ids: ids(MAX_IDS), ..spec() });
+    assert_eq!(once, Ok(Target::Ids([AgentId(Uuid::nil())].into())));
+}
+
+#[test]
+fn tags_are_all_wanted_and_ids_that_nobody_has_are_named() {
+    let known = vec![tagged("one", &["web", "eu"]), tagged("two", &["web"])];
+    let tags = Target::Tags(vec!["eu".into(), "web".into()]);
+    let chosen = tags.choose(known.clone());
+    assert_eq!((chosen.agents, chosen.unknown_ids), (known[..1].to_vec(), vec![]));
+
+    let (mine, other) = (known[0].id, AgentId(Uuid::from_u128(7)));
+    let ids = Target::Ids([mine, other].into());
+    let expression = Target::Expression(read(&format!("id:{other} | name:one")));
+    for (target, count) in [(ids, 2), (expression, 1)] {
+        let chosen = target.choose(known.clone());
+        assert_eq!((chosen.agents.len(), chosen.unknown_ids), (count, vec![other]));
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_is_read_as_the_same(expression in any_expression(any_piece())) {
+        let text = expression.to_string();
+        prop_assert_eq!(text.parse(), Ok(expression), "{}", text);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused_within_it(text in any::<String>()) {
+        lies_within(&text)?;
+    }
+
+    #[test]
+    fn any_words_of_the_language_are_read_or_refused_within_them(
+        words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..40),
+    ) {
+        lies_within(&words.concat())?;
+    }
+
+    #[test]
+    fn brackets_and_negations_follow_the_laws_of_logic(
+        one in any_expression(meeting_piece()),
+        two in any_expression(meeting_piece()),
+        three in any_expression(meeting_piece()),
+        facts in any_facts(),
+    ) {
+        for (left, right) in [
+            (format!("!(({one}) & ({two}))"), format!("!({one}) | !({two})")),
+            (format!("!(({one}) | ({two}))"), format!("!({one}) & !({two})")),
+            (format!("!!({one})"), format!("{one}")),
+            (format!("({one}) | ({two}) & ({three})"), format!("({one}) | (({two}) & ({three}))")),
+            (format!("({one}) & (({two}) | ({three}))"), format!("({one}) & ({two}) | ({one}) & ({three})")),
+            (format!("({one}) or not ({two})"), format!("({one})|!({two})")),
+        ] {
+            prop_assert_eq!(read(&left).matches(&facts), read(&right).matches(&facts), "{}", left);
+        }
+    }
+}
+
+const WORDS: [&str; 24] = [
+    "tag:",
+    "name:",
+    "id:",
+    "status:",
+    "level:full",
+    "all",
+    "not ",
+    "and",
+    " or ",
+    "!",
+    "&",
+    "|",
+    "(",
+    ")",
+    "\"",
+    "\\",
+    "*",
+    "?",
+    "web",
+    "ü",
+    " ",
+    "\n",
+    "online",
+    ",",
+];
+
+fn lies_within(text: &str) -> Result<(), TestCaseError> {
+    if let Err(error) = text.parse::<Expression>() {
+        prop_assert!((1..=text.chars().count() + 1).contains(&error.column), "{}", error);
+        prop_assert!(error.to_string().chars().count() < 250, "{}", error);
+    }
+    Ok(())
+}
