@@ -5,6 +5,7 @@ pub mod command;
 #[expect(clippy::module_inception, reason = "the command is called `commands`")]
 pub mod commands;
 pub mod completion;
+pub mod jobs;
 pub mod keys;
 pub mod login;
 pub mod ping;
@@ -57,6 +58,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Ping(args) => ping::run(args, &session).await,
         Action::Command(args) => command::run(args, &session).await,
         Action::Run(args) => run::run(args, &session).await,
+        Action::Jobs(args) => jobs::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }
 }

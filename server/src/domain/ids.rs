@@ -59,6 +59,10 @@ id!(
     CommandId
 );
 id!(
+    /// What somebody asked for, for however many agents.
+    JobId
+);
+id!(
     /// An entry of the audit log.
     AuditId
 );

@@ -13,7 +13,7 @@ use super::AppState;
 use super::extract::{Body, Id, Params, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
 use crate::services::caller::Caller;
@@ -76,6 +76,8 @@ pub(super) struct AnsweredView {
 pub(super) struct CommandView {
     id: CommandId,
     agent_id: AgentId,
+    /// The job that it is an execution of.
+    job_id: Option<JobId>,
     command: String,
     state: CommandState,
     #[schema(value_type = Object)]
@@ -131,6 +133,7 @@ impl From<CommandWithReport> for CommandView {
         Self {
             id: row.id,
             agent_id: row.agent_id,
+            job_id: row.job_id,
             command: row.command,
             state: row.state,
             data: stored_json(&row.data),

@@ -10,6 +10,7 @@ mod commands;
 mod extract;
 mod health;
 mod install;
+mod jobs;
 pub mod openapi;
 mod origin;
 mod output;

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod error;
 mod heartbeats;
 pub mod installation;
+pub mod jobs;
 mod key_cache;
 pub mod output;
 pub mod sessions;
@@ -54,6 +55,7 @@ pub struct Services {
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub installation: installation::Installation,
+    pub jobs: jobs::Jobs,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
@@ -101,6 +103,7 @@ impl Services {
             },
             dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
             installation: installation::Installation { files: Arc::new(files) },
+            jobs: jobs::Jobs { store: store(), hub: hub(), clock: clock(), settings },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

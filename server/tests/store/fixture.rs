@@ -133,6 +133,7 @@ impl Fixture {
                 started_at: None,
                 finished_at: None,
                 cancel_requested_at: None,
+                job_id: None,
             },
             deliver_in_epoch: None,
             idempotency: None,

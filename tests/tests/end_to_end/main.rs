@@ -19,6 +19,7 @@ mod harness;
 mod hostile;
 mod identity;
 mod install;
+mod jobs;
 mod keys;
 mod lifecycle;
 mod policy;

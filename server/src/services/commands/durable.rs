@@ -116,6 +116,7 @@ impl Commands {
             started_at: None,
             finished_at: None,
             cancel_requested_at: None,
+            job_id: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use muster_protocol::CommandName;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
+pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
 use super::Settings;
 use super::authentication::to_grant;

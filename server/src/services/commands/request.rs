@@ -33,7 +33,7 @@ pub struct CommandRequest {
 }
 
 /// A command that makes sense.
-pub(super) struct Checked {
+pub(in crate::services) struct Checked {
     pub data: Value,
     pub wait_ms: u64,
     pub expires_in_ms: u64,
@@ -60,7 +60,7 @@ impl CommandRequest {
         })
     }
 
-    pub(super) fn check(self, name: CommandName) -> Result<Checked> {
+    pub(in crate::services) fn check(self, name: CommandName) -> Result<Checked> {
         let data = match self.data {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
             Some(data @ Value::Object(_)) => data,
@@ -100,21 +100,31 @@ impl CommandRequest {
 impl Checked {
     /// The same for the same request, and for no other.
     pub(super) fn hash(&self, agent_id: AgentId, name: CommandName) -> [u8; 32] {
-        let mut context = Context::new(&SHA256);
-        for part in [
+        request_hash(&[
             agent_id.0.as_bytes().as_slice(),
             name.as_str().as_bytes(),
             &self.expires_in_ms.to_be_bytes(),
             // Maps are sorted: the order in which a caller writes fields does not matter.
             self.data.to_string().as_bytes(),
-        ] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let mut hash = [0; 32];
-        hash.copy_from_slice(context.finish().as_ref());
-        hash
+        ])
     }
+
+    /// The script of an `execute`.
+    pub(in crate::services) fn script(&self) -> Option<&str> {
+        self.data.get("script")?.as_str()
+    }
+}
+
+/// A hash of everything that makes a request what it is.
+pub(in crate::services) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }
 
 /// Checks the data of an `execute`; its run time.

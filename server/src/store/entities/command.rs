@@ -5,7 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
-use crate::domain::ids::{AgentId, ApiKeyId, CommandId, TenantId};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 
@@ -31,6 +31,8 @@ pub struct Model {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub cancel_requested_at: Option<Timestamp>,
+    /// The job that it is an execution of.
+    pub job_id: Option<JobId>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

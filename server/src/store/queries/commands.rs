@@ -72,7 +72,14 @@ impl TenantScope {
         if let Some(state) = filter.state {
             query = query.filter(command::Column::State.eq(state));
         }
-        let commands = query.all(&self.reader).await?;
+        self.with_reports(query.all(&self.reader).await?).await
+    }
+
+    /// Adds to each command what its agent reported of it.
+    pub(super) async fn with_reports(
+        &self,
+        commands: Vec<command::Model>,
+    ) -> Result<Vec<CommandWithReport>, StoreError> {
         let reports = command_report::Entity::find()
             .filter(command_report::Column::CommandId.is_in(commands.iter().map(|row| row.id)))
             .all(&self.reader)

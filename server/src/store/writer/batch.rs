@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use super::{
     AppendAudit, AppendOutput, Change, CloseSession, MAX_BATCH, MarkDelivered, Merge, OpenSession,
     Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
+    SubmitJob,
 };
 use crate::store::StoreError;
 
@@ -156,6 +157,7 @@ operations! {
     manifests: RecordManifest,
     reconciliations: Reconcile,
     submissions: SubmitCommand,
+    jobs: SubmitJob,
     deliveries: MarkDelivered,
     progress: RecordProgress,
     outputs: AppendOutput,

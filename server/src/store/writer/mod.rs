@@ -21,6 +21,7 @@ mod record_manifest;
 mod record_progress;
 mod settle;
 mod submit_command;
+mod submit_job;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +43,7 @@ pub use self::record_manifest::RecordManifest;
 pub use self::record_progress::{Progress, RecordProgress};
 pub use self::settle::{Report, Settle, Settled};
 pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
+pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
 
 /// Operations that may wait.

@@ -45,7 +45,7 @@ pub enum Submitted {
     AgentGone,
 }
 
-type RecordKey = (TenantId, ApiKeyId, String);
+pub(super) type RecordKey = (TenantId, ApiKeyId, String);
 
 impl Merge for SubmitCommand {
     type Done = Submitted;
@@ -55,7 +55,8 @@ impl Merge for SubmitCommand {
         operations: &[Self],
     ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
         let epochs = Epochs::read(transaction, operations.iter().map(|op| op.row.agent_id)).await?;
-        let mut records = read_records(transaction, operations).await?;
+        let keys = operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key));
+        let mut records = read_records(transaction, keys.collect()).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
@@ -119,12 +120,11 @@ impl SubmitCommand {
     }
 }
 
-async fn read_records(
+/// What stands under some idempotency keys: the request's hash, and what it made.
+pub(super) async fn read_records(
     transaction: &DatabaseTransaction,
-    operations: &[SubmitCommand],
+    keys: Vec<RecordKey>,
 ) -> Result<HashMap<RecordKey, (Vec<u8>, CommandId)>, DbErr> {
-    let keys: Vec<_> =
-        operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key)).collect();
     let mut records = HashMap::with_capacity(keys.len());
     for keys in keys.chunks(MAX_ROWS) {
         let rows = idempotency_record::Entity::find()

@@ -1,16 +1,17 @@
 //! What is dropped when it is old, slice by slice: a long backlog must not hold up the writer.
 
+use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
 };
 use uuid::{NoContext, Uuid};
 
-use crate::domain::ids::{CommandId, EventId};
+use crate::domain::ids::{CommandId, EventId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::{
-    agent_event, command, command_report, idempotency_record, output_chunk, telemetry_sample,
+    agent_event, command, command_report, idempotency_record, job, output_chunk, telemetry_sample,
 };
 
 /// Rows of one kind in a slice.
@@ -35,7 +36,8 @@ pub(super) async fn drop_slice(
     let records = drop_records(transaction, retention.idempotency_before).await?;
     let events = drop_events(transaction, retention.history_before).await?;
     let commands = drop_commands(transaction, retention.history_before).await?;
-    Ok(telemetry || records || events || commands)
+    let jobs = drop_jobs(transaction, retention.history_before).await?;
+    Ok(telemetry || records || events || commands || jobs)
 }
 
 async fn drop_telemetry(
@@ -82,7 +84,7 @@ async fn drop_records(
 
 /// The smallest id that was made at an instant or later.
 fn first_id_at(at: Timestamp) -> Uuid {
-    let milliseconds = at.0.max(0).cast_unsigned();
+    let milliseconds = Ord::max(at.0, 0).cast_unsigned();
     let instant = uuid::Timestamp::from_unix(
         NoContext,
         milliseconds / 1_000,
@@ -148,6 +150,36 @@ async fn drop_commands(
         .exec(transaction)
         .await?;
     command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
+    Ok(is_full)
+}
+
+/// Jobs of before an instant of which no execution is left.
+async fn drop_jobs(
+    transaction: &DatabaseTransaction,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    let executions = Query::select()
+        .expr(Expr::val(1))
+        .from(command::Entity)
+        .and_where(
+            Expr::col((command::Entity, command::Column::JobId))
+                .equals((job::Entity, job::Column::Id)),
+        )
+        .take();
+    let ids: Vec<JobId> = job::Entity::find()
+        .select_only()
+        .column(job::Column::Id)
+        .filter(job::Column::Id.lt(first_id_at(before)))
+        .filter(Expr::exists(executions).not())
+        .order_by_asc(job::Column::Id)
+        .limit(SLICE_ROWS)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let is_full = ids.len() as u64 == SLICE_ROWS;
+    if !ids.is_empty() {
+        job::Entity::delete_many().filter(job::Column::Id.is_in(ids)).exec(transaction).await?;
+    }
     Ok(is_full)
 }
 

@@ -1,0 +1,106 @@
+//! `muster jobs`: what was asked of many agents at once.
+
+use clap::{Subcommand, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Session;
+use crate::error::CliError;
+use crate::output::Column;
+
+const COLUMNS: [Column; 6] = [
+    ("ID", "id"),
+    ("SCRIPT", "script"),
+    ("STATE", "state"),
+    ("AGENTS", "agent_count"),
+    ("EXECUTIONS", "counts"),
+    ("CREATED", "created_at"),
+];
+
+const EXECUTIONS: [Column; 6] = [
+    ("ID", "id"),
+    ("AGENT", "agent_id"),
+    ("STATE", "state"),
+    ("EXIT", "result.exit_code"),
+    ("FINISHED", "finished_at"),
+    ("ERROR", "error"),
+];
+
+/// Without an action: all jobs.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+/// JOB is an id.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// All jobs, newest first.
+    List,
+    /// Everything that is known of one.
+    Show { job: String },
+    /// What came of it, agent by agent.
+    Executions {
+        job: String,
+        /// Only in this state.
+        #[arg(long)]
+        state: Option<String>,
+    },
+    /// Ask for the end of all that is open.
+    Cancel { job: String },
+    /// Do it once more on its agents, as a new job.
+    Retry {
+        job: String,
+        /// On which of them.
+        #[arg(long, value_enum, default_value_t = Which::Failed)]
+        executions: Which,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Which {
+    /// Those that did not succeed.
+    Failed,
+    All,
+}
+
+/// Carries out one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or(Action::List) {
+        Action::List => {
+            let page = session.api.list(&["jobs"], &[], None).await?;
+            session.output.list(&page, &COLUMNS, "no jobs yet")?;
+            Ok(0)
+        }
+        Action::Show { job } => session.show(Method::GET, &["jobs", &job]).await,
+        Action::Executions { job, state } => {
+            let query: Vec<_> = state.iter().map(|state| ("state", state.as_str())).collect();
+            let page = session.api.list(&["jobs", &job, "executions"], &query, None).await?;
+            session.output.list(&page, &EXECUTIONS, "none")?;
+            Ok(0)
+        }
+        Action::Cancel { job } => {
+            session.change(Method::POST, &["jobs", &job, "cancel"], &json!({})).await
+        }
+        Action::Retry { job, executions } => {
+            let word = match executions {
+                Which::Failed => "failed",
+                Which::All => "all",
+            };
+            let request = session
+                .api
+                .request(Method::POST, &["jobs", &job, "retry"])
+                // One key for all attempts: a request that is sent again makes no second job.
+                .header("Idempotency-Key", Uuid::now_v7().to_string())
+                .json(&json!({ "executions": word }));
+            let answer: Value = session.api.json_repeated(request).await?;
+            session.output.details(&answer)?;
+            Ok(0)
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! `/api/jobs`
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::commands::CommandView;
+use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use super::problem::{Answer, Problem};
+use super::views::{PageView, stored_json};
+use crate::domain::ids::{ApiKeyId, JobId};
+use crate::domain::state::CommandState;
+use crate::domain::target::TargetSpec;
+use crate::domain::time::Timestamp;
+use crate::services::caller::Caller;
+use crate::services::jobs::{Again, JobNow, JobRequest};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(submit_job, list_jobs))
+        .routes(routes!(get_job))
+        .routes(routes!(list_executions))
+        .routes(routes!(cancel_job))
+        .routes(routes!(retry_job))
+}
+
+/// A script to run on every agent that the target means.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct JobBody {
+    /// Its name on the hosts' lists.
+    script: String,
+    /// Names and texts.
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Value>,
+    target: TargetSpec,
+    /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
+    timeout_ms: Option<u64>,
+    /// How long an execution waits for its agent: at most 30 days, 24 h unless asked otherwise.
+    expires_in_ms: Option<u64>,
+}
+
+/// Which executions are done once more.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryBody {
+    /// `failed` (unless asked otherwise): those that did not succeed; or `all`.
+    #[serde(default)]
+    executions: RetryChoice,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RetryChoice {
+    #[default]
+    Failed,
+    All,
+}
+
+/// What somebody asked for, and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct JobView {
+    id: JobId,
+    script: String,
+    #[schema(value_type = Object)]
+    parameters: Value,
+    #[schema(value_type = Object)]
+    target: Value,
+    state: JobState,
+    /// Executions by state; states that none is in are left out.
+    #[schema(value_type = Object)]
+    counts: BTreeMap<&'static str, u64>,
+    /// Executions that it began with.
+    agent_count: i64,
+    requested_by: ApiKeyId,
+    requested_from: Option<String>,
+    created_at: Timestamp,
+    /// When the last execution ended; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+}
+
+/// Where a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum JobState {
+    /// An execution is open.
+    Running,
+    /// Every execution succeeded.
+    Succeeded,
+    /// All is over, and not every execution succeeded.
+    Failed,
+}
+
+impl From<JobNow> for JobView {
+    fn from(job: JobNow) -> Self {
+        let JobNow { row, progress, finished_at } = job;
+        let state = match progress.is_over() {
+            false => JobState::Running,
+            true if progress.counts.keys().all(|state| *state == CommandState::Succeeded) => {
+                JobState::Succeeded
+            }
+            true => JobState::Failed,
+        };
+        let data = stored_json(&row.data);
+        Self {
+            id: row.id,
+            script: row.script,
+            parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
+            target: stored_json(&row.target),
+            state,
+            counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
+            agent_count: row.agent_count,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            created_at: row.created_at,
+            finished_at,
+        }
+    }
+}
+
+fn accepted(job: JobNow) -> Response {
+    let location = format!("/api/jobs/{}", job.row.id);
+    let view = axum::Json(JobView::from(job));
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
+}
+
+/// Run a script on many agents. Answered when it is committed, with the job.
+#[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobBody,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = JobView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+async fn submit_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(body): Body<JobBody>,
+) -> Answer<Response> {
+    let request = JobRequest {
+        script: body.script,
+        parameters: body.parameters,
+        timeout_ms: body.timeout_ms,
+        expires_in_ms: body.expires_in_ms,
+        target: body.target,
+        idempotency_key: idempotency_key(&headers)?,
+    };
+    Ok(accepted(state.services.jobs.submit(&caller, request).await?))
+}
+
+/// List jobs, newest first.
+#[utoipa::path(get, path = "/api/jobs", tag = "jobs", params(PageParams),
+    responses((status = 200, body = PageView<JobView>)))]
+async fn list_jobs(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<JobView>>> {
+    let jobs = state.services.jobs.list(&caller, params.read()?).await?;
+    Ok(axum::Json(jobs.map(JobView::from).into()))
+}
+
+/// Get one job.
+#[utoipa::path(get, path = "/api/jobs/{id}", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = JobView), (status = 404, body = Problem)))]
+async fn get_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<JobView>> {
+    Ok(axum::Json(state.services.jobs.get(&caller, JobId(id)).await?.into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ExecutionsParams {
+    cursor: Option<String>,
+    limit: Option<u64>,
+    /// Only in this state.
+    #[param(inline)]
+    state: Option<CommandState>,
+}
+
+/// List a job's executions, newest first. Each is a command; its output is at
+/// `/api/commands/{id}/output`.
+#[utoipa::path(get, path = "/api/jobs/{id}/executions", tag = "jobs",
+    params(("id" = uuid::Uuid, Path), ExecutionsParams),
+    responses((status = 200, body = PageView<CommandView>), (status = 404, body = Problem)))]
+async fn list_executions(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<ExecutionsParams>,
+) -> Answer<axum::Json<PageView<CommandView>>> {
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let jobs = &state.services.jobs;
+    let executions = jobs.executions(&caller, JobId(id), params.state, page).await?;
+    Ok(axum::Json(executions.map(CommandView::from).into()))
+}
+
+/// Ask for the end of every open execution. Queued ones end at once; else the agents decide.
+/// Repeatable.
+#[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem)))]
+async fn cancel_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Response> {
+    Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?))
+}
+
+/// Do a job once more, as a new one, on the agents of its executions.
+#[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "jobs", request_body = RetryBody,
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn retry_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<RetryBody>,
+) -> Answer<Response> {
+    let again = match body.executions {
+        RetryChoice::All => Again::All,
+        RetryChoice::Failed => Again::Failed,
+    };
+    let key = idempotency_key(&headers)?;
+    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}

@@ -1,0 +1,130 @@
+//! Jobs: one request, however many agents.
+
+mod submission;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::caller::{Caller, Subject};
+use super::error::{Result, ServiceError};
+use crate::domain::ids::JobId;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::principal::Scope;
+use crate::domain::state::CommandState;
+use crate::domain::target::TargetSpec;
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::{Hub, ToSession};
+use crate::services::Settings;
+use crate::store::Store;
+use crate::store::entities::job;
+use crate::store::queries::{CommandWithReport, JobProgress};
+
+/// Executions of one job.
+pub const MAX_EXECUTIONS: usize = 10_000;
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("job");
+
+/// Use cases of jobs.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    pub(super) store: Store,
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+    pub(super) settings: Settings,
+}
+
+/// A job as it is asked for.
+#[derive(Debug, Clone)]
+pub struct JobRequest {
+    pub script: String,
+    /// Names and texts.
+    pub parameters: Option<Value>,
+    pub timeout_ms: Option<u64>,
+    pub expires_in_ms: Option<u64>,
+    pub target: TargetSpec,
+    pub idempotency_key: Option<String>,
+}
+
+/// Which executions of a job are done once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    All,
+    /// Those that did not succeed.
+    Failed,
+}
+
+/// A job and how far it is.
+#[derive(Debug, Clone)]
+pub struct JobNow {
+    pub row: job::Model,
+    pub progress: JobProgress,
+    /// When the last execution ended, if all have.
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Jobs {
+    /// One job.
+    pub async fn get(&self, caller: &Caller, id: JobId) -> Result<JobNow> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
+        let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
+        let finished_at = match progress.is_over() {
+            true => tenant.job_last_finished_at(id).await?.or(Some(row.created_at)),
+            false => None,
+        };
+        Ok(JobNow { row, progress, finished_at })
+    }
+
+    /// One page of jobs, newest first. When they ended is left out.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobNow>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.jobs(page).await?;
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let mut progress = tenant.job_progress(&ids).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
+            let progress = progress.remove(&row.id).unwrap_or_default();
+            JobNow { row, progress, finished_at: None }
+        }))
+    }
+
+    /// One page of a job's executions, newest first.
+    pub async fn executions(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        state: Option<CommandState>,
+        page: PageRequest,
+    ) -> Result<Page<CommandWithReport>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.job(id).await?.ok_or(UNKNOWN)?;
+        let rows = tenant.executions(id, state, page).await?;
+        Ok(Page::of(rows, page, |row| row.command.id.0))
+    }
+
+    /// Asks for the end of every execution that is open. Queued ones end at once; of the others
+    /// their agents decide. Repeatable.
+    pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobNow> {
+        caller.require(Scope::CommandsRun)?;
+        let now = self.clock.now();
+        let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
+        cancelled.ended.iter().for_each(|id| self.hub.changed(*id));
+        for (command_id, agent_id) in cancelled.asked {
+            self.hub.changed(command_id);
+            if let Some(session) = self.hub.session(agent_id) {
+                // If the session has just ended, the next one repeats the cancel.
+                session.tell_in_time(ToSession::Cancel(Box::new(command_id)));
+            }
+        }
+        self.get(caller, id).await
+    }
+}
+
+fn subject(id: JobId) -> Subject {
+    Subject { kind: "job", id: id.0 }
+}

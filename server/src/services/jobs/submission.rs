@@ -1,0 +1,295 @@
+//! From a request to a job whose frames are on their way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use muster_protocol::{CloseCode, CommandName};
+use serde_json::{Value, json};
+
+use super::{Again, JobNow, JobRequest, Jobs, MAX_EXECUTIONS, subject};
+use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::principal::Scope;
+use crate::domain::state::{CommandState, EndReason};
+use crate::domain::target::{Target, TargetSpec};
+use crate::hub::{SessionHandle, ToSession};
+use crate::services::caller::Caller;
+use crate::services::commands::{Checked, CommandRequest, request_hash};
+use crate::services::dispatch::to_frame;
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::{command, job};
+use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
+
+/// Ids that a refusal names.
+const SHOWN: usize = 3;
+
+const KEY_REUSED: &str = "this Idempotency-Key belongs to another request; use a new one";
+
+type Held = HashMap<CommandId, Arc<SessionHandle>>;
+
+impl Jobs {
+    /// Stores a job with an execution for every agent that its target means, and sends what can
+    /// be sent. Agents that are away have it queued.
+    ///
+    /// # Errors
+    /// 422 for a request that makes no sense, and for a target that means nobody.
+    pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobNow> {
+        caller.require(Scope::CommandsRun)?;
+        let target = Target::try_from(request.target.clone())?;
+        let asked_target = json!(request.target).to_string();
+        let checked = request.into_command().check(CommandName::Execute)?;
+        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
+            key,
+            request_hash: request_hash(&[
+                b"job",
+                asked_target.as_bytes(),
+                &checked.expires_in_ms.to_be_bytes(),
+                checked.data.to_string().as_bytes(),
+            ]),
+        });
+        // Whoever the target means by now: what was asked for before is what is meant.
+        if let Some(idempotency) = &idempotency
+            && let Some(job_id) = self.known(caller, idempotency).await?
+        {
+            return self.get(caller, job_id).await;
+        }
+        let agents = self.choose(caller, &target).await?;
+        self.store_and_send(caller, asked_target, checked, idempotency, agents).await
+    }
+
+    /// Does a job once more, as a new one, on the agents of its executions.
+    ///
+    /// # Errors
+    /// 409 while an execution is open, or if there is nothing to do once more.
+    pub async fn retry(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        again: Again,
+        idempotency_key: Option<String>,
+    ) -> Result<JobNow> {
+        let job = self.get(caller, id).await?;
+        if !job.progress.is_over() {
+            return Err(ServiceError::Conflict {
+                code: "job_running",
+                detail: "the job is not over: wait for it, or cancel it, then retry".into(),
+            });
+        }
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let ids = tenant.agents_of_job(id, again == Again::Failed).await?;
+        if ids.is_empty() {
+            return Err(ServiceError::Conflict {
+                code: "nothing_to_retry",
+                detail: "every execution of the job succeeded".into(),
+            });
+        }
+        let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
+        let request = JobRequest {
+            script: job.row.script,
+            parameters: data.get("parameters").cloned(),
+            timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
+            expires_in_ms: None,
+            target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
+            idempotency_key,
+        };
+        self.submit(caller, request).await
+    }
+
+    async fn known(&self, caller: &Caller, idempotency: &Idempotency) -> Result<Option<JobId>> {
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let known = tenant.idempotency_record(caller.principal.id, &idempotency.key).await?;
+        match known {
+            None => Ok(None),
+            Some(record) if record.request_hash == idempotency.request_hash => {
+                Ok(Some(JobId(record.command_id.0)))
+            }
+            Some(_) => Err(key_reused()),
+        }
+    }
+
+    async fn choose(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
+        let invalid = |code, detail| Err(ServiceError::Invalid { code, detail });
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let chosen = tenant.resolve(target, |id| self.hub.is_connected(id)).await?;
+        if let Some(id) = chosen.unknown_ids.first() {
+            let others = chosen.unknown_ids.len().saturating_sub(SHOWN);
+            let shown: Vec<_> =
+                chosen.unknown_ids.iter().take(SHOWN).map(ToString::to_string).collect();
+            let more = if others == 0 { String::new() } else { format!(" and {others} more") };
+            tracing::debug!(%id, "a job names agents that are not there");
+            let detail = format!("there is no agent {}{more}; see /api/agents", shown.join(", "));
+            return invalid("unknown_agent", detail);
+        }
+        let count = chosen.agents.len();
+        if count == 0 {
+            let detail = "the target means no agent; look at it with /api/targets/preview";
+            return invalid("no_agents", detail.to_owned());
+        }
+        if count > MAX_EXECUTIONS {
+            let detail =
+                format!("the target means {count} agents; a job has at most {MAX_EXECUTIONS}");
+            return invalid("too_many_agents", detail);
+        }
+        Ok(chosen.agents.into_iter().map(|agent| agent.id).collect())
+    }
+
+    async fn store_and_send(
+        &self,
+        caller: &Caller,
+        target: String,
+        checked: Checked,
+        idempotency: Option<Idempotency>,
+        agents: Vec<AgentId>,
+    ) -> Result<JobNow> {
+        let row = self.row(caller, target, &checked, agents.len());
+        let id = row.id;
+        let detail = json!({"script": row.script, "agents": agents.len()});
+        let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
+        let mut held = Held::new();
+        let executions: Vec<_> = agents
+            .into_iter()
+            .map(|agent_id| self.execution(&row, &checked, agent_id, &mut held))
+            .collect();
+        let rows: Vec<_> = executions.iter().map(|execution| execution.row.clone()).collect();
+        let operation = SubmitJob { row, executions, idempotency, audit };
+        match self.store.writer().commit(operation).await {
+            Ok(SubmittedJob::New { delivered, .. }) => {
+                self.follow_up(rows, &delivered, &held);
+                self.get(caller, id).await
+            }
+            Ok(SubmittedJob::Repeated { job_id }) => {
+                self.give_back(&held);
+                self.get(caller, job_id).await
+            }
+            Ok(SubmittedJob::KeyReused) => {
+                self.give_back(&held);
+                Err(key_reused())
+            }
+            Err(error) => {
+                // It may stand as delivered, though no frame has left: the next sessions'
+                // inventories tell.
+                held.values().for_each(|session| session.close(CloseCode::TryAgainLater));
+                Err(error.into())
+            }
+        }
+    }
+
+    fn row(&self, caller: &Caller, target: String, checked: &Checked, agents: usize) -> job::Model {
+        job::Model {
+            id: JobId::new(),
+            tenant_id: caller.principal.tenant_id,
+            script: checked.script().unwrap_or_default().to_owned(),
+            data: checked.data.to_string(),
+            target,
+            agent_count: agents as i64,
+            requested_by: caller.principal.id,
+            requested_from: caller.source.clone(),
+            created_at: self.clock.now(),
+        }
+    }
+
+    /// One execution; if its agent is connected and has room, its place is taken.
+    fn execution(
+        &self,
+        job: &job::Model,
+        checked: &Checked,
+        agent_id: AgentId,
+        held: &mut Held,
+    ) -> NewExecution {
+        let mut row = command::Model {
+            id: CommandId::new(),
+            tenant_id: job.tenant_id,
+            agent_id,
+            command: CommandName::Execute.as_str().to_owned(),
+            data: job.data.clone(),
+            state: CommandState::Queued,
+            end_reason: None,
+            requested_by: job.requested_by,
+            requested_from: job.requested_from.clone(),
+            created_at: job.created_at,
+            expires_at: job.created_at.plus_ms(checked.expires_in_ms),
+            timeout_ms: checked.timeout_ms.cast_signed(),
+            lost_after_ms: self.settings.lost_after_ms.cast_signed(),
+            delivered_at: None,
+            started_at: None,
+            finished_at: None,
+            cancel_requested_at: None,
+            job_id: Some(job.id),
+        };
+        let session = self.hub.session(agent_id);
+        if session
+            .as_ref()
+            .is_some_and(|session| !session.grant().permissions.allows(CommandName::Execute))
+        {
+            // The key is law; the rest of the job is not its concern.
+            row.state = CommandState::Rejected;
+            row.end_reason = Some(EndReason::PermissionRevoked);
+            row.finished_at = Some(row.created_at);
+            return NewExecution { row, deliver_in_epoch: None };
+        }
+        let session = session.filter(|session| session.hold_new(row.id));
+        let deliver_in_epoch = session.as_ref().map(|session| session.epoch);
+        if let Some(session) = session {
+            held.insert(row.id, session);
+        }
+        NewExecution { row, deliver_in_epoch }
+    }
+
+    fn follow_up(&self, rows: Vec<command::Model>, delivered: &[CommandId], held: &Held) {
+        for mut row in rows {
+            let session = held.get(&row.id);
+            match session {
+                Some(session) if delivered.binary_search(&row.id).is_ok() => {
+                    let now = row.created_at;
+                    row.state = CommandState::Delivered;
+                    // If the session has ended meanwhile, the next one's inventory does not list
+                    // the command, which puts it back into the queue.
+                    let frame = Box::new(to_frame(row, now));
+                    session.tell_in_time(ToSession::Command { frame, held: true });
+                }
+                Some(session) => {
+                    session.release(row.id);
+                    self.hub.wake(row.agent_id);
+                }
+                None if row.state == CommandState::Queued
+                    && self.hub.is_connected(row.agent_id) =>
+                {
+                    self.hub.wake(row.agent_id);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn give_back(&self, held: &Held) {
+        for (id, session) in held {
+            if session.release(*id) {
+                self.hub.wake(session.agent_id);
+            }
+        }
+    }
+}
+
+impl JobRequest {
+    /// The same as a command for one agent: what makes sense there makes sense here.
+    fn into_command(self) -> CommandRequest {
+        let mut data = serde_json::Map::new();
+        data.insert("script".into(), self.script.into());
+        if let Some(parameters) = self.parameters {
+            data.insert("parameters".into(), parameters);
+        }
+        if let Some(timeout_ms) = self.timeout_ms {
+            data.insert("timeout_ms".into(), timeout_ms.into());
+        }
+        CommandRequest {
+            command: CommandName::Execute.as_str().to_owned(),
+            data: Some(data.into()),
+            wait_ms: None,
+            expires_in_ms: self.expires_in_ms,
+            idempotency_key: self.idempotency_key,
+        }
+    }
+}
+
+fn key_reused() -> ServiceError {
+    ServiceError::Invalid { code: "idempotency_key_reused", detail: KEY_REUSED.into() }
+}

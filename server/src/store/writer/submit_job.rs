@@ -1,0 +1,121 @@
+//! New jobs: the job, its executions, audit entry and idempotency record in one transaction.
+
+use sea_orm::{DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _};
+
+use super::epoch::Epochs;
+use super::submit_command::{self, Idempotency, RecordKey};
+use super::{MAX_ROWS, Merge, append_audit};
+use crate::domain::ids::{CommandId, JobId};
+use crate::domain::state::CommandState;
+use crate::store::StoreError;
+use crate::store::entities::{audit_entry, command, idempotency_record, job};
+
+/// One execution of a new job.
+pub struct NewExecution {
+    pub row: command::Model,
+    /// As of a single command: the insert itself is `delivered` in this epoch.
+    pub deliver_in_epoch: Option<i64>,
+}
+
+/// Stores a job with its executions: 10,000 at the most.
+pub struct SubmitJob {
+    pub row: job::Model,
+    pub executions: Vec<NewExecution>,
+    pub idempotency: Option<Idempotency>,
+    pub audit: audit_entry::Model,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmittedJob {
+    /// It is stored. The frames of these executions, in the order of their ids, are to leave now.
+    /// The others are queued; those of agents that were deleted a moment before are not stored.
+    New { delivered: Vec<CommandId>, gone: usize },
+    /// The idempotency key made this job before; nothing new is stored.
+    Repeated { job_id: JobId },
+    /// The idempotency key belongs to another request; nothing is stored.
+    KeyReused,
+}
+
+impl Merge for SubmitJob {
+    type Done = SubmittedJob;
+
+    async fn apply(
+        transaction: &DatabaseTransaction,
+        operations: &[Self],
+    ) -> Result<Vec<Result<SubmittedJob, StoreError>>, DbErr> {
+        let mut results = Vec::with_capacity(operations.len());
+        // One after the other: each is a batch by itself, and may repeat the one before.
+        for operation in operations {
+            results.push(Ok(operation.store(transaction).await?));
+        }
+        Ok(results)
+    }
+}
+
+impl SubmitJob {
+    async fn store(&self, transaction: &DatabaseTransaction) -> Result<SubmittedJob, DbErr> {
+        if let Some(key) = self.record_key() {
+            let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
+            if let Some((hash, id)) = known.get(&key) {
+                return Ok(match self.is_same_request(hash) {
+                    true => SubmittedJob::Repeated { job_id: JobId(id.0) },
+                    false => SubmittedJob::KeyReused,
+                });
+            }
+        }
+        let agents = self.executions.iter().map(|execution| execution.row.agent_id);
+        let epochs = Epochs::read(transaction, agents).await?;
+        let mut rows = Vec::with_capacity(self.executions.len());
+        let mut delivered = Vec::new();
+        for execution in &self.executions {
+            let agent_id = execution.row.agent_id;
+            if !epochs.has(agent_id) {
+                continue;
+            }
+            let mut row = execution.row.clone();
+            if execution.deliver_in_epoch.is_some_and(|epoch| epochs.is_current(agent_id, epoch)) {
+                row.state = CommandState::Delivered;
+                row.delivered_at = Some(row.created_at);
+                delivered.push(row.id);
+            }
+            rows.push(row.into_active_model());
+        }
+        let gone = self.executions.len() - rows.len();
+        let job = job::Model { agent_count: rows.len() as i64, ..self.row.clone() };
+        job::Entity::insert(job.into_active_model()).exec_without_returning(transaction).await?;
+        for rows in rows.chunks(MAX_ROWS) {
+            command::Entity::insert_many(rows.iter().cloned())
+                .exec_without_returning(transaction)
+                .await?;
+        }
+        if let Some(record) = self.record() {
+            idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
+        }
+        append_audit::insert(transaction, vec![self.audit.clone()]).await?;
+        Ok(SubmittedJob::New { delivered, gone })
+    }
+
+    fn is_same_request(&self, hash: &[u8]) -> bool {
+        self.idempotency.as_ref().is_some_and(|idempotency| idempotency.request_hash == hash)
+    }
+
+    fn record_key(&self) -> Option<RecordKey> {
+        let idempotency = self.idempotency.as_ref()?;
+        Some((self.row.tenant_id, self.row.requested_by, idempotency.key.clone()))
+    }
+
+    fn record(&self) -> Option<idempotency_record::ActiveModel> {
+        let idempotency = self.idempotency.as_ref()?;
+        let record = idempotency_record::Model {
+            tenant_id: self.row.tenant_id,
+            principal_id: self.row.requested_by,
+            key: idempotency.key.clone(),
+            request_hash: idempotency.request_hash.to_vec(),
+            // The column names what most records are of.
+            command_id: CommandId(self.row.id.0),
+            created_at: self.row.created_at,
+        };
+        Some(record.into_active_model())
+    }
+}
