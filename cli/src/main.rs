@@ -9,6 +9,7 @@ mod follow;
 mod interrupt;
 mod output;
 mod resolve;
+mod secret_source;
 mod trust;
 mod verdict;
 

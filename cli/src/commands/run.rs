@@ -1,6 +1,7 @@
 //! `muster run`: a script on an agent, as if it ran here.
 
 use muster_protocol::parameter::{self, Parameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,6 +11,7 @@ use crate::error::CliError;
 use crate::follow::follow;
 use crate::interrupt::Interrupts;
 use crate::output::note;
+use crate::secret_source::SecretSource;
 use crate::verdict;
 
 /// What to run where.
@@ -24,6 +26,10 @@ pub struct Args {
     /// Parameters of the script.
     #[arg(value_name = "NAME=VALUE", value_parser = pair)]
     parameters: Vec<(String, String)>,
+    /// A secret parameter: asked for without echo, read from a file (=@FILE), or taken from the variable
+    /// of that name (=env). It is masked in the output if it has 4 bytes or more.
+    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]", value_parser = clap::value_parser!(SecretSource))]
+    secrets: Vec<SecretSource>,
     /// End the script after this time, in milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
@@ -45,8 +51,18 @@ impl Args {
                 return Err(CliError::Usage(format!("parameter {name} is given twice")));
             }
         }
-        parameter::check(&parameters).map_err(|error| CliError::Usage(error.to_string()))?;
+        let mut secrets = SecretParameters::default();
+        for source in &self.secrets {
+            if !secrets.insert(source.name.clone(), source.read()?) {
+                return Err(CliError::Usage(format!("parameter {} is given twice", source.name)));
+            }
+        }
+        parameter::check(&parameters, &secrets)
+            .map_err(|error| CliError::Usage(error.to_string()))?;
         let mut data = json!({ "script": self.script, "parameters": parameters });
+        if !secrets.is_empty() {
+            data["secret_parameters"] = json!(secrets);
+        }
         if let Some(timeout_ms) = self.timeout_ms {
             data["timeout_ms"] = timeout_ms.into();
         }

@@ -2,6 +2,7 @@
 
 use crate::domain::credential::NoRandomness;
 use crate::domain::principal::Scope;
+use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
 
 /// A refusal or a failure. `code` is stable and for programs; `detail` is a sentence that says
@@ -33,6 +34,8 @@ pub enum ServiceError {
     Store(#[from] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
+    #[error("failed to {0}")]
+    Sealing(#[from] Unsealable),
 }
 
 impl ServiceError {

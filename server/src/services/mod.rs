@@ -13,7 +13,9 @@ mod heartbeats;
 pub mod installation;
 mod key_cache;
 pub mod output;
+mod secret_parameters;
 pub mod sessions;
+pub mod unlocking;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
 use crate::adapters::program_files::ProgramFiles;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::store::Store;
@@ -64,6 +67,7 @@ impl Services {
         store: &Store,
         hub: &Arc<Hub>,
         clock: &Clock,
+        secret_box: &SecretBox,
         files: ProgramFiles,
         settings: Settings,
     ) -> Self {
@@ -96,8 +100,14 @@ impl Services {
                 clock: clock(),
                 settings,
                 cache: cache.clone(),
+                secret_box: secret_box.clone(),
             },
-            dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
+            dispatch: dispatch::Dispatch {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                secret_box: secret_box.clone(),
+            },
             installation: installation::Installation { files: Arc::new(files) },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(

@@ -121,6 +121,7 @@ impl Fixture {
                 agent_id,
                 command: "execute".into(),
                 data: "{}".into(),
+                sealed_parameters: None,
                 state: CommandState::Queued,
                 end_reason: None,
                 requested_by: ApiKeyId(Uuid::nil()),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use muster_protocol::CommandName;
 use muster_protocol::command::Durability;
+use muster_protocol::secret_parameters::CAPABILITY;
 use serde_json::json;
 
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
@@ -20,6 +21,7 @@ use super::key_cache::{AwayAgent, KeyCache};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant, SessionHandle, ToSession, TransientAnswer};
 use crate::store::Store;
@@ -34,6 +36,7 @@ pub struct Commands {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
+    pub(super) secret_box: SecretBox,
 }
 
 /// What came of a request.
@@ -100,6 +103,15 @@ impl Commands {
         let target = self.target(caller, agent_id).await?;
         target.check(name)?;
         let checked = request.check(name)?;
+        if !checked.secret_parameters.is_empty() && !target.takes_secrets() {
+            return Err(ServiceError::Conflict {
+                code: "secrets_unsupported",
+                detail:
+                    "this agent can't keep secret parameters; run muster-agent of this version \
+                         on its host"
+                        .into(),
+            });
+        }
         match name.durability() {
             Durability::Transient => self.ask(caller, target, name, checked).await,
             Durability::Durable => self.submit(caller, target, name, checked).await,
@@ -228,6 +240,14 @@ fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
 }
 
 impl Target {
+    fn takes_secrets(&self) -> bool {
+        match (&self.session, &self.capabilities) {
+            (Some(session), _) => session.takes_secrets,
+            (None, Some(capabilities)) => capabilities.iter().any(|known| known == CAPABILITY),
+            (None, None) => false,
+        }
+    }
+
     fn check(&self, name: CommandName) -> Result<()> {
         check_permission(&self.grant, name)?;
         let is_able = match (&self.session, &self.capabilities) {

@@ -13,5 +13,6 @@ pub mod command_report;
 pub mod idempotency_record;
 pub mod output_chunk;
 pub mod retired_agent_secret;
+pub mod setting;
 pub mod telemetry_sample;
 pub mod tenant;

@@ -12,6 +12,7 @@ mod authentication;
 mod commands;
 mod dispatch;
 mod output;
+mod settings;
 mod sweeps;
 mod telemetry;
 

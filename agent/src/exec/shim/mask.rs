@@ -1,0 +1,309 @@
+//! Secrets in output: covered wherever they stand, also across reads, before anything is kept.
+//!
+//! Every byte that lies in an occurrence of a secret is covered; occurrences that overlap become one
+//! `***`. Held back are only bytes that may be the beginning of an occurrence: no more than the
+//! longest secret less one, and none once the stream has ended. Knows no pipes and no files.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::rc::Rc;
+
+use aho_corasick::automaton::{Automaton as _, StateID};
+use aho_corasick::nfa::noncontiguous::NFA;
+use aho_corasick::{Anchored, BuildError, MatchKind};
+use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
+use muster_protocol::secret_parameters::SecretParameters;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// Shorter values are not masked: what is as short stands everywhere, and masking it would tell it.
+pub const MIN_SECRET_BYTES: usize = 4;
+/// Encoded forms are masked too, as long as all values together are no longer than this.
+const MAX_ENCODED_BYTES: usize = 64 * 1024;
+/// What stands in a secret's place.
+const MASK: &[u8] = b"***";
+/// What a URL keeps as it is.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What is to be masked, for all streams of a run.
+pub struct Masks {
+    search: NFA,
+    start: StateID,
+    states: HashMap<StateID, Standing>,
+    /// Bytes that a secret begins with.
+    begins: [bool; 256],
+}
+
+/// What it means for the search to stand in a state.
+#[derive(Debug, Clone, Copy, Default)]
+struct Standing {
+    /// Bytes read last that are the beginning of a secret.
+    depth: usize,
+    /// Bytes read last that are a whole one; zero if none is.
+    whole: usize,
+}
+
+impl Masks {
+    /// Prepares the search; `None` if there is nothing to look for.
+    ///
+    /// # Errors
+    /// [`BuildError`] if the secrets are more than can be searched for.
+    pub fn of(secrets: &SecretParameters) -> Result<Option<Rc<Self>>, BuildError> {
+        let forms = forms(secrets);
+        if forms.is_empty() {
+            return Ok(None);
+        }
+        let search = NFA::builder().match_kind(MatchKind::Standard).build(&forms)?;
+        let Ok(start) = search.start_state(Anchored::No) else { return Ok(None) };
+        let mut states = HashMap::from([(start, Standing::default())]);
+        let mut begins = [false; 256];
+        for form in &forms {
+            begins[usize::from(form[0])] = true;
+            let mut state = start;
+            for (read, byte) in form.iter().enumerate() {
+                state = search.next_state(Anchored::No, state, *byte);
+                states.entry(state).or_insert_with(|| standing(&search, state, read + 1));
+            }
+        }
+        Ok(Some(Rc::new(Self { search, start, states, begins })))
+    }
+}
+
+fn standing(search: &NFA, state: StateID, depth: usize) -> Standing {
+    let count = if search.is_match(state) { search.match_len(state) } else { 0 };
+    let lengths = (0..count).map(|n| search.pattern_len(search.match_pattern(state, n)));
+    Standing { depth, whole: lengths.max().unwrap_or(0) }
+}
+
+/// The shapes in which the values may be printed.
+fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
+    let values: Vec<&str> = secrets
+        .iter()
+        // Programs drop a line break at the end as readily as they add one.
+        .map(|(_, value)| value.trim_end_matches(['\r', '\n']))
+        .filter(|value| value.len() >= MIN_SECRET_BYTES)
+        .collect();
+    let is_short = values.iter().map(|value| value.len()).sum::<usize>() <= MAX_ENCODED_BYTES;
+    let mut forms = Vec::new();
+    for value in values {
+        forms.push(value.as_bytes().to_vec());
+        if is_short {
+            let line = format!("{value}\n");
+            for bytes in [value.as_bytes(), line.as_bytes()] {
+                forms.push(BASE64_NOPAD.encode(bytes).into_bytes());
+                forms.push(BASE64URL_NOPAD.encode(bytes).into_bytes());
+            }
+            let in_url = percent_encode(value.as_bytes(), UNRESERVED).to_string();
+            forms.push(in_url.replace("%20", "+").into_bytes());
+            forms.push(in_url.into_bytes());
+        }
+    }
+    forms
+}
+
+/// Masks one stream.
+pub struct Masker {
+    masks: Rc<Masks>,
+    state: StateID,
+    /// Read, and not kept yet.
+    held: Vec<u8>,
+    /// What of `held` is covered: in order, without overlap.
+    covered: VecDeque<Range<usize>>,
+    /// The first covered range is the rest of one whose mask is kept already.
+    is_begun: bool,
+}
+
+impl Masker {
+    pub fn new(masks: Rc<Masks>) -> Self {
+        let state = masks.start;
+        Self { masks, state, held: Vec::new(), covered: VecDeque::new(), is_begun: false }
+    }
+
+    /// Takes in what was read, and hands on what can be no part of a secret any more.
+    pub fn push(&mut self, mut bytes: &[u8], keep: &mut impl FnMut(&[u8])) {
+        while let Some(next) = bytes.first() {
+            if self.held.is_empty() && !self.masks.begins[usize::from(*next)] {
+                let begin = bytes.iter().position(|byte| self.masks.begins[usize::from(*byte)]);
+                let (plain, rest) = bytes.split_at(begin.unwrap_or(bytes.len()));
+                keep(plain);
+                bytes = rest;
+                continue;
+            }
+            self.state = self.masks.search.next_state(Anchored::No, self.state, *next);
+            self.held.push(*next);
+            bytes = &bytes[1..];
+            let Standing { depth, whole } = self.standing();
+            if whole > 0 {
+                self.cover(self.held.len() - whole..self.held.len());
+            }
+            if depth == 0 {
+                self.release(0, keep);
+            }
+        }
+        self.release(self.standing().depth, keep);
+    }
+
+    /// Hands on what is held: the stream has ended.
+    pub fn finish(&mut self, keep: &mut impl FnMut(&[u8])) {
+        self.release(0, keep);
+        self.state = self.masks.start;
+    }
+
+    fn standing(&self) -> Standing {
+        self.masks.states.get(&self.state).copied().unwrap_or_default()
+    }
+
+    fn cover(&mut self, mut range: Range<usize>) {
+        while let Some(last) = self.covered.pop_back_if(|last| last.end > range.start) {
+            range = last.start.min(range.start)..last.end.max(range.end);
+        }
+        self.covered.push_back(range);
+    }
+
+    /// Hands on all but the last bytes, which may be the beginning of a secret.
+    fn release(&mut self, undecided: usize, keep: &mut impl FnMut(&[u8])) {
+        let decided = self.held.len() - undecided;
+        let mut done = 0;
+        while let Some(range) = self.covered.pop_front_if(|range| range.start < decided) {
+            if !self.is_begun {
+                if range.start > done {
+                    keep(&self.held[done..range.start]);
+                }
+                keep(MASK);
+            }
+            self.is_begun = range.end > decided;
+            done = range.end.min(decided);
+            if self.is_begun {
+                self.covered.push_front(decided..range.end);
+                break;
+            }
+        }
+        if decided > done {
+            keep(&self.held[done..decided]);
+        }
+        self.held.drain(..decided);
+        for range in &mut self.covered {
+            *range = range.start - decided..range.end - decided;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_protocol::parameter::Parameters;
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    fn secrets(values: &[String]) -> SecretParameters {
+        let named = values.iter().enumerate().map(|(n, value)| (format!("S{n}"), value.clone()));
+        named.collect::<Parameters>().into()
+    }
+
+    fn masker(values: &[String]) -> Option<Masker> {
+        Masks::of(&secrets(values)).expect("small").map(Masker::new)
+    }
+
+    /// The output after reads that end at `cuts`.
+    fn masked(values: &[String], input: &[u8], cuts: &[usize]) -> Vec<u8> {
+        let mut output = Vec::new();
+        let mut masker = masker(values).expect("something to mask");
+        let mut begin = 0;
+        for cut in cuts.iter().copied().chain([input.len()]) {
+            masker.push(&input[begin..cut], &mut |bytes| output.extend_from_slice(bytes));
+            begin = cut;
+        }
+        masker.finish(&mut |bytes| output.extend_from_slice(bytes));
+        output
+    }
+
+    /// The same by the definition: every byte of every occurrence is covered.
+    fn masked_whole(values: &[String], input: &[u8]) -> Vec<u8> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for form in forms(&secrets(values)) {
+            let ends = form.len()..=input.len();
+            let found = ends.filter(|end| input[..*end].ends_with(&form));
+            ranges.extend(found.map(|end| end - form.len()..end));
+        }
+        ranges.sort_by_key(|range| (range.start, range.end));
+        let mut output = Vec::new();
+        let mut done = 0;
+        for range in ranges {
+            if range.start >= done {
+                output.extend_from_slice(&input[done..range.start]);
+                output.extend_from_slice(MASK);
+            }
+            done = done.max(range.end);
+        }
+        output.extend_from_slice(&input[done..]);
+        output
+    }
+
+    /// Few letters, so that values overlap each other and themselves.
+    fn values() -> impl Strategy<Value = Vec<String>> {
+        prop::collection::vec("[ab%]{4,7}", 1..4)
+    }
+
+    fn input() -> impl Strategy<Value = (Vec<String>, Vec<u8>, Vec<usize>)> {
+        values().prop_flat_map(|values| {
+            let piece = prop_oneof![
+                prop::sample::select(values.clone()).prop_map(String::into_bytes),
+                prop::sample::select(forms(&secrets(&values))),
+                "[abc%]{0,6}".prop_map(String::into_bytes),
+                prop::collection::vec(any::<u8>(), 0..5),
+            ];
+            let text = prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat());
+            (Just(values), text).prop_flat_map(|(values, text)| {
+                let places: Vec<usize> = (0..=text.len()).collect();
+                let cuts = subsequence(places.clone(), 0..=places.len());
+                (Just(values), Just(text), cuts)
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn however_output_is_split_no_secret_is_left_in_it((values, text, cuts) in input()) {
+            let output = masked(&values, &text, &cuts);
+            prop_assert_eq!(&output, &masked_whole(&values, &text));
+            for value in &values {
+                let is_left = output.windows(value.len()).any(|part| part == value.as_bytes());
+                prop_assert!(!is_left, "{value} is left in {output:?}");
+            }
+        }
+
+        #[test]
+        fn only_the_beginning_of_a_secret_is_held_back((values, text, _) in input()) {
+            let mut masker = masker(&values).expect("something to mask");
+            let forms = forms(&secrets(&values));
+            for byte in text {
+                masker.push(&[byte], &mut |_| {});
+                let held = &masker.held;
+                prop_assert!(forms.iter().any(|form| form.starts_with(held)), "{held:?}");
+            }
+        }
+
+        #[test]
+        fn output_without_secrets_is_left_as_it_is(text in prop::collection::vec(any::<u8>(), 0..300)) {
+            let values = ["\u{1F511} none of it holds this".to_owned()];
+            prop_assert_eq!(masked(&values, &text, &[text.len() / 2]), text);
+        }
+    }
+
+    #[test]
+    fn the_longest_counts_and_what_touches_stays_apart() {
+        let values = ["secret".to_owned(), "secretly".to_owned(), "lyre".to_owned()];
+        let shown = |text: &str| String::from_utf8(masked(&values, text.as_bytes(), &[3])).unwrap();
+        assert_eq!(shown("a secretly kept secret"), "a *** kept ***");
+        assert_eq!(shown("secretlyre secretsecret secre"), "*** ****** secre");
+        assert_eq!(shown("c2VjcmV0Cg== c2VjcmV0"), "***== ***");
+    }
+
+    #[test]
+    fn short_values_are_not_masked_and_line_breaks_at_the_end_do_not_hide_a_value() {
+        assert!(masker(&["abc".to_owned(), "abc\n".to_owned(), String::new()]).is_none());
+        assert_eq!(
+            masked(&["pass word\n".to_owned()], b"=pass word; pass%20word", &[]),
+            b"=***; ***"
+        );
+    }
+}
