@@ -26,6 +26,7 @@ mod proxy;
 mod reverse_proxy;
 mod runaways;
 mod scripts;
+mod secrets;
 mod status;
 mod storage;
 mod third_party;
