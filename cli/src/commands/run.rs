@@ -28,8 +28,8 @@ pub struct Args {
     parameters: Vec<(String, String)>,
     /// A secret parameter: asked for without echo, read from a file (=@FILE), or taken from the variable
     /// of that name (=env). It is masked in the output if it has 4 bytes or more.
-    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]", value_parser = clap::value_parser!(SecretSource))]
-    secrets: Vec<SecretSource>,
+    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]")]
+    secrets: Vec<String>,
     /// End the script after this time, in milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
@@ -52,7 +52,10 @@ impl Args {
             }
         }
         let mut secrets = SecretParameters::default();
-        for source in &self.secrets {
+        for text in &self.secrets {
+            // Read here: the refusal of an argument would repeat what may be a secret.
+            let source: SecretSource =
+                text.parse().map_err(|refusal: &str| CliError::Usage(refusal.into()))?;
             if !secrets.insert(source.name.clone(), source.read()?) {
                 return Err(CliError::Usage(format!("parameter {} is given twice", source.name)));
             }

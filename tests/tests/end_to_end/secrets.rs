@@ -203,9 +203,39 @@ async fn the_command_line_takes_secrets_from_a_file_and_never_from_its_arguments
     let agent = agents["items"][0]["id"].as_str().expect("an id");
     let said = cli.run(&["run", agent, "tell", &gate, "--secret", &from_file]).await;
     assert_eq!(said.expect(0), MASKED);
-    cli.run(&["run", agent, "tell", "--secret", "TOKEN=plain"]).await.expect(2);
+    let plain = cli.run(&["run", agent, "tell", "--secret", "TOKEN=hunter2"]).await;
+    assert!(!plain.stderr.contains("hunter2"), "{}", plain.stderr);
+    plain.expect(2);
     cli.run(&["run", agent, "tell", "--secret", "TOKEN=env"]).await.expect(2);
     cli.run(&["run", agent, "tell", "--secret", "TOKEN"]).await.expect(2);
+}
+
+#[tokio::test]
+async fn a_secret_whose_key_is_given_up_ends_its_command_and_no_other() {
+    let mut world = World::on_sqlite().await;
+    let scripts = [telling(), Script::new("hi", "echo hi")];
+    let (mut agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    agent.stop();
+    let sealed = world.api.execute(&id, "tell", data(Path::new("/"))).await;
+    let plain = world.api.execute(&id, "hi", json!({})).await;
+    world.server.stop();
+    std::fs::remove_file(world.server.data_dir().join("master.key")).expect("lose it");
+    // As docs/SERVER.md says.
+    let statement = "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); \
+        database.execute(\"DELETE FROM settings WHERE name = 'master_key_check'\"); database.commit()";
+    let database = world.server.data_dir().join("muster.db");
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", statement]).arg(database);
+    assert!(python.status().expect("run python3").success());
+    world.server.resume();
+    world.server.ready().await;
+    agent.resume();
+    let refused = world.api.finished(&sealed).await;
+    assert_eq!(
+        (&refused["state"], &refused["error_code"]),
+        (&json!("rejected"), &json!("secrets_undeliverable"))
+    );
+    assert_eq!(world.api.finished(&plain).await["state"], "succeeded");
 }
 
 #[tokio::test]
