@@ -19,15 +19,23 @@ on_both_databases!(
 const SECRET: &str = "correct-horse/battery";
 const MASKED: &str = "TOKEN is *** and *** and ***\n";
 
-/// Prints its secret in two pieces, then whole, then encoded.
+/// Prints its secret in two pieces, then whole; behind another gate, encoded.
 fn telling() -> Script {
     let body = r#"printf 'TOKEN is %s' "${TOKEN%battery}"
         until [ -e "$GATE" ]; do sleep 0.02; done
-        printf '%s and %s and ' "${TOKEN#*/}" "$TOKEN"
+        printf '%s and %s' "${TOKEN#*/}" "$TOKEN"
+        until [ -e "$GATE.2" ]; do sleep 0.02; done
+        printf ' and '
         printf '%s' "$TOKEN" | base64
         echo "to stderr: $TOKEN" >&2
         [ "$TOKEN" = correct-horse"/"battery ]"#;
     Script::new("tell", body)
+}
+
+fn open(gate: &Path) {
+    for gate in [gate, &gate.with_extension("2")] {
+        std::fs::write(gate, "").expect("open the gate");
+    }
 }
 
 fn data(gate: &Path) -> Value {
@@ -80,6 +88,8 @@ async fn a_secret_reaches_the_script_and_is_seen_by_nobody(world: World) {
     assert_eq!(holding(world.site.path(), SECRET.as_bytes()), in_the_open);
 
     std::fs::write(&gate, "").expect("open the gate");
+    world.api.output_reaches(&run, "TOKEN is *** and ***".len() as u64).await;
+    std::fs::write(gate.with_extension("2"), "").expect("open the second");
     let command = world.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
     let (stdout, stderr) = both_streams(&world, &run).await;
@@ -99,7 +109,7 @@ async fn a_secret_reaches_the_script_and_is_seen_by_nobody(world: World) {
 async fn a_secret_that_waits_for_its_agent_outlives_the_server(mut world: World) {
     let (mut agent, id) = world.agent(AgentOptions::with_scripts([telling()])).await;
     let gate = world.site.path().join("gate");
-    std::fs::write(&gate, "").expect("open the gate");
+    open(&gate);
     agent.stop();
     let path = format!("/api/agents/{id}/command");
     let queued = world.api.post_once(&path, "once", execute(&gate)).await.expect(202);
@@ -176,7 +186,7 @@ async fn a_parameter_that_the_host_declares_secret_is_refused_in_the_open() {
     let options = AgentOptions::with_scripts([telling().with("parameters", declared)]);
     let (_agent, id) = world.agent(options).await;
     let gate = world.site.path().join("gate");
-    std::fs::write(&gate, "").expect("open the gate");
+    open(&gate);
     let open = json!({"parameters": {"TOKEN": "x", "GATE": gate}});
     let run = world.api.execute(&id, "tell", open).await;
     let refused = world.api.finished(&run).await;
@@ -191,7 +201,7 @@ async fn the_command_line_takes_secrets_from_a_file_and_never_from_its_arguments
     let world = World::on_sqlite().await;
     let (_agent, _) = world.agent(AgentOptions::with_scripts([telling()])).await;
     let gate = world.site.path().join("gate");
-    std::fs::write(&gate, "").expect("open the gate");
+    open(&gate);
     let cli = Cli::new(&world.site);
     let login = ["login", "--server", &world.server.url()];
     cli.run_with_input(&login, world.api.key()).await.expect(0);

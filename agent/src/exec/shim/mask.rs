@@ -36,10 +36,12 @@ pub struct Masks {
 /// What it means for the search to stand in a state.
 #[derive(Debug, Clone, Copy, Default)]
 struct Standing {
-    /// Bytes read last that are the beginning of a secret.
-    depth: usize,
-    /// Bytes read last that are a whole one; zero if none is.
+    /// Bytes read last that are the beginning of a form, and may become the whole of it.
+    undecided: usize,
+    /// Bytes read last that are a whole form; zero if none is.
     whole: usize,
+    /// No form goes on from here.
+    is_end: bool,
 }
 
 impl Masks {
@@ -61,20 +63,37 @@ impl Masks {
             let mut state = start;
             for (read, byte) in form.iter().enumerate() {
                 state = search.next_state(Anchored::No, state, *byte);
-                states.entry(state).or_insert_with(|| standing(&search, state, read + 1));
+                let standing = states.entry(state).or_insert_with(|| Standing {
+                    undecided: read + 1,
+                    whole: whole(&search, state),
+                    is_end: true,
+                });
+                standing.is_end &= read + 1 == form.len();
+            }
+        }
+        // The shorter come first: what follows from them is there for the longer.
+        for form in &forms {
+            let after = |bytes: &[u8]| {
+                let step = |state, byte: &u8| search.next_state(Anchored::No, state, *byte);
+                bytes.iter().fold(start, step)
+            };
+            let rest = states.get(&after(&form[1..])).map_or(0, |standing| standing.undecided);
+            if let Some(standing) = states.get_mut(&after(form)).filter(|end| end.is_end) {
+                standing.undecided = rest;
             }
         }
         Ok(Some(Rc::new(Self { search, start, states, begins })))
     }
 }
 
-fn standing(search: &NFA, state: StateID, depth: usize) -> Standing {
+/// Length of the longest form that ends in this state.
+fn whole(search: &NFA, state: StateID) -> usize {
     let count = if search.is_match(state) { search.match_len(state) } else { 0 };
     let lengths = (0..count).map(|n| search.pattern_len(search.match_pattern(state, n)));
-    Standing { depth, whole: lengths.max().unwrap_or(0) }
+    lengths.max().unwrap_or(0)
 }
 
-/// The shapes in which the values may be printed.
+/// The shapes in which the values may be printed, the shorter first.
 fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
     let values: Vec<&str> = secrets
         .iter()
@@ -97,6 +116,8 @@ fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
             forms.push(in_url.into_bytes());
         }
     }
+    forms.sort_unstable_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
+    forms.dedup();
     forms
 }
 
@@ -131,15 +152,15 @@ impl Masker {
             self.state = self.masks.search.next_state(Anchored::No, self.state, *next);
             self.held.push(*next);
             bytes = &bytes[1..];
-            let Standing { depth, whole } = self.standing();
+            let Standing { undecided, whole, .. } = self.standing();
             if whole > 0 {
                 self.cover(self.held.len() - whole..self.held.len());
             }
-            if depth == 0 {
+            if undecided == 0 {
                 self.release(0, keep);
             }
         }
-        self.release(self.standing().depth, keep);
+        self.release(self.standing().undecided, keep);
     }
 
     /// Hands on what is held: the stream has ended.
@@ -278,7 +299,7 @@ mod tests {
             for byte in text {
                 masker.push(&[byte], &mut |_| {});
                 let held = &masker.held;
-                prop_assert!(forms.iter().any(|form| form.starts_with(held)), "{held:?}");
+                prop_assert!(forms.iter().any(|form| form.len() > held.len() && form.starts_with(held)), "{held:?}");
             }
         }
 
