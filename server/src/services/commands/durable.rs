@@ -7,7 +7,8 @@ use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
 use super::request::Checked;
-use super::{Commands, Sent, Target, UNKNOWN};
+use super::target::{Target, UNKNOWN};
+use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::domain::state::CommandState;
 use crate::hub::{SessionHandle, ToSession};
