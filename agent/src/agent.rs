@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{Registered, Registration};
 use muster_protocol::limits::MAX_MAX_JOBS;
-use muster_protocol::{CommandName, PROTOCOL_VERSION};
+use muster_protocol::{CommandName, PROTOCOL_VERSION, secret_parameters};
 use uuid::Uuid;
 
 use crate::commands::Surroundings;
@@ -150,7 +150,12 @@ impl Agent {
             ip: self.about.ip.clone(),
             version: self.about.version.to_owned(),
             os: self.about.os.clone(),
-            capabilities: CommandName::ALL.iter().map(|name| name.as_str().to_owned()).collect(),
+            capabilities: CommandName::ALL
+                .iter()
+                .map(|name| name.as_str())
+                .chain([secret_parameters::CAPABILITY])
+                .map(str::to_owned)
+                .collect(),
             protocol: Some(PROTOCOL_VERSION),
             arch: Some(self.about.arch.to_owned()),
             ledger_id: Some(head.ledger_id),

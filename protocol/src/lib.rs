@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod parameter;
 pub mod permission;
 pub mod secret;
+pub mod secret_parameters;
 
 pub use close_code::CloseCode;
 pub use command::CommandName;

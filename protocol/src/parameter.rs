@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::secret_parameters::SecretParameters;
+
 /// Values by name, as they become environment variables of the child.
 pub type Parameters = BTreeMap<String, String>;
 
@@ -30,7 +32,8 @@ pub struct Declaration {
     /// The only values it may take, if any are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
-    /// True if the value is to be masked wherever it would be shown.
+    /// True if the value must come as a secret: sealed where it is stored, masked where it would be
+    /// shown. Without it, it may.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
     /// For people.
@@ -53,6 +56,10 @@ pub enum ParameterError {
     Value(String),
     #[error("more than {MAX_PARAMETERS} parameters")]
     TooMany,
+    #[error("parameter `{0}` is given twice, in the open and as a secret; give it once")]
+    Twice(String),
+    #[error("parameter `{0}` is declared secret: send it in `secret_parameters`")]
+    NotSecret(String),
     #[error("parameter `{0}` is not declared by this script")]
     Undeclared(String),
     #[error("parameter `{0}` is required")]
@@ -65,58 +72,69 @@ pub enum ParameterError {
 ///
 /// # Errors
 /// [`ParameterError`] names the first parameter that is refused.
-pub fn check(parameters: &Parameters) -> Result<(), ParameterError> {
-    if parameters.len() > MAX_PARAMETERS {
+pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), ParameterError> {
+    if parameters.len() + secrets.len() > MAX_PARAMETERS {
         return Err(ParameterError::TooMany);
     }
-    for (name, value) in parameters {
+    let open = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in open.chain(secrets.iter()) {
         check_name(name)?;
         if value.len() > MAX_VALUE_BYTES || value.contains('\0') {
-            return Err(ParameterError::Value(name.clone()));
+            return Err(ParameterError::Value(name.to_owned()));
         }
     }
-    Ok(())
+    match parameters.keys().find(|name| secrets.get(name).is_some()) {
+        Some(name) => Err(ParameterError::Twice(name.clone())),
+        None => Ok(()),
+    }
 }
 
-/// Checks values against what a script declares and adds the defaults.
+/// Checks values against what a script declares and adds the defaults; that of a secret is a secret.
 ///
-/// A script that declares nothing takes any well-formed parameter.
+/// A script that declares nothing takes any well-formed parameter, in the open or as a secret.
 ///
 /// # Errors
 /// [`ParameterError`] names the first parameter that is refused.
 pub fn resolve(
     mut parameters: Parameters,
+    mut secrets: SecretParameters,
     declared: Option<&[Declaration]>,
-) -> Result<Parameters, ParameterError> {
-    check(&parameters)?;
+) -> Result<(Parameters, SecretParameters), ParameterError> {
+    check(&parameters, &secrets)?;
     let Some(declared) = declared else {
-        return Ok(parameters);
+        return Ok((parameters, secrets));
     };
-    if let Some(name) =
-        parameters.keys().find(|name| !declared.iter().any(|known| known.name == **name))
-    {
-        return Err(ParameterError::Undeclared(name.clone()));
+    let names = parameters.keys().map(String::as_str).chain(secrets.iter().map(|pair| pair.0));
+    for name in names {
+        if !declared.iter().any(|known| known.name == name) {
+            return Err(ParameterError::Undeclared(name.to_owned()));
+        }
     }
     for declaration in declared {
-        match (parameters.get(&declaration.name), &declaration.default) {
-            (None, Some(default)) => {
-                parameters.insert(declaration.name.clone(), default.clone());
-            }
-            (None, None) if declaration.required => {
-                return Err(ParameterError::Missing(declaration.name.clone()));
-            }
-            (None, None) => continue,
-            (Some(_), _) => {}
+        let name = declaration.name.as_str();
+        if declaration.secret && parameters.contains_key(name) {
+            return Err(ParameterError::NotSecret(name.to_owned()));
         }
-        let value = &parameters[&declaration.name];
-        if !declaration.choices.is_empty() && !declaration.choices.contains(value) {
+        let given = parameters.get(name).map(String::as_str).or_else(|| secrets.get(name));
+        let Some(value) = given.or(declaration.default.as_deref()) else {
+            if declaration.required {
+                return Err(ParameterError::Missing(name.to_owned()));
+            }
+            continue;
+        };
+        if !declaration.choices.is_empty() && !declaration.choices.iter().any(|one| one == value) {
             return Err(ParameterError::NotAChoice {
-                name: declaration.name.clone(),
+                name: name.to_owned(),
                 choices: declaration.choices.join(", "),
             });
         }
+        if given.is_none() && declaration.secret {
+            secrets.insert(name.to_owned(), value.to_owned());
+        } else if given.is_none() {
+            parameters.insert(name.to_owned(), value.to_owned());
+        }
     }
-    Ok(parameters)
+    Ok((parameters, secrets))
 }
 
 /// Checks that a name can be an environment variable and can't change how programs start.
@@ -198,12 +216,37 @@ mod tests {
             Declaration { required: true, ..declared("WHO") },
         ];
         let given = Parameters::from([("WHO".into(), "me".into())]);
-        let resolved = resolve(given, Some(&declared)).expect("fits the declaration");
+        let (resolved, _) = resolve(given, SecretParameters::default(), Some(&declared))
+            .expect("fits the declaration");
         assert_eq!(resolved["COLOUR"], "blue");
         assert_eq!(
-            resolve(Parameters::new(), Some(&declared)),
+            resolve(Parameters::new(), SecretParameters::default(), Some(&declared)),
             Err(ParameterError::Missing("WHO".into()))
         );
+    }
+
+    #[test]
+    fn a_parameter_declared_secret_must_come_as_one_and_others_may() {
+        let declared = [
+            Declaration { secret: true, ..declared("TOKEN") },
+            Declaration { secret: true, default: Some("key".into()), ..declared("DEFAULT") },
+            declared("WHO"),
+        ];
+        let one = |name: &str| Parameters::from([(name.into(), "me".into())]);
+        let none = Parameters::new;
+        let resolved = |open, secret: Parameters| {
+            resolve(open, secret.into(), Some(&declared)).map(|(open, secrets)| {
+                let names: Vec<_> = secrets.iter().map(|(name, _)| name.to_owned()).collect();
+                (open.len(), names.join(" "))
+            })
+        };
+        assert_eq!(resolved(one("TOKEN"), none()), Err(ParameterError::NotSecret("TOKEN".into())));
+        assert_eq!(resolved(one("WHO"), one("WHO")), Err(ParameterError::Twice("WHO".into())));
+        assert_eq!(resolved(one("WHO"), one("TOKEN")), Ok((1, "DEFAULT TOKEN".into())));
+        assert_eq!(resolved(none(), one("WHO")), Ok((0, "DEFAULT WHO".into())));
+        assert_eq!(resolved(none(), one("X")), Err(ParameterError::Undeclared("X".into())));
+        let many = (0..=MAX_PARAMETERS).map(|n| (format!("P{n}"), String::new()));
+        assert_eq!(resolved(none(), many.collect()), Err(ParameterError::TooMany));
     }
 
     proptest! {

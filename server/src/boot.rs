@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
 use crate::adapters::program_files::ProgramFiles;
 use crate::config::Config;
@@ -15,6 +16,7 @@ use crate::http::{self, AppState};
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
 use crate::services::Services;
+use crate::services::unlocking::{KeyPlaces, unlock};
 use crate::store::Store;
 use crate::workers::Workers;
 use crate::ws;
@@ -37,9 +39,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let store = Store::open(&config.database_url, &config.data_dir)
         .await
         .context("failed to open the database")?;
+    let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
-    let services = Services::new(&store, &hub, &clock, files, config.settings);
+    let services = Services::new(&store, &hub, &clock, &secret_box, files, config.settings);
     bootstrap(&services, &config).await?;
 
     let limits = Limits {
@@ -102,6 +105,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The key itself is taken from the environment alone: files of settings and lists of processes are
+/// read by others.
+fn key_places(config: &Config) -> KeyPlaces {
+    KeyPlaces {
+        text: std::env::var("MUSTER_MASTER_KEY")
+            .ok()
+            .map(Zeroizing::new)
+            .filter(|key| !key.is_empty()),
+        file: config.master_key_file.clone(),
+        own_file: config.data_dir.join("master.key"),
+    }
 }
 
 async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {

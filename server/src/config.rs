@@ -43,6 +43,10 @@ pub struct PartialConfig {
     /// sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite in the data directory]
     #[arg(long, env = "MUSTER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
+    /// File with the key that secrets are sealed with: 32 random bytes in base64
+    /// [default: master.key in the data directory, made at the first start]
+    #[arg(long, env = "MUSTER_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, or a filter per module [default: info]
     #[arg(long, env = "MUSTER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -86,6 +90,7 @@ pub struct Config {
     pub listen: String,
     pub data_dir: PathBuf,
     pub database_url: String,
+    pub master_key_file: Option<PathBuf>,
     pub log: String,
     pub drain_spread_ms: u64,
     pub public_url: Option<Origin>,
@@ -159,6 +164,7 @@ impl ConfigSources {
             listen: given.listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
             data_dir,
             database_url,
+            master_key_file: given.master_key_file,
             log: given.log.unwrap_or_else(|| "info".into()),
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
             settings,
@@ -178,6 +184,7 @@ impl PartialConfig {
             listen: self.listen.or(next.listen),
             data_dir: self.data_dir.or(next.data_dir),
             database_url: self.database_url.or(next.database_url),
+            master_key_file: self.master_key_file.or(next.master_key_file),
             log: self.log.or(next.log),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
             lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),

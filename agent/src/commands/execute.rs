@@ -3,10 +3,11 @@
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::parameter::{self, ParameterError, Parameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ledger::record::Launch;
+use crate::ledger::record::{Launch, ParameterRecord};
 
 /// The data of an `execute`. Fields that are not known are for later agents, and ignored.
 #[derive(Debug, Deserialize)]
@@ -15,6 +16,8 @@ struct Request {
     script: String,
     #[serde(default)]
     parameters: Parameters,
+    #[serde(default)]
+    secret_parameters: SecretParameters,
     /// May shorten what the manifest allows, never lengthen it.
     #[serde(default)]
     timeout_ms: Option<u64>,
@@ -59,12 +62,16 @@ pub fn plan(
     data: &Value,
     manifest: &Manifest,
     bounds: OutputBounds,
-) -> Result<(Launch, Parameters), Refusal> {
+) -> Result<(Launch, ParameterRecord), Refusal> {
     let request = Request::deserialize(data).map_err(Refusal::Malformed)?;
     let Some(script) = manifest.script(&request.script) else {
         return Err(Refusal::UnknownScript(request.script.chars().take(128).collect()));
     };
-    let parameters = parameter::resolve(request.parameters, script.parameters.as_deref())?;
+    let (parameters, secret_parameters) = parameter::resolve(
+        request.parameters,
+        request.secret_parameters,
+        script.parameters.as_deref(),
+    )?;
     if request.timeout_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
         return Err(Refusal::Timeout);
     }
@@ -85,7 +92,7 @@ pub fn plan(
         output_limit_bytes: bounds.limit_bytes,
         output_quota_bytes: bounds.quota_bytes,
     };
-    Ok((launch, parameters))
+    Ok((launch, ParameterRecord { parameters, secret_parameters }))
 }
 
 #[cfg(test)]
@@ -101,7 +108,7 @@ mod tests {
         Manifest::parse(&text.to_string()).expect("valid")
     }
 
-    fn planned(data: Value) -> Result<(Launch, Parameters), &'static str> {
+    fn planned(data: Value) -> Result<(Launch, ParameterRecord), &'static str> {
         let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
         plan(&data, &manifest(), bounds).map_err(|refusal| refusal.code())
     }

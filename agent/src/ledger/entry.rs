@@ -2,11 +2,10 @@
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::{InventoryState, Response};
-use muster_protocol::parameter::Parameters;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::record::{CommandRecord, Launch};
+use super::record::{CommandRecord, Launch, ParameterRecord};
 use crate::platform::BootInstant;
 
 /// What the ledger says of itself.
@@ -53,7 +52,7 @@ pub struct NewCommand {
     pub command: CommandName,
     pub start_by: Option<BootInstant>,
     pub launch: Option<Launch>,
-    pub parameters: Parameters,
+    pub parameters: ParameterRecord,
 }
 
 impl Entry {

@@ -6,7 +6,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use muster_protocol::parameter::Parameters;
 use uuid::Uuid;
 
 use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
@@ -20,7 +19,7 @@ use crate::storage::{self, StorageError, Unsynced};
 pub fn write_command(
     job: &JobDir,
     record: &CommandRecord,
-    parameters: Parameters,
+    parameters: &ParameterRecord,
 ) -> Result<Vec<Unsynced>, StorageError> {
     make_folder(job)?;
     // Only what was made here may be removed again: a folder that was there is another's.
@@ -30,7 +29,7 @@ pub fn write_command(
 fn write_files(
     job: &JobDir,
     record: &CommandRecord,
-    parameters: Parameters,
+    parameters: &ParameterRecord,
 ) -> Result<Vec<Unsynced>, StorageError> {
     let mut written = Vec::with_capacity(3);
     if record.launch.is_some() {
@@ -39,7 +38,7 @@ fn write_files(
         storage::reserve(&job.exit(), EXIT_BYTES)?;
     }
     if !parameters.is_empty() {
-        let bytes = storage::seal(&ParameterRecord { parameters });
+        let bytes = storage::seal(parameters);
         written.push(Unsynced::create(job.parameters(), &bytes)?);
     }
     // Last to be written and to be synced, since this one is the acceptance.

@@ -91,7 +91,7 @@ impl Ledger {
                 launch: new.launch,
             };
             let job = self.state.job(new.command_id);
-            written.push((files::write_command(&job, &record, new.parameters), record));
+            written.push((files::write_command(&job, &record, &new.parameters), record));
         }
         let mut accepted = Vec::with_capacity(written.len());
         for (files, record) in written {

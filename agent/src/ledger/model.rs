@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::{ExecuteResult, Outcome};
+use muster_protocol::parameter::Parameters;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::record::{Ending, ExitRecord, Launch, Settlement, refusal};
+use super::record::{Ending, ExitRecord, Launch, ParameterRecord, Settlement, refusal};
 use super::recovery::Recovery;
 use super::{Known, Ledger, NewCommand, Phase, cancelled};
 use crate::layout::{JobDir, StateDir};
@@ -81,7 +82,10 @@ fn new_command(number: u8) -> NewCommand {
         command: CommandName::Execute,
         start_by: None,
         launch: Some(launch),
-        parameters: [("SECRET".to_owned(), "value".to_owned())].into(),
+        parameters: ParameterRecord {
+            secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
+            ..ParameterRecord::default()
+        },
     }
 }
 

@@ -93,7 +93,9 @@ fn names_in(path: &Path) -> Result<Vec<String>, StorageError> {
 mod tests {
     use super::*;
     use crate::ledger::NewCommand;
+    use crate::ledger::record::ParameterRecord;
     use muster_protocol::CommandName;
+    use muster_protocol::parameter::Parameters;
 
     fn accepted(state: &StateDir) -> Uuid {
         let command_id = Uuid::from_u128(7);
@@ -103,7 +105,10 @@ mod tests {
             command: CommandName::Execute,
             start_by: None,
             launch: None,
-            parameters: [("SECRET".to_owned(), "value".to_owned())].into(),
+            parameters: ParameterRecord {
+                secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
+                ..ParameterRecord::default()
+            },
         }]);
         assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
         command_id

@@ -4,6 +4,7 @@
 use muster_protocol::CommandName;
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::parameter::Parameters;
+use muster_protocol::secret_parameters::SecretParameters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -57,9 +58,18 @@ pub struct Launch {
 }
 
 /// Values of parameters, in a file of their own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ParameterRecord {
     pub parameters: Parameters,
+    /// Masked in the output.
+    #[serde(default, skip_serializing_if = "SecretParameters::is_empty")]
+    pub secret_parameters: SecretParameters,
+}
+
+impl ParameterRecord {
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty() && self.secret_parameters.is_empty()
+    }
 }
 
 /// Written before the child is spawned: from here on the command is never started again.

@@ -50,7 +50,7 @@ async fn output_is_byte_exact_and_bears_its_hash() {
 async fn the_child_gets_its_parameters_and_nothing_of_the_agents_secrets() {
     let host = Host::new();
     let mut command = host.command(host.script("env.sh", "env; pwd"));
-    command.parameters.insert("WHO".into(), "me; touch /tmp/no $(id)".into());
+    command.parameters.parameters.insert("WHO".into(), "me; touch /tmp/no $(id)".into());
     let id = command.command_id;
     // SAFETY: nextest runs every test in a process of its own, and nothing else runs yet.
     unsafe {

@@ -8,12 +8,11 @@ use std::time::Duration;
 use muster_agent::custody::{Custody, Notice};
 use muster_agent::layout::StateDir;
 use muster_agent::ledger::NewCommand;
-use muster_agent::ledger::record::Launch;
+use muster_agent::ledger::record::{Launch, ParameterRecord};
 use muster_agent::platform::{all_processes, environment_marks};
 use muster_protocol::CommandName;
 use muster_protocol::frame::output::records_of;
 use muster_protocol::frame::{ExecuteResult, Response};
-use muster_protocol::parameter::Parameters;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -80,7 +79,7 @@ impl Host {
                 output_limit_bytes: 1 << 30,
                 output_quota_bytes: 5 << 30,
             }),
-            parameters: Parameters::new(),
+            parameters: ParameterRecord::default(),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod command;
 #[expect(clippy::module_inception, reason = "the command is called `commands`")]
 pub mod commands;
 pub mod completion;
+mod fan_out;
 pub mod jobs;
 pub mod keys;
 pub mod login;

@@ -1,3 +1,4 @@
 //! The outside world, each behind what the services need of it.
 
+pub mod master_key_file;
 pub mod program_files;

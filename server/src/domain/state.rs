@@ -107,6 +107,8 @@ pub enum EndReason {
     AgentDeleted,
     /// The agent's key no longer allowed it when its turn came.
     PermissionRevoked,
+    /// Its secret parameters could not be handed to its agent when its turn came.
+    SecretsUndeliverable,
 }
 
 impl EndReason {
@@ -121,6 +123,7 @@ impl EndReason {
             Self::MissingFromInventory => "missing_from_inventory",
             Self::AgentDeleted => "agent_deleted",
             Self::PermissionRevoked => "permission_revoked",
+            Self::SecretsUndeliverable => "secrets_undeliverable",
         }
     }
 
@@ -148,6 +151,9 @@ impl EndReason {
             }
             Self::PermissionRevoked => {
                 "the agent's key no longer allows this command; it was never sent"
+            }
+            Self::SecretsUndeliverable => {
+                "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
             }
         }
     }

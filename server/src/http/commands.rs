@@ -28,13 +28,14 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 }
 
 /// A command for one agent.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommandBody {
     /// `ping info echo scripts` are answered now; `execute restart update redeploy shutdown` are
     /// stored and followed.
     command: String,
-    /// Of `execute`: `{script, parameters?, timeout_ms?}`.
+    /// Of `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Secret parameters are
+    /// sealed until the command ends, never given back, and masked in its output from 4 bytes on.
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
     /// How long the answer to a transient command is waited for: at most 60000, 10000 unless

@@ -41,6 +41,10 @@ struct JobBody {
     /// Names and texts.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
+    /// Names and texts that are kept sealed, masked in output and never shown. The target then is
+    /// ids or tags.
+    #[schema(value_type = Option<Object>)]
+    secret_parameters: Option<Value>,
     target: TargetSpec,
     /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
     timeout_ms: Option<u64>,
@@ -72,6 +76,8 @@ struct JobView {
     script: String,
     #[schema(value_type = Object)]
     parameters: Value,
+    /// Names of its secret parameters.
+    secret_names: Vec<String>,
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
@@ -115,6 +121,7 @@ impl From<JobNow> for JobView {
             id: row.id,
             script: row.script,
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
+            secret_names: row.secret_names.0,
             target: stored_json(&row.target),
             state,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
@@ -146,6 +153,7 @@ async fn submit_job(
     let request = JobRequest {
         script: body.script,
         parameters: body.parameters,
+        secret_parameters: body.secret_parameters,
         timeout_ms: body.timeout_ms,
         expires_in_ms: body.expires_in_ms,
         target: body.target,

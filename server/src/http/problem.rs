@@ -216,7 +216,8 @@ impl From<ServiceError> for Problem {
                 tracing::error!(error = %crate::services::error::chain(&source), "failed to answer a request");
                 Self::storage()
             }
-            ServiceError::Randomness(_) => {
+            // Nothing else keeps a secret from being sealed.
+            ServiceError::Randomness(_) | ServiceError::Sealing(_) => {
                 tracing::error!("failed to draw random numbers");
                 Self::busy("the server has no random numbers now; try again")
             }

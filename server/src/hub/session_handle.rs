@@ -60,6 +60,8 @@ pub struct SessionParts {
     /// Full agents can carry out what they list; of basic ones the list is advice.
     pub is_full: bool,
     pub capabilities: Vec<CommandName>,
+    /// It keeps secret parameters, and masks them.
+    pub takes_secrets: bool,
     /// Durable commands that the agent may hold at once.
     pub window: usize,
     pub grant: Arc<KeyGrant>,
@@ -74,6 +76,7 @@ pub struct SessionHandle {
     pub tenant_id: TenantId,
     pub epoch: i64,
     pub is_full: bool,
+    pub takes_secrets: bool,
     pub waiters: Waiters,
     capabilities: Vec<CommandName>,
     window: usize,
@@ -103,6 +106,7 @@ impl SessionHandle {
             tenant_id: parts.tenant_id,
             epoch: parts.epoch,
             is_full: parts.is_full,
+            takes_secrets: parts.takes_secrets,
             waiters: Waiters::default(),
             capabilities: parts.capabilities,
             window: parts.window,

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use muster_protocol::CloseCode;
-use muster_protocol::frame::Command;
-use serde_json::Value;
 
+use super::secret_parameters::Outgoing;
 use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::secret_box::SecretBox;
+use crate::domain::state::EndReason;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, ToSession};
 use crate::store::entities::command;
@@ -23,6 +24,7 @@ pub struct Dispatch {
     pub(super) store: Store,
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
+    pub(super) secret_box: SecretBox,
 }
 
 impl Dispatch {
@@ -48,20 +50,23 @@ impl Dispatch {
         // One more than the largest room tells whether anything is left.
         let rows = self.store.system().deliverable(&ids, now, room + 1, ROUND).await?;
         let is_cut = rows.len() as u64 == ROUND;
-        let mut by_agent: HashMap<AgentId, Vec<command::Model>> = HashMap::new();
+        let mut by_agent: HashMap<AgentId, Vec<Outgoing>> = HashMap::new();
         let mut read: HashMap<AgentId, u64> = HashMap::new();
         let mut left = HashSet::new();
-        let mut refused = Vec::new();
+        let mut refused: HashMap<EndReason, Vec<(CommandId, AgentId)>> = HashMap::new();
         for row in rows {
             *read.entry(row.agent_id).or_default() += 1;
             let session = &sessions[&row.agent_id];
-            if !is_allowed(session, &row) {
-                refused.push((row.id, row.agent_id));
-            } else if session.hold(row.id) {
+            let (id, agent_id) = (row.id, row.agent_id);
+            match self.prepare(session, row) {
+                Err(reason) => refused.entry(reason).or_default().push((id, agent_id)),
                 // The place is taken before the commit, so that nobody else counts on it.
-                by_agent.entry(row.agent_id).or_default().push(row);
-            } else {
-                left.insert(row.agent_id);
+                Ok(outgoing) if session.hold(id) => {
+                    by_agent.entry(agent_id).or_default().push(outgoing);
+                }
+                Ok(_) => {
+                    left.insert(agent_id);
+                }
             }
         }
         for session in sessions.values() {
@@ -74,20 +79,20 @@ impl Dispatch {
             }
         }
         let mut waits = Vec::with_capacity(by_agent.len());
-        for (agent_id, rows) in by_agent {
+        for (agent_id, outgoing) in by_agent {
             let session = Arc::clone(&sessions[&agent_id]);
             let operation = MarkDelivered {
                 agent_id,
                 epoch: session.epoch,
-                command_ids: rows.iter().map(|row| row.id).collect(),
+                command_ids: outgoing.iter().map(|outgoing| outgoing.row.id).collect(),
                 now,
             };
-            waits.push((session, rows, self.store.writer().enqueue(operation).await?));
+            waits.push((session, outgoing, self.store.writer().enqueue(operation).await?));
         }
         let mut failure = None;
-        for (session, rows, wait) in waits {
+        for (session, outgoing, wait) in waits {
             match wait.await {
-                Ok(delivered) => self.send(&session, rows, &delivered, now),
+                Ok(delivered) => self.send(&session, outgoing, &delivered, now),
                 // A session that was replaced is served by its successor.
                 Err(StoreError::StaleEpoch) => session.close(CloseCode::SessionReplaced),
                 Err(error) => {
@@ -98,41 +103,56 @@ impl Dispatch {
                 }
             }
         }
-        self.refuse(refused, now).await?;
+        for (reason, refused) in refused {
+            self.refuse(refused, reason, now).await?;
+        }
         failure.map_or(Ok(()), Err)
     }
 
     fn send(
         &self,
         session: &Arc<SessionHandle>,
-        rows: Vec<command::Model>,
+        outgoing: Vec<Outgoing>,
         delivered: &[CommandId],
         now: Timestamp,
     ) {
-        for row in rows {
-            let id = row.id;
+        for outgoing in outgoing {
+            let id = outgoing.row.id;
             if !delivered.contains(&id) {
                 self.give_back(session, [id]);
                 continue;
             }
             self.hub.changed(id);
-            let frame = Box::new(to_frame(row, now));
+            let frame = Box::new(outgoing.into_frame(now));
             // If the session has ended, the command stays `delivered`; the next session's
             // inventory does not list it, which puts it back into the queue.
             session.tell_in_time(ToSession::Command { frame, held: true });
         }
     }
 
-    /// Ends what the agent's key has ceased to allow since it was submitted.
+    /// Opens what is to be sent, unless it can't be sent any more.
+    fn prepare(&self, session: &SessionHandle, row: command::Model) -> Result<Outgoing, EndReason> {
+        if !is_allowed(session, &row) {
+            return Err(EndReason::PermissionRevoked);
+        }
+        match Outgoing::open(&self.secret_box, row) {
+            Ok(outgoing) if session.takes_secrets || !outgoing.has_secrets() => Ok(outgoing),
+            Ok(_) => Err(EndReason::SecretsUndeliverable),
+            Err(row) => {
+                tracing::error!(command_id = %row.id, "failed to open a command's secret parameters");
+                Err(EndReason::SecretsUndeliverable)
+            }
+        }
+    }
+
+    /// Ends what can't be sent any more, though it could be when it was submitted.
     async fn refuse(
         &self,
         refused: Vec<(CommandId, AgentId)>,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        if refused.is_empty() {
-            return Ok(());
-        }
-        for (command_id, _) in self.store.system().refuse_queued(refused, now).await? {
+        for (command_id, _) in self.store.system().refuse_queued(refused, reason, now).await? {
             self.hub.changed(command_id);
         }
         Ok(())
@@ -149,16 +169,4 @@ impl Dispatch {
 
 fn is_allowed(session: &SessionHandle, row: &command::Model) -> bool {
     row.command.parse().is_ok_and(|name| session.grant().permissions.allows(name))
-}
-
-/// The frame of a stored command.
-pub(super) fn to_frame(row: command::Model, now: Timestamp) -> Command {
-    Command {
-        command_id: row.id.0,
-        command: row.command,
-        // What is stored was JSON when it was written.
-        data: serde_json::from_str(&row.data).unwrap_or(Value::Null),
-        timestamp: now.to_string(),
-        start_within_ms: Some(row.expires_at.ms_since(now)),
-    }
 }

@@ -2,6 +2,7 @@
 
 use crate::domain::credential::NoRandomness;
 use crate::domain::principal::Scope;
+use crate::domain::secret_box::Unsealable;
 use crate::domain::target::TargetError;
 use crate::store::StoreError;
 
@@ -36,6 +37,8 @@ pub enum ServiceError {
     Store(#[from] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
+    #[error("failed to {0}")]
+    Sealing(#[from] Unsealable),
 }
 
 impl ServiceError {

@@ -14,8 +14,10 @@ pub mod installation;
 pub mod jobs;
 mod key_cache;
 pub mod output;
+mod secret_parameters;
 pub mod sessions;
 pub mod targets;
+pub mod unlocking;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
 use crate::adapters::program_files::ProgramFiles;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::store::Store;
@@ -68,6 +71,7 @@ impl Services {
         store: &Store,
         hub: &Arc<Hub>,
         clock: &Clock,
+        secret_box: &SecretBox,
         files: ProgramFiles,
         settings: Settings,
     ) -> Self {
@@ -100,10 +104,22 @@ impl Services {
                 clock: clock(),
                 settings,
                 cache: cache.clone(),
+                secret_box: secret_box.clone(),
             },
-            dispatch: dispatch::Dispatch { store: store(), hub: hub(), clock: clock() },
+            dispatch: dispatch::Dispatch {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                secret_box: secret_box.clone(),
+            },
             installation: installation::Installation { files: Arc::new(files) },
-            jobs: jobs::Jobs { store: store(), hub: hub(), clock: clock(), settings },
+            jobs: jobs::Jobs {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                settings,
+                secret_box: secret_box.clone(),
+            },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

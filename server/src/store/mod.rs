@@ -4,6 +4,7 @@
 //! sweeps) takes [`Store::system`]. All writes go through the [`writer`]; reads have their own
 //! connections.
 
+mod command_end;
 mod connect;
 pub mod entities;
 mod error;

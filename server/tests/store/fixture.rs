@@ -121,6 +121,7 @@ impl Fixture {
                 agent_id,
                 command: "execute".into(),
                 data: "{}".into(),
+                sealed_parameters: Some(b"sealed".to_vec()),
                 state: CommandState::Queued,
                 end_reason: None,
                 requested_by: ApiKeyId(Uuid::nil()),
@@ -162,9 +163,13 @@ impl Fixture {
         self.store.writer().commit(settle(session, command_id, outcome)).await.expect("settle")
     }
 
+    /// A command as it stands. However it ended, its sealed parameters went then and not before.
     pub async fn command(&self, id: CommandId) -> CommandWithReport {
         let tenant = self.store.tenant(self.tenant_id);
-        tenant.command(id).await.expect("read").expect("the command")
+        let found = tenant.command(id).await.expect("read").expect("the command");
+        let is_sealed = found.command.sealed_parameters.is_some();
+        assert_eq!(is_sealed, !found.command.state.is_terminal(), "{:?}", found.command);
+        found
     }
 
     pub async fn state(&self, id: CommandId) -> CommandState {

@@ -118,6 +118,36 @@ async fn only_what_did_not_succeed_is_done_once_more(world: World) {
 }
 
 #[tokio::test]
+async fn secrets_of_a_job_reach_its_agents_and_nobody_else() {
+    let world = World::on_sqlite().await;
+    let scripts = || vec![Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")];
+    let (_one, one) = agent(&world, "one", scripts()).await;
+    let (_two, _) = agent(&world, "two", scripts()).await;
+    let asked = |target: Value| {
+        json!({"script": "login", "parameters": {"USER_NAME": "ada"},
+               "secret_parameters": {"TOKEN": "hunter2-hunter2"}, "target": target})
+    };
+    let by_facts = asked(json!({"expression": "os:linux"}));
+    let refused = world.api.post("/api/jobs", by_facts).await;
+    refused.expect_problem(422, "secrets_need_ids_or_tags");
+    let job = world.api.post("/api/jobs", asked(json!({"tags": ["web"]}))).await.expect(202);
+    assert_eq!(job["secret_names"], json!(["TOKEN"]));
+    let id = job["id"].as_str().expect("an id");
+    let job = over(&world, id).await;
+    assert_eq!(job["counts"], json!({"succeeded": 2}), "{job}");
+    for run in executions(&world, id).await {
+        let output = world.api.output(run["id"].as_str().expect("an id")).await;
+        assert_eq!(String::from_utf8_lossy(&output), "*** ada\n");
+        assert!(!format!("{job}{run}").contains("hunter2"), "{run}");
+    }
+    let again =
+        world.api.post(&format!("/api/jobs/{id}/retry"), json!({"executions": "all"})).await;
+    again.expect_problem(409, "secrets_gone");
+    let stored = std::fs::read(world.server.data_dir().join("muster.db")).expect("the database");
+    assert!(!stored.windows(7).any(|bytes| bytes == b"hunter2"), "in the clear on {one}");
+}
+
+#[tokio::test]
 async fn a_repeated_request_makes_one_job_whoever_is_there_by_then() {
     let world = World::on_sqlite().await;
     let (_one, one) = agent(&world, "one", vec![Script::new("hello", "true")]).await;
@@ -192,6 +222,26 @@ async fn jobs_can_be_looked_after_from_the_command_line() {
     let again = again["id"].as_str().expect("an id");
     cli.run(&["jobs", "cancel", again]).await.expect(0);
     over(&world, again).await;
+}
+
+#[tokio::test]
+async fn a_run_on_many_agents_says_what_came_of_it_and_exits_accordingly() {
+    let world = World::on_sqlite().await;
+    let cli = Cli::new(&world.site);
+    let login = ["login", "--server", &world.server.url()];
+    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    let (_good, _) = agent(&world, "good", vec![Script::new("try", "test \"$N\" != 3")]).await;
+    let (_bad, bad) = agent(&world, "bad", vec![Script::new("try", "exit \"$N\"")]).await;
+    let said = cli.run(&["run", "--tag", "web", "try", "N=0"]).await;
+    assert_eq!(said.expect(0).trim(), "2 succeeded");
+    let said = cli.run(&["run", "--on", "tag:web & name:*", "try", "N=5"]).await;
+    assert_eq!(said.expect(1).trim(), "1 failed, 1 succeeded");
+    assert!(said.stderr.contains(&format!("agent {bad}: failed")), "{}", said.stderr);
+    let refused = cli.run(&["run", "--on", "tag:nobody", "try"]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("means no agent"), "{}", refused.stderr);
+    let detached = cli.run(&["run", "--on", "all", "try", "N=0", "--detach"]).await.expect(0);
+    over(&world, detached.trim()).await;
 }
 
 #[tokio::test]

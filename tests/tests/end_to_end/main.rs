@@ -27,6 +27,7 @@ mod proxy;
 mod reverse_proxy;
 mod runaways;
 mod scripts;
+mod secrets;
 mod status;
 mod storage;
 mod targets;

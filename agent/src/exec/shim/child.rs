@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
-use muster_protocol::parameter::Parameters;
 
 use super::ending::{self, Exit};
-use super::recorder::Recorder;
+use super::intake::Intake;
 use super::{Job, ShimError};
 use crate::exec::environment::{MARK, allowed, of_account};
-use crate::ledger::record::{CancelRecord, Ending, ExitRecord};
+use crate::ledger::record::{CancelRecord, Ending, ExitRecord, ParameterRecord};
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
@@ -24,8 +23,6 @@ use crate::storage;
 const BELL_PAUSE: Duration = Duration::from_millis(2);
 /// How long pipes are read after the child and all below it are gone.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Reads of one pipe before the other things get their turn.
-const READS_PER_TURN: usize = 16;
 /// How often a child is looked at where its end can't be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -37,7 +34,7 @@ pub fn spawn(
     job: &Job,
     script: &Path,
     account: Option<Account>,
-    parameters: Parameters,
+    parameters: &ParameterRecord,
 ) -> io::Result<Child> {
     let mut command = match &job.launch.interpreter {
         Some(interpreter) => {
@@ -52,7 +49,8 @@ pub fn spawn(
         .env_clear()
         .envs(allowed())
         .envs(account.iter().flat_map(of_account))
-        .envs(parameters)
+        .envs(&parameters.parameters)
+        .envs(parameters.secret_parameters.iter())
         .env(MARK, job.command_id.hyphenated().to_string())
         .current_dir(&job.scripts)
         .process_group(0)
@@ -84,7 +82,7 @@ struct Run {
     process: Option<OwnedFd>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    recorder: Recorder,
+    intake: Intake,
     course: Course,
     deadline: Instant,
     is_timed_out: bool,
@@ -101,10 +99,10 @@ pub fn attend(
     job: &Job,
     mut child: Child,
     mut control: File,
-    recorder: Recorder,
+    intake: Intake,
     started: Instant,
 ) -> Result<ExitRecord, ShimError> {
-    let mut run = Run::new(job, &mut child, recorder, started)?;
+    let mut run = Run::new(job, &mut child, intake, started)?;
     let exit = loop {
         if let Some(exit) = ending::exit_of(run.child_id).map_err(ShimError::system("wait"))? {
             break exit;
@@ -132,7 +130,7 @@ pub fn attend(
         job.log.line("some processes of this job could not be ended");
     }
     run.drain(Instant::now() + DRAIN_TIME);
-    let mut result = run.recorder.finish(duration_ms);
+    let mut result = run.intake.finish(duration_ms);
     match exit {
         Exit::Code(code) => result.exit_code = Some(code),
         Exit::Signal(signal) => result.signal = Some(signal),
@@ -149,7 +147,7 @@ impl Run {
     fn new(
         job: &Job,
         child: &mut Child,
-        recorder: Recorder,
+        intake: Intake,
         started: Instant,
     ) -> Result<Self, ShimError> {
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -163,7 +161,7 @@ impl Run {
             process: platform::open_process(child.id()).ok(),
             stdout,
             stderr,
-            recorder,
+            intake,
             course: Course::Running,
             deadline: started + Duration::from_millis(job.launch.timeout_ms),
             is_timed_out: false,
@@ -225,8 +223,8 @@ impl Run {
     fn read(&mut self, [is_out_ready, is_err_ready]: [bool; 2]) -> bool {
         let mut may_have_more = false;
         for turn in [
-            is_out_ready.then(|| read_pipe(&mut self.stdout, Stream::Stdout, &mut self.recorder)),
-            is_err_ready.then(|| read_pipe(&mut self.stderr, Stream::Stderr, &mut self.recorder)),
+            is_out_ready.then(|| self.intake.read(&mut self.stdout, Stream::Stdout)),
+            is_err_ready.then(|| self.intake.read(&mut self.stderr, Stream::Stderr)),
         ]
         .into_iter()
         .flatten()
@@ -246,7 +244,7 @@ impl Run {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                self.recorder.note_unread();
+                self.intake.note_unread();
                 return;
             }
             let pipes = [
@@ -254,7 +252,7 @@ impl Run {
                 self.stderr.as_ref().map(|pipe| pipe.as_fd()),
             ];
             if !may_have_more && platform::wait_readable(pipes, Some(left)).is_err() {
-                self.recorder.note_unread();
+                self.intake.note_unread();
                 return;
             }
         }
@@ -263,38 +261,10 @@ impl Run {
     fn ring(&mut self, job: &Job) {
         let is_due = self.rung_at.is_none_or(|at| at.elapsed() >= BELL_PAUSE);
         if self.has_news && is_due {
-            self.recorder.flush();
+            self.intake.flush();
             job.bell.ring();
             self.rung_at = Some(Instant::now());
             self.has_news = false;
         }
     }
-}
-
-struct ReadTurn {
-    has_read: bool,
-    may_have_more: bool,
-}
-
-fn read_pipe<Pipe: io::Read>(
-    pipe: &mut Option<Pipe>,
-    stream: Stream,
-    recorder: &mut Recorder,
-) -> ReadTurn {
-    let mut turn = ReadTurn { has_read: false, may_have_more: false };
-    for _ in 0..READS_PER_TURN {
-        let Some(open) = pipe else { return turn };
-        match open.by_ref().read(recorder.space(stream)) {
-            Ok(0) => *pipe = None,
-            Ok(read) => {
-                recorder.record(read);
-                turn.has_read = true;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return turn,
-            Err(_) => *pipe = None,
-        }
-    }
-    turn.may_have_more = pipe.is_some();
-    turn
 }

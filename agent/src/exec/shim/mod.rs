@@ -4,7 +4,9 @@
 
 mod child;
 mod ending;
+mod intake;
 mod log;
+mod mask;
 mod recorder;
 pub mod verify;
 
@@ -17,7 +19,9 @@ use std::time::Instant;
 use muster_protocol::frame::ExecuteResult;
 use uuid::Uuid;
 
+use self::intake::Intake;
 use self::log::Log;
+use self::mask::Masks;
 use self::recorder::{Bounds, Recorder};
 use super::wake::Bell;
 use crate::layout::JobDir;
@@ -152,13 +156,18 @@ impl Job {
         if self.has_parameters && parameters.is_none() {
             return Err(ShimError::NoParameters);
         }
-        let parameters = parameters.map(|record| record.parameters).unwrap_or_default();
-        let recorder = self.mark_started()?;
+        let parameters = parameters.unwrap_or_default();
+        let Ok(masks) = Masks::of(&parameters.secret_parameters) else {
+            let text =
+                "the secret parameters are too many to be masked; send fewer or shorter ones";
+            return Ok(not_run(Ending::refused("invalid_parameters", text)));
+        };
+        let intake = Intake::new(self.mark_started()?, masks);
         let started = Instant::now();
-        match child::spawn(self, &script, account, parameters) {
+        match child::spawn(self, &script, account, &parameters) {
             Ok(child) => {
                 self.bell.ring();
-                child::attend(self, child, control, recorder, started)
+                child::attend(self, child, control, intake, started)
             }
             Err(error) => {
                 let user = self.launch.run_as.as_ref();

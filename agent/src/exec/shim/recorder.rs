@@ -101,6 +101,17 @@ impl Recorder {
         }
     }
 
+    /// Takes in bytes that were not read into [`Recorder::space`].
+    pub fn keep(&mut self, stream: Stream, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space(stream);
+            let (now, later) = bytes.split_at(bytes.len().min(space.len()));
+            space[..now.len()].copy_from_slice(now);
+            self.record(now.len());
+            bytes = later;
+        }
+    }
+
     /// Keeps what was taken in, or counts it as dropped. What is kept is a prefix of what was read:
     /// after the first drop nothing is kept any more.
     pub fn flush(&mut self) {

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
 use super::request::Checked;
-use super::{Commands, Sent, Target, UNKNOWN};
+use super::target::{Target, UNKNOWN};
+use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::domain::state::CommandState;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::{Caller, Subject};
-use crate::services::dispatch::to_frame;
 use crate::services::error::{Result, ServiceError};
+use crate::services::secret_parameters::{self, Outgoing};
 use crate::store::entities::command;
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::{Idempotency, SubmitCommand, Submitted};
@@ -25,13 +27,16 @@ impl Commands {
         caller: &Caller,
         target: Target,
         name: CommandName,
-        checked: Checked,
+        mut checked: Checked,
     ) -> Result<Sent> {
-        let idempotency = checked
-            .idempotency_key
-            .clone()
-            .map(|key| Idempotency { key, request_hash: checked.hash(target.agent_id, name) });
-        let row = self.row(caller, &target, name, checked);
+        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
+            key,
+            request_hash: checked.hash(target.agent_id, name, &self.secret_box),
+        });
+        let secrets = std::mem::take(&mut checked.secret_parameters);
+        let tenant_id = caller.principal.tenant_id;
+        let sealed_parameters = secret_parameters::seal(&self.secret_box, tenant_id, &secrets)?;
+        let row = command::Model { sealed_parameters, ..self.row(caller, &target, name, checked) };
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
@@ -57,7 +62,7 @@ impl Commands {
             session.close(CloseCode::TryAgainLater);
         }
         match submitted? {
-            Submitted::New { delivered } => Ok(self.follow_up(row, session, delivered)),
+            Submitted::New { delivered } => Ok(self.follow_up(row, secrets, session, delivered)),
             Submitted::Repeated { command_id } => {
                 let tenant = self.store.tenant(caller.principal.tenant_id);
                 let known = tenant.command(command_id).await?;
@@ -74,11 +79,12 @@ impl Commands {
     fn follow_up(
         &self,
         mut row: command::Model,
+        secrets: SecretParameters,
         session: Option<Arc<SessionHandle>>,
         delivered: bool,
     ) -> Sent {
         if delivered && let Some(session) = session {
-            let frame = Box::new(to_frame(row.clone(), row.created_at));
+            let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
             // If the session has ended meanwhile, the next one's inventory does not list the
@@ -104,6 +110,7 @@ impl Commands {
             agent_id: target.agent_id,
             command: name.as_str().to_owned(),
             data: checked.data.to_string(),
+            sealed_parameters: None,
             state: CommandState::Queued,
             end_reason: None,
             requested_by: caller.principal.id,

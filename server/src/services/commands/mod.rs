@@ -2,29 +2,30 @@
 
 mod durable;
 mod request;
+mod target;
 mod transient;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::CommandName;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
 pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
+use self::target::check_permission;
 use super::Settings;
 use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
-use super::key_cache::{AwayAgent, KeyCache};
+use super::key_cache::KeyCache;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::hub::{Hub, KeyGrant, SessionHandle, ToSession, TransientAnswer};
+use crate::hub::{Hub, ToSession, TransientAnswer};
 use crate::store::Store;
-use crate::store::entities::column::AgentLevel;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
 
 /// Use cases of commands.
@@ -35,6 +36,7 @@ pub struct Commands {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
+    pub(super) secret_box: SecretBox,
 }
 
 /// What came of a request.
@@ -44,15 +46,6 @@ pub enum Sent {
     Answered { command_id: CommandId, answer: TransientAnswer },
     /// A durable command, committed.
     Accepted(Box<CommandWithReport>),
-}
-
-/// An agent that a command is for, with what decides whether it may be sent.
-struct Target {
-    agent_id: AgentId,
-    grant: Arc<KeyGrant>,
-    session: Option<Arc<SessionHandle>>,
-    /// Of a full agent: what it can carry out.
-    capabilities: Option<Vec<String>>,
 }
 
 impl Commands {
@@ -101,6 +94,7 @@ impl Commands {
         let target = self.target(caller, agent_id).await?;
         target.check(name)?;
         let checked = request.check(name)?;
+        target.check_secrets(&checked.secret_parameters)?;
         match name.durability() {
             Durability::Transient => self.ask(caller, target, name, checked).await,
             Durability::Durable => self.submit(caller, target, name, checked).await,
@@ -172,76 +166,5 @@ impl Commands {
             }
         }
         self.get(caller, id, 0).await
-    }
-
-    async fn target(&self, caller: &Caller, agent_id: AgentId) -> Result<Target> {
-        let tenant_id = caller.principal.tenant_id;
-        if let Some(session) = self.hub.session(agent_id) {
-            // Whoever is connected is known without a query.
-            if session.tenant_id != tenant_id {
-                return Err(UNKNOWN);
-            }
-            let grant = session.grant();
-            return Ok(Target { agent_id, grant, session: Some(session), capabilities: None });
-        }
-        let away = match self.cache.away_agent(agent_id) {
-            Some(away) => away,
-            None => {
-                let read_at = self.cache.revision();
-                let away = Arc::new(self.read_away(caller, agent_id).await?);
-                self.cache.remember_away_agent(agent_id, Arc::clone(&away), read_at);
-                away
-            }
-        };
-        if away.grant.tenant_id != tenant_id {
-            return Err(UNKNOWN);
-        }
-        Ok(Target {
-            agent_id,
-            grant: Arc::clone(&away.grant),
-            session: None,
-            capabilities: away.capabilities.clone(),
-        })
-    }
-
-    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<AwayAgent> {
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
-        let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
-            code: "permission_denied",
-            detail: "this agent's key was deleted; install the agent again with a new key".into(),
-        })?;
-        let capabilities = (agent.level == AgentLevel::Full).then_some(agent.capabilities.0);
-        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities })
-    }
-}
-
-const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
-
-fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
-    if grant.permissions.allows(name) {
-        return Ok(());
-    }
-    Err(ServiceError::Forbidden {
-        code: "permission_denied",
-        detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
-    })
-}
-
-impl Target {
-    fn check(&self, name: CommandName) -> Result<()> {
-        check_permission(&self.grant, name)?;
-        let is_able = match (&self.session, &self.capabilities) {
-            (Some(session), _) => session.can_carry_out(name),
-            (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
-            (None, None) => true,
-        };
-        if !is_able {
-            return Err(ServiceError::Conflict {
-                code: "unsupported_command",
-                detail: format!("this agent can't carry out `{name}`; update the agent"),
-            });
-        }
-        Ok(())
     }
 }

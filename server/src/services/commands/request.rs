@@ -7,13 +7,17 @@ use muster_protocol::limits::{
 };
 use muster_protocol::manifest::is_script_name;
 use muster_protocol::parameter::{self, Parameters};
+use muster_protocol::secret_parameters::SecretParameters;
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, clean};
+use crate::domain::secret_box::SecretBox;
 use crate::services::error::{Result, ServiceError};
+use crate::services::secret_parameters::digest;
 
 /// How long an answer to a transient command is waited for, unless asked otherwise.
 pub const DEFAULT_WAIT_MS: u64 = 10_000;
@@ -22,8 +26,7 @@ pub const MAX_WAIT_MS: u64 = 60_000;
 /// Longest idempotency key, in characters.
 const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
-/// A command as it was asked for.
-#[derive(Debug, Clone)]
+/// A command as it was asked for. It may hold secrets, and is not to be printed.
 pub struct CommandRequest {
     pub command: String,
     pub data: Option<Value>,
@@ -34,7 +37,9 @@ pub struct CommandRequest {
 
 /// A command that makes sense.
 pub(in crate::services) struct Checked {
+    /// Without secrets.
     pub data: Value,
+    pub secret_parameters: SecretParameters,
     pub wait_ms: u64,
     pub expires_in_ms: u64,
     pub timeout_ms: u64,
@@ -61,17 +66,17 @@ impl CommandRequest {
     }
 
     pub(in crate::services) fn check(self, name: CommandName) -> Result<Checked> {
-        let data = match self.data {
+        let mut data = match self.data {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
             Some(data @ Value::Object(_)) => data,
             Some(_) => return Err(ServiceError::invalid_field("data", "must be an object")),
         };
-        if data.to_string().len() > MAX_COMMAND_DATA_BYTES {
+        if Zeroizing::new(data.to_string()).len() > MAX_COMMAND_DATA_BYTES {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
-        let timeout_ms = match name {
-            CommandName::Execute => check_execute(&data)?,
-            _ => DEFAULT_TIMEOUT_MS,
+        let (timeout_ms, secret_parameters) = match name {
+            CommandName::Execute => check_execute(&mut data)?,
+            _ => (DEFAULT_TIMEOUT_MS, SecretParameters::default()),
         };
         let wait_ms = self.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         if wait_ms > MAX_WAIT_MS {
@@ -89,6 +94,7 @@ impl CommandRequest {
         }
         Ok(Checked {
             data,
+            secret_parameters,
             wait_ms,
             expires_in_ms,
             timeout_ms,
@@ -99,13 +105,19 @@ impl CommandRequest {
 
 impl Checked {
     /// The same for the same request, and for no other.
-    pub(super) fn hash(&self, agent_id: AgentId, name: CommandName) -> [u8; 32] {
+    pub(super) fn hash(
+        &self,
+        agent_id: AgentId,
+        name: CommandName,
+        secret_box: &SecretBox,
+    ) -> [u8; 32] {
         request_hash(&[
             agent_id.0.as_bytes().as_slice(),
             name.as_str().as_bytes(),
             &self.expires_in_ms.to_be_bytes(),
             // Maps are sorted: the order in which a caller writes fields does not matter.
             self.data.to_string().as_bytes(),
+            digest(secret_box, &self.secret_parameters).as_ref().map_or(&[], |digest| &digest[..]),
         ])
     }
 
@@ -127,19 +139,23 @@ pub(in crate::services) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
     hash
 }
 
-/// Checks the data of an `execute`; its run time.
-fn check_execute(data: &Value) -> Result<u64> {
-    let execute = Execute::deserialize(data).map_err(|error| ServiceError::Invalid {
+/// Checks the data of an `execute` and takes its secrets out; its run time, and them.
+fn check_execute(data: &mut Value) -> Result<(u64, SecretParameters)> {
+    let misfit = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `execute`: {error}"),
-    })?;
+    };
+    let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
+    let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(misfit)?;
+    let secrets = secrets.unwrap_or_default();
+    let execute = Execute::deserialize(&*data).map_err(misfit)?;
     if !is_script_name(&execute.script) {
         return Err(ServiceError::invalid_field(
             "data.script",
             "must be 1 to 128 of letters, digits, `.`, `_`, `-`",
         ));
     }
-    parameter::check(&execute.parameters).map_err(|error| ServiceError::Invalid {
+    parameter::check(&execute.parameters, &secrets).map_err(|error| ServiceError::Invalid {
         code: "invalid_parameters",
         detail: error.to_string(),
     })?;
@@ -147,7 +163,7 @@ fn check_execute(data: &Value) -> Result<u64> {
     if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
         return Err(ServiceError::invalid_field("data.timeout_ms", "must be 1 to 604800000"));
     }
-    Ok(timeout_ms)
+    Ok((timeout_ms, secrets))
 }
 
 fn is_idempotency_key(key: &str) -> bool {

@@ -7,7 +7,8 @@ use muster_protocol::frame::Command;
 use serde_json::json;
 
 use super::request::Checked;
-use super::{Commands, Sent, Target};
+use super::target::Target;
+use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::hub::{CantWait, ToSession};
 use crate::services::caller::{Caller, Subject};

@@ -11,6 +11,7 @@ use super::error::{Result, ServiceError};
 use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::{Clock, Timestamp};
@@ -32,6 +33,7 @@ pub struct Jobs {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
+    pub(super) secret_box: SecretBox,
 }
 
 /// A job as it is asked for.
@@ -40,6 +42,8 @@ pub struct JobRequest {
     pub script: String,
     /// Names and texts.
     pub parameters: Option<Value>,
+    /// Names and texts that are kept sealed and never shown.
+    pub secret_parameters: Option<Value>,
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,

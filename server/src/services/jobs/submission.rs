@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::{Value, json};
 
@@ -14,8 +15,9 @@ use crate::domain::target::{Target, TargetSpec};
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
-use crate::services::dispatch::to_frame;
 use crate::services::error::{Result, ServiceError};
+use crate::services::secret_parameters::{self, Outgoing, digest};
+use crate::store::entities::column::StringList;
 use crate::store::entities::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
 
@@ -37,6 +39,14 @@ impl Jobs {
         let target = Target::try_from(request.target.clone())?;
         let asked_target = json!(request.target).to_string();
         let checked = request.into_command().check(CommandName::Execute)?;
+        if !checked.secret_parameters.is_empty() && target.needs_facts() {
+            return Err(ServiceError::Invalid {
+                code: "secrets_need_ids_or_tags",
+                detail: "a host could make itself the target by what it says of itself: name the \
+                         agents of a job with secrets by ids or tags"
+                    .into(),
+            });
+        }
         let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
             key,
             request_hash: request_hash(&[
@@ -44,6 +54,9 @@ impl Jobs {
                 asked_target.as_bytes(),
                 &checked.expires_in_ms.to_be_bytes(),
                 checked.data.to_string().as_bytes(),
+                digest(&self.secret_box, &checked.secret_parameters)
+                    .as_ref()
+                    .map_or(&[], |digest| &digest[..]),
             ]),
         });
         // Whoever the target means by now: what was asked for before is what is meant.
@@ -74,6 +87,12 @@ impl Jobs {
                 detail: "the job is not over: wait for it, or cancel it, then retry".into(),
             });
         }
+        if !job.row.secret_names.0.is_empty() {
+            return Err(ServiceError::Conflict {
+                code: "secrets_gone",
+                detail: "the job had secret parameters, which are not kept: submit it anew".into(),
+            });
+        }
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let ids = tenant.agents_of_job(id, again == Again::Failed).await?;
         if ids.is_empty() {
@@ -86,6 +105,7 @@ impl Jobs {
         let request = JobRequest {
             script: job.row.script,
             parameters: data.get("parameters").cloned(),
+            secret_parameters: None,
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
@@ -145,15 +165,16 @@ impl Jobs {
         let detail = json!({"script": row.script, "agents": agents.len()});
         let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
         let mut held = Held::new();
-        let executions: Vec<_> = agents
-            .into_iter()
-            .map(|agent_id| self.execution(&row, &checked, agent_id, &mut held))
-            .collect();
+        let mut executions = Vec::with_capacity(agents.len());
+        for agent_id in agents {
+            executions.push(self.execution(&row, &checked, agent_id, &mut held)?);
+        }
         let rows: Vec<_> = executions.iter().map(|execution| execution.row.clone()).collect();
+        let secrets = checked.secret_parameters;
         let operation = SubmitJob { row, executions, idempotency, audit };
         match self.store.writer().commit(operation).await {
             Ok(SubmittedJob::New { delivered, .. }) => {
-                self.follow_up(rows, &delivered, &held);
+                self.follow_up(rows, &secrets, &delivered, &held);
                 self.get(caller, id).await
             }
             Ok(SubmittedJob::Repeated { job_id }) => {
@@ -179,6 +200,9 @@ impl Jobs {
             tenant_id: caller.principal.tenant_id,
             script: checked.script().unwrap_or_default().to_owned(),
             data: checked.data.to_string(),
+            secret_names: StringList(
+                checked.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
+            ),
             target,
             agent_count: agents as i64,
             requested_by: caller.principal.id,
@@ -194,13 +218,19 @@ impl Jobs {
         checked: &Checked,
         agent_id: AgentId,
         held: &mut Held,
-    ) -> NewExecution {
+    ) -> Result<NewExecution> {
         let mut row = command::Model {
             id: CommandId::new(),
             tenant_id: job.tenant_id,
             agent_id,
             command: CommandName::Execute.as_str().to_owned(),
             data: job.data.clone(),
+            // Each is sealed for itself.
+            sealed_parameters: secret_parameters::seal(
+                &self.secret_box,
+                job.tenant_id,
+                &checked.secret_parameters,
+            )?,
             state: CommandState::Queued,
             end_reason: None,
             requested_by: job.requested_by,
@@ -224,17 +254,29 @@ impl Jobs {
             row.state = CommandState::Rejected;
             row.end_reason = Some(EndReason::PermissionRevoked);
             row.finished_at = Some(row.created_at);
-            return NewExecution { row, deliver_in_epoch: None };
+            row.sealed_parameters = None;
+            return Ok(NewExecution { row, deliver_in_epoch: None });
         }
-        let session = session.filter(|session| session.hold_new(row.id));
+        // What can't be sent to an agent as it is, is refused where all that is queued is looked
+        // at.
+        let is_sendable = |session: &Arc<SessionHandle>| {
+            checked.secret_parameters.is_empty() || session.takes_secrets
+        };
+        let session = session.filter(|session| is_sendable(session) && session.hold_new(row.id));
         let deliver_in_epoch = session.as_ref().map(|session| session.epoch);
         if let Some(session) = session {
             held.insert(row.id, session);
         }
-        NewExecution { row, deliver_in_epoch }
+        Ok(NewExecution { row, deliver_in_epoch })
     }
 
-    fn follow_up(&self, rows: Vec<command::Model>, delivered: &[CommandId], held: &Held) {
+    fn follow_up(
+        &self,
+        rows: Vec<command::Model>,
+        secrets: &SecretParameters,
+        delivered: &[CommandId],
+        held: &Held,
+    ) {
         for mut row in rows {
             let session = held.get(&row.id);
             match session {
@@ -243,7 +285,8 @@ impl Jobs {
                     row.state = CommandState::Delivered;
                     // If the session has ended meanwhile, the next one's inventory does not list
                     // the command, which puts it back into the queue.
-                    let frame = Box::new(to_frame(row, now));
+                    let frame = Outgoing::new(row, secrets.clone()).into_frame(now);
+                    let frame = Box::new(frame);
                     session.tell_in_time(ToSession::Command { frame, held: true });
                 }
                 Some(session) => {
@@ -276,6 +319,9 @@ impl JobRequest {
         data.insert("script".into(), self.script.into());
         if let Some(parameters) = self.parameters {
             data.insert("parameters".into(), parameters);
+        }
+        if let Some(secrets) = self.secret_parameters {
+            data.insert("secret_parameters".into(), secrets);
         }
         if let Some(timeout_ms) = self.timeout_ms {
             data.insert("timeout_ms".into(), timeout_ms.into());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
 use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_EPOCH, MAX_MAX_JOBS};
+use muster_protocol::secret_parameters::CAPABILITY;
 use muster_protocol::{CloseCode, PROTOCOL_VERSION};
 use uuid::Uuid;
 
@@ -58,6 +59,8 @@ impl Sessions {
             epoch: opened.epoch,
             is_full: registration.is_full(),
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
+            takes_secrets: registration.is_full()
+                && registration.capabilities.iter().any(|name| name == CAPABILITY),
             window: usize::try_from(max_jobs).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != origin.secret_hash.0)

@@ -19,6 +19,8 @@ pub struct Model {
     pub agent_id: AgentId,
     pub command: String,
     pub data: String,
+    /// Secret parameters of an `execute`, sealed, until it ends.
+    pub sealed_parameters: Option<Vec<u8>>,
     pub state: CommandState,
     pub end_reason: Option<EndReason>,
     pub requested_by: ApiKeyId,

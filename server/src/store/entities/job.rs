@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::ids::{ApiKeyId, JobId, TenantId};
 use crate::domain::time::Timestamp;
+use crate::store::entities::column::StringList;
 
 /// What somebody asked for. Its executions are commands with its id; how far it is stands in them.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
@@ -18,6 +19,8 @@ pub struct Model {
     pub script: String,
     /// The data of each `execute`, JSON.
     pub data: String,
+    /// Names of its secret parameters; the values stand, sealed, in executions that are open.
+    pub secret_names: StringList,
     /// The target as it was asked for, JSON.
     pub target: String,
     /// Executions that it began with.

@@ -23,6 +23,7 @@ const STATEMENTS: [&str; 5] = [
         tenant_id uuid NOT NULL,
         script text NOT NULL,
         data text NOT NULL,
+        secret_names json NOT NULL,
         target text NOT NULL,
         agent_count bigint NOT NULL,
         requested_by uuid NOT NULL,

@@ -1,6 +1,7 @@
 //! The schema, step by step. A step that was released never changes.
 
 mod m0001_command_bus;
+mod m0002_secrets;
 mod m0003_jobs;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -11,6 +12,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_command_bus::Migration), Box::new(m0003_jobs::Migration)]
+        vec![
+            Box::new(m0001_command_bus::Migration),
+            Box::new(m0002_secrets::Migration),
+            Box::new(m0003_jobs::Migration),
+        ]
     }
 }

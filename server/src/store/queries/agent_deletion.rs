@@ -11,6 +11,7 @@ use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::column::EventKind;
 use crate::store::entities::{agent, agent_event, audit_entry, command};
 
@@ -91,10 +92,8 @@ async fn end_commands(
             .into_tuple()
             .all(transaction)
             .await?;
-        command::Entity::update_many()
-            .col_expr(command::Column::State, to.as_str().into())
+        end_of(to, now)
             .col_expr(command::Column::EndReason, EndReason::AgentDeleted.as_str().into())
-            .col_expr(command::Column::FinishedAt, now.0.into())
             .filter(command::Column::AgentId.eq(agent_id))
             .filter(command::Column::State.is_in(from))
             .exec(transaction)

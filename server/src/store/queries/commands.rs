@@ -12,6 +12,7 @@ use crate::domain::page::PageRequest;
 use crate::domain::state::{CommandState, EndReason, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::column::AgentLevel;
 use crate::store::entities::{agent, audit_entry, command, command_report};
 
@@ -131,18 +132,14 @@ async fn cancel_open(
 ) -> Result<Cancelled, StoreError> {
     let requested_at = row.cancel_requested_at.unwrap_or(now);
     row.cancel_requested_at = Some(requested_at);
-    let mut update = command::Entity::update_many()
-        .col_expr(command::Column::CancelRequestedAt, requested_at.0.into())
-        .filter(command::Column::Id.eq(row.id));
+    let mut update = command::Entity::update_many();
     let mut tell = true;
     if let Step::To(next) = step(row.state, Event::CancelRequested) {
         tell = false;
         row.state = next;
         row.finished_at = Some(now);
         row.end_reason = Some(EndReason::CancelledInQueue);
-        update = update
-            .col_expr(command::Column::State, next.as_str().into())
-            .col_expr(command::Column::FinishedAt, now.0.into())
+        update = end_of(next, now)
             .col_expr(command::Column::EndReason, EndReason::CancelledInQueue.as_str().into());
     } else {
         let agent = agent::Entity::find_by_id(row.agent_id).one(transaction).await?;
@@ -150,6 +147,10 @@ async fn cancel_open(
             return Ok(Cancelled::Unsupported);
         }
     }
-    update.exec(transaction).await?;
+    update
+        .col_expr(command::Column::CancelRequestedAt, requested_at.0.into())
+        .filter(command::Column::Id.eq(row.id))
+        .exec(transaction)
+        .await?;
     Ok(Cancelled::Requested { command: Box::new(row), tell })
 }

@@ -17,6 +17,7 @@ use crate::domain::page::PageRequest;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::{agent, audit_entry, command, idempotency_record, job};
 
 /// What came of a wish to cancel a job.
@@ -233,10 +234,8 @@ async fn end_queued(
     rows: &[Open],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    command::Entity::update_many()
+    end_of(CommandState::Cancelled, now)
         .col_expr(command::Column::CancelRequestedAt, now.0.into())
-        .col_expr(command::Column::State, CommandState::Cancelled.as_str().into())
-        .col_expr(command::Column::FinishedAt, now.0.into())
         .col_expr(command::Column::EndReason, EndReason::CancelledInQueue.as_str().into())
         .filter(command::Column::Id.is_in(rows.iter().map(|row| row.0)))
         .exec(transaction)

@@ -13,6 +13,7 @@ mod commands;
 mod dispatch;
 mod jobs;
 mod output;
+mod settings;
 mod sweeps;
 mod targets;
 mod telemetry;

@@ -13,6 +13,7 @@ use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::column::AgentLevel;
 use crate::store::entities::{agent, command};
 
@@ -83,14 +84,15 @@ impl SystemScope {
         self.end(ended, &SENT, CommandState::Lost, EndReason::NoResponse, now).await
     }
 
-    /// Refuses queued commands that their agents' keys have ceased to allow; which.
+    /// Refuses queued commands that can no longer be sent; which.
     pub async fn refuse_queued(
         &self,
         refused: Vec<Ended>,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<Vec<Ended>, StoreError> {
         let from = &[CommandState::Queued];
-        self.end(refused, from, CommandState::Rejected, EndReason::PermissionRevoked, now).await
+        self.end(refused, from, CommandState::Rejected, reason, now).await
     }
 
     async fn end(
@@ -109,10 +111,8 @@ impl SystemScope {
             .change(move |transaction| {
                 let ids = ids.clone();
                 Box::pin(async move {
-                    command::Entity::update_many()
-                        .col_expr(command::Column::State, to.as_str().into())
+                    end_of(to, now)
                         .col_expr(command::Column::EndReason, reason.as_str().into())
-                        .col_expr(command::Column::FinishedAt, now.0.into())
                         .filter(command::Column::Id.is_in(ids))
                         // Whatever has moved since it was read is left alone.
                         .filter(command::Column::State.is_in(from.iter().copied()))

@@ -15,6 +15,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, EndReason, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::{command, command_report, output_chunk};
 
 /// One listed command.
@@ -276,20 +277,21 @@ impl Moves {
     async fn write(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
         for ((state, reason), (ids, now)) in self.0 {
             for ids in ids.chunks(MAX_ROWS) {
-                let update = command::Entity::update_many()
-                    .col_expr(command::Column::State, state.as_str().into());
+                let moved = || {
+                    command::Entity::update_many()
+                        .col_expr(command::Column::State, state.as_str().into())
+                };
                 let update = match state {
                     CommandState::Queued => {
-                        update.col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
+                        moved().col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
                     }
                     CommandState::Delivered => {
-                        update.col_expr(command::Column::DeliveredAt, now.0.into())
+                        moved().col_expr(command::Column::DeliveredAt, now.0.into())
                     }
                     CommandState::Running => {
-                        update.col_expr(command::Column::StartedAt, now.0.into())
+                        moved().col_expr(command::Column::StartedAt, now.0.into())
                     }
-                    _ => update
-                        .col_expr(command::Column::FinishedAt, now.0.into())
+                    _ => end_of(state, now)
                         .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };
                 update

@@ -14,6 +14,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::command_end::end_of;
 use crate::store::entities::{command, command_report};
 
 /// What an agent reports of a command.
@@ -177,9 +178,7 @@ async fn write_end(
     operations: &[&Settle],
 ) -> Result<(), DbErr> {
     let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
-    command::Entity::update_many()
-        .col_expr(command::Column::State, state.as_str().into())
-        .col_expr(command::Column::FinishedAt, now.0.into())
+    end_of(state, now)
         .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
         .exec(transaction)
         .await?;

@@ -9,6 +9,7 @@ use sea_orm::{
 use super::Changes;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
+use crate::store::command_end::end_of;
 use crate::store::entities::{agent, agent_event, command};
 use crate::store::writer::{MAX_ROWS, record_progress};
 
@@ -27,10 +28,8 @@ pub(super) async fn write(
     }
     for forgotten in changes.forgotten.chunks(MAX_ROWS) {
         let now = forgotten.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
-        command::Entity::update_many()
-            .col_expr(command::Column::State, CommandState::Lost.as_str().into())
+        end_of(CommandState::Lost, now)
             .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
-            .col_expr(command::Column::FinishedAt, now.0.into())
             .filter(command::Column::AgentId.is_in(forgotten.iter().map(|(id, _)| *id)))
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.ne(CommandState::Queued))

@@ -1,0 +1,150 @@
+//! `muster run --on`: a script on many agents, and what came of it.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use muster_protocol::backoff::Delays;
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::Session;
+use crate::api::delay_after;
+use crate::error::CliError;
+use crate::interrupt::Interrupts;
+use crate::output::{clean, note};
+
+/// Between two looks at a job that is running.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// Executions that a summary names.
+const SHOWN: usize = 20;
+const BAR: &str = "{bar:30} {pos}/{len} {msg}";
+
+/// Starts a job and, unless detached, waits for its end. 0 if every execution succeeded.
+///
+/// # Errors
+/// [`CliError`]; after the start its sentence names the job, which goes on.
+pub async fn run(session: &Session, body: Value, detach: bool) -> Result<u8, CliError> {
+    let mut interrupts = Interrupts::new()?;
+    // One key for all attempts: a request that is sent again makes no second job.
+    let request = session
+        .api
+        .request(Method::POST, &["jobs"])
+        .header("Idempotency-Key", Uuid::now_v7().to_string())
+        .json(&body);
+    let started = tokio::select! {
+        answer = session.api.json_repeated(request) => answer?,
+        () = interrupts.next() => return Err(CliError::Interrupted(
+            "left while the request was on its way; `muster jobs` shows if it arrived".into(),
+        )),
+    };
+    let id = text(&started, "id").to_owned();
+    if id.is_empty() {
+        return Err(CliError::Answer("a job without an id".into()));
+    }
+    if detach {
+        session.output.answer(&started, |_| id.clone())?;
+        return Ok(0);
+    }
+    note(&format!("job {id} on {} agents", started["agent_count"]));
+    let ended = tokio::select! {
+        ended = to_the_end(session, &id) => ended?,
+        error = cancel_then_leave(session, &id, &mut interrupts) => return Err(error),
+    };
+    tell(session, &id, &ended).await?;
+    Ok(u8::from(text(&ended, "state") != "succeeded"))
+}
+
+async fn to_the_end(session: &Session, id: &str) -> Result<Value, CliError> {
+    let bar = bar();
+    let mut looks = Delays::new(LOOKS.0, LOOKS.1);
+    let mut retries = Delays::for_reconnect();
+    loop {
+        let request = session.api.request(Method::GET, &["jobs", id]);
+        let wait = match session.api.json(request).await {
+            Ok(job) => {
+                retries.reset();
+                show(&bar, &job);
+                if text(&job, "state") != "running" {
+                    bar.finish_and_clear();
+                    return Ok(job);
+                }
+                looks.next_delay()
+            }
+            // The job goes on without us.
+            Err(error) if error.is_passing() => delay_after(&error, &mut retries),
+            Err(error) => return Err(error),
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Drawn on a terminal only.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    match ProgressStyle::with_template(BAR) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn show(bar: &ProgressBar, job: &Value) {
+    let counts = counts(job);
+    let ended = |state: &str| crate::verdict::is_terminal(state);
+    bar.set_length(counts.iter().map(|(_, count)| count).sum());
+    bar.set_position(counts.iter().filter(|(state, _)| ended(state)).map(|(_, n)| n).sum());
+    bar.set_message(summary(&counts));
+}
+
+fn counts(job: &Value) -> Vec<(&str, u64)> {
+    let counts = job.get("counts").and_then(Value::as_object);
+    let counts = counts.into_iter().flatten();
+    counts.map(|(state, count)| (state.as_str(), count.as_u64().unwrap_or(0))).collect()
+}
+
+fn summary(counts: &[(&str, u64)]) -> String {
+    let parts: Vec<_> =
+        counts.iter().map(|(state, count)| format!("{count} {}", clean(state))).collect();
+    parts.join(", ")
+}
+
+async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> {
+    session.output.answer(job, |job| summary(&counts(job)))?;
+    if text(job, "state") == "succeeded" {
+        return Ok(());
+    }
+    let page = session.api.list(&["jobs", id, "executions"], &[], None).await?;
+    let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let failed = items.iter().filter(|run| text(run, "state") != "succeeded");
+    for run in failed.take(SHOWN) {
+        let error = match text(run, "error") {
+            "" => String::new(),
+            error => format!(": {error}"),
+        };
+        note(&format!("agent {}: {}{error}", text(run, "agent_id"), text(run, "state")));
+    }
+    note(&format!("see `muster jobs executions {id}`"));
+    Ok(())
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Never comes back unless the keyboard interrupted twice.
+async fn cancel_then_leave(session: &Session, id: &str, interrupts: &mut Interrupts) -> CliError {
+    interrupts.next().await;
+    note("cancelling; interrupt again to leave it to itself");
+    let cancel = async {
+        let request = session.api.request(Method::POST, &["jobs", id, "cancel"]).json(&json!({}));
+        if let Err(error) = session.api.json_repeated(request).await {
+            note(&format!("failed to cancel: {error}"));
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = cancel => {}
+        () = interrupts.next() => {}
+    }
+    CliError::Interrupted(format!("left; see `muster jobs show {id}`"))
+}

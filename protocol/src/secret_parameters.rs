@@ -1,0 +1,91 @@
+//! Parameters that nobody is shown: what carries them neither prints nor keeps them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use zeroize::Zeroize as _;
+
+use crate::parameter::Parameters;
+
+/// What an agent lists among its capabilities if it takes `secret_parameters` and masks them.
+pub const CAPABILITY: &str = "secret_parameters";
+
+/// Secret values by name. Shown, it is its names; dropped, its values are wiped from memory.
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct SecretParameters(BTreeMap<String, String>);
+
+impl SecretParameters {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The value of this name, in the clear.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Names and values, in the clear, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Adds a value. False if the name had one, which is replaced.
+    pub fn insert(&mut self, name: String, value: String) -> bool {
+        match self.0.insert(name, value) {
+            Some(mut previous) => {
+                previous.zeroize();
+                false
+            }
+            None => true,
+        }
+    }
+}
+
+impl Drop for SecretParameters {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(String::zeroize);
+    }
+}
+
+impl From<Parameters> for SecretParameters {
+    fn from(values: Parameters) -> Self {
+        Self(values)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretParameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The reader's own words would repeat what does not fit, which may be a secret.
+        BTreeMap::deserialize(deserializer)
+            .map(Self)
+            .map_err(|_| D::Error::custom("`secret_parameters` must be texts by name"))
+    }
+}
+
+impl fmt::Debug for SecretParameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_its_text_nor_the_error_of_reading_it_holds_a_value() {
+        let read = |text: &str| serde_json::from_str::<SecretParameters>(text);
+        let secrets = read(r#"{"TOKEN": "hunter2"}"#).expect("texts by name");
+        assert_eq!(format!("{secrets:?}"), r#"{"TOKEN"}"#);
+        assert_eq!(secrets.get("TOKEN"), Some("hunter2"));
+        let error = read(r#"{"TOKEN": 77777777}"#).expect_err("no text").to_string();
+        assert!(!error.contains("7777"), "{error}");
+    }
+}

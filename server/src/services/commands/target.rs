@@ -1,0 +1,117 @@
+//! Whom a command is for, and whether it may be sent there.
+
+use std::sync::Arc;
+
+use muster_protocol::CommandName;
+use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
+
+use super::Commands;
+use crate::domain::ids::AgentId;
+use crate::hub::{KeyGrant, SessionHandle};
+use crate::services::authentication::to_grant;
+use crate::services::caller::Caller;
+use crate::services::error::{Result, ServiceError};
+use crate::services::key_cache::AwayAgent;
+use crate::store::entities::column::AgentLevel;
+
+/// An agent that a command is for, with what decides whether it may be sent.
+pub(super) struct Target {
+    pub agent_id: AgentId,
+    pub grant: Arc<KeyGrant>,
+    pub session: Option<Arc<SessionHandle>>,
+    /// Of a full agent: what it can carry out.
+    pub capabilities: Option<Vec<String>>,
+}
+
+impl Commands {
+    pub(super) async fn target(&self, caller: &Caller, agent_id: AgentId) -> Result<Target> {
+        let tenant_id = caller.principal.tenant_id;
+        if let Some(session) = self.hub.session(agent_id) {
+            // Whoever is connected is known without a query.
+            if session.tenant_id != tenant_id {
+                return Err(UNKNOWN);
+            }
+            let grant = session.grant();
+            return Ok(Target { agent_id, grant, session: Some(session), capabilities: None });
+        }
+        let away = match self.cache.away_agent(agent_id) {
+            Some(away) => away,
+            None => {
+                let read_at = self.cache.revision();
+                let away = Arc::new(self.read_away(caller, agent_id).await?);
+                self.cache.remember_away_agent(agent_id, Arc::clone(&away), read_at);
+                away
+            }
+        };
+        if away.grant.tenant_id != tenant_id {
+            return Err(UNKNOWN);
+        }
+        Ok(Target {
+            agent_id,
+            grant: Arc::clone(&away.grant),
+            session: None,
+            capabilities: away.capabilities.clone(),
+        })
+    }
+
+    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<AwayAgent> {
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
+        let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
+            code: "permission_denied",
+            detail: "this agent's key was deleted; install the agent again with a new key".into(),
+        })?;
+        let capabilities = (agent.level == AgentLevel::Full).then_some(agent.capabilities.0);
+        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities })
+    }
+}
+
+pub(super) const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+
+pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
+    if grant.permissions.allows(name) {
+        return Ok(());
+    }
+    Err(ServiceError::Forbidden {
+        code: "permission_denied",
+        detail: format!("the agent's key does not allow `{name}`; add it to the key's permissions"),
+    })
+}
+
+impl Target {
+    /// The key's permission first, then what the agent can do.
+    pub fn check(&self, name: CommandName) -> Result<()> {
+        check_permission(&self.grant, name)?;
+        let is_able = match (&self.session, &self.capabilities) {
+            (Some(session), _) => session.can_carry_out(name),
+            (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
+            (None, None) => true,
+        };
+        if !is_able {
+            return Err(ServiceError::Conflict {
+                code: "unsupported_command",
+                detail: format!("this agent can't carry out `{name}`; update the agent"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Secrets are for agents alone that keep them and mask them.
+    pub fn check_secrets(&self, secrets: &SecretParameters) -> Result<()> {
+        let is_able = match (&self.session, &self.capabilities) {
+            (Some(session), _) => session.takes_secrets,
+            (None, Some(capabilities)) => capabilities.iter().any(|known| known == CAPABILITY),
+            (None, None) => false,
+        };
+        if !secrets.is_empty() && !is_able {
+            return Err(ServiceError::Conflict {
+                code: "secrets_unsupported",
+                detail:
+                    "this agent can't keep secret parameters; run muster-agent of this version \
+                         on its host"
+                        .into(),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The master key, from one start of a server to the next.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use muster_server::domain::ids::TenantId;
+use muster_server::domain::master_key::MasterKey;
+use muster_server::services::unlocking::{KeyPlaces, UnlockError, unlock};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::fixture::Fixture;
+use crate::on_both_databases;
+
+on_both_databases!(
+    a_key_is_made_once_for_its_owner_alone_and_found_again,
+    a_key_that_is_lost_is_not_made_anew_and_another_is_refused,
+    a_given_key_makes_no_file_and_a_given_file_is_never_made,
+);
+
+const TENANT: TenantId = TenantId(Uuid::nil());
+
+fn places(own_file: &Path) -> KeyPlaces {
+    KeyPlaces { text: None, file: None, own_file: own_file.to_owned() }
+}
+
+async fn a_key_is_made_once_for_its_owner_alone_and_found_again(fixture: Fixture) {
+    let file = fixture.site.path().join("master.key");
+    let first = unlock(&fixture.store, places(&file)).await.expect("made");
+    let sealed = first.seal(TENANT, "field", b"secret").expect("sealed");
+    let mode = std::fs::metadata(&file).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let again = unlock(&fixture.store, places(&file)).await.expect("found");
+    assert_eq!(*again.open(TENANT, "field", &sealed).expect("opened"), b"secret");
+}
+
+async fn a_key_that_is_lost_is_not_made_anew_and_another_is_refused(fixture: Fixture) {
+    let file = fixture.site.path().join("master.key");
+    unlock(&fixture.store, places(&file)).await.expect("made");
+    let key = std::fs::read_to_string(&file).expect("the key");
+    std::fs::remove_file(&file).expect("lost");
+    let lost = unlock(&fixture.store, places(&file)).await.expect_err("no key");
+    assert!(matches!(lost, UnlockError::Lost(_)), "{lost}");
+    assert!(lost.to_string().contains("MUSTER_MASTER_KEY"), "{lost}");
+    assert!(!file.exists(), "another key was made");
+
+    let other = MasterKey::random().expect("randomness").to_base64();
+    std::fs::write(&file, other.as_bytes()).expect("written");
+    let wrong = unlock(&fixture.store, places(&file)).await.expect_err("another key");
+    assert!(matches!(wrong, UnlockError::Wrong(_)), "{wrong}");
+    std::fs::write(&file, "no key").expect("written");
+    let malformed = unlock(&fixture.store, places(&file)).await.expect_err("no key");
+    assert!(matches!(malformed, UnlockError::File(_)), "{malformed}");
+
+    let given = KeyPlaces { text: Some(Zeroizing::new(key)), ..places(&file) };
+    unlock(&fixture.store, given).await.expect("the right one, from the environment");
+}
+
+async fn a_given_key_makes_no_file_and_a_given_file_is_never_made(fixture: Fixture) {
+    let own = fixture.site.path().join("master.key");
+    let file = fixture.site.path().join("given.key");
+    let given = || KeyPlaces { file: Some(file.clone()), ..places(&own) };
+    let none = unlock(&fixture.store, given()).await.expect_err("no file");
+    assert!(matches!(none, UnlockError::NoFile(_)), "{none}");
+    let key = MasterKey::random().expect("randomness").to_base64();
+    std::fs::write(&file, key.as_bytes()).expect("written");
+    unlock(&fixture.store, given()).await.expect("noted");
+    let text = KeyPlaces { text: Some(key), ..places(&own) };
+    unlock(&fixture.store, text).await.expect("the same key");
+    assert!(!own.exists(), "a key was made that nobody needs");
+    let lost = unlock(&fixture.store, places(&own)).await.expect_err("no key");
+    assert!(matches!(lost, UnlockError::Lost(_)), "{lost}");
+}
