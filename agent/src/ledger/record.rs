@@ -265,6 +265,15 @@ mod tests {
     }
 
     #[test]
+    fn parameters_from_before_secrets_are_read_and_written_as_they_were() {
+        // As the first version wrote it: this text is never edited.
+        let text = r#"{"parameters":{"WHO":"me"}}"#;
+        let record: ParameterRecord = serde_json::from_str(text).expect("readable");
+        assert!(record.secret_parameters.is_empty());
+        assert_eq!(serde_json::to_string(&record).expect("plain"), text);
+    }
+
+    #[test]
     fn records_of_version_1_are_read() {
         // A record as the first version wrote it: this text is never edited.
         let text = br#"{"version":1,"kind":"exit","ending":{"how":"ended"},"is_timed_out":false,"is_cancelled":false,"result":{"exit_code":3,"duration_ms":12,"output_bytes":2,"stdout_bytes":2,"stderr_bytes":0,"dropped_bytes":0,"output_complete":true}}"#;

@@ -45,7 +45,8 @@ pub fn read(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
 /// with a key must not outlive it.
 ///
 /// # Errors
-/// [`MasterKeyFileError`]; a file that is there is never written over.
+/// [`MasterKeyFileError`]. Whoever calls this has seen that there is no file, and holds the lock of
+/// the data directory: nobody else makes one meanwhile.
 pub fn make(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
     let key = MasterKey::random()?;
     // Under another name first: half a key must never be taken for one.
@@ -57,8 +58,7 @@ pub fn make(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
         file.write_all(key.to_base64().as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
-        std::fs::hard_link(&draft, path)?;
-        std::fs::remove_file(&draft)?;
+        std::fs::rename(&draft, path)?;
         File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|source| MasterKeyFileError::Write { path: path.to_owned(), source })?;

@@ -14,7 +14,8 @@ use crate::store::entities::command;
 /// What is sealed belongs here and nowhere else.
 const FIELD: &str = "commands.sealed_parameters";
 
-/// The value of `commands.sealed_parameters`; `None` without secrets.
+/// The value of `commands.sealed_parameters`; `None` without secrets. What was sealed once may stand
+/// beside any number of commands of the tenant.
 ///
 /// # Errors
 /// [`Unsealable`] if there is no randomness.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use aho_corasick::automaton::{Automaton as _, StateID};
 use aho_corasick::nfa::noncontiguous::NFA;
-use aho_corasick::{Anchored, BuildError, MatchKind};
+use aho_corasick::{Anchored, MatchKind};
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 use muster_protocol::secret_parameters::SecretParameters;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
@@ -23,6 +23,11 @@ const MAX_ENCODED_BYTES: usize = 64 * 1024;
 const MASK: &[u8] = b"***";
 /// What a URL keeps as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The secrets can't be searched for. Without that nothing may be started: it would print them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("search output for the secret parameters: they are too many; send fewer or shorter ones")]
+pub struct Unsearchable;
 
 /// What is to be masked, for all streams of a run.
 pub struct Masks {
@@ -48,14 +53,15 @@ impl Masks {
     /// Prepares the search; `None` if there is nothing to look for.
     ///
     /// # Errors
-    /// [`BuildError`] if the secrets are more than can be searched for.
-    pub fn of(secrets: &SecretParameters) -> Result<Option<Rc<Self>>, BuildError> {
+    /// [`Unsearchable`] if the secrets are more than can be searched for.
+    pub fn of(secrets: &SecretParameters) -> Result<Option<Rc<Self>>, Unsearchable> {
         let forms = forms(secrets);
         if forms.is_empty() {
             return Ok(None);
         }
-        let search = NFA::builder().match_kind(MatchKind::Standard).build(&forms)?;
-        let Ok(start) = search.start_state(Anchored::No) else { return Ok(None) };
+        let search = NFA::builder().match_kind(MatchKind::Standard).build(&forms);
+        let search = search.map_err(|_| Unsearchable)?;
+        let start = search.start_state(Anchored::No).map_err(|_| Unsearchable)?;
         let mut states = HashMap::from([(start, Standing::default())]);
         let mut begins = [false; 256];
         for form in &forms {

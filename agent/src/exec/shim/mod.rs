@@ -157,10 +157,12 @@ impl Job {
             return Err(ShimError::NoParameters);
         }
         let parameters = parameters.unwrap_or_default();
-        let Ok(masks) = Masks::of(&parameters.secret_parameters) else {
-            let text =
-                "the secret parameters are too many to be masked; send fewer or shorter ones";
-            return Ok(not_run(Ending::refused("invalid_parameters", text)));
+        let masks = match Masks::of(&parameters.secret_parameters) {
+            Ok(masks) => masks,
+            Err(error) => {
+                let text = format!("failed to {error}");
+                return Ok(not_run(Ending::refused("invalid_parameters", &text)));
+            }
         };
         let intake = Intake::new(self.mark_started()?, masks);
         let started = Instant::now();
