@@ -161,7 +161,7 @@ fn a_target_is_exactly_one_thing_and_never_empty() {
 
 #[test]
 fn tags_are_all_wanted_and_ids_that_nobody_has_are_named() {
-    let known = vec![tagged("one", &["web", "eu"]), tagged("two", &["web"])];
+    let known = [tagged("one", &["web", "eu"]), tagged("two", &["web"])];
     let tags = Target::Tags(vec!["eu".into(), "web".into()]);
     let choose = |target: &Target| {
         let mut chosen = Chosen::by(target);
