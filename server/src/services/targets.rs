@@ -46,6 +46,7 @@ impl Targets {
         let online_count = agents.iter().filter(|agent| agent.is_online).count();
         agents.sort_unstable_by(|one, two| (&one.name, one.id).cmp(&(&two.name, two.id)));
         agents.truncate(MAX_SHOWN);
-        Ok(Preview { matched_count, online_count, agents, unknown_ids: chosen.unknown_ids })
+        let unknown_ids = chosen.unknown_ids.into_iter().collect();
+        Ok(Preview { matched_count, online_count, agents, unknown_ids })
     }
 }

@@ -48,7 +48,7 @@ async fn targets_mean_the_agents_of_their_tenant_that_are_not_deleted(fixture: F
         assert!(chosen.agents.is_empty(), "{target:?}");
     }
     let chosen = tenant.resolve(&ids, |_| true).await.expect("resolve");
-    assert_eq!(chosen.unknown_ids, [gone]);
+    assert_eq!(chosen.unknown_ids, [gone].into());
 }
 
 async fn facts_are_what_the_host_reported_and_tags_are_the_keys_and_peoples(fixture: Fixture) {

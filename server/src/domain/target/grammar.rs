@@ -91,17 +91,10 @@ fn conjunction(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
     Ok(joined(terms, Expression::And))
 }
 
-fn joined(
-    mut terms: Vec<Expression>,
-    join: impl FnOnce(Vec<Expression>) -> Expression,
-) -> Expression {
-    match terms.pop() {
-        Some(only) if terms.is_empty() => only,
-        Some(last) => {
-            terms.push(last);
-            join(terms)
-        }
-        None => Expression::All,
+fn joined(terms: Vec<Expression>, join: impl FnOnce(Vec<Expression>) -> Expression) -> Expression {
+    match <[Expression; 1]>::try_from(terms) {
+        Ok([only]) => only,
+        Err(terms) => join(terms),
     }
 }
 

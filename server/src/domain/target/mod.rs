@@ -11,7 +11,7 @@ pub mod syntax;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -67,12 +67,13 @@ pub enum TargetError {
     Expression(#[from] ExpressionError),
 }
 
-/// Who is meant, of those that were looked at.
-#[derive(Debug, Clone, Default)]
+/// Who a target means, of the agents that were considered.
+#[derive(Debug, Clone)]
 pub struct Chosen {
+    /// In the order in which they were considered.
     pub agents: Vec<Facts>,
-    /// Ids that the target names and that no agent has.
-    pub unknown_ids: Vec<AgentId>,
+    /// Ids that the target names and that none of the agents has.
+    pub unknown_ids: BTreeSet<AgentId>,
 }
 
 impl TargetError {
@@ -104,19 +105,28 @@ impl Target {
         }
     }
 
-    /// Chooses those that are meant. `known` has to hold every agent that may be.
-    pub fn choose(&self, mut known: Vec<Facts>) -> Chosen {
-        let mut unknown_ids = match self {
+    /// The ids that it names.
+    pub fn ids(&self) -> BTreeSet<AgentId> {
+        match self {
             Self::Ids(ids) => ids.clone(),
             Self::Tags(_) => BTreeSet::new(),
             Self::Expression(expression) => expression.ids(),
-        };
-        if !unknown_ids.is_empty() {
-            let found: HashSet<_> = known.iter().map(|facts| facts.id).collect();
-            unknown_ids.retain(|id| !found.contains(id));
         }
-        known.retain(|facts| self.matches(facts));
-        Chosen { agents: known, unknown_ids: unknown_ids.into_iter().collect() }
+    }
+}
+
+impl Chosen {
+    /// Before any agent was considered.
+    pub fn by(target: &Target) -> Self {
+        Self { agents: Vec::new(), unknown_ids: target.ids() }
+    }
+
+    /// Considers an agent, and keeps it if it is meant.
+    pub fn consider(&mut self, target: &Target, facts: Facts) {
+        self.unknown_ids.remove(&facts.id);
+        if target.matches(&facts) {
+            self.agents.push(facts);
+        }
     }
 }
 

@@ -91,8 +91,9 @@ impl Reading {
     fn is_same(self, piece: Piece, found: char) -> bool {
         match piece {
             Piece::One => true,
-            Piece::Char(c) if self.ignores_case => c.to_lowercase().eq(found.to_lowercase()),
-            Piece::Char(c) => c == found,
+            Piece::Char(c) if !self.ignores_case => c == found,
+            Piece::Char(c) if c.is_ascii() && found.is_ascii() => c.eq_ignore_ascii_case(&found),
+            Piece::Char(c) => c.to_lowercase().eq(found.to_lowercase()),
             Piece::Many => false,
         }
     }

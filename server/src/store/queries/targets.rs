@@ -2,6 +2,7 @@
 
 use sea_orm::{ColumnTrait as _, DerivePartialModel, EntityTrait as _, QueryFilter as _};
 use sea_orm::{QueryOrder as _, Select};
+use tokio::task::yield_now;
 
 use super::TenantScope;
 use crate::domain::agent_level::AgentLevel;
@@ -14,6 +15,9 @@ use crate::store::entities::column::StringList;
 
 /// Ids of one statement.
 const IDS_AT_ONCE: usize = 500;
+/// Agents between two turns of others: some patterns take milliseconds for an agent whose names
+/// were made for them.
+const CONSIDERED_AT_ONCE: usize = 8;
 
 /// The columns that a target can ask for.
 #[derive(Debug, DerivePartialModel)]
@@ -41,8 +45,14 @@ impl TenantScope {
             Target::Ids(ids) => self.known_by_id(ids.iter().copied().collect()).await?,
             Target::Tags(_) | Target::Expression(_) => self.all_known().await?,
         };
-        let known = rows.into_iter().map(|row| row.into_facts(&is_online)).collect();
-        Ok(target.choose(known))
+        let mut chosen = Chosen::by(target);
+        for (index, row) in rows.into_iter().enumerate() {
+            if index % CONSIDERED_AT_ONCE == 0 {
+                yield_now().await;
+            }
+            chosen.consider(target, row.into_facts(&is_online));
+        }
+        Ok(chosen)
     }
 
     async fn all_known(&self) -> Result<Vec<KnownAgent>, StoreError> {
