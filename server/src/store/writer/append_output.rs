@@ -1,10 +1,10 @@
 //! Output into storage.
 
 use bytes::Bytes;
-use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait as _};
+use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr};
 
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::{Merge, rows};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::store::StoreError;
 use crate::store::entities::output_chunk;
@@ -48,11 +48,7 @@ impl Merge for AppendOutput {
                 Err(error) => results.push(Err(error)),
             }
         }
-        for chunks in chunks.chunks(MAX_ROWS) {
-            output_chunk::Entity::insert_many(chunks.iter().cloned())
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        rows::insert(transaction, chunks, None).await?;
         Ok(results)
     }
 }

@@ -7,7 +7,8 @@ use sea_orm::{
     QuerySelect as _,
 };
 
-use super::MAX_ROWS;
+use super::MAX_LIST;
+use super::rows::filled;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::agent;
@@ -25,12 +26,12 @@ impl Epochs {
         ids.sort_unstable();
         ids.dedup();
         let mut epochs = HashMap::with_capacity(ids.len());
-        for ids in ids.chunks(MAX_ROWS) {
+        for ids in ids.chunks(MAX_LIST) {
             let rows: Vec<(AgentId, i64)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
                 .column(agent::Column::Epoch)
-                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::Id.is_in(filled(ids.iter().copied())))
                 .filter(agent::Column::DeletedAt.is_null())
                 .into_tuple()
                 .all(transaction)

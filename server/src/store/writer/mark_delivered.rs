@@ -8,7 +8,8 @@ use sea_orm::{
 };
 
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::filled;
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
@@ -38,12 +39,12 @@ impl Merge for MarkDelivered {
             .flat_map(|op| op.command_ids.iter().map(|id| (*id, op.now)))
             .collect();
         let mut delivered = HashSet::with_capacity(wanted.len());
-        for wanted in wanted.chunks(MAX_ROWS) {
+        for wanted in wanted.chunks(MAX_LIST) {
             let now = wanted.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
             let ids: Vec<CommandId> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
-                .filter(command::Column::Id.is_in(wanted.iter().map(|(id, _)| *id)))
+                .filter(command::Column::Id.is_in(filled(wanted.iter().map(|(id, _)| *id))))
                 .filter(command::Column::State.eq(CommandState::Queued))
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
@@ -53,7 +54,7 @@ impl Merge for MarkDelivered {
             command::Entity::update_many()
                 .col_expr(command::Column::State, CommandState::Delivered.as_str().into())
                 .col_expr(command::Column::DeliveredAt, now.0.into())
-                .filter(command::Column::Id.is_in(ids.iter().copied()))
+                .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
                 .exec(transaction)
                 .await?;
             delivered.extend(ids);

@@ -12,6 +12,7 @@ mod append_output;
 mod batch;
 mod change;
 mod close_session;
+mod connection;
 mod epoch;
 mod mark_delivered;
 mod open_session;
@@ -19,6 +20,7 @@ mod reconcile;
 mod record_heartbeat;
 mod record_manifest;
 mod record_progress;
+mod rows;
 mod settle;
 mod submit_command;
 
@@ -48,8 +50,8 @@ use super::StoreError;
 const QUEUE: usize = 4_096;
 /// Operations of one transaction.
 const MAX_BATCH: usize = 512;
-/// Rows of one statement; keeps the widest insert below SQLite's 32,766 parameters.
-const MAX_ROWS: usize = 500;
+/// Values of one list in a statement.
+const MAX_LIST: usize = 256;
 
 /// Where the answer to a write goes.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;

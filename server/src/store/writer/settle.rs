@@ -9,7 +9,8 @@ use sea_orm::{
 };
 
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, Event, Step, step};
 use crate::domain::time::Timestamp;
@@ -72,15 +73,11 @@ impl Merge for Settle {
             results.push(Ok(settled));
         }
         for (state, operations) in ended {
-            for operations in operations.chunks(MAX_ROWS) {
+            for operations in operations.chunks(MAX_LIST) {
                 write_end(transaction, state, operations).await?;
             }
         }
-        for reports in reports.chunks(MAX_ROWS) {
-            command_report::Entity::insert_many(reports.iter().cloned())
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        rows::insert(transaction, reports, None).await?;
         Ok(results)
     }
 }
@@ -112,13 +109,13 @@ impl Known {
     async fn read(transaction: &DatabaseTransaction, operations: &[Settle]) -> Result<Self, DbErr> {
         let mut commands = HashMap::with_capacity(operations.len());
         let mut reported = HashMap::new();
-        for operations in operations.chunks(MAX_ROWS) {
+        for operations in operations.chunks(MAX_LIST) {
             let rows: Vec<(CommandId, AgentId, CommandState)> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
                 .column(command::Column::AgentId)
                 .column(command::Column::State)
-                .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+                .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -132,7 +129,7 @@ impl Known {
                 .select_only()
                 .column(command_report::Column::CommandId)
                 .column(command_report::Column::IsLate)
-                .filter(command_report::Column::CommandId.is_in(over))
+                .filter(command_report::Column::CommandId.is_in(filled(over)))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -180,7 +177,7 @@ async fn write_end(
     command::Entity::update_many()
         .col_expr(command::Column::State, state.as_str().into())
         .col_expr(command::Column::FinishedAt, now.0.into())
-        .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+        .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
         .exec(transaction)
         .await?;
     Ok(())

@@ -8,7 +8,8 @@ use sea_orm::{
 };
 
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge, append_audit};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge, append_audit};
 use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
 use crate::domain::state::CommandState;
 use crate::store::StoreError;
@@ -126,11 +127,11 @@ async fn read_records(
     let keys: Vec<_> =
         operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key)).collect();
     let mut records = HashMap::with_capacity(keys.len());
-    for keys in keys.chunks(MAX_ROWS) {
+    for keys in keys.chunks(MAX_LIST) {
         let rows = idempotency_record::Entity::find()
-            .filter(idempotency_record::Column::TenantId.is_in(keys.iter().map(|key| key.0)))
-            .filter(idempotency_record::Column::PrincipalId.is_in(keys.iter().map(|key| key.1)))
-            .filter(idempotency_record::Column::Key.is_in(keys.iter().map(|key| key.2.as_str())))
+            .filter(idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))))
+            .filter(idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))))
+            .filter(idempotency_record::Column::Key.is_in(filled(keys.iter().map(|key| key.2.as_str()))))
             .all(transaction)
             .await?;
         records.extend(rows.into_iter().map(|row| {
@@ -145,15 +146,9 @@ async fn write(
     new: Vec<(&SubmitCommand, bool)>,
     records: Vec<idempotency_record::ActiveModel>,
 ) -> Result<(), DbErr> {
-    for new in new.chunks(MAX_ROWS) {
-        let rows = new.iter().map(|(operation, delivered)| operation.command(*delivered));
-        command::Entity::insert_many(rows).exec_without_returning(transaction).await?;
-    }
-    for records in records.chunks(MAX_ROWS) {
-        idempotency_record::Entity::insert_many(records.iter().cloned())
-            .exec_without_returning(transaction)
-            .await?;
-    }
+    let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
+    rows::insert(transaction, commands.collect(), None).await?;
+    rows::insert(transaction, records, None).await?;
     let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
     append_audit::insert(transaction, audit).await
 }
