@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::{CloseCode, CommandName};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::request::Checked;
 use super::{Commands, Sent, Target, UNKNOWN};
@@ -31,9 +31,11 @@ impl Commands {
             .idempotency_key
             .clone()
             .map(|key| Idempotency { key, request_hash: checked.hash(target.agent_id, name) });
+        let script = checked.data.get("script").and_then(Value::as_str).map(str::to_owned);
         let row = self.row(caller, &target, name, checked);
         let subject = Subject { kind: "command", id: row.id.0 };
-        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});
+        // Of an `execute` its script; parameters may be secret and stay out of the audit log.
+        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         let session = target.session.filter(|session| session.hold_new(row.id));
         let operation = SubmitCommand {
@@ -103,7 +105,7 @@ impl Commands {
             tenant_id: caller.principal.tenant_id,
             agent_id: target.agent_id,
             command: name.as_str().to_owned(),
-            data: checked.data.to_string(),
+            data: checked.data_text,
             state: CommandState::Queued,
             end_reason: None,
             requested_by: caller.principal.id,
@@ -118,10 +120,4 @@ impl Commands {
             cancel_requested_at: None,
         }
     }
-}
-
-/// The script of an `execute`, for the audit log; parameters may be secret and stay out of it.
-fn script_of(row: &command::Model) -> Option<String> {
-    let data: serde_json::Value = serde_json::from_str(&row.data).ok()?;
-    Some(data.get("script")?.as_str()?.to_owned())
 }

@@ -35,6 +35,8 @@ pub struct CommandRequest {
 /// A command that makes sense.
 pub(super) struct Checked {
     pub data: Value,
+    /// `data` as JSON. Maps are sorted: the order in which a caller writes fields does not matter.
+    pub data_text: String,
     pub wait_ms: u64,
     pub expires_in_ms: u64,
     pub timeout_ms: u64,
@@ -66,7 +68,8 @@ impl CommandRequest {
             Some(data @ Value::Object(_)) => data,
             Some(_) => return Err(ServiceError::invalid_field("data", "must be an object")),
         };
-        if data.to_string().len() > MAX_COMMAND_DATA_BYTES {
+        let data_text = data.to_string();
+        if data_text.len() > MAX_COMMAND_DATA_BYTES {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
         let timeout_ms = match name {
@@ -89,6 +92,7 @@ impl CommandRequest {
         }
         Ok(Checked {
             data,
+            data_text,
             wait_ms,
             expires_in_ms,
             timeout_ms,
@@ -105,8 +109,7 @@ impl Checked {
             agent_id.0.as_bytes().as_slice(),
             name.as_str().as_bytes(),
             &self.expires_in_ms.to_be_bytes(),
-            // Maps are sorted: the order in which a caller writes fields does not matter.
-            self.data.to_string().as_bytes(),
+            self.data_text.as_bytes(),
         ] {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);

@@ -2,6 +2,7 @@
 
 use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 
+use super::connection::Work;
 use super::{Merge, rows};
 use crate::store::StoreError;
 use crate::store::entities::audit_entry;
@@ -13,9 +14,10 @@ impl Merge for AppendAudit {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        let transaction = work.transaction;
         insert(transaction, operations.iter().map(|operation| operation.0.clone()).collect())
             .await?;
         Ok(operations.iter().map(|_| Ok(())).collect())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, is_away, is_busy};
+use super::connection::{Connection, Work, is_away, is_busy};
 use super::{
     AppendAudit, AppendOutput, Change, CloseSession, MAX_BATCH, MarkDelivered, Merge, OpenSession,
     Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
@@ -78,8 +78,8 @@ async fn alone<Op: Merge>(
     connection: &mut Connection,
     operation: &Op,
 ) -> Result<Op::Done, StoreError> {
-    let transaction = connection.begin().await?;
-    let done = match Op::apply(transaction, std::slice::from_ref(operation)).await {
+    let work = connection.begin().await?;
+    let done = match Op::apply(&work, std::slice::from_ref(operation)).await {
         Ok(mut results) => connection.commit().await.map(|()| results.pop()),
         Err(error) => Err(error),
     };
@@ -123,20 +123,20 @@ macro_rules! operations {
 
             async fn apply(
                 &self,
-                transaction: &sea_orm::DatabaseTransaction,
+                work: &Work<'_>,
             ) -> Result<Results, DbErr> {
                 Ok(Results {
                     $($field: if self.$field.operations.is_empty() {
                         Vec::new()
                     } else {
-                        Box::pin($kind::apply(transaction, &self.$field.operations)).await?
+                        Box::pin($kind::apply(work, &self.$field.operations)).await?
                     },)+
                 })
             }
 
             async fn commit(&self, connection: &mut Connection) -> Result<Results, Failure> {
-                let transaction = connection.begin().await.map_err(Failure::Before)?;
-                let results = self.apply(transaction).await.map_err(Failure::Before)?;
+                let work = connection.begin().await.map_err(Failure::Before)?;
+                let results = self.apply(&work).await.map_err(Failure::Before)?;
                 connection.commit().await.map_err(Failure::Unknown)?;
                 Ok(results)
             }

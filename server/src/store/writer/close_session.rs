@@ -1,10 +1,11 @@
 //! The end of sessions.
 
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge};
@@ -28,10 +29,11 @@ impl Merge for CloseSession {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
         for ended in current.chunks(MAX_LIST) {

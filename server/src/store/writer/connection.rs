@@ -11,6 +11,8 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use super::epoch::KnownEpochs;
+
 /// How long the end of a failed transaction may take before its connection is given up.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
 
@@ -18,16 +20,23 @@ const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
+    epochs: KnownEpochs,
+}
+
+/// A transaction under way, with what is known of the data without asking.
+pub struct Work<'a> {
+    pub(super) transaction: &'a DatabaseTransaction,
+    pub(super) epochs: &'a KnownEpochs,
 }
 
 impl Connection {
     pub(super) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, held: None }
+        Self { pool, held: None, epochs: KnownEpochs::default() }
     }
 
     /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
     /// could not wait for its turn.
-    pub(super) async fn begin(&mut self) -> Result<&DatabaseTransaction, DbErr> {
+    pub(super) async fn begin(&mut self) -> Result<Work<'_>, DbErr> {
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
@@ -40,7 +49,7 @@ impl Connection {
             Some(held) => held,
             None => self.connect().await?,
         };
-        Ok(self.held.insert(held))
+        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs })
     }
 
     /// # Errors
@@ -54,6 +63,7 @@ impl Connection {
 
     /// Ends a transaction that failed, or of which nothing is known.
     pub(super) async fn roll_back(&mut self) {
+        self.epochs.forget();
         let Some(held) = &self.held else { return };
         let rollback = tokio::time::timeout(ROLLBACK_WAIT, held.execute_unprepared("ROLLBACK"));
         let is_over = matches!(rollback.await, Ok(Ok(_)));

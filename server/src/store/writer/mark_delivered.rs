@@ -2,11 +2,9 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::filled;
 use super::{MAX_LIST, Merge};
@@ -29,10 +27,11 @@ impl Merge for MarkDelivered {
     type Done = Vec<CommandId>;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Vec<CommandId>, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let wanted: Vec<(CommandId, Timestamp)> = operations
             .iter()
             .filter(|op| epochs.is_current(op.agent_id, op.epoch))

@@ -36,6 +36,7 @@ pub use self::append_output::AppendOutput;
 pub use self::batch::Operation;
 use self::change::Change;
 pub use self::close_session::CloseSession;
+use self::connection::Work;
 pub use self::mark_delivered::MarkDelivered;
 pub use self::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
@@ -64,7 +65,7 @@ pub trait Merge: Send + Sync + Sized + 'static {
     /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
     /// `Err` concerns one operation, which must then have changed nothing.
     fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> impl Future<Output = Result<Vec<Result<Self::Done, StoreError>>, DbErr>> + Send;
 }

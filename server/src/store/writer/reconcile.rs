@@ -9,6 +9,7 @@ use sea_orm::{
     QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::filled;
 use super::{MAX_LIST, Merge};
@@ -67,10 +68,11 @@ impl Merge for Reconcile {
     type Done = Reconciled;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Reconciled, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let known = Known::read(transaction, operations).await?;
         let mut moves = Moves::default();
         let mut results = Vec::with_capacity(operations.len());

@@ -2,11 +2,9 @@
 
 use muster_protocol::frame::Telemetry;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge};
@@ -28,10 +26,11 @@ impl Merge for RecordHeartbeat {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
         for seen in current.chunks(MAX_LIST) {

@@ -1,8 +1,9 @@
 //! The scripts that hosts allow, as they report them.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
+use sea_orm::{DbErr, IntoActiveModel as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::{Merge, rows};
 use crate::domain::ids::AgentId;
@@ -20,10 +21,11 @@ impl Merge for RecordManifest {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         // One statement can't touch a row twice: of several reports of one agent the last counts.
         let mut rows: Vec<&Self> = Vec::with_capacity(operations.len());
         for operation in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {

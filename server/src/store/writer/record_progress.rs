@@ -8,6 +8,7 @@ use sea_orm::{
     QueryFilter as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge};
@@ -38,10 +39,11 @@ impl Merge for RecordProgress {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut counts: HashMap<AgentId, u64> = HashMap::new();
         let mut started = Vec::new();
         for op in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {

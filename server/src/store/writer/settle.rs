@@ -8,6 +8,7 @@ use sea_orm::{
     QueryFilter as _, QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge};
@@ -48,10 +49,11 @@ impl Merge for Settle {
     type Done = Settled;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Settled, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut known = Known::read(transaction, operations).await?;
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
@@ -115,7 +117,9 @@ impl Known {
                 .column(command::Column::Id)
                 .column(command::Column::AgentId)
                 .column(command::Column::State)
-                .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
+                .filter(
+                    command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))),
+                )
                 .into_tuple()
                 .all(transaction)
                 .await?;

@@ -7,6 +7,7 @@ use sea_orm::{
     QueryFilter as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge, append_audit};
@@ -52,10 +53,11 @@ impl Merge for SubmitCommand {
     type Done = Submitted;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.row.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.row.agent_id)).await?;
         let mut records = read_records(transaction, operations).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
@@ -129,9 +131,16 @@ async fn read_records(
     let mut records = HashMap::with_capacity(keys.len());
     for keys in keys.chunks(MAX_LIST) {
         let rows = idempotency_record::Entity::find()
-            .filter(idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))))
-            .filter(idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))))
-            .filter(idempotency_record::Column::Key.is_in(filled(keys.iter().map(|key| key.2.as_str()))))
+            .filter(
+                idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))),
+            )
+            .filter(
+                idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))),
+            )
+            .filter(
+                idempotency_record::Column::Key
+                    .is_in(filled(keys.iter().map(|key| key.2.as_str()))),
+            )
             .all(transaction)
             .await?;
         records.extend(rows.into_iter().map(|row| {

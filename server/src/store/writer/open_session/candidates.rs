@@ -54,7 +54,8 @@ impl Candidates {
         self.keys.extend(keys.into_iter().map(|key| (key.id, key)));
 
         let issued: Vec<_> = operations.iter().filter_map(OpenSession::issued_id).collect();
-        let by_id = agent::Entity::find().filter(agent::Column::Id.is_in(filled(issued))).all(transaction);
+        let by_id =
+            agent::Entity::find().filter(agent::Column::Id.is_in(filled(issued))).all(transaction);
         self.add(by_id.await?);
         // Those that come without an id, or with one that is not theirs, are told by key and host.
         let homeless: Vec<_> =
