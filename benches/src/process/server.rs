@@ -48,6 +48,17 @@ impl Server {
         self.program.pid()
     }
 
+    /// Where agents reach it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Over TLS: the file of the authority to trust.
+    pub fn authority(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|pair| pair.certificate.as_path())
+    }
+
     /// For a load generator.
     pub fn target(&self) -> Target {
         Target { address: self.address, pid: self.pid() }

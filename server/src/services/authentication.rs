@@ -49,7 +49,7 @@ impl Authentication {
     ///
     /// # Errors
     /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`.
-    pub async fn authenticate_caller(&self, secret: &str) -> Result<Principal> {
+    pub async fn authenticate_caller(&self, secret: &str) -> Result<Arc<Principal>> {
         const INVALID: ServiceError = ServiceError::Unauthenticated {
             code: "invalid_api_key",
             detail: "the API key is not known here; check it, or ask an owner for a new one",
@@ -74,7 +74,7 @@ impl Authentication {
                 detail: "the API key has expired; ask an owner for a new one",
             });
         }
-        Ok(known.principal.clone())
+        Ok(Arc::clone(&known.principal))
     }
 
     /// What an agent key allows.
@@ -213,13 +213,13 @@ fn to_principal(row: api_key::Model) -> KnownPrincipal {
     let scopes = listed.intersection(&row.role.scopes()).copied().collect();
     KnownPrincipal {
         expires_at: row.expires_at,
-        principal: Principal {
+        principal: Arc::new(Principal {
             tenant_id: row.tenant_id,
             id: row.id,
             name: row.name,
             role: row.role,
             scopes,
-        },
+        }),
     }
 }
 

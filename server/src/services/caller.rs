@@ -1,5 +1,7 @@
 //! Who asks, from where, and the audit entry of what it did.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -13,7 +15,7 @@ use crate::store::entities::column::ActorKind;
 /// A principal at work.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     /// The address it asks from.
     pub source: Option<String>,
 }

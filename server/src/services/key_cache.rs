@@ -23,7 +23,7 @@ const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 /// A principal, and until when its key holds.
 #[derive(Debug)]
 pub struct KnownPrincipal {
-    pub principal: Principal,
+    pub principal: Arc<Principal>,
     pub expires_at: Option<Timestamp>,
 }
 

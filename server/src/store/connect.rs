@@ -24,6 +24,14 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const WRITER_CACHE_KIB: i32 = 64 * 1024;
 /// Page cache of each reader, in KiB.
 const READER_CACHE_KIB: i32 = 8 * 1024;
+/// Prepared statements that a connection keeps: about as many as the writer has kinds and sizes of.
+const STATEMENTS: usize = 256;
+/// How long a connection waits for SQLite's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for checkpoints, which hold off the writer while they wait for readers.
+const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(200);
+/// What SQLite's log is cut to once it starts anew.
+const LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
 /// How long a server that starts waits for the lock of one that may just have been killed.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// The advisory lock of a server on its PostgreSQL database: "muster" in ASCII.
@@ -96,27 +104,30 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(5))
         .pragma("wal_autocheckpoint", "0")
+        .pragma("journal_size_limit", LOG_KEPT_BYTES.to_string())
         .pragma("temp_store", "MEMORY")
-        .statement_cache_capacity(256);
-    let pool = |connections: u32, cache_kib: i32| {
+        // A batch's answer lies ready as a whole: its rows need no turns between two threads.
+        .row_buffer_size(512)
+        .statement_cache_capacity(STATEMENTS);
+    let pool = |connections: u32, cache_kib: i32, patience: Duration| {
+        let options = options.clone().busy_timeout(patience);
         SqlitePoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone().pragma("cache_size", (-cache_kib).to_string()))
+            .connect_with(options.pragma("cache_size", (-cache_kib).to_string()))
     };
-    let connect = async |connections, cache_kib| {
-        let pool = pool(connections, cache_kib).await.map_err(to_store_error)?;
+    let connect = async |connections, cache_kib, patience| {
+        let pool = pool(connections, cache_kib, patience).await.map_err(to_store_error)?;
         Ok::<_, StoreError>(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
     };
     Ok(Connections {
-        writer: connect(1, WRITER_CACHE_KIB).await?,
-        reader: connect(READERS, READER_CACHE_KIB).await?,
-        checkpointer: Some(connect(1, READER_CACHE_KIB).await?),
+        writer: connect(1, WRITER_CACHE_KIB, BUSY_TIMEOUT).await?,
+        reader: connect(READERS, READER_CACHE_KIB, BUSY_TIMEOUT).await?,
+        checkpointer: Some(connect(1, READER_CACHE_KIB, CHECKPOINT_TIMEOUT).await?),
     })
 }
 
@@ -166,7 +177,7 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
                 }
             })
         })
-        .connect_with(options.clone())
+        .connect_with(options.clone().statement_cache_capacity(STATEMENTS))
         .await
         .map_err(to_store_error)?;
     let reader = PgPoolOptions::new()

@@ -33,12 +33,14 @@ impl Commands {
             key,
             request_hash: checked.hash(target.agent_id, name, &self.secret_box),
         });
+        let script = checked.script().map(str::to_owned);
         let secrets = std::mem::take(&mut checked.secret_parameters);
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = secret_parameters::seal(&self.secret_box, tenant_id, &secrets)?;
         let row = command::Model { sealed_parameters, ..self.row(caller, &target, name, checked) };
         let subject = Subject { kind: "command", id: row.id.0 };
-        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script_of(&row)});
+        // Of an `execute` its script; parameters may be secret and stay out of the audit log.
+        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         let session = target.session.filter(|session| session.hold_new(row.id));
         let operation = SubmitCommand {
@@ -109,7 +111,7 @@ impl Commands {
             tenant_id: caller.principal.tenant_id,
             agent_id: target.agent_id,
             command: name.as_str().to_owned(),
-            data: checked.data.to_string(),
+            data: checked.data_text,
             sealed_parameters: None,
             state: CommandState::Queued,
             end_reason: None,
@@ -126,10 +128,4 @@ impl Commands {
             job_id: None,
         }
     }
-}
-
-/// The script of an `execute`, for the audit log; parameters may be secret and stay out of it.
-fn script_of(row: &command::Model) -> Option<String> {
-    let data: serde_json::Value = serde_json::from_str(&row.data).ok()?;
-    Some(data.get("script")?.as_str()?.to_owned())
 }

@@ -40,6 +40,8 @@ pub(in crate::services) struct Checked {
     /// Without secrets.
     pub data: Value,
     pub secret_parameters: SecretParameters,
+    /// `data` as JSON. Maps are sorted: the order in which a caller writes fields does not matter.
+    pub data_text: String,
     pub wait_ms: u64,
     pub expires_in_ms: u64,
     pub timeout_ms: u64,
@@ -71,13 +73,18 @@ impl CommandRequest {
             Some(data @ Value::Object(_)) => data,
             Some(_) => return Err(ServiceError::invalid_field("data", "must be an object")),
         };
-        if Zeroizing::new(data.to_string()).len() > MAX_COMMAND_DATA_BYTES {
+        let mut text = Zeroizing::new(data.to_string());
+        if text.len() > MAX_COMMAND_DATA_BYTES {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
+        let may_hold_secrets = data.get("secret_parameters").is_some();
         let (timeout_ms, secret_parameters) = match name {
             CommandName::Execute => check_execute(&mut data)?,
             _ => (DEFAULT_TIMEOUT_MS, SecretParameters::default()),
         };
+        // Written out again only where something was taken out of it.
+        let data_text =
+            if may_hold_secrets { data.to_string() } else { std::mem::take(&mut *text) };
         let wait_ms = self.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         if wait_ms > MAX_WAIT_MS {
             return Err(ServiceError::invalid_field("wait_ms", "must be at most 60000"));
@@ -95,6 +102,7 @@ impl CommandRequest {
         Ok(Checked {
             data,
             secret_parameters,
+            data_text,
             wait_ms,
             expires_in_ms,
             timeout_ms,
@@ -115,8 +123,7 @@ impl Checked {
             agent_id.0.as_bytes().as_slice(),
             name.as_str().as_bytes(),
             &self.expires_in_ms.to_be_bytes(),
-            // Maps are sorted: the order in which a caller writes fields does not matter.
-            self.data.to_string().as_bytes(),
+            self.data_text.as_bytes(),
             digest(secret_box, &self.secret_parameters).as_ref().map_or(&[], |digest| &digest[..]),
         ])
     }

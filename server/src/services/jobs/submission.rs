@@ -53,7 +53,7 @@ impl Jobs {
                 b"job",
                 asked_target.as_bytes(),
                 &checked.expires_in_ms.to_be_bytes(),
-                checked.data.to_string().as_bytes(),
+                checked.data_text.as_bytes(),
                 digest(&self.secret_box, &checked.secret_parameters)
                     .as_ref()
                     .map_or(&[], |digest| &digest[..]),
@@ -199,7 +199,7 @@ impl Jobs {
             id: JobId::new(),
             tenant_id: caller.principal.tenant_id,
             script: checked.script().unwrap_or_default().to_owned(),
-            data: checked.data.to_string(),
+            data: checked.data_text.clone(),
             secret_names: StringList(
                 checked.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
             ),

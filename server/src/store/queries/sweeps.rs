@@ -4,7 +4,8 @@ mod retention;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _, Statement,
 };
 
 pub use self::retention::Retention;
@@ -19,6 +20,8 @@ use crate::store::entities::{agent, command};
 
 /// Rows that one sweep takes at the most.
 const SWEEP_ROWS: u64 = 500;
+/// Pages of SQLite's log, 4 KiB each, above which the writer waits for it to start anew: 64 MiB.
+const LOG_PAGES: i64 = 16_384;
 /// How long a basic agent may take beyond `timeout_ms` before its silence means `lost`.
 const BASIC_GRACE_MS: i64 = 60_000;
 /// States of commands that an agent was sent.
@@ -151,12 +154,21 @@ impl SystemScope {
             .await
     }
 
-    /// Moves SQLite's log into the database file, on a connection that stalls nobody.
+    /// Moves SQLite's log into the database file, on a connection of its own.
+    ///
+    /// Under load the writer adds to the log while it is moved, so that it never starts anew and
+    /// would grow for ever. Once it is longer than [`LOG_PAGES`], the writer is held off for the
+    /// moment that the rest takes.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
-        // PASSIVE waits for nobody; the modes that do would hold the lock of the writer, whose
-        // transactions begin with a read and can't wait for it.
-        if let Some(connection) = &self.checkpointer {
-            connection.execute_unprepared("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        let Some(connection) = &self.checkpointer else { return Ok(()) };
+        let moved = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(PASSIVE)");
+        let log_pages: i64 = match connection.query_one_raw(moved).await? {
+            Some(row) => row.try_get("", "log")?,
+            None => 0,
+        };
+        if log_pages > LOG_PAGES {
+            // A reader that takes its time makes this give up; the next turn tries again.
+            connection.execute_unprepared("PRAGMA wal_checkpoint(RESTART)").await?;
         }
         Ok(())
     }

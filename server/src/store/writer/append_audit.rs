@@ -1,8 +1,9 @@
 //! Audit entries of what changes no row: transient commands.
 
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 
-use super::{MAX_ROWS, Merge};
+use super::connection::Work;
+use super::{Merge, rows};
 use crate::store::StoreError;
 use crate::store::entities::audit_entry;
 
@@ -13,9 +14,10 @@ impl Merge for AppendAudit {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        let transaction = work.transaction;
         insert(transaction, operations.iter().map(|operation| operation.0.clone()).collect())
             .await?;
         Ok(operations.iter().map(|_| Ok(())).collect())
@@ -27,9 +29,6 @@ pub(super) async fn insert(
     transaction: &DatabaseTransaction,
     entries: Vec<audit_entry::Model>,
 ) -> Result<(), DbErr> {
-    for entries in entries.chunks(MAX_ROWS) {
-        let rows = entries.iter().cloned().map(audit_entry::Model::into_active_model);
-        audit_entry::Entity::insert_many(rows).exec_without_returning(transaction).await?;
-    }
-    Ok(())
+    let rows = entries.into_iter().map(audit_entry::Model::into_active_model).collect();
+    rows::insert(transaction, rows, None).await
 }

@@ -1,10 +1,11 @@
 //! Output into storage.
 
 use bytes::Bytes;
-use sea_orm::{ActiveValue::Set, DatabaseTransaction, DbErr, EntityTrait as _};
+use sea_orm::{ActiveValue::Set, DbErr};
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::{Merge, rows};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::store::StoreError;
 use crate::store::entities::output_chunk;
@@ -33,10 +34,11 @@ impl Merge for AppendOutput {
     type Done = u64;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<u64, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut chunks = Vec::with_capacity(operations.len());
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
@@ -48,11 +50,7 @@ impl Merge for AppendOutput {
                 Err(error) => results.push(Err(error)),
             }
         }
-        for chunks in chunks.chunks(MAX_ROWS) {
-            output_chunk::Entity::insert_many(chunks.iter().cloned())
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        rows::insert(transaction, chunks, None).await?;
         Ok(results)
     }
 }

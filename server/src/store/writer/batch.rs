@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, TransactionTrait as _};
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
 
+use super::connection::{Connection, Work, is_away, is_busy};
 use super::{
     AppendAudit, AppendOutput, Change, CloseSession, MAX_BATCH, MarkDelivered, Merge, OpenSession,
     Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
@@ -14,6 +15,9 @@ use crate::store::StoreError;
 
 /// How long a transaction may take before the database counts as out of reach.
 const COMMIT_WAIT: Duration = Duration::from_secs(60);
+/// How often a batch waits for SQLite's lock, which checkpoints may hold; each time as long as the
+/// connection's own patience.
+const BUSY_TRIES: usize = 4;
 
 /// Operations of one kind, with those who wait for them.
 struct Group<Op: Merge> {
@@ -47,7 +51,7 @@ impl<Op: Merge> Group<Op> {
     }
 
     /// `away`: the error that showed the database to be out of reach; nothing is tried after it.
-    async fn one_by_one(self, connection: &DatabaseConnection, away: &mut Option<StoreError>) {
+    async fn one_by_one(self, connection: &mut Connection, away: &mut Option<StoreError>) {
         for (operation, reply) in self.operations.into_iter().zip(self.replies) {
             let result = match away {
                 Some(error) => Err(error.clone()),
@@ -72,13 +76,18 @@ enum Failure {
 }
 
 async fn alone<Op: Merge>(
-    connection: &DatabaseConnection,
+    connection: &mut Connection,
     operation: &Op,
 ) -> Result<Op::Done, StoreError> {
-    let transaction = connection.begin().await?;
-    let mut results = Op::apply(&transaction, std::slice::from_ref(operation)).await?;
-    transaction.commit().await?;
-    results.pop().unwrap_or(Err(StoreError::WriterStopped))
+    let work = connection.begin().await?;
+    let done = match Op::apply(&work, std::slice::from_ref(operation)).await {
+        Ok(mut results) => connection.commit().await.map(|()| results.pop()),
+        Err(error) => Err(error),
+    };
+    if done.is_err() {
+        connection.roll_back().await;
+    }
+    done?.unwrap_or(Err(StoreError::WriterStopped))
 }
 
 /// One list of kinds makes the queue's type, the batch, and the order within a transaction.
@@ -115,21 +124,21 @@ macro_rules! operations {
 
             async fn apply(
                 &self,
-                transaction: &sea_orm::DatabaseTransaction,
+                work: &Work<'_>,
             ) -> Result<Results, DbErr> {
                 Ok(Results {
                     $($field: if self.$field.operations.is_empty() {
                         Vec::new()
                     } else {
-                        Box::pin($kind::apply(transaction, &self.$field.operations)).await?
+                        Box::pin($kind::apply(work, &self.$field.operations)).await?
                     },)+
                 })
             }
 
-            async fn commit(&self, connection: &DatabaseConnection) -> Result<Results, Failure> {
-                let transaction = connection.begin().await.map_err(Failure::Before)?;
-                let results = self.apply(&transaction).await.map_err(Failure::Before)?;
-                transaction.commit().await.map_err(Failure::Unknown)?;
+            async fn commit(&self, connection: &mut Connection) -> Result<Results, Failure> {
+                let work = connection.begin().await.map_err(Failure::Before)?;
+                let results = self.apply(&work).await.map_err(Failure::Before)?;
+                connection.commit().await.map_err(Failure::Unknown)?;
                 Ok(results)
             }
 
@@ -141,7 +150,7 @@ macro_rules! operations {
                 $(self.$field.fail(error);)+
             }
 
-            async fn one_by_one(self, connection: &DatabaseConnection) {
+            async fn one_by_one(self, connection: &mut Connection) {
                 let mut away = None;
                 $(Box::pin(self.$field.one_by_one(connection, &mut away)).await;)+
             }
@@ -169,6 +178,7 @@ operations! {
 
 /// Runs until every handle is gone.
 pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receiver<Operation>) {
+    let mut connection = Connection::new(connection);
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);
@@ -178,19 +188,18 @@ pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receive
                 Err(_) => break,
             }
         }
-        commit(&connection, batch).await;
+        commit(&mut connection, batch).await;
     }
 }
 
-async fn commit(connection: &DatabaseConnection, batch: Batch) {
-    let committed = tokio::time::timeout(COMMIT_WAIT, batch.commit(connection)).await;
-    let failure = match committed {
-        Ok(Ok(results)) => return batch.answer(results),
-        Ok(Err(failure)) => failure,
-        Err(_) => Failure::Unknown(DbErr::Custom("no answer from the database".into())),
+async fn commit(connection: &mut Connection, batch: Batch) {
+    let failure = match commit_in_turn(connection, &batch).await {
+        Ok(results) => return batch.answer(results),
+        Err(failure) => failure,
     };
+    connection.roll_back().await;
     match failure {
-        Failure::Before(error) if batch.len > 1 && !is_away(&error) => {
+        Failure::Before(error) if batch.len > 1 && !is_away(&error) && !is_busy(&error) => {
             tracing::warn!(operations = batch.len, %error, "failed to write together; one by one now");
             batch.one_by_one(connection).await;
         }
@@ -203,17 +212,21 @@ async fn commit(connection: &DatabaseConnection, batch: Batch) {
     }
 }
 
-/// True if the database itself is out of reach: trying each operation alone would only take longer.
-fn is_away(error: &DbErr) -> bool {
-    let source = match error {
-        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => return true,
-        DbErr::Exec(RuntimeErr::SqlxError(source))
-        | DbErr::Query(RuntimeErr::SqlxError(source)) => source,
-        _ => return false,
-    };
-    use sea_orm::sqlx::Error;
-    matches!(
-        **source,
-        Error::Io(_) | Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed
-    )
+/// Waits for SQLite's lock, again if need be: nothing of a batch stands that did not get it.
+async fn commit_in_turn(connection: &mut Connection, batch: &Batch) -> Result<Results, Failure> {
+    let mut tries = 1;
+    loop {
+        let committed = tokio::time::timeout(COMMIT_WAIT, batch.commit(connection)).await;
+        match committed {
+            Ok(Err(Failure::Before(error))) if is_busy(&error) && tries < BUSY_TRIES => {
+                connection.roll_back().await;
+                tries += 1;
+            }
+            Ok(result) => return result,
+            Err(_) => {
+                let error = DbErr::Custom("no answer from the database".into());
+                return Err(Failure::Unknown(error));
+            }
+        }
+    }
 }

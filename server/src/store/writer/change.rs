@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _};
 
 use super::Merge;
+use super::connection::Work;
 use crate::store::StoreError;
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
@@ -73,9 +74,10 @@ impl Merge for Change {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        let transaction = work.transaction;
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let savepoint = transaction.begin().await?;
@@ -87,6 +89,7 @@ impl Merge for Change {
             }
             results.push(result);
         }
+        work.epochs.forget();
         Ok(results)
     }
 }

@@ -1,12 +1,14 @@
 //! The end of sessions.
 
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -27,17 +29,18 @@ impl Merge for CloseSession {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
-        for ended in current.chunks(MAX_ROWS) {
+        for ended in current.chunks(MAX_LIST) {
             let online: Vec<AgentId> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
-                .filter(agent::Column::Id.is_in(ended.iter().map(|op| op.agent_id)))
+                .filter(agent::Column::Id.is_in(filled(ended.iter().map(|op| op.agent_id))))
                 .filter(agent::Column::IsOnline.eq(true))
                 .into_tuple()
                 .all(transaction)
@@ -47,12 +50,12 @@ impl Merge for CloseSession {
             }
             agent::Entity::update_many()
                 .col_expr(agent::Column::IsOnline, false.into())
-                .filter(agent::Column::Id.is_in(online.iter().copied()))
+                .filter(agent::Column::Id.is_in(filled(online.iter().copied())))
                 .exec(transaction)
                 .await?;
             let events =
                 ended.iter().filter(|op| online.contains(&op.agent_id)).map(|op| op.event());
-            agent_event::Entity::insert_many(events).exec_without_returning(transaction).await?;
+            rows::insert(transaction, events.collect(), None).await?;
         }
         Ok(operations.iter().map(|_| Ok(())).collect())
     }

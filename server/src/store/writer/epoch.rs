@@ -1,40 +1,77 @@
 //! The fence: a session's writes count only while it is its agent's newest.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
 
-use super::MAX_ROWS;
+use super::MAX_LIST;
+use super::connection::Work;
+use super::rows::filled;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::agent;
+
+/// Agents whose epoch is remembered.
+const MAX_KNOWN: usize = 65_536;
+
+/// Epochs that earlier transactions read.
+///
+/// They hold for as long as nothing is written that changes them, and only the writer writes: so
+/// whatever opens a session or changes an agent forgets them, and so does a transaction that fails.
+#[derive(Default)]
+pub(super) struct KnownEpochs(Mutex<HashMap<AgentId, i64>>);
+
+impl KnownEpochs {
+    pub(super) fn forget(&self) {
+        self.map().clear();
+    }
+
+    /// Moves those that are known from `ids` to the answer.
+    fn take_known(&self, ids: &mut Vec<AgentId>) -> HashMap<AgentId, i64> {
+        let known = self.map();
+        let mut found = HashMap::with_capacity(ids.len());
+        ids.retain(|id| known.get(id).is_none_or(|epoch| found.insert(*id, *epoch).is_some()));
+        found
+    }
+
+    fn remember(&self, rows: &[(AgentId, i64)]) {
+        let mut known = self.map();
+        if known.len() + rows.len() > MAX_KNOWN {
+            known.clear();
+        }
+        known.extend(rows.iter().copied());
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<AgentId, i64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The newest epochs of some agents.
 pub(super) struct Epochs(HashMap<AgentId, i64>);
 
 impl Epochs {
-    /// Reads them in the transaction that rests on them.
+    /// As they are in the transaction that rests on them.
     pub(super) async fn read(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         agents: impl IntoIterator<Item = AgentId>,
     ) -> Result<Self, DbErr> {
         let mut ids: Vec<_> = agents.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut epochs = HashMap::with_capacity(ids.len());
-        for ids in ids.chunks(MAX_ROWS) {
+        let mut epochs = work.epochs.take_known(&mut ids);
+        for ids in ids.chunks(MAX_LIST) {
             let rows: Vec<(AgentId, i64)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
                 .column(agent::Column::Epoch)
-                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::Id.is_in(filled(ids.iter().copied())))
                 .filter(agent::Column::DeletedAt.is_null())
                 .into_tuple()
-                .all(transaction)
+                .all(work.transaction)
                 .await?;
+            work.epochs.remember(&rows);
             epochs.extend(rows);
         }
         Ok(Self(epochs))

@@ -2,13 +2,12 @@
 
 use std::collections::HashSet;
 
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::filled;
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
@@ -28,22 +27,23 @@ impl Merge for MarkDelivered {
     type Done = Vec<CommandId>;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Vec<CommandId>, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let wanted: Vec<(CommandId, Timestamp)> = operations
             .iter()
             .filter(|op| epochs.is_current(op.agent_id, op.epoch))
             .flat_map(|op| op.command_ids.iter().map(|id| (*id, op.now)))
             .collect();
         let mut delivered = HashSet::with_capacity(wanted.len());
-        for wanted in wanted.chunks(MAX_ROWS) {
+        for wanted in wanted.chunks(MAX_LIST) {
             let now = wanted.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
             let ids: Vec<CommandId> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
-                .filter(command::Column::Id.is_in(wanted.iter().map(|(id, _)| *id)))
+                .filter(command::Column::Id.is_in(filled(wanted.iter().map(|(id, _)| *id))))
                 .filter(command::Column::State.eq(CommandState::Queued))
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
@@ -53,7 +53,7 @@ impl Merge for MarkDelivered {
             command::Entity::update_many()
                 .col_expr(command::Column::State, CommandState::Delivered.as_str().into())
                 .col_expr(command::Column::DeliveredAt, now.0.into())
-                .filter(command::Column::Id.is_in(ids.iter().copied()))
+                .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
                 .exec(transaction)
                 .await?;
             delivered.extend(ids);

@@ -12,6 +12,7 @@ mod append_output;
 mod batch;
 mod change;
 mod close_session;
+mod connection;
 mod epoch;
 mod mark_delivered;
 mod open_session;
@@ -19,6 +20,7 @@ mod reconcile;
 mod record_heartbeat;
 mod record_manifest;
 mod record_progress;
+mod rows;
 mod settle;
 mod submit_command;
 mod submit_job;
@@ -35,6 +37,7 @@ pub use self::append_output::AppendOutput;
 pub use self::batch::Operation;
 use self::change::Change;
 pub use self::close_session::CloseSession;
+use self::connection::Work;
 pub use self::mark_delivered::MarkDelivered;
 pub use self::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
@@ -50,8 +53,8 @@ use super::StoreError;
 const QUEUE: usize = 4_096;
 /// Operations of one transaction.
 const MAX_BATCH: usize = 512;
-/// Rows of one statement; keeps the widest insert below SQLite's 32,766 parameters.
-const MAX_ROWS: usize = 500;
+/// Values of one list in a statement.
+const MAX_LIST: usize = 256;
 
 /// Where the answer to a write goes.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -64,7 +67,7 @@ pub trait Merge: Send + Sync + Sized + 'static {
     /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
     /// `Err` concerns one operation, which must then have changed nothing.
     fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> impl Future<Output = Result<Vec<Result<Self::Done, StoreError>>, DbErr>> + Send;
 }

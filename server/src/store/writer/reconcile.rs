@@ -9,8 +9,10 @@ use sea_orm::{
     QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::filled;
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, EndReason, Event, Step, step};
 use crate::domain::time::Timestamp;
@@ -67,10 +69,11 @@ impl Merge for Reconcile {
     type Done = Reconciled;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Reconciled, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let known = Known::read(transaction, operations).await?;
         let mut moves = Moves::default();
         let mut results = Vec::with_capacity(operations.len());
@@ -110,10 +113,10 @@ impl Known {
     ) -> Result<Self, DbErr> {
         let mut rows: Vec<CommandRow> = Vec::new();
         let agents: Vec<_> = operations.iter().map(|op| op.agent_id).collect();
-        for agents in agents.chunks(MAX_ROWS) {
+        for agents in agents.chunks(MAX_LIST) {
             rows.extend(
                 columns()
-                    .filter(command::Column::AgentId.is_in(agents.iter().copied()))
+                    .filter(command::Column::AgentId.is_in(filled(agents.iter().copied())))
                     .filter(command::Column::FinishedAt.is_null())
                     .filter(command::Column::State.ne(CommandState::Queued))
                     .into_tuple::<CommandRow>()
@@ -128,11 +131,11 @@ impl Known {
         let listed: Vec<_> =
             operations.iter().flat_map(|op| op.listed.iter().map(|item| item.command_id)).collect();
         let (mut offsets, mut reports) = (HashMap::new(), HashMap::new());
-        for listed in listed.chunks(MAX_ROWS) {
+        for listed in listed.chunks(MAX_LIST) {
             let ids = || listed.iter().copied();
             rows.extend(
                 columns()
-                    .filter(command::Column::Id.is_in(ids()))
+                    .filter(command::Column::Id.is_in(filled(ids())))
                     .into_tuple::<CommandRow>()
                     .all(transaction)
                     .await?,
@@ -142,7 +145,7 @@ impl Known {
                 .select_only()
                 .column(command_report::Column::CommandId)
                 .column(command_report::Column::IsLate)
-                .filter(command_report::Column::CommandId.is_in(ids()))
+                .filter(command_report::Column::CommandId.is_in(filled(ids())))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -245,7 +248,7 @@ async fn read_offsets(
         .column(output_chunk::Column::CommandId)
         .column_as(end(OffsetBytes, LengthBytes), "end_bytes")
         .column_as(end(StdoutOffsetBytes, StdoutBytes), "stdout_end_bytes")
-        .filter(output_chunk::Column::CommandId.is_in(ids))
+        .filter(output_chunk::Column::CommandId.is_in(filled(ids)))
         .group_by(output_chunk::Column::CommandId)
         .into_tuple()
         .all(transaction)
@@ -276,7 +279,7 @@ impl Moves {
 
     async fn write(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
         for ((state, reason), (ids, now)) in self.0 {
-            for ids in ids.chunks(MAX_ROWS) {
+            for ids in ids.chunks(MAX_LIST) {
                 let moved = || {
                     command::Entity::update_many()
                         .col_expr(command::Column::State, state.as_str().into())
@@ -295,7 +298,7 @@ impl Moves {
                         .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };
                 update
-                    .filter(command::Column::Id.is_in(ids.iter().copied()))
+                    .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
                     .exec(transaction)
                     .await?;
             }

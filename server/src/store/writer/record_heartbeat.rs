@@ -2,13 +2,12 @@
 
 use muster_protocol::frame::Telemetry;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
-};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -27,26 +26,23 @@ impl Merge for RecordHeartbeat {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
-        for seen in current.chunks(MAX_ROWS) {
+        for seen in current.chunks(MAX_LIST) {
             let now = seen.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
             agent::Entity::update_many()
                 .col_expr(agent::Column::LastSeenAt, now.0.into())
-                .filter(agent::Column::Id.is_in(seen.iter().map(|op| op.agent_id)))
+                .filter(agent::Column::Id.is_in(filled(seen.iter().map(|op| op.agent_id))))
                 .exec(transaction)
                 .await?;
             let samples: Vec<_> = seen.iter().filter_map(|op| op.sample()).collect();
-            if !samples.is_empty() {
-                telemetry_sample::Entity::insert_many(samples)
-                    .on_conflict(OnConflict::new().do_nothing().to_owned())
-                    .exec_without_returning(transaction)
-                    .await?;
-            }
+            let once = OnConflict::new().do_nothing().to_owned();
+            rows::insert(transaction, samples, Some(once)).await?;
         }
         Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
     }

@@ -1,10 +1,11 @@
 //! The scripts that hosts allow, as they report them.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{DbErr, IntoActiveModel as _};
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::{Merge, rows};
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::agent_manifest;
@@ -20,31 +21,26 @@ impl Merge for RecordManifest {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         // One statement can't touch a row twice: of several reports of one agent the last counts.
         let mut rows: Vec<&Self> = Vec::with_capacity(operations.len());
         for operation in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {
             rows.retain(|row| row.agent_id != operation.agent_id);
             rows.push(operation);
         }
-        for rows in rows.chunks(MAX_ROWS) {
-            let rows = rows.iter().map(|op| op.row.clone().into_active_model());
-            agent_manifest::Entity::insert_many(rows)
-                .on_conflict(
-                    OnConflict::column(agent_manifest::Column::AgentId)
-                        .update_columns([
-                            agent_manifest::Column::Manifest,
-                            agent_manifest::Column::Error,
-                            agent_manifest::Column::ReportedAt,
-                        ])
-                        .to_owned(),
-                )
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        let rows = rows.into_iter().map(|op| op.row.clone().into_active_model()).collect();
+        let replace = OnConflict::column(agent_manifest::Column::AgentId)
+            .update_columns([
+                agent_manifest::Column::Manifest,
+                agent_manifest::Column::Error,
+                agent_manifest::Column::ReportedAt,
+            ])
+            .to_owned();
+        rows::insert(transaction, rows, Some(replace)).await?;
         Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
     }
 }

@@ -8,8 +8,10 @@ use sea_orm::{
     QueryFilter as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
@@ -37,10 +39,11 @@ impl Merge for RecordProgress {
     type Done = ();
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut counts: HashMap<AgentId, u64> = HashMap::new();
         let mut started = Vec::new();
         for op in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {
@@ -53,7 +56,7 @@ impl Merge for RecordProgress {
             }
         }
         write_counts(transaction, counts.into_iter().collect()).await?;
-        for started in started.chunks(MAX_ROWS) {
+        for started in started.chunks(MAX_LIST) {
             mark_running(transaction, started).await?;
         }
         Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
@@ -65,21 +68,14 @@ pub(super) async fn write_counts(
     transaction: &DatabaseTransaction,
     counts: Vec<(AgentId, u64)>,
 ) -> Result<(), DbErr> {
-    for counts in counts.chunks(MAX_ROWS) {
-        let rows = counts.iter().map(|(agent_id, count)| {
-            let acceptance_count = i64::try_from(*count).unwrap_or(i64::MAX);
-            agent_ledger::Model { agent_id: *agent_id, acceptance_count }.into_active_model()
-        });
-        agent_ledger::Entity::insert_many(rows)
-            .on_conflict(
-                OnConflict::column(agent_ledger::Column::AgentId)
-                    .update_column(agent_ledger::Column::AcceptanceCount)
-                    .to_owned(),
-            )
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    Ok(())
+    let rows = counts.into_iter().map(|(agent_id, count)| {
+        let acceptance_count = i64::try_from(count).unwrap_or(i64::MAX);
+        agent_ledger::Model { agent_id, acceptance_count }.into_active_model()
+    });
+    let replace = OnConflict::column(agent_ledger::Column::AgentId)
+        .update_column(agent_ledger::Column::AcceptanceCount)
+        .to_owned();
+    rows::insert(transaction, rows.collect(), Some(replace)).await
 }
 
 async fn mark_running(
@@ -90,9 +86,9 @@ async fn mark_running(
     command::Entity::update_many()
         .col_expr(command::Column::State, CommandState::Running.as_str().into())
         .col_expr(command::Column::StartedAt, now.0.into())
-        .filter(command::Column::Id.is_in(started.iter().map(|(_, id, _)| *id)))
+        .filter(command::Column::Id.is_in(filled(started.iter().map(|(_, id, _)| *id))))
         // An agent can't move another's command, whatever id it sends.
-        .filter(command::Column::AgentId.is_in(started.iter().map(|(agent, _, _)| *agent)))
+        .filter(command::Column::AgentId.is_in(filled(started.iter().map(|(agent, _, _)| *agent))))
         .filter(command::Column::State.is_in([CommandState::Queued, CommandState::Delivered]))
         .exec(transaction)
         .await?;

@@ -8,8 +8,10 @@ use sea_orm::{
     QueryFilter as _, QuerySelect as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, Event, Step, step};
 use crate::domain::time::Timestamp;
@@ -48,10 +50,11 @@ impl Merge for Settle {
     type Done = Settled;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Settled, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut known = Known::read(transaction, operations).await?;
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
@@ -73,15 +76,11 @@ impl Merge for Settle {
             results.push(Ok(settled));
         }
         for (state, operations) in ended {
-            for operations in operations.chunks(MAX_ROWS) {
+            for operations in operations.chunks(MAX_LIST) {
                 write_end(transaction, state, operations).await?;
             }
         }
-        for reports in reports.chunks(MAX_ROWS) {
-            command_report::Entity::insert_many(reports.iter().cloned())
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        rows::insert(transaction, reports, None).await?;
         Ok(results)
     }
 }
@@ -113,13 +112,15 @@ impl Known {
     async fn read(transaction: &DatabaseTransaction, operations: &[Settle]) -> Result<Self, DbErr> {
         let mut commands = HashMap::with_capacity(operations.len());
         let mut reported = HashMap::new();
-        for operations in operations.chunks(MAX_ROWS) {
+        for operations in operations.chunks(MAX_LIST) {
             let rows: Vec<(CommandId, AgentId, CommandState)> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
                 .column(command::Column::AgentId)
                 .column(command::Column::State)
-                .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+                .filter(
+                    command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))),
+                )
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -133,7 +134,7 @@ impl Known {
                 .select_only()
                 .column(command_report::Column::CommandId)
                 .column(command_report::Column::IsLate)
-                .filter(command_report::Column::CommandId.is_in(over))
+                .filter(command_report::Column::CommandId.is_in(filled(over)))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -179,7 +180,7 @@ async fn write_end(
 ) -> Result<(), DbErr> {
     let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
     end_of(state, now)
-        .filter(command::Column::Id.is_in(operations.iter().map(|op| op.command_id)))
+        .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
         .exec(transaction)
         .await?;
     Ok(())

@@ -7,8 +7,10 @@ use sea_orm::{
     QueryFilter as _,
 };
 
+use super::connection::Work;
 use super::epoch::Epochs;
-use super::{MAX_ROWS, Merge, append_audit};
+use super::rows::{self, filled};
+use super::{MAX_LIST, Merge, append_audit};
 use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
 use crate::domain::state::CommandState;
 use crate::store::StoreError;
@@ -51,10 +53,11 @@ impl Merge for SubmitCommand {
     type Done = Submitted;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
-        let epochs = Epochs::read(transaction, operations.iter().map(|op| op.row.agent_id)).await?;
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.row.agent_id)).await?;
         let keys = operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key));
         let mut records = read_records(transaction, keys.collect()).await?;
         let mut new = Vec::with_capacity(operations.len());
@@ -126,11 +129,18 @@ pub(super) async fn read_records(
     keys: Vec<RecordKey>,
 ) -> Result<HashMap<RecordKey, (Vec<u8>, CommandId)>, DbErr> {
     let mut records = HashMap::with_capacity(keys.len());
-    for keys in keys.chunks(MAX_ROWS) {
+    for keys in keys.chunks(MAX_LIST) {
         let rows = idempotency_record::Entity::find()
-            .filter(idempotency_record::Column::TenantId.is_in(keys.iter().map(|key| key.0)))
-            .filter(idempotency_record::Column::PrincipalId.is_in(keys.iter().map(|key| key.1)))
-            .filter(idempotency_record::Column::Key.is_in(keys.iter().map(|key| key.2.as_str())))
+            .filter(
+                idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))),
+            )
+            .filter(
+                idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))),
+            )
+            .filter(
+                idempotency_record::Column::Key
+                    .is_in(filled(keys.iter().map(|key| key.2.as_str()))),
+            )
             .all(transaction)
             .await?;
         records.extend(rows.into_iter().map(|row| {
@@ -145,15 +155,9 @@ async fn write(
     new: Vec<(&SubmitCommand, bool)>,
     records: Vec<idempotency_record::ActiveModel>,
 ) -> Result<(), DbErr> {
-    for new in new.chunks(MAX_ROWS) {
-        let rows = new.iter().map(|(operation, delivered)| operation.command(*delivered));
-        command::Entity::insert_many(rows).exec_without_returning(transaction).await?;
-    }
-    for records in records.chunks(MAX_ROWS) {
-        idempotency_record::Entity::insert_many(records.iter().cloned())
-            .exec_without_returning(transaction)
-            .await?;
-    }
+    let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
+    rows::insert(transaction, commands.collect(), None).await?;
+    rows::insert(transaction, records, None).await?;
     let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
     append_audit::insert(transaction, audit).await
 }

@@ -1,10 +1,10 @@
 //! New jobs: the job, its executions, audit entry and idempotency record in one transaction.
 
-use sea_orm::{DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _};
+use sea_orm::{DbErr, EntityTrait as _, IntoActiveModel as _};
 
 use super::epoch::Epochs;
 use super::submit_command::{self, Idempotency, RecordKey};
-use super::{MAX_ROWS, Merge, append_audit};
+use super::{Merge, Work, append_audit, rows};
 use crate::domain::ids::{CommandId, JobId};
 use crate::domain::state::CommandState;
 use crate::store::StoreError;
@@ -41,20 +41,21 @@ impl Merge for SubmitJob {
     type Done = SubmittedJob;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<SubmittedJob, StoreError>>, DbErr> {
         let mut results = Vec::with_capacity(operations.len());
         // One after the other: each is a batch by itself, and may repeat the one before.
         for operation in operations {
-            results.push(Ok(operation.store(transaction).await?));
+            results.push(Ok(operation.store(work).await?));
         }
         Ok(results)
     }
 }
 
 impl SubmitJob {
-    async fn store(&self, transaction: &DatabaseTransaction) -> Result<SubmittedJob, DbErr> {
+    async fn store(&self, work: &Work<'_>) -> Result<SubmittedJob, DbErr> {
+        let transaction = work.transaction;
         if let Some(key) = self.record_key() {
             let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
             if let Some((hash, id)) = known.get(&key) {
@@ -65,8 +66,8 @@ impl SubmitJob {
             }
         }
         let agents = self.executions.iter().map(|execution| execution.row.agent_id);
-        let epochs = Epochs::read(transaction, agents).await?;
-        let mut rows = Vec::with_capacity(self.executions.len());
+        let epochs = Epochs::read(work, agents).await?;
+        let mut new = Vec::with_capacity(self.executions.len());
         let mut delivered = Vec::new();
         for execution in &self.executions {
             let agent_id = execution.row.agent_id;
@@ -79,16 +80,12 @@ impl SubmitJob {
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);
             }
-            rows.push(row.into_active_model());
+            new.push(row.into_active_model());
         }
-        let gone = self.executions.len() - rows.len();
-        let job = job::Model { agent_count: rows.len() as i64, ..self.row.clone() };
+        let gone = self.executions.len() - new.len();
+        let job = job::Model { agent_count: new.len() as i64, ..self.row.clone() };
         job::Entity::insert(job.into_active_model()).exec_without_returning(transaction).await?;
-        for rows in rows.chunks(MAX_ROWS) {
-            command::Entity::insert_many(rows.iter().cloned())
-                .exec_without_returning(transaction)
-                .await?;
-        }
+        rows::insert(transaction, new, None).await?;
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }

@@ -5,11 +5,12 @@ mod rows;
 
 use muster_protocol::CloseCode;
 use muster_protocol::acceptance::{LedgerVerdict, judge_ledger};
-use sea_orm::{DatabaseTransaction, DbErr};
+use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::Candidates;
 use super::Merge;
+use super::connection::Work;
 use crate::domain::ids::{AgentId, AgentKeyId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -74,9 +75,10 @@ impl Merge for OpenSession {
     type Done = SessionOpening;
 
     async fn apply(
-        transaction: &DatabaseTransaction,
+        work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<SessionOpening, StoreError>>, DbErr> {
+        let transaction = work.transaction;
         let mut candidates = Candidates::read(transaction, operations).await?;
         let mut changes = Changes::default();
         let results = operations
@@ -84,6 +86,7 @@ impl Merge for OpenSession {
             .map(|operation| Ok(operation.open(&mut candidates, &mut changes)))
             .collect();
         rows::write(transaction, candidates.into_changed(), changes).await?;
+        work.epochs.forget();
         Ok(results)
     }
 }

@@ -2,8 +2,7 @@
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _,
+    ColumnTrait as _, DatabaseTransaction, DbErr, IntoActiveModel as _, QueryFilter as _,
 };
 
 use super::Changes;
@@ -11,37 +10,30 @@ use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::command_end::end_of;
 use crate::store::entities::{agent, agent_event, command};
-use crate::store::writer::{MAX_ROWS, record_progress};
+use crate::store::writer::rows::{self, filled};
+use crate::store::writer::{MAX_LIST, record_progress};
 
 pub(super) async fn write(
     transaction: &DatabaseTransaction,
     agents: Vec<agent::Model>,
     changes: Changes,
 ) -> Result<(), DbErr> {
-    for agents in agents.chunks(MAX_ROWS) {
-        agent::Entity::insert_many(agents.iter().cloned().map(agent::Model::into_active_model))
-            .on_conflict(
-                OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned(),
-            )
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    for forgotten in changes.forgotten.chunks(MAX_ROWS) {
+    let agents = agents.into_iter().map(agent::Model::into_active_model).collect();
+    let update = OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned();
+    rows::insert(transaction, agents, Some(update)).await?;
+    for forgotten in changes.forgotten.chunks(MAX_LIST) {
         let now = forgotten.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
         end_of(CommandState::Lost, now)
             .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
-            .filter(command::Column::AgentId.is_in(forgotten.iter().map(|(id, _)| *id)))
+            .filter(command::Column::AgentId.is_in(filled(forgotten.iter().map(|(id, _)| *id))))
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.ne(CommandState::Queued))
             .exec(transaction)
             .await?;
     }
     record_progress::write_counts(transaction, changes.counts).await?;
-    for events in changes.events.chunks(MAX_ROWS) {
-        let rows = events.iter().cloned().map(agent_event::Model::into_active_model);
-        agent_event::Entity::insert_many(rows).exec_without_returning(transaction).await?;
-    }
-    Ok(())
+    let events = changes.events.into_iter().map(agent_event::Model::into_active_model).collect();
+    rows::insert(transaction, events, None).await
 }
 
 /// The columns that a session owns; name, tags and key are people's.
