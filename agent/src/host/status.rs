@@ -52,7 +52,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// What its file says, unless its process is gone without having said so.
-    fn as_it_is(self) -> Self {
+    fn checked(self) -> Self {
         let lives = ProcessStat::of(self.pid).is_some_and(|process| !process.is_zombie);
         if lives || self.state == "stopped" {
             return self;
@@ -107,7 +107,7 @@ impl Report {
             },
             state_dir: state.path().display().to_string(),
             agent,
-            supervisor: read(&state.supervisor()).map(Supervisor::as_it_is),
+            supervisor: read(&state.supervisor()).map(Supervisor::checked),
             jobs,
         })
     }
