@@ -33,8 +33,7 @@ async fn connect() -> anyhow::Result<()> {
 
 async fn listen<S: AsyncRead + AsyncWrite + Unpin>(stream: S, url: &str) -> anyhow::Result<()> {
     let config = Some(websocket_config());
-    let (mut socket, _) =
-        tokio_tungstenite::client_async_with_config(url, stream, config).await?;
+    let (mut socket, _) = tokio_tungstenite::client_async_with_config(url, stream, config).await?;
     while let Some(message) = socket.next().await {
         message?;
     }

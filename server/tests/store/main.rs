@@ -8,6 +8,7 @@ mod reconciliation;
 mod sessions;
 mod settlement;
 mod sweeps;
+mod writing;
 
 /// Makes of one async test two, one per database.
 macro_rules! on_both_databases {
