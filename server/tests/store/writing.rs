@@ -7,6 +7,7 @@ use sea_orm::{ConnectionTrait as _, Database};
 
 use crate::fixture::{Fixture, settle};
 use crate::on_both_databases;
+use crate::sessions::{opened, returning};
 
 on_both_databases!(a_bad_write_spoils_no_other, the_writer_goes_on_after_a_failure);
 
@@ -38,7 +39,9 @@ async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
     let second = fixture.delivered(&session).await;
     assert_ne!(first, second);
     // A session that is over stays over, whatever was known before the failure.
-    let newer = fixture.agent("host").await;
+    let mut registration = fixture.registration("host");
+    returning(&mut registration, &session);
+    let newer = opened(fixture.open(registration).await);
     fail(&fixture).await.expect_err("fail");
     assert_ne!(newer.epoch, session.epoch);
     let late = settle(&session, second, Outcome::Succeeded);
