@@ -10,6 +10,7 @@ mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod writing;
 
 /// Makes of one async test two, one per database.
 macro_rules! on_both_databases {

@@ -182,6 +182,8 @@ pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receive
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);
+        // Requests that have arrived meanwhile get their turn first, and share this transaction.
+        tokio::task::yield_now().await;
         while batch.len < MAX_BATCH {
             match queue.try_recv() {
                 Ok(operation) => batch.push(operation),

@@ -1,0 +1,66 @@
+//! The writer among others: locks, and writes that fail.
+
+use muster_protocol::frame::Outcome;
+use muster_server::store::StoreError;
+use muster_server::store::writer::Submitted;
+use sea_orm::{ConnectionTrait as _, Database};
+
+use crate::fixture::{Fixture, settle};
+use crate::on_both_databases;
+use crate::sessions::{opened, returning};
+
+on_both_databases!(a_bad_write_spoils_no_other, the_writer_goes_on_after_a_failure);
+
+async fn fail(fixture: &Fixture) -> Result<(), StoreError> {
+    let writer = fixture.store.writer();
+    writer
+        .change(|transaction| {
+            Box::pin(async move {
+                transaction.execute_unprepared("INSERT INTO no_such_table VALUES (1)").await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+async fn a_bad_write_spoils_no_other(fixture: Fixture) {
+    let agent = fixture.agent("host").await.agent_id;
+    let writer = fixture.store.writer();
+    // Both are queued before the writer gets its turn, so they share a transaction.
+    let (good, bad) = tokio::join!(writer.commit(fixture.submission(agent)), fail(&fixture));
+    assert_eq!(good.expect("submit"), Submitted::New { delivered: false });
+    assert!(matches!(bad, Err(StoreError::Database(_))), "{bad:?}");
+}
+
+async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let first = fixture.delivered(&session).await;
+    fail(&fixture).await.expect_err("fail");
+    let second = fixture.delivered(&session).await;
+    assert_ne!(first, second);
+    // A session that is over stays over, whatever was known before the failure.
+    let mut registration = fixture.registration("host");
+    returning(&mut registration, &session);
+    let newer = opened(fixture.open(registration).await);
+    fail(&fixture).await.expect_err("fail");
+    assert_ne!(newer.epoch, session.epoch);
+    let late = settle(&session, second, Outcome::Succeeded);
+    let late = fixture.store.writer().commit(late).await;
+    assert!(matches!(late, Err(StoreError::StaleEpoch)), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_write_waits_for_whoever_holds_sqlites_lock() {
+    let fixture = Fixture::sqlite().await;
+    let agent = fixture.agent("host").await.agent_id;
+    let url = format!("sqlite:{}", fixture.site.path().join("muster.db").display());
+    let mut options = sea_orm::ConnectOptions::new(url);
+    options.max_connections(1);
+    let other = Database::connect(options).await.expect("open the database");
+    other.execute_unprepared("BEGIN IMMEDIATE").await.expect("take the lock");
+    other.execute_unprepared("UPDATE tenants SET name = 'other'").await.expect("write");
+    let writer = fixture.store.writer();
+    let pending = writer.enqueue(fixture.submission(agent)).await.expect("queue");
+    other.execute_unprepared("COMMIT").await.expect("let go of the lock");
+    assert_eq!(pending.await.expect("submit"), Submitted::New { delivered: false });
+}
