@@ -3,6 +3,7 @@
 mod hazards;
 mod life;
 mod managers;
+mod networks;
 mod refusals;
 mod server;
 mod upgrade;
