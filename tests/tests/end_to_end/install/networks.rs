@@ -25,11 +25,7 @@ async fn an_authority_of_ones_own_is_trusted_beside_the_hosts() {
     // It is kept: later runs need not name it.
     newcomer.host.run(DEPLOY).await.expect(0);
     newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
-    newcomer
-        .host
-        .run("test -s /etc/muster/ca.pem")
-        .await
-        .expect(0);
+    newcomer.host.run("test -s /etc/muster/ca.pem").await.expect(0);
 }
 
 #[tokio::test]
