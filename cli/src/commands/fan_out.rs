@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use muster_protocol::backoff::Delays;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::Session;
@@ -49,7 +49,7 @@ pub async fn run(session: &Session, body: Value, detach: bool) -> Result<u8, Cli
     note(&format!("job {id} on {} agents", started["agent_count"]));
     let ended = tokio::select! {
         ended = to_the_end(session, &id) => ended?,
-        error = cancel_then_leave(session, &id, &mut interrupts) => return Err(error),
+        error = session.cancel_then_leave("jobs", &id, &mut interrupts) => return Err(error),
     };
     tell(session, &id, &ended).await?;
     Ok(u8::from(text(&ended, "state") != "succeeded"))
@@ -129,22 +129,4 @@ async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> 
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Never comes back unless the keyboard interrupted twice.
-async fn cancel_then_leave(session: &Session, id: &str, interrupts: &mut Interrupts) -> CliError {
-    interrupts.next().await;
-    note("cancelling; interrupt again to leave it to itself");
-    let cancel = async {
-        let request = session.api.request(Method::POST, &["jobs", id, "cancel"]).json(&json!({}));
-        if let Err(error) = session.api.json_repeated(request).await {
-            note(&format!("failed to cancel: {error}"));
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = cancel => {}
-        () = interrupts.next() => {}
-    }
-    CliError::Interrupted(format!("left; see `muster jobs show {id}`"))
 }

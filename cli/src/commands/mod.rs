@@ -13,13 +13,14 @@ pub mod ping;
 pub mod run;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::cli::{Action, Cli};
 use crate::context::{self, Overrides};
 use crate::error::CliError;
-use crate::output::Output;
+use crate::interrupt::Interrupts;
+use crate::output::{Output, note};
 use crate::resolve;
 
 /// What most commands work with.
@@ -121,6 +122,30 @@ impl Session {
         let answer = self.api.json(self.api.request(method, segments).json(body)).await?;
         self.output.details(&answer)?;
         Ok(0)
+    }
+
+    /// The first interrupt asks for the end of a command or a job, named as in the API; the second
+    /// leaves it to itself. Never comes back before.
+    async fn cancel_then_leave(
+        &self,
+        kind: &str,
+        id: &str,
+        interrupts: &mut Interrupts,
+    ) -> CliError {
+        interrupts.next().await;
+        note("cancelling; interrupt again to leave it to itself");
+        let cancel = async {
+            let request = self.api.request(Method::POST, &[kind, id, "cancel"]).json(&json!({}));
+            if let Err(error) = self.api.json_repeated(request).await {
+                note(&format!("failed to cancel: {error}"));
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = cancel => {}
+            () = interrupts.next() => {}
+        }
+        CliError::Interrupted(format!("left; see `muster {kind} show {id}`"))
     }
 
     /// Deletes, and says that it is so.

@@ -142,7 +142,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     }
     tokio::select! {
         ended = to_the_end(session, id) => ended,
-        error = cancel_then_leave(session, id, &mut interrupts) => Err(error),
+        error = session.cancel_then_leave("commands", id, &mut interrupts) => Err(error),
     }
 }
 
@@ -172,25 +172,6 @@ async fn to_the_end(session: &Session, id: &str) -> Result<u8, CliError> {
         note(&sentence);
     }
     Ok(verdict.code)
-}
-
-/// Never comes back unless the keyboard interrupted twice.
-async fn cancel_then_leave(session: &Session, id: &str, interrupts: &mut Interrupts) -> CliError {
-    interrupts.next().await;
-    note("cancelling; interrupt again to leave it to itself");
-    let cancel = async {
-        let request =
-            session.api.request(Method::POST, &["commands", id, "cancel"]).json(&json!({}));
-        if let Err(error) = session.api.json_repeated(request).await {
-            note(&format!("failed to cancel: {error}"));
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = cancel => {}
-        () = interrupts.next() => {}
-    }
-    CliError::Interrupted(format!("left; see `muster commands show {id}`"))
 }
 
 #[cfg(test)]

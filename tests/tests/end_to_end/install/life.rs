@@ -24,6 +24,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
     host.run("systemctl is-enabled muster-agent && systemctl is-active muster-agent")
         .await
         .expect(0);
+    host.run("journalctl -u muster-agent --no-pager | grep -q registered").await.expect(0);
     // It follows until it is ended.
     host.run("timeout 60 /opt/muster/deploy.sh --logs | grep -q -m 1 registered").await.expect(0);
 
