@@ -1,7 +1,12 @@
 //! Output into storage.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use sea_orm::{ActiveValue::Set, DbErr};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
 
 use super::connection::Work;
 use super::epoch::Epochs;
@@ -13,7 +18,8 @@ use crate::store::entities::output_chunk;
 /// Adds a chunk of output.
 ///
 /// Shape: whole records; `offset_bytes` is where the command's committed output ends, which the
-/// session knows, since its epoch fences off every other.
+/// session knows, since its epoch fences off every other. A chunk that does not continue what is
+/// committed is refused: one before it has failed.
 pub struct AppendOutput {
     pub agent_id: AgentId,
     pub epoch: i64,
@@ -41,9 +47,22 @@ impl Merge for AppendOutput {
         let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut chunks = Vec::with_capacity(operations.len());
         let mut results = Vec::with_capacity(operations.len());
+        let mut ends: HashMap<CommandId, u64> = HashMap::new();
         for operation in operations {
-            match epochs.check(operation.agent_id, operation.epoch) {
+            let end = match ends.get(&operation.command_id) {
+                Some(end) => *end,
+                None => committed_end(work.transaction, operation.command_id).await?,
+            };
+            // A chunk may have failed while those behind it were waiting: no gap is ever stored.
+            let current = epochs.check(operation.agent_id, operation.epoch);
+            let continues = current.and_then(|()| match end == operation.offset_bytes {
+                true => Ok(()),
+                false => Err(StoreError::Database(DbErr::Custom("output with a gap".into()))),
+            });
+            ends.insert(operation.command_id, end);
+            match continues {
                 Ok(()) => {
+                    ends.insert(operation.command_id, end + operation.length_bytes);
                     chunks.push(operation.chunk());
                     results.push(Ok(operation.offset_bytes + operation.length_bytes));
                 }
@@ -53,6 +72,24 @@ impl Merge for AppendOutput {
         rows::insert(transaction, chunks, None).await?;
         Ok(results)
     }
+}
+
+/// Payload committed of a command so far: one look into the primary key.
+async fn committed_end(
+    transaction: &DatabaseTransaction,
+    command_id: CommandId,
+) -> Result<u64, DbErr> {
+    let last: Option<(i64, i64)> = output_chunk::Entity::find()
+        .select_only()
+        .column(output_chunk::Column::OffsetBytes)
+        .column(output_chunk::Column::LengthBytes)
+        .filter(output_chunk::Column::CommandId.eq(command_id))
+        .order_by_desc(output_chunk::Column::OffsetBytes)
+        .limit(1)
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    Ok(last.map_or(0, |(offset, length)| (offset + length).cast_unsigned()))
 }
 
 impl AppendOutput {
