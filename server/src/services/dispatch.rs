@@ -42,13 +42,15 @@ impl Dispatch {
         if sessions.is_empty() {
             return Ok(());
         }
-        let now = self.clock.now();
         let ids: Vec<_> = sessions.keys().copied().collect();
         let room = sessions.values().map(|session| session.room()).max().unwrap_or(0) as u64;
         // From here on new commands go into the queue, behind what is read now.
         sessions.values().for_each(|session| session.set_backlog(true));
         // One more than the largest room tells whether anything is left.
-        let rows = self.store.system().deliverable(&ids, now, room + 1, ROUND).await?;
+        let due = self.clock.now();
+        let rows = self.store.system().deliverable(&ids, due, room + 1, ROUND).await?;
+        // Later than whatever was read: nothing is delivered before it was made.
+        let now = self.clock.now();
         let is_cut = rows.len() as u64 == ROUND;
         let mut by_agent: HashMap<AgentId, Vec<Outgoing>> = HashMap::new();
         let mut read: HashMap<AgentId, u64> = HashMap::new();
