@@ -13,6 +13,7 @@ pub mod limits;
 pub mod manifest;
 pub mod parameter;
 pub mod permission;
+pub mod release;
 pub mod secret;
 pub mod secret_parameters;
 

@@ -7,32 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use muster_protocol::release::{Platform, Program};
 use ring::digest::{Context, SHA256};
-
-use crate::domain::platform::Platform;
-
-/// What a host can be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Program {
-    Agent,
-    Supervisor,
-}
-
-impl Program {
-    pub const ALL: [Self; 2] = [Self::Agent, Self::Supervisor];
-
-    /// The program whose file has this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|program| program.file_name() == name)
-    }
-
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Self::Agent => "muster-agent",
-            Self::Supervisor => "muster-supervisor",
-        }
-    }
-}
 
 /// A program's file could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,6 @@ pub mod master_key;
 pub mod name;
 pub mod origin;
 pub mod page;
-pub mod platform;
 pub mod principal;
 pub mod range;
 pub mod secret_box;

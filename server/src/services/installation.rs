@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_protocol::release::{Platform, Program};
+
 use super::error::{Result, ServiceError};
-use crate::adapters::program_files::{Program, ProgramFiles};
-use crate::domain::platform::Platform;
+use crate::adapters::program_files::ProgramFiles;
 
 /// Use cases of installing.
 #[derive(Clone, Debug)]

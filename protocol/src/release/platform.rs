@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 const SYSTEMS: [&str; 3] = ["linux", "macos", "windows"];
 const PROCESSORS: [&str; 7] =
     ["x86_64", "aarch64", "armv7", "i686", "riscv64", "powerpc64le", "s390x"];
@@ -33,6 +35,20 @@ impl Platform {
     /// What this program itself was built for; `None` on a platform that has no name here.
     pub fn own() -> Option<Self> {
         Self::parse(&format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH))
+    }
+}
+
+impl Serialize for Platform {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Platform {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text)
+            .ok_or_else(|| de::Error::custom(format_args!("there is no platform `{text}`")))
     }
 }
 

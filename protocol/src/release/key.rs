@@ -1,0 +1,185 @@
+//! Keys that sign releases: Ed25519, by ring.
+
+use std::fmt;
+
+use data_encoding::{BASE64, HEXLOWER};
+use ring::rand::SystemRandom;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// What is put before signed bytes, so that a signature of one kind is none of another.
+const RELEASE: &[u8] = b"muster release 1\0";
+const KEY_CHANGE: &[u8] = b"muster release key change 1\0";
+
+/// The text or the bytes are no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("read a key that signs releases")]
+pub struct UnreadableKey;
+
+/// The half of a key that everybody may know. As text: base64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PublicKey([u8; 32]);
+
+/// Whose signature, and the signature. As JSON it stands beside what it signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signature {
+    pub key: PublicKey,
+    /// base64.
+    pub signature: String,
+}
+
+/// The statement that from now on another key signs releases, signed by the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyChange {
+    pub old: PublicKey,
+    pub new: PublicKey,
+    /// By `old`; base64.
+    pub signature: String,
+}
+
+/// The half of a key that stays with whoever publishes releases.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl PublicKey {
+    /// What people compare and hosts pin: 64 hex digits of SHA-256.
+    pub fn fingerprint(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &self.0);
+        HEXLOWER.encode(digest.as_ref())
+    }
+
+    fn has_signed(&self, context: &[u8], bytes: &[u8], signature: &str) -> bool {
+        let Ok(signature) = BASE64.decode(signature.as_bytes()) else { return false };
+        let message = [context, bytes].concat();
+        UnparsedPublicKey::new(&ED25519, &self.0).verify(&message, &signature).is_ok()
+    }
+}
+
+impl TryFrom<String> for PublicKey {
+    type Error = UnreadableKey;
+
+    fn try_from(text: String) -> Result<Self, UnreadableKey> {
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| UnreadableKey)?;
+        bytes.try_into().map(Self).map_err(|_| UnreadableKey)
+    }
+}
+
+impl From<PublicKey> for String {
+    fn from(key: PublicKey) -> Self {
+        key.to_string()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&BASE64.encode(&self.0))
+    }
+}
+
+impl Signature {
+    /// True if its key has signed this manifest.
+    pub fn is_of(&self, document: &[u8]) -> bool {
+        self.key.has_signed(RELEASE, document, &self.signature)
+    }
+}
+
+impl KeyChange {
+    /// True if the old key has said so.
+    pub fn is_true(&self) -> bool {
+        self.old.has_signed(KEY_CHANGE, &self.new.0, &self.signature)
+    }
+}
+
+impl SigningKey {
+    /// A new key, as the bytes to keep: PKCS #8, DER.
+    ///
+    /// # Errors
+    /// [`UnreadableKey`] if the system has no randomness.
+    pub fn generate() -> Result<Zeroizing<Vec<u8>>, UnreadableKey> {
+        let document =
+            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| UnreadableKey)?;
+        Ok(Zeroizing::new(document.as_ref().to_vec()))
+    }
+
+    /// Reads what [`SigningKey::generate`] has made.
+    ///
+    /// # Errors
+    /// [`UnreadableKey`]
+    pub fn read(pkcs8: &[u8]) -> Result<Self, UnreadableKey> {
+        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| UnreadableKey)
+    }
+
+    /// The half that everybody may know.
+    ///
+    /// # Errors
+    /// [`UnreadableKey`], which no key that could be read is.
+    pub fn public(&self) -> Result<PublicKey, UnreadableKey> {
+        self.0.public_key().as_ref().try_into().map(PublicKey).map_err(|_| UnreadableKey)
+    }
+
+    /// Signs the bytes of a manifest.
+    ///
+    /// # Errors
+    /// As [`SigningKey::public`].
+    pub fn sign(&self, document: &[u8]) -> Result<Signature, UnreadableKey> {
+        Ok(Signature { key: self.public()?, signature: self.signature(RELEASE, document) })
+    }
+
+    /// States that `new` signs releases from now on.
+    ///
+    /// # Errors
+    /// As [`SigningKey::public`].
+    pub fn hand_over_to(&self, new: PublicKey) -> Result<KeyChange, UnreadableKey> {
+        Ok(KeyChange { old: self.public()?, new, signature: self.signature(KEY_CHANGE, &new.0) })
+    }
+
+    fn signature(&self, context: &[u8], bytes: &[u8]) -> String {
+        BASE64.encode(self.0.sign(&[context, bytes].concat()).as_ref())
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SigningKey")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::read(&SigningKey::generate().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_signature_is_of_its_bytes_its_key_and_its_kind() {
+        let (one, other) = (key(), key());
+        let signature = one.sign(b"abc").unwrap();
+        assert!(signature.is_of(b"abc"));
+        assert!(!signature.is_of(b"abd"));
+        let claimed = Signature { key: other.public().unwrap(), ..signature.clone() };
+        assert!(!claimed.is_of(b"abc"));
+
+        let change = one.hand_over_to(other.public().unwrap()).unwrap();
+        assert!(change.is_true());
+        let turned = KeyChange { new: change.old, ..change.clone() };
+        assert!(!turned.is_true());
+        let as_release = Signature { key: change.old, signature: change.signature };
+        assert!(!as_release.is_of(&change.new.0));
+    }
+
+    #[test]
+    fn keys_are_read_back_from_their_text_and_nothing_else_is() {
+        let public = key().public().unwrap();
+        assert_eq!(PublicKey::try_from(public.to_string()), Ok(public));
+        assert_eq!(public.fingerprint().len(), 64);
+        for text in ["", "AAAA", "not base64"] {
+            assert_eq!(PublicKey::try_from(text.to_owned()), Err(UnreadableKey));
+        }
+        assert!(SigningKey::read(b"").is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! Releases: what is signed, and the rules by which a host takes one.
+//!
+//! Pure: knows no files, no clock and no network. [`verify`] is the one way from bytes that came
+//! from somewhere to a [`Manifest`] that may be acted on.
+
+mod key;
+mod manifest;
+mod platform;
+mod program;
+mod trust;
+
+pub use self::key::{KeyChange, PublicKey, Signature, SigningKey, UnreadableKey};
+pub use self::manifest::{Manifest, ProgramFile};
+pub use self::platform::Platform;
+pub use self::program::Program;
+pub use self::trust::{Refusal, Verified, Wish, verify, verify_signature};
+pub use semver::Version;
+
+/// The form of manifests that this version writes, and the only one that it reads.
+pub const FORMAT: u32 = 1;
+/// Bytes of a manifest.
+pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+/// Bytes of one program.
+pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
+/// Changes of the key that one release may bring.
+pub const MAX_KEY_CHANGES: usize = 16;
