@@ -125,7 +125,13 @@ impl Services {
                 settings,
                 secret_box: secret_box.clone(),
             },
-            keeping: keeping::Keeping { store: store() },
+            keeping: keeping::Keeping {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                settings,
+                started_at: clock().now(),
+            },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

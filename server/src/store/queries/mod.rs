@@ -14,6 +14,7 @@ mod commands;
 mod dispatch;
 mod jobs;
 mod output;
+mod rollouts;
 mod settings;
 mod sweeps;
 mod targets;
@@ -29,6 +30,9 @@ pub use self::changes::{ChangedCommand, EndedJob};
 pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
+pub use self::rollouts::{
+    LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
+};
 pub use self::sweeps::{OfflineAgent, Retention};
 use super::Writer;
 use crate::domain::ids::TenantId;
