@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod keys;
 pub mod login;
 pub mod ping;
+mod rollout;
 pub mod run;
 
 use reqwest::Method;

@@ -3,12 +3,14 @@
 pub mod agent_level;
 pub mod credential;
 pub mod ids;
+pub mod job_state;
 pub mod master_key;
 pub mod name;
 pub mod origin;
 pub mod page;
 pub mod principal;
 pub mod range;
+pub mod rollout;
 pub mod secret_box;
 pub mod state;
 pub mod target;

@@ -25,6 +25,7 @@ mod lifecycle;
 mod policy;
 mod proxy;
 mod reverse_proxy;
+mod rollouts;
 mod runaways;
 mod scripts;
 mod secrets;

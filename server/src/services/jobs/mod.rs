@@ -1,5 +1,7 @@
 //! Jobs: one request, however many agents.
 
+mod planning;
+mod steering;
 mod submission;
 
 use std::sync::Arc;
@@ -11,15 +13,16 @@ use super::error::{Result, ServiceError};
 use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
+use crate::domain::rollout::RolloutSpec;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
-use crate::domain::time::{Clock, Timestamp};
+use crate::domain::time::Clock;
 use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
-use crate::store::queries::{CommandWithReport, JobProgress};
+use crate::store::queries::{CommandWithReport, JobProgress, RolloutNow};
 
 /// Executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -47,6 +50,8 @@ pub struct JobRequest {
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
+    /// In waves; all at once without it.
+    pub rollout: Option<RolloutSpec>,
     pub idempotency_key: Option<String>,
 }
 
@@ -63,8 +68,7 @@ pub enum Again {
 pub struct JobNow {
     pub row: job::Model,
     pub progress: JobProgress,
-    /// When the last execution ended, if all have.
-    pub finished_at: Option<Timestamp>,
+    pub rollout: Option<RolloutNow>,
 }
 
 impl Jobs {
@@ -74,23 +78,22 @@ impl Jobs {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
-        let finished_at = match progress.is_over() {
-            true => tenant.job_last_finished_at(id).await?.or(Some(row.created_at)),
-            false => None,
-        };
-        Ok(JobNow { row, progress, finished_at })
+        let rollout = tenant.rollouts(&[id]).await?.remove(&id);
+        Ok(JobNow { row, progress, rollout })
     }
 
-    /// One page of jobs, newest first. When they ended is left out.
+    /// One page of jobs, newest first.
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobNow>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let rows = tenant.jobs(page).await?;
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let mut progress = tenant.job_progress(&ids).await?;
+        let mut rollouts = tenant.rollouts(&ids).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
-            JobNow { row, progress, finished_at: None }
+            let rollout = rollouts.remove(&row.id);
+            JobNow { row, progress, rollout }
         }))
     }
 
@@ -117,14 +120,15 @@ impl Jobs {
         let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
-        cancelled.ended.iter().for_each(|id| self.hub.changed(*id));
+        cancelled.ended.iter().for_each(|command_id| self.hub.ended(*command_id, Some(id)));
         for (command_id, agent_id) in cancelled.asked {
-            self.hub.changed(command_id);
+            self.hub.moved(command_id);
             if let Some(session) = self.hub.session(agent_id) {
                 // If the session has just ended, the next one repeats the cancel.
                 session.tell_in_time(ToSession::Cancel(Box::new(command_id)));
             }
         }
+        self.hub.job_changed(id);
         self.get(caller, id).await
     }
 }

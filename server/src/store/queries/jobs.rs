@@ -13,12 +13,13 @@ use super::agent_keys::write_audit;
 use super::commands::CommandWithReport;
 use crate::domain::agent_level::AgentLevel;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::job_state::{JobState, Stop};
 use crate::domain::page::PageRequest;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
-use crate::store::entities::{agent, audit_entry, command, idempotency_record, job};
+use crate::store::entities::{agent, audit_entry, command, idempotency_record, job, rollout};
 
 /// What came of a wish to cancel a job.
 #[derive(Debug, Clone, Default)]
@@ -83,19 +84,6 @@ impl TenantScope {
             progress.entry(id).or_default().counts.insert(state, count.unsigned_abs());
         }
         Ok(progress)
-    }
-
-    /// When the last execution of a job ended that has.
-    pub async fn job_last_finished_at(&self, id: JobId) -> Result<Option<Timestamp>, StoreError> {
-        let row: Option<Option<Timestamp>> = command::Entity::find()
-            .select_only()
-            .column_as(Expr::col(command::Column::FinishedAt).max(), "last")
-            .filter(command::Column::TenantId.eq(self.tenant_id))
-            .filter(command::Column::JobId.eq(id))
-            .into_tuple()
-            .one(&self.reader)
-            .await?;
-        Ok(row.flatten())
     }
 
     /// One page of a job's executions, newest first, with one row more than the limit if there is
@@ -185,6 +173,7 @@ impl TenantScope {
                         ask(transaction, rows, now).await?;
                     }
                     if !queued.is_empty() || !sent.is_empty() {
+                        stop(transaction, id).await?;
                         write_audit(transaction, audit).await?;
                     }
                     Ok(Some(CancelledJob {
@@ -227,6 +216,23 @@ async fn open_executions(
         .into_tuple()
         .all(transaction)
         .await?)
+}
+
+/// Notes that the job was ended before its time. A roll-out that stood still goes to its end.
+async fn stop(transaction: &DatabaseTransaction, id: JobId) -> Result<(), StoreError> {
+    job::Entity::update_many()
+        .col_expr(job::Column::Stop, Stop::Cancelled.as_str().into())
+        .col_expr(job::Column::State, JobState::Running.as_str().into())
+        .filter(job::Column::Id.eq(id))
+        .filter(job::Column::FinishedAt.is_null())
+        .exec(transaction)
+        .await?;
+    rollout::Entity::update_many()
+        .col_expr(rollout::Column::HaltReason, Option::<String>::None.into())
+        .filter(rollout::Column::JobId.eq(id))
+        .exec(transaction)
+        .await?;
+    Ok(())
 }
 
 async fn end_queued(

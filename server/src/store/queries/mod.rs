@@ -9,10 +9,12 @@ mod agents;
 mod api_keys;
 mod audit;
 mod authentication;
+mod changes;
 mod commands;
 mod dispatch;
 mod jobs;
 mod output;
+mod rollouts;
 mod settings;
 mod sweeps;
 mod targets;
@@ -24,9 +26,13 @@ pub use self::agent_deletion::Deletion;
 pub use self::agent_keys::AgentKeyChange;
 pub use self::agents::AgentChange;
 pub use self::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::changes::{ChangedCommand, EndedJob};
 pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
+pub use self::rollouts::{
+    LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
+};
 pub use self::sweeps::{OfflineAgent, Retention};
 use super::Writer;
 use crate::domain::ids::TenantId;

@@ -7,6 +7,7 @@
 //!
 //! Bounds: [`QUEUE`] waiting operations (callers wait for room), [`MAX_BATCH`] in a transaction.
 
+mod advance_rollout;
 mod append_audit;
 mod append_output;
 mod batch;
@@ -14,6 +15,7 @@ mod change;
 mod close_session;
 mod connection;
 mod epoch;
+mod finish_job;
 mod mark_delivered;
 mod open_session;
 mod reconcile;
@@ -32,12 +34,14 @@ use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::advance_rollout::{AdvanceRollout, RolloutMove};
 pub use self::append_audit::AppendAudit;
 pub use self::append_output::AppendOutput;
 pub use self::batch::Operation;
 use self::change::Change;
 pub use self::close_session::CloseSession;
 use self::connection::Work;
+pub use self::finish_job::FinishJob;
 pub use self::mark_delivered::MarkDelivered;
 pub use self::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
