@@ -17,6 +17,7 @@ mod output;
 pub mod problem;
 mod targets;
 mod views;
+mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::wakes::Wakes;
 use super::watches::Watches;
@@ -18,6 +18,8 @@ pub struct Hub {
     wakes: Wakes,
     watches: Watches,
     key_revision: AtomicU64,
+    /// A webhook may be due.
+    webhooks: Notify,
     /// Counts sessions that entered.
     arrivals: watch::Sender<u64>,
 }
@@ -120,6 +122,16 @@ impl Hub {
     /// Wakes those who watch a command.
     pub fn changed(&self, command_id: CommandId) {
         self.watches.changed(command_id);
+    }
+
+    /// Says that a webhook may be due.
+    pub fn webhook_due(&self) {
+        self.webhooks.notify_one();
+    }
+
+    /// Waits for a webhook that may be due, also one of which it was said before.
+    pub fn until_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
+        self.webhooks.notified()
     }
 
     /// Tells every session to leave, each after its own delay, so that they don't all come back

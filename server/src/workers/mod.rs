@@ -2,6 +2,7 @@
 
 mod dispatcher;
 mod timetable;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -23,10 +24,16 @@ impl Workers {
     /// If the timetable can't be made.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
+        let for_webhooks = Arc::clone(hub);
         let (dispatch, hub) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             dispatcher::run(dispatch, hub).await;
             "dispatcher"
+        });
+        let sending = services.webhooks.clone();
+        tasks.spawn(async move {
+            webhooks::run(sending, for_webhooks).await;
+            "webhooks"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

@@ -15,6 +15,7 @@ use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::webhook::Reach;
 use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
 use crate::store::Store;
@@ -34,6 +35,7 @@ pub struct Jobs {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
+    pub(super) webhook_reach: Reach,
 }
 
 /// A job as it is asked for.
@@ -47,6 +49,8 @@ pub struct JobRequest {
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
+    /// Where the job's end is told.
+    pub webhook_url: Option<String>,
     pub idempotency_key: Option<String>,
 }
 

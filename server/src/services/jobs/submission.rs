@@ -12,11 +12,13 @@ use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::principal::Scope;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::target::{Target, TargetSpec};
+use crate::domain::webhook::WebhookUrl;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
 use crate::services::secret_parameters::{self, Outgoing, digest};
+use crate::services::webhooks::check_url;
 use crate::store::entities::column::StringList;
 use crate::store::entities::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
@@ -25,6 +27,13 @@ use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
 const SHOWN: usize = 3;
 
 const KEY_REUSED: &str = "this Idempotency-Key belongs to another request; use a new one";
+
+/// What a job is beside its command.
+struct Asked {
+    /// JSON.
+    target: String,
+    webhook_url: Option<WebhookUrl>,
+}
 
 type Held = HashMap<CommandId, Arc<SessionHandle>>;
 
@@ -38,6 +47,10 @@ impl Jobs {
         caller.require(Scope::CommandsRun)?;
         let target = Target::try_from(request.target.clone())?;
         let asked_target = json!(request.target).to_string();
+        let webhook_url = match &request.webhook_url {
+            Some(url) => Some(check_url(url, self.webhook_reach)?),
+            None => None,
+        };
         let checked = request.into_command().check(CommandName::Execute)?;
         if !checked.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
@@ -47,17 +60,18 @@ impl Jobs {
                     .into(),
             });
         }
-        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
-            key,
-            request_hash: request_hash(&[
+        let idempotency = checked.idempotency_key.clone().map(|key| {
+            let secrets = digest(&self.secret_box, &checked.secret_parameters);
+            let expires_in_ms = checked.expires_in_ms.to_be_bytes();
+            let mut parts: Vec<&[u8]> = vec![
                 b"job",
                 asked_target.as_bytes(),
-                &checked.expires_in_ms.to_be_bytes(),
+                &expires_in_ms,
                 checked.data_text.as_bytes(),
-                digest(&self.secret_box, &checked.secret_parameters)
-                    .as_ref()
-                    .map_or(&[], |digest| &digest[..]),
-            ]),
+                secrets.as_ref().map_or(&[], |digest| &digest[..]),
+            ];
+            parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
+            Idempotency { key, request_hash: request_hash(&parts) }
         });
         // Whoever the target means by now: what was asked for before is what is meant.
         if let Some(idempotency) = &idempotency
@@ -66,7 +80,8 @@ impl Jobs {
             return self.get(caller, job_id).await;
         }
         let agents = self.choose(caller, &target).await?;
-        self.store_and_send(caller, asked_target, checked, idempotency, agents).await
+        let asked = Asked { target: asked_target, webhook_url };
+        self.store_and_send(caller, asked, checked, idempotency, agents).await
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -109,6 +124,7 @@ impl Jobs {
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
+            webhook_url: job.row.webhook_url,
             idempotency_key,
         };
         self.submit(caller, request).await
@@ -155,12 +171,12 @@ impl Jobs {
     async fn store_and_send(
         &self,
         caller: &Caller,
-        target: String,
+        asked: Asked,
         checked: Checked,
         idempotency: Option<Idempotency>,
         agents: Vec<AgentId>,
     ) -> Result<JobNow> {
-        let row = self.row(caller, target, &checked, agents.len());
+        let row = self.row(caller, asked, &checked, agents.len());
         let id = row.id;
         let detail = json!({"script": row.script, "agents": agents.len()});
         let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
@@ -194,7 +210,7 @@ impl Jobs {
         }
     }
 
-    fn row(&self, caller: &Caller, target: String, checked: &Checked, agents: usize) -> job::Model {
+    fn row(&self, caller: &Caller, asked: Asked, checked: &Checked, agents: usize) -> job::Model {
         job::Model {
             id: JobId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -203,11 +219,12 @@ impl Jobs {
             secret_names: StringList(
                 checked.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
             ),
-            target,
+            target: asked.target,
             agent_count: agents as i64,
             requested_by: caller.principal.id,
             requested_from: caller.source.clone(),
             created_at: self.clock.now(),
+            webhook_url: asked.webhook_url.map(|url| url.as_str().to_owned()),
         }
     }
 

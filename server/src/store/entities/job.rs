@@ -28,6 +28,8 @@ pub struct Model {
     pub requested_by: ApiKeyId,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
+    /// Where its end is told.
+    pub webhook_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -17,3 +17,5 @@ pub mod retired_agent_secret;
 pub mod setting;
 pub mod telemetry_sample;
 pub mod tenant;
+pub mod webhook_delivery;
+pub mod webhook_key;

@@ -17,6 +17,8 @@ mod settings;
 mod sweeps;
 mod targets;
 mod telemetry;
+mod webhook_keys;
+mod webhooks;
 
 use sea_orm::DatabaseConnection;
 
@@ -28,6 +30,7 @@ pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
 pub use self::sweeps::{OfflineAgent, Retention};
+pub use self::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
 use super::Writer;
 use crate::domain::ids::TenantId;
 
