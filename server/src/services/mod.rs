@@ -6,12 +6,14 @@ pub mod api_keys;
 pub mod audit_log;
 pub mod authentication;
 pub mod caller;
+pub mod changes;
 pub mod commands;
 pub mod dispatch;
 pub mod error;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
+pub mod keeping;
 mod key_cache;
 pub mod output;
 mod secret_parameters;
@@ -68,10 +70,12 @@ pub struct Services {
     pub api_keys: api_keys::ApiKeys,
     pub agents: agents::Agents,
     pub audit_log: audit_log::AuditLog,
+    pub changes: changes::Changes,
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
+    pub keeping: keeping::Keeping,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
@@ -113,6 +117,7 @@ impl Services {
                 cache: cache.clone(),
             },
             audit_log: audit_log::AuditLog { store: store() },
+            changes: changes::Changes { store: store(), hub: hub() },
             commands: commands::Commands {
                 store: store(),
                 hub: hub(),
@@ -136,6 +141,7 @@ impl Services {
                 secret_box: secret_box.clone(),
                 webhook_reach: outside.webhooks.reach(),
             },
+            keeping: keeping::Keeping { store: store(), hub: hub() },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

@@ -1,5 +1,6 @@
 //! Loops that call services, so that a timer and a request share one path.
 
+mod changes;
 mod dispatcher;
 mod timetable;
 mod webhooks;
@@ -25,10 +26,16 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let for_webhooks = Arc::clone(hub);
-        let (dispatch, hub) = (services.dispatch.clone(), Arc::clone(hub));
+        let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
-            dispatcher::run(dispatch, hub).await;
+            dispatcher::run(dispatch, woken).await;
             "dispatcher"
+        });
+        let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
+        let hub = Arc::clone(hub);
+        tasks.spawn(async move {
+            changes::run(changes, keeping, hub).await;
+            "changes"
         });
         let sending = services.webhooks.clone();
         tasks.spawn(async move {

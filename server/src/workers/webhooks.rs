@@ -20,8 +20,8 @@ const AT_ONCE_TO_A_HOST: usize = 4;
 const LOOK: u64 = 64;
 /// Between two tries when the database does not answer.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest sleep: clocks are set, now and then.
-const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+/// The longest sleep: clocks are set now and then, and a commit without an answer may have stood.
+const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
 /// Runs until it is dropped; what was under way then is sent again by the next server.
 pub async fn run(webhooks: Webhooks, hub: std::sync::Arc<Hub>) {

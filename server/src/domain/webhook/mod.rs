@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::target::{MAX_URL_BYTES, OddUrl, WebhookUrl};
 
+/// The one event there is.
+pub const JOB_FINISHED: &str = "job.finished";
+
 /// Where webhooks may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {

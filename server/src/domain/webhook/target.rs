@@ -104,6 +104,12 @@ impl WebhookUrl {
         self.0.host_str().unwrap_or_default()
     }
 
+    /// Host of an address as it is stored; empty if it is none.
+    pub fn host_of(text: &str) -> String {
+        let url = Url::parse(text).ok();
+        url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned()
+    }
+
     /// As it is called.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

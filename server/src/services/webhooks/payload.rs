@@ -5,15 +5,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::job_state::JobState;
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::JOB_FINISHED;
 use crate::store::entities::job;
 use crate::store::queries::{FailedExecution, JobProgress};
 
 /// Executions that a message names.
 pub const MAX_FAILED: u64 = 100;
-/// The one event there is.
-pub const JOB_FINISHED: &str = "job.finished";
 
 /// The body of a message, as the Standard Webhooks specification has it.
 #[derive(Debug, Serialize)]
@@ -29,8 +29,7 @@ pub struct Payload {
 struct FinishedJob {
     id: JobId,
     script: String,
-    /// `succeeded` or `failed`.
-    state: &'static str,
+    state: JobState,
     counts: serde_json::Map<String, Value>,
     agent_count: i64,
     requested_by: ApiKeyId,
@@ -64,7 +63,6 @@ impl Payload {
     ) -> Self {
         let is_cut = failed.len() as u64 > MAX_FAILED;
         failed.truncate(MAX_FAILED as usize);
-        let succeeded = progress.counts.keys().all(|state| *state == CommandState::Succeeded);
         let counts = progress.counts.iter();
         Self {
             kind: JOB_FINISHED,
@@ -72,7 +70,7 @@ impl Payload {
             data: FinishedJob {
                 id: job.id,
                 script: job.script,
-                state: if succeeded { "succeeded" } else { "failed" },
+                state: job.state,
                 counts: counts.map(|(state, n)| (state.as_str().to_owned(), (*n).into())).collect(),
                 agent_count: job.agent_count,
                 requested_by: job.requested_by,

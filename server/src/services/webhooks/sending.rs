@@ -8,7 +8,7 @@ use crate::adapters::webhook_client::{Message, Reply};
 use crate::domain::ids::DeliveryId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
-use crate::domain::webhook::retry::{Answer, Next, next, retry_after_ms};
+use crate::domain::webhook::retry::{Answer, Next, TRIED_FOR_MS, next, retry_after_ms};
 use crate::services::error::{ServiceError, chain};
 use crate::store::StoreError;
 use crate::store::entities::webhook_delivery::{self, Attempt};
@@ -64,6 +64,10 @@ impl Webhooks {
         let first_retry = self.first_retry;
         let decide = move |row: &mut webhook_delivery::Model| {
             let tries = row.tries.unsigned_abs();
+            if tries == 1 {
+                // The server may have been away meanwhile: the day begins with the first try.
+                row.give_up_at = now.plus_ms(TRIED_FOR_MS);
+            }
             match next(answer, tries, first_retry, now, row.give_up_at) {
                 Next::Delivered => row.state = DeliveryState::Delivered,
                 Next::GivenUp => row.state = DeliveryState::Failed,
@@ -114,7 +118,7 @@ impl Webhooks {
         let job = tenant.job(row.job_id).await?.ok_or(ServiceError::NotFound("job any more"))?;
         let progress = tenant.job_progress(&[job.id]).await?.remove(&job.id).unwrap_or_default();
         let failed = tenant.failed_executions(job.id, MAX_FAILED + 1).await?;
-        let finished_at = row.created_at;
+        let finished_at = job.finished_at.unwrap_or(row.created_at);
         let payload = Payload::new(job, &progress, finished_at, failed);
         // Texts, numbers and lists always make JSON.
         Ok(serde_json::to_vec(&payload).unwrap_or_else(|_| Value::Null.to_string().into_bytes()))
