@@ -35,3 +35,4 @@ mod third_party;
 mod tls;
 mod unit;
 mod version;
+mod webhooks;
