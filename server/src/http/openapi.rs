@@ -42,6 +42,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::audit::routes())
         .merge(super::agent_link::routes())
         .merge(super::health::routes())
+        .merge(super::metrics::routes())
 }
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>(

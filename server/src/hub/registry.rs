@@ -166,6 +166,11 @@ impl Hub {
         self.changes.add_again(changed);
     }
 
+    /// How many agents wait for the dispatcher.
+    pub fn waiting_wakes(&self) -> usize {
+        self.wakes.len()
+    }
+
     /// Says that a webhook may be due.
     pub fn webhook_due(&self) {
         self.webhooks.notify_one();

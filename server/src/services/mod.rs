@@ -15,6 +15,7 @@ pub mod installation;
 pub mod jobs;
 pub mod keeping;
 mod key_cache;
+pub mod monitoring;
 pub mod output;
 mod secret_parameters;
 pub mod sessions;
@@ -76,6 +77,7 @@ pub struct Services {
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
+    pub monitoring: monitoring::Monitoring,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
@@ -120,6 +122,7 @@ impl Services {
             changes: changes::Changes { store: store(), hub: hub() },
             commands: commands::Commands {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
@@ -128,6 +131,7 @@ impl Services {
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 secret_box: secret_box.clone(),
@@ -135,6 +139,7 @@ impl Services {
             installation: installation::Installation { files: Arc::new(outside.files) },
             jobs: jobs::Jobs {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
@@ -142,6 +147,7 @@ impl Services {
                 webhook_reach: outside.webhooks.reach(),
             },
             keeping: keeping::Keeping { store: store(), hub: hub() },
+            monitoring: monitoring::Monitoring::new(store(), hub(), &parts),
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

@@ -17,6 +17,7 @@ use crate::domain::target::TargetSpec;
 use crate::domain::time::Clock;
 use crate::domain::webhook::Reach;
 use crate::hub::{Hub, ToSession};
+use crate::metrics::DispatchMeters;
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
@@ -36,6 +37,7 @@ pub struct Jobs {
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
     pub(super) webhook_reach: Reach,
+    pub(super) meters: DispatchMeters,
 }
 
 /// A job as it is asked for.

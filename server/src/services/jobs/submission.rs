@@ -305,6 +305,7 @@ impl Jobs {
             match session {
                 Some(session) if delivered.binary_search(&row.id).is_ok() => {
                     let now = row.created_at;
+                    self.meters.sent(self.clock.now().ms_since(now));
                     row.state = CommandState::Delivered;
                     // If the session has ended meanwhile, the next one's inventory does not list
                     // the command, which puts it back into the queue.

@@ -12,6 +12,7 @@ mod authentication;
 mod changes;
 mod commands;
 mod dispatch;
+mod figures;
 mod jobs;
 mod output;
 mod settings;

@@ -184,7 +184,7 @@ pub(super) async fn run(
     mut queue: mpsc::Receiver<Operation>,
     meters: WriterMeters,
 ) {
-    let mut connection = Connection::new(connection);
+    let mut connection = Connection::new(connection, meters.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);

@@ -9,6 +9,7 @@ use muster_tests::{
     Agent, AgentOptions, Api, Database, Postgres, Reaction, Receiver, Script, ServerOptions, Site,
     World, eventually,
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Settings under which receivers on this machine are allowed, and tried again soon.
@@ -48,11 +49,14 @@ pub async fn with_hand(world: World) -> (World, Agent) {
 /// The one delivery of a job, once there is one.
 pub async fn delivery(api: &Api, job: &str) -> Value {
     eventually("the job has a delivery", async || {
-        let page = api.get(&format!("/api/webhooks/deliveries?job_id={job}")).await.expect(200);
+        // Also while the server comes back.
+        let path = format!("/api/webhooks/deliveries?job_id={job}");
+        let page = api.try_send(Method::GET, &path, &[], None).await.ok()?.json();
         let items = page["items"].as_array().cloned().unwrap_or_default();
         assert!(items.len() < 2, "one message each: {items:?}");
         let id = items.first()?["id"].as_str()?.to_owned();
-        Some(api.get(&format!("/api/webhooks/deliveries/{id}")).await.expect(200))
+        let path = format!("/api/webhooks/deliveries/{id}");
+        Some(api.try_send(Method::GET, &path, &[], None).await.ok()?.expect(200))
     })
     .await
 }
