@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
-use crate::commands::{agents, command, commands, completion, jobs, keys, login, ping, run};
+use crate::commands::{
+    agents, command, commands, completion, jobs, keys, login, ping, run, webhooks,
+};
 
 /// Commands a fleet through a Muster server.
 ///
@@ -52,6 +54,8 @@ pub enum Action {
     Run(run::Args),
     /// What was asked of many agents at once.
     Jobs(jobs::Args),
+    /// What was told of jobs that have ended, and whether it got there.
+    Webhooks(webhooks::Args),
     /// What was asked of agents, and what came of it.
     Commands(commands::Args),
     /// Print a completion script for a shell.

@@ -10,13 +10,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::adapters::program_files::ProgramFiles;
+use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
 use crate::domain::time::Clock;
 use crate::http::{self, AppState};
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
-use crate::services::Services;
 use crate::services::unlocking::{KeyPlaces, unlock};
+use crate::services::{Outside, Services};
 use crate::store::Store;
 use crate::workers::Workers;
 use crate::ws;
@@ -42,7 +43,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
-    let services = Services::new(&store, &hub, &clock, &secret_box, files, config.settings);
+    let outside = Outside {
+        files,
+        webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())
+            .map_err(failed_to)?,
+    };
+    let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
 
     let limits = Limits {

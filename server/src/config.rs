@@ -7,7 +7,9 @@ use clap::Args;
 use muster_protocol::limits::{DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS};
 use serde::Deserialize;
 
+use crate::adapters::webhook_client::WebhookLimits;
 use crate::domain::origin::{OddOrigin, Origin};
+use crate::domain::webhook::Reach;
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 
@@ -70,6 +72,19 @@ pub struct PartialConfig {
     /// Over how long agents are told to come back after a shutdown [default: 5000]
     #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
     pub drain_spread_ms: Option<u64>,
+    /// Let webhooks go to private networks and this machine too, by https or http
+    #[arg(long, env = "MUSTER_ALLOW_PRIVATE_WEBHOOKS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_private_webhooks: Option<bool>,
+    /// How long a receiver of a webhook may take to answer [default: 15000]
+    #[arg(long, env = "MUSTER_WEBHOOK_TIMEOUT_MS", value_name = "MS")]
+    pub webhook_timeout_ms: Option<u64>,
+    /// PEM file: authorities that receivers of webhooks may be certified by, beside those that this
+    /// machine trusts
+    #[arg(long, env = "MUSTER_WEBHOOK_CA_FILE", value_name = "FILE")]
+    pub webhook_ca_file: Option<PathBuf>,
+    /// Bounds the first delay between two attempts to send a webhook
+    #[arg(long, env = "MUSTER_WEBHOOK_FIRST_RETRY_MS", value_name = "MS", hide = true)]
+    pub webhook_first_retry_ms: Option<u64>,
     /// How long a handshake of TLS may take
     #[arg(long, env = "MUSTER_HANDSHAKE_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub handshake_timeout_ms: Option<u64>,
@@ -96,6 +111,9 @@ pub struct Config {
     pub public_url: Option<Origin>,
     pub install_dir: PathBuf,
     pub settings: Settings,
+    pub webhooks: WebhookLimits,
+    /// Authorities of webhooks' receivers, beside the machine's.
+    pub webhook_ca_file: Option<PathBuf>,
     /// Absent: connections are plain.
     pub tls: Option<TlsFiles>,
     pub tls_check: Duration,
@@ -139,6 +157,9 @@ impl ConfigSources {
                 .heartbeat_interval_ms
                 .unwrap_or(DEFAULT_HEARTBEAT_INTERVAL_MS),
             lost_after_ms: given.lost_after_ms.unwrap_or(DEFAULT_LOST_AFTER_MS),
+            webhook_first_retry: Duration::from_millis(
+                given.webhook_first_retry_ms.unwrap_or(10_000),
+            ),
             history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
         };
         let tls = match (given.tls_cert, given.tls_key) {
@@ -154,6 +175,13 @@ impl ConfigSources {
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
+        let webhook_timeout_ms = given.webhook_timeout_ms.unwrap_or(15_000);
+        check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
+        let is_private_allowed = given.allow_private_webhooks.unwrap_or(false);
+        let webhooks = WebhookLimits {
+            reach: if is_private_allowed { Reach::Private } else { Reach::Public },
+            timeout: Duration::from_millis(webhook_timeout_ms),
+        };
         let public_url = match given.public_url.filter(|url| !url.is_empty()) {
             Some(url) => Some(Origin::parse(&url).map_err(ConfigError::PublicUrl)?),
             None => None,
@@ -168,6 +196,8 @@ impl ConfigSources {
             log: given.log.unwrap_or_else(|| "info".into()),
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
             settings,
+            webhooks,
+            webhook_ca_file: given.webhook_ca_file,
             tls,
             tls_check: or(given.tls_check_ms, Certificate::CHECK_INTERVAL),
             handshake_timeout: or(given.handshake_timeout_ms, Limits::HANDSHAKE),
@@ -192,6 +222,10 @@ impl PartialConfig {
             public_url: self.public_url.or(next.public_url),
             install_dir: self.install_dir.or(next.install_dir),
             drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),
+            allow_private_webhooks: self.allow_private_webhooks.or(next.allow_private_webhooks),
+            webhook_timeout_ms: self.webhook_timeout_ms.or(next.webhook_timeout_ms),
+            webhook_ca_file: self.webhook_ca_file.or(next.webhook_ca_file),
+            webhook_first_retry_ms: self.webhook_first_retry_ms.or(next.webhook_first_retry_ms),
             tls_cert: self.tls_cert.or(next.tls_cert),
             tls_key: self.tls_key.or(next.tls_key),
             max_connections: self.max_connections.or(next.max_connections),

@@ -2,8 +2,8 @@
 //!
 //! Data goes one way: an edge ([`http`], [`ws`]) or a worker ([`workers`]) calls a service
 //! ([`services`]), which decides by pure rules ([`domain`]), commits through the [`store`] and wakes
-//! connected agents through the [`hub`]. The [`listener`] carries the edges' connections. Only
-//! [`boot`] sees every room.
+//! connected agents through the [`hub`]. The [`listener`] carries the edges' connections. All of them
+//! count what they do in [`metrics`]. Only [`boot`] sees every room.
 
 pub mod adapters;
 pub mod boot;
@@ -12,6 +12,7 @@ pub mod domain;
 pub mod http;
 pub mod hub;
 pub mod listener;
+pub mod metrics;
 pub mod services;
 pub mod store;
 pub mod workers;

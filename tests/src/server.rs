@@ -96,6 +96,12 @@ impl Server {
         self.process = Some(process);
     }
 
+    /// Starts it again where it was, set otherwise.
+    pub fn resume_with(&mut self, options: ServerOptions) {
+        self.options = options;
+        self.resume();
+    }
+
     /// Starts the program on this server's data and leaves it to the caller.
     pub fn spawn(&self) -> Process {
         self.spawn_at(&self.listen)

@@ -12,6 +12,7 @@ pub mod login;
 pub mod ping;
 mod rollout;
 pub mod run;
+pub mod webhooks;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -62,6 +63,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Command(args) => command::run(args, &session).await,
         Action::Run(args) => run::run(args, &session).await,
         Action::Jobs(args) => jobs::run(args, &session).await,
+        Action::Webhooks(args) => webhooks::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }
 }

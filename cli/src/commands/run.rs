@@ -33,6 +33,9 @@ pub struct Args {
     /// of that name (=env). It is masked in the output if it has 4 bytes or more.
     #[arg(long = "secret", value_name = "NAME[=@FILE|=env]")]
     secrets: Vec<String>,
+    /// Tell this address (https://…) when all of them have ended; with --on or --tag.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
     /// End the script after this time, in milliseconds.
     #[arg(long, value_name = "MS")]
     timeout_ms: Option<u64>,
@@ -116,11 +119,19 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let refusal = "--wave is for many agents: say which with --on or --tag";
             return Err(CliError::Usage(refusal.into()));
         }
+        Who::One(_) if args.webhook.is_some() => {
+            return Err(CliError::Usage(
+                "--webhook tells of a job: say who with --on or --tag".into(),
+            ));
+        }
         Who::One(agent) => agent,
         Who::Many(target) => {
             data["target"] = target;
             if let Some(rollout) = args.rollout.body() {
                 data["rollout"] = rollout;
+            }
+            if let Some(url) = args.webhook {
+                data["webhook"] = json!({ "url": url });
             }
             return fan_out::run(session, data, args.detach).await;
         }

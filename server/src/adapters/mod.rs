@@ -2,3 +2,4 @@
 
 pub mod master_key_file;
 pub mod program_files;
+pub mod webhook_client;

@@ -70,3 +70,11 @@ id!(
     /// A transition of an agent between online and offline, or an alert.
     EventId
 );
+id!(
+    /// One message to a webhook, whatever it takes to deliver it.
+    DeliveryId
+);
+id!(
+    /// What a tenant's webhooks are signed with.
+    WebhookKeyId
+);

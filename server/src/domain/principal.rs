@@ -68,11 +68,17 @@ pub enum Scope {
     ApiKeysWrite,
     #[serde(rename = "audit:read")]
     AuditRead,
+    /// The secrets that webhooks are signed with.
+    #[serde(rename = "webhooks:write")]
+    WebhooksWrite,
+    /// Figures of the whole server, of every tenant together.
+    #[serde(rename = "metrics:read")]
+    MetricsRead,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentKeysRead,
@@ -82,6 +88,8 @@ impl Scope {
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
+        Self::WebhooksWrite,
+        Self::MetricsRead,
     ];
 
     /// The name in API and database.
@@ -96,6 +104,8 @@ impl Scope {
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
+            Self::WebhooksWrite => "webhooks:write",
+            Self::MetricsRead => "metrics:read",
         }
     }
 }
@@ -131,6 +141,8 @@ impl Role {
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
+                Scope::WebhooksWrite,
+                Scope::MetricsRead,
             ],
         };
         Scope::ALL.into_iter().filter(|scope| !refused.contains(scope)).collect()

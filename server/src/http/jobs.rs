@@ -25,6 +25,7 @@ use crate::domain::rollout::RolloutSpec;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::WebhookUrl;
 use crate::services::caller::Caller;
 use crate::services::jobs::{Again, JobNow, JobRequest};
 
@@ -59,6 +60,17 @@ struct JobBody {
     /// How long an execution waits for its agent, in a roll-out from when it is let go: at most 30
     /// days, 24 h unless asked otherwise.
     expires_in_ms: Option<u64>,
+    /// Told when every execution has ended.
+    webhook: Option<WebhookBody>,
+}
+
+/// Where the end of a job is told: a `job.finished` message, signed by the Standard Webhooks
+/// specification with the secret that `POST /api/webhooks/secret` shows.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WebhookBody {
+    /// `https://…`, at most 2048 bytes, to a public address unless the server allows private ones.
+    url: String,
 }
 
 /// Which executions are done once more.
@@ -99,6 +111,9 @@ struct JobView {
     /// Executions by state; states that none is in are left out.
     #[schema(value_type = Object)]
     counts: BTreeMap<&'static str, u64>,
+    /// Where its end is told, without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_url: Option<String>,
     /// Executions that it began with.
     agent_count: i64,
     requested_by: ApiKeyId,
@@ -123,6 +138,7 @@ impl From<JobNow> for JobView {
             stop: row.stop,
             state: row.state,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
+            webhook_url: row.webhook_url.map(|url| WebhookUrl::shown(&url).to_owned()),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
@@ -156,6 +172,7 @@ async fn submit_job(
         expires_in_ms: body.expires_in_ms,
         target: body.target,
         rollout: body.rollout,
+        webhook_url: body.webhook.map(|webhook| webhook.url),
         idempotency_key: idempotency_key(&headers)?,
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?))

@@ -11,12 +11,14 @@ mod extract;
 mod health;
 mod install;
 mod jobs;
+mod metrics;
 pub mod openapi;
 mod origin;
 mod output;
 pub mod problem;
 mod targets;
 mod views;
+mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -77,6 +79,7 @@ pub fn router(state: AppState) -> Router {
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
         .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn(log))
+        .layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a handler panicked");
             Problem::busy("the server failed to answer; report this").into_response()

@@ -36,11 +36,13 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::routes())
         .merge(super::targets::routes())
         .merge(super::jobs::routes())
+        .merge(super::webhooks::routes())
         .merge(super::output::routes())
         .merge(super::api_keys::routes())
         .merge(super::audit::routes())
         .merge(super::agent_link::routes())
         .merge(super::health::routes())
+        .merge(super::metrics::routes())
 }
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>(

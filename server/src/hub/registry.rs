@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::changes::{Changed, Changes};
 use super::events::Events;
@@ -23,6 +23,8 @@ pub struct Hub {
     /// Changes of commands, for whoever looks on.
     pub events: Events,
     key_revision: AtomicU64,
+    /// A webhook may be due.
+    webhooks: Notify,
     /// Counts sessions that entered.
     arrivals: watch::Sender<u64>,
 }
@@ -162,6 +164,21 @@ impl Hub {
     /// Gives back changes that could not be looked at.
     pub fn changed_again(&self, changed: Changed) {
         self.changes.add_again(changed);
+    }
+
+    /// How many agents wait for the dispatcher.
+    pub fn waiting_wakes(&self) -> usize {
+        self.wakes.len()
+    }
+
+    /// Says that a webhook may be due.
+    pub fn webhook_due(&self) {
+        self.webhooks.notify_one();
+    }
+
+    /// Waits for a webhook that may be due, also one of which it was said before.
+    pub fn until_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
+        self.webhooks.notified()
     }
 
     /// Tells every session to leave, each after its own delay, so that they don't all come back

@@ -60,6 +60,8 @@ pub struct SessionParts {
     /// Full agents can carry out what they list; of basic ones the list is advice.
     pub is_full: bool,
     pub capabilities: Vec<CommandName>,
+    /// It asks for its frames over HTTP, request by request.
+    pub is_http: bool,
     /// It keeps secret parameters, and masks them.
     pub takes_secrets: bool,
     /// Durable commands that the agent may hold at once.
@@ -76,6 +78,7 @@ pub struct SessionHandle {
     pub tenant_id: TenantId,
     pub epoch: i64,
     pub is_full: bool,
+    pub is_http: bool,
     pub takes_secrets: bool,
     pub waiters: Waiters,
     capabilities: Vec<CommandName>,
@@ -106,6 +109,7 @@ impl SessionHandle {
             tenant_id: parts.tenant_id,
             epoch: parts.epoch,
             is_full: parts.is_full,
+            is_http: parts.is_http,
             takes_secrets: parts.takes_secrets,
             waiters: Waiters::default(),
             capabilities: parts.capabilities,
@@ -180,6 +184,11 @@ impl SessionHandle {
             // If the session ends first, the next one's inventory puts the command back.
             tokio::spawn(async move { session.tell_when_possible(message).await });
         }
+    }
+
+    /// Messages that wait in the mailbox.
+    pub fn waiting_mail(&self) -> usize {
+        self.mailbox.max_capacity() - self.mailbox.capacity()
     }
 
     /// Puts a message into the mailbox when there is room.

@@ -22,6 +22,11 @@ impl Wakes {
         }
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Waits until there is at least one, and takes at most `limit`.
     pub async fn take(&self, limit: usize) -> Vec<AgentId> {
         loop {

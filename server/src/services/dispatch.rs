@@ -11,6 +11,7 @@ use crate::domain::secret_box::SecretBox;
 use crate::domain::state::EndReason;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, ToSession};
+use crate::metrics::DispatchMeters;
 use crate::store::entities::command;
 use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
@@ -25,6 +26,7 @@ pub struct Dispatch {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
     pub(super) secret_box: SecretBox,
+    pub(super) meters: DispatchMeters,
 }
 
 impl Dispatch {
@@ -125,6 +127,7 @@ impl Dispatch {
                 continue;
             }
             self.hub.moved(id);
+            self.meters.sent(self.clock.now().ms_since(outgoing.row.created_at));
             let frame = Box::new(outgoing.into_frame(now));
             // If the session has ended, the command stays `delivered`; the next session's
             // inventory does not list it, which puts it back into the queue.

@@ -15,23 +15,28 @@ pub mod installation;
 pub mod jobs;
 pub mod keeping;
 mod key_cache;
+pub mod monitoring;
 pub mod output;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
 pub mod unlocking;
 pub mod upkeep;
+pub mod webhooks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
 use crate::adapters::program_files::ProgramFiles;
+use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
+use crate::metrics::Parts;
 use crate::store::Store;
 
 /// What operators may set.
@@ -40,6 +45,8 @@ pub struct Settings {
     pub heartbeat_interval_ms: u64,
     pub lost_after_ms: u64,
     pub history_retention_ms: u64,
+    /// Bounds the first delay between two attempts to send a webhook.
+    pub webhook_first_retry: Duration,
 }
 
 impl Settings {
@@ -47,6 +54,13 @@ impl Settings {
     pub fn silence_ms(self) -> u64 {
         self.heartbeat_interval_ms.saturating_mul(u64::from(MISSED_HEARTBEATS))
     }
+}
+
+/// The outside world, as far as use cases need it.
+#[derive(Debug)]
+pub struct Outside {
+    pub files: ProgramFiles,
+    pub webhooks: WebhookClient,
 }
 
 /// Every use case of the server. Cheap to clone.
@@ -63,10 +77,12 @@ pub struct Services {
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
+    pub monitoring: monitoring::Monitoring,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
+    pub webhooks: webhooks::Webhooks,
 }
 
 impl Services {
@@ -76,9 +92,10 @@ impl Services {
         hub: &Arc<Hub>,
         clock: &Clock,
         secret_box: &SecretBox,
-        files: ProgramFiles,
+        outside: Outside,
         settings: Settings,
     ) -> Self {
+        let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         Self {
@@ -105,6 +122,7 @@ impl Services {
             changes: changes::Changes { store: store(), hub: hub() },
             commands: commands::Commands {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
@@ -113,17 +131,20 @@ impl Services {
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 secret_box: secret_box.clone(),
             },
-            installation: installation::Installation { files: Arc::new(files) },
+            installation: installation::Installation { files: Arc::new(outside.files) },
             jobs: jobs::Jobs {
                 store: store(),
+                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
                 secret_box: secret_box.clone(),
+                webhook_reach: outside.webhooks.reach(),
             },
             keeping: keeping::Keeping {
                 store: store(),
@@ -132,6 +153,7 @@ impl Services {
                 settings,
                 started_at: clock().now(),
             },
+            monitoring: monitoring::Monitoring::new(store(), hub(), &parts),
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
@@ -149,6 +171,15 @@ impl Services {
                 clock: clock(),
                 settings,
                 heartbeats,
+            },
+            webhooks: webhooks::Webhooks {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                secret_box: secret_box.clone(),
+                client: outside.webhooks,
+                first_retry: settings.webhook_first_retry,
+                meters: parts.webhooks.clone(),
             },
         }
     }

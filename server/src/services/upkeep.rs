@@ -16,6 +16,8 @@ use crate::store::{Store, StoreError};
 
 /// How long telemetry is kept: 24 h.
 const TELEMETRY_MS: u64 = 24 * 3_600_000;
+/// How long webhooks are kept that are delivered or given up: 30 days, or as long as history.
+const DELIVERIES_MS: u64 = 30 * 24 * 3_600_000;
 /// Slices of old history that one sweep drops at the most.
 const MAX_SLICES: u32 = 2_000;
 /// How long idempotency keys are remembered: 24 h.
@@ -158,6 +160,7 @@ impl Upkeep {
             telemetry_before: now.minus_ms(TELEMETRY_MS),
             idempotency_before: now.minus_ms(IDEMPOTENCY_MS),
             history_before: now.minus_ms(self.settings.history_retention_ms),
+            deliveries_before: now.minus_ms(self.settings.history_retention_ms.min(DELIVERIES_MS)),
         };
         let mut slices = 0;
         while self.store.system().drop_old(retention).await? && slices < MAX_SLICES {

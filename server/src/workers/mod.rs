@@ -3,6 +3,7 @@
 mod changes;
 mod dispatcher;
 mod timetable;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ impl Workers {
     /// If the timetable can't be made.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
+        let for_webhooks = Arc::clone(hub);
         let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             dispatcher::run(dispatch, woken).await;
@@ -34,6 +36,11 @@ impl Workers {
         tasks.spawn(async move {
             changes::run(changes, keeping, hub).await;
             "changes"
+        });
+        let sending = services.webhooks.clone();
+        tasks.spawn(async move {
+            webhooks::run(sending, for_webhooks).await;
+            "webhooks"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

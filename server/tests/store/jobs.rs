@@ -46,6 +46,7 @@ impl Fixture {
             requested_from: None,
             created_at: NOW,
             state: JobState::Running,
+            webhook_url: None,
             finished_at: None,
             stop: None,
         };

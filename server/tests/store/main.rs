@@ -12,6 +12,7 @@ mod sessions;
 mod settlement;
 mod sweeps;
 mod targets;
+mod webhooks;
 mod writing;
 
 /// Makes of one async test two, one per database.

@@ -58,8 +58,12 @@ async fn old_history_is_dropped_and_open_commands_are_not(fixture: Fixture) {
     fixture.settle(&session, ended, muster_protocol::frame::Outcome::Succeeded).await;
     // Ids carry the time of this test, not the fixture's.
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
-    let retention =
-        Retention { telemetry_before: later, idempotency_before: later, history_before: later };
+    let retention = Retention {
+        telemetry_before: later,
+        idempotency_before: later,
+        history_before: later,
+        deliveries_before: later,
+    };
     while fixture.store.system().drop_old(retention).await.expect("sweep") {}
     let tenant = fixture.store.tenant(fixture.tenant_id);
     assert!(tenant.command(ended).await.expect("read").is_none());

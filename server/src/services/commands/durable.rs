@@ -90,6 +90,7 @@ impl Commands {
             let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
+            self.meters.sent(self.clock.now().ms_since(row.created_at));
             // If the session has ended meanwhile, the next one's inventory does not list the
             // command, which puts it back into the queue.
             session.tell_in_time(ToSession::Command { frame, held: true });

@@ -25,6 +25,7 @@ use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, ToSession, TransientAnswer};
+use crate::metrics::DispatchMeters;
 use crate::store::Store;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
 
@@ -37,6 +38,7 @@ pub struct Commands {
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
     pub(super) secret_box: SecretBox,
+    pub(super) meters: DispatchMeters,
 }
 
 /// What came of a request.

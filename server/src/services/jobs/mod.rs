@@ -18,7 +18,9 @@ use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Clock;
+use crate::domain::webhook::Reach;
 use crate::hub::{Hub, ToSession};
+use crate::metrics::DispatchMeters;
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
@@ -37,6 +39,8 @@ pub struct Jobs {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
+    pub(super) webhook_reach: Reach,
+    pub(super) meters: DispatchMeters,
 }
 
 /// A job as it is asked for.
@@ -52,6 +56,8 @@ pub struct JobRequest {
     pub target: TargetSpec,
     /// In waves; all at once without it.
     pub rollout: Option<RolloutSpec>,
+    /// Where the job's end is told.
+    pub webhook_url: Option<String>,
     pub idempotency_key: Option<String>,
 }
 

@@ -14,11 +14,13 @@ use crate::domain::job_state::JobState;
 use crate::domain::principal::Scope;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::target::{Target, TargetSpec};
+use crate::domain::webhook::WebhookUrl;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
 use crate::services::secret_parameters::{self, Outgoing, digest};
+use crate::services::webhooks::check_url;
 use crate::store::entities::column::StringList;
 use crate::store::entities::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
@@ -27,6 +29,13 @@ use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
 const SHOWN: usize = 3;
 
 const KEY_REUSED: &str = "this Idempotency-Key belongs to another request; use a new one";
+
+/// What a job is beside its command.
+struct Asked {
+    /// JSON.
+    target: String,
+    webhook_url: Option<WebhookUrl>,
+}
 
 type Held = HashMap<CommandId, Arc<SessionHandle>>;
 
@@ -41,6 +50,10 @@ impl Jobs {
         let target = Target::try_from(request.target.clone())?;
         let asked_target = json!(request.target).to_string();
         let asked_rollout = request.asked_rollout()?;
+        let webhook_url = match &request.webhook_url {
+            Some(url) => Some(check_url(url, self.webhook_reach)?),
+            None => None,
+        };
         let checked = request.into_command().check(CommandName::Execute)?;
         if !checked.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
@@ -50,18 +63,19 @@ impl Jobs {
                     .into(),
             });
         }
-        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
-            key,
-            request_hash: request_hash(&[
+        let idempotency = checked.idempotency_key.clone().map(|key| {
+            let secrets = digest(&self.secret_box, &checked.secret_parameters);
+            let expires_in_ms = checked.expires_in_ms.to_be_bytes();
+            let mut parts: Vec<&[u8]> = vec![
                 b"job",
                 asked_target.as_bytes(),
-                &checked.expires_in_ms.to_be_bytes(),
+                &expires_in_ms,
                 checked.data_text.as_bytes(),
-                digest(&self.secret_box, &checked.secret_parameters)
-                    .as_ref()
-                    .map_or(&[], |digest| &digest[..]),
+                secrets.as_ref().map_or(&[], |digest| &digest[..]),
                 asked_rollout.as_ref().map_or(&[], |asked| asked.text.as_bytes()),
-            ]),
+            ];
+            parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
+            Idempotency { key, request_hash: request_hash(&parts) }
         });
         // Whoever the target means by now: what was asked for before is what is meant.
         if let Some(idempotency) = &idempotency
@@ -74,7 +88,8 @@ impl Jobs {
             Some(asked) => Some(self.plan(asked, &agents).await?),
             None => None,
         };
-        let row = self.row(caller, asked_target, &checked, agents.len());
+        let asked = Asked { target: asked_target, webhook_url };
+        let row = self.row(caller, asked, &checked, agents.len());
         self.store_and_send(caller, row, checked, idempotency, agents, planned).await
     }
 
@@ -119,6 +134,7 @@ impl Jobs {
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
             rollout: job.rollout.and_then(|now| serde_json::from_str(&now.row.spec).ok()),
+            webhook_url: job.row.webhook_url,
             idempotency_key,
         };
         self.submit(caller, request).await
@@ -212,7 +228,7 @@ impl Jobs {
         }
     }
 
-    fn row(&self, caller: &Caller, target: String, checked: &Checked, agents: usize) -> job::Model {
+    fn row(&self, caller: &Caller, asked: Asked, checked: &Checked, agents: usize) -> job::Model {
         job::Model {
             id: JobId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -221,7 +237,7 @@ impl Jobs {
             secret_names: StringList(
                 checked.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
             ),
-            target,
+            target: asked.target,
             agent_count: agents as i64,
             requested_by: caller.principal.id,
             requested_from: caller.source.clone(),
@@ -229,6 +245,7 @@ impl Jobs {
             state: JobState::Running,
             finished_at: None,
             stop: None,
+            webhook_url: asked.webhook_url.map(|url| url.as_str().to_owned()),
         }
     }
 
@@ -310,6 +327,7 @@ impl Jobs {
             match session {
                 Some(session) if delivered.binary_search(&row.id).is_ok() => {
                     let now = row.created_at;
+                    self.meters.sent(self.clock.now().ms_since(now));
                     row.state = CommandState::Delivered;
                     // If the session has ended meanwhile, the next one's inventory does not list
                     // the command, which puts it back into the queue.

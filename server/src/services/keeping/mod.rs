@@ -87,7 +87,12 @@ impl Keeping {
             waits.push(self.store.writer().enqueue(operation).await?);
         }
         for wait in waits {
-            wait.await?;
+            let finished = wait.await;
+            if !matches!(finished, Ok(false)) {
+                // Also without an answer: it may stand, and with it a webhook.
+                self.hub.webhook_due();
+            }
+            finished?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::domain::ids::AgentId;
 use crate::domain::name::clean;
 use crate::hub::{SessionHandle, SessionParts};
 use crate::services::authentication::to_grant;
+use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
 /// Longest text that an agent may say of itself, in characters.
@@ -59,6 +60,7 @@ impl Sessions {
             tenant_id: grant.tenant_id,
             epoch: opened.epoch,
             is_full: registration.is_full(),
+            is_http: origin.transport == Transport::Http,
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
             takes_secrets: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == CAPABILITY),

@@ -34,6 +34,8 @@ pub struct Model {
     pub finished_at: Option<Timestamp>,
     /// Somebody ended it before its time.
     pub stop: Option<Stop>,
+    /// Where its end is told.
+    pub webhook_url: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

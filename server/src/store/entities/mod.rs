@@ -18,3 +18,5 @@ pub mod rollout;
 pub mod setting;
 pub mod telemetry_sample;
 pub mod tenant;
+pub mod webhook_delivery;
+pub mod webhook_key;

@@ -10,6 +10,7 @@ use super::agent_keys::write_audit;
 use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
+use crate::metrics::WriterMeters;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
 use crate::store::entities::column::EventKind;
@@ -35,9 +36,10 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Option<Vec<CommandId>>, StoreError> {
         let tenant_id = self.tenant_id;
+        let meters = self.writer.meters().clone();
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let (audit, meters) = (audit.clone(), meters.clone());
                 Box::pin(async move {
                     let mut delete = agent::Entity::update_many()
                         .col_expr(agent::Column::DeletedAt, now.0.into())
@@ -51,7 +53,7 @@ impl TenantScope {
                     if delete.exec(transaction).await?.rows_affected == 0 {
                         return Ok(None);
                     }
-                    let ended = end_commands(transaction, id, now).await?;
+                    let ended = end_commands(transaction, &meters, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
                             id: EventId::new(),
@@ -76,6 +78,7 @@ impl TenantScope {
 /// Ends whatever an agent that is gone was to do, or may have done.
 async fn end_commands(
     transaction: &DatabaseTransaction,
+    meters: &WriterMeters,
     agent_id: AgentId,
     now: Timestamp,
 ) -> Result<Vec<CommandId>, StoreError> {
@@ -92,12 +95,13 @@ async fn end_commands(
             .into_tuple()
             .all(transaction)
             .await?;
-        end_of(to, now)
+        let moved = end_of(to, now)
             .col_expr(command::Column::EndReason, EndReason::AgentDeleted.as_str().into())
             .filter(command::Column::AgentId.eq(agent_id))
             .filter(command::Column::State.is_in(from))
             .exec(transaction)
             .await?;
+        meters.ended(to.as_str(), moved.rows_affected);
         ended.extend(ids);
     }
     Ok(ended)

@@ -102,9 +102,10 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Cancelled, StoreError> {
         let tenant_id = self.tenant_id;
+        let meters = self.writer.meters().clone();
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let (audit, meters) = (audit.clone(), meters.clone());
                 Box::pin(async move {
                     let query = command::Entity::find_by_id(id)
                         .filter(command::Column::TenantId.eq(tenant_id));
@@ -115,7 +116,9 @@ impl TenantScope {
                         return Ok(Cancelled::Requested { command: Box::new(row), tell: false });
                     }
                     let cancelled = cancel_open(transaction, row, now).await?;
-                    if matches!(cancelled, Cancelled::Requested { .. }) {
+                    if let Cancelled::Requested { command, .. } = &cancelled {
+                        let has_ended = command.state.is_terminal();
+                        meters.ended(command.state.as_str(), u64::from(has_ended));
                         write_audit(transaction, audit).await?;
                     }
                     Ok(cancelled)

@@ -159,15 +159,17 @@ impl TenantScope {
         if self.job(id).await?.is_none() {
             return Ok(None);
         }
+        let meters = self.writer.meters().clone();
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let (audit, meters) = (audit.clone(), meters.clone());
                 Box::pin(async move {
                     let open = open_executions(transaction, id).await?;
                     let (queued, sent): (Vec<_>, Vec<_>) =
                         open.into_iter().partition(|row| row.2 == CommandState::Queued);
                     for rows in queued.chunks(ROWS) {
                         end_queued(transaction, rows, now).await?;
+                        meters.ended(CommandState::Cancelled.as_str(), rows.len() as u64);
                     }
                     for rows in sent.chunks(ROWS) {
                         ask(transaction, rows, now).await?;

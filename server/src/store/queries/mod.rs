@@ -12,6 +12,7 @@ mod authentication;
 mod changes;
 mod commands;
 mod dispatch;
+mod figures;
 mod jobs;
 mod output;
 mod rollouts;
@@ -19,6 +20,8 @@ mod settings;
 mod sweeps;
 mod targets;
 mod telemetry;
+mod webhook_keys;
+mod webhooks;
 
 use sea_orm::DatabaseConnection;
 
@@ -34,6 +37,7 @@ pub use self::rollouts::{
     LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
 };
 pub use self::sweeps::{OfflineAgent, Retention};
+pub use self::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
 use super::Writer;
 use crate::domain::ids::TenantId;
 

@@ -111,17 +111,19 @@ impl SystemScope {
             return Ok(ended);
         }
         let ids: Vec<CommandId> = ended.iter().map(|(id, _)| *id).collect();
+        let meters = self.writer.meters().clone();
         self.writer
             .change(move |transaction| {
-                let ids = ids.clone();
+                let (ids, meters) = (ids.clone(), meters.clone());
                 Box::pin(async move {
-                    end_of(to, now)
+                    let ended = end_of(to, now)
                         .col_expr(command::Column::EndReason, reason.as_str().into())
                         .filter(command::Column::Id.is_in(ids))
                         // Whatever has moved since it was read is left alone.
                         .filter(command::Column::State.is_in(from.iter().copied()))
                         .exec(transaction)
                         .await?;
+                    meters.ended(to.as_str(), ended.rows_affected);
                     Ok(())
                 })
             })

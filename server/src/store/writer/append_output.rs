@@ -47,6 +47,7 @@ impl Merge for AppendOutput {
         let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut chunks = Vec::with_capacity(operations.len());
         let mut results = Vec::with_capacity(operations.len());
+        let mut stored_bytes = 0;
         let mut ends: HashMap<CommandId, u64> = HashMap::new();
         for operation in operations {
             let end = match ends.get(&operation.command_id) {
@@ -63,6 +64,7 @@ impl Merge for AppendOutput {
             match continues {
                 Ok(()) => {
                     ends.insert(operation.command_id, end + operation.length_bytes);
+                    stored_bytes += operation.length_bytes;
                     chunks.push(operation.chunk());
                     results.push(Ok(operation.offset_bytes + operation.length_bytes));
                 }
@@ -70,6 +72,7 @@ impl Merge for AppendOutput {
             }
         }
         rows::insert(transaction, chunks, None).await?;
+        work.meters.stored_output(stored_bytes);
         Ok(results)
     }
 }

@@ -1,6 +1,6 @@
 //! The writer's loop: drain, merge, commit, answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
@@ -11,6 +11,7 @@ use super::{
     MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
     Reply, Settle, SubmitCommand, SubmitJob,
 };
+use crate::metrics::WriterMeters;
 use crate::store::StoreError;
 
 /// How long a transaction may take before the database counts as out of reach.
@@ -179,8 +180,12 @@ operations! {
 }
 
 /// Runs until every handle is gone.
-pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receiver<Operation>) {
-    let mut connection = Connection::new(connection);
+pub(super) async fn run(
+    connection: DatabaseConnection,
+    mut queue: mpsc::Receiver<Operation>,
+    meters: WriterMeters,
+) {
+    let mut connection = Connection::new(connection, meters.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);
@@ -192,15 +197,20 @@ pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receive
                 Err(_) => break,
             }
         }
-        commit(&mut connection, batch).await;
+        commit(&mut connection, batch, &meters).await;
     }
 }
 
-async fn commit(connection: &mut Connection, batch: Batch) {
+async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMeters) {
+    let started = Instant::now();
     let failure = match commit_in_turn(connection, &batch).await {
-        Ok(results) => return batch.answer(results),
+        Ok(results) => {
+            meters.committed(batch.len, started.elapsed());
+            return batch.answer(results);
+        }
         Err(failure) => failure,
     };
+    meters.failed();
     connection.roll_back().await;
     match failure {
         Failure::Before(error) if batch.len > 1 && !is_away(&error) && !is_busy(&error) => {

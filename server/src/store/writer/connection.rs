@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use super::epoch::KnownEpochs;
+use crate::metrics::WriterMeters;
 
 /// How long the end of a failed transaction may take before its connection is given up.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
@@ -21,17 +22,19 @@ pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
+    meters: WriterMeters,
 }
 
 /// A transaction under way, with what is known of the data without asking.
 pub struct Work<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
     pub(super) epochs: &'a KnownEpochs,
+    pub(super) meters: &'a WriterMeters,
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, held: None, epochs: KnownEpochs::default() }
+    pub(super) fn new(pool: DatabaseConnection, meters: WriterMeters) -> Self {
+        Self { pool, held: None, epochs: KnownEpochs::default(), meters }
     }
 
     /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
@@ -49,7 +52,7 @@ impl Connection {
             Some(held) => held,
             None => self.connect().await?,
         };
-        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs })
+        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs, meters: &self.meters })
     }
 
     /// # Errors

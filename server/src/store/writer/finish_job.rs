@@ -1,17 +1,23 @@
 //! The end of jobs, once and for all.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
+use sea_orm::{
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
+};
 
 use super::connection::Work;
 use super::rows::filled;
 use super::{MAX_LIST, Merge};
-use crate::domain::ids::{JobId, TenantId};
+use crate::domain::ids::{DeliveryId, JobId, TenantId};
 use crate::domain::job_state::JobState;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::retry::TRIED_FOR_MS;
+use crate::domain::webhook::{DeliveryState, JOB_FINISHED, WebhookUrl};
 use crate::store::StoreError;
 use crate::store::entities::job;
+use crate::store::entities::webhook_delivery::{self, Attempts};
 
 /// Finishes a job all of whose executions have ended.
 pub struct FinishJob {
@@ -30,25 +36,26 @@ impl Merge for FinishJob {
         work: &Work<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
-        let mut unfinished = HashSet::with_capacity(operations.len());
+        let mut unfinished = HashMap::with_capacity(operations.len());
         for operations in operations.chunks(MAX_LIST) {
-            let ids: Vec<JobId> = job::Entity::find()
+            let rows: Vec<(JobId, Option<String>)> = job::Entity::find()
                 .select_only()
                 .column(job::Column::Id)
+                .column(job::Column::WebhookUrl)
                 .filter(job::Column::Id.is_in(filled(operations.iter().map(|op| op.job_id))))
                 .filter(job::Column::FinishedAt.is_null())
                 .into_tuple()
                 .all(work.transaction)
                 .await?;
-            unfinished.extend(ids);
+            unfinished.extend(rows);
         }
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            let is_first = unfinished.remove(&operation.job_id);
-            if is_first {
-                operation.finish(work).await?;
+            let first = unfinished.remove(&operation.job_id);
+            results.push(Ok(first.is_some()));
+            if let Some(webhook_url) = first {
+                operation.finish(work, webhook_url).await?;
             }
-            results.push(Ok(is_first));
         }
         Ok(results)
     }
@@ -57,7 +64,7 @@ impl Merge for FinishJob {
 impl FinishJob {
     /// Runs once in a job's life: whatever is to follow from its end is written here, in the same
     /// transaction.
-    async fn finish(&self, work: &Work<'_>) -> Result<(), DbErr> {
+    async fn finish(&self, work: &Work<'_>, webhook_url: Option<String>) -> Result<(), DbErr> {
         job::Entity::update_many()
             .col_expr(job::Column::State, self.state.as_str().into())
             .col_expr(job::Column::FinishedAt, self.finished_at.0.into())
@@ -65,6 +72,32 @@ impl FinishJob {
             .filter(job::Column::TenantId.eq(self.tenant_id))
             .exec(work.transaction)
             .await?;
+        if let Some(url) = webhook_url {
+            let delivery = self.delivery(url).into_active_model();
+            webhook_delivery::Entity::insert(delivery)
+                .exec_without_returning(work.transaction)
+                .await?;
+        }
         Ok(())
+    }
+
+    /// The message that tells of it, due at once.
+    fn delivery(&self, url: String) -> webhook_delivery::Model {
+        webhook_delivery::Model {
+            id: DeliveryId::new(),
+            tenant_id: self.tenant_id,
+            job_id: self.job_id,
+            event: JOB_FINISHED.to_owned(),
+            host: WebhookUrl::host_of(&url),
+            url,
+            state: DeliveryState::Pending,
+            created_at: self.finished_at,
+            due_at: self.finished_at,
+            give_up_at: self.finished_at.plus_ms(TRIED_FOR_MS),
+            finished_at: None,
+            attempt_count: 0,
+            tries: 0,
+            attempts: Attempts::default(),
+        }
     }
 }

@@ -52,6 +52,7 @@ pub use self::settle::{Report, Settle, Settled};
 pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
+use crate::metrics::WriterMeters;
 
 /// Operations that may wait.
 const QUEUE: usize = 4_096;
@@ -80,6 +81,7 @@ pub trait Merge: Send + Sync + Sized + 'static {
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
+    meters: WriterMeters,
 }
 
 /// The answer to a write, after its commit.
@@ -89,8 +91,19 @@ impl Writer {
     /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
     pub fn start(connection: DatabaseConnection) -> Self {
         let (queue, operations) = mpsc::channel(QUEUE);
-        tokio::spawn(batch::run(connection, operations));
-        Self { queue }
+        let meters = WriterMeters::default();
+        tokio::spawn(batch::run(connection, operations, meters.clone()));
+        Self { queue, meters }
+    }
+
+    /// What it counts.
+    pub fn meters(&self) -> &WriterMeters {
+        &self.meters
+    }
+
+    /// Writes that wait.
+    pub fn waiting(&self) -> usize {
+        QUEUE - self.queue.capacity()
     }
 
     /// Waits for the writer to end, which it does not while anybody holds it and it is in order.

@@ -84,7 +84,7 @@ impl Merge for Reconcile {
                     .map(|()| known.reconcile(operation, &mut moves)),
             );
         }
-        moves.write(transaction).await?;
+        moves.write(work).await?;
         Ok(results)
     }
 }
@@ -277,7 +277,7 @@ impl Moves {
         *at = std::cmp::max(now, *at);
     }
 
-    async fn write(self, transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+    async fn write(self, work: &Work<'_>) -> Result<(), DbErr> {
         for ((state, reason), (ids, now)) in self.0 {
             for ids in ids.chunks(MAX_LIST) {
                 let moved = || {
@@ -301,10 +301,13 @@ impl Moves {
                     _ => end_of(state, now)
                         .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };
-                update
+                let moved = update
                     .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
-                    .exec(transaction)
+                    .exec(work.transaction)
                     .await?;
+                if state.is_terminal() {
+                    work.meters.ended(state.as_str(), moved.rows_affected);
+                }
             }
         }
         Ok(())

@@ -79,7 +79,7 @@ impl Merge for Settle {
         }
         for (state, operations) in ended {
             for operations in operations.chunks(MAX_LIST) {
-                write_end(transaction, state, operations).await?;
+                write_end(work, state, operations).await?;
             }
         }
         rows::insert(transaction, reports, None).await?;
@@ -182,14 +182,15 @@ impl Known {
 }
 
 async fn write_end(
-    transaction: &DatabaseTransaction,
+    work: &Work<'_>,
     state: CommandState,
     operations: &[&Settle],
 ) -> Result<(), DbErr> {
     let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
-    end_of(state, now)
+    let ended = end_of(state, now)
         .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
-        .exec(transaction)
+        .exec(work.transaction)
         .await?;
+    work.meters.ended(state.as_str(), ended.rows_affected);
     Ok(())
 }

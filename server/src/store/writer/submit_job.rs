@@ -70,6 +70,7 @@ impl SubmitJob {
         let epochs = Epochs::read(work, agents).await?;
         let mut new = Vec::with_capacity(self.executions.len());
         let mut delivered = Vec::new();
+        let mut rejected = 0;
         for execution in &self.executions {
             let agent_id = execution.row.agent_id;
             if !epochs.has(agent_id) {
@@ -81,6 +82,7 @@ impl SubmitJob {
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);
             }
+            rejected += u64::from(row.state == CommandState::Rejected);
             new.push(row.into_active_model());
         }
         let gone = self.executions.len() - new.len();
@@ -91,6 +93,7 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
+        work.meters.ended(CommandState::Rejected.as_str(), rejected);
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }

@@ -7,12 +7,13 @@ use sea_orm::{
 };
 use uuid::{NoContext, Uuid};
 
-use crate::domain::ids::{CommandId, EventId, JobId};
+use crate::domain::ids::{CommandId, DeliveryId, EventId, JobId};
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::DeliveryState;
 use crate::store::StoreError;
 use crate::store::entities::{
     agent_event, command, command_report, idempotency_record, job, output_chunk, rollout,
-    telemetry_sample,
+    telemetry_sample, webhook_delivery,
 };
 
 /// Rows of one kind in a slice.
@@ -26,6 +27,7 @@ pub struct Retention {
     pub telemetry_before: Timestamp,
     pub idempotency_before: Timestamp,
     pub history_before: Timestamp,
+    pub deliveries_before: Timestamp,
 }
 
 /// Drops a slice of each kind. True if there may be more.
@@ -38,7 +40,8 @@ pub(super) async fn drop_slice(
     let events = drop_events(transaction, retention.history_before).await?;
     let commands = drop_commands(transaction, retention.history_before).await?;
     let jobs = drop_jobs(transaction, retention.history_before).await?;
-    Ok(telemetry || records || events || commands || jobs)
+    let deliveries = drop_deliveries(transaction, retention.deliveries_before).await?;
+    Ok(telemetry || records || events || commands || jobs || deliveries)
 }
 
 async fn drop_telemetry(
@@ -184,6 +187,31 @@ async fn drop_jobs(
             .exec(transaction)
             .await?;
         job::Entity::delete_many().filter(job::Column::Id.is_in(ids)).exec(transaction).await?;
+    }
+    Ok(is_full)
+}
+
+/// Webhooks that were made before an instant and are delivered or given up.
+async fn drop_deliveries(
+    transaction: &DatabaseTransaction,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    let ids: Vec<DeliveryId> = webhook_delivery::Entity::find()
+        .select_only()
+        .column(webhook_delivery::Column::Id)
+        .filter(webhook_delivery::Column::Id.lt(first_id_at(before)))
+        .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending))
+        .order_by_asc(webhook_delivery::Column::Id)
+        .limit(SLICE_ROWS)
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let is_full = ids.len() as u64 == SLICE_ROWS;
+    if !ids.is_empty() {
+        webhook_delivery::Entity::delete_many()
+            .filter(webhook_delivery::Column::Id.is_in(ids))
+            .exec(transaction)
+            .await?;
     }
     Ok(is_full)
 }

@@ -87,9 +87,7 @@ impl Merge for OpenSession {
             .iter()
             .map(|operation| operation.open(&mut candidates, &mut changes))
             .collect();
-        for (agent_id, command_id) in
-            rows::write(transaction, candidates.into_changed(), changes).await?
-        {
+        for (agent_id, command_id) in rows::write(work, candidates.into_changed(), changes).await? {
             for result in &mut results {
                 if let SessionOpening::Opened(opened) = result
                     && opened.agent_id == agent_id

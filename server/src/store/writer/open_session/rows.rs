@@ -2,8 +2,8 @@
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
 };
 
 use super::Changes;
@@ -12,15 +12,17 @@ use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::command_end::end_of;
 use crate::store::entities::{agent, agent_event, command};
+use crate::store::writer::connection::Work;
 use crate::store::writer::rows::{self, filled};
 use crate::store::writer::{MAX_LIST, record_progress};
 
 /// Writes all of it; which commands are lost with their agents' ledgers.
 pub(super) async fn write(
-    transaction: &DatabaseTransaction,
+    work: &Work<'_>,
     agents: Vec<agent::Model>,
     changes: Changes,
 ) -> Result<Vec<(AgentId, CommandId)>, DbErr> {
+    let transaction = work.transaction;
     let agents = agents.into_iter().map(agent::Model::into_active_model).collect();
     let update = OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned();
     rows::insert(transaction, agents, Some(update)).await?;
@@ -38,11 +40,12 @@ pub(super) async fn write(
             .all(transaction)
             .await?;
         for sent in sent.chunks(MAX_LIST) {
-            end_of(CommandState::Lost, now)
+            let ended = end_of(CommandState::Lost, now)
                 .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
                 .filter(command::Column::Id.is_in(filled(sent.iter().map(|(_, id)| *id))))
                 .exec(transaction)
                 .await?;
+            work.meters.ended(CommandState::Lost.as_str(), ended.rows_affected);
         }
         lost.extend(sent);
     }

@@ -1,0 +1,93 @@
+//! Figures of the whole server, for whoever watches it.
+
+use std::sync::Arc;
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::caller::Caller;
+use super::error::Result;
+use crate::domain::principal::Scope;
+use crate::domain::state::CommandState;
+use crate::hub::Hub;
+use crate::metrics::{Gauges, HttpMeters, Parts, Registry};
+use crate::store::Store;
+
+/// States that are not terminal.
+const OPEN: [CommandState; 3] =
+    [CommandState::Queued, CommandState::Delivered, CommandState::Running];
+
+/// Use cases of metrics.
+#[derive(Clone, Debug)]
+pub struct Monitoring {
+    store: Store,
+    hub: Arc<Hub>,
+    gauges: Gauges,
+    http: HttpMeters,
+    registry: Registry,
+}
+
+impl Monitoring {
+    /// Names the meters that the rest of the server holds.
+    pub(super) fn new(store: Store, hub: Arc<Hub>, parts: &Parts) -> Self {
+        Self {
+            store,
+            hub,
+            gauges: parts.gauges.clone(),
+            http: parts.http.clone(),
+            registry: Registry::new(parts),
+        }
+    }
+
+    /// The meters of the API.
+    pub fn http(&self) -> &HttpMeters {
+        &self.http
+    }
+
+    /// All figures as they stand, in the OpenMetrics text format. They are of all tenants together.
+    ///
+    /// # Errors
+    /// 403 without the scope `metrics:read`; 503 if the database does not answer.
+    pub async fn text(&self, caller: &Caller) -> Result<String> {
+        caller.require(Scope::MetricsRead)?;
+        let open = self.store.system().open_commands().await?;
+        for state in OPEN {
+            let count = open.iter().find(|(found, _)| *found == state).map_or(0, |found| found.1);
+            self.gauges.set_open_commands(state.as_str(), count);
+        }
+        let pending = self.store.system().pending_webhooks().await?;
+        self.gauges.pending_webhooks.set(pending.cast_signed());
+        self.look_at_hub();
+        self.gauges.writer_queue.set(self.store.writer().waiting() as i64);
+        self.look_at_process();
+        // Nothing keeps text from being written into memory.
+        Ok(self.registry.text().unwrap_or_default())
+    }
+
+    fn look_at_hub(&self) {
+        let sessions = self.hub.sessions();
+        self.gauges.agents_online.set(sessions.len() as i64);
+        for (level, is_full) in [("full", true), ("basic", false)] {
+            for (transport, is_http) in [("websocket", false), ("http", true)] {
+                let count = sessions
+                    .iter()
+                    .filter(|session| session.is_full == is_full && session.is_http == is_http)
+                    .count();
+                self.gauges.set_sessions(level, transport, count);
+            }
+        }
+        let waiting: usize = sessions.iter().map(|session| session.waiting_mail()).sum();
+        self.gauges.mailbox_messages.set(waiting as i64);
+        self.gauges.dispatch_wakes.set(self.hub.waiting_wakes() as i64);
+    }
+
+    fn look_at_process(&self) {
+        let Ok(mut system) = System::new() else { return };
+        let own = Pid::from_u32(std::process::id());
+        let wanted = ProcessRefreshKind::nothing().with_memory().with_cpu();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, wanted);
+        if let Some(process) = system.process(own) {
+            self.gauges.resident_bytes.set(process.memory().cast_signed());
+            self.gauges.cpu_seconds.set(process.accumulated_cpu_time() as f64 / 1_000.0);
+        }
+    }
+}

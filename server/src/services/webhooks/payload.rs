@@ -1,0 +1,105 @@
+//! What a message says: how a job ended. Never parameters, never output, and no text that came from
+//! a host but its name.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::job_state::JobState;
+use crate::domain::state::CommandState;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::JOB_FINISHED;
+use crate::store::entities::job;
+use crate::store::queries::{FailedExecution, JobProgress};
+
+/// Executions that a message names.
+pub const MAX_FAILED: u64 = 100;
+
+/// The body of a message, as the Standard Webhooks specification has it.
+#[derive(Debug, Serialize)]
+pub struct Payload {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// When it happened.
+    timestamp: Timestamp,
+    data: FinishedJob,
+}
+
+#[derive(Debug, Serialize)]
+struct FinishedJob {
+    id: JobId,
+    script: String,
+    state: JobState,
+    counts: serde_json::Map<String, Value>,
+    agent_count: i64,
+    requested_by: ApiKeyId,
+    created_at: Timestamp,
+    finished_at: Timestamp,
+    /// Those that did not succeed: the first [`MAX_FAILED`].
+    failed_executions: Vec<Failed>,
+    /// True if there are more.
+    is_cut: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    id: CommandId,
+    agent_id: AgentId,
+    agent_name: Option<String>,
+    state: CommandState,
+    exit_code: Option<i64>,
+    error_code: Option<String>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+}
+
+impl Payload {
+    /// `failed` holds one more than [`MAX_FAILED`] if there are more.
+    pub fn new(
+        job: job::Model,
+        progress: &JobProgress,
+        finished_at: Timestamp,
+        mut failed: Vec<FailedExecution>,
+    ) -> Self {
+        let is_cut = failed.len() as u64 > MAX_FAILED;
+        failed.truncate(MAX_FAILED as usize);
+        let counts = progress.counts.iter();
+        Self {
+            kind: JOB_FINISHED,
+            timestamp: finished_at,
+            data: FinishedJob {
+                id: job.id,
+                script: job.script,
+                state: job.state,
+                counts: counts.map(|(state, n)| (state.as_str().to_owned(), (*n).into())).collect(),
+                agent_count: job.agent_count,
+                requested_by: job.requested_by,
+                created_at: job.created_at,
+                finished_at,
+                failed_executions: failed.into_iter().map(Failed::from).collect(),
+                is_cut,
+            },
+        }
+    }
+}
+
+impl From<FailedExecution> for Failed {
+    fn from(failed: FailedExecution) -> Self {
+        let FailedExecution { row, agent_name, report } = failed;
+        let report = report.filter(|report| !report.is_late);
+        let data: Option<Value> =
+            report.as_ref().and_then(|report| serde_json::from_str(&report.data).ok());
+        let reported = report.and_then(|report| report.error_code);
+        let own = row.end_reason.map(|reason| reason.as_str().to_owned());
+        Self {
+            id: row.id,
+            agent_id: row.agent_id,
+            agent_name,
+            state: row.state,
+            exit_code: data.as_ref().and_then(|data| data.get("exit_code")?.as_i64()),
+            error_code: reported.or(own),
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Deliveries of webhooks: what a tenant sees of them, and what is due.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::agent_keys::write_audit;
+use super::{SystemScope, TenantScope};
+use crate::domain::ids::{AgentId, DeliveryId, JobId};
+use crate::domain::page::PageRequest;
+use crate::domain::state::CommandState;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::DeliveryState;
+use crate::store::StoreError;
+use crate::store::entities::webhook_delivery::{self, Attempt};
+use crate::store::entities::{agent, audit_entry, command, command_report};
+
+/// States of executions that a message names.
+const NOT_SUCCEEDED: [CommandState; 6] = [
+    CommandState::Failed,
+    CommandState::TimedOut,
+    CommandState::Cancelled,
+    CommandState::Expired,
+    CommandState::Rejected,
+    CommandState::Lost,
+];
+
+/// Which deliveries are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryFilter {
+    pub job_id: Option<JobId>,
+    pub state: Option<DeliveryState>,
+}
+
+/// What is passed over when the next deliveries are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Busy {
+    /// Under way.
+    pub ids: Vec<DeliveryId>,
+    /// With as many under way as a host may have.
+    pub hosts: Vec<String>,
+}
+
+/// A delivery that waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: DeliveryId,
+    pub host: String,
+    pub due_at: Timestamp,
+}
+
+/// An execution that did not succeed, with what its agent is called and reported.
+#[derive(Debug, Clone)]
+pub struct FailedExecution {
+    pub row: command::Model,
+    pub agent_name: Option<String>,
+    pub report: Option<command_report::Model>,
+}
+
+impl TenantScope {
+    /// One page of deliveries, newest first, with one row more than the limit if there is one.
+    pub async fn webhook_deliveries(
+        &self,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Vec<webhook_delivery::Model>, StoreError> {
+        let mut query = webhook_delivery::Entity::find()
+            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id))
+            .order_by_desc(webhook_delivery::Column::Id)
+            .limit(page.limit + 1);
+        if let Some(before) = page.after {
+            query = query.filter(webhook_delivery::Column::Id.lt(before));
+        }
+        if let Some(job_id) = filter.job_id {
+            query = query.filter(webhook_delivery::Column::JobId.eq(job_id));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(webhook_delivery::Column::State.eq(state));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One delivery.
+    pub async fn webhook_delivery(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        let query = webhook_delivery::Entity::find_by_id(id)
+            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// Makes a delivery due, whatever became of it before; `None` if there is none.
+    pub async fn resend_webhook(
+        &self,
+        id: DeliveryId,
+        now: Timestamp,
+        give_up_at: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id)
+                        .filter(webhook_delivery::Column::TenantId.eq(tenant_id))
+                        .one(transaction)
+                        .await?;
+                    let Some(row) = found else { return Ok(None) };
+                    let row = webhook_delivery::Model {
+                        state: DeliveryState::Pending,
+                        due_at: now,
+                        give_up_at,
+                        finished_at: None,
+                        tries: 0,
+                        ..row
+                    };
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Executions of a job that did not succeed: the first `limit`.
+    pub async fn failed_executions(
+        &self,
+        job_id: JobId,
+        limit: u64,
+    ) -> Result<Vec<FailedExecution>, StoreError> {
+        let rows = command::Entity::find()
+            .filter(command::Column::TenantId.eq(self.tenant_id))
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::State.is_in(NOT_SUCCEEDED))
+            .order_by_asc(command::Column::Id)
+            .limit(limit)
+            .all(&self.reader)
+            .await?;
+        let names: Vec<(AgentId, String)> = agent::Entity::find()
+            .select_only()
+            .column(agent::Column::Id)
+            .column(agent::Column::Name)
+            .filter(agent::Column::Id.is_in(rows.iter().map(|row| row.agent_id)))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let mut names: HashMap<_, _> = names.into_iter().collect();
+        let found = self.with_reports(rows).await?;
+        Ok(found
+            .into_iter()
+            .map(|found| FailedExecution {
+                // Two executions of a job are of two agents.
+                agent_name: names.remove(&found.command.agent_id),
+                row: found.command,
+                report: found.report,
+            })
+            .collect())
+    }
+}
+
+impl SystemScope {
+    /// The deliveries that are due first, those that are not due yet among them.
+    pub async fn waiting_webhooks(
+        &self,
+        busy: &Busy,
+        limit: u64,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let mut query = webhook_delivery::Entity::find()
+            .select_only()
+            .column(webhook_delivery::Column::Id)
+            .column(webhook_delivery::Column::Host)
+            .column(webhook_delivery::Column::DueAt)
+            .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+            .order_by_asc(webhook_delivery::Column::DueAt)
+            .limit(limit);
+        if !busy.hosts.is_empty() {
+            query = query.filter(webhook_delivery::Column::Host.is_not_in(busy.hosts.clone()));
+        }
+        if !busy.ids.is_empty() {
+            query = query.filter(webhook_delivery::Column::Id.is_not_in(busy.ids.clone()));
+        }
+        let rows: Vec<(DeliveryId, String, Timestamp)> =
+            query.into_tuple().all(&self.reader).await?;
+        Ok(rows.into_iter().map(|(id, host, due_at)| Waiting { id, host, due_at }).collect())
+    }
+
+    /// One delivery, whoever's.
+    pub async fn webhook_to_send(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        Ok(webhook_delivery::Entity::find_by_id(id).all(&self.reader).await?.pop())
+    }
+
+    /// Writes down an attempt, and what `judge` makes of the delivery as it stands then.
+    pub async fn record_webhook_attempt(
+        &self,
+        id: DeliveryId,
+        attempt: Attempt,
+        judge: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (attempt, judge) = (attempt.clone(), judge.clone());
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id).one(transaction).await?;
+                    // Too old to be kept.
+                    let Some(mut row) = found else { return Ok(()) };
+                    row.attempts.push(attempt);
+                    row.attempt_count = row.attempt_count.saturating_add(1);
+                    row.tries = row.tries.saturating_add(1);
+                    judge(&mut row);
+                    row.into_active_model().reset_all().update(transaction).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
