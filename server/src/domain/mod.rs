@@ -6,6 +6,7 @@ pub mod ids;
 pub mod master_key;
 pub mod name;
 pub mod origin;
+pub mod output_event;
 pub mod page;
 pub mod platform;
 pub mod principal;

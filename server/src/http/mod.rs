@@ -11,10 +11,12 @@ mod extract;
 mod health;
 mod install;
 mod jobs;
+mod live_output;
 pub mod openapi;
 mod origin;
 mod output;
 pub mod problem;
+mod server_sent;
 mod targets;
 mod views;
 

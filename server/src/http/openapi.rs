@@ -37,6 +37,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::targets::routes())
         .merge(super::jobs::routes())
         .merge(super::output::routes())
+        .merge(super::live_output::routes())
         .merge(super::api_keys::routes())
         .merge(super::audit::routes())
         .merge(super::agent_link::routes())

@@ -13,12 +13,14 @@ mod heartbeats;
 pub mod installation;
 pub mod jobs;
 mod key_cache;
+pub mod live_output;
 pub mod output;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
 pub mod unlocking;
 pub mod upkeep;
+mod viewers;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
+pub use self::viewers::Viewers;
 use crate::adapters::program_files::ProgramFiles;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -59,10 +62,12 @@ pub struct Services {
     pub dispatch: dispatch::Dispatch,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
+    pub live_output: live_output::LiveOutput,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
+    pub viewers: Viewers,
 }
 
 impl Services {
@@ -77,6 +82,7 @@ impl Services {
     ) -> Self {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
+        let viewers = Viewers::new(store(), cache.clone(), clock());
         Self {
             authentication: authentication::Authentication {
                 store: store(),
@@ -120,6 +126,11 @@ impl Services {
                 settings,
                 secret_box: secret_box.clone(),
             },
+            live_output: live_output::LiveOutput {
+                store: store(),
+                hub: hub(),
+                viewers: viewers.clone(),
+            },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
@@ -138,6 +149,7 @@ impl Services {
                 settings,
                 heartbeats,
             },
+            viewers,
         }
     }
 }

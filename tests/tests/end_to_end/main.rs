@@ -22,6 +22,7 @@ mod install;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod live_output;
 mod policy;
 mod proxy;
 mod reverse_proxy;
