@@ -17,6 +17,7 @@ use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
+use crate::domain::job_state::JobState;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Timestamp;
@@ -89,33 +90,13 @@ struct JobView {
     requested_by: ApiKeyId,
     requested_from: Option<String>,
     created_at: Timestamp,
-    /// When the last execution ended; in lists left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the last execution ended, once all have.
     finished_at: Option<Timestamp>,
-}
-
-/// Where a job is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum JobState {
-    /// An execution is open.
-    Running,
-    /// Every execution succeeded.
-    Succeeded,
-    /// All is over, and not every execution succeeded.
-    Failed,
 }
 
 impl From<JobNow> for JobView {
     fn from(job: JobNow) -> Self {
-        let JobNow { row, progress, finished_at } = job;
-        let state = match progress.is_over() {
-            false => JobState::Running,
-            true if progress.counts.keys().all(|state| *state == CommandState::Succeeded) => {
-                JobState::Succeeded
-            }
-            true => JobState::Failed,
-        };
+        let JobNow { row, progress } = job;
         let data = stored_json(&row.data);
         Self {
             id: row.id,
@@ -123,13 +104,13 @@ impl From<JobNow> for JobView {
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names.0,
             target: stored_json(&row.target),
-            state,
+            state: row.state,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
             created_at: row.created_at,
-            finished_at,
+            finished_at: row.finished_at,
         }
     }
 }

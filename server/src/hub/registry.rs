@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use super::changes::{Changed, Changes};
+use super::events::Events;
 use super::wakes::Wakes;
 use super::watches::Watches;
 use super::{SessionHandle, Subscription, ToSession};
-use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 
 /// Everything that is connected to this server. One per server.
 #[derive(Debug, Default)]
@@ -17,6 +19,9 @@ pub struct Hub {
     sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
     wakes: Wakes,
     watches: Watches,
+    changes: Changes,
+    /// Changes of commands, for whoever looks on.
+    pub events: Events,
     key_revision: AtomicU64,
     /// Counts sessions that entered.
     arrivals: watch::Sender<u64>,
@@ -117,9 +122,46 @@ impl Hub {
         self.watches.subscribe(command_id)
     }
 
-    /// Wakes those who watch a command.
+    /// Says that a command's state may have changed, its end included.
     pub fn changed(&self, command_id: CommandId) {
         self.watches.changed(command_id);
+        self.changes.add_command(command_id);
+    }
+
+    /// Says that a command was made, or moved on and is still open.
+    pub fn moved(&self, command_id: CommandId) {
+        self.watches.changed(command_id);
+        if self.events.is_wanted() {
+            self.changes.add_command(command_id);
+        }
+    }
+
+    /// Says that a command ended, which is of this job, if of any.
+    pub fn ended(&self, command_id: CommandId, job_id: Option<JobId>) {
+        self.moved(command_id);
+        if let Some(job_id) = job_id {
+            self.job_changed(job_id);
+        }
+    }
+
+    /// Says that there is more output of a command, whose state is as it was.
+    pub fn output_grew(&self, command_id: CommandId) {
+        self.watches.changed(command_id);
+    }
+
+    /// Says that something of a job changed.
+    pub fn job_changed(&self, job_id: JobId) {
+        self.changes.add_job(job_id);
+    }
+
+    /// Waits for changes, and takes them. For one reader.
+    pub async fn changes(&self) -> Changed {
+        self.changes.take().await
+    }
+
+    /// Gives back changes that could not be looked at.
+    pub fn changed_again(&self, changed: Changed) {
+        self.changes.add_again(changed);
     }
 
     /// Tells every session to leave, each after its own delay, so that they don't all come back

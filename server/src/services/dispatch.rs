@@ -122,7 +122,7 @@ impl Dispatch {
                 self.give_back(session, [id]);
                 continue;
             }
-            self.hub.changed(id);
+            self.hub.moved(id);
             let frame = Box::new(outgoing.into_frame(now));
             // If the session has ended, the command stays `delivered`; the next session's
             // inventory does not list it, which puts it back into the queue.

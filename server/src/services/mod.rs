@@ -6,12 +6,14 @@ pub mod api_keys;
 pub mod audit_log;
 pub mod authentication;
 pub mod caller;
+pub mod changes;
 pub mod commands;
 pub mod dispatch;
 pub mod error;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
+pub mod keeping;
 mod key_cache;
 pub mod live_output;
 pub mod output;
@@ -58,10 +60,12 @@ pub struct Services {
     pub api_keys: api_keys::ApiKeys,
     pub agents: agents::Agents,
     pub audit_log: audit_log::AuditLog,
+    pub changes: changes::Changes,
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
+    pub keeping: keeping::Keeping,
     pub live_output: live_output::LiveOutput,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
@@ -104,6 +108,7 @@ impl Services {
                 cache: cache.clone(),
             },
             audit_log: audit_log::AuditLog { store: store() },
+            changes: changes::Changes { store: store(), hub: hub() },
             commands: commands::Commands {
                 store: store(),
                 hub: hub(),
@@ -126,6 +131,7 @@ impl Services {
                 settings,
                 secret_box: secret_box.clone(),
             },
+            keeping: keeping::Keeping { store: store() },
             live_output: live_output::LiveOutput {
                 store: store(),
                 hub: hub(),

@@ -1,5 +1,6 @@
 //! Loops that call services, so that a timer and a request share one path.
 
+mod changes;
 mod dispatcher;
 mod timetable;
 
@@ -23,10 +24,16 @@ impl Workers {
     /// If the timetable can't be made.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
-        let (dispatch, hub) = (services.dispatch.clone(), Arc::clone(hub));
+        let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
-            dispatcher::run(dispatch, hub).await;
+            dispatcher::run(dispatch, woken).await;
             "dispatcher"
+        });
+        let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
+        let hub = Arc::clone(hub);
+        tasks.spawn(async move {
+            changes::run(changes, keeping, hub).await;
+            "changes"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

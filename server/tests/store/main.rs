@@ -4,6 +4,7 @@ mod deletion;
 mod fixture;
 mod idempotency;
 mod isolation;
+mod jobs;
 mod master_key;
 mod reconciliation;
 mod sessions;

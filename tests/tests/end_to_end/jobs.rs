@@ -118,6 +118,32 @@ async fn only_what_did_not_succeed_is_done_once_more(world: World) {
 }
 
 #[tokio::test]
+async fn a_job_that_the_server_did_not_live_to_finish_is_finished_by_the_next_one() {
+    let mut world = World::on_sqlite().await;
+    let script = Script::new("wait", "until test -e \"$GO\"; do sleep 0.1; done");
+    let (_one, one) = agent(&world, "one", vec![script]).await;
+    let go = world.site.path().join("go");
+    let body = json!({"script": "wait", "parameters": {"GO": go}, "target": {"ids": [one]}});
+    let job = world.api.post("/api/jobs", body).await.expect(202);
+    let id = job["id"].as_str().expect("an id").to_owned();
+    assert_eq!((&job["state"], &job["finished_at"]), (&json!("running"), &Value::Null));
+    eventually("it runs", async || {
+        let job = world.api.get(&format!("/api/jobs/{id}")).await.expect(200);
+        (job["counts"] == json!({"running": 1})).then_some(())
+    })
+    .await;
+    world.server.kill_9();
+    std::fs::write(&go, "").expect("let it end");
+    world.server.resume();
+    world.server.ready().await;
+    let job = over(&world, &id).await;
+    assert_eq!(job["state"], "succeeded", "{job}");
+    assert!(job["finished_at"].is_string(), "{job}");
+    let listed = world.api.get("/api/jobs").await.expect(200);
+    assert_eq!(listed["items"][0]["finished_at"], job["finished_at"]);
+}
+
+#[tokio::test]
 async fn secrets_of_a_job_reach_its_agents_and_nobody_else() {
     let world = World::on_sqlite().await;
     let scripts = || vec![Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")];

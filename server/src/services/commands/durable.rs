@@ -85,6 +85,7 @@ impl Commands {
         session: Option<Arc<SessionHandle>>,
         delivered: bool,
     ) -> Sent {
+        self.hub.moved(row.id);
         if delivered && let Some(session) = session {
             let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
             row.state = CommandState::Delivered;

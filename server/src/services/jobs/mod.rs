@@ -14,7 +14,7 @@ use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
-use crate::domain::time::{Clock, Timestamp};
+use crate::domain::time::Clock;
 use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
 use crate::store::Store;
@@ -63,8 +63,6 @@ pub enum Again {
 pub struct JobNow {
     pub row: job::Model,
     pub progress: JobProgress,
-    /// When the last execution ended, if all have.
-    pub finished_at: Option<Timestamp>,
 }
 
 impl Jobs {
@@ -74,14 +72,10 @@ impl Jobs {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
-        let finished_at = match progress.is_over() {
-            true => tenant.job_last_finished_at(id).await?.or(Some(row.created_at)),
-            false => None,
-        };
-        Ok(JobNow { row, progress, finished_at })
+        Ok(JobNow { row, progress })
     }
 
-    /// One page of jobs, newest first. When they ended is left out.
+    /// One page of jobs, newest first.
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobNow>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -90,7 +84,7 @@ impl Jobs {
         let mut progress = tenant.job_progress(&ids).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
-            JobNow { row, progress, finished_at: None }
+            JobNow { row, progress }
         }))
     }
 
@@ -117,9 +111,9 @@ impl Jobs {
         let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
-        cancelled.ended.iter().for_each(|id| self.hub.changed(*id));
+        cancelled.ended.iter().for_each(|command_id| self.hub.ended(*command_id, Some(id)));
         for (command_id, agent_id) in cancelled.asked {
-            self.hub.changed(command_id);
+            self.hub.moved(command_id);
             if let Some(session) = self.hub.session(agent_id) {
                 // If the session has just ended, the next one repeats the cancel.
                 session.tell_in_time(ToSession::Cancel(Box::new(command_id)));

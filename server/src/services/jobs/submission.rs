@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Again, JobNow, JobRequest, Jobs, MAX_EXECUTIONS, subject};
 use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::job_state::JobState;
 use crate::domain::principal::Scope;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::target::{Target, TargetSpec};
@@ -175,6 +176,8 @@ impl Jobs {
         match self.store.writer().commit(operation).await {
             Ok(SubmittedJob::New { delivered, .. }) => {
                 self.follow_up(rows, &secrets, &delivered, &held);
+                // All of its executions may have ended as they were made.
+                self.hub.job_changed(id);
                 self.get(caller, id).await
             }
             Ok(SubmittedJob::Repeated { job_id }) => {
@@ -208,6 +211,8 @@ impl Jobs {
             requested_by: caller.principal.id,
             requested_from: caller.source.clone(),
             created_at: self.clock.now(),
+            state: JobState::Running,
+            finished_at: None,
         }
     }
 
@@ -278,6 +283,7 @@ impl Jobs {
         held: &Held,
     ) {
         for mut row in rows {
+            self.hub.moved(row.id);
             let session = held.get(&row.id);
             match session {
                 Some(session) if delivered.binary_search(&row.id).is_ok() => {

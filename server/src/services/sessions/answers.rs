@@ -44,11 +44,11 @@ impl Live {
         match answer {
             Answer::Nothing => Ok(()),
             Answer::Progress(command_id) => {
-                self.service.hub.changed(command_id);
+                self.service.hub.moved(command_id);
                 Ok(())
             }
             Answer::Output { command_id, offset_bytes } => {
-                self.service.hub.changed(command_id);
+                self.service.hub.output_grew(command_id);
                 self.acknowledge(command_id, Some(offset_bytes), None, transport).await
             }
             Answer::Settled { command_id, settled, told } => {
@@ -72,7 +72,7 @@ impl Live {
             self.service.hub.wake(self.handle.agent_id);
         }
         if settled.was_open {
-            self.service.hub.changed(command_id);
+            self.service.hub.ended(command_id, settled.job_id);
         }
     }
 

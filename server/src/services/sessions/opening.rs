@@ -52,6 +52,7 @@ impl Sessions {
                 return Err(busy);
             }
         };
+        opened.lost.iter().for_each(|command_id| self.hub.changed(*command_id));
         let grant = Arc::new(to_grant(&opened.key));
         let (handle, mail) = SessionHandle::new(SessionParts {
             agent_id: opened.agent_id,

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::ids::{ApiKeyId, JobId, TenantId};
+use crate::domain::job_state::JobState;
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
@@ -28,6 +29,9 @@ pub struct Model {
     pub requested_by: ApiKeyId,
     pub requested_from: Option<String>,
     pub created_at: Timestamp,
+    pub state: JobState,
+    /// When the last execution ended, once it is committed that all have.
+    pub finished_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -85,19 +85,6 @@ impl TenantScope {
         Ok(progress)
     }
 
-    /// When the last execution of a job ended that has.
-    pub async fn job_last_finished_at(&self, id: JobId) -> Result<Option<Timestamp>, StoreError> {
-        let row: Option<Option<Timestamp>> = command::Entity::find()
-            .select_only()
-            .column_as(Expr::col(command::Column::FinishedAt).max(), "last")
-            .filter(command::Column::TenantId.eq(self.tenant_id))
-            .filter(command::Column::JobId.eq(id))
-            .into_tuple()
-            .one(&self.reader)
-            .await?;
-        Ok(row.flatten())
-    }
-
     /// One page of a job's executions, newest first, with one row more than the limit if there is
     /// one.
     pub async fn executions(

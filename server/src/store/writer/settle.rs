@@ -12,7 +12,7 @@ use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
 use super::{MAX_LIST, Merge};
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::state::{CommandState, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -44,6 +44,8 @@ pub struct Settled {
     pub receipt: Receipt,
     /// True if the command was open until now.
     pub was_open: bool,
+    /// The job that it is an execution of.
+    pub job_id: Option<JobId>,
 }
 
 impl Merge for Settle {
@@ -102,7 +104,7 @@ impl Settle {
 
 /// The commands of a batch as they stand, kept up as the batch is decided.
 struct Known {
-    commands: HashMap<CommandId, (AgentId, CommandState)>,
+    commands: HashMap<CommandId, (AgentId, CommandState, Option<JobId>)>,
     /// Commands of which a report is stored; true if it is a late one.
     reported: HashMap<CommandId, bool>,
     new_late: HashSet<CommandId>,
@@ -113,20 +115,24 @@ impl Known {
         let mut commands = HashMap::with_capacity(operations.len());
         let mut reported = HashMap::new();
         for operations in operations.chunks(MAX_LIST) {
-            let rows: Vec<(CommandId, AgentId, CommandState)> = command::Entity::find()
-                .select_only()
-                .column(command::Column::Id)
-                .column(command::Column::AgentId)
-                .column(command::Column::State)
-                .filter(
-                    command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))),
-                )
-                .into_tuple()
-                .all(transaction)
-                .await?;
+            let rows: Vec<(CommandId, AgentId, CommandState, Option<JobId>)> =
+                command::Entity::find()
+                    .select_only()
+                    .column(command::Column::Id)
+                    .column(command::Column::AgentId)
+                    .column(command::Column::State)
+                    .column(command::Column::JobId)
+                    .filter(
+                        command::Column::Id
+                            .is_in(filled(operations.iter().map(|op| op.command_id))),
+                    )
+                    .into_tuple()
+                    .all(transaction)
+                    .await?;
             let over = rows.iter().filter(|row| row.2.is_terminal()).map(|row| row.0);
             let over: Vec<CommandId> = over.collect();
-            commands.extend(rows.into_iter().map(|(id, agent, state)| (id, (agent, state))));
+            commands
+                .extend(rows.into_iter().map(|(id, agent, state, job)| (id, (agent, state, job))));
             if over.is_empty() {
                 continue;
             }
@@ -145,24 +151,26 @@ impl Known {
 
     fn settle(&mut self, operation: &Settle) -> Settled {
         let id = operation.command_id;
-        let (receipt, was_open) = match self.commands.get_mut(&id) {
-            Some((agent_id, state)) if *agent_id == operation.agent_id => {
-                match step(*state, Event::Reported(operation.report.outcome)) {
-                    Step::To(next) => {
-                        *state = next;
-                        self.reported.insert(id, false);
-                        (Receipt::Recorded, true)
-                    }
-                    Step::Stay | Step::Late => match self.reported.get(&id) {
-                        Some(false) => (Receipt::Recorded, false),
-                        Some(true) | None => (Receipt::Late, false),
-                    },
-                }
+        let (receipt, was_open, job_id) = match self.commands.get_mut(&id) {
+            Some((agent_id, state, job_id)) if *agent_id == operation.agent_id => {
+                let (receipt, was_open) =
+                    match step(*state, Event::Reported(operation.report.outcome)) {
+                        Step::To(next) => {
+                            *state = next;
+                            self.reported.insert(id, false);
+                            (Receipt::Recorded, true)
+                        }
+                        Step::Stay | Step::Late => match self.reported.get(&id) {
+                            Some(false) => (Receipt::Recorded, false),
+                            Some(true) | None => (Receipt::Late, false),
+                        },
+                    };
+                (receipt, was_open, *job_id)
             }
             // Another agent's command is as unknown as one that never was.
-            Some(_) | None => (Receipt::UnknownCommand, false),
+            Some(_) | None => (Receipt::UnknownCommand, false, None),
         };
-        Settled { receipt, was_open }
+        Settled { receipt, was_open, job_id }
     }
 
     /// True once for a late report that is not stored yet.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use self::candidates::Candidates;
 use super::Merge;
 use super::connection::Work;
-use crate::domain::ids::{AgentId, AgentKeyId, EventId, TenantId};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::column::{AgentLevel, EventKind, StringList, Transport};
@@ -60,6 +60,8 @@ pub struct OpenedSession {
     pub agent_id: AgentId,
     pub epoch: i64,
     pub server_restored: bool,
+    /// Commands that are lost with the ledger that the agent had before.
+    pub lost: Vec<CommandId>,
     /// The key as it stands in this transaction.
     pub key: agent_key::Model,
 }
@@ -81,13 +83,23 @@ impl Merge for OpenSession {
         let transaction = work.transaction;
         let mut candidates = Candidates::read(transaction, operations).await?;
         let mut changes = Changes::default();
-        let results = operations
+        let mut results: Vec<SessionOpening> = operations
             .iter()
-            .map(|operation| Ok(operation.open(&mut candidates, &mut changes)))
+            .map(|operation| operation.open(&mut candidates, &mut changes))
             .collect();
-        rows::write(transaction, candidates.into_changed(), changes).await?;
+        for (agent_id, command_id) in
+            rows::write(transaction, candidates.into_changed(), changes).await?
+        {
+            for result in &mut results {
+                if let SessionOpening::Opened(opened) = result
+                    && opened.agent_id == agent_id
+                {
+                    opened.lost.push(command_id);
+                }
+            }
+        }
         work.epochs.forget();
-        Ok(results)
+        Ok(results.into_iter().map(Ok).collect())
     }
 }
 
@@ -124,7 +136,13 @@ impl OpenSession {
             changes.events.push(self.event(row.id, EventKind::Enrolled));
         }
         let server_restored = self.update(&mut row, is_new, candidates, changes);
-        let opened = OpenedSession { agent_id: row.id, epoch: row.epoch, server_restored, key };
+        let opened = OpenedSession {
+            agent_id: row.id,
+            epoch: row.epoch,
+            server_restored,
+            lost: Vec::new(),
+            key,
+        };
         candidates.put(row);
         SessionOpening::Opened(Box::new(opened))
     }

@@ -2,10 +2,12 @@
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, IntoActiveModel as _, QueryFilter as _,
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _,
 };
 
 use super::Changes;
+use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::command_end::end_of;
@@ -13,27 +15,41 @@ use crate::store::entities::{agent, agent_event, command};
 use crate::store::writer::rows::{self, filled};
 use crate::store::writer::{MAX_LIST, record_progress};
 
+/// Writes all of it; which commands are lost with their agents' ledgers.
 pub(super) async fn write(
     transaction: &DatabaseTransaction,
     agents: Vec<agent::Model>,
     changes: Changes,
-) -> Result<(), DbErr> {
+) -> Result<Vec<(AgentId, CommandId)>, DbErr> {
     let agents = agents.into_iter().map(agent::Model::into_active_model).collect();
     let update = OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned();
     rows::insert(transaction, agents, Some(update)).await?;
+    let mut lost = Vec::new();
     for forgotten in changes.forgotten.chunks(MAX_LIST) {
         let now = forgotten.iter().map(|(_, now)| *now).max().unwrap_or(Timestamp(0));
-        end_of(CommandState::Lost, now)
-            .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
+        let sent: Vec<(AgentId, CommandId)> = command::Entity::find()
+            .select_only()
+            .column(command::Column::AgentId)
+            .column(command::Column::Id)
             .filter(command::Column::AgentId.is_in(filled(forgotten.iter().map(|(id, _)| *id))))
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.ne(CommandState::Queued))
-            .exec(transaction)
+            .into_tuple()
+            .all(transaction)
             .await?;
+        for sent in sent.chunks(MAX_LIST) {
+            end_of(CommandState::Lost, now)
+                .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
+                .filter(command::Column::Id.is_in(filled(sent.iter().map(|(_, id)| *id))))
+                .exec(transaction)
+                .await?;
+        }
+        lost.extend(sent);
     }
     record_progress::write_counts(transaction, changes.counts).await?;
     let events = changes.events.into_iter().map(agent_event::Model::into_active_model).collect();
-    rows::insert(transaction, events, None).await
+    rows::insert(transaction, events, None).await?;
+    Ok(lost)
 }
 
 /// The columns that a session owns; name, tags and key are people's.
