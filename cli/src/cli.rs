@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
-use crate::commands::{agents, command, commands, completion, jobs, keys, login, ping, run};
+use crate::commands::{agents, command, commands, completion, jobs, keys, login, logs, ping, run};
 
 /// Commands a fleet through a Muster server.
 ///
@@ -50,6 +50,8 @@ pub enum Action {
     Command(command::Args),
     /// Run a script on an agent and follow its output.
     Run(run::Args),
+    /// Print the output of an execution or a job, as it comes.
+    Logs(logs::Args),
     /// What was asked of many agents at once.
     Jobs(jobs::Args),
     /// What was asked of agents, and what came of it.

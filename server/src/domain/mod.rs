@@ -15,4 +15,5 @@ pub mod range;
 pub mod secret_box;
 pub mod state;
 pub mod target;
+pub mod tenant_event;
 pub mod time;

@@ -125,19 +125,13 @@ fn written(event: LiveEvent) -> Event {
     match event {
         LiveEvent::Output(piece) => {
             let id = piece.end_bytes.to_string();
-            as_json("output", &OutputEvent::from(piece)).id(id)
+            server_sent::as_json("output", &OutputEvent::from(piece)).id(id)
         }
         LiveEvent::Ended(ended) => {
             let id = ended.output_bytes.to_string();
-            as_json("result", &ResultEvent::from(*ended)).id(id)
+            server_sent::as_json("result", &ResultEvent::from(*ended)).id(id)
         }
     }
-}
-
-fn as_json(name: &str, data: &impl Serialize) -> Event {
-    // Plain structures of texts and numbers: they can be written.
-    let data = serde_json::to_string(data).unwrap_or_default();
-    Event::default().event(name).data(data)
 }
 
 impl From<Piece> for OutputEvent {

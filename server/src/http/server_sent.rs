@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, TryStreamExt as _};
+use serde::Serialize;
 
 use crate::services::error::chain;
 
@@ -34,6 +35,13 @@ where
     ];
     let life = KeepAlive::new().interval(SIGN_OF_LIFE);
     (headers, Sse::new(events).keep_alive(life)).into_response()
+}
+
+/// An event with data.
+pub(super) fn as_json(name: &str, data: &impl Serialize) -> Event {
+    // Plain structures of texts and numbers: they can be written.
+    let data = serde_json::to_string(data).unwrap_or_default();
+    Event::default().event(name).data(data)
 }
 
 /// The id of the last event that the client has seen; empty if it is no text.

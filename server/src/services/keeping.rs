@@ -15,11 +15,12 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// Finishes those of some jobs whose executions have all ended. Repeatable.
+    /// Finishes those of some jobs whose executions have all ended, and says which. Repeatable.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+    pub async fn keep(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let mut finished = Vec::new();
         for jobs in jobs.chunks(ROUND) {
             let ended = self.store.system().ended_jobs(jobs).await?;
             let mut waits = Vec::with_capacity(ended.len());
@@ -30,26 +31,28 @@ impl Keeping {
                     state: JobState::of_ended(job.states),
                     finished_at: job.finished_at,
                 };
+                finished.push(job.id);
                 waits.push(self.store.writer().enqueue(operation).await?);
             }
             for wait in waits {
                 wait.await?;
             }
         }
-        Ok(())
+        Ok(finished)
     }
 
     /// [`Self::keep`], for every job that is not finished.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep_all(&self) -> Result<(), StoreError> {
+    pub async fn keep_all(&self) -> Result<Vec<JobId>, StoreError> {
+        let mut finished = Vec::new();
         let mut after = None;
         loop {
             let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;
-            let Some(last) = jobs.last() else { return Ok(()) };
+            let Some(last) = jobs.last() else { return Ok(finished) };
             after = Some(*last);
-            self.keep(&jobs).await?;
+            finished.extend(self.keep(&jobs).await?);
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod changes;
 pub mod commands;
 pub mod dispatch;
 pub mod error;
+pub mod events;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
@@ -63,6 +64,7 @@ pub struct Services {
     pub changes: changes::Changes,
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
+    pub events: events::Events,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
@@ -123,6 +125,7 @@ impl Services {
                 clock: clock(),
                 secret_box: secret_box.clone(),
             },
+            events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
             installation: installation::Installation { files: Arc::new(files) },
             jobs: jobs::Jobs {
                 store: store(),

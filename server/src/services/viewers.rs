@@ -103,7 +103,10 @@ impl Viewer {
     ///
     /// # Errors
     /// [`StoreError`] if the key had to be looked at and could not be.
-    pub(super) async fn may_see(&mut self, scope: Scope) -> std::result::Result<bool, StoreError> {
+    pub(super) async fn may_see(
+        &mut self,
+        scopes: &[Scope],
+    ) -> std::result::Result<bool, StoreError> {
         if *self.closing.borrow() || self.is_expired() {
             return Ok(false);
         }
@@ -120,7 +123,7 @@ impl Viewer {
             self.principal = known.principal;
             self.is_in_doubt = false;
         }
-        Ok(!self.is_expired() && self.principal.may(scope))
+        Ok(!self.is_expired() && scopes.iter().all(|scope| self.principal.may(*scope)))
     }
 
     /// Waits until [`Self::may_see`] has to be asked again. May be given up at any time.

@@ -36,7 +36,11 @@ pub async fn run(changes: Changes, keeping: Keeping, hub: Arc<Hub>) {
             _ = turns.tick() => (Changed::default(), keeping.keep_all().await),
         };
         match looked {
-            Ok(()) => tokio::time::sleep(PAUSE).await,
+            Ok(jobs) => {
+                // After the commit of what was kept: of a job that is over, its end is told.
+                hub.events.publish_jobs(jobs);
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(error, "failed to look at what changed; trying again");
@@ -47,7 +51,12 @@ pub async fn run(changes: Changes, keeping: Keeping, hub: Arc<Hub>) {
     }
 }
 
-async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result<(), StoreError> {
+/// Which jobs may have changed.
+async fn look(
+    changes: &Changes,
+    keeping: &Keeping,
+    changed: &Changed,
+) -> Result<Vec<JobId>, StoreError> {
     let mut jobs: HashSet<JobId> = changed.jobs.clone();
     let commands: Vec<_> = changed.commands.iter().copied().collect();
     if changed.has_overflowed {
@@ -56,9 +65,11 @@ async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result
     for commands in commands.chunks(ROUND) {
         jobs.extend(changes.publish(commands, true).await?);
     }
+    let mut jobs: Vec<_> = jobs.into_iter().collect();
     if changed.has_overflowed {
-        keeping.keep_all().await
+        jobs.extend(keeping.keep_all().await?);
     } else {
-        keeping.keep(&jobs.into_iter().collect::<Vec<_>>()).await
+        keeping.keep(&jobs).await?;
     }
+    Ok(jobs)
 }

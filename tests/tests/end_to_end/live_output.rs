@@ -86,6 +86,11 @@ async fn run(world: &World, script: Script, name: &str) -> (muster_tests::Agent,
     (agent, world.api.execute(&id, name, json!({})).await)
 }
 
+async fn cancelled(world: &World, id: &str) {
+    world.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
+    world.api.finished(id).await;
+}
+
 async fn viewers_that_are_cut_off_anywhere_see_every_byte_once(world: World) {
     let long = Script::counting("long", LINES, 20, "0.02");
     let (_agent, id) = run(&world, long, "long").await;
@@ -196,6 +201,7 @@ async fn an_answer_that_does_not_follow_ends_where_output_ends_now() {
     let mut stream = LiveStream::open(&world.api, &now, "").await.expect("a live stream");
     assert_eq!(stream.next().await.expect("output").data["text"], "begun\n");
     assert_eq!(stream.next().await, None);
+    cancelled(&world, &id).await;
 }
 
 #[tokio::test]
@@ -208,7 +214,7 @@ async fn a_view_ends_with_the_key_that_it_was_opened_with() {
     let expiring = json!({"name": "viewer", "role": "member", "expires_at": soon.to_rfc3339()});
     let mut views = Vec::new();
     for body in [body, expiring] {
-        let key = world.api.post("/api/api-keys", body).await.expect(201);
+        let key = world.api.post("/api/keys", body).await.expect(201);
         let api = world.api.with_key(key["key"].as_str().expect("a secret"));
         let mut stream = open(&api, &id, "").await;
         stream.expect("output").await;
@@ -216,12 +222,12 @@ async fn a_view_ends_with_the_key_that_it_was_opened_with() {
     }
     let mut owners = open(&world.api, &id, "").await;
     owners.expect("output").await;
-    world.api.delete(&format!("/api/api-keys/{}", views[0].0)).await.expect(204);
+    world.api.delete(&format!("/api/keys/{}", views[0].0)).await.expect(204);
     for (_, stream) in &mut views {
         assert_eq!(stream.next().await, None);
     }
     // Another key's end is none of theirs who go on.
-    world.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
+    cancelled(&world, &id).await;
     assert_eq!(owners.expect("result").await.data["state"], "cancelled");
 }
 
@@ -241,7 +247,7 @@ async fn more_streams_than_a_key_may_have_are_told_to_come_back() {
     assert_eq!(streams.len(), 64);
     assert_eq!(refused.header("retry-after"), "5");
     refused.expect_problem(429, "too_many_streams");
-    let other = world.api.post("/api/api-keys", json!({"name": "b", "role": "member"})).await;
+    let other = world.api.post("/api/keys", json!({"name": "b", "role": "member"})).await;
     let other = world.api.with_key(other.expect(201)["key"].as_str().expect("a secret"));
     open(&other, &id, "").await;
     streams.pop();
@@ -249,6 +255,7 @@ async fn more_streams_than_a_key_may_have_are_told_to_come_back() {
         LiveStream::open(&world.api, &path(&id), "").await.ok()
     })
     .await;
+    cancelled(&world, &id).await;
 }
 
 #[tokio::test]
@@ -265,7 +272,7 @@ async fn what_can_not_be_shown_live_is_refused_and_what_can_passes_proxies() {
     refused(&path(&id), "18446744073709551615").await.expect_problem(400, "invalid_query");
     refused(&format!("{}?stream=both", path(&id)), "").await.expect_problem(400, "invalid_query");
     let reader = json!({"name": "r", "role": "member", "scopes": ["agents:read"]});
-    let reader = world.api.post("/api/api-keys", reader).await.expect(201);
+    let reader = world.api.post("/api/keys", reader).await.expect(201);
     let reader = world.api.with_key(reader["key"].as_str().expect("a secret"));
     let missing = LiveStream::open(&reader, &path(&id), "").await.expect_err("a refusal");
     missing.expect_problem(403, "missing_scope");

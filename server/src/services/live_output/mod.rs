@@ -93,11 +93,16 @@ impl LiveOutput {
         found
             .filter(|found| found.command.command == "execute")
             .ok_or(ServiceError::NotFound("execution"))?;
+        let viewer = self.viewers.admit(caller)?;
+        let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
+        let mut ready = VecDeque::new();
+        // What can't be read is refused rather than cut off.
+        source.read(&mut ready).await?;
         Ok(LiveStream {
-            viewer: self.viewers.admit(caller)?,
+            viewer,
             watch: self.hub.watch(id),
-            source: Source::new(tenant, id, request.stream, request.from_bytes),
-            ready: VecDeque::new(),
+            source,
+            ready,
             ended: None,
             follow: request.follow,
             is_over: false,
@@ -115,7 +120,7 @@ impl LiveStream {
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(LiveEvent::Output(piece)));
             }
-            if self.is_over || !self.viewer.may_see(Scope::CommandsRead).await? {
+            if self.is_over || !self.viewer.may_see(&[Scope::CommandsRead]).await? {
                 return Ok(self.ended.take().map(LiveEvent::Ended));
             }
             let changed = self.watch.changed();

@@ -13,6 +13,7 @@ mod changes;
 mod commands;
 mod dispatch;
 mod jobs;
+mod jobs_now;
 mod output;
 mod settings;
 mod sweeps;
