@@ -127,7 +127,11 @@ impl Api {
         headers: &[(&str, &str)],
     ) -> Result<reqwest::Response, reqwest::Error> {
         let request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.key);
-        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send().await
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .send()
+            .await
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {

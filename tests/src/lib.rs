@@ -23,6 +23,7 @@ mod process;
 mod scripts;
 mod server;
 mod site;
+mod strangers;
 mod third_party;
 mod tinyproxy;
 mod tls_front;

@@ -122,7 +122,11 @@ mod tests {
             (&EventFilter { job_id: Some(JobId::new()), ..of_script.clone() }, [false, false]),
             (&EventFilter { kinds: vec![EventKind::Agent], ..of_agent.clone() }, [false, true]),
         ] {
-            assert_eq!([&execution, &agent].map(|event| filter.matches(event)), expected, "{filter:?}");
+            assert_eq!(
+                [&execution, &agent].map(|event| filter.matches(event)),
+                expected,
+                "{filter:?}"
+            );
         }
     }
 }

@@ -18,8 +18,8 @@ use super::server_sent;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::job_state::JobState;
 use crate::domain::state::CommandState;
-use crate::domain::time::Timestamp;
 use crate::domain::tenant_event::{EventFilter, EventKind, TenantEvent};
+use crate::domain::time::Timestamp;
 use crate::services::caller::Caller;
 use crate::services::events::Shown;
 
@@ -104,10 +104,9 @@ async fn follow_events(
 fn kinds(types: Option<&str>) -> Answer<Vec<EventKind>> {
     let named = types.into_iter().flat_map(|types| types.split(','));
     let kind = |name: &str| EventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
-    named
-        .map(kind)
-        .collect::<Option<_>>()
-        .ok_or_else(|| Problem::invalid_query("`types` takes `execution`, `job` and `agent`".into()))
+    named.map(kind).collect::<Option<_>>().ok_or_else(|| {
+        Problem::invalid_query("`types` takes `execution`, `job` and `agent`".into())
+    })
 }
 
 fn written(shown: &Shown) -> Event {

@@ -25,9 +25,7 @@ const STATE: HeaderName = HeaderName::from_static("muster-state");
 const MAX_NAME_CHARS: usize = 64;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(read_output))
-        .routes(routes!(read_execution_output))
+    OpenApiRouter::new().routes(routes!(read_output)).routes(routes!(read_execution_output))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -135,9 +133,8 @@ fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String 
 
 /// As a file, if it has a name and anything in it.
 fn named(name: Option<String>, mut response: Response) -> Response {
-    let value = name.and_then(|name| {
-        HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok()
-    });
+    let value = name
+        .and_then(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok());
     if let Some(value) = value.filter(|_| response.status().is_success()) {
         response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
     }

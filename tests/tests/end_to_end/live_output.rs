@@ -1,9 +1,7 @@
 //! Output as it comes: every byte once, wherever the viewer was cut off, and the result after it.
 
 use data_encoding::BASE64;
-use muster_tests::{
-    AgentOptions, Api, LiveEvent, LiveStream, Script, World, eventually, on_both_databases,
-};
+use muster_tests::{AgentOptions, Api, LiveEvent, LiveStream, Script, World, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -158,7 +156,8 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
     let gate = world.site.path().join("gate");
     let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
                 printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
-    let (_agent, agent) = world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
+    let (_agent, agent) =
+        world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
     let id = world.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
     let mut stream = open(&world.api, &id, "").await;
     let mut seen = Seen::default();
@@ -202,104 +201,4 @@ async fn an_answer_that_does_not_follow_ends_where_output_ends_now() {
     assert_eq!(stream.next().await.expect("output").data["text"], "begun\n");
     assert_eq!(stream.next().await, None);
     cancelled(&world, &id).await;
-}
-
-#[tokio::test]
-async fn a_view_ends_with_the_key_that_it_was_opened_with() {
-    let world = World::on_sqlite().await;
-    let script = Script::new("sleep", "echo begun; exec sleep 600");
-    let (_agent, id) = run(&world, script, "sleep").await;
-    let soon = chrono::Utc::now() + chrono::Duration::seconds(4);
-    let body = json!({"name": "viewer", "role": "member"});
-    let expiring = json!({"name": "viewer", "role": "member", "expires_at": soon.to_rfc3339()});
-    let mut views = Vec::new();
-    for body in [body, expiring] {
-        let key = world.api.post("/api/keys", body).await.expect(201);
-        let api = world.api.with_key(key["key"].as_str().expect("a secret"));
-        let mut stream = open(&api, &id, "").await;
-        stream.expect("output").await;
-        views.push((key["id"].as_str().expect("an id").to_owned(), stream));
-    }
-    let mut owners = open(&world.api, &id, "").await;
-    owners.expect("output").await;
-    world.api.delete(&format!("/api/keys/{}", views[0].0)).await.expect(204);
-    for (_, stream) in &mut views {
-        assert_eq!(stream.next().await, None);
-    }
-    // Another key's end is none of theirs who go on.
-    cancelled(&world, &id).await;
-    assert_eq!(owners.expect("result").await.data["state"], "cancelled");
-}
-
-#[tokio::test]
-async fn more_streams_than_a_key_may_have_are_told_to_come_back() {
-    let world = World::on_sqlite().await;
-    let script = Script::new("sleep", "exec sleep 600");
-    let (_agent, id) = run(&world, script, "sleep").await;
-    let mut streams = Vec::new();
-    let refused = loop {
-        match LiveStream::open(&world.api, &path(&id), "").await {
-            Ok(stream) => streams.push(stream),
-            Err(refused) => break refused,
-        }
-        assert!(streams.len() <= 1_000, "nothing bounds them");
-    };
-    assert_eq!(streams.len(), 64);
-    assert_eq!(refused.header("retry-after"), "5");
-    refused.expect_problem(429, "too_many_streams");
-    let other = world.api.post("/api/keys", json!({"name": "b", "role": "member"})).await;
-    let other = world.api.with_key(other.expect(201)["key"].as_str().expect("a secret"));
-    open(&other, &id, "").await;
-    streams.pop();
-    eventually("the place of the one that left is free", async || {
-        LiveStream::open(&world.api, &path(&id), "").await.ok()
-    })
-    .await;
-    cancelled(&world, &id).await;
-}
-
-#[tokio::test]
-async fn what_can_not_be_shown_live_is_refused_and_what_can_passes_proxies() {
-    let world = World::on_sqlite().await;
-    let script = Script::new("hello", "echo hello");
-    let (_agent, id) = run(&world, script, "hello").await;
-    let nobody = uuid::Uuid::now_v7().to_string();
-    let refused = async |path: &str, last_event_id: &str| {
-        LiveStream::open(&world.api, path, last_event_id).await.expect_err("a refusal")
-    };
-    refused(&path(&nobody), "").await.expect_problem(404, "not_found");
-    refused(&path(&id), "x").await.expect_problem(400, "invalid_query");
-    refused(&path(&id), "18446744073709551615").await.expect_problem(400, "invalid_query");
-    refused(&format!("{}?stream=both", path(&id)), "").await.expect_problem(400, "invalid_query");
-    let reader = json!({"name": "r", "role": "member", "scopes": ["agents:read"]});
-    let reader = world.api.post("/api/keys", reader).await.expect(201);
-    let reader = world.api.with_key(reader["key"].as_str().expect("a secret"));
-    let missing = LiveStream::open(&reader, &path(&id), "").await.expect_err("a refusal");
-    missing.expect_problem(403, "missing_scope");
-    let stream = open(&world.api, &id, "").await;
-    assert_eq!(stream.header("content-type"), "text/event-stream");
-    assert_eq!(stream.header("cache-control"), "no-store");
-    assert_eq!(stream.header("x-accel-buffering"), "no");
-}
-
-#[tokio::test]
-async fn output_can_be_kept_as_a_file_with_a_name_of_its_own() {
-    let world = World::on_sqlite().await;
-    let script = Script::new("hello.web", "echo hello; echo oh >&2");
-    let (_agent, id) = run(&world, script, "hello.web").await;
-    world.api.finished(&id).await;
-    let path = format!("/api/executions/{id}/output");
-    let whole = world.api.get(&path).await;
-    assert_eq!((whole.bytes.len(), whole.header("content-disposition")), (9, ""));
-    let kept = world.api.get(&format!("{path}?stream=stdout&download=1")).await;
-    assert_eq!(kept.bytes, b"hello\n");
-    let name = format!("attachment; filename=\"hello.web-{id}.stdout.log\"");
-    assert_eq!(kept.header("content-disposition"), name);
-    let head = world.api.try_send(reqwest::Method::HEAD, &path, &[], None).await.expect("reached");
-    assert_eq!((head.status, head.header("content-length"), head.bytes.len()), (200, "9", 0));
-    let range = [("range", "bytes=2-3")];
-    let part = world.api.try_send(reqwest::Method::GET, &path, &range, None).await.expect("part");
-    assert_eq!((part.status, part.header("content-range")), (206, "bytes 2-3/9"));
-    let nobody = format!("/api/executions/{}/output", uuid::Uuid::now_v7());
-    world.api.get(&nobody).await.expect_problem(404, "not_found");
 }

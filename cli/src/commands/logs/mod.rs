@@ -39,7 +39,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         return Err(CliError::Usage(usage.into()));
     }
     if Uuid::try_parse(&args.id).is_err() {
-        let usage = "say which execution or job by its id; `muster jobs` and `muster commands` show them";
+        let usage =
+            "say which execution or job by its id; `muster jobs` and `muster commands` show them";
         return Err(CliError::Usage(usage.into()));
     }
     let wanted = Wanted { stream: args.stream, from_bytes: args.from, follow: args.follow };

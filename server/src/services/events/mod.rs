@@ -29,10 +29,17 @@ pub struct Events {
 #[derive(Debug)]
 pub enum Shown {
     /// From here on everything is shown.
-    Ready { id: String },
+    Ready {
+        id: String,
+    },
     /// Something was missed: what is shown elsewhere has to be read again.
-    Reset { id: String },
-    Event { id: String, event: Arc<TenantEvent> },
+    Reset {
+        id: String,
+    },
+    Event {
+        id: String,
+        event: Arc<TenantEvent>,
+    },
 }
 
 /// One viewer's view of a tenant.
