@@ -16,6 +16,8 @@ use crate::trust::authorities;
 
 /// What an answer may take beyond what the server was asked to wait.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// What a live answer may take: it is watched for signs of life instead.
+const LONGEST_ANSWER: Duration = Duration::from_secs(7 * 86_400);
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How often a request that may be repeated is tried.
 const ATTEMPTS: usize = 5;
@@ -87,6 +89,15 @@ impl Api {
         Err(refused(status.as_u16(), &body, retry_after_s))
     }
 
+    /// Sends a request whose answer lasts as long as there is something to tell.
+    ///
+    /// # Errors
+    /// As [`Api::send`].
+    pub async fn send_live(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let sending = self.send(request.timeout(LONGEST_ANSWER));
+        tokio::time::timeout(ANSWER_WITHIN, sending).await.unwrap_or_else(|_| Err(self.silent()))
+    }
+
     /// Sends and reads JSON; an empty answer is `null`.
     ///
     /// # Errors
@@ -150,6 +161,12 @@ impl Api {
             }
             cursor = next;
         }
+    }
+
+    /// Nothing comes, not even a sign of life.
+    pub fn silent(&self) -> CliError {
+        let cause = "it did not answer in time".into();
+        CliError::Connection { server: self.server.to_string(), cause }
     }
 
     /// An error while a body was being read.

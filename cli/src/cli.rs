@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
 use crate::commands::{
-    agents, command, commands, completion, jobs, keys, login, ping, run, webhooks,
+    agents, command, commands, completion, jobs, keys, login, logs, ping, run, webhooks,
 };
 
 /// Commands a fleet through a Muster server.
@@ -52,6 +52,8 @@ pub enum Action {
     Command(command::Args),
     /// Run a script on an agent and follow its output.
     Run(run::Args),
+    /// Print the output of an execution or a job, as it comes.
+    Logs(logs::Args),
     /// What was asked of many agents at once.
     Jobs(jobs::Args),
     /// What was told of jobs that have ended, and whether it got there.

@@ -8,9 +8,12 @@ mod error;
 mod expression;
 mod follow;
 mod interrupt;
+mod live;
+mod live_output;
 mod output;
 mod resolve;
 mod secret_source;
+mod server_events;
 mod trust;
 mod verdict;
 

@@ -71,7 +71,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         public_url: config.public_url.clone(),
         is_secure: config.tls.is_some(),
     });
-    let sessions = Arc::clone(&services.sessions);
+    let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let app = http::router(state).merge(ws::router(&services));
     let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
     tracing::info!(%url, version, connections, "serving");
@@ -96,6 +96,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     // No new connections first: nobody who was sent away may come straight back.
     let _ = stop.send(true);
     sessions.close();
+    viewers.close();
     drain(&hub, config.drain_spread_ms);
     let gone = async {
         sessions.wind_down().await;

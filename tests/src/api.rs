@@ -120,6 +120,20 @@ impl Api {
         Ok(Answer { status, headers, bytes: response.bytes().await?.to_vec() })
     }
 
+    /// A request whose answer is read bit by bit.
+    pub async fn stream(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let request = self.http.get(format!("{}{path}", self.base)).bearer_auth(&self.key);
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, *value))
+            .send()
+            .await
+    }
+
     async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string().into_bytes());
         self.try_send(method, path, &[], body).await.expect("reach the server")

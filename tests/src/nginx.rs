@@ -108,6 +108,12 @@ fn configured(
                proxy_read_timeout 120s;
                proxy_buffering off;
              }}
+             # As nginx is unless told otherwise: it holds answers back until there is enough.
+             location /buffered/ {{
+               proxy_pass http://{server}/;
+               proxy_http_version 1.1;
+               proxy_set_header Host $host;
+             }}
            }}
          }}\n"
     )

@@ -9,6 +9,7 @@ mod fan_out;
 pub mod jobs;
 pub mod keys;
 pub mod login;
+pub mod logs;
 pub mod ping;
 mod rollout;
 pub mod run;
@@ -62,6 +63,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Ping(args) => ping::run(args, &session).await,
         Action::Command(args) => command::run(args, &session).await,
         Action::Run(args) => run::run(args, &session).await,
+        Action::Logs(args) => logs::run(args, &session).await,
         Action::Jobs(args) => jobs::run(args, &session).await,
         Action::Webhooks(args) => webhooks::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,

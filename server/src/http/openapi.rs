@@ -38,6 +38,8 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::jobs::routes())
         .merge(super::webhooks::routes())
         .merge(super::output::routes())
+        .merge(super::live_output::routes())
+        .merge(super::events::routes())
         .merge(super::api_keys::routes())
         .merge(super::audit::routes())
         .merge(super::agent_link::routes())

@@ -1,8 +1,8 @@
-//! `/api/commands/{id}/output`
+//! `/api/commands/{id}/output` and `/api/executions/{id}/output`: the same bytes.
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -21,8 +21,11 @@ use crate::store::queries::OutputStream;
 /// The command's state when the answer was made.
 const STATE: HeaderName = HeaderName::from_static("muster-state");
 
+/// Of a script's name in a file's.
+const MAX_NAME_CHARS: usize = 64;
+
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(read_output))
+    OpenApiRouter::new().routes(routes!(read_output)).routes(routes!(read_execution_output))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -35,13 +38,44 @@ struct OutputParams {
     /// Wait for bytes behind the start of the range for so long, at most 60000.
     #[serde(default)]
     wait_ms: u64,
+    /// `1`: as a file with a name of its own, for browsers to keep.
+    #[serde(default)]
+    #[param(inline)]
+    download: Download,
+}
+
+/// Whether a browser is to keep the answer as a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+enum Download {
+    #[default]
+    #[serde(rename = "0", alias = "false")]
+    No,
+    #[serde(rename = "1", alias = "true")]
+    Yes,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-enum StreamName {
+pub(super) enum StreamName {
     Stdout,
     Stderr,
+}
+
+impl StreamName {
+    pub(super) fn wanted(stream: Option<Self>) -> OutputStream {
+        match stream {
+            None => OutputStream::Both,
+            Some(Self::Stdout) => OutputStream::Stdout,
+            Some(Self::Stderr) => OutputStream::Stderr,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
 }
 
 /// Read a command's output, both streams in the order they were read, while it grows or after.
@@ -60,15 +94,65 @@ async fn read_output(
     headers: HeaderMap,
     Params(params): Params<OutputParams>,
 ) -> Answer<Response> {
-    let stream = match params.stream {
-        None => OutputStream::Both,
-        Some(StreamName::Stdout) => OutputStream::Stdout,
-        Some(StreamName::Stderr) => OutputStream::Stderr,
+    let name = match params.download {
+        Download::Yes => Some(file_name("command", CommandId(id), params.stream)),
+        Download::No => None,
     };
+    Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
+}
+
+/// Read an execution's output: as of `/api/commands/{id}/output`.
+#[utoipa::path(get, path = "/api/executions/{id}/output", tag = "executions",
+    params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 204), (status = 404, body = Problem), (status = 416, body = Problem)))]
+async fn read_execution_output(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Params(params): Params<OutputParams>,
+) -> Answer<Response> {
+    let script = state.services.output.script(&caller, CommandId(id)).await?;
+    let name = match params.download {
+        Download::Yes => Some(file_name(&script, CommandId(id), params.stream)),
+        Download::No => None,
+    };
+    Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
+}
+
+/// A name that is safe on every system and within a header: letters, digits, `-`, `_`, and dots
+/// only inside.
+fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String {
+    let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let safe: String = script.chars().filter(is_safe).take(MAX_NAME_CHARS).collect();
+    let safe = safe.trim_start_matches(['.', '-']);
+    let stream = stream.map(|stream| format!(".{}", stream.as_str())).unwrap_or_default();
+    format!("{}{}{id}{stream}.log", safe, if safe.is_empty() { "" } else { "-" })
+}
+
+/// As a file, if it has a name and anything in it.
+fn named(name: Option<String>, mut response: Response) -> Response {
+    let value = name
+        .and_then(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok());
+    if let Some(value) = value.filter(|_| response.status().is_success()) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+async fn read(
+    state: &AppState,
+    caller: &Caller,
+    id: CommandId,
+    headers: &HeaderMap,
+    params: &OutputParams,
+) -> Answer<Response> {
+    let stream = StreamName::wanted(params.stream);
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);
     let output = &state.services.output;
-    let opened = output.open(&caller, CommandId(id), stream, range, params.wait_ms).await?;
+    let opened = output.open(caller, id, stream, range, params.wait_ms).await?;
     let (part, is_range) = match opened {
         Ok(part) => (part, range != ByteRange::Whole),
         Err((state, length_bytes)) if state.is_terminal() => {
@@ -107,5 +191,20 @@ fn respond(part: OutputPart, is_range: bool) -> Response {
         (StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response()
     } else {
         (headers, body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_is_safe_whatever_the_scripts() {
+        let id = CommandId(uuid::Uuid::nil());
+        assert_eq!(file_name("deploy.web", id, None), format!("deploy.web-{id}.log"));
+        let hostile = "../..\"; filename=\"evil.exe\r\nX: \u{202e}";
+        let name = file_name(hostile, id, Some(StreamName::Stderr));
+        assert_eq!(name, format!("filenameevil.exeX-{id}.stderr.log"));
+        assert_eq!(file_name("…", id, None), format!("{id}.log"));
     }
 }

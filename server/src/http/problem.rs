@@ -212,6 +212,10 @@ impl From<ServiceError> for Problem {
                 let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
                 Self { retry_after_s: Some(1), ..problem }
             }
+            ServiceError::TooMany { code, .. } => {
+                let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
+                Self { retry_after_s: Some(5), ..problem }
+            }
             ServiceError::Store(source) => {
                 tracing::error!(error = %crate::services::error::chain(&source), "failed to answer a request");
                 Self::storage()

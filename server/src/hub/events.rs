@@ -27,6 +27,8 @@ pub struct CommandChange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandChanges {
     pub commands: Vec<CommandChange>,
+    /// Jobs that may have changed.
+    pub jobs: Vec<JobId>,
     /// False if changes were too many to be noted: whoever shows commands reads them again.
     pub is_complete: bool,
 }
@@ -50,6 +52,13 @@ impl Events {
     /// True if anybody reads what is published.
     pub fn is_wanted(&self) -> bool {
         self.0.receiver_count() > 0
+    }
+
+    /// Hands on which jobs may have changed.
+    pub fn publish_jobs(&self, jobs: Vec<JobId>) {
+        if !jobs.is_empty() {
+            self.publish(CommandChanges { commands: Vec::new(), jobs, is_complete: true });
+        }
     }
 
     /// Hands changes to whoever reads them.

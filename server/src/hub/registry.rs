@@ -10,8 +10,9 @@ use super::changes::{Changed, Changes};
 use super::events::Events;
 use super::wakes::Wakes;
 use super::watches::Watches;
-use super::{SessionHandle, Subscription, ToSession};
+use super::{SessionHandle, Subscription, Timeline, ToSession};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
+use crate::domain::tenant_event::TenantEvent;
 
 /// Everything that is connected to this server. One per server.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Hub {
     changes: Changes,
     /// Changes of commands, for whoever looks on.
     pub events: Events,
+    /// What happened lately, as viewers are told.
+    pub timeline: Arc<Timeline>,
     key_revision: AtomicU64,
     /// A webhook may be due.
     webhooks: Notify,
@@ -37,7 +40,12 @@ impl Hub {
         match sessions.get(&session.agent_id) {
             Some(known) if known.epoch > session.epoch => Some(session),
             _ => {
-                let replaced = sessions.insert(session.agent_id, session);
+                let (tenant_id, id) = (session.tenant_id, session.agent_id);
+                let replaced = sessions.insert(id, session);
+                if replaced.is_none() {
+                    let event = TenantEvent::Agent { id, is_connected: true };
+                    self.timeline.tell(tenant_id, event);
+                }
                 self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
                 replaced
             }
@@ -52,8 +60,11 @@ impl Hub {
     /// Removes a session, unless a newer one has taken its place.
     pub fn leave(&self, agent_id: AgentId, epoch: i64) {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
-        if sessions.get(&agent_id).is_some_and(|session| session.epoch == epoch) {
-            sessions.remove(&agent_id);
+        if sessions.get(&agent_id).is_some_and(|session| session.epoch == epoch)
+            && let Some(left) = sessions.remove(&agent_id)
+        {
+            let event = TenantEvent::Agent { id: agent_id, is_connected: false };
+            self.timeline.tell(left.tenant_id, event);
         }
     }
 

@@ -207,7 +207,8 @@ fn admit(
     Ok(Admission { grant, secret_hash })
 }
 
-fn to_principal(row: api_key::Model) -> KnownPrincipal {
+/// Who presents a key with this row.
+pub(super) fn to_principal(row: api_key::Model) -> KnownPrincipal {
     let listed: BTreeSet<Scope> =
         row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
     let scopes = listed.intersection(&row.role.scopes()).copied().collect();

@@ -42,7 +42,7 @@ impl Changes {
         let jobs = rows.iter().filter_map(|row| row.job_id).collect();
         let commands: Vec<_> = rows.into_iter().map(CommandChange::from).collect();
         if !commands.is_empty() || !is_complete {
-            self.hub.events.publish(CommandChanges { commands, is_complete });
+            self.hub.events.publish(CommandChanges { commands, jobs: Vec::new(), is_complete });
         }
         Ok(jobs)
     }

@@ -32,6 +32,9 @@ pub enum ServiceError {
     /// A bound is reached; later it may not be.
     #[error("{detail}")]
     Busy { code: &'static str, detail: &'static str },
+    /// The caller has as much of something under way as it may; later it may not.
+    #[error("{detail}")]
+    TooMany { code: &'static str, detail: &'static str },
     /// Storage failed. The cause is logged, never told.
     #[error("the database can't be used now; try again")]
     Store(#[from] StoreError),

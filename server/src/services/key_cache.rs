@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio::sync::watch;
 
 use crate::domain::credential::SecretHash;
 use crate::domain::ids::AgentId;
@@ -43,6 +44,8 @@ pub struct KeyCache {
     targets: Cache<AgentId, Arc<AwayAgent>>,
     /// Counts changes: what was read before one is not remembered after it.
     revision: Arc<AtomicU64>,
+    /// Counts changes of API keys, for those who look on for longer than one request.
+    principal_changes: Arc<watch::Sender<u64>>,
 }
 
 impl Default for KeyCache {
@@ -54,7 +57,13 @@ impl Default for KeyCache {
         {
             Cache::builder().max_capacity(ENTRIES).time_to_live(TIME_TO_LIVE).build()
         }
-        Self { principals: cache(), grants: cache(), targets: cache(), revision: Arc::default() }
+        Self {
+            principals: cache(),
+            grants: cache(),
+            targets: cache(),
+            revision: Arc::default(),
+            principal_changes: Arc::default(),
+        }
     }
 }
 
@@ -110,6 +119,12 @@ impl KeyCache {
     pub fn forget_principals(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
         self.principals.invalidate_all();
+        self.principal_changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Changes whenever an API key does.
+    pub fn principal_changes(&self) -> watch::Receiver<u64> {
+        self.principal_changes.subscribe()
     }
 
     /// As [`Self::forget_principals`], for agent keys.

@@ -10,11 +10,13 @@ pub mod changes;
 pub mod commands;
 pub mod dispatch;
 pub mod error;
+pub mod events;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
 pub mod keeping;
 mod key_cache;
+pub mod live_output;
 pub mod monitoring;
 pub mod output;
 mod secret_parameters;
@@ -22,6 +24,7 @@ pub mod sessions;
 pub mod targets;
 pub mod unlocking;
 pub mod upkeep;
+mod viewers;
 pub mod webhooks;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
+pub use self::viewers::Viewers;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::secret_box::SecretBox;
@@ -74,14 +78,17 @@ pub struct Services {
     pub changes: changes::Changes,
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
+    pub events: events::Events,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
+    pub live_output: live_output::LiveOutput,
     pub monitoring: monitoring::Monitoring,
     pub output: output::Output,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
+    pub viewers: Viewers,
     pub webhooks: webhooks::Webhooks,
 }
 
@@ -98,6 +105,7 @@ impl Services {
         let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
+        let viewers = Viewers::new(store(), cache.clone(), clock());
         Self {
             authentication: authentication::Authentication {
                 store: store(),
@@ -136,6 +144,7 @@ impl Services {
                 clock: clock(),
                 secret_box: secret_box.clone(),
             },
+            events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
             installation: installation::Installation { files: Arc::new(outside.files) },
             jobs: jobs::Jobs {
                 store: store(),
@@ -152,6 +161,11 @@ impl Services {
                 clock: clock(),
                 settings,
                 started_at: clock().now(),
+            },
+            live_output: live_output::LiveOutput {
+                store: store(),
+                hub: hub(),
+                viewers: viewers.clone(),
             },
             monitoring: monitoring::Monitoring::new(store(), hub(), &parts),
             output: output::Output { store: store(), hub: hub() },
@@ -172,6 +186,7 @@ impl Services {
                 settings,
                 heartbeats,
             },
+            viewers,
             webhooks: webhooks::Webhooks {
                 store: store(),
                 hub: hub(),

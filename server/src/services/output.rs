@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use muster_protocol::frame::output::{Stream, records_of};
+use serde::Deserialize;
 
 use super::caller::Caller;
 use super::commands::MAX_WAIT_MS;
@@ -63,6 +64,19 @@ impl Output {
         Ok(tenant.output_end(command_id, OutputStream::Both).await?)
     }
 
+    /// The script of an execution.
+    ///
+    /// # Errors
+    /// `not_found` for a command that is no execution, too.
+    pub async fn script(&self, caller: &Caller, id: CommandId) -> Result<String> {
+        caller.require(Scope::CommandsRead)?;
+        let found = self.store.tenant(caller.principal.tenant_id).command(id).await?;
+        let command = found.map(|found| found.command);
+        let execution = command.filter(|command| command.command == "execute");
+        let execution = execution.ok_or(ServiceError::NotFound("execution"))?;
+        Ok(script_of(&execution.data).unwrap_or_default())
+    }
+
     /// Opens a part of a command's output, after at most `wait_ms` of waiting for bytes behind
     /// the start of the range.
     ///
@@ -102,6 +116,15 @@ impl Output {
             }
         }
     }
+}
+
+/// The script in the data of an `execute`.
+pub(super) fn script_of(data: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        script: String,
+    }
+    serde_json::from_str::<Named>(data).ok().map(|named| named.script)
 }
 
 impl OutputPart {

@@ -2,6 +2,7 @@
 
 mod changes;
 mod dispatcher;
+mod teller;
 mod timetable;
 mod webhooks;
 
@@ -32,7 +33,7 @@ impl Workers {
             "dispatcher"
         });
         let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
-        let hub = Arc::clone(hub);
+        let (told, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
             changes::run(changes, keeping, hub).await;
             "changes"
@@ -41,6 +42,11 @@ impl Workers {
         tasks.spawn(async move {
             webhooks::run(sending, for_webhooks).await;
             "webhooks"
+        });
+        let (events, told) = (services.events.clone(), Arc::clone(&told));
+        tasks.spawn(async move {
+            teller::run(|| events.telling(), told).await;
+            "teller"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

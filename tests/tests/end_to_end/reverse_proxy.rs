@@ -1,8 +1,8 @@
 //! Servers behind a reverse proxy that ends TLS with a certificate of the company's own.
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, Authority, Doctor, Nginx, Script, Site, Tinyproxy, TlsFront,
-    Upgrades, World, eventually, finding,
+    ALL, Agent, AgentOptions, Api, Authority, Doctor, LiveStream, Nginx, Script, Site, Tinyproxy,
+    TlsFront, Upgrades, World, eventually, finding,
 };
 use serde_json::json;
 
@@ -42,6 +42,22 @@ async fn an_agent_that_was_given_the_authority_gets_through_by_websocket() {
     let (_agent, id) = company.world.agent_through(&url, company.options()).await;
     company.world.reached_over(&id, "websocket").await;
     company.runs_hello(&id).await;
+}
+
+#[tokio::test]
+async fn output_passes_live_where_other_answers_are_held_back() {
+    let company = company(Upgrades::Passed).await;
+    let scripts = [Script::new("sleep", "echo begun; exec sleep 600")];
+    let (_agent, agent) = company.world.agent(AgentOptions::with_scripts(scripts)).await;
+    let id = company.world.api.execute(&agent, "sleep", json!({})).await;
+    let url = format!("{}/buffered", company.nginx.url("localhost"));
+    let api = Api::trusting(&url, company.world.api.key(), Some(company.authority.file()));
+    let live = format!("/api/executions/{id}/output/live");
+    let mut stream = LiveStream::open(&api, &live, "").await.expect("a live stream");
+    assert_eq!(stream.expect("output").await.data["text"], "begun\n");
+    let cancel = format!("/api/commands/{id}/cancel");
+    company.world.api.post(&cancel, json!({})).await.expect(202);
+    assert_eq!(stream.expect("result").await.data["state"], "cancelled");
 }
 
 #[tokio::test]

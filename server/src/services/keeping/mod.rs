@@ -35,37 +35,47 @@ pub struct Keeping {
 /// Jobs that are to be looked at again though nothing changes, and when.
 pub type Due = HashMap<JobId, Timestamp>;
 
+/// What came of a look at jobs.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Those that are over now.
+    pub finished: Vec<JobId>,
+    pub due: Due,
+}
+
 impl Keeping {
     /// Finishes those of some jobs whose executions have all ended, and takes the steps that the
     /// roll-outs among them are due. Repeatable.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
-        let mut due = Due::new();
+    pub async fn keep(&self, jobs: &[JobId]) -> Result<Kept, StoreError> {
+        let mut kept = Kept::default();
         for jobs in jobs.chunks(ROUND) {
-            self.finish(jobs).await?;
+            kept.finished.extend(self.finish(jobs).await?);
             for rollout in self.store.system().live_rollouts(jobs).await? {
                 let job_id = rollout.row.job_id;
                 if let Some(at) = self.advance(rollout).await? {
-                    due.insert(job_id, at);
+                    kept.due.insert(job_id, at);
                 }
             }
         }
-        Ok(due)
+        Ok(kept)
     }
 
     /// [`Self::keep`], for every job that is not finished.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep_all(&self) -> Result<Due, StoreError> {
-        let (mut after, mut due) = (None, Due::new());
+    pub async fn keep_all(&self) -> Result<Kept, StoreError> {
+        let (mut after, mut all) = (None, Kept::default());
         loop {
             let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;
-            let Some(last) = jobs.last() else { return Ok(due) };
+            let Some(last) = jobs.last() else { return Ok(all) };
             after = Some(*last);
-            due.extend(self.keep(&jobs).await?);
+            let kept = self.keep(&jobs).await?;
+            all.finished.extend(kept.finished);
+            all.due.extend(kept.due);
         }
     }
 
@@ -74,8 +84,9 @@ impl Keeping {
         at.ms_since(self.clock.now())
     }
 
-    async fn finish(&self, jobs: &[JobId]) -> Result<(), StoreError> {
+    async fn finish(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
         let ended = self.store.system().ended_jobs(jobs).await?;
+        let ids = ended.iter().map(|job| job.id).collect();
         let mut waits = Vec::with_capacity(ended.len());
         for job in ended {
             let operation = FinishJob {
@@ -94,6 +105,6 @@ impl Keeping {
             }
             finished?;
         }
-        Ok(())
+        Ok(ids)
     }
 }

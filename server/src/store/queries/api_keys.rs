@@ -46,6 +46,14 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// One key that is not revoked.
+    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<api_key::Model>, StoreError> {
+        let query = api_key::Entity::find_by_id(id)
+            .filter(api_key::Column::TenantId.eq(self.tenant_id))
+            .filter(api_key::Column::RevokedAt.is_null());
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
     /// Revokes a key; `None` if there is none, else its hash.
     pub async fn revoke_api_key(
         &self,

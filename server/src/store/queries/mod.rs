@@ -14,6 +14,7 @@ mod commands;
 mod dispatch;
 mod figures;
 mod jobs;
+mod jobs_now;
 mod output;
 mod rollouts;
 mod settings;

@@ -1,0 +1,204 @@
+//! Output as it comes: every byte once, wherever the viewer was cut off, and the result after it.
+
+use data_encoding::BASE64;
+use muster_tests::{AgentOptions, Api, LiveEvent, LiveStream, Script, World, on_both_databases};
+use serde_json::{Value, json};
+
+on_both_databases!(
+    viewers_that_are_cut_off_anywhere_see_every_byte_once,
+    a_viewer_comes_back_to_a_server_that_was_killed,
+    whoever_comes_after_the_end_gets_all_of_it_and_the_result,
+);
+
+const LINES: u32 = 1_500;
+
+/// What a viewer has put together.
+#[derive(Default)]
+struct Seen {
+    output: Vec<u8>,
+    stdout: Vec<u8>,
+    last_id: String,
+    result: Option<Value>,
+}
+
+impl Seen {
+    fn take(&mut self, event: LiveEvent) {
+        assert!(self.result.is_none(), "{event:?} after the result");
+        self.last_id = event.id.clone();
+        if event.name == "result" {
+            self.result = Some(event.data);
+            return;
+        }
+        assert_eq!(event.name, "output");
+        let bytes = bytes(&event.data);
+        assert_eq!(event.data["offset_bytes"], self.output.len(), "a byte is lost or repeated");
+        self.output.extend_from_slice(&bytes);
+        if event.data["stream"] == "stdout" {
+            self.stdout.extend_from_slice(&bytes);
+        }
+        assert_eq!(event.id, self.output.len().to_string());
+    }
+
+    /// Looks on until the answer ends.
+    async fn watch(&mut self, mut stream: LiveStream) {
+        while let Some(event) = stream.next().await {
+            self.take(event);
+        }
+    }
+
+    fn expect_counted(&self, lines: u32) {
+        let expected = Script::counted(lines);
+        assert!(self.output == expected, "{} bytes of {}", self.output.len(), expected.len());
+        let result = self.result.as_ref().expect("a result");
+        assert_eq!((&result["state"], &result["exit_code"]), (&json!("succeeded"), &json!(0)));
+        assert_eq!(result["output_bytes"], expected.len());
+        assert_eq!(result["stdout_bytes"], expected.len());
+        assert_eq!(result["is_output_incomplete"], false);
+    }
+}
+
+/// As text or as base64, never both.
+fn bytes(data: &Value) -> Vec<u8> {
+    match (data["text"].as_str(), data["base64"].as_str()) {
+        (Some(text), None) => text.as_bytes().to_vec(),
+        (None, Some(text)) => {
+            let bytes = BASE64.decode(text.as_bytes()).expect("base64");
+            assert!(std::str::from_utf8(&bytes).is_err(), "text as base64: {data}");
+            bytes
+        }
+        _ => panic!("neither text nor base64, or both: {data}"),
+    }
+}
+
+fn path(id: &str) -> String {
+    format!("/api/executions/{id}/output/live")
+}
+
+async fn open(api: &Api, id: &str, last_event_id: &str) -> LiveStream {
+    LiveStream::open(api, &path(id), last_event_id).await.expect("a live stream")
+}
+
+/// An agent with this one script, and a run of it.
+async fn run(world: &World, script: Script, name: &str) -> (muster_tests::Agent, String) {
+    let (agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    (agent, world.api.execute(&id, name, json!({})).await)
+}
+
+async fn cancelled(world: &World, id: &str) {
+    world.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
+    world.api.finished(id).await;
+}
+
+async fn viewers_that_are_cut_off_anywhere_see_every_byte_once(world: World) {
+    let long = Script::counting("long", LINES, 20, "0.02");
+    let (_agent, id) = run(&world, long, "long").await;
+    let cut_again_and_again = async |mut bytes: usize| {
+        let mut seen = Seen::default();
+        while seen.result.is_none() {
+            let stream = open(&world.api, &id, &seen.last_id).await;
+            for event in stream.cut_after(bytes).await {
+                seen.take(event);
+            }
+            // Between two events and within them, never at the same place.
+            bytes = bytes * 7 % 4_099 + 150;
+        }
+        seen
+    };
+    let patient = async {
+        let mut seen = Seen::default();
+        seen.watch(open(&world.api, &id, "").await).await;
+        seen
+    };
+    let (one, two, patient) =
+        tokio::join!(cut_again_and_again(700), cut_again_and_again(1_999), patient);
+    for seen in [one, two, patient] {
+        seen.expect_counted(LINES);
+    }
+}
+
+async fn a_viewer_comes_back_to_a_server_that_was_killed(mut world: World) {
+    let long = Script::counting("long", LINES, 20, "0.05");
+    let (_agent, id) = run(&world, long, "long").await;
+    let mut seen = Seen::default();
+    for is_killed in [true, false] {
+        let mut stream = open(&world.api, &id, &seen.last_id).await;
+        seen.take(stream.next().await.expect("output"));
+        match is_killed {
+            true => world.server.kill_9(),
+            false => world.server.stop(),
+        }
+        seen.watch(stream).await;
+        assert!(seen.result.is_none(), "the run is over too early");
+        world.server.resume();
+        world.server.ready().await;
+    }
+    seen.watch(open(&world.api, &id, &seen.last_id).await).await;
+    seen.expect_counted(LINES);
+}
+
+async fn whoever_comes_after_the_end_gets_all_of_it_and_the_result(world: World) {
+    let script = Script::counting("short", 100, 1_000, "0");
+    let (_agent, id) = run(&world, script, "short").await;
+    world.api.finished(&id).await;
+    let mut seen = Seen::default();
+    seen.watch(open(&world.api, &id, "").await).await;
+    seen.expect_counted(100);
+    let again = open(&world.api, &id, &seen.last_id).await.next().await.expect("the result");
+    assert_eq!((again.name.as_str(), Some(again.data)), ("result", seen.result));
+    let middle = LiveStream::open(&world.api, &format!("{}?from_bytes=7", path(&id)), "").await;
+    let first = middle.expect("a live stream").next().await.expect("output");
+    assert_eq!((&first.data["offset_bytes"], bytes(&first.data).len()), (&json!(7), 100 * 28 - 7));
+}
+
+#[tokio::test]
+async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are() {
+    let world = World::on_sqlite().await;
+    let gate = world.site.path().join("gate");
+    let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
+                printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
+    let (_agent, agent) =
+        world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
+    let id = world.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
+    let mut stream = open(&world.api, &id, "").await;
+    let mut seen = Seen::default();
+    let first = stream.next().await.expect("output");
+    assert_eq!(first.data["text"], "caf", "the character has only begun");
+    seen.take(first);
+    world.api.output_reaches(&id, 4).await;
+    std::fs::write(&gate, "").expect("open the gate");
+    let second = stream.next().await.expect("output");
+    assert!(second.data["text"].as_str().is_some_and(|text| text.starts_with('é')), "{second:?}");
+    seen.take(second);
+    seen.watch(stream).await;
+    assert!(seen.output == world.api.output(&id).await, "not the bytes that were stored");
+    assert!(seen.stdout.len() == 200_000 + 6 && seen.result.is_some());
+}
+
+#[tokio::test]
+async fn one_stream_is_shown_alone_with_the_offsets_of_both() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("both", "echo out; echo err >&2; sleep 0.2; echo out again");
+    let (_agent, id) = run(&world, script, "both").await;
+    let only = format!("{}?stream=stdout", path(&id));
+    let mut stream = LiveStream::open(&world.api, &only, "").await.expect("a live stream");
+    let (mut text, mut last_id) = (String::new(), String::new());
+    while let Some(event) = stream.next().await {
+        assert_ne!(event.data["stream"], "stderr");
+        text.push_str(event.data["text"].as_str().unwrap_or_default());
+        last_id = event.id;
+    }
+    assert_eq!((text.as_str(), last_id.as_str()), ("out\nout again\n", "18"));
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_follow_ends_where_output_ends_now() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("sleep", "echo begun; exec sleep 600");
+    let (_agent, id) = run(&world, script, "sleep").await;
+    world.api.output_reaches(&id, 6).await;
+    let now = format!("{}?follow=false", path(&id));
+    let mut stream = LiveStream::open(&world.api, &now, "").await.expect("a live stream");
+    assert_eq!(stream.next().await.expect("output").data["text"], "begun\n");
+    assert_eq!(stream.next().await, None);
+    cancelled(&world, &id).await;
+}

@@ -1,0 +1,116 @@
+//! `muster logs`: every byte once, whoever is killed meanwhile.
+
+use std::io::Read as _;
+
+use muster_tests::{AgentOptions, Cli, Script, World, ended, eventually};
+use serde_json::{Value, json};
+
+async fn logged_in(world: &World) -> Cli {
+    let cli = Cli::new(&world.site);
+    let login = ["login", "--server", &world.server.url()];
+    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    cli
+}
+
+#[tokio::test]
+async fn what_an_execution_printed_goes_where_it_went() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("both", "printf 'one\\377\\n'; echo oh >&2; exit 3");
+    let (_agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&world).await;
+    let run = world.api.execute(&id, "both", json!({})).await;
+    world.api.finished(&run).await;
+    let said = cli.run(&["logs", &run]).await;
+    assert_eq!((said.code, said.stdout.as_slice()), (Some(0), b"one\xff\n".as_slice()));
+    assert_eq!(said.stderr, "oh\n");
+    let alone = cli.run(&["logs", &run, "--stream", "stderr", "-f"]).await;
+    assert_eq!((alone.code, alone.stdout.as_slice()), (Some(0), b"oh\n".as_slice()));
+    let behind = cli.run(&["logs", &run, "--from", "4", "--stream", "stdout"]).await;
+    assert_eq!((behind.code, behind.stdout.len()), (Some(0), 1), "{}", behind.stderr);
+    for wrong in [&["logs", "both"][..], &["logs", &id], &["logs", &run, "--json"]] {
+        cli.run(wrong).await.expect(2);
+    }
+}
+
+#[tokio::test]
+async fn logs_are_followed_across_the_end_of_server_and_agent() {
+    let mut world = World::on_sqlite().await;
+    let script = Script::counting("long", 2_000, 50, "0.05");
+    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&world).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    let following = cli.start(&["logs", "--follow", &run]);
+    world.api.output_reaches(&run, 1).await;
+    world.server.kill_9();
+    agent.kill_9();
+    world.server.resume();
+    agent.resume();
+    let said = ended(following).await;
+    said.expect(0);
+    assert!(said.stdout == Script::counted(2_000), "{} bytes: {}", said.stdout.len(), said.stderr);
+}
+
+#[tokio::test]
+async fn without_follow_only_what_is_there_is_printed_and_a_reader_that_leaves_is_no_failure() {
+    let world = World::on_sqlite().await;
+    let script =
+        Script::new("flood", "yes 'a line of the flood' | head -c 3000000; exec sleep 600");
+    let (_agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&world).await;
+    let run = world.api.execute(&id, "flood", json!({})).await;
+    world.api.output_reaches(&run, 3_000_000).await;
+    assert_eq!(cli.run(&["logs", &run]).await.stdout.len(), 3_000_000);
+    let mut child = cli.start(&["logs", "-f", &run]);
+    let mut begun = [0; 6];
+    child.stdout.take().expect("a pipe").read_exact(&mut begun).expect("a line");
+    let said = ended(child).await;
+    assert_eq!((said.code, said.stderr.as_str()), (Some(141), ""));
+    world.api.post(&format!("/api/commands/{run}/cancel"), json!({})).await.expect(202);
+    world.api.finished(&run).await;
+}
+
+/// Lines of a job's logs, sorted: executions come as they come.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[tokio::test]
+async fn a_jobs_lines_stand_behind_their_agents_names_until_the_job_is_over() {
+    let world = World::on_sqlite().await;
+    let gate = world.site.path().join("gate");
+    let body = "echo begun; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; printf 'last'";
+    let mut agents = Vec::new();
+    for name in ["one", "two"] {
+        let scripts = vec![Script::new("gate", body)];
+        let options = AgentOptions { scripts, ..AgentOptions::named(name) };
+        let (agent, id) = world.agent(options).await;
+        let path = format!("/api/agents/{id}");
+        world.api.patch(&path, json!({"name": name, "tags": ["web"]})).await.expect(200);
+        agents.push((agent, id));
+    }
+    // It is away when the job begins.
+    agents[1].0.stop();
+    let path = format!("/api/agents/{}", agents[1].1);
+    eventually("it is away", async || {
+        (world.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
+    })
+    .await;
+    let cli = logged_in(&world).await;
+    let body = json!({"script": "gate", "parameters": {"GATE": gate}, "target": {"tags": ["web"]}});
+    let job: Value = world.api.post("/api/jobs", body).await.expect(202);
+    let job = job["id"].as_str().expect("an id");
+    let mut following = cli.start(&["logs", "-f", job]);
+    let mut first = [0; 12];
+    following.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("a line");
+    assert_eq!(&first, b"one | begun\n");
+    agents[1].0.resume();
+    following.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("a line");
+    assert_eq!(&first, b"two | begun\n");
+    std::fs::write(&gate, "").expect("open the gate");
+    let said = ended(following).await;
+    assert_eq!(sorted(&said.expect(0)), ["one | last", "two | last"], "{}", said.stderr);
+    let all = cli.run(&["logs", job]).await.expect(0);
+    assert_eq!(sorted(&all), ["one | begun", "one | last", "two | begun", "two | last"]);
+}
