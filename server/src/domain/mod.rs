@@ -14,3 +14,4 @@ pub mod secret_box;
 pub mod state;
 pub mod target;
 pub mod time;
+pub mod trigger;

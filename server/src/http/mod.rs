@@ -7,6 +7,7 @@ mod agents;
 mod api_keys;
 mod audit;
 mod commands;
+mod executions;
 mod extract;
 mod health;
 mod install;

@@ -4,6 +4,7 @@ use muster_protocol::frame::Outcome;
 use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
 use muster_server::domain::state::CommandState;
 use muster_server::domain::time::Timestamp;
+use muster_server::domain::trigger::Trigger;
 use muster_server::store::Store;
 use muster_server::store::entities::column::{ActorKind, StringList, Transport};
 use muster_server::store::entities::{agent_key, audit_entry, command};
@@ -135,6 +136,8 @@ impl Fixture {
                 finished_at: None,
                 cancel_requested_at: None,
                 job_id: None,
+                script: Some("hello".into()),
+                trigger: Trigger::Api,
             },
             deliver_in_epoch: None,
             idempotency: None,

@@ -11,6 +11,7 @@ use super::target::{Target, UNKNOWN};
 use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::domain::state::CommandState;
+use crate::domain::trigger::Trigger;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
@@ -106,6 +107,10 @@ impl Commands {
         checked: Checked,
     ) -> command::Model {
         let now = self.clock.now();
+        let script = match name {
+            CommandName::Execute => checked.script().map(str::to_owned),
+            _ => None,
+        };
         command::Model {
             id: CommandId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -126,6 +131,8 @@ impl Commands {
             finished_at: None,
             cancel_requested_at: None,
             job_id: None,
+            script,
+            trigger: Trigger::Api,
         }
     }
 }

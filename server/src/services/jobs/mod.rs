@@ -12,14 +12,14 @@ use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
-use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::trigger::Trigger;
 use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
-use crate::store::queries::{CommandWithReport, JobProgress};
+use crate::store::queries::JobProgress;
 
 /// Executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -48,6 +48,8 @@ pub struct JobRequest {
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
     pub idempotency_key: Option<String>,
+    /// What sets it going.
+    pub trigger: Trigger,
 }
 
 /// Which executions of a job are done once more.
@@ -92,21 +94,6 @@ impl Jobs {
             let progress = progress.remove(&row.id).unwrap_or_default();
             JobNow { row, progress, finished_at: None }
         }))
-    }
-
-    /// One page of a job's executions, newest first.
-    pub async fn executions(
-        &self,
-        caller: &Caller,
-        id: JobId,
-        state: Option<CommandState>,
-        page: PageRequest,
-    ) -> Result<Page<CommandWithReport>> {
-        caller.require(Scope::CommandsRead)?;
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.job(id).await?.ok_or(UNKNOWN)?;
-        let rows = tenant.executions(id, state, page).await?;
-        Ok(Page::of(rows, page, |row| row.command.id.0))
     }
 
     /// Asks for the end of every execution that is open. Queued ones end at once; of the others

@@ -12,6 +12,7 @@ use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::principal::Scope;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::target::{Target, TargetSpec};
+use crate::domain::trigger::Trigger;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
@@ -37,6 +38,7 @@ impl Jobs {
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobNow> {
         caller.require(Scope::CommandsRun)?;
         let target = Target::try_from(request.target.clone())?;
+        let trigger = request.trigger;
         let asked_target = json!(request.target).to_string();
         let checked = request.into_command().check(CommandName::Execute)?;
         if !checked.secret_parameters.is_empty() && target.needs_facts() {
@@ -66,7 +68,7 @@ impl Jobs {
             return self.get(caller, job_id).await;
         }
         let agents = self.choose(caller, &target).await?;
-        self.store_and_send(caller, asked_target, checked, idempotency, agents).await
+        self.store_and_send(caller, asked_target, checked, idempotency, agents, trigger).await
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -110,6 +112,7 @@ impl Jobs {
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
             idempotency_key,
+            trigger: Trigger::Retry,
         };
         self.submit(caller, request).await
     }
@@ -159,6 +162,7 @@ impl Jobs {
         checked: Checked,
         idempotency: Option<Idempotency>,
         agents: Vec<AgentId>,
+        trigger: Trigger,
     ) -> Result<JobNow> {
         let row = self.row(caller, target, &checked, agents.len());
         let id = row.id;
@@ -167,7 +171,9 @@ impl Jobs {
         let mut held = Held::new();
         let mut executions = Vec::with_capacity(agents.len());
         for agent_id in agents {
-            executions.push(self.execution(&row, &checked, agent_id, &mut held)?);
+            let mut execution = self.execution(&row, &checked, agent_id, &mut held)?;
+            execution.row.trigger = trigger;
+            executions.push(execution);
         }
         let rows: Vec<_> = executions.iter().map(|execution| execution.row.clone()).collect();
         let secrets = checked.secret_parameters;
@@ -244,6 +250,8 @@ impl Jobs {
             finished_at: None,
             cancel_requested_at: None,
             job_id: Some(job.id),
+            script: Some(job.script.clone()),
+            trigger: Trigger::Api,
         };
         let session = self.hub.session(agent_id);
         if session

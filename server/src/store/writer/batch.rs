@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::connection::{Connection, Work, is_away, is_busy};
 use super::{
-    AppendAudit, AppendOutput, Change, CloseSession, MAX_BATCH, MarkDelivered, Merge, OpenSession,
-    Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle, SubmitCommand,
-    SubmitJob,
+    AppendAudit, AppendOutput, Change, CloseSession, FileHistory, MAX_BATCH, MarkDelivered, Merge,
+    OpenSession, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle,
+    SubmitCommand, SubmitJob,
 };
 use crate::store::StoreError;
 
@@ -174,6 +174,7 @@ operations! {
     heartbeats: RecordHeartbeat,
     audits: AppendAudit,
     closes: CloseSession,
+    filings: FileHistory,
 }
 
 /// Runs until every handle is gone.
