@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
-use crate::commands::{agents, command, commands, completion, jobs, keys, login, ping, run};
+use crate::commands::{
+    agents, command, commands, completion, executions, jobs, keys, login, ping, run,
+};
 
 /// Commands a fleet through a Muster server.
 ///
@@ -52,6 +54,9 @@ pub enum Action {
     Run(run::Args),
     /// What was asked of many agents at once.
     Jobs(jobs::Args),
+    /// What ran where, and what came of it.
+    #[command(visible_alias = "history")]
+    Executions(executions::Args),
     /// What was asked of agents, and what came of it.
     Commands(commands::Args),
     /// Print a completion script for a shell.

@@ -14,6 +14,7 @@ mod disk;
 mod doctor;
 mod dual_stack;
 mod execute;
+mod executions;
 mod fallback;
 mod harness;
 mod hostile;

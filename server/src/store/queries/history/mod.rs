@@ -13,8 +13,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use sea_orm::{
-    AccessMode, ColumnTrait as _, DatabaseTransaction, DbBackend, EntityTrait as _, IsolationLevel,
-    QueryFilter as _, TransactionTrait as _,
+    AccessMode, ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend,
+    EntityTrait as _, IsolationLevel, QueryFilter as _, TransactionTrait as _,
 };
 
 pub use self::explain::Explained;
@@ -33,6 +33,10 @@ use crate::store::entities::{command, command_report};
 /// How much later an id may be made than `created_at` says: the executions of a large job share
 /// their instant.
 const ID_LAG_MS: u64 = 1_000;
+
+/// For PostgreSQL, until the end of the transaction.
+const INDEXES_ONLY: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL enable_sort = off";
 
 /// Which commands are wanted; by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,7 +126,10 @@ impl TenantScope {
         Ok(match self.reader.get_database_backend() {
             DbBackend::Postgres => {
                 let (isolation, access) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
-                self.reader.begin_with_config(Some(isolation), Some(access)).await?
+                let snapshot = self.reader.begin_with_config(Some(isolation), Some(access)).await?;
+                // A page is made by walking indexes, whatever the statistics say of few rows.
+                snapshot.execute_unprepared(INDEXES_ONLY).await?;
+                snapshot
             }
             _ => self.reader.begin().await?,
         })

@@ -16,6 +16,8 @@ use crate::store::entities::command::{self, Column};
 /// The conditions of the partial indexes, as the migration has them: both databases compare texts.
 const UNFILED: &str = "NOT is_filed";
 const FILED: &str = "is_filed";
+const FILED_OF_AGENT: &str = "is_filed = TRUE";
+const FILED_OF_SCRIPT: &str = "is_filed <> FALSE";
 const TROUBLED: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 
 /// An index to walk, and where in it. New commands are in one index and filed ones in others, so
@@ -146,9 +148,11 @@ impl Walk<'_> {
         match *self {
             Self::Unfiled => vec![tenant(), Expr::cust(UNFILED)],
             Self::Filed => vec![tenant(), Expr::cust(FILED)],
-            Self::FiledOfAgent(id) => vec![tenant(), Column::AgentId.eq(id), Expr::cust(FILED)],
+            Self::FiledOfAgent(id) => {
+                vec![tenant(), Column::AgentId.eq(id), Expr::cust(FILED_OF_AGENT)]
+            }
             Self::FiledOfScript(name) => {
-                vec![tenant(), Column::Script.eq(name), Expr::cust(FILED)]
+                vec![tenant(), Column::Script.eq(name), Expr::cust(FILED_OF_SCRIPT)]
             }
             Self::OfJob(id, state) => vec![Column::JobId.eq(id), Column::State.eq(state)],
             Self::Troubled(state) => vec![tenant(), Column::State.eq(state), Expr::cust(TROUBLED)],
