@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
 use crate::commands::{
-    agents, command, commands, completion, jobs, keys, login, logs, ping, run, webhooks,
+    agents, command, commands, completion, executions, jobs, keys, login, logs, ping, run, webhooks,
 };
 
 /// Commands a fleet through a Muster server.
@@ -56,6 +56,9 @@ pub enum Action {
     Logs(logs::Args),
     /// What was asked of many agents at once.
     Jobs(jobs::Args),
+    /// What ran where, and what came of it.
+    #[command(visible_alias = "history")]
+    Executions(executions::Args),
     /// What was told of jobs that have ended, and whether it got there.
     Webhooks(webhooks::Args),
     /// What was asked of agents, and what came of it.

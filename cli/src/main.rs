@@ -7,6 +7,7 @@ mod context;
 mod error;
 mod expression;
 mod follow;
+mod instant;
 mod interrupt;
 mod live;
 mod live_output;

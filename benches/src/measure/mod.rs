@@ -1,5 +1,6 @@
 //! What is measured, a file for each scene that has to be set.
 
+mod history;
 mod idle_fleet;
 mod one_host;
 mod round_trips;
@@ -26,6 +27,9 @@ pub async fn all(wanted: &[String]) -> Result<Vec<Line>> {
     }
     if is_wanted(&["P6", "P7", "P11"]) {
         show(&mut lines, idle_fleet::measure().await?);
+    }
+    if is_wanted(&["P14"]) {
+        show(&mut lines, history::measure().await?);
     }
     lines.sort_by_key(|line| line.id[1..].parse::<u32>().unwrap_or(0));
     Ok(lines)

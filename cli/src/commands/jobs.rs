@@ -20,9 +20,9 @@ const COLUMNS: [Column; 6] = [
 
 const EXECUTIONS: [Column; 6] = [
     ("ID", "id"),
-    ("AGENT", "agent_id"),
+    ("AGENT", "agent_name"),
     ("STATE", "state"),
-    ("EXIT", "result.exit_code"),
+    ("EXIT", "exit_code"),
     ("FINISHED", "finished_at"),
     ("ERROR", "error"),
 ];

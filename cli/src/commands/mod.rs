@@ -5,6 +5,7 @@ pub mod command;
 #[expect(clippy::module_inception, reason = "the command is called `commands`")]
 pub mod commands;
 pub mod completion;
+pub mod executions;
 mod fan_out;
 pub mod jobs;
 pub mod keys;
@@ -65,6 +66,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Run(args) => run::run(args, &session).await,
         Action::Logs(args) => logs::run(args, &session).await,
         Action::Jobs(args) => jobs::run(args, &session).await,
+        Action::Executions(args) => executions::run(args, &session).await,
         Action::Webhooks(args) => webhooks::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }

@@ -17,4 +17,5 @@ pub mod state;
 pub mod target;
 pub mod tenant_event;
 pub mod time;
+pub mod trigger;
 pub mod webhook;

@@ -225,7 +225,7 @@ struct WaitParams {
     wait_ms: u64,
 }
 
-/// List durable commands, newest first.
+/// List durable commands, newest first. A page may be short; the last has no `next_cursor`.
 #[utoipa::path(get, path = "/api/commands", tag = "commands", params(CommandsParams),
     responses((status = 200, body = PageView<CommandView>)))]
 async fn list_commands(
@@ -233,7 +233,11 @@ async fn list_commands(
     caller: Caller,
     Params(params): Params<CommandsParams>,
 ) -> Answer<axum::Json<PageView<CommandView>>> {
-    let filter = CommandFilter { agent_id: params.agent_id.map(AgentId), state: params.state };
+    let filter = CommandFilter {
+        agent_id: params.agent_id.map(AgentId),
+        states: params.state.into_iter().collect(),
+        ..CommandFilter::default()
+    };
     let page = page(params.cursor.as_deref(), params.limit)?;
     let commands = state.services.commands.list(&caller, filter, page).await?;
     Ok(axum::Json(commands.map(CommandView::from).into()))

@@ -9,14 +9,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::rollouts::RolloutView;
 use super::AppState;
-use super::commands::CommandView;
-use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use super::extract::{Body, Id, PageParams, Params, idempotency_key};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
@@ -25,6 +24,7 @@ use crate::domain::rollout::RolloutSpec;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
 use crate::domain::webhook::WebhookUrl;
 use crate::services::caller::Caller;
 use crate::services::jobs::{Again, JobNow, JobRequest};
@@ -33,7 +33,6 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(submit_job, list_jobs))
         .routes(routes!(get_job))
-        .routes(routes!(list_executions))
         .routes(routes!(cancel_job))
         .merge(rollouts::routes())
         .routes(routes!(retry_job))
@@ -174,6 +173,7 @@ async fn submit_job(
         rollout: body.rollout,
         webhook_url: body.webhook.map(|webhook| webhook.url),
         idempotency_key: idempotency_key(&headers)?,
+        trigger: Trigger::Api,
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?))
 }
@@ -200,34 +200,6 @@ async fn get_job(
     Id(id): Id,
 ) -> Answer<axum::Json<JobView>> {
     Ok(axum::Json(state.services.jobs.get(&caller, JobId(id)).await?.into()))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ExecutionsParams {
-    cursor: Option<String>,
-    limit: Option<u64>,
-    /// Only in this state.
-    #[param(inline)]
-    state: Option<CommandState>,
-}
-
-/// List a job's executions, newest first. Each is a command; its output is at
-/// `/api/commands/{id}/output`.
-#[utoipa::path(get, path = "/api/jobs/{id}/executions", tag = "jobs",
-    params(("id" = uuid::Uuid, Path), ExecutionsParams),
-    responses((status = 200, body = PageView<CommandView>), (status = 404, body = Problem)))]
-async fn list_executions(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-    Params(params): Params<ExecutionsParams>,
-) -> Answer<axum::Json<PageView<CommandView>>> {
-    let page = page(params.cursor.as_deref(), params.limit)?;
-    let jobs = &state.services.jobs;
-    let executions = jobs.executions(&caller, JobId(id), params.state, page).await?;
-    Ok(axum::Json(executions.map(CommandView::from).into()))
 }
 
 /// Ask for the end of every open execution. Queued ones end at once; else the agents decide.

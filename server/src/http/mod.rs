@@ -8,6 +8,7 @@ mod api_keys;
 mod audit;
 mod commands;
 mod events;
+mod executions;
 mod extract;
 mod health;
 mod install;

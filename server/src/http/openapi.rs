@@ -36,6 +36,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::commands::routes())
         .merge(super::targets::routes())
         .merge(super::jobs::routes())
+        .merge(super::executions::routes())
         .merge(super::webhooks::routes())
         .merge(super::output::routes())
         .merge(super::live_output::routes())

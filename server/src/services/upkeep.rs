@@ -11,7 +11,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::store::queries::Retention;
-use crate::store::writer::{CloseSession, RecordHeartbeat};
+use crate::store::writer::{CloseSession, FileHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};
 
 /// How long telemetry is kept: 24 h.
@@ -20,6 +20,9 @@ const TELEMETRY_MS: u64 = 24 * 3_600_000;
 const DELIVERIES_MS: u64 = 30 * 24 * 3_600_000;
 /// Slices of old history that one sweep drops at the most.
 const MAX_SLICES: u32 = 2_000;
+/// Commands that one turn files, which holds the writer up for some 50 ms. Under more load than
+/// this a second what is new waits in an index of its own, and pages of the history get short.
+const FILED_AT_ONCE: u64 = 5_000;
 /// How long idempotency keys are remembered: 24 h.
 const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 
@@ -168,6 +171,17 @@ impl Upkeep {
         }
         if slices > 0 {
             tracing::info!(slices, "old history dropped");
+        }
+        Ok(())
+    }
+
+    /// Files a slice of what is new into the indexes of the history.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the next turn files it.
+    pub async fn file_history(&self) -> Result<(), StoreError> {
+        if self.store.system().has_unfiled().await? {
+            self.store.writer().commit(FileHistory { limit: FILED_AT_ONCE }).await?;
         }
         Ok(())
     }

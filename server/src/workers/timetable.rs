@@ -21,6 +21,7 @@ impl Timetable {
         add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
         add(&scheduler, "heartbeats", second, upkeep, async |u| u.store_heartbeats().await).await?;
         add(&scheduler, "lost", 2 * second, upkeep, async |u| u.sweep_lost().await).await?;
+        add(&scheduler, "history", second, upkeep, async |u| u.file_history().await).await?;
         add(&scheduler, "expired keys", second, upkeep, async |u| {
             u.sweep_expired_keys();
             Ok(())

@@ -4,6 +4,7 @@ use muster_protocol::frame::Outcome;
 use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
 use muster_server::domain::state::CommandState;
 use muster_server::domain::time::Timestamp;
+use muster_server::domain::trigger::Trigger;
 use muster_server::store::Store;
 use muster_server::store::entities::column::{ActorKind, StringList, Transport};
 use muster_server::store::entities::{agent_key, audit_entry, command};
@@ -137,6 +138,8 @@ impl Fixture {
                 job_id: None,
                 wave: None,
                 is_held: false,
+                script: Some("hello".into()),
+                trigger: Trigger::Api,
             },
             deliver_in_epoch: None,
             idempotency: None,

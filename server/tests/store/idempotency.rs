@@ -48,5 +48,5 @@ async fn repeats_in_one_batch_make_one_command(fixture: Fixture) {
 async fn commands(fixture: &Fixture) -> usize {
     let page = PageRequest { after: None, limit: 100 };
     let tenant = fixture.store.tenant(fixture.tenant_id);
-    tenant.commands(CommandFilter::default(), page).await.expect("list").len()
+    tenant.commands(&CommandFilter::default(), page).await.expect("list").items.len()
 }

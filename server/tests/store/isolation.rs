@@ -28,7 +28,7 @@ async fn a_tenant_sees_nothing_of_another(fixture: Fixture) {
     assert!(stranger.agent_keys(page).await.expect("read").is_empty());
     assert!(stranger.command(command).await.expect("read").is_none());
     let all = CommandFilter::default();
-    assert!(stranger.commands(all, page).await.expect("read").is_empty());
+    assert!(stranger.commands(&all, page).await.expect("read").items.is_empty());
     assert!(stranger.audit_entries(page).await.expect("read").is_empty());
     assert!(stranger.agent_events(session.agent_id, page).await.expect("read").is_empty());
     let entry = audit(fixture.tenant_id);

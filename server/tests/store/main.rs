@@ -2,6 +2,7 @@
 
 mod deletion;
 mod fixture;
+mod history;
 mod idempotency;
 mod isolation;
 mod jobs;

@@ -15,6 +15,7 @@ mod doctor;
 mod dual_stack;
 mod events;
 mod execute;
+mod executions;
 mod fallback;
 mod harness;
 mod hostile;

@@ -11,6 +11,7 @@ use super::target::{Target, UNKNOWN};
 use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::domain::state::CommandState;
+use crate::domain::trigger::Trigger;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
@@ -108,6 +109,10 @@ impl Commands {
         checked: Checked,
     ) -> command::Model {
         let now = self.clock.now();
+        let script = match name {
+            CommandName::Execute => checked.script().map(str::to_owned),
+            _ => None,
+        };
         command::Model {
             id: CommandId::new(),
             tenant_id: caller.principal.tenant_id,
@@ -130,6 +135,8 @@ impl Commands {
             job_id: None,
             wave: None,
             is_held: false,
+            script,
+            trigger: Trigger::Api,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands: transient ones answered now, durable ones stored, followed, cancelled.
 
 mod durable;
+mod executions;
 mod request;
 mod target;
 mod transient;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
+pub use self::executions::Execution;
 pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
 use self::target::check_permission;
@@ -129,7 +131,7 @@ impl Commands {
         }
     }
 
-    /// One page of commands, newest first.
+    /// One page of commands, newest first; it may be short and go on nevertheless.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -137,8 +139,7 @@ impl Commands {
         page: PageRequest,
     ) -> Result<Page<CommandWithReport>> {
         caller.require(Scope::CommandsRead)?;
-        let rows = self.store.tenant(caller.principal.tenant_id).commands(filter, page).await?;
-        Ok(Page::of(rows, page, |row| row.command.id.0))
+        Ok(self.store.tenant(caller.principal.tenant_id).commands(&filter, page).await?)
     }
 
     /// Asks for a command's end. From `queued` it ends at once; else its agent decides.

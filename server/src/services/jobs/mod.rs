@@ -15,16 +15,16 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
 use crate::domain::rollout::RolloutSpec;
 use crate::domain::secret_box::SecretBox;
-use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Clock;
+use crate::domain::trigger::Trigger;
 use crate::domain::webhook::Reach;
 use crate::hub::{Hub, ToSession};
 use crate::metrics::DispatchMeters;
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
-use crate::store::queries::{CommandWithReport, JobProgress, RolloutNow};
+use crate::store::queries::{JobProgress, RolloutNow};
 
 /// Executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -59,6 +59,8 @@ pub struct JobRequest {
     /// Where the job's end is told.
     pub webhook_url: Option<String>,
     pub idempotency_key: Option<String>,
+    /// What sets it going.
+    pub trigger: Trigger,
 }
 
 /// Which executions of a job are done once more.
@@ -101,21 +103,6 @@ impl Jobs {
             let rollout = rollouts.remove(&row.id);
             JobNow { row, progress, rollout }
         }))
-    }
-
-    /// One page of a job's executions, newest first.
-    pub async fn executions(
-        &self,
-        caller: &Caller,
-        id: JobId,
-        state: Option<CommandState>,
-        page: PageRequest,
-    ) -> Result<Page<CommandWithReport>> {
-        caller.require(Scope::CommandsRead)?;
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.job(id).await?.ok_or(UNKNOWN)?;
-        let rows = tenant.executions(id, state, page).await?;
-        Ok(Page::of(rows, page, |row| row.command.id.0))
     }
 
     /// Asks for the end of every execution that is open. Queued ones end at once; of the others

@@ -14,6 +14,7 @@ use crate::domain::job_state::JobState;
 use crate::domain::principal::Scope;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::target::{Target, TargetSpec};
+use crate::domain::trigger::Trigger;
 use crate::domain::webhook::WebhookUrl;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
@@ -37,6 +38,16 @@ struct Asked {
     webhook_url: Option<WebhookUrl>,
 }
 
+/// A job that makes sense, on agents that are there.
+struct Submission {
+    row: job::Model,
+    checked: Checked,
+    idempotency: Option<Idempotency>,
+    agents: Vec<AgentId>,
+    planned: Option<Planned>,
+    trigger: Trigger,
+}
+
 type Held = HashMap<CommandId, Arc<SessionHandle>>;
 
 impl Jobs {
@@ -48,6 +59,7 @@ impl Jobs {
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobNow> {
         caller.require(Scope::CommandsRun)?;
         let target = Target::try_from(request.target.clone())?;
+        let trigger = request.trigger;
         let asked_target = json!(request.target).to_string();
         let asked_rollout = request.asked_rollout()?;
         let webhook_url = match &request.webhook_url {
@@ -90,7 +102,8 @@ impl Jobs {
         };
         let asked = Asked { target: asked_target, webhook_url };
         let row = self.row(caller, asked, &checked, agents.len());
-        self.store_and_send(caller, row, checked, idempotency, agents, planned).await
+        let submission = Submission { row, checked, idempotency, agents, planned, trigger };
+        self.store_and_send(caller, submission).await
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -136,6 +149,7 @@ impl Jobs {
             rollout: job.rollout.and_then(|now| serde_json::from_str(&now.row.spec).ok()),
             webhook_url: job.row.webhook_url,
             idempotency_key,
+            trigger: Trigger::Retry,
         };
         self.submit(caller, request).await
     }
@@ -178,15 +192,8 @@ impl Jobs {
         Ok(chosen.agents.into_iter().map(|agent| agent.id).collect())
     }
 
-    async fn store_and_send(
-        &self,
-        caller: &Caller,
-        row: job::Model,
-        checked: Checked,
-        idempotency: Option<Idempotency>,
-        agents: Vec<AgentId>,
-        planned: Option<Planned>,
-    ) -> Result<JobNow> {
+    async fn store_and_send(&self, caller: &Caller, submission: Submission) -> Result<JobNow> {
+        let Submission { row, checked, idempotency, agents, planned, trigger } = submission;
         let id = row.id;
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, checked.expires_in_ms));
@@ -199,7 +206,9 @@ impl Jobs {
         for agent_id in agents {
             let beginning = beginnings.as_mut().and_then(Iterator::next);
             let beginning = beginning.unwrap_or(Beginning::Free { wave: None });
-            executions.push(self.execution(&row, &checked, agent_id, beginning, &mut held)?);
+            let mut execution = self.execution(&row, &checked, agent_id, beginning, &mut held)?;
+            execution.row.trigger = trigger;
+            executions.push(execution);
         }
         let rows: Vec<_> = executions.iter().map(|execution| execution.row.clone()).collect();
         let secrets = checked.secret_parameters;
@@ -285,6 +294,8 @@ impl Jobs {
             job_id: Some(job.id),
             wave: None,
             is_held: false,
+            script: Some(job.script.clone()),
+            trigger: Trigger::Api,
         };
         if !beginning.apply(&mut row) {
             return Ok(NewExecution { row, deliver_in_epoch: None });

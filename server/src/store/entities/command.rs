@@ -8,8 +8,10 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
+use crate::domain::trigger::Trigger;
 
-/// One durable command and where it is.
+/// One durable command and where it is. The column `is_filed` is the history's own, and `false`
+/// in a new row.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "commands")]
 pub struct Model {
@@ -40,6 +42,9 @@ pub struct Model {
     /// Queued, and not to be sent before its roll-out lets it go. Of those that have ended it means
     /// nothing.
     pub is_held: bool,
+    /// The script of an `execute`; every execution has one, and no other command does.
+    pub script: Option<String>,
+    pub trigger: Trigger,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -3,6 +3,7 @@
 mod m0001_command_bus;
 mod m0002_secrets;
 mod m0003_jobs;
+mod m0004_history;
 mod m0005_rollouts;
 mod m0006_webhooks;
 
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_command_bus::Migration),
             Box::new(m0002_secrets::Migration),
             Box::new(m0003_jobs::Migration),
+            Box::new(m0004_history::Migration),
             Box::new(m0005_rollouts::Migration),
             Box::new(m0006_webhooks::Migration),
         ]

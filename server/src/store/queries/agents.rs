@@ -1,5 +1,7 @@
 //! Agents of a tenant.
 
+use std::collections::HashMap;
+
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _,
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -45,6 +47,22 @@ impl TenantScope {
             rows.extend(query.all(&self.reader).await?);
         }
         Ok(rows)
+    }
+
+    /// What some agents are called, also those that were deleted: 500 at the most.
+    pub async fn agent_names(
+        &self,
+        ids: Vec<AgentId>,
+    ) -> Result<HashMap<AgentId, String>, StoreError> {
+        let rows: Vec<(AgentId, String)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::Name])
+            .filter(agent::Column::Id.is_in(ids))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// One page of the agents with this name or hostname that have a session, as far as storage

@@ -1,15 +1,11 @@
 //! Durable commands of a tenant.
 
-use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
-};
+use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
 use super::TenantScope;
 use super::agent_keys::write_audit;
-use crate::domain::ids::{AgentId, CommandId};
-use crate::domain::page::PageRequest;
-use crate::domain::state::{CommandState, EndReason, Event, Step, step};
+use crate::domain::ids::CommandId;
+use crate::domain::state::{EndReason, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
@@ -21,13 +17,6 @@ use crate::store::entities::{agent, audit_entry, command, command_report};
 pub struct CommandWithReport {
     pub command: command::Model,
     pub report: Option<command_report::Model>,
-}
-
-/// Which commands are wanted.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct CommandFilter {
-    pub agent_id: Option<AgentId>,
-    pub state: Option<CommandState>,
 }
 
 /// What came of a wish to cancel.
@@ -52,46 +41,6 @@ impl TenantScope {
             false => None,
         };
         Ok(Some(CommandWithReport { command, report }))
-    }
-
-    /// One page of commands, newest first, with one row more than the limit if there is one.
-    pub async fn commands(
-        &self,
-        filter: CommandFilter,
-        page: PageRequest,
-    ) -> Result<Vec<CommandWithReport>, StoreError> {
-        let mut query = command::Entity::find()
-            .filter(command::Column::TenantId.eq(self.tenant_id))
-            .order_by_desc(command::Column::Id)
-            .limit(page.limit + 1);
-        if let Some(before) = page.after {
-            query = query.filter(command::Column::Id.lt(before));
-        }
-        if let Some(agent_id) = filter.agent_id {
-            query = query.filter(command::Column::AgentId.eq(agent_id));
-        }
-        if let Some(state) = filter.state {
-            query = query.filter(command::Column::State.eq(state));
-        }
-        self.with_reports(query.all(&self.reader).await?).await
-    }
-
-    /// Adds to each command what its agent reported of it.
-    pub(super) async fn with_reports(
-        &self,
-        commands: Vec<command::Model>,
-    ) -> Result<Vec<CommandWithReport>, StoreError> {
-        let reports = command_report::Entity::find()
-            .filter(command_report::Column::CommandId.is_in(commands.iter().map(|row| row.id)))
-            .all(&self.reader)
-            .await?;
-        Ok(commands
-            .into_iter()
-            .map(|command| {
-                let report = reports.iter().find(|row| row.command_id == command.id).cloned();
-                CommandWithReport { command, report }
-            })
-            .collect())
     }
 
     /// Stores the wish to cancel; a queued command ends at once.

@@ -10,7 +10,6 @@ use sea_orm::{
 
 use super::TenantScope;
 use super::agent_keys::write_audit;
-use super::commands::CommandWithReport;
 use crate::domain::agent_level::AgentLevel;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::job_state::{JobState, Stop};
@@ -19,6 +18,7 @@ use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
+use crate::store::entities::column::StringList;
 use crate::store::entities::{agent, audit_entry, command, idempotency_record, job, rollout};
 
 /// What came of a wish to cancel a job.
@@ -86,26 +86,20 @@ impl TenantScope {
         Ok(progress)
     }
 
-    /// One page of a job's executions, newest first, with one row more than the limit if there is
-    /// one.
-    pub async fn executions(
+    /// Names of the secret parameters of some jobs; jobs that are not this tenant's are left out.
+    pub async fn secret_names(
         &self,
-        id: JobId,
-        state: Option<CommandState>,
-        page: PageRequest,
-    ) -> Result<Vec<CommandWithReport>, StoreError> {
-        let mut query = command::Entity::find()
-            .filter(command::Column::TenantId.eq(self.tenant_id))
-            .filter(command::Column::JobId.eq(id))
-            .order_by_desc(command::Column::Id)
-            .limit(page.limit + 1);
-        if let Some(before) = page.after {
-            query = query.filter(command::Column::Id.lt(before));
-        }
-        if let Some(state) = state {
-            query = query.filter(command::Column::State.eq(state));
-        }
-        self.with_reports(query.all(&self.reader).await?).await
+        ids: Vec<JobId>,
+    ) -> Result<HashMap<JobId, StringList>, StoreError> {
+        let rows: Vec<(JobId, StringList)> = job::Entity::find()
+            .select_only()
+            .columns([job::Column::Id, job::Column::SecretNames])
+            .filter(job::Column::TenantId.eq(self.tenant_id))
+            .filter(job::Column::Id.is_in(ids))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(rows.into_iter().collect())
     }
 
     /// The agents of a job's executions that are still there, or of those that did not succeed.

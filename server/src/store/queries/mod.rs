@@ -13,6 +13,7 @@ mod changes;
 mod commands;
 mod dispatch;
 mod figures;
+mod history;
 mod jobs;
 mod jobs_now;
 mod output;
@@ -31,7 +32,8 @@ pub use self::agent_keys::AgentKeyChange;
 pub use self::agents::AgentChange;
 pub use self::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::changes::{ChangedCommand, EndedJob};
-pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
+pub use self::commands::{Cancelled, CommandWithReport};
+pub use self::history::{CommandFilter, Effort, Explained};
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
 pub use self::rollouts::{

@@ -5,10 +5,11 @@ mod retention;
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
-    QuerySelect as _, Statement,
+    QueryOrder as _, QuerySelect as _, Statement,
 };
 
 pub use self::retention::Retention;
+pub(super) use self::retention::first_id_at;
 use super::SystemScope;
 use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::state::{CommandState, EndReason};
@@ -146,6 +147,18 @@ impl SystemScope {
             .await?;
         let agent = |(id, tenant_id, epoch)| OfflineAgent { id, tenant_id, epoch };
         Ok(rows.into_iter().map(agent).collect())
+    }
+
+    /// True if commands wait to be filed into the indexes of the history.
+    pub async fn has_unfiled(&self) -> Result<bool, StoreError> {
+        let one = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .filter(Expr::cust("NOT is_filed"))
+            .order_by_asc(command::Column::TenantId)
+            .order_by_asc(command::Column::Id)
+            .limit(1);
+        Ok(one.into_tuple::<CommandId>().one(&self.reader).await?.is_some())
     }
 
     /// Drops a slice of what is older than it is kept. True if there may be more.

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::connection::{Connection, Work, is_away, is_busy};
 use super::{
-    AdvanceRollout, AppendAudit, AppendOutput, Change, CloseSession, FinishJob, MAX_BATCH,
-    MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
-    Reply, Settle, SubmitCommand, SubmitJob,
+    AdvanceRollout, AppendAudit, AppendOutput, Change, CloseSession, FileHistory, FinishJob,
+    MAX_BATCH, MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest,
+    RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
 };
 use crate::metrics::WriterMeters;
 use crate::store::StoreError;
@@ -177,6 +177,7 @@ operations! {
     heartbeats: RecordHeartbeat,
     audits: AppendAudit,
     closes: CloseSession,
+    filings: FileHistory,
 }
 
 /// Runs until every handle is gone.

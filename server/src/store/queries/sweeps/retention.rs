@@ -87,7 +87,7 @@ async fn drop_records(
 }
 
 /// The smallest id that was made at an instant or later.
-fn first_id_at(at: Timestamp) -> Uuid {
+pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
     let milliseconds = Ord::max(at.0, 0).cast_unsigned();
     let instant = uuid::Timestamp::from_unix(
         NoContext,

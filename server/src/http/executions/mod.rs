@@ -1,0 +1,103 @@
+//! `/api/executions`: what ran where, and what came of it. Each is a command of the same id.
+
+mod query;
+mod view;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::query::{ExecutionsQuery, JobExecutionsQuery};
+use self::view::ExecutionView;
+use super::AppState;
+use super::extract::{Body, Id, Params};
+use super::problem::{Answer, Problem};
+use super::views::PageView;
+use crate::domain::ids::{CommandId, JobId};
+use crate::services::caller::Caller;
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_executions))
+        .routes(routes!(get_execution))
+        .routes(routes!(cancel_execution))
+        .routes(routes!(list_job_executions))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct WaitParams {
+    /// Wait for the end for so long, at most 60000.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+/// List executions, newest first.
+///
+/// A page takes the same time however long the history is. Where few of many fit the filters, it
+/// may therefore be short, or empty, and go on: only a page without `next_cursor` is the last.
+#[utoipa::path(get, path = "/api/executions", tag = "executions", params(ExecutionsQuery),
+    responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem)))]
+async fn list_executions(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(pairs): Params<Vec<(String, String)>>,
+) -> Answer<axum::Json<PageView<ExecutionView>>> {
+    let (filter, page) = ExecutionsQuery::of(pairs)?.read()?;
+    let executions = state.services.commands.executions(&caller, filter, page).await?;
+    Ok(axum::Json(executions.map(ExecutionView::from).into()))
+}
+
+/// List a job's executions, newest first.
+#[utoipa::path(get, path = "/api/jobs/{id}/executions", tag = "jobs",
+    params(("id" = uuid::Uuid, Path), JobExecutionsQuery),
+    responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem), (status = 404, body = Problem)))]
+async fn list_job_executions(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(pairs): Params<Vec<(String, String)>>,
+) -> Answer<axum::Json<PageView<ExecutionView>>> {
+    let (filter, page) = JobExecutionsQuery::of(pairs)?.read()?;
+    let commands = &state.services.commands;
+    let executions = commands.executions_of_job(&caller, JobId(id), filter, page).await?;
+    Ok(axum::Json(executions.map(ExecutionView::from).into()))
+}
+
+/// Get one execution, now or when it has ended. Its output is at `/api/commands/{id}/output`.
+#[utoipa::path(get, path = "/api/executions/{id}", tag = "executions",
+    params(("id" = uuid::Uuid, Path), WaitParams),
+    responses((status = 200, body = ExecutionView), (status = 404, body = Problem)))]
+async fn get_execution(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<WaitParams>,
+) -> Answer<axum::Json<ExecutionView>> {
+    let id = CommandId(id);
+    let found = state.services.commands.execution(&caller, id, params.wait_ms).await?;
+    let committed = state.services.output.length_bytes(&caller, id).await?;
+    Ok(axum::Json(ExecutionView::from(found).with_committed(committed)))
+}
+
+/// Ask for an execution's end. From `queued` it ends at once; else its agent decides. Repeatable.
+#[utoipa::path(post, path = "/api/executions/{id}/cancel", tag = "executions",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = ExecutionView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn cancel_execution(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<(StatusCode, axum::Json<ExecutionView>)> {
+    let found = state.services.commands.cancel_execution(&caller, CommandId(id)).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}

@@ -1,0 +1,117 @@
+//! Executions: the `execute` commands, as those who asked for them see them.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Commands;
+use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::principal::Scope;
+use crate::services::caller::Caller;
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::column::StringList;
+use crate::store::queries::{CommandFilter, CommandWithReport, TenantScope};
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("execution");
+
+/// An execution with what is known beside it.
+#[derive(Debug, Clone)]
+pub struct Execution {
+    pub found: CommandWithReport,
+    /// What its agent is called now.
+    pub agent_name: Option<String>,
+    /// Of a job's: names of its secret parameters.
+    pub secret_names: Option<Vec<String>>,
+}
+
+impl Commands {
+    /// One page of executions, newest first; it may be short and go on nevertheless.
+    pub async fn executions(
+        &self,
+        caller: &Caller,
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<Execution>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let filter = CommandFilter { is_execution: true, ..filter };
+        let Page { items, next_cursor } = tenant.commands(&filter, page).await?;
+        Ok(Page { items: completed(&tenant, items).await?, next_cursor })
+    }
+
+    /// [`Self::executions`] of one job.
+    ///
+    /// # Errors
+    /// 404 if there is no such job.
+    pub async fn executions_of_job(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        filter: CommandFilter,
+        page: PageRequest,
+    ) -> Result<Page<Execution>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.job(id).await?.ok_or(ServiceError::NotFound("job"))?;
+        self.executions(caller, CommandFilter { job_id: Some(id), ..filter }, page).await
+    }
+
+    /// An execution as it stands, after at most `wait_ms` of waiting for its end.
+    ///
+    /// # Errors
+    /// 404 also for a command of another kind.
+    pub async fn execution(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        wait_ms: u64,
+    ) -> Result<Execution> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        check_is_execution(&tenant, id).await?;
+        let found = self.get(caller, id, wait_ms).await?;
+        completed(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+    }
+
+    /// Asks for an execution's end, as [`Self::cancel`] does.
+    ///
+    /// # Errors
+    /// 404 also for a command of another kind; 409 `cancel_unsupported` as there.
+    pub async fn cancel_execution(&self, caller: &Caller, id: CommandId) -> Result<Execution> {
+        caller.require(Scope::CommandsRun)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        check_is_execution(&tenant, id).await?;
+        let found = self.cancel(caller, id).await?;
+        completed(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+    }
+}
+
+/// What a command is never changes: it need be asked once.
+async fn check_is_execution(tenant: &TenantScope, id: CommandId) -> Result<()> {
+    match tenant.command(id).await? {
+        Some(found) if found.command.script.is_some() => Ok(()),
+        _ => Err(UNKNOWN),
+    }
+}
+
+async fn completed(tenant: &TenantScope, found: Vec<CommandWithReport>) -> Result<Vec<Execution>> {
+    let agents: BTreeSet<AgentId> = found.iter().map(|found| found.command.agent_id).collect();
+    let jobs: BTreeSet<JobId> = found.iter().filter_map(|found| found.command.job_id).collect();
+    let names = match agents.is_empty() {
+        true => HashMap::new(),
+        false => tenant.agent_names(agents.into_iter().collect()).await?,
+    };
+    let secrets = match jobs.is_empty() {
+        true => HashMap::new(),
+        false => tenant.secret_names(jobs.into_iter().collect()).await?,
+    };
+    let complete = |found: CommandWithReport| Execution {
+        agent_name: names.get(&found.command.agent_id).cloned(),
+        secret_names: found
+            .command
+            .job_id
+            .and_then(|id| secrets.get(&id))
+            .map(|StringList(names)| names.clone()),
+        found,
+    };
+    Ok(found.into_iter().map(complete).collect())
+}
