@@ -3,12 +3,14 @@
 //! Knows sessions, not what they mean: no database, no rules. Wake-ups carry no data, so that a
 //! lost or doubled one does no harm: whoever wakes reads again what is to be done.
 
+mod host_rules;
 mod registry;
 mod session_handle;
 mod waiters;
 mod wakes;
 mod watches;
 
+pub use self::host_rules::{HostRules, ReportedRules};
 pub use self::registry::Hub;
 pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionParts, ToSession};
 pub use self::waiters::{CantWait, TransientAnswer};

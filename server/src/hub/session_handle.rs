@@ -9,6 +9,7 @@ use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
+use super::host_rules::ReportedRules;
 use super::waiters::Waiters;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
@@ -78,6 +79,8 @@ pub struct SessionHandle {
     pub is_full: bool,
     pub takes_secrets: bool,
     pub waiters: Waiters,
+    /// Of a full agent.
+    pub rules: ReportedRules,
     capabilities: Vec<CommandName>,
     window: usize,
     grant: RwLock<Arc<KeyGrant>>,
@@ -108,6 +111,7 @@ impl SessionHandle {
             is_full: parts.is_full,
             takes_secrets: parts.takes_secrets,
             waiters: Waiters::default(),
+            rules: ReportedRules::default(),
             capabilities: parts.capabilities,
             window: parts.window,
             grant: RwLock::new(parts.grant),

@@ -14,9 +14,11 @@ pub mod installation;
 pub mod jobs;
 mod key_cache;
 pub mod output;
+pub mod precheck;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
+mod turns;
 pub mod unlocking;
 pub mod upkeep;
 
@@ -26,6 +28,8 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
+use self::precheck::{Lists, Precheck};
+use self::turns::Turns;
 use crate::adapters::program_files::ProgramFiles;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -76,6 +80,13 @@ impl Services {
         settings: Settings,
     ) -> Self {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
+        let (lists, turns) = (Lists::default(), Turns::default());
+        let precheck = Precheck {
+            store: store.clone(),
+            hub: Arc::clone(hub),
+            clock: clock.clone(),
+            lists: lists.clone(),
+        };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         Self {
             authentication: authentication::Authentication {
@@ -105,6 +116,8 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 secret_box: secret_box.clone(),
+                precheck: precheck.clone(),
+                turns: turns.clone(),
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
@@ -119,6 +132,8 @@ impl Services {
                 clock: clock(),
                 settings,
                 secret_box: secret_box.clone(),
+                precheck,
+                turns,
             },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(
@@ -128,6 +143,7 @@ impl Services {
                 settings,
                 heartbeats.clone(),
                 cache,
+                lists,
             )),
             targets: targets::Targets { store: store(), hub: hub() },
             upkeep: upkeep::Upkeep {

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::precheck::{OnMismatch, Precheck};
+use super::turns::Turns;
 use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
@@ -34,12 +36,16 @@ pub struct Jobs {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
+    pub(super) precheck: Precheck,
+    pub(super) turns: Turns,
 }
 
 /// A job as it is asked for.
 #[derive(Debug, Clone)]
 pub struct JobRequest {
-    pub script: String,
+    pub script: Option<String>,
+    /// Instead of a script: a program and its arguments.
+    pub argv: Option<Value>,
     /// Names and texts.
     pub parameters: Option<Value>,
     /// Names and texts that are kept sealed and never shown.
@@ -48,6 +54,7 @@ pub struct JobRequest {
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
     pub idempotency_key: Option<String>,
+    pub on_mismatch: OnMismatch,
 }
 
 /// Which executions of a job are done once more.
