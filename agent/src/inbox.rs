@@ -114,10 +114,7 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
             parameters,
         }),
         Err(reason) => {
-            let is_unlisted = matches!(
-                reason,
-                execute::Refusal::Misfit(Misfit::UnknownScript(_))
-            );
+            let is_unlisted = matches!(reason, execute::Refusal::Misfit(Misfit::UnknownScript(_)));
             let text = match grounds.manifest_refusal.filter(|_| is_unlisted) {
                 Some(refusal) => format!("{reason}; its newest version was refused: {refusal}"),
                 None => reason.to_string(),

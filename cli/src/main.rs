@@ -10,6 +10,7 @@ mod follow;
 mod interrupt;
 mod output;
 mod resolve;
+mod screen;
 mod secret_source;
 mod trust;
 mod verdict;

@@ -1,8 +1,8 @@
 //! `execute`: one script of the host's manifest, or an ad-hoc command where the policy allows any,
 //! with parameters, within limits.
 
-use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::argv;
+use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::misfit::Misfit;
 use muster_protocol::parameter::{self, Parameters};
@@ -97,8 +97,7 @@ pub fn plan(
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
     match (request.script, request.argv) {
         (Some(name), None) => {
-            let script =
-                rules.manifest.take(&name, &parameters, &secrets)?;
+            let script = rules.manifest.take(&name, &parameters, &secrets)?;
             let launch = Launch {
                 path: script.path.clone(),
                 interpreter: script.interpreter.clone(),

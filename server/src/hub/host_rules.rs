@@ -9,6 +9,8 @@ use crate::domain::manifest_digest::ManifestDigest;
 pub struct HostRules {
     /// Its list of scripts.
     pub manifest: Option<ManifestDigest>,
+    /// Why a newer list is not in force.
+    pub manifest_error: Option<Arc<str>>,
     /// `manifest`, `library` or `shell`.
     pub policy: Option<Arc<str>>,
 }

@@ -91,8 +91,7 @@ mod tests {
     #[test]
     fn a_caller_has_so_many_turns_and_gets_them_back() {
         let (turns, one, other) = (Turns::default(), ApiKeyId::new(), ApiKeyId::new());
-        let mut taken: Vec<_> =
-            (0..REQUESTS).map(|_| turns.take(one).expect("a turn")).collect();
+        let mut taken: Vec<_> = (0..REQUESTS).map(|_| turns.take(one).expect("a turn")).collect();
         assert!(matches!(turns.take(one), Err(ServiceError::TooMany)));
         turns.take(other).expect("another caller's turn");
         taken.pop();

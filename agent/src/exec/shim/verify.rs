@@ -75,7 +75,8 @@ pub fn program(name: &str) -> Result<PathBuf, Refusal> {
         return if path.is_file() { Ok(path) } else { Err(Refusal::MissingProgram(shown())) };
     }
     let is_executable = |path: &PathBuf| {
-        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+        fs::metadata(path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
     };
     let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
     places.find(is_executable).ok_or_else(|| Refusal::UnknownProgram(shown()))

@@ -84,12 +84,7 @@ impl Commands {
         }
     }
 
-    async fn check_hosts(
-        &self,
-        caller: &Caller,
-        target: &Target,
-        checked: &Checked,
-    ) -> Result<()> {
+    async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
         match checked.asked() {
             Some(asked) if checked.on_mismatch == OnMismatch::Refuse => {
                 let tenant_id = caller.principal.tenant_id;

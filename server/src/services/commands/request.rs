@@ -1,11 +1,11 @@
 //! What callers ask for, checked before anything is stored or sent.
 
 use muster_protocol::CommandName;
+use muster_protocol::argv;
 use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
     MAX_TIMEOUT_MS,
 };
-use muster_protocol::argv;
 use muster_protocol::manifest::is_script_name;
 use muster_protocol::misfit::Misfit;
 use muster_protocol::parameter::{self, Parameters};
@@ -208,10 +208,8 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
     let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(misfit)?;
     let secrets = secrets.unwrap_or_default();
     let execute = Execute::deserialize(&*data).map_err(misfit)?;
-    let misfit = |misfit: Misfit| ServiceError::Invalid {
-        code: misfit.code(),
-        detail: misfit.to_string(),
-    };
+    let misfit =
+        |misfit: Misfit| ServiceError::Invalid { code: misfit.code(), detail: misfit.to_string() };
     match (&execute.script, &execute.argv) {
         (Some(script), None) if !is_script_name(script) => {
             return Err(ServiceError::invalid_field(

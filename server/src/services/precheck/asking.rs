@@ -38,9 +38,7 @@ async fn ask(session: &SessionHandle, until: Instant, timestamp: &str) -> bool {
         start_within_ms: None,
     };
     let message = ToSession::Command { frame: Box::new(frame), held: false };
-    let asked = async {
-        session.tell_when_possible(message).await.is_ok() && answer.await.is_ok()
-    };
+    let asked = async { session.tell_when_possible(message).await.is_ok() && answer.await.is_ok() };
     let has_answered = timeout_at(until, asked).await.unwrap_or(false);
     session.waiters.forget(command_id);
     has_answered

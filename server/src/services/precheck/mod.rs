@@ -116,7 +116,7 @@ impl Precheck {
         let stored = self.store.tenant(tenant_id).host_rules(&away).await?;
         for stored in stored {
             let policy = stored.policy.map(Into::into);
-            let rules = HostRules { manifest: stored.manifest, policy };
+            let rules = HostRules { manifest: stored.manifest, policy, ..HostRules::default() };
             let verdict = self.judge(tenant_id, stored.agent_id, &rules, asked, &mut verdicts);
             if let Some(misfit) = verdict.await? {
                 let (agent_id, manifest) = (stored.agent_id, rules.manifest);

@@ -14,7 +14,7 @@ use crate::services::error::{Result, ServiceError};
 /// Hosts that a refusal names.
 const SHOWN: usize = 3;
 /// Longest reason of one host, in characters.
-const MAX_REASON_CHARS: usize = 300;
+const MAX_REASON_CHARS: usize = 600;
 /// How like a script's name another must be to be meant.
 const LIKENESS: f64 = 0.8;
 /// Given where hosts refuse for more than one reason.
@@ -55,20 +55,17 @@ impl Precheck {
         let agents = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
         let names: HashMap<AgentId, String> =
             agents.into_iter().map(|agent| (agent.id, agent.name)).collect();
-        let reasons: Vec<_> = refused
-            .first
-            .iter()
-            .map(|mismatch| {
-                let id = mismatch.agent_id;
-                let name = names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-                let away = match mismatch.session {
-                    Some(_) => "",
-                    None => " (away, by the rules that it told last)",
-                };
-                let reason = clean(&mismatch.misfit.to_string(), MAX_REASON_CHARS);
-                format!("{name}{away}: {reason}")
-            })
-            .collect();
+        let mut reasons = Vec::with_capacity(SHOWN);
+        for mismatch in &refused.first {
+            let id = mismatch.agent_id;
+            let name = names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+            let away = match mismatch.session {
+                Some(_) => "",
+                None => " (away, by the rules that it told last)",
+            };
+            let reason = self.reason(tenant_id, mismatch).await?;
+            reasons.push(format!("{name}{away}: {}", clean(&reason, MAX_REASON_CHARS)));
+        }
         let others = refused.count - reasons.len();
         let more = if others == 0 { String::new() } else { format!("; and {others} more") };
         let how_many = match (refused.count, meant) {
@@ -86,6 +83,23 @@ impl Precheck {
         Ok(match refused.first.first().map(|mismatch| &mismatch.misfit) {
             Some(Misfit::ArgvNotAllowed) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
+        })
+    }
+
+    /// What does not fit, and if a script is not listed, why the newest list is not in force.
+    async fn reason(&self, tenant_id: TenantId, mismatch: &Mismatch) -> Result<String> {
+        let misfit = mismatch.misfit.to_string();
+        let Misfit::UnknownScript(_) = mismatch.misfit else { return Ok(misfit) };
+        let error = match &mismatch.session {
+            Some(session) => session.rules.get().manifest_error.map(|error| error.to_string()),
+            None => {
+                let tenant = self.store.tenant(tenant_id);
+                tenant.agent_manifest(mismatch.agent_id).await?.and_then(|row| row.error)
+            }
+        };
+        Ok(match error {
+            Some(error) => format!("{misfit}; its newest version was refused: {error}"),
+            None => misfit,
         })
     }
 

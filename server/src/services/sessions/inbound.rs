@@ -301,14 +301,19 @@ impl Live {
         let policy: Option<Arc<str>> = policy.map(Into::into);
         // An agent that says nothing of its policy here said it when it registered.
         let known = self.handle.rules.get().policy;
-        let rules = HostRules { manifest: Some(digest), policy: policy.or_else(|| known.clone()) };
+        let error = error.map(|text| clean(&text, MAX_ERROR_CHARS));
+        let rules = HostRules {
+            manifest: Some(digest),
+            manifest_error: error.as_deref().map(Into::into),
+            policy: policy.or_else(|| known.clone()),
+        };
         let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
         self.handle.rules.replace(rules);
         let row = agent_manifest::Model {
             agent_id,
             manifest: text,
             digest: Some(digest.0.to_vec()),
-            error: error.map(|text| clean(&text, MAX_ERROR_CHARS)),
+            error,
             reported_at: self.service.clock.now(),
         };
         let operation = RecordManifest {

@@ -68,8 +68,8 @@ impl Sessions {
                 .flatten(),
         });
         handle.rules.replace(HostRules {
-            manifest: None,
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT).into()),
+            ..HostRules::default()
         });
         // From here on the session leaves the hub when it is dropped.
         let mut live = Box::new(Live::new(Arc::clone(self), Arc::clone(&handle), mail));
