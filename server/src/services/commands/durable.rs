@@ -85,10 +85,9 @@ impl Commands {
     }
 
     async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
-        match checked.asked() {
-            Some(asked) if checked.on_mismatch == OnMismatch::Refuse => {
-                let tenant_id = caller.principal.tenant_id;
-                self.precheck.check(tenant_id, &[target.agent_id], asked).await
+        match (checked.asked(), target.host()) {
+            (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
+                self.precheck.check_one(caller.principal.tenant_id, host, asked).await
             }
             _ => Ok(()),
         }

@@ -28,6 +28,7 @@ use crate::domain::manifest_digest::ManifestDigest;
 use crate::domain::time::Clock;
 use crate::hub::{HostRules, Hub, SessionHandle};
 use crate::store::Store;
+use crate::store::queries::StoredRules;
 
 /// Different lists that one request is held against; hosts of more judge for themselves.
 const MAX_LISTS: usize = 1_000;
@@ -71,13 +72,34 @@ pub(in crate::services) struct Precheck {
     pub(in crate::services) lists: Lists,
 }
 
-/// A host that would refuse, as far as its rules are known.
-struct Mismatch {
+/// A host that a request is for, and what it said that it lets the server ask for.
+pub(in crate::services) struct Host {
     agent_id: AgentId,
     /// Of a host that can be asked.
     session: Option<Arc<SessionHandle>>,
-    /// The list that is against it.
-    manifest: Option<ManifestDigest>,
+    rules: HostRules,
+}
+
+impl Host {
+    pub fn connected(session: Arc<SessionHandle>) -> Self {
+        Self { agent_id: session.agent_id, rules: session.rules.get(), session: Some(session) }
+    }
+
+    pub fn away(agent_id: AgentId, rules: HostRules) -> Self {
+        Self { agent_id, session: None, rules }
+    }
+}
+
+impl From<StoredRules> for HostRules {
+    fn from(stored: StoredRules) -> Self {
+        let policy = stored.policy.map(Into::into);
+        Self { manifest: stored.manifest, policy, ..Self::default() }
+    }
+}
+
+/// A host that would refuse, as far as its rules are known.
+struct Mismatch {
+    host: Host,
     misfit: Misfit,
 }
 
@@ -96,65 +118,73 @@ impl Precheck {
         agents: &[AgentId],
         asked: Asked<'_>,
     ) -> Result<()> {
-        let mut verdicts = Verdicts::new();
-        let mut found = Vec::new();
+        let mut hosts = Vec::with_capacity(agents.len());
         let mut away = Vec::new();
         for &agent_id in agents {
-            let Some(session) = self.hub.session(agent_id) else {
-                away.push(agent_id);
-                continue;
-            };
-            let rules = session.rules.get();
-            if let Some(misfit) =
-                self.judge(tenant_id, agent_id, &rules, asked, &mut verdicts).await?
-            {
-                let manifest = rules.manifest;
-                found.push(Mismatch { agent_id, session: Some(session), manifest, misfit });
+            match self.hub.session(agent_id) {
+                Some(session) => hosts.push(Host::connected(session)),
+                None => away.push(agent_id),
             }
         }
-        let mut refused = Refused::default();
         let stored = self.store.tenant(tenant_id).host_rules(&away).await?;
-        for stored in stored {
-            let policy = stored.policy.map(Into::into);
-            let rules = HostRules { manifest: stored.manifest, policy, ..HostRules::default() };
-            let verdict = self.judge(tenant_id, stored.agent_id, &rules, asked, &mut verdicts);
-            if let Some(misfit) = verdict.await? {
-                let (agent_id, manifest) = (stored.agent_id, rules.manifest);
-                refused.add(Mismatch { agent_id, session: None, manifest, misfit });
+        hosts.extend(stored.into_iter().map(|stored| Host::away(stored.agent_id, stored.into())));
+        self.check_hosts(tenant_id, hosts, agents.len(), asked).await
+    }
+
+    /// The same for one host, of which all is known.
+    pub async fn check_one(&self, tenant_id: TenantId, host: Host, asked: Asked<'_>) -> Result<()> {
+        self.check_hosts(tenant_id, vec![host], 1, asked).await
+    }
+
+    async fn check_hosts(
+        &self,
+        tenant_id: TenantId,
+        hosts: Vec<Host>,
+        meant: usize,
+        asked: Asked<'_>,
+    ) -> Result<()> {
+        let mut verdicts = Verdicts::new();
+        let mut doubtful = Vec::new();
+        let mut refused = Refused::default();
+        for host in hosts {
+            let verdict = self.judge(tenant_id, &host, asked, &mut verdicts).await?;
+            let Some(misfit) = verdict else { continue };
+            match host.session {
+                Some(_) => doubtful.push(Mismatch { host, misfit }),
+                None => refused.add(Mismatch { host, misfit }),
             }
         }
-        self.ask_again(tenant_id, found, asked, &mut verdicts, &mut refused).await?;
+        self.ask_again(tenant_id, doubtful, asked, &mut verdicts, &mut refused).await?;
         if refused.is_empty() {
             return Ok(());
         }
-        Err(self.refusal(tenant_id, refused, agents.len(), asked).await?)
+        Err(self.refusal(tenant_id, refused, meant, asked).await?)
     }
 
     /// Asks those that seem to refuse for their rules as they stand now, until one of them is sure to.
     async fn ask_again(
         &self,
         tenant_id: TenantId,
-        found: Vec<Mismatch>,
+        doubtful: Vec<Mismatch>,
         asked: Asked<'_>,
         verdicts: &mut Verdicts,
         refused: &mut Refused,
     ) -> Result<()> {
         let until = Instant::now() + ASK_FOR;
-        let mut rest = found.into_iter().peekable();
+        let mut rest = doubtful.into_iter().peekable();
         while rest.peek().is_some() && refused.is_empty() && Instant::now() < until {
             let turn: Vec<_> = rest.by_ref().take(ASKED_AT_ONCE).collect();
-            let sessions = turn.iter().filter_map(|mismatch| mismatch.session.as_deref());
+            let sessions = turn.iter().filter_map(|mismatch| mismatch.host.session.as_deref());
             let now = self.clock.now();
             let until = until.min(Instant::now() + ANSWER_WITHIN);
             let answered = asking::ask_all(sessions, now, until).await;
             for (mismatch, has_answered) in turn.into_iter().zip(answered) {
-                let Some(session) = mismatch.session.as_ref().filter(|_| has_answered) else {
+                let Some(session) = mismatch.host.session.filter(|_| has_answered) else {
                     continue;
                 };
-                let (agent_id, rules) = (mismatch.agent_id, session.rules.get());
-                let verdict = self.judge(tenant_id, agent_id, &rules, asked, verdicts).await?;
-                if let Some(misfit) = verdict {
-                    refused.add(Mismatch { misfit, manifest: rules.manifest, ..mismatch });
+                let host = Host::connected(session);
+                if let Some(misfit) = self.judge(tenant_id, &host, asked, verdicts).await? {
+                    refused.add(Mismatch { host, misfit });
                 }
             }
         }
@@ -169,8 +199,7 @@ impl Precheck {
     async fn judge(
         &self,
         tenant_id: TenantId,
-        agent_id: AgentId,
-        rules: &HostRules,
+        Host { agent_id, rules, .. }: &Host,
         asked: Asked<'_>,
         verdicts: &mut Verdicts,
     ) -> Result<Option<Misfit>> {
@@ -185,7 +214,7 @@ impl Precheck {
         if verdicts.len() >= MAX_LISTS {
             return Ok(None);
         }
-        let list = self.list(tenant_id, agent_id, digest).await?;
+        let list = self.list(tenant_id, *agent_id, digest).await?;
         let misfit = |list: Arc<Manifest>| list.take(name, parameters, asked.secrets).err();
         let verdict = list.and_then(misfit);
         verdicts.insert(digest, verdict.clone());

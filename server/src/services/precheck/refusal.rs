@@ -51,15 +51,15 @@ impl Precheck {
         meant: usize,
         asked: Asked<'_>,
     ) -> Result<ServiceError> {
-        let ids: Vec<_> = refused.first.iter().map(|mismatch| mismatch.agent_id).collect();
+        let ids: Vec<_> = refused.first.iter().map(|mismatch| mismatch.host.agent_id).collect();
         let agents = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
         let names: HashMap<AgentId, String> =
             agents.into_iter().map(|agent| (agent.id, agent.name)).collect();
         let mut reasons = Vec::with_capacity(SHOWN);
         for mismatch in &refused.first {
-            let id = mismatch.agent_id;
+            let id = mismatch.host.agent_id;
             let name = names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-            let away = match mismatch.session {
+            let away = match mismatch.host.session {
                 Some(_) => "",
                 None => " (away, by the rules that it told last)",
             };
@@ -90,11 +90,11 @@ impl Precheck {
     async fn reason(&self, tenant_id: TenantId, mismatch: &Mismatch) -> Result<String> {
         let misfit = mismatch.misfit.to_string();
         let Misfit::UnknownScript(_) = mismatch.misfit else { return Ok(misfit) };
-        let error = match &mismatch.session {
-            Some(session) => session.rules.get().manifest_error.map(|error| error.to_string()),
+        let error = match &mismatch.host.session {
+            Some(_) => mismatch.host.rules.manifest_error.as_deref().map(str::to_owned),
             None => {
                 let tenant = self.store.tenant(tenant_id);
-                tenant.agent_manifest(mismatch.agent_id).await?.and_then(|row| row.error)
+                tenant.agent_manifest(mismatch.host.agent_id).await?.and_then(|row| row.error)
             }
         };
         Ok(match error {
@@ -114,8 +114,8 @@ impl Precheck {
         let mut nearest: Option<(f64, String)> = None;
         for mismatch in &refused.first {
             let Misfit::UnknownScript(_) = mismatch.misfit else { continue };
-            let agent_id = mismatch.agent_id;
-            let Some(digest) = mismatch.manifest else { continue };
+            let agent_id = mismatch.host.agent_id;
+            let Some(digest) = mismatch.host.rules.manifest else { continue };
             let Some(list) = self.list(tenant_id, agent_id, digest).await? else { continue };
             for known in list.scripts.iter().map(|script| &script.name) {
                 let likeness = strsim::jaro_winkler(known, name);

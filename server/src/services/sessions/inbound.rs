@@ -323,8 +323,10 @@ impl Live {
             new_policy: new_policy.map(|policy| policy.to_string()),
         };
         let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        let cache = self.service.cache.clone();
         self.pending.push_back(Box::pin(async move {
             stored.await?;
+            cache.forget_agent(agent_id);
             Ok(Answer::Nothing)
         }));
         Ok(())
