@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use muster_protocol::frame::{Registered, Registration};
+use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::limits::MAX_MAX_JOBS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, secret_parameters};
 use uuid::Uuid;
@@ -97,11 +97,23 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Reads the policy again if it has changed.
-    pub fn reload_policy(&mut self) {
+    /// Reads list and policy again if they have changed. True if there is something new to tell.
+    pub fn reload_rules(&mut self) -> bool {
+        let is_new_list = self.manifest.reload();
+        let before = self.policy_word();
         if self.policy.reload() {
             self.let_scripts_through();
         }
+        is_new_list || before != self.policy_word()
+    }
+
+    /// What the server is told of list and policy.
+    pub fn rules(&self) -> AgentFrame {
+        self.manifest.frame(self.policy_word())
+    }
+
+    fn policy_word(&self) -> Option<String> {
+        self.policy.current().ok().map(|policy| policy.allow.as_str().to_owned())
     }
 
     /// Opens the way to the scripts to the user that they are run as.
@@ -164,7 +176,7 @@ impl Agent {
             instance_id: Some(self.instance_id),
             highest_epoch: Some(head.highest_epoch),
             max_jobs: Some(self.limits.max_jobs.min(MAX_MAX_JOBS)),
-            policy: self.policy.current().ok().map(|policy| policy.allow.as_str().to_owned()),
+            policy: self.policy_word(),
         }
     }
 

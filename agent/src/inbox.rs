@@ -6,6 +6,7 @@ use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Outcome, Response};
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
+use muster_protocol::misfit::Misfit;
 use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde_json::Value;
 
@@ -103,7 +104,8 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
     if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
         return refuse("invalid_policy", reason.to_string());
     }
-    match execute::plan(&command.data, grounds.manifest, grounds.output) {
+    let rules = execute::Rules { manifest: grounds.manifest, allow: policy.allow };
+    match execute::plan(&command.data, rules, grounds.output) {
         Ok((launch, parameters)) => Verdict::Accept(NewCommand {
             command_id: id,
             command: name,
@@ -112,7 +114,7 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
             parameters,
         }),
         Err(reason) => {
-            let is_unlisted = matches!(reason, execute::Refusal::UnknownScript(_));
+            let is_unlisted = matches!(reason, execute::Refusal::Misfit(Misfit::UnknownScript(_)));
             let text = match grounds.manifest_refusal.filter(|_| is_unlisted) {
                 Some(refusal) => format!("{reason}; its newest version was refused: {refusal}"),
                 None => reason.to_string(),

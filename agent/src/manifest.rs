@@ -53,9 +53,9 @@ impl ManifestFile {
         self.refusal.as_deref()
     }
 
-    /// What the server is told of it.
-    pub fn frame(&self) -> AgentFrame {
-        AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone() }
+    /// What the server is told of it, beside the policy.
+    pub fn frame(&self, policy: Option<String>) -> AgentFrame {
+        AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone(), policy }
     }
 
     /// Reads the file again if it has changed. True if there is something new to tell.
@@ -129,7 +129,7 @@ mod tests {
         fs::write(state.manifest(), "{\n  \"scripts\": 7\n}").expect("written");
         assert!(file.reload());
         assert!(file.current().script("hello").is_some());
-        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame() else {
+        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None) else {
             panic!("the refusal is told");
         };
         assert!(reason.contains("line 2"), "{reason}");
@@ -137,6 +137,6 @@ mod tests {
         fs::write(state.manifest(), r#"{"scripts":[]}"#).expect("written");
         assert!(file.reload());
         assert!(file.current().scripts.is_empty());
-        assert!(matches!(file.frame(), AgentFrame::Manifest { error: None, .. }));
+        assert!(matches!(file.frame(None), AgentFrame::Manifest { error: None, .. }));
     }
 }

@@ -3,6 +3,7 @@
 //! Asks by offset, so that an interruption of any kind costs no byte and repeats none. Knows
 //! nothing of exit codes.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use muster_protocol::backoff::Delays;
@@ -23,6 +24,24 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// The header that tells the command's state beside its output.
 const STATE: &str = "muster-state";
 
+/// Says that the server can't be reached, once for all streams of a command.
+#[derive(Debug, Default)]
+pub struct Notice {
+    is_told: Cell<bool>,
+}
+
+impl Notice {
+    fn tell(&self, error: &CliError) {
+        if !self.is_told.replace(true) {
+            note(&format!("{error}; trying again, the command goes on"));
+        }
+    }
+
+    fn is_over(&self) {
+        self.is_told.set(false);
+    }
+}
+
 /// Copies `stream` (`stdout` or `stderr`) of a command to `sink` until it is terminal and all of
 /// the stream was copied.
 ///
@@ -32,6 +51,7 @@ pub async fn follow(
     api: &Api,
     id: &str,
     stream: &str,
+    notice: &Notice,
     mut sink: impl AsyncWrite + Unpin,
 ) -> Result<(), CliError> {
     let mut offset = 0;
@@ -41,14 +61,15 @@ pub async fn follow(
         let before = offset;
         match more(api, id, stream, &mut offset, &mut sink).await {
             Ok(state) if offset == before && is_terminal(&state) => {
-                return Ok(sink.flush().await?);
+                sink.flush().await?;
+                return Ok(sink.shutdown().await?);
             }
             // A server that does not hold the request must not be asked in a tight loop.
             Ok(_) if offset == before => tokio::time::sleep(delays.next_delay()).await,
             Ok(_) => delays.reset(),
             Err(error) if error.is_passing() => {
                 let since = *failing_since.get_or_insert_with(|| {
-                    note(&format!("{error}; trying again, the command goes on"));
+                    notice.tell(&error);
                     Instant::now()
                 });
                 if since.elapsed() > PATIENCE {
@@ -59,7 +80,9 @@ pub async fn follow(
             }
             Err(error) => return Err(error),
         }
-        failing_since = None;
+        if failing_since.take().is_some() {
+            notice.is_over();
+        }
     }
 }
 

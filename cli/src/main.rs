@@ -13,6 +13,7 @@ mod live;
 mod live_output;
 mod output;
 mod resolve;
+mod screen;
 mod secret_source;
 mod server_events;
 mod trust;

@@ -4,6 +4,7 @@
 //! installed: fields are only ever added, and only as optional ones.
 
 pub mod acceptance;
+pub mod argv;
 pub mod backoff;
 pub mod close_code;
 pub mod command;
@@ -11,6 +12,7 @@ pub mod exit_code;
 pub mod frame;
 pub mod limits;
 pub mod manifest;
+pub mod misfit;
 pub mod parameter;
 pub mod permission;
 pub mod release;

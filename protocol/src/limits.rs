@@ -14,6 +14,10 @@ pub const OUTPUT_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
 pub const MAX_INVENTORY_PAGE: usize = 500;
 /// Largest `data` of one command, as JSON.
 pub const MAX_COMMAND_DATA_BYTES: usize = 512 * 1024;
+/// Words of an ad-hoc command.
+pub const MAX_ARGV_WORDS: usize = 1_024;
+/// The words of an ad-hoc command together.
+pub const MAX_ARGV_BYTES: usize = 64 * 1024;
 /// Deepest nesting of JSON that either end reads; serde_json refuses beyond 128 by itself.
 pub const MAX_JSON_DEPTH: usize = 64;
 /// Scripts of one manifest.

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
-use crate::parameter::{self, Declaration};
+use crate::misfit::Misfit;
+use crate::parameter::{self, Declaration, Parameters};
+use crate::secret_parameters::SecretParameters;
 
 /// The whole list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +77,22 @@ impl Manifest {
     /// The script of this name.
     pub fn script(&self, name: &str) -> Option<&Script> {
         self.scripts.iter().find(|script| script.name == name)
+    }
+
+    /// The script that is asked for, if it takes these parameters. The server looks before anything
+    /// is queued, the host before anything is started; the host's word is the last.
+    ///
+    /// # Errors
+    /// [`Misfit::UnknownScript`] or [`Misfit::Parameters`].
+    pub fn take(
+        &self,
+        name: &str,
+        parameters: &Parameters,
+        secrets: &SecretParameters,
+    ) -> Result<&Script, Misfit> {
+        let script = self.script(name).ok_or_else(|| Misfit::unknown_script(name))?;
+        parameter::check_declared(parameters, secrets, script.parameters.as_deref())?;
+        Ok(script)
     }
 
     fn check(&self) -> Result<(), ManifestError> {

@@ -89,21 +89,18 @@ pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), 
     }
 }
 
-/// Checks values against what a script declares and adds the defaults; that of a secret is a secret.
-///
-/// A script that declares nothing takes any well-formed parameter, in the open or as a secret.
+/// Checks values against what a script declares. One that declares nothing takes any well-formed
+/// parameter, in the open or as a secret.
 ///
 /// # Errors
 /// [`ParameterError`] names the first parameter that is refused.
-pub fn resolve(
-    mut parameters: Parameters,
-    mut secrets: SecretParameters,
+pub fn check_declared(
+    parameters: &Parameters,
+    secrets: &SecretParameters,
     declared: Option<&[Declaration]>,
-) -> Result<(Parameters, SecretParameters), ParameterError> {
-    check(&parameters, &secrets)?;
-    let Some(declared) = declared else {
-        return Ok((parameters, secrets));
-    };
+) -> Result<(), ParameterError> {
+    check(parameters, secrets)?;
+    let Some(declared) = declared else { return Ok(()) };
     let names = parameters.keys().map(String::as_str).chain(secrets.iter().map(|pair| pair.0));
     for name in names {
         if !declared.iter().any(|known| known.name == name) {
@@ -128,10 +125,28 @@ pub fn resolve(
                 choices: declaration.choices.join(", "),
             });
         }
-        if given.is_none() && declaration.secret {
-            secrets.insert(name.to_owned(), value.to_owned());
-        } else if given.is_none() {
-            parameters.insert(name.to_owned(), value.to_owned());
+    }
+    Ok(())
+}
+
+/// Checks values against what a script declares and adds the defaults; that of a secret is a secret.
+///
+/// # Errors
+/// As [`check_declared`].
+pub fn resolve(
+    mut parameters: Parameters,
+    mut secrets: SecretParameters,
+    declared: Option<&[Declaration]>,
+) -> Result<(Parameters, SecretParameters), ParameterError> {
+    check_declared(&parameters, &secrets, declared)?;
+    for declaration in declared.into_iter().flatten() {
+        let name = declaration.name.as_str();
+        let is_given = parameters.contains_key(name) || secrets.get(name).is_some();
+        let Some(default) = declaration.default.as_ref().filter(|_| !is_given) else { continue };
+        if declaration.secret {
+            secrets.insert(name.to_owned(), default.clone());
+        } else {
+            parameters.insert(name.to_owned(), default.clone());
         }
     }
     Ok((parameters, secrets))

@@ -187,6 +187,19 @@ impl Api {
         id
     }
 
+    /// Sends an `execute` and leaves it to the host; returns the id of the command.
+    pub async fn execute_anyway(&self, agent: &str, data: Value) -> String {
+        let body = json!({"command": "execute", "data": data, "on_mismatch": "send"});
+        let made = self.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
+        made["id"].as_str().expect("a command id").to_owned()
+    }
+
+    /// Asks for an `execute` as it comes; the answer.
+    pub async fn try_execute(&self, agent: &str, data: Value) -> Answer {
+        let body = json!({"command": "execute", "data": data});
+        self.post(&format!("/api/agents/{agent}/command"), body).await
+    }
+
     /// A command as the API shows it now.
     pub async fn command(&self, id: &str) -> Value {
         self.get(&format!("/api/commands/{id}")).await.expect(200)

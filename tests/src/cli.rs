@@ -69,12 +69,28 @@ impl Cli {
         ended(child).await
     }
 
+    /// Runs `muster` with a terminal of its own; standard output is what that terminal is given.
+    pub async fn run_on_a_terminal(&self, args: &[&str]) -> Said {
+        const TERMINAL: &str = "import os, pty, sys\n\
+            sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let program = binary("muster");
+        let mut command = Command::new("python3");
+        command.args(["-c", TERMINAL]).arg(program).args(args);
+        ended(self.spawn(command)).await
+    }
+
     /// Starts `muster` and leaves it to the caller.
     pub fn start(&self, args: &[&str]) -> Child {
-        Command::new(binary("muster"))
-            .args(args)
+        let mut command = Command::new(binary("muster"));
+        command.args(args);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Child {
+        command
             .env_clear()
             .env("HOME", &self.home)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .current_dir(&self.home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

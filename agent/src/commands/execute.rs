@@ -1,19 +1,27 @@
-//! `execute`: one script of the host's manifest, with parameters, within limits.
+//! `execute`: one script of the host's manifest, or an ad-hoc command where the policy allows any,
+//! with parameters, within limits.
 
+use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
-use muster_protocol::parameter::{self, ParameterError, Parameters};
+use muster_protocol::misfit::Misfit;
+use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ledger::record::{Launch, ParameterRecord};
+use crate::policy::Allow;
 
 /// The data of an `execute`. Fields that are not known are for later agents, and ignored.
 #[derive(Debug, Deserialize)]
 struct Request {
     /// Its name in the manifest.
-    script: String,
+    #[serde(default)]
+    script: Option<String>,
+    /// Instead of a script: a program and its arguments.
+    #[serde(default)]
+    argv: Option<Vec<String>>,
     #[serde(default)]
     parameters: Parameters,
     #[serde(default)]
@@ -35,10 +43,10 @@ pub struct OutputBounds {
 pub enum Refusal {
     #[error("the data of `execute` does not fit: {0}; send `script`, and `parameters` as texts")]
     Malformed(serde_json::Error),
-    #[error("no script `{0}` on this host's list; add it to the host's script_manifest.json")]
-    UnknownScript(String),
+    #[error("`execute` takes a `script` or an `argv`: send exactly one of them")]
+    Ambiguous,
     #[error("{0}")]
-    Parameters(#[from] ParameterError),
+    Misfit(#[from] Misfit),
     #[error("timeout_ms must be 1 to {MAX_TIMEOUT_MS}")]
     Timeout,
 }
@@ -47,52 +55,78 @@ impl Refusal {
     /// The stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Malformed(_) | Self::Timeout => "invalid_data",
-            Self::UnknownScript(_) => "unknown_script",
-            Self::Parameters(_) => "invalid_parameters",
+            Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
+            Self::Misfit(misfit) => misfit.code(),
         }
     }
 }
 
-/// Checks a request against the manifest.
+/// What the host lets the server ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub manifest: &'a Manifest,
+    pub allow: Allow,
+}
+
+/// Checks a request against the host's rules.
 ///
 /// # Errors
 /// [`Refusal`] with a sentence that says what to do.
 pub fn plan(
     data: &Value,
-    manifest: &Manifest,
+    rules: Rules<'_>,
     bounds: OutputBounds,
 ) -> Result<(Launch, ParameterRecord), Refusal> {
     let request = Request::deserialize(data).map_err(Refusal::Malformed)?;
-    let Some(script) = manifest.script(&request.script) else {
-        return Err(Refusal::UnknownScript(request.script.chars().take(128).collect()));
-    };
-    let (parameters, secret_parameters) = parameter::resolve(
-        request.parameters,
-        request.secret_parameters,
-        script.parameters.as_deref(),
-    )?;
-    if request.timeout_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
+    let asked_ms = request.timeout_ms;
+    if asked_ms.is_some_and(|asked| asked == 0 || asked > MAX_TIMEOUT_MS) {
         return Err(Refusal::Timeout);
     }
-    let allowed = script.timeout_ms;
-    let timeout_ms = match (request.timeout_ms, allowed) {
-        (Some(asked), Some(allowed)) => asked.min(allowed),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => DEFAULT_TIMEOUT_MS,
-    };
     let launch = Launch {
-        path: script.path.clone(),
-        interpreter: script.interpreter.clone(),
-        args: script.args.clone(),
-        sha256: script.sha256.clone(),
-        script: Some(script.name.clone()),
+        path: String::new(),
+        argv: Vec::new(),
+        interpreter: None,
+        args: Vec::new(),
+        sha256: None,
+        script: None,
         run_as: None,
-        timeout_ms,
+        timeout_ms: asked_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         output_limit_bytes: bounds.limit_bytes,
         output_quota_bytes: bounds.quota_bytes,
     };
-    Ok((launch, ParameterRecord { parameters, secret_parameters }))
+    let (parameters, secrets) = (request.parameters, request.secret_parameters);
+    match (request.script, request.argv) {
+        (Some(name), None) => {
+            let script = rules.manifest.take(&name, &parameters, &secrets)?;
+            let launch = Launch {
+                path: script.path.clone(),
+                interpreter: script.interpreter.clone(),
+                args: script.args.clone(),
+                sha256: script.sha256.clone(),
+                script: Some(name),
+                timeout_ms: match (asked_ms, script.timeout_ms) {
+                    (Some(asked), Some(allowed)) => asked.min(allowed),
+                    (None, Some(allowed)) => allowed,
+                    (_, None) => launch.timeout_ms,
+                },
+                ..launch
+            };
+            let declared = script.parameters.as_deref();
+            let (parameters, secret_parameters) =
+                parameter::resolve(parameters, secrets, declared).map_err(Misfit::from)?;
+            Ok((launch, ParameterRecord { parameters, secret_parameters }))
+        }
+        (None, Some(argv)) => {
+            if rules.allow != Allow::Shell {
+                return Err(Misfit::ArgvNotAllowed.into());
+            }
+            argv::check(&argv).map_err(Misfit::from)?;
+            parameter::check(&parameters, &secrets).map_err(Misfit::from)?;
+            let record = ParameterRecord { parameters, secret_parameters: secrets };
+            Ok((Launch { argv, ..launch }, record))
+        }
+        _ => Err(Refusal::Ambiguous),
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +144,33 @@ mod tests {
 
     fn planned(data: Value) -> Result<(Launch, ParameterRecord), &'static str> {
         let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
-        plan(&data, &manifest(), bounds).map_err(|refusal| refusal.code())
+        let rules = Rules { manifest: &manifest(), allow: Allow::Manifest };
+        plan(&data, rules, bounds).map_err(|refusal| refusal.code())
+    }
+
+    #[test]
+    fn an_ad_hoc_command_is_for_hosts_that_allow_any() {
+        let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
+        let planned = |allow, data: Value| {
+            let rules = Rules { manifest: &manifest(), allow };
+            let planned = plan(&data, rules, bounds).map_err(|refusal| refusal.code());
+            planned.map(|(launch, record)| (launch.argv.join(" "), record.parameters.len()))
+        };
+        let data = json!({"argv": ["uname", "-a"], "parameters": {"A": "1"}});
+        assert_eq!(planned(Allow::Shell, data.clone()), Ok(("uname -a".into(), 1)));
+        for allow in [Allow::Manifest, Allow::Library] {
+            assert_eq!(planned(allow, data.clone()), Err("argv_not_allowed"));
+        }
+        for (data, code) in [
+            (json!({"argv": []}), "invalid_argv"),
+            (json!({"argv": ["./x"]}), "invalid_argv"),
+            (json!({"argv": "uname"}), "invalid_data"),
+            (json!({"argv": ["x"], "script": "free"}), "invalid_data"),
+            (json!({}), "invalid_data"),
+            (json!({"argv": ["x"], "parameters": {"PATH": "y"}}), "invalid_parameters"),
+        ] {
+            assert_eq!(planned(Allow::Shell, data.clone()), Err(code), "{data}");
+        }
     }
 
     #[test]

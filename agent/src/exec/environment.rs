@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use crate::platform::Account;
 
-const FIXED_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked up, on every host.
+pub const FIXED_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const INHERITED: [&str; 7] = ["HOME", "LANG", "LANGUAGE", "LOGNAME", "TMPDIR", "TZ", "USER"];
 /// Marks every process of a job, so that strays are found again.
 pub const MARK: &str = "MUSTER_COMMAND_ID";

@@ -84,7 +84,9 @@ fn open_job(state: &StateDir, command_id: Uuid) -> Option<OpenJob> {
     let started = fs::metadata(dir.started()).and_then(|started| started.modified());
     Some(OpenJob {
         command_id,
-        script: record.launch.and_then(|launch| launch.script),
+        script: record
+            .launch
+            .and_then(|launch| launch.script.or_else(|| launch.argv.into_iter().next())),
         started_at: started.ok().map(DateTime::from),
         dir,
     })

@@ -68,6 +68,7 @@ fn id(number: u8) -> Uuid {
 fn new_command(number: u8) -> NewCommand {
     let launch = Launch {
         path: "a.sh".into(),
+        argv: Vec::new(),
         interpreter: None,
         args: vec![],
         sha256: None,

@@ -37,8 +37,11 @@ pub struct CommandRecord {
 /// What a shim starts, within which limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// Relative to the scripts folder.
+    /// Relative to the scripts folder; empty if it is no script.
     pub path: String,
+    /// An ad-hoc command instead of a script: a program and its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
     #[serde(default)]
     pub interpreter: Option<String>,
     #[serde(default)]
@@ -257,11 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_from_before_policies_runs_as_the_agents_own_user() {
+    fn a_launch_from_before_policies_and_ad_hoc_commands_is_a_script_of_the_agents_own_user() {
         // As the first version wrote it: this text is never edited.
         let text = r#"{"path":"a.sh","interpreter":null,"args":[],"sha256":null,"timeout_ms":1,"output_limit_bytes":2,"output_quota_bytes":3}"#;
         let launch: Launch = serde_json::from_str(text).expect("readable");
         assert_eq!((launch.path.as_str(), launch.run_as, launch.script), ("a.sh", None, None));
+        assert!(launch.argv.is_empty());
     }
 
     #[test]

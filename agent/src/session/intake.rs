@@ -102,11 +102,10 @@ impl Session<'_> {
         if accepting.iter().any(|new| new.command_id == id) {
             return;
         }
-        let needs_manifest = matches!(command.command.as_str(), "execute" | "scripts");
-        if needs_manifest && self.agent.manifest.reload() {
-            self.push(&self.agent.manifest.frame());
+        // The server asks for `scripts` where it doubts what it was told before: the news go first.
+        if self.agent.reload_rules() {
+            self.push(&self.agent.rules());
         }
-        self.agent.reload_policy();
         let grounds = Grounds {
             permissions: &self.permissions,
             manifest: self.agent.manifest.current(),

@@ -170,8 +170,8 @@ impl<'a> Session<'a> {
         if self.leaving.is_some() {
             self.take_back_waiting();
         }
-        self.agent.manifest.reload();
-        self.push(&self.agent.manifest.frame());
+        self.agent.reload_rules();
+        self.push(&self.agent.rules());
         let items = self.agent.custody.inventory();
         for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
             self.push(&AgentFrame::Inventory { items: page.to_vec() });
@@ -253,10 +253,9 @@ impl<'a> Session<'a> {
         if self.heard_at.elapsed() > self.silence {
             return Err(Ending::Broken(LinkError::TimedOut("heartbeats")));
         }
-        if self.agent.manifest.reload() {
-            self.push(&self.agent.manifest.frame());
+        if self.agent.reload_rules() {
+            self.push(&self.agent.rules());
         }
-        self.agent.reload_policy();
         self.agent.custody.keep_house();
         self.outbox.wake_all();
         let running = self.agent.custody.running();

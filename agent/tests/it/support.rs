@@ -70,6 +70,7 @@ impl Host {
             start_by: None,
             launch: Some(Launch {
                 path: script,
+                argv: Vec::new(),
                 interpreter: Some("/bin/sh".into()),
                 args: vec![],
                 sha256: None,

@@ -78,7 +78,11 @@ impl Identity {
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),
         };
-        text(&AgentFrame::Manifest { manifest: Manifest { scripts: vec![script] }, error: None })
+        text(&AgentFrame::Manifest {
+            manifest: Manifest { scripts: vec![script] },
+            error: None,
+            policy: None,
+        })
     }
 
     /// An empty ledger.

@@ -1,34 +1,50 @@
-//! `muster run`: a script on an agent, as if it ran here.
+//! `muster run`: a script or an ad-hoc command on an agent, as if it ran here.
 
+use std::io::IsTerminal as _;
+
+use clap::ValueEnum;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWrite;
 use uuid::Uuid;
 
 use super::{Session, fan_out, rollout};
 use crate::error::CliError;
-use crate::follow::follow;
+use crate::follow::{Notice, follow};
 use crate::interrupt::Interrupts;
 use crate::output::note;
+use crate::screen::Screen;
 use crate::secret_source::SecretSource;
 use crate::verdict;
 
-/// What to run where.
+/// What to run where: a script that the hosts allow, or behind `--` any command, for hosts whose policy is
+/// `shell`.
+///
+/// `muster run web-1 deploy ENV=test` runs a script, `muster run web-1 -- uname -a` a command. A
+/// terminal is shown text and colours, and nothing that would steer it; a file or a pipe gets every
+/// byte.
 ///
 /// The first interrupt from the keyboard cancels the command, the second leaves it to itself.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The agent, unless --on or --tag says who: an id, a name, a hostname, or the beginning of one
     /// that no other agent shares. Then a script that the hosts allow, and its parameters.
-    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required = true)]
+    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
     words: Vec<String>,
+    /// A program and its arguments, as they stand: nothing is interpreted.
+    #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
+    argv: Vec<String>,
     /// On every agent of which this is true, such as 'tag:web & os:linux & !name:db-*'.
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "tags")]
     on: Option<String>,
     /// On every agent that has this tag; repeatable, then all of them.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// A parameter, as behind the script; repeatable.
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE")]
+    parameters: Vec<String>,
     /// A secret parameter: asked for without echo, read from a file (=@FILE), or taken from the variable
     /// of that name (=env). It is masked in the output if it has 4 bytes or more.
     #[arg(long = "secret", value_name = "NAME[=@FILE|=env]")]
@@ -44,6 +60,19 @@ pub struct Args {
     detach: bool,
     #[command(flatten)]
     rollout: rollout::Args,
+    /// Give a terminal every byte too, whatever it would do there.
+    #[arg(long)]
+    raw: bool,
+    /// What if hosts would refuse it, by the rules that they told: refuse it as a whole before anything
+    /// is sent, or send it and leave it to each host.
+    #[arg(long, value_enum, default_value_t = OnMismatch::Refuse)]
+    on_mismatch: OnMismatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnMismatch {
+    Refuse,
+    Send,
 }
 
 /// Who is meant.
@@ -53,32 +82,42 @@ enum Who<'a> {
 }
 
 impl Args {
-    fn who(&self) -> Who<'_> {
-        match (&self.on, self.tags.is_empty()) {
-            (Some(expression), _) => Who::Many(json!({ "expression": expression })),
-            (None, false) => Who::Many(json!({ "tags": self.tags })),
-            (None, true) => Who::One(&self.words[0]),
-        }
+    /// Who is meant, and the words behind that.
+    fn who(&self) -> Result<(Who<'_>, &[String]), CliError> {
+        let target = match (&self.on, self.tags.is_empty()) {
+            (Some(expression), _) => json!({ "expression": expression }),
+            (None, false) => json!({ "tags": self.tags }),
+            (None, true) => {
+                let (agent, behind) = self.words.split_first().ok_or_else(|| {
+                    usage("say on which agent: muster run AGENT -- COMMAND, or --on EXPRESSION")
+                })?;
+                return Ok((Who::One(agent), behind));
+            }
+        };
+        Ok((Who::Many(target), &self.words))
     }
 
-    /// The script and its parameters: what stands behind the agent.
-    fn script(&self) -> Result<(&str, &[String]), CliError> {
-        let behind = match self.who() {
-            Who::One(_) => &self.words[1..],
-            Who::Many(_) => &self.words[..],
-        };
-        let usage =
-            "say which script: muster run AGENT SCRIPT, or muster run --on EXPRESSION SCRIPT";
-        let (script, parameters) =
-            behind.split_first().ok_or_else(|| CliError::Usage(usage.into()))?;
-        Ok((script, parameters))
+    /// The script or command, as the data of an `execute` has it, and the parameters behind it.
+    fn work(&self) -> Result<(Value, &[String]), CliError> {
+        let (_, behind) = self.who()?;
+        match (behind.split_first(), self.argv.is_empty()) {
+            (Some((script, pairs)), true) => Ok((json!({ "script": script }), pairs)),
+            (None, true) => Err(usage(
+                "say which script: muster run AGENT SCRIPT, or muster run --on EXPRESSION SCRIPT",
+            )),
+            (None, false) => Ok((json!({ "argv": self.argv }), &[])),
+            (Some((script, _)), false) => Err(usage(&format!(
+                "`{script}` before `--` is a script, and a command stands behind it: say one of them; \
+                 parameters of a command are -p NAME=VALUE"
+            ))),
+        }
     }
 
     /// The data of an `execute`.
     fn data(&self) -> Result<Value, CliError> {
-        let (script, pairs) = self.script()?;
+        let (mut data, pairs) = self.work()?;
         let mut parameters = Parameters::new();
-        for pair in pairs {
+        for pair in pairs.iter().chain(&self.parameters) {
             let (name, value) = pair.split_once('=').ok_or_else(|| {
                 CliError::Usage(format!("`{pair}`: parameters look like NAME=VALUE"))
             })?;
@@ -97,7 +136,7 @@ impl Args {
         }
         parameter::check(&parameters, &secrets)
             .map_err(|error| CliError::Usage(error.to_string()))?;
-        let mut data = json!({ "script": script, "parameters": parameters });
+        data["parameters"] = json!(parameters);
         if !secrets.is_empty() {
             data["secret_parameters"] = json!(secrets);
         }
@@ -114,7 +153,8 @@ impl Args {
 /// [`CliError`]; after the start its sentence names the command, which goes on.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let mut data = args.data()?;
-    let agent = match args.who() {
+    let is_sent_anyway = args.on_mismatch == OnMismatch::Send;
+    let agent = match args.who()?.0 {
         Who::One(_) if args.rollout.body().is_some() => {
             let refusal = "--wave is for many agents: say which with --on or --tag";
             return Err(CliError::Usage(refusal.into()));
@@ -127,17 +167,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Who::One(agent) => agent,
         Who::Many(target) => {
             data["target"] = target;
+            if is_sent_anyway {
+                data["on_mismatch"] = "send".into();
+            }
             if let Some(rollout) = args.rollout.body() {
                 data["rollout"] = rollout;
             }
-            if let Some(url) = args.webhook {
+            if let Some(url) = &args.webhook {
                 data["webhook"] = json!({ "url": url });
             }
             return fan_out::run(session, data, args.detach).await;
         }
     };
     let agent_id = session.agent_id(agent).await?;
-    let body = json!({ "command": "execute", "data": data });
+    let mut body = json!({ "command": "execute", "data": data });
+    if is_sent_anyway {
+        body["on_mismatch"] = "send".into();
+    }
     let mut interrupts = Interrupts::new()?;
 
     // One key for all attempts: a request that is sent again never starts the script again.
@@ -161,24 +207,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         return Ok(0);
     }
     tokio::select! {
-        ended = to_the_end(session, id) => ended,
+        ended = to_the_end(session, id, args.raw) => ended,
         error = session.cancel_then_leave("commands", id, &mut interrupts) => Err(error),
     }
 }
 
-async fn to_the_end(session: &Session, id: &str) -> Result<u8, CliError> {
+async fn to_the_end(session: &Session, id: &str, is_raw: bool) -> Result<u8, CliError> {
+    let stderr = || shown(tokio::io::stderr(), std::io::stderr().is_terminal() && !is_raw);
     // One document is promised with `--json`: the script's output then stays out of it.
-    if session.output.json {
-        tokio::try_join!(
-            follow(&session.api, id, "stdout", tokio::io::stderr()),
-            follow(&session.api, id, "stderr", tokio::io::stderr()),
-        )?;
-    } else {
-        tokio::try_join!(
-            follow(&session.api, id, "stdout", tokio::io::stdout()),
-            follow(&session.api, id, "stderr", tokio::io::stderr()),
-        )?;
-    }
+    let stdout = match session.output.json {
+        true => stderr(),
+        false => shown(tokio::io::stdout(), std::io::stdout().is_terminal() && !is_raw),
+    };
+    let notice = Notice::default();
+    tokio::try_join!(
+        follow(&session.api, id, "stdout", &notice, stdout),
+        follow(&session.api, id, "stderr", &notice, stderr()),
+    )?;
     let request = session.api.request(Method::GET, &["commands", id]);
     let command = session.api.json_repeated(request).await?;
     if session.output.json {
@@ -192,6 +237,18 @@ async fn to_the_end(session: &Session, id: &str) -> Result<u8, CliError> {
         note(&sentence);
     }
     Ok(verdict.code)
+}
+
+/// Where a stream goes: all of it, or to a terminal what is harmless there.
+fn shown(
+    sink: impl AsyncWrite + Unpin + 'static,
+    is_terminal: bool,
+) -> Box<dyn AsyncWrite + Unpin> {
+    if is_terminal { Box::new(Screen::new(sink)) } else { Box::new(sink) }
+}
+
+fn usage(sentence: &str) -> CliError {
+    CliError::Usage(sentence.to_owned())
 }
 
 #[cfg(test)]
@@ -221,11 +278,11 @@ mod tests {
         let one = args(&["--on", "tag:web", "deploy", "A=1"]);
         assert_eq!(one.data().unwrap(), json!({"script": "deploy", "parameters": {"A": "1"}}));
         assert!(
-            matches!(one.who(), Who::Many(target) if target == json!({"expression": "tag:web"}))
+            matches!(one.who().unwrap().0, Who::Many(target) if target == json!({"expression": "tag:web"}))
         );
         let tagged = args(&["--tag", "web", "--tag", "eu", "deploy"]);
         assert!(
-            matches!(tagged.who(), Who::Many(target) if target == json!({"tags": ["web", "eu"]}))
+            matches!(tagged.who().unwrap().0, Who::Many(target) if target == json!({"tags": ["web", "eu"]}))
         );
         assert!(parse(&["run", "--on", "all", "--tag", "web", "deploy"]).is_err());
         assert_eq!(args(&["web-1"]).data().unwrap_err().exit_code(), 2);
@@ -259,6 +316,26 @@ mod tests {
         );
         assert_eq!(args(&["--tag", "web", "deploy"]).rollout.body(), None);
         assert!(parse(&["run", "--tag", "web", "--pause", "30s", "deploy"]).is_err());
+    }
+
+    #[test]
+    fn what_stands_behind_two_dashes_is_a_command_as_it_stands() {
+        let one = args(&["web-1", "-p", "A=1", "--", "ls", "-l", "--", "$HOME"]);
+        assert!(matches!(one.who().unwrap().0, Who::One("web-1")));
+        let expected = json!({"argv": ["ls", "-l", "--", "$HOME"], "parameters": {"A": "1"}});
+        assert_eq!(one.data().unwrap(), expected);
+        let many = args(&["--on", "all", "--", "uname"]);
+        assert_eq!(many.data().unwrap()["argv"], json!(["uname"]));
+        for line in [&["--", "uname"][..], &["web-1", "deploy", "--", "uname"]] {
+            assert_eq!(args(line).data().unwrap_err().exit_code(), 2, "{line:?}");
+        }
+        assert!(parse(&["run"]).is_err());
+    }
+
+    #[test]
+    fn parameters_stand_behind_the_script_or_where_they_are_announced() {
+        let args = args(&["-p", "A=1", "web-1", "deploy", "B=2", "--parameter", "C=3"]);
+        assert_eq!(args.data().unwrap()["parameters"], json!({"A": "1", "B": "2", "C": "3"}));
     }
 
     #[test]

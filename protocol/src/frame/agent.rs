@@ -26,12 +26,15 @@ pub enum AgentFrame {
     },
     /// Full: the child was started.
     Started { command_id: Uuid },
-    /// Full: the scripts this host allows; after `registered` and whenever they change.
+    /// Full: the scripts this host allows; after `registered`, and whenever they or the policy change.
     Manifest {
         manifest: Manifest,
         /// Why the newest file was refused, while an older one stays in force.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
+        /// The host's policy by now, as in `register`; absent while it can't be used.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        policy: Option<String>,
     },
     /// Full: a page of the commands in the ledger that have no receipt yet.
     Inventory { items: Vec<InventoryItem> },

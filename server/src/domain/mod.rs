@@ -4,6 +4,7 @@ pub mod agent_level;
 pub mod credential;
 pub mod ids;
 pub mod job_state;
+pub mod manifest_digest;
 pub mod master_key;
 pub mod name;
 pub mod origin;

@@ -28,9 +28,9 @@ use super::ids::{ApiKeyId, TenantId};
 pub enum Role {
     /// Everything, other API keys included.
     Owner,
-    /// Agents, agent keys and commands; no API keys.
+    /// Agents, agent keys and commands, ad-hoc ones included; no API keys.
     Admin,
-    /// Looks, and runs commands.
+    /// Looks, and runs scripts.
     Member,
 }
 
@@ -62,6 +62,9 @@ pub enum Scope {
     CommandsRead,
     #[serde(rename = "commands:run")]
     CommandsRun,
+    /// Ad-hoc commands; beside `commands:run`.
+    #[serde(rename = "commands:shell")]
+    CommandsShell,
     #[serde(rename = "api_keys:read")]
     ApiKeysRead,
     #[serde(rename = "api_keys:write")]
@@ -78,13 +81,14 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentKeysRead,
         Self::AgentKeysWrite,
         Self::CommandsRead,
         Self::CommandsRun,
+        Self::CommandsShell,
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
@@ -101,6 +105,7 @@ impl Scope {
             Self::AgentKeysWrite => "agent_keys:write",
             Self::CommandsRead => "commands:read",
             Self::CommandsRun => "commands:run",
+            Self::CommandsShell => "commands:shell",
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
@@ -138,6 +143,7 @@ impl Role {
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentKeysWrite,
+                Scope::CommandsShell,
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,

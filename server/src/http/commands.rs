@@ -19,6 +19,7 @@ use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
 use crate::services::caller::Caller;
 use crate::services::commands::{CommandRequest, Sent};
+use crate::services::precheck::OnMismatch;
 use crate::store::queries::{CommandFilter, CommandWithReport};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -35,7 +36,8 @@ pub(super) struct CommandBody {
     /// `ping info echo scripts` are answered now; `execute restart update redeploy shutdown` are
     /// stored and followed.
     command: String,
-    /// Of `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Secret parameters are
+    /// Of `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`, or with `argv` (a program
+    /// and its arguments) instead of `script`, for hosts whose policy is `shell`. Secret parameters are
     /// sealed until the command ends, never given back, and masked in its output from 4 bytes on.
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
@@ -44,6 +46,28 @@ pub(super) struct CommandBody {
     wait_ms: Option<u64>,
     /// How long a durable command waits for its agent: at most 30 days, 24 h unless asked otherwise.
     expires_in_ms: Option<u64>,
+    /// Of `execute`, if the host would refuse it by the rules that it told: `refuse` (unless asked
+    /// otherwise) the request here, or `send` it and leave it to the host.
+    #[serde(default)]
+    on_mismatch: Mismatch,
+}
+
+/// What becomes of a request that hosts would refuse.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Mismatch {
+    #[default]
+    Refuse,
+    Send,
+}
+
+impl From<Mismatch> for OnMismatch {
+    fn from(asked: Mismatch) -> Self {
+        match asked {
+            Mismatch::Refuse => Self::Refuse,
+            Mismatch::Send => Self::Send,
+        }
+    }
 }
 
 /// How long the answer is waited for.
@@ -56,7 +80,13 @@ pub(super) struct PingBody {
 
 impl From<PingBody> for CommandBody {
     fn from(body: PingBody) -> Self {
-        Self { command: "ping".into(), data: None, wait_ms: body.wait_ms, expires_in_ms: None }
+        Self {
+            command: "ping".into(),
+            data: None,
+            wait_ms: body.wait_ms,
+            expires_in_ms: None,
+            on_mismatch: Mismatch::default(),
+        }
     }
 }
 
@@ -180,6 +210,7 @@ impl CommandBody {
             wait_ms: self.wait_ms,
             expires_in_ms: self.expires_in_ms,
             idempotency_key,
+            on_mismatch: self.on_mismatch.into(),
         }
     }
 }

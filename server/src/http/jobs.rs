@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use self::rollouts::RolloutView;
 use super::AppState;
+use super::commands::Mismatch;
 use super::extract::{Body, Id, PageParams, Params, idempotency_key};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
@@ -38,12 +39,17 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(retry_job))
 }
 
-/// A script to run on every agent that the target means.
+/// A script or an ad-hoc command to run on every agent that the target means: exactly one of `script`
+/// and `argv`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct JobBody {
     /// Its name on the hosts' lists.
-    script: String,
+    script: Option<String>,
+    /// A program, by name or full path, and its arguments, as they stand. For hosts whose policy is
+    /// `shell`, and keys with the scope `commands:shell`.
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
     /// Names and texts.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
@@ -61,6 +67,10 @@ struct JobBody {
     expires_in_ms: Option<u64>,
     /// Told when every execution has ended.
     webhook: Option<WebhookBody>,
+    /// What if hosts would refuse it by the rules that they told: `refuse` it here as a whole, unless
+    /// asked otherwise, or `send` it and leave it to each host.
+    #[serde(default)]
+    on_mismatch: Mismatch,
 }
 
 /// Where the end of a job is told: a `job.finished` message, signed by the Standard Webhooks
@@ -93,7 +103,13 @@ enum RetryChoice {
 #[derive(Debug, Serialize, ToSchema)]
 struct JobView {
     id: JobId,
-    script: String,
+    /// Absent if it is an ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+    /// The ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
     #[schema(value_type = Object)]
     parameters: Value,
     /// Names of its secret parameters.
@@ -128,7 +144,8 @@ impl From<JobNow> for JobView {
         let data = stored_json(&row.data);
         Self {
             id: row.id,
-            script: row.script,
+            script: Some(row.script).filter(|script| !script.is_empty()),
+            argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names.0,
             target: stored_json(&row.target),
@@ -165,6 +182,7 @@ async fn submit_job(
 ) -> Answer<Response> {
     let request = JobRequest {
         script: body.script,
+        argv: body.argv,
         parameters: body.parameters,
         secret_parameters: body.secret_parameters,
         timeout_ms: body.timeout_ms,
@@ -174,6 +192,7 @@ async fn submit_job(
         webhook_url: body.webhook.map(|webhook| webhook.url),
         idempotency_key: idempotency_key(&headers)?,
         trigger: Trigger::Api,
+        on_mismatch: body.on_mismatch.into(),
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?))
 }

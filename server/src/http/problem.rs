@@ -208,6 +208,11 @@ impl From<ServiceError> for Problem {
             ServiceError::Timeout { code, .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
             }
+            ServiceError::TooMany => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let problem = Self::new(status, "too_many_requests", detail);
+                Self { retry_after_s: Some(1), ..problem }
+            }
             ServiceError::Busy { code, .. } => {
                 let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
                 Self { retry_after_s: Some(1), ..problem }

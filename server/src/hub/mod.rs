@@ -5,6 +5,7 @@
 
 mod changes;
 mod events;
+mod host_rules;
 mod registry;
 mod session_handle;
 mod timeline;
@@ -14,6 +15,7 @@ mod watches;
 
 pub use self::changes::Changed;
 pub use self::events::{CommandChange, CommandChanges, Events};
+pub use self::host_rules::{HostRules, ReportedRules};
 pub use self::registry::Hub;
 pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionParts, ToSession};
 pub use self::timeline::{Found, Reader as TimelineReader, Timeline};

@@ -9,6 +9,7 @@ use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
+use super::host_rules::ReportedRules;
 use super::waiters::Waiters;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
@@ -81,6 +82,8 @@ pub struct SessionHandle {
     pub is_http: bool,
     pub takes_secrets: bool,
     pub waiters: Waiters,
+    /// Of a full agent.
+    pub rules: ReportedRules,
     capabilities: Vec<CommandName>,
     window: usize,
     grant: RwLock<Arc<KeyGrant>>,
@@ -112,6 +115,7 @@ impl SessionHandle {
             is_http: parts.is_http,
             takes_secrets: parts.takes_secrets,
             waiters: Waiters::default(),
+            rules: ReportedRules::default(),
             capabilities: parts.capabilities,
             window: parts.window,
             grant: RwLock::new(parts.grant),

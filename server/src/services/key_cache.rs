@@ -14,7 +14,7 @@ use crate::domain::credential::SecretHash;
 use crate::domain::ids::AgentId;
 use crate::domain::principal::Principal;
 use crate::domain::time::Timestamp;
-use crate::hub::KeyGrant;
+use crate::hub::{HostRules, KeyGrant};
 
 /// Secrets of each kind that are remembered.
 const ENTRIES: u64 = 16_384;
@@ -34,6 +34,8 @@ pub struct AwayAgent {
     pub grant: Arc<KeyGrant>,
     /// Of a full agent: what it can carry out.
     pub capabilities: Option<Vec<String>>,
+    /// Of a full agent: what its host said last.
+    pub rules: Option<HostRules>,
 }
 
 /// What is remembered. Cheap to clone.
@@ -109,7 +111,7 @@ impl KeyCache {
         }
     }
 
-    /// An agent was changed or deleted.
+    /// An agent was changed or deleted, or its host has other rules.
     pub fn forget_agent(&self, agent_id: AgentId) {
         self.revision.fetch_add(1, Ordering::SeqCst);
         self.targets.invalidate(&agent_id);

@@ -19,9 +19,11 @@ mod key_cache;
 pub mod live_output;
 pub mod monitoring;
 pub mod output;
+pub mod precheck;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
+mod turns;
 pub mod unlocking;
 pub mod upkeep;
 mod viewers;
@@ -34,6 +36,8 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
+use self::precheck::{Lists, Precheck};
+use self::turns::Turns;
 pub use self::viewers::Viewers;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -104,6 +108,13 @@ impl Services {
     ) -> Self {
         let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
+        let (lists, turns) = (Lists::default(), Turns::default());
+        let precheck = Precheck {
+            store: store.clone(),
+            hub: Arc::clone(hub),
+            clock: clock.clone(),
+            lists: lists.clone(),
+        };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         let viewers = Viewers::new(store(), cache.clone(), clock());
         Self {
@@ -136,6 +147,8 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 secret_box: secret_box.clone(),
+                precheck: precheck.clone(),
+                turns: turns.clone(),
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
@@ -154,6 +167,8 @@ impl Services {
                 settings,
                 secret_box: secret_box.clone(),
                 webhook_reach: outside.webhooks.reach(),
+                precheck,
+                turns,
             },
             keeping: keeping::Keeping {
                 store: store(),
@@ -176,6 +191,7 @@ impl Services {
                 settings,
                 heartbeats.clone(),
                 cache,
+                lists,
             )),
             targets: targets::Targets { store: store(), hub: hub() },
             upkeep: upkeep::Upkeep {

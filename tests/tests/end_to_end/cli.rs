@@ -103,6 +103,7 @@ async fn a_run_is_followed_across_the_end_of_server_and_agent() {
     agent.resume();
     let said = ended(following).await;
     said.expect(0);
+    assert!(said.stderr.matches("trying again").count() <= 1, "{}", said.stderr);
     assert!(said.stdout == Script::counted(2_000), "{} bytes: {}", said.stdout.len(), said.stderr);
 }
 
@@ -159,4 +160,51 @@ async fn whoever_waits_for_an_agent_hears_of_it_when_it_connects() {
     let waiting = cli.start(&["agents", "wait", hostname.trim(), "--json"]);
     let (_agent, id) = world.agent(AgentOptions::named("late")).await;
     assert_eq!(ended(waiting).await.json()["id"], id.as_str());
+}
+
+#[tokio::test]
+async fn a_terminal_gets_text_and_colours_and_a_pipe_every_byte() {
+    let world = World::on_sqlite().await;
+    let body = r"printf 'a\033]0;title\007\033[31mred\033[0m\033[2J\033]52;c;aGk=\033\\b\n'";
+    let options = AgentOptions::with_scripts([Script::new("steer", body)]);
+    let (_agent, id) = world.agent(options).await;
+    let cli = logged_in(&world).await;
+    let all = b"a\x1b]0;title\x07\x1b[31mred\x1b[0m\x1b[2J\x1b]52;c;aGk=\x1b\\b\n";
+    assert_eq!(cli.run(&["run", &id, "steer"]).await.stdout, all);
+    let shown = cli.run_on_a_terminal(&["run", &id, "steer"]).await;
+    assert_eq!(shown.expect(0), "a\x1b[31mred\x1b[0mb\r\n");
+    // The terminal turns each line break into two characters, and leaves the rest.
+    let raw = cli.run_on_a_terminal(&["run", "--raw", &id, "steer"]).await;
+    assert_eq!(raw.expect(0).replace("\r\n", "\n").as_bytes(), all);
+}
+
+#[tokio::test]
+async fn parameters_can_be_announced_and_a_refusal_says_what_was_meant() {
+    let world = World::on_sqlite().await;
+    let options = AgentOptions::with_scripts([Script::new("greet", "echo \"$WHO $HOW\"")]);
+    let (_agent, id) = world.agent(options).await;
+    let cli = logged_in(&world).await;
+    let said = cli.run(&["run", "-p", "WHO=Ada", &id, "greet", "--parameter", "HOW=a=b"]).await;
+    assert_eq!(said.expect(0), "Ada a=b\n");
+    let refused = cli.run(&["run", &id, "great"]).await;
+    refused.expect(1);
+    assert!(refused.stderr.contains("did you mean `greet`?"), "{}", refused.stderr);
+    let rejected = cli.run(&["run", "--on-mismatch", "send", &id, "great"]).await;
+    rejected.expect(1);
+    assert!(rejected.stderr.contains("the host refused"), "{}", rejected.stderr);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_the_following_and_not_the_run() {
+    let world = World::on_sqlite().await;
+    let script = Script::counting("long", 400, 50, "0.1");
+    let (_agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&world).await;
+    let mut following = cli.start(&["run", &id, "long"]);
+    drop(following.stdout.take());
+    let run = printing(&world).await;
+    let said = ended(following).await;
+    assert_eq!((said.code, said.stderr.as_str()), (Some(141), ""));
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert!(world.api.output(&run).await == Script::counted(400), "all of it is kept");
 }

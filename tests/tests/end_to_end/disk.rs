@@ -1,10 +1,12 @@
-//! A host whose disk fills up: nothing is promised that can't be kept.
+//! A disk that fills up, a host's or the server's: nothing is promised that can't be kept.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use muster_tests::{Agent, AgentOptions, Script, World, eventually};
+use muster_tests::{
+    Agent, AgentOptions, Database, Script, ServerOptions, Site, SmallDisk, World, eventually,
+};
 use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
@@ -115,4 +117,50 @@ async fn an_agent_whose_log_can_not_be_written_works_on() {
     assert_eq!(world.api.finished(&run).await["state"], "succeeded");
     assert_eq!(world.api.output(&run).await, b"hi\n");
     assert!(agent.log().is_empty(), "it was to be unable to say anything: {}", agent.log());
+}
+
+#[tokio::test]
+async fn a_server_without_space_refuses_what_is_new_and_loses_nothing_that_was_promised() {
+    // Dropped in the opposite order: the disk after the server, the folder after the disk.
+    let site = Site::new();
+    let disk = SmallDisk::over(&site.folder("server"), 64);
+    let world = World::on(site, Database::Sqlite, ServerOptions::default()).await;
+    let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho done";
+    let options = AgentOptions::with_scripts([Script::new("wait", body)]);
+    let (_agent, id) = world.agent(options).await;
+    let gate = world.site.path().join("gate");
+    let run = world.api.execute(&id, "wait", json!({"parameters": {"GATE": gate}})).await;
+    world.api.output_reaches(&run, 6).await;
+    disk.fill();
+    let path = format!("/api/agents/{id}/command");
+    let data = json!({"script": "wait", "parameters": {"GATE": "/"}});
+    let body = json!({"command": "execute", "data": data});
+    // The database's log has some room left in its file.
+    let mut numbers = 0..400;
+    let (refused, number) = eventually("the server has no room", async || {
+        let key = format!("more-{}", numbers.next()?);
+        let answer = world.api.post_once(&path, &key, body.clone()).await;
+        (answer.status != 202).then_some((answer, key))
+    })
+    .await;
+    assert!(!refused.header("retry-after").is_empty());
+    refused.expect_problem(503, "storage_unavailable");
+    std::fs::write(&gate, "").expect("open the gate");
+    disk.clear();
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(world.api.output(&run).await, b"begun\ndone\n");
+    let again = eventually("the server has room", async || {
+        let answer = world.api.post_once(&path, &number, body.clone()).await;
+        (answer.status == 202).then(|| answer.json())
+    })
+    .await;
+    let again = again["id"].as_str().expect("an id");
+    assert_eq!(world.api.finished(again).await["state"], "succeeded");
+    let all = eventually("everything that was accepted has run", async || {
+        let page = world.api.get("/api/commands?limit=500").await.expect(200);
+        let items = page["items"].as_array().expect("a list").clone();
+        items.iter().all(|command| command["state"] == "succeeded").then_some(items)
+    })
+    .await;
+    assert!(all.iter().any(|command| command["id"] == again));
 }

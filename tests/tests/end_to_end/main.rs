@@ -1,7 +1,9 @@
 //! The end-to-end tests, a file a theme. One program, so that they are linked once.
 
+mod ad_hoc;
 mod agents;
 mod api;
+mod bad_input;
 mod cli;
 mod clocks;
 mod commands;

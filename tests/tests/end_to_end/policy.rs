@@ -219,8 +219,11 @@ async fn a_list_that_others_could_change_adds_nothing_and_says_why() {
     let list = agent.state_dir().join("script_manifest.json");
     agent.allow(&[Script::new("one", "echo 1"), Script::new("two", "echo 2")]);
     chown(&list, Some(NOBODY), None).expect("give away");
-    let command = world.api.execute(&id, "two", json!({})).await;
     let told = format!("chown root '{}'", list.display());
+    let refused = world.api.try_execute(&id, json!({"script": "two"})).await;
+    let refused = refused.expect_problem(422, "unknown_script");
+    assert!(refused["detail"].as_str().is_some_and(|text| text.contains(&told)), "{refused}");
+    let command = world.api.execute_anyway(&id, json!({"script": "two"})).await;
     rejected(&world, &command, "unknown_script", &told).await;
     assert_eq!(run(&world, &id, "one").await.1, "1\n", "the last good list stays");
     chown(&list, Some(0), None).expect("take back");
@@ -259,6 +262,9 @@ async fn the_server_is_told_what_the_policy_allows() {
         .await;
     };
     shown("manifest").await;
+    agent.write_policy(r#"{"allow": "shell"}"#);
+    world.ask(&id, "scripts", json!({})).await;
+    shown("shell").await;
     agent.stop();
     agent.write_policy(r#"{"allow": "library"}"#);
     agent.resume();

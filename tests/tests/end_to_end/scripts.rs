@@ -24,8 +24,16 @@ async fn parameters_are_variables_and_the_agents_key_is_not() {
 
     assert_eq!(run("strict", json!({"COLOUR": "red"})).await["state"], "succeeded");
     for parameters in [json!({}), json!({"COLOUR": "green"}), json!({"COLOUR": "red", "X": "1"})] {
-        let command = run("strict", parameters).await;
+        let data = json!({"script": "strict", "parameters": parameters});
+        let refused = world.api.try_execute(&agent, data.clone()).await;
+        let refused = refused.expect_problem(422, "invalid_parameters");
+        // The host has the last word, and the same rule.
+        let id = world.api.execute_anyway(&agent, data).await;
+        let command = world.api.finished(&id).await;
         assert_eq!(command["state"], "rejected", "{command}");
+        assert_eq!(command["error_code"], "invalid_parameters");
+        let told = command["error"].as_str().expect("a sentence");
+        assert!(refused["detail"].as_str().is_some_and(|text| text.contains(told)), "{refused}");
     }
 }
 
@@ -53,7 +61,7 @@ async fn scripts_that_are_not_listed_or_changed_are_rejected_and_never_started()
     for (script, state) in
         [("nowhere", "rejected"), ("changed", "rejected"), ("pinned", "succeeded")]
     {
-        let id = world.api.execute(&agent, script, json!({})).await;
+        let id = world.api.execute_anyway(&agent, json!({"script": script})).await;
         let command = world.api.finished(&id).await;
         assert_eq!(command["state"], state, "{command}");
         if state == "rejected" {

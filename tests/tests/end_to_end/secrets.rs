@@ -188,7 +188,12 @@ async fn a_parameter_that_the_host_declares_secret_is_refused_in_the_open() {
     let gate = world.site.path().join("gate");
     open(&gate);
     let open = json!({"parameters": {"TOKEN": "x", "GATE": gate}});
-    let run = world.api.execute(&id, "tell", open).await;
+    let open = json!({"script": "tell", "parameters": open["parameters"]});
+    let refused = world.api.try_execute(&id, open.clone()).await;
+    let refused = refused.expect_problem(422, "invalid_parameters");
+    let detail = refused["detail"].as_str().expect("a sentence");
+    assert!(detail.contains("secret_parameters"), "{detail}");
+    let run = world.api.execute_anyway(&id, open).await;
     let refused = world.api.finished(&run).await;
     assert_eq!(refused["error_code"], "invalid_parameters", "{refused}");
     assert!(refused["error"].as_str().is_some_and(|text| text.contains("secret_parameters")));

@@ -26,23 +26,33 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 /// How often a child is looked at where its end can't be waited for.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Starts the script: argv only, nothing is interpreted.
+/// Starts the script or program: argv only, nothing is interpreted.
 ///
 /// # Errors
 /// Whatever the system says; also if it does not let the child become the user it is to be.
 pub fn spawn(
     job: &Job,
-    script: &Path,
+    program: &Path,
     account: Option<Account>,
     parameters: &ParameterRecord,
 ) -> io::Result<Child> {
-    let mut command = match &job.launch.interpreter {
-        Some(interpreter) => {
-            let mut command = Command::new(interpreter);
-            command.arg(script);
+    let mut command = match (job.launch.argv.split_first(), &job.launch.interpreter) {
+        (Some((name, arguments)), _) => {
+            let mut command = Command::new(program);
+            // Some programs are many by the name they are called by.
+            command.arg0(name).args(arguments).current_dir("/");
             command
         }
-        None => Command::new(script),
+        (None, Some(interpreter)) => {
+            let mut command = Command::new(interpreter);
+            command.arg(program).current_dir(&job.scripts);
+            command
+        }
+        (None, None) => {
+            let mut command = Command::new(program);
+            command.current_dir(&job.scripts);
+            command
+        }
     };
     command
         .args(&job.launch.args)
@@ -52,7 +62,6 @@ pub fn spawn(
         .envs(&parameters.parameters)
         .envs(parameters.secret_parameters.iter())
         .env(MARK, job.command_id.hyphenated().to_string())
-        .current_dir(&job.scripts)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -138,15 +138,18 @@ impl Job {
         }
         let launch = &self.launch;
         let looked_up = verify::account(launch).and_then(|account| {
-            let script = verify::script(
-                &self.scripts,
-                &launch.path,
-                launch.sha256.as_deref(),
-                account.as_ref(),
-            )?;
-            Ok((account, script))
+            let program = match launch.argv.first() {
+                Some(program) => verify::program(program)?,
+                None => verify::script(
+                    &self.scripts,
+                    &launch.path,
+                    launch.sha256.as_deref(),
+                    account.as_ref(),
+                )?,
+            };
+            Ok((account, program))
         });
-        let (account, script) = match looked_up {
+        let (account, program) = match looked_up {
             Ok(found) => found,
             Err(refusal) => {
                 return Ok(not_run(Ending::refused(refusal.code(), &refusal.to_string())));
@@ -166,7 +169,7 @@ impl Job {
         };
         let intake = Intake::new(self.mark_started()?, masks);
         let started = Instant::now();
-        match child::spawn(self, &script, account, &parameters) {
+        match child::spawn(self, &program, account, &parameters) {
             Ok(child) => {
                 self.bell.ring();
                 child::attend(self, child, control, intake, started)
@@ -174,14 +177,18 @@ impl Job {
             Err(error) => {
                 let user = self.launch.run_as.as_ref();
                 let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
+                let (what, is_script) = match self.launch.argv.first() {
+                    Some(_) => ("program", false),
+                    None => ("script", true),
+                };
                 let remedy = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
+                    io::ErrorKind::PermissionDenied if is_script => {
                         "; let that user read the script and enter the folders above it, and make \
                          the script executable or name its interpreter in the manifest"
                     }
                     _ => "",
                 };
-                let text = format!("the script could not be started{user}: {error}{remedy}");
+                let text = format!("the {what} could not be started{user}: {error}{remedy}");
                 Ok(not_run(Ending::not_spawned(&text)))
             }
         }

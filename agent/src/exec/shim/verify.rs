@@ -1,11 +1,13 @@
-//! The script's file: where it must be, and what it must be. Looked at once more at its start.
+//! The file that is started: where it must be, and what it must be. Looked at once more at its start.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use ring::digest;
 
+use crate::exec::environment::FIXED_PATH;
 use crate::guard::{self, GuardError};
 use crate::ledger::record::Launch;
 use crate::platform::Account;
@@ -22,6 +24,10 @@ pub enum Refusal {
         "the script's file `{0}` is not the one that the manifest names by its SHA-256; check the change, then update the manifest"
     )]
     Hash(String),
+    #[error("there is no program `{0}` in {FIXED_PATH}; install it, or name it by its full path")]
+    UnknownProgram(String),
+    #[error("there is no program `{0}` on the host; install it, or name another")]
+    MissingProgram(String),
     #[error("{0}")]
     Unsafe(#[from] GuardError),
     #[error("{0}")]
@@ -41,6 +47,7 @@ impl Refusal {
             Self::Missing(_) => "script_missing",
             Self::Outside(_) => "path_outside",
             Self::Hash(_) => "hash_mismatch",
+            Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
             Self::Unsafe(_) => "unsafe_permissions",
             Self::RunAs(_) => "invalid_policy",
             Self::Unreadable { .. } => "script_unreadable",
@@ -54,6 +61,25 @@ impl Refusal {
 /// [`Refusal`] with a sentence that says what to do.
 pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
     Ok(launch.run_as.as_deref().map(policy::account).transpose()?)
+}
+
+/// Finds the program of an ad-hoc command: under its full path, or by its name in the folders that
+/// every script is given as `PATH`.
+///
+/// # Errors
+/// [`Refusal`] with a sentence that says what to do.
+pub fn program(name: &str) -> Result<PathBuf, Refusal> {
+    let shown = || name.chars().take(128).collect();
+    if name.starts_with('/') {
+        let path = PathBuf::from(name);
+        return if path.is_file() { Ok(path) } else { Err(Refusal::MissingProgram(shown())) };
+    }
+    let is_executable = |path: &PathBuf| {
+        fs::metadata(path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
+    places.find(is_executable).ok_or_else(|| Refusal::UnknownProgram(shown()))
 }
 
 /// Finds the script's file and checks that it is the one that was listed.
@@ -108,7 +134,16 @@ fn hash(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+
+    #[test]
+    fn a_program_is_looked_up_by_name_or_taken_by_its_full_path() {
+        let refusal = |name: &str| program(name).map_err(|refusal| refusal.code()).err();
+        assert!(program("sh").expect("everywhere").ends_with("bin/sh"));
+        assert_eq!(program("/bin/sh").expect("everywhere"), Path::new("/bin/sh"));
+        for name in ["no-such-program", "/bin", "/no/such/program"] {
+            assert_eq!(refusal(name), Some("program_missing"), "{name}");
+        }
+    }
 
     #[test]
     fn only_the_listed_file_inside_the_folder_is_found() {

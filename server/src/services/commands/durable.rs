@@ -15,6 +15,7 @@ use crate::domain::trigger::Trigger;
 use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
+use crate::services::precheck::OnMismatch;
 use crate::services::secret_parameters::{self, Outgoing};
 use crate::store::entities::command;
 use crate::store::queries::CommandWithReport;
@@ -30,18 +31,23 @@ impl Commands {
         name: CommandName,
         mut checked: Checked,
     ) -> Result<Sent> {
+        let _turn = self.turns.take(caller.principal.id)?;
         let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
             key,
             request_hash: checked.hash(target.agent_id, name, &self.secret_box),
         });
-        let script = checked.script().map(str::to_owned);
+        if let Err(refusal) = self.check_hosts(caller, &target, &checked).await {
+            // What was asked for before is answered as before, whatever the host says now.
+            let known = self.known(caller, idempotency.as_ref()).await?;
+            return known.map(|known| Sent::Accepted(Box::new(known))).ok_or(refusal);
+        }
+        let (what, work) = checked.audited();
         let secrets = std::mem::take(&mut checked.secret_parameters);
         let tenant_id = caller.principal.tenant_id;
         let sealed_parameters = secret_parameters::seal(&self.secret_box, tenant_id, &secrets)?;
         let row = command::Model { sealed_parameters, ..self.row(caller, &target, name, checked) };
         let subject = Subject { kind: "command", id: row.id.0 };
-        // Of an `execute` its script; parameters may be secret and stay out of the audit log.
-        let detail = json!({"command": name, "agent_id": row.agent_id, "script": script});
+        let detail = json!({"command": name, "agent_id": row.agent_id, what: work});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
         let session = target.session.filter(|session| session.hold_new(row.id));
         let operation = SubmitCommand {
@@ -76,6 +82,30 @@ impl Commands {
                 code: "idempotency_key_reused",
                 detail: "this Idempotency-Key belongs to another request; use a new one".into(),
             }),
+        }
+    }
+
+    async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
+        match (checked.asked(), target.host()) {
+            (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
+                self.precheck.check_one(caller.principal.tenant_id, host, asked).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The command that this very request made before.
+    async fn known(
+        &self,
+        caller: &Caller,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<CommandWithReport>> {
+        let Some(idempotency) = idempotency else { return Ok(None) };
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let record = tenant.idempotency_record(caller.principal.id, &idempotency.key).await?;
+        match record.filter(|record| record.request_hash == idempotency.request_hash) {
+            Some(record) => Ok(tenant.command(record.command_id).await?),
+            None => Ok(None),
         }
     }
 

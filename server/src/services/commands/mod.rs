@@ -21,6 +21,8 @@ use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
 use super::key_cache::KeyCache;
+use super::precheck::Precheck;
+use super::turns::Turns;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
@@ -41,6 +43,8 @@ pub struct Commands {
     pub(super) cache: KeyCache,
     pub(super) secret_box: SecretBox,
     pub(super) meters: DispatchMeters,
+    pub(super) precheck: Precheck,
+    pub(super) turns: Turns,
 }
 
 /// What came of a request.
@@ -86,7 +90,8 @@ impl Commands {
     ///
     /// # Errors
     /// `permission_denied`, `unsupported_command`, `agent_offline`, `agent_timeout`,
-    /// `idempotency_key_reused`, or the field that does not fit.
+    /// `idempotency_key_reused`, the field that does not fit, what the host would refuse, or
+    /// `too_many_requests`.
     pub async fn send(
         &self,
         caller: &Caller,
@@ -98,6 +103,7 @@ impl Commands {
         let target = self.target(caller, agent_id).await?;
         target.check(name)?;
         let checked = request.check(name)?;
+        checked.check_scope(caller)?;
         target.check_secrets(&checked.secret_parameters)?;
         match name.durability() {
             Durability::Transient => self.ask(caller, target, name, checked).await,

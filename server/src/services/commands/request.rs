@@ -1,11 +1,13 @@
 //! What callers ask for, checked before anything is stored or sent.
 
 use muster_protocol::CommandName;
+use muster_protocol::argv;
 use muster_protocol::limits::{
     DEFAULT_EXPIRES_IN_MS, DEFAULT_TIMEOUT_MS, MAX_COMMAND_DATA_BYTES, MAX_EXPIRES_IN_MS,
     MAX_TIMEOUT_MS,
 };
 use muster_protocol::manifest::is_script_name;
+use muster_protocol::misfit::Misfit;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use ring::digest::{Context, SHA256};
@@ -15,14 +17,20 @@ use zeroize::Zeroizing;
 
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, clean};
+use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
+use crate::services::caller::Caller;
 use crate::services::error::{Result, ServiceError};
+use crate::services::precheck::{Asked, OnMismatch, Work};
 use crate::services::secret_parameters::digest;
 
 /// How long an answer to a transient command is waited for, unless asked otherwise.
 pub const DEFAULT_WAIT_MS: u64 = 10_000;
 /// The longest that a request may wait.
 pub const MAX_WAIT_MS: u64 = 60_000;
+/// Of an ad-hoc command in an audit entry.
+const MAX_AUDITED_WORDS: usize = 64;
+const MAX_AUDITED_CHARS: usize = 2_000;
 /// Longest idempotency key, in characters.
 const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
@@ -33,6 +41,8 @@ pub struct CommandRequest {
     pub wait_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub idempotency_key: Option<String>,
+    /// Of an `execute`.
+    pub on_mismatch: OnMismatch,
 }
 
 /// A command that makes sense.
@@ -46,13 +56,17 @@ pub(in crate::services) struct Checked {
     pub expires_in_ms: u64,
     pub timeout_ms: u64,
     pub idempotency_key: Option<String>,
+    /// Of an `execute`: what is to be run.
+    pub work: Option<Work>,
+    pub on_mismatch: OnMismatch,
 }
 
-/// `data` of an `execute`.
+/// `data` of an `execute`: a script or a command, exactly one of them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Execute {
-    script: String,
+    script: Option<String>,
+    argv: Option<Vec<String>>,
     #[serde(default)]
     parameters: Parameters,
     timeout_ms: Option<u64>,
@@ -78,9 +92,12 @@ impl CommandRequest {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
         let may_hold_secrets = data.get("secret_parameters").is_some();
-        let (timeout_ms, secret_parameters) = match name {
-            CommandName::Execute => check_execute(&mut data)?,
-            _ => (DEFAULT_TIMEOUT_MS, SecretParameters::default()),
+        let (timeout_ms, work, secret_parameters) = match name {
+            CommandName::Execute => {
+                let (timeout_ms, work, secrets) = check_execute(&mut data)?;
+                (timeout_ms, Some(work), secrets)
+            }
+            _ => (DEFAULT_TIMEOUT_MS, None, SecretParameters::default()),
         };
         // Written out again only where something was taken out of it.
         let data_text =
@@ -107,6 +124,8 @@ impl CommandRequest {
             expires_in_ms,
             timeout_ms,
             idempotency_key: self.idempotency_key,
+            work,
+            on_mismatch: self.on_mismatch,
         })
     }
 }
@@ -130,7 +149,40 @@ impl Checked {
 
     /// The script of an `execute`.
     pub(in crate::services) fn script(&self) -> Option<&str> {
-        self.data.get("script")?.as_str()
+        match &self.work {
+            Some(Work::Script { name, .. }) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What an audit entry says is run: the script, or the words of an ad-hoc command, cut where they
+    /// are many. Parameters may be secret and stay out of it.
+    pub(in crate::services) fn audited(&self) -> (&'static str, Value) {
+        let Some(Value::Array(words)) = self.data.get("argv") else {
+            return ("script", self.script().into());
+        };
+        let mut left = MAX_AUDITED_CHARS;
+        let words = words.iter().filter_map(Value::as_str).map_while(|word| {
+            let shown: String = word.chars().take(left).collect();
+            left -= shown.chars().count();
+            (!shown.is_empty() || word.is_empty()).then_some(shown)
+        });
+        ("argv", words.take(MAX_AUDITED_WORDS).collect())
+    }
+
+    /// What hosts judge of it, if it is an `execute`.
+    pub(in crate::services) fn asked(&self) -> Option<Asked<'_>> {
+        let work = self.work.as_ref()?;
+        Some(Asked { work, secrets: &self.secret_parameters })
+    }
+
+    /// # Errors
+    /// 403 for an ad-hoc command of a caller that may run scripts only.
+    pub(in crate::services) fn check_scope(&self, caller: &Caller) -> Result<()> {
+        match self.work {
+            Some(Work::Argv) => caller.require(Scope::CommandsShell),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -146,8 +198,8 @@ pub(in crate::services) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
     hash
 }
 
-/// Checks the data of an `execute` and takes its secrets out; its run time, and them.
-fn check_execute(data: &mut Value) -> Result<(u64, SecretParameters)> {
+/// Checks the data of an `execute` and takes its secrets out; its run time, what it is, and them.
+fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
     let misfit = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `execute`: {error}"),
@@ -156,21 +208,36 @@ fn check_execute(data: &mut Value) -> Result<(u64, SecretParameters)> {
     let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(misfit)?;
     let secrets = secrets.unwrap_or_default();
     let execute = Execute::deserialize(&*data).map_err(misfit)?;
-    if !is_script_name(&execute.script) {
-        return Err(ServiceError::invalid_field(
-            "data.script",
-            "must be 1 to 128 of letters, digits, `.`, `_`, `-`",
-        ));
+    let misfit =
+        |misfit: Misfit| ServiceError::Invalid { code: misfit.code(), detail: misfit.to_string() };
+    match (&execute.script, &execute.argv) {
+        (Some(script), None) if !is_script_name(script) => {
+            return Err(ServiceError::invalid_field(
+                "data.script",
+                "must be 1 to 128 of letters, digits, `.`, `_`, `-`",
+            ));
+        }
+        (Some(_), None) => {}
+        (None, Some(argv)) => argv::check(argv).map_err(|error| misfit(error.into()))?,
+        (None, None) => {
+            let problem = "is missing: say which script, or give a command as `argv`";
+            return Err(ServiceError::invalid_field("script", problem));
+        }
+        (Some(_), Some(_)) => {
+            let problem = "and `argv` exclude each other: send one of them";
+            return Err(ServiceError::invalid_field("script", problem));
+        }
     }
-    parameter::check(&execute.parameters, &secrets).map_err(|error| ServiceError::Invalid {
-        code: "invalid_parameters",
-        detail: error.to_string(),
-    })?;
+    parameter::check(&execute.parameters, &secrets).map_err(|error| misfit(error.into()))?;
     let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
     if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
         return Err(ServiceError::invalid_field("data.timeout_ms", "must be 1 to 604800000"));
     }
-    Ok((timeout_ms, secrets))
+    let work = match execute.script {
+        Some(name) => Work::Script { name, parameters: execute.parameters },
+        None => Work::Argv,
+    };
+    Ok((timeout_ms, work, secrets))
 }
 
 fn is_idempotency_key(key: &str) -> bool {

@@ -7,11 +7,12 @@ use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
 use crate::domain::ids::AgentId;
-use crate::hub::{KeyGrant, SessionHandle};
+use crate::hub::{HostRules, KeyGrant, SessionHandle};
 use crate::services::authentication::to_grant;
 use crate::services::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::services::key_cache::AwayAgent;
+use crate::services::precheck::Host;
 use crate::store::entities::column::AgentLevel;
 
 /// An agent that a command is for, with what decides whether it may be sent.
@@ -21,6 +22,8 @@ pub(super) struct Target {
     pub session: Option<Arc<SessionHandle>>,
     /// Of a full agent: what it can carry out.
     pub capabilities: Option<Vec<String>>,
+    /// Of a full agent that is away: what its host said last.
+    pub away_rules: Option<HostRules>,
 }
 
 impl Commands {
@@ -32,7 +35,9 @@ impl Commands {
                 return Err(UNKNOWN);
             }
             let grant = session.grant();
-            return Ok(Target { agent_id, grant, session: Some(session), capabilities: None });
+            let session = Some(session);
+            let known = Target { agent_id, grant, session, capabilities: None, away_rules: None };
+            return Ok(known);
         }
         let away = match self.cache.away_agent(agent_id) {
             Some(away) => away,
@@ -51,6 +56,7 @@ impl Commands {
             grant: Arc::clone(&away.grant),
             session: None,
             capabilities: away.capabilities.clone(),
+            away_rules: away.rules.clone(),
         })
     }
 
@@ -62,7 +68,8 @@ impl Commands {
             detail: "this agent's key was deleted; install the agent again with a new key".into(),
         })?;
         let capabilities = (agent.level == AgentLevel::Full).then_some(agent.capabilities.0);
-        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities })
+        let rules = tenant.host_rules(&[agent_id]).await?.pop().map(Into::into);
+        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities, rules })
     }
 }
 
@@ -79,6 +86,14 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
 }
 
 impl Target {
+    /// As far as its host is known to judge.
+    pub fn host(&self) -> Option<Host> {
+        match (&self.session, &self.away_rules) {
+            (Some(session), _) => Some(Host::connected(Arc::clone(session))),
+            (None, rules) => rules.clone().map(|rules| Host::away(self.agent_id, rules)),
+        }
+    }
+
     /// The key's permission first, then what the agent can do.
     pub fn check(&self, name: CommandName) -> Result<()> {
         check_permission(&self.grant, name)?;

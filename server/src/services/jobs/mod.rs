@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::precheck::{OnMismatch, Precheck};
+use super::turns::Turns;
 use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
@@ -41,12 +43,16 @@ pub struct Jobs {
     pub(super) secret_box: SecretBox,
     pub(super) webhook_reach: Reach,
     pub(super) meters: DispatchMeters,
+    pub(super) precheck: Precheck,
+    pub(super) turns: Turns,
 }
 
 /// A job as it is asked for.
 #[derive(Debug, Clone)]
 pub struct JobRequest {
-    pub script: String,
+    pub script: Option<String>,
+    /// Instead of a script: a program and its arguments.
+    pub argv: Option<Value>,
     /// Names and texts.
     pub parameters: Option<Value>,
     /// Names and texts that are kept sealed and never shown.
@@ -61,6 +67,7 @@ pub struct JobRequest {
     pub idempotency_key: Option<String>,
     /// What sets it going.
     pub trigger: Trigger,
+    pub on_mismatch: OnMismatch,
 }
 
 /// Which executions of a job are done once more.

@@ -20,6 +20,7 @@ use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
+use crate::services::precheck::OnMismatch;
 use crate::services::secret_parameters::{self, Outgoing, digest};
 use crate::services::webhooks::check_url;
 use crate::store::entities::column::StringList;
@@ -55,9 +56,11 @@ impl Jobs {
     /// be sent. Agents that are away have it queued.
     ///
     /// # Errors
-    /// 422 for a request that makes no sense, and for a target that means nobody.
+    /// 422 for a request that makes no sense, for a target that means nobody, and for what hosts
+    /// would refuse; 429 if the caller has too many requests under way.
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobNow> {
         caller.require(Scope::CommandsRun)?;
+        let _turn = self.turns.take(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
         let trigger = request.trigger;
         let asked_target = json!(request.target).to_string();
@@ -67,6 +70,7 @@ impl Jobs {
             None => None,
         };
         let checked = request.into_command().check(CommandName::Execute)?;
+        checked.check_scope(caller)?;
         if !checked.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
                 code: "secrets_need_ids_or_tags",
@@ -95,7 +99,13 @@ impl Jobs {
         {
             return self.get(caller, job_id).await;
         }
-        let agents = self.choose(caller, &target).await?;
+        let agents = self.turns.choosing(self.choose(caller, &target)).await?;
+        if checked.on_mismatch == OnMismatch::Refuse
+            && let Some(asked) = checked.asked()
+        {
+            self.precheck.check(caller.principal.tenant_id, &agents, asked).await?;
+        }
+        let _room = self.turns.room_for(agents.len()).await?;
         let planned = match asked_rollout {
             Some(asked) => Some(self.plan(asked, &agents).await?),
             None => None,
@@ -140,7 +150,8 @@ impl Jobs {
         }
         let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
         let request = JobRequest {
-            script: job.row.script,
+            script: Some(job.row.script).filter(|script| !script.is_empty()),
+            argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned(),
             secret_parameters: None,
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
@@ -150,6 +161,8 @@ impl Jobs {
             webhook_url: job.row.webhook_url,
             idempotency_key,
             trigger: Trigger::Retry,
+            // What was accepted once is each host's own affair.
+            on_mismatch: OnMismatch::Send,
         };
         self.submit(caller, request).await
     }
@@ -198,7 +211,8 @@ impl Jobs {
         let rollout =
             planned.as_ref().map(|planned| planned.row(row.tenant_id, id, checked.expires_in_ms));
         let waves = rollout.as_ref().map(|rollout| rollout.wave_count);
-        let detail = json!({"script": row.script, "agents": agents.len(), "waves": waves});
+        let (what, work) = checked.audited();
+        let detail = json!({what: work, "agents": agents.len(), "waves": waves});
         let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
         let mut held = Held::new();
         let mut executions = Vec::with_capacity(agents.len());
@@ -374,7 +388,12 @@ impl JobRequest {
     /// The same as a command for one agent: what makes sense there makes sense here.
     fn into_command(self) -> CommandRequest {
         let mut data = serde_json::Map::new();
-        data.insert("script".into(), self.script.into());
+        if let Some(script) = self.script {
+            data.insert("script".into(), script.into());
+        }
+        if let Some(argv) = self.argv {
+            data.insert("argv".into(), argv);
+        }
         if let Some(parameters) = self.parameters {
             data.insert("parameters".into(), parameters);
         }
@@ -390,6 +409,7 @@ impl JobRequest {
             wait_ms: None,
             expires_in_ms: self.expires_in_ms,
             idempotency_key: self.idempotency_key,
+            on_mismatch: self.on_mismatch,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use super::live::Live;
 use super::{AgentTransport, Inbound, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
-use crate::hub::TransientAnswer;
+use crate::hub::{HostRules, TransientAnswer};
 use crate::store::entities::agent_manifest;
 use crate::store::writer::{
     AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
@@ -41,6 +42,8 @@ const MAX_UNKNOWN_TYPES: usize = 32;
 const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest sentence that refuses a frame, in characters: what an agent sent may stand in it.
 const MAX_ERROR_ANSWER_CHARS: usize = 300;
+/// Longest word for a policy that is kept, in characters.
+const MAX_POLICY_CHARS: usize = 64;
 /// Longest error sentence of an agent that is kept, in characters.
 const MAX_ERROR_CHARS: usize = 2_000;
 
@@ -159,7 +162,9 @@ impl Live {
                 let command_id = CommandId(command_id);
                 self.progress(command_id, Progress::Started { command_id }, transport).await
             }
-            Ok(AgentFrame::Manifest { manifest, error }) => self.manifest(manifest, error).await,
+            Ok(AgentFrame::Manifest { manifest, error, policy }) => {
+                self.manifest(manifest, error, policy).await
+            }
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
             Ok(AgentFrame::Deregister) => self.deregister(transport).await,
@@ -287,18 +292,41 @@ impl Live {
         &mut self,
         manifest: Manifest,
         error: Option<String>,
+        policy: Option<String>,
     ) -> Result<(), SessionEnd> {
         let agent_id = self.handle.agent_id;
+        let text = serde_json::to_string(&manifest).map_err(|_| VIOLATION)?;
+        let digest = self.service.lists.keep(&text, manifest);
+        let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
+        let policy: Option<Arc<str>> = policy.map(Into::into);
+        // An agent that says nothing of its policy here said it when it registered.
+        let known = self.handle.rules.get().policy;
+        let error = error.map(|text| clean(&text, MAX_ERROR_CHARS));
+        let rules = HostRules {
+            manifest: Some(digest),
+            manifest_error: error.as_deref().map(Into::into),
+            policy: policy.or_else(|| known.clone()),
+        };
+        let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
+        self.handle.rules.replace(rules);
         let row = agent_manifest::Model {
             agent_id,
-            manifest: serde_json::to_string(&manifest).map_err(|_| VIOLATION)?,
-            error: error.map(|text| clean(&text, MAX_ERROR_CHARS)),
+            manifest: text,
+            digest: Some(digest.0.to_vec()),
+            error,
             reported_at: self.service.clock.now(),
         };
-        let operation = RecordManifest { agent_id, epoch: self.handle.epoch, row };
+        let operation = RecordManifest {
+            agent_id,
+            epoch: self.handle.epoch,
+            row,
+            new_policy: new_policy.map(|policy| policy.to_string()),
+        };
         let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        let cache = self.service.cache.clone();
         self.pending.push_back(Box::pin(async move {
             stored.await?;
+            cache.forget_agent(agent_id);
             Ok(Answer::Nothing)
         }));
         Ok(())

@@ -26,6 +26,7 @@ pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
 use super::heartbeats::Heartbeats;
 use super::key_cache::KeyCache;
+use super::precheck::Lists;
 use crate::domain::credential::SecretHash;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
@@ -52,6 +53,7 @@ pub struct Sessions {
     census: Census,
     heartbeats: Heartbeats,
     cache: KeyCache,
+    lists: Lists,
 }
 
 /// How a session came about.
@@ -95,6 +97,7 @@ impl Sessions {
         settings: Settings,
         heartbeats: Heartbeats,
         cache: KeyCache,
+        lists: Lists,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
         Self {
@@ -106,6 +109,7 @@ impl Sessions {
             census: Census::default(),
             heartbeats,
             cache,
+            lists,
         }
     }
 

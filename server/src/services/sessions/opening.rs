@@ -12,7 +12,7 @@ use super::live::Live;
 use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions};
 use crate::domain::ids::AgentId;
 use crate::domain::name::clean;
-use crate::hub::{SessionHandle, SessionParts};
+use crate::hub::{HostRules, SessionHandle, SessionParts};
 use crate::services::authentication::to_grant;
 use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
@@ -69,6 +69,10 @@ impl Sessions {
             secret_until: (opened.key.secret_hash != origin.secret_hash.0)
                 .then_some(opened.key.previous_valid_until)
                 .flatten(),
+        });
+        handle.rules.replace(HostRules {
+            policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT).into()),
+            ..HostRules::default()
         });
         // From here on the session leaves the hub when it is dropped.
         let mut live = Box::new(Live::new(Arc::clone(self), Arc::clone(&handle), mail));

@@ -17,6 +17,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: JobId,
     pub tenant_id: TenantId,
+    /// Empty for an ad-hoc command, whose words stand in `data`.
     pub script: String,
     /// The data of each `execute`, JSON.
     pub data: String,

@@ -14,6 +14,7 @@ mod commands;
 mod dispatch;
 mod figures;
 mod history;
+mod host_rules;
 mod jobs;
 mod jobs_now;
 mod output;
@@ -34,6 +35,7 @@ pub use self::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::changes::{ChangedCommand, EndedJob};
 pub use self::commands::{Cancelled, CommandWithReport};
 pub use self::history::{CommandFilter, Effort, Explained};
+pub use self::host_rules::StoredRules;
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
 pub use self::rollouts::{

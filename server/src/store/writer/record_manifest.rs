@@ -1,20 +1,22 @@
 //! The scripts that hosts allow, as they report them.
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{DbErr, IntoActiveModel as _};
+use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
 
 use super::connection::Work;
 use super::epoch::Epochs;
 use super::{Merge, rows};
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
-use crate::store::entities::agent_manifest;
+use crate::store::entities::{agent, agent_manifest};
 
 /// Replaces what an agent reported before.
 pub struct RecordManifest {
     pub agent_id: AgentId,
     pub epoch: i64,
     pub row: agent_manifest::Model,
+    /// The host's policy, if it is another one now than it was before in this session.
+    pub new_policy: Option<String>,
 }
 
 impl Merge for RecordManifest {
@@ -32,10 +34,18 @@ impl Merge for RecordManifest {
             rows.retain(|row| row.agent_id != operation.agent_id);
             rows.push(operation);
         }
+        for row in rows.iter().filter(|row| row.new_policy.is_some()) {
+            agent::Entity::update_many()
+                .col_expr(agent::Column::Policy, row.new_policy.clone().into())
+                .filter(agent::Column::Id.eq(row.agent_id))
+                .exec(transaction)
+                .await?;
+        }
         let rows = rows.into_iter().map(|op| op.row.clone().into_active_model()).collect();
         let replace = OnConflict::column(agent_manifest::Column::AgentId)
             .update_columns([
                 agent_manifest::Column::Manifest,
+                agent_manifest::Column::Digest,
                 agent_manifest::Column::Error,
                 agent_manifest::Column::ReportedAt,
             ])

@@ -1,0 +1,54 @@
+//! A disk of a few MiB, for programs that are to run out of it.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// A small disk over a folder, until it is dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    folder: PathBuf,
+}
+
+impl SmallDisk {
+    /// Puts it there.
+    ///
+    /// # Panics
+    /// Without root.
+    pub fn over(folder: &Path, mib: u64) -> Self {
+        crate::needs_root();
+        let size = format!("size={mib}m,mode=0700");
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))
+            .expect("mount a small disk");
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Writes until not one byte more fits.
+    pub fn fill(&self) {
+        let mut file = File::create(self.filler()).expect("make a file");
+        let mut step = vec![0; 1024 * 1024];
+        while !step.is_empty() {
+            while file.write_all(&step).is_ok() {}
+            step.truncate(step.len() / 2);
+        }
+    }
+
+    /// Makes room again.
+    pub fn clear(&self) {
+        std::fs::remove_file(self.filler()).expect("make room");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if let Err(error) = umount2(&self.folder, MntFlags::MNT_DETACH) {
+            eprintln!("failed to take the disk away from {}: {error}", self.folder.display());
+        }
+    }
+}
