@@ -14,6 +14,7 @@ pub mod installation;
 pub mod jobs;
 mod key_cache;
 pub mod output;
+pub mod output_keeping;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub heartbeat_interval_ms: u64,
     pub lost_after_ms: u64,
     pub history_retention_ms: u64,
+    /// Payload of one execution that agents are told to keep.
+    pub max_output_bytes: u64,
+    /// Compacted output that is kept; the oldest goes first.
+    pub output_quota_bytes: u64,
 }
 
 impl Settings {
@@ -60,6 +65,7 @@ pub struct Services {
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub output: output::Output,
+    pub output_keeping: output_keeping::OutputKeeping,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
@@ -121,6 +127,11 @@ impl Services {
                 secret_box: secret_box.clone(),
             },
             output: output::Output { store: store(), hub: hub() },
+            output_keeping: output_keeping::OutputKeeping {
+                store: store(),
+                clock: clock(),
+                settings,
+            },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),

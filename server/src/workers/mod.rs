@@ -1,6 +1,7 @@
 //! Loops that call services, so that a timer and a request share one path.
 
 mod dispatcher;
+mod output_keeper;
 mod timetable;
 
 use std::sync::Arc;
@@ -27,6 +28,11 @@ impl Workers {
         tasks.spawn(async move {
             dispatcher::run(dispatch, hub).await;
             "dispatcher"
+        });
+        let keeping = services.output_keeping.clone();
+        tasks.spawn(async move {
+            output_keeper::run(keeping).await;
+            "output keeper"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

@@ -3,6 +3,7 @@
 mod m0001_command_bus;
 mod m0002_secrets;
 mod m0003_jobs;
+mod m0007_output;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -16,6 +17,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_command_bus::Migration),
             Box::new(m0002_secrets::Migration),
             Box::new(m0003_jobs::Migration),
+            Box::new(m0007_output::Migration),
         ]
     }
 }

@@ -13,6 +13,10 @@ mod commands;
 mod dispatch;
 mod jobs;
 mod output;
+mod output_compaction;
+mod output_leftovers;
+mod output_quota;
+mod output_source;
 mod settings;
 mod sweeps;
 mod targets;
@@ -26,9 +30,11 @@ pub use self::agents::AgentChange;
 pub use self::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
 pub use self::jobs::{CancelledJob, JobProgress};
-pub use self::output::OutputStream;
+pub use self::output::{OutputStream, OutputSummary};
+pub use self::output_compaction::Compacted;
 pub use self::sweeps::{OfflineAgent, Retention};
 use super::Writer;
+use super::blobs::Blobs;
 use crate::domain::ids::TenantId;
 
 /// One tenant's data. Every query in it carries the tenant.
@@ -36,12 +42,18 @@ use crate::domain::ids::TenantId;
 pub struct TenantScope {
     reader: DatabaseConnection,
     writer: Writer,
+    blobs: Blobs,
     tenant_id: TenantId,
 }
 
 impl TenantScope {
-    pub(super) fn new(reader: DatabaseConnection, writer: Writer, tenant_id: TenantId) -> Self {
-        Self { reader, writer, tenant_id }
+    pub(super) fn new(
+        reader: DatabaseConnection,
+        writer: Writer,
+        blobs: Blobs,
+        tenant_id: TenantId,
+    ) -> Self {
+        Self { reader, writer, blobs, tenant_id }
     }
 }
 
@@ -51,6 +63,7 @@ pub struct SystemScope {
     reader: DatabaseConnection,
     checkpointer: Option<DatabaseConnection>,
     writer: Writer,
+    blobs: Blobs,
 }
 
 impl SystemScope {
@@ -58,7 +71,8 @@ impl SystemScope {
         reader: DatabaseConnection,
         checkpointer: Option<DatabaseConnection>,
         writer: Writer,
+        blobs: Blobs,
     ) -> Self {
-        Self { reader, checkpointer, writer }
+        Self { reader, checkpointer, writer, blobs }
     }
 }

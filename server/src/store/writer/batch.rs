@@ -12,6 +12,7 @@ use super::{
     SubmitJob,
 };
 use crate::store::StoreError;
+use crate::store::blobs::Blobs;
 
 /// How long a transaction may take before the database counts as out of reach.
 const COMMIT_WAIT: Duration = Duration::from_secs(60);
@@ -177,8 +178,12 @@ operations! {
 }
 
 /// Runs until every handle is gone.
-pub(super) async fn run(connection: DatabaseConnection, mut queue: mpsc::Receiver<Operation>) {
-    let mut connection = Connection::new(connection);
+pub(super) async fn run(
+    connection: DatabaseConnection,
+    blobs: Blobs,
+    mut queue: mpsc::Receiver<Operation>,
+) {
+    let mut connection = Connection::new(connection, blobs);
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);

@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use super::epoch::KnownEpochs;
+use crate::store::blobs::Blobs;
 
 /// How long the end of a failed transaction may take before its connection is given up.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
@@ -21,17 +22,20 @@ pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
+    blobs: Blobs,
 }
 
 /// A transaction under way, with what is known of the data without asking.
 pub struct Work<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
     pub(super) epochs: &'a KnownEpochs,
+    /// Where long output goes.
+    pub(super) blobs: &'a Blobs,
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection) -> Self {
-        Self { pool, held: None, epochs: KnownEpochs::default() }
+    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs) -> Self {
+        Self { pool, held: None, epochs: KnownEpochs::default(), blobs }
     }
 
     /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
@@ -49,7 +53,7 @@ impl Connection {
             Some(held) => held,
             None => self.connect().await?,
         };
-        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs })
+        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs, blobs: &self.blobs })
     }
 
     /// # Errors

@@ -48,6 +48,7 @@ pub use self::settle::{Report, Settle, Settled};
 pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
+use super::blobs::Blobs;
 
 /// Operations that may wait.
 const QUEUE: usize = 4_096;
@@ -83,9 +84,9 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>
 
 impl Writer {
     /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
-    pub fn start(connection: DatabaseConnection) -> Self {
+    pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(QUEUE);
-        tokio::spawn(batch::run(connection, operations));
+        tokio::spawn(batch::run(connection, blobs, operations));
         Self { queue }
     }
 
