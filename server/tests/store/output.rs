@@ -7,6 +7,7 @@ use bytes::Bytes;
 use muster_protocol::frame::Outcome;
 use muster_protocol::frame::output::{Stream, record_header, records_of};
 use muster_server::domain::ids::CommandId;
+use muster_server::domain::state::CommandState;
 use muster_server::store::StoreError;
 use muster_server::store::blobs::BlobError;
 use muster_server::store::queries::{Compacted, OutputStream, Retention};
@@ -29,6 +30,7 @@ on_both_databases!(
     files_go_with_the_history_that_names_them,
     leftovers_are_swept_and_nothing_else,
     a_chunk_that_was_never_committed_is_written_over,
+    a_report_is_not_recorded_before_the_output_that_came_before_it,
 );
 
 const STREAMS: [OutputStream; 3] = [OutputStream::Both, OutputStream::Stdout, OutputStream::Stderr];
@@ -398,17 +400,20 @@ async fn leftovers_are_swept_and_nothing_else(fixture: Fixture) {
     scene = scene.next_command().await;
     scene.print_much(200_000).await;
     let live = scene.file_of_kind("live");
-    let stranger = uuid::Uuid::now_v7().simple().to_string();
-    let beside = |path: &PathBuf, name: String| path.with_file_name(name);
+    // Another id that ends alike, and lies in the same folder.
+    let stranger = |path: &PathBuf, ending: &str| {
+        let id = path.file_stem().expect("a name").to_string_lossy();
+        path.with_file_name(format!("f{}{ending}", &id[1..]))
+    };
     for leftover in [
-        beside(&live, stranger.clone()),
-        beside(&blob, format!("{stranger}.1")),
-        beside(&blob, format!("{stranger}.2.new")),
+        stranger(&live, ""),
+        stranger(&blob, ".1"),
+        stranger(&blob, ".2.new"),
         blob.with_extension("7"),
     ] {
         std::fs::write(leftover, b"left over").expect("write");
     }
-    let notes = beside(&blob, "notes of an operator.txt".into());
+    let notes = blob.with_file_name("notes of an operator.txt");
     std::fs::write(&notes, b"mine").expect("write");
     let system = scene.fixture.store.system();
     let mut removed = 0;
@@ -437,6 +442,25 @@ async fn a_chunk_that_was_never_committed_is_written_over(fixture: Fixture) {
     scene.assert_reads_as_printed(&mut runner).await;
     scene.print_much(130_000).await;
     scene.assert_reads_as_printed(&mut runner).await;
+}
+
+async fn a_report_is_not_recorded_before_the_output_that_came_before_it(fixture: Fixture) {
+    let mut scene = Scene::new(fixture).await;
+    scene.print_much(130_000).await;
+    let report = |last_chunk_bytes| muster_server::store::writer::Settle {
+        last_chunk_bytes,
+        ..crate::fixture::settle(&scene.session, scene.id, Outcome::Succeeded)
+    };
+    let writer = scene.fixture.store.writer();
+    // A chunk that failed while its report was on the way behind it.
+    let early = writer.commit(report(Some(240_000))).await;
+    assert!(matches!(early, Err(StoreError::Database(_))), "{early:?}");
+    assert_eq!(scene.fixture.state(scene.id).await, CommandState::Delivered);
+    writer.commit(report(Some(120_000))).await.expect("settle");
+    assert_eq!(scene.fixture.state(scene.id).await, CommandState::Succeeded);
+    // Once compacted, the blob stands in for the chunk.
+    scene.compact().await;
+    writer.commit(report(Some(120_000))).await.expect("settle again");
 }
 
 #[tokio::test]

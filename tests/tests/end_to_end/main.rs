@@ -22,6 +22,7 @@ mod install;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod output;
 mod policy;
 mod proxy;
 mod reverse_proxy;

@@ -20,6 +20,9 @@ use crate::store::entities::{output_blob, output_chunk};
 /// Records from this size on go into a file: a database writes them twice. Below it, one sync for
 /// all rows of a transaction costs less than one for each command's file.
 const FILE_FROM_BYTES: usize = 64 * 1024;
+/// A command's first payload up to here is taken in while output waits for room: it is little, and
+/// most commands have no more.
+const SHORT_BYTES: u64 = 4 * 1024;
 /// Files that are synced at once.
 const SYNCS: usize = 16;
 
@@ -62,7 +65,10 @@ impl Merge for AppendOutput {
             };
             let growth = growths.entry(operation.command_id).or_insert(growth);
             let admitted = epochs.check(operation.agent_id, operation.epoch);
-            let admitted = admitted.and_then(|()| Ok(space.clone()?));
+            let admitted = match operation.is_short() {
+                true => admitted,
+                false => admitted.and_then(|()| Ok(space.clone()?)),
+            };
             results.push(admitted.and_then(|()| growth.take(operation)));
         }
         let failed = write_files(work.blobs, &mut growths).await;
@@ -160,6 +166,10 @@ async fn write_files(
 }
 
 impl AppendOutput {
+    fn is_short(&self) -> bool {
+        self.offset_bytes + self.length_bytes <= SHORT_BYTES
+    }
+
     fn chunk(&self, is_long: bool, file_end_bytes: u64) -> output_chunk::ActiveModel {
         let (records, file_bytes, checksum) = match is_long {
             true => (Vec::new(), self.records.len() as i64, crc32fast::hash(&self.records)),
