@@ -38,6 +38,7 @@ fn server_frames_of_the_full_protocol() {
             agent_id: ID,
             epoch: 3,
             heartbeat_interval_ms: 30_000,
+            max_output_bytes: None,
             server_restored: false,
             server_version: "0.1.0".into(),
             timestamp: AT.into(),

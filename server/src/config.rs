@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use muster_protocol::limits::{DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS};
+use muster_protocol::limits::{
+    DEFAULT_HEARTBEAT_INTERVAL_MS, DEFAULT_LOST_AFTER_MS, MAX_OUTPUT_BYTES,
+};
 use serde::Deserialize;
 
 use crate::adapters::webhook_client::WebhookLimits;
@@ -12,6 +14,9 @@ use crate::domain::origin::{OddOrigin, Origin};
 use crate::domain::webhook::Reach;
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
+
+/// Compacted output that is kept unless set otherwise: 100 GiB.
+const DEFAULT_OUTPUT_QUOTA_BYTES: u64 = 100 * 1024 * 1024 * 1024;
 
 /// Settings of `serve`, each a flag, an environment variable and a line of the file.
 #[derive(Debug, Clone, Default, Args)]
@@ -61,6 +66,14 @@ pub struct PartialConfig {
     /// Days that ended commands and their output are kept [default: 90]
     #[arg(long, env = "MUSTER_HISTORY_DAYS", value_name = "DAYS")]
     pub history_days: Option<u64>,
+    /// Output that is kept of one execution, in bytes: what it prints beyond is dropped on its host,
+    /// and marked [default: 1073741824, which is also the most]
+    #[arg(long, env = "MUSTER_MAX_OUTPUT_BYTES", value_name = "BYTES")]
+    pub max_output_bytes: Option<u64>,
+    /// Compacted output that is kept of all executions, in bytes on disk; beyond it the oldest is
+    /// dropped [default: 107374182400]
+    #[arg(long, env = "MUSTER_OUTPUT_QUOTA_BYTES", value_name = "BYTES")]
+    pub output_quota_bytes: Option<u64>,
     /// The address by which people and hosts reach this server, for the lines that they paste
     /// [default: what each request names]
     #[arg(long, env = "MUSTER_PUBLIC_URL", value_name = "URL")]
@@ -161,6 +174,8 @@ impl ConfigSources {
                 given.webhook_first_retry_ms.unwrap_or(10_000),
             ),
             history_retention_ms: given.history_days.unwrap_or(90).saturating_mul(24 * 3_600_000),
+            max_output_bytes: given.max_output_bytes.unwrap_or(MAX_OUTPUT_BYTES),
+            output_quota_bytes: given.output_quota_bytes.unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
         };
         let tls = match (given.tls_cert, given.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
@@ -174,6 +189,8 @@ impl ConfigSources {
         let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
+        check("max_output_bytes", settings.max_output_bytes, 1..=MAX_OUTPUT_BYTES)?;
+        check("output_quota_bytes", settings.output_quota_bytes, 0..=i64::MAX.cast_unsigned())?;
         check("history_days", settings.history_retention_ms / (24 * 3_600_000), 1..=3_650)?;
         let webhook_timeout_ms = given.webhook_timeout_ms.unwrap_or(15_000);
         check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
@@ -219,6 +236,8 @@ impl PartialConfig {
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),
             lost_after_ms: self.lost_after_ms.or(next.lost_after_ms),
             history_days: self.history_days.or(next.history_days),
+            max_output_bytes: self.max_output_bytes.or(next.max_output_bytes),
+            output_quota_bytes: self.output_quota_bytes.or(next.output_quota_bytes),
             public_url: self.public_url.or(next.public_url),
             install_dir: self.install_dir.or(next.install_dir),
             drain_spread_ms: self.drain_spread_ms.or(next.drain_spread_ms),

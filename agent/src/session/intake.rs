@@ -114,7 +114,7 @@ impl Session<'_> {
             around: self.agent.surroundings(),
             known: self.agent.custody.ledger().known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
-            output: self.agent.limits.output,
+            output: self.output,
             is_leaving: self.leaving.is_some(),
         };
         match inbox::judge(command, &grounds) {

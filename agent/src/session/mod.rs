@@ -22,6 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
 
 use crate::agent::Agent;
+use crate::commands::execute::OutputBounds;
 use crate::custody::{Custody, Notice};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
 use crate::outbox::{Outbox, encode};
@@ -119,6 +120,8 @@ struct Session<'a> {
     link: Box<dyn Link>,
     agent: &'a mut Agent,
     permissions: Permissions,
+    /// What the host grants, and no more than the server wants.
+    output: OutputBounds,
     outbox: Outbox,
     /// Frames that go before any output. Above [`MAX_PENDING`] nothing more is taken in.
     pending: VecDeque<Outgoing>,
@@ -150,10 +153,14 @@ impl<'a> Session<'a> {
             .clamp(MIN_HEARTBEAT_INTERVAL, MAX_HEARTBEAT_INTERVAL);
         let mut heartbeat = tokio::time::interval(interval);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let granted = agent.limits.output;
+        let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
+        let limit_bytes = granted.limit_bytes.min(wanted_bytes);
         Self {
             link,
             agent,
             permissions,
+            output: OutputBounds { limit_bytes, ..granted },
             outbox: Outbox::default(),
             pending: VecDeque::new(),
             heartbeat,

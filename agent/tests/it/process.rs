@@ -108,6 +108,7 @@ fn registered(epoch: u64) -> String {
         agent_id: Uuid::from_u128(9),
         epoch,
         heartbeat_interval_ms: 30_000,
+        max_output_bytes: None,
         server_restored: false,
         server_version: "0".into(),
         timestamp: "2026-01-01T00:00:00Z".into(),

@@ -101,6 +101,7 @@ impl Server {
             agent_id: AGENT_ID,
             epoch: self.epoch,
             heartbeat_interval_ms: 30_000,
+            max_output_bytes: None,
             server_restored: false,
             server_version: "0".into(),
             timestamp: "2026-01-01T00:00:00Z".into(),

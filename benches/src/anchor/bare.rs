@@ -55,6 +55,22 @@ impl Bare {
         load::run(target, requests, 200, Duration::from_millis(500), duration).await
     }
 
+    /// MB per second over one WebSocket, in frames as large as those of output.
+    pub async fn stream_mb_per_s(&self, bytes: u64) -> Result<f64> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let (mut socket, _) = client_async(format!("ws://{}/", self.address), stream).await?;
+        let piece = Message::binary(vec![b'x'; 256 * 1024]);
+        let began_at = Instant::now();
+        for _ in 0..bytes / piece.len() as u64 {
+            socket.send(piece.clone()).await?;
+        }
+        // Answered behind everything that came before it.
+        socket.send(Message::text("done")).await?;
+        socket.next().await.context("hear the end")??;
+        Ok(bytes as f64 / 1e6 / began_at.elapsed().as_secs_f64())
+    }
+
     /// Echoes per second over so many WebSockets, one in flight on each.
     pub async fn echoes(&self, connections: usize, duration: Duration) -> Result<f64> {
         let end = Instant::now() + duration;

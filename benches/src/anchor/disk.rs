@@ -22,6 +22,21 @@ pub fn spawn_ms(script: &Path, times: usize) -> Result<f64> {
     Ok(latencies.quantile_ms(0.5))
 }
 
+/// MB per second that are appended to a file in pieces of 256 KiB and synced at the end.
+pub fn append_mb_per_s(folder: &Path, bytes: u64) -> Result<f64> {
+    let path = folder.join("appended");
+    let piece = vec![b'x'; 256 * 1024];
+    let began_at = Instant::now();
+    let mut file = File::create(&path)?;
+    for _ in 0..bytes / piece.len() as u64 {
+        file.write_all(&piece)?;
+    }
+    file.sync_data()?;
+    let elapsed = began_at.elapsed();
+    std::fs::remove_file(&path)?;
+    Ok(bytes as f64 / 1e6 / elapsed.as_secs_f64())
+}
+
 /// Median time, in ms, of appending a little to a file and syncing it.
 pub fn fsync_ms(folder: &Path, times: usize) -> Result<f64> {
     let mut file = File::create(folder.join("synced"))?;

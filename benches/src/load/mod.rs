@@ -5,6 +5,7 @@
 
 mod connection;
 mod latency;
+pub mod pattern;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

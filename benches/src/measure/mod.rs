@@ -3,6 +3,7 @@
 mod history;
 mod idle_fleet;
 mod one_host;
+mod output;
 mod round_trips;
 mod submit;
 
@@ -24,6 +25,9 @@ pub async fn all(wanted: &[String]) -> Result<Vec<Line>> {
     }
     if is_wanted(&["P5", "P8", "P9"]) {
         show(&mut lines, one_host::measure().await?);
+    }
+    if is_wanted(&["P10"]) {
+        show(&mut lines, output::measure().await?);
     }
     if is_wanted(&["P6", "P7", "P11"]) {
         show(&mut lines, idle_fleet::measure().await?);

@@ -121,7 +121,8 @@ fn write_script(state: &Path) -> Result<PathBuf> {
     Ok(script)
 }
 
-async fn supervisor(folder: &Path, server: &Server) -> Result<Program> {
+/// The supervisor and agent that ship to hosts, with their state in the folder.
+pub(super) async fn supervisor(folder: &Path, server: &Server) -> Result<Program> {
     let key = server.agent_key(1).await?;
     let mut command = Command::new(host_binary("muster-supervisor")?);
     command
@@ -136,7 +137,8 @@ async fn supervisor(folder: &Path, server: &Server) -> Result<Program> {
     Program::start("supervisor", &command, folder, Signal::SIGTERM)
 }
 
-async fn connected(server: &Server) -> Result<String> {
+/// Waits for the one agent; its id.
+pub(super) async fn connected(server: &Server) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let page = server.call("GET", "/api/agents/connected", None).await?;

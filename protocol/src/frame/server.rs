@@ -60,6 +60,10 @@ pub struct Registered {
     /// This session's epoch; newer ones fence off older ones.
     pub epoch: u64,
     pub heartbeat_interval_ms: u64,
+    /// Payload that is wanted of one execution's output: a full agent keeps no more of what is
+    /// accepted from now on. Absent: the bound of the protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_bytes: Option<u64>,
     /// True if the server knows less than the agent: it was restored from a backup.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub server_restored: bool,

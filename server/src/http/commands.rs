@@ -130,6 +130,9 @@ pub(super) struct CommandView {
     /// Output committed so far, both streams; in lists left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     output_bytes: Option<u64>,
+    /// When its output was dropped to make room for newer output; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dropped_at: Option<Timestamp>,
     requested_by: ApiKeyId,
     requested_from: Option<String>,
     timeout_ms: i64,
@@ -189,6 +192,7 @@ impl From<CommandWithReport> for CommandView {
                 reported_at: report.reported_at,
             }),
             output_bytes: None,
+            output_dropped_at: None,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
             timeout_ms: row.timeout_ms,
@@ -286,8 +290,10 @@ async fn get_command(
 ) -> Answer<axum::Json<CommandView>> {
     let id = CommandId(id);
     let found = state.services.commands.get(&caller, id, params.wait_ms).await?;
-    let output_bytes = Some(state.services.output.length_bytes(&caller, id).await?);
-    Ok(axum::Json(CommandView { output_bytes, ..found.into() }))
+    let output = state.services.output.summary(&caller, id).await?;
+    let output_bytes = Some(output.length_bytes);
+    let output_dropped_at = output.dropped_at;
+    Ok(axum::Json(CommandView { output_bytes, output_dropped_at, ..found.into() }))
 }
 
 /// Ask for a command's end. From `queued` it ends at once; else its agent decides. Repeatable.

@@ -205,6 +205,7 @@ impl From<ServiceError> for Problem {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
                 Self { column: source.column(), ..problem }
             }
+            ServiceError::Gone { code, .. } => Self::new(StatusCode::GONE, code, detail),
             ServiceError::Timeout { code, .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
             }

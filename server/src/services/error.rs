@@ -26,6 +26,9 @@ pub enum ServiceError {
     Invalid { code: &'static str, detail: String },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
+    /// It was here and is no more, for good.
+    #[error("{detail}")]
+    Gone { code: &'static str, detail: &'static str },
     /// An agent did not answer in time.
     #[error("{detail}")]
     Timeout { code: &'static str, detail: String },

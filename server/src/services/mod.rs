@@ -19,6 +19,7 @@ mod key_cache;
 pub mod live_output;
 pub mod monitoring;
 pub mod output;
+pub mod output_keeping;
 pub mod precheck;
 mod secret_parameters;
 pub mod sessions;
@@ -55,6 +56,10 @@ pub struct Settings {
     pub history_retention_ms: u64,
     /// Bounds the first delay between two attempts to send a webhook.
     pub webhook_first_retry: Duration,
+    /// Payload of one execution that agents are told to keep.
+    pub max_output_bytes: u64,
+    /// Compacted output that is kept; the oldest goes first.
+    pub output_quota_bytes: u64,
 }
 
 impl Settings {
@@ -89,6 +94,7 @@ pub struct Services {
     pub live_output: live_output::LiveOutput,
     pub monitoring: monitoring::Monitoring,
     pub output: output::Output,
+    pub output_keeping: output_keeping::OutputKeeping,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
@@ -184,6 +190,11 @@ impl Services {
             },
             monitoring: monitoring::Monitoring::new(store(), hub(), &parts),
             output: output::Output { store: store(), hub: hub() },
+            output_keeping: output_keeping::OutputKeeping {
+                store: store(),
+                clock: clock(),
+                settings,
+            },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),
                 hub(),

@@ -16,7 +16,7 @@ use crate::domain::range::ByteRange;
 use crate::domain::state::CommandState;
 use crate::hub::Hub;
 use crate::store::entities::output_chunk;
-use crate::store::queries::{OutputStream, TenantScope};
+use crate::store::queries::{OutputStream, OutputSummary, TenantScope};
 use crate::store::{Store, StoreError};
 
 /// Chunks that a reader holds in memory at once; 256 KiB each at the most.
@@ -39,6 +39,8 @@ pub struct OutputPart {
     pub start_bytes: u64,
     /// The offset behind its last byte.
     pub end_bytes: u64,
+    /// Read before an answer begins: what can't be read at all is told in words.
+    first: Option<Bytes>,
     reader: Reader,
 }
 
@@ -77,6 +79,16 @@ impl Output {
         Ok(script_of(&execution.data).unwrap_or_default())
     }
 
+    /// What there is of a command's output. Nothing for a command that is not there.
+    pub async fn summary(&self, caller: &Caller, command_id: CommandId) -> Result<OutputSummary> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        if tenant.command(command_id).await?.is_none() {
+            return Ok(OutputSummary::default());
+        }
+        Ok(tenant.output_summary(command_id).await?)
+    }
+
     /// Opens a part of a command's output, after at most `wait_ms` of waiting for bytes behind
     /// the start of the range.
     ///
@@ -107,9 +119,12 @@ impl Output {
             {
                 let next_bytes = start_bytes;
                 let behind_bytes = None;
-                let reader =
+                let mut reader =
                     Reader { tenant, command_id, stream, next_bytes, end_bytes, behind_bytes };
-                return Ok(Ok(OutputPart { state, length_bytes, start_bytes, end_bytes, reader }));
+                let first = reader.next().await.map_err(told)?;
+                let part =
+                    OutputPart { state, length_bytes, start_bytes, end_bytes, first, reader };
+                return Ok(Ok(part));
             }
             if state.is_terminal() || tokio::time::timeout_at(deadline, changed).await.is_err() {
                 return Ok(Err((state, length_bytes)));
@@ -133,29 +148,32 @@ impl OutputPart {
     /// # Errors
     /// [`StoreError`]; the part is cut off then.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
-        let reader = &mut self.reader;
-        if reader.next_bytes >= reader.end_bytes {
-            return Ok(None);
+        match self.first.take() {
+            Some(first) => Ok(Some(first)),
+            None => self.reader.next().await,
         }
-        let chunks = reader
-            .tenant
-            .output_chunks(
-                reader.command_id,
-                reader.stream,
-                (reader.next_bytes, reader.behind_bytes),
-                CHUNKS,
-            )
-            .await?;
-        let mut bytes = Vec::new();
-        reader.behind_bytes = chunks.last().map(|chunk| chunk.offset_bytes);
-        for chunk in &chunks {
-            reader.take(chunk, &mut bytes);
-        }
-        Ok((!bytes.is_empty()).then(|| bytes.into()))
     }
 }
 
 impl Reader {
+    async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
+        if self.next_bytes >= self.end_bytes {
+            return Ok(None);
+        }
+        let from = (self.next_bytes, self.behind_bytes);
+        let chunks = self.tenant.output_chunks(self.command_id, self.stream, from, CHUNKS).await?;
+        let mut bytes = Vec::new();
+        self.behind_bytes = chunks.last().map(|chunk| chunk.offset_bytes);
+        for chunk in &chunks {
+            self.take(chunk, &mut bytes);
+        }
+        match bytes.is_empty() {
+            false => Ok(Some(bytes.into())),
+            // It was committed once: its history was dropped while it was read.
+            true => Err(StoreError::OutputDropped),
+        }
+    }
+
     /// Copies what the part wants of a chunk.
     fn take(&mut self, chunk: &output_chunk::Model, bytes: &mut Vec<u8>) {
         let mut offset = match self.stream {
@@ -184,5 +202,20 @@ impl Reader {
             }
             offset = record_end;
         }
+    }
+}
+
+/// What a reader is told of output that is lost.
+fn told(error: StoreError) -> ServiceError {
+    match error {
+        StoreError::OutputDropped => ServiceError::Gone {
+            code: "output_dropped",
+            detail: "this output was dropped to make room for newer output; raise `output_quota_bytes` on the server to keep more",
+        },
+        StoreError::Blob(error) if error.is_loss() => ServiceError::Gone {
+            code: "output_damaged",
+            detail: "what is stored of this output is damaged or missing; the server's log names it, and a backup of the data directory may have it",
+        },
+        error => error.into(),
     }
 }

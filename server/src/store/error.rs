@@ -2,6 +2,8 @@
 
 use sea_orm::DbErr;
 
+use super::blobs::BlobError;
+
 /// Failures of storage. None of them is told to a client in detail.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
@@ -20,6 +22,12 @@ pub enum StoreError {
     /// A newer session of the same agent has taken over.
     #[error("write for a session that a newer one has replaced")]
     StaleEpoch,
+    /// Files of output, beside the database.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// Output that was dropped for room.
+    #[error("read output that was dropped to make room for newer output")]
+    OutputDropped,
     /// A rule of the data refused the change, such as a row that is gone.
     #[error("change the data: {0}")]
     Refused(&'static str),

@@ -4,6 +4,7 @@
 //! sweeps) takes [`Store::system`]. All writes go through the [`writer`]; reads have their own
 //! connections.
 
+pub mod blobs;
 mod command_end;
 mod connect;
 pub mod entities;
@@ -18,6 +19,7 @@ use std::path::Path;
 use sea_orm::DatabaseConnection;
 use sea_orm_migration::MigratorTrait as _;
 
+use self::blobs::Blobs;
 pub use self::connect::Backend;
 pub use self::error::StoreError;
 pub use self::queries::{SystemScope, TenantScope};
@@ -30,6 +32,7 @@ pub struct Store {
     reader: DatabaseConnection,
     checkpointer: Option<DatabaseConnection>,
     writer: Writer,
+    blobs: Blobs,
 }
 
 impl Store {
@@ -40,21 +43,28 @@ impl Store {
     pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
         let connections = connect::open(url, data_dir).await?;
         migrations::Migrator::up(&connections.writer, None).await.map_err(StoreError::Database)?;
+        let blobs = Blobs::open(&data_dir.join("output"))?;
         Ok(Self {
             reader: connections.reader,
             checkpointer: connections.checkpointer,
-            writer: Writer::start(connections.writer),
+            writer: Writer::start(connections.writer, blobs.clone()),
+            blobs,
         })
     }
 
     /// What one tenant may see and change.
     pub fn tenant(&self, tenant_id: TenantId) -> TenantScope {
-        TenantScope::new(self.reader.clone(), self.writer.clone(), tenant_id)
+        TenantScope::new(self.reader.clone(), self.writer.clone(), self.blobs.clone(), tenant_id)
     }
 
     /// Work that is no tenant's: authentication, sessions, dispatch, sweeps.
     pub fn system(&self) -> SystemScope {
-        SystemScope::new(self.reader.clone(), self.checkpointer.clone(), self.writer.clone())
+        SystemScope::new(
+            self.reader.clone(),
+            self.checkpointer.clone(),
+            self.writer.clone(),
+            self.blobs.clone(),
+        )
     }
 
     /// The hot path's writes.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod dispatcher;
+mod output_keeper;
 mod teller;
 mod timetable;
 mod webhooks;
@@ -47,6 +48,11 @@ impl Workers {
         tasks.spawn(async move {
             teller::run(|| events.telling(), told).await;
             "teller"
+        });
+        let keeping = services.output_keeping.clone();
+        tasks.spawn(async move {
+            output_keeper::run(keeping).await;
+            "output keeper"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })

@@ -188,6 +188,7 @@ pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) 
         epoch: session.epoch,
         command_id,
         report: Report { outcome, data: "{}".into(), error: None, error_code: None },
+        last_chunk_bytes: None,
         now: NOW,
     }
 }

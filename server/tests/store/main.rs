@@ -7,6 +7,7 @@ mod idempotency;
 mod isolation;
 mod jobs;
 mod master_key;
+mod output;
 mod reconciliation;
 mod rollouts;
 mod sessions;

@@ -30,6 +30,7 @@ mod live_output;
 mod live_viewers;
 mod logs;
 mod metrics;
+mod output;
 mod policy;
 mod proxy;
 mod reverse_proxy;

@@ -1,16 +1,23 @@
 //! What an agent is told after a commit. An acknowledgement never comes before it.
 
+use std::time::Duration;
+
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::live::Live;
 use super::{AgentTransport, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::store::StoreError;
+use crate::store::blobs::BlobError;
 use crate::store::writer::{Disposition, Reconciled, Settled};
+
+/// How long output waits on its host when there is no room for it here.
+const OUTPUT_RETRY: Duration = Duration::from_secs(30);
 
 /// What was committed.
 #[derive(Debug)]
@@ -21,6 +28,8 @@ pub(super) enum Answer {
     Progress(CommandId),
     /// Output up to an offset.
     Output { command_id: CommandId, offset_bytes: u64 },
+    /// There is no room for a command's output.
+    NoRoom(CommandId),
     /// A result.
     Settled { command_id: CommandId, settled: Settled, told: Option<oneshot::Sender<Receipt>> },
     /// The inventory.
@@ -51,6 +60,10 @@ impl Live {
                 self.service.hub.output_grew(command_id);
                 self.acknowledge(command_id, Some(offset_bytes), None, transport).await
             }
+            Answer::NoRoom(command_id) => {
+                self.refuse_output(command_id);
+                Ok(())
+            }
             Answer::Settled { command_id, settled, told } => {
                 self.settled(command_id, settled);
                 match told {
@@ -63,6 +76,16 @@ impl Live {
                 }
             }
             Answer::Reconciled(reconciled) => self.reconciled(reconciled, transport).await,
+        }
+    }
+
+    /// The rest of the session goes on; its end makes the agent send the output again.
+    fn refuse_output(&mut self, command_id: CommandId) {
+        self.custody.refuse(command_id);
+        if self.retry_output_at.is_none() {
+            let error = BlobError::NoSpace;
+            tracing::warn!(agent_id = %self.handle.agent_id, %command_id, %error, "output waits on its host");
+            self.retry_output_at = Some(Instant::now() + OUTPUT_RETRY);
         }
     }
 

@@ -21,6 +21,16 @@ struct Held {
     received: Committed,
     /// Whatever has output was started before, and may never be sent again.
     is_started: bool,
+    /// Where the last chunk begins that came in this session.
+    last_chunk_bytes: Option<u64>,
+    /// Its output is not taken in for the rest of this session.
+    is_refused: bool,
+}
+
+impl Held {
+    fn new(received: Committed, is_started: bool) -> Self {
+        Self { received, is_started, last_chunk_bytes: None, is_refused: false }
+    }
 }
 
 /// What to do with an output frame.
@@ -28,6 +38,8 @@ struct Held {
 pub(super) enum Intake {
     /// Store this.
     Append(Chunk),
+    /// Nothing of it is taken in, and nothing is said: the agent keeps it.
+    Refused,
     /// Everything in it is stored or on its way already.
     Known { offset_bytes: u64 },
     /// The agent holds no such command.
@@ -49,12 +61,12 @@ impl Custody {
     /// The agent was sent a command.
     pub(super) fn hold_new(&mut self, command_id: CommandId) {
         let received = Committed::default();
-        self.0.insert(command_id, Held { received, is_started: false });
+        self.0.insert(command_id, Held::new(received, false));
     }
 
     /// The agent has a command from an earlier session, whose output is stored so far.
     pub(super) fn hold(&mut self, command_id: CommandId, received: Committed) {
-        self.0.insert(command_id, Held { received, is_started: true });
+        self.0.insert(command_id, Held::new(received, true));
     }
 
     pub(super) fn start(&mut self, command_id: CommandId) {
@@ -71,11 +83,30 @@ impl Custody {
         self.0.remove(&command_id);
     }
 
+    /// Takes in no more output of a command, nor its report, which comes behind it.
+    pub(super) fn refuse(&mut self, command_id: CommandId) {
+        if let Some(held) = self.0.get_mut(&command_id) {
+            held.is_refused = true;
+        }
+    }
+
+    pub(super) fn is_refused(&self, command_id: CommandId) -> bool {
+        self.0.get(&command_id).is_some_and(|held| held.is_refused)
+    }
+
+    /// Where the last chunk begins that came in this session.
+    pub(super) fn last_chunk_bytes(&self, command_id: CommandId) -> Option<u64> {
+        self.0.get(&command_id)?.last_chunk_bytes
+    }
+
     /// Judges a frame against what came before it, and counts what is new as received.
     pub(super) fn take(&mut self, frame: &OutputFrame<'_>, whole: &Bytes) -> Intake {
         let Some(held) = self.0.get_mut(&CommandId(frame.command_id)) else {
             return Intake::UnknownCommand;
         };
+        if held.is_refused {
+            return Intake::Refused;
+        }
         let received = &mut held.received;
         let start = *received;
         let end = frame.offset_bytes + frame.payload_bytes;
@@ -98,6 +129,7 @@ impl Custody {
             .sum();
         received.offset_bytes = end;
         received.stdout_bytes += stdout_bytes;
+        held.last_chunk_bytes = Some(start.offset_bytes);
         Intake::Append(Chunk {
             start,
             length_bytes: end - start.offset_bytes,

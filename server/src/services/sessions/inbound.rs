@@ -26,6 +26,8 @@ use super::{AgentTransport, Inbound, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::{HostRules, TransientAnswer};
+use crate::store::StoreError;
+use crate::store::blobs::BlobError;
 use crate::store::entities::agent_manifest;
 use crate::store::writer::{
     AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
@@ -240,6 +242,9 @@ impl Live {
             }
             return Ok(());
         }
+        if self.custody.is_refused(command_id) {
+            return Ok(());
+        }
         let by_success = if response.success { Outcome::Succeeded } else { Outcome::Failed };
         let operation = Settle {
             agent_id: self.handle.agent_id,
@@ -251,6 +256,7 @@ impl Live {
                 error,
                 error_code,
             },
+            last_chunk_bytes: self.custody.last_chunk_bytes(command_id),
             now: self.service.clock.now(),
         };
         let settled =
@@ -389,10 +395,14 @@ impl Live {
                 let stored =
                     self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
                 self.pending.push_back(Box::pin(async move {
-                    Ok(Answer::Output { command_id, offset_bytes: stored.await? })
+                    match stored.await {
+                        Err(StoreError::Blob(BlobError::NoSpace)) => Ok(Answer::NoRoom(command_id)),
+                        stored => Ok(Answer::Output { command_id, offset_bytes: stored? }),
+                    }
                 }));
                 Ok(())
             }
+            custody::Intake::Refused => Ok(()),
             // In its turn, behind the commits of what came before it.
             custody::Intake::Known { offset_bytes } => {
                 self.pending.push_back(Box::pin(async move {

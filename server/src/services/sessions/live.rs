@@ -39,6 +39,8 @@ pub(super) struct Live {
     pub(super) pending: FuturesOrdered<PendingAnswer>,
     mail: mpsc::Receiver<ToSession>,
     pub(super) is_ready: bool,
+    /// When output that there was no room for is to be sent again, over a new session.
+    pub(super) retry_output_at: Option<Instant>,
 }
 
 enum Event {
@@ -46,6 +48,7 @@ enum Event {
     Committed(Result<Answer, StoreError>),
     Inbound(Result<Inbound, TransportEnd>),
     Silence,
+    RetryOutput,
 }
 
 impl Live {
@@ -62,6 +65,7 @@ impl Live {
             pending: FuturesOrdered::new(),
             mail,
             is_ready: false,
+            retry_output_at: None,
         }
     }
 
@@ -101,6 +105,7 @@ impl Live {
                 self.receive(inbound?, transport).await?;
             }
             Event::Silence => return Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
+            Event::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
         }
         while let Ok(message) = self.mail.try_recv() {
             self.deliver(message, transport).await?;
@@ -118,6 +123,7 @@ impl Live {
                     return Event::Committed(answer);
                 }
                 inbound = transport.receive(), if may_read => return Event::Inbound(inbound),
+                () = until(self.retry_output_at) => return Event::RetryOutput,
                 // While its own writes are waited for, an agent is not silent.
                 () = tokio::time::sleep_until(deadline), if may_read => {
                     if self.deadline() <= Instant::now() {
@@ -188,6 +194,13 @@ impl Live {
         if let Err(error) = self.service.store.writer().commit(operation).await {
             tracing::warn!(agent_id = %handle.agent_id, %error, "failed to note the end; a sweep will");
         }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -138,6 +138,7 @@ impl Sessions {
             agent_id: opened.agent_id.0,
             epoch: opened.epoch.cast_unsigned(),
             heartbeat_interval_ms: self.settings.heartbeat_interval_ms,
+            max_output_bytes: Some(self.settings.max_output_bytes),
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
             timestamp: self.clock.now().to_string(),

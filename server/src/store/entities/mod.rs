@@ -12,6 +12,7 @@ pub mod command;
 pub mod command_report;
 pub mod idempotency_record;
 pub mod job;
+pub mod output_blob;
 pub mod output_chunk;
 pub mod retired_agent_secret;
 pub mod rollout;

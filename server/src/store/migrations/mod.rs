@@ -6,6 +6,7 @@ mod m0003_jobs;
 mod m0004_history;
 mod m0005_rollouts;
 mod m0006_webhooks;
+mod m0007_output;
 mod m0008_manifest_digests;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0004_history::Migration),
             Box::new(m0005_rollouts::Migration),
             Box::new(m0006_webhooks::Migration),
+            Box::new(m0007_output::Migration),
             Box::new(m0008_manifest_digests::Migration),
         ]
     }

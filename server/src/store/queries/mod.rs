@@ -18,6 +18,10 @@ mod host_rules;
 mod jobs;
 mod jobs_now;
 mod output;
+mod output_compaction;
+mod output_leftovers;
+mod output_quota;
+mod output_source;
 mod rollouts;
 mod settings;
 mod sweeps;
@@ -37,13 +41,15 @@ pub use self::commands::{Cancelled, CommandWithReport};
 pub use self::history::{CommandFilter, Effort, Explained};
 pub use self::host_rules::StoredRules;
 pub use self::jobs::{CancelledJob, JobProgress};
-pub use self::output::OutputStream;
+pub use self::output::{OutputStream, OutputSummary};
+pub use self::output_compaction::Compacted;
 pub use self::rollouts::{
     LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
 };
 pub use self::sweeps::{OfflineAgent, Retention};
 pub use self::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
 use super::Writer;
+use super::blobs::Blobs;
 use crate::domain::ids::TenantId;
 
 /// One tenant's data. Every query in it carries the tenant.
@@ -51,12 +57,18 @@ use crate::domain::ids::TenantId;
 pub struct TenantScope {
     reader: DatabaseConnection,
     writer: Writer,
+    blobs: Blobs,
     tenant_id: TenantId,
 }
 
 impl TenantScope {
-    pub(super) fn new(reader: DatabaseConnection, writer: Writer, tenant_id: TenantId) -> Self {
-        Self { reader, writer, tenant_id }
+    pub(super) fn new(
+        reader: DatabaseConnection,
+        writer: Writer,
+        blobs: Blobs,
+        tenant_id: TenantId,
+    ) -> Self {
+        Self { reader, writer, blobs, tenant_id }
     }
 }
 
@@ -66,6 +78,7 @@ pub struct SystemScope {
     reader: DatabaseConnection,
     checkpointer: Option<DatabaseConnection>,
     writer: Writer,
+    blobs: Blobs,
 }
 
 impl SystemScope {
@@ -73,7 +86,8 @@ impl SystemScope {
         reader: DatabaseConnection,
         checkpointer: Option<DatabaseConnection>,
         writer: Writer,
+        blobs: Blobs,
     ) -> Self {
-        Self { reader, checkpointer, writer }
+        Self { reader, checkpointer, writer, blobs }
     }
 }

@@ -1,14 +1,13 @@
 //! Committed output.
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
-
 use super::TenantScope;
+use super::output_source::{Place, Source, length_of};
 use crate::domain::ids::CommandId;
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::output_chunk;
 use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
@@ -22,7 +21,20 @@ pub enum OutputStream {
     Stderr,
 }
 
+/// What there is of a command's output, in short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputSummary {
+    /// Payload committed, both streams.
+    pub length_bytes: u64,
+    /// When it was dropped to make room for newer output.
+    pub dropped_at: Option<Timestamp>,
+}
+
 impl TenantScope {
+    fn source(&self) -> Source<'_> {
+        Source { reader: &self.reader, blobs: &self.blobs }
+    }
+
     /// Payload bytes committed of a command. The caller has found the command in this scope.
     pub async fn output_end(&self, id: CommandId, stream: OutputStream) -> Result<u64, StoreError> {
         let last = output_chunk::Entity::find()
@@ -34,7 +46,10 @@ impl TenantScope {
             .into_tuple::<(i64, i64, i64, i64)>()
             .one(&self.reader)
             .await?;
-        let Some((offset, length, stdout_offset, stdout)) = last else { return Ok(0) };
+        let Some((offset, length, stdout_offset, stdout)) = last else {
+            let blob = self.source().blob(id).await?;
+            return Ok(blob.map_or(0, |blob| length_of(&blob, stream)));
+        };
         let end = match stream {
             OutputStream::Both => offset + length,
             OutputStream::Stdout => stdout_offset + stdout,
@@ -43,8 +58,19 @@ impl TenantScope {
         Ok(end.cast_unsigned())
     }
 
+    /// What there is of a command's output. The caller has found the command in this scope.
+    pub async fn output_summary(&self, id: CommandId) -> Result<OutputSummary, StoreError> {
+        let length_bytes = self.output_end(id, OutputStream::Both).await?;
+        let blob = self.source().blob(id).await?;
+        Ok(OutputSummary { length_bytes, dropped_at: blob.and_then(|blob| blob.dropped_at) })
+    }
+
     /// Chunks that end behind an offset of a stream, in order, at most `limit`. `from` is that
     /// offset, and where a chunk begins that all of them follow, if one is known.
+    ///
+    /// # Errors
+    /// [`StoreError::OutputDropped`]; [`StoreError::Blob`] if what is stored is damaged or missing,
+    /// never wrong bytes.
     pub async fn output_chunks(
         &self,
         id: CommandId,
@@ -53,28 +79,6 @@ impl TenantScope {
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         let (from_bytes, behind_bytes) = from;
-        let col = |column| Expr::col(column);
-        let end = match stream {
-            OutputStream::Both => col(OffsetBytes).add(col(LengthBytes)),
-            OutputStream::Stdout => col(StdoutOffsetBytes).add(col(StdoutBytes)),
-            OutputStream::Stderr => col(OffsetBytes)
-                .add(col(LengthBytes))
-                .sub(col(StdoutOffsetBytes))
-                .sub(col(StdoutBytes)),
-        };
-        let mut query = output_chunk::Entity::find()
-            .filter(output_chunk::Column::CommandId.eq(id))
-            .filter(end.gt(from_bytes.cast_signed()))
-            .order_by_asc(OffsetBytes)
-            .limit(limit);
-        if let Some(behind_bytes) = behind_bytes {
-            query = query.filter(OffsetBytes.gt(behind_bytes));
-        } else if stream == OutputStream::Both {
-            // The chunk that holds the offset starts at most one frame before it, which keeps the
-            // search inside the primary key.
-            let earliest = from_bytes.saturating_sub(MAX_OUTPUT_FRAME_BYTES as u64);
-            query = query.filter(OffsetBytes.gte(earliest.cast_signed()));
-        }
-        Ok(query.all(&self.reader).await?)
+        self.source().chunks(id, Place { stream, from_bytes, behind_bytes }, limit).await
     }
 }

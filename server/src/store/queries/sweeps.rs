@@ -163,11 +163,15 @@ impl SystemScope {
 
     /// Drops a slice of what is older than it is kept. True if there may be more.
     pub async fn drop_old(&self, retention: Retention) -> Result<bool, StoreError> {
-        self.writer
+        let dropped = self
+            .writer
             .change(move |transaction| {
                 Box::pin(async move { retention::drop_slice(transaction, retention).await })
             })
-            .await
+            .await?;
+        // Behind the commit: what a crash leaves in between is swept.
+        self.delete_files(dropped.files).await?;
+        Ok(dropped.may_have_more)
     }
 
     /// Moves SQLite's log into the database file, on a connection of its own.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::metrics::WriterMeters;
 use crate::store::StoreError;
+use crate::store::blobs::Blobs;
 
 /// How long a transaction may take before the database counts as out of reach.
 const COMMIT_WAIT: Duration = Duration::from_secs(60);
@@ -183,10 +184,11 @@ operations! {
 /// Runs until every handle is gone.
 pub(super) async fn run(
     connection: DatabaseConnection,
+    blobs: Blobs,
     mut queue: mpsc::Receiver<Operation>,
     meters: WriterMeters,
 ) {
-    let mut connection = Connection::new(connection, meters.clone());
+    let mut connection = Connection::new(connection, blobs, meters.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);

@@ -13,6 +13,7 @@ use sea_orm::{
 
 use super::epoch::KnownEpochs;
 use crate::metrics::WriterMeters;
+use crate::store::blobs::Blobs;
 
 /// How long the end of a failed transaction may take before its connection is given up.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
@@ -23,6 +24,7 @@ pub(super) struct Connection {
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
     meters: WriterMeters,
+    blobs: Blobs,
 }
 
 /// A transaction under way, with what is known of the data without asking.
@@ -30,11 +32,13 @@ pub struct Work<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
     pub(super) epochs: &'a KnownEpochs,
     pub(super) meters: &'a WriterMeters,
+    /// Where long output goes.
+    pub(super) blobs: &'a Blobs,
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, meters: WriterMeters) -> Self {
-        Self { pool, held: None, epochs: KnownEpochs::default(), meters }
+    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMeters) -> Self {
+        Self { pool, held: None, epochs: KnownEpochs::default(), meters, blobs }
     }
 
     /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
@@ -52,7 +56,12 @@ impl Connection {
             Some(held) => held,
             None => self.connect().await?,
         };
-        Ok(Work { transaction: self.held.insert(held), epochs: &self.epochs, meters: &self.meters })
+        Ok(Work {
+            transaction: self.held.insert(held),
+            epochs: &self.epochs,
+            meters: &self.meters,
+            blobs: &self.blobs,
+        })
     }
 
     /// # Errors

@@ -54,6 +54,7 @@ pub use self::settle::{Report, Settle, Settled};
 pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
+use super::blobs::Blobs;
 use crate::metrics::WriterMeters;
 
 /// Operations that may wait.
@@ -91,10 +92,10 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>
 
 impl Writer {
     /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
-    pub fn start(connection: DatabaseConnection) -> Self {
+    pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(QUEUE);
         let meters = WriterMeters::default();
-        tokio::spawn(batch::run(connection, operations, meters.clone()));
+        tokio::spawn(batch::run(connection, blobs, operations, meters.clone()));
         Self { queue, meters }
     }
 

@@ -18,7 +18,7 @@ use crate::domain::state::{CommandState, EndReason, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
-use crate::store::entities::{command, command_report, output_chunk};
+use crate::store::entities::{command, command_report, output_blob, output_chunk};
 
 /// One listed command.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,8 @@ impl Known {
                     .all(transaction)
                     .await?,
             );
+            // Chunks follow what was compacted before they came.
+            offsets.extend(read_compacted(transaction, ids()).await?);
             offsets.extend(read_offsets(transaction, ids()).await?);
             let reported: Vec<(CommandId, bool)> = command_report::Entity::find()
                 .select_only()
@@ -258,6 +260,26 @@ async fn read_offsets(
         stdout_bytes: stdout.cast_unsigned(),
     };
     Ok(rows.into_iter().map(|(id, end, stdout)| (id, committed(end, stdout))).collect())
+}
+
+async fn read_compacted(
+    transaction: &DatabaseTransaction,
+    ids: impl Iterator<Item = CommandId>,
+) -> Result<Vec<(CommandId, Committed)>, DbErr> {
+    let rows: Vec<(CommandId, i64, i64)> = output_blob::Entity::find()
+        .select_only()
+        .column(output_blob::Column::CommandId)
+        .column(output_blob::Column::LengthBytes)
+        .column(output_blob::Column::StdoutBytes)
+        .filter(output_blob::Column::CommandId.is_in(filled(ids)))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let committed = |length: i64, stdout: i64| Committed {
+        offset_bytes: length.cast_unsigned(),
+        stdout_bytes: stdout.cast_unsigned(),
+    };
+    Ok(rows.into_iter().map(|(id, length, stdout)| (id, committed(length, stdout))).collect())
 }
 
 /// Changes of state, gathered so that each kind is one statement.

@@ -11,9 +11,10 @@ use crate::domain::ids::{CommandId, DeliveryId, EventId, JobId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
 use crate::store::StoreError;
+use crate::store::blobs::BlobName;
 use crate::store::entities::{
-    agent_event, command, command_report, idempotency_record, job, output_chunk, rollout,
-    telemetry_sample, webhook_delivery,
+    agent_event, command, command_report, idempotency_record, job, output_blob, output_chunk,
+    rollout, telemetry_sample, webhook_delivery,
 };
 
 /// Rows of one kind in a slice.
@@ -30,18 +31,28 @@ pub struct Retention {
     pub deliveries_before: Timestamp,
 }
 
-/// Drops a slice of each kind. True if there may be more.
+/// What came of a slice.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub may_have_more: bool,
+    /// Files that no row names after the commit.
+    pub files: Vec<BlobName>,
+}
+
+/// Drops a slice of each kind.
 pub(super) async fn drop_slice(
     transaction: &DatabaseTransaction,
     retention: Retention,
-) -> Result<bool, StoreError> {
+) -> Result<Dropped, StoreError> {
     let telemetry = drop_telemetry(transaction, retention.telemetry_before).await?;
     let records = drop_records(transaction, retention.idempotency_before).await?;
     let events = drop_events(transaction, retention.history_before).await?;
     let commands = drop_commands(transaction, retention.history_before).await?;
     let jobs = drop_jobs(transaction, retention.history_before).await?;
     let deliveries = drop_deliveries(transaction, retention.deliveries_before).await?;
-    Ok(telemetry || records || events || commands || jobs || deliveries)
+    let may_have_more =
+        telemetry || records || events || commands.may_have_more || jobs || deliveries;
+    Ok(Dropped { may_have_more, ..commands })
 }
 
 async fn drop_telemetry(
@@ -130,7 +141,7 @@ async fn drop_events(
 async fn drop_commands(
     transaction: &DatabaseTransaction,
     before: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Dropped, StoreError> {
     let ids: Vec<CommandId> = command::Entity::find()
         .select_only()
         .column(command::Column::Id)
@@ -141,10 +152,15 @@ async fn drop_commands(
         .into_tuple()
         .all(transaction)
         .await?;
-    let is_full = ids.len() as u64 == SLICE_ROWS;
+    let may_have_more = ids.len() as u64 == SLICE_ROWS;
     if ids.is_empty() {
-        return Ok(false);
+        return Ok(Dropped::default());
     }
+    let files = files_of(transaction, &ids).await?;
+    output_blob::Entity::delete_many()
+        .filter(output_blob::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
     output_chunk::Entity::delete_many()
         .filter(output_chunk::Column::CommandId.is_in(ids.clone()))
         .exec(transaction)
@@ -154,7 +170,33 @@ async fn drop_commands(
         .exec(transaction)
         .await?;
     command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
-    Ok(is_full)
+    Ok(Dropped { may_have_more, files })
+}
+
+/// The files that rows of these commands name.
+async fn files_of(
+    transaction: &DatabaseTransaction,
+    ids: &[CommandId],
+) -> Result<Vec<BlobName>, StoreError> {
+    let live: Vec<CommandId> = output_chunk::Entity::find()
+        .select_only()
+        .column(output_chunk::Column::CommandId)
+        .distinct()
+        .filter(output_chunk::Column::CommandId.is_in(ids.iter().copied()))
+        .filter(output_chunk::Column::FileBytes.gt(0))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let blobs: Vec<(CommandId, i64)> = output_blob::Entity::find()
+        .select_only()
+        .column(output_blob::Column::CommandId)
+        .column(output_blob::Column::Generation)
+        .filter(output_blob::Column::CommandId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let blobs = blobs.into_iter().map(|(id, generation)| BlobName::Compacted(id, generation));
+    Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
 }
 
 /// Jobs of before an instant of which no execution is left.

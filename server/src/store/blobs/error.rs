@@ -1,0 +1,43 @@
+//! Why a file of output could not be used.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// Failures of files of output.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BlobError {
+    #[error("{action}: {source}")]
+    Io { action: &'static str, source: Arc<io::Error> },
+    #[error("store output: less than 64 MiB are free in the data directory; make room")]
+    NoSpace,
+    #[error("use files of output: the server is stopping")]
+    Stopped,
+    /// Rows name a file that is not there.
+    #[error("read output: its file is missing; restore it from a backup")]
+    Missing,
+    /// A checksum or a length does not fit. Nothing of what was read is given out.
+    #[error("read output: its file is damaged ({0}); restore it from a backup")]
+    Damaged(&'static str),
+}
+
+impl BlobError {
+    pub(super) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Io { action, source: Arc::new(source) },
+        }
+    }
+
+    pub(super) fn reading(source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::NotFound => Self::Missing,
+            ErrorKind::UnexpectedEof => Self::Damaged("it is too short"),
+            _ => Self::Io { action: "read output", source: Arc::new(source) },
+        }
+    }
+
+    /// True if what was stored is lost, and not just out of reach for now.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Missing | Self::Damaged(_))
+    }
+}

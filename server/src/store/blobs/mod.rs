@@ -1,0 +1,252 @@
+//! Output in files: a local directory of blobs, each under a name made of ids alone.
+//!
+//! Two kinds: a *live* file grows while an execution runs and holds records as they came; a
+//! *compacted* one is written once ([`BlockWriter`]) and only read after ([`BlockReader`]). Which
+//! bytes of a file count is for rows of the database to say: this room knows no tables, no tenants
+//! and no rules. Everything here blocks; callers keep it off the runtime's threads.
+//!
+//! ```text
+//! <folder>/live/<xx>/<yy>/<command id>
+//! <folder>/compacted/<xx>/<yy>/<command id>.<generation>
+//! ```
+//! `xx` and `yy` are the id's last two bytes, which are random: no folder grows beyond reason.
+
+mod block_reader;
+mod block_writer;
+mod error;
+mod format;
+mod sweep;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nix::sys::statvfs::statvfs;
+
+pub use self::block_reader::{Block, BlockReader};
+pub use self::block_writer::{BlockWriter, Written};
+pub use self::error::BlobError;
+use crate::domain::ids::CommandId;
+
+/// Free space that output never takes: the database, and with it results and new commands, goes on
+/// when there is no room for output.
+pub const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+/// What a file is called until it is whole.
+const UNFINISHED: &str = "new";
+
+/// Which file is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlobName {
+    /// Records of an execution that runs, or has not been compacted yet.
+    Live(CommandId),
+    /// All of an execution's output. A later generation takes the place of an earlier one.
+    Compacted(CommandId, i64),
+}
+
+impl BlobName {
+    /// The execution that it is of.
+    pub fn command_id(self) -> CommandId {
+        match self {
+            Self::Live(id) | Self::Compacted(id, _) => id,
+        }
+    }
+
+    fn path_in(self, folder: &Path) -> PathBuf {
+        let id = self.command_id().0;
+        let [.., one, two] = id.into_bytes();
+        let (kind, name) = match self {
+            Self::Live(_) => ("live", id.simple().to_string()),
+            Self::Compacted(_, generation) => {
+                ("compacted", format!("{}.{generation}", id.simple()))
+            }
+        };
+        folder.join(kind).join(format!("{two:02x}")).join(format!("{one:02x}")).join(name)
+    }
+}
+
+/// The directory. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    folder: Arc<Path>,
+}
+
+impl Blobs {
+    /// Opens the directory, and makes it if need be.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn open(folder: &Path) -> Result<Self, BlobError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(BlobError::io("make the folder for output"))?;
+        Ok(Self { folder: folder.into() })
+    }
+
+    /// Refuses once there is no more room than what output leaves to others.
+    ///
+    /// # Errors
+    /// [`BlobError::NoSpace`].
+    pub fn check_space(&self) -> Result<(), BlobError> {
+        // If it can't be told, the write itself will tell.
+        let Ok(disk) = statvfs(&*self.folder) else { return Ok(()) };
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        if free < RESERVED_BYTES { Err(BlobError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Writes pieces one behind the other at a position, and returns when they are durable. What
+    /// stood there before was never committed.
+    ///
+    /// # Errors
+    /// [`BlobError`]; what stands behind the position is not known then.
+    pub fn append(&self, name: BlobName, position: u64, pieces: &[Bytes]) -> Result<(), BlobError> {
+        let path = name.path_in(&self.folder);
+        let open =
+            || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_folders(&path)?;
+                open()
+            }
+            opened => opened,
+        }
+        .map_err(BlobError::io("open a file of output"))?;
+        let mut end = position;
+        for piece in pieces {
+            file.write_all_at(piece, end).map_err(BlobError::io("write output"))?;
+            end += piece.len() as u64;
+        }
+        file.sync_data().map_err(BlobError::io("write output"))?;
+        if position == 0 {
+            sync_folder_of(&path).map_err(BlobError::io("write output"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads exactly these bytes of a file.
+    ///
+    /// # Errors
+    /// [`BlobError::Missing`] or [`BlobError::Damaged`] if there is no such file or it is shorter.
+    pub fn read(&self, name: BlobName, position: u64, length: usize) -> Result<Vec<u8>, BlobError> {
+        let mut bytes = vec![0; length];
+        self.open_file(name)?.read_exact_at(&mut bytes, position).map_err(BlobError::reading)?;
+        Ok(bytes)
+    }
+
+    /// Opens a compacted file.
+    ///
+    /// # Errors
+    /// As [`Blobs::read`].
+    pub fn open_blocks(&self, name: BlobName) -> Result<BlockReader, BlobError> {
+        BlockReader::open(self.open_file(name)?, name.command_id())
+    }
+
+    fn open_file(&self, name: BlobName) -> Result<File, BlobError> {
+        File::open(name.path_in(&self.folder)).map_err(BlobError::reading)
+    }
+
+    /// Begins a file that is there once it is [finished](NewBlob::finish), and leaves nothing else.
+    ///
+    /// # Errors
+    /// [`BlobError`].
+    pub fn create(&self, name: BlobName) -> Result<NewBlob, BlobError> {
+        let path = name.path_in(&self.folder);
+        self.make_folders(&path)?;
+        let unfinished = path.with_added_extension(UNFINISHED);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)
+            .map_err(BlobError::io("open a file of output"))?;
+        Ok(NewBlob { file, unfinished, path, is_finished: false })
+    }
+
+    /// Removes a file; one that is not there is as good.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn delete(&self, name: BlobName) -> Result<(), BlobError> {
+        remove(&name.path_in(&self.folder)).map_err(BlobError::io("remove a file of output"))
+    }
+
+    /// Makes the folders above a file durably.
+    fn make_folders(&self, path: &Path) -> Result<(), BlobError> {
+        let make = |folder: &Path| match DirBuilder::new().mode(0o700).create(folder) {
+            Ok(()) => sync_folder_of(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        let above: Vec<&Path> = path.ancestors().skip(1).take(3).collect();
+        above
+            .into_iter()
+            .rev()
+            .try_for_each(make)
+            .map_err(BlobError::io("make the folder for output"))
+    }
+}
+
+/// A file on its way. Dropped before it is finished, it is gone.
+#[derive(Debug)]
+pub struct NewBlob {
+    file: File,
+    unfinished: PathBuf,
+    path: PathBuf,
+    is_finished: bool,
+}
+
+impl NewBlob {
+    /// Makes it durable under its name.
+    ///
+    /// # Errors
+    /// [`BlobError::Io`].
+    pub fn finish(mut self) -> Result<(), BlobError> {
+        let finish = || {
+            self.file.sync_all()?;
+            std::fs::rename(&self.unfinished, &self.path)?;
+            sync_folder_of(&self.path)
+        };
+        finish().map_err(BlobError::io("finish a file of output"))?;
+        self.is_finished = true;
+        Ok(())
+    }
+}
+
+impl Write for NewBlob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewBlob {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // What is left nevertheless is swept.
+            let _ = std::fs::remove_file(&self.unfinished);
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the name of a file, or of a folder, durable.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
