@@ -11,6 +11,7 @@ pub mod exit_code;
 pub mod frame;
 pub mod limits;
 pub mod manifest;
+pub mod object;
 pub mod parameter;
 pub mod permission;
 pub mod secret;

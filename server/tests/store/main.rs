@@ -5,6 +5,7 @@ mod fixture;
 mod idempotency;
 mod isolation;
 mod master_key;
+mod model;
 mod reconciliation;
 mod sessions;
 mod settlement;
