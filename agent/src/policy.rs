@@ -201,9 +201,12 @@ mod tests {
         let policy = file.current().expect("whole").clone();
         assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
 
-        for (text, told) in
-            [(r#"{"alow":"shell"}"#, "`alow`"), (r#"{"allow":"all"}"#, "`all`"), ("", "line 1"), (r#"["shell"]"#, "not a list")]
-        {
+        for (text, told) in [
+            (r#"{"alow":"shell"}"#, "`alow`"),
+            (r#"{"allow":"all"}"#, "`all`"),
+            ("", "line 1"),
+            (r#"["shell"]"#, "not a list"),
+        ] {
             fs::write(state.policy(), text).expect("written");
             assert!(file.reload());
             let reason = file.current().expect_err("broken");

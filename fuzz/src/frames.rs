@@ -26,7 +26,9 @@ fn check<Frame: Debug + PartialEq + Serialize>(
         }
         Err(refusal) => {
             super::check_refusal(&refusal);
-            if let DecodeError::UnknownType(kind) | DecodeError::InvalidFrame { kind, .. } = &refusal {
+            if let DecodeError::UnknownType(kind) | DecodeError::InvalidFrame { kind, .. } =
+                &refusal
+            {
                 assert!(kind.chars().count() <= 64, "{kind}");
             }
         }

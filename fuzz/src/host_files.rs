@@ -43,7 +43,10 @@ pub fn policy(bytes: &[u8]) {
             let value: serde_json::Value = serde_json::from_str(text).expect("it was read");
             let allowed = value.get("allow").and_then(|word| word.as_str()).unwrap_or("manifest");
             assert_eq!(policy.allow.as_str(), allowed);
-            assert_eq!(policy.run_as.as_deref(), value.get("run_as").and_then(|name| name.as_str()));
+            assert_eq!(
+                policy.run_as.as_deref(),
+                value.get("run_as").and_then(|name| name.as_str())
+            );
         }
         Err(reason) => {
             let length = reason.chars().count();

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn numbers_are_read_as_they_were_written() {
-        let text = r#"{"type":"heartbeat","status":{"x":1.7e307,"y":0.1,"z":2.2250738585072011e-308}}"#;
+        let text =
+            r#"{"type":"heartbeat","status":{"x":1.7e307,"y":0.1,"z":2.2250738585072011e-308}}"#;
         let frame = decode_agent_frame(text).expect("a heartbeat");
         let again = serde_json::to_string(&frame).expect("plain data");
         assert_eq!(decode_agent_frame(&again), Ok(frame));

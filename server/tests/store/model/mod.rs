@@ -31,7 +31,8 @@ fn runtime() -> Runtime {
 
 fn keeps_to_the_model(runtime: &Runtime, fixture: Fixture, cases: u32) {
     let fixture = Arc::new(fixture);
-    let config = Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() };
+    let config =
+        Config { cases, max_shrink_iters: 400, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&plan(), |plan| {
         let fixture = Arc::clone(&fixture);
         let case = runtime.spawn(async move {

@@ -37,16 +37,23 @@ pub enum Answer {
     Stale,
     /// An operation that is refused and has changed nothing.
     Refused,
-    Submitted { delivered: bool },
+    Submitted {
+        delivered: bool,
+    },
     /// The number of the command that the key made before.
     Repeated(usize),
     KeyReused,
     Delivered(BTreeSet<usize>),
     Output(u64),
-    Settled { receipt: Receipt, was_open: bool },
+    Settled {
+        receipt: Receipt,
+        was_open: bool,
+    },
     Reconciled(Reconciled),
     Opened(i64),
-    Cancelled { tell: bool },
+    Cancelled {
+        tell: bool,
+    },
     Unknown,
 }
 

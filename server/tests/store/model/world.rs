@@ -11,7 +11,7 @@ use muster_server::store::StoreError;
 use muster_server::store::queries::{Cancelled, OutputStream};
 use muster_server::store::writer::{
     AgentIdentity, AppendOutput, CloseSession, Disposition, Idempotency, Listed, MarkDelivered,
-    OpenSession, Progress, Reconcile, RecordProgress, Reconciled as Outcome, Report, Settle,
+    OpenSession, Progress, Reconcile, Reconciled as Outcome, RecordProgress, Report, Settle,
     SubmitCommand, Submitted,
 };
 use uuid::Uuid;
@@ -223,10 +223,8 @@ impl World {
                 let command_ids = commands.iter().map(id).collect();
                 let agent_id = agent(&session);
                 let done = writer.commit(MarkDelivered { agent_id, epoch, command_ids, now });
-                async move {
-                    answer(done.await, |ids| Answer::Delivered(self.numbers(ids)))
-                }
-                .boxed()
+                async move { answer(done.await, |ids| Answer::Delivered(self.numbers(ids))) }
+                    .boxed()
             }
             Step::Accept { session, count } => {
                 let progress = Progress::Accepted { acceptance_count: count };
@@ -273,10 +271,8 @@ impl World {
                     .collect();
                 let done =
                     writer.commit(Reconcile { agent_id: agent(&session), epoch, listed, now });
-                async move {
-                    answer(done.await, |told| Answer::Reconciled(self.reconciled(told)))
-                }
-                .boxed()
+                async move { answer(done.await, |told| Answer::Reconciled(self.reconciled(told))) }
+                    .boxed()
             }
             Step::Open { agent, ledger, count } => {
                 let done = writer.commit(self.opening(agent, ledger, count));
@@ -303,7 +299,8 @@ impl World {
                 .boxed()
             }
             Step::Refuse { commands } => {
-                let refused = commands.iter().map(|command| (id(command), self.agents[0])).collect();
+                let refused =
+                    commands.iter().map(|command| (id(command), self.agents[0])).collect();
                 let system = self.fixture.store.system();
                 async move {
                     let reason = EndReason::PermissionRevoked;
