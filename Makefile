@@ -1,7 +1,10 @@
 # The commands of this repository. `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-stop test fmt lint openapi bench bump-patch bump-minor bump-major
+# How long `make fuzz` takes for each target.
+SECONDS_EACH ?= 60
+
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench bump-patch bump-minor bump-major
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +23,7 @@ test: ## Install what is missing, then check format, lints and dependencies and 
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	bash scripts/check-licences.sh
-	shellcheck deploy/deploy.sh scripts/*.sh benches/*.sh
+	shellcheck deploy/deploy.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --bins --tests --locked
@@ -34,6 +37,9 @@ lint: ## Lint the code; a warning is an error.
 openapi: ## Write server/openapi.json anew; the tests hold it against the code.
 	cargo run --quiet --locked -p muster-server -- openapi >server/openapi.json.new
 	mv server/openapi.json.new server/openapi.json
+
+fuzz: ## Fuzz whatever reads bytes from outside, SECONDS_EACH (60) for each target.
+	bash scripts/fuzz.sh $(SECONDS_EACH)
 
 bump-patch bump-minor bump-major: ## Raise the version of everything, and start its part of the changelog.
 	bash scripts/bump-version.sh $(@:bump-%=%)

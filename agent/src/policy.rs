@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use muster_protocol::object;
 use serde::Deserialize;
 
 use crate::guard;
@@ -58,6 +59,16 @@ pub enum RunAsError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Policy {
+    /// Reads the text of a policy.
+    ///
+    /// # Errors
+    /// A sentence for people: what does not fit, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        object::read(text).map_err(|error| format!("policy.json: {error}"))
+    }
 }
 
 impl Allow {
@@ -136,9 +147,7 @@ impl PolicyFile {
 
     fn read_again(&mut self) -> bool {
         let read = match guard::read_text(&self.path, MAX_BYTES) {
-            Ok(text) => {
-                serde_json::from_str(&text).map_err(|error| format!("policy.json: {error}"))
-            }
+            Ok(text) => Policy::parse(&text),
             Err(error) if error.is_missing() && !self.mark.exists() => Ok(Policy::default()),
             Err(error) if error.is_missing() => Err(format!(
                 "policy.json has vanished; put it back, or remove {} too if this host is to have none",
@@ -192,9 +201,12 @@ mod tests {
         let policy = file.current().expect("whole").clone();
         assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
 
-        for (text, told) in
-            [(r#"{"alow":"shell"}"#, "`alow`"), (r#"{"allow":"all"}"#, "`all`"), ("", "line 1")]
-        {
+        for (text, told) in [
+            (r#"{"alow":"shell"}"#, "`alow`"),
+            (r#"{"allow":"all"}"#, "`all`"),
+            ("", "line 1"),
+            (r#"["shell"]"#, "not a list"),
+        ] {
             fs::write(state.policy(), text).expect("written");
             assert!(file.reload());
             let reason = file.current().expect_err("broken");

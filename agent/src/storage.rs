@@ -64,11 +64,16 @@ pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
     let versioned = Versioned { version: FORMAT_VERSION, record };
     // Records are plain structs with string keys: there is nothing for serialising to fail on.
     let mut bytes = serde_json::to_vec(&versioned).unwrap_or_default();
-    let hash = digest::digest(&digest::SHA256, &bytes);
+    let seal = seal_of(&bytes);
     bytes.push(b'\n');
-    bytes.extend_from_slice(hex::encode(hash).as_bytes());
+    bytes.extend_from_slice(seal.as_bytes());
     bytes.push(b'\n');
     bytes
+}
+
+/// The seal of a record's line of JSON: its SHA-256 in hex.
+pub fn seal_of(json: &[u8]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, json))
 }
 
 /// Reads a record back; whatever follows its seal is padding.
@@ -79,7 +84,7 @@ pub fn unseal<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, Stora
     let damaged = || StorageError::Damaged { path: path.to_owned() };
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let (Some(json), Some(seal)) = (lines.next(), lines.next()) else { return Err(damaged()) };
-    if hex::encode(digest::digest(&digest::SHA256, json)).as_bytes() != seal {
+    if seal_of(json).as_bytes() != seal {
         return Err(damaged());
     }
     let VersionOnly { version } = serde_json::from_slice(json).map_err(|_| damaged())?;

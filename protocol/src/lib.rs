@@ -13,6 +13,7 @@ pub mod frame;
 pub mod limits;
 pub mod manifest;
 pub mod misfit;
+pub mod object;
 pub mod parameter;
 pub mod permission;
 pub mod release;

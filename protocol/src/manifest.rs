@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
 use crate::misfit::Misfit;
+use crate::object::{self, ObjectError};
 use crate::parameter::{self, Declaration, Parameters};
 use crate::secret_parameters::SecretParameters;
 
@@ -64,12 +65,10 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] with line and reason, or the script and reason.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let manifest: Self =
-            serde_json::from_str(text).map_err(|source| ManifestError::Syntax {
-                line: source.line(),
-                column: source.column(),
-                message: without_position(&source),
-            })?;
+        let manifest: Self = object::read(text).map_err(|refused| {
+            let ObjectError { line, column, message } = refused;
+            ManifestError::Syntax { line, column, message }
+        })?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -122,7 +121,7 @@ impl Script {
         if !is_inner_path(&self.path) {
             return Err(format!(
                 "the path `{}` must be relative and stay in the scripts folder",
-                self.path
+                object::cut(&self.path)
             ));
         }
         let texts = self.args.iter().chain(self.interpreter.iter()).chain([&self.path]);
@@ -168,14 +167,6 @@ fn is_inner_path(path: &str) -> bool {
         && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-fn without_position(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(position) => text[..position].to_owned(),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +197,25 @@ mod tests {
             let text = serde_json::json!({"scripts": [{"name": "x", "path": path}]}).to_string();
             assert!(Manifest::parse(&text).is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn a_refusal_fits_a_frame_whatever_is_refused() {
+        let long = "x".repeat(400_000);
+        for text in [
+            format!(r#"{{"scripts":[{{"name":"x","path":"/{long}"}}]}}"#),
+            format!(r#"{{"scripts":[{{"name":"x","path":"x","{long}":1}}]}}"#),
+            format!(r#"{{"scripts":[{{"name":"{long}","path":"x"}}]}}"#),
+        ] {
+            let refused = Manifest::parse(&text).expect_err("refused").to_string();
+            assert!(refused.chars().count() < 1_000, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_is_an_object_and_no_list_of_lists() {
+        let refused = Manifest::parse("[[]]").expect_err("a list").to_string();
+        assert_eq!(refused, "line 1, column 1: expected an object, not a list");
     }
 
     proptest! {

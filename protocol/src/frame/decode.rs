@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::{AgentFrame, ErrorCode, ServerFrame};
+use crate::object;
 
 const AGENT_TYPES: [&str; 9] = [
     "register",
@@ -76,13 +77,13 @@ pub fn decode_server_frame(text: &str) -> Result<ServerFrame, DecodeError> {
 }
 
 fn decode<Frame: DeserializeOwned>(text: &str, known: &[&str]) -> Result<Frame, DecodeError> {
-    let error = match serde_json::from_str(text) {
+    let error = match object::read(text) {
         Ok(frame) => return Ok(frame),
         Err(error) => error,
     };
     // Only the failure pays for a second look.
-    let envelope: Envelope = serde_json::from_str(text)
-        .map_err(|error| DecodeError::MalformedJson(error.to_string()))?;
+    let envelope: Envelope =
+        object::read(text).map_err(|error| DecodeError::MalformedJson(error.to_string()))?;
     if known.contains(&envelope.kind.as_str()) {
         Err(DecodeError::InvalidFrame { kind: envelope.kind, message: error.to_string() })
     } else {
@@ -102,6 +103,28 @@ mod tests {
         assert_eq!(code("[]"), ErrorCode::MalformedJson);
         assert_eq!(code(r#"{"type":"dance"}"#), ErrorCode::UnknownType);
         assert_eq!(code(r#"{"type":"response"}"#), ErrorCode::InvalidFrame);
+    }
+
+    #[test]
+    fn a_list_of_a_frames_values_is_no_frame() {
+        let refused = decode_agent_frame(r#"["inventory_end"]"#).expect_err("a list");
+        assert_eq!(refused.code(), ErrorCode::MalformedJson);
+    }
+
+    #[test]
+    fn what_is_refused_is_repeated_in_bounded_words() {
+        let text = format!(r#"{{"type":"inventory","items":["{}"]}}"#, "x".repeat(100_000));
+        let refused = decode_agent_frame(&text).expect_err("no item").to_string();
+        assert!(refused.chars().count() < 400, "{refused}");
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_were_written() {
+        let text =
+            r#"{"type":"heartbeat","status":{"x":1.7e307,"y":0.1,"z":2.2250738585072011e-308}}"#;
+        let frame = decode_agent_frame(text).expect("a heartbeat");
+        let again = serde_json::to_string(&frame).expect("plain data");
+        assert_eq!(decode_agent_frame(&again), Ok(frame));
     }
 
     #[test]

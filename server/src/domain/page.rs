@@ -16,6 +16,30 @@ pub struct PageRequest {
     pub limit: u64,
 }
 
+/// Why a page can't be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    #[error("`cursor` is not one that a list gave out")]
+    Cursor,
+    #[error("`limit` must be 1 to 500")]
+    Limit,
+}
+
+impl PageRequest {
+    /// Reads what a caller asks for; the first page of [`DEFAULT_LIMIT`] items if it is nothing.
+    ///
+    /// # Errors
+    /// [`PageError`] names the parameter that does not fit.
+    pub fn read(cursor: Option<&str>, limit: Option<u64>) -> Result<Self, PageError> {
+        let after = cursor.map(Uuid::parse_str).transpose().map_err(|_| PageError::Cursor)?;
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            return Err(PageError::Limit);
+        }
+        Ok(Self { after, limit })
+    }
+}
+
 /// One page.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page<T> {

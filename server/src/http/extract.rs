@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::problem::Problem;
 use crate::domain::credential::presented;
-use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT, PageRequest};
+use crate::domain::page::PageRequest;
 use crate::services::caller::Caller;
 
 /// The credential of a request.
@@ -125,15 +125,7 @@ impl PageParams {
 
 /// As [`PageParams::read`], for lists with more parameters.
 pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Problem> {
-    let after = cursor
-        .map(Uuid::parse_str)
-        .transpose()
-        .map_err(|_| Problem::invalid_query("`cursor` is not one that a list gave out".into()))?;
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Problem::invalid_query("`limit` must be 1 to 500".into()));
-    }
-    Ok(PageRequest { after, limit })
+    PageRequest::read(cursor, limit).map_err(|error| Problem::invalid_query(error.to_string()))
 }
 
 /// The `Idempotency-Key` header.

@@ -1,5 +1,6 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
+mod batches;
 mod deletion;
 mod fixture;
 mod history;
@@ -7,6 +8,7 @@ mod idempotency;
 mod isolation;
 mod jobs;
 mod master_key;
+mod model;
 mod output;
 mod reconciliation;
 mod rollouts;

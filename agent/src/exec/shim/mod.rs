@@ -6,7 +6,7 @@ mod child;
 mod ending;
 mod intake;
 mod log;
-mod mask;
+pub mod mask;
 mod recorder;
 pub mod verify;
 

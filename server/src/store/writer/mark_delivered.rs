@@ -63,7 +63,8 @@ impl Merge for MarkDelivered {
             .iter()
             .map(|op| {
                 epochs.check(op.agent_id, op.epoch)?;
-                Ok(op.command_ids.iter().copied().filter(|id| delivered.contains(id)).collect())
+                // The frame leaves once, whoever else asked for it in this transaction.
+                Ok(op.command_ids.iter().copied().filter(|id| delivered.remove(id)).collect())
             })
             .collect())
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _,
@@ -50,7 +50,7 @@ impl Merge for RecordProgress {
             match op.progress {
                 Progress::Accepted { acceptance_count } => {
                     let count = counts.entry(op.agent_id).or_default();
-                    *count = acceptance_count.max(*count);
+                    *count = Ord::max(acceptance_count, *count);
                 }
                 Progress::Started { command_id } => started.push((op.agent_id, command_id, op.now)),
             }
@@ -87,8 +87,12 @@ async fn mark_running(
         .col_expr(command::Column::State, CommandState::Running.as_str().into())
         .col_expr(command::Column::StartedAt, now.0.into())
         .filter(command::Column::Id.is_in(filled(started.iter().map(|(_, id, _)| *id))))
-        // An agent can't move another's command, whatever id it sends.
-        .filter(command::Column::AgentId.is_in(filled(started.iter().map(|(agent, _, _)| *agent))))
+        // An agent can't move another's command, whatever id it sends: nor one of an agent that
+        // reports a start in the same transaction.
+        .filter(
+            Expr::tuple([Expr::col(command::Column::Id), Expr::col(command::Column::AgentId)])
+                .in_tuples(filled(started.iter().map(|(agent, id, _)| (*id, *agent)))),
+        )
         .filter(command::Column::State.is_in([CommandState::Queued, CommandState::Delivered]))
         .exec(transaction)
         .await?;

@@ -233,7 +233,9 @@ impl OpenSession {
                     next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
                     changes.events.push(self.event(row.id, EventKind::ServerRestored));
                 }
-                let count = candidates.acceptance_count(row.id);
+                // What an opening before it in this transaction has told is known as well.
+                let told = changes.counts.iter().find(|(id, _)| *id == row.id);
+                let count = told.map_or_else(|| candidates.acceptance_count(row.id), |told| told.1);
                 let remembered = row.ledger_id.as_ref().map(|id| (id, count));
                 if judge_ledger(remembered, (ledger_id, *acceptance_count))
                     == LedgerVerdict::Replaced

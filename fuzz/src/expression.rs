@@ -1,0 +1,45 @@
+//! Target expressions: refused at a place that exists, or printed and read again as the same.
+
+use muster_server::domain::agent_level::AgentLevel;
+use muster_server::domain::ids::AgentId;
+use muster_server::domain::target::expression::Expression;
+use muster_server::domain::target::facts::Facts;
+use muster_server::domain::target::syntax::MAX_EXPRESSION_BYTES;
+use uuid::Uuid;
+
+pub fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match text.parse::<Expression>() {
+        Ok(expression) => {
+            assert!(text.len() <= MAX_EXPRESSION_BYTES);
+            let printed = expression.to_string();
+            // What was typed at the bound may be longer in print, and is then refused for that.
+            if printed.len() <= MAX_EXPRESSION_BYTES {
+                assert_eq!(printed.parse().as_ref(), Ok(&expression), "{printed}");
+            }
+            let facts = facts(text);
+            let negated = Expression::Not(Box::new(expression.clone()));
+            assert_ne!(expression.matches(&facts), negated.matches(&facts));
+        }
+        Err(refusal) => {
+            super::check_refusal(&refusal);
+            let characters = text.chars().count();
+            assert!((1..=characters + 1).contains(&refusal.column), "{refusal} in {characters}");
+        }
+    }
+}
+
+/// An agent that says of itself what is asked for: the hardest to match.
+fn facts(text: &str) -> Facts {
+    Facts {
+        id: AgentId(Uuid::from_u128(1)),
+        name: text.to_owned(),
+        hostname: text.chars().rev().collect(),
+        os: format!("linux {text}"),
+        arch: "x86_64".into(),
+        version: text.repeat(2),
+        level: AgentLevel::Full,
+        tags: text.split([' ', ':']).map(str::to_owned).take(64).collect(),
+        is_online: text.len().is_multiple_of(2),
+    }
+}

@@ -1,0 +1,27 @@
+//! The `Range` header and the cursor of a list: what is understood lies within the body.
+
+use muster_server::domain::page::{MAX_LIMIT, PageRequest};
+use muster_server::domain::range::ByteRange;
+
+/// The first byte says how long the body is; the rest is the header, and a cursor as well.
+pub fn check(mut bytes: &[u8]) {
+    let length = super::take_byte(&mut bytes) as u64;
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(request) = PageRequest::read(Some(text), Some(length)) {
+        assert!((1..=MAX_LIMIT).contains(&request.limit));
+        assert!(request.after.is_some());
+    }
+    let Some(range) = ByteRange::parse(text) else { return };
+    for length in [0, 1, length, u64::MAX] {
+        let Some((start, end)) = range.resolve(length) else { continue };
+        assert!(start < end && end <= length, "{range:?} of {length}");
+        match range {
+            ByteRange::Whole => panic!("a header never means the whole"),
+            ByteRange::Between(first, last) => {
+                assert!(start == first && end == last.saturating_add(1).min(length));
+            }
+            ByteRange::From(first) => assert!(start == first && end == length),
+            ByteRange::Last(count) => assert!(end - start == count.min(length) && end == length),
+        }
+    }
+}

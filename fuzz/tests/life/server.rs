@@ -1,0 +1,163 @@
+//! The server: every change of state is what the real table of transitions says.
+
+use muster_protocol::acceptance::{LedgerVerdict, judge_ledger};
+use muster_server::domain::state::{CommandState, EndReason, Event, Step, step};
+
+use super::world::{Down, Link, Listed, Moves, Sent, Session, Up, World};
+
+impl World {
+    pub fn server_moves(&self, moves: &mut Moves<'_>) {
+        let server = &self.server;
+        if server.session == Some(Session::Ready)
+            && server.state == CommandState::Queued
+            && !server.is_cancel_requested
+        {
+            moves.may("deliver", |world| {
+                world.happens(Event::Delivered);
+                world.to_agent(Down::Command);
+            });
+            moves.may_fail("deliver, and end before the frame leaves", |world| {
+                world.happens(Event::Delivered);
+                world.server_ends();
+            });
+        }
+        if !server.is_cancel_requested && !server.state.is_terminal() {
+            moves.may("cancel", |world| {
+                if !world.happens(Event::CancelRequested) {
+                    world.server.is_cancel_requested = true;
+                    if world.server.session == Some(Session::Ready) {
+                        world.to_agent(Down::Cancel);
+                    }
+                }
+            });
+        }
+        if server.state == CommandState::Queued {
+            moves.may_fail("expire", |world| {
+                world.happens(Event::Ended(EndReason::ExpiredInQueue));
+            });
+        }
+        if server.session.is_some() {
+            moves.may_fail("the server ends and starts", Self::server_ends);
+        } else if !server.state.is_terminal() {
+            moves.may_fail("the agent is away for too long", |world| {
+                world.run.was_away_too_long = true;
+                world.happens(Event::Ended(EndReason::AgentAway));
+            });
+        }
+    }
+
+    fn server_ends(&mut self) {
+        self.server.session = None;
+        self.cut();
+    }
+
+    /// Takes the step that the table says; true if there is one.
+    fn happens(&mut self, event: Event) -> bool {
+        let Step::To(next) = step(self.server.state, event) else { return false };
+        self.server.state = next;
+        self.server.reason = match event {
+            Event::Ended(reason) => Some(reason),
+            Event::CancelRequested => Some(EndReason::CancelledInQueue),
+            Event::Unlisted if next == CommandState::Lost => Some(EndReason::MissingFromInventory),
+            _ => None,
+        };
+        true
+    }
+
+    fn to_agent(&mut self, frame: Down) {
+        // A link that is over carries nothing.
+        if self.agent.link.is_some_and(|link| link.epoch == self.server.epoch) {
+            self.down.push(Sent { epoch: self.server.epoch, frame });
+        }
+    }
+
+    /// A session begins: a new epoch, and a look at the ledger.
+    pub fn connect(&mut self) {
+        self.server.epoch += 1;
+        let remembered = (&self.server.ledger_id, u64::from(self.server.acceptance_count));
+        let presented = (&self.ledger.id, u64::from(self.ledger.acceptance_count));
+        if judge_ledger(Some(remembered), presented) == LedgerVerdict::Replaced {
+            self.happens(Event::Ended(EndReason::LedgerReplaced));
+        }
+        self.server.ledger_id = self.ledger.id;
+        self.server.acceptance_count = self.ledger.acceptance_count;
+        self.server.session = Some(Session::Open);
+        let epoch = self.server.epoch;
+        self.agent.link = Some(Link {
+            epoch,
+            may_send: false,
+            sent_bytes: 0,
+            has_told_start: false,
+            has_told_result: false,
+        });
+        self.up.push(Sent { epoch, frame: Up::Inventory(self.listed()) });
+    }
+
+    pub fn server_takes(&mut self, sent: Sent<Up>) {
+        // The fence: a session that is over writes nothing.
+        if sent.epoch != self.server.epoch {
+            return;
+        }
+        let Some(session) = self.server.session else { return };
+        match (sent.frame, session) {
+            (Up::Inventory(listed), Session::Open) => self.reconcile(listed),
+            // A session has one inventory; with a second one it is closed.
+            (Up::Inventory(_), Session::Ready) => self.server_ends(),
+            (Up::Result(outcome), _) => {
+                if self.happens(Event::Reported(outcome)) {
+                    self.server.report = Some((outcome, false));
+                }
+                self.server.report.get_or_insert((outcome, true));
+                self.to_agent(Down::Receipt);
+            }
+            // Of a command that the session does not hold yet.
+            (_, Session::Open) => {}
+            (Up::Accepted { acceptance_count }, Session::Ready) => {
+                let known = &mut self.server.acceptance_count;
+                *known = acceptance_count.max(*known);
+            }
+            (Up::Started, Session::Ready) => {
+                self.happens(Event::Started);
+            }
+            (Up::Output { offset }, Session::Ready) => self.append(offset),
+        }
+    }
+
+    fn append(&mut self, offset: u8) {
+        let server = &mut self.server;
+        if server.report.is_some() {
+            return;
+        }
+        match offset.cmp(&server.committed_bytes) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal if server.state != CommandState::Delivered => {
+                server.committed_bytes += 1;
+            }
+            // A gap, or output before the start.
+            _ => self.server_ends(),
+        }
+    }
+
+    fn reconcile(&mut self, listed: Option<Listed>) {
+        self.server.session = Some(Session::Ready);
+        let Some(listed) = listed else {
+            let was_sent = !self.server.state.is_terminal();
+            if was_sent && self.happens(Event::Unlisted) && self.server.is_cancel_requested {
+                // It never arrived, and nobody wants it to any more.
+                self.happens(Event::CancelRequested);
+            }
+            return;
+        };
+        if self.server.report.is_some() {
+            return self.to_agent(Down::Receipt);
+        }
+        self.happens(match listed {
+            Listed::Running => Event::Started,
+            Listed::Accepted | Listed::Settled => Event::ListedAccepted,
+        });
+        self.to_agent(Down::SendFrom(self.server.committed_bytes));
+        if self.server.is_cancel_requested {
+            self.to_agent(Down::Cancel);
+        }
+    }
+}
