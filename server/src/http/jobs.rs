@@ -22,7 +22,6 @@ use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
 use crate::domain::job_state::{JobState, Stop};
 use crate::domain::rollout::RolloutSpec;
-use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;

@@ -124,7 +124,7 @@ impl Problem {
     /// Too much of something is under way here.
     pub fn busy(detail: &'static str) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_busy", detail);
-        Self { retry_after_s: Some(5), ..problem }
+        Self { retry_after_s: Some(1), ..problem }
     }
 
     /// Storage does not answer.
@@ -208,11 +208,6 @@ impl From<ServiceError> for Problem {
             ServiceError::Gone { code, .. } => Self::new(StatusCode::GONE, code, detail),
             ServiceError::Timeout { code, .. } => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, code, detail)
-            }
-            ServiceError::TooMany => {
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                let problem = Self::new(status, "too_many_requests", detail);
-                Self { retry_after_s: Some(1), ..problem }
             }
             ServiceError::Busy { code, .. } => {
                 let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);

@@ -32,11 +32,6 @@ pub enum ServiceError {
     /// An agent did not answer in time.
     #[error("{detail}")]
     Timeout { code: &'static str, detail: String },
-    /// The caller has too much under way.
-    #[error(
-        "this API key has 1,024 submissions under way; send fewer at once, and this one again later"
-    )]
-    TooMany,
     /// A bound is reached; later it may not be.
     #[error("{detail}")]
     Busy { code: &'static str, detail: &'static str },

@@ -13,6 +13,10 @@ use crate::domain::ids::ApiKeyId;
 
 /// Submissions of one caller that may be under way; more are refused.
 const REQUESTS: usize = 1_024;
+const TOO_MANY: ServiceError = ServiceError::TooMany {
+    code: "too_many_requests",
+    detail: "this API key has 1,024 submissions under way; send fewer at once, and this one again later",
+};
 /// Targets that are looked up at once, each over all agents of a tenant; more wait.
 const LOOKUPS: usize = 16;
 /// Executions of jobs that are being stored at once, two of the largest jobs; more wait.
@@ -52,7 +56,7 @@ impl Turns {
         let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
         let under_way = callers.entry(caller).or_default();
         if *under_way >= REQUESTS {
-            return Err(ServiceError::TooMany);
+            return Err(TOO_MANY);
         }
         *under_way += 1;
         Ok(Turn { callers: Arc::clone(&self.callers), caller })
@@ -60,7 +64,7 @@ impl Turns {
 
     /// Looks a target up when there is room for it.
     pub async fn choosing<T>(&self, lookup: impl Future<Output = Result<T>>) -> Result<T> {
-        let _room = self.lookups.acquire().await.map_err(|_| ServiceError::TooMany)?;
+        let _room = self.lookups.acquire().await.map_err(|_| TOO_MANY)?;
         lookup.await
     }
 
@@ -68,7 +72,7 @@ impl Turns {
     pub async fn room_for(&self, executions: usize) -> Result<OwnedSemaphorePermit> {
         let room = u32::try_from(executions.clamp(1, EXECUTIONS)).unwrap_or(1);
         let waiting = Arc::clone(&self.executions).acquire_many_owned(room);
-        waiting.await.map_err(|_| ServiceError::TooMany)
+        waiting.await.map_err(|_| TOO_MANY)
     }
 }
 
@@ -92,7 +96,7 @@ mod tests {
     fn a_caller_has_so_many_turns_and_gets_them_back() {
         let (turns, one, other) = (Turns::default(), ApiKeyId::new(), ApiKeyId::new());
         let mut taken: Vec<_> = (0..REQUESTS).map(|_| turns.take(one).expect("a turn")).collect();
-        assert!(matches!(turns.take(one), Err(ServiceError::TooMany)));
+        assert!(matches!(turns.take(one), Err(ServiceError::TooMany { .. })));
         turns.take(other).expect("another caller's turn");
         taken.pop();
         taken.push(turns.take(one).expect("a turn that was given back"));

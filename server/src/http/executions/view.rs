@@ -21,7 +21,13 @@ pub(in crate::http) struct ExecutionView {
     agent_id: AgentId,
     /// What the agent is called now.
     agent_name: Option<String>,
-    script: String,
+    /// Absent if it is an ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+    /// The ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
     #[schema(value_type = Object)]
     parameters: Value,
     /// Names of its secret parameters; `null` if they are not known, which is so outside of jobs.
@@ -101,16 +107,17 @@ impl From<Execution> for ExecutionView {
                 row.end_reason.map(|reason| reason.as_str().to_owned()),
             ),
         };
-        let parameters = match stored_json(&row.data) {
-            Value::Object(mut data) => data.remove("parameters"),
-            _ => None,
+        let (parameters, argv) = match stored_json(&row.data) {
+            Value::Object(mut data) => (data.remove("parameters"), data.remove("argv")),
+            _ => (None, None),
         };
         Self {
             id: row.id,
             job_id: row.job_id,
             agent_id: row.agent_id,
             agent_name,
-            script: row.script.unwrap_or_default(),
+            script: row.script.filter(|script| !script.is_empty()),
+            argv,
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
             state: row.state,

@@ -140,7 +140,8 @@ impl Commands {
     ) -> command::Model {
         let now = self.clock.now();
         let script = match name {
-            CommandName::Execute => checked.script().map(str::to_owned),
+            // Of an ad-hoc command the empty one.
+            CommandName::Execute => Some(checked.script().unwrap_or_default().to_owned()),
             _ => None,
         };
         command::Model {

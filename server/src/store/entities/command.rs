@@ -42,7 +42,8 @@ pub struct Model {
     /// Queued, and not to be sent before its roll-out lets it go. Of those that have ended it means
     /// nothing.
     pub is_held: bool,
-    /// The script of an `execute`; every execution has one, and no other command does.
+    /// The script of an `execute`, empty if it is an ad-hoc command; every execution has one, and no
+    /// other command does.
     pub script: Option<String>,
     pub trigger: Trigger,
 }

@@ -8,6 +8,7 @@ use sea_orm::{
 };
 
 use super::agent_keys::write_audit;
+use super::history::with_reports;
 use super::{SystemScope, TenantScope};
 use crate::domain::ids::{AgentId, DeliveryId, JobId};
 use crate::domain::page::PageRequest;
@@ -150,7 +151,7 @@ impl TenantScope {
             .all(&self.reader)
             .await?;
         let mut names: HashMap<_, _> = names.into_iter().collect();
-        let found = self.with_reports(rows).await?;
+        let found = with_reports(&self.reader, rows).await?;
         Ok(found
             .into_iter()
             .map(|found| FailedExecution {

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use sea_orm::{
-    AccessMode, ColumnTrait as _, ConnectionTrait as _, DatabaseTransaction, DbBackend,
+    AccessMode, ColumnTrait as _, ConnectionTrait, DatabaseTransaction, DbBackend,
     EntityTrait as _, IsolationLevel, QueryFilter as _, TransactionTrait as _,
 };
 
@@ -154,8 +154,8 @@ async fn read(
 }
 
 /// Adds to each command what its agent reported of it.
-async fn with_reports(
-    snapshot: &DatabaseTransaction,
+pub(super) async fn with_reports(
+    snapshot: &impl ConnectionTrait,
     commands: Vec<command::Model>,
 ) -> Result<Vec<CommandWithReport>, StoreError> {
     let mut reports = HashMap::with_capacity(commands.len());
