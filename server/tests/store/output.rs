@@ -384,8 +384,12 @@ async fn files_go_with_the_history_that_names_them(fixture: Fixture) {
     scene.end().await;
     assert_eq!(scene.files().len(), 2);
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
-    let retention =
-        Retention { telemetry_before: later, idempotency_before: later, history_before: later };
+    let retention = Retention {
+        telemetry_before: later,
+        idempotency_before: later,
+        history_before: later,
+        deliveries_before: later,
+    };
     while scene.fixture.store.system().drop_old(retention).await.expect("sweep") {}
     assert!(scene.files().is_empty(), "{:?}", scene.files());
     assert_eq!(scene.lengths().await, [0; 3]);

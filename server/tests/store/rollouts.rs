@@ -51,6 +51,7 @@ impl Fixture {
             state: JobState::Running,
             finished_at: None,
             stop: None,
+            webhook_url: None,
         };
         let wave_count = places.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
         let rollout = rollout::Model {
@@ -249,6 +250,7 @@ async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
         telemetry_before: later,
         idempotency_before: later,
         history_before: later,
+        deliveries_before: later,
     };
     while fixture.store.system().drop_old(retention).await.expect("sweep") {}
     let tenant = fixture.store.tenant(fixture.tenant_id);

@@ -40,11 +40,13 @@ impl Fixture {
             created_at: NOW,
             state: JobState::Running,
             finished_at: None,
+            stop: None,
             webhook_url: url.map(str::to_owned),
         };
         let job_id = row.id;
         let audit = audit(self.tenant_id);
-        let submission = SubmitJob { row, executions: vec![], idempotency: None, audit };
+        let submission =
+            SubmitJob { row, rollout: None, executions: vec![], idempotency: None, audit };
         self.store.writer().commit(submission).await.expect("submit");
         for is_first in [true, false] {
             let tenant_id = self.tenant_id;

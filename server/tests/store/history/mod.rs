@@ -109,8 +109,12 @@ async fn filed_history_is_dropped_when_it_is_old(fixture: Fixture) {
     let mut runner = TestRunner::default();
     let past = Past::of(&fixture, &mut runner, 300).await;
     let later = NOW.plus_ms(past::STEP_MS * 1_000_000);
-    let retention =
-        Retention { telemetry_before: later, idempotency_before: later, history_before: later };
+    let retention = Retention {
+        telemetry_before: later,
+        idempotency_before: later,
+        history_before: later,
+        deliveries_before: later,
+    };
     while fixture.store.system().drop_old(retention).await.expect("sweep") {}
     let everything = CommandFilter::default();
     let open: Vec<_> = CommandState::iter().filter(|state| !state.is_terminal()).collect();

@@ -1,6 +1,7 @@
 //! A past to look back at: commands of two tenants, of many agents, in every state.
 
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
+use muster_server::domain::job_state::JobState;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::state::CommandState;
 use muster_server::domain::time::Timestamp;
@@ -91,6 +92,8 @@ impl Past {
             finished_at: state.is_terminal().then_some(created_at),
             cancel_requested_at: None,
             job_id: is_of_job.then(|| one_of(runner, &self.jobs)),
+            wave: None,
+            is_held: false,
             script: is_execution.then(|| script(runner)),
             trigger: if any(runner, 10) == 0 { Trigger::Retry } else { Trigger::Api },
         }
@@ -108,6 +111,10 @@ impl Past {
             requested_by: self.keys[0],
             requested_from: None,
             created_at: NOW,
+            state: JobState::Running,
+            finished_at: None,
+            stop: None,
+            webhook_url: None,
         }
     }
 

@@ -255,7 +255,14 @@ impl World {
             Step::Settle { session, command, outcome } => {
                 let report = Report { outcome, data: "{}".into(), error: None, error_code: None };
                 let (agent_id, command_id) = (agent(&session), id(&command));
-                let done = writer.commit(Settle { agent_id, epoch, command_id, report, now });
+                let done = writer.commit(Settle {
+                    agent_id,
+                    epoch,
+                    command_id,
+                    report,
+                    last_chunk_bytes: None,
+                    now,
+                });
                 async move {
                     answer(done.await, |settled| Answer::Settled {
                         receipt: settled.receipt,
