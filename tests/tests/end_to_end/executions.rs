@@ -132,6 +132,9 @@ async fn filters_find_what_they_name_and_nothing_else(world: World) {
         ("created_after=2026-02-02T00:00:00Z&created_before=2026-02-01T00:00:00Z", "before"),
         ("agent=x", "agent"),
         ("script=a&script=b", "script"),
+        ("script=%00", "script"),
+        ("script=", "script"),
+        ("%00=1", "unknown field"),
     ] {
         let refused = world.api.get(&format!("/api/executions?{query}")).await;
         let problem = refused.expect_problem(400, "invalid_query");
