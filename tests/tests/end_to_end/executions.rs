@@ -51,7 +51,7 @@ async fn an_execution_shows_what_was_asked_and_what_came_of_it(world: World) {
     let id = world.api.execute(&agent, "hello", json!({"parameters": {"NAME": "Ada"}})).await;
     let ended = world.api.get(&format!("/api/executions/{id}?wait_ms=60000")).await.expect(200);
     insta::assert_json_snapshot!("an_execution", settled(&ended));
-    assert_eq!(listed(&world, "").await, [ended.clone()]);
+    assert_eq!(listed(&world, "").await, std::slice::from_ref(&ended));
     // What has ended stays as it is.
     let cancel = format!("/api/executions/{id}/cancel");
     assert_eq!(world.api.post(&cancel, json!({})).await.expect(202), ended);
@@ -150,7 +150,7 @@ async fn commands_of_other_kinds_are_no_executions(world: World) {
     let restart = json!({"command": "restart"});
     let restart = world.api.post(&format!("/api/agents/{agent}/command"), restart).await;
     let restart = restart.expect(202)["id"].as_str().expect("an id").to_owned();
-    assert_eq!(ids(&world, "state=queued").await, [execution.clone()]);
+    assert_eq!(ids(&world, "state=queued").await, std::slice::from_ref(&execution));
     for id in [restart.as_str(), NOBODY, "nonsense"] {
         let path = format!("/api/executions/{id}");
         world.api.get(&path).await.expect_problem(404, "not_found");
