@@ -14,6 +14,8 @@ const PIECE: u32 = 100_000;
 /// Rare among all: a script, a key.
 const RARE: u32 = 100_000;
 const AGENTS: u32 = 1_000;
+/// The one question about more than fifty executions.
+pub const LONG_PAGE: &str = "no filter, 500 a page";
 
 /// What questions are asked about.
 pub struct Past {
@@ -119,7 +121,7 @@ impl Past {
         vec![
             ("no filter", String::new()),
             ("no filter, in the middle", format!("cursor={}", cursor(middle))),
-            ("no filter, 500 a page", "limit=500".into()),
+            (LONG_PAGE, "limit=500".into()),
             ("agent", format!("agent_id={agent}")),
             ("agent, in the middle", format!("agent_id={agent}&cursor={}", cursor(middle))),
             ("script", "script=script-7".into()),

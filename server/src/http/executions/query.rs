@@ -1,5 +1,6 @@
 //! The filters of a list of executions, as they stand in a query.
 
+use muster_protocol::manifest::is_script_name;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -80,7 +81,7 @@ impl ExecutionsQuery {
             is_execution: true,
             agent_id: id("agent_id", self.agent_id)?.map(AgentId),
             job_id: id("job_id", self.job_id)?.map(JobId),
-            script: self.script,
+            script: script(self.script)?,
             states: states(self.state)?,
             created_after: instant("created_after", self.created_after)?,
             created_before: instant("created_before", self.created_before)?,
@@ -144,6 +145,15 @@ fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
             .map_err(|_| odd(&format!("`{name}` must be an id, which `{}` is not", shown(&text))))
     };
     text.map(read).transpose()
+}
+
+fn script(name: Option<String>) -> Result<Option<String>, Problem> {
+    match name {
+        Some(name) if !is_script_name(&name) => {
+            Err(odd("`script` must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
+        }
+        name => Ok(name),
+    }
 }
 
 fn instant(name: &str, text: Option<String>) -> Result<Option<Timestamp>, Problem> {

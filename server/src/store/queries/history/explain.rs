@@ -2,6 +2,7 @@
 
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, QueryTrait as _, Statement};
 
+use super::walk::Walk;
 use super::{CommandFilter, Effort};
 use crate::domain::page::PageRequest;
 use crate::store::StoreError;
@@ -30,9 +31,14 @@ impl TenantScope {
         let backend = snapshot.get_database_backend();
         let mut explained = Vec::new();
         for walk in stretch.ways().await?.iter().flatten() {
-            let rows = stretch.rows_query(walk, None, page.limit + 1).build(backend);
-            let floor = stretch.floor_query(walk).build(backend);
-            for statement in [rows, floor] {
+            let statements = match walk {
+                Walk::Open { .. } => vec![stretch.open_query(walk, None)],
+                _ => {
+                    vec![stretch.rows_query(walk, None, page.limit + 1), stretch.floor_query(walk)]
+                }
+            };
+            for statement in statements {
+                let statement = statement.build(backend);
                 let index = walk.index();
                 let plan = plan(&snapshot, &statement).await?;
                 explained.push(Explained { index, statement: statement.sql, plan });

@@ -8,6 +8,7 @@
 mod choose;
 mod explain;
 mod walk;
+mod wanted;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -1,14 +1,17 @@
 //! One walk down an index, from a cursor towards the past.
 
+use std::cmp::Reverse;
+
 use sea_orm::sea_query::{Expr, Query, SimpleExpr};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Select,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, Order, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
 };
 use uuid::Uuid;
 
+use super::wanted::wanted;
 use super::{CommandFilter, Effort};
-use crate::domain::ids::{AgentId, JobId, TenantId};
+use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
 use crate::domain::state::CommandState;
 use crate::store::StoreError;
 use crate::store::entities::command::{self, Column};
@@ -64,17 +67,33 @@ impl Stretch<'_> {
     }
 
     pub(super) fn floor_query(&self, walk: &Walk<'_>) -> Select<command::Entity> {
-        self.along(walk).select_only().column(Column::Id).offset(self.effort.steps - 1).limit(1)
+        self.along(walk)
+            .select_only()
+            .column(Column::Id)
+            .order_by_desc(Column::Id)
+            .offset(self.effort.steps - 1)
+            .limit(1)
     }
 
-    /// What is wanted of a walk down to its floor, newest first.
+    /// What is wanted of a walk down to its floor: the newest, in any order.
     pub(super) async fn rows(
         &self,
         walk: &Walk<'_>,
         floor: Option<Uuid>,
         limit: u64,
     ) -> Result<Vec<command::Model>, StoreError> {
-        Ok(self.rows_query(walk, floor, limit).all(self.snapshot).await?)
+        if !matches!(walk, Walk::Open { .. }) {
+            return Ok(self.rows_query(walk, floor, limit).all(self.snapshot).await?);
+        }
+        // Put in order here: a database asked to may walk all there is instead of the few.
+        let query = self.open_query(walk, floor).into_tuple::<CommandId>();
+        let mut ids = query.all(self.snapshot).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+        ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(command::Entity::find().filter(Column::Id.is_in(ids)).all(self.snapshot).await?)
     }
 
     pub(super) fn rows_query(
@@ -83,13 +102,25 @@ impl Stretch<'_> {
         floor: Option<Uuid>,
         limit: u64,
     ) -> Select<command::Entity> {
-        let mut query = wanted(self.along(walk), self.filter)
-            .filter(Column::TenantId.eq(self.tenant_id))
-            .limit(limit);
-        if let Some(floor) = floor {
-            query = query.filter(Column::Id.gte(floor));
+        self.wanted(walk, floor).order_by_desc(Column::Id).limit(limit)
+    }
+
+    /// Ids of the open commands that are wanted, in any order.
+    pub(super) fn open_query(
+        &self,
+        walk: &Walk<'_>,
+        floor: Option<Uuid>,
+    ) -> Select<command::Entity> {
+        self.wanted(walk, floor).select_only().column(Column::Id)
+    }
+
+    fn wanted(&self, walk: &Walk<'_>, floor: Option<Uuid>) -> Select<command::Entity> {
+        let query =
+            wanted(self.along(walk), self.filter).filter(Column::TenantId.eq(self.tenant_id));
+        match floor {
+            Some(floor) => query.filter(Column::Id.gte(floor)),
+            None => query,
         }
-        query
     }
 
     /// True if more commands are open than are looked at one by one.
@@ -114,7 +145,7 @@ impl Stretch<'_> {
     }
 
     fn along(&self, walk: &Walk<'_>) -> Select<command::Entity> {
-        let mut query = command::Entity::find().order_by_desc(Column::Id);
+        let mut query = command::Entity::find();
         for condition in walk.conditions(self.tenant_id) {
             query = query.filter(condition);
         }
@@ -161,8 +192,8 @@ impl Walk<'_> {
                     .column(Column::Id)
                     .from(command::Entity)
                     .and_where(Column::FinishedAt.is_null())
-                    .order_by(Column::AgentId, sea_orm::Order::Asc)
-                    .order_by(Column::Id, sea_orm::Order::Asc)
+                    .order_by(Column::AgentId, Order::Asc)
+                    .order_by(Column::Id, Order::Asc)
                     .limit(most)
                     .take();
                 if let Some(agent_id) = of {
@@ -190,37 +221,4 @@ impl Walk<'_> {
         }
         rest == CommandFilter::default()
     }
-}
-
-/// Those that the filter lets through.
-fn wanted(query: Select<command::Entity>, filter: &CommandFilter) -> Select<command::Entity> {
-    let mut query = query;
-    if filter.is_execution {
-        query = query.filter(Column::Script.is_not_null());
-    }
-    if let Some(id) = filter.agent_id {
-        query = query.filter(Column::AgentId.eq(id));
-    }
-    if let Some(id) = filter.job_id {
-        query = query.filter(Column::JobId.eq(id));
-    }
-    if let Some(script) = &filter.script {
-        query = query.filter(Column::Script.eq(script));
-    }
-    if !filter.states.is_empty() {
-        query = query.filter(Column::State.is_in(filter.states.iter().copied()));
-    }
-    if let Some(at) = filter.created_after {
-        query = query.filter(Column::CreatedAt.gte(at));
-    }
-    if let Some(at) = filter.created_before {
-        query = query.filter(Column::CreatedAt.lt(at));
-    }
-    if let Some(trigger) = filter.trigger {
-        query = query.filter(Column::Trigger.eq(trigger));
-    }
-    if let Some(id) = filter.requested_by {
-        query = query.filter(Column::RequestedBy.eq(id));
-    }
-    query
 }
