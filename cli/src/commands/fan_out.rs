@@ -65,7 +65,9 @@ async fn to_the_end(session: &Session, id: &str) -> Result<Value, CliError> {
             Ok(job) => {
                 retries.reset();
                 show(&bar, &job);
-                if text(&job, "state") != "running" {
+                // One that is paused goes on when somebody resumes it; one that has halted waits for
+                // somebody who looks at it first.
+                if !matches!(text(&job, "state"), "running" | "paused") {
                     bar.finish_and_clear();
                     return Ok(job);
                 }
@@ -93,7 +95,17 @@ fn show(bar: &ProgressBar, job: &Value) {
     let ended = |state: &str| crate::verdict::is_terminal(state);
     bar.set_length(counts.iter().map(|(_, count)| count).sum());
     bar.set_position(counts.iter().filter(|(state, _)| ended(state)).map(|(_, n)| n).sum());
-    bar.set_message(summary(&counts));
+    bar.set_message(format!("{}{}", wave(job), summary(&counts)));
+}
+
+/// Of a roll-out: which wave has its turn, and whether it is paused.
+fn wave(job: &Value) -> String {
+    let number = |name| job.get("rollout")?.get(name)?.as_u64();
+    let paused = if text(job, "state") == "paused" { "paused, " } else { "" };
+    match (number("wave"), number("wave_count")) {
+        (Some(wave), Some(count)) => format!("{paused}wave {wave}/{count}: "),
+        _ => String::new(),
+    }
 }
 
 fn counts(job: &Value) -> Vec<(&str, u64)> {
@@ -113,9 +125,16 @@ async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> 
     if text(job, "state") == "succeeded" {
         return Ok(());
     }
+    if text(job, "state") == "halted" {
+        note(&format!("{}: {}", wave(job).trim_end_matches(": "), text(job, "halt_reason")));
+        note(&format!("`muster jobs resume {id}` goes on, `muster jobs abort {id}` ends it"));
+    }
     let page = session.api.list(&["jobs", id, "executions"], &[], None).await?;
     let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let failed = items.iter().filter(|run| text(run, "state") != "succeeded");
+    let failed = items.iter().filter(|run| {
+        let state = text(run, "state");
+        crate::verdict::is_terminal(state) && state != "succeeded"
+    });
     for run in failed.take(SHOWN) {
         let error = match text(run, "error") {
             "" => String::new(),

@@ -50,6 +50,12 @@ enum Action {
     },
     /// Ask for the end of all that is open.
     Cancel { job: String },
+    /// Of a roll-out: start nothing more; what runs goes on.
+    Pause { job: String },
+    /// Of a roll-out: go on, also after it halted by itself.
+    Resume { job: String },
+    /// Of a roll-out: end what has not begun, and let the rest run.
+    Abort { job: String },
     /// Do it once more on its agents, as a new job.
     Retry {
         job: String,
@@ -87,6 +93,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Cancel { job } => {
             session.change(Method::POST, &["jobs", &job, "cancel"], &json!({})).await
         }
+        Action::Pause { job } => steer(session, &job, "pause").await,
+        Action::Resume { job } => steer(session, &job, "resume").await,
+        Action::Abort { job } => steer(session, &job, "abort").await,
         Action::Retry { job, executions } => {
             let word = match executions {
                 Which::Failed => "failed",
@@ -103,4 +112,8 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Ok(0)
         }
     }
+}
+
+async fn steer(session: &Session, job: &str, word: &str) -> Result<u8, CliError> {
+    session.change(Method::POST, &["jobs", job, word], &json!({})).await
 }

@@ -11,6 +11,7 @@ pub mod keys;
 pub mod login;
 pub mod logs;
 pub mod ping;
+mod rollout;
 pub mod run;
 
 use reqwest::Method;

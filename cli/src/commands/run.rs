@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Session, fan_out};
+use super::{Session, fan_out, rollout};
 use crate::error::CliError;
 use crate::follow::follow;
 use crate::interrupt::Interrupts;
@@ -39,6 +39,8 @@ pub struct Args {
     /// Print the id of what was started and leave.
     #[arg(long)]
     detach: bool,
+    #[command(flatten)]
+    rollout: rollout::Args,
 }
 
 /// Who is meant.
@@ -110,9 +112,16 @@ impl Args {
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let mut data = args.data()?;
     let agent = match args.who() {
+        Who::One(_) if args.rollout.body().is_some() => {
+            let refusal = "--wave is for many agents: say which with --on or --tag";
+            return Err(CliError::Usage(refusal.into()));
+        }
         Who::One(agent) => agent,
         Who::Many(target) => {
             data["target"] = target;
+            if let Some(rollout) = args.rollout.body() {
+                data["rollout"] = rollout;
+            }
             return fan_out::run(session, data, args.detach).await;
         }
     };
@@ -209,6 +218,36 @@ mod tests {
         );
         assert!(parse(&["run", "--on", "all", "--tag", "web", "deploy"]).is_err());
         assert_eq!(args(&["web-1"]).data().unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_rollout_stands_on_the_command_line() {
+        let line = [
+            "--tag",
+            "web",
+            "--wave",
+            "10%",
+            "--pause",
+            "30s",
+            "--max-failures",
+            "5%",
+            "--whole-waves",
+            "--healthy-for",
+            "1m",
+            "--healthy-within",
+            "5m",
+            "--offline",
+            "skip",
+            "deploy",
+        ];
+        assert_eq!(
+            args(&line).rollout.body().unwrap(),
+            json!({"wave_size": "10%", "pause_ms": 30_000, "max_failures": "5%",
+                   "count_in_flight": false, "offline": "skip",
+                   "health_gate": {"online": true, "for_ms": 60_000, "within_ms": 300_000}})
+        );
+        assert_eq!(args(&["--tag", "web", "deploy"]).rollout.body(), None);
+        assert!(parse(&["run", "--tag", "web", "--pause", "30s", "deploy"]).is_err());
     }
 
     #[test]

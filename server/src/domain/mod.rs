@@ -12,6 +12,7 @@ pub mod page;
 pub mod platform;
 pub mod principal;
 pub mod range;
+pub mod rollout;
 pub mod secret_box;
 pub mod state;
 pub mod target;

@@ -109,6 +109,10 @@ pub enum EndReason {
     PermissionRevoked,
     /// Its secret parameters could not be handed to its agent when its turn came.
     SecretsUndeliverable,
+    /// Its agent was offline, and its roll-out leaves such agents out.
+    SkippedOffline,
+    /// Its roll-out was aborted before its turn.
+    AbortedInQueue,
 }
 
 impl EndReason {
@@ -124,6 +128,8 @@ impl EndReason {
             Self::AgentDeleted => "agent_deleted",
             Self::PermissionRevoked => "permission_revoked",
             Self::SecretsUndeliverable => "secrets_undeliverable",
+            Self::SkippedOffline => "skipped_offline",
+            Self::AbortedInQueue => "aborted_in_queue",
         }
     }
 
@@ -155,6 +161,10 @@ impl EndReason {
             Self::SecretsUndeliverable => {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
             }
+            Self::SkippedOffline => {
+                "the agent was offline, and the roll-out leaves such agents out; it was never sent"
+            }
+            Self::AbortedInQueue => "the job was aborted before it was sent",
         }
     }
 }
@@ -210,7 +220,12 @@ pub fn step(state: CommandState, event: Event) -> Step {
         (Queued, Event::CancelRequested) => Step::To(Cancelled),
         (Queued, Event::Ended(EndReason::ExpiredInQueue)) => Step::To(Expired),
         (Queued, Event::Ended(EndReason::CancelledInQueue)) => Step::To(Cancelled),
-        (Queued, Event::Ended(EndReason::AgentDeleted)) => Step::To(Cancelled),
+        (
+            Queued,
+            Event::Ended(
+                EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
+            ),
+        ) => Step::To(Cancelled),
         (Queued, Event::Ended(EndReason::PermissionRevoked)) => Step::To(Rejected),
         (
             Delivered | Running,

@@ -12,6 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// The end of the year 9999: of clocks that have not begun to run.
+    pub const NEVER: Self = Self(253_402_300_799_999);
+
     /// This instant and `ms` milliseconds.
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add_unsigned(ms))

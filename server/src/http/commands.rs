@@ -80,6 +80,10 @@ pub(super) struct CommandView {
     agent_id: AgentId,
     /// The job that it is an execution of.
     job_id: Option<JobId>,
+    /// Of a roll-out: its wave, counted from 1.
+    wave: Option<i32>,
+    /// Queued, and not to be sent before its roll-out lets it go.
+    is_held: bool,
     command: String,
     state: CommandState,
     #[schema(value_type = Object)]
@@ -100,7 +104,8 @@ pub(super) struct CommandView {
     requested_from: Option<String>,
     timeout_ms: i64,
     created_at: Timestamp,
-    expires_at: Timestamp,
+    /// Null while it is held: its time to wait begins when it is let go.
+    expires_at: Option<Timestamp>,
     delivered_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -132,10 +137,13 @@ impl From<CommandWithReport> for CommandView {
                 (None, error, row.end_reason.map(|reason| reason.as_str().to_owned()))
             }
         };
+        let is_held = row.is_held && row.state == CommandState::Queued;
         Self {
             id: row.id,
             agent_id: row.agent_id,
             job_id: row.job_id,
+            wave: row.wave,
+            is_held,
             command: row.command,
             state: row.state,
             // As it was checked and written here: it need not be read to be shown.
@@ -155,7 +163,7 @@ impl From<CommandWithReport> for CommandView {
             requested_from: row.requested_from,
             timeout_ms: row.timeout_ms,
             created_at: row.created_at,
-            expires_at: row.expires_at,
+            expires_at: (row.expires_at != Timestamp::NEVER).then_some(row.expires_at),
             delivered_at: row.delivered_at,
             started_at: row.started_at,
             finished_at: row.finished_at,

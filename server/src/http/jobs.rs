@@ -1,5 +1,7 @@
 //! `/api/jobs`
 
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use axum::extract::State;
@@ -11,13 +13,15 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::rollouts::RolloutView;
 use super::AppState;
 use super::commands::CommandView;
 use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
-use crate::domain::job_state::JobState;
+use crate::domain::job_state::{JobState, Stop};
+use crate::domain::rollout::RolloutSpec;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
 use crate::domain::time::Timestamp;
@@ -30,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_job))
         .routes(routes!(list_executions))
         .routes(routes!(cancel_job))
+        .merge(rollouts::routes())
         .routes(routes!(retry_job))
 }
 
@@ -47,9 +52,12 @@ struct JobBody {
     #[schema(value_type = Option<Object>)]
     secret_parameters: Option<Value>,
     target: TargetSpec,
+    /// In waves; all at once without it.
+    rollout: Option<RolloutSpec>,
     /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
     timeout_ms: Option<u64>,
-    /// How long an execution waits for its agent: at most 30 days, 24 h unless asked otherwise.
+    /// How long an execution waits for its agent, in a roll-out from when it is let go: at most 30
+    /// days, 24 h unless asked otherwise.
     expires_in_ms: Option<u64>,
 }
 
@@ -82,6 +90,12 @@ struct JobView {
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
+    /// Why its roll-out halted and what to do, while it is halted.
+    halt_reason: Option<String>,
+    /// How far its waves are, if it goes in waves.
+    rollout: Option<RolloutView>,
+    /// How somebody ended it before its time.
+    stop: Option<Stop>,
     /// Executions by state; states that none is in are left out.
     #[schema(value_type = Object)]
     counts: BTreeMap<&'static str, u64>,
@@ -96,7 +110,7 @@ struct JobView {
 
 impl From<JobNow> for JobView {
     fn from(job: JobNow) -> Self {
-        let JobNow { row, progress } = job;
+        let JobNow { row, progress, rollout } = job;
         let data = stored_json(&row.data);
         Self {
             id: row.id,
@@ -104,6 +118,9 @@ impl From<JobNow> for JobView {
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
             secret_names: row.secret_names.0,
             target: stored_json(&row.target),
+            halt_reason: rollout.as_ref().and_then(|rollout| rollout.row.halt_reason.clone()),
+            rollout: rollout.map(RolloutView::from),
+            stop: row.stop,
             state: row.state,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
             agent_count: row.agent_count,
@@ -138,6 +155,7 @@ async fn submit_job(
         timeout_ms: body.timeout_ms,
         expires_in_ms: body.expires_in_ms,
         target: body.target,
+        rollout: body.rollout,
         idempotency_key: idempotency_key(&headers)?,
     };
     Ok(accepted(state.services.jobs.submit(&caller, request).await?))

@@ -134,7 +134,13 @@ impl Services {
                 settings,
                 secret_box: secret_box.clone(),
             },
-            keeping: keeping::Keeping { store: store() },
+            keeping: keeping::Keeping {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                settings,
+                started_at: clock().now(),
+            },
             live_output: live_output::LiveOutput {
                 store: store(),
                 hub: hub(),

@@ -15,3 +15,13 @@ pub(super) fn end_of(state: CommandState, now: Timestamp) -> UpdateMany<command:
         .col_expr(command::Column::FinishedAt, now.0.into())
         .col_expr(command::Column::SealedParameters, Value::Bytes(None).into())
 }
+
+/// States that an execution ends in when it did not succeed.
+pub(super) const FAILURES: [CommandState; 6] = [
+    CommandState::Failed,
+    CommandState::TimedOut,
+    CommandState::Cancelled,
+    CommandState::Expired,
+    CommandState::Rejected,
+    CommandState::Lost,
+];

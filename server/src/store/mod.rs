@@ -8,6 +8,7 @@ mod command_end;
 mod connect;
 pub mod entities;
 mod error;
+mod hold;
 mod migrations;
 pub mod queries;
 pub mod writer;

@@ -135,6 +135,8 @@ impl Fixture {
                 finished_at: None,
                 cancel_requested_at: None,
                 job_id: None,
+                wave: None,
+                is_held: false,
             },
             deliver_in_epoch: None,
             idempotency: None,

@@ -47,9 +47,10 @@ impl Fixture {
             created_at: NOW,
             state: JobState::Running,
             finished_at: None,
+            stop: None,
         };
         let audit = audit(self.tenant_id);
-        let submission = SubmitJob { row, executions, idempotency: None, audit };
+        let submission = SubmitJob { row, rollout: None, executions, idempotency: None, audit };
         self.store.writer().commit(submission).await.expect("submit");
         (id, commands)
     }
@@ -78,7 +79,7 @@ async fn a_job_has_ended_when_its_last_execution_has(fixture: Fixture) {
     fixture.settle(&two, commands[1], Outcome::Failed).await;
     let ended = fixture.ended(id).await.expect("over");
     assert_eq!(ended.finished_at, NOW);
-    assert_eq!(JobState::of_ended(ended.states), JobState::Failed);
+    assert_eq!(JobState::of_ended(None, ended.ends), JobState::Failed);
 }
 
 async fn a_job_is_finished_once(fixture: Fixture) {
@@ -97,7 +98,7 @@ async fn a_job_is_finished_once(fixture: Fixture) {
 async fn a_job_of_agents_that_are_gone_ends_when_it_was_made(fixture: Fixture) {
     let (id, _) = fixture.job(&[]).await;
     let ended = fixture.ended(id).await.expect("over");
-    assert_eq!((ended.finished_at, ended.states), (NOW, vec![]));
+    assert_eq!((ended.finished_at, ended.ends), (NOW, vec![]));
 }
 
 async fn unfinished_jobs_are_found_page_by_page(fixture: Fixture) {

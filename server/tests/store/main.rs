@@ -7,6 +7,7 @@ mod isolation;
 mod jobs;
 mod master_key;
 mod reconciliation;
+mod rollouts;
 mod sessions;
 mod settlement;
 mod sweeps;

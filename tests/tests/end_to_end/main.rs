@@ -29,6 +29,7 @@ mod logs;
 mod policy;
 mod proxy;
 mod reverse_proxy;
+mod rollouts;
 mod runaways;
 mod scripts;
 mod secrets;

@@ -127,6 +127,8 @@ impl Commands {
             finished_at: None,
             cancel_requested_at: None,
             job_id: None,
+            wave: None,
+            is_held: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Jobs: one request, however many agents.
 
+mod planning;
+mod steering;
 mod submission;
 
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use super::error::{Result, ServiceError};
 use crate::domain::ids::JobId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
+use crate::domain::rollout::RolloutSpec;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::state::CommandState;
 use crate::domain::target::TargetSpec;
@@ -19,7 +22,7 @@ use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
 use crate::store::Store;
 use crate::store::entities::job;
-use crate::store::queries::{CommandWithReport, JobProgress};
+use crate::store::queries::{CommandWithReport, JobProgress, RolloutNow};
 
 /// Executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -47,6 +50,8 @@ pub struct JobRequest {
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
+    /// In waves; all at once without it.
+    pub rollout: Option<RolloutSpec>,
     pub idempotency_key: Option<String>,
 }
 
@@ -63,6 +68,7 @@ pub enum Again {
 pub struct JobNow {
     pub row: job::Model,
     pub progress: JobProgress,
+    pub rollout: Option<RolloutNow>,
 }
 
 impl Jobs {
@@ -72,7 +78,8 @@ impl Jobs {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
-        Ok(JobNow { row, progress })
+        let rollout = tenant.rollouts(&[id]).await?.remove(&id);
+        Ok(JobNow { row, progress, rollout })
     }
 
     /// One page of jobs, newest first.
@@ -82,9 +89,11 @@ impl Jobs {
         let rows = tenant.jobs(page).await?;
         let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
         let mut progress = tenant.job_progress(&ids).await?;
+        let mut rollouts = tenant.rollouts(&ids).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
-            JobNow { row, progress }
+            let rollout = rollouts.remove(&row.id);
+            JobNow { row, progress, rollout }
         }))
     }
 
@@ -119,6 +128,7 @@ impl Jobs {
                 session.tell_in_time(ToSession::Cancel(Box::new(command_id)));
             }
         }
+        self.hub.job_changed(id);
         self.get(caller, id).await
     }
 }

@@ -7,6 +7,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::{Value, json};
 
+use super::planning::{Beginning, Planned};
 use super::{Again, JobNow, JobRequest, Jobs, MAX_EXECUTIONS, subject};
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::job_state::JobState;
@@ -39,6 +40,7 @@ impl Jobs {
         caller.require(Scope::CommandsRun)?;
         let target = Target::try_from(request.target.clone())?;
         let asked_target = json!(request.target).to_string();
+        let asked_rollout = request.asked_rollout()?;
         let checked = request.into_command().check(CommandName::Execute)?;
         if !checked.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
@@ -58,6 +60,7 @@ impl Jobs {
                 digest(&self.secret_box, &checked.secret_parameters)
                     .as_ref()
                     .map_or(&[], |digest| &digest[..]),
+                asked_rollout.as_ref().map_or(&[], |asked| asked.text.as_bytes()),
             ]),
         });
         // Whoever the target means by now: what was asked for before is what is meant.
@@ -67,7 +70,12 @@ impl Jobs {
             return self.get(caller, job_id).await;
         }
         let agents = self.choose(caller, &target).await?;
-        self.store_and_send(caller, asked_target, checked, idempotency, agents).await
+        let planned = match asked_rollout {
+            Some(asked) => Some(self.plan(asked, &agents).await?),
+            None => None,
+        };
+        let row = self.row(caller, asked_target, &checked, agents.len());
+        self.store_and_send(caller, row, checked, idempotency, agents, planned).await
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -110,6 +118,7 @@ impl Jobs {
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
+            rollout: job.rollout.and_then(|now| serde_json::from_str(&now.row.spec).ok()),
             idempotency_key,
         };
         self.submit(caller, request).await
@@ -156,23 +165,29 @@ impl Jobs {
     async fn store_and_send(
         &self,
         caller: &Caller,
-        target: String,
+        row: job::Model,
         checked: Checked,
         idempotency: Option<Idempotency>,
         agents: Vec<AgentId>,
+        planned: Option<Planned>,
     ) -> Result<JobNow> {
-        let row = self.row(caller, target, &checked, agents.len());
         let id = row.id;
-        let detail = json!({"script": row.script, "agents": agents.len()});
+        let rollout =
+            planned.as_ref().map(|planned| planned.row(row.tenant_id, id, checked.expires_in_ms));
+        let waves = rollout.as_ref().map(|rollout| rollout.wave_count);
+        let detail = json!({"script": row.script, "agents": agents.len(), "waves": waves});
         let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
         let mut held = Held::new();
         let mut executions = Vec::with_capacity(agents.len());
+        let mut beginnings = planned.as_ref().map(Planned::beginnings);
         for agent_id in agents {
-            executions.push(self.execution(&row, &checked, agent_id, &mut held)?);
+            let beginning = beginnings.as_mut().and_then(Iterator::next);
+            let beginning = beginning.unwrap_or(Beginning::Free { wave: None });
+            executions.push(self.execution(&row, &checked, agent_id, beginning, &mut held)?);
         }
         let rows: Vec<_> = executions.iter().map(|execution| execution.row.clone()).collect();
         let secrets = checked.secret_parameters;
-        let operation = SubmitJob { row, executions, idempotency, audit };
+        let operation = SubmitJob { row, rollout, executions, idempotency, audit };
         match self.store.writer().commit(operation).await {
             Ok(SubmittedJob::New { delivered, .. }) => {
                 self.follow_up(rows, &secrets, &delivered, &held);
@@ -213,6 +228,7 @@ impl Jobs {
             created_at: self.clock.now(),
             state: JobState::Running,
             finished_at: None,
+            stop: None,
         }
     }
 
@@ -222,6 +238,7 @@ impl Jobs {
         job: &job::Model,
         checked: &Checked,
         agent_id: AgentId,
+        beginning: Beginning,
         held: &mut Held,
     ) -> Result<NewExecution> {
         let mut row = command::Model {
@@ -249,7 +266,12 @@ impl Jobs {
             finished_at: None,
             cancel_requested_at: None,
             job_id: Some(job.id),
+            wave: None,
+            is_held: false,
         };
+        if !beginning.apply(&mut row) {
+            return Ok(NewExecution { row, deliver_in_epoch: None });
+        }
         let session = self.hub.session(agent_id);
         if session
             .as_ref()
@@ -300,6 +322,7 @@ impl Jobs {
                     self.hub.wake(row.agent_id);
                 }
                 None if row.state == CommandState::Queued
+                    && !row.is_held
                     && self.hub.is_connected(row.agent_id) =>
                 {
                     self.hub.wake(row.agent_id);

@@ -35,6 +35,11 @@ pub struct Model {
     pub cancel_requested_at: Option<Timestamp>,
     /// The job that it is an execution of.
     pub job_id: Option<JobId>,
+    /// Of a roll-out: the wave that it belongs to, counted from 1.
+    pub wave: Option<i32>,
+    /// Queued, and not to be sent before its roll-out lets it go. Of those that have ended it means
+    /// nothing.
+    pub is_held: bool,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

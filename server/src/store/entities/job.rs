@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::ids::{ApiKeyId, JobId, TenantId};
-use crate::domain::job_state::JobState;
+use crate::domain::job_state::{JobState, Stop};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
@@ -32,6 +32,8 @@ pub struct Model {
     pub state: JobState,
     /// When the last execution ended, once it is committed that all have.
     pub finished_at: Option<Timestamp>,
+    /// Somebody ended it before its time.
+    pub stop: Option<Stop>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

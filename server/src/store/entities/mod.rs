@@ -14,6 +14,7 @@ pub mod idempotency_record;
 pub mod job;
 pub mod output_chunk;
 pub mod retired_agent_secret;
+pub mod rollout;
 pub mod setting;
 pub mod telemetry_sample;
 pub mod tenant;

@@ -9,7 +9,8 @@ use sea_orm::{
 
 use super::SystemScope;
 use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
-use crate::domain::state::CommandState;
+use crate::domain::job_state::Stop;
+use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::{command, job};
@@ -32,11 +33,15 @@ pub struct ChangedCommand {
 pub struct EndedJob {
     pub tenant_id: TenantId,
     pub id: JobId,
-    /// The states that its executions ended in.
-    pub states: Vec<CommandState>,
+    pub stop: Option<Stop>,
+    /// How its executions ended.
+    pub ends: Vec<(CommandState, Option<EndReason>)>,
     /// When the last of them ended; for a job without any, when it was made.
     pub finished_at: Timestamp,
 }
+
+/// One way in which executions ended, and when the last of them did.
+type End = ((CommandState, Option<EndReason>), Option<Timestamp>);
 
 /// States that an execution leaves again.
 const OPEN: [CommandState; 3] =
@@ -120,10 +125,11 @@ impl SystemScope {
             )
             .and_where(Expr::col((command::Entity, command::Column::State)).is_in(OPEN))
             .take();
-        let jobs: Vec<(JobId, TenantId, Timestamp)> = job::Entity::find()
+        let jobs: Vec<(JobId, TenantId, Option<Stop>, Timestamp)> = job::Entity::find()
             .select_only()
             .column(job::Column::Id)
             .column(job::Column::TenantId)
+            .column(job::Column::Stop)
             .column(job::Column::CreatedAt)
             .filter(job::Column::Id.is_in(ids.iter().copied()))
             .filter(job::Column::FinishedAt.is_null())
@@ -132,37 +138,37 @@ impl SystemScope {
             .all(&self.reader)
             .await?;
         let mut ends = self.ends_of(jobs.iter().map(|job| job.0).collect()).await?;
-        let ended = |(id, tenant_id, created_at)| {
+        let ended = |(id, tenant_id, stop, created_at)| {
             let ends = ends.remove(&id).unwrap_or_default();
             let finished_at = ends.iter().filter_map(|(_, at)| *at).max().unwrap_or(created_at);
-            let states = ends.into_iter().map(|(state, _)| state).collect();
-            EndedJob { tenant_id, id, states, finished_at }
+            let ends = ends.into_iter().map(|(end, _)| end).collect();
+            EndedJob { tenant_id, id, stop, ends, finished_at }
         };
         Ok(jobs.into_iter().map(ended).collect())
     }
 
-    /// The states of some jobs' executions, and when the last one in each ended.
-    async fn ends_of(
-        &self,
-        ids: Vec<JobId>,
-    ) -> Result<HashMap<JobId, Vec<(CommandState, Option<Timestamp>)>>, StoreError> {
-        let mut ends: HashMap<JobId, Vec<_>> = HashMap::new();
+    /// How some jobs' executions ended, and when the last one in each way did.
+    async fn ends_of(&self, ids: Vec<JobId>) -> Result<HashMap<JobId, Vec<End>>, StoreError> {
+        type Row = (JobId, CommandState, Option<EndReason>, Option<Timestamp>);
+        let mut ends: HashMap<JobId, Vec<End>> = HashMap::new();
         if ids.is_empty() {
             return Ok(ends);
         }
-        let rows: Vec<(JobId, CommandState, Option<Timestamp>)> = command::Entity::find()
+        let rows: Vec<Row> = command::Entity::find()
             .select_only()
             .column(command::Column::JobId)
             .column(command::Column::State)
+            .column(command::Column::EndReason)
             .column_as(Expr::col(command::Column::FinishedAt).max(), "last")
             .filter(command::Column::JobId.is_in(ids))
             .group_by(command::Column::JobId)
             .group_by(command::Column::State)
+            .group_by(command::Column::EndReason)
             .into_tuple()
             .all(&self.reader)
             .await?;
-        for (id, state, last) in rows {
-            ends.entry(id).or_default().push((state, last));
+        for (id, state, reason, last) in rows {
+            ends.entry(id).or_default().push(((state, reason), last));
         }
         Ok(ends)
     }

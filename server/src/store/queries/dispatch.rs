@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::command;
 
 impl SystemScope {
-    /// Queued commands of some agents that are neither expired nor cancelled, oldest first: at
+    /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first: at
     /// most `per_agent` of each, so that one's backlog hides no other's, and `limit` in all.
     pub async fn deliverable(
         &self,
@@ -33,6 +33,7 @@ impl SystemScope {
             .and_where(command::Column::State.eq(CommandState::Queued))
             .and_where(command::Column::ExpiresAt.gt(now))
             .and_where(command::Column::CancelRequestedAt.is_null())
+            .and_where(command::Column::IsHeld.eq(false))
             .take();
         let first = Query::select()
             .column(command::Column::Id)

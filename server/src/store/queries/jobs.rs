@@ -13,12 +13,13 @@ use super::agent_keys::write_audit;
 use super::commands::CommandWithReport;
 use crate::domain::agent_level::AgentLevel;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::job_state::{JobState, Stop};
 use crate::domain::page::PageRequest;
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
-use crate::store::entities::{agent, audit_entry, command, idempotency_record, job};
+use crate::store::entities::{agent, audit_entry, command, idempotency_record, job, rollout};
 
 /// What came of a wish to cancel a job.
 #[derive(Debug, Clone, Default)]
@@ -172,6 +173,7 @@ impl TenantScope {
                         ask(transaction, rows, now).await?;
                     }
                     if !queued.is_empty() || !sent.is_empty() {
+                        stop(transaction, id).await?;
                         write_audit(transaction, audit).await?;
                     }
                     Ok(Some(CancelledJob {
@@ -214,6 +216,23 @@ async fn open_executions(
         .into_tuple()
         .all(transaction)
         .await?)
+}
+
+/// Notes that the job was ended before its time. A roll-out that stood still goes to its end.
+async fn stop(transaction: &DatabaseTransaction, id: JobId) -> Result<(), StoreError> {
+    job::Entity::update_many()
+        .col_expr(job::Column::Stop, Stop::Cancelled.as_str().into())
+        .col_expr(job::Column::State, JobState::Running.as_str().into())
+        .filter(job::Column::Id.eq(id))
+        .filter(job::Column::FinishedAt.is_null())
+        .exec(transaction)
+        .await?;
+    rollout::Entity::update_many()
+        .col_expr(rollout::Column::HaltReason, Option::<String>::None.into())
+        .filter(rollout::Column::JobId.eq(id))
+        .exec(transaction)
+        .await?;
+    Ok(())
 }
 
 async fn end_queued(

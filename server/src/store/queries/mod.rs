@@ -15,6 +15,7 @@ mod dispatch;
 mod jobs;
 mod jobs_now;
 mod output;
+mod rollouts;
 mod settings;
 mod sweeps;
 mod targets;
@@ -30,6 +31,9 @@ pub use self::changes::{ChangedCommand, EndedJob};
 pub use self::commands::{Cancelled, CommandFilter, CommandWithReport};
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::OutputStream;
+pub use self::rollouts::{
+    LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
+};
 pub use self::sweeps::{OfflineAgent, Retention};
 use super::Writer;
 use crate::domain::ids::TenantId;

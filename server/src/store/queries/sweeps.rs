@@ -47,6 +47,7 @@ impl SystemScope {
             .column(command::Column::AgentId)
             .filter(command::Column::State.eq(CommandState::Queued))
             .filter(command::Column::ExpiresAt.lte(now))
+            .filter(command::Column::IsHeld.eq(false))
             .limit(SWEEP_ROWS)
             .into_tuple()
             .all(&self.reader)
@@ -98,7 +99,7 @@ impl SystemScope {
         self.end(refused, from, CommandState::Rejected, reason, now).await
     }
 
-    async fn end(
+    pub(super) async fn end(
         &self,
         ended: Vec<Ended>,
         from: &'static [CommandState],

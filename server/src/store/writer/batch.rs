@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::connection::{Connection, Work, is_away, is_busy};
 use super::{
-    AppendAudit, AppendOutput, Change, CloseSession, FinishJob, MAX_BATCH, MarkDelivered, Merge,
-    OpenSession, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress, Reply, Settle,
-    SubmitCommand, SubmitJob,
+    AdvanceRollout, AppendAudit, AppendOutput, Change, CloseSession, FinishJob, MAX_BATCH,
+    MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
+    Reply, Settle, SubmitCommand, SubmitJob,
 };
 use crate::store::StoreError;
 
@@ -171,6 +171,7 @@ operations! {
     progress: RecordProgress,
     outputs: AppendOutput,
     settlements: Settle,
+    rollouts: AdvanceRollout,
     finished_jobs: FinishJob,
     heartbeats: RecordHeartbeat,
     audits: AppendAudit,

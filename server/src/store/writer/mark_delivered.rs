@@ -47,6 +47,7 @@ impl Merge for MarkDelivered {
                 .filter(command::Column::State.eq(CommandState::Queued))
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
+                .filter(command::Column::IsHeld.eq(false))
                 .into_tuple()
                 .all(transaction)
                 .await?;

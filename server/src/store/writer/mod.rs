@@ -7,6 +7,7 @@
 //!
 //! Bounds: [`QUEUE`] waiting operations (callers wait for room), [`MAX_BATCH`] in a transaction.
 
+mod advance_rollout;
 mod append_audit;
 mod append_output;
 mod batch;
@@ -33,6 +34,7 @@ use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::advance_rollout::{AdvanceRollout, RolloutMove};
 pub use self::append_audit::AppendAudit;
 pub use self::append_output::AppendOutput;
 pub use self::batch::Operation;

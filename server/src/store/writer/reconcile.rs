@@ -285,9 +285,13 @@ impl Moves {
                         .col_expr(command::Column::State, state.as_str().into())
                 };
                 let update = match state {
-                    CommandState::Queued => {
-                        moved().col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
-                    }
+                    // Whether one of a roll-out may be sent again its roll-out says.
+                    CommandState::Queued => moved()
+                        .col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
+                        .col_expr(
+                            command::Column::IsHeld,
+                            Expr::col(command::Column::Wave).is_not_null(),
+                        ),
                     CommandState::Delivered => {
                         moved().col_expr(command::Column::DeliveredAt, now.0.into())
                     }

@@ -8,7 +8,7 @@ use super::{Merge, Work, append_audit, rows};
 use crate::domain::ids::{CommandId, JobId};
 use crate::domain::state::CommandState;
 use crate::store::StoreError;
-use crate::store::entities::{audit_entry, command, idempotency_record, job};
+use crate::store::entities::{audit_entry, command, idempotency_record, job, rollout};
 
 /// One execution of a new job.
 pub struct NewExecution {
@@ -20,6 +20,7 @@ pub struct NewExecution {
 /// Stores a job with its executions: 10,000 at the most.
 pub struct SubmitJob {
     pub row: job::Model,
+    pub rollout: Option<rollout::Model>,
     pub executions: Vec<NewExecution>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
@@ -85,6 +86,10 @@ impl SubmitJob {
         let gone = self.executions.len() - new.len();
         let job = job::Model { agent_count: new.len() as i64, ..self.row.clone() };
         job::Entity::insert(job.into_active_model()).exec_without_returning(transaction).await?;
+        if let Some(rollout) = self.rollout.clone() {
+            let rollout = rollout.into_active_model();
+            rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
+        }
         rows::insert(transaction, new, None).await?;
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;

@@ -11,7 +11,8 @@ use crate::domain::ids::{CommandId, EventId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::{
-    agent_event, command, command_report, idempotency_record, job, output_chunk, telemetry_sample,
+    agent_event, command, command_report, idempotency_record, job, output_chunk, rollout,
+    telemetry_sample,
 };
 
 /// Rows of one kind in a slice.
@@ -178,6 +179,10 @@ async fn drop_jobs(
         .await?;
     let is_full = ids.len() as u64 == SLICE_ROWS;
     if !ids.is_empty() {
+        rollout::Entity::delete_many()
+            .filter(rollout::Column::JobId.is_in(ids.clone()))
+            .exec(transaction)
+            .await?;
         job::Entity::delete_many().filter(job::Column::Id.is_in(ids)).exec(transaction).await?;
     }
     Ok(is_full)

@@ -1,0 +1,257 @@
+//! What a roll-out holds is not sent, and each of its steps is taken once.
+
+use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
+use muster_server::domain::job_state::{JobState, Stop};
+use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::domain::time::Timestamp;
+use muster_server::store::entities::column::StringList;
+use muster_server::store::entities::{job, rollout};
+use muster_server::store::queries::{LiveRollout, Steered, Steering, WaveCounts};
+use muster_server::store::writer::{
+    AdvanceRollout, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove, SubmitJob,
+};
+use uuid::Uuid;
+
+use crate::fixture::{Fixture, NOW, audit};
+use crate::on_both_databases;
+
+on_both_databases!(
+    what_is_held_is_neither_sent_nor_expired_before_it_is_let_go,
+    a_step_is_taken_once_and_only_while_the_rollout_runs,
+    who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn,
+    a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed,
+    an_abort_ends_what_is_queued_and_a_cancel_all,
+    what_comes_back_from_an_agent_is_held_again,
+    old_rollouts_are_dropped_with_their_jobs,
+);
+
+impl Fixture {
+    /// A job whose executions are held in waves: one for each session and wave.
+    async fn rollout(&self, places: &[(&OpenedSession, i32)]) -> (JobId, Vec<CommandId>) {
+        let id = JobId::new();
+        let executions = places.iter().map(|(session, wave)| {
+            let mut row = self.submission(session.agent_id).row;
+            (row.job_id, row.wave, row.is_held) = (Some(id), Some(*wave), true);
+            row.expires_at = Timestamp::NEVER;
+            NewExecution { row, deliver_in_epoch: None }
+        });
+        let executions: Vec<_> = executions.collect();
+        let commands = executions.iter().map(|execution| execution.row.id).collect();
+        let row = job::Model {
+            id,
+            tenant_id: self.tenant_id,
+            script: "hello".into(),
+            data: "{}".into(),
+            secret_names: StringList::default(),
+            target: "{}".into(),
+            agent_count: 0,
+            requested_by: ApiKeyId(Uuid::nil()),
+            requested_from: None,
+            created_at: NOW,
+            state: JobState::Running,
+            finished_at: None,
+            stop: None,
+        };
+        let wave_count = places.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
+        let rollout = rollout::Model {
+            job_id: id,
+            tenant_id: self.tenant_id,
+            spec: "{\"wave_size\":1}".into(),
+            expires_in_ms: 60_000,
+            wave: 1,
+            wave_count,
+            offline_wave: Some(wave_count + 1),
+            wave_ended_at: None,
+            resumed_at: None,
+            waived_wave: None,
+            forgiven_failures: 0,
+            halt_reason: None,
+        };
+        let audit = audit(self.tenant_id);
+        let rollout = Some(rollout);
+        let submission = SubmitJob { row, rollout, executions, idempotency: None, audit };
+        self.store.writer().commit(submission).await.expect("submit");
+        (id, commands)
+    }
+
+    async fn step(&self, job_id: JobId, wave: i32, step: RolloutMove) -> bool {
+        let operation = AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, step, now: NOW };
+        self.store.writer().commit(operation).await.expect("take a step")
+    }
+
+    async fn release(&self, job_id: JobId, wave: i32, ids: &[CommandId]) -> bool {
+        let expires_at = NOW.plus_ms(5_000);
+        let step = RolloutMove::Release { command_ids: ids.to_vec(), expires_at };
+        self.step(job_id, wave, step).await
+    }
+
+    async fn steer(&self, id: JobId, steering: Steering) -> Steered {
+        let tenant = self.store.tenant(self.tenant_id);
+        let audit = audit(self.tenant_id);
+        tenant.steer_rollout(id, steering, NOW, audit).await.expect("steer")
+    }
+
+    async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {
+        let (agent_id, epoch) = (session.agent_id, session.epoch);
+        let operation = MarkDelivered { agent_id, epoch, command_ids: vec![id], now: NOW };
+        self.store.writer().commit(operation).await.expect("mark")
+    }
+
+    async fn live(&self, id: JobId) -> LiveRollout {
+        let mut live = self.store.system().live_rollouts(&[id]).await.expect("read");
+        live.pop().expect("not finished")
+    }
+
+    async fn counts(&self, id: JobId, wave: i32) -> WaveCounts {
+        self.store.system().wave_counts(id, wave).await.expect("count")
+    }
+}
+
+async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
+    let (first, second) = (commands[0], commands[1]);
+    let system = fixture.store.system();
+    let deliverable = async || system.deliverable(&[one.agent_id], NOW, 9, 9).await.expect("read");
+    assert!(deliverable().await.is_empty());
+    assert!(fixture.mark(&one, first).await.is_empty());
+    assert!(system.expire_queued(NOW.plus_ms(1_000_000_000)).await.expect("sweep").is_empty());
+    let held = WaveCounts { held: 1, ..WaveCounts::default() };
+    assert_eq!(fixture.counts(job, 1).await, held);
+    assert_eq!(system.held_executions(job, 1, 9).await.expect("read"), [(first, one.agent_id)]);
+    assert!(fixture.release(job, 1, &[first]).await);
+    let ids: Vec<_> = deliverable().await.iter().map(|row| row.id).collect();
+    assert_eq!(ids, [first]);
+    let begun = WaveCounts { in_flight: 1, has_begun: true, ..WaveCounts::default() };
+    assert_eq!(fixture.counts(job, 1).await, begun);
+    let expired = system.expire_queued(NOW.plus_ms(5_000)).await.expect("sweep");
+    assert_eq!(expired, [(first, one.agent_id)]);
+    let failed = WaveCounts { failures: 1, has_begun: true, ..WaveCounts::default() };
+    assert_eq!(fixture.counts(job, 1).await, failed);
+    assert_eq!(fixture.state(second).await, CommandState::Queued);
+}
+
+async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
+    let next = || RolloutMove::NextWave { skipped: vec![], postponed: vec![] };
+    assert!(fixture.step(job, 1, RolloutMove::EndWave).await);
+    assert_eq!(fixture.live(job).await.row.wave_ended_at, Some(NOW));
+    assert!(fixture.step(job, 1, next()).await);
+    assert!(!fixture.step(job, 1, next()).await, "another took it before");
+    let row = fixture.live(job).await.row;
+    assert_eq!((row.wave, row.wave_ended_at), (2, None));
+    assert_eq!(fixture.steer(job, Steering::Pause).await, Steered::Done { ended: vec![] });
+    assert!(!fixture.release(job, 2, &commands).await, "it is paused");
+    assert!(fixture.mark(&one, commands[1]).await.is_empty());
+    fixture.steer(job, Steering::Resume).await;
+    let reason = "too much failed".to_owned();
+    let halt =
+        RolloutMove::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
+    assert!(fixture.step(job, 2, halt).await);
+    let live = fixture.live(job).await;
+    assert_eq!((live.state, live.row.halt_reason), (JobState::Halted, Some(reason)));
+    assert!(!fixture.release(job, 2, &commands).await, "it has halted");
+}
+
+async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture: Fixture) {
+    let (one, two, three) =
+        (fixture.agent("one").await, fixture.agent("two").await, fixture.agent("three").await);
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 2), (&three, 2)]).await;
+    let step = RolloutMove::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
+    assert!(fixture.step(job, 1, step).await);
+    let skipped = fixture.command(commands[1]).await.command;
+    assert_eq!(
+        (skipped.state, skipped.end_reason),
+        (CommandState::Cancelled, Some(EndReason::SkippedOffline))
+    );
+    let moved = fixture.command(commands[2]).await.command;
+    assert_eq!((moved.wave, moved.is_held), (Some(3), true));
+    assert_eq!(fixture.live(job).await.row.wave_count, 3);
+    // Who was left out has not failed, and nothing of the wave has begun.
+    let counts = fixture.counts(job, 2).await;
+    assert_eq!((counts.failures, counts.has_begun, counts.held), (0, false, 1));
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let shown = tenant.rollouts(&[job]).await.expect("read").remove(&job).expect("there");
+    assert_eq!((shown.counts.skipped, shown.counts.held), (1, 2));
+}
+
+async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
+    fixture.release(job, 1, &commands).await;
+    fixture.steer(job, Steering::Pause).await;
+    let paused = fixture.command(commands[0]).await.command;
+    assert_eq!((paused.is_held, paused.expires_at), (true, Timestamp::NEVER));
+    assert!(fixture.mark(&one, commands[0]).await.is_empty());
+    fixture.steer(job, Steering::Resume).await;
+    fixture.release(job, 1, &commands).await;
+    fixture.mark(&one, commands[0]).await;
+    let failed = muster_protocol::frame::Outcome::Failed;
+    fixture.settle(&one, commands[0], failed).await;
+    let halt = RolloutMove::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
+    assert!(fixture.step(job, 1, halt).await);
+    assert!(fixture.command(commands[1]).await.command.is_held);
+    fixture.steer(job, Steering::Resume).await;
+    let live = fixture.live(job).await;
+    assert_eq!((live.state, live.row.forgiven_failures), (JobState::Running, 1));
+    assert_eq!((live.row.halt_reason, live.row.waived_wave), (None, None));
+}
+
+async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
+    fixture.release(job, 1, &commands[..1]).await;
+    fixture.mark(&one, commands[0]).await;
+    let aborted = fixture.steer(job, Steering::Abort).await;
+    assert_eq!(aborted, Steered::Done { ended: vec![commands[1]] });
+    assert_eq!(fixture.steer(job, Steering::Abort).await, Steered::Done { ended: vec![] });
+    let refused = Steered::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
+    assert_eq!(fixture.steer(job, Steering::Resume).await, refused);
+    assert_eq!(fixture.state(commands[0]).await, CommandState::Delivered);
+    assert!(!fixture.release(job, 1, &commands).await);
+    let (other, held) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
+    fixture.steer(other, Steering::Pause).await;
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let audit = audit(fixture.tenant_id);
+    let cancelled = tenant.cancel_job(other, NOW, audit).await.expect("cancel").expect("there");
+    assert_eq!(cancelled.ended.len(), held.len());
+    let ended = fixture.store.system().ended_jobs(&[other]).await.expect("read");
+    assert_eq!(JobState::of_ended(ended[0].stop, ended[0].ends.clone()), JobState::Cancelled);
+}
+
+async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, commands) = fixture.rollout(&[(&one, 1)]).await;
+    let alone = fixture.delivered(&one).await;
+    fixture.release(job, 1, &commands).await;
+    fixture.mark(&one, commands[0]).await;
+    let (agent_id, epoch) = (one.agent_id, one.epoch);
+    let inventory = Reconcile { agent_id, epoch, listed: vec![], now: NOW };
+    fixture.store.writer().commit(inventory).await.expect("reconcile");
+    let back = fixture.command(commands[0]).await.command;
+    assert_eq!((back.state, back.is_held), (CommandState::Queued, true));
+    let alone = fixture.command(alone).await.command;
+    assert_eq!((alone.state, alone.is_held), (CommandState::Queued, false));
+    // Of a job that was aborted meanwhile it ends.
+    fixture.steer(job, Steering::Abort).await;
+    assert_eq!(fixture.state(commands[0]).await, CommandState::Cancelled);
+    let left = fixture.store.system().end_aborted(job, NOW).await.expect("end");
+    assert!(left.is_empty());
+}
+
+async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
+    let one = fixture.agent("one").await;
+    let (job, _) = fixture.rollout(&[(&one, 1)]).await;
+    fixture.steer(job, Steering::Abort).await;
+    let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
+    let retention = muster_server::store::queries::Retention {
+        telemetry_before: later,
+        idempotency_before: later,
+        history_before: later,
+    };
+    while fixture.store.system().drop_old(retention).await.expect("sweep") {}
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    assert!(tenant.job(job).await.expect("read").is_none());
+    assert!(tenant.rollouts(&[job]).await.expect("read").is_empty());
+}
