@@ -15,6 +15,8 @@ const ROUND: usize = 200;
 const REMEMBERED: usize = 20_000;
 /// The same of jobs.
 const REMEMBERED_JOBS: usize = 1_000;
+/// Jobs that wait to be told of; beyond, viewers are told that they missed some.
+const MAX_JOBS: usize = 10_000;
 
 /// Tells events. For one teller.
 #[derive(Debug)]
@@ -43,6 +45,10 @@ impl Telling {
             if change.command == "execute" && self.is_news(change) {
                 self.hub.timeline.tell(change.tenant_id, event(change));
             }
+        }
+        if self.jobs.len() > MAX_JOBS {
+            self.jobs.clear();
+            self.missed();
         }
     }
 
@@ -90,6 +96,7 @@ impl Telling {
     /// Changes were missed: everything has to be read again.
     pub fn missed(&mut self) {
         self.told.clear();
+        self.told_jobs.clear();
         self.hub.timeline.interrupt();
     }
 }
