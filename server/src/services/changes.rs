@@ -46,6 +46,11 @@ impl Changes {
         }
         Ok(jobs)
     }
+
+    /// Publishes that some jobs may have changed.
+    pub fn publish_jobs(&self, jobs: Vec<JobId>) {
+        self.hub.events.publish_jobs(jobs);
+    }
 }
 
 impl From<ChangedCommand> for CommandChange {

@@ -10,7 +10,7 @@ use crate::domain::ids::JobId;
 use crate::hub::{Changed, Hub};
 use crate::services::changes::Changes;
 use crate::services::error::chain;
-use crate::services::keeping::{Due, Keeping, Kept};
+use crate::services::keeping::{Due, Keeping};
 use crate::store::StoreError;
 
 /// Commands that are read together.
@@ -41,17 +41,12 @@ pub async fn run(changes: Changes, keeping: Keeping, hub: Arc<Hub>) {
                 let looked = look(&changes, &keeping, &changed).await;
                 (changed, looked)
             }
-            _ = turns.tick() => {
-                let looked = keeping.keep_all().await;
-                (Changed::default(), looked.map(|kept| (kept.finished.clone(), kept)))
-            }
+            _ = turns.tick() => (Changed::default(), keeping.keep_all().await),
         };
         match looked {
-            Ok((jobs, kept)) => {
+            Ok(next) => {
                 due.retain(|id, at| !changed.jobs.contains(id) && keeping.ms_until(*at) > 0);
-                due.extend(kept.due);
-                // After the commit of what was kept: of a job that is over, its end is told.
-                hub.events.publish_jobs(jobs);
+                due.extend(next);
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
@@ -72,12 +67,7 @@ async fn wait_for(keeping: &Keeping, due: &Due) {
     }
 }
 
-/// Which jobs may have changed, and what came of them.
-async fn look(
-    changes: &Changes,
-    keeping: &Keeping,
-    changed: &Changed,
-) -> Result<(Vec<JobId>, Kept), StoreError> {
+async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result<Due, StoreError> {
     let mut jobs: HashSet<JobId> = changed.jobs.clone();
     let commands: Vec<_> = changed.commands.iter().copied().collect();
     if changed.has_overflowed {
@@ -86,11 +76,13 @@ async fn look(
     for commands in commands.chunks(ROUND) {
         jobs.extend(changes.publish(commands, true).await?);
     }
-    let mut jobs: Vec<_> = jobs.into_iter().collect();
-    let kept = match changed.has_overflowed {
-        true => keeping.keep_all().await?,
-        false => keeping.keep(&jobs).await?,
+    let jobs: Vec<_> = jobs.into_iter().collect();
+    let due = if changed.has_overflowed {
+        keeping.keep_all().await?
+    } else {
+        keeping.keep(&jobs).await?
     };
-    jobs.extend(&kept.finished);
-    Ok((jobs, kept))
+    // After the commit of what was kept: of a job that is over, its end is told.
+    changes.publish_jobs(jobs);
+    Ok(due)
 }

@@ -13,6 +13,10 @@ use crate::store::{Store, StoreError};
 const ROUND: usize = 200;
 /// Executions whose last told state is remembered, so that it is seldom told twice.
 const REMEMBERED: usize = 20_000;
+/// The same of jobs.
+const REMEMBERED_JOBS: usize = 1_000;
+/// Jobs that wait to be told of; beyond, viewers are told that they missed some.
+const MAX_JOBS: usize = 10_000;
 
 /// Tells events. For one teller.
 #[derive(Debug)]
@@ -20,13 +24,14 @@ pub struct Telling {
     store: Store,
     hub: Arc<Hub>,
     told: HashMap<CommandId, CommandState>,
+    told_jobs: HashMap<JobId, TenantEvent>,
     /// Jobs that have changed since they were last told of.
     jobs: HashSet<JobId>,
 }
 
 impl Telling {
     pub(in crate::services) fn new(store: Store, hub: Arc<Hub>) -> Self {
-        Self { store, hub, told: HashMap::new(), jobs: HashSet::new() }
+        Self { store, hub, told: HashMap::new(), told_jobs: HashMap::new(), jobs: HashSet::new() }
     }
 
     /// Takes in one round of changes, and tells of its executions at once.
@@ -40,6 +45,10 @@ impl Telling {
             if change.command == "execute" && self.is_news(change) {
                 self.hub.timeline.tell(change.tenant_id, event(change));
             }
+        }
+        if self.jobs.len() > MAX_JOBS {
+            self.jobs.clear();
+            self.missed();
         }
     }
 
@@ -70,7 +79,12 @@ impl Telling {
                     counts: job.counts.into_iter().map(|(state, n)| (state.as_str(), n)).collect(),
                     finished_at: job.finished_at,
                 };
-                self.hub.timeline.tell(job.tenant_id, event);
+                if self.told_jobs.len() >= REMEMBERED_JOBS {
+                    self.told_jobs.clear();
+                }
+                if self.told_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {
+                    self.hub.timeline.tell(job.tenant_id, event);
+                }
             }
             ids.iter().for_each(|id| {
                 self.jobs.remove(id);
@@ -82,6 +96,7 @@ impl Telling {
     /// Changes were missed: everything has to be read again.
     pub fn missed(&mut self) {
         self.told.clear();
+        self.told_jobs.clear();
         self.hub.timeline.interrupt();
     }
 }

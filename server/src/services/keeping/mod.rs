@@ -35,47 +35,38 @@ pub struct Keeping {
 /// Jobs that are to be looked at again though nothing changes, and when.
 pub type Due = HashMap<JobId, Timestamp>;
 
-/// What came of a look at jobs.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// Those that are over now.
-    pub finished: Vec<JobId>,
-    pub due: Due,
-}
-
 impl Keeping {
     /// Finishes those of some jobs whose executions have all ended, and takes the steps that the
     /// roll-outs among them are due. Repeatable.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep(&self, jobs: &[JobId]) -> Result<Kept, StoreError> {
-        let mut kept = Kept::default();
+    pub async fn keep(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
+        let mut due = Due::new();
         for jobs in jobs.chunks(ROUND) {
-            kept.finished.extend(self.finish(jobs).await?);
+            self.finish(jobs).await?;
             for rollout in self.store.system().live_rollouts(jobs).await? {
                 let job_id = rollout.row.job_id;
                 if let Some(at) = self.advance(rollout).await? {
-                    kept.due.insert(job_id, at);
+                    due.insert(job_id, at);
                 }
+                self.hub.events.publish_jobs(vec![job_id]);
             }
         }
-        Ok(kept)
+        Ok(due)
     }
 
     /// [`Self::keep`], for every job that is not finished.
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep_all(&self) -> Result<Kept, StoreError> {
-        let (mut after, mut all) = (None, Kept::default());
+    pub async fn keep_all(&self) -> Result<Due, StoreError> {
+        let (mut after, mut due) = (None, Due::new());
         loop {
             let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;
-            let Some(last) = jobs.last() else { return Ok(all) };
+            let Some(last) = jobs.last() else { return Ok(due) };
             after = Some(*last);
-            let kept = self.keep(&jobs).await?;
-            all.finished.extend(kept.finished);
-            all.due.extend(kept.due);
+            due.extend(self.keep(&jobs).await?);
         }
     }
 
@@ -84,10 +75,10 @@ impl Keeping {
         at.ms_since(self.clock.now())
     }
 
-    async fn finish(&self, jobs: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+    async fn finish(&self, jobs: &[JobId]) -> Result<(), StoreError> {
         let ended = self.store.system().ended_jobs(jobs).await?;
-        let ids = ended.iter().map(|job| job.id).collect();
         let mut waits = Vec::with_capacity(ended.len());
+        let finished = ended.iter().map(|job| job.id).collect();
         for job in ended {
             let operation = FinishJob {
                 tenant_id: job.tenant_id,
@@ -98,13 +89,14 @@ impl Keeping {
             waits.push(self.store.writer().enqueue(operation).await?);
         }
         for wait in waits {
-            let finished = wait.await;
-            if !matches!(finished, Ok(false)) {
+            let done = wait.await;
+            if !matches!(done, Ok(false)) {
                 // Also without an answer: it may stand, and with it a webhook.
                 self.hub.webhook_due();
             }
-            finished?;
+            done?;
         }
-        Ok(ids)
+        self.hub.events.publish_jobs(finished);
+        Ok(())
     }
 }
