@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 
-use tokio::net::TcpSocket;
+use tokio::net::{TcpListener as Listener, TcpSocket};
 
 /// A port of 127.0.0.1 that nobody listens on just now.
 pub fn free_port() -> u16 {
@@ -26,6 +26,11 @@ impl ClosedPort {
     /// Its number.
     pub fn number(&self) -> u16 {
         self.0.local_addr().expect("a bound port has an address").port()
+    }
+
+    /// Opens it, without letting go of it for a moment.
+    pub fn open(self) -> Listener {
+        self.0.listen(128).expect("listen")
     }
 }
 

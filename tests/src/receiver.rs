@@ -84,12 +84,11 @@ impl Received {
 impl Receiver {
     /// A receiver that reacts like this, message by message, and takes all that come after.
     pub async fn start(reactions: impl IntoIterator<Item = Reaction>) -> Self {
-        Self::at("127.0.0.1:0", reactions).await
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("listen"), reactions)
     }
 
-    /// [`Receiver::start`], on a port of the caller's choice.
-    pub async fn at(address: &str, reactions: impl IntoIterator<Item = Reaction>) -> Self {
-        let listener = TcpListener::bind(address).await.expect("listen");
+    /// [`Receiver::start`], where the caller listens.
+    pub fn on(listener: TcpListener, reactions: impl IntoIterator<Item = Reaction>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let desk = Arc::new(Desk::default());
         desk.reactions.lock().unwrap_or_else(PoisonError::into_inner).extend(reactions);

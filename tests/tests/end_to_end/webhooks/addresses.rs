@@ -63,9 +63,7 @@ async fn what_was_allowed_is_judged_again_by_the_server_that_sends_it() {
     let id = job(&world, &format!("http://127.0.0.1:{}/", port.number())).await;
     delivery(&world.api, &id).await;
     world.server.stop();
-    let address = format!("127.0.0.1:{}", port.number());
-    drop(port);
-    let receiver = Receiver::at(&address, []).await;
+    let receiver = Receiver::on(port.open(), []);
     let strict = ServerOptions::default().with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50);
     world.server.resume_with(strict);
     eventually("it was refused", async || {

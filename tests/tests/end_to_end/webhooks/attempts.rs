@@ -43,9 +43,7 @@ async fn a_receiver_that_is_down_is_tried_until_it_is_up() {
     let error = pending["last_attempt"]["error"].as_str().expect("a reason");
     assert!(error.contains("refused"), "{error}");
     assert!(pending["due_at"].is_string() && pending["finished_at"].is_null(), "{pending}");
-    let address = format!("127.0.0.1:{}", port.number());
-    drop(port);
-    let receiver = Receiver::at(&address, []).await;
+    let receiver = Receiver::on(port.open(), []);
     receiver.receives(1).await;
     delivery_in(&world.api, &id, "delivered").await;
 }

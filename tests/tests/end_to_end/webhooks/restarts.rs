@@ -27,9 +27,7 @@ async fn outlives(world: World) {
     let id = job(&world, &format!("http://127.0.0.1:{}/hook", port.number())).await;
     let before = delivery(&world.api, &id).await;
     world.server.kill_9();
-    let address = format!("127.0.0.1:{}", port.number());
-    drop(port);
-    let receiver = Receiver::at(&address, []).await;
+    let receiver = Receiver::on(port.open(), []);
     world.server.resume();
     let message = receiver.receives(1).await.remove(0);
     assert_eq!(before["id"], message.header("webhook-id"));
