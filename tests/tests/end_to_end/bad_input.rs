@@ -2,6 +2,7 @@
 //! nothing is stored, lost or doubled. What makes no sense by itself stands with jobs and targets.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_tests::{ALL, AgentOptions, FakeAgent, Script, World, eventually, on_both_databases};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -25,6 +26,15 @@ fn scripts() -> Vec<Script> {
     vec![Script::new("paint", "echo \"$COLOUR\"").with("parameters", declared())]
 }
 
+/// Waits until the host has told its rules: a moment after it has connected.
+async fn told(world: &World, agent: &str) {
+    eventually("the host has told its rules", async || {
+        let listed = world.api.get(&format!("/api/agents/{agent}/scripts")).await;
+        listed.json().to_string().contains("\"name\"").then_some(())
+    })
+    .await;
+}
+
 async fn nothing_is_stored(world: &World) {
     assert_eq!(world.api.get("/api/jobs").await.expect(200)["items"], json!([]));
     assert_eq!(world.api.get("/api/commands").await.expect(200)["items"], json!([]));
@@ -32,6 +42,7 @@ async fn nothing_is_stored(world: &World) {
 
 async fn what_a_host_would_refuse_is_refused_before_anything_is_stored(world: World) {
     let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts())).await;
+    told(&world, &id).await;
     for (data, code, told) in [
         (json!({"script": "piant"}), "unknown_script", "did you mean `paint`?"),
         (json!({"script": "paint"}), "invalid_parameters", "`COLOUR` is required"),
@@ -71,6 +82,7 @@ async fn what_a_host_would_refuse_is_refused_before_anything_is_stored(world: Wo
 
 async fn of_a_host_that_is_away_its_last_word_counts_unless_it_is_sent_anyway(world: World) {
     let (mut agent, id) = world.agent(AgentOptions::with_scripts(scripts())).await;
+    told(&world, &id).await;
     agent.stop();
     eventually("it is away", async || {
         let shown = world.api.get(&format!("/api/agents/{id}")).await.expect(200);
@@ -102,6 +114,7 @@ async fn what_only_some_hosts_would_refuse_is_refused_as_a_whole_with_their_name
         };
         let (agent, id) = world.agent(AgentOptions { scripts, ..AgentOptions::named(name) }).await;
         world.api.patch(&format!("/api/agents/{id}"), json!({"name": name})).await.expect(200);
+        told(&world, &id).await;
         agents.push(agent);
         ids.push(id);
     }
@@ -139,6 +152,7 @@ async fn the_same_request_is_answered_as_before_whatever_the_host_says_by_now() 
     let command = world.api.post_once(&path, "once", body.clone()).await.expect(202);
     let made = world.api.post_once("/api/jobs", "job", job.clone()).await.expect(202);
     agent.allow(&[Script::new("other", "true")]);
+    world.ask(&id, "scripts", json!({})).await;
     world.api.try_execute(&id, data).await.expect_problem(422, "unknown_script");
     let again = world.api.post_once(&path, "once", body).await.expect(202);
     assert_eq!(again["id"], command["id"]);
@@ -223,8 +237,9 @@ async fn ten_thousand_jobs_at_once_from_one_caller_are_each_made_once_or_told_to
                     return answer.json()["id"].as_str().expect("an id").to_owned();
                 }
                 assert!(matches!(answer.status, 429 | 503), "{}: {}", answer.status, answer.json());
-                assert!(!answer.header("retry-after").is_empty(), "it says when to come back");
-                tokio::task::yield_now().await;
+                let later = answer.header("retry-after").parse().expect("when to come back");
+                // As any caller has to: what it asks for again at once is refused again.
+                tokio::time::sleep(Duration::from_secs(later)).await;
             }
         })
     });

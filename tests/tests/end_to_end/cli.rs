@@ -186,6 +186,7 @@ async fn parameters_can_be_announced_and_a_refusal_says_what_was_meant() {
     let cli = logged_in(&world).await;
     let said = cli.run(&["run", "-p", "WHO=Ada", &id, "greet", "--parameter", "HOW=a=b"]).await;
     assert_eq!(said.expect(0), "Ada a=b\n");
+    // What it has run stands on the list that the host has told.
     let refused = cli.run(&["run", &id, "great"]).await;
     refused.expect(1);
     assert!(refused.stderr.contains("did you mean `greet`?"), "{}", refused.stderr);

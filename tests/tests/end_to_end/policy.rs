@@ -219,6 +219,7 @@ async fn a_list_that_others_could_change_adds_nothing_and_says_why() {
     let list = agent.state_dir().join("script_manifest.json");
     agent.allow(&[Script::new("one", "echo 1"), Script::new("two", "echo 2")]);
     chown(&list, Some(NOBODY), None).expect("give away");
+    world.ask(&id, "scripts", json!({})).await;
     let told = format!("chown root '{}'", list.display());
     let refused = world.api.try_execute(&id, json!({"script": "two"})).await;
     let refused = refused.expect_problem(422, "unknown_script");

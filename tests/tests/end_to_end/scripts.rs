@@ -12,6 +12,7 @@ async fn parameters_are_variables_and_the_agents_key_is_not() {
         Script::new("strict", "echo \"$COLOUR\"").with("parameters", declared),
     ];
     let (_agent, agent) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    world.ask(&agent, "scripts", json!({})).await;
     let run = async |script: &str, parameters: Value| {
         let id = world.api.execute(&agent, script, json!({"parameters": parameters})).await;
         world.api.finished(&id).await

@@ -185,6 +185,7 @@ async fn a_parameter_that_the_host_declares_secret_is_refused_in_the_open() {
     let declared = json!([{"name": "TOKEN", "secret": true}, {"name": "GATE"}]);
     let options = AgentOptions::with_scripts([telling().with("parameters", declared)]);
     let (_agent, id) = world.agent(options).await;
+    world.ask(&id, "scripts", json!({})).await;
     let gate = world.site.path().join("gate");
     open(&gate);
     let open = json!({"parameters": {"TOKEN": "x", "GATE": gate}});

@@ -161,7 +161,7 @@ impl Precheck {
         Err(self.refusal(tenant_id, refused, meant, asked).await?)
     }
 
-    /// Asks those that seem to refuse for their rules as they stand now, until one of them is sure to.
+    /// Asks those that seem to refuse for their rules as they stand now, until one is sure to refuse.
     async fn ask_again(
         &self,
         tenant_id: TenantId,
@@ -172,7 +172,9 @@ impl Precheck {
     ) -> Result<()> {
         let until = Instant::now() + ASK_FOR;
         let mut rest = doubtful.into_iter().peekable();
-        while rest.peek().is_some() && refused.is_empty() && Instant::now() < until {
+        let mut is_first = true;
+        while rest.peek().is_some() && (is_first || refused.is_empty()) && Instant::now() < until {
+            is_first = false;
             let turn: Vec<_> = rest.by_ref().take(ASKED_AT_ONCE).collect();
             let sessions = turn.iter().filter_map(|mismatch| mismatch.host.session.as_deref());
             let now = self.clock.now();
