@@ -9,6 +9,8 @@ use super::world::{Down, Ledger, Listed, Moves, Network, Sent, Shim, Up, World};
 const OUTPUT_BYTES: u8 = 1;
 /// What the agent leaves on its way before it sends more.
 const FRAMES_UNDER_WAY: usize = 3;
+/// A session ends when frames overtake each other: without a bound there would be ever new ones.
+const LINKS_WITHOUT_ORDER: u8 = 2;
 
 impl World {
     fn judged(&self) -> Recovery {
@@ -53,7 +55,7 @@ impl World {
         self.shim_moves(moves);
         if self.agent.link.is_some() {
             moves.may_fail("the link is cut, or the agent killed", Self::cut);
-        } else {
+        } else if self.network == Network::Links || self.server.epoch < LINKS_WITHOUT_ORDER {
             moves.may("connect", Self::connect);
         }
         // One that the server has not been told of can't be missed by it.
