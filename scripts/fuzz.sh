@@ -31,7 +31,7 @@ for target in "$@"; do
     grep -E '^(stat::(number_of_executed|average_exec|slowest_unit|peak_rss)|#.*DONE)' \
         "fuzz/found/$target.log" | sed 's/^/    /' || true
     # Only what reaches more than the corpus does is kept, in its smallest form.
-    MUSTER_FUZZ_TARGET=$target nice "$engine" -merge=1 "fuzz/corpus/$target" "$fresh" \
+    MUSTER_FUZZ_TARGET=$target nice "$engine" -merge=1 -use_counters=0 -max_len=4096 "fuzz/corpus/$target" "$fresh" \
         >>"fuzz/found/$target.log" 2>&1
 done
 if [ ${#failed[@]} -gt 0 ]; then

@@ -14,7 +14,7 @@ impl World {
         {
             moves.may("deliver", |world| {
                 world.happens(Event::Delivered);
-                world.to_agent(Down::Command);
+                world.tell_agent(Down::Command);
             });
             moves.may_fail("deliver, and end before the frame leaves", |world| {
                 world.happens(Event::Delivered);
@@ -26,7 +26,7 @@ impl World {
                 if !world.happens(Event::CancelRequested) {
                     world.server.is_cancel_requested = true;
                     if world.server.session == Some(Session::Ready) {
-                        world.to_agent(Down::Cancel);
+                        world.tell_agent(Down::Cancel);
                     }
                 }
             });
@@ -64,7 +64,7 @@ impl World {
         true
     }
 
-    fn to_agent(&mut self, frame: Down) {
+    fn tell_agent(&mut self, frame: Down) {
         // A link that is over carries nothing.
         if self.agent.link.is_some_and(|link| link.epoch == self.server.epoch) {
             self.down.push(Sent { epoch: self.server.epoch, frame });
@@ -108,7 +108,7 @@ impl World {
                     self.server.report = Some((outcome, false));
                 }
                 self.server.report.get_or_insert((outcome, true));
-                self.to_agent(Down::Receipt);
+                self.tell_agent(Down::Receipt);
             }
             // Of a command that the session does not hold yet.
             (_, Session::Open) => {}
@@ -149,15 +149,15 @@ impl World {
             return;
         };
         if self.server.report.is_some() {
-            return self.to_agent(Down::Receipt);
+            return self.tell_agent(Down::Receipt);
         }
         self.happens(match listed {
             Listed::Running => Event::Started,
             Listed::Accepted | Listed::Settled => Event::ListedAccepted,
         });
-        self.to_agent(Down::SendFrom(self.server.committed_bytes));
+        self.tell_agent(Down::SendFrom(self.server.committed_bytes));
         if self.server.is_cancel_requested {
-            self.to_agent(Down::Cancel);
+            self.tell_agent(Down::Cancel);
         }
     }
 }

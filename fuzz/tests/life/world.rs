@@ -222,6 +222,7 @@ impl World {
     pub fn in_peace(&self) -> Self {
         let mut world = self.clone();
         world.faults.left = 0;
+        world.network = Network::Links;
         world.cut();
         world.up.clear();
         while let Some((_, next)) =
