@@ -82,11 +82,13 @@ impl StreamName {
 ///
 /// Takes one `Range`. 206 says in `Content-Range` which bytes came and how many there are so far
 /// (`*` while it may grow); 204 says that nothing stands behind the start of the range yet;
-/// 416 that nothing ever will. `muster-state` is the command's state.
+/// 416 that nothing ever will. `muster-state` is the command's state. 410 `output_dropped`: it gave way
+/// to newer output; 410 `output_damaged`: what is stored of it is lost. What is found to be damaged
+/// later on the way cuts the answer off.
 #[utoipa::path(get, path = "/api/commands/{id}/output", tag = "commands",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
-        (status = 204), (status = 404, body = Problem), (status = 416, body = Problem)))]
+        (status = 204), (status = 404, body = Problem), (status = 410, body = Problem), (status = 416, body = Problem)))]
 async fn read_output(
     State(state): State<AppState>,
     caller: Caller,

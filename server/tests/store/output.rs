@@ -430,7 +430,8 @@ async fn leftovers_are_swept_and_nothing_else(fixture: Fixture) {
     }
     let mut left = scene.files();
     let mut wanted = vec![blob, live, notes];
-    (left.sort(), wanted.sort());
+    left.sort();
+    wanted.sort();
     assert_eq!((left, removed), (wanted, 3));
 }
 
