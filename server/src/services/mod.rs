@@ -16,6 +16,7 @@ pub mod jobs;
 pub mod keeping;
 mod key_cache;
 pub mod output;
+mod presence;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
@@ -81,6 +82,12 @@ impl Services {
     ) -> Self {
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
+        let presence = presence::Presence {
+            hub: hub(),
+            clock: clock(),
+            started_at: clock().now(),
+            silence_ms: settings.silence_ms(),
+        };
         Self {
             authentication: authentication::Authentication {
                 store: store(),
@@ -124,13 +131,14 @@ impl Services {
                 clock: clock(),
                 settings,
                 secret_box: secret_box.clone(),
+                presence: presence.clone(),
             },
             keeping: keeping::Keeping {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 settings,
-                started_at: clock().now(),
+                presence,
             },
             output: output::Output { store: store(), hub: hub() },
             sessions: Arc::new(sessions::Sessions::new(

@@ -20,6 +20,7 @@ use crate::domain::target::TargetSpec;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, ToSession};
 use crate::services::Settings;
+use crate::services::presence::Presence;
 use crate::store::Store;
 use crate::store::entities::job;
 use crate::store::queries::{CommandWithReport, JobProgress, RolloutNow};
@@ -37,6 +38,7 @@ pub struct Jobs {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
+    pub(super) presence: Presence,
 }
 
 /// A job as it is asked for.
