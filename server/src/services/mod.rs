@@ -21,6 +21,7 @@ pub mod monitoring;
 pub mod output;
 pub mod output_keeping;
 pub mod precheck;
+mod presence;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
@@ -123,6 +124,12 @@ impl Services {
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         let viewers = Viewers::new(store(), cache.clone(), clock());
+        let presence = presence::Presence {
+            hub: hub(),
+            clock: clock(),
+            started_at: clock().now(),
+            silence_ms: settings.silence_ms(),
+        };
         Self {
             authentication: authentication::Authentication {
                 store: store(),
@@ -172,6 +179,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 secret_box: secret_box.clone(),
+                presence: presence.clone(),
                 webhook_reach: outside.webhooks.reach(),
                 precheck,
                 turns,
@@ -181,7 +189,7 @@ impl Services {
                 hub: hub(),
                 clock: clock(),
                 settings,
-                started_at: clock().now(),
+                presence,
             },
             live_output: live_output::LiveOutput {
                 store: store(),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::ids::JobId;
 use crate::hub::{Changed, Hub};
@@ -26,26 +26,21 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Runs until it is dropped. An error gives back what was taken: no change is forgotten.
 pub async fn run(changes: Changes, keeping: Keeping, hub: Arc<Hub>) {
     let mut due = Due::new();
-    let mut turns = tokio::time::interval(LOOK_AT_ALL);
+    let mut turns = interval_at(Instant::now() + LOOK_AT_ALL, LOOK_AT_ALL);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let (changed, looked) = tokio::select! {
-            changed = hub.changes() => {
-                let looked = look(&changes, &keeping, &changed).await;
-                (changed, looked)
-            }
-            () = wait_for(&keeping, &due) => {
-                let jobs = due.iter().filter(|(_, at)| keeping.ms_until(**at) == 0);
-                let jobs = jobs.map(|(id, _)| *id).collect();
-                let changed = Changed { jobs, ..Changed::default() };
-                let looked = look(&changes, &keeping, &changed).await;
-                (changed, looked)
-            }
-            _ = turns.tick() => (Changed::default(), keeping.keep_all().await),
+        let changed = tokio::select! {
+            changed = hub.changes() => changed,
+            jobs = due_now(&keeping, &due) => Changed { jobs, ..Changed::default() },
+            // Nothing changed that anybody noted: everything is looked at.
+            _ = turns.tick() => Changed::default(),
         };
-        match looked {
+        match look(&changes, &keeping, &changed).await {
             Ok(next) => {
-                due.retain(|id, at| !changed.jobs.contains(id) && keeping.ms_until(*at) > 0);
+                if is_all(&changed) {
+                    due.clear();
+                }
+                due.retain(|id, _| !changed.jobs.contains(id));
                 due.extend(next);
                 tokio::time::sleep(PAUSE).await;
             }
@@ -59,12 +54,16 @@ pub async fn run(changes: Changes, keeping: Keeping, hub: Arc<Hub>) {
     }
 }
 
-/// Waits until a job is to be looked at though nothing changed.
-async fn wait_for(keeping: &Keeping, due: &Due) {
-    match due.values().min() {
-        Some(at) => tokio::time::sleep(Duration::from_millis(keeping.ms_until(*at))).await,
-        None => std::future::pending().await,
-    }
+/// Waits until jobs are to be looked at though nothing changed; which.
+async fn due_now(keeping: &Keeping, due: &Due) -> HashSet<JobId> {
+    let Some(first) = due.values().min() else { return std::future::pending().await };
+    tokio::time::sleep(Duration::from_millis(keeping.ms_until(*first))).await;
+    due.iter().filter(|(_, at)| keeping.ms_until(**at) == 0).map(|(id, _)| *id).collect()
+}
+
+/// True if every job that is not finished is to be looked at.
+fn is_all(changed: &Changed) -> bool {
+    changed.has_overflowed || *changed == Changed::default()
 }
 
 async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result<Due, StoreError> {
@@ -77,7 +76,7 @@ async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result
         jobs.extend(changes.publish(commands, true).await?);
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
-    let due = if changed.has_overflowed {
+    let due = if is_all(changed) {
         keeping.keep_all().await?
     } else {
         keeping.keep(&jobs).await?

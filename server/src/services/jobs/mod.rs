@@ -24,6 +24,7 @@ use crate::domain::webhook::Reach;
 use crate::hub::{Hub, ToSession};
 use crate::metrics::DispatchMeters;
 use crate::services::Settings;
+use crate::services::presence::Presence;
 use crate::store::Store;
 use crate::store::entities::job;
 use crate::store::queries::{JobProgress, RolloutNow};
@@ -41,6 +42,7 @@ pub struct Jobs {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) secret_box: SecretBox,
+    pub(super) presence: Presence,
     pub(super) webhook_reach: Reach,
     pub(super) meters: DispatchMeters,
     pub(super) precheck: Precheck,

@@ -57,7 +57,8 @@ impl Jobs {
     pub(super) async fn plan(&self, asked: Asked, agents: &[AgentId]) -> Result<Planned> {
         let mut online = self.store.system().online_agents(agents).await?;
         online.sort_unstable();
-        let is_online = agents.iter().map(|id| online.binary_search(id).is_ok());
+        let is_online =
+            agents.iter().map(|id| self.presence.is_online(*id, online.binary_search(id).is_ok()));
         let plan = asked.rollout.plan(&is_online.collect::<Vec<_>>());
         if plan.wave_count == 0 {
             return Err(ServiceError::Invalid {

@@ -15,6 +15,7 @@ use crate::domain::job_state::JobState;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
+use crate::services::presence::Presence;
 use crate::store::writer::FinishJob;
 use crate::store::{Store, StoreError};
 
@@ -28,8 +29,7 @@ pub struct Keeping {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    /// When this server started: its own absence is no agent's.
-    pub(super) started_at: Timestamp,
+    pub(super) presence: Presence,
 }
 
 /// Jobs that are to be looked at again though nothing changes, and when.

@@ -92,7 +92,8 @@ impl Keeping {
             in_flight: counts.in_flight,
             has_begun: counts.has_begun,
             ended_at: row.wave_ended_at,
-            waits_since: row.resumed_at.map_or(self.started_at, |at| at.max(self.started_at)),
+            // The server's own absence is no agent's.
+            waits_since: row.resumed_at.max(Some(self.presence.started_at)).unwrap_or(now),
             is_waived: row.waived_wave == Some(row.wave),
             health: &health,
         };
@@ -141,7 +142,9 @@ impl Keeping {
         let (mut skipped, mut postponed) = (Vec::new(), Vec::new());
         if rollout.offline.is_some() {
             let agents = system.wave_agents(row.job_id, next).await?;
-            let away = agents.iter().filter(|agent| !agent.is_online);
+            let away = agents
+                .iter()
+                .filter(|agent| !self.presence.is_online(agent.agent_id, agent.is_online));
             let away = away.map(|agent| agent.command_id).collect();
             match rollout.offline {
                 Some(Offline::Skip) => skipped = away,

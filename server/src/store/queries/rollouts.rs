@@ -205,8 +205,8 @@ impl SystemScope {
         self.end(queued, from, CommandState::Cancelled, EndReason::AbortedInQueue, now).await
     }
 
-    /// Those of some agents that are online, as far as the database knows: agents that are on their
-    /// way back after a restart of the server count as online.
+    /// Those of some agents that are online, as far as the database knows: it does not see them
+    /// leave with the server.
     pub async fn online_agents(&self, ids: &[AgentId]) -> Result<Vec<AgentId>, StoreError> {
         let mut online = Vec::with_capacity(ids.len());
         for ids in ids.chunks(500) {
@@ -271,7 +271,8 @@ impl TenantScope {
     }
 }
 
-/// Failed executions of a roll-out up to a wave.
+/// Failed executions of a roll-out up to a wave. Who was left out has not failed, nor who left the
+/// fleet before it was sent anything.
 async fn failures<C: sea_orm::ConnectionTrait>(
     connection: &C,
     job_id: JobId,
@@ -282,9 +283,11 @@ async fn failures<C: sea_orm::ConnectionTrait>(
         .filter(command::Column::State.is_in(FAILURES))
         .filter(command::Column::Wave.lte(wave))
         .filter(
-            command::Column::EndReason
-                .is_null()
-                .or(command::Column::EndReason.ne(EndReason::SkippedOffline)),
+            command::Column::State
+                .ne(CommandState::Cancelled)
+                .or(command::Column::EndReason.is_null())
+                .or(command::Column::EndReason
+                    .is_not_in([EndReason::SkippedOffline, EndReason::AgentDeleted])),
         );
     count(connection, failed).await
 }

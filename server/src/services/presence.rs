@@ -1,0 +1,27 @@
+//! Whether an agent counts as online.
+
+use std::sync::Arc;
+
+use crate::domain::ids::AgentId;
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::Hub;
+
+/// Who is there, also while agents of the server before this one are still on their way back.
+#[derive(Clone, Debug)]
+pub(super) struct Presence {
+    pub(super) hub: Arc<Hub>,
+    pub(super) clock: Clock,
+    /// When this server started.
+    pub(super) started_at: Timestamp,
+    /// How long an agent may take to come back.
+    pub(super) silence_ms: u64,
+}
+
+impl Presence {
+    /// True if the agent is connected, or was when this server started a moment ago;
+    /// `is_stored_online`: what the database says.
+    pub(super) fn is_online(&self, agent_id: AgentId, is_stored_online: bool) -> bool {
+        let is_young = self.clock.now().ms_since(self.started_at) < self.silence_ms;
+        self.hub.is_connected(agent_id) || (is_young && is_stored_online)
+    }
+}
