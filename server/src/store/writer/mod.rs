@@ -48,6 +48,7 @@ pub use self::settle::{Report, Settle, Settled};
 pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
+use crate::domain::ids::AgentId;
 
 /// Operations that may wait.
 const QUEUE: usize = 4_096;
@@ -63,6 +64,12 @@ pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub trait Merge: Send + Sync + Sized + 'static {
     /// What its caller learns after the commit.
     type Done: Send + 'static;
+
+    /// The session that it is a write of, by agent and epoch: once it has failed, what the session
+    /// wrote behind it is refused.
+    fn session(&self) -> Option<(AgentId, i64)> {
+        None
+    }
 
     /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
     /// `Err` concerns one operation, which must then have changed nothing.
