@@ -2,6 +2,7 @@
 
 mod agents;
 mod api;
+mod chaos;
 mod cli;
 mod clocks;
 mod commands;
