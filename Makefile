@@ -4,7 +4,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench bump-patch bump-minor bump-major
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak bump-patch bump-minor bump-major
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ fuzz: ## Fuzz whatever reads bytes from outside, SECONDS_EACH (60) for each targ
 bump-patch bump-minor bump-major: ## Raise the version of everything, and start its part of the changelog.
 	bash scripts/bump-version.sh $(@:bump-%=%)
 	$(MAKE) openapi
+
+soak: ## Run the chaos suite for long: MINUTES=20 HOSTS=4 SEED=1 (a new one unless given).
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
 
 bench: ## Measure the performance targets, each figure beside its anchor.
 	bash benches/install-anchors.sh

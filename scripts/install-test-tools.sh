@@ -23,8 +23,10 @@ need busybox command -v busybox
 need cron command -v cron
 need curl command -v curl
 need dbus command -v dbus-daemon
+need e2fsprogs command -v mkfs.ext4
 need faketime has_faketime
 need libpam-systemd test -e /usr/share/pam-configs/systemd
+need mount command -v mount
 need nginx-light command -v nginx
 need openrc command -v openrc
 need postgresql has_postgresql

@@ -8,6 +8,7 @@ pub mod config;
 pub mod custody;
 pub mod doctor;
 pub mod exec;
+pub mod fault;
 pub mod guard;
 pub mod host;
 pub mod identity;

@@ -11,6 +11,7 @@ use crate::agent::{Agent, AgentError, HostLimits};
 use crate::clock::between;
 use crate::config::Config;
 use crate::exec;
+use crate::fault;
 use crate::host::board::Board;
 use crate::instance::{Instance, InstanceError};
 use crate::key::KeyRing;
@@ -41,6 +42,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`] if it can't begin; the state directory is then unusable or taken.
 pub async fn run(config: Config) -> Result<ExitCode, RunError> {
+    fault::warn();
     let state = StateDir::create(&config.state_dir)?;
     let _instance = Instance::take(&state).await?;
     let board = Board::begin(&state, config.endpoint.websocket_url());

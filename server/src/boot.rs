@@ -13,6 +13,7 @@ use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
 use crate::domain::time::Clock;
+use crate::fault;
 use crate::http::{self, AppState};
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
@@ -74,6 +75,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let app = http::router(state).merge(ws::router(&services));
     let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
+    fault::warn();
     tracing::info!(%url, version, connections, "serving");
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));

@@ -9,6 +9,7 @@ pub mod adapters;
 pub mod boot;
 pub mod config;
 pub mod domain;
+pub mod fault;
 pub mod http;
 pub mod hub;
 pub mod listener;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up. A room may import rooms of lower floors only; `boot` sees all.
 const FLOORS: [&[&str]; 5] = [
-    &["domain", "metrics"],
+    &["domain", "fault", "metrics"],
     &["store", "hub", "adapters"],
     &["services"],
     &["http", "ws", "workers", "listener"],

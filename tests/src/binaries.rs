@@ -8,8 +8,9 @@ use std::path::PathBuf;
 /// If it has not been built: `cargo test` alone does not build programs of other crates.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its executable");
-    // target/<profile>/deps/<test> → target/<profile>/<program>
-    let folder = test.parent().and_then(|deps| deps.parent()).expect("tests live two folders deep");
+    // target/<profile>/deps/<test> → target/<profile>/<program>; a program is there itself.
+    let folder = test.parent().expect("it lies in a folder");
+    let folder = if folder.ends_with("deps") { folder.parent().expect("cargo's") } else { folder };
     let path = folder.join(name);
     assert!(
         path.is_file(),

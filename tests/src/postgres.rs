@@ -63,6 +63,11 @@ impl Postgres {
         format!("postgres://{USER}@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Where one of the programs that came with the cluster's is.
+    pub fn program(&self, name: &str) -> PathBuf {
+        locate(name)
+    }
+
     /// Ends it at once and breaks every connection.
     pub fn go_away(&mut self) {
         self.process = None;

@@ -36,6 +36,12 @@ pub async fn within<T>(
     }
 }
 
+/// Lets time pass that is a part of what is tried, such as how long a link is down. Never to wait
+/// for something.
+pub async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// [`eventually`], where what was seen last says why it did not come true.
 ///
 /// # Panics

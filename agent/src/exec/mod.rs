@@ -16,6 +16,7 @@ pub use leftovers::end_leftovers;
 pub use wake::WakeSocket;
 pub use watch::{Watch, watch_child, watch_holder};
 
+use crate::fault;
 use crate::layout::JobDir;
 use crate::ledger::record::{CancelRecord, HolderRecord};
 use crate::platform;
@@ -34,6 +35,7 @@ pub fn start_shim(program: &Path, job: &JobDir) -> io::Result<Child> {
         .arg(job.path())
         .env_clear()
         .envs(environment::allowed())
+        .envs(fault::passed_on())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         // It keeps a log of its own, in the job's folder.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Ending, FAREWELL, FRAMES_PER_TURN, Farewell, Session};
+use crate::fault::Fault;
 use crate::inbox::{self, Grounds, Verdict};
 use crate::ledger::record::refusal;
 use crate::ledger::{Known, NewCommand, Phase};
@@ -112,7 +113,7 @@ impl Session<'_> {
             manifest_refusal: self.agent.manifest.refusal(),
             policy: self.agent.policy.current(),
             around: self.agent.surroundings(),
-            known: self.agent.custody.ledger().known(id),
+            known: self.known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
             is_leaving: self.leaving.is_some(),
@@ -151,6 +152,13 @@ impl Session<'_> {
                 Err(error) => self.reject(command_id, &error),
             }
         }
+    }
+
+    fn known(&self, command_id: Uuid) -> Known {
+        if Fault::ForgottenCommands.is_on() {
+            return Known::Never;
+        }
+        self.agent.custody.ledger().known(command_id)
     }
 
     fn reject(&mut self, command_id: Uuid, error: &StorageError) {

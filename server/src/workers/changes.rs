@@ -76,11 +76,7 @@ async fn look(changes: &Changes, keeping: &Keeping, changed: &Changed) -> Result
         jobs.extend(changes.publish(commands, true).await?);
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
-    let due = if is_all(changed) {
-        keeping.keep_all().await?
-    } else {
-        keeping.keep(&jobs).await?
-    };
+    let due = if is_all(changed) { keeping.keep_all().await? } else { keeping.keep(&jobs).await? };
     // After the commit of what was kept: of a job that is over, its end is told.
     changes.publish_jobs(jobs);
     Ok(due)

@@ -55,6 +55,11 @@ impl Fixture {
         self.postgres.as_ref().map(Postgres::url)
     }
 
+    /// Of a fixture on PostgreSQL: the database, to take it away and bring it back.
+    pub fn database(&mut self) -> &mut Postgres {
+        self.postgres.as_mut().expect("a fixture on PostgreSQL")
+    }
+
     pub async fn make_key(&self, tenant_id: TenantId, id: AgentKeyId, max_agents: i32) {
         let row = agent_key::Model {
             id,

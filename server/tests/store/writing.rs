@@ -1,8 +1,11 @@
 //! The writer among others: locks, and writes that fail.
 
+use bytes::Bytes;
 use muster_protocol::frame::Outcome;
+use muster_server::domain::state::CommandState;
 use muster_server::store::StoreError;
-use muster_server::store::writer::Submitted;
+use muster_server::store::writer::{AppendOutput, Submitted};
+use muster_tests::eventually;
 use sea_orm::{ConnectionTrait as _, Database};
 
 use crate::fixture::{Fixture, settle};
@@ -47,6 +50,43 @@ async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
     let late = settle(&session, second, Outcome::Succeeded);
     let late = fixture.store.writer().commit(late).await;
     assert!(matches!(late, Err(StoreError::StaleEpoch)), "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
+    let mut fixture = Fixture::postgres().await;
+    let session = fixture.agent("host").await;
+    let id = fixture.delivered(&session).await;
+    let output = AppendOutput {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        command_id: id,
+        offset_bytes: 0,
+        length_bytes: 1,
+        stdout_offset_bytes: 0,
+        stdout_bytes: 1,
+        records: Bytes::from_static(b"\x01\0\0\0\x01x"),
+    };
+    tokio::task::block_in_place(|| fixture.database().go_away());
+    let lost = fixture.store.writer().commit(output).await;
+    assert!(matches!(lost, Err(StoreError::Database(_))), "{lost:?}");
+    tokio::task::block_in_place(|| fixture.database().resume());
+    eventually("the database takes writes again", async || {
+        let other = fixture.submission(session.agent_id);
+        fixture.store.writer().commit(other).await.ok()
+    })
+    .await;
+    // The agent can't know yet, and has sent the result right behind it.
+    let result = settle(&session, id, Outcome::Succeeded);
+    let result = fixture.store.writer().commit(result).await;
+    assert!(matches!(result, Err(StoreError::Database(_))), "{result:?}");
+    assert_eq!(fixture.state(id).await, CommandState::Delivered);
+    // In the next session both are sent again.
+    let mut registration = fixture.registration("host");
+    returning(&mut registration, &session);
+    let next = opened(fixture.open(registration).await);
+    fixture.settle(&next, id, Outcome::Succeeded).await;
+    assert_eq!(fixture.state(id).await, CommandState::Succeeded);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod ad_hoc;
 mod agents;
 mod api;
 mod bad_input;
+mod chaos;
 mod cli;
 mod clocks;
 mod commands;

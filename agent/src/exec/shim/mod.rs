@@ -24,6 +24,7 @@ use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Bounds, Recorder};
 use super::wake::Bell;
+use crate::fault::Fault;
 use crate::layout::JobDir;
 use crate::ledger::record::{
     CommandRecord, Ending, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
@@ -31,7 +32,7 @@ use crate::ledger::record::{
 };
 use crate::platform::{self, FileLock, LockError, ProcessStat};
 use crate::sentence;
-use crate::storage::{self, StorageError};
+use crate::storage::{self, StorageError, Unsynced};
 
 /// Why a shim can't do its work. It has started nothing then.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +204,9 @@ impl Job {
             shim_pid: this.shim_pid,
             shim_start_ticks: this.shim_start_ticks,
         };
-        match storage::create_synced(&self.dir.started(), &storage::seal(&record)) {
+        let is_synced = !Fault::UnsyncedStart.is_on();
+        let written = Unsynced::create(self.dir.started(), &storage::seal(&record));
+        match written.and_then(|mark| if is_synced { mark.sync() } else { Ok(()) }) {
             Ok(()) => {}
             Err(StorageError::Io { source, .. })
                 if source.kind() == std::io::ErrorKind::AlreadyExists =>
@@ -222,7 +225,9 @@ impl Job {
             jobs: self.dir.path().parent().unwrap_or(self.dir.path()).to_owned(),
         };
         let recorder = Recorder::create(&self.dir, bounds);
-        storage::sync_directory(self.dir.path())?;
+        if is_synced {
+            storage::sync_directory(self.dir.path())?;
+        }
         Ok(recorder)
     }
 

@@ -25,13 +25,14 @@ use super::live::Live;
 use super::{AgentTransport, Inbound, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
+use crate::fault::{self, Fault};
 use crate::hub::{HostRules, TransientAnswer};
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 use crate::store::entities::agent_manifest;
 use crate::store::writer::{
-    AppendOutput, Listed, Progress, Reconcile, RecordHeartbeat, RecordManifest, RecordProgress,
-    Report, Settle,
+    AppendOutput, Listed, Pending, Progress, Reconcile, RecordHeartbeat, RecordManifest,
+    RecordProgress, Report, Settle, Settled, Writer,
 };
 
 /// Commands that one inventory may list.
@@ -121,6 +122,15 @@ fn decode(text: &Bytes) -> Result<AgentFrame, DecodeError> {
     decode_agent_frame(text)
 }
 
+/// The commit of what was acknowledged before.
+fn too_late(writer: Writer, operation: Settle) -> Pending<Settled> {
+    let commit = tokio::spawn(async move {
+        tokio::time::sleep(fault::DELAY).await;
+        writer.commit(operation).await
+    });
+    Box::pin(async move { commit.await.unwrap_or(Err(StoreError::WriterStopped)) })
+}
+
 impl Live {
     pub(super) async fn receive<T: AgentTransport>(
         &mut self,
@@ -151,7 +161,14 @@ impl Live {
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
             }
             Ok(AgentFrame::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat, transport).await,
-            Ok(AgentFrame::Response(response)) => self.response(response, None).await,
+            Ok(AgentFrame::Response(response)) => {
+                if Fault::EarlyAck.is_on() {
+                    let receipt = Some(Receipt::Recorded);
+                    self.acknowledge(CommandId(response.command_id), None, receipt, transport)
+                        .await?;
+                }
+                self.response(response, None).await
+            }
             Ok(_) if !self.handle.is_full => {
                 let message = "this frame belongs to the full protocol: register with it".into();
                 self.refuse(ErrorCode::UnexpectedFrame, message, transport).await
@@ -259,8 +276,12 @@ impl Live {
             last_chunk_bytes: self.custody.last_chunk_bytes(command_id),
             now: self.service.clock.now(),
         };
-        let settled =
-            self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        let writer = self.service.store.writer();
+        let settled = if Fault::EarlyAck.is_on() {
+            too_late(writer.clone(), operation)
+        } else {
+            writer.enqueue(operation).await.map_err(|_| VIOLATION)?
+        };
         self.pending.push_back(Box::pin(async move {
             Ok(Answer::Settled { command_id, settled: settled.await?, told })
         }));

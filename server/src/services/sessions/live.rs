@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use muster_protocol::CloseCode;
-use muster_protocol::frame::ServerFrame;
+use muster_protocol::frame::{Command, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::custody::Custody;
 use super::inbound::Intake;
 use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
+use crate::fault::{self, Fault};
 use crate::hub::{SessionHandle, ToSession};
 use crate::store::StoreError;
 use crate::store::writer::CloseSession;
@@ -149,6 +150,7 @@ impl Live {
             ToSession::Command { frame, held } => {
                 if held {
                     self.custody.hold_new(CommandId(frame.command_id));
+                    self.repeat_if_faulty(&frame);
                 }
                 ServerFrame::Command(frame)
             }
@@ -167,6 +169,18 @@ impl Live {
             }
         };
         Ok(transport.feed(&frame).await?)
+    }
+
+    fn repeat_if_faulty(&self, frame: &Command) {
+        if !Fault::RepeatedDelivery.is_on() {
+            return;
+        }
+        let (session, frame) = (Arc::clone(&self.handle), Box::new(frame.clone()));
+        tokio::spawn(async move {
+            tokio::time::sleep(fault::DELAY).await;
+            // A session that has ended repeats nothing.
+            let _ = session.tell_when_possible(ToSession::Command { frame, held: false }).await;
+        });
     }
 
     /// Is no longer there for anybody: who waits for its agent learns it now.

@@ -50,6 +50,10 @@ impl Merge for AppendOutput {
     /// The offset up to which output is now committed.
     type Done = u64;
 
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
     async fn apply(
         work: &Work<'_>,
         operations: &[Self],

@@ -46,8 +46,9 @@ impl<Op: Merge> Group<Op> {
         }
     }
 
-    fn fail(self, error: &StoreError) {
-        for reply in self.replies {
+    fn fail(self, error: &StoreError, connection: &Connection) {
+        for (operation, reply) in self.operations.into_iter().zip(self.replies) {
+            connection.fail_session(operation.session());
             let _ = reply.send(Err(error.clone()));
         }
     }
@@ -63,6 +64,9 @@ impl<Op: Merge> Group<Op> {
                 && is_away(error)
             {
                 *away = Some(StoreError::Database(error.clone()));
+            }
+            if result.is_err() {
+                connection.fail_session(operation.session());
             }
             let _ = reply.send(result);
         }
@@ -148,8 +152,8 @@ macro_rules! operations {
                 $(self.$field.answer(results.$field);)+
             }
 
-            fn fail(self, error: &StoreError) {
-                $(self.$field.fail(error);)+
+            fn fail(self, error: &StoreError, connection: &Connection) {
+                $(self.$field.fail(error, connection);)+
             }
 
             async fn one_by_one(self, connection: &mut Connection) {
@@ -224,7 +228,7 @@ async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMeters
         // reconcile what they were told.
         Failure::Before(error) | Failure::Unknown(error) => {
             tracing::error!(operations = batch.len, %error, "failed to commit");
-            batch.fail(&StoreError::Database(error));
+            batch.fail(&StoreError::Database(error), connection);
         }
     }
 }

@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use super::epoch::KnownEpochs;
+use crate::domain::ids::AgentId;
 use crate::metrics::WriterMeters;
 use crate::store::blobs::Blobs;
 
@@ -83,6 +84,13 @@ impl Connection {
         // worse. One to PostgreSQL that does not answer goes back to the pool, which tests it.
         if !is_over && held.get_database_backend() != DbBackend::Sqlite {
             self.held = None;
+        }
+    }
+
+    /// Refuses whatever else the session of a failed write has written.
+    pub(super) fn fail_session(&self, session: Option<(AgentId, i64)>) {
+        if let Some((agent_id, epoch)) = session {
+            self.epochs.fail(agent_id, epoch);
         }
     }
 

@@ -1,4 +1,5 @@
-//! The fence: a session's writes count only while it is its agent's newest.
+//! The fence: a session's writes count only while it is its agent's newest, and only until one of
+//! them has failed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,11 +21,23 @@ const MAX_KNOWN: usize = 65_536;
 /// They hold for as long as nothing is written that changes them, and only the writer writes: so
 /// whatever opens a session or changes an agent forgets them, and so does a transaction that fails.
 #[derive(Default)]
-pub(super) struct KnownEpochs(Mutex<HashMap<AgentId, i64>>);
+pub(super) struct KnownEpochs {
+    newest: Mutex<HashMap<AgentId, i64>>,
+    /// Sessions of which a write has failed; at most one of each agent, until its next one.
+    failed: Mutex<HashMap<AgentId, i64>>,
+}
 
 impl KnownEpochs {
     pub(super) fn forget(&self) {
         self.map().clear();
+    }
+
+    /// A write of this session has failed. What it wrote behind that may be queued already, and
+    /// must not stand: a result would end a command whose output is not all there.
+    pub(super) fn fail(&self, agent_id: AgentId, epoch: i64) {
+        let mut failed = self.failed();
+        let last = failed.entry(agent_id).or_insert(epoch);
+        *last = epoch.max(*last);
     }
 
     /// Moves those that are known from `ids` to the answer.
@@ -41,15 +54,29 @@ impl KnownEpochs {
             known.clear();
         }
         known.extend(rows.iter().copied());
+        let mut failed = self.failed();
+        for (agent_id, epoch) in rows {
+            if failed.get(agent_id).is_some_and(|failed| failed < epoch) {
+                failed.remove(agent_id);
+            }
+        }
     }
 
     fn map(&self) -> MutexGuard<'_, HashMap<AgentId, i64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<AgentId, i64>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The newest epochs of some agents.
-pub(super) struct Epochs(HashMap<AgentId, i64>);
+pub(super) struct Epochs {
+    newest: HashMap<AgentId, i64>,
+    /// Those of sessions of which a write has failed.
+    failed: HashMap<AgentId, i64>,
+}
 
 impl Epochs {
     /// As they are in the transaction that rests on them.
@@ -60,7 +87,8 @@ impl Epochs {
         let mut ids: Vec<_> = agents.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut epochs = work.epochs.take_known(&mut ids);
+        let failed = work.epochs.failed().clone();
+        let mut newest = work.epochs.take_known(&mut ids);
         for ids in ids.chunks(MAX_LIST) {
             let rows: Vec<(AgentId, i64)> = agent::Entity::find()
                 .select_only()
@@ -72,24 +100,32 @@ impl Epochs {
                 .all(work.transaction)
                 .await?;
             work.epochs.remember(&rows);
-            epochs.extend(rows);
+            newest.extend(rows);
         }
-        Ok(Self(epochs))
+        Ok(Self { newest, failed })
     }
 
     /// True unless the agent was deleted.
     pub(super) fn has(&self, agent_id: AgentId) -> bool {
-        self.0.contains_key(&agent_id)
+        self.newest.contains_key(&agent_id)
     }
 
     /// True if this epoch is its agent's newest.
     pub(super) fn is_current(&self, agent_id: AgentId, epoch: i64) -> bool {
-        self.0.get(&agent_id) == Some(&epoch)
+        self.newest.get(&agent_id) == Some(&epoch)
     }
 
     /// # Errors
-    /// [`StoreError::StaleEpoch`] if a newer session exists, or the agent is gone.
+    /// [`StoreError::StaleEpoch`] if a newer session exists, or the agent is gone;
+    /// [`StoreError::Database`] if an earlier write of the session has failed.
     pub(super) fn check(&self, agent_id: AgentId, epoch: i64) -> Result<(), StoreError> {
-        if self.is_current(agent_id, epoch) { Ok(()) } else { Err(StoreError::StaleEpoch) }
+        if !self.is_current(agent_id, epoch) {
+            return Err(StoreError::StaleEpoch);
+        }
+        if self.failed.get(&agent_id) == Some(&epoch) {
+            let text = "an earlier write of this session has failed";
+            return Err(StoreError::Database(DbErr::Custom(text.into())));
+        }
+        Ok(())
     }
 }

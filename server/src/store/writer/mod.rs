@@ -55,6 +55,7 @@ pub use self::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::submit_job::{NewExecution, SubmitJob, SubmittedJob};
 use super::StoreError;
 use super::blobs::Blobs;
+use crate::domain::ids::AgentId;
 use crate::metrics::WriterMeters;
 
 /// Operations that may wait.
@@ -71,6 +72,12 @@ pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub trait Merge: Send + Sync + Sized + 'static {
     /// What its caller learns after the commit.
     type Done: Send + 'static;
+
+    /// The session that it is a write of, by agent and epoch: once it has failed, what the session
+    /// wrote behind it is refused.
+    fn session(&self) -> Option<(AgentId, i64)> {
+        None
+    }
 
     /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
     /// `Err` concerns one operation, which must then have changed nothing.

@@ -68,6 +68,10 @@ pub struct Reconciled {
 impl Merge for Reconcile {
     type Done = Reconciled;
 
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
     async fn apply(
         work: &Work<'_>,
         operations: &[Self],

@@ -22,6 +22,10 @@ pub struct RecordManifest {
 impl Merge for RecordManifest {
     type Done = ();
 
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
     async fn apply(
         work: &Work<'_>,
         operations: &[Self],

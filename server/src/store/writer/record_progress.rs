@@ -38,6 +38,10 @@ pub struct RecordProgress {
 impl Merge for RecordProgress {
     type Done = ();
 
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
     async fn apply(
         work: &Work<'_>,
         operations: &[Self],
@@ -46,7 +50,7 @@ impl Merge for RecordProgress {
         let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let mut counts: HashMap<AgentId, u64> = HashMap::new();
         let mut started = Vec::new();
-        for op in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {
+        for op in operations.iter().filter(|op| epochs.check(op.agent_id, op.epoch).is_ok()) {
             match op.progress {
                 Progress::Accepted { acceptance_count } => {
                     let count = counts.entry(op.agent_id).or_default();

@@ -54,6 +54,10 @@ pub struct Settled {
 impl Merge for Settle {
     type Done = Settled;
 
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
     async fn apply(
         work: &Work<'_>,
         operations: &[Self],

@@ -1,0 +1,38 @@
+//! What the chaos suite's executions run: notes its execution's id in a file, prints what follows
+//! from the id, stays for a while, and ends as it was told. All of it stands in its environment.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use muster_tests::chaos::Print;
+use uuid::Uuid;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let id: Uuid = read("MUSTER_COMMAND_ID")?;
+    // One write at the end of the file: whoever is killed has left a whole line, or none.
+    let mut tally = File::options().append(true).open(read::<String>("TALLY")?)?;
+    tally.write_all(format!("{}\n", id.hyphenated()).as_bytes())?;
+
+    let stay = Duration::from_millis(read("STAY_MS")?);
+    let pieces = read::<Print>("PRINT")?.pieces(id);
+    let rest = stay / (pieces.len() as u32 + 1);
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    for piece in &pieces {
+        match piece.is_stderr {
+            true => stderr.write_all(&piece.bytes)?,
+            // Past the buffer at once, so that the streams are written in turns.
+            false => stdout.write_all(&piece.bytes).and_then(|()| stdout.flush())?,
+        }
+        std::thread::sleep(rest);
+    }
+    std::thread::sleep(rest);
+    Ok(ExitCode::from(read::<u8>("EXIT")?))
+}
+
+fn read<T: std::str::FromStr<Err: std::fmt::Display>>(name: &'static str) -> anyhow::Result<T> {
+    let text = std::env::var(name).with_context(|| format!("failed to read {name}"))?;
+    text.parse().map_err(|error| anyhow::anyhow!("failed to read {name}: {error}"))
+}

@@ -1,0 +1,200 @@
+//! What the blows fall on: a server, its database, and hosts that have a disk, a link and a
+//! supervised agent each.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::disk::Disk;
+use super::settings::{Settings, Store};
+use crate::agent::{Agent, AgentOptions};
+use crate::api::Api;
+use crate::binaries::binary;
+use crate::leftovers::processes_of;
+use crate::link::Link;
+use crate::postgres::Postgres;
+use crate::scripts::Script;
+use crate::server::{Database, Server, ServerOptions};
+use crate::site::Site;
+use crate::wait::{eventually, eventually_blocking};
+use crate::world::ALL;
+
+/// The tag that every host has.
+pub const TAG: &str = "chaos";
+/// The script that every host has.
+pub const SCRIPT: &str = "work";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One host.
+#[derive(Debug)]
+pub struct Host {
+    // In this order they go: who uses the disk before the disk.
+    pub agent: Agent,
+    pub agent_id: String,
+    pub link: Link,
+    disk: Disk,
+    site: Site,
+}
+
+/// All of it.
+#[derive(Debug)]
+pub struct Fleet {
+    pub hosts: Vec<Host>,
+    pub server: Server,
+    server_disk: Option<Disk>,
+    pub api: Api,
+    /// Where executions note that they have begun. It is on no disk that loses power: what was
+    /// done to the world stays done.
+    pub tally: PathBuf,
+    pub site: Site,
+}
+
+impl Fleet {
+    /// Starts everything and waits until every host is connected.
+    pub async fn start(settings: &Settings) -> Self {
+        let site = Site::new();
+        let tally = site.path().join("tally");
+        std::fs::write(&tally, "").expect("make the tally");
+        let mut options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 1_000);
+        if let Some(fault) = &settings.server_fault {
+            options = options.with("MUSTER_FAULT", fault);
+        }
+        let (database, server_disk) = match settings.store {
+            Store::Sqlite => (Database::Sqlite, Some(Disk::mounted(&site.folder("server")))),
+            Store::Postgres => (Database::Postgres(Postgres::start(&site)), None),
+        };
+        let server = Server::start(&site, database, options);
+        server.ready().await;
+        let api = server.api();
+        let mut fleet = Self { hosts: vec![], server, server_disk, api, tally, site };
+        for number in 0..settings.shape.hosts {
+            let host = fleet.host(number, settings).await;
+            fleet.hosts.push(host);
+        }
+        fleet
+    }
+
+    async fn host(&self, number: usize, settings: &Settings) -> Host {
+        let name = format!("host-{number}");
+        let link = Link::to(&self.server.address()).await;
+        let disk = Disk::mounted(&self.site.folder(&name));
+        let keyed = json!({"permissions": ALL, "tags": [TAG]});
+        let (key_id, key) = self.api.agent_key(keyed).await;
+        let work = format!("exec '{}'\n", binary("chaos-work").display());
+        let mut options = AgentOptions::named(&name)
+            .supervised()
+            // The agents are killed more often than any crash would be paced for.
+            .with("MUSTER_BACKOFF_MAX_MS", 500)
+            .with("MUSTER_WS_RETRY_MS", 1_000);
+        options.scripts = vec![Script::new(SCRIPT, &work)];
+        options.state_dir = Some(disk.place().to_owned());
+        if number % 3 == 2 {
+            options = options.with("MUSTER_HTTP_FALLBACK", "only");
+        }
+        if let Some(fault) = &settings.agent_fault {
+            options = options.with("MUSTER_FAULT", fault);
+        }
+        let agent = Agent::start(&self.site, &link.url(), &key, options);
+        let agent_id = eventually("the host is connected", async || {
+            let agents = self.api.get("/api/agents?limit=100").await.expect(200);
+            let items = agents["items"].as_array()?;
+            let own = items.iter().find(|agent| agent["key_id"] == *key_id)?;
+            (own["status"] == "online").then(|| own["id"].as_str().map(str::to_owned))?
+        })
+        .await;
+        // What is on the disk by now has been there for long.
+        nix::unistd::sync();
+        Host { agent, agent_id, link, disk, site: self.site.clone() }
+    }
+
+    /// Takes the power from under the database, or the database from under the server.
+    pub fn lose_store(&mut self) {
+        match &self.server_disk {
+            Some(disk) => {
+                self.server.kill_9();
+                disk.lose_power();
+                self.server.resume();
+            }
+            None => {
+                self.server.postgres().go_away();
+                self.server.postgres().resume();
+            }
+        }
+    }
+
+    /// How many executions have begun.
+    pub fn begun(&self) -> usize {
+        begun(&self.tally)
+    }
+}
+
+/// How many lines a tally has.
+pub fn begun(tally: &std::path::Path) -> usize {
+    const LINE_BYTES: u64 = 37;
+    std::fs::metadata(tally).map_or(0, |data| (data.len() / LINE_BYTES) as usize)
+}
+
+impl Host {
+    /// Kills the keeper of one of the running jobs; the execution whose it was.
+    pub fn kill_shim(&self, number: u64) -> Option<Uuid> {
+        let shims = self.site.processes(self.agent.state_dir(), "muster-agent shim ");
+        let shim = shims.get((number % shims.len().max(1) as u64) as usize)?;
+        let id = shim.command_line.trim().rsplit('/').next()?.parse().ok()?;
+        // It may have ended by itself: then nobody was killed.
+        kill(Pid::from_raw(shim.id), Signal::SIGKILL).ok().map(|()| id)
+    }
+
+    /// Kills the agent and leaves the rest to its supervisor. False if there is none just now.
+    pub fn kill_agent(&self) -> bool {
+        let ids = self.agent.agent_ids();
+        ids.iter().filter(|id| kill(Pid::from_raw(**id), Signal::SIGKILL).is_ok()).count() > 0
+    }
+
+    /// Cuts the power and boots again; the executions that were on the host.
+    ///
+    /// The boot's id stays what it is. That is harder than a true boot, after which an agent starts
+    /// nothing that it had accepted before.
+    pub fn lose_power(&mut self) -> BTreeSet<Uuid> {
+        self.agent.kill_9();
+        // From the top: nobody is there to note another's end.
+        for word in ["muster-agent run", "muster-agent shim ", ""] {
+            let gone = eventually_blocking(PATIENCE, || {
+                let alive = self.site.processes(self.agent.state_dir(), word);
+                for process in &alive {
+                    let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
+                }
+                alive.is_empty().then_some(())
+            });
+            assert!(gone.is_some(), "processes of the host do not end");
+        }
+        let held = self.jobs();
+        self.disk.lose_power();
+        self.agent.resume();
+        held
+    }
+
+    /// Executions that have a folder on the host.
+    pub fn jobs(&self) -> BTreeSet<Uuid> {
+        names(&self.agent.state_dir().join("jobs"))
+            .into_iter()
+            .filter_map(|name| name.parse().ok())
+            .collect()
+    }
+
+    /// Every process of the host.
+    pub fn processes(&self) -> Vec<String> {
+        let found = processes_of(self.agent.state_dir());
+        found.into_iter().map(|process| process.command_line).collect()
+    }
+}
+
+/// The names in a folder; none if it is not there.
+pub fn names(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

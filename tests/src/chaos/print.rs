@@ -1,0 +1,88 @@
+//! What a piece of work prints, made from its execution's id: whoever knows the id can say every
+//! byte of it. Shared by the program that prints and the judge that compares.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::dice::Dice;
+
+/// Bytes that one write of [`Print::Both`] has, so that both streams come in turns.
+const PIECE: usize = 1024;
+
+/// How much is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Print {
+    Nothing,
+    /// 17 bytes to stdout.
+    Line,
+    /// 1 MiB to stdout.
+    Mebibyte,
+    /// 48 KiB to stdout and 16 KiB to stderr, in turns.
+    Both,
+}
+
+/// One write.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub is_stderr: bool,
+    pub bytes: Vec<u8>,
+}
+
+impl Print {
+    /// Every write of the execution with this id, in order.
+    pub fn pieces(self, id: Uuid) -> Vec<Piece> {
+        let (high, low) = id.as_u64_pair();
+        let mut dice = Dice::new(high ^ low.rotate_left(32));
+        let stdout = |bytes| Piece { is_stderr: false, bytes };
+        match self {
+            Self::Nothing => vec![],
+            Self::Line => vec![stdout(format!("{:016x}\n", dice.roll()).into_bytes())],
+            Self::Mebibyte => (0..16).map(|_| stdout(random(&mut dice, 64 * PIECE))).collect(),
+            Self::Both => (0..64)
+                .map(|turn| Piece { is_stderr: turn % 4 == 3, bytes: random(&mut dice, PIECE) })
+                .collect(),
+        }
+    }
+
+    /// All that goes to stdout, and all that goes to stderr.
+    pub fn streams(self, id: Uuid) -> [Vec<u8>; 2] {
+        let mut streams = [vec![], vec![]];
+        for piece in self.pieces(id) {
+            streams[usize::from(piece.is_stderr)].extend(piece.bytes);
+        }
+        streams
+    }
+}
+
+fn random(dice: &mut Dice, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        bytes.extend(dice.roll().to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+impl fmt::Display for Print {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "nothing",
+            Self::Line => "line",
+            Self::Mebibyte => "mebibyte",
+            Self::Both => "both",
+        })
+    }
+}
+
+impl FromStr for Print {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Nothing, Self::Line, Self::Mebibyte, Self::Both]
+            .into_iter()
+            .find(|print| print.to_string() == text)
+            .ok_or_else(|| format!("print `{text}`: it is none of nothing, line, mebibyte, both"))
+    }
+}

@@ -1,0 +1,188 @@
+//! Asks the fleet for what the plan says, as a careful caller does: with an idempotency key, and
+//! again for as long as no answer came.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::fleet::{SCRIPT, TAG};
+use super::plan::{Place, Submission};
+use super::settings::Settings;
+use crate::api::{Answer, Api};
+use crate::wait::within;
+
+/// A server may be killed again and again before it answers.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How many submissions are made between two looks at the queue.
+const STRIDE: usize = 8;
+const PAGE: usize = 100;
+
+/// What the server answered to a submission: the id of the command, or of the job.
+pub type Accepted = Uuid;
+
+/// A terminal state as it was seen while other things went on.
+pub type Seen = (String, String);
+
+/// What was asked for, and what was seen meanwhile.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// By their place in the plan.
+    pub accepted: Vec<Accepted>,
+    /// Commands that had ended when somebody looked: their state, and when they ended.
+    pub seen: BTreeMap<Uuid, Seen>,
+    /// Answers that no careful caller should get.
+    pub odd_answers: Vec<String>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    api: Api,
+    settings: &'a Settings,
+    agents: Vec<String>,
+    tally: &'a Path,
+    asked: Asked,
+}
+
+impl<'a> Caller<'a> {
+    /// `agents`: the ids of the hosts' agents, in the hosts' order.
+    pub fn new(api: Api, settings: &'a Settings, agents: Vec<String>, tally: &'a Path) -> Self {
+        Self { api, settings, agents, tally, asked: Asked::default() }
+    }
+
+    /// Makes all submissions and waits until nothing is open.
+    pub async fn ask(mut self, submissions: &[Submission]) -> Asked {
+        // By the number of submissions after which their turn comes.
+        let mut cancels: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (index, submission) in submissions.iter().enumerate() {
+            if index % STRIDE == 0 {
+                self.wait_for_a_short_queue().await;
+            }
+            let id = self.submit(index, submission).await;
+            self.asked.accepted.push(id);
+            if let Some(after) = submission.cancel_after {
+                cancels.entry(index + after).or_default().push(index);
+            }
+            for cancelled in cancels.remove(&index).unwrap_or_default() {
+                self.cancel(cancelled, &submissions[cancelled].place).await;
+            }
+        }
+        for cancelled in cancels.into_values().flatten() {
+            self.cancel(cancelled, &submissions[cancelled].place).await;
+        }
+        for state in ["queued", "delivered", "running"] {
+            let what = format!("nothing is {state} any more");
+            within(PATIENCE, &what, async || {
+                let listed = self.listed(&format!("&state={state}")).await?;
+                listed.is_empty().then_some(())
+            })
+            .await;
+        }
+        self.asked
+    }
+
+    async fn wait_for_a_short_queue(&mut self) {
+        let newest = within(PATIENCE, "the queue is short", async || {
+            let queued = self.listed("&state=queued").await?.len();
+            if queued >= self.settings.shape.backlog { None } else { self.listed("").await }
+        })
+        .await;
+        for (id, seen) in newest.iter().filter_map(ended) {
+            self.asked.seen.entry(id).or_insert(seen);
+        }
+    }
+
+    async fn listed(&self, filter: &str) -> Option<Vec<Value>> {
+        let path = format!("/api/commands?limit={PAGE}{filter}");
+        let answer = self.api.try_send(Method::GET, &path, &[], None).await.ok()?;
+        if answer.status != 200 {
+            return None;
+        }
+        answer.json()["items"].as_array().cloned()
+    }
+
+    async fn submit(&mut self, index: usize, submission: &Submission) -> Uuid {
+        let key = format!("{}-{index}", self.settings.seed);
+        let (path, body) = self.request(index, submission);
+        let answer = self.answered(&path, &[("idempotency-key", &key)], body).await;
+        if answer.status != 202 {
+            self.note(&path, &answer);
+        }
+        answer.json()["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_default()
+    }
+
+    fn request(&self, index: usize, submission: &Submission) -> (String, Value) {
+        let script = if submission.is_unlisted { "nowhere" } else { SCRIPT };
+        let parameters = json!({
+            "TALLY": self.tally,
+            "PRINT": submission.print.to_string(),
+            "STAY_MS": submission.stay_ms.to_string(),
+            "EXIT": match submission.end {
+                super::plan::End::Fails(code) => code.to_string(),
+                _ => "0".to_owned(),
+            },
+        });
+        let mut data = json!({
+            "script": script,
+            "parameters": parameters,
+            "timeout_ms": submission.timeout_ms,
+        });
+        if submission.has_secret {
+            data["secret_parameters"] = json!({"TOKEN": format!("{}{index}", super::SECRET)});
+        }
+        let target = match &submission.place {
+            Place::Host(host) => {
+                let expires_in_ms = submission.expires_in_ms;
+                let body =
+                    json!({"command": "execute", "data": data, "expires_in_ms": expires_in_ms});
+                return (format!("/api/agents/{}/command", self.agents[*host]), body);
+            }
+            Place::Hosts(hosts) => {
+                let ids: Vec<_> = hosts.iter().map(|host| &self.agents[*host]).collect();
+                json!({"ids": ids})
+            }
+            Place::All => json!({"tags": [TAG]}),
+        };
+        data["target"] = target;
+        data["expires_in_ms"] = submission.expires_in_ms.into();
+        ("/api/jobs".to_owned(), data)
+    }
+
+    async fn cancel(&mut self, index: usize, place: &Place) {
+        let kind = if matches!(place, Place::Host(_)) { "commands" } else { "jobs" };
+        let path = format!("/api/{kind}/{}/cancel", self.asked.accepted[index]);
+        let answer = self.answered(&path, &[], json!({})).await;
+        // 409: it has ended by itself.
+        if !matches!(answer.status, 202 | 409) {
+            self.note(&path, &answer);
+        }
+    }
+
+    /// The answer of a server that is there and able to work.
+    async fn answered(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+        let bytes = body.to_string().into_bytes();
+        within(PATIENCE, "an answer", async || {
+            let body = Some(bytes.clone());
+            let answer = self.api.try_send(Method::POST, path, headers, body).await.ok()?;
+            // As the API says: come again.
+            (!matches!(answer.status, 503 | 504)).then_some(answer)
+        })
+        .await
+    }
+
+    fn note(&mut self, path: &str, answer: &Answer) {
+        let text = String::from_utf8_lossy(&answer.bytes);
+        self.asked.odd_answers.push(format!("{} to POST {path}: {text}", answer.status));
+    }
+}
+
+/// A command's id with its state and the time of its end, if it has ended.
+pub fn ended(command: &Value) -> Option<(Uuid, Seen)> {
+    let finished_at = command["finished_at"].as_str()?.to_owned();
+    let id = command["id"].as_str()?.parse().ok()?;
+    Some((id, (command["state"].as_str()?.to_owned(), finished_at)))
+}

@@ -1,0 +1,107 @@
+//! Whatever is killed, cut or robbed of its power, in whatever order: what was promised holds. And
+//! where a promise is broken on purpose, it is found.
+
+use muster_tests::chaos::{Kind, Promise, Settings, Shape, Store, Verdict, run};
+
+/// Fixed, so that every machine sees the same plan at least once.
+const SEED: u64 = 20_261_121;
+/// Runs within which a broken promise must be found.
+const ROUNDS: u64 = 5;
+
+/// Another plan each time; the seed is shown, and this variable brings it back.
+fn fresh_seed() -> u64 {
+    chosen_seed().unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0))
+}
+
+fn chosen_seed() -> Option<u64> {
+    let seed = std::env::var("MUSTER_CHAOS_SEED").ok()?;
+    Some(seed.parse().expect("MUSTER_CHAOS_SEED is a number"))
+}
+
+async fn holds(seed: u64, store: Store) {
+    println!("to replay: MUSTER_CHAOS_SEED={seed} cargo nextest run -p muster-tests chaos::fresh");
+    let verdict = run(&Settings::short(seed, store)).await;
+    println!("{verdict}");
+    assert!(verdict.violations.is_empty(), "{verdict}");
+    let states = &verdict.figures.states;
+    assert!(states.get("succeeded").is_some_and(|count| *count > 20), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn known_plan_breaks_no_promise_on_sqlite() {
+    holds(SEED, Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn known_plan_breaks_no_promise_on_postgres() {
+    holds(SEED, Store::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fresh_plan_breaks_no_promise_on_sqlite() {
+    holds(fresh_seed(), Store::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fresh_plan_breaks_no_promise_on_postgres() {
+    holds(fresh_seed(), Store::Postgres).await;
+}
+
+/// A run with nothing but these blows, on work that stays for a moment.
+fn aimed(seed: u64, blows: &[(Kind, u64)], stay_ms: std::ops::Range<u64>) -> Settings {
+    let settings = Settings::short(seed, Store::Sqlite);
+    let shape =
+        Shape { hosts: 2, submissions: 40, strikes: 8, blows: blows.into(), stay_ms, backlog: 4 };
+    Settings { shape, ..settings }
+}
+
+/// Runs until this promise is found to be broken.
+async fn is_found(promise: Promise, settings: impl Fn(u64) -> Settings) -> Verdict {
+    let first = chosen_seed().unwrap_or(SEED);
+    for round in 0..ROUNDS {
+        let verdict = run(&settings(first + round)).await;
+        println!("{verdict}");
+        if verdict.has(promise) {
+            return verdict;
+        }
+    }
+    panic!("{promise:?} was broken in {ROUNDS} runs, and nobody noticed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn start_that_is_not_synced_is_found_when_the_power_fails() {
+    is_found(Promise::StartsOnce, |seed| Settings {
+        agent_fault: Some("unsynced_start".into()),
+        ..aimed(seed, &[(Kind::CutHostPower, 1)], 500..3_000)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgement_before_the_commit_is_found_when_the_server_is_killed() {
+    is_found(Promise::LostHasAReason, |seed| Settings {
+        server_fault: Some("early_ack".into()),
+        ..aimed(seed, &[(Kind::KillServer, 1)], 0..300)
+    })
+    .await;
+}
+
+fn delivered_twice(seed: u64) -> Settings {
+    let server_fault = Some("repeated_delivery".into());
+    Settings { server_fault, ..aimed(seed, &[], 0..300) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn command_that_is_delivered_twice_starts_once() {
+    let verdict = run(&delivered_twice(SEED)).await;
+    assert!(verdict.violations.is_empty(), "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agent_that_forgets_what_it_was_sent_is_found() {
+    is_found(Promise::StartsOnce, |seed| Settings {
+        agent_fault: Some("forgotten_commands".into()),
+        ..delivered_twice(seed)
+    })
+    .await;
+}
