@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     detach: bool,
     #[command(flatten)]
-    rollout: rollout::Args,
+    rollout: rollout::Waves,
 }
 
 /// Who is meant.
