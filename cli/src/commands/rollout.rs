@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// In waves, instead of on all agents at once.
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "In waves")]
-pub struct Args {
+pub struct Waves {
     /// Agents of a wave: a number, or a share of all such as 10%. The next wave starts when the one
     /// before has ended.
     #[arg(long, value_name = "N|N%", value_parser = amount)]
@@ -40,7 +40,7 @@ enum Offline {
     Skip,
 }
 
-impl Args {
+impl Waves {
     /// The `rollout` of a job; none if it is not to go in waves.
     pub fn body(&self) -> Option<Value> {
         let mut body = json!({ "wave_size": self.wave.as_ref()? });

@@ -59,7 +59,7 @@ pub struct Args {
     #[arg(long)]
     detach: bool,
     #[command(flatten)]
-    rollout: rollout::Args,
+    rollout: rollout::Waves,
     /// Give a terminal every byte too, whatever it would do there.
     #[arg(long)]
     raw: bool,

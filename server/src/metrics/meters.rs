@@ -1,6 +1,7 @@
 //! The meters, by who holds them. Each is a few atomics, or a histogram behind a lock that is held
 //! for nanoseconds; clones share them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -151,10 +152,16 @@ pub struct Gauges {
     pub mailbox_messages: Gauge,
     pub pending_webhooks: Gauge,
     pub resident_bytes: Gauge,
-    pub cpu_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pub(super) cpu_seconds: Counter<f64, AtomicU64>,
 }
 
 impl Gauges {
+    /// Processor time taken since the server started.
+    pub fn set_cpu(&self, taken: Duration) {
+        // Counted by the system: the atomic holds the bits of the number.
+        self.cpu_seconds.inner().store(taken.as_secs_f64().to_bits(), Ordering::Relaxed);
+    }
+
     /// How many sessions there are of a kind.
     pub fn set_sessions(&self, level: &'static str, transport: &'static str, count: usize) {
         let words = [("level", level), ("transport", transport)];

@@ -102,7 +102,7 @@ impl Registry {
             gauges.resident_bytes,
         );
         names.register_with_unit(
-            "process_cpu_used",
+            "process_cpu",
             "Processor time that the server has taken",
             Unit::Seconds,
             gauges.cpu_seconds,

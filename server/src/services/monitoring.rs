@@ -1,6 +1,7 @@
 //! Figures of the whole server, for whoever watches it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -87,7 +88,7 @@ impl Monitoring {
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, wanted);
         if let Some(process) = system.process(own) {
             self.gauges.resident_bytes.set(process.memory().cast_signed());
-            self.gauges.cpu_seconds.set(process.accumulated_cpu_time() as f64 / 1_000.0);
+            self.gauges.set_cpu(Duration::from_millis(process.accumulated_cpu_time()));
         }
     }
 }

@@ -18,10 +18,16 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// True if the agent is connected, or was when this server started a moment ago;
-    /// `is_stored_online`: what the database says.
-    pub(super) fn is_online(&self, agent_id: AgentId, is_stored_online: bool) -> bool {
+    /// True if the agent is connected, or was when this server started a moment ago.
+    /// `stored_online_since`: when its session began that the database calls open.
+    pub(super) fn is_online(
+        &self,
+        agent_id: AgentId,
+        stored_online_since: Option<Timestamp>,
+    ) -> bool {
         let is_young = self.clock.now().ms_since(self.started_at) < self.silence_ms;
-        self.hub.is_connected(agent_id) || (is_young && is_stored_online)
+        // Of sessions that began with this server, the hub knows first that they have ended.
+        let was_online = stored_online_since.is_some_and(|since| since < self.started_at);
+        self.hub.is_connected(agent_id) || (is_young && was_online)
     }
 }

@@ -55,10 +55,9 @@ impl Jobs {
     /// # Errors
     /// 422 `no_agents` if all of them are offline, and offline agents are left out.
     pub(super) async fn plan(&self, asked: Asked, agents: &[AgentId]) -> Result<Planned> {
-        let mut online = self.store.system().online_agents(agents).await?;
-        online.sort_unstable();
+        let online = self.store.system().online_agents(agents).await?;
         let is_online =
-            agents.iter().map(|id| self.presence.is_online(*id, online.binary_search(id).is_ok()));
+            agents.iter().map(|id| self.presence.is_online(*id, online.get(id).copied()));
         let plan = asked.rollout.plan(&is_online.collect::<Vec<_>>());
         if plan.wave_count == 0 {
             return Err(ServiceError::Invalid {

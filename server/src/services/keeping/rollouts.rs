@@ -100,6 +100,11 @@ impl Keeping {
         Ok(rollout.next_step(&standing, now))
     }
 
+    fn is_there(&self, agent: &WaveAgent) -> bool {
+        let online_since = agent.is_online.then_some(agent.connected_at);
+        self.presence.is_online(agent.agent_id, online_since)
+    }
+
     fn health(&self, agent: &WaveAgent, now: Timestamp) -> Health {
         let is_fresh = now.ms_since(agent.last_seen_at) < self.settings.silence_ms();
         Health {
@@ -142,9 +147,7 @@ impl Keeping {
         let (mut skipped, mut postponed) = (Vec::new(), Vec::new());
         if rollout.offline.is_some() {
             let agents = system.wave_agents(row.job_id, next).await?;
-            let away = agents
-                .iter()
-                .filter(|agent| !self.presence.is_online(agent.agent_id, agent.is_online));
+            let away = agents.iter().filter(|agent| !self.is_there(agent));
             let away = away.map(|agent| agent.command_id).collect();
             match rollout.offline {
                 Some(Offline::Skip) => skipped = away,

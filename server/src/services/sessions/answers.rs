@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
@@ -86,6 +87,26 @@ impl Live {
             let error = BlobError::NoSpace;
             tracing::warn!(agent_id = %self.handle.agent_id, %command_id, %error, "output waits on its host");
             self.retry_output_at = Some(Instant::now() + OUTPUT_RETRY);
+        }
+    }
+
+    /// Waits for what is still to be committed, and wakes whom it concerns: the agent is gone, and
+    /// its last words may have ended a command.
+    pub(super) async fn follow_pending(&mut self) {
+        while let Some(answer) = self.pending.next().await {
+            match answer {
+                Ok(Answer::Progress(command_id)) => self.service.hub.moved(command_id),
+                Ok(Answer::Output { command_id, .. }) => self.service.hub.output_grew(command_id),
+                Ok(Answer::Settled { command_id, settled, told }) => {
+                    self.settled(command_id, settled);
+                    // Whoever asked may have hung up.
+                    let _ = told.map(|told| told.send(settled.receipt));
+                }
+                Ok(Answer::Reconciled(reconciled)) => {
+                    reconciled.moved.iter().for_each(|id| self.service.hub.changed(*id));
+                }
+                Ok(Answer::NoRoom(_) | Answer::Nothing) | Err(_) => {}
+            }
         }
     }
 

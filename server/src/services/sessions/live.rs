@@ -193,6 +193,7 @@ impl Live {
     /// Leaves the hub and, unless the server itself is going, notes that the agent is offline.
     pub(super) async fn leave(&mut self, end: SessionEnd) {
         self.depart();
+        self.follow_pending().await;
         let handle = &self.handle;
         tracing::info!(agent_id = %handle.agent_id, epoch = handle.epoch, reason = end.reason(), "session over");
         if end == SessionEnd::Drained {

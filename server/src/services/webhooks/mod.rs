@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+pub use self::sending::Contact;
 pub use self::signing::{Rotated, UrlSecret};
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};

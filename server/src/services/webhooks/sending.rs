@@ -14,6 +14,13 @@ use crate::store::StoreError;
 use crate::store::entities::webhook_delivery::{self, Attempt};
 use crate::store::queries::{Busy, Waiting};
 
+/// Whether a host has answered, whatever it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contact {
+    Answered,
+    Silent,
+}
+
 impl Webhooks {
     /// The deliveries that are due first, soonest first; some may not be due yet.
     ///
@@ -33,10 +40,10 @@ impl Webhooks {
     ///
     /// # Errors
     /// [`StoreError`]; it stays due then.
-    pub async fn attempt(&self, id: DeliveryId) -> Result<(), StoreError> {
+    pub async fn attempt(&self, id: DeliveryId) -> Result<Contact, StoreError> {
         let found = self.store.system().webhook_to_send(id).await?;
         let Some(row) = found.filter(|row| row.state == DeliveryState::Pending) else {
-            return Ok(());
+            return Ok(Contact::Answered);
         };
         let at = self.clock.now();
         let reply = match self.message(&row, at).await {
@@ -61,6 +68,7 @@ impl Webhooks {
             Answer::Refused { .. } => "unreachable",
         });
         let (status, error) = (attempt.status, attempt.error.clone());
+        let contact = if status.is_some() { Contact::Answered } else { Contact::Silent };
         let first_retry = self.first_retry;
         let decide = move |row: &mut webhook_delivery::Model| {
             let tries = row.tries.unsigned_abs();
@@ -82,7 +90,7 @@ impl Webhooks {
         if let Some(error) = error {
             tracing::info!(delivery_id = %id, host = row.host, status, error, "a webhook was not taken");
         }
-        Ok(())
+        Ok(contact)
     }
 
     async fn message(

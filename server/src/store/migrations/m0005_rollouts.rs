@@ -40,6 +40,6 @@ const STATEMENTS: [&str; 9] = [
     "ALTER TABLE commands ADD COLUMN wave integer",
     "ALTER TABLE commands ADD COLUMN is_held boolean NOT NULL DEFAULT false",
     // What is held and what is in flight of a roll-out, without touching what has ended.
-    "CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id) WHERE wave IS NOT NULL AND finished_at IS NULL",
+    "CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id, finished_at) WHERE wave IS NOT NULL AND finished_at IS NULL",
     "CREATE INDEX commands_wave ON commands (job_id, wave) WHERE wave IS NOT NULL",
 ];

@@ -4,7 +4,7 @@ mod steering;
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -205,14 +205,18 @@ impl SystemScope {
         self.end(queued, from, CommandState::Cancelled, EndReason::AbortedInQueue, now).await
     }
 
-    /// Those of some agents that are online, as far as the database knows: it does not see them
-    /// leave with the server.
-    pub async fn online_agents(&self, ids: &[AgentId]) -> Result<Vec<AgentId>, StoreError> {
-        let mut online = Vec::with_capacity(ids.len());
+    /// Those of some agents that are online, and since when, as far as the database knows: it does
+    /// not see them leave with the server.
+    pub async fn online_agents(
+        &self,
+        ids: &[AgentId],
+    ) -> Result<HashMap<AgentId, Timestamp>, StoreError> {
+        let mut online = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(500) {
-            let some: Vec<AgentId> = agent::Entity::find()
+            let some: Vec<(AgentId, Timestamp)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
+                .column(agent::Column::ConnectedAt)
                 .filter(agent::Column::Id.is_in(ids.iter().copied()))
                 .filter(agent::Column::IsOnline.eq(true))
                 .into_tuple()
@@ -278,10 +282,12 @@ async fn failures<C: sea_orm::ConnectionTrait>(
     job_id: JobId,
     wave: i32,
 ) -> Result<u64, StoreError> {
+    // Said so that no index by wave offers itself, which would read what succeeded as well.
+    let wave_of = Func::coalesce([Expr::col(command::Column::Wave), Expr::value(0)]);
     let failed = command::Entity::find()
         .filter(command::Column::JobId.eq(job_id))
         .filter(command::Column::State.is_in(FAILURES))
-        .filter(command::Column::Wave.lte(wave))
+        .filter(Expr::from(wave_of).lte(wave))
         .filter(
             command::Column::State
                 .ne(CommandState::Cancelled)

@@ -180,10 +180,10 @@ impl SystemScope {
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
-            query = query.filter(webhook_delivery::Column::Host.is_not_in(busy.hosts.clone()));
+            query = query.filter(webhook_delivery::Column::Host.is_not_in(filled(&busy.hosts)));
         }
         if !busy.ids.is_empty() {
-            query = query.filter(webhook_delivery::Column::Id.is_not_in(busy.ids.clone()));
+            query = query.filter(webhook_delivery::Column::Id.is_not_in(filled(&busy.ids)));
         }
         let rows: Vec<(DeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
@@ -222,4 +222,13 @@ impl SystemScope {
             })
             .await
     }
+}
+
+/// Fills a list up to a power of two with its last value: few lengths are few statements to keep.
+fn filled<T: Clone>(values: &[T]) -> Vec<T> {
+    let mut filled = values.to_vec();
+    if let Some(last) = values.last() {
+        filled.resize(values.len().next_power_of_two(), last.clone());
+    }
+    filled
 }

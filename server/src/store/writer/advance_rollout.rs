@@ -55,14 +55,15 @@ impl Merge for AdvanceRollout {
     ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            results.push(Ok(operation.take(work.transaction).await?));
+            results.push(Ok(operation.take(work).await?));
         }
         Ok(results)
     }
 }
 
 impl AdvanceRollout {
-    async fn take(&self, transaction: &DatabaseTransaction) -> Result<bool, DbErr> {
+    async fn take(&self, work: &Work<'_>) -> Result<bool, DbErr> {
+        let transaction = work.transaction;
         if !self.is_due(transaction).await? {
             return Ok(false);
         }
@@ -81,7 +82,8 @@ impl AdvanceRollout {
                 self.write(transaction, ended).await?;
             }
             RolloutMove::NextWave { skipped, postponed } => {
-                self.leave_out(transaction, skipped).await?;
+                let left_out = self.leave_out(transaction, skipped).await?;
+                work.meters.ended(CommandState::Cancelled.as_str(), left_out);
                 self.postpone(transaction, postponed).await?;
                 let next = [
                     (rollout::Column::Wave, (self.wave + 1).into()),
@@ -131,14 +133,16 @@ impl AdvanceRollout {
         &self,
         transaction: &DatabaseTransaction,
         skipped: &[CommandId],
-    ) -> Result<(), DbErr> {
+    ) -> Result<u64, DbErr> {
+        let mut left_out = 0;
         for ids in skipped.chunks(MAX_LIST) {
-            held(ids, end_of(CommandState::Cancelled, self.now))
+            let ended = held(ids, end_of(CommandState::Cancelled, self.now))
                 .col_expr(command::Column::EndReason, EndReason::SkippedOffline.as_str().into())
                 .exec(transaction)
                 .await?;
+            left_out += ended.rows_affected;
         }
-        Ok(())
+        Ok(left_out)
     }
 
     async fn postpone(

@@ -10,6 +10,7 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::domain::job_state::{JobState, Stop};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
+use crate::metrics::WriterMeters;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
 use crate::store::entities::{audit_entry, command, job, rollout};
@@ -51,9 +52,10 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Steered, StoreError> {
         let tenant_id = self.tenant_id;
+        let meters = self.writer.meters().clone();
         self.writer
             .change(move |transaction| {
-                let audit = audit.clone();
+                let (audit, meters) = (audit.clone(), meters.clone());
                 Box::pin(async move {
                     let found = job::Entity::find_by_id(id)
                         .filter(job::Column::TenantId.eq(tenant_id))
@@ -72,7 +74,7 @@ impl TenantScope {
                     let ended = match steering {
                         Steering::Pause => pause(transaction, id).await?,
                         Steering::Resume => resume(transaction, &job, &rollout, now).await?,
-                        Steering::Abort => abort(transaction, id, now).await?,
+                        Steering::Abort => abort(transaction, id, now, &meters).await?,
                     };
                     write_audit(transaction, audit).await?;
                     Ok(Steered::Done { ended })
@@ -147,6 +149,7 @@ async fn abort(
     transaction: &DatabaseTransaction,
     id: JobId,
     now: Timestamp,
+    meters: &WriterMeters,
 ) -> Result<Vec<CommandId>, StoreError> {
     of_job(id)
         .col_expr(job::Column::State, JobState::Running.as_str().into())
@@ -166,12 +169,13 @@ async fn abort(
         .into_tuple()
         .all(transaction)
         .await?;
-    end_of(CommandState::Cancelled, now)
+    let ended = end_of(CommandState::Cancelled, now)
         .col_expr(command::Column::EndReason, EndReason::AbortedInQueue.as_str().into())
         .filter(command::Column::JobId.eq(id))
         .filter(command::Column::State.eq(CommandState::Queued))
         .exec(transaction)
         .await?;
+    meters.ended(CommandState::Cancelled.as_str(), ended.rows_affected);
     Ok(queued)
 }
 
