@@ -127,7 +127,9 @@ impl Post {
                 hosts.push(host.clone());
             }
         }
-        ids.extend(self.ready.iter().filter(|next| !hosts.contains(&next.host)).map(|next| next.id));
+        ids.extend(
+            self.ready.iter().filter(|next| !hosts.contains(&next.host)).map(|next| next.id),
+        );
         Busy { ids, hosts }
     }
 

@@ -194,7 +194,7 @@ async fn a_job_that_makes_no_sense_is_refused_and_starts_nothing() {
     let (_one, one) = agent(&world, "one", vec![]).await;
     let nobody = "01980000-0000-7000-8000-000000000000";
     for (body, status, code) in [
-        (json!({"target": {"ids": [one]}}), 422, "invalid_body"),
+        (json!({"target": {"ids": [one]}}), 422, "invalid_field"),
         (json!({"script": "a b", "target": {"ids": [one]}}), 422, "invalid_field"),
         (json!({"script": "x", "target": {}}), 422, "invalid_target"),
         (json!({"script": "x", "target": {"tags": ["none"]}}), 422, "no_agents"),
