@@ -137,8 +137,9 @@ impl<'a> Caller<'a> {
         let target = match &submission.place {
             Place::Host(host) => {
                 let expires_in_ms = submission.expires_in_ms;
-                let body =
-                    json!({"command": "execute", "data": data, "expires_in_ms": expires_in_ms});
+                // What no host allows is for the hosts to refuse.
+                let body = json!({"command": "execute", "data": data,
+                    "expires_in_ms": expires_in_ms, "on_mismatch": "send"});
                 return (format!("/api/agents/{}/command", self.agents[*host]), body);
             }
             Place::Hosts(hosts) => {
@@ -148,6 +149,7 @@ impl<'a> Caller<'a> {
             Place::All => json!({"tags": [TAG]}),
         };
         data["target"] = target;
+        data["on_mismatch"] = "send".into();
         data["expires_in_ms"] = submission.expires_in_ms.into();
         ("/api/jobs".to_owned(), data)
     }

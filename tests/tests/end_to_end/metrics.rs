@@ -116,7 +116,7 @@ async fn webhooks_are_counted_by_what_came_of_them() {
     let world = World::with(options).await;
     let (_agent, id) = world.agent(AgentOptions::named("agent")).await;
     let receiver = Receiver::start([Reaction::status(500)]).await;
-    let body = json!({"script": "none", "target": {"ids": [id]},
+    let body = json!({"script": "none", "target": {"ids": [id]}, "on_mismatch": "send",
         "webhook": {"url": receiver.url()}});
     world.api.post("/api/jobs", body).await.expect(202);
     eventually("both attempts are counted", async || {

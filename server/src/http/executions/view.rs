@@ -33,6 +33,10 @@ pub(in crate::http) struct ExecutionView {
     /// Names of its secret parameters; `null` if they are not known, which is so outside of jobs.
     secret_names: Option<Vec<String>>,
     state: CommandState,
+    /// Of a roll-out: its wave, counted from 1.
+    wave: Option<i32>,
+    /// Of a roll-out: not let go yet.
+    is_held: bool,
     trigger: Trigger,
     requested_by: ApiKeyId,
     requested_from: Option<String>,
@@ -42,7 +46,8 @@ pub(in crate::http) struct ExecutionView {
     finished_at: Option<Timestamp>,
     cancel_requested_at: Option<Timestamp>,
     timeout_ms: i64,
-    expires_at: Timestamp,
+    /// `null` while it is held.
+    expires_at: Option<Timestamp>,
     #[serde(flatten)]
     result: ExecutionResult,
     /// Why it ended as it did, in a sentence.
@@ -121,6 +126,8 @@ impl From<Execution> for ExecutionView {
             parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
             secret_names,
             state: row.state,
+            wave: row.wave,
+            is_held: row.is_held && row.state == CommandState::Queued,
             trigger: row.trigger,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
@@ -130,7 +137,7 @@ impl From<Execution> for ExecutionView {
             finished_at: row.finished_at,
             cancel_requested_at: row.cancel_requested_at,
             timeout_ms: row.timeout_ms,
-            expires_at: row.expires_at,
+            expires_at: (row.expires_at != Timestamp::NEVER).then_some(row.expires_at),
             result,
             error,
             error_code,

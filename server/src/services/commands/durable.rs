@@ -78,10 +78,7 @@ impl Commands {
                 Ok(Sent::Accepted(Box::new(known.ok_or(ServiceError::NotFound("command"))?)))
             }
             Submitted::AgentGone => Err(UNKNOWN),
-            Submitted::KeyReused => Err(ServiceError::Invalid {
-                code: "idempotency_key_reused",
-                detail: "this Idempotency-Key belongs to another request; use a new one".into(),
-            }),
+            Submitted::KeyReused => Err(key_reused()),
         }
     }
 
@@ -103,9 +100,12 @@ impl Commands {
         let Some(idempotency) = idempotency else { return Ok(None) };
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let record = tenant.idempotency_record(caller.principal.id, &idempotency.key).await?;
-        match record.filter(|record| record.request_hash == idempotency.request_hash) {
-            Some(record) => Ok(tenant.command(record.command_id).await?),
+        match record {
             None => Ok(None),
+            Some(record) if record.request_hash == idempotency.request_hash => {
+                Ok(tenant.command(record.command_id).await?)
+            }
+            Some(_) => Err(key_reused()),
         }
     }
 
@@ -169,5 +169,12 @@ impl Commands {
             script,
             trigger: Trigger::Api,
         }
+    }
+}
+
+fn key_reused() -> ServiceError {
+    ServiceError::Invalid {
+        code: "idempotency_key_reused",
+        detail: "this Idempotency-Key belongs to another request; use a new one".into(),
     }
 }

@@ -25,13 +25,15 @@ async fn addresses_that_must_not_be_called_are_refused_before_anything_is_stored
         "https://0.0.0.0/",
         &format!("https://hooks.example/{}", "x".repeat(2_048)),
     ] {
-        let body = json!({"script": "x", "target": {"tags": ["hand"]}, "webhook": {"url": url}});
+        let body = json!({"script": "x", "target": {"tags": ["hand"]}, "on_mismatch": "send",
+            "webhook": {"url": url}});
         world.api.post("/api/jobs", body).await.expect_problem(422, "invalid_webhook");
         let asked = world.api.post("/api/webhooks/secret", json!({"url": url})).await;
         asked.expect_problem(422, "invalid_webhook");
     }
     for webhook in [json!({}), json!({"url": 1}), json!({"url": "https://a.example", "x": 1})] {
-        let body = json!({"script": "x", "target": {"tags": ["hand"]}, "webhook": webhook});
+        let body = json!({"script": "x", "target": {"tags": ["hand"]}, "on_mismatch": "send",
+            "webhook": webhook});
         world.api.post("/api/jobs", body).await.expect_problem(422, "invalid_body");
     }
     assert_eq!(world.api.get("/api/jobs").await.expect(200)["items"], json!([]));

@@ -13,7 +13,8 @@ async fn webhooks_are_asked_for_and_looked_after_from_the_command_line() {
     cli.run_with_input(&login, world.api.key()).await.expect(0);
     assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "no deliveries yet");
     let url = receiver.url();
-    let run = ["run", "--tag", "hand", "gone", "--webhook", &url, "--detach"];
+    let run =
+        ["run", "--tag", "hand", "gone", "--webhook", &url, "--detach", "--on-mismatch", "send"];
     let job = cli.run(&run).await.expect(0);
     let message = receiver.receives(1).await.remove(0);
     let secret = cli.run(&["webhooks", "secret", &url]).await.expect(0);

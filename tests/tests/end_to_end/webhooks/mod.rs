@@ -23,7 +23,7 @@ pub fn options() -> ServerOptions {
 pub async fn job(world: &World, url: &str) -> String {
     submit(
         &world.api,
-        json!({"script": "gone", "target": {"tags": ["hand"]},
+        json!({"script": "gone", "target": {"tags": ["hand"]}, "on_mismatch": "send",
         "webhook": {"url": url}}),
     )
     .await
@@ -145,7 +145,11 @@ async fn told(world: World) {
 async fn a_job_without_a_webhook_is_told_to_nobody_and_a_retried_one_to_the_same() {
     let (world, _agent) = world(options()).await;
     let receiver = Receiver::start([]).await;
-    let silent = submit(&world.api, json!({"script": "x", "target": {"tags": ["hand"]}})).await;
+    let silent = submit(
+        &world.api,
+        json!({"script": "x", "target": {"tags": ["hand"]}, "on_mismatch": "send"}),
+    )
+    .await;
     let told = job(&world, &receiver.url()).await;
     receiver.receives(1).await;
     let retry = format!("/api/jobs/{told}/retry");
