@@ -26,6 +26,28 @@ pub struct Screen<W> {
     written: usize,
 }
 
+/// Takes out of output, in whatever pieces it comes, what a terminal must not be given.
+#[derive(Default)]
+pub struct Filter {
+    parser: Parser,
+    harmless: Harmless,
+}
+
+impl Filter {
+    /// What may be shown of these bytes and of what was held back before them.
+    pub fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
+        for byte in bytes {
+            self.parser.advance(&mut self.harmless, *byte);
+        }
+        std::mem::take(&mut self.harmless.bytes)
+    }
+
+    /// What is to be shown behind the last of it: what follows is not to have its colours.
+    pub fn end(&mut self) -> &'static [u8] {
+        if std::mem::take(&mut self.harmless.is_coloured) { RESET } else { &[] }
+    }
+}
+
 /// What may be shown, gathered.
 #[derive(Default)]
 struct Harmless {

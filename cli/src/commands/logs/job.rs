@@ -28,15 +28,21 @@ struct Printing<'a> {
     api: &'a Api,
     job: &'a str,
     wanted: Wanted,
+    is_raw: bool,
     known: HashSet<String>,
     waiting: VecDeque<Run>,
     running: JoinSet<Result<(), CliError>>,
 }
 
 /// Prints the output of a job's executions, and of those to come if it is to follow.
-pub(super) async fn print(api: &Api, job: &str, wanted: Wanted) -> Result<(), CliError> {
+pub(super) async fn print(
+    api: &Api,
+    job: &str,
+    wanted: Wanted,
+    is_raw: bool,
+) -> Result<(), CliError> {
     let (known, waiting, running) = (HashSet::new(), VecDeque::new(), JoinSet::new());
-    let mut printing = Printing { api, job, wanted, known, waiting, running };
+    let mut printing = Printing { api, job, wanted, is_raw, known, waiting, running };
     if wanted.follow {
         printing.follow().await?;
     } else {
@@ -113,7 +119,7 @@ impl Printing<'_> {
         while self.running.len() < AT_ONCE
             && let Some(run) = self.waiting.pop_front()
         {
-            self.running.spawn(print_one(self.api.clone(), run, self.wanted));
+            self.running.spawn(print_one(self.api.clone(), run, self.wanted, self.is_raw));
         }
     }
 
@@ -128,8 +134,10 @@ fn ended(printed: Result<Result<(), CliError>, tokio::task::JoinError>) -> Resul
     printed.unwrap_or_else(|error| Err(CliError::Answer(error.to_string())))
 }
 
-async fn print_one(api: Api, run: Run, wanted: Wanted) -> Result<(), CliError> {
-    let mut lines = Lines::new(name_of(&api, &run.agent_id).await?);
+async fn print_one(api: Api, run: Run, wanted: Wanted, is_raw: bool) -> Result<(), CliError> {
+    let is_shown = |stream| !is_raw && super::is_terminal(wanted.stream, stream);
+    let shown = [Stream::Stdout, Stream::Stderr].map(is_shown);
+    let mut lines = Lines::new(name_of(&api, &run.agent_id).await?, shown);
     watch(&api, &run.id, wanted, |stream, bytes| {
         super::print(wanted.stream, stream, &lines.take(stream, bytes))
     })

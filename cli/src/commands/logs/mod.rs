@@ -3,7 +3,7 @@
 mod job;
 mod lines;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use reqwest::Method;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::Session;
 use crate::error::CliError;
 use crate::live_output::{Stream, Wanted, watch};
+use crate::screen::Filter;
 
 /// Without --follow, prints what is there now. Exits with 0 whatever became of the script.
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,9 @@ pub struct Args {
     /// Begin behind so many bytes of both streams together.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     from: u64,
+    /// Give a terminal every byte too, whatever it would do there.
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Prints, and goes on if it is to follow.
@@ -46,14 +50,17 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     let wanted = Wanted { stream: args.stream, from_bytes: args.from, follow: args.follow };
     match found(session, &args.id).await? {
         Found::Execution => {
-            let take = |stream, bytes: &[u8]| print(args.stream, stream, bytes);
-            watch(&session.api, &args.id, wanted, take).await?;
+            let mut printer = Printer::new(args.stream, args.raw);
+            let watched =
+                watch(&session.api, &args.id, wanted, |stream, bytes| printer.print(stream, bytes));
+            watched.await?;
+            printer.end()?;
         }
         Found::Job if args.from > 0 => {
             let usage = "--from is of one execution; `muster jobs executions JOB` shows them";
             return Err(CliError::Usage(usage.into()));
         }
-        Found::Job => job::print(&session.api, &args.id, wanted).await?,
+        Found::Job => job::print(&session.api, &args.id, wanted, args.raw).await?,
     }
     Ok(0)
 }
@@ -80,6 +87,44 @@ async fn found(session: &Session, id: &str) -> Result<Found, CliError> {
             Err(CliError::Usage(format!("no execution and no job has the id {id}")))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Prints the streams of one execution; a terminal gets of each what is harmless there.
+struct Printer {
+    wanted: Option<Stream>,
+    filters: [Option<Filter>; 2],
+}
+
+impl Printer {
+    fn new(wanted: Option<Stream>, is_raw: bool) -> Self {
+        let filter = |stream| (!is_raw && is_terminal(wanted, stream)).then(Filter::default);
+        Self { wanted, filters: [filter(Stream::Stdout), filter(Stream::Stderr)] }
+    }
+
+    fn print(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), CliError> {
+        match &mut self.filters[usize::from(stream == Stream::Stderr)] {
+            Some(filter) => print(self.wanted, stream, &filter.take(bytes)),
+            None => print(self.wanted, stream, bytes),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CliError> {
+        for (stream, filter) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut self.filters)
+        {
+            if let Some(filter) = filter {
+                print(self.wanted, stream, filter.end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether people see what is printed of a stream.
+fn is_terminal(wanted: Option<Stream>, stream: Stream) -> bool {
+    match (wanted, stream) {
+        (None, Stream::Stderr) => io::stderr().is_terminal(),
+        _ => io::stdout().is_terminal(),
     }
 }
 
