@@ -56,16 +56,6 @@ struct Reader {
 }
 
 impl Output {
-    /// Output of a command committed so far, both streams. 0 for a command that is not there.
-    pub async fn length_bytes(&self, caller: &Caller, command_id: CommandId) -> Result<u64> {
-        caller.require(Scope::CommandsRead)?;
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        if tenant.command(command_id).await?.is_none() {
-            return Ok(0);
-        }
-        Ok(tenant.output_end(command_id, OutputStream::Both).await?)
-    }
-
     /// The script of an execution.
     ///
     /// # Errors

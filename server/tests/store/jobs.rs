@@ -6,7 +6,7 @@ use muster_server::domain::job_state::JobState;
 use muster_server::domain::state::CommandState;
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::job;
-use muster_server::store::queries::EndedJob;
+use muster_server::store::queries::{EndedJob, Retention};
 use muster_server::store::writer::{FinishJob, NewExecution, OpenedSession, SubmitJob};
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ on_both_databases!(
     unfinished_jobs_are_found_page_by_page,
     the_jobs_of_changed_commands_are_found,
     commands_that_a_new_ledger_loses_are_named,
+    what_has_ended_of_an_open_job_is_kept_however_old_it_is,
 );
 
 impl Fixture {
@@ -56,11 +57,11 @@ impl Fixture {
         (id, commands)
     }
 
-    async fn ended(&self, id: JobId) -> Option<EndedJob> {
+    pub async fn ended(&self, id: JobId) -> Option<EndedJob> {
         self.store.system().ended_jobs(&[id]).await.expect("read").pop()
     }
 
-    async fn finish(&self, ended: &EndedJob, state: JobState) -> bool {
+    pub async fn finish(&self, ended: &EndedJob, state: JobState) -> bool {
         let operation = FinishJob {
             tenant_id: ended.tenant_id,
             job_id: ended.id,
@@ -94,6 +95,29 @@ async fn a_job_is_finished_once(fixture: Fixture) {
     assert_eq!((row.state, row.finished_at), (JobState::Succeeded, Some(NOW)));
     assert_eq!(fixture.ended(id).await, None);
     assert!(fixture.store.system().unfinished_jobs(None, 10).await.expect("read").is_empty());
+}
+
+async fn what_has_ended_of_an_open_job_is_kept_however_old_it_is(fixture: Fixture) {
+    let (one, two) = (fixture.agent("one").await, fixture.agent("two").await);
+    let (id, commands) = fixture.job(&[&one, &two]).await;
+    fixture.settle(&one, commands[0], Outcome::Failed).await;
+    let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
+    let retention = Retention {
+        telemetry_before: later,
+        idempotency_before: later,
+        history_before: later,
+        deliveries_before: later,
+    };
+    while fixture.store.system().drop_old(retention).await.expect("sweep") {}
+    fixture.settle(&two, commands[1], Outcome::Succeeded).await;
+    let ended = fixture.ended(id).await.expect("over");
+    let state = JobState::of_ended(None, ended.ends.clone());
+    assert_eq!(state, JobState::Failed, "a failure was forgotten");
+    assert!(fixture.finish(&ended, state).await);
+    while fixture.store.system().drop_old(retention).await.expect("sweep") {}
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    assert!(tenant.job(id).await.expect("read").is_none());
+    assert!(tenant.command(commands[0]).await.expect("read").is_none());
 }
 
 async fn a_job_of_agents_that_are_gone_ends_when_it_was_made(fixture: Fixture) {

@@ -1,5 +1,6 @@
 //! What a roll-out holds is not sent, and each of its steps is taken once.
 
+use muster_protocol::frame::InventoryState;
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
 use muster_server::domain::job_state::{JobState, Stop};
 use muster_server::domain::state::{CommandState, EndReason};
@@ -8,7 +9,8 @@ use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::{job, rollout};
 use muster_server::store::queries::{LiveRollout, Steered, Steering, WaveCounts};
 use muster_server::store::writer::{
-    AdvanceRollout, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove, SubmitJob,
+    AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove,
+    SubmitJob,
 };
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ on_both_databases!(
     a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed,
     an_abort_ends_what_is_queued_and_a_cancel_all,
     what_comes_back_from_an_agent_is_held_again,
+    what_an_agent_has_is_held_no_more,
     old_rollouts_are_dropped_with_their_jobs,
 );
 
@@ -241,10 +244,32 @@ async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
     assert!(left.is_empty());
 }
 
+/// A server that was restored from a backup still holds what an agent has by now.
+async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
+    let (one, two) = (fixture.agent("one").await, fixture.agent("two").await);
+    let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 1)]).await;
+    for (session, command_id, state) in [
+        (&one, commands[0], InventoryState::Accepted),
+        (&two, commands[1], InventoryState::Running),
+    ] {
+        let (agent_id, epoch) = (session.agent_id, session.epoch);
+        let listed = vec![Listed { command_id, state }];
+        let inventory = Reconcile { agent_id, epoch, listed, now: NOW };
+        fixture.store.writer().commit(inventory).await.expect("reconcile");
+        assert!(!fixture.command(command_id).await.command.is_held);
+    }
+    let has = WaveCounts { in_flight: 2, has_begun: true, ..WaveCounts::default() };
+    assert_eq!(fixture.counts(job, 1).await, has);
+    let system = fixture.store.system();
+    assert!(system.held_executions(job, 1, 9).await.expect("read").is_empty());
+}
+
 async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, _) = fixture.rollout(&[(&one, 1)]).await;
     fixture.steer(job, Steering::Abort).await;
+    let ended = fixture.ended(job).await.expect("over");
+    assert!(fixture.finish(&ended, JobState::Aborted).await);
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);
     let retention = muster_server::store::queries::Retention {
         telemetry_before: later,

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use muster_protocol::frame::Outcome;
 use muster_server::domain::state::CommandState;
 use muster_server::store::StoreError;
-use muster_server::store::writer::{AppendOutput, Submitted};
+use muster_server::store::writer::{AppendOutput, MarkDelivered, SubmitCommand, Submitted};
 use muster_tests::eventually;
 use sea_orm::{ConnectionTrait as _, Database};
 
-use crate::fixture::{Fixture, settle};
+use crate::fixture::{Fixture, NOW, settle};
 use crate::on_both_databases;
 use crate::sessions::{opened, returning};
 
@@ -81,6 +81,21 @@ async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
     let result = fixture.store.writer().commit(result).await;
     assert!(matches!(result, Err(StoreError::Database(_))), "{result:?}");
     assert_eq!(fixture.state(id).await, CommandState::Delivered);
+    // Nor is anything sent to it that way: no frame would leave.
+    let waiting = fixture.submission(session.agent_id);
+    let waiting_id = waiting.row.id;
+    let sent = SubmitCommand { deliver_in_epoch: Some(session.epoch), ..waiting };
+    let sent = fixture.store.writer().commit(sent).await.expect("submit");
+    assert_eq!(sent, Submitted::New { delivered: false });
+    let mark = MarkDelivered {
+        agent_id: session.agent_id,
+        epoch: session.epoch,
+        command_ids: vec![waiting_id],
+        now: NOW,
+    };
+    let marked = fixture.store.writer().commit(mark).await;
+    assert!(matches!(marked, Err(StoreError::Database(_))), "{marked:?}");
+    assert_eq!(fixture.state(waiting_id).await, CommandState::Queued);
     // In the next session both are sent again.
     let mut registration = fixture.registration("host");
     returning(&mut registration, &session);

@@ -80,8 +80,8 @@ async fn get_execution(
 ) -> Answer<axum::Json<ExecutionView>> {
     let id = CommandId(id);
     let found = state.services.commands.execution(&caller, id, params.wait_ms).await?;
-    let committed = state.services.output.length_bytes(&caller, id).await?;
-    Ok(axum::Json(ExecutionView::from(found).with_committed(committed)))
+    let output = state.services.output.summary(&caller, id).await?;
+    Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }
 
 /// Ask for an execution's end. From `queued` it ends at once; else its agent decides. Repeatable.

@@ -11,6 +11,7 @@ use crate::domain::trigger::Trigger;
 use crate::http::views::stored_json;
 use crate::services::commands::Execution;
 use crate::store::entities::command_report;
+use crate::store::queries::OutputSummary;
 
 /// A script on one agent, and what came of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,6 +51,8 @@ pub(in crate::http) struct ExecutionView {
     expires_at: Option<Timestamp>,
     #[serde(flatten)]
     result: ExecutionResult,
+    /// When its output was dropped to make room for newer output; lists leave it `null`.
+    output_dropped_at: Option<Timestamp>,
     /// Why it ended as it did, in a sentence.
     error: Option<String>,
     /// The same for programs.
@@ -89,9 +92,10 @@ struct LateExecutionResult {
 }
 
 impl ExecutionView {
-    /// Fills in how much output is committed, where no report says how much there is.
-    pub(super) fn with_committed(mut self, bytes: u64) -> Self {
-        self.result.output_bytes.get_or_insert(bytes);
+    /// Fills in what there is of its output: where no report says how much, what is committed.
+    pub(super) fn with_output(mut self, output: &OutputSummary) -> Self {
+        self.result.output_bytes.get_or_insert(output.length_bytes);
+        self.output_dropped_at = output.dropped_at;
         self
     }
 }
@@ -139,6 +143,7 @@ impl From<Execution> for ExecutionView {
             timeout_ms: row.timeout_ms,
             expires_at: (row.expires_at != Timestamp::NEVER).then_some(row.expires_at),
             result,
+            output_dropped_at: None,
             error,
             error_code,
             late_result: late.map(LateExecutionResult::from),

@@ -91,6 +91,8 @@ async fn end_commands(
             .select_only()
             .column(command::Column::Id)
             .filter(command::Column::AgentId.eq(agent_id))
+            // By the index of what is open, and not through all that ever was.
+            .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.is_in(from.clone()))
             .into_tuple()
             .all(transaction)
@@ -98,6 +100,7 @@ async fn end_commands(
         let moved = end_of(to, now)
             .col_expr(command::Column::EndReason, EndReason::AgentDeleted.as_str().into())
             .filter(command::Column::AgentId.eq(agent_id))
+            .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.is_in(from))
             .exec(transaction)
             .await?;

@@ -103,8 +103,14 @@ impl SystemScope {
                 .filter(command::Column::Wave.is_not_null())
                 .filter(command::Column::FinishedAt.is_null())
         };
-        let held =
-            open().filter(command::Column::IsHeld.eq(true)).filter(command::Column::Wave.lte(wave));
+        let held = open()
+            .filter(command::Column::IsHeld.eq(true))
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .filter(command::Column::Wave.lte(wave));
+        // What an agent has is let go, whatever a restored backup says of it.
+        let let_go = open().filter(
+            command::Column::IsHeld.eq(false).or(command::Column::State.ne(CommandState::Queued)),
+        );
         let begun: Option<CommandId> = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
@@ -118,8 +124,7 @@ impl SystemScope {
         Ok(WaveCounts {
             failures: failures(&self.reader, job_id, wave).await?,
             held: count(&self.reader, held).await?,
-            in_flight: count(&self.reader, open().filter(command::Column::IsHeld.eq(false)))
-                .await?,
+            in_flight: count(&self.reader, let_go).await?,
             has_begun: begun.is_some(),
         })
     }
@@ -139,6 +144,7 @@ impl SystemScope {
             .filter(command::Column::Wave.is_not_null())
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::IsHeld.eq(true))
+            .filter(command::Column::State.eq(CommandState::Queued))
             .filter(command::Column::Wave.lte(wave))
             .order_by_asc(command::Column::Wave)
             .order_by_asc(command::Column::Id)

@@ -62,6 +62,14 @@ impl KnownEpochs {
         }
     }
 
+    fn failed_among(&self, ids: &[AgentId]) -> HashMap<AgentId, i64> {
+        let failed = self.failed();
+        ids.iter()
+            .filter_map(|id| failed.get_key_value(id))
+            .map(|(id, epoch)| (*id, *epoch))
+            .collect()
+    }
+
     fn map(&self) -> MutexGuard<'_, HashMap<AgentId, i64>> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -87,7 +95,7 @@ impl Epochs {
         let mut ids: Vec<_> = agents.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        let failed = work.epochs.failed().clone();
+        let failed = work.epochs.failed_among(&ids);
         let mut newest = work.epochs.take_known(&mut ids);
         for ids in ids.chunks(MAX_LIST) {
             let rows: Vec<(AgentId, i64)> = agent::Entity::find()
@@ -113,6 +121,12 @@ impl Epochs {
     /// True if this epoch is its agent's newest.
     pub(super) fn is_current(&self, agent_id: AgentId, epoch: i64) -> bool {
         self.newest.get(&agent_id) == Some(&epoch)
+    }
+
+    /// True if what this session writes may stand: the epoch is its agent's newest, and none of its
+    /// writes has failed.
+    pub(super) fn may_write(&self, agent_id: AgentId, epoch: i64) -> bool {
+        self.check(agent_id, epoch).is_ok()
     }
 
     /// # Errors

@@ -34,7 +34,7 @@ impl Merge for MarkDelivered {
         let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         let wanted: Vec<(CommandId, Timestamp)> = operations
             .iter()
-            .filter(|op| epochs.is_current(op.agent_id, op.epoch))
+            .filter(|op| epochs.may_write(op.agent_id, op.epoch))
             .flat_map(|op| op.command_ids.iter().map(|id| (*id, op.now)))
             .collect();
         let mut delivered = HashSet::with_capacity(wanted.len());

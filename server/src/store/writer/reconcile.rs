@@ -318,12 +318,13 @@ impl Moves {
                             command::Column::IsHeld,
                             Expr::col(command::Column::Wave).is_not_null(),
                         ),
-                    CommandState::Delivered => {
-                        moved().col_expr(command::Column::DeliveredAt, now.0.into())
-                    }
-                    CommandState::Running => {
-                        moved().col_expr(command::Column::StartedAt, now.0.into())
-                    }
+                    // A server that was restored from a backup may hold what an agent has already.
+                    CommandState::Delivered => moved()
+                        .col_expr(command::Column::DeliveredAt, now.0.into())
+                        .col_expr(command::Column::IsHeld, Expr::value(false)),
+                    CommandState::Running => moved()
+                        .col_expr(command::Column::StartedAt, now.0.into())
+                        .col_expr(command::Column::IsHeld, Expr::value(false)),
                     _ => end_of(state, now)
                         .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };

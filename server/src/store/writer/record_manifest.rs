@@ -34,7 +34,7 @@ impl Merge for RecordManifest {
         let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
         // One statement can't touch a row twice: of several reports of one agent the last counts.
         let mut rows: Vec<&Self> = Vec::with_capacity(operations.len());
-        for operation in operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)) {
+        for operation in operations.iter().filter(|op| epochs.may_write(op.agent_id, op.epoch)) {
             rows.retain(|row| row.agent_id != operation.agent_id);
             rows.push(operation);
         }

@@ -90,6 +90,7 @@ async fn mark_running(
     command::Entity::update_many()
         .col_expr(command::Column::State, CommandState::Running.as_str().into())
         .col_expr(command::Column::StartedAt, now.0.into())
+        .col_expr(command::Column::IsHeld, Expr::value(false))
         .filter(command::Column::Id.is_in(filled(started.iter().map(|(_, id, _)| *id))))
         // An agent can't move another's command, whatever id it sends: nor one of an agent that
         // reports a start in the same transaction.

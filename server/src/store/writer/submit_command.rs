@@ -85,7 +85,7 @@ impl Merge for SubmitCommand {
             }
             let delivered = operation
                 .deliver_in_epoch
-                .is_some_and(|epoch| epochs.is_current(operation.row.agent_id, epoch));
+                .is_some_and(|epoch| epochs.may_write(operation.row.agent_id, epoch));
             new.push((operation, delivered));
             results.push(Ok(Submitted::New { delivered }));
         }

@@ -77,7 +77,7 @@ impl SubmitJob {
                 continue;
             }
             let mut row = execution.row.clone();
-            if execution.deliver_in_epoch.is_some_and(|epoch| epochs.is_current(agent_id, epoch)) {
+            if execution.deliver_in_epoch.is_some_and(|epoch| epochs.may_write(agent_id, epoch)) {
                 row.state = CommandState::Delivered;
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);

@@ -111,8 +111,8 @@ impl Past {
             requested_by: self.keys[0],
             requested_from: None,
             created_at: NOW,
-            state: JobState::Running,
-            finished_at: None,
+            state: JobState::Succeeded,
+            finished_at: Some(NOW),
             stop: None,
             webhook_url: None,
         }

@@ -1,6 +1,6 @@
 //! What is dropped when it is old, slice by slice: a long backlog must not hold up the writer.
 
-use sea_orm::sea_query::{Expr, Query};
+use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _,
@@ -137,7 +137,8 @@ async fn drop_events(
     Ok(is_full)
 }
 
-/// Commands that were made and have ended before an instant, with their reports and output.
+/// Commands that were made and have ended before an instant, with their reports and output. Those
+/// of a job that is not over, or not for long enough, stay: what became of it stands in them.
 async fn drop_commands(
     transaction: &DatabaseTransaction,
     before: Timestamp,
@@ -147,6 +148,7 @@ async fn drop_commands(
         .column(command::Column::Id)
         .filter(command::Column::Id.lt(first_id_at(before)))
         .filter(command::Column::FinishedAt.lt(before))
+        .filter(Expr::not_exists(young_job(before)))
         .order_by_asc(command::Column::Id)
         .limit(SLICE_ROWS)
         .into_tuple()
@@ -171,6 +173,25 @@ async fn drop_commands(
         .await?;
     command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
     Ok(Dropped { may_have_more, files })
+}
+
+/// The job of a command, if that has not ended before an instant.
+fn young_job(before: Timestamp) -> SelectStatement {
+    Query::select()
+        .expr(Expr::val(1))
+        .from(job::Entity)
+        .and_where(
+            Expr::col((job::Entity, job::Column::Id))
+                .eq(Expr::col((command::Entity, command::Column::JobId))),
+        )
+        .and_where(
+            Expr::col((job::Entity, job::Column::FinishedAt)).is_null().or(Expr::col((
+                job::Entity,
+                job::Column::FinishedAt,
+            ))
+            .gte(before.0)),
+        )
+        .take()
 }
 
 /// The files that rows of these commands name.
