@@ -55,7 +55,7 @@ pub enum CliError {
         source: io::Error,
     },
     /// Standard output or the terminal failed.
-    #[error("failed to use the terminal: {0}")]
+    #[error("failed to write the answer: {0}")]
     Terminal(#[from] io::Error),
     /// Interrupted from the keyboard.
     #[error("{0}")]

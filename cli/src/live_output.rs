@@ -34,7 +34,15 @@ struct Output {
     base64: Option<String>,
 }
 
-/// Hands the output of an execution to `take`, in order.
+/// What stands at the end of an execution's output.
+#[derive(Debug, Default, Deserialize)]
+pub struct Ended {
+    /// Not all that the script wrote is there, or that can't be known.
+    #[serde(default)]
+    pub is_output_incomplete: Option<bool>,
+}
+
+/// Hands the output of an execution to `take`, in order. What stands at its end, if that was reached.
 ///
 /// # Errors
 /// What `take` fails with; the API's errors, passing ones after 5 minutes.
@@ -43,7 +51,7 @@ pub async fn watch(
     id: &str,
     wanted: Wanted,
     mut take: impl FnMut(Stream, &[u8]) -> Result<(), CliError>,
-) -> Result<(), CliError> {
+) -> Result<Option<Ended>, CliError> {
     let mut query = vec![("from_bytes", wanted.from_bytes.to_string())];
     query.push(("follow", wanted.follow.to_string()));
     query.extend(wanted.stream.map(|stream| {
@@ -58,7 +66,7 @@ pub async fn watch(
     let mut next_bytes = wanted.from_bytes;
     while let Some(event) = live.next().await? {
         if event.name == "result" {
-            break;
+            return Ok(serde_json::from_str(&event.data).ok());
         }
         if event.name != "output" {
             continue;
@@ -81,5 +89,5 @@ pub async fn watch(
         next_bytes = offset + bytes.len() as u64;
         take(output.stream, &bytes)?;
     }
-    Ok(())
+    Ok(None)
 }

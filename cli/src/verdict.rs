@@ -63,6 +63,8 @@ fn with_reason(text: &str, command: &Value) -> String {
         })
     });
     match reason {
+        // A reason that is a sentence of its own says it all.
+        Some(reason) if reason.starts_with("the script ") => reason.to_owned(),
         Some(reason) if !reason.is_empty() => format!("{text}: {reason}"),
         _ => text.to_owned(),
     }

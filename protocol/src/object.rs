@@ -2,7 +2,12 @@
 //!
 //! Knows nothing of what the objects mean.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 /// Longest message of a refusal, in characters: what was refused stands in it, and it goes into
 /// frames, answers and logs.
@@ -37,6 +42,30 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, ObjectError> {
     })
 }
 
+/// A value that stands as an object. Without it a list of the fields in their order would do too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields(PhantomData))
+    }
+}
+
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+    }
+}
+
 fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!(" at line {line} column {column}") }
 }
@@ -67,6 +96,19 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct One {
         number: u8,
+    }
+
+    #[test]
+    fn within_a_text_too_a_list_is_no_object() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Outer {
+            one: Object<One>,
+        }
+        let outer = Outer { one: Object(One { number: 7 }) };
+        assert_eq!(read(r#"{"one": {"number": 7}}"#), Ok(outer));
+        let error = read::<Outer>(r#"{"one": [7]}"#).expect_err("a list");
+        assert!(error.message.contains("expected an object"), "{error}");
+        assert!(read::<Outer>(r#"{"one": {"number": 7, "more": 1}}"#).is_err());
     }
 
     #[test]

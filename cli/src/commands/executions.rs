@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Session;
 use crate::error::CliError;
 use crate::instant::instant;
-use crate::output::Column;
+use crate::output::{Column, note};
 
 const COLUMNS: [Column; 8] = [
     ("ID", "id"),
@@ -109,5 +109,8 @@ async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     let page = session.api.list(&["executions"], &filters, Some(limit)).await?;
     session.output.list(&page, &COLUMNS, "no executions")?;
+    if page.get("next_cursor").is_some_and(serde_json::Value::is_string) && !session.output.json {
+        note(&format!("these are the latest {limit}: --limit shows more"));
+    }
     Ok(0)
 }

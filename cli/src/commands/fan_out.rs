@@ -123,6 +123,7 @@ fn summary(counts: &[(&str, u64)]) -> String {
 async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> {
     session.output.answer(job, |job| summary(&counts(job)))?;
     if text(job, "state") == "succeeded" {
+        note(&format!("what they printed: `muster logs {id}`"));
         return Ok(());
     }
     if text(job, "state") == "halted" {
@@ -140,9 +141,13 @@ async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> 
             "" => String::new(),
             error => format!(": {error}"),
         };
-        note(&format!("agent {}: {}{error}", text(run, "agent_id"), text(run, "state")));
+        let name = match text(run, "agent_name") {
+            "" => text(run, "agent_id").to_owned(),
+            name => clean(name),
+        };
+        note(&format!("{name}: {}{error}", text(run, "state")));
     }
-    note(&format!("see `muster jobs executions {id}`"));
+    note(&format!("see `muster jobs executions {id}` and `muster logs {id}`"));
     Ok(())
 }
 

@@ -56,7 +56,7 @@ enum Action {
     Resume { job: String },
     /// Of a roll-out: end what has not begun, and let the rest run.
     Abort { job: String },
-    /// Do it once more on its agents, as a new job.
+    /// Do it once more, as a new job, where it did not succeed.
     Retry {
         job: String,
         /// On which of them.

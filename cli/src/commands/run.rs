@@ -58,8 +58,10 @@ pub struct Args {
     /// Print the id of what was started and leave.
     #[arg(long)]
     detach: bool,
-    #[command(flatten)]
-    rollout: rollout::Waves,
+    /// How long it waits for an agent that is away, in a roll-out from when it is let go, such as 30s,
+    /// 5m or 1h (24h).
+    #[arg(long, value_name = "TIME", value_parser = rollout::milliseconds)]
+    expires: Option<u64>,
     /// Give a terminal every byte too, whatever it would do there.
     #[arg(long)]
     raw: bool,
@@ -67,6 +69,8 @@ pub struct Args {
     /// is sent, or send it and leave it to each host.
     #[arg(long, value_enum, default_value_t = OnMismatch::Refuse)]
     on_mismatch: OnMismatch,
+    #[command(flatten)]
+    rollout: rollout::Waves,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -167,6 +171,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Who::One(agent) => agent,
         Who::Many(target) => {
             data["target"] = target;
+            if let Some(expires_in_ms) = args.expires {
+                data["expires_in_ms"] = expires_in_ms.into();
+            }
             if is_sent_anyway {
                 data["on_mismatch"] = "send".into();
             }
@@ -181,6 +188,9 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     };
     let agent_id = session.agent_id(agent).await?;
     let mut body = json!({ "command": "execute", "data": data });
+    if let Some(expires_in_ms) = args.expires {
+        body["expires_in_ms"] = expires_in_ms.into();
+    }
     if is_sent_anyway {
         body["on_mismatch"] = "send".into();
     }
@@ -205,6 +215,10 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
     if args.detach {
         session.output.answer(&started, |_| id.to_owned())?;
         return Ok(0);
+    }
+    if started.get("state").and_then(Value::as_str) == Some("queued") {
+        let until = started.get("expires_at").and_then(Value::as_str).unwrap_or_default();
+        note(&format!("waiting for the agent, which is away or busy, until {until}; ^C cancels"));
     }
     tokio::select! {
         ended = to_the_end(session, id, args.raw) => ended,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use muster_protocol::object::Object;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -56,16 +57,19 @@ struct JobBody {
     /// ids or tags.
     #[schema(value_type = Option<Object>)]
     secret_parameters: Option<Value>,
-    target: TargetSpec,
+    #[schema(value_type = TargetSpec)]
+    target: Object<TargetSpec>,
     /// In waves; all at once without it.
-    rollout: Option<RolloutSpec>,
+    #[schema(value_type = Option<RolloutSpec>)]
+    rollout: Option<Object<RolloutSpec>>,
     /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
     timeout_ms: Option<u64>,
     /// How long an execution waits for its agent, in a roll-out from when it is let go: at most 30
     /// days, 24 h unless asked otherwise.
     expires_in_ms: Option<u64>,
     /// Told when every execution has ended.
-    webhook: Option<WebhookBody>,
+    #[schema(value_type = Option<WebhookBody>)]
+    webhook: Option<Object<WebhookBody>>,
     /// What if hosts would refuse it by the rules that they told: `refuse` it here as a whole, unless
     /// asked otherwise, or `send` it and leave it to each host.
     #[serde(default)]
@@ -109,7 +113,7 @@ struct JobView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     parameters: Value,
     /// Names of its secret parameters.
     secret_names: Vec<String>,
@@ -186,9 +190,9 @@ async fn submit_job(
         secret_parameters: body.secret_parameters,
         timeout_ms: body.timeout_ms,
         expires_in_ms: body.expires_in_ms,
-        target: body.target,
-        rollout: body.rollout,
-        webhook_url: body.webhook.map(|webhook| webhook.url),
+        target: body.target.0,
+        rollout: body.rollout.map(|rollout| rollout.0),
+        webhook_url: body.webhook.map(|webhook| webhook.0.url),
         idempotency_key: idempotency_key(&headers)?,
         trigger: Trigger::Api,
         on_mismatch: body.on_mismatch.into(),

@@ -11,7 +11,7 @@ use crate::api::Api;
 use crate::error::CliError;
 use crate::live::Live;
 use crate::live_output::{Stream, Wanted, watch};
-use crate::output::clean;
+use crate::output::{clean, note};
 use crate::verdict::is_terminal;
 
 /// Executions that are read at once; a key may have 64 live streams.
@@ -32,6 +32,8 @@ struct Printing<'a> {
     known: HashSet<String>,
     waiting: VecDeque<Run>,
     running: JoinSet<Result<(), CliError>>,
+    /// It was said that the roll-out waits for somebody.
+    waits: bool,
 }
 
 /// Prints the output of a job's executions, and of those to come if it is to follow.
@@ -42,7 +44,7 @@ pub(super) async fn print(
     is_raw: bool,
 ) -> Result<(), CliError> {
     let (known, waiting, running) = (HashSet::new(), VecDeque::new(), JoinSet::new());
-    let mut printing = Printing { api, job, wanted, is_raw, known, waiting, running };
+    let mut printing = Printing { api, job, wanted, is_raw, known, waiting, running, waits: false };
     if wanted.follow {
         printing.follow().await?;
     } else {
@@ -76,12 +78,16 @@ impl Printing<'_> {
                     self.take(&data, false);
                     false
                 }
-                "job" => is_over(&data),
+                "job" => {
+                    self.say_if_it_waits(&data);
+                    is_over(&data)
+                }
                 // What stands now, and what was missed.
                 "ready" | "reset" => {
                     let request = self.api.request(Method::GET, &["jobs", self.job]);
                     let job = self.api.json_repeated(request).await?;
                     self.list(false).await?;
+                    self.say_if_it_waits(&job);
                     is_over(&job)
                 }
                 _ => false,
@@ -91,6 +97,19 @@ impl Printing<'_> {
                 return self.list(true).await;
             }
         }
+    }
+
+    /// Of a roll-out that waits for somebody, once each time.
+    fn say_if_it_waits(&mut self, job: &Value) {
+        let state = text(job, "state").unwrap_or_default();
+        let waits = matches!(state, "halted" | "paused");
+        if waits && !self.waits {
+            let id = self.job;
+            note(&format!(
+                "the job is {state}: `muster jobs resume {id}` goes on, `muster jobs abort {id}` ends it"
+            ));
+        }
+        self.waits = waits;
     }
 
     /// Takes in the executions there are, oldest first.
@@ -137,13 +156,17 @@ fn ended(printed: Result<Result<(), CliError>, tokio::task::JoinError>) -> Resul
 async fn print_one(api: Api, run: Run, wanted: Wanted, is_raw: bool) -> Result<(), CliError> {
     let is_shown = |stream| !is_raw && super::is_terminal(wanted.stream, stream);
     let shown = [Stream::Stdout, Stream::Stderr].map(is_shown);
-    let mut lines = Lines::new(name_of(&api, &run.agent_id).await?, shown);
-    watch(&api, &run.id, wanted, |stream, bytes| {
+    let name = name_of(&api, &run.agent_id).await?;
+    let mut lines = Lines::new(name.clone(), shown);
+    let ended = watch(&api, &run.id, wanted, |stream, bytes| {
         super::print(wanted.stream, stream, &lines.take(stream, bytes))
     })
     .await?;
     for stream in [Stream::Stdout, Stream::Stderr] {
         super::print(wanted.stream, stream, &lines.rest(stream))?;
+    }
+    if super::is_cut(ended) {
+        note(&format!("{name}: {}", super::CUT));
     }
     Ok(())
 }

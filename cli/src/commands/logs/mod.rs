@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::Session;
 use crate::error::CliError;
-use crate::live_output::{Stream, Wanted, watch};
+use crate::live_output::{Ended, Stream, Wanted, watch};
+use crate::output::note;
 use crate::screen::Filter;
 
 /// Without --follow, prints what is there now. Exits with 0 whatever became of the script.
@@ -53,8 +54,11 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             let mut printer = Printer::new(args.stream, args.raw);
             let watched =
                 watch(&session.api, &args.id, wanted, |stream, bytes| printer.print(stream, bytes));
-            watched.await?;
+            let ended = watched.await?;
             printer.end()?;
+            if is_cut(ended) {
+                note(CUT);
+            }
         }
         Found::Job if args.from > 0 => {
             let usage = "--from is of one execution; `muster jobs executions JOB` shows them";
@@ -88,6 +92,13 @@ async fn found(session: &Session, id: &str) -> Result<Found, CliError> {
         }
         Err(error) => Err(error),
     }
+}
+
+const CUT: &str = "warning: some of the output is missing";
+
+/// True if it is known that not all of an output is there.
+fn is_cut(ended: Option<Ended>) -> bool {
+    ended.and_then(|ended| ended.is_output_incomplete) == Some(true)
 }
 
 /// Prints the streams of one execution; a terminal gets of each what is harmless there.

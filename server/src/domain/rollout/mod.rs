@@ -22,13 +22,21 @@ pub const DEFAULT_WITHIN_MS: i64 = 10 * 60_000;
 /// Most agents of a wave.
 const MAX_WAVE: u64 = 10_000;
 
+/// A number, or a share of all such as "25%"; for the API's description alone.
+#[derive(utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum RolloutAmount {
+    Number(u64),
+    Share(String),
+}
+
 /// A roll-out as the API takes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSpec {
     /// Agents of a wave: a number from 1, or a share of all such as "25%", rounded up. The next wave
     /// starts when every execution of the one before has ended.
-    #[schema(value_type = Object)]
+    #[schema(value_type = RolloutAmount)]
     #[serde(default)]
     pub wave_size: Value,
     /// Between the end of a wave and the next: at most 24 h, 0 unless asked otherwise.
@@ -37,7 +45,7 @@ pub struct RolloutSpec {
     /// Failures that are borne: a number from 0, or a share of all such as "5%", rounded down. With
     /// one more the roll-out halts. Whatever ended otherwise than `succeeded` is a failure, but for
     /// agents that were skipped. Unless it is given, failures halt nothing.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<RolloutAmount>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_failures: Option<Value>,
     /// True unless asked otherwise: each execution in flight counts as one that may fail, so that an
