@@ -12,22 +12,13 @@ use super::history::with_reports;
 use super::{SystemScope, TenantScope};
 use crate::domain::ids::{AgentId, DeliveryId, JobId};
 use crate::domain::page::PageRequest;
-use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
 use crate::store::StoreError;
+use crate::store::command_end::FAILURES;
 use crate::store::entities::webhook_delivery::{self, Attempt};
 use crate::store::entities::{agent, audit_entry, command, command_report};
-
-/// States of executions that a message names.
-const NOT_SUCCEEDED: [CommandState; 6] = [
-    CommandState::Failed,
-    CommandState::TimedOut,
-    CommandState::Cancelled,
-    CommandState::Expired,
-    CommandState::Rejected,
-    CommandState::Lost,
-];
+use crate::store::writer::rows::filled;
 
 /// Which deliveries are wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,7 +128,7 @@ impl TenantScope {
         let rows = command::Entity::find()
             .filter(command::Column::TenantId.eq(self.tenant_id))
             .filter(command::Column::JobId.eq(job_id))
-            .filter(command::Column::State.is_in(NOT_SUCCEEDED))
+            .filter(command::Column::State.is_in(FAILURES))
             .order_by_asc(command::Column::Id)
             .limit(limit)
             .all(&self.reader)
@@ -180,10 +171,12 @@ impl SystemScope {
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
-            query = query.filter(webhook_delivery::Column::Host.is_not_in(filled(&busy.hosts)));
+            let hosts = filled(busy.hosts.iter().map(String::as_str));
+            query = query.filter(webhook_delivery::Column::Host.is_not_in(hosts));
         }
         if !busy.ids.is_empty() {
-            query = query.filter(webhook_delivery::Column::Id.is_not_in(filled(&busy.ids)));
+            let ids = filled(busy.ids.iter().copied());
+            query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
         }
         let rows: Vec<(DeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
@@ -222,13 +215,4 @@ impl SystemScope {
             })
             .await
     }
-}
-
-/// Fills a list up to a power of two with its last value: few lengths are few statements to keep.
-fn filled<T: Clone>(values: &[T]) -> Vec<T> {
-    let mut filled = values.to_vec();
-    if let Some(last) = values.last() {
-        filled.resize(values.len().next_power_of_two(), last.clone());
-    }
-    filled
 }

@@ -23,7 +23,7 @@ mod reconcile;
 mod record_heartbeat;
 mod record_manifest;
 mod record_progress;
-mod rows;
+pub(super) mod rows;
 mod settle;
 mod submit_command;
 mod submit_job;
