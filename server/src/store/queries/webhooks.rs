@@ -183,12 +183,29 @@ impl SystemScope {
         Ok(rows.into_iter().map(|(id, host, due_at)| Waiting { id, host, due_at }).collect())
     }
 
-    /// One delivery, whoever's.
-    pub async fn webhook_to_send(
+    /// Begins a try of a delivery that waits: counts it, and lets `plan` say when the next one is
+    /// due if nothing comes to be recorded of this one. `None` if it does not wait any more.
+    pub async fn claim_webhook(
         &self,
         id: DeliveryId,
+        plan: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<Option<webhook_delivery::Model>, StoreError> {
-        Ok(webhook_delivery::Entity::find_by_id(id).all(&self.reader).await?.pop())
+        self.writer
+            .change(move |transaction| {
+                let plan = plan.clone();
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id)
+                        .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+                        .one(transaction)
+                        .await?;
+                    let Some(mut row) = found else { return Ok(None) };
+                    row.tries = row.tries.saturating_add(1);
+                    plan(&mut row);
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
     }
 
     /// Writes down an attempt, and what `judge` makes of the delivery as it stands then.
@@ -207,7 +224,8 @@ impl SystemScope {
                     let Some(mut row) = found else { return Ok(()) };
                     row.attempts.push(attempt);
                     row.attempt_count = row.attempt_count.saturating_add(1);
-                    row.tries = row.tries.saturating_add(1);
+                    // Somebody may have asked for it anew since it was claimed: this counts for that.
+                    row.tries = row.tries.max(1);
                     judge(&mut row);
                     row.into_active_model().reset_all().update(transaction).await?;
                     Ok(())
