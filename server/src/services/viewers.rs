@@ -119,7 +119,6 @@ impl Viewer {
             let Some(row) = tenant.api_key(self.principal.id).await? else { return Ok(false) };
             let known = to_principal(row);
             self.expires_at = known.expires_at;
-            self.expires_at = known.expires_at;
             self.principal = known.principal;
             self.is_in_doubt = false;
         }

@@ -28,7 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep: clocks are set now and then, and a commit without an answer may have stood.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
-/// Runs until it is dropped; what was under way then is sent again by the next server.
+/// Runs until it is dropped; what was under way then is sent again by the next server, as after a
+/// refusal.
 pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     let mut post = Post::default();
     let mut look_at = Instant::now();
@@ -102,7 +103,8 @@ impl Post {
             let task = self.tasks.spawn(async move {
                 let done = webhooks.attempt(id).await;
                 if done.is_err() {
-                    // Its place stays taken for a moment, or it would be tried in circles.
+                    // Its place stays taken for a moment, or it would be tried in circles: what could
+                    // not be begun is still due.
                     tokio::time::sleep(RETRY).await;
                 }
                 done

@@ -1,6 +1,7 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
 mod batches;
+mod counting;
 mod deletion;
 mod fixture;
 mod history;

@@ -1,5 +1,7 @@
 //! Messages of jobs that have ended, and the keys they are signed with.
 
+mod sending;
+
 use muster_server::domain::ids::{ApiKeyId, JobId, TenantId, WebhookKeyId};
 use muster_server::domain::job_state::JobState;
 use muster_server::domain::page::PageRequest;
@@ -127,13 +129,14 @@ async fn attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait(
     for number in 0..=KEPT_ATTEMPTS {
         let status = 500 + u16::try_from(number).expect("few");
         let decide = move |row: &mut webhook_delivery::Model| {
-            if row.tries as usize > KEPT_ATTEMPTS {
+            if row.attempt_count as usize > KEPT_ATTEMPTS {
                 row.state = DeliveryState::Failed;
             }
         };
         system.record_webhook_attempt(id, attempt(status), decide).await.expect("record");
     }
-    let row = system.webhook_to_send(id).await.expect("read").expect("there");
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = tenant.webhook_delivery(id).await.expect("read").expect("there");
     assert_eq!(row.attempts.0.len(), KEPT_ATTEMPTS);
     assert_eq!((row.attempts.0[0].status, row.attempt_count), (Some(501), 21));
     // Ids carry the time of this test, not the fixture's.

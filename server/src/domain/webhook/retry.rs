@@ -47,9 +47,18 @@ pub fn next(
         Answer::Gone => return Next::GivenUp,
         Answer::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
     };
-    let drawn_ms = u64::try_from(delay(tries, first_ceiling).as_millis()).unwrap_or(u64::MAX);
-    let due_at = now.plus_ms(drawn_ms.max(retry_after_ms));
+    let due_at = now.plus_ms(delay_ms(tries, first_ceiling).max(retry_after_ms));
     if due_at >= give_up_at { Next::GivenUp } else { Next::Again { due_at } }
+}
+
+/// When a delivery is tried again if nothing can be written down of its try number `tries` (from 1):
+/// as after a refusal.
+pub fn due_unless_recorded(tries: u32, first_ceiling: Duration, now: Timestamp) -> Timestamp {
+    now.plus_ms(delay_ms(tries, first_ceiling))
+}
+
+fn delay_ms(tries: u32, first_ceiling: Duration) -> u64 {
+    u64::try_from(delay(tries, first_ceiling).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn delay(tries: u32, first_ceiling: Duration) -> Duration {

@@ -54,10 +54,17 @@ impl WebhookUrl {
             ("https", _) | ("http", Reach::Private) => {}
             _ => return Err(OddUrl::NotHttps),
         }
-        let authority =
-            text.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next());
-        if authority.is_none_or(|authority| authority.contains('@')) {
+        // The parser passes over slashes that are missing or too many, and over an empty user: what
+        // it read is asked first, then what stands there.
+        let behind_scheme = text.get(url.scheme().len()..).unwrap_or_default();
+        let authority = behind_scheme.strip_prefix("://").unwrap_or_default();
+        let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if has_user || authority.contains('@') {
             return Err(OddUrl::HasCredentials);
+        }
+        if authority.is_empty() {
+            return Err(OddUrl::Unreadable);
         }
         if url.fragment().is_some() {
             return Err(OddUrl::HasFragment);
@@ -156,6 +163,15 @@ mod tests {
             ("gopher://a.example/", NotHttps),
             ("https://u:p@a.example/", HasCredentials),
             ("https://@a.example/", HasCredentials),
+            ("https://:@a.example/", HasCredentials),
+            ("https:///u:p@a.example/", HasCredentials),
+            ("https://///u@a.example/", HasCredentials),
+            ("https:/:p@a.example/", HasCredentials),
+            ("https:u:p@a.example/?to=://b", HasCredentials),
+            ("https:///@a.example/", Unreadable),
+            ("https:///a.example/", Unreadable),
+            ("https:/a.example/", Unreadable),
+            ("https:a.example/?to=://b", Unreadable),
             ("https://a.example/#x", HasFragment),
             ("https://127.0.0.1/", Private),
             ("https://2130706433/", Private),
@@ -172,6 +188,7 @@ mod tests {
         }
         assert_eq!(odd("https://a.example/hook?token=1", Reach::Public), None);
         assert_eq!(odd("https://A.Example:8443", Reach::Public), None);
+        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", Reach::Public), None);
         assert_eq!(
             odd("https://localhost/", Reach::Public),
             None,
@@ -196,11 +213,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_reader_and_what_passes_is_https_without_a_user(text in ".{0,60}") {
-            for text in [text.clone(), format!("https://{text}")] {
+        fn no_text_breaks_the_reader_and_what_passes_is_https_without_a_user(
+            text in "(.{0,60}|[/:@?#.a-z0-9]{0,20})"
+        ) {
+            for text in [text.clone(), format!("https:{text}"), format!("https://{text}")] {
                 if let Ok(url) = WebhookUrl::parse(&text, Reach::Public) {
                     prop_assert!(url.is_secure() && !url.host().is_empty());
-                    prop_assert!(!url.as_str().contains('@') || url.0.username().is_empty());
+                    prop_assert!(url.0.username().is_empty() && url.0.password().is_none());
                     let literal = url.literal();
                     prop_assert!(literal.is_none_or(|address| kind(address) == Kind::Public));
                 }

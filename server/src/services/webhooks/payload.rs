@@ -1,5 +1,6 @@
-//! What a message says: how a job ended. Never parameters, never output, and no text that came from
-//! a host but its name.
+//! What a message says: how a job ended. Never parameters, never output. Of what hosts say it holds
+//! their names, exit codes and error codes: these last are a host's own word, cleaned of control
+//! characters and at most 64 characters long.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -100,6 +101,68 @@ impl From<FailedExecution> for Failed {
             error_code: reported.or(own),
             started_at: row.started_at,
             finished_at: row.finished_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::TenantId;
+    use crate::domain::trigger::Trigger;
+    use crate::store::entities::{command, command_report};
+    use uuid::Uuid;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn execution() -> command::Model {
+        command::Model {
+            id: CommandId::new(),
+            tenant_id: TenantId::new(),
+            agent_id: AgentId::new(),
+            command: "execute".into(),
+            data: "{\"parameters\":{\"A\":\"parameter-text\"}}".into(),
+            sealed_parameters: Some(b"sealed-text".to_vec()),
+            state: CommandState::Failed,
+            end_reason: None,
+            requested_by: ApiKeyId(Uuid::nil()),
+            requested_from: None,
+            created_at: NOW,
+            expires_at: NOW,
+            timeout_ms: 1,
+            lost_after_ms: 1,
+            delivered_at: None,
+            started_at: Some(NOW),
+            finished_at: Some(NOW),
+            cancel_requested_at: None,
+            job_id: None,
+            wave: None,
+            is_held: false,
+            script: Some("hello".into()),
+            trigger: Trigger::Api,
+        }
+    }
+
+    #[test]
+    fn of_a_hosts_report_only_its_codes_are_told() {
+        let row = execution();
+        let report = command_report::Model {
+            command_id: row.id,
+            is_late: false,
+            outcome: CommandState::Failed,
+            data: "{\"exit_code\":3,\"note\":\"data-text\"}".into(),
+            error: Some("error-text".into()),
+            error_code: Some("code of the host's own".into()),
+            reported_at: NOW,
+        };
+        let agent_name = Some("web-1".to_owned());
+        let failed = Failed::from(FailedExecution { row, agent_name, report: Some(report) });
+        let told = serde_json::to_value(failed).expect("JSON");
+        assert_eq!(told["exit_code"], 3);
+        assert_eq!(told["error_code"], "code of the host's own");
+        assert_eq!(told["agent_name"], "web-1");
+        for absent in ["data-text", "error-text", "parameter-text", "sealed-text"] {
+            assert!(!told.to_string().contains(absent), "{absent} in {told}");
         }
     }
 }

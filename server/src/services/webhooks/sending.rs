@@ -8,7 +8,9 @@ use crate::adapters::webhook_client::{Message, Reply};
 use crate::domain::ids::DeliveryId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
-use crate::domain::webhook::retry::{Answer, Next, TRIED_FOR_MS, next, retry_after_ms};
+use crate::domain::webhook::retry::{
+    Answer, Next, TRIED_FOR_MS, due_unless_recorded, next, retry_after_ms,
+};
 use crate::services::error::{ServiceError, chain};
 use crate::store::StoreError;
 use crate::store::entities::webhook_delivery::{self, Attempt};
@@ -36,15 +38,15 @@ impl Webhooks {
     }
 
     /// Sends a delivery once, and writes down what came of it. If the server ends between the two,
-    /// the message is sent again: receivers know it by its id.
+    /// the message is sent again: receivers know it by its id. The try itself is written down first,
+    /// so that a database that takes no writes lets nothing out, and a try of which nothing could be
+    /// recorded is followed as late as any other.
     ///
     /// # Errors
-    /// [`StoreError`]; it stays due then.
+    /// [`StoreError`]. If it could not be begun, it stays due and nothing was sent; else it is due
+    /// again as after a refusal.
     pub async fn attempt(&self, id: DeliveryId) -> Result<Contact, StoreError> {
-        let found = self.store.system().webhook_to_send(id).await?;
-        let Some(row) = found.filter(|row| row.state == DeliveryState::Pending) else {
-            return Ok(Contact::Answered);
-        };
+        let Some(row) = self.claim(id).await? else { return Ok(Contact::Answered) };
         let at = self.clock.now();
         let reply = match self.message(&row, at).await {
             Ok(message) => self.client.send(message).await,
@@ -71,12 +73,7 @@ impl Webhooks {
         let contact = if status.is_some() { Contact::Answered } else { Contact::Silent };
         let first_retry = self.first_retry;
         let decide = move |row: &mut webhook_delivery::Model| {
-            let tries = row.tries.unsigned_abs();
-            if tries == 1 {
-                // The server may have been away meanwhile: the day begins with the first try.
-                row.give_up_at = now.plus_ms(TRIED_FOR_MS);
-            }
-            match next(answer, tries, first_retry, now, row.give_up_at) {
+            match next(answer, row.tries.unsigned_abs(), first_retry, now, row.give_up_at) {
                 Next::Delivered => row.state = DeliveryState::Delivered,
                 Next::GivenUp => row.state = DeliveryState::Failed,
                 Next::Again { due_at } => {
@@ -91,6 +88,18 @@ impl Webhooks {
             tracing::info!(delivery_id = %id, host = row.host, status, error, "a webhook was not taken");
         }
         Ok(contact)
+    }
+
+    async fn claim(&self, id: DeliveryId) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        let (now, first_retry) = (self.clock.now(), self.first_retry);
+        let plan = move |row: &mut webhook_delivery::Model| {
+            if row.tries == 1 {
+                // The server may have been away meanwhile: the day begins with the first try.
+                row.give_up_at = now.plus_ms(TRIED_FOR_MS);
+            }
+            row.due_at = due_unless_recorded(row.tries.unsigned_abs(), first_retry, now);
+        };
+        self.store.system().claim_webhook(id, plan).await
     }
 
     async fn message(

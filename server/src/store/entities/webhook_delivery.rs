@@ -35,7 +35,8 @@ pub struct Model {
     pub finished_at: Option<Timestamp>,
     /// All attempts, those that are no longer kept included.
     pub attempt_count: i32,
-    /// Attempts since it was made or last sent again by hand.
+    /// Attempts begun since it was made or last sent again by hand, whether or not it could be
+    /// written down what came of them.
     pub tries: i32,
     pub attempts: Attempts,
 }

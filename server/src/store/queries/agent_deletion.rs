@@ -10,7 +10,6 @@ use super::agent_keys::write_audit;
 use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
-use crate::metrics::WriterMeters;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
 use crate::store::entities::column::EventKind;
@@ -36,10 +35,10 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Option<Vec<CommandId>>, StoreError> {
         let tenant_id = self.tenant_id;
-        let meters = self.writer.meters().clone();
-        self.writer
+        let ended = self
+            .writer
             .change(move |transaction| {
-                let (audit, meters) = (audit.clone(), meters.clone());
+                let audit = audit.clone();
                 Box::pin(async move {
                     let mut delete = agent::Entity::update_many()
                         .col_expr(agent::Column::DeletedAt, now.0.into())
@@ -53,7 +52,7 @@ impl TenantScope {
                     if delete.exec(transaction).await?.rows_affected == 0 {
                         return Ok(None);
                     }
-                    let ended = end_commands(transaction, &meters, id, now).await?;
+                    let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
                             id: EventId::new(),
@@ -71,17 +70,21 @@ impl TenantScope {
                     Ok(Some(ended))
                 })
             })
-            .await
+            .await?;
+        let Some(ended) = ended else { return Ok(None) };
+        for (state, ids) in &ended {
+            self.writer.meters().ended(state.as_str(), ids.len() as u64);
+        }
+        Ok(Some(ended.into_iter().flat_map(|(_, ids)| ids).collect()))
     }
 }
 
-/// Ends whatever an agent that is gone was to do, or may have done.
+/// Ends whatever an agent that is gone was to do, or may have done: what ended in which state.
 async fn end_commands(
     transaction: &DatabaseTransaction,
-    meters: &WriterMeters,
     agent_id: AgentId,
     now: Timestamp,
-) -> Result<Vec<CommandId>, StoreError> {
+) -> Result<Vec<(CommandState, Vec<CommandId>)>, StoreError> {
     let mut ended = Vec::new();
     for (from, to) in [
         (vec![CommandState::Queued], CommandState::Cancelled),
@@ -97,15 +100,14 @@ async fn end_commands(
             .into_tuple()
             .all(transaction)
             .await?;
-        let moved = end_of(to, now)
+        end_of(to, now)
             .col_expr(command::Column::EndReason, EndReason::AgentDeleted.as_str().into())
             .filter(command::Column::AgentId.eq(agent_id))
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.is_in(from))
             .exec(transaction)
             .await?;
-        meters.ended(to.as_str(), moved.rows_affected);
-        ended.extend(ids);
+        ended.push((to, ids));
     }
     Ok(ended)
 }

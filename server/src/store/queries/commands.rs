@@ -51,29 +51,34 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Cancelled, StoreError> {
         let tenant_id = self.tenant_id;
-        let meters = self.writer.meters().clone();
-        self.writer
+        let (cancelled, ended) = self
+            .writer
             .change(move |transaction| {
-                let (audit, meters) = (audit.clone(), meters.clone());
+                let audit = audit.clone();
                 Box::pin(async move {
                     let query = command::Entity::find_by_id(id)
                         .filter(command::Column::TenantId.eq(tenant_id));
                     let Some(row) = query.one(transaction).await? else {
-                        return Ok(Cancelled::Unknown);
+                        return Ok((Cancelled::Unknown, None));
                     };
                     if row.state.is_terminal() {
-                        return Ok(Cancelled::Requested { command: Box::new(row), tell: false });
+                        let command = Box::new(row);
+                        return Ok((Cancelled::Requested { command, tell: false }, None));
                     }
                     let cancelled = cancel_open(transaction, row, now).await?;
+                    let mut ended = None;
                     if let Cancelled::Requested { command, .. } = &cancelled {
-                        let has_ended = command.state.is_terminal();
-                        meters.ended(command.state.as_str(), u64::from(has_ended));
+                        ended = Some(command.state).filter(|state| state.is_terminal());
                         write_audit(transaction, audit).await?;
                     }
-                    Ok(cancelled)
+                    Ok((cancelled, ended))
                 })
             })
-            .await
+            .await?;
+        if let Some(state) = ended {
+            self.writer.meters().ended(state.as_str(), 1);
+        }
+        Ok(cancelled)
     }
 }
 

@@ -153,17 +153,16 @@ impl TenantScope {
         if self.job(id).await?.is_none() {
             return Ok(None);
         }
-        let meters = self.writer.meters().clone();
-        self.writer
+        let cancelled = self
+            .writer
             .change(move |transaction| {
-                let (audit, meters) = (audit.clone(), meters.clone());
+                let audit = audit.clone();
                 Box::pin(async move {
                     let open = open_executions(transaction, id).await?;
                     let (queued, sent): (Vec<_>, Vec<_>) =
                         open.into_iter().partition(|row| row.2 == CommandState::Queued);
                     for rows in queued.chunks(ROWS) {
                         end_queued(transaction, rows, now).await?;
-                        meters.ended(CommandState::Cancelled.as_str(), rows.len() as u64);
                     }
                     for rows in sent.chunks(ROWS) {
                         ask(transaction, rows, now).await?;
@@ -172,13 +171,16 @@ impl TenantScope {
                         stop(transaction, id).await?;
                         write_audit(transaction, audit).await?;
                     }
-                    Ok(Some(CancelledJob {
+                    Ok(CancelledJob {
                         ended: queued.into_iter().map(|row| row.0).collect(),
                         asked: sent.into_iter().map(|row| (row.0, row.1)).collect(),
-                    }))
+                    })
                 })
             })
-            .await
+            .await?;
+        let ended = cancelled.ended.len() as u64;
+        self.writer.meters().ended(CommandState::Cancelled.as_str(), ended);
+        Ok(Some(cancelled))
     }
 }
 

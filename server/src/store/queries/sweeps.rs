@@ -112,23 +112,23 @@ impl SystemScope {
             return Ok(ended);
         }
         let ids: Vec<CommandId> = ended.iter().map(|(id, _)| *id).collect();
-        let meters = self.writer.meters().clone();
-        self.writer
+        let moved = self
+            .writer
             .change(move |transaction| {
-                let (ids, meters) = (ids.clone(), meters.clone());
+                let ids = ids.clone();
                 Box::pin(async move {
-                    let ended = end_of(to, now)
+                    let moved = end_of(to, now)
                         .col_expr(command::Column::EndReason, reason.as_str().into())
                         .filter(command::Column::Id.is_in(ids))
                         // Whatever has moved since it was read is left alone.
                         .filter(command::Column::State.is_in(from.iter().copied()))
                         .exec(transaction)
                         .await?;
-                    meters.ended(to.as_str(), ended.rows_affected);
-                    Ok(())
+                    Ok(moved.rows_affected)
                 })
             })
             .await?;
+        self.writer.meters().ended(to.as_str(), moved);
         Ok(ended)
     }
 

@@ -12,22 +12,13 @@ use super::history::with_reports;
 use super::{SystemScope, TenantScope};
 use crate::domain::ids::{AgentId, DeliveryId, JobId};
 use crate::domain::page::PageRequest;
-use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
 use crate::store::StoreError;
+use crate::store::command_end::FAILURES;
 use crate::store::entities::webhook_delivery::{self, Attempt};
 use crate::store::entities::{agent, audit_entry, command, command_report};
-
-/// States of executions that a message names.
-const NOT_SUCCEEDED: [CommandState; 6] = [
-    CommandState::Failed,
-    CommandState::TimedOut,
-    CommandState::Cancelled,
-    CommandState::Expired,
-    CommandState::Rejected,
-    CommandState::Lost,
-];
+use crate::store::writer::rows::filled;
 
 /// Which deliveries are wanted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -137,7 +128,7 @@ impl TenantScope {
         let rows = command::Entity::find()
             .filter(command::Column::TenantId.eq(self.tenant_id))
             .filter(command::Column::JobId.eq(job_id))
-            .filter(command::Column::State.is_in(NOT_SUCCEEDED))
+            .filter(command::Column::State.is_in(FAILURES))
             .order_by_asc(command::Column::Id)
             .limit(limit)
             .all(&self.reader)
@@ -180,22 +171,41 @@ impl SystemScope {
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
-            query = query.filter(webhook_delivery::Column::Host.is_not_in(filled(&busy.hosts)));
+            let hosts = filled(busy.hosts.iter().map(String::as_str));
+            query = query.filter(webhook_delivery::Column::Host.is_not_in(hosts));
         }
         if !busy.ids.is_empty() {
-            query = query.filter(webhook_delivery::Column::Id.is_not_in(filled(&busy.ids)));
+            let ids = filled(busy.ids.iter().copied());
+            query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
         }
         let rows: Vec<(DeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
         Ok(rows.into_iter().map(|(id, host, due_at)| Waiting { id, host, due_at }).collect())
     }
 
-    /// One delivery, whoever's.
-    pub async fn webhook_to_send(
+    /// Begins a try of a delivery that waits: counts it, and lets `plan` say when the next one is
+    /// due if nothing comes to be recorded of this one. `None` if it does not wait any more.
+    pub async fn claim_webhook(
         &self,
         id: DeliveryId,
+        plan: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<Option<webhook_delivery::Model>, StoreError> {
-        Ok(webhook_delivery::Entity::find_by_id(id).all(&self.reader).await?.pop())
+        self.writer
+            .change(move |transaction| {
+                let plan = plan.clone();
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id)
+                        .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+                        .one(transaction)
+                        .await?;
+                    let Some(mut row) = found else { return Ok(None) };
+                    row.tries = row.tries.saturating_add(1);
+                    plan(&mut row);
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
     }
 
     /// Writes down an attempt, and what `judge` makes of the delivery as it stands then.
@@ -214,7 +224,8 @@ impl SystemScope {
                     let Some(mut row) = found else { return Ok(()) };
                     row.attempts.push(attempt);
                     row.attempt_count = row.attempt_count.saturating_add(1);
-                    row.tries = row.tries.saturating_add(1);
+                    // Somebody may have asked for it anew since it was claimed: this counts for that.
+                    row.tries = row.tries.max(1);
                     judge(&mut row);
                     row.into_active_model().reset_all().update(transaction).await?;
                     Ok(())
@@ -222,13 +233,4 @@ impl SystemScope {
             })
             .await
     }
-}
-
-/// Fills a list up to a power of two with its last value: few lengths are few statements to keep.
-fn filled<T: Clone>(values: &[T]) -> Vec<T> {
-    let mut filled = values.to_vec();
-    if let Some(last) = values.last() {
-        filled.resize(values.len().next_power_of_two(), last.clone());
-    }
-    filled
 }

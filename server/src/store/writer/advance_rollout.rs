@@ -83,7 +83,7 @@ impl AdvanceRollout {
             }
             RolloutMove::NextWave { skipped, postponed } => {
                 let left_out = self.leave_out(transaction, skipped).await?;
-                work.meters.ended(CommandState::Cancelled.as_str(), left_out);
+                work.tally.ended(CommandState::Cancelled, left_out);
                 self.postpone(transaction, postponed).await?;
                 let next = [
                     (rollout::Column::Wave, (self.wave + 1).into()),

@@ -82,7 +82,7 @@ impl Merge for AppendOutput {
             }
         }
         let stored = operations.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        work.meters.stored_output(stored.map(|(operation, _)| operation.length_bytes).sum());
+        work.tally.stored_output(stored.map(|(operation, _)| operation.length_bytes).sum());
         // Behind the sync of the files: what rows name is there.
         let whole = growths.into_iter().filter(|(id, _)| !failed.contains_key(id));
         let chunks = whole.flat_map(|(_, growth)| growth.chunks).collect();

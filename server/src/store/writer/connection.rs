@@ -12,6 +12,7 @@ use sea_orm::{
 };
 
 use super::epoch::KnownEpochs;
+use super::tally::Tally;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMeters;
 use crate::store::blobs::Blobs;
@@ -24,6 +25,7 @@ pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
+    tally: Tally,
     meters: WriterMeters,
     blobs: Blobs,
 }
@@ -32,19 +34,22 @@ pub(super) struct Connection {
 pub struct Work<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
     pub(super) epochs: &'a KnownEpochs,
-    pub(super) meters: &'a WriterMeters,
+    /// What counts once it stands.
+    pub(super) tally: &'a Tally,
     /// Where long output goes.
     pub(super) blobs: &'a Blobs,
 }
 
 impl Connection {
     pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMeters) -> Self {
-        Self { pool, held: None, epochs: KnownEpochs::default(), meters, blobs }
+        let (epochs, tally) = (KnownEpochs::default(), Tally::default());
+        Self { pool, held: None, epochs, tally, meters, blobs }
     }
 
     /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
     /// could not wait for its turn.
     pub(super) async fn begin(&mut self) -> Result<Work<'_>, DbErr> {
+        self.tally.clear();
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
@@ -60,7 +65,7 @@ impl Connection {
         Ok(Work {
             transaction: self.held.insert(held),
             epochs: &self.epochs,
-            meters: &self.meters,
+            tally: &self.tally,
             blobs: &self.blobs,
         })
     }
@@ -68,10 +73,12 @@ impl Connection {
     /// # Errors
     /// What was written may stand nevertheless.
     pub(super) async fn commit(&mut self) -> Result<(), DbErr> {
-        match &self.held {
-            Some(held) => held.execute_unprepared("COMMIT").await.map(|_| ()),
-            None => Err(DbErr::Custom("no transaction was begun".into())),
-        }
+        let Some(held) = &self.held else {
+            return Err(DbErr::Custom("no transaction was begun".into()));
+        };
+        held.execute_unprepared("COMMIT").await?;
+        self.tally.add_to(&self.meters);
+        Ok(())
     }
 
     /// Ends a transaction that failed, or of which nothing is known.

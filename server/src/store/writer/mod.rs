@@ -23,10 +23,11 @@ mod reconcile;
 mod record_heartbeat;
 mod record_manifest;
 mod record_progress;
-mod rows;
+pub(super) mod rows;
 mod settle;
 mod submit_command;
 mod submit_job;
+mod tally;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -79,8 +80,9 @@ pub trait Merge: Send + Sync + Sized + 'static {
         None
     }
 
-    /// Carries out all of them. Must be repeatable: a failed transaction is tried again. An inner
-    /// `Err` concerns one operation, which must then have changed nothing.
+    /// Carries out all of them. Must be repeatable: a failed transaction is tried again. What is to
+    /// be counted goes to the work's tally, never to meters. An inner `Err` concerns one operation,
+    /// which must then have changed nothing.
     fn apply(
         work: &Work<'_>,
         operations: &[Self],
@@ -169,7 +171,8 @@ impl Writer {
         }
     }
 
-    /// A write of its own making, for changes too rare to merge. `change` may run more than once.
+    /// A write of its own making, for changes too rare to merge. `change` may run more than once: what
+    /// it did is counted by whoever gets its answer.
     ///
     /// # Errors
     /// Whatever `change` returns; nothing of it is committed then.

@@ -332,9 +332,7 @@ impl Moves {
                     .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
                     .exec(work.transaction)
                     .await?;
-                if state.is_terminal() {
-                    work.meters.ended(state.as_str(), moved.rows_affected);
-                }
+                work.tally.ended(state, moved.rows_affected);
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ where
 }
 
 /// Fills a list for `IN` up to a size that is used often, with a value that it holds already.
-pub(super) fn filled<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
+pub(in crate::store) fn filled<T: Clone>(values: impl IntoIterator<Item = T>) -> Vec<T> {
     let mut values: Vec<T> = values.into_iter().collect();
     if let Some(last) = values.last().cloned() {
         values.resize(values.len().next_power_of_two(), last);

@@ -274,6 +274,6 @@ async fn write_end(
         .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
         .exec(work.transaction)
         .await?;
-    work.meters.ended(state.as_str(), ended.rows_affected);
+    work.tally.ended(state, ended.rows_affected);
     Ok(())
 }

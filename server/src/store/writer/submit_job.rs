@@ -70,7 +70,6 @@ impl SubmitJob {
         let epochs = Epochs::read(work, agents).await?;
         let mut new = Vec::with_capacity(self.executions.len());
         let mut delivered = Vec::new();
-        let mut rejected = 0;
         for execution in &self.executions {
             let agent_id = execution.row.agent_id;
             if !epochs.has(agent_id) {
@@ -82,7 +81,8 @@ impl SubmitJob {
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);
             }
-            rejected += u64::from(row.state == CommandState::Rejected);
+            // Some are over before they begin: refused, cancelled, left out because they are offline.
+            work.tally.ended(row.state, 1);
             new.push(row.into_active_model());
         }
         let gone = self.executions.len() - new.len();
@@ -93,7 +93,6 @@ impl SubmitJob {
             rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
         }
         rows::insert(transaction, new, None).await?;
-        work.meters.ended(CommandState::Rejected.as_str(), rejected);
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }

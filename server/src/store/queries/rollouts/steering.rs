@@ -10,7 +10,6 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::domain::job_state::{JobState, Stop};
 use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
-use crate::metrics::WriterMeters;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
 use crate::store::entities::{audit_entry, command, job, rollout};
@@ -52,10 +51,10 @@ impl TenantScope {
         audit: audit_entry::Model,
     ) -> Result<Steered, StoreError> {
         let tenant_id = self.tenant_id;
-        let meters = self.writer.meters().clone();
-        self.writer
+        let steered = self
+            .writer
             .change(move |transaction| {
-                let (audit, meters) = (audit.clone(), meters.clone());
+                let audit = audit.clone();
                 Box::pin(async move {
                     let found = job::Entity::find_by_id(id)
                         .filter(job::Column::TenantId.eq(tenant_id))
@@ -74,13 +73,17 @@ impl TenantScope {
                     let ended = match steering {
                         Steering::Pause => pause(transaction, id).await?,
                         Steering::Resume => resume(transaction, &job, &rollout, now).await?,
-                        Steering::Abort => abort(transaction, id, now, &meters).await?,
+                        Steering::Abort => abort(transaction, id, now).await?,
                     };
                     write_audit(transaction, audit).await?;
                     Ok(Steered::Done { ended })
                 })
             })
-            .await
+            .await?;
+        if let Steered::Done { ended } = &steered {
+            self.writer.meters().ended(CommandState::Cancelled.as_str(), ended.len() as u64);
+        }
+        Ok(steered)
     }
 }
 
@@ -149,7 +152,6 @@ async fn abort(
     transaction: &DatabaseTransaction,
     id: JobId,
     now: Timestamp,
-    meters: &WriterMeters,
 ) -> Result<Vec<CommandId>, StoreError> {
     of_job(id)
         .col_expr(job::Column::State, JobState::Running.as_str().into())
@@ -169,13 +171,12 @@ async fn abort(
         .into_tuple()
         .all(transaction)
         .await?;
-    let ended = end_of(CommandState::Cancelled, now)
+    end_of(CommandState::Cancelled, now)
         .col_expr(command::Column::EndReason, EndReason::AbortedInQueue.as_str().into())
         .filter(command::Column::JobId.eq(id))
         .filter(command::Column::State.eq(CommandState::Queued))
         .exec(transaction)
         .await?;
-    meters.ended(CommandState::Cancelled.as_str(), ended.rows_affected);
     Ok(queued)
 }
 

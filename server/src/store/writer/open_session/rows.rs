@@ -45,7 +45,7 @@ pub(super) async fn write(
                 .filter(command::Column::Id.is_in(filled(sent.iter().map(|(_, id)| *id))))
                 .exec(transaction)
                 .await?;
-            work.meters.ended(CommandState::Lost.as_str(), ended.rows_affected);
+            work.tally.ended(CommandState::Lost, ended.rows_affected);
         }
         lost.extend(sent);
     }

@@ -1,0 +1,152 @@
+//! What leaves, and when again, while the database takes no writes and can still be read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_server::adapters::program_files::ProgramFiles;
+use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
+use muster_server::domain::ids::DeliveryId;
+use muster_server::domain::master_key::MasterKey;
+use muster_server::domain::secret_box::SecretBox;
+use muster_server::domain::time::Clock;
+use muster_server::domain::webhook::{DeliveryState, Reach};
+use muster_server::hub::Hub;
+use muster_server::services::webhooks::Webhooks;
+use muster_server::services::{Outside, Services, Settings};
+use muster_server::store::entities::webhook_delivery;
+use muster_tests::Receiver;
+use sea_orm::ConnectionTrait as _;
+
+use crate::fixture::{Fixture, NOW, audit};
+use crate::on_both_databases;
+
+on_both_databases!(
+    nothing_leaves_that_could_not_be_written_down,
+    a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once,
+    what_is_asked_for_anew_during_a_try_is_judged_as_a_first_one,
+);
+
+const ANY_UPDATE: &str = "true";
+const RECORDS: &str = "NEW.attempt_count <> OLD.attempt_count";
+
+impl Fixture {
+    /// The sender, an instant after whatever it sends was made.
+    fn sender(&self) -> Webhooks {
+        // One of the tests in this process comes first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
+        let outside = Outside {
+            files: ProgramFiles::new(self.site.path().to_owned()),
+            webhooks: WebhookClient::new(limits, None).expect("a client"),
+        };
+        let settings = Settings {
+            heartbeat_interval_ms: 30_000,
+            lost_after_ms: 1_000,
+            history_retention_ms: 1_000,
+            webhook_first_retry: Duration::from_secs(3_600),
+            max_output_bytes: 1_000,
+            output_quota_bytes: 1_000,
+        };
+        let key = MasterKey::random().expect("a key");
+        let secret_box = SecretBox::new(&key).expect("a box");
+        let (hub, clock) = (Arc::new(Hub::default()), Clock::from_fn(|| NOW.plus_ms(1)));
+        Services::new(&self.store, &hub, &clock, &secret_box, outside, settings).webhooks
+    }
+
+    async fn told_to(&self, receiver: &Receiver) -> DeliveryId {
+        self.told(Some(&receiver.url()), NOW).await;
+        self.deliveries(self.tenant_id).await[0].id
+    }
+
+    async fn delivery(&self, id: DeliveryId) -> webhook_delivery::Model {
+        let tenant = self.store.tenant(self.tenant_id);
+        tenant.webhook_delivery(id).await.expect("read").expect("there")
+    }
+
+    /// From now on the database refuses updates of deliveries, where this holds of them.
+    async fn refuse_updates(&self, condition: &str) {
+        let rule = match self.postgres_url() {
+            None => format!(
+                "CREATE TRIGGER no_space BEFORE UPDATE ON webhook_deliveries WHEN {condition}
+                BEGIN SELECT RAISE(ABORT, 'no space is left'); END"
+            ),
+            Some(_) => format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN RAISE EXCEPTION 'no space is left'; END $$;
+                CREATE TRIGGER no_space BEFORE UPDATE ON webhook_deliveries
+                FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION refuse()"
+            ),
+        };
+        self.run(rule).await;
+    }
+
+    async fn take_updates(&self) {
+        let rule = match self.postgres_url() {
+            None => "DROP TRIGGER no_space",
+            Some(_) => "DROP TRIGGER no_space ON webhook_deliveries",
+        };
+        self.run(rule.to_owned()).await;
+    }
+
+    async fn run(&self, statement: String) {
+        let change = self.store.writer().change(move |transaction| {
+            let statement = statement.clone();
+            Box::pin(async move {
+                transaction.execute_unprepared(&statement).await?;
+                Ok(())
+            })
+        });
+        change.await.expect("change the rules");
+    }
+}
+
+async fn nothing_leaves_that_could_not_be_written_down(fixture: Fixture) {
+    let receiver = Receiver::start([]).await;
+    let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
+    fixture.refuse_updates(ANY_UPDATE).await;
+    for _ in 0..3 {
+        sender.attempt(id).await.expect_err("the database takes no writes");
+    }
+    assert_eq!(receiver.received().len(), 0);
+    let row = fixture.delivery(id).await;
+    assert_eq!((row.tries, row.due_at), (0, NOW), "it stays due");
+    fixture.take_updates().await;
+    for _ in 0..2 {
+        sender.attempt(id).await.expect("sent");
+        assert_eq!(fixture.delivery(id).await.state, DeliveryState::Delivered);
+        assert_eq!(receiver.received().len(), 1, "once, and then it waits no more");
+    }
+}
+
+async fn a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once(fixture: Fixture) {
+    let receiver = Receiver::start([]).await;
+    let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
+    fixture.refuse_updates(RECORDS).await;
+    for tries in 1..=3 {
+        let before = fixture.delivery(id).await;
+        sender.attempt(id).await.expect_err("nothing is recorded");
+        let row = fixture.delivery(id).await;
+        assert_eq!((row.tries, row.attempt_count, row.state), (tries, 0, DeliveryState::Pending));
+        assert_ne!(row.due_at, before.due_at, "each try sets when the next one is due");
+        assert!(row.due_at > NOW, "{row:?}");
+    }
+    fixture.take_updates().await;
+    sender.attempt(id).await.expect("sent");
+    let row = fixture.delivery(id).await;
+    assert_eq!((row.tries, row.attempt_count, row.state), (4, 1, DeliveryState::Delivered));
+}
+
+async fn what_is_asked_for_anew_during_a_try_is_judged_as_a_first_one(fixture: Fixture) {
+    let id = fixture.told_to(&Receiver::start([]).await).await;
+    let system = fixture.store.system();
+    let claimed = system.claim_webhook(id, |_| ()).await.expect("claim").expect("it waits");
+    assert_eq!(claimed.tries, 1);
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let entry = audit(fixture.tenant_id);
+    tenant.resend_webhook(id, NOW, NOW, entry).await.expect("resend").expect("there");
+    let judge = |row: &mut webhook_delivery::Model| row.state = DeliveryState::Failed;
+    system.record_webhook_attempt(id, super::attempt(500), judge).await.expect("record");
+    assert_eq!(fixture.delivery(id).await.tries, 1);
+    let over = system.claim_webhook(id, |_| ()).await.expect("try");
+    assert!(over.is_none(), "it waits no more");
+}
