@@ -24,6 +24,7 @@ on_both_databases!(
     output_that_comes_late_follows_what_was_compacted,
     short_output_is_merged_into_one_row,
     a_command_that_has_not_ended_is_left_alone,
+    output_to_compact_is_found_step_by_step_among_that_of_running_commands,
     a_compaction_goes_on_wherever_it_was_cut_off,
     damage_is_an_error_and_never_other_bytes,
     the_oldest_output_goes_first_and_leaves_a_mark,
@@ -130,6 +131,13 @@ impl Scene {
 
     async fn end(&self) {
         self.fixture.settle(&self.session, self.id, Outcome::Succeeded).await;
+    }
+
+    async fn to_compact(&self, behind: Option<CommandId>) -> Vec<CommandId> {
+        let system = self.fixture.store.system();
+        let found = system.to_compact(behind, NOW, 10).await.expect("read");
+        assert_eq!(found.walked_to, None, "there are only a few");
+        found.ids
     }
 
     async fn compact(&self) -> Compacted {
@@ -251,22 +259,71 @@ async fn short_output_is_merged_into_one_row(fixture: Fixture) {
         scene.print(vec![(Stream::Stdout, format!("line {line}\n").into_bytes())]).await;
     }
     scene.end().await;
-    let system = scene.fixture.store.system();
-    assert_eq!(system.to_compact(None, NOW, 10).await.expect("read"), [scene.id]);
+    assert_eq!(scene.to_compact(None).await, [scene.id]);
     assert_eq!(scene.compact().await, Compacted::Row);
     scene.assert_reads_as_printed(&mut runner).await;
-    assert!(system.to_compact(None, NOW, 10).await.expect("read").is_empty());
+    assert!(scene.to_compact(None).await.is_empty());
     assert!(scene.files().is_empty(), "{:?}", scene.files());
 }
 
 async fn a_command_that_has_not_ended_is_left_alone(fixture: Fixture) {
     let mut scene = Scene::new(fixture).await;
     scene.print_much(200_000).await;
-    let system = scene.fixture.store.system();
-    assert!(system.to_compact(None, NOW, 10).await.expect("read").is_empty());
+    assert!(scene.to_compact(None).await.is_empty());
     scene.end().await;
-    assert_eq!(system.to_compact(None, NOW, 10).await.expect("read"), [scene.id]);
-    assert!(system.to_compact(Some(scene.id), NOW, 10).await.expect("read").is_empty());
+    assert_eq!(scene.to_compact(None).await, [scene.id]);
+    assert!(scene.to_compact(Some(scene.id)).await.is_empty());
+}
+
+async fn output_to_compact_is_found_step_by_step_among_that_of_running_commands(fixture: Fixture) {
+    let mut scene = Scene::new(fixture).await;
+    let (mut all, mut over) = (Vec::new(), Vec::new());
+    for number in 0..7 {
+        for _ in 0..5 {
+            scene.print(vec![(Stream::Stdout, vec![7; 3_000])]).await;
+        }
+        all.push(scene.id);
+        if number % 3 == 1 {
+            scene.end().await;
+            over.push(scene.id);
+        }
+        scene = scene.next_command().await;
+        // One short chunk, as most have: it is in no walk.
+        scene.print(vec![(Stream::Stdout, vec![7; 3_000])]).await;
+        scene.end().await;
+        scene = scene.next_command().await;
+    }
+    let system = scene.fixture.store.system();
+    for limit in [1, 2, 3, 7, 8] {
+        let (mut behind, mut found, mut steps) = (None, Vec::new(), 0);
+        loop {
+            let round = system.to_compact(behind, NOW, limit).await.expect("read");
+            assert!(round.ids.len() as u64 <= limit);
+            found.extend(round.ids);
+            steps += 1;
+            behind = match round.walked_to {
+                Some(last) => Some(last),
+                None => break,
+            };
+        }
+        assert_eq!(found, over, "{limit} at a time");
+        assert_eq!(steps, all.len() as u64 / limit + 1, "{limit} at a time");
+    }
+    // An agent that was called lost sends the rest for an hour, and then no more.
+    let close = muster_server::store::writer::CloseSession {
+        tenant_id: scene.fixture.tenant_id,
+        agent_id: scene.session.agent_id,
+        epoch: scene.session.epoch,
+        reason: "test",
+        now: NOW,
+    };
+    scene.fixture.store.writer().commit(close).await.expect("close");
+    let lost_at = NOW.plus_ms(60_000);
+    system.lose_away(lost_at, NOW).await.expect("sweep");
+    for (hour_ms, expected) in [(3_600_000, over), (3_600_001, all)] {
+        let found = system.to_compact(None, lost_at.plus_ms(hour_ms), 10).await.expect("read");
+        assert_eq!(found.ids, expected);
+    }
 }
 
 async fn a_compaction_goes_on_wherever_it_was_cut_off(fixture: Fixture) {
