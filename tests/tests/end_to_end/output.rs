@@ -221,3 +221,41 @@ async fn a_server_without_room_for_output_settles_what_is_short_and_gets_the_res
     assert_eq!(command["state"], "succeeded", "{command}");
     assert!(world.api.output(&long).await == all, "the output differs");
 }
+
+#[tokio::test]
+async fn a_short_run_whose_output_finds_no_room_waits_and_its_session_goes_on() {
+    muster_tests::needs_root();
+    let site = Site::new();
+    let disk = site.folder("server").join("output");
+    // Less than the 64 MiB that are left to others.
+    let mounts =
+        format!("mkdir -p '{0}'\nmount -t tmpfs -o size=40m,mode=0700 tmpfs '{0}'", disk.display());
+    let options = ServerOptions::default().with_mounts(&mounts);
+    let mut world = World::on(site, Database::Sqlite, options).await;
+    // More than is taken in without room, and over at once: output and report come together.
+    let scripts = [Script::new("count", "seq 1 2500"), Script::new("hi", "echo hi")];
+    let (_agent, agent) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let long = world.api.execute(&agent, "count", json!({})).await;
+    eventually("the server says that the output waits", async || {
+        world.server.log().contains("output waits on its host").then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        let short = world.api.execute(&agent, "hi", json!({})).await;
+        assert_eq!(world.api.finished(&short).await["state"], "succeeded");
+    }
+    let history = format!("/api/agents/{agent}/events");
+    let events = world.api.get(&history).await.expect(200);
+    assert_eq!(events.to_string().matches("\"online\"").count(), 1, "{events}");
+    assert_eq!(world.api.command(&long).await["state"], "running");
+    let pid = world.server.process().id();
+    let remount = format!("mount -o remount,size=400m '{}'", disk.display());
+    let namespace = format!("--mount=/proc/{pid}/ns/mnt");
+    let grown = Command::new("nsenter").args([&namespace, "sh", "-c", &remount]).status();
+    assert!(grown.expect("run nsenter").success());
+    let command = finished(&world, &long).await;
+    assert_eq!(command["state"], "succeeded", "{command}");
+    assert!(world.api.output(&long).await == counted(2_500), "the output differs");
+    let events = world.api.get(&history).await.expect(200);
+    assert_eq!(events.to_string().matches("\"online\"").count(), 2, "{events}");
+}
