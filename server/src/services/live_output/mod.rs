@@ -12,6 +12,7 @@ use serde_json::Value;
 use self::source::Source;
 use super::caller::Caller;
 use super::error::{Result, ServiceError};
+use super::output::told;
 use super::viewers::{Viewer, Viewers};
 use crate::domain::ids::CommandId;
 use crate::domain::output_event::Piece;
@@ -80,7 +81,8 @@ impl LiveOutput {
     /// Opens a view.
     ///
     /// # Errors
-    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds.
+    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds;
+    /// [`ServiceError::Gone`] for output that is lost.
     pub async fn open(
         &self,
         caller: &Caller,
@@ -97,7 +99,7 @@ impl LiveOutput {
         let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
         // What can't be read is refused rather than cut off.
-        source.read(&mut ready).await?;
+        source.read(&mut ready).await.map_err(told)?;
         Ok(LiveStream {
             viewer,
             watch: self.hub.watch(id),
@@ -114,7 +116,8 @@ impl LiveStream {
     /// The next event; `None` at the end, or when the right to see has ended.
     ///
     /// # Errors
-    /// [`StoreError`]; the viewer comes back with the offset that it has reached.
+    /// [`StoreError`]; the viewer comes back with the offset that it has reached. Where what
+    /// follows is lost, that is what it is told then.
     pub async fn next(&mut self) -> std::result::Result<Option<LiveEvent>, StoreError> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
