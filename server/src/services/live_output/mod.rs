@@ -3,6 +3,8 @@
 //! Reads by offset when it is woken: what a slow viewer has not taken waits in the database.
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -120,10 +122,15 @@ impl LiveStream {
     /// follows is lost, that is what it is told then.
     pub async fn next(&mut self) -> std::result::Result<Option<LiveEvent>, StoreError> {
         loop {
+            // Before each event: what was read for one who may see is not shown to one who may not.
+            if !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+                self.ready.clear();
+                return Ok(None);
+            }
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(LiveEvent::Output(piece)));
             }
-            if self.is_over || !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+            if self.is_over {
                 return Ok(self.ended.take().map(LiveEvent::Ended));
             }
             let changed = self.watch.changed();
