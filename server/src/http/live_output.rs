@@ -86,11 +86,13 @@ struct ResultEvent {
 ///
 /// An event `output` has the bytes and, as its `id`, the offset behind them; pass that as
 /// `Last-Event-ID` to go on there. After all output comes one event `result`, and the answer ends.
-/// It ends without one when the right to see ends, or when the server goes: ask again.
+/// It ends without one when the right to see ends, or when the server goes: ask again. 410
+/// `output_dropped` and `output_damaged` as for the output itself; what is lost on the way cuts the
+/// answer off, and is told when it is asked for again.
 #[utoipa::path(get, path = "/api/executions/{id}/output/live", tag = "executions",
     params(("id" = uuid::Uuid, Path), LiveParams, ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = OutputEvent), (status = 400, body = Problem),
-        (status = 404, body = Problem), (status = 429, body = Problem)))]
+        (status = 404, body = Problem), (status = 410, body = Problem), (status = 429, body = Problem)))]
 async fn follow_output(
     State(state): State<AppState>,
     caller: Caller,

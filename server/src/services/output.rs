@@ -196,7 +196,7 @@ impl Reader {
 }
 
 /// What a reader is told of output that is lost.
-fn told(error: StoreError) -> ServiceError {
+pub(super) fn told(error: StoreError) -> ServiceError {
     match error {
         StoreError::OutputDropped => ServiceError::Gone {
             code: "output_dropped",

@@ -7,11 +7,11 @@ use super::Settings;
 use super::error::chain;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Clock;
-use crate::store::queries::SystemScope;
+use crate::store::queries::{Compacted, SystemScope};
 use crate::store::{Store, StoreError};
 
-/// Commands of one look for what is to be compacted.
-const ROUND: u64 = 64;
+/// Commands of one look for what is to be compacted, running ones included.
+const ROUND: u64 = 256;
 /// Commands that can't be compacted, remembered so that each is told of once.
 const MAX_STUCK: usize = 10_000;
 /// Leftovers are let be for so long: a transaction may still be going to name them.
@@ -25,6 +25,23 @@ pub struct OutputKeeping {
     pub(super) settings: Settings,
 }
 
+/// How much compacted output there is, so that it is added up only where it may be too much: what
+/// was dropped with its history is not subtracted, so there may be less.
+#[derive(Debug, Default)]
+pub struct Stored {
+    at_most_bytes: Option<u64>,
+}
+
+impl Stored {
+    fn add(&mut self, bytes: u64) {
+        self.at_most_bytes = self.at_most_bytes.map(|known| known.saturating_add(bytes));
+    }
+
+    fn fits(&self, quota_bytes: u64) -> bool {
+        self.at_most_bytes.is_some_and(|bytes| bytes <= quota_bytes)
+    }
+}
+
 /// Commands whose output can't be compacted. What can be read of it can be read as before.
 #[derive(Debug, Default)]
 pub struct Stuck(BTreeSet<CommandId>);
@@ -34,16 +51,22 @@ impl OutputKeeping {
     ///
     /// # Errors
     /// [`StoreError`] if the database, or the room for output, is not there; the next turn goes on.
-    pub async fn compact(&self, stuck: &mut Stuck) -> Result<(), StoreError> {
+    pub async fn compact(&self, stuck: &mut Stuck, stored: &mut Stored) -> Result<(), StoreError> {
         let system = self.store.system();
         let mut behind = None;
         loop {
-            let ids = system.to_compact(behind, self.clock.now(), ROUND).await?;
-            let Some(last) = ids.last() else { return Ok(()) };
-            behind = Some(*last);
-            for id in ids.into_iter().filter(|id| !stuck.0.contains(id)).collect::<Vec<_>>() {
+            let round = system.to_compact(behind, self.clock.now(), ROUND).await?;
+            for id in round.ids {
+                if stuck.0.contains(&id) {
+                    continue;
+                }
                 match system.compact(id).await {
-                    Ok(compacted) => tracing::debug!(command_id = %id, ?compacted, "output"),
+                    Ok(compacted) => {
+                        tracing::debug!(command_id = %id, ?compacted, "output");
+                        if let Compacted::Blob { stored_bytes } = compacted {
+                            stored.add(stored_bytes);
+                        }
+                    }
                     Err(StoreError::Blob(error)) if error.is_loss() => {
                         tracing::error!(command_id = %id, error = chain(&error), "output can't be compacted");
                         if stuck.0.len() < MAX_STUCK {
@@ -52,8 +75,16 @@ impl OutputKeeping {
                     }
                     // Its history was dropped meanwhile.
                     Err(StoreError::Refused(_) | StoreError::OutputDropped) => {}
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        // A blob may stand, of which this turn does not know.
+                        *stored = Stored::default();
+                        return Err(error);
+                    }
                 }
+            }
+            match round.walked_to {
+                Some(last) => behind = Some(last),
+                None => return Ok(()),
             }
         }
     }
@@ -62,10 +93,15 @@ impl OutputKeeping {
     ///
     /// # Errors
     /// [`StoreError`]; the next turn tries again.
-    pub async fn drop_over_quota(&self) -> Result<(), StoreError> {
+    pub async fn drop_over_quota(&self, stored: &mut Stored) -> Result<(), StoreError> {
         let system = self.store.system();
         let quota_bytes = self.settings.output_quota_bytes;
-        let mut over_bytes = system.output_stored_bytes().await?.saturating_sub(quota_bytes);
+        if stored.fits(quota_bytes) {
+            return Ok(());
+        }
+        *stored = Stored::default();
+        let mut stored_bytes = system.output_stored_bytes().await?;
+        let mut over_bytes = stored_bytes.saturating_sub(quota_bytes);
         while over_bytes > 0 {
             let freed_bytes = system.drop_oldest_output(over_bytes, self.clock.now()).await?;
             tracing::info!(freed_bytes, quota_bytes, "the oldest output was dropped for room");
@@ -73,7 +109,9 @@ impl OutputKeeping {
                 break;
             }
             over_bytes = over_bytes.saturating_sub(freed_bytes);
+            stored_bytes = stored_bytes.saturating_sub(freed_bytes);
         }
+        stored.at_most_bytes = Some(stored_bytes);
         Ok(())
     }
 
@@ -91,5 +129,23 @@ impl OutputKeeping {
             tracing::info!(removed, "leftover files of output were removed");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_added_up_at_the_start_and_once_it_may_be_too_much() {
+        let mut stored = Stored::default();
+        assert!(!stored.fits(100), "nothing is known at the start");
+        stored.add(1);
+        assert!(!stored.fits(100), "nor by what comes then");
+        stored.at_most_bytes = Some(90);
+        stored.add(10);
+        assert!(stored.fits(100));
+        stored.add(1);
+        assert!(!stored.fits(100));
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Knows nothing of what is looked at.
 
+#[cfg(test)]
+pub(in crate::services) mod tests;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -98,7 +101,7 @@ impl Viewers {
 }
 
 impl Viewer {
-    /// True as long as more may be shown. To be asked before each read; costs nothing unless
+    /// True as long as more may be shown. To be asked before each event; costs nothing unless
     /// something about the key has changed.
     ///
     /// # Errors

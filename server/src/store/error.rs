@@ -22,6 +22,9 @@ pub enum StoreError {
     /// A newer session of the same agent has taken over.
     #[error("write for a session that a newer one has replaced")]
     StaleEpoch,
+    /// A chunk or a report whose output before it was not stored: no gap is, and no end before.
+    #[error("store what comes behind output that was not stored")]
+    OutputMissing,
     /// Files of output, beside the database.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -31,6 +34,14 @@ pub enum StoreError {
     /// A rule of the data refused the change, such as a row that is gone.
     #[error("change the data: {0}")]
     Refused(&'static str),
+}
+
+impl StoreError {
+    /// True if one command's output alone waits, with what comes behind it: whatever else its
+    /// session writes is as good as before.
+    pub(super) fn is_of_one_output(&self) -> bool {
+        matches!(self, Self::OutputMissing | Self::Blob(BlobError::NoSpace))
+    }
 }
 
 impl From<DbErr> for StoreError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::services::error::chain;
-use crate::services::output_keeping::{OutputKeeping, Stuck};
+use crate::services::output_keeping::{OutputKeeping, Stored, Stuck};
 use crate::store::StoreError;
 
 /// Between two looks for output to compact.
@@ -17,16 +17,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Runs until it is dropped, which loses nothing.
 pub async fn run(keeping: OutputKeeping) {
-    let mut stuck = Stuck::default();
+    let (mut stuck, mut stored) = (Stuck::default(), Stored::default());
     let (mut sweep_at, mut quota_at) = (Instant::now(), Instant::now());
     loop {
         if Instant::now() >= sweep_at {
             told("sweep leftovers of output", keeping.sweep_leftovers().await);
             sweep_at = Instant::now() + SWEEP_EVERY;
         }
-        told("compact output", keeping.compact(&mut stuck).await);
+        told("compact output", keeping.compact(&mut stuck, &mut stored).await);
         if Instant::now() >= quota_at {
-            told("drop output for room", keeping.drop_over_quota().await);
+            told("drop output for room", keeping.drop_over_quota(&mut stored).await);
             quota_at = Instant::now() + QUOTA_EVERY;
         }
         tokio::time::sleep(COMPACT_EVERY).await;

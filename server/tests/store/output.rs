@@ -24,6 +24,7 @@ on_both_databases!(
     output_that_comes_late_follows_what_was_compacted,
     short_output_is_merged_into_one_row,
     a_command_that_has_not_ended_is_left_alone,
+    output_to_compact_is_found_step_by_step_among_that_of_running_commands,
     a_compaction_goes_on_wherever_it_was_cut_off,
     damage_is_an_error_and_never_other_bytes,
     the_oldest_output_goes_first_and_leaves_a_mark,
@@ -31,6 +32,8 @@ on_both_databases!(
     leftovers_are_swept_and_nothing_else,
     a_chunk_that_was_never_committed_is_written_over,
     a_report_is_not_recorded_before_the_output_that_came_before_it,
+    reports_are_told_apart_by_the_chunks_that_they_come_behind,
+    a_report_that_is_sent_again_finds_its_output_in_the_row_it_was_merged_into,
 );
 
 const STREAMS: [OutputStream; 3] = [OutputStream::Both, OutputStream::Stdout, OutputStream::Stderr];
@@ -130,6 +133,13 @@ impl Scene {
 
     async fn end(&self) {
         self.fixture.settle(&self.session, self.id, Outcome::Succeeded).await;
+    }
+
+    async fn to_compact(&self, behind: Option<CommandId>) -> Vec<CommandId> {
+        let system = self.fixture.store.system();
+        let found = system.to_compact(behind, NOW, 10).await.expect("read");
+        assert_eq!(found.walked_to, None, "there are only a few");
+        found.ids
     }
 
     async fn compact(&self) -> Compacted {
@@ -236,7 +246,8 @@ async fn output_that_comes_late_follows_what_was_compacted(fixture: Fixture) {
         };
         scene.print(records).await;
         let writer = scene.fixture.store.writer();
-        writer.commit(AppendOutput { offset_bytes: 1, ..gap }).await.expect_err("a gap");
+        let gap = writer.commit(AppendOutput { offset_bytes: 1, ..gap }).await;
+        assert!(matches!(gap, Err(StoreError::OutputMissing)), "{gap:?}");
         scene.assert_reads_as_printed(&mut runner).await;
     }
     assert!(matches!(scene.compact().await, Compacted::Blob { .. }));
@@ -251,22 +262,71 @@ async fn short_output_is_merged_into_one_row(fixture: Fixture) {
         scene.print(vec![(Stream::Stdout, format!("line {line}\n").into_bytes())]).await;
     }
     scene.end().await;
-    let system = scene.fixture.store.system();
-    assert_eq!(system.to_compact(None, NOW, 10).await.expect("read"), [scene.id]);
+    assert_eq!(scene.to_compact(None).await, [scene.id]);
     assert_eq!(scene.compact().await, Compacted::Row);
     scene.assert_reads_as_printed(&mut runner).await;
-    assert!(system.to_compact(None, NOW, 10).await.expect("read").is_empty());
+    assert!(scene.to_compact(None).await.is_empty());
     assert!(scene.files().is_empty(), "{:?}", scene.files());
 }
 
 async fn a_command_that_has_not_ended_is_left_alone(fixture: Fixture) {
     let mut scene = Scene::new(fixture).await;
     scene.print_much(200_000).await;
-    let system = scene.fixture.store.system();
-    assert!(system.to_compact(None, NOW, 10).await.expect("read").is_empty());
+    assert!(scene.to_compact(None).await.is_empty());
     scene.end().await;
-    assert_eq!(system.to_compact(None, NOW, 10).await.expect("read"), [scene.id]);
-    assert!(system.to_compact(Some(scene.id), NOW, 10).await.expect("read").is_empty());
+    assert_eq!(scene.to_compact(None).await, [scene.id]);
+    assert!(scene.to_compact(Some(scene.id)).await.is_empty());
+}
+
+async fn output_to_compact_is_found_step_by_step_among_that_of_running_commands(fixture: Fixture) {
+    let mut scene = Scene::new(fixture).await;
+    let (mut all, mut over) = (Vec::new(), Vec::new());
+    for number in 0..7 {
+        for _ in 0..5 {
+            scene.print(vec![(Stream::Stdout, vec![7; 3_000])]).await;
+        }
+        all.push(scene.id);
+        if number % 3 == 1 {
+            scene.end().await;
+            over.push(scene.id);
+        }
+        scene = scene.next_command().await;
+        // One short chunk, as most have: it is in no walk.
+        scene.print(vec![(Stream::Stdout, vec![7; 3_000])]).await;
+        scene.end().await;
+        scene = scene.next_command().await;
+    }
+    let system = scene.fixture.store.system();
+    for limit in [1, 2, 3, 7, 8] {
+        let (mut behind, mut found, mut steps) = (None, Vec::new(), 0);
+        loop {
+            let round = system.to_compact(behind, NOW, limit).await.expect("read");
+            assert!(round.ids.len() as u64 <= limit);
+            found.extend(round.ids);
+            steps += 1;
+            behind = match round.walked_to {
+                Some(last) => Some(last),
+                None => break,
+            };
+        }
+        assert_eq!(found, over, "{limit} at a time");
+        assert_eq!(steps, all.len() as u64 / limit + 1, "{limit} at a time");
+    }
+    // An agent that was called lost sends the rest for an hour, and then no more.
+    let close = muster_server::store::writer::CloseSession {
+        tenant_id: scene.fixture.tenant_id,
+        agent_id: scene.session.agent_id,
+        epoch: scene.session.epoch,
+        reason: "test",
+        now: NOW,
+    };
+    scene.fixture.store.writer().commit(close).await.expect("close");
+    let lost_at = NOW.plus_ms(60_000);
+    system.lose_away(lost_at, NOW).await.expect("sweep");
+    for (hour_ms, expected) in [(3_600_000, over), (3_600_001, all)] {
+        let found = system.to_compact(None, lost_at.plus_ms(hour_ms), 10).await.expect("read");
+        assert_eq!(found.ids, expected);
+    }
 }
 
 async fn a_compaction_goes_on_wherever_it_was_cut_off(fixture: Fixture) {
@@ -459,13 +519,61 @@ async fn a_report_is_not_recorded_before_the_output_that_came_before_it(fixture:
     let writer = scene.fixture.store.writer();
     // A chunk that failed while its report was on the way behind it.
     let early = writer.commit(report(Some(240_000))).await;
-    assert!(matches!(early, Err(StoreError::Database(_))), "{early:?}");
+    assert!(matches!(early, Err(StoreError::OutputMissing)), "{early:?}");
     assert_eq!(scene.fixture.state(scene.id).await, CommandState::Delivered);
     writer.commit(report(Some(120_000))).await.expect("settle");
     assert_eq!(scene.fixture.state(scene.id).await, CommandState::Succeeded);
     // Once compacted, the blob stands in for the chunk.
     scene.compact().await;
     writer.commit(report(Some(120_000))).await.expect("settle again");
+}
+
+async fn reports_are_told_apart_by_the_chunks_that_they_come_behind(fixture: Fixture) {
+    let session = fixture.agent("host").await;
+    let mut reports = Vec::new();
+    // Each command has one chunk more than the last: what one lacks, another has.
+    for count in 0..4u64 {
+        let (id, mut printed) = (fixture.delivered(&session).await, Printed::default());
+        for _ in 0..count {
+            let records = vec![(Stream::Stdout, vec![7; 10])];
+            let chunk = printed.chunk(&session, id, &records);
+            fixture.store.writer().commit(chunk).await.expect("append");
+            printed.0.extend(records);
+        }
+        for last in 0..4 {
+            let report = muster_server::store::writer::Settle {
+                last_chunk_bytes: Some(last * 10),
+                ..crate::fixture::settle(&session, id, Outcome::Succeeded)
+            };
+            reports.push((last < count, report));
+        }
+    }
+    let writer = fixture.store.writer();
+    let expected: Vec<bool> = reports.iter().map(|(is_stored, _)| *is_stored).collect();
+    let commits = reports.into_iter().map(|(_, report)| writer.commit(report));
+    let recorded = futures_util::future::join_all(commits).await;
+    let missing = |result: &Result<_, _>| !matches!(result, Err(StoreError::OutputMissing));
+    assert_eq!(recorded.iter().map(missing).collect::<Vec<_>>(), expected);
+}
+
+async fn a_report_that_is_sent_again_finds_its_output_in_the_row_it_was_merged_into(
+    fixture: Fixture,
+) {
+    let mut scene = Scene::new(fixture).await;
+    for _ in 0..3 {
+        scene.print(vec![(Stream::Stdout, vec![7; 10])]).await;
+    }
+    let report = |last_chunk_bytes| muster_server::store::writer::Settle {
+        last_chunk_bytes,
+        ..crate::fixture::settle(&scene.session, scene.id, Outcome::Succeeded)
+    };
+    let writer = scene.fixture.store.writer();
+    writer.commit(report(Some(20))).await.expect("settle");
+    assert_eq!(scene.compact().await, Compacted::Row);
+    let again = writer.commit(report(Some(20))).await.expect("settle again");
+    assert_eq!(again.receipt, muster_protocol::frame::Receipt::Recorded);
+    let beyond = writer.commit(report(Some(30))).await;
+    assert!(matches!(beyond, Err(StoreError::OutputMissing)), "{beyond:?}");
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use muster_tests::{
-    AgentOptions, Cli, Database, Script, ServerOptions, Site, World, eventually, on_both_databases,
-    within,
+    AgentOptions, Cli, Database, LiveStream, Script, ServerOptions, Site, World, eventually,
+    on_both_databases, within,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -158,6 +158,14 @@ async fn the_oldest_output_gives_way_and_says_so() {
     assert_eq!(command["output_bytes"], counted(100_000).len(), "{command}");
     let path = format!("/api/commands/{long}/output");
     world.api.get(&path).await.expect_problem(410, "output_dropped");
+    let live = format!("/api/executions/{long}/output/live");
+    world.api.get(&live).await.expect_problem(410, "output_dropped");
+    let cli = Cli::new(&world.site);
+    let key = world.api.key().to_owned();
+    cli.run(&["login", "--server", &world.server.url(), "--key", &key]).await.expect(0);
+    let said = cli.run(&["logs", &long]).await;
+    assert!(said.code != Some(0) && said.stderr.contains("output_quota_bytes"), "{}", said.stderr);
+    assert!(!said.stderr.contains("trying again"), "{}", said.stderr);
     assert!(files(&world, "compacted").is_empty());
     world.api.finished(&short).await;
     assert_eq!(world.api.output(&short).await, b"hi\n");
@@ -178,12 +186,42 @@ async fn a_damaged_file_is_told_of_and_never_read_out() {
     std::fs::write(&file, &bytes).expect("write");
     let path = format!("/api/commands/{id}/output");
     world.api.get(&path).await.expect_problem(410, "output_damaged");
+    let live = format!("/api/executions/{id}/output/live");
+    world.api.get(&live).await.expect_problem(410, "output_damaged");
     std::fs::remove_file(&file).expect("remove");
     world.api.get(&path).await.expect_problem(410, "output_damaged");
     // Put back from a backup, it is read as before.
     bytes[1_000] ^= 1;
     std::fs::write(&file, &bytes).expect("write");
     assert!(world.api.output(&id).await == counted(100_000), "the output differs");
+}
+
+#[tokio::test]
+async fn a_live_view_that_comes_to_damage_is_cut_off_there_and_told_of_it_when_it_comes_back() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("count", "seq 1 1000000");
+    let (_agent, agent) = world.agent(AgentOptions::with_scripts([script])).await;
+    let id = world.api.execute(&agent, "count", json!({})).await;
+    world.api.finished(&id).await;
+    is_compacted(&world).await;
+    let file = files(&world, "compacted").remove(0);
+    let mut bytes = std::fs::read(&file).expect("read");
+    // Behind what is read before the answer begins.
+    let at = bytes.len() * 3 / 4;
+    bytes[at] ^= 1;
+    std::fs::write(&file, &bytes).expect("write");
+    let live = format!("/api/executions/{id}/output/live");
+    let mut stream = LiveStream::open(&world.api, &live, "").await.expect("a live stream");
+    let (mut seen, mut last_id) = (Vec::new(), String::new());
+    while let Some(event) = stream.next().await {
+        assert_eq!(event.name, "output", "{event:?}");
+        seen.extend_from_slice(event.data["text"].as_str().expect("text").as_bytes());
+        last_id = event.id;
+    }
+    let all = counted(1_000_000);
+    assert!(!seen.is_empty() && seen.len() < all.len() && all.starts_with(&seen), "a prefix");
+    let refused = LiveStream::open(&world.api, &live, &last_id).await.expect_err("a refusal");
+    refused.expect_problem(410, "output_damaged");
 }
 
 #[tokio::test]
@@ -220,4 +258,42 @@ async fn a_server_without_room_for_output_settles_what_is_short_and_gets_the_res
     let command = finished(&world, &long).await;
     assert_eq!(command["state"], "succeeded", "{command}");
     assert!(world.api.output(&long).await == all, "the output differs");
+}
+
+#[tokio::test]
+async fn a_short_run_whose_output_finds_no_room_waits_and_its_session_goes_on() {
+    muster_tests::needs_root();
+    let site = Site::new();
+    let disk = site.folder("server").join("output");
+    // Less than the 64 MiB that are left to others.
+    let mounts =
+        format!("mkdir -p '{0}'\nmount -t tmpfs -o size=40m,mode=0700 tmpfs '{0}'", disk.display());
+    let options = ServerOptions::default().with_mounts(&mounts);
+    let mut world = World::on(site, Database::Sqlite, options).await;
+    // More than is taken in without room, and over at once: output and report come together.
+    let scripts = [Script::new("count", "seq 1 2500"), Script::new("hi", "echo hi")];
+    let (_agent, agent) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let long = world.api.execute(&agent, "count", json!({})).await;
+    eventually("the server says that the output waits", async || {
+        world.server.log().contains("output waits on its host").then_some(())
+    })
+    .await;
+    for _ in 0..5 {
+        let short = world.api.execute(&agent, "hi", json!({})).await;
+        assert_eq!(world.api.finished(&short).await["state"], "succeeded");
+    }
+    let history = format!("/api/agents/{agent}/events");
+    let events = world.api.get(&history).await.expect(200);
+    assert_eq!(events.to_string().matches("\"online\"").count(), 1, "{events}");
+    assert_eq!(world.api.command(&long).await["state"], "running");
+    let pid = world.server.process().id();
+    let remount = format!("mount -o remount,size=400m '{}'", disk.display());
+    let namespace = format!("--mount=/proc/{pid}/ns/mnt");
+    let grown = Command::new("nsenter").args([&namespace, "sh", "-c", &remount]).status();
+    assert!(grown.expect("run nsenter").success());
+    let command = finished(&world, &long).await;
+    assert_eq!(command["state"], "succeeded", "{command}");
+    assert!(world.api.output(&long).await == counted(2_500), "the output differs");
+    let events = world.api.get(&history).await.expect(200);
+    assert_eq!(events.to_string().matches("\"online\"").count(), 2, "{events}");
 }

@@ -104,11 +104,13 @@ impl EventView {
     /// [`StoreError`]; the viewer comes back with the id that it has reached.
     pub async fn next(&mut self) -> std::result::Result<Option<Shown>, StoreError> {
         loop {
+            // Before each event: what was read for one who may see is not shown to one who may not.
+            if !self.viewer.may_see(&self.scopes).await? {
+                self.ready.clear();
+                return Ok(None);
+            }
             if let Some(shown) = self.ready.pop_front() {
                 return Ok(Some(shown));
-            }
-            if !self.viewer.may_see(&self.scopes).await? {
-                return Ok(None);
             }
             let found = self.reader.read(self.place, READ);
             let has_moved = found.next != self.place;

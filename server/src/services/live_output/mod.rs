@@ -3,6 +3,8 @@
 //! Reads by offset when it is woken: what a slow viewer has not taken waits in the database.
 
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use serde_json::Value;
 use self::source::Source;
 use super::caller::Caller;
 use super::error::{Result, ServiceError};
+use super::output::told;
 use super::viewers::{Viewer, Viewers};
 use crate::domain::ids::CommandId;
 use crate::domain::output_event::Piece;
@@ -80,7 +83,8 @@ impl LiveOutput {
     /// Opens a view.
     ///
     /// # Errors
-    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds.
+    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds;
+    /// [`ServiceError::Gone`] for output that is lost.
     pub async fn open(
         &self,
         caller: &Caller,
@@ -97,7 +101,7 @@ impl LiveOutput {
         let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
         // What can't be read is refused rather than cut off.
-        source.read(&mut ready).await?;
+        source.read(&mut ready).await.map_err(told)?;
         Ok(LiveStream {
             viewer,
             watch: self.hub.watch(id),
@@ -114,13 +118,19 @@ impl LiveStream {
     /// The next event; `None` at the end, or when the right to see has ended.
     ///
     /// # Errors
-    /// [`StoreError`]; the viewer comes back with the offset that it has reached.
+    /// [`StoreError`]; the viewer comes back with the offset that it has reached. Where what
+    /// follows is lost, that is what it is told then.
     pub async fn next(&mut self) -> std::result::Result<Option<LiveEvent>, StoreError> {
         loop {
+            // Before each event: what was read for one who may see is not shown to one who may not.
+            if !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+                self.ready.clear();
+                return Ok(None);
+            }
             if let Some(piece) = self.ready.pop_front() {
                 return Ok(Some(LiveEvent::Output(piece)));
             }
-            if self.is_over || !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+            if self.is_over {
                 return Ok(self.ended.take().map(LiveEvent::Ended));
             }
             let changed = self.watch.changed();

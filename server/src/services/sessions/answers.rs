@@ -31,6 +31,8 @@ pub(super) enum Answer {
     Output { command_id: CommandId, offset_bytes: u64 },
     /// There is no room for a command's output.
     NoRoom(CommandId),
+    /// The output before this chunk or report was not stored, so neither was this.
+    OutputMissing(CommandId),
     /// A result.
     Settled { command_id: CommandId, settled: Settled, told: Option<oneshot::Sender<Receipt>> },
     /// The inventory.
@@ -65,6 +67,7 @@ impl Live {
                 self.refuse_output(command_id);
                 Ok(())
             }
+            Answer::OutputMissing(command_id) => self.output_missing(command_id),
             Answer::Settled { command_id, settled, told } => {
                 self.settled(command_id, settled);
                 match told {
@@ -90,6 +93,17 @@ impl Live {
         }
     }
 
+    /// Answers come in the order of the frames: by now it is known what became of the output
+    /// before. What waits for room, it waits with; it was on its way already when that was found.
+    fn output_missing(&self, command_id: CommandId) -> Result<(), SessionEnd> {
+        if self.custody.is_refused(command_id) {
+            return Ok(());
+        }
+        let (agent_id, error) = (self.handle.agent_id, StoreError::OutputMissing);
+        tracing::warn!(%agent_id, %command_id, %error, "failed to commit for a session");
+        Err(SessionEnd::Closed(CloseCode::TryAgainLater))
+    }
+
     /// Waits for what is still to be committed, and wakes whom it concerns: the agent is gone, and
     /// its last words may have ended a command.
     pub(super) async fn follow_pending(&mut self) {
@@ -105,7 +119,7 @@ impl Live {
                 Ok(Answer::Reconciled(reconciled)) => {
                     reconciled.moved.iter().for_each(|id| self.service.hub.changed(*id));
                 }
-                Ok(Answer::NoRoom(_) | Answer::Nothing) | Err(_) => {}
+                Ok(Answer::NoRoom(_) | Answer::OutputMissing(_) | Answer::Nothing) | Err(_) => {}
             }
         }
     }

@@ -283,7 +283,10 @@ impl Live {
             writer.enqueue(operation).await.map_err(|_| VIOLATION)?
         };
         self.pending.push_back(Box::pin(async move {
-            Ok(Answer::Settled { command_id, settled: settled.await?, told })
+            match settled.await {
+                Err(StoreError::OutputMissing) => Ok(Answer::OutputMissing(command_id)),
+                settled => Ok(Answer::Settled { command_id, settled: settled?, told }),
+            }
         }));
         Ok(())
     }
@@ -418,6 +421,7 @@ impl Live {
                 self.pending.push_back(Box::pin(async move {
                     match stored.await {
                         Err(StoreError::Blob(BlobError::NoSpace)) => Ok(Answer::NoRoom(command_id)),
+                        Err(StoreError::OutputMissing) => Ok(Answer::OutputMissing(command_id)),
                         stored => Ok(Answer::Output { command_id, offset_bytes: stored? }),
                     }
                 }));

@@ -18,6 +18,7 @@ mod host_rules;
 mod jobs;
 mod jobs_now;
 mod output;
+mod output_candidates;
 mod output_compaction;
 mod output_leftovers;
 mod output_quota;
@@ -42,6 +43,7 @@ pub use self::history::{CommandFilter, Effort, Explained};
 pub use self::host_rules::StoredRules;
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::{OutputStream, OutputSummary};
+pub use self::output_candidates::Candidates;
 pub use self::output_compaction::Compacted;
 pub use self::rollouts::{
     LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use sea_orm::sea_query::{ExprTrait as _, OnConflict};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -18,7 +18,7 @@ use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::blobs::{BlobName, BlockWriter, NewBlob, Written};
-use crate::store::entities::{command, command_report, output_blob, output_chunk};
+use crate::store::entities::{command, output_blob, output_chunk};
 use output_chunk::Column::{FileBytes, LengthBytes, OffsetBytes};
 
 /// Payload up to which output stays in the database, as one row: a file each would be a waste.
@@ -27,10 +27,6 @@ pub(super) const SMALL_BYTES: i64 = 4 * 1024;
 const READ_CHUNKS: u64 = 16;
 /// Chunks of one deletion.
 const DELETED_CHUNKS: u64 = 64;
-/// How long a command without its agent's report may still get output: an agent that was called
-/// lost and comes back sends the rest.
-const UNREPORTED_MS: i64 = 3_600_000;
-
 /// What came of a command's turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compacted {
@@ -43,43 +39,6 @@ pub enum Compacted {
 }
 
 impl SystemScope {
-    /// Commands whose output has come to its end and stands in chunks, behind an id, in order.
-    pub async fn to_compact(
-        &self,
-        behind: Option<CommandId>,
-        now: Timestamp,
-        limit: u64,
-    ) -> Result<Vec<CommandId>, StoreError> {
-        let join = |to: command::Column| {
-            output_chunk::Entity::belongs_to(command::Entity)
-                .from(output_chunk::Column::CommandId)
-                .to(to)
-        };
-        let reported = output_chunk::Entity::belongs_to(command_report::Entity)
-            .from(output_chunk::Column::CommandId)
-            .to(command_report::Column::CommandId);
-        let mut query = output_chunk::Entity::find()
-            .select_only()
-            .column(output_chunk::Column::CommandId)
-            .distinct()
-            .join(sea_orm::JoinType::InnerJoin, join(command::Column::Id).into())
-            .join(sea_orm::JoinType::LeftJoin, reported.into())
-            // As its index has it.
-            .filter(OffsetBytes.gt(0).or(LengthBytes.gt(SMALL_BYTES)))
-            .filter(command::Column::FinishedAt.is_not_null())
-            .filter(
-                command_report::Column::CommandId
-                    .is_not_null()
-                    .or(command::Column::FinishedAt.lt(Timestamp(now.0 - UNREPORTED_MS))),
-            )
-            .order_by_asc(output_chunk::Column::CommandId)
-            .limit(limit);
-        if let Some(behind) = behind {
-            query = query.filter(output_chunk::Column::CommandId.gt(behind));
-        }
-        Ok(query.into_tuple().all(&self.reader).await?)
-    }
-
     /// Turns the chunks of a command that has ended into one blob, or into one row if they are few
     /// bytes. Takes at most half of a processor's time. One at a time.
     ///

@@ -137,7 +137,7 @@ impl Growth {
     /// A chunk may have failed while those behind it were waiting: no gap is ever stored.
     fn take(&mut self, operation: &AppendOutput) -> Result<u64, StoreError> {
         if self.end_bytes != operation.offset_bytes {
-            return Err(StoreError::Database(DbErr::Custom("output with a gap".into())));
+            return Err(StoreError::OutputMissing);
         }
         self.end_bytes += operation.length_bytes;
         let is_long = operation.records.len() >= FILE_FROM_BYTES;

@@ -65,7 +65,7 @@ impl<Op: Merge> Group<Op> {
             {
                 *away = Some(StoreError::Database(error.clone()));
             }
-            if result.is_err() {
+            if result.as_ref().is_err_and(|error| !error.is_of_one_output()) {
                 connection.fail_session(operation.session());
             }
             let _ = reply.send(result);

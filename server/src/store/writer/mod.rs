@@ -25,6 +25,7 @@ mod record_manifest;
 mod record_progress;
 pub(super) mod rows;
 mod settle;
+mod stored_output;
 mod submit_command;
 mod submit_job;
 mod tally;

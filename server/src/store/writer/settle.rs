@@ -11,13 +11,14 @@ use sea_orm::{
 use super::connection::Work;
 use super::epoch::Epochs;
 use super::rows::{self, filled};
+use super::stored_output::{ChunkPlace, StoredOutput};
 use super::{MAX_LIST, Merge};
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::state::{CommandState, Event, Step, step};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
-use crate::store::entities::{command, command_report, output_blob, output_chunk};
+use crate::store::entities::{command, command_report};
 
 /// What an agent reports of a command.
 #[derive(Debug, Clone)]
@@ -73,9 +74,8 @@ impl Merge for Settle {
                 results.push(Err(error));
                 continue;
             }
-            if !known.has_output_of(operation) {
-                let error = DbErr::Custom("a report before its output".into());
-                results.push(Err(error.into()));
+            if !operation.last_chunk().is_none_or(|chunk| known.output.reaches(chunk)) {
+                results.push(Err(StoreError::OutputMissing));
                 continue;
             }
             let settled = known.settle(operation);
@@ -100,7 +100,7 @@ impl Merge for Settle {
 }
 
 impl Settle {
-    fn chunk(&self) -> Option<(CommandId, i64)> {
+    fn last_chunk(&self) -> Option<ChunkPlace> {
         Some((self.command_id, self.last_chunk_bytes?.cast_signed()))
     }
 
@@ -124,10 +124,7 @@ struct Known {
     /// Commands of which a report is stored; true if it is a late one.
     reported: HashMap<CommandId, bool>,
     new_late: HashSet<CommandId>,
-    /// Where chunks begin that reports come behind.
-    chunks: HashSet<(CommandId, i64)>,
-    /// How much of the output of commands is compacted already.
-    compacted: HashMap<CommandId, i64>,
+    output: StoredOutput,
 }
 
 impl Known {
@@ -166,19 +163,9 @@ impl Known {
                 .await?;
             reported.extend(rows);
         }
-        let chunks = chunks_behind(transaction, operations).await?;
-        let is_missing = |op: &&Settle| op.chunk().is_some_and(|chunk| !chunks.contains(&chunk));
-        let missing: Vec<CommandId> =
-            operations.iter().filter(is_missing).map(|op| op.command_id).collect();
-        let compacted = compacted_of(transaction, missing).await?;
-        Ok(Self { commands, reported, new_late: HashSet::new(), chunks, compacted })
-    }
-
-    fn has_output_of(&self, operation: &Settle) -> bool {
-        operation.chunk().is_none_or(|chunk| {
-            let compacted = self.compacted.get(&operation.command_id);
-            self.chunks.contains(&chunk) || compacted.is_some_and(|length| *length > chunk.1)
-        })
+        let wanted = operations.iter().filter_map(Settle::last_chunk);
+        let output = StoredOutput::read(transaction, wanted.collect()).await?;
+        Ok(Self { commands, reported, new_late: HashSet::new(), output })
     }
 
     fn settle(&mut self, operation: &Settle) -> Settled {
@@ -211,57 +198,6 @@ impl Known {
             && !self.reported.contains_key(&operation.command_id)
             && self.new_late.insert(operation.command_id)
     }
-}
-
-/// Those of the chunks that reports come behind which are stored.
-async fn chunks_behind(
-    transaction: &DatabaseTransaction,
-    operations: &[Settle],
-) -> Result<HashSet<(CommandId, i64)>, DbErr> {
-    let wanted: Vec<(CommandId, i64)> = operations.iter().filter_map(Settle::chunk).collect();
-    let mut found = HashSet::new();
-    for wanted in wanted.chunks(MAX_LIST) {
-        use output_chunk::Column::{CommandId as Id, OffsetBytes};
-        // Both lists lie in the primary key; what matches crosswise is harmless.
-        let rows: Vec<(CommandId, i64)> = output_chunk::Entity::find()
-            .select_only()
-            .column(Id)
-            .column(OffsetBytes)
-            .filter(Id.is_in(filled(wanted.iter().map(|(id, _)| *id))))
-            .filter(OffsetBytes.is_in(offsets_of(wanted)))
-            .into_tuple()
-            .all(transaction)
-            .await?;
-        found.extend(rows);
-    }
-    Ok(found)
-}
-
-/// Most commands have one chunk: the list is mostly one zero.
-fn offsets_of(wanted: &[(CommandId, i64)]) -> Vec<i64> {
-    let mut offsets: Vec<i64> = wanted.iter().map(|(_, offset)| *offset).collect();
-    offsets.sort_unstable();
-    offsets.dedup();
-    filled(offsets)
-}
-
-async fn compacted_of(
-    transaction: &DatabaseTransaction,
-    ids: Vec<CommandId>,
-) -> Result<HashMap<CommandId, i64>, DbErr> {
-    let mut found = HashMap::new();
-    for ids in ids.chunks(MAX_LIST) {
-        let rows: Vec<(CommandId, i64)> = output_blob::Entity::find()
-            .select_only()
-            .column(output_blob::Column::CommandId)
-            .column(output_blob::Column::LengthBytes)
-            .filter(output_blob::Column::CommandId.is_in(filled(ids.iter().copied())))
-            .into_tuple()
-            .all(transaction)
-            .await?;
-        found.extend(rows);
-    }
-    Ok(found)
 }
 
 async fn write_end(
