@@ -18,6 +18,8 @@ async fn enrolled(world: &World, options: AgentOptions) -> (Agent, String, Strin
     let (key_id, key) = world.api.agent_key(all).await;
     let agent = Agent::start(&world.site, &world.server.url(), &key, options);
     let id = world.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    // The server knows it a moment before the agent has written its own id down.
+    world.ask(&id, "ping", json!({})).await;
     (agent, id, key, key_id)
 }
 
