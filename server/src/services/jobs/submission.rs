@@ -16,7 +16,7 @@ use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
-use crate::services::precheck::OnMismatch;
+use crate::services::precheck::{Host, OnMismatch};
 use crate::services::secret_parameters::{self, Outgoing, digest};
 use crate::store::entities::column::StringList;
 use crate::store::entities::{command, job};
@@ -26,6 +26,14 @@ use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
 const SHOWN: usize = 3;
 
 const KEY_REUSED: &str = "this Idempotency-Key belongs to another request; use a new one";
+
+/// What a submission comes to before it is stored.
+enum Looked {
+    /// This very request made this job before.
+    Known(JobId),
+    /// These agents, and those of their hosts that are to be held against the request.
+    Meant(Vec<AgentId>, Vec<Host>),
+}
 
 type Held = HashMap<CommandId, Arc<SessionHandle>>;
 
@@ -63,20 +71,45 @@ impl Jobs {
                     .map_or(&[], |digest| &digest[..]),
             ]),
         });
-        // Whoever the target means by now: what was asked for before is what is meant.
-        if let Some(idempotency) = &idempotency
-            && let Some(job_id) = self.known(caller, idempotency).await?
+        let (agents, hosts) = match self
+            .turns
+            .reading(self.look(caller, &target, &checked, idempotency.as_ref()))
+            .await?
         {
-            return self.get(caller, job_id).await;
-        }
-        let agents = self.turns.choosing(self.choose(caller, &target)).await?;
-        if checked.on_mismatch == OnMismatch::Refuse
-            && let Some(asked) = checked.asked()
-        {
-            self.precheck.check(caller.principal.tenant_id, &agents, asked).await?;
+            Looked::Known(job_id) => return self.turns.reading(self.get(caller, job_id)).await,
+            Looked::Meant(agents, hosts) => (agents, hosts),
+        };
+        // Hosts may take their time: nobody else waits for them.
+        if let Some(asked) = checked.asked() {
+            let tenant_id = caller.principal.tenant_id;
+            self.precheck.check(tenant_id, hosts, agents.len(), asked).await?;
         }
         let _room = self.turns.room_for(agents.len()).await?;
-        self.store_and_send(caller, asked_target, checked, idempotency, agents).await
+        let job_id =
+            self.store_and_send(caller, asked_target, checked, idempotency, agents).await?;
+        self.turns.reading(self.get(caller, job_id)).await
+    }
+
+    /// What has to be known before anything is stored.
+    async fn look(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        checked: &Checked,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Looked> {
+        // Whoever the target means by now: what was asked for before is what is meant.
+        if let Some(idempotency) = idempotency
+            && let Some(job_id) = self.known(caller, idempotency).await?
+        {
+            return Ok(Looked::Known(job_id));
+        }
+        let agents = self.choose(caller, target).await?;
+        let hosts = match checked.on_mismatch {
+            OnMismatch::Refuse => self.precheck.hosts(caller.principal.tenant_id, &agents).await?,
+            OnMismatch::Send => Vec::new(),
+        };
+        Ok(Looked::Meant(agents, hosts))
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -172,7 +205,7 @@ impl Jobs {
         checked: Checked,
         idempotency: Option<Idempotency>,
         agents: Vec<AgentId>,
-    ) -> Result<JobNow> {
+    ) -> Result<JobId> {
         let row = self.row(caller, target, &checked, agents.len());
         let id = row.id;
         let (what, work) = checked.audited();
@@ -189,11 +222,11 @@ impl Jobs {
         match self.store.writer().commit(operation).await {
             Ok(SubmittedJob::New { delivered, .. }) => {
                 self.follow_up(rows, &secrets, &delivered, &held);
-                self.get(caller, id).await
+                Ok(id)
             }
             Ok(SubmittedJob::Repeated { job_id }) => {
                 self.give_back(&held);
-                self.get(caller, job_id).await
+                Ok(job_id)
             }
             Ok(SubmittedJob::KeyReused) => {
                 self.give_back(&held);
