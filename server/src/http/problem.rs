@@ -211,7 +211,7 @@ impl From<ServiceError> for Problem {
             ServiceError::TooMany => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 let problem = Self::new(status, "too_many_requests", detail);
-                Self { retry_after_s: Some(1), ..problem }
+                Self { retry_after_s: Some(5), ..problem }
             }
             ServiceError::Busy { code, .. } => {
                 let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
