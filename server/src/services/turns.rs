@@ -17,8 +17,10 @@ const TOO_MANY: ServiceError = ServiceError::TooMany {
     code: "too_many_requests",
     detail: "this API key has 1,024 submissions under way; send fewer at once, and this one again later",
 };
-/// Targets that are looked up at once, each over all agents of a tenant; more wait.
-const LOOKUPS: usize = 16;
+/// Submissions of jobs that read at once, some of them all agents of a tenant; more wait. Each reads
+/// several times: were they to wait for the database itself, none of a thousand would be through
+/// before its patience ends.
+const READERS: usize = 16;
 /// Executions of jobs that are being stored at once, two of the largest jobs; more wait.
 const EXECUTIONS: usize = 20_000;
 
@@ -26,7 +28,7 @@ const EXECUTIONS: usize = 20_000;
 #[derive(Clone, Debug)]
 pub(in crate::services) struct Turns {
     callers: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
-    lookups: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     executions: Arc<Semaphore>,
 }
 
@@ -34,7 +36,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             callers: Arc::default(),
-            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            readers: Arc::new(Semaphore::new(READERS)),
             executions: Arc::new(Semaphore::new(EXECUTIONS)),
         }
     }
@@ -62,10 +64,10 @@ impl Turns {
         Ok(Turn { callers: Arc::clone(&self.callers), caller })
     }
 
-    /// Looks a target up when there is room for it.
-    pub async fn choosing<T>(&self, lookup: impl Future<Output = Result<T>>) -> Result<T> {
-        let _room = self.lookups.acquire().await.map_err(|_| TOO_MANY)?;
-        lookup.await
+    /// Reads when it is its turn.
+    pub async fn reading<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let _room = self.readers.acquire().await.map_err(|_| TOO_MANY)?;
+        read.await
     }
 
     /// Waits until there is room for a job of so many executions.

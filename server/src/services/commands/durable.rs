@@ -85,7 +85,7 @@ impl Commands {
     async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
         match (checked.asked(), target.host()) {
             (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
-                self.precheck.check_one(caller.principal.tenant_id, host, asked).await
+                self.precheck.check(caller.principal.tenant_id, vec![host], 1, asked).await
             }
             _ => Ok(()),
         }

@@ -20,7 +20,7 @@ use crate::hub::{SessionHandle, ToSession};
 use crate::services::caller::Caller;
 use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
-use crate::services::precheck::OnMismatch;
+use crate::services::precheck::{Host, OnMismatch};
 use crate::services::secret_parameters::{self, Outgoing, digest};
 use crate::services::webhooks::check_url;
 use crate::store::entities::column::StringList;
@@ -47,6 +47,14 @@ struct Submission {
     agents: Vec<AgentId>,
     planned: Option<Planned>,
     trigger: Trigger,
+}
+
+/// What a submission comes to before it is stored.
+enum Looked {
+    /// This very request made this job before.
+    Known(JobId),
+    /// These agents, and those of their hosts that are to be held against the request.
+    Meant(Vec<AgentId>, Vec<Host>),
 }
 
 type Held = HashMap<CommandId, Arc<SessionHandle>>;
@@ -93,17 +101,18 @@ impl Jobs {
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
             Idempotency { key, request_hash: request_hash(&parts) }
         });
-        // Whoever the target means by now: what was asked for before is what is meant.
-        if let Some(idempotency) = &idempotency
-            && let Some(job_id) = self.known(caller, idempotency).await?
+        let (agents, hosts) = match self
+            .turns
+            .reading(self.look(caller, &target, &checked, idempotency.as_ref()))
+            .await?
         {
-            return self.get(caller, job_id).await;
-        }
-        let agents = self.turns.choosing(self.choose(caller, &target)).await?;
-        if checked.on_mismatch == OnMismatch::Refuse
-            && let Some(asked) = checked.asked()
-        {
-            self.precheck.check(caller.principal.tenant_id, &agents, asked).await?;
+            Looked::Known(job_id) => return self.turns.reading(self.get(caller, job_id)).await,
+            Looked::Meant(agents, hosts) => (agents, hosts),
+        };
+        // Hosts may take their time: nobody else waits for them.
+        if let Some(asked) = checked.asked() {
+            let tenant_id = caller.principal.tenant_id;
+            self.precheck.check(tenant_id, hosts, agents.len(), asked).await?;
         }
         let _room = self.turns.room_for(agents.len()).await?;
         let planned = match asked_rollout {
@@ -113,7 +122,30 @@ impl Jobs {
         let asked = Asked { target: asked_target, webhook_url };
         let row = self.row(caller, asked, &checked, agents.len());
         let submission = Submission { row, checked, idempotency, agents, planned, trigger };
-        self.store_and_send(caller, submission).await
+        let job_id = self.store_and_send(caller, submission).await?;
+        self.turns.reading(self.get(caller, job_id)).await
+    }
+
+    /// What has to be known before anything is stored.
+    async fn look(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        checked: &Checked,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Looked> {
+        // Whoever the target means by now: what was asked for before is what is meant.
+        if let Some(idempotency) = idempotency
+            && let Some(job_id) = self.known(caller, idempotency).await?
+        {
+            return Ok(Looked::Known(job_id));
+        }
+        let agents = self.choose(caller, target).await?;
+        let hosts = match checked.on_mismatch {
+            OnMismatch::Refuse => self.precheck.hosts(caller.principal.tenant_id, &agents).await?,
+            OnMismatch::Send => Vec::new(),
+        };
+        Ok(Looked::Meant(agents, hosts))
     }
 
     /// Does a job once more, as a new one, on the agents of its executions.
@@ -205,7 +237,7 @@ impl Jobs {
         Ok(chosen.agents.into_iter().map(|agent| agent.id).collect())
     }
 
-    async fn store_and_send(&self, caller: &Caller, submission: Submission) -> Result<JobNow> {
+    async fn store_and_send(&self, caller: &Caller, submission: Submission) -> Result<JobId> {
         let Submission { row, checked, idempotency, agents, planned, trigger } = submission;
         let id = row.id;
         let rollout =
@@ -232,11 +264,11 @@ impl Jobs {
                 self.follow_up(rows, &secrets, &delivered, &held);
                 // All of its executions may have ended as they were made.
                 self.hub.job_changed(id);
-                self.get(caller, id).await
+                Ok(id)
             }
             Ok(SubmittedJob::Repeated { job_id }) => {
                 self.give_back(&held);
-                self.get(caller, job_id).await
+                Ok(job_id)
             }
             Ok(SubmittedJob::KeyReused) => {
                 self.give_back(&held);

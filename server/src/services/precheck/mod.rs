@@ -107,17 +107,8 @@ struct Mismatch {
 type Verdicts = HashMap<ManifestDigest, Option<Misfit>>;
 
 impl Precheck {
-    /// Refuses a request that a host of these agents would refuse.
-    ///
-    /// # Errors
-    /// 422 (409 `argv_not_allowed`) with the code that the host would give, how many hosts it is, the
-    /// first of them, and why.
-    pub async fn check(
-        &self,
-        tenant_id: TenantId,
-        agents: &[AgentId],
-        asked: Asked<'_>,
-    ) -> Result<()> {
+    /// The hosts of these agents that have told their rules, or can still.
+    pub async fn hosts(&self, tenant_id: TenantId, agents: &[AgentId]) -> Result<Vec<Host>> {
         let mut hosts = Vec::with_capacity(agents.len());
         let mut away = Vec::new();
         for &agent_id in agents {
@@ -128,15 +119,15 @@ impl Precheck {
         }
         let stored = self.store.tenant(tenant_id).host_rules(&away).await?;
         hosts.extend(stored.into_iter().map(|stored| Host::away(stored.agent_id, stored.into())));
-        self.check_hosts(tenant_id, hosts, agents.len(), asked).await
+        Ok(hosts)
     }
 
-    /// The same for one host, of which all is known.
-    pub async fn check_one(&self, tenant_id: TenantId, host: Host, asked: Asked<'_>) -> Result<()> {
-        self.check_hosts(tenant_id, vec![host], 1, asked).await
-    }
-
-    async fn check_hosts(
+    /// Refuses a request for `meant` agents that one of these hosts would refuse.
+    ///
+    /// # Errors
+    /// 422 (409 `argv_not_allowed`) with the code that the host would give, how many hosts it is, the
+    /// first of them, and why.
+    pub async fn check(
         &self,
         tenant_id: TenantId,
         hosts: Vec<Host>,
