@@ -1,6 +1,5 @@
 //! P12: real processes on one host, each started by the shim and committed with its result.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
