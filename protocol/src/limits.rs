@@ -9,7 +9,7 @@ pub const MAX_OUTPUT_RECORD_BYTES: usize = 64 * 1024;
 /// Most output of one execution, both streams: what is beyond is dropped on the host and counted.
 pub const MAX_OUTPUT_BYTES: u64 = 1024 * 1024 * 1024;
 /// Output an agent may have in flight, per execution, before it waits for an acknowledgement.
-pub const OUTPUT_WINDOW_BYTES: u64 = 2 * 1024 * 1024;
+pub const OUTPUT_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Items of one `inventory` page.
 pub const MAX_INVENTORY_PAGE: usize = 500;
 /// Largest `data` of one command, as JSON.

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::load::Latencies;
 
@@ -15,11 +15,35 @@ pub fn spawn_ms(script: &Path, times: usize) -> Result<f64> {
     let mut latencies = Latencies::default();
     for _ in 0..times {
         let began_at = Instant::now();
-        let output = Command::new("/bin/sh").arg(script).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "the script failed");
+        spawn(script)?;
         latencies.add(began_at.elapsed());
     }
     Ok(latencies.quantile_ms(0.5))
+}
+
+/// Runs of this script per second, so many at once, each with its output read.
+pub fn spawns_per_s(script: &Path, at_once: usize, duration: Duration) -> Result<f64> {
+    let end = Instant::now() + duration;
+    let runs: Result<u64> = std::thread::scope(|scope| {
+        let run = || -> Result<u64> {
+            let mut runs = 0;
+            while Instant::now() < end {
+                spawn(script)?;
+                runs += 1;
+            }
+            Ok(runs)
+        };
+        let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(run)).collect();
+        let runs = threads.into_iter().map(|thread| thread.join().ok().context("run a script")?);
+        runs.sum()
+    });
+    Ok(runs? as f64 / duration.as_secs_f64())
+}
+
+fn spawn(script: &Path) -> Result<()> {
+    let output = Command::new("/bin/sh").arg(script).stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "the script failed");
+    Ok(())
 }
 
 /// MB per second that are appended to a file in pieces of 256 KiB and synced at the end.

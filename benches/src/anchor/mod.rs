@@ -3,6 +3,7 @@
 mod bare;
 pub mod disk;
 mod nats;
+pub mod table;
 
 pub use self::bare::Bare;
 pub use self::nats::{Exchange, request_reply};

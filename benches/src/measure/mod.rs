@@ -1,5 +1,7 @@
 //! What is measured, a file for each scene that has to be set.
 
+mod executions;
+mod fan_out;
 mod history;
 mod idle_fleet;
 mod one_host;
@@ -23,11 +25,17 @@ pub async fn all(wanted: &[String]) -> Result<Vec<Line>> {
     if is_wanted(&["P13", "P2"]) {
         show(&mut lines, submit::measure().await?);
     }
+    if is_wanted(&["P3", "P4"]) {
+        show(&mut lines, fan_out::measure().await?);
+    }
     if is_wanted(&["P5", "P8", "P9"]) {
         show(&mut lines, one_host::measure().await?);
     }
     if is_wanted(&["P10"]) {
         show(&mut lines, output::measure().await?);
+    }
+    if is_wanted(&["P12"]) {
+        show(&mut lines, vec![executions::measure().await?]);
     }
     if is_wanted(&["P6", "P7", "P11"]) {
         show(&mut lines, idle_fleet::measure().await?);

@@ -112,7 +112,8 @@ fn memory_line(
     }
 }
 
-fn write_script(state: &Path) -> Result<PathBuf> {
+/// A manifest with one script, `one-line`; its file.
+pub(super) fn write_script(state: &Path) -> Result<PathBuf> {
     let scripts = state.join("scripts");
     std::fs::create_dir_all(&scripts)?;
     std::fs::write(state.join("script_manifest.json"), MANIFEST)?;
