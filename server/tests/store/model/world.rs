@@ -117,11 +117,12 @@ impl World {
                     session = Some(*in_session);
                 }
                 Step::Output { age, command, place, length } => {
-                    // What is no command of the agent's own its session does not let through.
-                    let Some(agent) = owners.get(command) else { continue };
-                    owner = *agent;
-                    session = Some(Session { agent: *agent, age: *age });
-                    let stored = self.model.rows.get(command).map_or(0, |row| row.output_bytes);
+                    // What is no command of the agent's own its session does not let through, nor one
+                    // whose submission has not been answered: it may come to nothing.
+                    let Some(row) = self.model.rows.get(command) else { continue };
+                    owner = row.agent;
+                    session = Some(Session { agent: owner, age: *age });
+                    let stored = row.output_bytes;
                     let end = sent.entry(*command).or_insert(stored);
                     offset = match place {
                         Place::Behind => *end,
