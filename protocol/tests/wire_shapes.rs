@@ -40,6 +40,7 @@ fn server_frames_of_the_full_protocol() {
             heartbeat_interval_ms: 30_000,
             server_restored: false,
             server_version: "0.1.0".into(),
+            wanted_version: None,
             timestamp: AT.into(),
         })),
         ServerFrame::HeartbeatAck { timestamp: AT.into() },

@@ -103,6 +103,7 @@ impl Server {
             heartbeat_interval_ms: 30_000,
             server_restored: false,
             server_version: "0".into(),
+            wanted_version: None,
             timestamp: "2026-01-01T00:00:00Z".into(),
         })))
         .await;

@@ -133,6 +133,7 @@ impl Sessions {
             heartbeat_interval_ms: self.settings.heartbeat_interval_ms,
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
+            wanted_version: None,
             timestamp: self.clock.now().to_string(),
         }));
         transport.feed(&registered).await?;
