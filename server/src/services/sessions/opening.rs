@@ -141,6 +141,7 @@ impl Sessions {
             max_output_bytes: Some(self.settings.max_output_bytes),
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
+            wanted_version: None,
             timestamp: self.clock.now().to_string(),
         }));
         transport.feed(&registered).await?;
