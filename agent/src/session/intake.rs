@@ -119,6 +119,8 @@ impl Session<'_> {
             manifest_refusal: self.agent.manifest.refusal(),
             policy: self.agent.policy.current(),
             around: self.agent.surroundings(),
+            known: self.known(id),
+            free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
             update: self.agent.desk.check(),
             is_leaving: self.leaving.is_some(),
@@ -184,6 +186,9 @@ impl Session<'_> {
     }
 
     fn known(&self, command_id: Uuid) -> Known {
+        if self.agent.desk.has_open(command_id) {
+            return Known::Open(Phase::Running);
+        }
         if Fault::ForgottenCommands.is_on() {
             return Known::Never;
         }
