@@ -12,6 +12,7 @@ pub mod keys;
 pub mod login;
 pub mod logs;
 pub mod ping;
+pub mod release;
 mod rollout;
 pub mod run;
 pub mod webhooks;
@@ -53,6 +54,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let action = match cli.action {
         Action::Completion(args) => return completion::run(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
     let context = context::resolve(overrides, context::default_path().as_deref())?;
@@ -68,6 +70,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Jobs(args) => jobs::run(args, &session).await,
         Action::Executions(args) => executions::run(args, &session).await,
         Action::Webhooks(args) => webhooks::run(args, &session).await,
+        Action::Release(args) => release::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }
 }

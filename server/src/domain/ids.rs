@@ -78,3 +78,7 @@ id!(
     /// What a tenant's webhooks are signed with.
     WebhookKeyId
 );
+id!(
+    /// A release, as long as it is known here.
+    ReleaseId
+);

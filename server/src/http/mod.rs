@@ -19,6 +19,7 @@ pub mod openapi;
 mod origin;
 mod output;
 pub mod problem;
+mod releases;
 mod server_sent;
 mod targets;
 mod views;

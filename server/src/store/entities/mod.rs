@@ -14,6 +14,8 @@ pub mod idempotency_record;
 pub mod job;
 pub mod output_blob;
 pub mod output_chunk;
+pub mod release;
+pub mod release_key_change;
 pub mod retired_agent_secret;
 pub mod rollout;
 pub mod setting;

@@ -22,6 +22,7 @@ mod output_compaction;
 mod output_leftovers;
 mod output_quota;
 mod output_source;
+mod releases;
 mod rollouts;
 mod settings;
 mod sweeps;
@@ -43,6 +44,7 @@ pub use self::host_rules::StoredRules;
 pub use self::jobs::{CancelledJob, JobProgress};
 pub use self::output::{OutputStream, OutputSummary};
 pub use self::output_compaction::Compacted;
+pub use self::releases::Publication;
 pub use self::rollouts::{
     LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
 };

@@ -202,6 +202,8 @@ impl OpenSession {
             last_seen_at: self.now,
             created_at: self.now,
             deleted_at: None,
+            update_verdict: None,
+            update_verdict_at: None,
         }
     }
 
