@@ -170,6 +170,7 @@ impl Services {
                 secret_box: secret_box.clone(),
                 precheck: precheck.clone(),
                 turns: turns.clone(),
+                catalog: catalog.clone(),
             },
             dispatch: dispatch::Dispatch {
                 store: store(),

@@ -38,6 +38,13 @@ impl ReleaseCatalog {
     }
 }
 
+/// The platform of an agent by what it says of itself, such as `Linux 6.1` and `x86_64`; `None` if
+/// that has no name here.
+pub(super) fn platform_of(os: &str, arch: &str) -> Option<Platform> {
+    let system = os.split_whitespace().next()?.to_ascii_lowercase();
+    Platform::parse(&format!("{system}-{arch}"))
+}
+
 impl OpenRelease {
     fn read(row: release::Model) -> Option<Self> {
         let manifest = Manifest::read(row.manifest.as_bytes());

@@ -53,7 +53,7 @@ async fn a_shut_down_agent_stays_down_and_its_supervisor_ends_with_0() {
 
 #[tokio::test]
 async fn an_agent_alone_ends_with_the_code_of_what_it_was_asked() {
-    for (command, code) in [("restart", 42), ("update", 43), ("redeploy", 44), ("shutdown", 0)] {
+    for (command, code) in [("restart", 42), ("shutdown", 0)] {
         let world = World::on_sqlite().await;
         let (mut agent, id) = world.agent(AgentOptions::named("agent")).await;
         let path = format!("/api/agents/{id}/command");
