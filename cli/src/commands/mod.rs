@@ -7,6 +7,7 @@ pub mod commands;
 pub mod completion;
 pub mod executions;
 mod fan_out;
+pub mod groups;
 pub mod jobs;
 pub mod keys;
 pub mod login;
@@ -70,6 +71,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Jobs(args) => jobs::run(args, &session).await,
         Action::Executions(args) => executions::run(args, &session).await,
         Action::Webhooks(args) => webhooks::run(args, &session).await,
+        Action::Groups(args) => groups::run(args, &session).await,
         Action::Release(args) => release::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }
@@ -94,6 +96,16 @@ impl Session {
     /// [`Session::key_id`] for what can't be undone: no beginnings of names.
     async fn exact_key_id(&self, typed: &str) -> Result<String, CliError> {
         self.looked_up("key", &["agents", "keys"], typed, resolve::find_exact).await
+    }
+
+    /// The id of the group that `typed` means; an id is taken as it is.
+    async fn group_id(&self, typed: &str) -> Result<String, CliError> {
+        self.id_of("group", &["groups"], typed).await
+    }
+
+    /// [`Session::group_id`] for what can't be undone: no beginnings of names.
+    async fn exact_group_id(&self, typed: &str) -> Result<String, CliError> {
+        self.looked_up("group", &["groups"], typed, resolve::find_exact).await
     }
 
     async fn id_of(&self, kind: &str, list: &[&str], typed: &str) -> Result<String, CliError> {

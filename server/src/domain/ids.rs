@@ -82,3 +82,7 @@ id!(
     /// A release, as long as it is known here.
     ReleaseId
 );
+id!(
+    /// Agents that are to be of one version.
+    GroupId
+);

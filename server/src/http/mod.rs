@@ -10,6 +10,7 @@ mod commands;
 mod events;
 mod executions;
 mod extract;
+mod groups;
 mod health;
 mod install;
 mod jobs;

@@ -39,6 +39,7 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::executions::routes())
         .merge(super::webhooks::routes())
         .merge(super::releases::routes())
+        .merge(super::groups::routes())
         .merge(super::output::routes())
         .merge(super::live_output::routes())
         .merge(super::events::routes())

@@ -11,6 +11,8 @@ pub mod commands;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+mod group_book;
+pub mod groups;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
@@ -94,6 +96,7 @@ pub struct Services {
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub events: events::Events,
+    pub groups: groups::Groups,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
@@ -171,6 +174,7 @@ impl Services {
                 precheck: precheck.clone(),
                 turns: turns.clone(),
                 catalog: catalog.clone(),
+                book: group_book::GroupBook { store: store() },
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
@@ -180,6 +184,15 @@ impl Services {
                 secret_box: secret_box.clone(),
             },
             events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
+            groups: groups::Groups {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                settings,
+                catalog: catalog.clone(),
+                book: group_book::GroupBook { store: store() },
+                changed: Arc::default(),
+            },
             installation: installation::Installation {
                 files: Arc::new(outside.files),
                 releases: Arc::clone(&release_files),

@@ -21,6 +21,7 @@ use super::Settings;
 use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::group_book::GroupBook;
 use super::key_cache::KeyCache;
 use super::precheck::Precheck;
 use super::release_catalog::ReleaseCatalog;
@@ -48,6 +49,7 @@ pub struct Commands {
     pub(super) precheck: Precheck,
     pub(super) turns: Turns,
     pub(super) catalog: ReleaseCatalog,
+    pub(super) book: GroupBook,
 }
 
 /// What came of a request.

@@ -45,11 +45,21 @@ impl Commands {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let agent = tenant.agent(target.agent_id).await?.ok_or(UNKNOWN)?;
         let platform = platform_of(&agent.os, &agent.arch);
+        let asked = match (name, asked) {
+            (CommandName::Update, None) => {
+                let tenant_id = caller.principal.tenant_id;
+                self.book
+                    .group_of(tenant_id, target.agent_id)
+                    .await?
+                    .and_then(|group| group.wanted_version)
+            }
+            (_, asked) => asked,
+        };
         let release = match (name, asked) {
             (CommandName::Redeploy, _) => {
                 self.published(&agent.version, "the version that this agent runs").await?
             }
-            (_, Some(version)) => self.published(&version, "what was asked for").await?,
+            (_, Some(version)) => self.published(&version, "which is what is wanted").await?,
             (_, None) => self.catalog.newest().await?.ok_or_else(|| {
                 no_release(
                     "no release is published here: publish one with `muster release publish`"

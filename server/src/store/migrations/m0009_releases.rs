@@ -33,7 +33,7 @@ impl MigrationTrait for Migration {
 }
 
 /// The same on both databases.
-const STATEMENTS: [&str; 5] = [
+const STATEMENTS: [&str; 9] = [
     "CREATE TABLE releases (
         id uuid NOT NULL PRIMARY KEY,
         version text NOT NULL UNIQUE,
@@ -58,4 +58,37 @@ const STATEMENTS: [&str; 5] = [
     )",
     "ALTER TABLE agents ADD COLUMN update_verdict text",
     "ALTER TABLE agents ADD COLUMN update_verdict_at bigint",
+    "CREATE TABLE groups_of_agents (
+        id uuid NOT NULL PRIMARY KEY,
+        tenant_id uuid NOT NULL,
+        name text NOT NULL,
+        target text NOT NULL,
+        wanted_version text,
+        wave_size text NOT NULL,
+        max_failures text NOT NULL,
+        healthy_for_ms bigint NOT NULL,
+        state text NOT NULL,
+        halt_reason text,
+        wish bigint NOT NULL,
+        wave integer NOT NULL,
+        wanted_by uuid NOT NULL,
+        created_at bigint NOT NULL,
+        changed_at bigint NOT NULL
+    )",
+    "CREATE UNIQUE INDEX groups_of_agents_name ON groups_of_agents (tenant_id, name)",
+    "CREATE TABLE agent_updates (
+        agent_id uuid NOT NULL PRIMARY KEY,
+        tenant_id uuid NOT NULL,
+        group_id uuid NOT NULL,
+        wish bigint NOT NULL,
+        wave integer NOT NULL,
+        state text NOT NULL,
+        command_id uuid NOT NULL,
+        tries integer NOT NULL,
+        due_at bigint NOT NULL,
+        code text,
+        message text,
+        changed_at bigint NOT NULL
+    )",
+    "CREATE INDEX agent_updates_group ON agent_updates (group_id, agent_id)",
 ];

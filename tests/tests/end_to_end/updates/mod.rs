@@ -1,5 +1,8 @@
 //! Hosts that change their version: by one command, by the real supervisor, up and down again.
 
+mod bad_releases;
+mod groups;
+
 use muster_tests::{
     Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,
 };
@@ -17,7 +20,7 @@ async fn host(
     let options = AgentOptions { scripts: vec![script], ..AgentOptions::named(name) }
         .installed(folder.clone())
         .with("MUSTER_BACKOFF_MAX_MS", 200)
-        .with("MUSTER_TRIAL_MS", 20_000);
+        .with("MUSTER_TRIAL_MS", 10_000);
     let (agent, id) = world.agent(options).await;
     (agent, id, folder)
 }

@@ -1,0 +1,19 @@
+//! Carries out the wishes of groups.
+
+use crate::services::error::chain;
+use crate::services::groups::{Groups, Turn};
+
+/// Runs until it is dropped, which loses nothing.
+pub async fn run(groups: Groups) {
+    loop {
+        let turn = match groups.take_turn().await {
+            Ok(turn) => turn,
+            Err(error) => {
+                let error = chain(&error);
+                tracing::warn!(error, "failed to look after groups; the next turn tries again");
+                Turn::Busy
+            }
+        };
+        groups.wait(turn).await;
+    }
+}
