@@ -2,6 +2,7 @@
 
 mod bad_releases;
 mod groups;
+mod kills;
 
 use muster_tests::{
     Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,
