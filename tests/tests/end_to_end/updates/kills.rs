@@ -4,6 +4,8 @@
 use std::path::Path;
 
 use muster_tests::{Publisher, World, current_version, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{ask, host};
@@ -33,7 +35,7 @@ async fn a_host_that_loses_its_power_at_any_step_starts_again_and_tells() {
         // Its agent, or the step that it was in.
         for process in world.site.processes(agent.state_dir(), "muster-agent") {
             // It may have ended by itself.
-            let _ = nix_kill(process.id);
+            let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
         }
         agent.resume();
         let ended = world.api.finished(&update).await;
@@ -46,13 +48,5 @@ async fn a_host_that_loses_its_power_at_any_step_starts_again_and_tells() {
         assert_eq!(version, if is_installed { "0.2.0" } else { "0.1.0" }, "{what}: {ended}");
         super::runs(&world, &id, &version).await;
         agent.stop();
-    }
-}
-
-fn nix_kill(id: i32) -> std::io::Result<()> {
-    let killed = std::process::Command::new("kill").args(["-9", &id.to_string()]).status()?;
-    match killed.success() {
-        true => Ok(()),
-        false => Err(std::io::Error::other("it is gone")),
     }
 }
