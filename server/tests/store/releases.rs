@@ -6,7 +6,7 @@ use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
 use muster_server::store::entities::{agent_update, group, release, release_key_change};
 use muster_server::store::queries::{GroupChange, Publication};
-use muster_server::store::writer::OpenSession;
+use muster_server::store::writer::{AgentIdentity, OpenSession, SessionOpening};
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -138,13 +138,29 @@ async fn a_key_hands_over_once(fixture: Fixture) {
 }
 
 async fn a_verdict_is_kept_until_another_is_told(fixture: Fixture) {
-    let registration = |verdict: Option<&str>| OpenSession {
-        update_verdict: verdict.map(str::to_owned),
-        ..fixture.registration("machine")
-    };
-    fixture.open(registration(Some("first"))).await;
-    fixture.open(registration(None)).await;
-    let session = fixture.agent("machine").await;
+    let mut session = fixture.agent("machine").await;
+    for verdict in [Some("first"), None] {
+        let registration = fixture.registration("machine");
+        let AgentIdentity::Full { machine_id, ledger_id, instance_id, .. } = registration.identity
+        else {
+            panic!("the fixture's agents are full ones")
+        };
+        let identity = AgentIdentity::Full {
+            agent_id: Some(session.agent_id),
+            machine_id,
+            ledger_id,
+            acceptance_count: 0,
+            instance_id,
+            highest_epoch: 0,
+        };
+        let update_verdict = verdict.map(str::to_owned);
+        let registration =
+            OpenSession { identity, update_verdict, ..fixture.registration("machine") };
+        session = match fixture.open(registration).await {
+            SessionOpening::Opened(opened) => *opened,
+            SessionOpening::Refused(code) => panic!("refused with {code:?}"),
+        };
+    }
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let shown = async || {
         let agent = tenant.agent(session.agent_id).await.expect("read").expect("there");

@@ -85,3 +85,50 @@ async fn a_bad_release_halts_after_its_first_wave_and_the_hosts_stay_on_duty() {
     assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
     assert_eq!(shown["there_count"], 2, "{shown}");
 }
+
+#[tokio::test]
+async fn a_server_that_is_killed_between_waves_goes_on_and_who_comes_late_is_asked_then() {
+    let mut world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let mut hosts = fleet(&world, &publisher, &["one", "two", "late"]).await;
+    let (mut late, late_id) = hosts.pop().expect("three");
+    late.stop();
+    let body = json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.2.0"});
+    let made = world.api.post("/api/groups", body).await.expect(201);
+    let id = made["id"].as_str().expect("an id").to_owned();
+    group(&world, &id, "the first wave has begun", |shown| shown["wave"] == 1).await;
+    world.server.kill_9();
+    world.server.resume();
+    group(&world, &id, "all that are online are there", |shown| shown["there_count"] == 2).await;
+    late.resume();
+    let shown = group(&world, &id, "all are there", |shown| shown["there_count"] == 3).await;
+    assert_eq!(shown["failed_count"], 0, "{shown}");
+    for agent in hosts.iter().map(|(_, agent)| agent).chain([&late_id]) {
+        runs(&world, agent, "0.2.0").await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_belongs_to_the_oldest_group_that_means_it() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    let hosts = fleet(&world, &publisher, &["one"]).await;
+    let body = |name: &str| json!({"name": name, "target": {"expression": "all"}});
+    let first = world.api.post("/api/groups", body("first")).await.expect(201);
+    assert_eq!((&first["agent_count"], &first["state"]), (&json!(1), &json!("active")), "{first}");
+    let second = world.api.post("/api/groups", body("second")).await.expect(201);
+    assert_eq!((&second["agent_count"], &second["elsewhere"]), (&json!(0), &json!([hosts[0].1])));
+    world.api.post("/api/groups", body("first")).await.expect_problem(409, "group_exists");
+    let unpublished = json!({"wanted_version": "9.9.9"});
+    let path = format!("/api/groups/{}", first["id"].as_str().expect("an id"));
+    world.api.patch(&path, unpublished).await.expect_problem(409, "no_release");
+    world.api.patch(&path, json!({"wave_size": "0%"})).await.expect_problem(422, "invalid_field");
+    for cli in [["groups", "pause", "first"], ["groups", "resume", "first"]] {
+        publisher.cli.run(&cli).await.expect(0);
+    }
+    publisher.cli.run(&["groups", "delete", "first"]).await.expect(0);
+    world.api.get(&path).await.expect_problem(404, "not_found");
+}

@@ -3,6 +3,7 @@
 mod bad_releases;
 mod groups;
 mod kills;
+mod publishing;
 
 use muster_tests::{
     Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,
