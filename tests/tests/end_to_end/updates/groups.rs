@@ -2,6 +2,7 @@
 
 use muster_protocol::release::Program;
 use muster_tests::{Agent, Publisher, Script, World, eventually_shown};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{host, runs};
@@ -19,7 +20,9 @@ async fn fleet(world: &World, publisher: &Publisher, names: &[&str]) -> Vec<(Age
 async fn group(world: &World, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let path = format!("/api/groups/{id}");
     eventually_shown(what, async || {
-        let shown = world.api.get(&path).await.expect(200);
+        // The server may be on its way back.
+        let answer = world.api.try_send(Method::GET, &path, &[], None).await;
+        let shown = answer.map_err(|_| Value::Null)?.expect(200);
         if is_it(&shown) { Ok(shown) } else { Err(shown) }
     })
     .await

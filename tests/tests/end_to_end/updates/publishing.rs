@@ -78,7 +78,7 @@ async fn only_a_key_that_was_made_for_it_publishes() {
     let world = World::on_sqlite().await;
     let body = |scopes: Value| json!({"name": "key", "role": "owner", "scopes": scopes});
     let made = async |body: Value| {
-        let made = world.api.post("/api/api-keys", body).await.expect(201);
+        let made = world.api.post("/api/keys", body).await.expect(201);
         world.api.with_key(made["key"].as_str().expect("a key"))
     };
     let draft = json!({"manifest": "{}", "signature": "{}"});
