@@ -1,11 +1,14 @@
 //! Carries out the wishes of groups.
 
+use tokio::time::Instant;
+
 use crate::services::error::chain;
 use crate::services::groups::{Groups, Turn};
 
 /// Runs until it is dropped, which loses nothing.
 pub async fn run(groups: Groups) {
     loop {
+        let began_at = Instant::now();
         let turn = match groups.take_turn().await {
             Ok(turn) => turn,
             Err(error) => {
@@ -14,6 +17,6 @@ pub async fn run(groups: Groups) {
                 Turn::Busy
             }
         };
-        groups.wait(turn).await;
+        groups.wait(turn, began_at.elapsed()).await;
     }
 }

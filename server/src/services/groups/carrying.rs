@@ -34,11 +34,12 @@ pub enum Turn {
 }
 
 impl Groups {
-    /// Waits until another turn makes sense after one that has left things so.
-    pub async fn wait(&self, after: Turn) {
+    /// Waits until another turn makes sense after one that has left things so, and took so long: at most
+    /// a tenth of the time goes into looking at large fleets.
+    pub async fn wait(&self, after: Turn, took: Duration) {
         let mut arrivals = self.hub.arrivals();
         let pause = match after {
-            Turn::Busy => SOON,
+            Turn::Busy => SOON.max(took.saturating_mul(9)),
             Turn::Quiet => SLOWLY,
         };
         let change = async {

@@ -4,6 +4,7 @@
 mod asking;
 mod carrying;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use muster_protocol::release::Version;
@@ -290,7 +291,8 @@ impl Groups {
             self.book.memberships(row.tenant_id, |id| self.hub.is_connected(id)).await?;
         let membership = memberships.get(&row.id).cloned().unwrap_or_default();
         let mut updates = tenant.group_updates(row.id).await?;
-        updates.retain(|update| update.wish == row.wish);
+        let ids: BTreeSet<AgentId> = membership.members.iter().map(|facts| facts.id).collect();
+        updates.retain(|update| update.wish == row.wish && ids.contains(&update.agent_id));
         let count = |state| updates.iter().filter(|update| update.state == state).count();
         let is_there =
             |version: &str| row.wanted_version.as_deref().is_some_and(|wanted| wanted == version);

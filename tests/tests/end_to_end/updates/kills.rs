@@ -50,3 +50,25 @@ async fn a_host_that_loses_its_power_at_any_step_starts_again_and_tells() {
         agent.stop();
     }
 }
+
+#[tokio::test]
+async fn a_release_is_not_blamed_for_a_server_that_is_away() {
+    let mut world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let (_agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
+    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
+    let is_current = |version: &str| (current_version(&folder) == version).then_some(());
+    eventually("the new version is current", async || is_current("0.2.0")).await;
+    world.server.kill_9();
+    eventually("the host has gone back and given up", async || {
+        is_current("0.1.0").filter(|()| !folder.join("trial.json").exists())
+    })
+    .await;
+    world.server.resume();
+    let ended = world.api.finished(&update).await;
+    assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("server_away")));
+    assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
+    super::runs(&world, &id, "0.1.0").await;
+}
