@@ -15,9 +15,11 @@ use crate::host::board::Board;
 use crate::identity::{About, Disowned, Identity};
 use crate::key::KeyRing;
 use crate::layout::StateDir;
-use crate::ledger::Ledger;
+use crate::ledger::{Known, Ledger};
 use crate::manifest::ManifestFile;
 use crate::policy::PolicyFile;
+use crate::release::Desk;
+use crate::release::desk::Supervision;
 use crate::storage::StorageError;
 use crate::telemetry::Meter;
 
@@ -32,6 +34,8 @@ pub struct Agent {
     pub policy: PolicyFile,
     pub meter: Meter,
     pub custody: Custody,
+    /// Other versions of this program.
+    pub desk: Desk,
     pub limits: HostLimits,
     /// Where it is told how this agent stands with its server; nowhere when absent.
     pub board: Option<Board>,
@@ -79,7 +83,8 @@ impl Agent {
             loaded.identity.save(&state)?;
         }
         let policy = PolicyFile::open(&state);
-        let agent = Self {
+        let mut agent = Self {
+            desk: Desk::open(&state, Supervision::from_environment()),
             identity: loaded.identity,
             keys,
             about: About::this_host(),
@@ -94,7 +99,26 @@ impl Agent {
             state,
         };
         agent.let_scripts_through();
+        agent.take_verdict();
         Ok(agent)
+    }
+
+    /// Looks for the verdict on what was wished for, and makes it the result of the command that
+    /// wished it.
+    pub fn take_verdict(&mut self) {
+        let Some(answer) = self.desk.answer() else { return };
+        // Known already, if the agent before this one ended between the two steps.
+        if let Some(response) = answer
+            && self.custody.ledger().known(response.command_id) == Known::Never
+            && let Err(error) = self.custody.settle_durably(response)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the verdict was not written"
+            );
+            return;
+        }
+        self.desk.close();
     }
 
     /// Reads list and policy again if they have changed. True if there is something new to tell.
@@ -177,6 +201,7 @@ impl Agent {
             highest_epoch: Some(head.highest_epoch),
             max_jobs: Some(self.limits.max_jobs.min(MAX_MAX_JOBS)),
             policy: self.policy_word(),
+            update: self.desk.verdict().cloned(),
         }
     }
 

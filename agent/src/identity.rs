@@ -134,7 +134,7 @@ impl About {
             ip: outbound_ip(),
             os,
             arch: std::env::consts::ARCH,
-            version: env!("CARGO_PKG_VERSION"),
+            version: muster_protocol::version::own(),
             protocol: PROTOCOL_VERSION,
         }
     }

@@ -7,6 +7,7 @@ use muster_protocol::frame::{Command, Outcome, Response};
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::misfit::Misfit;
+use muster_protocol::release::Version;
 use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde_json::Value;
 
@@ -29,6 +30,8 @@ pub enum Verdict {
     /// Refused, and the refusal is stored.
     Refuse(Response),
     Accept(NewCommand),
+    /// Written down for the supervisor, and then the agent's process ends.
+    Update(Version),
     /// Stored, answered, and then the agent's process ends.
     End {
         command: CommandName,
@@ -50,6 +53,8 @@ pub struct Grounds<'a> {
     /// `None` if it can't be told; nothing is refused for that.
     pub free_bytes: Option<u64>,
     pub output: execute::OutputBounds,
+    /// Why no other version can be had: a stable name and a sentence.
+    pub update: Result<(), (&'static str, &'static str)>,
     /// The host is about to leave the fleet and begins nothing.
     pub is_leaving: bool,
 }
@@ -89,6 +94,18 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
         Ok(policy) => policy,
         Err(reason) => return refuse("invalid_policy", reason.to_owned()),
     };
+    let wanted = match name {
+        CommandName::Update => Some(commands::update::wanted(&command.data)),
+        CommandName::Redeploy => Some(commands::update::own()),
+        _ => None,
+    };
+    if let Some(wanted) = wanted {
+        return match (grounds.update, wanted) {
+            (Err((code, text)), _) => refuse(code, text.to_owned()),
+            (Ok(()), Err(text)) => refuse("invalid_data", text),
+            (Ok(()), Ok(version)) => Verdict::Update(version),
+        };
+    }
     if let Some((code, data)) = commands::lifecycle(name) {
         let response =
             Response { outcome: Some(Outcome::Succeeded), ..commands::success(id, data) };

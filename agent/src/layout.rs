@@ -90,6 +90,14 @@ impl StateDir {
     pub fn supervisor(&self) -> PathBuf {
         self.0.join("supervisor.json")
     }
+    /// The version that is wished for, for the supervisor to read.
+    pub fn update_wish(&self) -> PathBuf {
+        self.0.join(muster_protocol::release::WISH_FILE)
+    }
+    /// What came of it, written by the supervisor.
+    pub fn update_verdict(&self) -> PathBuf {
+        self.0.join(muster_protocol::release::VERDICT_FILE)
+    }
     pub fn ledger(&self) -> PathBuf {
         self.0.join("ledger.json")
     }

@@ -23,6 +23,7 @@ pub mod outbox;
 pub mod platform;
 pub mod policy;
 pub mod reconnect;
+pub mod release;
 pub mod run;
 pub mod sentence;
 pub mod session;

@@ -1,7 +1,7 @@
 //! `muster-agent`: the agent, or, started by it, the shim of one job.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,10 +13,12 @@ use muster_agent::host;
 use muster_agent::host::deregister::Departure;
 use muster_agent::host::status::Report;
 use muster_agent::layout::StateDir;
+use muster_agent::release;
+use muster_protocol::release::Version;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "muster-agent", version, about = "Muster's agent for one host")]
+#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "Muster's agent for one host")]
 struct Arguments {
     #[command(subcommand)]
     mode: Mode,
@@ -51,6 +53,18 @@ enum Mode {
     Doctor(Box<DoctorArgs>),
     /// Print the version.
     Version,
+    /// Download a release for the supervisor, which judges it. Started by that, not by people.
+    #[command(hide = true)]
+    FetchRelease {
+        /// The version.
+        #[arg(long)]
+        version: Version,
+        /// Where to.
+        #[arg(long)]
+        into: PathBuf,
+        #[command(flatten)]
+        run: Box<RunArgs>,
+    },
     /// Keep one job. Started by the agent, not by people.
     #[command(hide = true)]
     Shim { job: PathBuf },
@@ -78,9 +92,10 @@ fn main() -> ExitCode {
         Mode::Deregister(args) => told(deregister(*args)),
         Mode::Doctor(args) => examine(*args),
         Mode::Version => {
-            println!("muster-agent {}", env!("CARGO_PKG_VERSION"));
+            println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
         }
+        Mode::FetchRelease { version, into, run } => told(fetch_release(&version, &into, *run)),
         Mode::Shim { job } => keep(job),
     }
 }
@@ -144,6 +159,13 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
         }
     };
     say(&departure.text());
+    Ok(0)
+}
+
+fn fetch_release(version: &Version, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
+    start_log("info");
+    let config = Config::load(args)?;
+    on_runtime(release::fetch::fetch(&config, version, into))??;
     Ok(0)
 }
 

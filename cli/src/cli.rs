@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 use secrecy::SecretString;
 
 use crate::commands::{
-    agents, command, commands, completion, executions, jobs, keys, login, logs, ping, run, webhooks,
+    agents, command, commands, completion, executions, groups, jobs, keys, login, logs, ping,
+    release, run, webhooks,
 };
 
 /// Commands a fleet through a Muster server.
@@ -63,6 +64,10 @@ pub enum Action {
     Webhooks(webhooks::Args),
     /// What was asked of agents, and what came of it.
     Commands(commands::Args),
+    /// Agents that are to be of one version.
+    Groups(groups::Args),
+    /// Versions of agent and supervisor: made, signed, published.
+    Release(release::Args),
     /// Print a completion script for a shell.
     Completion(completion::Args),
 }

@@ -19,6 +19,7 @@ pub mod permission;
 pub mod release;
 pub mod secret;
 pub mod secret_parameters;
+pub mod version;
 
 pub use close_code::CloseCode;
 pub use command::CommandName;

@@ -41,6 +41,7 @@ fn server_frames_of_the_full_protocol() {
             max_output_bytes: None,
             server_restored: false,
             server_version: "0.1.0".into(),
+            wanted_version: None,
             timestamp: AT.into(),
         })),
         ServerFrame::HeartbeatAck { timestamp: AT.into() },

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::adapters::program_files::ProgramFiles;
+use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
 use crate::domain::time::Clock;
@@ -46,6 +47,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Outside {
         files,
+        releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())
             .map_err(failed_to)?,
     };

@@ -37,7 +37,7 @@ impl Board {
     /// Nothing is published yet.
     pub fn new(state_dir: PathBuf, notifier: Notifier, log: Log) -> Self {
         let report = Report {
-            version: env!("CARGO_PKG_VERSION"),
+            version: muster_protocol::version::own(),
             pid: std::process::id(),
             agent_pid: None,
             state: State::Waiting,

@@ -36,6 +36,20 @@ impl Layout {
         Ok(Self { agent_override, install_dir, own_dir })
     }
 
+    /// True if the supervisor that runs is one of the installed versions: another one can then take
+    /// its place.
+    pub fn is_own_version(&self) -> bool {
+        let versions = self.install_dir.as_ref().map(|dir| dir.join("versions"));
+        let versions = versions.and_then(|versions| versions.canonicalize().ok());
+        versions.is_some_and(|versions| self.own_dir.starts_with(versions))
+    }
+
+    /// The supervisor of the version that is current.
+    pub fn current_supervisor(&self) -> Option<PathBuf> {
+        let name = format!("muster-supervisor{}", std::env::consts::EXE_SUFFIX);
+        Some(self.install_dir.as_ref()?.join("versions/current/bin").join(name))
+    }
+
     /// The binary to start now. It may be missing: the start then says so.
     pub fn agent_binary(&self) -> PathBuf {
         if let Some(path) = &self.agent_override {

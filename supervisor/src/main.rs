@@ -16,12 +16,15 @@ use muster_supervisor::log_file::LogFile;
 use muster_supervisor::notify::{Notifier, watchdog_interval};
 use muster_supervisor::platform::{self, Host};
 use muster_supervisor::policy::{History, Pacer};
-use muster_supervisor::release::NoReleases;
 use muster_supervisor::settings::{Action, CommandLine, Settings};
-use muster_supervisor::supervise::Supervisor;
+use muster_supervisor::supervise::{Finish, Supervisor, Updating};
+use muster_supervisor::update::Updates;
 
 fn main() -> ExitCode {
-    let Action::Run(args) = CommandLine::parse().command;
+    let args = match CommandLine::parse().command {
+        Action::Run(args) => args,
+        Action::SelfTest => return self_test(),
+    };
     let settings = Settings::new(args, platform::is_init(), platform::default_state_dir());
     let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
     match run(settings, log.clone()) {
@@ -33,7 +36,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whatever a supervisor needs of the system.
+fn self_test() -> ExitCode {
+    match Host::new() {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
+    let layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
+    let successor = layout.current_supervisor();
+    match supervise(settings, layout, log)? {
+        Finish::Exit(code) => Ok(code),
+        Finish::Anew => {
+            let successor = successor.context("find the supervisor of the new version")?;
+            // It keeps the process, its environment and its arguments: to the service manager
+            // nothing has happened.
+            let error = platform::become_program(&successor, env::args_os().skip(1));
+            Err(error).with_context(|| format!("start {}", successor.display()))
+        }
+    }
+}
+
+fn supervise(settings: Settings, layout: Layout, log: Log) -> anyhow::Result<Finish> {
     let log_file = settings.log_dir.as_deref().and_then(|folder| open_log(folder, &log));
     let collector = log_file.as_ref().and_then(|file| file.writer().ok());
     let log = match collector {
@@ -49,11 +75,13 @@ fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
         env::var("WATCHDOG_PID").ok().as_deref(),
         std::process::id(),
     );
+    let installation = settings.install_dir.as_deref();
+    let updates = installation.and_then(|program| Updates::of(program, &settings.state_dir));
     let supervisor = Supervisor {
-        layout: Layout::new(settings.agent.clone(), settings.install_dir.clone())?,
+        layout,
+        updating: Updating::new(updates),
         host: Host::new().context("take over signals")?,
         board: Board::new(settings.state_dir.clone(), Notifier::from_environment(), log.clone()),
-        updater: NoReleases,
         history: History::new(settings.healthy_after),
         pacer: Pacer::new(delays),
         watchdog_interval: watchdog,

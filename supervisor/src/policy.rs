@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use muster_protocol::ExitCode;
 use muster_protocol::backoff::Delays;
 
-use crate::release::Fetch;
-
 /// This many planned restarts (42, 43, 44) within [`PLANNED_WINDOW`] may be immediate; the next
 /// one is a loop, not a wish, and waits like a crash.
 pub const PLANNED_AT_ONCE: usize = 5;
@@ -26,6 +24,15 @@ pub enum End {
     Signalled(i32),
     /// There was no process: it could not be started.
     NotStarted,
+}
+
+/// Which release the agent asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fetch {
+    /// The one that this host should be on (43).
+    Wanted,
+    /// The one that it is on, downloaded again (44).
+    CurrentAfresh,
 }
 
 /// Why the agent is started again.

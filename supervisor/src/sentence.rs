@@ -5,8 +5,9 @@
 use std::io;
 use std::path::Path;
 
-use crate::policy::{Cause, End, Pace};
-use crate::release::Fetch;
+use muster_protocol::release::{Program, Version};
+
+use crate::policy::{Cause, End, Fetch, Pace};
 
 /// After an exit with 0.
 pub const STOPPED: &str = "the agent stopped on purpose (0)";
@@ -43,10 +44,39 @@ pub fn ended(end: End, cause: Cause, pace: Pace) -> String {
         Cause::Release(Fetch::CurrentAfresh) => {
             format!("the agent asked for its release afresh (44){too_often}")
         }
-        Cause::Crash => match end {
-            End::Exited(code) => format!("the agent exited with {code}"),
-            End::Signalled(signal) => format!("the agent was ended by signal {signal}"),
-            End::NotStarted => "the agent could not be started".to_owned(),
-        },
+        Cause::Crash => crashed(end),
+    }
+}
+
+/// A download that left no reason behind.
+pub fn download_ended(end: End) -> String {
+    match end {
+        End::Exited(code) => format!("the download ended with {code}; see the log"),
+        End::Signalled(signal) => format!("the download was ended by signal {signal}"),
+        End::NotStarted => "the download could not be started; see the log".to_owned(),
+    }
+}
+
+/// A program of the wished version that does not start here; the version before it stays.
+pub fn self_test_failed(program: Program, version: &Version, end: End) -> String {
+    let how = match end {
+        End::Exited(code) => format!("ended with {code}"),
+        End::Signalled(signal) => format!("was ended by signal {signal}"),
+        End::NotStarted => "could not be started".to_owned(),
+    };
+    format!("{} of {version} {how} when it was tested on this host", program.file_name())
+}
+
+/// A version on trial whose agent ends.
+pub fn trial_failed(version: &Version, end: End, times: u32) -> String {
+    let often = if times == 1 { String::new() } else { format!(", {times} times") };
+    format!("{version} did not register: {}{often}", crashed(end))
+}
+
+fn crashed(end: End) -> String {
+    match end {
+        End::Exited(code) => format!("the agent exited with {code}"),
+        End::Signalled(signal) => format!("the agent was ended by signal {signal}"),
+        End::NotStarted => "the agent could not be started".to_owned(),
     }
 }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Runs the Muster agent, and starts it again or updates it by its exit code.
 #[derive(Debug, Parser)]
-#[command(name = "muster-supervisor", version, about)]
+#[command(name = "muster-supervisor", version = muster_protocol::version::own(), about)]
 pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
@@ -22,6 +22,9 @@ pub struct CommandLine {
 pub enum Action {
     /// Run the agent until it stops on purpose (0) or can't work (99).
     Run(RunArgs),
+    /// Show that this program starts on this host. Asked by the version before it.
+    #[command(hide = true)]
+    SelfTest,
 }
 
 /// The options of `run`.
@@ -64,6 +67,10 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_BACKOFF_MAX_MS", hide = true)]
     backoff_max_ms: Option<u64>,
 
+    /// Test knob: how long a version may take to register.
+    #[arg(long, env = "MUSTER_TRIAL_MS", hide = true, default_value_t = 600_000)]
+    trial_ms: u64,
+
     /// Passed to the agent after `run`.
     #[arg(last = true, value_name = "AGENT ARGS")]
     agent_args: Vec<OsString>,
@@ -88,6 +95,8 @@ pub struct Settings {
     pub stop_grace: Duration,
     /// Bounds every delay of the backoff.
     pub backoff_max: Option<Duration>,
+    /// How long a version may take to register.
+    pub trial_time: Duration,
     /// Passed to the agent after `run`.
     pub agent_args: Vec<OsString>,
 }
@@ -106,6 +115,7 @@ impl Settings {
             healthy_after: Duration::from_millis(args.healthy_after_ms),
             stop_grace: Duration::from_millis(args.stop_grace_ms),
             backoff_max: args.backoff_max_ms.map(Duration::from_millis),
+            trial_time: Duration::from_millis(args.trial_ms),
             agent_args: args.agent_args,
         }
     }

@@ -45,7 +45,7 @@ fn exit_42_43_and_44_are_each_followed_by_another_start() {
     assert_eq!(running.state(|_| true)["restarts"], 3);
 
     let log = running.rest_of_log();
-    let said = "no release service configured yet: restarting the current version";
+    let said = "nothing to update here: the agent was not installed by deploy.sh";
     assert_eq!(log.matches(said).count(), 2, "{log}");
 }
 

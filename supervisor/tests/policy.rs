@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::backoff::Delays;
 use muster_supervisor::policy::{
-    Cause, Decision, End, History, PLANNED_AT_ONCE, PLANNED_WINDOW, Pace, Pacer, decide,
+    Cause, Decision, End, Fetch, History, PLANNED_AT_ONCE, PLANNED_WINDOW, Pace, Pacer, decide,
 };
-use muster_supervisor::release::Fetch;
+
 use proptest::prelude::*;
 
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);

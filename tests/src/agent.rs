@@ -24,6 +24,8 @@ pub struct AgentOptions {
     pub scripts: Vec<Script>,
     /// Where its state is; in the site when absent.
     pub state_dir: Option<PathBuf>,
+    /// The program folder that its supervisor runs from, as `deploy.sh` installs it.
+    pub installed: Option<PathBuf>,
     /// `MUSTER_…` variables beside those that the harness sets.
     pub environment: Vec<(String, String)>,
     /// Shell commands run first, in a mount namespace that the agent then lives in: a small
@@ -45,6 +47,14 @@ impl AgentOptions {
     /// Under its supervisor.
     pub fn supervised(mut self) -> Self {
         self.supervised = true;
+        self
+    }
+
+    /// Under a supervisor that runs from this program folder, and can install other versions there.
+    pub fn installed(mut self, program_folder: PathBuf) -> Self {
+        self.environment
+            .push(("MUSTER_DIR".into(), program_folder.to_str().expect("plain text").into()));
+        self.installed = Some(program_folder);
         self
     }
 
@@ -94,7 +104,10 @@ impl Agent {
     /// Starts it again with its state.
     pub fn resume(&mut self) {
         let supervised = self.options.supervised;
-        let program = binary(if supervised { "muster-supervisor" } else { "muster-agent" });
+        let program = match &self.options.installed {
+            Some(folder) => folder.join("versions/current/bin/muster-supervisor"),
+            None => binary(if supervised { "muster-supervisor" } else { "muster-agent" }),
+        };
         let (name, environment) = (&self.options.name, self.environment.clone());
         let start = |program: &Path, args: &[&str]| {
             Process::start(name, program, args, environment, self.site.path())

@@ -4,11 +4,10 @@ mod echo;
 pub mod execute;
 mod info;
 mod ping;
-mod redeploy;
 mod restart;
 mod scripts;
 mod shutdown;
-mod update;
+pub mod update;
 
 use std::time::Duration;
 
@@ -45,8 +44,6 @@ pub fn answer(command: CommandName, data: &Value, around: &Surroundings<'_>) -> 
 pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
     let (code, note) = match command {
         CommandName::Restart => restart::ending(),
-        CommandName::Update => update::ending(),
-        CommandName::Redeploy => redeploy::ending(),
         CommandName::Shutdown => shutdown::ending(),
         _ => return None,
     };

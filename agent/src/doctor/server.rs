@@ -77,7 +77,7 @@ pub fn clock(told_by_server: &Result<Told, LinkError>) -> Finding {
 /// Whether agent and server are of one version.
 pub fn version(told_by_server: &Result<Told, LinkError>) -> Finding {
     let check = Check::Version;
-    let own = env!("CARGO_PKG_VERSION");
+    let own = muster_protocol::version::own();
     let Ok(Told { version: Some(theirs), .. }) = told_by_server else {
         return Finding::skipped(check, format!("agent {own}; the server's is not told here"));
     };
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn versions_are_told_apart_by_their_first_two_numbers() {
-        let own = env!("CARGO_PKG_VERSION");
+        let own = muster_protocol::version::own();
         assert_eq!(version(&of_version(own)).verdict, Verdict::Ok);
         assert!(version(&of_version("9999.0.0")).detail.contains("older"));
         assert!(version(&of_version("0.0.9-beta")).detail.contains("newer"));

@@ -54,7 +54,7 @@ impl Board {
     /// An agent begins.
     pub fn begin(state: &StateDir, server_url: String) -> Self {
         let status = Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: muster_protocol::version::own().to_owned(),
             pid: std::process::id(),
             server_url,
             agent_id: None,

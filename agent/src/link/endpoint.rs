@@ -73,6 +73,11 @@ impl Endpoint {
         self.url(if self.is_secure { "https" } else { "http" }, "/healthz")
     }
 
+    /// Where a file lies that anybody may have; `path` begins with a slash.
+    pub fn file_url(&self, path: &str) -> String {
+        self.url(if self.is_secure { "https" } else { "http" }, path)
+    }
+
     /// Host and port.
     pub fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)

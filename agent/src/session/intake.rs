@@ -7,6 +7,7 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, DecodeError, Outcome, ServerFrame, decode_server_frame,
 };
 use muster_protocol::limits::{CANCEL_GRACE_MS, MAX_JSON_DEPTH};
+use muster_protocol::release::Version;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use crate::ledger::record::refusal;
 use crate::ledger::{Known, NewCommand, Phase};
 use crate::link::{Incoming, LinkError};
 use crate::platform;
+use crate::release::desk;
 use crate::storage::StorageError;
 
 /// Kinds of odd frames that are logged; more than these would be a way to fill the log.
@@ -77,6 +79,10 @@ impl Session<'_> {
             ServerFrame::Cancel { command_id, grace_ms } => {
                 // A command and its cancel may come in one turn: in order, then.
                 self.accept(accepting);
+                // A host is not left half way between two versions.
+                if self.agent.desk.has_open(command_id) {
+                    return Ok(());
+                }
                 self.agent.custody.cancel(command_id, grace_ms.min(MAX_GRACE_MS));
             }
             ServerFrame::Ack(ack) => self.take_ack(&ack),
@@ -116,6 +122,7 @@ impl Session<'_> {
             known: self.known(id),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
+            update: self.agent.desk.check(),
             is_leaving: self.leaving.is_some(),
         };
         match inbox::judge(command, &grounds) {
@@ -126,6 +133,7 @@ impl Session<'_> {
                 tracing::info!(command_id = %id, code = ?response.error_code, "refused");
                 self.agent.custody.settle(response);
             }
+            Verdict::Update(version) => self.end_for(Some(id), version),
             Verdict::End { command, code, response } => {
                 // Without a durable answer the agent after this one would do the same again.
                 if let Err(error) = self.agent.custody.settle_durably(response) {
@@ -137,6 +145,29 @@ impl Session<'_> {
                     Some(Farewell { code, command_id: id, until: Instant::now() + FAREWELL });
             }
         }
+    }
+
+    /// Ends for another version, once that is written down for the supervisor.
+    pub(super) fn end_for(&mut self, command_id: Option<Uuid>, version: Version) {
+        let code = desk::exit_code(&version);
+        if let Err(error) = self.agent.desk.wish(command_id, version.clone()) {
+            match command_id {
+                Some(id) => self.reject(id, &error),
+                None => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, "the wish for another version was not written");
+                }
+            }
+            return;
+        }
+        tracing::info!(%version, "the agent ends for its supervisor to fetch a release");
+        let acceptance_count = self.agent.custody.ledger().head().acceptance_count;
+        if let Some(command_id) = command_id {
+            self.push(&AgentFrame::Accepted { command_id, acceptance_count });
+            self.push(&AgentFrame::Started { command_id });
+        }
+        let command_id = command_id.unwrap_or_default();
+        self.farewell = Some(Farewell { code, command_id, until: Instant::now() + FAREWELL });
     }
 
     fn accept(&mut self, accepting: &mut Vec<NewCommand>) {
@@ -155,6 +186,9 @@ impl Session<'_> {
     }
 
     fn known(&self, command_id: Uuid) -> Known {
+        if self.agent.desk.has_open(command_id) {
+            return Known::Open(Phase::Running);
+        }
         if Fault::ForgottenCommands.is_on() {
             return Known::Never;
         }

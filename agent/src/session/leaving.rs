@@ -79,6 +79,6 @@ impl Session<'_> {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let farewell = self.farewell.map(|farewell| farewell.until);
         let leaving = self.leaving.map(|leaving| leaving.until);
-        farewell.into_iter().chain(leaving).min()
+        farewell.into_iter().chain(leaving).chain(self.agent.desk.look_at()).min()
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::frame::{AgentFrame, Registered};
+use muster_protocol::release::Version;
 use muster_protocol::{ExitCode, Permissions};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -102,6 +103,13 @@ async fn hold(
     }
     let mut session = Session::new(link, agent, permissions, &registered);
     session.leaving = is_leaving.then(Leaving::begin);
+    let wanted = registered.wanted_version.filter(|_| !is_leaving);
+    if let Some(Ok(version)) = wanted
+        .filter(|wanted| session.agent.desk.wants(wanted))
+        .map(|wanted| wanted.parse::<Version>())
+    {
+        session.end_for(None, version);
+    }
     let ending = match session.begin() {
         Ok(()) => session.go_on(stop, upgrade).await,
         Err(ending) => ending,
@@ -179,7 +187,8 @@ impl<'a> Session<'a> {
         }
         self.agent.reload_rules();
         self.push(&self.agent.rules());
-        let items = self.agent.custody.inventory();
+        let mut items = self.agent.custody.inventory();
+        items.extend(self.agent.desk.inventory());
         for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
             self.push(&AgentFrame::Inventory { items: page.to_vec() });
         }
@@ -201,6 +210,9 @@ impl<'a> Session<'a> {
         loop {
             if let Some(ending) = self.farewell_ending() {
                 return ending;
+            }
+            if self.agent.desk.look_at().is_some_and(|at| at <= Instant::now()) {
+                self.agent.take_verdict();
             }
             if let Err(ending) = self.go_on_leaving() {
                 return ending;
@@ -240,7 +252,8 @@ impl<'a> Session<'a> {
     fn farewell_ending(&self) -> Option<Ending> {
         let farewell = self.farewell?;
         let is_receipted = self.agent.custody.ledger().entry(farewell.command_id).is_none();
-        let is_over = is_receipted || Instant::now() >= farewell.until;
+        let is_told = is_receipted && self.pending.is_empty();
+        let is_over = is_told || Instant::now() >= farewell.until;
         is_over.then_some(Ending::Exit(farewell.code))
     }
 

@@ -104,6 +104,7 @@ impl Server {
             max_output_bytes: None,
             server_restored: false,
             server_version: "0".into(),
+            wanted_version: None,
             timestamp: "2026-01-01T00:00:00Z".into(),
         })))
         .await;

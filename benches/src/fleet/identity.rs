@@ -47,6 +47,7 @@ impl Identity {
     /// The first frame.
     pub fn register(&self) -> String {
         let data = Registration {
+            update: None,
             agent_id: self.agent_id.map(|id| id.to_string()),
             hostname: self.name.clone(),
             ip: "127.0.0.1".into(),

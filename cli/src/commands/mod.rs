@@ -7,11 +7,13 @@ pub mod commands;
 pub mod completion;
 pub mod executions;
 mod fan_out;
+pub mod groups;
 pub mod jobs;
 pub mod keys;
 pub mod login;
 pub mod logs;
 pub mod ping;
+pub mod release;
 mod rollout;
 pub mod run;
 pub mod webhooks;
@@ -53,6 +55,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let action = match cli.action {
         Action::Completion(args) => return completion::run(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
     let context = context::resolve(overrides, context::default_path().as_deref())?;
@@ -68,6 +71,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Jobs(args) => jobs::run(args, &session).await,
         Action::Executions(args) => executions::run(args, &session).await,
         Action::Webhooks(args) => webhooks::run(args, &session).await,
+        Action::Groups(args) => groups::run(args, &session).await,
+        Action::Release(args) => release::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
     }
 }
@@ -91,6 +96,16 @@ impl Session {
     /// [`Session::key_id`] for what can't be undone: no beginnings of names.
     async fn exact_key_id(&self, typed: &str) -> Result<String, CliError> {
         self.looked_up("key", &["agents", "keys"], typed, resolve::find_exact).await
+    }
+
+    /// The id of the group that `typed` means; an id is taken as it is.
+    async fn group_id(&self, typed: &str) -> Result<String, CliError> {
+        self.id_of("group", &["groups"], typed).await
+    }
+
+    /// [`Session::group_id`] for what can't be undone: no beginnings of names.
+    async fn exact_group_id(&self, typed: &str) -> Result<String, CliError> {
+        self.looked_up("group", &["groups"], typed, resolve::find_exact).await
     }
 
     async fn id_of(&self, kind: &str, list: &[&str], typed: &str) -> Result<String, CliError> {

@@ -70,7 +70,7 @@ impl Waves {
 }
 
 /// A number, or a share; whether it fits the server says.
-fn amount(text: &str) -> Result<Value, String> {
+pub fn amount(text: &str) -> Result<Value, String> {
     let digits = text.strip_suffix('%').unwrap_or(text);
     match digits.parse::<u64>() {
         Ok(number) if digits == text => Ok(number.into()),
@@ -80,7 +80,7 @@ fn amount(text: &str) -> Result<Value, String> {
 }
 
 /// A time with its unit.
-pub(super) fn milliseconds(text: &str) -> Result<u64, String> {
+pub fn milliseconds(text: &str) -> Result<u64, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let unit_ms: u64 = match unit {

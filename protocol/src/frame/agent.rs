@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::Outcome;
 use crate::manifest::Manifest;
+use crate::release::UpdateVerdict;
 
 /// A text frame from an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +95,9 @@ pub struct Registration {
     /// policy can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// Full: what came of the latest wish for another version, while nothing newer is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateVerdict>,
 }
 
 impl Registration {

@@ -69,6 +69,9 @@ pub struct Registered {
     pub server_restored: bool,
     /// The version of the server, for people.
     pub server_version: String,
+    /// The version that this agent should be of; absent leaves it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted_version: Option<String>,
     /// RFC 3339, UTC; informs, decides nothing.
     pub timestamp: String,
 }

@@ -8,12 +8,14 @@ mod manifest;
 mod platform;
 mod program;
 mod trust;
+mod update;
 
 pub use self::key::{KeyChange, PublicKey, Signature, SigningKey, UnreadableKey};
 pub use self::manifest::{Manifest, ProgramFile};
 pub use self::platform::Platform;
 pub use self::program::Program;
-pub use self::trust::{Refusal, Verified, Wish, verify, verify_signature};
+pub use self::trust::{Refusal, Verified, Wish, leads_to, verify, verify_signature};
+pub use self::update::{UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, WISH_FILE};
 pub use semver::Version;
 
 /// The form of manifests that this version writes, and the only one that it reads.

@@ -100,8 +100,9 @@ pub fn verify_signature(document: &[u8], signature: &Signature) -> Result<Manife
     Manifest::read(document).map_err(Refusal::Manifest)
 }
 
-/// True if statements lead from the pinned key to this one, each signed by the one before.
-fn leads_to(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
+/// True if statements lead from the pinned key, named by its fingerprint, to this one, each signed by
+/// the one before.
+pub fn leads_to(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
     let mut trusted = pinned.to_owned();
     for _ in 0..=MAX_KEY_CHANGES {
         if trusted == key.fingerprint() {

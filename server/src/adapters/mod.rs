@@ -2,4 +2,5 @@
 
 pub mod master_key_file;
 pub mod program_files;
+pub mod release_files;
 pub mod webhook_client;

@@ -78,3 +78,11 @@ id!(
     /// What a tenant's webhooks are signed with.
     WebhookKeyId
 );
+id!(
+    /// A release, as long as it is known here.
+    ReleaseId
+);
+id!(
+    /// Agents that are to be of one version.
+    GroupId
+);

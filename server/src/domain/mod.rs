@@ -2,6 +2,7 @@
 
 pub mod agent_level;
 pub mod credential;
+pub mod group;
 pub mod ids;
 pub mod job_state;
 pub mod manifest_digest;

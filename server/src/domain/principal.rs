@@ -77,11 +77,14 @@ pub enum Scope {
     /// Figures of the whole server, of every tenant together.
     #[serde(rename = "metrics:read")]
     MetricsRead,
+    /// Releases, which hosts of every tenant may be given: only a key that was made for it.
+    #[serde(rename = "releases:manage")]
+    ReleasesManage,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AgentKeysRead,
@@ -94,6 +97,7 @@ impl Scope {
         Self::AuditRead,
         Self::WebhooksWrite,
         Self::MetricsRead,
+        Self::ReleasesManage,
     ];
 
     /// The name in API and database.
@@ -111,7 +115,13 @@ impl Scope {
             Self::AuditRead => "audit:read",
             Self::WebhooksWrite => "webhooks:write",
             Self::MetricsRead => "metrics:read",
+            Self::ReleasesManage => "releases:manage",
         }
+    }
+
+    /// True for what is nobody's by default: a new key has it only if it was asked for by name.
+    pub const fn is_given_by_name(self) -> bool {
+        matches!(self, Self::ReleasesManage)
     }
 }
 
@@ -139,7 +149,7 @@ impl Role {
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
-            Self::Admin => &[Scope::ApiKeysWrite],
+            Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
             Self::Member => &[
                 Scope::AgentsWrite,
                 Scope::AgentKeysWrite,
@@ -149,6 +159,7 @@ impl Role {
                 Scope::AuditRead,
                 Scope::WebhooksWrite,
                 Scope::MetricsRead,
+                Scope::ReleasesManage,
             ],
         };
         Scope::ALL.into_iter().filter(|scope| !refused.contains(scope)).collect()

@@ -24,6 +24,8 @@ pub enum Trigger {
     Api,
     /// A job that was done once more.
     Retry,
+    /// A group whose agents are to be of another version.
+    Group,
 }
 
 impl Trigger {
@@ -32,6 +34,7 @@ impl Trigger {
         match self {
             Self::Api => "api",
             Self::Retry => "retry",
+            Self::Group => "group",
         }
     }
 }

@@ -61,6 +61,12 @@ struct AgentView {
     connected_at: Timestamp,
     last_seen_at: Timestamp,
     created_at: Timestamp,
+    /// What came of the latest wish for another version: `{outcome, from_version, to_version, code?,
+    /// message, command_id?}`.
+    #[schema(value_type = Option<Object>)]
+    update: Option<Value>,
+    /// When that was told.
+    updated_at: Option<Timestamp>,
     /// The newest figures; in lists left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     telemetry: Option<SampleView>,
@@ -140,6 +146,8 @@ impl From<AgentNow> for AgentView {
             connected_at: row.connected_at,
             last_seen_at: row.last_seen_at,
             created_at: row.created_at,
+            update: row.update_verdict.as_deref().map(stored_json),
+            updated_at: row.update_verdict_at,
             telemetry: None,
         }
     }

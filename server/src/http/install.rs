@@ -1,13 +1,16 @@
 //! `/install`: a page that says the line to paste, the script that it starts, and the programs.
 //! Open to everybody, as nothing of it is secret.
 
+use std::path::Path;
+
 use askama::Template;
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path as FromPath, Request, State};
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
+use muster_protocol::release::{Platform, Program, Version};
 use tower_http::services::ServeFile;
 
 use super::AppState;
@@ -18,6 +21,7 @@ const SCRIPT: &str = include_str!("../../../deploy/deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
 const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The script and the page name the address by which they were asked for.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
@@ -30,6 +34,10 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/install/deploy.sh", get(get_script))
         .route("/install/{platform}/SHA256SUMS", get(get_sums))
         .route("/install/{platform}/{file}", get(get_program))
+        .route("/install/releases/keys.json", get(get_statements))
+        .route("/install/releases/{version}/release.json", get(get_manifest))
+        .route("/install/releases/{version}/release.sig", get(get_signature))
+        .route("/install/releases/{version}/{platform}/{program}", get(get_released_program))
 }
 
 #[derive(Template)]
@@ -52,6 +60,7 @@ async fn show_page(State(state): State<AppState>, reached: Reached) -> Answer<Re
             .services
             .installation
             .platforms()
+            .await?
             .iter()
             .map(ToString::to_string)
             .collect(),
@@ -73,16 +82,62 @@ async fn get_script(reached: Reached) -> Answer<Response> {
     Ok((headers, script).into_response())
 }
 
-async fn get_sums(State(state): State<AppState>, Path(platform): Path<String>) -> Answer<Response> {
+async fn get_sums(
+    State(state): State<AppState>,
+    FromPath(platform): FromPath<String>,
+) -> Answer<Response> {
     Ok(state.services.installation.sums(&platform).await?.into_response())
 }
 
 async fn get_program(
     State(state): State<AppState>,
-    Path((platform, file)): Path<(String, String)>,
+    FromPath((platform, file)): FromPath<(String, String)>,
     request: Request,
 ) -> Answer<Response> {
-    let path = state.services.installation.program(&platform, &file)?;
+    let path = state.services.installation.program(&platform, &file).await?;
+    serve(&path, request).await
+}
+
+async fn get_manifest(
+    State(state): State<AppState>,
+    FromPath(version): FromPath<String>,
+) -> Answer<Response> {
+    let manifest = state.services.releases.manifest(&released(&version)?).await?;
+    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], manifest).into_response())
+}
+
+async fn get_signature(
+    State(state): State<AppState>,
+    FromPath(version): FromPath<String>,
+) -> Answer<Response> {
+    let signature = state.services.releases.signature(&released(&version)?).await?;
+    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], signature).into_response())
+}
+
+async fn get_statements(State(state): State<AppState>) -> Answer<Response> {
+    let statements = state.services.releases.statements().await?;
+    Ok(([(CACHE_CONTROL, NOT_KEPT)], axum::Json(statements)).into_response())
+}
+
+async fn get_released_program(
+    State(state): State<AppState>,
+    FromPath((version, platform, program)): FromPath<(String, String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let unknown = || Problem::not_found("program for that platform");
+    let platform = Platform::parse(&platform).ok_or_else(unknown)?;
+    let program = Program::named(&program).ok_or_else(unknown)?;
+    let path = state.services.releases.program(&released(&version)?, platform, program).await?;
+    serve(&path, request).await
+}
+
+/// One that is malformed is one that does not exist.
+fn released(version: &str) -> Answer<Version> {
+    version.parse().map_err(|_| Problem::not_found("release"))
+}
+
+/// The file, or the range of it that is asked for.
+async fn serve(path: &Path, request: Request) -> Answer<Response> {
     match ServeFile::new(path).try_call(request).await {
         Ok(response) => Ok(response.map(axum::body::Body::new)),
         Err(error) => {

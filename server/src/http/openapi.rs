@@ -38,6 +38,8 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::jobs::routes())
         .merge(super::executions::routes())
         .merge(super::webhooks::routes())
+        .merge(super::releases::routes())
+        .merge(super::groups::routes())
         .merge(super::output::routes())
         .merge(super::live_output::routes())
         .merge(super::events::routes())

@@ -29,7 +29,7 @@ pub struct ApiKeys {
 pub struct NewApiKey {
     pub name: String,
     pub role: Role,
-    /// All of the role's when absent.
+    /// When absent all of the role's, but those that are given by name.
     pub scopes: Option<Vec<Scope>>,
     pub expires_at: Option<Timestamp>,
 }
@@ -55,7 +55,11 @@ impl ApiKeys {
         let allowed = new.role.scopes();
         let scopes = match new.scopes {
             Some(scopes) => scopes,
-            None => allowed.intersection(&caller.principal.scopes).copied().collect(),
+            None => allowed
+                .intersection(&caller.principal.scopes)
+                .filter(|scope| !scope.is_given_by_name())
+                .copied()
+                .collect(),
         };
         if let Some(scope) =
             scopes.iter().find(|scope| !allowed.contains(scope) || !caller.principal.may(**scope))

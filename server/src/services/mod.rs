@@ -11,6 +11,8 @@ pub mod commands;
 pub mod dispatch;
 pub mod error;
 pub mod events;
+mod group_book;
+pub mod groups;
 mod heartbeats;
 pub mod installation;
 pub mod jobs;
@@ -22,6 +24,8 @@ pub mod output;
 pub mod output_keeping;
 pub mod precheck;
 mod presence;
+mod release_catalog;
+pub mod releases;
 mod secret_parameters;
 pub mod sessions;
 pub mod targets;
@@ -39,9 +43,11 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 use self::heartbeats::Heartbeats;
 use self::key_cache::KeyCache;
 use self::precheck::{Lists, Precheck};
+use self::release_catalog::ReleaseCatalog;
 use self::turns::Turns;
 pub use self::viewers::Viewers;
 use crate::adapters::program_files::ProgramFiles;
+use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
@@ -74,6 +80,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Outside {
     pub files: ProgramFiles,
+    pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
 }
 
@@ -89,6 +96,7 @@ pub struct Services {
     pub commands: commands::Commands,
     pub dispatch: dispatch::Dispatch,
     pub events: events::Events,
+    pub groups: groups::Groups,
     pub installation: installation::Installation,
     pub jobs: jobs::Jobs,
     pub keeping: keeping::Keeping,
@@ -96,6 +104,7 @@ pub struct Services {
     pub monitoring: monitoring::Monitoring,
     pub output: output::Output,
     pub output_keeping: output_keeping::OutputKeeping,
+    pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: targets::Targets,
     pub upkeep: upkeep::Upkeep,
@@ -124,6 +133,8 @@ impl Services {
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         let viewers = Viewers::new(store(), cache.clone(), clock());
+        let (release_files, catalog) =
+            (Arc::new(outside.releases), ReleaseCatalog { store: store() });
         let presence = presence::Presence {
             hub: hub(),
             clock: clock(),
@@ -162,6 +173,8 @@ impl Services {
                 secret_box: secret_box.clone(),
                 precheck: precheck.clone(),
                 turns: turns.clone(),
+                catalog: catalog.clone(),
+                book: group_book::GroupBook { store: store() },
             },
             dispatch: dispatch::Dispatch {
                 store: store(),
@@ -171,7 +184,20 @@ impl Services {
                 secret_box: secret_box.clone(),
             },
             events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
-            installation: installation::Installation { files: Arc::new(outside.files) },
+            groups: groups::Groups {
+                store: store(),
+                hub: hub(),
+                clock: clock(),
+                settings,
+                catalog: catalog.clone(),
+                book: group_book::GroupBook { store: store() },
+                changed: Arc::default(),
+            },
+            installation: installation::Installation {
+                files: Arc::new(outside.files),
+                releases: Arc::clone(&release_files),
+                catalog: catalog.clone(),
+            },
             jobs: jobs::Jobs {
                 store: store(),
                 meters: parts.dispatch.clone(),
@@ -202,6 +228,13 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 settings,
+            },
+            releases: releases::Releases {
+                store: store(),
+                clock: clock(),
+                files: release_files,
+                catalog,
+                turn: Arc::default(),
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

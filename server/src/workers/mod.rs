@@ -2,6 +2,7 @@
 
 mod changes;
 mod dispatcher;
+mod groups;
 mod output_keeper;
 mod teller;
 mod timetable;
@@ -48,6 +49,11 @@ impl Workers {
         tasks.spawn(async move {
             teller::run(|| events.telling(), told).await;
             "teller"
+        });
+        let groups_of_agents = services.groups.clone();
+        tasks.spawn(async move {
+            groups::run(groups_of_agents).await;
+            "groups"
         });
         let keeping = services.output_keeping.clone();
         tasks.spawn(async move {

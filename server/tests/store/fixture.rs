@@ -103,6 +103,7 @@ impl Fixture {
             policy: None,
             max_jobs: 16,
             transport: Transport::Websocket,
+            update_verdict: None,
             now: NOW,
         }
     }

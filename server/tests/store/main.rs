@@ -12,6 +12,7 @@ mod master_key;
 mod model;
 mod output;
 mod reconciliation;
+mod releases;
 mod rollouts;
 mod sessions;
 mod settlement;

@@ -14,9 +14,13 @@ mod portable;
 mod unix;
 
 #[cfg(not(unix))]
-pub use portable::{Host, default_state_dir, is_init, refuse_links_and_pipes};
+pub use portable::{
+    Host, become_program, default_state_dir, is_init, refuse_links_and_pipes, runs_from,
+};
 #[cfg(unix)]
-pub use unix::{Host, default_state_dir, is_init, refuse_links_and_pipes};
+pub use unix::{
+    Host, become_program, default_state_dir, is_init, refuse_links_and_pipes, runs_from,
+};
 
 /// What the outside asks of the supervisor, and the supervisor of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,9 +3,10 @@
 //! Without signals the end of the agent is looked for four times a second, and a request to stop
 //! the supervisor ends it without asking the agent.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -72,6 +73,16 @@ impl Host {
             let _ = agent.kill();
         }
     }
+}
+
+/// There is no such thing here: the service manager starts the new one.
+pub fn become_program(_program: &Path, _arguments: impl Iterator<Item = OsString>) -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
+
+/// Nobody can tell.
+pub fn runs_from(_folder: &Path) -> Option<bool> {
+    None
 }
 
 /// There is no such role here.

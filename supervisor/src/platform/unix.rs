@@ -2,13 +2,14 @@
 //!
 //! No thread and no signal mask, so a child starts with the signal state that `exec` gives it.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,6 +145,27 @@ impl Host {
     fn vanished_agent(&self) -> Option<Pid> {
         self.agent.filter(|pid| kill(*pid, None) == Err(Errno::ESRCH))
     }
+}
+
+/// Puts another program in the place of this one, in the same process. Comes back only with the
+/// reason why it could not.
+pub fn become_program(program: &Path, arguments: impl Iterator<Item = OsString>) -> io::Error {
+    Command::new(program).args(arguments).exec()
+}
+
+/// Whether a process runs a program out of this folder; `None` if that can't be told.
+pub fn runs_from(folder: &Path) -> Option<bool> {
+    // Without /proc nothing is known, and nothing is removed.
+    let mut is_any_known = false;
+    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
+        // A process of another user does not tell; its program is not ours.
+        let Ok(program) = std::fs::read_link(entry.path().join("exe")) else { continue };
+        is_any_known = true;
+        if program.starts_with(folder) {
+            return Some(true);
+        }
+    }
+    is_any_known.then_some(false)
 }
 
 /// Whether this process is the init of its system or container.

@@ -1,6 +1,6 @@
 //! Commands that end the agent: answered before it goes, never in a loop.
 
-use muster_tests::{AgentOptions, Script, World, eventually, on_both_databases};
+use muster_tests::{AgentOptions, Publisher, Script, World, eventually, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(a_restarted_agent_answers_first_and_comes_back_once);
@@ -53,12 +53,27 @@ async fn a_shut_down_agent_stays_down_and_its_supervisor_ends_with_0() {
 
 #[tokio::test]
 async fn an_agent_alone_ends_with_the_code_of_what_it_was_asked() {
-    for (command, code) in [("restart", 42), ("update", 43), ("redeploy", 44), ("shutdown", 0)] {
+    for (command, code) in [("restart", 42), ("shutdown", 0)] {
         let world = World::on_sqlite().await;
         let (mut agent, id) = world.agent(AgentOptions::named("agent")).await;
         let path = format!("/api/agents/{id}/command");
         world.api.post(&path, json!({"command": command})).await.expect(202);
         assert_eq!(agent.process().ended().await.code(), Some(code), "{command}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_nobody_could_exchange_refuses_to_be_updated() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    let (_alone, alone) = world.agent(AgentOptions::named("alone")).await;
+    let (_restarted, restarted) = world.agent(AgentOptions::named("restarted").supervised()).await;
+    for (agent, code) in [(&alone, "not_supervised"), (&restarted, "not_installed")] {
+        for command in ["update", "redeploy"] {
+            let ended = send(&world, agent, command).await;
+            assert_eq!((&ended["state"], &ended["error_code"]), (&json!("rejected"), &json!(code)));
+        }
     }
 }
 

@@ -45,5 +45,6 @@ mod targets;
 mod third_party;
 mod tls;
 mod unit;
+mod updates;
 mod version;
 mod webhooks;

@@ -36,7 +36,11 @@ impl Commands {
             key,
             request_hash: checked.hash(target.agent_id, name, &self.secret_box),
         });
-        if let Err(refusal) = self.check_hosts(caller, &target, &checked).await {
+        let fits = match self.choose_release(caller, &target, name, &mut checked).await {
+            Ok(()) => self.check_hosts(caller, &target, &checked).await,
+            refused => refused,
+        };
+        if let Err(refusal) = fits {
             // What was asked for before is answered as before, whatever the host says now.
             let known = self.known(caller, idempotency.as_ref()).await?;
             return known.map(|known| Sent::Accepted(Box::new(known))).ok_or(refusal);

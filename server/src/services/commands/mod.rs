@@ -2,6 +2,7 @@
 
 mod durable;
 mod executions;
+mod releases;
 mod request;
 mod target;
 mod transient;
@@ -20,8 +21,10 @@ use super::Settings;
 use super::authentication::to_grant;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
+use super::group_book::GroupBook;
 use super::key_cache::KeyCache;
 use super::precheck::Precheck;
+use super::release_catalog::ReleaseCatalog;
 use super::turns::Turns;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
@@ -45,6 +48,8 @@ pub struct Commands {
     pub(super) meters: DispatchMeters,
     pub(super) precheck: Precheck,
     pub(super) turns: Turns,
+    pub(super) catalog: ReleaseCatalog,
+    pub(super) book: GroupBook,
 }
 
 /// What came of a request.

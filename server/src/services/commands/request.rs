@@ -131,6 +131,12 @@ impl CommandRequest {
 }
 
 impl Checked {
+    /// Says something more exact than was asked.
+    pub(super) fn set_data(&mut self, data: Value) {
+        self.data_text = data.to_string();
+        self.data = data;
+    }
+
     /// The same for the same request, and for no other.
     pub(super) fn hash(
         &self,

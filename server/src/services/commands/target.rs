@@ -111,6 +111,14 @@ impl Target {
         Ok(())
     }
 
+    /// True if it speaks the full protocol.
+    pub fn is_full(&self) -> bool {
+        match &self.session {
+            Some(session) => session.is_full,
+            None => self.capabilities.is_some(),
+        }
+    }
+
     /// Secrets are for agents alone that keep them and mask them.
     pub fn check_secrets(&self, secrets: &SecretParameters) -> Result<()> {
         let is_able = match (&self.session, &self.capabilities) {

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::answers::Answer;
 use super::custody;
 use super::live::Live;
-use super::{AgentTransport, Inbound, SessionEnd};
+use super::{AgentTransport, Inbound, SessionEnd, verdicts};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::fault::{self, Fault};
@@ -261,6 +261,12 @@ impl Live {
         }
         if self.custody.is_refused(command_id) {
             return Ok(());
+        }
+        if self.handle.is_full
+            && let Some(verdict) =
+                verdicts::told(response.command_id, &response.data, error_code.as_deref())
+        {
+            self.record_verdict(verdict).await?;
         }
         let by_success = if response.success { Outcome::Succeeded } else { Outcome::Failed };
         let operation = Settle {

@@ -12,6 +12,7 @@ mod inbound;
 mod live;
 mod opening;
 mod transport;
+mod verdicts;
 
 use std::sync::Arc;
 use std::time::Duration;

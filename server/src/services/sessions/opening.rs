@@ -9,7 +9,7 @@ use muster_protocol::{CloseCode, PROTOCOL_VERSION};
 use uuid::Uuid;
 
 use super::live::Live;
-use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions};
+use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, verdicts};
 use crate::domain::ids::AgentId;
 use crate::domain::name::clean;
 use crate::hub::{HostRules, SessionHandle, SessionParts};
@@ -141,6 +141,7 @@ impl Sessions {
             max_output_bytes: Some(self.settings.max_output_bytes),
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
+            wanted_version: None,
             timestamp: self.clock.now().to_string(),
         }));
         transport.feed(&registered).await?;
@@ -173,6 +174,7 @@ impl Sessions {
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT)),
             max_jobs: i32::try_from(max_jobs).unwrap_or(1),
             transport: origin.transport,
+            update_verdict: registration.update.as_ref().map(verdicts::stored),
             now: self.clock.now(),
         })
     }

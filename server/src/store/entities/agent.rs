@@ -41,6 +41,10 @@ pub struct Model {
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
+    /// What came of the latest wish for another version, JSON.
+    pub update_verdict: Option<String>,
+    /// When that was told.
+    pub update_verdict_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

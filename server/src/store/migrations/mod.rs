@@ -8,6 +8,7 @@ mod m0005_rollouts;
 mod m0006_webhooks;
 mod m0007_output;
 mod m0008_manifest_digests;
+mod m0009_releases;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
@@ -26,6 +27,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_webhooks::Migration),
             Box::new(m0007_output::Migration),
             Box::new(m0008_manifest_digests::Migration),
+            Box::new(m0009_releases::Migration),
         ]
     }
 }

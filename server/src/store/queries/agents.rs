@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _,
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -11,6 +12,7 @@ use super::TenantScope;
 use super::agent_keys::write_audit;
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::column::StringList;
 use crate::store::entities::{agent, agent_event, agent_manifest, audit_entry};
@@ -129,6 +131,39 @@ impl TenantScope {
                     let row = row.update(transaction).await?;
                     write_audit(transaction, audit).await?;
                     Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Stores what came of an agent's latest wish for another version, JSON, if its session is still
+    /// the one with this epoch.
+    pub async fn record_update_verdict(
+        &self,
+        id: AgentId,
+        epoch: i64,
+        verdict: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let verdict = verdict.clone();
+                Box::pin(async move {
+                    agent::Entity::update_many()
+                        .col_expr(agent::Column::UpdateVerdict, Expr::value(verdict.clone()))
+                        .col_expr(agent::Column::UpdateVerdictAt, Expr::value(now))
+                        .filter(agent::Column::Id.eq(id))
+                        .filter(agent::Column::TenantId.eq(tenant_id))
+                        .filter(agent::Column::Epoch.eq(epoch))
+                        .filter(
+                            agent::Column::UpdateVerdict
+                                .is_null()
+                                .or(agent::Column::UpdateVerdict.ne(verdict)),
+                        )
+                        .exec(transaction)
+                        .await?;
+                    Ok(())
                 })
             })
             .await

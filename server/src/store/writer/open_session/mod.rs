@@ -51,6 +51,8 @@ pub struct OpenSession {
     pub policy: Option<String>,
     pub max_jobs: i32,
     pub transport: Transport,
+    /// What came of the latest wish for another version, JSON; absent if nothing is known of it.
+    pub update_verdict: Option<String>,
     pub now: Timestamp,
 }
 
@@ -202,6 +204,8 @@ impl OpenSession {
             last_seen_at: self.now,
             created_at: self.now,
             deleted_at: None,
+            update_verdict: None,
+            update_verdict_at: None,
         }
     }
 
@@ -273,6 +277,10 @@ impl OpenSession {
         row.policy.clone_from(&self.policy);
         row.max_jobs = self.max_jobs;
         row.transport = self.transport;
+        if self.update_verdict.is_some() && self.update_verdict != row.update_verdict {
+            row.update_verdict.clone_from(&self.update_verdict);
+            row.update_verdict_at = Some(self.now);
+        }
         row.connected_at = self.now;
         row.last_seen_at = self.now;
         server_restored

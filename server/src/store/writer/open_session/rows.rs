@@ -56,7 +56,7 @@ pub(super) async fn write(
 }
 
 /// The columns that a session owns; name, tags and key are people's.
-const SESSION_COLUMNS: [agent::Column; 18] = [
+const SESSION_COLUMNS: [agent::Column; 20] = [
     agent::Column::Level,
     agent::Column::Hostname,
     agent::Column::Ip,
@@ -75,4 +75,6 @@ const SESSION_COLUMNS: [agent::Column; 18] = [
     agent::Column::Alert,
     agent::Column::ConnectedAt,
     agent::Column::LastSeenAt,
+    agent::Column::UpdateVerdict,
+    agent::Column::UpdateVerdictAt,
 ];

@@ -3,20 +3,23 @@
 //! Blocking, one thread, no timer that is not needed. Knows no exit code's meaning (policy), no
 //! system call (platform) and no file's place (layout, board).
 
+mod updating;
+
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::board::Board;
 use crate::fatal_reason;
 use crate::layout::Layout;
-use crate::log::{Log, chain};
+use crate::log::Log;
 use crate::log_file::LogFile;
 use crate::notify::OWN_VARIABLES;
 use crate::platform::{Host, Request};
 use crate::policy::{Cause, Decision, End, History, Pacer, decide};
-use crate::release::{Fetch, Updater};
 use crate::sentence;
 use crate::settings::Settings;
+use updating::Look;
+pub use updating::Updating;
 
 /// Why the supervisor itself can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,7 @@ pub enum SuperviseError {
 }
 
 /// Everything that a run of the supervisor works with.
-pub struct Supervisor<U> {
+pub struct Supervisor {
     /// What was asked for on the command line.
     pub settings: Settings,
     /// Where the agent lies.
@@ -36,8 +39,8 @@ pub struct Supervisor<U> {
     pub host: Host,
     /// Who is told.
     pub board: Board,
-    /// Where releases come from.
-    pub updater: U,
+    /// Other versions.
+    pub updating: Updating,
     /// What the policy remembers.
     pub history: History,
     /// The backoff.
@@ -52,6 +55,15 @@ pub struct Supervisor<U> {
     pub log_file: Option<LogFile>,
 }
 
+/// How a run of the supervisor ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// With this code: 0, or 99 if the agent can't work as configured.
+    Exit(i32),
+    /// With the supervisor that lies in its place now.
+    Anew,
+}
+
 /// What a wait ended with.
 enum Outcome<T> {
     /// What was waited for.
@@ -60,13 +72,22 @@ enum Outcome<T> {
     StopAsked(Request),
 }
 
-impl<U: Updater> Supervisor<U> {
-    /// Runs until the agent stops for good or somebody asks the supervisor to stop. Returns the
-    /// code to exit with: 0, or 99 if the agent can't work as configured.
+/// What a watch over the agent ended with.
+enum Watch {
+    Ended(End),
+    StopAsked(Request),
+    /// The version on trial has not registered in time; its agent was ended.
+    TrialOver,
+}
+
+impl Supervisor {
+    /// Runs until the agent stops for good, somebody asks the supervisor to stop, or its own
+    /// program has been replaced.
     ///
     /// # Errors
     /// [`SuperviseError`] if the supervisor itself can't work.
-    pub fn run(mut self) -> Result<i32, SuperviseError> {
+    pub fn run(mut self) -> Result<Finish, SuperviseError> {
+        self.resume_trial();
         let ended = self.keep_running();
         let Self { log_file, log, board, .. } = self;
         // They hold ends of the log.
@@ -77,17 +98,31 @@ impl<U: Updater> Supervisor<U> {
         ended
     }
 
-    fn keep_running(&mut self) -> Result<i32, SuperviseError> {
+    fn keep_running(&mut self) -> Result<Finish, SuperviseError> {
         let mut why = "first start".to_owned();
         loop {
+            if self.updating.begins_anew {
+                return Ok(Finish::Anew);
+            }
+            self.answer_interrupted();
             let started_at = SystemTime::now();
             let (end, not_started) = match self.start(&why) {
-                Ok(()) => match self.watch()? {
-                    Outcome::Came(end) => (end, None),
-                    Outcome::StopAsked(request) => return Ok(self.stopped_by(request)),
+                Ok(pid) => match self.watch(pid)? {
+                    Watch::Ended(end) => (end, None),
+                    Watch::StopAsked(request) => return Ok(self.stopped_by(request)),
+                    Watch::TrialOver => {
+                        self.give_up_trial();
+                        why = "the version on trial has not registered in time".to_owned();
+                        continue;
+                    }
                 },
                 Err(sentence) => (End::NotStarted, Some(sentence)),
             };
+            if self.fails_trial(end) {
+                self.board.ended(end);
+                why = "the version on trial has failed".to_owned();
+                continue;
+            }
             let now = Instant::now();
             let decision = decide(end, &self.history, now);
             self.history.record_decision(decision, now);
@@ -102,8 +137,10 @@ impl<U: Updater> Supervisor<U> {
                 }
             };
             why = not_started.unwrap_or_else(|| sentence::ended(end, cause, pace));
-            if let Cause::Release(fetch) = cause {
-                self.fetch(fetch);
+            if let Cause::Release(fetch) = cause
+                && let Outcome::StopAsked(request) = self.update(fetch)?
+            {
+                return Ok(self.stopped_by(request));
             }
             let delay = self.pacer.delay(pace, healthy);
             if let Outcome::StopAsked(request) = self.pause(delay, &why)? {
@@ -112,11 +149,17 @@ impl<U: Updater> Supervisor<U> {
         }
     }
 
-    fn start(&mut self, why: &str) -> Result<(), String> {
+    fn start(&mut self, why: &str) -> Result<u32, String> {
         let binary = self.layout.agent_binary();
         let mut command = Command::new(&binary);
         command.arg("run").args(&self.settings.agent_args).stdin(Stdio::null());
         command.env("MUSTER_SUPERVISED", "1");
+        if self.updating.is_possible() {
+            command.env("MUSTER_CAN_UPDATE", "1");
+        }
+        if self.updating.is_on_trial() {
+            command.env("MUSTER_ON_TRIAL", "1");
+        }
         // Without the file the lines are still in the service manager's log.
         if let Some(Ok(stderr)) = self.log_file.as_ref().map(LogFile::stdio) {
             command.stderr(stderr);
@@ -131,12 +174,13 @@ impl<U: Updater> Supervisor<U> {
         self.history.record_start(Instant::now());
         self.log.info(format_args!("started {} as process {pid}", binary.display()));
         self.board.running(pid, why);
-        Ok(())
+        Ok(pid)
     }
 
     /// Waits for the end of the agent, passing requests on to it.
-    fn watch(&mut self) -> Result<Outcome<End>, SuperviseError> {
+    fn watch(&mut self, pid: u32) -> Result<Watch, SuperviseError> {
         let mut stop_asked = None;
+        let mut is_trial_over = false;
         let mut kill_at = None;
         loop {
             while let Some(request) = self.host.take_request() {
@@ -149,23 +193,36 @@ impl<U: Updater> Supervisor<U> {
                 }
             }
             if let Some(end) = self.host.reap() {
-                let Some(request) = stop_asked else { return Ok(Outcome::Came(end)) };
-                self.board.ended(end);
-                return Ok(Outcome::StopAsked(request));
+                return Ok(match stop_asked {
+                    None if is_trial_over => {
+                        self.board.ended(end);
+                        Watch::TrialOver
+                    }
+                    None => Watch::Ended(end),
+                    Some(request) => {
+                        self.board.ended(end);
+                        Watch::StopAsked(request)
+                    }
+                });
+            }
+            let mut look_at = None;
+            if stop_asked.is_none() && !is_trial_over {
+                match self.look_at_trial(pid) {
+                    None => {}
+                    Some(Look::At(at)) => look_at = Some(at),
+                    Some(Look::TimeIsUp) => {
+                        is_trial_over = true;
+                        self.host.pass_on(Request::Terminate);
+                        kill_at = Some(Instant::now() + self.settings.stop_grace);
+                    }
+                }
             }
             if kill_at.is_some_and(|at| at <= Instant::now()) {
                 kill_at = None;
                 self.log.warn("the agent did not stop in time: killing it; its jobs go on");
                 self.host.kill_agent();
             }
-            self.rest(kill_at)?;
-        }
-    }
-
-    /// Asks for another release. Whatever comes of it, some version is started next.
-    fn fetch(&mut self, fetch: Fetch) {
-        if let Err(error) = self.updater.fetch(fetch) {
-            self.log.warn(format_args!("{}: restarting the current version", chain(&error)));
+            self.rest([kill_at, look_at].into_iter().flatten().min())?;
         }
     }
 
@@ -186,14 +243,14 @@ impl<U: Updater> Supervisor<U> {
     }
 
     /// The agent is not to be started again: parks or ends.
-    fn settle(&mut self, code: i32, reason: String) -> Result<i32, SuperviseError> {
+    fn settle(&mut self, code: i32, reason: String) -> Result<Finish, SuperviseError> {
         match code {
             0 => self.log.info(&reason),
             _ => self.log.error(&reason),
         }
         if !self.settings.park {
             self.board.stopped(reason);
-            return Ok(code);
+            return Ok(Finish::Exit(code));
         }
         self.log.warn("parked: staying without an agent until asked to stop");
         self.board.parked(reason);
@@ -206,10 +263,10 @@ impl<U: Updater> Supervisor<U> {
         }
     }
 
-    fn stopped_by(&mut self, request: Request) -> i32 {
+    fn stopped_by(&mut self, request: Request) -> Finish {
         self.log.info(format_args!("stopped by {}", request.name()));
         self.board.stopped(format!("stopped by {}", request.name()));
-        0
+        Finish::Exit(0)
     }
 
     fn take_stop(&self) -> Option<Request> {

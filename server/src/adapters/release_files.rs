@@ -1,0 +1,229 @@
+//! The programs of releases: files on the server's disk. Knows no requests and no database.
+//!
+//! Names are made of types alone. A file is there under its name only once it is whole: it is
+//! written under another one first.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use muster_protocol::release::{Platform, Program, ProgramFile, Version};
+use ring::digest::{Context, SHA256};
+use uuid::Uuid;
+
+use super::program_files::hash;
+
+/// What the names of unfinished uploads begin with.
+const UNFINISHED: &str = ".upload-";
+
+/// A file of a release could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}", path.display())]
+pub struct ReleaseFileError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl ReleaseFileError {
+    fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { action, path: path.to_owned(), source }
+    }
+}
+
+/// Where the programs lie: `<folder>/<version>/<platform>/<program>`.
+#[derive(Debug, Clone)]
+pub struct ReleaseFiles {
+    folder: PathBuf,
+}
+
+/// A program that is being received. Dropped before its end it leaves nothing.
+pub struct Receiving {
+    file: File,
+    temporary: PathBuf,
+    place: PathBuf,
+    sum: Context,
+    left: u64,
+    expected: ProgramFile,
+    is_done: bool,
+}
+
+/// Why a program that was received is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    #[error("it has not the {0} bytes that the manifest says")]
+    Size(u64),
+    #[error("it has not the SHA-256 that the manifest says")]
+    Sum,
+    #[error("write it")]
+    File(#[from] ReleaseFileError),
+}
+
+impl ReleaseFiles {
+    /// Files in `folder`. What an earlier server has left unfinished goes.
+    pub fn new(folder: PathBuf) -> Self {
+        let files = Self { folder };
+        for version in files.folders(&files.folder) {
+            for platform in files.folders(&version) {
+                for entry in fs::read_dir(&platform).into_iter().flatten().flatten() {
+                    if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                        // It is of no use, and another start tries again.
+                        let _ = fs::remove_file(entry.path());
+                    }
+                }
+            }
+        }
+        files
+    }
+
+    /// Where a program is, if it is there.
+    pub fn path(&self, version: &Version, platform: Platform, program: Program) -> PathBuf {
+        let folder = self.folder.join(version.to_string()).join(platform.to_string());
+        folder.join(program.file_name())
+    }
+
+    /// True if a program is there, whole. Reads all of it.
+    pub fn has(&self, version: &Version, platform: Platform, file: &ProgramFile) -> bool {
+        let path = self.path(version, platform, file.name);
+        let has_size = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.bytes);
+        has_size && hash(&path).is_ok_and(|sum| sum == file.sha256)
+    }
+
+    /// Forgets all programs of a version.
+    ///
+    /// # Errors
+    /// [`ReleaseFileError`]
+    pub fn remove(&self, version: &Version) -> Result<(), ReleaseFileError> {
+        let folder = self.folder.join(version.to_string());
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(ReleaseFileError::of("remove", &folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins to receive a program.
+    ///
+    /// # Errors
+    /// [`ReleaseFileError`]
+    pub fn receive(
+        &self,
+        version: &Version,
+        platform: Platform,
+        expected: &ProgramFile,
+    ) -> Result<Receiving, ReleaseFileError> {
+        let place = self.path(version, platform, expected.name);
+        let folder = place.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(ReleaseFileError::of("make", folder))?;
+        let temporary = folder.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
+        let opened = OpenOptions::new().write(true).create_new(true).open(&temporary);
+        Ok(Receiving {
+            file: opened.map_err(ReleaseFileError::of("make", &temporary))?,
+            temporary,
+            place,
+            sum: Context::new(&SHA256),
+            left: expected.bytes,
+            expected: expected.clone(),
+            is_done: false,
+        })
+    }
+
+    fn folders(&self, within: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(within).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    }
+}
+
+impl Receiving {
+    /// Takes more of it. Blocks.
+    ///
+    /// # Errors
+    /// [`NotKept`]
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), NotKept> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or(NotKept::Size(self.expected.bytes))?;
+        self.sum.update(bytes);
+        let written = self.file.write_all(bytes);
+        Ok(written.map_err(ReleaseFileError::of("write", &self.temporary))?)
+    }
+
+    /// That was all: puts it in its place, durably, if it is what it should be. Blocks.
+    ///
+    /// # Errors
+    /// [`NotKept`]
+    pub fn finish(mut self) -> Result<(), NotKept> {
+        if self.left > 0 {
+            return Err(NotKept::Size(self.expected.bytes));
+        }
+        let sum = std::mem::replace(&mut self.sum, Context::new(&SHA256)).finish();
+        if hex::encode(sum) != self.expected.sha256 {
+            return Err(NotKept::Sum);
+        }
+        self.file.sync_all().map_err(ReleaseFileError::of("sync", &self.temporary))?;
+        fs::rename(&self.temporary, &self.place)
+            .map_err(ReleaseFileError::of("place", &self.place))?;
+        self.is_done = true;
+        // The folders above may be new too: publishing must outlive a power cut.
+        for folder in self.place.ancestors().skip(1).take(3) {
+            let synced = File::open(folder).and_then(|folder| folder.sync_all());
+            synced.map_err(ReleaseFileError::of("sync", folder))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        if !self.is_done {
+            // What stays is removed by the next start.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: u64, sha256: &str) -> ProgramFile {
+        ProgramFile { name: Program::Agent, bytes, sha256: sha256.into() }
+    }
+
+    #[test]
+    fn a_program_is_there_once_it_is_whole_and_not_before() {
+        const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let folder = tempfile::tempdir().expect("a folder");
+        let files = ReleaseFiles::new(folder.path().join("releases"));
+        let platform = Platform::parse("linux-x86_64").expect("known");
+        let version = Version::new(1, 2, 3);
+        let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("begun");
+        let place = files.path(&version, platform, Program::Agent);
+        let abc = file(3, ABC);
+
+        let mut short = receive(&abc);
+        short.write(b"ab").expect("written");
+        assert!(matches!(short.finish(), Err(NotKept::Size(3))));
+        let mut long = receive(&abc);
+        assert!(matches!(long.write(b"abcd"), Err(NotKept::Size(3))));
+        drop(long);
+        let mut other = receive(&abc);
+        other.write(b"abd").expect("written");
+        assert!(matches!(other.finish(), Err(NotKept::Sum)));
+        let left = fs::read_dir(place.parent().expect("a folder")).expect("listed").count();
+        assert_eq!((left, files.has(&version, platform, &abc)), (0, false));
+
+        let mut whole = receive(&abc);
+        whole.write(b"a").expect("written");
+        whole.write(b"bc").expect("written");
+        whole.finish().expect("kept");
+        assert!(files.has(&version, platform, &abc));
+        // As a server leaves it that is killed.
+        fs::write(place.with_file_name(".upload-1"), "half").expect("written");
+        let files = ReleaseFiles::new(folder.path().join("releases"));
+        assert_eq!(fs::read_dir(place.parent().expect("a folder")).expect("listed").count(), 1);
+        files.remove(&version).expect("removed");
+        assert!(!files.has(&version, platform, &abc));
+    }
+}

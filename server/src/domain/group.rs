@@ -1,0 +1,251 @@
+//! Groups of agents that are to be of one version: what is next. Pure: what is known of agents is
+//! passed in, and every decision is made anew from it.
+
+use sea_orm::{DeriveActiveEnum, EnumIter};
+use serde::{Deserialize, Serialize};
+
+use super::ids::AgentId;
+use super::rollout::amount::{Amount, Rounding};
+use super::time::Timestamp;
+
+/// How often an agent is asked again that could not be told to be at fault.
+pub const MAX_TRIES: i32 = 5;
+/// How long the agents of a wave may take to be connected for as long as is asked.
+pub const GATE_MS: u64 = 10 * 60_000;
+/// The first delay before an agent is asked again; it doubles.
+const FIRST_RETRY_MS: u64 = 60_000;
+
+/// Whether a group's wish is carried out.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    DeriveActiveEnum,
+    utoipa::ToSchema,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum GroupState {
+    /// It is: agents that come later are brought there too.
+    Active,
+    /// Somebody has paused it.
+    Paused,
+    /// Too much went wrong.
+    Halted,
+}
+
+/// Where one agent is with its group's wish.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    DeriveActiveEnum,
+    utoipa::ToSchema,
+)]
+#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// It is asked again later.
+    Pending,
+    /// It was asked, and has no verdict yet.
+    Updating,
+    Done,
+    Failed,
+}
+
+/// An agent of the group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub id: AgentId,
+    /// Connected now.
+    pub is_online: bool,
+    /// Connected since then.
+    pub connected_at: Timestamp,
+    /// It is of the wanted version.
+    pub is_there: bool,
+    /// What was done about it.
+    pub progress: Option<Progress>,
+}
+
+/// What was done about an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    pub wave: i32,
+    pub state: UpdateState,
+    /// Of a pending one.
+    pub due_at: Timestamp,
+    pub changed_at: Timestamp,
+}
+
+/// How a group goes about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub wave_size: Amount,
+    /// Failures that are borne.
+    pub max_failures: Amount,
+    /// Before the next wave, each agent of the last has to be connected for this long.
+    pub healthy_for_ms: u64,
+}
+
+/// What is next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// There is nothing to do before something changes.
+    Rest,
+    /// Something is under way.
+    Wait,
+    /// These are asked.
+    Wave(Vec<AgentId>),
+    /// No more are asked, for this reason.
+    Halt(String),
+}
+
+/// Decides what is next, `wave` being the last that was begun.
+pub fn next(pace: Pace, wave: i32, members: &[Member], now: Timestamp) -> Next {
+    let all = members.len() as u64;
+    let in_state = |state: UpdateState| {
+        members.iter().filter(move |member| member.progress.is_some_and(|p| p.state == state))
+    };
+    let (failures, budget) =
+        (in_state(UpdateState::Failed).count() as u64, pace.max_failures.of(all, Rounding::Down));
+    if failures > budget {
+        return Next::Halt(format!(
+            "{failures} agents did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version"
+        ));
+    }
+    if in_state(UpdateState::Updating).next().is_some() {
+        return Next::Wait;
+    }
+    let is_candidate = |member: &&Member| {
+        member.is_online
+            && !member.is_there
+            && member.progress.is_none_or(|progress| {
+                progress.state == UpdateState::Pending && progress.due_at <= now
+            })
+    };
+    let wave_size = pace.wave_size.of(all, Rounding::Up).max(1);
+    let wave_size = usize::try_from(wave_size).unwrap_or(usize::MAX);
+    let chosen: Vec<_> =
+        members.iter().filter(is_candidate).take(wave_size).map(|member| member.id).collect();
+    let is_pending = in_state(UpdateState::Pending).next().is_some();
+    if chosen.is_empty() {
+        return if is_pending { Next::Wait } else { Next::Rest };
+    }
+    let unwell = |member: &&Member| {
+        let is_well = member.is_online && now.ms_since(member.connected_at) >= pace.healthy_for_ms;
+        !is_well && member.progress.is_some_and(|progress| progress.wave == wave)
+    };
+    let unwell: Vec<_> = in_state(UpdateState::Done).filter(unwell).collect();
+    let is_late = |member: &&Member| {
+        member.progress.is_some_and(|progress| {
+            now.ms_since(progress.changed_at) > GATE_MS.max(2 * pace.healthy_for_ms)
+        })
+    };
+    match unwell.iter().copied().filter(|member| is_late(member)).count() {
+        0 if unwell.is_empty() => Next::Wave(chosen),
+        0 => Next::Wait,
+        late => Next::Halt(format!(
+            "{late} agents of wave {wave} were updated and are not connected; look at them, then resume to go on, or ask for another version"
+        )),
+    }
+}
+
+/// When an agent is asked again that was asked so often; `None` if it is not.
+pub fn retry_at(tries: i32, now: Timestamp) -> Option<Timestamp> {
+    let doublings = u32::try_from(tries.max(1) - 1).unwrap_or(0).min(16);
+    (tries < MAX_TRIES).then(|| now.plus_ms(FIRST_RETRY_MS << doublings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    fn pace(wave_size: u64, max_failures: u64) -> Pace {
+        Pace {
+            wave_size: Amount::Count(wave_size),
+            max_failures: Amount::Count(max_failures),
+            healthy_for_ms: 0,
+        }
+    }
+
+    fn member(state: Option<UpdateState>) -> Member {
+        Member {
+            id: AgentId::new(),
+            is_online: true,
+            connected_at: NOW,
+            is_there: state == Some(UpdateState::Done),
+            progress: state.map(|state| Progress { wave: 1, state, due_at: NOW, changed_at: NOW }),
+        }
+    }
+
+    #[test]
+    fn a_wave_waits_for_the_one_before_and_for_its_health() {
+        let mut members = vec![member(Some(UpdateState::Updating)), member(None)];
+        assert_eq!(next(pace(1, 0), 1, &members, NOW), Next::Wait);
+        members[0] = member(Some(UpdateState::Done));
+        let wanted = Next::Wave(vec![members[1].id]);
+        assert_eq!(next(pace(1, 0), 1, &members, NOW), wanted);
+        members[0].is_online = false;
+        assert_eq!(next(pace(1, 0), 1, &members, NOW), Next::Wait);
+        let later = NOW.plus_ms(GATE_MS + 1);
+        assert!(matches!(next(pace(1, 0), 1, &members, later), Next::Halt(_)));
+        members[0].is_online = true;
+        let patient = Pace { healthy_for_ms: 1_000, ..pace(1, 0) };
+        assert_eq!(next(patient, 1, &members, NOW), Next::Wait);
+        assert_eq!(next(patient, 1, &members, NOW.plus_ms(1_000)), wanted);
+    }
+
+    #[test]
+    fn who_is_offline_is_left_until_it_comes() {
+        let mut members = vec![member(None), member(None)];
+        members[0].is_online = false;
+        assert_eq!(next(pace(5, 0), 0, &members, NOW), Next::Wave(vec![members[1].id]));
+        members[1] = member(Some(UpdateState::Done));
+        assert_eq!(next(pace(5, 0), 1, &members, NOW), Next::Rest);
+        members[0].is_online = true;
+        assert_eq!(next(pace(5, 0), 1, &members, NOW), Next::Wave(vec![members[0].id]));
+    }
+
+    #[test]
+    fn who_is_asked_again_is_asked_later_each_time_and_not_for_ever() {
+        let delays: Vec<_> =
+            (1..=MAX_TRIES).map(|tries| retry_at(tries, NOW).map(|at| at.ms_since(NOW))).collect();
+        assert_eq!(delays, [Some(60_000), Some(120_000), Some(240_000), Some(480_000), None]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_a_wave_at_once_and_none_beyond_the_budget(
+            states in prop::collection::vec(prop::option::of(0u8..4), 1..60),
+            size in 1u64..10, budget in 0u64..5,
+        ) {
+            let state = |state: Option<u8>| state.map(|state| match state {
+                0 => UpdateState::Pending,
+                1 => UpdateState::Updating,
+                2 => UpdateState::Done,
+                _ => UpdateState::Failed,
+            });
+            let members: Vec<_> = states.into_iter().map(|s| member(state(s))).collect();
+            let in_state = |wanted| members.iter()
+                .filter(|member| member.progress.is_some_and(|p| p.state == wanted)).count();
+            if let Next::Wave(chosen) = next(pace(size, budget), 1, &members, NOW) {
+                prop_assert!(!chosen.is_empty() && chosen.len() as u64 <= size);
+                prop_assert_eq!(in_state(UpdateState::Updating), 0);
+                prop_assert!(in_state(UpdateState::Failed) as u64 <= budget);
+            }
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Releases: drafted, filled, published, withdrawn. The server holds no key: it can only hand on what
+//! was signed elsewhere.
+
+mod keys;
+mod open;
+mod receiving;
+
+use std::sync::Arc;
+
+use muster_protocol::release::{
+    Manifest, Platform, ProgramFile, PublicKey, Refusal, Signature, Version, leads_to,
+    verify_signature,
+};
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
+pub use self::keys::NewKeyChange;
+pub use self::receiving::Upload;
+use super::caller::{Caller, Subject};
+use super::error::{Result, ServiceError, chain};
+use super::release_catalog::ReleaseCatalog;
+use crate::adapters::release_files::ReleaseFiles;
+use crate::domain::ids::ReleaseId;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::principal::Scope;
+use crate::domain::time::Clock;
+use crate::store::Store;
+use crate::store::entities::release;
+use crate::store::queries::Publication;
+
+/// Releases that may wait to be published.
+const MAX_DRAFTS: usize = 32;
+/// Bytes of a signature with its key, as JSON.
+const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("release");
+const UNWRITABLE: ServiceError = ServiceError::Busy {
+    code: "releases_unusable",
+    detail: "the server can't use its folder of releases; its log says why",
+};
+
+/// Use cases of releases.
+#[derive(Clone, Debug)]
+pub struct Releases {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) files: Arc<ReleaseFiles>,
+    pub(super) catalog: ReleaseCatalog,
+    /// What makes and publishes releases goes one by one: files and rows have to agree.
+    pub(super) turn: Arc<Mutex<()>>,
+}
+
+/// A release with what its manifest says.
+#[derive(Debug, Clone)]
+pub struct Release {
+    pub row: release::Model,
+    pub manifest: Manifest,
+    pub fingerprint: String,
+}
+
+/// A program of a release, and whether it is here.
+#[derive(Debug, Clone)]
+pub struct ReleaseProgram {
+    pub platform: Platform,
+    pub file: ProgramFile,
+    pub is_there: bool,
+}
+
+impl Releases {
+    /// Takes a manifest with its signature, both to the letter. Repeatable; another manifest of the same
+    /// version takes the place of one that was not published.
+    ///
+    /// # Errors
+    /// 422 `invalid_release`; 409 `release_published` if another manifest of this version was published,
+    /// `too_many_drafts`.
+    pub async fn draft(
+        &self,
+        caller: &Caller,
+        manifest: String,
+        signature: String,
+    ) -> Result<Release> {
+        caller.require(Scope::ReleasesManage)?;
+        let (parsed, key) = read(&manifest, &signature)?;
+        let _turn = self.turn.lock().await;
+        let system = self.store.system();
+        let known = system.release(&parsed.version.to_string()).await?;
+        match &known {
+            // Signatures of one manifest are alike, but may be written differently.
+            Some(row) if row.manifest == manifest && row.release_key == key.to_string() => {
+                return Release::read(row.clone());
+            }
+            Some(row) if row.published_at.is_some() => return Err(published(&parsed.version)),
+            Some(_) => {}
+            None if system.release_drafts().await? >= MAX_DRAFTS => {
+                return Err(ServiceError::Conflict {
+                    code: "too_many_drafts",
+                    detail: format!(
+                        "{MAX_DRAFTS} releases wait to be published; publish or withdraw some first"
+                    ),
+                });
+            }
+            None => {}
+        }
+        let now = self.clock.now();
+        let row = release::Model {
+            id: ReleaseId::new(),
+            version: parsed.version.to_string(),
+            manifest,
+            signature,
+            release_key: key.to_string(),
+            created_at: now,
+            created_by: caller.principal.id,
+            published_at: None,
+            published_by: None,
+            withdrawn_at: None,
+        };
+        let detail = json!({"version": row.version, "key": key.fingerprint()});
+        let audit = caller.audit("release.draft", subject(row.id), &detail, now);
+        system.draft_release(row.clone(), audit).await?;
+        if known.is_some() {
+            // Programs of the manifest before would only be in the way.
+            let (files, version) = (Arc::clone(&self.files), parsed.version.clone());
+            blocking(move || files.remove(&version)).await?;
+        }
+        Release::read(row)
+    }
+
+    /// Lets hosts have a release, also one that was withdrawn. Repeatable.
+    ///
+    /// # Errors
+    /// 409 `incomplete_release` if a program is missing, `untrusted_release_key` if nothing leads to its
+    /// key from that of the release before; 422 `invalid_release`.
+    pub async fn publish(&self, caller: &Caller, version: &Version) -> Result<Release> {
+        caller.require(Scope::ReleasesManage)?;
+        let _turn = self.turn.lock().await;
+        let system = self.store.system();
+        let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
+        if row.is_open() {
+            return Release::read(row);
+        }
+        let (manifest, key) = read(&row.manifest, &row.signature)?;
+        let last = system.last_published_release().await?;
+        self.check_key(key, last.as_ref()).await?;
+        let programs = self.look_at(&manifest).await?;
+        if let Some(missing) = programs.iter().find(|program| !program.is_there) {
+            let (name, platform) = (missing.file.name.file_name(), missing.platform);
+            return Err(ServiceError::Conflict {
+                code: "incomplete_release",
+                detail: format!(
+                    "{name} for {platform} is not here, or not whole; upload it, then publish"
+                ),
+            });
+        }
+        let now = self.clock.now();
+        let detail = json!({"version": row.version, "key": key.fingerprint()});
+        let audit = caller.audit("release.publish", subject(row.id), &detail, now);
+        let publication =
+            Publication { at: now, by: caller.principal.id, after: last.map(|row| row.id) };
+        let row = system.publish_release(row, publication, audit).await?;
+        Release::read(row.ok_or_else(|| ServiceError::Conflict {
+            code: "release_changed",
+            detail: "the release has changed meanwhile; look at it and publish it again".into(),
+        })?)
+    }
+
+    /// Lets hosts have a release no longer; those that run it go on. Repeatable.
+    pub async fn withdraw(&self, caller: &Caller, version: &Version) -> Result<Release> {
+        caller.require(Scope::ReleasesManage)?;
+        let system = self.store.system();
+        let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
+        let now = self.clock.now();
+        let detail = json!({"version": row.version});
+        let audit = caller.audit("release.withdraw", subject(row.id), &detail, now);
+        let row = system.withdraw_release(row.version, now, audit).await?;
+        Release::read(row.ok_or(UNKNOWN)?)
+    }
+
+    /// One page of releases, newest first.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<Release>> {
+        caller.require(Scope::AgentsRead)?;
+        let rows = self.store.system().releases(page).await?;
+        let Page { items, next_cursor } = Page::of(rows, page, |row| row.id.0);
+        let items = items.into_iter().map(Release::read).collect::<Result<_>>()?;
+        Ok(Page { items, next_cursor })
+    }
+
+    /// One release, and which of its programs are here.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        version: &Version,
+    ) -> Result<(Release, Vec<ReleaseProgram>)> {
+        caller.require(Scope::AgentsRead)?;
+        let row = self.store.system().release(&version.to_string()).await?.ok_or(UNKNOWN)?;
+        let release = Release::read(row)?;
+        let programs = self.look_at(&release.manifest).await?;
+        Ok((release, programs))
+    }
+
+    async fn look_at(&self, manifest: &Manifest) -> Result<Vec<ReleaseProgram>> {
+        let (files, manifest) = (Arc::clone(&self.files), manifest.clone());
+        let look = move || {
+            let all = manifest.targets.iter().flat_map(|(platform, programs)| {
+                programs.iter().map(move |program| (*platform, program))
+            });
+            all.map(|(platform, file)| ReleaseProgram {
+                platform,
+                is_there: files.has(&manifest.version, platform, file),
+                file: file.clone(),
+            })
+            .collect()
+        };
+        spawn_blocking(look).await.map_err(|_| UNWRITABLE)
+    }
+
+    /// Hosts that took the release before have to take this one as well.
+    async fn check_key(&self, key: PublicKey, last: Option<&release::Model>) -> Result<()> {
+        let Some(last) = last else { return Ok(()) };
+        let known = PublicKey::try_from(last.release_key.clone()).map_err(|_| UNWRITABLE)?;
+        let changes = self.key_changes().await?;
+        if leads_to(&known.fingerprint(), &changes, key) {
+            return Ok(());
+        }
+        Err(ServiceError::Conflict {
+            code: "untrusted_release_key",
+            detail: format!(
+                "it is signed by the key {}, and release {} was by {}: no statement leads from that key to this one; sign it with that key, or make a statement with `muster release rotate-key`",
+                key.fingerprint(),
+                last.version,
+                known.fingerprint()
+            ),
+        })
+    }
+}
+
+impl Release {
+    fn read(row: release::Model) -> Result<Self> {
+        let (manifest, key) = read(&row.manifest, &row.signature)?;
+        Ok(Self { manifest, fingerprint: key.fingerprint(), row })
+    }
+}
+
+/// What a manifest says, and whose signature it bears.
+fn read(manifest: &str, signature: &str) -> Result<(Manifest, PublicKey)> {
+    let invalid = |detail: String| ServiceError::Invalid { code: "invalid_release", detail };
+    let unreadable = "the signature can't be read; send release.sig to the letter";
+    if signature.len() > MAX_SIGNATURE_BYTES {
+        return Err(invalid(unreadable.into()));
+    }
+    let signature: Signature =
+        serde_json::from_str(signature).map_err(|_| invalid(unreadable.into()))?;
+    let manifest = verify_signature(manifest.as_bytes(), &signature)
+        .map_err(|refusal: Refusal| invalid(refusal.to_string()))?;
+    Ok((manifest, signature.key))
+}
+
+fn published(version: &Version) -> ServiceError {
+    ServiceError::Conflict {
+        code: "release_published",
+        detail: format!("{version} was published before, otherwise; give this one another version"),
+    }
+}
+
+fn subject(id: ReleaseId) -> Subject {
+    Subject { kind: "release", id: id.0 }
+}
+
+/// Does something with files, off the threads that serve.
+async fn blocking<T, E>(
+    work: impl FnOnce() -> std::result::Result<T, E> + Send + 'static,
+) -> Result<T>
+where
+    T: Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match spawn_blocking(work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => {
+            tracing::error!(error = chain(&error), "the folder of releases can't be used");
+            Err(UNWRITABLE)
+        }
+        Err(_) => Err(UNWRITABLE),
+    }
+}

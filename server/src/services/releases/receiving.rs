@@ -1,0 +1,101 @@
+//! Programs on their way into the folder of releases.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_protocol::release::{Platform, Program, ProgramFile, Version};
+use tokio::task::spawn_blocking;
+
+use super::{Release, Releases, UNKNOWN, UNWRITABLE, blocking};
+use crate::adapters::release_files::{NotKept, Receiving};
+use crate::domain::principal::Scope;
+use crate::services::caller::Caller;
+use crate::services::error::{Result, ServiceError, chain};
+
+/// Bytes that are collected before they are written.
+const WRITTEN_AT_ONCE: usize = 256 * 1024;
+
+/// A program that is being uploaded. Dropped before its end it leaves nothing.
+pub struct Upload {
+    /// Absent while a write is under way.
+    receiving: Option<Box<Receiving>>,
+    pending: Vec<u8>,
+}
+
+impl Releases {
+    /// Begins to take a program of a release. `None` if it is there already, whole.
+    ///
+    /// # Errors
+    /// 404 if the release's manifest has no such program.
+    pub async fn upload(
+        &self,
+        caller: &Caller,
+        version: &Version,
+        platform: Platform,
+        program: Program,
+    ) -> Result<Option<Upload>> {
+        caller.require(Scope::ReleasesManage)?;
+        let row = self.store.system().release(&version.to_string()).await?.ok_or(UNKNOWN)?;
+        let manifest = Release::read(row)?.manifest;
+        let files = manifest.files(platform).unwrap_or_default();
+        let expected: ProgramFile = files
+            .iter()
+            .find(|file| file.name == program)
+            .cloned()
+            .ok_or(ServiceError::NotFound("program in this release"))?;
+        let (files, version) = (Arc::clone(&self.files), version.clone());
+        let begun = blocking(move || match files.has(&version, platform, &expected) {
+            true => Ok(None),
+            false => files.receive(&version, platform, &expected).map(Some),
+        });
+        let begun = begun.await?;
+        Ok(begun
+            .map(|receiving| Upload { receiving: Some(Box::new(receiving)), pending: Vec::new() }))
+    }
+}
+
+impl Upload {
+    /// Takes more of it.
+    ///
+    /// # Errors
+    /// 422 `wrong_size` once it is more than the manifest says.
+    pub async fn write(&mut self, bytes: &Bytes) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        match self.pending.len() {
+            0..WRITTEN_AT_ONCE => Ok(()),
+            _ => self.flush().await,
+        }
+    }
+
+    /// That was all.
+    ///
+    /// # Errors
+    /// 422 `wrong_size` or `wrong_sum`; nothing is kept then.
+    pub async fn finish(mut self) -> Result<()> {
+        self.flush().await?;
+        let receiving = self.receiving.take().ok_or(UNWRITABLE)?;
+        let finished = spawn_blocking(move || receiving.finish()).await;
+        finished.map_err(|_| UNWRITABLE)?.map_err(refused)
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let mut receiving = self.receiving.take().ok_or(UNWRITABLE)?;
+        let bytes = std::mem::take(&mut self.pending);
+        let write = move || receiving.write(&bytes).map(|()| receiving);
+        let written = spawn_blocking(write).await.map_err(|_| UNWRITABLE)?;
+        self.receiving = Some(written.map_err(refused)?);
+        Ok(())
+    }
+}
+
+fn refused(why: NotKept) -> ServiceError {
+    let code = match &why {
+        NotKept::Size(_) => "wrong_size",
+        NotKept::Sum => "wrong_sum",
+        NotKept::File(error) => {
+            tracing::error!(error = chain(error), "a program of a release was not kept");
+            return UNWRITABLE;
+        }
+    };
+    ServiceError::Invalid { code, detail: format!("the program is not kept: {why}") }
+}

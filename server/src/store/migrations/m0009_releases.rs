@@ -1,0 +1,94 @@
+//! Releases, and what came of them on hosts.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
+
+/// Makes the releases and the changes of their key, and gives agents a place for their verdict.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let connection = manager.get_connection();
+        for statement in STATEMENTS {
+            connection.execute_unprepared(statement).await?;
+        }
+        // The first key of an installation may do what is new; others are given it by name.
+        let scopes = match manager.get_database_backend() {
+            DbBackend::Postgres => {
+                "UPDATE api_keys SET scopes = replace(scopes::text, ']', ',\"releases:manage\"]')::json
+                 WHERE role = 'owner' AND scopes::text LIKE '%\"api_keys:write\"%'
+                   AND id = (SELECT id FROM api_keys ORDER BY id LIMIT 1)"
+            }
+            _ => {
+                "UPDATE api_keys SET scopes = replace(scopes, ']', ',\"releases:manage\"]')
+                 WHERE role = 'owner' AND scopes LIKE '%\"api_keys:write\"%'
+                   AND id = (SELECT id FROM api_keys ORDER BY id LIMIT 1)"
+            }
+        };
+        connection.execute_unprepared(scopes).await?;
+        Ok(())
+    }
+}
+
+/// The same on both databases.
+const STATEMENTS: [&str; 9] = [
+    "CREATE TABLE releases (
+        id uuid NOT NULL PRIMARY KEY,
+        version text NOT NULL UNIQUE,
+        manifest text NOT NULL,
+        signature text NOT NULL,
+        release_key text NOT NULL,
+        created_at bigint NOT NULL,
+        created_by uuid NOT NULL,
+        published_at bigint,
+        published_by uuid,
+        withdrawn_at bigint
+    )",
+    // Whoever publishes last decides on the key.
+    "CREATE INDEX releases_published ON releases (published_at) WHERE published_at IS NOT NULL",
+    "CREATE TABLE release_key_changes (
+        id uuid NOT NULL PRIMARY KEY,
+        old_key text NOT NULL UNIQUE,
+        new_key text NOT NULL UNIQUE,
+        signature text NOT NULL,
+        created_at bigint NOT NULL,
+        created_by uuid NOT NULL
+    )",
+    "ALTER TABLE agents ADD COLUMN update_verdict text",
+    "ALTER TABLE agents ADD COLUMN update_verdict_at bigint",
+    "CREATE TABLE groups_of_agents (
+        id uuid NOT NULL PRIMARY KEY,
+        tenant_id uuid NOT NULL,
+        name text NOT NULL,
+        target text NOT NULL,
+        wanted_version text,
+        wave_size text NOT NULL,
+        max_failures text NOT NULL,
+        healthy_for_ms bigint NOT NULL,
+        state text NOT NULL,
+        halt_reason text,
+        wish bigint NOT NULL,
+        wave integer NOT NULL,
+        wanted_by uuid NOT NULL,
+        created_at bigint NOT NULL,
+        changed_at bigint NOT NULL
+    )",
+    "CREATE UNIQUE INDEX groups_of_agents_name ON groups_of_agents (tenant_id, name)",
+    "CREATE TABLE agent_updates (
+        agent_id uuid NOT NULL PRIMARY KEY,
+        tenant_id uuid NOT NULL,
+        group_id uuid NOT NULL,
+        wish bigint NOT NULL,
+        wave integer NOT NULL,
+        state text NOT NULL,
+        command_id uuid NOT NULL,
+        tries integer NOT NULL,
+        due_at bigint NOT NULL,
+        code text,
+        message text,
+        changed_at bigint NOT NULL
+    )",
+    "CREATE INDEX agent_updates_group ON agent_updates (group_id, agent_id)",
+];

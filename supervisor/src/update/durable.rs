@@ -1,0 +1,141 @@
+//! Small files that survive a power cut, and files of others that are not trusted.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes of a small file.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// A file or folder could not be changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}", path.display())]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl FileError {
+    /// Puts the action and the path beside what the system said.
+    pub(super) fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self { action, path: path.to_owned(), source }
+    }
+
+    /// True if the disk is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(
+            self.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    }
+}
+
+/// Reads a small file of JSON; `None` if it is not there, is a link or a pipe, is too large, or
+/// makes no sense.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&read_bytes(path, MAX_BYTES)?).ok()
+}
+
+/// The first line of a small file.
+pub fn read_line(path: &Path) -> Option<String> {
+    let text = String::from_utf8(read_bytes(path, MAX_BYTES)?).ok()?;
+    let line = text.lines().next()?.trim();
+    (!line.is_empty()).then(|| line.to_owned())
+}
+
+/// Reads a file whole, if it is a file and no larger.
+pub fn read_bytes(path: &Path, max_bytes: u64) -> Option<Vec<u8>> {
+    let file = open(path).ok()?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).ok()?;
+    (bytes.len() as u64 <= max_bytes).then_some(bytes)
+}
+
+/// Opens a file for reading, and nothing that only looks like one.
+///
+/// # Errors
+/// Whatever the system says.
+pub fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    crate::platform::refuse_links_and_pipes(&mut options);
+    let file = options.open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// Replaces a file by JSON, durably.
+///
+/// # Errors
+/// [`FileError`]; what was there before is then still there.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let encoded = serde_json::to_vec(value).map_err(io::Error::other);
+    replace(path, &encoded.map_err(FileError::of("encode", path))?)
+}
+
+/// Replaces a file by one line, durably.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_line(path: &Path, line: &str) -> Result<(), FileError> {
+    replace(path, format!("{line}\n").as_bytes())
+}
+
+/// Removes a file, durably.
+///
+/// # Errors
+/// [`FileError`]
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::of("remove", path)(error))
+        }
+        _ => sync_folder(path.parent().unwrap_or(path)),
+    }
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = path.with_extension("new");
+    let write = || {
+        // `create_new` follows no link that somebody laid there.
+        let _ = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(FileError::of("write", path))?;
+    sync_folder(path.parent().unwrap_or(path))
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// [`FileError`]
+pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(FileError::of("sync", folder))
+}
+
+/// Makes a folder that only its owner looks into, if it is not there.
+///
+/// # Errors
+/// [`FileError`]
+pub fn make_private_folder(folder: &Path) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(FileError::of("make", folder)(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,42 @@
+//! Why a wish led to no trial.
+
+use muster_protocol::release::UpdateOutcome;
+
+use super::durable::FileError;
+use super::package::PackageError;
+
+/// Nothing was changed, for this reason.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    #[error(
+        "this host has pinned no key that signs releases, and did not reach the server over verified TLS: install with --release-key"
+    )]
+    NoKey,
+    #[error("there are no releases for this kind of host")]
+    UnknownPlatform,
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error("the release could not be put in place")]
+    File(#[from] FileError),
+}
+
+impl NotTaken {
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoKey => "untrusted_key",
+            Self::UnknownPlatform => "wrong_platform",
+            Self::Package(error) => error.code(),
+            Self::File(error) if error.is_no_space() => "no_space",
+            Self::File(_) => "storage_failed",
+        }
+    }
+
+    /// Whether the host forbids it, or it only did not come about.
+    pub fn outcome(&self) -> UpdateOutcome {
+        match self.code() {
+            "download_failed" | "no_space" | "storage_failed" => UpdateOutcome::Failed,
+            _ => UpdateOutcome::Refused,
+        }
+    }
+}
