@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_server::adapters::program_files::ProgramFiles;
+use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::DeliveryId;
 use muster_server::domain::master_key::MasterKey;
@@ -37,6 +38,7 @@ impl Fixture {
         let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
         let outside = Outside {
             files: ProgramFiles::new(self.site.path().to_owned()),
+            releases: ReleaseFiles::new(self.site.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
         };
         let settings = Settings {
