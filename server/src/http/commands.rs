@@ -288,9 +288,8 @@ async fn get_command(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Answer<axum::Json<CommandView>> {
-    let id = CommandId(id);
-    let found = state.services.commands.get(&caller, id, params.wait_ms).await?;
-    let output = state.services.output.summary(&caller, id).await?;
+    let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
+    let output = state.services.output.summary(&caller, &found).await?;
     let output_bytes = Some(output.length_bytes);
     let output_dropped_at = output.dropped_at;
     Ok(axum::Json(CommandView { output_bytes, output_dropped_at, ..found.into() }))

@@ -143,23 +143,28 @@ impl Hub {
 
     /// Says that a command was made, or moved on and is still open.
     pub fn moved(&self, command_id: CommandId) {
-        self.watches.changed(command_id);
-        if self.events.is_wanted() {
-            self.changes.add_command(command_id);
-        }
+        self.watches.moved(command_id);
+        self.note_if_wanted(command_id);
     }
 
     /// Says that a command ended, which is of this job, if of any.
     pub fn ended(&self, command_id: CommandId, job_id: Option<JobId>) {
-        self.moved(command_id);
+        self.watches.changed(command_id);
+        self.note_if_wanted(command_id);
         if let Some(job_id) = job_id {
             self.job_changed(job_id);
         }
     }
 
+    fn note_if_wanted(&self, command_id: CommandId) {
+        if self.events.is_wanted() {
+            self.changes.add_command(command_id);
+        }
+    }
+
     /// Says that there is more output of a command, whose state is as it was.
     pub fn output_grew(&self, command_id: CommandId) {
-        self.watches.changed(command_id);
+        self.watches.moved(command_id);
     }
 
     /// Says that something of a job changed.

@@ -8,7 +8,14 @@ use tokio::sync::Notify;
 use crate::domain::ids::CommandId;
 
 /// With how many subscriptions share it.
-type Map = Mutex<HashMap<CommandId, (Arc<Notify>, usize)>>;
+type Map = Mutex<HashMap<CommandId, (Arc<Bells>, usize)>>;
+
+/// Whoever waits for an end is not woken by what comes before it.
+#[derive(Debug, Default)]
+struct Bells {
+    change: Notify,
+    end: Notify,
+}
 
 /// As many entries as requests wait, no more.
 #[derive(Debug, Default)]
@@ -18,23 +25,33 @@ pub struct Watches(Arc<Map>);
 #[derive(Debug)]
 pub struct Subscription {
     command_id: CommandId,
-    notify: Arc<Notify>,
+    bells: Arc<Bells>,
     map: Arc<Map>,
 }
 
 impl Watches {
     pub fn subscribe(&self, command_id: CommandId) -> Subscription {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (notify, subscriptions) = map.entry(command_id).or_default();
+        let (bells, subscriptions) = map.entry(command_id).or_default();
         *subscriptions += 1;
-        let notify = Arc::clone(notify);
-        Subscription { command_id, notify, map: Arc::clone(&self.0) }
+        let bells = Arc::clone(bells);
+        Subscription { command_id, bells, map: Arc::clone(&self.0) }
     }
 
+    /// Something is new, and it is not the command's end.
+    pub fn moved(&self, command_id: CommandId) {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((bells, _)) = map.get(&command_id) {
+            bells.change.notify_waiters();
+        }
+    }
+
+    /// Something is new, and it may be the command's end.
     pub fn changed(&self, command_id: CommandId) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((notify, _)) = map.get(&command_id) {
-            notify.notify_waiters();
+        if let Some((bells, _)) = map.get(&command_id) {
+            bells.change.notify_waiters();
+            bells.end.notify_waiters();
         }
     }
 }
@@ -42,7 +59,12 @@ impl Watches {
 impl Subscription {
     /// Waits for a change. Enable it before reading, so that no change falls between.
     pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.notify.notified()
+        self.bells.change.notified()
+    }
+
+    /// Waits for what may be the command's end. To be enabled before reading, as the other.
+    pub fn ended(&self) -> tokio::sync::futures::Notified<'_> {
+        self.bells.end.notified()
     }
 }
 
@@ -55,5 +77,26 @@ impl Drop for Subscription {
                 map.remove(&self.command_id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_an_end_is_not_woken_by_what_comes_before_it() {
+        let (watches, id) = (Watches::default(), CommandId::new());
+        let watch = watches.subscribe(id);
+        let (mut changed, mut ended) = (Box::pin(watch.changed()), Box::pin(watch.ended()));
+        changed.as_mut().enable();
+        ended.as_mut().enable();
+        watches.moved(id);
+        assert!(changed.as_mut().now_or_never().is_some());
+        assert!(ended.as_mut().now_or_never().is_none());
+        watches.changed(id);
+        assert!(ended.now_or_never().is_some());
     }
 }

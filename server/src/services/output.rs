@@ -16,7 +16,7 @@ use crate::domain::range::ByteRange;
 use crate::domain::state::CommandState;
 use crate::hub::Hub;
 use crate::store::entities::output_chunk;
-use crate::store::queries::{OutputStream, OutputSummary, TenantScope};
+use crate::store::queries::{CommandWithReport, OutputStream, OutputSummary, TenantScope};
 use crate::store::{Store, StoreError};
 
 /// Chunks that a reader holds in memory at once; 256 KiB each at the most.
@@ -69,14 +69,15 @@ impl Output {
         Ok(script_of(&execution.data).unwrap_or_default())
     }
 
-    /// What there is of a command's output. Nothing for a command that is not there.
-    pub async fn summary(&self, caller: &Caller, command_id: CommandId) -> Result<OutputSummary> {
+    /// What there is of the output of a command that was found for this caller.
+    pub async fn summary(
+        &self,
+        caller: &Caller,
+        found: &CommandWithReport,
+    ) -> Result<OutputSummary> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        if tenant.command(command_id).await?.is_none() {
-            return Ok(OutputSummary::default());
-        }
-        Ok(tenant.output_summary(command_id).await?)
+        Ok(tenant.output_summary(found.command.id).await?)
     }
 
     /// Opens a part of a command's output, after at most `wait_ms` of waiting for bytes behind

@@ -78,9 +78,8 @@ async fn get_execution(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Answer<axum::Json<ExecutionView>> {
-    let id = CommandId(id);
-    let found = state.services.commands.execution(&caller, id, params.wait_ms).await?;
-    let output = state.services.output.summary(&caller, id).await?;
+    let found = state.services.commands.execution(&caller, CommandId(id), params.wait_ms).await?;
+    let output = state.services.output.summary(&caller, &found.found).await?;
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }
 

@@ -129,14 +129,14 @@ impl Commands {
         let deadline =
             tokio::time::Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         loop {
-            let changed = watch.changed();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let ended = watch.ended();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
             let found = tenant.command(id).await?.ok_or(ServiceError::NotFound("command"))?;
             if found.command.state.is_terminal() || wait_ms == 0 {
                 return Ok(found);
             }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+            if tokio::time::timeout_at(deadline, ended).await.is_err() {
                 return Ok(found);
             }
         }
