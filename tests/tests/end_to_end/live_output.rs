@@ -157,6 +157,7 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
     let world = World::on_sqlite().await;
     let gate = world.site.path().join("gate");
     let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
+                while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; \
                 printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
     let (_agent, agent) =
         world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
@@ -171,6 +172,7 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
     let second = stream.next().await.expect("output");
     assert!(second.data["text"].as_str().is_some_and(|text| text.starts_with('é')), "{second:?}");
     seen.take(second);
+    std::fs::write(world.site.path().join("gate.2"), "").expect("open the second gate");
     seen.watch(stream).await;
     assert!(seen.output == world.api.output(&id).await, "not the bytes that were stored");
     assert!(seen.stdout.len() == 200_000 + 6 && seen.result.is_some());
