@@ -4,10 +4,10 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak bump-patch bump-minor bump-major
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-updates bump-patch bump-minor bump-major
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every program, without optimisation.
 	cargo build --workspace --bins --locked
@@ -20,6 +20,7 @@ demo-stop: ## End what `make demo` started and remove .demo/.
 
 test: ## Install what is missing, then check format, lints and dependencies and run every test.
 	bash scripts/install-test-tools.sh
+	bash scripts/build-previous.sh
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	bash scripts/check-licences.sh
@@ -48,6 +49,10 @@ bump-patch bump-minor bump-major: ## Raise the version of everything, and start 
 soak: ## Run the chaos suite for long: MINUTES=20 HOSTS=4 SEED=1 (a new one unless given).
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
+
+soak-updates: ## Send a working fleet to another version and back: HOSTS=200 WAVE=20.
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/soak-updates --hosts $(or $(HOSTS),200) --wave $(or $(WAVE),20)
 
 bench: ## Measure the performance targets, each figure beside its anchor.
 	bash benches/install-anchors.sh

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
 use muster_protocol::limits::MAX_MAX_JOBS;
-use muster_protocol::{CommandName, PROTOCOL_VERSION, secret_parameters};
+use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
 use crate::commands::Surroundings;
@@ -48,6 +48,8 @@ pub struct Agent {
 pub struct HostLimits {
     pub max_jobs: u32,
     pub output: OutputBounds,
+    /// The version that the server wants at the start is asked for.
+    pub follows_wish: bool,
 }
 
 /// Why an agent can't begin, or go on.
@@ -84,7 +86,7 @@ impl Agent {
         }
         let policy = PolicyFile::open(&state);
         let mut agent = Self {
-            desk: Desk::open(&state, Supervision::from_environment()),
+            desk: Desk::open(&state, Supervision::from_environment(), limits.follows_wish),
             identity: loaded.identity,
             keys,
             about: About::this_host(),
@@ -189,7 +191,7 @@ impl Agent {
             capabilities: CommandName::ALL
                 .iter()
                 .map(|name| name.as_str())
-                .chain([secret_parameters::CAPABILITY])
+                .chain([secret_parameters::CAPABILITY, release::CAPABILITY])
                 .map(str::to_owned)
                 .collect(),
             protocol: Some(PROTOCOL_VERSION),

@@ -44,6 +44,9 @@ pub struct RunArgs {
     /// Executions at once [default: 16].
     #[arg(long, env = "MUSTER_MAX_JOBS")]
     pub max_jobs: Option<u32>,
+    /// Stay of this version at the start, whatever the server wants; `update` is carried out all the same.
+    #[arg(long, env = "MUSTER_SKIP_UPDATE", value_parser = clap::builder::FalseyValueParser::new())]
+    pub skip_update: bool,
     #[arg(long, env = "MUSTER_INSECURE", hide = true)]
     pub insecure_env: Option<String>,
     #[arg(long, env = "MUSTER_OUTPUT_LIMIT_BYTES", hide = true)]
@@ -93,6 +96,8 @@ pub struct Config {
     /// Longest wait of one long poll.
     pub poll_wait: Duration,
     pub max_jobs: u32,
+    /// The version that the server wants is not looked at at the start.
+    pub skip_update: bool,
     /// Output kept of one execution.
     pub output_limit_bytes: u64,
     /// Output kept of all executions together.
@@ -184,6 +189,7 @@ impl Config {
             poll_wait: Duration::from_secs(poll_seconds)
                 .clamp(Duration::from_secs(1), Duration::from_millis(MAX_POLL_WAIT_MS)),
             max_jobs,
+            skip_update: args.skip_update,
             output_limit_bytes: args
                 .output_limit_bytes
                 .or(file.output_limit_bytes)

@@ -14,7 +14,7 @@ use muster_agent::host::deregister::Departure;
 use muster_agent::host::status::Report;
 use muster_agent::layout::StateDir;
 use muster_agent::release;
-use muster_protocol::release::Version;
+use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -165,7 +165,14 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
 fn fetch_release(version: &Version, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
     start_log("info");
     let config = Config::load(args)?;
-    on_runtime(release::fetch::fetch(&config, version, into))??;
+    let fetched = on_runtime(release::fetch::fetch(&config, version, into))?;
+    if let Err(error) = &fetched
+        && error.code() == "no_space"
+    {
+        tracing::error!(error = error as &dyn std::error::Error, "the download does not fit");
+        return Ok(NO_SPACE_EXIT);
+    }
+    fetched?;
     Ok(0)
 }
 

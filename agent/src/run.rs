@@ -47,7 +47,11 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let _instance = Instance::take(&state).await?;
     let board = Board::begin(&state, config.endpoint.websocket_url());
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
-    let limits = HostLimits { max_jobs: config.max_jobs, output: config.output_bounds() };
+    let limits = HostLimits {
+        max_jobs: config.max_jobs,
+        output: config.output_bounds(),
+        follows_wish: !config.skip_update,
+    };
     let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
     let board = agent.board.insert(board);
     board.identified(agent.identity.agent_id);

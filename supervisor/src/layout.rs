@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use muster_protocol::release::Version;
+
 /// Why the agent's place is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
@@ -44,10 +46,19 @@ impl Layout {
         versions.is_some_and(|versions| self.own_dir.starts_with(versions))
     }
 
-    /// The supervisor of the version that is current.
-    pub fn current_supervisor(&self) -> Option<PathBuf> {
+    /// True if the supervisor that runs is of this installed version.
+    pub fn is_version(&self, version: &Version) -> bool {
+        let folder = self.install_dir.as_ref().map(|dir| dir.join("versions"));
+        let folder = folder.map(|versions| versions.join(version.to_string()));
+        let folder = folder.and_then(|folder| folder.canonicalize().ok());
+        folder.is_some_and(|folder| self.own_dir.starts_with(folder))
+    }
+
+    /// The supervisor of the version that is current; without versions, the one that runs.
+    pub fn current_supervisor(&self) -> PathBuf {
         let name = format!("muster-supervisor{}", std::env::consts::EXE_SUFFIX);
-        Some(self.install_dir.as_ref()?.join("versions/current/bin").join(name))
+        let current = self.install_dir.as_ref().map(|dir| dir.join("versions/current/bin"));
+        current.unwrap_or_else(|| self.own_dir.clone()).join(name)
     }
 
     /// The binary to start now. It may be missing: the start then says so.

@@ -10,6 +10,7 @@ use clap::Parser as _;
 
 use muster_protocol::backoff::Delays;
 use muster_supervisor::board::Board;
+use muster_supervisor::fault::Cut;
 use muster_supervisor::layout::Layout;
 use muster_supervisor::log::{Level, Log, chain};
 use muster_supervisor::log_file::LogFile;
@@ -46,11 +47,10 @@ fn self_test() -> ExitCode {
 
 fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
     let layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
-    let successor = layout.current_supervisor();
     match supervise(settings, layout, log)? {
         Finish::Exit(code) => Ok(code),
-        Finish::Anew => {
-            let successor = successor.context("find the supervisor of the new version")?;
+        Finish::Anew(successor) => {
+            Cut::HandingOver.here();
             // It keeps the process, its environment and its arguments: to the service manager
             // nothing has happened.
             let error = platform::become_program(&successor, env::args_os().skip(1));

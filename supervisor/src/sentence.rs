@@ -5,7 +5,7 @@
 use std::io;
 use std::path::Path;
 
-use muster_protocol::release::{Program, Version};
+use muster_protocol::release::{NO_SPACE_EXIT, Program, Version};
 
 use crate::policy::{Cause, End, Fetch, Pace};
 
@@ -51,6 +51,10 @@ pub fn ended(end: End, cause: Cause, pace: Pace) -> String {
 /// A download that left no reason behind.
 pub fn download_ended(end: End) -> String {
     match end {
+        End::Exited(code) if code == i32::from(NO_SPACE_EXIT) => {
+            "the disk with the agent's programs has no room for the release; make room, and ask again"
+                .to_owned()
+        }
         End::Exited(code) => format!("the download ended with {code}; see the log"),
         End::Signalled(signal) => format!("the download was ended by signal {signal}"),
         End::NotStarted => "the download could not be started; see the log".to_owned(),

@@ -26,6 +26,8 @@ pub struct AgentOptions {
     pub state_dir: Option<PathBuf>,
     /// The program folder that its supervisor runs from, as `deploy.sh` installs it.
     pub installed: Option<PathBuf>,
+    /// Where its programs lie, if they are not those under test.
+    pub programs: Option<PathBuf>,
     /// `MUSTER_…` variables beside those that the harness sets.
     pub environment: Vec<(String, String)>,
     /// Shell commands run first, in a mount namespace that the agent then lives in: a small
@@ -55,6 +57,12 @@ impl AgentOptions {
         self.environment
             .push(("MUSTER_DIR".into(), program_folder.to_str().expect("plain text").into()));
         self.installed = Some(program_folder);
+        self
+    }
+
+    /// With the programs of this folder.
+    pub fn from_folder(mut self, programs: &Path) -> Self {
+        self.programs = Some(programs.to_owned());
         self
     }
 
@@ -104,9 +112,11 @@ impl Agent {
     /// Starts it again with its state.
     pub fn resume(&mut self) {
         let supervised = self.options.supervised;
-        let program = match &self.options.installed {
-            Some(folder) => folder.join("versions/current/bin/muster-supervisor"),
-            None => binary(if supervised { "muster-supervisor" } else { "muster-agent" }),
+        let name = if supervised { "muster-supervisor" } else { "muster-agent" };
+        let program = match (&self.options.installed, &self.options.programs) {
+            (Some(folder), _) => folder.join("versions/current/bin/muster-supervisor"),
+            (None, Some(folder)) => folder.join(name),
+            (None, None) => binary(name),
         };
         let (name, environment) = (&self.options.name, self.environment.clone());
         let start = |program: &Path, args: &[&str]| {
@@ -123,6 +133,23 @@ impl Agent {
             }
         };
         self.process = Some(process);
+    }
+
+    /// Sets a variable for its next start, or takes it away.
+    pub fn set(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    /// Kills everything that runs on this host with -9, as if its power was cut.
+    pub fn cut_power(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill_9();
+        }
+        for process in self.site.processes(&self.state_dir, "") {
+            // It may end by itself in between.
+            let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
+        }
     }
 
     /// Its process, or its supervisor's.

@@ -1,8 +1,10 @@
 //! A network between agent and server that a test can break: cut, silence, refuse, or block
 //! WebSocket upgrades as some proxies do.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -29,8 +31,20 @@ struct Rules {
     upgrades_blocked: AtomicUsize,
     /// True while nothing passes and nobody is told.
     silent: watch::Sender<bool>,
+    downloads: Mutex<Downloads>,
     /// Counts up at each cut; connections made before it end.
     cuts: watch::Sender<u64>,
+}
+
+/// What becomes of connections that begin with a download of a release.
+#[derive(Debug, Default)]
+struct Downloads {
+    /// The next ones end after so many bytes of the answer; those behind them pass.
+    cuts: VecDeque<u64>,
+    /// None brings a byte.
+    is_dead: bool,
+    /// Where each that asked for a range began, in order.
+    resumed_at: Vec<u64>,
 }
 
 impl Link {
@@ -45,6 +59,7 @@ impl Link {
             upgrades_blocked: AtomicUsize::new(0),
             silent: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
+            downloads: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, rules.clone()));
         Self { address, rules, accepting }
@@ -76,6 +91,21 @@ impl Link {
         }
     }
 
+    /// Cuts the next connections that begin with a download of a release, each after so many bytes.
+    pub fn cut_downloads_after(&self, bytes: impl IntoIterator<Item = u64>) {
+        self.rules.downloads().cuts = bytes.into_iter().collect();
+    }
+
+    /// Lets no byte of a release through, or lets them pass again.
+    pub fn kill_downloads(&self, is_dead: bool) {
+        self.rules.downloads().is_dead = is_dead;
+    }
+
+    /// Where downloads went on that had been cut.
+    pub fn resumed_at(&self) -> Vec<u64> {
+        self.rules.downloads().resumed_at.clone()
+    }
+
     /// How many upgrades were answered with 403.
     pub fn upgrades_blocked(&self) -> usize {
         self.rules.upgrades_blocked.load(Ordering::SeqCst)
@@ -84,6 +114,26 @@ impl Link {
     /// Lets nothing pass and tells nobody, as a lost route does; or passes on again.
     pub fn silence(&self, silent: bool) {
         self.rules.silent.send_replace(silent);
+    }
+}
+
+impl Rules {
+    fn downloads(&self) -> std::sync::MutexGuard<'_, Downloads> {
+        self.downloads.lock().expect("nobody panics with it")
+    }
+
+    /// Bytes of the answer that pass on a connection that begins so.
+    fn passing(&self, head: &str) -> u64 {
+        if !head.starts_with("get /install/releases/") {
+            return u64::MAX;
+        }
+        let mut downloads = self.downloads();
+        let range = head.split_once("\r\nrange: bytes=").and_then(|(_, rest)| rest.split_once('-'));
+        downloads.resumed_at.extend(range.and_then(|(start, _)| start.parse::<u64>().ok()));
+        match downloads.is_dead {
+            true => 0,
+            false => downloads.cuts.pop_front().unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -118,13 +168,14 @@ async fn carry(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
         rules.upgrades_blocked.fetch_add(1, Ordering::SeqCst);
         return client.write_all(BLOCKED).await;
     }
+    let passing = rules.passing(&text);
     let mut server = TcpStream::connect(&rules.server).await?;
     server.write_all(&head).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     tokio::select! {
-        end = pump(from_client, to_server, rules.silent.subscribe()) => end,
-        end = pump(from_server, to_client, rules.silent.subscribe()) => end,
+        end = pump(from_client, to_server, u64::MAX, rules.silent.subscribe()) => end,
+        end = pump(from_server, to_client, passing, rules.silent.subscribe()) => end,
     }
 }
 
@@ -141,6 +192,7 @@ async fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    mut passing: u64,
     mut silent: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
@@ -153,6 +205,11 @@ async fn pump(
         if silent.wait_for(|silent| !silent).await.is_err() {
             return Ok(());
         }
+        let length = length.min(usize::try_from(passing).unwrap_or(usize::MAX));
         to.write_all(&buffer[..length]).await?;
+        passing = passing.saturating_sub(length as u64);
+        if passing == 0 {
+            return Ok(());
+        }
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use muster_protocol::release::{Platform, Program};
 
@@ -62,11 +63,21 @@ impl Publisher {
             if path.exists() {
                 continue;
             }
-            let mut bytes = fs::read(binary(name)).expect("read a program");
+            let mut bytes = fs::read(self.stripped(name)).expect("read a program");
             restamp(&mut bytes, version);
             write_program(&path, &bytes);
         }
         folder
+    }
+
+    /// A program under test without what debuggers want, which would be most of every download.
+    fn stripped(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(format!("stripped-{name}"));
+        if !path.exists() {
+            let stripped = Command::new("strip").arg("-o").arg(&path).arg(binary(name)).status();
+            assert!(stripped.expect("run strip").success());
+        }
+        path
     }
 
     /// A shell script in the place of one of those programs. Its stamp is as it should be.
@@ -112,20 +123,38 @@ impl Publisher {
         self.publish(version).await.expect(0);
     }
 
+    /// Where [`Publisher::install`] installs.
+    pub fn host_folder(&self, host: &str) -> PathBuf {
+        let folder = self.folder.join(format!("host-{host}"));
+        fs::create_dir_all(&folder).expect("make a folder");
+        folder
+    }
+
     /// A host's program folder with this version in it; it trusts the first key.
     pub fn install(&self, host: &str, version: &str) -> PathBuf {
-        let folder = self.folder.join(format!("host-{host}"));
+        let folder = self.host_folder(host);
         let bin = folder.join("versions").join(version).join("bin");
         fs::create_dir_all(&bin).expect("make a folder");
         let programs = self.programs(version);
         for program in Program::ALL {
             let name = program.file_name();
-            fs::hard_link(programs.join(name), bin.join(name)).expect("install a program");
+            let (from, to) = (programs.join(name), bin.join(name));
+            // The folder may be a disk of its own.
+            let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
+            linked.expect("install a program");
         }
         symlink(version, folder.join("versions/current")).expect("point to the version");
         fs::write(folder.join("release_key"), format!("{}\n", self.fingerprint)).expect("pin");
         folder
     }
+}
+
+/// Makes another version current behind everybody's back, as a restored disk does.
+pub fn point_to(program_folder: &Path, version: &str) {
+    let (link, current) =
+        (program_folder.join("versions/.link"), program_folder.join("versions/current"));
+    symlink(version, &link).expect("make a link");
+    fs::rename(link, current).expect("point to the version");
 }
 
 /// The version that a program folder's `current` means.

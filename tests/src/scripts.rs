@@ -41,6 +41,12 @@ impl Script {
         (1..=lines).flat_map(|i| format!("line {i:08} of the output\n").into_bytes()).collect()
     }
 
+    /// Does this first.
+    pub fn beginning_with(mut self, commands: &str) -> Self {
+        self.body.insert_str(0, commands);
+        self
+    }
+
     fn file_name(&self) -> String {
         format!("{}.sh", self.name)
     }

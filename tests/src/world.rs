@@ -82,7 +82,7 @@ impl World {
     /// The agents that were enrolled with this key.
     pub async fn agents_of(&self, key_id: &str) -> Vec<Value> {
         let Ok(answer) =
-            self.api.try_send(reqwest::Method::GET, "/api/agents?limit=100", &[], None).await
+            self.api.try_send(reqwest::Method::GET, "/api/agents?limit=500", &[], None).await
         else {
             return vec![];
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use muster_protocol::ExitCode;
 use muster_protocol::frame::{InventoryItem, InventoryState, Outcome, Response};
-use muster_protocol::release::{UpdateVerdict, UpdateWish, Version};
+use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish, Version};
 use muster_protocol::version;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -64,17 +64,21 @@ pub struct Desk {
     verdict: Option<UpdateVerdict>,
     /// When to look for the verdict.
     look_at: Option<Instant>,
+    /// What the server wants is looked at once in the life of a process.
+    may_begin: bool,
 }
 
 impl Desk {
-    /// Reads what was left by the agent before this one.
-    pub fn open(state: &StateDir, supervision: Supervision) -> Self {
+    /// Reads what was left by the agent before this one. `may_begin`: the version that the server
+    /// wants may be asked for without a command.
+    pub fn open(state: &StateDir, supervision: Supervision, may_begin: bool) -> Self {
         let mut desk = Self {
             state: state.clone(),
             supervision,
             open: read(&state.update_wish()),
             verdict: None,
             look_at: None,
+            may_begin,
         };
         desk.verdict = read(&state.update_verdict());
         desk
@@ -155,19 +159,18 @@ impl Desk {
         }
     }
 
-    /// True if the agent should ask for this version by itself: it is another one, may be had, and
-    /// was not tried in vain before.
-    pub fn wants(&self, wanted: &str) -> bool {
-        let is_skipped = env::var_os("MUSTER_SKIP_UPDATE").is_some_and(|value| !value.is_empty());
-        let has_failed = self
-            .verdict
-            .as_ref()
-            .is_some_and(|verdict| verdict.to_version == wanted && !verdict.outcome.is_success());
-        wanted != version::own()
-            && !is_skipped
-            && !has_failed
-            && self.check().is_ok()
-            && wanted.parse::<Version>().is_ok()
+    /// The start-up check, once in the life of a process: the version that the agent should ask for
+    /// by itself. `wanted` is what the server wants at the first session, if anything. What was tried
+    /// in vain is not tried again: no host begins anew over and over.
+    pub fn wants(&mut self, wanted: Option<&str>) -> Option<Version> {
+        if !std::mem::take(&mut self.may_begin) {
+            return None;
+        }
+        let wanted = wanted.filter(|wanted| *wanted != version::own())?;
+        let told = self.verdict.as_ref().filter(|verdict| verdict.to_version == wanted);
+        // In place already, and yet this process is another: asking again would change nothing.
+        let is_vain = told.is_some_and(|verdict| verdict.outcome != UpdateOutcome::Installed);
+        wanted.parse().ok().filter(|_| !is_vain && self.check().is_ok())
     }
 
     /// Writes down a wish, durably. The process is then to end with 43 or 44.

@@ -16,8 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::frame::{AgentFrame, Registered};
-use muster_protocol::release::Version;
-use muster_protocol::{ExitCode, Permissions};
+use muster_protocol::{CommandName, ExitCode, Permissions};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use uuid::Uuid;
@@ -103,11 +102,9 @@ async fn hold(
     }
     let mut session = Session::new(link, agent, permissions, &registered);
     session.leaving = is_leaving.then(Leaving::begin);
-    let wanted = registered.wanted_version.filter(|_| !is_leaving);
-    if let Some(Ok(version)) = wanted
-        .filter(|wanted| session.agent.desk.wants(wanted))
-        .map(|wanted| wanted.parse::<Version>())
-    {
+    let is_allowed = session.permissions.allows(CommandName::Update) && !is_leaving;
+    let wanted = registered.wanted_version.as_deref().filter(|_| is_allowed);
+    if let Some(version) = session.agent.desk.wants(wanted) {
         session.end_for(None, version);
     }
     let ending = match session.begin() {

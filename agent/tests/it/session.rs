@@ -30,7 +30,7 @@ pub fn open_agent(host: &Host) -> Agent {
 pub fn open_agent_with(host: &Host, max_jobs: u32) -> Agent {
     let keys = KeyRing::load("mst_agent_test".to_owned().into(), &host.state).expect("keys");
     let output = OutputBounds { limit_bytes: 1 << 30, quota_bytes: 5 << 30 };
-    let limits = HostLimits { max_jobs, output };
+    let limits = HostLimits { max_jobs, output, follows_wish: true };
     Agent::open(host.state.clone(), keys, limits, program()).expect("agent")
 }
 

@@ -15,9 +15,13 @@ pub use self::manifest::{Manifest, ProgramFile};
 pub use self::platform::Platform;
 pub use self::program::Program;
 pub use self::trust::{Refusal, Verified, Wish, leads_to, verify, verify_signature};
-pub use self::update::{UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, WISH_FILE};
+pub use self::update::{
+    NO_SPACE_EXIT, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, WISH_FILE,
+};
 pub use semver::Version;
 
+/// What an agent lists among its capabilities if it settles `update` and `redeploy` with a verdict.
+pub const CAPABILITY: &str = "releases";
 /// The form of manifests that this version writes, and the only one that it reads.
 pub const FORMAT: u32 = 1;
 /// Bytes of a manifest.

@@ -11,6 +11,9 @@ pub const WISH_FILE: &str = "update.json";
 /// The name of the file that holds an [`UpdateVerdict`].
 pub const VERDICT_FILE: &str = "update_verdict.json";
 
+/// What `muster-agent fetch-release` ends with if the disk is full: it can't write down why.
+pub const NO_SPACE_EXIT: u8 = 28;
+
 /// What the agent asks for before it ends with 43 or 44. It stays until the agent has taken note
 /// of the verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,9 @@ use super::time::Timestamp;
 pub const MAX_TRIES: i32 = 5;
 /// How long the agents of a wave may take to be connected for as long as is asked.
 pub const GATE_MS: u64 = 10 * 60_000;
+/// How long an agent that was asked may be offline before nobody waits for it: a download, or a trial,
+/// at its longest, and a margin.
+pub const AWAY_MS: u64 = 15 * 60_000;
 /// The first delay before an agent is asked again; it doubles.
 const FIRST_RETRY_MS: u64 = 60_000;
 
@@ -59,6 +62,9 @@ pub enum UpdateState {
     Pending,
     /// It was asked, and has no verdict yet.
     Updating,
+    /// It was asked, and has been offline for [`AWAY_MS`] since: nobody waits for it. What came of it
+    /// counts once it is told.
+    Away,
     Done,
     Failed,
 }
@@ -124,6 +130,20 @@ pub fn next(pace: Pace, wave: i32, members: &[Member], now: Timestamp) -> Next {
         ));
     }
     if in_state(UpdateState::Updating).next().is_some() {
+        return Next::Wait;
+    }
+    // One host may be lost by chance. More than one are a sign, and nobody can ask them.
+    let away = in_state(UpdateState::Away).count() as u64;
+    if failures + away > budget + 1 {
+        return Next::Halt(format!(
+            "{away} agents were asked for the version and have been offline ever since, and {failures} did not take it; look at them, then resume to go on, or ask for another version"
+        ));
+    }
+    let is_troubled = |member: &&Member| {
+        member.progress.is_some_and(|progress| progress.wave == wave && now < progress.due_at)
+    };
+    // What is nobody's fault, such as a network that is away, is likely to meet the next ones too.
+    if in_state(UpdateState::Pending).filter(is_troubled).count() as u64 > budget {
         return Next::Wait;
     }
     let is_candidate = |member: &&Member| {
@@ -220,6 +240,31 @@ mod tests {
     }
 
     #[test]
+    fn who_is_away_holds_nobody_up_unless_it_is_a_sign() {
+        let mut members = vec![member(Some(UpdateState::Away)), member(None), member(None)];
+        members[0].is_online = false;
+        assert_eq!(next(pace(1, 0), 1, &members, NOW), Next::Wave(vec![members[1].id]));
+        members[1] = member(Some(UpdateState::Away));
+        assert!(matches!(next(pace(1, 0), 2, &members, NOW), Next::Halt(_)));
+        assert_eq!(next(pace(1, 1), 2, &members, NOW), Next::Wave(vec![members[2].id]));
+        members[1] = member(Some(UpdateState::Failed));
+        assert!(matches!(next(pace(1, 0), 2, &members, NOW), Next::Halt(_)));
+        let resumed = [member(Some(UpdateState::Away)), member(Some(UpdateState::Done))];
+        assert_eq!(next(pace(1, 0), 2, &resumed, NOW), Next::Rest);
+    }
+
+    #[test]
+    fn a_wave_that_the_network_has_failed_holds_the_next_up() {
+        let mut members = vec![member(Some(UpdateState::Pending)), member(None)];
+        if let Some(progress) = &mut members[0].progress {
+            progress.due_at = NOW.plus_ms(1);
+        }
+        assert_eq!(next(pace(1, 0), 1, &members, NOW), Next::Wait);
+        assert_eq!(next(pace(1, 1), 1, &members, NOW), Next::Wave(vec![members[1].id]));
+        assert_eq!(next(pace(1, 0), 1, &members, NOW.plus_ms(1)), Next::Wave(vec![members[0].id]));
+    }
+
+    #[test]
     fn who_is_asked_again_is_asked_later_each_time_and_not_for_ever() {
         let delays: Vec<_> =
             (1..=MAX_TRIES).map(|tries| retry_at(tries, NOW).map(|at| at.ms_since(NOW))).collect();
@@ -229,13 +274,14 @@ mod tests {
     proptest! {
         #[test]
         fn never_more_than_a_wave_at_once_and_none_beyond_the_budget(
-            states in prop::collection::vec(prop::option::of(0u8..4), 1..60),
+            states in prop::collection::vec(prop::option::of(0u8..5), 1..60),
             size in 1u64..10, budget in 0u64..5,
         ) {
             let state = |state: Option<u8>| state.map(|state| match state {
                 0 => UpdateState::Pending,
                 1 => UpdateState::Updating,
                 2 => UpdateState::Done,
+                3 => UpdateState::Away,
                 _ => UpdateState::Failed,
             });
             let members: Vec<_> = states.into_iter().map(|s| member(state(s))).collect();
@@ -244,7 +290,9 @@ mod tests {
             if let Next::Wave(chosen) = next(pace(size, budget), 1, &members, NOW) {
                 prop_assert!(!chosen.is_empty() && chosen.len() as u64 <= size);
                 prop_assert_eq!(in_state(UpdateState::Updating), 0);
-                prop_assert!(in_state(UpdateState::Failed) as u64 <= budget);
+                let failed = in_state(UpdateState::Failed) as u64;
+                prop_assert!(failed <= budget);
+                prop_assert!(failed + in_state(UpdateState::Away) as u64 <= budget + 1);
             }
         }
     }

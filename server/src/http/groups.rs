@@ -66,7 +66,9 @@ struct GroupWithAgents {
     /// Agents that are asked again later.
     pending_count: usize,
     failed_count: usize,
-    /// The first 50 that failed or are asked again, with the reason.
+    /// Agents that were asked and have been offline since: nobody waits for them.
+    away_count: usize,
+    /// The first 50 that failed, are asked again or are away, with the reason.
     troubles: Vec<TroubleView>,
     /// The first 50 that the target means and that belong to an older group.
     elsewhere: Vec<AgentId>,
@@ -127,6 +129,7 @@ impl From<GroupNow> for GroupWithAgents {
             updating_count: now.updating,
             pending_count: now.pending,
             failed_count: now.failed,
+            away_count: now.away,
             troubles: now.troubles.into_iter().map(TroubleView::from).collect(),
             elsewhere: now.elsewhere,
         }

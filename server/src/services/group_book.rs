@@ -1,7 +1,8 @@
-//! Which group an agent belongs to: the oldest that means it.
+//! Which group an agent belongs to: the oldest that means it; and what it wants of the agent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::domain::group::{GroupState, UpdateState};
 use crate::domain::ids::{AgentId, GroupId, TenantId};
 use crate::domain::target::facts::Facts;
 use crate::domain::target::{Target, TargetSpec};
@@ -40,6 +41,28 @@ impl GroupBook {
         let Some(facts) = chosen.agents.first() else { return Ok(None) };
         let means = |row: &group::Model| target(row).is_some_and(|target| target.matches(facts));
         Ok(groups.into_iter().find(means))
+    }
+
+    /// The version that an agent is told of when it comes: the one that its group has brought it to
+    /// already, if it is of another. Whose turn has not come, or who failed, is told of none; nor is
+    /// anybody of a group that halted or was paused. So nobody overtakes a wave.
+    pub async fn wanted_at_start(
+        &self,
+        tenant_id: TenantId,
+        agent_id: AgentId,
+        own_version: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let tenant = self.store.tenant(tenant_id);
+        let Some(update) = tenant.agent_update(agent_id).await? else { return Ok(None) };
+        if update.state != UpdateState::Done {
+            return Ok(None);
+        }
+        let group = self.group_of(tenant_id, agent_id).await?.filter(|group| {
+            let is_its = group.id == update.group_id && group.wish == update.wish;
+            is_its && group.state == GroupState::Active
+        });
+        let wanted = group.and_then(|group| group.wanted_version);
+        Ok(wanted.filter(|wanted| wanted != own_version))
     }
 
     /// The agents of every group of a tenant.

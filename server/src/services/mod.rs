@@ -185,6 +185,7 @@ impl Services {
             },
             events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
             groups: groups::Groups {
+                presence: presence.clone(),
                 store: store(),
                 hub: hub(),
                 clock: clock(),
@@ -233,7 +234,7 @@ impl Services {
                 store: store(),
                 clock: clock(),
                 files: release_files,
-                catalog,
+                catalog: catalog.clone(),
                 turn: Arc::default(),
             },
             sessions: Arc::new(sessions::Sessions::new(
@@ -244,6 +245,7 @@ impl Services {
                 heartbeats.clone(),
                 cache,
                 lists,
+                sessions::Wishes { book: group_book::GroupBook { store: store() }, catalog },
             )),
             targets: targets::Targets { store: store(), hub: hub() },
             upkeep: upkeep::Upkeep {

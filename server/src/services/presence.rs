@@ -30,4 +30,14 @@ impl Presence {
         let was_online = stored_online_since.is_some_and(|since| since < self.started_at);
         self.hub.is_connected(agent_id) || (is_young && was_online)
     }
+
+    /// Since when an agent that was seen last then is not connected; `None` if it is. While there was
+    /// no server nobody was away from it.
+    pub(super) fn offline_since(
+        &self,
+        agent_id: AgentId,
+        last_seen_at: Timestamp,
+    ) -> Option<Timestamp> {
+        (!self.hub.is_connected(agent_id)).then(|| last_seen_at.max(self.started_at))
+    }
 }

@@ -3,10 +3,15 @@
 //! Blocking, one thread, no timer that is not needed. Knows no exit code's meaning (policy), no
 //! system call (platform) and no file's place (layout, board).
 
+mod step;
+mod trying;
 mod updating;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
+
+use muster_protocol::release::Program;
 
 use crate::board::Board;
 use crate::fatal_reason;
@@ -18,7 +23,7 @@ use crate::platform::{Host, Request};
 use crate::policy::{Cause, Decision, End, History, Pacer, decide};
 use crate::sentence;
 use crate::settings::Settings;
-use updating::Look;
+use trying::Look;
 pub use updating::Updating;
 
 /// Why the supervisor itself can't go on.
@@ -56,12 +61,12 @@ pub struct Supervisor {
 }
 
 /// How a run of the supervisor ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finish {
     /// With this code: 0, or 99 if the agent can't work as configured.
     Exit(i32),
-    /// With the supervisor that lies in its place now.
-    Anew,
+    /// With this supervisor: the one on trial, or the one that is current.
+    Anew(PathBuf),
 }
 
 /// What a wait ended with.
@@ -102,7 +107,7 @@ impl Supervisor {
         let mut why = "first start".to_owned();
         loop {
             if self.updating.begins_anew {
-                return Ok(Finish::Anew);
+                return Ok(Finish::Anew(self.successor()));
             }
             self.answer_interrupted();
             let started_at = SystemTime::now();
@@ -149,8 +154,15 @@ impl Supervisor {
         }
     }
 
+    /// The supervisor that takes over.
+    fn successor(&self) -> PathBuf {
+        let on_trial = self.updating.on_trial(Program::Supervisor);
+        on_trial.unwrap_or_else(|| self.layout.current_supervisor())
+    }
+
     fn start(&mut self, why: &str) -> Result<u32, String> {
-        let binary = self.layout.agent_binary();
+        let on_trial = self.updating.on_trial(Program::Agent);
+        let binary = on_trial.unwrap_or_else(|| self.layout.agent_binary());
         let mut command = Command::new(&binary);
         command.arg("run").args(&self.settings.agent_args).stdin(Stdio::null());
         command.env("MUSTER_SUPERVISED", "1");

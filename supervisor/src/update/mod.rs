@@ -22,6 +22,7 @@ pub use self::package::PackageError;
 pub use self::trial::{Phase, Trial};
 pub use self::verdict::NotTaken;
 use self::versions::Versions;
+use crate::fault::Cut;
 
 /// What is pinned: the fingerprint of the key that signs releases.
 const KEY_FILE: &str = "release_key";
@@ -87,6 +88,7 @@ impl Updates {
     pub fn take(&self, wish: &UpdateWish) -> Result<Taken, NotTaken> {
         let folder = self.program.join(staging_name(&wish.version));
         let taken = self.judge(&wish.version, &folder).and_then(|verified| {
+            Cut::Judged.here();
             Ok(match self.current().as_ref() == Some(&wish.version) {
                 true if self.versions.has(&verified) => Taken::Unchanged,
                 true => {
@@ -129,14 +131,21 @@ impl Updates {
     /// what is current.
     pub fn trial(&self) -> Option<Trial> {
         let trial = Trial::read(&self.program)?;
-        let expected = match trial.phase {
-            Phase::Trying => &trial.to,
-            Phase::Returned => &trial.from,
-        };
-        if self.current().as_ref() == Some(expected) {
-            return Some(trial);
+        let current = self.current()?;
+        // It becomes current once it has registered, a moment before the trial is over.
+        // Over but for its note.
+        if current == trial.to && self.has_told(&trial) {
+            return None;
         }
-        None
+        let is_known =
+            current == trial.from || (trial.phase == Phase::Trying && current == trial.to);
+        is_known.then_some(trial)
+    }
+
+    fn has_told(&self, trial: &Trial) -> bool {
+        let wish = UpdateWish { command_id: trial.command_id, version: trial.to.clone() };
+        let verdict: Option<UpdateVerdict> = durable::read(&self.state_dir.join(VERDICT_FILE));
+        verdict.is_some_and(|verdict| verdict.is_of(&wish))
     }
 
     /// Drops the note of a trial that is none.
@@ -155,10 +164,11 @@ impl Updates {
         durable::read(&staging.join("fetch_error.json"))
     }
 
-    /// Makes the placed version current, on trial.
+    /// Notes that the placed version is tried. The version before it stays current meanwhile: it is
+    /// what the host starts with, whatever the new one does.
     ///
     /// # Errors
-    /// [`FileError`]; the version before it is then still current.
+    /// [`FileError`]; there is no trial then.
     pub fn begin_trial(&self, wish: &UpdateWish) -> Result<Trial, FileError> {
         let from = self.current().ok_or_else(|| self.versions.no_current())?;
         let trial = Trial {
@@ -171,7 +181,6 @@ impl Updates {
             message: None,
         };
         trial.write(&self.program)?;
-        self.versions.point_to(&wish.version)?;
         Ok(trial)
     }
 
@@ -184,8 +193,8 @@ impl Updates {
         trial.write(&self.program)
     }
 
-    /// Makes the version before the trial current again; the trial goes on to tell whether that
-    /// one can register.
+    /// The version before the trial runs again; the trial goes on to tell whether that one can
+    /// register.
     ///
     /// # Errors
     /// [`FileError`]; a next start finds the trial where it was.
@@ -194,9 +203,10 @@ impl Updates {
         trial.boots = 0;
         trial.code = Some(code.to_owned());
         trial.message = Some(message.to_owned());
-        // In this order a cut leaves the version that works; the trial's note no longer fits and is
-        // dropped, and the wish is answered as interrupted.
-        self.versions.point_to(&trial.from)?;
+        // Only if its own end was cut off a moment after it had registered.
+        if self.current().as_ref() != Some(&trial.from) {
+            self.versions.point_to(&trial.from)?;
+        }
         trial.write(&self.program)
     }
 
@@ -206,10 +216,15 @@ impl Updates {
     /// [`FileError`]; it is then found again at the next start.
     pub fn conclude(&self, trial: &Trial, outcome: UpdateOutcome) -> Result<(), FileError> {
         if outcome == UpdateOutcome::Installed {
+            self.versions.point_to(&trial.to)?;
+            Cut::Kept.here();
             self.remember(&trial.to)?;
+            Cut::Remembered.here();
         }
         self.write_verdict(&trial.verdict(outcome))?;
+        Cut::Told.here();
         Trial::remove(&self.program)?;
+        Cut::TrialForgotten.here();
         self.versions.prune(&[&trial.from, &trial.to]);
         Ok(())
     }

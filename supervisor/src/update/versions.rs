@@ -8,6 +8,7 @@ use muster_protocol::release::{Program, Verified, Version};
 
 use super::durable::{self, FileError};
 use super::package::{self, Package, program_path};
+use crate::fault::Cut;
 
 /// What is kept of a release beside its programs.
 const DOCUMENTS: [&str; 3] = ["release.json", "release.sig", "keys.json"];
@@ -57,8 +58,10 @@ impl Versions {
             }
             _ => {}
         }
+        Cut::SetAside.here();
         fs::rename(staging, &folder).map_err(FileError::of("place", &folder))?;
         durable::sync_folder(&self.0)?;
+        Cut::Placed.here();
         let _ = fs::remove_dir_all(&aside);
         Ok(())
     }
@@ -70,13 +73,16 @@ impl Versions {
         for program in Program::ALL {
             let (new, old) = (program_path(staging, program), program_path(&folder, program));
             fs::rename(&new, &old).map_err(FileError::of("replace", &old))?;
+            Cut::HalfRepaired.here();
         }
         for name in DOCUMENTS {
             // Optional for running; they are of the same release in any case.
             let _ = fs::rename(staging.join(name), folder.join(name));
         }
         durable::sync_folder(&folder.join("bin"))?;
-        durable::sync_folder(&folder)
+        durable::sync_folder(&folder)?;
+        Cut::Repaired.here();
+        Ok(())
     }
 
     /// Makes a version current. There is a current one at any moment.

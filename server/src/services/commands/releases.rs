@@ -2,7 +2,7 @@
 //! says it for good.
 
 use muster_protocol::CommandName;
-use muster_protocol::release::Version;
+use muster_protocol::release::{CAPABILITY, Version};
 use serde::Deserialize;
 
 use super::Commands;
@@ -44,6 +44,15 @@ impl Commands {
         let asked = asked(name, checked)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let agent = tenant.agent(target.agent_id).await?.ok_or(UNKNOWN)?;
+        if !agent.capabilities.0.iter().any(|name| name == CAPABILITY) {
+            return Err(ServiceError::Conflict {
+                code: "unsupported_command",
+                detail: format!(
+                    "this agent (version {}) has no releases; install the wanted version on its host with deploy.sh",
+                    clean(&agent.version, 64)
+                ),
+            });
+        }
         let platform = platform_of(&agent.os, &agent.arch);
         let asked = match (name, asked) {
             (CommandName::Update, None) => {

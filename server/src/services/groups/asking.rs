@@ -1,4 +1,4 @@
-//! One agent of a wave: it is asked by a command like any other, and what came of that is judged.
+//! One agent of a wave: it is asked by a command like any other, and looked after until that has ended.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,8 @@ use muster_protocol::limits::DEFAULT_TIMEOUT_MS;
 use serde_json::json;
 
 use super::Groups;
-use crate::domain::group::{UpdateState, retry_at};
+use super::judging::judge;
+use crate::domain::group::UpdateState;
 use crate::domain::ids::{AgentId, AuditId, CommandId};
 use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
@@ -20,10 +21,6 @@ use crate::store::writer::SubmitCommand;
 
 /// How long a command of a group waits for its agent, which was connected a moment ago.
 const EXPIRES_IN_MS: u64 = 5 * 60_000;
-/// How long an agent may take for a verdict: a download, a trial and a way back, each at its longest.
-const VERDICT_MS: u64 = 40 * 60_000;
-/// Reasons that are not the release's, nor for good.
-const PASSING: [&str; 2] = ["server_away", "update_under_way"];
 
 impl Groups {
     /// Stores the command; it leaves like any other.
@@ -88,72 +85,31 @@ impl Groups {
         updates: &mut HashMap<AgentId, agent_update::Model>,
         now: Timestamp,
     ) -> Result<Vec<agent_update::Model>, StoreError> {
-        let asked: Vec<CommandId> = updates
-            .values()
-            .filter(|update| update.state == UpdateState::Updating)
-            .map(|update| update.command_id)
-            .collect();
+        let is_open = |update: &agent_update::Model| {
+            matches!(update.state, UpdateState::Updating | UpdateState::Away)
+        };
+        let asked: Vec<_> = updates.values().filter(|update| is_open(update)).collect();
+        let commands: Vec<CommandId> = asked.iter().map(|update| update.command_id).collect();
+        let agents: Vec<AgentId> = asked.iter().map(|update| update.agent_id).collect();
         let tenant = self.store.tenant(row.tenant_id);
-        let found = tenant.commands_by_id(&asked).await?;
+        let found = tenant.commands_by_id(&commands).await?;
         let found: HashMap<CommandId, CommandWithReport> =
             found.into_iter().map(|found| (found.command.id, found)).collect();
+        let seen = tenant.agents_by_id(&agents).await?;
+        let seen: HashMap<AgentId, Timestamp> =
+            seen.into_iter().map(|agent| (agent.id, agent.last_seen_at)).collect();
         let mut moved = Vec::new();
-        for update in updates.values_mut().filter(|u| u.state == UpdateState::Updating) {
-            if judge(update, found.get(&update.command_id), now) {
+        for update in updates.values_mut().filter(|update| is_open(update)) {
+            let last_seen_at = seen.get(&update.agent_id).copied().unwrap_or(update.changed_at);
+            let offline_since = self.presence.offline_since(update.agent_id, last_seen_at);
+            let told = found
+                .get(&update.command_id)
+                .map(|found| (found.command.state, found.report.as_ref()));
+            if judge(update, told, offline_since, now) {
                 update.changed_at = now;
                 moved.push(update.clone());
             }
         }
         Ok(moved)
     }
-}
-
-/// Says where an agent is by what became of its command; true if that is somewhere else.
-fn judge(
-    update: &mut agent_update::Model,
-    found: Option<&CommandWithReport>,
-    now: Timestamp,
-) -> bool {
-    let Some(CommandWithReport { command, report }) = found else {
-        // The server ended before it was stored.
-        update.state = UpdateState::Pending;
-        update.tries -= 1;
-        return true;
-    };
-    let report = report.as_ref();
-    let code = report.and_then(|report| report.error_code.clone());
-    let message = report.and_then(|report| report.error.clone());
-    match command.state {
-        CommandState::Queued | CommandState::Delivered | CommandState::Running => {
-            if now.ms_since(update.changed_at) <= VERDICT_MS {
-                return false;
-            }
-            let told = "nothing was heard of the update for too long";
-            fail(update, "no_verdict", told.to_owned());
-        }
-        CommandState::Succeeded => update.state = UpdateState::Done,
-        // It went away before it was sent the command.
-        CommandState::Expired => {
-            update.state = UpdateState::Pending;
-            update.tries -= 1;
-        }
-        state => {
-            let code = code.unwrap_or_else(|| state.as_str().to_owned());
-            let message = message.unwrap_or_else(|| format!("the update was {}", state.as_str()));
-            match retry_at(update.tries, now).filter(|_| PASSING.contains(&code.as_str())) {
-                Some(due_at) => {
-                    update.state = UpdateState::Pending;
-                    update.due_at = due_at;
-                    (update.code, update.message) = (Some(code), Some(message));
-                }
-                None => fail(update, &code, message),
-            }
-        }
-    }
-    true
-}
-
-fn fail(update: &mut agent_update::Model, code: &str, message: String) {
-    update.state = UpdateState::Failed;
-    (update.code, update.message) = (Some(code.to_owned()), Some(message));
 }

@@ -1,13 +1,14 @@
 //! How the wish of a group is carried out: turn by turn, each decided anew from what is stored, so that
 //! the server may end at any moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use muster_protocol::release::Version;
+use muster_protocol::release::{CAPABILITY, Version};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::judging::unable;
 use super::{Groups, pace};
 use crate::domain::agent_level::AgentLevel;
 use crate::domain::group::{Member, Next, Progress, UpdateState, next};
@@ -161,6 +162,14 @@ impl Groups {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let wave = row.wave + 1;
+        let tenant = self.store.tenant(row.tenant_id);
+        let able: BTreeSet<AgentId> = tenant
+            .agents_by_id(&chosen)
+            .await?
+            .into_iter()
+            .filter(|agent| agent.capabilities.0.iter().any(|name| name == CAPABILITY))
+            .map(|agent| agent.id)
+            .collect();
         let begun: Vec<_> = chosen
             .into_iter()
             .map(|agent_id| agent_update::Model {
@@ -177,13 +186,13 @@ impl Groups {
                 message: None,
                 changed_at: now,
             })
+            .map(|update| if able.contains(&update.agent_id) { update } else { unable(update) })
             .collect();
-        let tenant = self.store.tenant(row.tenant_id);
         if !tenant.advance_group(row.clone(), wave, begun.clone()).await? {
             return Ok(());
         }
         tracing::info!(group_id = %row.id, wave, agents = begun.len(), wanted, "a wave of updates");
-        for update in &begun {
+        for update in begun.iter().filter(|update| update.state == UpdateState::Updating) {
             if let Err(error) = self.ask(&row, wanted, update, now).await {
                 let agent_id = update.agent_id;
                 tracing::warn!(%agent_id, error = chain(&error), "an update was not asked for");

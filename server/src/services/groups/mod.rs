@@ -3,41 +3,37 @@
 
 mod asking;
 mod carrying;
+mod judging;
+mod request;
+mod view;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use muster_protocol::release::Version;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 pub use self::carrying::Turn;
+pub use self::request::GroupRequest;
+use self::request::pace;
+pub use self::view::GroupNow;
 use super::Settings;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};
 use super::group_book::GroupBook;
+use super::presence::Presence;
 use super::release_catalog::ReleaseCatalog;
-use crate::domain::group::{GroupState, Pace, UpdateState};
-use crate::domain::ids::{AgentId, GroupId};
-use crate::domain::name::check_name;
+use crate::domain::group::GroupState;
+use crate::domain::ids::GroupId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::Scope;
-use crate::domain::rollout::amount::Amount;
-use crate::domain::target::{Target, TargetSpec};
 use crate::domain::time::Clock;
 use crate::hub::Hub;
-use crate::store::entities::{agent_update, group};
+use crate::store::entities::group;
 use crate::store::queries::GroupChange;
 use crate::store::{Store, StoreError};
 
 /// Groups of a tenant.
 const MAX_GROUPS: usize = 100;
-/// Agents of a wave.
-const MAX_WAVE: u64 = 10_000;
-/// The longest that agents have to be connected before the next wave: 24 h.
-const MAX_HEALTHY_MS: u64 = 24 * 3_600_000;
-/// Agents that a view shows of each kind.
-const MAX_SHOWN: usize = 50;
 const UNKNOWN: ServiceError = ServiceError::NotFound("group");
 
 /// Use cases of groups.
@@ -49,37 +45,9 @@ pub struct Groups {
     pub(super) settings: Settings,
     pub(super) catalog: ReleaseCatalog,
     pub(super) book: GroupBook,
+    pub(super) presence: Presence,
     /// Some group has changed.
     pub(super) changed: Arc<Notify>,
-}
-
-/// What a caller says of a group; `None` stays, or is the default of a new one.
-#[derive(Debug, Clone, Default)]
-pub struct GroupRequest {
-    pub name: Option<String>,
-    pub target: Option<TargetSpec>,
-    /// `Some(None)` wants none.
-    pub wanted_version: Option<Option<String>>,
-    pub wave_size: Option<Value>,
-    pub max_failures: Option<Value>,
-    pub healthy_for_ms: Option<u64>,
-}
-
-/// A group and where its agents are.
-#[derive(Debug, Clone)]
-pub struct GroupNow {
-    pub row: group::Model,
-    pub agents: usize,
-    /// Of the wanted version.
-    pub there: usize,
-    pub updating: usize,
-    /// To be asked again later.
-    pub pending: usize,
-    pub failed: usize,
-    /// The first 50 that failed or wait.
-    pub troubles: Vec<agent_update::Model>,
-    /// The first 50 that it means and that belong to an older group.
-    pub elsewhere: Vec<AgentId>,
 }
 
 impl Groups {
@@ -223,114 +191,12 @@ impl Groups {
         self.changed.notify_one();
         self.now(row).await
     }
-
-    async fn changed_by(
-        &self,
-        caller: &Caller,
-        row: group::Model,
-        request: GroupRequest,
-    ) -> Result<group::Model> {
-        let mut row = row;
-        if let Some(name) = request.name {
-            check_name(&name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
-            row.name = name;
-        }
-        if let Some(spec) = request.target {
-            row.target = json!(spec).to_string();
-            Target::try_from(spec)?;
-        }
-        let amount = |field: &'static str, value: &Value, least| {
-            Amount::read(value, least, MAX_WAVE)
-                .map_err(|problem| ServiceError::invalid_field(field, &problem.to_string()))
-        };
-        if let Some(value) = request.wave_size {
-            amount("wave_size", &value, 1)?;
-            row.wave_size = value.to_string();
-        }
-        if let Some(value) = request.max_failures {
-            amount("max_failures", &value, 0)?;
-            row.max_failures = value.to_string();
-        }
-        if let Some(ms) = request.healthy_for_ms {
-            if ms > MAX_HEALTHY_MS {
-                return Err(ServiceError::invalid_field(
-                    "healthy_for_ms",
-                    "must be at most 86400000",
-                ));
-            }
-            row.healthy_for_ms = ms.cast_signed();
-        }
-        if let Some(wanted) = request.wanted_version {
-            if let Some(version) = &wanted {
-                self.check_wanted(version).await?;
-            }
-            row.wanted_by = caller.principal.id;
-            row.wanted_version = wanted;
-        }
-        Ok(row)
-    }
-
-    async fn check_wanted(&self, version: &str) -> Result<()> {
-        let version: Version = version.parse().map_err(|_| {
-            ServiceError::invalid_field("wanted_version", "must be a version such as 0.2.0")
-        })?;
-        match self.catalog.find(&version).await? {
-            Some(_) => Ok(()),
-            None => Err(ServiceError::Conflict {
-                code: "no_release",
-                detail: format!(
-                    "release {version} is not published here, or withdrawn; publish it first"
-                ),
-            }),
-        }
-    }
-
-    async fn now(&self, row: group::Model) -> Result<GroupNow> {
-        let tenant = self.store.tenant(row.tenant_id);
-        let memberships =
-            self.book.memberships(row.tenant_id, |id| self.hub.is_connected(id)).await?;
-        let membership = memberships.get(&row.id).cloned().unwrap_or_default();
-        let mut updates = tenant.group_updates(row.id).await?;
-        let ids: BTreeSet<AgentId> = membership.members.iter().map(|facts| facts.id).collect();
-        updates.retain(|update| update.wish == row.wish && ids.contains(&update.agent_id));
-        let count = |state| updates.iter().filter(|update| update.state == state).count();
-        let is_there =
-            |version: &str| row.wanted_version.as_deref().is_some_and(|wanted| wanted == version);
-        let mut now = GroupNow {
-            agents: membership.members.len(),
-            there: membership.members.iter().filter(|facts| is_there(&facts.version)).count(),
-            updating: count(UpdateState::Updating),
-            pending: count(UpdateState::Pending),
-            failed: count(UpdateState::Failed),
-            troubles: Vec::new(),
-            elsewhere: membership.elsewhere,
-            row,
-        };
-        updates.retain(|update| matches!(update.state, UpdateState::Failed | UpdateState::Pending));
-        updates.truncate(MAX_SHOWN);
-        now.troubles = updates;
-        now.elsewhere.truncate(MAX_SHOWN);
-        Ok(now)
-    }
 }
 
 /// It changes agents, and sends them commands.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
     caller.require(Scope::CommandsRun)
-}
-
-/// How a group goes about it; it was read when it was stored.
-fn pace(row: &group::Model) -> Pace {
-    let amount = |text: &str, least, default| {
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        Amount::read(&value, least, MAX_WAVE).unwrap_or(default)
-    };
-    Pace {
-        wave_size: amount(&row.wave_size, 1, Amount::Count(1)),
-        max_failures: amount(&row.max_failures, 0, Amount::Count(0)),
-        healthy_for_ms: row.healthy_for_ms.unsigned_abs(),
-    }
 }
 
 fn taken() -> ServiceError {

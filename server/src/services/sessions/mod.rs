@@ -25,9 +25,11 @@ use self::census::Census;
 
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
+use super::group_book::GroupBook;
 use super::heartbeats::Heartbeats;
 use super::key_cache::KeyCache;
 use super::precheck::Lists;
+use super::release_catalog::ReleaseCatalog;
 use crate::domain::credential::SecretHash;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
@@ -55,6 +57,14 @@ pub struct Sessions {
     heartbeats: Heartbeats,
     cache: KeyCache,
     lists: Lists,
+    wishes: Wishes,
+}
+
+/// What is wanted of the versions of agents.
+#[derive(Debug, Clone)]
+pub(super) struct Wishes {
+    pub book: GroupBook,
+    pub catalog: ReleaseCatalog,
 }
 
 /// How a session came about.
@@ -91,6 +101,7 @@ impl SessionEnd {
 }
 
 impl Sessions {
+    #[expect(clippy::too_many_arguments, reason = "a session touches most of the server")]
     pub(super) fn new(
         store: Store,
         hub: Arc<Hub>,
@@ -99,6 +110,7 @@ impl Sessions {
         heartbeats: Heartbeats,
         cache: KeyCache,
         lists: Lists,
+        wishes: Wishes,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
         Self {
@@ -111,6 +123,7 @@ impl Sessions {
             heartbeats,
             cache,
             lists,
+            wishes,
         }
     }
 

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
 use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_EPOCH, MAX_MAX_JOBS};
+use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
-use muster_protocol::{CloseCode, PROTOCOL_VERSION};
+use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION};
 use uuid::Uuid;
 
 use super::live::Live;
-use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, verdicts};
-use crate::domain::ids::AgentId;
+use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, Wishes, verdicts};
+use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
-use crate::hub::{HostRules, SessionHandle, SessionParts};
+use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParts};
 use crate::services::authentication::to_grant;
+use crate::services::release_catalog::platform_of;
+use crate::store::StoreError;
 use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
@@ -85,7 +88,7 @@ impl Sessions {
         }
         let session = Arc::clone(&live.handle);
         let welcomed = match self.follow_key(&session, revision).await {
-            Ok(()) => self.welcome(origin, &opened, &session, transport).await,
+            Ok(()) => self.welcome(origin, &opened, (&registration, &session), transport).await,
             Err(code) => Err(SessionEnd::Closed(code)),
         };
         if let Err(end) = welcomed {
@@ -121,7 +124,7 @@ impl Sessions {
         &self,
         origin: &Origin,
         opened: &OpenedSession,
-        session: &SessionHandle,
+        (registration, session): (&Registration, &SessionHandle),
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         let grant = session.grant();
@@ -134,6 +137,7 @@ impl Sessions {
                 "an agent knows of sessions that this database does not: it was restored from a backup"
             );
         }
+        let wanted_version = self.wanted_version(opened.agent_id, &grant, registration).await;
         let registered = ServerFrame::Registered(Box::new(Registered {
             agent_id: opened.agent_id.0,
             epoch: opened.epoch.cast_unsigned(),
@@ -141,12 +145,46 @@ impl Sessions {
             max_output_bytes: Some(self.settings.max_output_bytes),
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
-            wanted_version: None,
+            wanted_version,
             timestamp: self.clock.now().to_string(),
         }));
         transport.feed(&registered).await?;
         transport.flush().await?;
         Ok(())
+    }
+
+    /// What an agent that comes is to ask for by itself, if its key allows it and it can be had.
+    async fn wanted_version(
+        &self,
+        agent_id: AgentId,
+        grant: &KeyGrant,
+        registration: &Registration,
+    ) -> Option<String> {
+        if !registration.is_full() || !grant.permissions.allows(CommandName::Update) {
+            return None;
+        }
+        let found = self.find_wanted(agent_id, grant.tenant_id, registration).await;
+        // Nobody is sent away for this: the next start asks again.
+        found
+            .inspect_err(|error| tracing::warn!(%agent_id, %error, "failed to look for a wish"))
+            .unwrap_or_default()
+    }
+
+    async fn find_wanted(
+        &self,
+        agent_id: AgentId,
+        tenant_id: TenantId,
+        registration: &Registration,
+    ) -> Result<Option<String>, StoreError> {
+        let Wishes { book, catalog } = &self.wishes;
+        let wanted = book.wanted_at_start(tenant_id, agent_id, &registration.version).await?;
+        let Some(version) = wanted.and_then(|wanted| wanted.parse::<Version>().ok()) else {
+            return Ok(None);
+        };
+        let os = &registration.os;
+        let platform = platform_of(os, registration.arch.as_deref().unwrap_or_default());
+        let release = catalog.find(&version).await?.filter(|release| release.is_for(platform));
+        Ok(release.map(|_| version.to_string()))
     }
 
     fn operation(

@@ -10,7 +10,7 @@ use super::agent_keys::write_audit;
 use super::history::with_reports;
 use super::{CommandWithReport, SystemScope, TenantScope};
 use crate::domain::group::{GroupState, UpdateState};
-use crate::domain::ids::{CommandId, GroupId, TenantId};
+use crate::domain::ids::{AgentId, CommandId, GroupId, TenantId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -28,7 +28,7 @@ pub struct GroupChange {
     pub was_changed_at: Timestamp,
     /// Where its agents are counts no more.
     pub forgets_updates: bool,
-    /// Those that failed are asked again.
+    /// Those that failed or are away are asked again.
     pub retries_failed: bool,
 }
 
@@ -83,6 +83,16 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// Where an agent is with the wish of its group.
+    pub async fn agent_update(
+        &self,
+        agent_id: AgentId,
+    ) -> Result<Option<agent_update::Model>, StoreError> {
+        let query = agent_update::Entity::find_by_id(agent_id)
+            .filter(agent_update::Column::TenantId.eq(self.tenant_id));
+        Ok(query.one(&self.reader).await?)
+    }
+
     /// Commands by id, with what was reported of them.
     pub async fn commands_by_id(
         &self,
@@ -127,7 +137,8 @@ impl TenantScope {
                     let mut gone = agent_update::Entity::delete_many()
                         .filter(agent_update::Column::GroupId.eq(id));
                     if !change.forgets_updates {
-                        gone = gone.filter(agent_update::Column::State.eq(UpdateState::Failed));
+                        let asked_in_vain = [UpdateState::Failed, UpdateState::Away];
+                        gone = gone.filter(agent_update::Column::State.is_in(asked_in_vain));
                     }
                     if change.forgets_updates || change.retries_failed {
                         gone.exec(transaction).await?;

@@ -1,11 +1,18 @@
 //! Groups that go up and down in waves, and halt where a release is bad.
 
 use muster_protocol::release::Program;
-use muster_tests::{Agent, Publisher, Script, World, eventually_shown};
+use muster_tests::{Agent, Publisher, Script, World, eventually_shown, on_both_databases};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{host, runs};
+
+on_both_databases!(
+    a_group_goes_up_and_down_wave_by_wave_while_jobs_run,
+    a_bad_release_halts_after_its_first_wave_and_the_hosts_stay_on_duty,
+    a_server_that_is_killed_between_waves_goes_on_and_who_comes_late_is_asked_then,
+    an_agent_belongs_to_the_oldest_group_that_means_it,
+);
 
 /// Hosts of one version, and what the group with all of them is called.
 async fn fleet(world: &World, publisher: &Publisher, names: &[&str]) -> Vec<(Agent, String)> {
@@ -17,7 +24,12 @@ async fn fleet(world: &World, publisher: &Publisher, names: &[&str]) -> Vec<(Age
     hosts
 }
 
-async fn group(world: &World, id: &str, what: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn group(
+    world: &World,
+    id: &str,
+    what: &str,
+    is_it: impl Fn(&Value) -> bool,
+) -> Value {
     let path = format!("/api/groups/{id}");
     eventually_shown(what, async || {
         // The server may be on its way back.
@@ -28,9 +40,7 @@ async fn group(world: &World, id: &str, what: &str, is_it: impl Fn(&Value) -> bo
     .await
 }
 
-#[tokio::test]
-async fn a_group_goes_up_and_down_wave_by_wave_while_jobs_run() {
-    let world = World::on_sqlite().await;
+async fn a_group_goes_up_and_down_wave_by_wave_while_jobs_run(world: World) {
     let publisher = Publisher::new(&world).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
@@ -62,9 +72,7 @@ async fn a_group_goes_up_and_down_wave_by_wave_while_jobs_run() {
     }
 }
 
-#[tokio::test]
-async fn a_bad_release_halts_after_its_first_wave_and_the_hosts_stay_on_duty() {
-    let world = World::on_sqlite().await;
+async fn a_bad_release_halts_after_its_first_wave_and_the_hosts_stay_on_duty(world: World) {
     let publisher = Publisher::new(&world).await;
     publisher.release("0.1.0").await;
     publisher.replace("0.2.0", Program::Agent, "[ \"$1\" = version ]");
@@ -89,9 +97,9 @@ async fn a_bad_release_halts_after_its_first_wave_and_the_hosts_stay_on_duty() {
     assert_eq!(shown["there_count"], 2, "{shown}");
 }
 
-#[tokio::test]
-async fn a_server_that_is_killed_between_waves_goes_on_and_who_comes_late_is_asked_then() {
-    let mut world = World::on_sqlite().await;
+async fn a_server_that_is_killed_between_waves_goes_on_and_who_comes_late_is_asked_then(
+    mut world: World,
+) {
     let publisher = Publisher::new(&world).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
@@ -113,9 +121,7 @@ async fn a_server_that_is_killed_between_waves_goes_on_and_who_comes_late_is_ask
     }
 }
 
-#[tokio::test]
-async fn an_agent_belongs_to_the_oldest_group_that_means_it() {
-    let world = World::on_sqlite().await;
+async fn an_agent_belongs_to_the_oldest_group_that_means_it(world: World) {
     let publisher = Publisher::new(&world).await;
     publisher.release("0.1.0").await;
     let hosts = fleet(&world, &publisher, &["one"]).await;

@@ -1,9 +1,14 @@
 //! Hosts that change their version: by one command, by the real supervisor, up and down again.
 
 mod bad_releases;
+mod cuts;
+mod downloads;
 mod groups;
 mod kills;
+mod load;
+mod previous;
 mod publishing;
+mod start;
 
 use muster_tests::{
     Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,
@@ -17,14 +22,20 @@ async fn host(
     name: &str,
     version: &str,
 ) -> (Agent, String, std::path::PathBuf) {
+    let (options, folder) = options(publisher, name, version);
+    let (agent, id) = world.agent(options).await;
+    (agent, id, folder)
+}
+
+/// How such a host is set up, and its program folder.
+fn options(publisher: &Publisher, name: &str, version: &str) -> (AgentOptions, std::path::PathBuf) {
     let folder = publisher.install(name, version);
     let script = Script::counting("long", 4_000, 50, "0.05");
     let options = AgentOptions { scripts: vec![script], ..AgentOptions::named(name) }
         .installed(folder.clone())
         .with("MUSTER_BACKOFF_MAX_MS", 200)
         .with("MUSTER_TRIAL_MS", 10_000);
-    let (agent, id) = world.agent(options).await;
-    (agent, id, folder)
+    (options, folder)
 }
 
 async fn ask(world: &World, agent: &str, command: &str, data: Value) -> String {

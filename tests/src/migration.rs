@@ -1,0 +1,164 @@
+//! A fleet that goes to another version and back, wave by wave, while every host of it works. Who
+//! asks judges: nothing may be lost, doubled or altered, and nobody may be left behind.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+
+use crate::agent::{Agent, AgentOptions};
+use crate::releases::Publisher;
+use crate::scripts::Script;
+use crate::wait::within;
+use crate::world::World;
+
+/// Hosts that are started, or asked for something, at once.
+const AT_ONCE: usize = 8;
+/// Lines that a job prints before it rests a little.
+const STEP: u32 = 20;
+
+/// How large, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    pub hosts: usize,
+    /// Hosts of a wave.
+    pub wave: usize,
+    /// Of each job; it prints some 200 a second.
+    pub lines: u32,
+    /// For one way of the whole fleet.
+    pub patience: Duration,
+}
+
+/// What came of it, and how long it took.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    pub migration: Migration,
+    pub jobs: usize,
+    pub starting: Duration,
+    pub up: Duration,
+    pub down: Duration,
+}
+
+impl fmt::Display for Passage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Migration { hosts, wave, lines, .. } = self.migration;
+        write!(
+            formatter,
+            "{hosts} hosts in waves of {wave}, {} jobs of {lines} lines: started in {:.0} s, up in {:.0} s, back in {:.0} s; none lost, none doubled, every byte in its place",
+            self.jobs,
+            self.starting.as_secs_f64(),
+            self.up.as_secs_f64(),
+            self.down.as_secs_f64()
+        )
+    }
+}
+
+struct HostAtWork {
+    agent: Agent,
+    id: String,
+}
+
+impl Migration {
+    /// Starts the fleet, sends it from 0.1.0 to 0.2.0 and back, and judges.
+    ///
+    /// # Panics
+    /// If anything is not as promised.
+    pub async fn run(self, world: &World) -> Passage {
+        let publisher = Publisher::new(world).await;
+        publisher.release("0.1.0").await;
+        publisher.release("0.2.0").await;
+        let begun = Instant::now();
+        let hosts: Vec<HostAtWork> = stream::iter(0..self.hosts)
+            .map(|number| self.host(world, &publisher, number))
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let starting = begun.elapsed();
+        let body = json!({"name": "all", "target": {"expression": "all"}, "wave_size": self.wave});
+        let made = world.api.post("/api/groups", body).await.expect(201);
+        let group = made["id"].as_str().expect("an id");
+
+        let mut jobs = Vec::new();
+        let mut ways = Vec::new();
+        for version in ["0.2.0", "0.1.0"] {
+            jobs.extend(self.set_to_work(world, &hosts).await);
+            let begun = Instant::now();
+            self.go(world, group, version).await;
+            ways.push(begun.elapsed());
+            for host in &hosts {
+                let shown = world.api.get(&format!("/api/agents/{}", host.id)).await.expect(200);
+                assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
+                assert_eq!(shown["update"]["to_version"], version, "{shown}");
+            }
+        }
+        self.judge(world, &hosts, &jobs).await;
+        Passage { migration: self, jobs: jobs.len(), starting, up: ways[0], down: ways[1] }
+    }
+
+    async fn host(&self, world: &World, publisher: &Publisher, number: usize) -> HostAtWork {
+        // None is the beginning of another.
+        let name = format!("host-{number:04}");
+        let folder = publisher.install(&name, "0.1.0");
+        let options = AgentOptions { scripts: vec![self.script()], ..AgentOptions::named(&name) };
+        let options = options.installed(folder).with("MUSTER_BACKOFF_MAX_MS", 1_000);
+        let (agent, id) = world.agent(options).await;
+        HostAtWork { agent, id }
+    }
+
+    /// Notes that it was started, then prints for a while.
+    fn script(&self) -> Script {
+        let counting = Script::counting("work", self.lines, STEP, "0.1");
+        let note = "echo \"$MUSTER_COMMAND_ID\" >>\"$(dirname \"$0\")/started\"\n";
+        counting.beginning_with(note)
+    }
+
+    async fn set_to_work(&self, world: &World, hosts: &[HostAtWork]) -> Vec<(usize, String)> {
+        let jobs = stream::iter(hosts.iter().enumerate())
+            .map(async |(number, host)| {
+                let run = world.api.execute(&host.id, "work", json!({})).await;
+                world.api.output_reaches(&run, 1).await;
+                (number, run)
+            })
+            .buffer_unordered(AT_ONCE);
+        jobs.collect().await
+    }
+
+    async fn go(&self, world: &World, group: &str, version: &str) {
+        let path = format!("/api/groups/{group}");
+        world.api.patch(&path, json!({"wanted_version": version})).await.expect(200);
+        within(self.patience, &format!("every host is of {version}"), async || {
+            let shown = world.api.get(&path).await.expect(200);
+            assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
+            let is_there = shown["there_count"] == json!(self.hosts);
+            (is_there && shown["updating_count"] == 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn judge(&self, world: &World, hosts: &[HostAtWork], jobs: &[(usize, String)]) {
+        let wanted = Script::counted(self.lines);
+        let mut expected: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+        for (number, run) in jobs {
+            let ended: Value = within(self.patience, &format!("job {run} ends"), async || {
+                let shown = world.api.command(run).await;
+                let has_ended = shown["state"].as_str().is_some_and(crate::api::is_terminal);
+                has_ended.then_some(shown)
+            })
+            .await;
+            assert_eq!(ended["state"], "succeeded", "{ended}");
+            assert!(world.api.output(run).await == wanted, "the output of {run} differs");
+            expected.entry(*number).or_default().push(run.clone());
+        }
+        for (number, mut wanted) in expected {
+            let noted = hosts[number].agent.state_dir().join("scripts/started");
+            let noted = fs::read_to_string(noted).expect("what was started");
+            let mut noted: Vec<_> = noted.lines().map(str::to_owned).collect();
+            noted.sort();
+            wanted.sort();
+            assert_eq!(noted, wanted, "host {number} has started something else");
+        }
+    }
+}

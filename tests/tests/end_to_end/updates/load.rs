@@ -1,0 +1,14 @@
+//! A small fleet to another version and back while all of it works; `make soak-updates` sends a
+//! large one.
+
+use std::time::Duration;
+
+use muster_tests::{Migration, World};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_goes_up_and_back_and_loses_and_doubles_nothing() {
+    let world = World::on_sqlite().await;
+    let migration =
+        Migration { hosts: 6, wave: 2, lines: 3_000, patience: Duration::from_secs(120) };
+    println!("{}", migration.run(&world).await);
+}
