@@ -4,7 +4,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak bump-patch bump-minor bump-major
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak bump
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +41,8 @@ openapi: ## Write server/openapi.json anew; the tests hold it against the code.
 fuzz: ## Fuzz whatever reads bytes from outside, SECONDS_EACH (60) for each target.
 	bash scripts/fuzz.sh $(SECONDS_EACH)
 
-bump-patch bump-minor bump-major: ## Raise the version of everything, and start its part of the changelog.
-	bash scripts/bump-version.sh $(@:bump-%=%)
+bump: ## Raise the version of everything, and start its part of the changelog: PART=patch, minor or major.
+	@bash scripts/bump-version.sh $(PART)
 	$(MAKE) openapi
 
 soak: ## Run the chaos suite for long: MINUTES=20 HOSTS=4 SEED=1 (a new one unless given).
