@@ -44,6 +44,11 @@ impl Layout {
         versions.is_some_and(|versions| self.own_dir.starts_with(versions))
     }
 
+    /// Where the supervisor that runs lies.
+    pub fn own_dir(&self) -> &Path {
+        &self.own_dir
+    }
+
     /// The supervisor of the version that is current.
     pub fn current_supervisor(&self) -> Option<PathBuf> {
         let name = format!("muster-supervisor{}", std::env::consts::EXE_SUFFIX);

@@ -7,6 +7,7 @@
 
 pub mod board;
 pub mod fatal_reason;
+pub mod handover;
 pub mod layout;
 pub mod log;
 pub mod log_file;
