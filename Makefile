@@ -4,7 +4,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-updates bump-patch bump-minor bump-major
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-updates bump images images-check release-programs release-build
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,9 +42,21 @@ openapi: ## Write server/openapi.json anew; the tests hold it against the code.
 fuzz: ## Fuzz whatever reads bytes from outside, SECONDS_EACH (60) for each target.
 	bash scripts/fuzz.sh $(SECONDS_EACH)
 
-bump-patch bump-minor bump-major: ## Raise the version of everything, and start its part of the changelog.
-	bash scripts/bump-version.sh $(@:bump-%=%)
+bump: ## Raise the version of everything, and start its part of the changelog: PART=patch, minor or major.
+	@bash scripts/bump-version.sh $(PART)
 	$(MAKE) openapi
+
+images: ## Build the container images of server and agent: ENGINE=docker.
+	bash scripts/build-images.sh
+
+images-check: ## Build the images without an engine, from Debian's packages, and run the tests on what comes of it (root).
+	bash scripts/check-images.sh
+
+release-programs: ## Build what lives on hosts, for this platform, as releases have it.
+	cargo build --profile host --locked -p muster-agent -p muster-supervisor
+
+release-build: ## Put an unsigned release together in dist/: PROGRAMS="PLATFORM=FOLDER …" FLOOR=VERSION.
+	bash scripts/build-release.sh $(PROGRAMS)
 
 soak: ## Run the chaos suite for long: MINUTES=20 HOSTS=4 SEED=1 (a new one unless given).
 	cargo build --workspace --bins --locked

@@ -1,21 +1,17 @@
 #!/usr/bin/env bash
 # Raises the version of everything. It stands once, in Cargo.toml under [workspace.package]; the
-# lock file and the changelog follow.
+# lock files and the changelog follow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-version=$(sed -n '/^\[workspace\.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
-if ! [[ $version =~ ^([0-9]+)\.([0-9]+)\.([0-9]+)$ ]]; then
-    echo "Cargo.toml has no version like 1.2.3 under [workspace.package]: '$version'" >&2
-    exit 1
-fi
-major=${BASH_REMATCH[1]} minor=${BASH_REMATCH[2]} patch=${BASH_REMATCH[3]}
+version=$(bash scripts/show-version.sh)
+IFS=. read -r major minor patch <<<"$version"
 case ${1:-} in
 major) next=$((major + 1)).0.0 ;;
 minor) next=$major.$((minor + 1)).0 ;;
 patch) next=$major.$minor.$((patch + 1)) ;;
 *)
-    echo "usage: $0 patch|minor|major" >&2
+    echo "say which part of $version to raise: make bump PART=patch, PART=minor or PART=major" >&2
     exit 2
     ;;
 esac
@@ -27,9 +23,19 @@ edit() {
     rm "$1.new"
 }
 
+# Before anything is changed: a changelog without this line would get no part for the new version.
+if ! grep -q '^## \[Unreleased\]$' CHANGELOG.md; then
+    echo "CHANGELOG.md has no line '## [Unreleased]': put it above what is new" >&2
+    exit 1
+fi
+
 edit Cargo.toml '/^\[workspace\.package\]/,/^$/s/^version = .*/version = "'"$next"'"/'
 edit CHANGELOG.md 's/^## \[Unreleased\]$/&\
 \
 ## ['"$next"'] - '"$(date -u +%F)"'/'
 cargo update --workspace --offline --quiet
+# The fuzzer is a workspace of its own, which takes ours by path.
+if [ -e fuzz/engine/Cargo.lock ]; then
+    edit fuzz/engine/Cargo.lock '/^name = "muster-/{n;s/^version = "'"$version"'"$/version = "'"$next"'"/;}'
+fi
 echo "$version → $next"

@@ -31,6 +31,7 @@ need nginx-light command -v nginx
 need openrc command -v openrc
 need postgresql has_postgresql
 need python3 command -v python3
+need python3-yaml /usr/bin/python3 -c 'import yaml'
 need runit command -v runsvdir
 need shellcheck command -v shellcheck
 need systemd test -x /lib/systemd/systemd

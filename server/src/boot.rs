@@ -9,6 +9,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use crate::adapters::database_password;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -39,7 +40,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
-    let store = Store::open(&config.database_url, &config.data_dir)
+    let password_file = config.database_password_file.as_deref();
+    let database_url =
+        database_password::add(&config.database_url, password_file).map_err(failed_to)?;
+    let store = Store::open(&database_url, &config.data_dir)
         .await
         .context("failed to open the database")?;
     let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;

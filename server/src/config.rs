@@ -50,6 +50,9 @@ pub struct PartialConfig {
     /// sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite in the data directory]
     #[arg(long, env = "MUSTER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
+    /// File with the password of a PostgreSQL database, which then need not stand in its URL
+    #[arg(long, env = "MUSTER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// File with the key that secrets are sealed with: 32 random bytes in base64
     /// [default: master.key in the data directory, made at the first start]
     #[arg(long, env = "MUSTER_MASTER_KEY_FILE", value_name = "FILE")]
@@ -118,6 +121,8 @@ pub struct Config {
     pub listen: String,
     pub data_dir: PathBuf,
     pub database_url: String,
+    /// Absent: the URL has the password, or there is none.
+    pub database_password_file: Option<PathBuf>,
     pub master_key_file: Option<PathBuf>,
     pub log: String,
     pub drain_spread_ms: u64,
@@ -164,6 +169,8 @@ impl ConfigSources {
         let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
         let database_url = given
             .database_url
+            // As compose files leave it.
+            .filter(|url| !url.is_empty())
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("muster.db").display()));
         let settings = Settings {
             heartbeat_interval_ms: given
@@ -209,6 +216,7 @@ impl ConfigSources {
             listen: given.listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
             data_dir,
             database_url,
+            database_password_file: given.database_password_file,
             master_key_file: given.master_key_file,
             log: given.log.unwrap_or_else(|| "info".into()),
             drain_spread_ms: given.drain_spread_ms.unwrap_or(5_000),
@@ -231,6 +239,7 @@ impl PartialConfig {
             listen: self.listen.or(next.listen),
             data_dir: self.data_dir.or(next.data_dir),
             database_url: self.database_url.or(next.database_url),
+            database_password_file: self.database_password_file.or(next.database_password_file),
             master_key_file: self.master_key_file.or(next.master_key_file),
             log: self.log.or(next.log),
             heartbeat_interval_ms: self.heartbeat_interval_ms.or(next.heartbeat_interval_ms),

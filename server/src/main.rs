@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +20,9 @@ struct Cli {
 enum Command {
     /// Serve agents and callers until told to stop
     Serve(Box<ConfigSources>),
+    /// Say whether the server on this data directory can do its work: exit 0 if it can. Takes the
+    /// options of `serve`; for health checks
+    Health(Box<ConfigSources>),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -26,6 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
+        Command::Health(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(health),
         Command::Openapi => muster_server::http::openapi::document()
             .map(|text| print!("{text}"))
             .map_err(anyhow::Error::from),
@@ -54,11 +59,25 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        anyhow::bail!("failed to choose the cryptography provider");
-    }
+    choose_cryptography()?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
         .block_on(muster_server::boot::serve(config))
+}
+
+fn health(config: Config) -> anyhow::Result<()> {
+    choose_cryptography()?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(readiness::ask(&config.data_dir))
+        .map_err(|error| anyhow::anyhow!("failed to {error}"))
+}
+
+fn choose_cryptography() -> anyhow::Result<()> {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        anyhow::bail!("failed to choose the cryptography provider");
+    }
+    Ok(())
 }

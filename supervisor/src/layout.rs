@@ -46,6 +46,11 @@ impl Layout {
         versions.is_some_and(|versions| self.own_dir.starts_with(versions))
     }
 
+    /// Where the supervisor that runs lies.
+    pub fn own_dir(&self) -> &Path {
+        &self.own_dir
+    }
+
     /// True if the supervisor that runs is of this installed version.
     pub fn is_version(&self, version: &Version) -> bool {
         let folder = self.install_dir.as_ref().map(|dir| dir.join("versions"));

@@ -11,6 +11,7 @@ use clap::Parser as _;
 use muster_protocol::backoff::Delays;
 use muster_supervisor::board::Board;
 use muster_supervisor::fault::Cut;
+use muster_supervisor::handover::{self, Next};
 use muster_supervisor::layout::Layout;
 use muster_supervisor::log::{Level, Log, chain};
 use muster_supervisor::log_file::LogFile;
@@ -47,7 +48,18 @@ fn self_test() -> ExitCode {
 
 fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
     let layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
-    match supervise(settings, layout, log)? {
+    let mut host = Host::new().context("take over signals")?;
+    if let Some(program) = settings.install_dir.as_deref().filter(|_| settings.is_from_image) {
+        match handover::prepare(program, &layout, &mut host, &log) {
+            Next::Own => {}
+            Next::Stopped => return Ok(0),
+            Next::Other(other) => {
+                let error = platform::become_program(&other, env::args_os().skip(1));
+                log.error(format_args!("failed to become {}: {error}", other.display()));
+            }
+        }
+    }
+    match supervise(settings, layout, host, log)? {
         Finish::Exit(code) => Ok(code),
         Finish::Anew(successor) => {
             Cut::HandingOver.here();
@@ -59,7 +71,7 @@ fn run(settings: Settings, log: Log) -> anyhow::Result<i32> {
     }
 }
 
-fn supervise(settings: Settings, layout: Layout, log: Log) -> anyhow::Result<Finish> {
+fn supervise(settings: Settings, layout: Layout, host: Host, log: Log) -> anyhow::Result<Finish> {
     let log_file = settings.log_dir.as_deref().and_then(|folder| open_log(folder, &log));
     let collector = log_file.as_ref().and_then(|file| file.writer().ok());
     let log = match collector {
@@ -80,7 +92,7 @@ fn supervise(settings: Settings, layout: Layout, log: Log) -> anyhow::Result<Fin
     let supervisor = Supervisor {
         layout,
         updating: Updating::new(updates),
-        host: Host::new().context("take over signals")?,
+        host,
         board: Board::new(settings.state_dir.clone(), Notifier::from_environment(), log.clone()),
         history: History::new(settings.healthy_after),
         pacer: Pacer::new(delays),

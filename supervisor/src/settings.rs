@@ -38,6 +38,12 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_PARK", value_parser = clap::builder::FalseyValueParser::new())]
     pub park: bool,
 
+    /// The programs beside this one are a container image's: they come into the folder of `--dir`,
+    /// a volume, where that has none or older ones, and the supervisor there takes over. Set by the
+    /// variable alone, since a supervisor before this one refuses options that it does not know.
+    #[arg(long, env = "MUSTER_FROM_IMAGE", hide = true, value_parser = clap::builder::FalseyValueParser::new())]
+    from_image: bool,
+
     /// Where versions are installed: `DIR/versions/current/bin/muster-agent` is preferred to the
     /// agent beside this binary.
     #[arg(long = "dir", env = "MUSTER_DIR", value_name = "DIR")]
@@ -81,6 +87,8 @@ pub struct RunArgs {
 pub struct Settings {
     /// Stay after the agent has stopped for good.
     pub park: bool,
+    /// This supervisor and the agent beside it came with a container's image.
+    pub is_from_image: bool,
     /// Where versions are installed.
     pub install_dir: Option<PathBuf>,
     /// Where `supervisor.json` goes and `fatal_reason` comes from.
@@ -108,6 +116,7 @@ impl Settings {
             |path: Option<OsString>| path.filter(|path| !path.is_empty()).map(PathBuf::from);
         Self {
             park: args.park || park_by_default,
+            is_from_image: args.from_image,
             install_dir: given(args.install_dir),
             state_dir: given(args.state_dir).unwrap_or(default_state_dir),
             log_dir: given(args.log_dir),

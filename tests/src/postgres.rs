@@ -68,6 +68,18 @@ impl Postgres {
         locate(name)
     }
 
+    /// Lets nobody in any more who does not know this password.
+    pub fn demand_password(&mut self, password: &str) {
+        let statement = format!("ALTER USER {USER} PASSWORD '{password}'");
+        let mut psql = Command::new(self.program("psql"));
+        let told = psql.args([&self.url(), "-c", &statement]).output().expect("run psql");
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        let rules = self.cluster.join("pg_hba.conf");
+        std::fs::write(rules, "host all all 127.0.0.1/32 scram-sha-256\n").expect("written");
+        self.go_away();
+        self.resume();
+    }
+
     /// Ends it at once and breaks every connection.
     pub fn go_away(&mut self) {
         self.process = None;

@@ -1,6 +1,8 @@
 //! The outside world, each behind what the services need of it.
 
+pub mod database_password;
 pub mod master_key_file;
 pub mod program_files;
+pub mod readiness;
 pub mod release_files;
 pub mod webhook_client;

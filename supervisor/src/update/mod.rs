@@ -4,6 +4,7 @@
 //! a host starts: what is new lies beside what works, and one rename makes it current.
 
 mod durable;
+pub mod image;
 mod package;
 mod trial;
 mod verdict;

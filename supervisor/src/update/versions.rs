@@ -109,7 +109,7 @@ impl Versions {
         }
     }
 
-    fn folder(&self, version: &Version) -> PathBuf {
+    pub fn folder(&self, version: &Version) -> PathBuf {
         self.0.join(version.to_string())
     }
 }

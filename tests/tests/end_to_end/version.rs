@@ -6,7 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/bump-version.sh");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const SCRIPTS: [&str; 2] = ["scripts/bump-version.sh", "scripts/show-version.sh"];
 
 /// A workspace of one crate at 1.2.3, with the script and a changelog.
 fn workspace() -> tempfile::TempDir {
@@ -24,8 +25,20 @@ fn workspace() -> tempfile::TempDir {
     write("one/Cargo.toml", "[package]\nname = \"one\"\nversion.workspace = true\n");
     write("one/src/lib.rs", "");
     write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- news\n");
-    write("scripts/bump-version.sh", &fs::read_to_string(SCRIPT).expect("read the script"));
+    write("fuzz/engine/Cargo.lock", &fuzzer_lock("1.2.3"));
+    for script in SCRIPTS {
+        write(script, &fs::read_to_string(Path::new(ROOT).join(script)).expect("read a script"));
+    }
     folder
+}
+
+/// Two crates of ours and one that only happens to be as old.
+fn fuzzer_lock(version: &str) -> String {
+    format!(
+        "[[package]]\nname = \"muster-fuzz\"\nversion = \"{version}\"\n\n\
+         [[package]]\nname = \"muster-fuzz-engine\"\nversion = \"0.0.0\"\n\n\
+         [[package]]\nname = \"other\"\nversion = \"1.2.3\"\n"
+    )
 }
 
 fn bump(folder: &Path, part: &str) -> Output {
@@ -55,21 +68,46 @@ fn one_command_raises_the_version_and_starts_its_part_of_the_changelog() {
             changelog.starts_with(&start) && changelog.ends_with("\n\n- news\n"),
             "{changelog}"
         );
+        let lock = fs::read_to_string(folder.path().join("fuzz/engine/Cargo.lock")).expect("read");
+        assert_eq!(lock, fuzzer_lock(next));
     }
 }
 
 #[test]
-fn a_part_that_is_none_changes_nothing() {
+fn a_part_that_is_none_changes_nothing_and_says_what_to_say() {
+    for part in ["huge", ""] {
+        let folder = workspace();
+        let done = bump(folder.path(), part);
+        assert_eq!(done.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains("make bump PART=patch"), "{said}");
+        let manifest = fs::read_to_string(folder.path().join("Cargo.toml")).expect("read");
+        assert!(manifest.contains("1.2.3"));
+    }
+}
+
+#[test]
+fn without_a_part_make_says_what_is_missing() {
+    // Never with one here: it would raise the version of what is being tested.
+    let mut make = Command::new("make");
+    make.arg("bump").current_dir(ROOT).env_remove("PART").env_remove("MAKEFLAGS");
+    let done = make.output().expect("run make");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("PART=minor"), "{said}");
+}
+
+#[test]
+fn a_changelog_without_its_head_changes_nothing() {
     let folder = workspace();
-    let done = bump(folder.path(), "huge");
-    assert_eq!(done.status.code(), Some(2));
+    fs::write(folder.path().join("CHANGELOG.md"), "# Changelog\n").expect("write");
+    assert_eq!(bump(folder.path(), "patch").status.code(), Some(1));
     let manifest = fs::read_to_string(folder.path().join("Cargo.toml")).expect("read");
     assert!(manifest.contains("1.2.3"));
 }
 
 #[test]
 fn every_crate_takes_the_version_of_the_workspace() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
+    let root = Path::new(ROOT);
     let text = fs::read_to_string(root.join("Cargo.toml")).expect("read");
     let manifest: toml::Table = toml::from_str(&text).expect("TOML");
     let members = manifest["workspace"]["members"].as_array().expect("members");

@@ -1,0 +1,52 @@
+//! Container images: what their files say, and containers of them that run without an engine.
+
+mod agent;
+mod compose;
+mod files;
+mod server;
+mod volumes;
+mod workflows;
+
+use std::path::Path;
+use std::process::Command;
+
+use muster_tests::{Container, Image, Server, World};
+use serde_json::{Value, json};
+
+/// A file of the repository in YAML, as JSON.
+fn yaml(path: &str) -> Value {
+    let path = muster_tests::repository().join(path);
+    let read = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+    let output = Command::new("/usr/bin/python3").args(["-c", read]).arg(&path).output();
+    let output = output.expect("run Python");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// A container of an agent with a key of its own, connected; and the agent's id.
+async fn agent(world: &World, image: &Image, name: &str) -> (Container, String) {
+    let (key_id, key) = world.api.agent_key(json!({"permissions": muster_tests::ALL})).await;
+    give_key(image, name, &key);
+    let container = start(image, &world.server, name);
+    let id = world.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    (container, id)
+}
+
+/// Starts the container of an agent, anew or again.
+fn start(image: &Image, server: &Server, name: &str) -> Container {
+    let url = server.url();
+    let variables = [("MUSTER_SERVER_URL", url.as_str()), ("MUSTER_BACKOFF_MAX_MS", "200")];
+    Container::start(image, name, &variables)
+}
+
+/// Puts the key where the image looks for it, as a secret is: another's file that all may read.
+fn give_key(image: &Image, name: &str, key: &str) {
+    let settings = Container::volume(image.site(), name, "/etc/muster");
+    std::fs::write(settings.join("agent_key"), format!("{key}\n")).expect("written");
+    own(&settings, image.file.user());
+}
+
+/// What is not empty keeps its owner, so it is given the image's.
+fn own(folder: &Path, (user, group): (u32, u32)) {
+    std::os::unix::fs::chown(folder, Some(user), Some(group)).expect("chown");
+}
