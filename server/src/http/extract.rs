@@ -74,6 +74,21 @@ fn cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// A body without fields.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// How long to wait for the end of what is asked for.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitParams {
+    /// Wait for the end for so long, at most 60000.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
 /// Query parameters.
 pub struct Params<T>(pub T);
 

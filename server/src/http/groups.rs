@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, Id, PageParams, Params};
+use super::extract::{Body, Empty, Id, PageParams, Params};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::group::{GroupState, UpdateState};
@@ -171,10 +171,6 @@ impl From<GroupBody> for GroupRequest {
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
 
 /// List groups, oldest first.
 #[utoipa::path(get, path = "/api/groups", tag = "groups", params(PageParams),

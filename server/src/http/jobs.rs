@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use self::rollouts::RolloutView;
 use super::AppState;
 use super::commands::Mismatch;
-use super::extract::{Body, Id, PageParams, Params, idempotency_key};
+use super::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
@@ -256,7 +256,3 @@ async fn retry_job(
     let key = idempotency_key(&headers)?;
     Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, PageParams, Params};
+use super::extract::{Body, Empty, PageParams, Params};
 use super::problem::{Answer, Problem};
 use super::views::PageView;
 use crate::domain::ids::{ApiKeyId, ReleaseId};
@@ -254,7 +254,3 @@ async fn change_release_key(
     let view = KeyChangeView { old_fingerprint: old, new_fingerprint: new };
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
