@@ -27,13 +27,35 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = credential(&parts.headers).ok_or_else(|| {
-            Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
-        })?;
+        let secret = api_key(parts)?;
         let principal = state.services.authentication.authenticate_caller(secret).await?;
-        let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self { principal, source: source.map(|ConnectInfo(address)| address.ip().to_string()) })
+        Ok(Self { principal, source: source(parts) })
     }
+}
+
+/// A caller of what can be answered while the database is away.
+pub struct Watcher(pub Caller);
+
+impl FromRequestParts<AppState> for Watcher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let secret = api_key(parts)?;
+        let principal = state.services.authentication.authenticate_watcher(secret).await?;
+        Ok(Self(Caller { principal, source: source(parts) }))
+    }
+}
+
+fn api_key(parts: &Parts) -> Result<&str, Problem> {
+    credential(&parts.headers).ok_or_else(|| {
+        Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
+    })
+}
+
+/// Where a request came from, as far as its connection tells.
+fn source(parts: &Parts) -> Option<String> {
+    let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    source.map(|ConnectInfo(address)| address.ip().to_string())
 }
 
 /// A JSON body. An empty one is `{}`.
