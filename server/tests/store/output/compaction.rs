@@ -7,7 +7,6 @@ use muster_protocol::frame::output::Stream;
 use muster_server::store::StoreError;
 use muster_server::store::queries::Compacted;
 use muster_server::store::writer::AppendOutput;
-use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::scene::{Scene, records, sample};
