@@ -8,23 +8,26 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Session;
+use super::listing::{Limit, List};
 use crate::api::{Api, delay_after};
 use crate::error::CliError;
 use crate::expression::pointed_out;
-use crate::output::{Column, clean, note, table};
+use crate::output::{clean, note};
+use crate::table::Column;
 
 const COLUMNS: [Column; 8] = [
-    ("NAME", "name"),
-    ("STATUS", "status"),
-    ("HOSTNAME", "hostname"),
-    ("VERSION", "version"),
-    ("OS", "os"),
-    ("TAGS", "tags"),
-    ("LAST SEEN", "last_seen_at"),
-    ("ID", "id"),
+    Column::of("NAME", "name"),
+    Column::of("STATUS", "status"),
+    Column::of("HOSTNAME", "hostname"),
+    Column::of("VERSION", "version"),
+    Column::of("OS", "os"),
+    Column::of("TAGS", "tags"),
+    Column::of("LAST SEEN", "last_seen_at"),
+    Column::of("ID", "id"),
 ];
 
-const MEANT_COLUMNS: [Column; 3] = [("NAME", "name"), ("ONLINE", "is_online"), ("ID", "id")];
+const MEANT_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::of("ONLINE", "is_online"), Column::of("ID", "id")];
 
 /// Without an action: all agents.
 #[derive(Debug, clap::Args)]
@@ -43,8 +46,10 @@ enum Action {
         /// Facts are tag, name, hostname, os, arch, version, id, status (online, offline) and level
         /// (full, basic); * and ? are wildcards, "…" holds spaces; ! & | and brackets join them,
         /// `all` is every agent. Shows the first 50.
-        #[arg(long, value_name = "EXPRESSION")]
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit")]
         on: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Everything that is known of one.
     Show { agent: String },
@@ -69,16 +74,12 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List { on: None }) {
-        Action::List { on: Some(expression) } => preview(session, &expression).await,
-        Action::List { on: None } => {
-            let page = session.api.list(&["agents"], &[], None).await?;
-            session.output.list(
-                &page,
-                &COLUMNS,
-                "no agents yet: create a key with `muster keys create`",
-            )?;
-            Ok(0)
+    match args.action.unwrap_or_else(|| Action::List { on: None, limit: Limit::default() }) {
+        Action::List { on: Some(expression), .. } => preview(session, &expression).await,
+        Action::List { on: None, limit } => {
+            let nothing = "no agents yet: create a key with `muster keys create`";
+            let (segments, columns) = (&["agents"], &COLUMNS);
+            session.list(List { segments, filters: &[], limit, columns, nothing }).await
         }
         Action::Show { agent } => {
             let id = session.agent_id(&agent).await?;
@@ -105,14 +106,17 @@ async fn preview(session: &Session, expression: &str) -> Result<u8, CliError> {
     let body = json!({ "expression": expression });
     let request = session.api.request(Method::POST, &["targets", "preview"]).json(&body);
     let preview = session.api.json_repeated(request).await;
-    let preview = preview.map_err(|error| pointed_out(error, expression))?;
-    let agents = preview.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    session.output.answer(&preview, |_| match agents {
-        [] => "no agent matches".to_owned(),
-        agents => table(agents, &MEANT_COLUMNS),
-    })?;
+    let mut page = preview.map_err(|error| pointed_out(error, expression))?;
+    // As every list has it.
+    if let Some(fields) = page.as_object_mut()
+        && let Some(agents) = fields.remove("agents")
+    {
+        fields.insert("items".into(), agents);
+    }
+    session.output.list(&page, &MEANT_COLUMNS, "no agent matches")?;
     if !session.output.json {
-        note(&summary(&preview, agents.len()));
+        let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+        note(&summary(&page, shown));
     }
     Ok(0)
 }
