@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use muster_protocol::limits::MAX_FRAME_BYTES;
 use muster_protocol::object::Object;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -68,7 +69,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
-            .map_err(|_| Problem::too_large())?;
+            .map_err(|rejection| unread_body(&rejection, MAX_FRAME_BYTES))?;
         if bytes.is_empty() {
             return from_json(b"{}");
         }
@@ -76,6 +77,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::media_type("application/json"));
         }
         from_json(&bytes)
+    }
+}
+
+/// Why a body could not be read, of which at most so many bytes are taken.
+pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Problem::too_large(most_bytes)
+        }
+        _ => Problem::malformed("the body was cut off".into()),
     }
 }
 

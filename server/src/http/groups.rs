@@ -239,7 +239,7 @@ async fn delete_group(
 
 /// Ask no more agents for now; those that were asked go on. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/pause", tag = "groups", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem)))]
+    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn pause_group(
     State(state): State<AppState>,
     caller: Caller,
@@ -251,7 +251,7 @@ async fn pause_group(
 
 /// Go on after a pause or a halt; agents that failed are asked again. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/resume", tag = "groups", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem)))]
+    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn resume_group(
     State(state): State<AppState>,
     caller: Caller,

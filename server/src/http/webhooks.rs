@@ -151,7 +151,7 @@ struct SecretView {
 ///
 /// A POST, since a URL may hold what does not belong into logs; it is written into the audit log.
 #[utoipa::path(post, path = "/api/webhooks/secret", tag = "webhooks", request_body = SecretBody,
-    responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem)))]
 async fn show_secret(
     State(state): State<AppState>,
     caller: Caller,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::caller::Caller;
 use super::authentication::DATABASE_PATIENCE;
+use super::caller::Caller;
 use super::error::{Result, chain};
 use crate::domain::principal::Scope;
 use crate::domain::state::CommandState;
@@ -72,7 +72,8 @@ impl Monitoring {
         };
         match said {
             Ok((open, pending)) => {
-                let count = |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
+                let count =
+                    |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
                 let open = OPEN.into_iter().map(|state| (state.as_str(), count(state)));
                 self.gauges.set_stored(open, pending);
             }

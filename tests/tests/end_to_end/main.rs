@@ -34,6 +34,7 @@ mod metrics;
 mod output;
 mod policy;
 mod proxy;
+mod refusals;
 mod reverse_proxy;
 mod rollouts;
 mod runaways;
