@@ -10,6 +10,8 @@ use crate::output::clean;
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
+/// Characters of a column that is cut.
+const LEAST: u16 = 8;
 /// Objects in objects that are shown field by field; what lies deeper is JSON.
 const MAX_DEPTH: usize = 4;
 
@@ -63,22 +65,50 @@ impl Column {
 }
 
 /// Items under headings. For a terminal that is narrower than that, `width` in characters, instants
-/// lose their seconds and the longest columns their ends; ids and states stay whole.
+/// lose their seconds and long columns their ends, and those at the right that do not fit then are
+/// left out; ids and states stay whole.
 pub fn table(items: &[Value], columns: &[Column], width: Option<u16>) -> String {
     let full = made(items, columns, false);
-    let Some(width) = width.filter(|width| width_of(&full) > *width) else {
+    let Some(width) = width.filter(|width| sum(full.column_max_content_widths()) > *width) else {
         return lines_of(&full);
     };
-    let mut narrow = made(items, columns, true);
+    let columns = fitting(items, columns, width);
+    let mut narrow = made(items, &columns, true);
     narrow.set_content_arrangement(ContentArrangement::Dynamic);
     // A blank at both ends that is cut off again.
     narrow.set_width(width.saturating_add(GAP)).set_truncation_indicator("…");
-    for (column, constraint) in narrow.column_iter_mut().zip(columns) {
-        if constraint.is_kept_whole() {
+    for (column, shown) in narrow.column_iter_mut().zip(&columns) {
+        if shown.is_kept_whole() || shown.is_instant() {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     lines_of(&narrow)
+}
+
+/// The columns for which there is room when the long ones are cut.
+fn fitting(items: &[Value], columns: &[Column], width: u16) -> Vec<Column> {
+    let mut kept = columns.to_vec();
+    loop {
+        let widths = made(items, &kept, true).column_max_content_widths();
+        let needed = kept.iter().zip(widths).map(|(column, width)| {
+            let is_whole = column.is_kept_whole() || column.is_instant();
+            if is_whole { width } else { width.min(LEAST) }
+        });
+        if sum(needed.collect()) <= width {
+            return kept;
+        }
+        match kept.iter().rposition(|column| !column.is_kept_whole()) {
+            Some(last) if kept.len() > 1 => kept.remove(last),
+            _ => return kept,
+        };
+    }
+}
+
+/// The width of a table whose columns are this wide.
+fn sum(widths: Vec<u16>) -> u16 {
+    let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
+    let gaps = columns.saturating_sub(1).saturating_mul(GAP);
+    widths.into_iter().fold(gaps, u16::saturating_add)
 }
 
 fn made(items: &[Value], columns: &[Column], is_narrow: bool) -> Table {
@@ -95,13 +125,6 @@ fn one_line(cells: impl Iterator<Item = String>) -> Row {
     let mut row = Row::from(cells.collect::<Vec<_>>());
     row.max_height(1);
     row
-}
-
-fn width_of(table: &Table) -> u16 {
-    let widths = table.column_max_content_widths();
-    let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
-    let gaps = columns.saturating_sub(1).saturating_mul(GAP);
-    widths.into_iter().fold(gaps, u16::saturating_add)
 }
 
 /// Month, day and minute of an instant.

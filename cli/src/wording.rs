@@ -55,7 +55,10 @@ const FILTERS: Words = &[
     ("`script`", "--script"),
     ("`state`", "--state"),
     ("`trigger`", "--trigger"),
+    ("state: unknown variant", "--state: unknown word"),
 ];
+
+const BODIES: Words = &[("expires_at: expected", "--expires-at: expected")];
 
 fn words(code: &str) -> Words {
     match code {
@@ -64,6 +67,7 @@ fn words(code: &str) -> Words {
         "invalid_field" => FIELDS,
         "invalid_target" => TARGETS,
         "invalid_query" => FILTERS,
+        "invalid_body" => BODIES,
         "no_agents" => {
             &[("look at it with /api/targets/preview", "see `muster agents list --on EXPRESSION`")]
         }
@@ -78,9 +82,19 @@ fn words(code: &str) -> Words {
 
 /// A sentence that came with a code, from the server or a host.
 pub fn in_options(code: &str, sentence: &str) -> String {
+    let sentence = if code == "invalid_body" { without_place(sentence) } else { sentence };
     words(code)
         .iter()
         .fold(sentence.to_owned(), |sentence, (field, option)| sentence.replace(field, option))
+}
+
+/// A sentence that does not say where in a body that nobody has typed it goes wrong.
+fn without_place(sentence: &str) -> &str {
+    let is_place = |place: &str| place.chars().all(|c| c.is_ascii_digit() || " column".contains(c));
+    match sentence.rsplit_once(" at line ") {
+        Some((said, place)) if is_place(place) => said,
+        _ => sentence,
+    }
 }
 
 /// An error whose sentence names options; any but a refusal is as it was.
@@ -115,6 +129,11 @@ mod tests {
                 "invalid_field",
                 "`rollout.health_gate.within_ms` is less than `for_ms`: no wave could ever pass",
                 "--healthy-within is less than --healthy-for: no wave could ever pass",
+            ),
+            (
+                "invalid_body",
+                "expires_at: expected an RFC 3339 instant at line 1 column 24",
+                "--expires-at: expected an RFC 3339 instant",
             ),
             (
                 "invalid_target",

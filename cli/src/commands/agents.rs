@@ -26,6 +26,9 @@ const COLUMNS: [Column; 8] = [
     Column::of("ID", "id"),
 ];
 
+const SCRIPT_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::by("PARAMETERS", parameters), Column::of("PATH", "path")];
+
 const MEANT_COLUMNS: [Column; 3] =
     [Column::of("NAME", "name"), Column::of("ONLINE", "is_online"), Column::of("ID", "id")];
 
@@ -96,9 +99,37 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Wait { name, timeout } => wait(session, &name, Duration::from_secs(timeout)).await,
         Action::Scripts { agent } => {
             let id = session.agent_id(&agent).await?;
-            session.show(Method::GET, &["agents", &id, "scripts"]).await
+            scripts(session, &id).await
         }
     }
+}
+
+/// Shows the list of a host, and why the newest one is not in force.
+async fn scripts(session: &Session, id: &str) -> Result<u8, CliError> {
+    let request = session.api.request(Method::GET, &["agents", id, "scripts"]);
+    let list = session.api.json(request).await?;
+    session.output.list(&list, &SCRIPT_COLUMNS, "this host allows no scripts")?;
+    if let Some(error) = list.get("error").and_then(Value::as_str)
+        && !session.output.json
+    {
+        note(&format!("its newest list was refused: {error}"));
+    }
+    Ok(0)
+}
+
+/// The parameters that a script declares, and what each wants.
+fn parameters(script: &Value) -> String {
+    let declared = script.get("parameters").and_then(Value::as_array);
+    let words = declared.into_iter().flatten().map(|parameter| {
+        let is = |name: &str| parameter.get(name).and_then(Value::as_bool) == Some(true);
+        let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
+        let marks = [("required", is("required")), ("secret", is("secret"))];
+        let marks: Vec<_> =
+            marks.iter().filter(|(_, is_so)| *is_so).map(|(mark, _)| *mark).collect();
+        if marks.is_empty() { name.to_owned() } else { format!("{name} ({})", marks.join(", ")) }
+    });
+    let words: Vec<_> = words.collect();
+    if words.is_empty() { "any".to_owned() } else { words.join(", ") }
 }
 
 /// Shows who an expression means.
@@ -114,8 +145,8 @@ async fn preview(session: &Session, expression: &str) -> Result<u8, CliError> {
         fields.insert("items".into(), agents);
     }
     session.output.list(&page, &MEANT_COLUMNS, "no agent matches")?;
-    if !session.output.json {
-        let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    if !session.output.json && shown > 0 {
         note(&summary(&page, shown));
     }
     Ok(0)

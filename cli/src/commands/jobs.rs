@@ -11,6 +11,7 @@ use super::listing::{Limit, List};
 use crate::command_line::work;
 use crate::error::CliError;
 use crate::table::Column;
+use crate::wording::in_options;
 
 const COLUMNS: [Column; 6] = [
     Column::of("ID", "id"),
@@ -27,7 +28,7 @@ const EXECUTIONS: [Column; 6] = [
     Column::of("STATE", "state"),
     Column::of("EXIT", "exit_code"),
     Column::of("FINISHED", "finished_at"),
-    Column::of("ERROR", "error"),
+    Column::by("ERROR", error),
 ];
 
 /// Without an action: the latest jobs.
@@ -117,6 +118,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.output.details(&answer)?;
             Ok(0)
         }
+    }
+}
+
+/// Why an execution ended as it did.
+fn error(execution: &Value) -> String {
+    let text = |name: &str| execution.get(name).and_then(Value::as_str);
+    match text("error") {
+        Some(error) => in_options(text("error_code").unwrap_or_default(), error),
+        None => "-".to_owned(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::secret_source::SecretSource;
 use crate::verdict;
 
 /// Headings of the help.
-const WHAT: &str = "What";
+const WHAT: &str = "With what";
 const WHERE: &str = "Where";
 const HOW: &str = "How";
 const OUTPUT: &str = "Output";
@@ -37,11 +37,10 @@ const OUTPUT: &str = "Output";
 pub struct Args {
     /// The agent, unless --on or --tag says who: an id, a name, a hostname, or the beginning of one
     /// that no other agent shares. Then a script that the hosts allow, and its parameters.
-    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv",
-          help_heading = WHAT)]
+    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
     words: Vec<String>,
     /// A program and its arguments, as they stand: nothing is interpreted.
-    #[arg(last = true, value_name = "COMMAND [ARGUMENT]", help_heading = WHAT)]
+    #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
     argv: Vec<String>,
     /// On every agent of which this is true, such as 'tag:web & os:linux & !name:db-*'.
     #[arg(long, value_name = "EXPRESSION", conflicts_with = "tags", help_heading = WHERE)]

@@ -59,8 +59,13 @@ fn a_narrow_terminal_gets_lines_that_fit_and_ids_that_can_be_copied() {
             assert!(narrow.contains(whole), "{whole} at {width}: {narrow}");
         }
     }
-    // Narrower than an id: the terminal wraps it.
-    assert!(table(&[run()], &RUN, Some(20)).contains(ID));
+    // What does not fit at the right is left out; an id that does not fit the terminal wraps.
+    let least = table(&[run()], &RUN, Some(60));
+    assert!(!least.contains("CREATED") && least.contains("'a prog…"), "{least}");
+    assert_eq!(
+        table(&[run()], &RUN, Some(20)).lines().last(),
+        Some(format!("{ID}  succeeded").as_str())
+    );
 }
 
 #[test]

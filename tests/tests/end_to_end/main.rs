@@ -27,6 +27,7 @@ mod install;
 mod jobs;
 mod keys;
 mod lifecycle;
+mod lists;
 mod live_output;
 mod live_viewers;
 mod logs;
