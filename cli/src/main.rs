@@ -2,6 +2,7 @@
 
 mod api;
 mod cli;
+mod command_line;
 mod commands;
 mod context;
 mod error;
@@ -16,8 +17,10 @@ mod resolve;
 mod screen;
 mod secret_source;
 mod server_events;
+mod table;
 mod trust;
 mod verdict;
+mod wording;
 
 use std::process::ExitCode;
 

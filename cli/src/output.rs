@@ -4,10 +4,11 @@
 
 use std::io::{self, Write as _};
 
-use comfy_table::{Table, presets};
+use console::Term;
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::table::{Column, details, table};
 
 /// Where answers go, and in which shape.
 #[derive(Debug, Clone, Copy)]
@@ -15,9 +16,6 @@ pub struct Output {
     /// The server's JSON instead of tables.
     pub json: bool,
 }
-
-/// One column: its heading and the path of its value in an item, dots between names.
-pub type Column = (&'static str, &'static str);
 
 impl Output {
     /// Writes an answer, for people as `human` puts it.
@@ -43,7 +41,7 @@ impl Output {
     /// As [`Output::answer`].
     pub fn list(self, page: &Value, columns: &[Column], nothing: &str) -> Result<(), CliError> {
         self.answer(page, |page| match page.get("items").and_then(Value::as_array) {
-            Some(items) if !items.is_empty() => table(items, columns),
+            Some(items) if !items.is_empty() => table(items, columns, width()),
             _ => nothing.to_owned(),
         })
     }
@@ -55,6 +53,14 @@ impl Output {
     pub fn details(self, value: &Value) -> Result<(), CliError> {
         self.answer(value, details)
     }
+}
+
+/// Characters of a line, if people see it.
+fn width() -> Option<u16> {
+    let terminal = Term::stdout();
+    let (_, columns) = terminal.is_term().then(|| terminal.size_checked())??;
+    // A terminal that does not say has none.
+    (columns > 0).then_some(columns)
 }
 
 /// Writes a line to standard output.
@@ -72,47 +78,11 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(text));
 }
 
-/// Items under headings, for people.
-pub fn table(items: &[Value], columns: &[Column]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(columns.iter().map(|(heading, _)| *heading));
-    for item in items {
-        table.add_row(columns.iter().map(|(_, path)| cell(at(item, path))));
-    }
-    lines_of(&table)
-}
-
-fn details(value: &Value) -> String {
-    let Some(fields) = value.as_object() else { return cell(Some(value)) };
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    for (name, value) in fields {
-        table.add_row([clean(name), cell(Some(value))]);
-    }
-    lines_of(&table)
-}
-
-fn lines_of(table: &Table) -> String {
-    let lines: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
-    lines.join("\n")
-}
-
-fn at<'a>(item: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(item, |value, name| value.get(name))
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => clean(text),
-        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
-        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
-            let items: Vec<_> = items.iter().filter_map(Value::as_str).map(clean).collect();
-            items.join(", ")
-        }
-        // JSON escapes control characters itself, but not those of C1 and not the direction marks.
-        Some(other) => clean(&other.to_string()),
+/// How many there are of something: `1 agent`, `2 agents`.
+pub fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 
@@ -129,34 +99,10 @@ pub fn is_harmful(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
-    fn table_lines_up_and_shows_what_is_absent() {
-        let items = [
-            json!({"name": "web-1", "tags": ["eu", "web"], "key": {"name": "fleet"}}),
-            json!({"name": "a", "tags": [], "key": null}),
-        ];
-        let columns = [("NAME", "name"), ("TAGS", "tags"), ("KEY", "key.name")];
-        let text = table(&items, &columns);
-        let lines: Vec<Vec<_>> =
-            text.lines().map(|line| line.split_whitespace().collect()).collect();
-        let expected: [Vec<&str>; 3] = [
-            vec!["NAME", "TAGS", "KEY"],
-            vec!["web-1", "eu,", "web", "fleet"],
-            vec!["a", "-", "-"],
-        ];
-        assert_eq!(lines, expected);
-    }
-
-    #[test]
-    fn hostile_names_can_not_steer_the_terminal() {
-        let items = [json!({"name": "web\u{1b}[2J\u{9b}31m\u{202e}\r\n1", "os": {"a": "\u{9b}"}})];
-        let text = table(&items, &[("NAME", "name"), ("OS", "os")]);
-        assert!(
-            !text.chars().any(|c| c != '\n' && clean(&c.to_string()) != c.to_string()),
-            "{text:?}"
-        );
-        assert_eq!(text.lines().count(), 2);
+    fn one_is_not_several() {
+        let said = [0, 1, 2].map(|count| counted(count, "agent"));
+        assert_eq!(said, ["0 agents", "1 agent", "2 agents"]);
     }
 }

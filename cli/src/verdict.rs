@@ -4,6 +4,8 @@
 
 use serde_json::Value;
 
+use crate::wording::in_options;
+
 /// The exit code, and a sentence if it alone would not explain itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -62,9 +64,11 @@ fn with_reason(text: &str, command: &Value) -> String {
             reason.as_str().or_else(|| reason.get("message")?.as_str())
         })
     });
+    let code = places(command).find_map(|place| place.get("error_code")?.as_str());
+    let reason = reason.map(|reason| in_options(code.unwrap_or_default(), reason));
     match reason {
         // A reason that is a sentence of its own says it all.
-        Some(reason) if reason.starts_with("the script ") => reason.to_owned(),
+        Some(reason) if reason.starts_with("the script ") => reason,
         Some(reason) if !reason.is_empty() => format!("{text}: {reason}"),
         _ => text.to_owned(),
     }

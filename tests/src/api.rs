@@ -134,7 +134,8 @@ impl Api {
             .await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    /// One request, with a JSON body if any.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string().into_bytes());
         self.try_send(method, path, &[], body).await.expect("reach the server")
     }

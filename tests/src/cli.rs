@@ -71,11 +71,17 @@ impl Cli {
 
     /// Runs `muster` with a terminal of its own; standard output is what that terminal is given.
     pub async fn run_on_a_terminal(&self, args: &[&str]) -> Said {
+        self.run_on_a_terminal_of(200, args).await
+    }
+
+    /// [`Cli::run_on_a_terminal`], with lines of so many characters.
+    pub async fn run_on_a_terminal_of(&self, columns: u16, args: &[&str]) -> Said {
         const TERMINAL: &str = "import os, pty, sys\n\
             sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let size = format!("stty rows 24 cols {columns}; exec \"$@\"");
         let program = binary("muster");
         let mut command = Command::new("python3");
-        command.args(["-c", TERMINAL]).arg(program).args(args);
+        command.args(["-c", TERMINAL, "sh", "-c", &size, "sh"]).arg(program).args(args);
         ended(self.spawn(command)).await
     }
 

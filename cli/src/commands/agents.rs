@@ -8,23 +8,29 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Session;
+use super::listing::{Limit, List};
 use crate::api::{Api, delay_after};
 use crate::error::CliError;
 use crate::expression::pointed_out;
-use crate::output::{Column, clean, note, table};
+use crate::output::{clean, note};
+use crate::table::Column;
 
 const COLUMNS: [Column; 8] = [
-    ("NAME", "name"),
-    ("STATUS", "status"),
-    ("HOSTNAME", "hostname"),
-    ("VERSION", "version"),
-    ("OS", "os"),
-    ("TAGS", "tags"),
-    ("LAST SEEN", "last_seen_at"),
-    ("ID", "id"),
+    Column::of("NAME", "name"),
+    Column::of("STATUS", "status"),
+    Column::of("HOSTNAME", "hostname"),
+    Column::of("VERSION", "version"),
+    Column::of("OS", "os"),
+    Column::of("TAGS", "tags"),
+    Column::of("LAST SEEN", "last_seen_at"),
+    Column::of("ID", "id"),
 ];
 
-const MEANT_COLUMNS: [Column; 3] = [("NAME", "name"), ("ONLINE", "is_online"), ("ID", "id")];
+const SCRIPT_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::by("PARAMETERS", parameters), Column::of("PATH", "path")];
+
+const MEANT_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::of("ONLINE", "is_online"), Column::of("ID", "id")];
 
 /// Without an action: all agents.
 #[derive(Debug, clap::Args)]
@@ -43,8 +49,10 @@ enum Action {
         /// Facts are tag, name, hostname, os, arch, version, id, status (online, offline) and level
         /// (full, basic); * and ? are wildcards, "…" holds spaces; ! & | and brackets join them,
         /// `all` is every agent. Shows the first 50.
-        #[arg(long, value_name = "EXPRESSION")]
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit")]
         on: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Everything that is known of one.
     Show { agent: String },
@@ -69,16 +77,12 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List { on: None }) {
-        Action::List { on: Some(expression) } => preview(session, &expression).await,
-        Action::List { on: None } => {
-            let page = session.api.list(&["agents"], &[], None).await?;
-            session.output.list(
-                &page,
-                &COLUMNS,
-                "no agents yet: create a key with `muster keys create`",
-            )?;
-            Ok(0)
+    match args.action.unwrap_or_else(|| Action::List { on: None, limit: Limit::default() }) {
+        Action::List { on: Some(expression), .. } => preview(session, &expression).await,
+        Action::List { on: None, limit } => {
+            let nothing = "no agents yet: create a key with `muster keys create`";
+            let (segments, columns) = (&["agents"], &COLUMNS);
+            session.list(List { segments, filters: &[], limit, columns, nothing }).await
         }
         Action::Show { agent } => {
             let id = session.agent_id(&agent).await?;
@@ -95,9 +99,37 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Wait { name, timeout } => wait(session, &name, Duration::from_secs(timeout)).await,
         Action::Scripts { agent } => {
             let id = session.agent_id(&agent).await?;
-            session.show(Method::GET, &["agents", &id, "scripts"]).await
+            scripts(session, &id).await
         }
     }
+}
+
+/// Shows the list of a host, and why the newest one is not in force.
+async fn scripts(session: &Session, id: &str) -> Result<u8, CliError> {
+    let request = session.api.request(Method::GET, &["agents", id, "scripts"]);
+    let list = session.api.json(request).await?;
+    session.output.list(&list, &SCRIPT_COLUMNS, "this host allows no scripts")?;
+    if let Some(error) = list.get("error").and_then(Value::as_str)
+        && !session.output.json
+    {
+        note(&format!("its newest list was refused: {error}"));
+    }
+    Ok(0)
+}
+
+/// The parameters that a script declares, and what each wants.
+fn parameters(script: &Value) -> String {
+    let declared = script.get("parameters").and_then(Value::as_array);
+    let words = declared.into_iter().flatten().map(|parameter| {
+        let is = |name: &str| parameter.get(name).and_then(Value::as_bool) == Some(true);
+        let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
+        let marks = [("required", is("required")), ("secret", is("secret"))];
+        let marks: Vec<_> =
+            marks.iter().filter(|(_, is_so)| *is_so).map(|(mark, _)| *mark).collect();
+        if marks.is_empty() { name.to_owned() } else { format!("{name} ({})", marks.join(", ")) }
+    });
+    let words: Vec<_> = words.collect();
+    if words.is_empty() { "any".to_owned() } else { words.join(", ") }
 }
 
 /// Shows who an expression means.
@@ -105,14 +137,17 @@ async fn preview(session: &Session, expression: &str) -> Result<u8, CliError> {
     let body = json!({ "expression": expression });
     let request = session.api.request(Method::POST, &["targets", "preview"]).json(&body);
     let preview = session.api.json_repeated(request).await;
-    let preview = preview.map_err(|error| pointed_out(error, expression))?;
-    let agents = preview.get("agents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    session.output.answer(&preview, |_| match agents {
-        [] => "no agent matches".to_owned(),
-        agents => table(agents, &MEANT_COLUMNS),
-    })?;
-    if !session.output.json {
-        note(&summary(&preview, agents.len()));
+    let mut page = preview.map_err(|error| pointed_out(error, expression))?;
+    // As every list has it.
+    if let Some(fields) = page.as_object_mut()
+        && let Some(agents) = fields.remove("agents")
+    {
+        fields.insert("items".into(), agents);
+    }
+    session.output.list(&page, &MEANT_COLUMNS, "no agent matches")?;
+    let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    if !session.output.json && shown > 0 {
+        note(&summary(&page, shown));
     }
     Ok(0)
 }

@@ -5,18 +5,18 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::Session;
+use super::listing::{self, Limit};
 use crate::error::CliError;
-use crate::output::Column;
+use crate::table::Column;
 
 const COLUMNS: [Column; 6] = [
-    ("ID", "id"),
-    ("COMMAND", "command"),
-    ("STATE", "state"),
-    ("AGENT", "agent_id"),
-    ("CREATED", "created_at"),
-    ("FINISHED", "finished_at"),
+    Column::of("ID", "id"),
+    Column::of("COMMAND", "command"),
+    Column::of("STATE", "state"),
+    Column::of("AGENT", "agent_id"),
+    Column::of("CREATED", "created_at"),
+    Column::of("FINISHED", "finished_at"),
 ];
-const DEFAULT_LIMIT: usize = 50;
 
 /// Without an action: the latest commands.
 #[derive(Debug, clap::Args)]
@@ -44,9 +44,8 @@ struct List {
     /// Only those in this state.
     #[arg(long)]
     state: Option<String>,
-    /// At most so many.
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// Carries out one action.
@@ -71,8 +70,12 @@ async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
     let mut filters = Vec::new();
     filters.extend(agent_id.iter().map(|id| ("agent_id", id.as_str())));
     filters.extend(list.state.iter().map(|state| ("state", state.as_str())));
-    let limit = list.limit.unwrap_or(DEFAULT_LIMIT);
-    let page = session.api.list(&["commands"], &filters, Some(limit)).await?;
-    session.output.list(&page, &COLUMNS, "no commands")?;
-    Ok(0)
+    let list = listing::List {
+        segments: &["commands"],
+        filters: &filters,
+        limit: list.limit.or_latest(),
+        columns: &COLUMNS,
+        nothing: "no commands",
+    };
+    session.list(list).await
 }

@@ -6,21 +6,22 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::Session;
+use super::listing::{self, Limit};
+use crate::command_line::work;
 use crate::error::CliError;
 use crate::instant::instant;
-use crate::output::{Column, note};
+use crate::table::Column;
 
 const COLUMNS: [Column; 8] = [
-    ("ID", "id"),
-    ("SCRIPT", "script"),
-    ("STATE", "state"),
-    ("AGENT", "agent_name"),
-    ("EXIT", "exit_code"),
-    ("TRIGGER", "trigger"),
-    ("CREATED", "created_at"),
-    ("FINISHED", "finished_at"),
+    Column::of("ID", "id"),
+    Column::by("SCRIPT", work),
+    Column::of("STATE", "state"),
+    Column::of("AGENT", "agent_name"),
+    Column::of("EXIT", "exit_code"),
+    Column::of("TRIGGER", "trigger"),
+    Column::of("CREATED", "created_at"),
+    Column::of("FINISHED", "finished_at"),
 ];
-const DEFAULT_LIMIT: usize = 50;
 
 /// Without an action: the latest executions.
 #[derive(Debug, clap::Args)]
@@ -66,9 +67,8 @@ struct List {
     /// Only this job's: its id.
     #[arg(long)]
     job: Option<String>,
-    /// At most so many.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    limit: Option<u32>,
+    #[command(flatten)]
+    limit: Limit,
 }
 
 /// Carries out one action.
@@ -105,12 +105,12 @@ async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
         .iter()
         .filter_map(|(name, value)| value.as_deref().map(|value| (*name, value)))
         .collect();
-    let limit = list.limit.and_then(|limit| usize::try_from(limit).ok());
-    let limit = limit.unwrap_or(DEFAULT_LIMIT);
-    let page = session.api.list(&["executions"], &filters, Some(limit)).await?;
-    session.output.list(&page, &COLUMNS, "no executions")?;
-    if page.get("next_cursor").is_some_and(serde_json::Value::is_string) && !session.output.json {
-        note(&format!("these are the latest {limit}: --limit shows more"));
-    }
-    Ok(0)
+    let list = listing::List {
+        segments: &["executions"],
+        filters: &filters,
+        limit: list.limit.or_latest(),
+        columns: &COLUMNS,
+        nothing: "no executions",
+    };
+    session.list(list).await
 }

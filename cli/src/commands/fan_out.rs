@@ -12,7 +12,8 @@ use super::Session;
 use crate::api::delay_after;
 use crate::error::CliError;
 use crate::interrupt::Interrupts;
-use crate::output::{clean, note};
+use crate::output::{clean, counted, note};
+use crate::wording::in_options;
 
 /// Between two looks at a job that is running.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -46,7 +47,8 @@ pub async fn run(session: &Session, body: Value, detach: bool) -> Result<u8, Cli
         session.output.answer(&started, |_| id.clone())?;
         return Ok(0);
     }
-    note(&format!("job {id} on {} agents", started["agent_count"]));
+    let agents = started.get("agent_count").and_then(Value::as_u64).unwrap_or_default();
+    note(&format!("job {id} on {}", counted(agents, "agent")));
     let ended = tokio::select! {
         ended = to_the_end(session, &id) => ended?,
         error = session.cancel_then_leave("jobs", &id, &mut interrupts) => return Err(error),
@@ -120,8 +122,13 @@ fn summary(counts: &[(&str, u64)]) -> String {
     parts.join(", ")
 }
 
+/// How many executions of a job are in which state.
+pub(super) fn counts_in_words(job: &Value) -> String {
+    summary(&counts(job))
+}
+
 async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> {
-    session.output.answer(job, |job| summary(&counts(job)))?;
+    session.output.answer(job, counts_in_words)?;
     if text(job, "state") == "succeeded" {
         note(&format!("what they printed: `muster logs {id}`"));
         return Ok(());
@@ -139,7 +146,7 @@ async fn tell(session: &Session, id: &str, job: &Value) -> Result<(), CliError> 
     for run in failed.take(SHOWN) {
         let error = match text(run, "error") {
             "" => String::new(),
-            error => format!(": {error}"),
+            error => format!(": {}", in_options(text(run, "error_code"), error)),
         };
         let name = match text(run, "agent_name") {
             "" => text(run, "agent_id").to_owned(),

@@ -5,17 +5,18 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::Session;
+use super::listing::{Limit, List};
 use super::rollout::{amount, milliseconds};
 use crate::error::CliError;
-use crate::output::Column;
+use crate::table::Column;
 
 const COLUMNS: [Column; 6] = [
-    ("NAME", "name"),
-    ("WANTED", "wanted_version"),
-    ("STATE", "state"),
-    ("WAVE", "wave"),
-    ("TARGET", "target"),
-    ("ID", "id"),
+    Column::of("NAME", "name"),
+    Column::of("WANTED", "wanted_version"),
+    Column::of("STATE", "state"),
+    Column::of("WAVE", "wave"),
+    Column::by("TARGET", target),
+    Column::of("ID", "id"),
 ];
 
 /// Without an action: all groups.
@@ -29,7 +30,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// All groups.
-    List,
+    List(Limit),
     /// Make one. An agent belongs to one group: the oldest that means it.
     Create {
         name: String,
@@ -111,15 +112,11 @@ impl Settings {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List) {
-        Action::List => {
-            let page = session.api.list(&["groups"], &[], None).await?;
-            session.output.list(
-                &page,
-                &COLUMNS,
-                "no groups yet: make one with `muster groups create`",
-            )?;
-            Ok(0)
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let nothing = "no groups yet: make one with `muster groups create`";
+            let (segments, columns) = (&["groups"], &COLUMNS);
+            session.list(List { segments, filters: &[], limit, columns, nothing }).await
         }
         Action::Create { name, settings } => {
             session.change(Method::POST, &["groups"], &settings.body(Some(name))).await
@@ -143,6 +140,39 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Delete { group } => {
             let id = session.exact_group_id(&group).await?;
             session.delete(&["groups", &id]).await
+        }
+    }
+}
+
+/// Who is meant, as it may be typed: an expression.
+fn target(group: &Value) -> String {
+    let Some(target) = group.get("target") else { return "-".into() };
+    let texts = |name: &str| -> Vec<&str> {
+        let items = target.get(name).and_then(Value::as_array);
+        items.into_iter().flatten().filter_map(Value::as_str).collect()
+    };
+    let joined = |fact: &str, texts: Vec<&str>, joint: &str| {
+        texts.iter().map(|text| format!("{fact}:{text}")).collect::<Vec<_>>().join(joint)
+    };
+    match (target.get("expression").and_then(Value::as_str), texts("tags"), texts("ids")) {
+        (Some(expression), ..) => expression.to_owned(),
+        (None, tags, _) if !tags.is_empty() => joined("tag", tags, " & "),
+        (None, _, ids) => joined("id", ids, " | "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_reads_as_it_may_be_typed() {
+        for (asked, shown) in [
+            (json!({"expression": "tag:web | all"}), "tag:web | all"),
+            (json!({"tags": ["web", "eu"]}), "tag:web & tag:eu"),
+            (json!({"ids": ["1", "2"]}), "id:1 | id:2"),
+        ] {
+            assert_eq!(target(&json!({ "target": asked })), shown);
         }
     }
 }

@@ -6,28 +6,32 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Session;
+use super::fan_out::counts_in_words;
+use super::listing::{Limit, List};
+use crate::command_line::work;
 use crate::error::CliError;
-use crate::output::Column;
+use crate::table::Column;
+use crate::wording::in_options;
 
 const COLUMNS: [Column; 6] = [
-    ("ID", "id"),
-    ("SCRIPT", "script"),
-    ("STATE", "state"),
-    ("AGENTS", "agent_count"),
-    ("EXECUTIONS", "counts"),
-    ("CREATED", "created_at"),
+    Column::of("ID", "id"),
+    Column::by("SCRIPT", work),
+    Column::of("STATE", "state"),
+    Column::of("AGENTS", "agent_count"),
+    Column::by("EXECUTIONS", counts_in_words),
+    Column::of("CREATED", "created_at"),
 ];
 
 const EXECUTIONS: [Column; 6] = [
-    ("ID", "id"),
-    ("AGENT", "agent_name"),
-    ("STATE", "state"),
-    ("EXIT", "exit_code"),
-    ("FINISHED", "finished_at"),
-    ("ERROR", "error"),
+    Column::of("ID", "id"),
+    Column::of("AGENT", "agent_name"),
+    Column::of("STATE", "state"),
+    Column::of("EXIT", "exit_code"),
+    Column::of("FINISHED", "finished_at"),
+    Column::by("ERROR", error),
 ];
 
-/// Without an action: all jobs.
+/// Without an action: the latest jobs.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -37,8 +41,8 @@ pub struct Args {
 /// JOB is an id.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// All jobs, newest first.
-    List,
+    /// Jobs, newest first.
+    List(Limit),
     /// Everything that is known of one.
     Show { job: String },
     /// What came of it, agent by agent.
@@ -47,6 +51,8 @@ enum Action {
         /// Only in this state.
         #[arg(long)]
         state: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Ask for the end of all that is open.
     Cancel { job: String },
@@ -77,18 +83,19 @@ enum Which {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List) {
-        Action::List => {
-            let page = session.api.list(&["jobs"], &[], None).await?;
-            session.output.list(&page, &COLUMNS, "no jobs yet")?;
-            Ok(0)
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let (segments, columns, limit) = (&["jobs"], &COLUMNS, limit.or_latest());
+            session
+                .list(List { segments, filters: &[], limit, columns, nothing: "no jobs yet" })
+                .await
         }
         Action::Show { job } => session.show(Method::GET, &["jobs", &job]).await,
-        Action::Executions { job, state } => {
-            let query: Vec<_> = state.iter().map(|state| ("state", state.as_str())).collect();
-            let page = session.api.list(&["jobs", &job, "executions"], &query, None).await?;
-            session.output.list(&page, &EXECUTIONS, "none")?;
-            Ok(0)
+        Action::Executions { job, state, limit } => {
+            let filters: Vec<_> = state.iter().map(|state| ("state", state.as_str())).collect();
+            let (segments, columns) = (&["jobs", &job, "executions"], &EXECUTIONS);
+            let nothing = "no executions";
+            session.list(List { segments, filters: &filters, limit, columns, nothing }).await
         }
         Action::Cancel { job } => {
             session.change(Method::POST, &["jobs", &job, "cancel"], &json!({})).await
@@ -111,6 +118,15 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.output.details(&answer)?;
             Ok(0)
         }
+    }
+}
+
+/// Why an execution ended as it did.
+fn error(execution: &Value) -> String {
+    let text = |name: &str| execution.get(name).and_then(Value::as_str);
+    match text("error") {
+        Some(error) => in_options(text("error_code").unwrap_or_default(), error),
+        None => "-".to_owned(),
     }
 }
 

@@ -6,17 +6,19 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::Session;
+use super::listing::{Limit, List};
 use crate::error::CliError;
-use crate::output::{Column, clean, note};
+use crate::output::{clean, note};
+use crate::table::Column;
 
 const COLUMNS: [Column; 7] = [
-    ("NAME", "name"),
-    ("STATUS", "status"),
-    ("PERMISSIONS", "permissions"),
-    ("TAGS", "tags"),
-    ("MAX AGENTS", "max_agents"),
-    ("EXPIRES", "expires_at"),
-    ("ID", "id"),
+    Column::of("NAME", "name"),
+    Column::of("STATUS", "status"),
+    Column::of("PERMISSIONS", "permissions"),
+    Column::of("TAGS", "tags"),
+    Column::of("MAX AGENTS", "max_agents"),
+    Column::of("EXPIRES", "expires_at"),
+    Column::of("ID", "id"),
 ];
 
 /// Without an action: all keys.
@@ -30,7 +32,7 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// All keys; never the secrets.
-    List,
+    List(Limit),
     /// Make one. It is shown this once.
     Create(Create),
     /// Everything that is known of one.
@@ -93,15 +95,11 @@ impl Create {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List) {
-        Action::List => {
-            let page = session.api.list(&["agents", "keys"], &[], None).await?;
-            session.output.list(
-                &page,
-                &COLUMNS,
-                "no keys yet: make one with `muster keys create`",
-            )?;
-            Ok(0)
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let nothing = "no keys yet: make one with `muster keys create`";
+            let (segments, columns) = (&["agents", "keys"], &COLUMNS);
+            session.list(List { segments, filters: &[], limit, columns, nothing }).await
         }
         Action::Create(create) => {
             let request = session.api.request(Method::POST, &["agents", "keys"]);

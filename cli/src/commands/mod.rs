@@ -10,6 +10,7 @@ mod fan_out;
 pub mod groups;
 pub mod jobs;
 pub mod keys;
+mod listing;
 pub mod login;
 pub mod logs;
 pub mod ping;
@@ -28,6 +29,7 @@ use crate::error::CliError;
 use crate::interrupt::Interrupts;
 use crate::output::{Output, note};
 use crate::resolve;
+use crate::wording;
 
 /// What most commands work with.
 pub struct Session {
@@ -60,7 +62,9 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     };
     let context = context::resolve(overrides, context::default_path().as_deref())?;
     let session = Session { api: Api::new(&context)?, output };
-    match action {
+    // Whoever writes the data of a command writes fields, not options.
+    let writes_fields = matches!(action, Action::Command(_));
+    let outcome = match action {
         Action::Completion(_) | Action::Login(_) => Ok(0),
         Action::Agents(args) => agents::run(args, &session).await,
         Action::Keys(args) => keys::run(args, &session).await,
@@ -74,7 +78,8 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Groups(args) => groups::run(args, &session).await,
         Action::Release(args) => release::run(args, &session).await,
         Action::Commands(args) => commands::run(args, &session).await,
-    }
+    };
+    outcome.map_err(|error| if writes_fields { error } else { wording::of_error(error) })
 }
 
 impl Session {

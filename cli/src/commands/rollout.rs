@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// In waves, instead of on all agents at once.
 #[derive(Debug, Default, clap::Args)]
-#[command(next_help_heading = "In waves")]
+#[command(next_help_heading = "In waves, with --on or --tag")]
 pub struct Waves {
     /// Agents of a wave: a number, or a share of all such as 10%. The next wave starts when the one
     /// before has ended.

@@ -19,6 +19,12 @@ use crate::screen::Screen;
 use crate::secret_source::SecretSource;
 use crate::verdict;
 
+/// Headings of the help.
+const WHAT: &str = "With what";
+const WHERE: &str = "Where";
+const HOW: &str = "How";
+const OUTPUT: &str = "Output";
+
 /// What to run where: a script that the hosts allow, or behind `--` any command, for hosts whose policy is
 /// `shell`.
 ///
@@ -37,37 +43,40 @@ pub struct Args {
     #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
     argv: Vec<String>,
     /// On every agent of which this is true, such as 'tag:web & os:linux & !name:db-*'.
-    #[arg(long, value_name = "EXPRESSION", conflicts_with = "tags")]
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "tags", help_heading = WHERE)]
     on: Option<String>,
     /// On every agent that has this tag; repeatable, then all of them.
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", help_heading = WHERE)]
     tags: Vec<String>,
     /// A parameter, as behind the script; repeatable.
-    #[arg(short, long = "parameter", value_name = "NAME=VALUE")]
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = WHAT)]
     parameters: Vec<String>,
     /// A secret parameter: asked for without echo, read from a file (=@FILE), or taken from the variable
     /// of that name (=env). It is masked in the output if it has 4 bytes or more.
-    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]")]
+    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]", help_heading = WHAT)]
     secrets: Vec<String>,
     /// Tell this address (https://…) when all of them have ended; with --on or --tag.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = HOW)]
     webhook: Option<String>,
-    /// End the script after this time, in milliseconds.
-    #[arg(long, value_name = "MS")]
+    /// End the script after this time, such as 30s, 5m or 2h (1h).
+    #[arg(long, value_name = "TIME", value_parser = rollout::milliseconds, help_heading = HOW)]
+    timeout: Option<u64>,
+    /// The same in milliseconds.
+    #[arg(long, value_name = "MS", conflicts_with = "timeout", hide = true)]
     timeout_ms: Option<u64>,
     /// Print the id of what was started and leave.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     detach: bool,
     /// How long it waits for an agent that is away, in a roll-out from when it is let go, such as 30s,
     /// 5m or 1h (24h).
-    #[arg(long, value_name = "TIME", value_parser = rollout::milliseconds)]
+    #[arg(long, value_name = "TIME", value_parser = rollout::milliseconds, help_heading = HOW)]
     expires: Option<u64>,
     /// Give a terminal every byte too, whatever it would do there.
-    #[arg(long)]
+    #[arg(long, help_heading = OUTPUT)]
     raw: bool,
     /// What if hosts would refuse it, by the rules that they told: refuse it as a whole before anything
     /// is sent, or send it and leave it to each host.
-    #[arg(long, value_enum, default_value_t = OnMismatch::Refuse)]
+    #[arg(long, value_enum, default_value_t = OnMismatch::Refuse, help_heading = HOW)]
     on_mismatch: OnMismatch,
     #[command(flatten)]
     rollout: rollout::Waves,
@@ -144,7 +153,7 @@ impl Args {
         if !secrets.is_empty() {
             data["secret_parameters"] = json!(secrets);
         }
-        if let Some(timeout_ms) = self.timeout_ms {
+        if let Some(timeout_ms) = self.timeout.or(self.timeout_ms) {
             data["timeout_ms"] = timeout_ms.into();
         }
         Ok(data)

@@ -5,19 +5,20 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Session;
+use super::listing::{Limit, List};
 use crate::error::CliError;
-use crate::output::Column;
+use crate::table::Column;
 
 const COLUMNS: [Column; 6] = [
-    ("ID", "id"),
-    ("JOB", "job_id"),
-    ("STATE", "state"),
-    ("ATTEMPTS", "attempt_count"),
-    ("STATUS", "last_attempt.status"),
-    ("URL", "url"),
+    Column::of("ID", "id"),
+    Column::of("JOB", "job_id"),
+    Column::of("STATE", "state"),
+    Column::of("ATTEMPTS", "attempt_count"),
+    Column::of("STATUS", "last_attempt.status"),
+    Column::of("URL", "url"),
 ];
 
-/// Without an action: all deliveries.
+/// Without an action: the latest deliveries.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -35,6 +36,8 @@ enum Action {
         /// Only in this state: pending, delivered or failed.
         #[arg(long)]
         state: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
     },
     /// Everything that is known of one, its attempts included.
     Show { delivery: String },
@@ -51,14 +54,18 @@ enum Action {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List { job: None, state: None }) {
-        Action::List { job, state } => {
+    match args.action.unwrap_or_else(|| Action::List {
+        job: None,
+        state: None,
+        limit: Limit::default(),
+    }) {
+        Action::List { job, state, limit } => {
             let job = job.iter().map(|job| ("job_id", job.as_str()));
             let filters: Vec<_> =
                 job.chain(state.iter().map(|state| ("state", state.as_str()))).collect();
-            let page = session.api.list(&["webhooks", "deliveries"], &filters, None).await?;
-            session.output.list(&page, &COLUMNS, "no deliveries yet")?;
-            Ok(0)
+            let (segments, limit) = (&["webhooks", "deliveries"], limit.or_latest());
+            let (columns, nothing) = (&COLUMNS, "no deliveries yet");
+            session.list(List { segments, filters: &filters, limit, columns, nothing }).await
         }
         Action::Show { delivery } => {
             session.show(Method::GET, &["webhooks", "deliveries", &delivery]).await

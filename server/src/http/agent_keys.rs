@@ -256,7 +256,7 @@ async fn ping_agent_of_key(
 #[utoipa::path(post, path = "/api/agents/keys/{id}/command", tag = "agent keys",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
     responses((status = 200, body = super::commands::AnsweredView), (status = 202, body = super::commands::CommandView),
-        (status = 403, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem)))]
+        (status = 403, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn command_agent_of_key(
     State(state): State<AppState>,
     caller: Caller,

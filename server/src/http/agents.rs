@@ -342,7 +342,7 @@ async fn ping_agent(
 #[utoipa::path(post, path = "/api/agents/{id}/command", tag = "agents",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
     responses((status = 200, body = AnsweredView), (status = 202, body = CommandView), (status = 403, body = Problem),
-        (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem)))]
+        (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem), (status = 429, body = Problem)))]
 async fn command_agent(
     State(state): State<AppState>,
     caller: Caller,

@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, Id, Params, page};
+use super::extract::{Body, Empty, Id, Params, WaitParams, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
@@ -251,15 +251,6 @@ struct CommandsParams {
     state: Option<CommandState>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct WaitParams {
-    /// Wait for the end for so long, at most 60000.
-    #[serde(default)]
-    wait_ms: u64,
-}
-
 /// List durable commands, newest first. A page may be short; the last has no `next_cursor`.
 #[utoipa::path(get, path = "/api/commands", tag = "commands", params(CommandsParams),
     responses((status = 200, body = PageView<CommandView>)))]
@@ -308,7 +299,3 @@ async fn cancel_command(
     let found = state.services.commands.cancel(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use muster_protocol::limits::MAX_FRAME_BYTES;
 use muster_protocol::object::Object;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -27,13 +28,35 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let secret = credential(&parts.headers).ok_or_else(|| {
-            Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
-        })?;
+        let secret = api_key(parts)?;
         let principal = state.services.authentication.authenticate_caller(secret).await?;
-        let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self { principal, source: source.map(|ConnectInfo(address)| address.ip().to_string()) })
+        Ok(Self { principal, source: source(parts) })
     }
+}
+
+/// A caller of what can be answered while the database is away.
+pub struct Watcher(pub Caller);
+
+impl FromRequestParts<AppState> for Watcher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let secret = api_key(parts)?;
+        let principal = state.services.authentication.authenticate_watcher(secret).await?;
+        Ok(Self(Caller { principal, source: source(parts) }))
+    }
+}
+
+fn api_key(parts: &Parts) -> Result<&str, Problem> {
+    credential(&parts.headers).ok_or_else(|| {
+        Problem::unauthenticated("send an API key as `Authorization: Bearer` or `x-api-key`")
+    })
+}
+
+/// Where a request came from, as far as its connection tells.
+fn source(parts: &Parts) -> Option<String> {
+    let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    source.map(|ConnectInfo(address)| address.ip().to_string())
 }
 
 /// A JSON body. An empty one is `{}`.
@@ -46,7 +69,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
-            .map_err(|_| Problem::too_large())?;
+            .map_err(|rejection| unread_body(&rejection, MAX_FRAME_BYTES))?;
         if bytes.is_empty() {
             return from_json(b"{}");
         }
@@ -54,6 +77,16 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::media_type("application/json"));
         }
         from_json(&bytes)
+    }
+}
+
+/// Why a body could not be read, of which at most so many bytes are taken.
+pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            Problem::too_large(most_bytes)
+        }
+        _ => Problem::malformed("the body was cut off".into()),
     }
 }
 
@@ -72,6 +105,21 @@ fn cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// A body without fields.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
+/// How long to wait for the end of what is asked for.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitParams {
+    /// Wait for the end for so long, at most 60000.
+    #[serde(default)]
+    pub wait_ms: u64,
 }
 
 /// Query parameters.

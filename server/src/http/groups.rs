@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, Id, PageParams, Params};
+use super::extract::{Body, Empty, Id, PageParams, Params};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::group::{GroupState, UpdateState};
@@ -175,10 +175,6 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<S
     Option::deserialize(deserializer).map(Some)
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}
-
 /// List groups, oldest first.
 #[utoipa::path(get, path = "/api/groups", tag = "groups", params(PageParams),
     responses((status = 200, body = PageView<GroupView>)))]
@@ -246,7 +242,7 @@ async fn delete_group(
 
 /// Ask no more agents for now; those that were asked go on. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/pause", tag = "groups", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem)))]
+    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn pause_group(
     State(state): State<AppState>,
     caller: Caller,
@@ -258,7 +254,7 @@ async fn pause_group(
 
 /// Go on after a pause or a halt; agents that failed are asked again. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/resume", tag = "groups", params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem)))]
+    responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn resume_group(
     State(state): State<AppState>,
     caller: Caller,

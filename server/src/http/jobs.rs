@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use self::rollouts::RolloutView;
 use super::AppState;
 use super::commands::Mismatch;
-use super::extract::{Body, Id, PageParams, Params, idempotency_key};
+use super::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
 use crate::domain::ids::{ApiKeyId, JobId};
@@ -176,7 +176,7 @@ fn accepted(job: JobNow) -> Response {
 /// Run a script on many agents. Answered when it is committed, with the job.
 #[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobBody,
     params(("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 202, body = JobView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 202, body = JobView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
 async fn submit_job(
     State(state): State<AppState>,
     caller: Caller,
@@ -241,7 +241,7 @@ async fn cancel_job(
 /// Do a job once more, as a new one, on the agents of its executions.
 #[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "jobs", request_body = RetryBody,
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
-    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
 async fn retry_job(
     State(state): State<AppState>,
     caller: Caller,
@@ -256,7 +256,3 @@ async fn retry_job(
     let key = idempotency_key(&headers)?;
     Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

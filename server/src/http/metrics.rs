@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
+use super::extract::Watcher;
 use super::problem::{Answer, Problem};
-use crate::services::caller::Caller;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -21,11 +21,12 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 
 /// Figures of the whole server for Prometheus, in the OpenMetrics text format.
 ///
-/// Needs the scope `metrics:read`: Prometheus sends the key as its `authorization` credentials.
+/// Needs the scope `metrics:read`: Prometheus sends the key as its `authorization` credentials. While
+/// the database is away, `muster_database_up` is 0 and what only it knows is left out.
 #[utoipa::path(get, path = "/metrics", tag = "server",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"),
         (status = 401, body = Problem), (status = 403, body = Problem)))]
-async fn get_metrics(State(state): State<AppState>, caller: Caller) -> Answer<Response> {
+async fn get_metrics(State(state): State<AppState>, Watcher(caller): Watcher) -> Answer<Response> {
     let text = state.services.monitoring.text(&caller).await?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

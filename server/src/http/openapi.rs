@@ -1,11 +1,16 @@
 //! The OpenAPI document, made from the handlers, and the pages that show it.
 
+mod refusals;
+
 use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use self::refusals::Refusals;
 use super::AppState;
 
 #[derive(OpenApi)]
@@ -30,7 +35,7 @@ impl Modify for Credentials {
 }
 
 pub(super) fn documented() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Document::openapi())
+    let mut router = OpenApiRouter::with_openapi(Document::openapi())
         .merge(super::agent_keys::routes())
         .merge(super::agents::routes())
         .merge(super::commands::routes())
@@ -47,13 +52,17 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
         .merge(super::audit::routes())
         .merge(super::agent_link::routes())
         .merge(super::health::routes())
-        .merge(super::metrics::routes())
+        .merge(super::metrics::routes());
+    Refusals.modify(router.get_openapi_mut());
+    router
 }
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>(
     document: utoipa::openapi::OpenApi,
 ) -> Router<S> {
-    SwaggerUi::new("/docs").url("/openapi.json", document).into()
+    // Who comes by the bare address is a person.
+    let front = Router::new().route("/", get(async || Redirect::to("/docs")));
+    front.merge(SwaggerUi::new("/docs").url("/openapi.json", document))
 }
 
 /// The document as it is committed beside the code.

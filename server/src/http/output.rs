@@ -107,7 +107,7 @@ async fn read_output(
 #[utoipa::path(get, path = "/api/executions/{id}/output", tag = "executions",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
-        (status = 204), (status = 404, body = Problem), (status = 416, body = Problem)))]
+        (status = 204), (status = 404, body = Problem), (status = 416, body = Problem), (status = 410, body = Problem)))]
 async fn read_execution_output(
     State(state): State<AppState>,
     caller: Caller,

@@ -73,9 +73,9 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_query", detail)
     }
 
-    /// The body is larger than this endpoint takes.
-    pub fn too_large() -> Self {
-        let detail = "the body is larger than this endpoint takes";
+    /// The body is larger than the bytes that this endpoint takes at the most.
+    pub fn too_large(most_bytes: usize) -> Self {
+        let detail = format!("the body is larger than the {most_bytes} bytes that are taken here");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
     }
 

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, PageParams, Params};
+use super::extract::{Body, Empty, PageParams, Params};
 use super::problem::{Answer, Problem};
 use super::views::PageView;
 use crate::domain::ids::{ApiKeyId, ReleaseId};
@@ -217,7 +217,7 @@ async fn withdraw_release(
     params(("version" = String, Path), ("platform" = String, Path), ("program" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
-        (status = 422, body = Problem)))]
+        (status = 422, body = Problem), (status = 400, body = Problem)))]
 async fn upload_program(
     State(state): State<AppState>,
     caller: Caller,
@@ -254,7 +254,3 @@ async fn change_release_key(
     let view = KeyChangeView { old_fingerprint: old, new_fingerprint: new };
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

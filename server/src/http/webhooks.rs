@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::extract::{Body, Id, Params, page};
+use super::extract::{Body, Empty, Id, Params, page};
 use super::problem::{Answer, Problem};
 use super::views::PageView;
 use crate::domain::ids::{DeliveryId, JobId};
@@ -151,7 +151,7 @@ struct SecretView {
 ///
 /// A POST, since a URL may hold what does not belong into logs; it is written into the audit log.
 #[utoipa::path(post, path = "/api/webhooks/secret", tag = "webhooks", request_body = SecretBody,
-    responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem)))]
 async fn show_secret(
     State(state): State<AppState>,
     caller: Caller,
@@ -181,7 +181,3 @@ async fn rotate_secrets(
     let previous_valid_until = rotated.previous_until;
     Ok(axum::Json(RotatedView { rotated_at: rotated.at, previous_valid_until }))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

@@ -28,6 +28,8 @@ pub struct Hub {
     key_revision: AtomicU64,
     /// A webhook may be due.
     webhooks: Notify,
+    /// Output may have come to its end.
+    outputs: Notify,
     /// Counts sessions that entered.
     arrivals: watch::Sender<u64>,
 }
@@ -139,6 +141,7 @@ impl Hub {
     pub fn changed(&self, command_id: CommandId) {
         self.watches.changed(command_id);
         self.changes.add_command(command_id);
+        self.output_over();
     }
 
     /// Says that a command was made, or moved on and is still open.
@@ -195,6 +198,16 @@ impl Hub {
     /// Waits for a webhook that may be due, also one of which it was said before.
     pub fn until_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
         self.webhooks.notified()
+    }
+
+    /// Says that the output of a command may have come to its end.
+    pub fn output_over(&self) {
+        self.outputs.notify_one();
+    }
+
+    /// Waits for output that may have come to its end, also such of which it was said before.
+    pub async fn until_output_over(&self) {
+        self.outputs.notified().await;
     }
 
     /// Tells every session to leave, each after its own delay, so that they don't all come back

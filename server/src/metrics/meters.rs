@@ -10,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+/// No label at all.
+pub(super) type Unlabelled = [(&'static str, &'static str); 0];
 /// One label and its word.
 pub(super) type Word = [(&'static str, &'static str); 1];
 /// Two labels and their words.
@@ -150,7 +152,8 @@ pub struct Gauges {
     pub writer_queue: Gauge,
     pub dispatch_wakes: Gauge,
     pub mailbox_messages: Gauge,
-    pub pending_webhooks: Gauge,
+    pub(super) pending_webhooks: Family<Unlabelled, Gauge>,
+    pub(super) database_up: Gauge,
     pub resident_bytes: Gauge,
     pub(super) cpu_seconds: Counter<f64, AtomicU64>,
 }
@@ -168,8 +171,20 @@ impl Gauges {
         self.sessions.get_or_create(&words).set(count as i64);
     }
 
-    /// How many commands are in a state that is not terminal.
-    pub fn set_open_commands(&self, state: &'static str, count: u64) {
-        self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
+    /// What the database said of itself: commands that are not over, by state, and webhooks that are
+    /// not delivered.
+    pub fn set_stored(&self, open: impl Iterator<Item = (&'static str, u64)>, pending: u64) {
+        for (state, count) in open {
+            self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
+        }
+        self.pending_webhooks.get_or_create(&[]).set(pending.cast_signed());
+        self.database_up.set(1);
+    }
+
+    /// The database says nothing: what it said before is not told as if it held.
+    pub fn forget_stored(&self) {
+        self.open_commands.clear();
+        self.pending_webhooks.clear();
+        self.database_up.set(0);
     }
 }

@@ -43,6 +43,11 @@ impl Registry {
             Unit::Seconds,
             dispatch.wait_seconds,
         );
+        names.register(
+            "database_up",
+            "1 if the database answered for these figures; else 0, and what it knows is left out",
+            gauges.database_up,
+        );
         names.register("agents_online", "Agents that are connected", gauges.agents_online);
         names.register("sessions", "Sessions of agents", gauges.sessions);
         names.register(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
@@ -18,6 +19,9 @@ use crate::store::entities::column::{ActorKind, StringList};
 use crate::store::entities::{agent_key, api_key, audit_entry, tenant};
 use crate::store::queries::{AgentKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
+
+/// How long the database is waited for by what can be answered without it: Prometheus waits 10 s.
+pub(super) const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks credentials.
 #[derive(Clone, Debug)]
@@ -68,6 +72,26 @@ impl Authentication {
                 known
             }
         };
+        self.admit_principal(&known)
+    }
+
+    /// As [`Self::authenticate_caller`], for what can be answered without the database: while that is
+    /// away, who was known before is known still.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn authenticate_watcher(&self, secret: &str) -> Result<Arc<Principal>> {
+        let Some(known) = self.cache.last_known_principal(SecretHash::of(secret)) else {
+            return self.authenticate_caller(secret).await;
+        };
+        let asked = self.authenticate_caller(secret);
+        match tokio::time::timeout(DATABASE_PATIENCE, asked).await {
+            Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(&known),
+            Ok(answer) => answer,
+        }
+    }
+
+    fn admit_principal(&self, known: &KnownPrincipal) -> Result<Arc<Principal>> {
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(ServiceError::Unauthenticated {
                 code: "expired_api_key",
@@ -234,3 +258,6 @@ fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
     writeln!(file, "{secret}")?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -42,6 +42,8 @@ pub struct AwayAgent {
 #[derive(Clone, Debug)]
 pub struct KeyCache {
     principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
+    /// The same without an end, for when the database is away.
+    last_known: Cache<[u8; 32], Arc<KnownPrincipal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
     targets: Cache<AgentId, Arc<AwayAgent>>,
     /// Counts changes: what was read before one is not remembered after it.
@@ -61,6 +63,7 @@ impl Default for KeyCache {
         }
         Self {
             principals: cache(),
+            last_known: Cache::new(ENTRIES),
             grants: cache(),
             targets: cache(),
             revision: Arc::default(),
@@ -70,6 +73,11 @@ impl Default for KeyCache {
 }
 
 impl KeyCache {
+    /// A principal that was known once and whose key was not changed since, however long ago.
+    pub fn last_known_principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
+        self.last_known.get(&hash.0)
+    }
+
     /// To be asked before the database is read.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::SeqCst)
@@ -81,9 +89,11 @@ impl KeyCache {
 
     /// `read_at`: the revision before the database was read.
     pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>, read_at: u64) {
-        self.principals.insert(hash.0, known);
+        self.principals.insert(hash.0, Arc::clone(&known));
+        self.last_known.insert(hash.0, known);
         if self.revision() != read_at {
             self.principals.invalidate(&hash.0);
+            self.last_known.invalidate(&hash.0);
         }
     }
 
@@ -121,7 +131,14 @@ impl KeyCache {
     pub fn forget_principals(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
         self.principals.invalidate_all();
+        self.last_known.invalidate_all();
         self.principal_changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// As when their time to live is over.
+    #[cfg(test)]
+    pub fn let_principals_expire(&self) {
+        self.principals.invalidate_all();
     }
 
     /// Changes whenever an API key does.

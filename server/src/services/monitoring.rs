@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+use super::authentication::DATABASE_PATIENCE;
 use super::caller::Caller;
-use super::error::Result;
+use super::error::{Result, chain};
 use crate::domain::principal::Scope;
 use crate::domain::state::CommandState;
 use crate::hub::Hub;
 use crate::metrics::{Gauges, HttpMeters, Parts, Registry};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// States that are not terminal.
 const OPEN: [CommandState; 3] =
@@ -45,23 +46,42 @@ impl Monitoring {
     }
 
     /// All figures as they stand, in the OpenMetrics text format. They are of all tenants together.
+    /// While the database is away, those that need it are left out.
     ///
     /// # Errors
-    /// 403 without the scope `metrics:read`; 503 if the database does not answer.
+    /// 403 without the scope `metrics:read`.
     pub async fn text(&self, caller: &Caller) -> Result<String> {
         caller.require(Scope::MetricsRead)?;
-        let open = self.store.system().open_commands().await?;
-        for state in OPEN {
-            let count = open.iter().find(|(found, _)| *found == state).map_or(0, |found| found.1);
-            self.gauges.set_open_commands(state.as_str(), count);
-        }
-        let pending = self.store.system().pending_webhooks().await?;
-        self.gauges.pending_webhooks.set(pending.cast_signed());
+        self.look_at_database().await;
         self.look_at_hub();
         self.gauges.writer_queue.set(self.store.writer().waiting() as i64);
         self.look_at_process();
         // Nothing keeps text from being written into memory.
         Ok(self.registry.text().unwrap_or_default())
+    }
+
+    async fn look_at_database(&self) {
+        let system = self.store.system();
+        let asked = async {
+            Ok::<_, StoreError>((system.open_commands().await?, system.pending_webhooks().await?))
+        };
+        let said = match tokio::time::timeout(DATABASE_PATIENCE, asked).await {
+            Ok(Ok(said)) => Ok(said),
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err("it did not answer in time".to_owned()),
+        };
+        match said {
+            Ok((open, pending)) => {
+                let count =
+                    |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
+                let open = OPEN.into_iter().map(|state| (state.as_str(), count(state)));
+                self.gauges.set_stored(open, pending);
+            }
+            Err(error) => {
+                tracing::warn!(error, "failed to ask the database for figures");
+                self.gauges.forget_stored();
+            }
+        }
     }
 
     fn look_at_hub(&self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Settings;
 use super::error::chain;
 use crate::domain::ids::CommandId;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::store::queries::{Compacted, SystemScope};
 use crate::store::{Store, StoreError};
 
@@ -47,15 +47,21 @@ impl Stored {
 pub struct Stuck(BTreeSet<CommandId>);
 
 impl OutputKeeping {
-    /// Compacts all output that has come to its end.
+    /// Compacts all output that has come to its end. Says in how many milliseconds more of it does so
+    /// by time alone, if any.
     ///
     /// # Errors
     /// [`StoreError`] if the database, or the room for output, is not there; the next turn goes on.
-    pub async fn compact(&self, stuck: &mut Stuck, stored: &mut Stored) -> Result<(), StoreError> {
+    pub async fn compact(
+        &self,
+        stuck: &mut Stuck,
+        stored: &mut Stored,
+    ) -> Result<Option<u64>, StoreError> {
         let system = self.store.system();
-        let mut behind = None;
+        let (mut behind, mut due_at) = (None, None);
         loop {
             let round = system.to_compact(behind, self.clock.now(), ROUND).await?;
+            due_at = [due_at, round.due_at].into_iter().flatten().min();
             for id in round.ids {
                 if stuck.0.contains(&id) {
                     continue;
@@ -84,9 +90,14 @@ impl OutputKeeping {
             }
             match round.walked_to {
                 Some(last) => behind = Some(last),
-                None => return Ok(()),
+                None => return Ok(due_at.map(|at: Timestamp| at.ms_since(self.clock.now()))),
             }
         }
+    }
+
+    /// True while no more output is known to be stored than is kept.
+    pub fn is_within_quota(&self, stored: &Stored) -> bool {
+        stored.fits(self.settings.output_quota_bytes)
     }
 
     /// Drops the oldest output while there is more than is kept.
@@ -96,7 +107,7 @@ impl OutputKeeping {
     pub async fn drop_over_quota(&self, stored: &mut Stored) -> Result<(), StoreError> {
         let system = self.store.system();
         let quota_bytes = self.settings.output_quota_bytes;
-        if stored.fits(quota_bytes) {
+        if self.is_within_quota(stored) {
             return Ok(());
         }
         *stored = Stored::default();

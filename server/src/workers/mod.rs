@@ -28,7 +28,7 @@ impl Workers {
     /// If the timetable can't be made.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
-        let for_webhooks = Arc::clone(hub);
+        let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
         let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             dispatcher::run(dispatch, woken).await;
@@ -57,7 +57,7 @@ impl Workers {
         });
         let keeping = services.output_keeping.clone();
         tasks.spawn(async move {
-            output_keeper::run(keeping).await;
+            output_keeper::run(keeping, for_output).await;
             "output keeper"
         });
         let timetable = timetable::Timetable::start(&services.upkeep).await?;

@@ -26,6 +26,10 @@ impl Figures {
         Self(Scrape::parse(lines).expect("readable").samples)
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|sample| sample.metric == name)
+    }
+
     /// The sum of all samples of this name whose labels are as given.
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let fits = |sample: &&prometheus_parse::Sample| {
@@ -129,4 +133,24 @@ async fn webhooks_are_counted_by_what_came_of_them() {
         is_there.then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn figures_that_need_no_database_are_told_while_it_is_away() {
+    let mut world = World::on_postgres().await;
+    let (_agent, _) = world.agent(AgentOptions::named("agent")).await;
+    let stored = ["muster_commands_open", "muster_webhook_deliveries_pending"];
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| figures.has(name)));
+    world.server.postgres().go_away();
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 0.0);
+    assert!(!stored.iter().any(|name| figures.has(name)), "not what was so once");
+    assert!(figures.has("muster_agents_online") && figures.has("muster_writer_queue_operations"));
+    world.server.postgres().resume();
+    world.server.ready().await;
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| figures.has(name)));
 }

@@ -15,16 +15,18 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Session;
+use super::listing::{self, Limit};
 use crate::error::CliError;
-use crate::output::{Column, Output};
+use crate::output::Output;
+use crate::table::Column;
 
 const COLUMNS: [Column; 6] = [
-    ("VERSION", "version"),
-    ("STATE", "state"),
-    ("PLATFORMS", "platforms"),
-    ("FLOOR", "floor"),
-    ("PUBLISHED", "published_at"),
-    ("KEY", "key_fingerprint"),
+    Column::of("VERSION", "version"),
+    Column::of("STATE", "state"),
+    Column::of("PLATFORMS", "platforms"),
+    Column::of("FLOOR", "floor"),
+    Column::of("PUBLISHED", "published_at"),
+    Column::of("KEY", "key_fingerprint"),
 ];
 
 /// Without an action: all releases.
@@ -62,7 +64,7 @@ enum Action {
     /// Upload a signed release and let hosts have it. What is on the server already is not sent again.
     Publish { folder: PathBuf },
     /// Releases, newest first.
-    List,
+    List(Limit),
     /// Everything that is known of one.
     Show { version: Version },
     /// Give a release to no more hosts.
@@ -152,12 +154,12 @@ pub fn run_offline(args: Args, output: Output) -> Result<u8, CliError> {
 /// # Errors
 /// [`CliError`].
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    match args.action.unwrap_or(Action::List) {
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
         Action::Publish { folder } => publishing::publish(&folder, session).await,
-        Action::List => {
-            let page = session.api.list(&["releases"], &[], None).await?;
-            session.output.list(&page, &COLUMNS, "no releases yet")?;
-            Ok(0)
+        Action::List(limit) => {
+            let nothing = "no releases yet: see `muster release build --help`";
+            let (segments, columns) = (&["releases"], &COLUMNS);
+            session.list(listing::List { segments, filters: &[], limit, columns, nothing }).await
         }
         Action::Show { version } => {
             session.show(Method::GET, &["releases", &version.to_string()]).await

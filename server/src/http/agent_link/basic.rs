@@ -92,7 +92,7 @@ struct PollParams {
 
 /// Say that a basic agent is alive.
 #[utoipa::path(post, path = "/api/agents/heartbeat", tag = "agent link", request_body = HeartbeatBody,
-    responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_heartbeat(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
@@ -108,7 +108,7 @@ async fn post_heartbeat(
 
 /// Fetch the commands that wait for a basic agent.
 #[utoipa::path(get, path = "/api/agents/poll", tag = "agent link", params(PollParams),
-    responses((status = 200, body = PollView), (status = 401, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = PollView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn poll_commands(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
@@ -133,7 +133,7 @@ async fn poll_commands(
 
 /// Report what came of a command. Answered when it is committed.
 #[utoipa::path(post, path = "/api/agents/result", tag = "agent link", request_body = ResultBody,
-    responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_result(
     State(state): State<AppState>,
     Admitted(admission): Admitted,

@@ -22,6 +22,7 @@ use super::Admitted;
 use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
+use crate::http::extract::unread_body;
 use crate::http::problem::{Answer, Problem};
 use crate::services::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
@@ -74,14 +75,14 @@ struct Turn {
 #[utoipa::path(post, path = "/api/agents/exchange", tag = "agent link",
     request_body(content_type = "application/vnd.muster.exchange"),
     responses((status = 200, content_type = "application/vnd.muster.exchange"), (status = 401, body = Problem),
-        (status = 403, body = Problem), (status = 409, body = Problem)))]
+        (status = 403, body = Problem), (status = 409, body = Problem), (status = 400, body = Problem), (status = 410, body = Problem), (status = 413, body = Problem), (status = 415, body = Problem)))]
 async fn exchange_frames(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
 ) -> Answer<Response> {
-    let body = body.map_err(|_| Problem::too_large())?;
+    let body = body.map_err(|rejection| unread_body(&rejection, MAX_BODY_BYTES))?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
     }

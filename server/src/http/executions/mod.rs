@@ -5,15 +5,13 @@ mod view;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::query::{ExecutionsQuery, JobExecutionsQuery};
 use self::view::ExecutionView;
 use super::AppState;
-use super::extract::{Body, Id, Params};
+use super::extract::{Body, Empty, Id, Params, WaitParams};
 use super::problem::{Answer, Problem};
 use super::views::PageView;
 use crate::domain::ids::{CommandId, JobId};
@@ -25,15 +23,6 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(get_execution))
         .routes(routes!(cancel_execution))
         .routes(routes!(list_job_executions))
-}
-
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct WaitParams {
-    /// Wait for the end for so long, at most 60000.
-    #[serde(default)]
-    wait_ms: u64,
 }
 
 /// List executions, newest first.
@@ -96,7 +85,3 @@ async fn cancel_execution(
     let found = state.services.commands.cancel_execution(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
 }
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Empty {}

@@ -9,10 +9,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::AppState;
-use super::super::extract::{Body, Id};
+use super::super::extract::{Body, Empty, Id};
 use super::super::problem::{Answer, Problem};
 use super::super::views::stored_json;
-use super::{Empty, JobView, accepted};
+use super::{JobView, accepted};
 use crate::domain::ids::JobId;
 use crate::domain::rollout::RolloutSpec;
 use crate::domain::time::Timestamp;

@@ -1,6 +1,8 @@
 //! Jobs: one request, however many agents.
 
 mod planning;
+mod retrying;
+mod sending;
 mod steering;
 mod submission;
 

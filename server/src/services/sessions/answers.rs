@@ -129,6 +129,8 @@ impl Live {
         if self.handle.release(command_id) {
             self.service.hub.wake(self.handle.agent_id);
         }
+        // Also of a report that was recorded before: its commit may have stood without an answer.
+        self.service.hub.output_over();
         if settled.was_open {
             self.service.hub.ended(command_id, settled.job_id);
         }

@@ -41,6 +41,8 @@ pub struct Candidates {
     pub ids: Vec<CommandId>,
     /// The last one that was looked at, from which the walk goes on; `None` at its end.
     pub walked_to: Option<CommandId>,
+    /// When the first of the others comes to its end by time alone, its agent's report or not.
+    pub due_at: Option<Timestamp>,
 }
 
 impl SystemScope {
@@ -63,10 +65,19 @@ impl SystemScope {
         walked.sort_unstable_by_key(|(id, ..)| *id);
         let is_cut = walked.len() as u64 == limit;
         let walked_to = walked.last().map(|(id, ..)| *id).filter(|_| is_cut);
-        let is_over = |(id, finished_at, report): Walked| {
-            let is_told_of = report.is_some() || finished_at? < now.minus_ms(UNREPORTED_MS);
-            (finished_at.is_some() && is_told_of).then_some(id)
-        };
-        Ok(Candidates { ids: walked.into_iter().filter_map(is_over).collect(), walked_to })
+        let mut found = Candidates { ids: Vec::new(), walked_to, due_at: None };
+        for (id, finished_at, report) in walked {
+            let Some(finished_at) = finished_at else { continue };
+            let over_at = match report {
+                Some(_) => finished_at,
+                None => finished_at.plus_ms(UNREPORTED_MS + 1),
+            };
+            if report.is_some() || over_at <= now {
+                found.ids.push(id);
+            } else {
+                found.due_at = Some(found.due_at.map_or(over_at, |due_at| due_at.min(over_at)));
+            }
+        }
+        Ok(found)
     }
 }

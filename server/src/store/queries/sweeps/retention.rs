@@ -2,16 +2,20 @@
 
 use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
 };
 use uuid::{NoContext, Uuid};
 
-use crate::domain::ids::{CommandId, DeliveryId, EventId, JobId};
+use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::DeliveryState;
 use crate::store::StoreError;
 use crate::store::blobs::BlobName;
+use crate::store::entities::agent_event::Column::Id as EventId;
+use crate::store::entities::idempotency_record::Column::CreatedAt as RecordCreatedAt;
+use crate::store::entities::telemetry_sample::Column::At as TelemetryAt;
+use crate::store::entities::webhook_delivery::Column::Id as DeliveryId;
 use crate::store::entities::{
     agent_event, command, command_report, idempotency_record, job, output_blob, output_chunk,
     rollout, telemetry_sample, webhook_delivery,
@@ -44,57 +48,79 @@ pub(super) async fn drop_slice(
     transaction: &DatabaseTransaction,
     retention: Retention,
 ) -> Result<Dropped, StoreError> {
-    let telemetry = drop_telemetry(transaction, retention.telemetry_before).await?;
-    let records = drop_records(transaction, retention.idempotency_before).await?;
-    let events = drop_events(transaction, retention.history_before).await?;
+    let history_id = first_id_at(retention.history_before);
+    let telemetry = drop_by_time::<telemetry_sample::Entity>(
+        transaction,
+        TelemetryAt,
+        retention.telemetry_before,
+    );
+    let telemetry = telemetry.await?;
+    let records = drop_by_time::<idempotency_record::Entity>(
+        transaction,
+        RecordCreatedAt,
+        retention.idempotency_before,
+    );
+    let records = records.await?;
+    let old = agent_event::Entity::find().filter(EventId.lt(history_id));
+    let ids = ids_of(transaction, EventId, old).await?;
+    let events = drop_by_id::<agent_event::Entity>(transaction, EventId, ids).await?;
     let commands = drop_commands(transaction, retention.history_before).await?;
-    let jobs = drop_jobs(transaction, retention.history_before).await?;
-    let deliveries = drop_deliveries(transaction, retention.deliveries_before).await?;
+    let jobs = drop_jobs(transaction, history_id).await?;
+    // Delivered, or given up.
+    let old = webhook_delivery::Entity::find()
+        .filter(DeliveryId.lt(first_id_at(retention.deliveries_before)))
+        .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending));
+    let ids = ids_of(transaction, DeliveryId, old).await?;
+    let deliveries = drop_by_id::<webhook_delivery::Entity>(transaction, DeliveryId, ids).await?;
     let may_have_more =
         telemetry || records || events || commands.may_have_more || jobs || deliveries;
     Ok(Dropped { may_have_more, ..commands })
 }
 
-async fn drop_telemetry(
+/// Drops a slice of a table whose rows have no id of their own: those of before an instant, the oldest
+/// minute. True if there may be more.
+async fn drop_by_time<E: EntityTrait>(
     transaction: &DatabaseTransaction,
+    at: E::Column,
     before: Timestamp,
 ) -> Result<bool, StoreError> {
-    use telemetry_sample::Column::At;
-    let oldest: Option<Timestamp> = telemetry_sample::Entity::find()
+    let oldest: Option<Timestamp> = E::find()
         .select_only()
-        .column(At)
-        .order_by_asc(At)
+        .column(at)
+        .order_by_asc(at)
         .limit(1)
         .into_tuple()
         .one(transaction)
         .await?;
     let Some(oldest) = oldest.filter(|at| *at < before) else { return Ok(false) };
-    telemetry_sample::Entity::delete_many()
-        .filter(At.lt(std::cmp::min(before, oldest.plus_ms(SLICE_MS))))
+    E::delete_many()
+        .filter(at.lt(std::cmp::min(before, oldest.plus_ms(SLICE_MS))))
         .exec(transaction)
         .await?;
     Ok(true)
 }
 
-async fn drop_records(
+/// The ids of a slice of rows, the oldest ones.
+async fn ids_of<E: EntityTrait>(
     transaction: &DatabaseTransaction,
-    before: Timestamp,
+    id: E::Column,
+    old: Select<E>,
+) -> Result<Vec<Uuid>, StoreError> {
+    let slice = old.select_only().column(id).order_by_asc(id).limit(SLICE_ROWS);
+    Ok(slice.into_tuple().all(transaction).await?)
+}
+
+/// Drops the rows of a slice. True if there may be more.
+async fn drop_by_id<E: EntityTrait>(
+    transaction: &DatabaseTransaction,
+    id: E::Column,
+    ids: Vec<Uuid>,
 ) -> Result<bool, StoreError> {
-    use idempotency_record::Column::CreatedAt;
-    let oldest: Option<Timestamp> = idempotency_record::Entity::find()
-        .select_only()
-        .column(CreatedAt)
-        .order_by_asc(CreatedAt)
-        .limit(1)
-        .into_tuple()
-        .one(transaction)
-        .await?;
-    let Some(oldest) = oldest.filter(|at| *at < before) else { return Ok(false) };
-    idempotency_record::Entity::delete_many()
-        .filter(CreatedAt.lt(std::cmp::min(before, oldest.plus_ms(SLICE_MS))))
-        .exec(transaction)
-        .await?;
-    Ok(true)
+    let is_full = ids.len() as u64 == SLICE_ROWS;
+    if !ids.is_empty() {
+        E::delete_many().filter(id.is_in(ids)).exec(transaction).await?;
+    }
+    Ok(is_full)
 }
 
 /// The smallest id that was made at an instant or later.
@@ -114,46 +140,18 @@ pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-async fn drop_events(
-    transaction: &DatabaseTransaction,
-    before: Timestamp,
-) -> Result<bool, StoreError> {
-    let ids: Vec<EventId> = agent_event::Entity::find()
-        .select_only()
-        .column(agent_event::Column::Id)
-        .filter(agent_event::Column::Id.lt(first_id_at(before)))
-        .order_by_asc(agent_event::Column::Id)
-        .limit(SLICE_ROWS)
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    let is_full = ids.len() as u64 == SLICE_ROWS;
-    if !ids.is_empty() {
-        agent_event::Entity::delete_many()
-            .filter(agent_event::Column::Id.is_in(ids))
-            .exec(transaction)
-            .await?;
-    }
-    Ok(is_full)
-}
-
 /// Commands that were made and have ended before an instant, with their reports and output. Those
 /// of a job that is not over, or not for long enough, stay: what became of it stands in them.
 async fn drop_commands(
     transaction: &DatabaseTransaction,
     before: Timestamp,
 ) -> Result<Dropped, StoreError> {
-    let ids: Vec<CommandId> = command::Entity::find()
-        .select_only()
-        .column(command::Column::Id)
+    let old = command::Entity::find()
         .filter(command::Column::Id.lt(first_id_at(before)))
         .filter(command::Column::FinishedAt.lt(before))
-        .filter(Expr::not_exists(young_job(before)))
-        .order_by_asc(command::Column::Id)
-        .limit(SLICE_ROWS)
-        .into_tuple()
-        .all(transaction)
-        .await?;
+        .filter(Expr::not_exists(young_job(before)));
+    let ids = ids_of(transaction, command::Column::Id, old).await?;
+    let ids: Vec<_> = ids.into_iter().map(CommandId).collect();
     let may_have_more = ids.len() as u64 == SLICE_ROWS;
     if ids.is_empty() {
         return Ok(Dropped::default());
@@ -220,11 +218,8 @@ async fn files_of(
     Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
 }
 
-/// Jobs of before an instant of which no execution is left.
-async fn drop_jobs(
-    transaction: &DatabaseTransaction,
-    before: Timestamp,
-) -> Result<bool, StoreError> {
+/// Jobs of before an id of which no execution is left.
+async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bool, StoreError> {
     let executions = Query::select()
         .expr(Expr::val(1))
         .from(command::Entity)
@@ -233,50 +228,12 @@ async fn drop_jobs(
                 .equals((job::Entity, job::Column::Id)),
         )
         .take();
-    let ids: Vec<JobId> = job::Entity::find()
-        .select_only()
-        .column(job::Column::Id)
-        .filter(job::Column::Id.lt(first_id_at(before)))
-        .filter(Expr::exists(executions).not())
-        .order_by_asc(job::Column::Id)
-        .limit(SLICE_ROWS)
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    let is_full = ids.len() as u64 == SLICE_ROWS;
-    if !ids.is_empty() {
-        rollout::Entity::delete_many()
-            .filter(rollout::Column::JobId.is_in(ids.clone()))
-            .exec(transaction)
-            .await?;
-        job::Entity::delete_many().filter(job::Column::Id.is_in(ids)).exec(transaction).await?;
-    }
-    Ok(is_full)
-}
-
-/// Webhooks that were made before an instant and are delivered or given up.
-async fn drop_deliveries(
-    transaction: &DatabaseTransaction,
-    before: Timestamp,
-) -> Result<bool, StoreError> {
-    let ids: Vec<DeliveryId> = webhook_delivery::Entity::find()
-        .select_only()
-        .column(webhook_delivery::Column::Id)
-        .filter(webhook_delivery::Column::Id.lt(first_id_at(before)))
-        .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending))
-        .order_by_asc(webhook_delivery::Column::Id)
-        .limit(SLICE_ROWS)
-        .into_tuple()
-        .all(transaction)
-        .await?;
-    let is_full = ids.len() as u64 == SLICE_ROWS;
-    if !ids.is_empty() {
-        webhook_delivery::Entity::delete_many()
-            .filter(webhook_delivery::Column::Id.is_in(ids))
-            .exec(transaction)
-            .await?;
-    }
-    Ok(is_full)
+    let old = job::Entity::find()
+        .filter(job::Column::Id.lt(before))
+        .filter(Expr::exists(executions).not());
+    let ids = ids_of(transaction, job::Column::Id, old).await?;
+    drop_by_id::<rollout::Entity>(transaction, rollout::Column::JobId, ids.clone()).await?;
+    drop_by_id::<job::Entity>(transaction, job::Column::Id, ids).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,121 @@
+//! What an agent tells of its host: signs of life, the list of its scripts, what it holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::frame::{Heartbeat, InventoryItem, ServerFrame, Telemetry};
+use muster_protocol::limits::MAX_INVENTORY_PAGE;
+use muster_protocol::manifest::Manifest;
+use tokio::time::Instant;
+
+use super::{MAX_ERROR_CHARS, VIOLATION};
+use crate::domain::ids::CommandId;
+use crate::domain::name::clean;
+use crate::hub::HostRules;
+use crate::services::sessions::answers::Answer;
+use crate::services::sessions::live::Live;
+use crate::services::sessions::{AgentTransport, SessionEnd};
+use crate::store::entities::agent_manifest;
+use crate::store::writer::{Listed, Reconcile, RecordHeartbeat, RecordManifest};
+
+/// Commands that one inventory may list.
+const MAX_INVENTORY: usize = 20_000;
+/// Heartbeats closer together than this are answered and not stored.
+const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest word for a policy that is kept, in characters.
+const MAX_POLICY_CHARS: usize = 64;
+
+impl Live {
+    pub(super) async fn heartbeat<T: AgentTransport>(
+        &mut self,
+        heartbeat: &Heartbeat,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        let now = self.service.clock.now();
+        let is_due = self
+            .intake
+            .heartbeat_stored_at
+            .is_none_or(|at| at.elapsed() >= HEARTBEAT_STORE_INTERVAL);
+        if is_due {
+            self.intake.heartbeat_stored_at = Some(Instant::now());
+            self.service.heartbeats.add(RecordHeartbeat {
+                agent_id: self.handle.agent_id,
+                epoch: self.handle.epoch,
+                telemetry: Telemetry::from_status(&heartbeat.status),
+                now,
+            });
+        }
+        let ack = ServerFrame::HeartbeatAck { timestamp: now.to_string() };
+        Ok(transport.feed(&ack).await?)
+    }
+
+    pub(super) async fn manifest(
+        &mut self,
+        manifest: Manifest,
+        error: Option<String>,
+        policy: Option<String>,
+    ) -> Result<(), SessionEnd> {
+        let agent_id = self.handle.agent_id;
+        let text = serde_json::to_string(&manifest).map_err(|_| VIOLATION)?;
+        let digest = self.service.lists.keep(&text, manifest);
+        let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
+        let policy: Option<Arc<str>> = policy.map(Into::into);
+        // An agent that says nothing of its policy here said it when it registered.
+        let known = self.handle.rules.get().policy;
+        let error = error.map(|text| clean(&text, MAX_ERROR_CHARS));
+        let rules = HostRules {
+            manifest: Some(digest),
+            manifest_error: error.as_deref().map(Into::into),
+            policy: policy.or_else(|| known.clone()),
+        };
+        let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
+        self.handle.rules.replace(rules);
+        let row = agent_manifest::Model {
+            agent_id,
+            manifest: text,
+            digest: Some(digest.0.to_vec()),
+            error,
+            reported_at: self.service.clock.now(),
+        };
+        let operation = RecordManifest {
+            agent_id,
+            epoch: self.handle.epoch,
+            row,
+            new_policy: new_policy.map(|policy| policy.to_string()),
+        };
+        let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        let cache = self.service.cache.clone();
+        self.pending.push_back(Box::pin(async move {
+            stored.await?;
+            cache.forget_agent(agent_id);
+            Ok(Answer::Nothing)
+        }));
+        Ok(())
+    }
+
+    pub(super) fn inventory(&mut self, items: &[InventoryItem]) -> Result<(), SessionEnd> {
+        let listed = self.intake.inventory.as_mut().ok_or(VIOLATION)?;
+        if items.len() > MAX_INVENTORY_PAGE || listed.len() + items.len() > MAX_INVENTORY {
+            return Err(VIOLATION);
+        }
+        listed.extend(
+            items
+                .iter()
+                .map(|item| Listed { command_id: CommandId(item.command_id), state: item.state }),
+        );
+        Ok(())
+    }
+
+    pub(super) async fn inventory_end(&mut self) -> Result<(), SessionEnd> {
+        let listed = self.intake.inventory.take().ok_or(VIOLATION)?;
+        let operation = Reconcile {
+            agent_id: self.handle.agent_id,
+            epoch: self.handle.epoch,
+            listed,
+            now: self.service.clock.now(),
+        };
+        let done = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
+        self.pending.push_back(Box::pin(async move { Ok(Answer::Reconciled(done.await?)) }));
+        Ok(())
+    }
+}
