@@ -15,7 +15,7 @@ use crate::fault::Cut;
 use crate::log::chain;
 use crate::policy::{End, Fetch};
 use crate::sentence;
-use crate::update::{FileError, Taken, Updates};
+use crate::update::{FileError, NotTaken, Taken, Updates};
 
 /// For a download as a whole; what it has got is gone on with by the next one.
 const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
@@ -93,14 +93,25 @@ impl Supervisor {
             self.answer(updates, &wish, UpdateOutcome::Unchanged, None, message);
             return Ok(Outcome::Came(()));
         }
-        match self.fetch(&wish)? {
-            Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
-            Outcome::Came(false) => return Ok(Outcome::Came(())),
-            Outcome::Came(true) => {}
-        }
+        let mut has_leftovers = updates.has_staging(version);
+        let taken = loop {
+            match self.fetch(&wish)? {
+                Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
+                Outcome::Came(false) => return Ok(Outcome::Came(())),
+                Outcome::Came(true) => {}
+            }
+            let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
+            Cut::Fetched.here();
+            let taken = updates.take(&wish);
+            // A power cut may have left anything of an earlier download: not the release's fault.
+            let is_suspect = taken.as_ref().is_err_and(NotTaken::is_of_bytes);
+            if !is_suspect || !std::mem::take(&mut has_leftovers) {
+                break taken;
+            }
+            self.log.warn("what an earlier download had left was no good: fetching it afresh");
+        };
         let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
-        Cut::Fetched.here();
-        match updates.take(&wish) {
+        match taken {
             Ok(Taken::Placed) => return self.try_out(&wish),
             Ok(Taken::Unchanged) => {
                 let message = format!("{} was whole", wish.version);

@@ -32,6 +32,11 @@ impl NotTaken {
         }
     }
 
+    /// True if the programs are not what the manifest says.
+    pub fn is_of_bytes(&self) -> bool {
+        matches!(self.code(), "wrong_size" | "wrong_sum")
+    }
+
     /// Whether the host forbids it, or it only did not come about.
     pub fn outcome(&self) -> UpdateOutcome {
         match self.code() {

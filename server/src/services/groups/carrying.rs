@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::judging::unable;
 use super::{Groups, pace};
 use crate::domain::agent_level::AgentLevel;
-use crate::domain::group::{Member, Next, Progress, UpdateState, next};
+use crate::domain::group::{GroupState, Member, Next, Progress, UpdateState, next};
 use crate::domain::ids::{AgentId, AuditId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::services::error::chain;
@@ -61,7 +61,13 @@ impl Groups {
     pub async fn take_turn(&self) -> Result<Turn, StoreError> {
         let mut turn = Turn::Quiet;
         let mut known = HashMap::new();
-        for row in self.store.system().active_groups().await? {
+        for row in self.store.system().wishing_groups().await? {
+            if row.state != GroupState::Active {
+                if self.hear(&row).await? == Turn::Busy {
+                    turn = Turn::Busy;
+                }
+                continue;
+            }
             let tenant_id = row.tenant_id;
             if let std::collections::hash_map::Entry::Vacant(entry) = known.entry(tenant_id) {
                 let is_online = |id| self.hub.is_connected(id);
@@ -79,18 +85,7 @@ impl Groups {
     async fn carry(&self, row: group::Model, membership: &Membership) -> Result<Turn, StoreError> {
         let Some(wanted) = row.wanted_version.clone() else { return Ok(Turn::Quiet) };
         let now = self.clock.now();
-        let tenant = self.store.tenant(row.tenant_id);
-        let mut updates: HashMap<AgentId, agent_update::Model> = tenant
-            .group_updates(row.id)
-            .await?
-            .into_iter()
-            .filter(|update| update.wish == row.wish)
-            .map(|update| (update.agent_id, update))
-            .collect();
-        let settled = self.settle(&row, &mut updates, now).await?;
-        if !settled.is_empty() && !tenant.advance_group(row.clone(), row.wave, settled).await? {
-            return Ok(Turn::Busy);
-        }
+        let Some(updates) = self.take_stock(&row, now).await? else { return Ok(Turn::Busy) };
         let members = self.members(&row, membership, &updates, &wanted).await?;
         match next(pace(&row), row.wave, &members, now) {
             Next::Rest => Ok(Turn::Quiet),
@@ -112,6 +107,33 @@ impl Groups {
                 Ok(Turn::Busy)
             }
         }
+    }
+
+    /// Of a group that asks nobody for now: those that were asked go on, and are heard.
+    async fn hear(&self, row: &group::Model) -> Result<Turn, StoreError> {
+        let updates = self.take_stock(row, self.clock.now()).await?.unwrap_or_default();
+        let is_updating = updates.values().any(|update| update.state == UpdateState::Updating);
+        Ok(if is_updating { Turn::Busy } else { Turn::Quiet })
+    }
+
+    /// Where the agents of a group are by now; `None` if the group has changed meanwhile.
+    async fn take_stock(
+        &self,
+        row: &group::Model,
+        now: Timestamp,
+    ) -> Result<Option<HashMap<AgentId, agent_update::Model>>, StoreError> {
+        let tenant = self.store.tenant(row.tenant_id);
+        let mut updates: HashMap<AgentId, agent_update::Model> = tenant
+            .group_updates(row.id)
+            .await?
+            .into_iter()
+            .filter(|update| update.wish == row.wish)
+            .map(|update| (update.agent_id, update))
+            .collect();
+        let settled = self.settle(row, &mut updates, now).await?;
+        let is_stored =
+            settled.is_empty() || tenant.advance_group(row.clone(), row.wave, settled).await?;
+        Ok(is_stored.then_some(updates))
     }
 
     async fn members(

@@ -247,10 +247,9 @@ impl TenantScope {
 }
 
 impl SystemScope {
-    /// Groups whose wish is to be carried out.
-    pub async fn active_groups(&self) -> Result<Vec<group::Model>, StoreError> {
+    /// Groups that wish for a version, whether they are carried out or not.
+    pub async fn wishing_groups(&self) -> Result<Vec<group::Model>, StoreError> {
         let query = group::Entity::find()
-            .filter(group::Column::State.eq(GroupState::Active))
             .filter(group::Column::WantedVersion.is_not_null())
             .order_by_asc(group::Column::Id);
         Ok(query.all(&self.reader).await?)

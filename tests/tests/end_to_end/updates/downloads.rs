@@ -77,3 +77,20 @@ async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_r
     // Before its disk.
     drop(agent);
 }
+
+#[tokio::test]
+async fn what_a_power_cut_has_left_of_a_download_is_not_blamed_on_the_release() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let (_agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
+    let left = folder.join(".release-0.2.0/bin");
+    std::fs::create_dir_all(&left).expect("make a folder");
+    // Its length was kept, and its bytes were not.
+    std::fs::write(left.join("muster-agent"), vec![0; 100_000]).expect("write");
+    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = world.api.finished(&update).await;
+    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    runs(&world, &id, "0.2.0").await;
+}
