@@ -122,11 +122,11 @@ impl Server {
 
     fn spawn_at(&self, listen: &str) -> Process {
         let data_dir = self.data_dir.to_str().expect("plain text");
-        let mut environment = self.options.environment.clone();
+        let mut environment = vec![("MUSTER_LOG".into(), "info".into())];
+        environment.extend(self.options.environment.iter().cloned());
         if let Database::Postgres(postgres) = &self.database {
             environment.push(("MUSTER_DATABASE_URL".into(), postgres.url()));
         }
-        environment.push(("MUSTER_LOG".into(), "info".into()));
         let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         let start = |program: &Path, args: &[&str]| {
             Process::start("server", program, args, environment, self.site.path())

@@ -61,7 +61,7 @@ fn a_narrow_terminal_gets_lines_that_fit_and_ids_that_can_be_copied() {
     }
     // What does not fit at the right is left out; an id that does not fit the terminal wraps.
     let least = table(&[run()], &RUN, Some(60));
-    assert!(!least.contains("CREATED") && least.contains("'a prog…"), "{least}");
+    assert!(!least.contains("CREATED") && least.contains("'a program…"), "{least}");
     assert_eq!(
         table(&[run()], &RUN, Some(20)).lines().last(),
         Some(format!("{ID}  succeeded").as_str())

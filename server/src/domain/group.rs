@@ -4,6 +4,7 @@
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 
+use super::counted::counted;
 use super::ids::AgentId;
 use super::rollout::amount::{Amount, Rounding};
 use super::time::Timestamp;
@@ -126,7 +127,8 @@ pub fn next(pace: Pace, wave: i32, members: &[Member], now: Timestamp) -> Next {
         (in_state(UpdateState::Failed).count() as u64, pace.max_failures.of(all, Rounding::Down));
     if failures > budget {
         return Next::Halt(format!(
-            "{failures} agents did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version"
+            "{} did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version",
+            counted(failures, "agent")
         ));
     }
     if in_state(UpdateState::Updating).next().is_some() {
@@ -175,7 +177,8 @@ pub fn next(pace: Pace, wave: i32, members: &[Member], now: Timestamp) -> Next {
         0 if unwell.is_empty() => Next::Wave(chosen),
         0 => Next::Wait,
         late => Next::Halt(format!(
-            "{late} agents of wave {wave} were updated and are not connected; look at them, then resume to go on, or ask for another version"
+            "of wave {wave}, {} took the version and did not connect; look at them, then resume to go on, or ask for another version",
+            counted(late as u64, "agent")
         )),
     }
 }

@@ -1,6 +1,7 @@
 //! Pure rules. Knows no database, no socket, no clock of its own.
 
 pub mod agent_level;
+pub mod counted;
 pub mod credential;
 pub mod group;
 pub mod ids;

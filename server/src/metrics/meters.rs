@@ -10,8 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// No label at all.
-pub(super) type Unlabelled = [(&'static str, &'static str); 0];
+use super::known_gauge::KnownGauge;
+
 /// One label and its word.
 pub(super) type Word = [(&'static str, &'static str); 1];
 /// Two labels and their words.
@@ -152,7 +152,7 @@ pub struct Gauges {
     pub writer_queue: Gauge,
     pub dispatch_wakes: Gauge,
     pub mailbox_messages: Gauge,
-    pub(super) pending_webhooks: Family<Unlabelled, Gauge>,
+    pub(super) pending_webhooks: KnownGauge,
     pub(super) database_up: Gauge,
     pub resident_bytes: Gauge,
     pub(super) cpu_seconds: Counter<f64, AtomicU64>,
@@ -177,14 +177,14 @@ impl Gauges {
         for (state, count) in open {
             self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
         }
-        self.pending_webhooks.get_or_create(&[]).set(pending.cast_signed());
+        self.pending_webhooks.set(Some(pending.cast_signed()));
         self.database_up.set(1);
     }
 
     /// The database says nothing: what it said before is not told as if it held.
     pub fn forget_stored(&self) {
         self.open_commands.clear();
-        self.pending_webhooks.clear();
+        self.pending_webhooks.set(None);
         self.database_up.set(0);
     }
 }

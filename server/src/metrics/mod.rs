@@ -4,6 +4,7 @@
 //! that [`Registry::text`] writes out is put together once, from all of them. Labels are words of a
 //! fixed list or routes of the API, never what a host, a tenant or a caller has named.
 
+mod known_gauge;
 mod meters;
 mod registry;
 

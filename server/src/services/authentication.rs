@@ -1,13 +1,15 @@
 //! From a presented secret to who presents it.
 
+mod watching;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
+pub(super) use self::watching::DATABASE_PATIENCE;
 use super::error::{Result, ServiceError};
 use super::key_cache::{KeyCache, KnownPrincipal};
 use crate::domain::credential::{NewSecret, SecretHash};
@@ -19,9 +21,6 @@ use crate::store::entities::column::{ActorKind, StringList};
 use crate::store::entities::{agent_key, api_key, audit_entry, tenant};
 use crate::store::queries::{AgentKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
-
-/// How long the database is waited for by what can be answered without it: Prometheus waits 10 s.
-pub(super) const DATABASE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Checks credentials.
 #[derive(Clone, Debug)]
@@ -75,22 +74,7 @@ impl Authentication {
         self.admit_principal(&known)
     }
 
-    /// As [`Self::authenticate_caller`], for what can be answered without the database: while that is
-    /// away, who was known before is known still.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn authenticate_watcher(&self, secret: &str) -> Result<Arc<Principal>> {
-        let Some(known) = self.cache.last_known_principal(SecretHash::of(secret)) else {
-            return self.authenticate_caller(secret).await;
-        };
-        let asked = self.authenticate_caller(secret);
-        match tokio::time::timeout(DATABASE_PATIENCE, asked).await {
-            Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(&known),
-            Ok(answer) => answer,
-        }
-    }
-
+    /// The principal, unless its key has expired.
     fn admit_principal(&self, known: &KnownPrincipal) -> Result<Arc<Principal>> {
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(ServiceError::Unauthenticated {

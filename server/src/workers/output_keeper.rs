@@ -28,6 +28,7 @@ pub async fn run(keeping: OutputKeeping, hub: Arc<Hub>) {
             told("sweep leftovers of output", keeping.sweep_leftovers().await);
             sweep_at = Instant::now() + SWEEP_EVERY;
         }
+        tracing::debug!("looking for output that is over");
         let compacted = keeping.compact(&mut stuck, &mut stored).await;
         let mut look_at = match told("compact output", compacted) {
             Some(None) => sweep_at,

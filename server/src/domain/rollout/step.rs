@@ -2,6 +2,7 @@
 
 use super::Rollout;
 use super::gate::{Health, Verdict};
+use crate::domain::counted::counted;
 use crate::domain::time::Timestamp;
 
 /// A roll-out as it stands.
@@ -58,11 +59,13 @@ impl Halt {
     pub fn sentence(self) -> String {
         match self {
             Self::Budget { failures, budget } => format!(
-                "{failures} executions failed and {budget} may; look at them, then resume to go on, or abort"
+                "{} failed and {budget} may; look at what failed, then resume to go on, or abort",
+                counted(failures, "execution")
             ),
             Self::Gate { wave, unwell, within_ms } => format!(
-                "{unwell} agents of wave {wave} were not online for long enough within {within_ms} ms after it; \
-                 look at them, then resume to go on, or abort"
+                "of wave {wave}, {} kept away or did not stay online for long enough within {within_ms} ms after it; \
+                 look at them, then resume to go on, or abort",
+                counted(unwell as u64, "agent")
             ),
         }
     }
