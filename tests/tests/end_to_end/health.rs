@@ -71,7 +71,7 @@ async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
     let asking = tokio::task::spawn_blocking(move || ask(&folder));
     let (mut stream, _) = stranger.accept().await.expect("it asks");
     let mut request = [0; 1024];
-    stream.read(&mut request).await.expect("asked");
+    assert_ne!(stream.read(&mut request).await.expect("asked"), 0);
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
     stream.write_all(answer).await.expect("answered");
     let said = complaint(&asking.await.expect("asked"));
