@@ -21,14 +21,14 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 place=${CARGO_TARGET_DIR:-$PWD/target}/images
-mkdir -p "$place/roots"
 version=$(bash scripts/show-version.sh)
 debian=docker.io/library/debian:bookworm-slim
 rust=docker.io/library/rust:$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)-slim-bookworm
 sysroot=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 
-# The store is thrown away: what is kept is the Debian that took a download.
+# The store is thrown away. What is kept is the Debian that took a download, and what was compiled, which
+# would not fit into the layers of a store that copies each whole: `rm -r target/images` when done.
 store() { buildah --root "$place/store" --runroot "$place/run" --storage-driver vfs "$@"; }
 clean_up() {
     store umount --all >/dev/null 2>&1 || true
@@ -37,7 +37,7 @@ clean_up() {
 }
 trap clean_up EXIT
 clean_up
-mkdir -p "$place/roots"
+mkdir -p "$place/roots" "$place/built"
 
 if [ ! -e "$place/debian/complete" ]; then
     rm -rf "$place/debian"
@@ -65,6 +65,7 @@ for part in server agent; do
     store build --quiet --isolation chroot --pull-never --format docker --layers=false \
         --volume "$sysroot:/usr/local/rust:ro" \
         --volume "$cargo_home/registry:/usr/local/cargo/registry:ro" \
+        --volume "$place/built:/src/target" \
         --build-arg "SERVER_PROFILE=${SERVER_PROFILE:-dev}" --build-arg "HOST_PROFILE=${HOST_PROFILE:-dev}" \
         --build-arg "VERSION=$version" --file "Dockerfile.$part" --tag "muster-$part:$version" . >"$place/$part.log" 2>&1 ||
         { tail -n 40 "$place/$part.log" >&2; exit 1; }
