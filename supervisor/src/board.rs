@@ -73,6 +73,11 @@ impl Board {
         self.publish(State::Waiting, reason.into(), Some(delay_ms));
     }
 
+    /// Another version is being fetched.
+    pub fn updating(&mut self, reason: impl Into<String>) {
+        self.publish(State::Updating, reason.into(), None);
+    }
+
     /// The agent stays stopped and the supervisor stays.
     pub fn parked(&mut self, reason: impl Into<String>) {
         self.publish(State::Parked, reason.into(), None);

@@ -9,6 +9,7 @@ pub mod board;
 pub mod fatal_reason;
 pub mod fault;
 pub mod handover;
+pub mod health;
 pub mod layout;
 pub mod log;
 pub mod log_file;

@@ -1,8 +1,8 @@
 //! `muster-supervisor`: puts the parts together and exits with the agent's verdict.
 
 use std::env;
-use std::io::IsTerminal as _;
-use std::path::Path;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use muster_protocol::backoff::Delays;
 use muster_supervisor::board::Board;
 use muster_supervisor::fault::Cut;
 use muster_supervisor::handover::{self, Next};
+use muster_supervisor::health;
 use muster_supervisor::layout::Layout;
 use muster_supervisor::log::{Level, Log, chain};
 use muster_supervisor::log_file::LogFile;
@@ -25,6 +26,7 @@ use muster_supervisor::update::Updates;
 fn main() -> ExitCode {
     let args = match CommandLine::parse().command {
         Action::Run(args) => args,
+        Action::Health { state_dir } => return health(state_dir),
         Action::SelfTest => return self_test(),
     };
     let settings = Settings::new(args, platform::is_init(), platform::default_state_dir());
@@ -33,6 +35,20 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => {
             log.error(format_args!("failed to {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn health(state_dir: Option<PathBuf>) -> ExitCode {
+    match health::look(&state_dir.unwrap_or_else(platform::default_state_dir)) {
+        Ok(sentence) => {
+            // Nobody need read it.
+            let _ = writeln!(std::io::stdout(), "{sentence}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "failed to {error}");
             ExitCode::FAILURE
         }
     }

@@ -22,6 +22,13 @@ pub struct CommandLine {
 pub enum Action {
     /// Run the agent until it stops on purpose (0) or can't work (99).
     Run(RunArgs),
+    /// Say whether this host is on duty: exit 0 while its agent runs, connected or not, or is being
+    /// updated. For health checks of containers.
+    Health {
+        /// The agent's state directory [default: /var/lib/muster, ~/.muster without root].
+        #[arg(long, env = "MUSTER_STATE_DIR", value_name = "DIR")]
+        state_dir: Option<PathBuf>,
+    },
     /// Show that this program starts on this host. Asked by the version before it.
     #[command(hide = true)]
     SelfTest,

@@ -21,6 +21,8 @@ pub enum State {
     Running,
     /// The next start is to come, see `next_start_in_ms`.
     Waiting,
+    /// Another version is being fetched; no agent runs meanwhile.
+    Updating,
     /// The agent is not to be started again and the supervisor only holds its place: unhealthy.
     Parked,
     /// The supervisor has ended.

@@ -168,6 +168,13 @@ pub fn runs_from(folder: &Path) -> Option<bool> {
     is_any_known.then_some(false)
 }
 
+/// Whether a process lives, whosever it is.
+pub fn is_alive(pid: u32) -> bool {
+    // Zero and below would ask about whole groups.
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw);
+    pid.is_some_and(|pid| kill(pid, None) != Err(Errno::ESRCH))
+}
+
 /// Whether this process is the init of its system or container.
 pub fn is_init() -> bool {
     std::process::id() == 1

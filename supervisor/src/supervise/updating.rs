@@ -146,6 +146,7 @@ impl Supervisor {
         command.arg("fetch-release").arg("--version").arg(wish.version.to_string());
         command.arg("--into").arg(&staging).args(&self.settings.agent_args);
         self.log.info(format_args!("fetching version {}", wish.version));
+        self.board.updating(format!("fetching version {}", wish.version));
         let end = match self.step(&mut command, DOWNLOAD_TIME)? {
             Outcome::Came(end) => end,
             Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),

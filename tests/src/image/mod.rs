@@ -69,6 +69,15 @@ impl Image {
         self.programs = Some(folder.to_owned());
     }
 
+    /// The same image for root, as `--user 0` has it.
+    pub fn for_root(&mut self) {
+        for step in self.file.stages.iter_mut().flat_map(|stage| &mut stage.steps) {
+            if step.word == "USER" {
+                step.text = "0:0".to_owned();
+            }
+        }
+    }
+
     /// Runs what the result's stages run; packages are this machine's.
     fn run_steps(&self) {
         let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));

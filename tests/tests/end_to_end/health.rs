@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use muster_tests::{
     Authority, Database, Postgres, Server, ServerOptions, Site, World, binary, eventually,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Asks as a health check does: with the data directory, and with a proxy that is none of its business.
 fn ask(data_dir: &Path) -> Output {
@@ -69,8 +70,10 @@ async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
     let folder = site.path().to_owned();
     let asking = tokio::task::spawn_blocking(move || ask(&folder));
     let (mut stream, _) = stranger.accept().await.expect("it asks");
+    let mut request = [0; 1024];
+    assert_ne!(stream.read(&mut request).await.expect("asked"), 0);
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
-    tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.expect("answered");
+    stream.write_all(answer).await.expect("answered");
     let said = complaint(&asking.await.expect("asked"));
     assert!(said.contains("no Muster server"), "{said}");
 }

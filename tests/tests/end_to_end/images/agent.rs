@@ -1,6 +1,11 @@
 //! Containers of agents.
 
-use muster_tests::{Image, World, eventually, needs_root};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
+use muster_tests::{
+    Container, Image, Script, World, eventually, install, needs_root, write_policy,
+};
 use serde_json::json;
 
 use super::{agent, start};
@@ -71,6 +76,27 @@ async fn an_agent_that_can_not_work_parks_its_container_which_is_unhealthy_until
     let status = container.run("muster-agent status").await;
     assert_eq!(status.code, Some(4), "{status:?}");
     assert_eq!(container.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn as_root_a_container_runs_scripts_as_the_user_of_the_policy_who_can_not_read_the_key() {
+    needs_root();
+    let world = World::on_sqlite().await;
+    let mut image = Image::build(&world.site, "agent");
+    image.for_root();
+    let state = Container::volume(&world.site, "one", "/var/lib/muster");
+    write_policy(&state, r#"{"run_as": "muster"}"#);
+    install(&state, &[Script::new("who", "id -un; cat /etc/muster/agent_key; exit 0")]);
+    super::own(&Container::volume(&world.site, "one", "/opt/muster"), (0, 0));
+    let settings = Container::volume(&world.site, "one", "/etc/muster");
+    std::fs::set_permissions(&settings, Permissions::from_mode(0o700)).expect("closed");
+    let (container, id) = agent(&world, &image, "one").await;
+    let run = world.api.execute(&id, "who", json!({})).await;
+    let ended = world.api.finished(&run).await;
+    assert_eq!(ended["state"], "succeeded", "{ended}");
+    let said = String::from_utf8(world.api.output(&run).await).expect("text");
+    assert!(said.starts_with("muster\n") && said.contains("denied"), "{said}");
+    container.stop().await;
 }
 
 #[tokio::test]

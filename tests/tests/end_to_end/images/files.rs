@@ -48,6 +48,10 @@ fn every_stage_that_is_named_is_there_and_every_file_that_is_copied_is_sent() {
 
 #[test]
 fn what_programs_are_built_from_is_sent() {
+    let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
+    let refusing: Vec<_> = rules.lines().filter(|rule| !rule.starts_with(['!', '#'])).collect();
+    // Any other may meet a source: `**/target` did, which is a module of the server's.
+    assert_eq!(refusing, ["*", "**/*.snap.new"]);
     for part in ["deploy/deploy.sh", "server/templates", "agent/assets", "tests/src"] {
         assert!(repository().join(part).exists() && is_sent(part), "{part}");
     }
