@@ -26,7 +26,7 @@ pub struct Migration {
     pub hosts: usize,
     /// Hosts of a wave.
     pub wave: usize,
-    /// Of each job; it prints some 200 a second.
+    /// Of each job; it prints some 40 a second.
     pub lines: u32,
     /// For one way of the whole fleet.
     pub patience: Duration,
@@ -37,6 +37,8 @@ pub struct Migration {
 pub struct Passage {
     pub migration: Migration,
     pub jobs: usize,
+    /// Jobs that ran while the version of their host changed.
+    pub carried: usize,
     pub starting: Duration,
     pub up: Duration,
     pub down: Duration,
@@ -47,8 +49,9 @@ impl fmt::Display for Passage {
         let Migration { hosts, wave, lines, .. } = self.migration;
         write!(
             formatter,
-            "{hosts} hosts in waves of {wave}, {} jobs of {lines} lines: started in {:.0} s, up in {:.0} s, back in {:.0} s; none lost, none doubled, every byte in its place",
+            "{hosts} hosts in waves of {wave}, {} jobs of {lines} lines, {} of which ran while their host changed: started in {:.0} s, up in {:.0} s, back in {:.0} s; none lost, none doubled, every byte in its place",
             self.jobs,
+            self.carried,
             self.starting.as_secs_f64(),
             self.up.as_secs_f64(),
             self.down.as_secs_f64()
@@ -82,20 +85,24 @@ impl Migration {
         let group = made["id"].as_str().expect("an id");
 
         let mut jobs = Vec::new();
+        let mut changes = Vec::new();
         let mut ways = Vec::new();
         for version in ["0.2.0", "0.1.0"] {
             jobs.extend(self.set_to_work(world, &hosts).await);
             let begun = Instant::now();
             self.go(world, group, version).await;
             ways.push(begun.elapsed());
-            for host in &hosts {
+            for (number, host) in hosts.iter().enumerate() {
                 let shown = world.api.get(&format!("/api/agents/{}", host.id)).await.expect(200);
                 assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
                 assert_eq!(shown["update"]["to_version"], version, "{shown}");
+                let update = shown["update"]["command_id"].as_str().expect("asked by a command");
+                changes.push((number, at(&world.api.command(update).await, "finished_at")));
             }
         }
-        self.judge(world, &hosts, &jobs).await;
-        Passage { migration: self, jobs: jobs.len(), starting, up: ways[0], down: ways[1] }
+        let carried = self.judge(world, &hosts, &jobs, &changes).await;
+        let (up, down) = (ways[0], ways[1]);
+        Passage { migration: self, jobs: jobs.len(), carried, starting, up, down }
     }
 
     async fn host(&self, world: &World, publisher: &Publisher, number: usize) -> HostAtWork {
@@ -110,7 +117,7 @@ impl Migration {
 
     /// Notes that it was started, then prints for a while.
     fn script(&self) -> Script {
-        let counting = Script::counting("work", self.lines, STEP, "0.1");
+        let counting = Script::counting("work", self.lines, STEP, "0.5");
         let note = "echo \"$MUSTER_COMMAND_ID\" >>\"$(dirname \"$0\")/started\"\n";
         counting.beginning_with(note)
     }
@@ -138,7 +145,15 @@ impl Migration {
         .await;
     }
 
-    async fn judge(&self, world: &World, hosts: &[HostAtWork], jobs: &[(usize, String)]) {
+    /// How many jobs ran while their host changed; the others have been judged as well.
+    async fn judge(
+        &self,
+        world: &World,
+        hosts: &[HostAtWork],
+        jobs: &[(usize, String)],
+        changes: &[(usize, String)],
+    ) -> usize {
+        let mut carried = 0;
         let wanted = Script::counted(self.lines);
         let mut expected: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for (number, run) in jobs {
@@ -150,6 +165,10 @@ impl Migration {
             .await;
             assert_eq!(ended["state"], "succeeded", "{ended}");
             assert!(world.api.output(run).await == wanted, "the output of {run} differs");
+            let (began, finished) = (at(&ended, "started_at"), at(&ended, "finished_at"));
+            let is_in = |change: &str| began.as_str() < change && change < finished.as_str();
+            let mut own = changes.iter().filter(|(host, _)| host == number);
+            carried += usize::from(own.any(|(_, change)| is_in(change)));
             expected.entry(*number).or_default().push(run.clone());
         }
         for (number, mut wanted) in expected {
@@ -160,5 +179,11 @@ impl Migration {
             wanted.sort();
             assert_eq!(noted, wanted, "host {number} has started something else");
         }
+        carried
     }
+}
+
+/// An instant as the API writes it: of one form, so that texts compare as instants do.
+fn at(command: &Value, field: &str) -> String {
+    command[field].as_str().expect("an instant").to_owned()
 }

@@ -159,9 +159,11 @@ pub fn next(pace: Pace, wave: i32, members: &[Member], now: Timestamp) -> Next {
     let wave_size = usize::try_from(wave_size).unwrap_or(usize::MAX);
     let chosen: Vec<_> =
         members.iter().filter(is_candidate).take(wave_size).map(|member| member.id).collect();
-    let is_pending = in_state(UpdateState::Pending).next().is_some();
     if chosen.is_empty() {
-        return if is_pending { Next::Wait } else { Next::Rest };
+        let is_pending = in_state(UpdateState::Pending).next().is_some();
+        // Who is back is about to tell.
+        let is_back = in_state(UpdateState::Away).any(|member| member.is_online);
+        return if is_pending || is_back { Next::Wait } else { Next::Rest };
     }
     let unwell = |member: &&Member| {
         let is_well = member.is_online && now.ms_since(member.connected_at) >= pace.healthy_for_ms;

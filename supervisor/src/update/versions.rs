@@ -13,6 +13,9 @@ use crate::fault::Cut;
 /// What is kept of a release beside its programs.
 const DOCUMENTS: [&str; 3] = ["release.json", "release.sig", "keys.json"];
 
+/// A version that is replaced, for the moment in between.
+const ASIDE: &str = ".old-";
+
 /// The versions of one installation.
 #[derive(Debug)]
 pub(super) struct Versions(PathBuf);
@@ -50,7 +53,7 @@ impl Versions {
     pub fn place(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
-        let aside = self.0.join(format!(".old-{}", verified.manifest.version));
+        let aside = self.0.join(format!("{ASIDE}{}", verified.manifest.version));
         let _ = fs::remove_dir_all(&aside);
         match fs::rename(&folder, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -94,11 +97,16 @@ impl Versions {
         durable::sync_folder(&self.0)
     }
 
-    /// Removes versions that are neither kept nor run by any process.
+    /// Removes versions that are neither kept nor run by any process, and what was set aside and
+    /// forgotten by a power cut.
     pub fn prune(&self, kept: &[&Version]) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with(ASIDE)) {
+                let _ = fs::remove_dir_all(entry.path());
+                continue;
+            }
             let Some(version) = name.to_str().and_then(|name| name.parse::<Version>().ok()) else {
                 continue;
             };

@@ -15,8 +15,8 @@ struct Arguments {
     /// Hosts of a wave.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     wave: u32,
-    /// Lines that each job prints, some 200 a second.
-    #[arg(long, default_value_t = 6_000)]
+    /// Lines that each job prints, some 40 a second: long enough for a way of the whole fleet.
+    #[arg(long, default_value_t = 24_000)]
     lines: u32,
     /// For one way of the whole fleet.
     #[arg(long, default_value_t = 60)]

@@ -59,8 +59,10 @@ fn who_is_away_holds_nobody_up_unless_it_is_a_sign() {
     assert_eq!(next(pace(1, 1), 2, &members, NOW), Next::Wave(vec![members[2].id]));
     members[1] = member(Some(UpdateState::Failed));
     assert!(matches!(next(pace(1, 0), 2, &members, NOW), Next::Halt(_)));
-    let resumed = [member(Some(UpdateState::Away)), member(Some(UpdateState::Done))];
-    assert_eq!(next(pace(1, 0), 2, &resumed, NOW), Next::Rest);
+    let mut rest = [member(Some(UpdateState::Away)), member(Some(UpdateState::Done))];
+    assert_eq!(next(pace(1, 0), 2, &rest, NOW), Next::Wait, "it is back and about to tell");
+    rest[0].is_online = false;
+    assert_eq!(next(pace(1, 0), 2, &rest, NOW), Next::Rest);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Hosts that change their version: by one command, by the real supervisor, up and down again.
 
+mod away;
 mod bad_releases;
 mod cuts;
 mod downloads;
