@@ -157,7 +157,7 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
     let world = World::on_sqlite().await;
     let gate = world.site.path().join("gate");
     let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
-                printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
+                while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
     let (_agent, agent) =
         world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
     let id = world.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
@@ -171,6 +171,7 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
     let second = stream.next().await.expect("output");
     assert!(second.data["text"].as_str().is_some_and(|text| text.starts_with('é')), "{second:?}");
     seen.take(second);
+    std::fs::write(gate.with_extension("2"), "").expect("open the second gate");
     seen.watch(stream).await;
     assert!(seen.output == world.api.output(&id).await, "not the bytes that were stored");
     assert!(seen.stdout.len() == 200_000 + 6 && seen.result.is_some());
@@ -183,13 +184,16 @@ async fn one_stream_is_shown_alone_with_the_offsets_of_both() {
     let (_agent, id) = run(&world, script, "both").await;
     let only = format!("{}?stream=stdout", path(&id));
     let mut stream = LiveStream::open(&world.api, &only, "").await.expect("a live stream");
-    let (mut text, mut last_id) = (String::new(), String::new());
+    let mut pieces = Vec::new();
     while let Some(event) = stream.next().await {
         assert_ne!(event.data["stream"], "stderr");
-        text.push_str(event.data["text"].as_str().unwrap_or_default());
-        last_id = event.id;
+        if event.name == "output" {
+            pieces.push((event.data["text"].clone(), event.data["offset_bytes"].clone(), event.id));
+        }
     }
-    assert_eq!((text.as_str(), last_id.as_str()), ("out\nout again\n", "18"));
+    let texts: Vec<_> = pieces.iter().map(|(text, ..)| text).collect();
+    assert_eq!(texts, [&json!("out\n"), &json!("out again\n")]);
+    assert_eq!(pieces.last(), Some(&(json!("out again\n"), json!(8), "18".into())));
 }
 
 #[tokio::test]
