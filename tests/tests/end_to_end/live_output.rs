@@ -185,13 +185,16 @@ async fn one_stream_is_shown_alone_with_the_offsets_of_both() {
     let (_agent, id) = run(&world, script, "both").await;
     let only = format!("{}?stream=stdout", path(&id));
     let mut stream = LiveStream::open(&world.api, &only, "").await.expect("a live stream");
-    let (mut text, mut last_id) = (String::new(), String::new());
+    let mut pieces = Vec::new();
     while let Some(event) = stream.next().await {
         assert_ne!(event.data["stream"], "stderr");
-        text.push_str(event.data["text"].as_str().unwrap_or_default());
-        last_id = event.id;
+        if event.name == "output" {
+            pieces.push((event.data["text"].clone(), event.data["offset_bytes"].clone(), event.id));
+        }
     }
-    assert_eq!((text.as_str(), last_id.as_str()), ("out\nout again\n", "18"));
+    let texts: Vec<_> = pieces.iter().map(|(text, ..)| text).collect();
+    assert_eq!(texts, [&json!("out\n"), &json!("out again\n")]);
+    assert_eq!(pieces.last(), Some(&(json!("out again\n"), json!(8), "18".into())));
 }
 
 #[tokio::test]
