@@ -7,7 +7,7 @@ SECONDS_EACH ?= 60
 .PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-updates bump images images-check release-programs release-build
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build every program, without optimisation.
 	cargo build --workspace --bins --locked

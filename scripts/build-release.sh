@@ -21,6 +21,5 @@ for one in "$@"; do
     programs+=(--program "$one")
 done
 mkdir -p dist
-cargo run --quiet --locked -p muster-cli -- \
+exec cargo run --quiet --locked -p muster-cli -- \
     release build "$folder" "${programs[@]}" --floor "${FLOOR:-0.0.0}"
-echo "$folder is put together and not signed: muster release sign $folder --key KEY"
