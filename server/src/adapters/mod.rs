@@ -1,6 +1,7 @@
 //! The outside world, each behind what the services need of it.
 
 pub mod database_password;
+mod file_sums;
 pub mod master_key_file;
 pub mod program_files;
 pub mod readiness;

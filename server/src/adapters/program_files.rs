@@ -1,14 +1,11 @@
 //! The programs that hosts are given: files on the server's disk. Knows no requests.
 
-use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use muster_protocol::release::{Platform, Program};
-use ring::digest::{Context, SHA256};
+
+use super::file_sums::FileSums;
 
 /// A program's file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -25,17 +22,8 @@ pub struct UnreadableProgram {
 pub struct ProgramFiles {
     folder: PathBuf,
     beside: Option<PathBuf>,
-    /// One entry a platform and program at most.
-    sums: Mutex<HashMap<(Platform, Program), Sum>>,
-}
-
-/// The sum of a file as it was then.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sum {
-    path: PathBuf,
-    bytes: u64,
-    modified: Option<SystemTime>,
-    sha256: String,
+    /// Two files a platform and program at most.
+    sums: FileSums,
 }
 
 impl ProgramFiles {
@@ -43,7 +31,7 @@ impl ProgramFiles {
     pub fn new(folder: PathBuf) -> Self {
         let program = std::env::current_exe().ok();
         let beside = program.and_then(|program| program.parent().map(Path::to_owned));
-        Self { folder, beside, sums: Mutex::default() }
+        Self { folder, beside, sums: FileSums::default() }
     }
 
     /// The file to hand out; `None` if there is none for that platform.
@@ -71,55 +59,17 @@ impl ProgramFiles {
         let mut found = Vec::new();
         for program in Program::ALL {
             let Some(path) = self.find(platform, program) else { continue };
-            let sum = self
-                .sum((platform, program), &path)
-                .map_err(|source| UnreadableProgram { path, source })?;
+            let sum = self.sums.of(&path).map_err(|source| UnreadableProgram { path, source })?;
             found.push((program, sum));
         }
         Ok(found)
-    }
-
-    fn sum(&self, which: (Platform, Program), path: &Path) -> io::Result<String> {
-        let metadata = fs::metadata(path)?;
-        let known = self.sums.lock().unwrap_or_else(PoisonError::into_inner).get(&which).cloned();
-        if let Some(known) = known.filter(|known| known.is_of(path, &metadata)) {
-            return Ok(known.sha256);
-        }
-        let sha256 = hash(path)?;
-        let sum = Sum {
-            path: path.to_owned(),
-            bytes: metadata.len(),
-            modified: metadata.modified().ok(),
-            sha256: sha256.clone(),
-        };
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).insert(which, sum);
-        Ok(sha256)
-    }
-}
-
-impl Sum {
-    fn is_of(&self, path: &Path, metadata: &Metadata) -> bool {
-        self.path == path
-            && self.bytes == metadata.len()
-            && self.modified.is_some()
-            && self.modified == metadata.modified().ok()
-    }
-}
-
-pub(super) fn hash(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(context.finish())),
-            read => context.update(&buffer[..read]),
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

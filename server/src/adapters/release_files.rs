@@ -8,11 +8,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{Platform, Program, ProgramFile, Version};
+use nix::sys::statvfs::statvfs;
 use ring::digest::{Context, SHA256};
 use uuid::Uuid;
 
-use super::program_files::hash;
+use super::file_sums::FileSums;
 
+/// Free bytes of the disk below which nothing more is received.
+const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
 /// What the names of unfinished uploads begin with.
 const UNFINISHED: &str = ".upload-";
 
@@ -33,9 +36,13 @@ impl ReleaseFileError {
 }
 
 /// Where the programs lie: `<folder>/<version>/<platform>/<program>`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReleaseFiles {
     folder: PathBuf,
+    /// Of the files that are there.
+    sums: FileSums,
+    /// Free bytes that are left to others, the database above all.
+    reserved_bytes: u64,
 }
 
 /// A program that is being received. Dropped before its end it leaves nothing.
@@ -45,6 +52,7 @@ pub struct Receiving {
     place: PathBuf,
     sum: Context,
     left: u64,
+    reserved_bytes: u64,
     expected: ProgramFile,
     is_done: bool,
 }
@@ -56,6 +64,8 @@ pub enum NotKept {
     Size(u64),
     #[error("it has not the SHA-256 that the manifest says")]
     Sum,
+    #[error("the server's disk has too little room; make some and try again")]
+    NoSpace,
     #[error("write it")]
     File(#[from] ReleaseFileError),
 }
@@ -63,7 +73,7 @@ pub enum NotKept {
 impl ReleaseFiles {
     /// Files in `folder`. What an earlier server has left unfinished goes.
     pub fn new(folder: PathBuf) -> Self {
-        let files = Self { folder };
+        let files = Self { folder, sums: FileSums::default(), reserved_bytes: RESERVED_BYTES };
         for version in files.folders(&files.folder) {
             for platform in files.folders(&version) {
                 for entry in fs::read_dir(&platform).into_iter().flatten().flatten() {
@@ -83,11 +93,11 @@ impl ReleaseFiles {
         folder.join(program.file_name())
     }
 
-    /// True if a program is there, whole. Reads all of it.
+    /// True if a program is there, whole. Reads all of it, unless it has not changed since. Blocks.
     pub fn has(&self, version: &Version, platform: Platform, file: &ProgramFile) -> bool {
         let path = self.path(version, platform, file.name);
         let has_size = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.bytes);
-        has_size && hash(&path).is_ok_and(|sum| sum == file.sha256)
+        has_size && self.sums.of(&path).is_ok_and(|sum| sum == file.sha256)
     }
 
     /// Forgets all programs of a version.
@@ -96,6 +106,7 @@ impl ReleaseFiles {
     /// [`ReleaseFileError`]
     pub fn remove(&self, version: &Version) -> Result<(), ReleaseFileError> {
         let folder = self.folder.join(version.to_string());
+        self.sums.forget(&folder);
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(ReleaseFileError::of("remove", &folder)(error))
@@ -107,16 +118,17 @@ impl ReleaseFiles {
     /// Begins to receive a program.
     ///
     /// # Errors
-    /// [`ReleaseFileError`]
+    /// [`NotKept::NoSpace`] if it would leave too little room; [`NotKept::File`].
     pub fn receive(
         &self,
         version: &Version,
         platform: Platform,
         expected: &ProgramFile,
-    ) -> Result<Receiving, ReleaseFileError> {
+    ) -> Result<Receiving, NotKept> {
         let place = self.path(version, platform, expected.name);
         let folder = place.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(ReleaseFileError::of("make", folder))?;
+        check_space(folder, self.reserved_bytes.saturating_add(expected.bytes))?;
         let temporary = folder.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
         let opened = OpenOptions::new().write(true).create_new(true).open(&temporary);
         Ok(Receiving {
@@ -125,6 +137,7 @@ impl ReleaseFiles {
             place,
             sum: Context::new(&SHA256),
             left: expected.bytes,
+            reserved_bytes: self.reserved_bytes,
             expected: expected.clone(),
             is_done: false,
         })
@@ -144,6 +157,8 @@ impl Receiving {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), NotKept> {
         let left = self.left.checked_sub(bytes.len() as u64);
         self.left = left.ok_or(NotKept::Size(self.expected.bytes))?;
+        // Others may have filled the disk since it began, other programs on their way among them.
+        check_space(&self.temporary, self.reserved_bytes.saturating_add(bytes.len() as u64))?;
         self.sum.update(bytes);
         let written = self.file.write_all(bytes);
         Ok(written.map_err(ReleaseFileError::of("write", &self.temporary))?)
@@ -166,7 +181,7 @@ impl Receiving {
             .map_err(ReleaseFileError::of("place", &self.place))?;
         self.is_done = true;
         // The folders above may be new too: publishing must outlive a power cut.
-        for folder in self.place.ancestors().skip(1).take(3) {
+        for folder in self.place.ancestors().skip(1).take(4) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(ReleaseFileError::of("sync", folder))?;
         }
@@ -181,6 +196,14 @@ impl Drop for Receiving {
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// Refuses where fewer bytes are free.
+fn check_space(path: &Path, wanted: u64) -> Result<(), NotKept> {
+    // If it can't be told, the write itself will tell.
+    let Ok(disk) = statvfs(path) else { return Ok(()) };
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    if free < wanted { Err(NotKept::NoSpace) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -225,5 +248,18 @@ mod tests {
         assert_eq!(fs::read_dir(place.parent().expect("a folder")).expect("listed").count(), 1);
         files.remove(&version).expect("removed");
         assert!(!files.has(&version, platform, &abc));
+    }
+
+    #[test]
+    fn a_program_that_would_fill_the_disk_is_not_received() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let platform = Platform::parse("linux-x86_64").expect("known");
+        let (version, abc) = (Version::new(1, 2, 3), file(3, ""));
+        let mut files = ReleaseFiles::new(folder.path().join("releases"));
+        let mut begun = files.receive(&version, platform, &abc).expect("there is room");
+        begun.reserved_bytes = u64::MAX;
+        assert!(matches!(begun.write(b"a"), Err(NotKept::NoSpace)));
+        files.reserved_bytes = u64::MAX;
+        assert!(matches!(files.receive(&version, platform, &abc), Err(NotKept::NoSpace)));
     }
 }

@@ -9,6 +9,7 @@ pub mod job_state;
 pub mod manifest_digest;
 pub mod master_key;
 pub mod name;
+pub mod newest_release;
 pub mod origin;
 pub mod output_event;
 pub mod page;

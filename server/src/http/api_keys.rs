@@ -106,7 +106,7 @@ async fn list_api_keys(
 /// Revoke an API key; it holds no longer when this answers.
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "API keys",
     params(("id" = uuid::Uuid, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn revoke_api_key(
     State(state): State<AppState>,
     caller: Caller,

@@ -12,9 +12,9 @@ use crate::domain::name::check_name;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::principal::{Role, Scope};
 use crate::domain::time::{Clock, Timestamp};
-use crate::store::Store;
 use crate::store::entities::api_key;
 use crate::store::entities::column::StringList;
+use crate::store::{Store, StoreError};
 
 /// Use cases of API keys.
 #[derive(Clone, Debug)]
@@ -96,14 +96,31 @@ impl ApiKeys {
     }
 
     /// Revokes a key; it holds no longer when this returns.
+    ///
+    /// # Errors
+    /// 409 `last_publisher` if nobody could publish releases any more.
     pub async fn revoke(&self, caller: &Caller, id: ApiKeyId) -> Result<()> {
         caller.require(Scope::ApiKeysWrite)?;
         let now = self.clock.now();
         let audit = caller.audit("api_key.revoke", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.revoke_api_key(id, now, audit).await?.ok_or(ServiceError::NotFound("API key"))?;
+        match tenant.revoke_api_key(id, now, audit).await {
+            Err(StoreError::Refused(_)) => return Err(last_publisher()),
+            revoked => revoked?.ok_or(ServiceError::NotFound("API key"))?,
+        };
         self.cache.forget_principals();
         Ok(())
+    }
+}
+
+fn last_publisher() -> ServiceError {
+    let scope = Scope::ReleasesManage;
+    ServiceError::Conflict {
+        code: "last_publisher",
+        detail: format!(
+            "this is the last key that can give others the scope `{scope}`, or it outlives the rest: without it nobody could publish releases for good; with this key make one that has `{scope}` and `{}` and lasts as long, then revoke this one",
+            Scope::ApiKeysWrite
+        ),
     }
 }
 

@@ -1,11 +1,15 @@
 //! Which group an agent belongs to: the oldest that means it; and what it wants of the agent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
+use tokio::task::yield_now;
+
+use crate::domain::agent_level::AgentLevel;
 use crate::domain::group::{GroupState, UpdateState};
 use crate::domain::ids::{AgentId, GroupId, TenantId};
 use crate::domain::target::facts::Facts;
 use crate::domain::target::{Target, TargetSpec};
+use crate::domain::time::Timestamp;
 use crate::store::entities::group;
 use crate::store::{Store, StoreError};
 
@@ -15,11 +19,19 @@ pub(super) struct GroupBook {
     pub store: Store,
 }
 
+/// An agent of a group.
+#[derive(Debug, Clone)]
+pub(super) struct Belonging {
+    pub facts: Facts,
+    /// Connected since then, or the last time.
+    pub connected_at: Timestamp,
+}
+
 /// The agents of one group.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Membership {
     /// Oldest first.
-    pub members: Vec<Facts>,
+    pub members: Vec<Belonging>,
     /// Agents that it means and that belong to an older group.
     pub elsewhere: Vec<AgentId>,
 }
@@ -65,28 +77,60 @@ impl GroupBook {
         Ok(wanted.filter(|wanted| wanted != own_version))
     }
 
-    /// The agents of every group of a tenant.
-    pub async fn memberships(
+    /// The agents of every group of a tenant, which are read once.
+    pub async fn members(
         &self,
         tenant_id: TenantId,
         is_online: impl Fn(AgentId) -> bool,
-    ) -> Result<BTreeMap<GroupId, Membership>, StoreError> {
+    ) -> Result<HashMap<GroupId, Vec<Belonging>>, StoreError> {
         let tenant = self.store.tenant(tenant_id);
-        let mut taken = BTreeSet::new();
-        let mut memberships = BTreeMap::new();
-        for row in tenant.all_groups().await? {
-            let mut membership = Membership::default();
-            if let Some(target) = target(&row) {
-                for facts in tenant.resolve(&target, &is_online).await?.agents {
-                    match taken.insert(facts.id) {
-                        true => membership.members.push(facts),
-                        false => membership.elsewhere.push(facts.id),
-                    }
-                }
+        let groups = tenant.all_groups().await?;
+        let targets: Vec<_> =
+            groups.iter().filter_map(|row| Some((row.id, target(row)?))).collect();
+        let mut members: HashMap<GroupId, Vec<Belonging>> = HashMap::new();
+        for belonging in self.everyone(tenant_id, is_online).await? {
+            yield_now().await;
+            let means = |(_, target): &&(GroupId, Target)| target.matches(&belonging.facts);
+            if let Some((id, _)) = targets.iter().find(means) {
+                members.entry(*id).or_default().push(belonging);
             }
-            memberships.insert(row.id, membership);
         }
-        Ok(memberships)
+        Ok(members)
+    }
+
+    /// The agents of one group.
+    pub async fn membership(
+        &self,
+        row: &group::Model,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Membership, StoreError> {
+        let mut membership = Membership::default();
+        let Some(own) = target(row) else { return Ok(membership) };
+        let groups = self.store.tenant(row.tenant_id).all_groups().await?;
+        let older: Vec<_> =
+            groups.iter().take_while(|other| other.id != row.id).filter_map(target).collect();
+        for belonging in self.everyone(row.tenant_id, is_online).await? {
+            yield_now().await;
+            if !own.matches(&belonging.facts) {
+                continue;
+            }
+            match older.iter().any(|target| target.matches(&belonging.facts)) {
+                true => membership.elsewhere.push(belonging.facts.id),
+                false => membership.members.push(belonging),
+            }
+        }
+        Ok(membership)
+    }
+
+    /// Every agent that can have a group: others have no supervisor that could install a release.
+    async fn everyone(
+        &self,
+        tenant_id: TenantId,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Vec<Belonging>, StoreError> {
+        let everyone = self.store.tenant(tenant_id).everyone(is_online).await?;
+        let full = everyone.into_iter().filter(|(facts, _)| facts.level == AgentLevel::Full);
+        Ok(full.map(|(facts, connected_at)| Belonging { facts, connected_at }).collect())
     }
 }
 

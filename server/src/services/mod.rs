@@ -133,8 +133,7 @@ impl Services {
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
         let viewers = Viewers::new(store(), cache.clone(), clock());
-        let (release_files, catalog) =
-            (Arc::new(outside.releases), ReleaseCatalog { store: store() });
+        let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = presence::Presence {
             hub: hub(),
             clock: clock(),

@@ -1,14 +1,20 @@
 //! Which releases hosts may have: what several use cases ask.
 
-use muster_protocol::release::{Manifest, Platform, Version};
+use std::sync::Arc;
 
+use muster_protocol::release::{Manifest, Platform, Version};
+use tokio::sync::Mutex;
+
+use crate::domain::newest_release::newest;
 use crate::store::entities::release;
 use crate::store::{Store, StoreError};
 
 /// The releases that are published and not withdrawn.
 #[derive(Debug, Clone)]
 pub(super) struct ReleaseCatalog {
-    pub store: Store,
+    store: Store,
+    /// The newest one, once it was looked for; of which there may be none.
+    newest: Arc<Mutex<Option<Option<OpenRelease>>>>,
 }
 
 /// A release that hosts may have.
@@ -19,16 +25,29 @@ pub(super) struct OpenRelease {
 }
 
 impl ReleaseCatalog {
+    /// Over this store.
+    pub fn new(store: Store) -> Self {
+        Self { store, newest: Arc::default() }
+    }
+
     /// The newest one by version. One that is marked as a preview counts only where there is no
-    /// other.
+    /// other. Everybody may ask, so it is read once, until [`forget`](Self::forget).
     pub async fn newest(&self) -> Result<Option<OpenRelease>, StoreError> {
+        // Held while it is read: what is forgotten meanwhile is forgotten after.
+        let mut known = self.newest.lock().await;
+        if let Some(newest) = &*known {
+            return Ok(newest.clone());
+        }
         let mut rows = self.store.system().open_releases().await?;
-        let rank = |row: &release::Model| {
-            let version = row.version.parse::<Version>().ok()?;
-            Some((version.pre.is_empty(), version))
-        };
-        rows.sort_by_cached_key(rank);
-        Ok(rows.pop().and_then(OpenRelease::read))
+        let newest = newest(rows.iter().map(|row| row.version.as_str()));
+        let newest = newest.and_then(|index| OpenRelease::read(rows.swap_remove(index)));
+        *known = Some(newest.clone());
+        Ok(newest)
+    }
+
+    /// Some release was published or withdrawn: the newest one is looked for again.
+    pub async fn forget(&self) {
+        *self.newest.lock().await = None;
     }
 
     /// This very version.

@@ -3,9 +3,9 @@
 
 mod asking;
 mod carrying;
-mod judging;
 mod request;
 mod view;
+mod waves;
 
 use std::sync::Arc;
 
@@ -78,6 +78,7 @@ impl Groups {
             halt_reason: None,
             wish: 1,
             wave: 0,
+            well_wave: 0,
             wanted_by: caller.principal.id,
             created_at: now,
             changed_at: now,
@@ -120,7 +121,7 @@ impl Groups {
         let is_new_wish = row.wanted_version != known.wanted_version;
         if is_new_wish {
             row.wish += 1;
-            row.wave = 0;
+            (row.wave, row.well_wave) = (0, 0);
             row.state = GroupState::Active;
             row.halt_reason = None;
             row.wanted_by = caller.principal.id;
@@ -128,25 +129,26 @@ impl Groups {
         self.store_change(caller, "group.update", known, row, (is_new_wish, false)).await
     }
 
-    /// Asks no more agents for now; those that were asked go on.
+    /// Asks no more agents for now; those that were asked go on. Repeatable.
     pub async fn pause(&self, caller: &Caller, id: GroupId) -> Result<GroupNow> {
         require(caller)?;
         let known = self.find(caller, id).await?;
+        if known.state == GroupState::Paused {
+            return self.now(known).await;
+        }
         let row = group::Model { state: GroupState::Paused, ..known.clone() };
         self.store_change(caller, "group.pause", known, row, (false, false)).await
     }
 
-    /// Goes on after a pause or a halt: agents that failed are asked again.
+    /// Goes on after a pause or a halt: agents that failed are asked again, and the health of the wave
+    /// before is waived. Repeatable: of a group that goes on already nothing is waived.
     pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupNow> {
         require(caller)?;
         let known = self.find(caller, id).await?;
-        let row = group::Model {
-            state: GroupState::Active,
-            halt_reason: None,
-            // The health of the wave before is waived.
-            wave: known.wave + 1,
-            ..known.clone()
-        };
+        if known.state == GroupState::Active {
+            return self.now(known).await;
+        }
+        let row = group::Model { state: GroupState::Active, halt_reason: None, ..known.clone() };
         self.store_change(caller, "group.resume", known, row, (false, true)).await
     }
 
@@ -162,8 +164,7 @@ impl Groups {
     }
 
     async fn find(&self, caller: &Caller, id: GroupId) -> Result<group::Model> {
-        let groups = self.store.tenant(caller.principal.tenant_id).all_groups().await?;
-        groups.into_iter().find(|row| row.id == id).ok_or(UNKNOWN)
+        self.store.tenant(caller.principal.tenant_id).group(id).await?.ok_or(UNKNOWN)
     }
 
     async fn store_change(

@@ -1,11 +1,12 @@
 //! A group as people see it: where its agents are.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 use super::Groups;
 use crate::domain::group::UpdateState;
 use crate::domain::ids::AgentId;
 use crate::services::error::Result;
+use crate::services::group_book::Membership;
 use crate::store::entities::{agent_update, group};
 
 /// Agents that a view shows of each kind.
@@ -34,30 +35,35 @@ impl Groups {
     /// Looks where its agents are.
     pub(super) async fn now(&self, row: group::Model) -> Result<GroupNow> {
         let tenant = self.store.tenant(row.tenant_id);
-        let memberships =
-            self.book.memberships(row.tenant_id, |id| self.hub.is_connected(id)).await?;
-        let membership = memberships.get(&row.id).cloned().unwrap_or_default();
+        let is_online = |id| self.hub.is_connected(id);
+        let Membership { members, mut elsewhere } = self.book.membership(&row, is_online).await?;
         let mut updates = tenant.group_updates(row.id).await?;
-        let ids: BTreeSet<AgentId> = membership.members.iter().map(|facts| facts.id).collect();
-        updates.retain(|update| update.wish == row.wish && ids.contains(&update.agent_id));
+        let wanted = row.wanted_version.as_deref();
+        // Who is there is in no trouble, whatever was told before.
+        let is_there: HashMap<AgentId, bool> = members
+            .iter()
+            .map(|member| (member.facts.id, wanted == Some(member.facts.version.as_str())))
+            .collect();
+        updates.retain(|update| match (is_there.get(&update.agent_id), update.state) {
+            (None, _) | (Some(true), UpdateState::Pending | UpdateState::Failed) => false,
+            _ => update.wish == row.wish,
+        });
         let count = |state| updates.iter().filter(|update| update.state == state).count();
-        let is_there =
-            |version: &str| row.wanted_version.as_deref().is_some_and(|wanted| wanted == version);
         let mut now = GroupNow {
-            agents: membership.members.len(),
-            there: membership.members.iter().filter(|facts| is_there(&facts.version)).count(),
+            agents: members.len(),
+            there: is_there.values().filter(|is_there| **is_there).count(),
             updating: count(UpdateState::Updating),
             pending: count(UpdateState::Pending),
             failed: count(UpdateState::Failed),
             away: count(UpdateState::Away),
             troubles: Vec::new(),
-            elsewhere: membership.elsewhere,
+            elsewhere: Vec::new(),
             row,
         };
         updates.retain(|update| !matches!(update.state, UpdateState::Updating | UpdateState::Done));
         updates.truncate(MAX_SHOWN);
-        now.troubles = updates;
-        now.elsewhere.truncate(MAX_SHOWN);
+        elsewhere.truncate(MAX_SHOWN);
+        (now.troubles, now.elsewhere) = (updates, elsewhere);
         Ok(now)
     }
 }

@@ -3,13 +3,13 @@
 
 mod keys;
 mod open;
+mod publishing;
 mod receiving;
 
 use std::sync::Arc;
 
 use muster_protocol::release::{
-    Manifest, Platform, ProgramFile, PublicKey, Refusal, Signature, Version, leads_to,
-    verify_signature,
+    Manifest, Platform, ProgramFile, PublicKey, Refusal, Signature, Version, verify_signature,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -27,7 +27,6 @@ use crate::domain::principal::Scope;
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::entities::release;
-use crate::store::queries::Publication;
 
 /// Releases that may wait to be published.
 const MAX_DRAFTS: usize = 32;
@@ -87,12 +86,17 @@ impl Releases {
         let known = system.release(&parsed.version.to_string()).await?;
         match &known {
             // Signatures of one manifest are alike, but may be written differently.
-            Some(row) if row.manifest == manifest && row.release_key == key.to_string() => {
+            Some(row)
+                if row.manifest == manifest
+                    && row.release_key == key.to_string()
+                    && !row.is_dropped() =>
+            {
                 return Release::read(row.clone());
             }
             Some(row) if row.published_at.is_some() => return Err(published(&parsed.version)),
-            Some(_) => {}
-            None if system.release_drafts().await? >= MAX_DRAFTS => {
+            // It waits already, and goes on waiting.
+            Some(row) if !row.is_dropped() => {}
+            _ if system.release_drafts().await? >= MAX_DRAFTS => {
                 return Err(ServiceError::Conflict {
                     code: "too_many_drafts",
                     detail: format!(
@@ -100,7 +104,7 @@ impl Releases {
                     ),
                 });
             }
-            None => {}
+            _ => {}
         }
         let now = self.clock.now();
         let row = release::Model {
@@ -124,56 +128,6 @@ impl Releases {
             blocking(move || files.remove(&version)).await?;
         }
         Release::read(row)
-    }
-
-    /// Lets hosts have a release, also one that was withdrawn. Repeatable.
-    ///
-    /// # Errors
-    /// 409 `incomplete_release` if a program is missing, `untrusted_release_key` if nothing leads to its
-    /// key from that of the release before; 422 `invalid_release`.
-    pub async fn publish(&self, caller: &Caller, version: &Version) -> Result<Release> {
-        caller.require(Scope::ReleasesManage)?;
-        let _turn = self.turn.lock().await;
-        let system = self.store.system();
-        let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
-        if row.is_open() {
-            return Release::read(row);
-        }
-        let (manifest, key) = read(&row.manifest, &row.signature)?;
-        let last = system.last_published_release().await?;
-        self.check_key(key, last.as_ref()).await?;
-        let programs = self.look_at(&manifest).await?;
-        if let Some(missing) = programs.iter().find(|program| !program.is_there) {
-            let (name, platform) = (missing.file.name.file_name(), missing.platform);
-            return Err(ServiceError::Conflict {
-                code: "incomplete_release",
-                detail: format!(
-                    "{name} for {platform} is not here, or not whole; upload it, then publish"
-                ),
-            });
-        }
-        let now = self.clock.now();
-        let detail = json!({"version": row.version, "key": key.fingerprint()});
-        let audit = caller.audit("release.publish", subject(row.id), &detail, now);
-        let publication =
-            Publication { at: now, by: caller.principal.id, after: last.map(|row| row.id) };
-        let row = system.publish_release(row, publication, audit).await?;
-        Release::read(row.ok_or_else(|| ServiceError::Conflict {
-            code: "release_changed",
-            detail: "the release has changed meanwhile; look at it and publish it again".into(),
-        })?)
-    }
-
-    /// Lets hosts have a release no longer; those that run it go on. Repeatable.
-    pub async fn withdraw(&self, caller: &Caller, version: &Version) -> Result<Release> {
-        caller.require(Scope::ReleasesManage)?;
-        let system = self.store.system();
-        let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
-        let now = self.clock.now();
-        let detail = json!({"version": row.version});
-        let audit = caller.audit("release.withdraw", subject(row.id), &detail, now);
-        let row = system.withdraw_release(row.version, now, audit).await?;
-        Release::read(row.ok_or(UNKNOWN)?)
     }
 
     /// One page of releases, newest first.
@@ -212,25 +166,6 @@ impl Releases {
             .collect()
         };
         spawn_blocking(look).await.map_err(|_| UNWRITABLE)
-    }
-
-    /// Hosts that took the release before have to take this one as well.
-    async fn check_key(&self, key: PublicKey, last: Option<&release::Model>) -> Result<()> {
-        let Some(last) = last else { return Ok(()) };
-        let known = PublicKey::try_from(last.release_key.clone()).map_err(|_| UNWRITABLE)?;
-        let changes = self.key_changes().await?;
-        if leads_to(&known.fingerprint(), &changes, key) {
-            return Ok(());
-        }
-        Err(ServiceError::Conflict {
-            code: "untrusted_release_key",
-            detail: format!(
-                "it is signed by the key {}, and release {} was by {}: no statement leads from that key to this one; sign it with that key, or make a statement with `muster release rotate-key`",
-                key.fingerprint(),
-                last.version,
-                known.fingerprint()
-            ),
-        })
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Model {
     pub wish: i64,
     /// The last wave of this wish that was begun; 0 before the first.
     pub wave: i32,
+    /// The last wave whose health nobody waits for any more.
+    pub well_wave: i32,
     /// Whose wish it is.
     pub wanted_by: ApiKeyId,
     pub created_at: Timestamp,

@@ -35,6 +35,11 @@ impl Model {
     pub fn is_open(&self) -> bool {
         self.published_at.is_some() && self.withdrawn_at.is_none()
     }
+
+    /// True if it was withdrawn before it was ever published: its programs are not kept.
+    pub fn is_dropped(&self) -> bool {
+        self.published_at.is_none() && self.withdrawn_at.is_some()
+    }
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -1,5 +1,6 @@
 //! Releases, and what came of them on hosts.
 
+use chrono::Utc;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
 
@@ -14,26 +15,29 @@ impl MigrationTrait for Migration {
         for statement in STATEMENTS {
             connection.execute_unprepared(statement).await?;
         }
-        // The first key of an installation may do what is new; others are given it by name.
-        let scopes = match manager.get_database_backend() {
+        // One key of an installation may do what is new, and gives it to others by name: the oldest of
+        // an owner's that holds, rather one that does not expire. Any other could hand it on to nobody.
+        let (scopes, text) = match manager.get_database_backend() {
             DbBackend::Postgres => {
-                "UPDATE api_keys SET scopes = replace(scopes::text, ']', ',\"releases:manage\"]')::json
-                 WHERE role = 'owner' AND scopes::text LIKE '%\"api_keys:write\"%'
-                   AND id = (SELECT id FROM api_keys ORDER BY id LIMIT 1)"
+                ("replace(scopes::text, ']', ',\"releases:manage\"]')::json", "scopes::text")
             }
-            _ => {
-                "UPDATE api_keys SET scopes = replace(scopes, ']', ',\"releases:manage\"]')
-                 WHERE role = 'owner' AND scopes LIKE '%\"api_keys:write\"%'
-                   AND id = (SELECT id FROM api_keys ORDER BY id LIMIT 1)"
-            }
+            _ => ("replace(scopes, ']', ',\"releases:manage\"]')", "scopes"),
         };
-        connection.execute_unprepared(scopes).await?;
+        let now = Utc::now().timestamp_millis();
+        let scopes = format!(
+            "UPDATE api_keys SET scopes = {scopes} WHERE id = (
+                SELECT id FROM api_keys
+                WHERE role = 'owner' AND {text} LIKE '%\"api_keys:write\"%'
+                  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {now})
+                ORDER BY expires_at IS NOT NULL, id LIMIT 1)"
+        );
+        connection.execute_unprepared(&scopes).await?;
         Ok(())
     }
 }
 
 /// The same on both databases.
-const STATEMENTS: [&str; 9] = [
+const STATEMENTS: [&str; 10] = [
     "CREATE TABLE releases (
         id uuid NOT NULL PRIMARY KEY,
         version text NOT NULL UNIQUE,
@@ -71,6 +75,7 @@ const STATEMENTS: [&str; 9] = [
         halt_reason text,
         wish bigint NOT NULL,
         wave integer NOT NULL,
+        well_wave integer NOT NULL,
         wanted_by uuid NOT NULL,
         created_at bigint NOT NULL,
         changed_at bigint NOT NULL
@@ -91,4 +96,6 @@ const STATEMENTS: [&str; 9] = [
         changed_at bigint NOT NULL
     )",
     "CREATE INDEX agent_updates_group ON agent_updates (group_id, agent_id)",
+    // Every turn asks which groups have any of them, also where most agents of a fleet are done.
+    "CREATE INDEX agent_updates_state ON agent_updates (state, group_id)",
 ];

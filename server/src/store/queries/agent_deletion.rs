@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_end::end_of;
 use crate::store::entities::column::EventKind;
-use crate::store::entities::{agent, agent_event, audit_entry, command};
+use crate::store::entities::{agent, agent_event, agent_update, audit_entry, command};
 
 /// At whose wish an agent is deleted.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +52,7 @@ impl TenantScope {
                     if delete.exec(transaction).await?.rows_affected == 0 {
                         return Ok(None);
                     }
+                    agent_update::Entity::delete_by_id(id).exec(transaction).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {

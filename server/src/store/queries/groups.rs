@@ -1,23 +1,18 @@
-//! Groups of agents that are to be of one version, and where each agent is.
+//! Groups of agents that are to be of one version: as people make and change them.
 
-use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ActiveModelTrait as _, ColumnTrait as _, DatabaseTransaction, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use super::TenantScope;
 use super::agent_keys::write_audit;
-use super::history::with_reports;
-use super::{CommandWithReport, SystemScope, TenantScope};
-use crate::domain::group::{GroupState, UpdateState};
-use crate::domain::ids::{AgentId, CommandId, GroupId, TenantId};
+use crate::domain::group::UpdateState;
+use crate::domain::ids::{GroupId, TenantId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::{agent_update, audit_entry, command, group};
-
-/// Rows of one statement.
-const ROWS_AT_ONCE: usize = 500;
+use crate::store::entities::{agent_update, audit_entry, group};
 
 /// What is to be different about a group.
 #[derive(Debug, Clone)]
@@ -28,8 +23,22 @@ pub struct GroupChange {
     pub was_changed_at: Timestamp,
     /// Where its agents are counts no more.
     pub forgets_updates: bool,
-    /// Those that failed or are away are asked again.
+    /// Those that failed or are away are asked again, and the health of the wave before is waived.
     pub retries_failed: bool,
+}
+
+impl GroupChange {
+    /// The row that is written. Waves go on without a mark in `changed_at`: they are as they are found,
+    /// not as they were when the change was thought of.
+    fn over(self, found: &group::Model) -> group::Model {
+        match (self.forgets_updates, self.retries_failed) {
+            (true, _) => self.row,
+            (false, true) => group::Model { wave: found.wave, well_wave: found.wave, ..self.row },
+            (false, false) => {
+                group::Model { wave: found.wave, well_wave: found.well_wave, ..self.row }
+            }
+        }
+    }
 }
 
 impl TenantScope {
@@ -69,44 +78,15 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Every group, oldest first: the order in which they have their agents.
-    pub async fn all_groups(&self) -> Result<Vec<group::Model>, StoreError> {
-        Ok(of_tenant(self.tenant_id).all(&self.reader).await?)
-    }
-
-    /// Where the agents of a group are.
-    pub async fn group_updates(&self, id: GroupId) -> Result<Vec<agent_update::Model>, StoreError> {
-        let query = agent_update::Entity::find()
-            .filter(agent_update::Column::TenantId.eq(self.tenant_id))
-            .filter(agent_update::Column::GroupId.eq(id))
-            .order_by_asc(agent_update::Column::AgentId);
-        Ok(query.all(&self.reader).await?)
-    }
-
-    /// Where an agent is with the wish of its group.
-    pub async fn agent_update(
-        &self,
-        agent_id: AgentId,
-    ) -> Result<Option<agent_update::Model>, StoreError> {
-        let query = agent_update::Entity::find_by_id(agent_id)
-            .filter(agent_update::Column::TenantId.eq(self.tenant_id));
+    /// One group.
+    pub async fn group(&self, id: GroupId) -> Result<Option<group::Model>, StoreError> {
+        let query = of_tenant(self.tenant_id).filter(group::Column::Id.eq(id));
         Ok(query.one(&self.reader).await?)
     }
 
-    /// Commands by id, with what was reported of them.
-    pub async fn commands_by_id(
-        &self,
-        ids: &[CommandId],
-    ) -> Result<Vec<CommandWithReport>, StoreError> {
-        let mut found = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(ROWS_AT_ONCE) {
-            let query = command::Entity::find()
-                .filter(command::Column::Id.is_in(ids.iter().copied()))
-                .filter(command::Column::TenantId.eq(self.tenant_id));
-            let rows = query.all(&self.reader).await?;
-            found.extend(with_reports(&self.reader, rows).await?);
-        }
-        Ok(found)
+    /// Every group, oldest first: the order in which they have their agents.
+    pub async fn all_groups(&self) -> Result<Vec<group::Model>, StoreError> {
+        Ok(of_tenant(self.tenant_id).all(&self.reader).await?)
     }
 
     /// Changes a group; `None` if there is none, or it has changed since this was thought of.
@@ -129,11 +109,11 @@ impl TenantScope {
                     if is_taken {
                         return Err(StoreError::Refused("the group's name is taken"));
                     }
-                    let found = known.into_iter().find(|row| row.id == change.row.id);
-                    if found.is_none_or(|row| row.changed_at != change.was_changed_at) {
-                        return Ok(None);
-                    }
                     let id = change.row.id;
+                    let found = known.into_iter().find(|row| row.id == id);
+                    let is_as_thought =
+                        |row: &group::Model| row.changed_at == change.was_changed_at;
+                    let Some(found) = found.filter(is_as_thought) else { return Ok(None) };
                     let mut gone = agent_update::Entity::delete_many()
                         .filter(agent_update::Column::GroupId.eq(id));
                     if !change.forgets_updates {
@@ -143,8 +123,8 @@ impl TenantScope {
                     if change.forgets_updates || change.retries_failed {
                         gone.exec(transaction).await?;
                     }
-                    let row =
-                        change.row.into_active_model().reset_all().update(transaction).await?;
+                    let row = change.over(&found);
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
                     write_audit(transaction, audit).await?;
                     Ok(Some(row))
                 })
@@ -181,109 +161,10 @@ impl TenantScope {
             })
             .await
     }
-
-    /// Writes where agents of a group are, and which wave was begun; false if the group is not, or no
-    /// longer, what it was when that was decided.
-    pub async fn advance_group(
-        &self,
-        decided_on: group::Model,
-        wave: i32,
-        updates: Vec<agent_update::Model>,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (decided_on, updates) = (decided_on.clone(), updates.clone());
-                Box::pin(async move {
-                    if !is_still(transaction, &decided_on).await? {
-                        return Ok(false);
-                    }
-                    if wave != decided_on.wave {
-                        let mut row = decided_on.into_active_model();
-                        row.wave = sea_orm::ActiveValue::Set(wave);
-                        row.update(transaction).await?;
-                    }
-                    for rows in updates.chunks(ROWS_AT_ONCE) {
-                        let rows = rows.iter().cloned().map(agent_update::Model::into_active_model);
-                        agent_update::Entity::insert_many(rows)
-                            .on_conflict(all_columns())
-                            .exec_without_returning(transaction)
-                            .await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .await
-    }
-
-    /// Halts a group; false if it has changed since that was decided.
-    pub async fn halt_group(
-        &self,
-        decided_on: group::Model,
-        reason: String,
-        now: Timestamp,
-        audit: audit_entry::Model,
-    ) -> Result<bool, StoreError> {
-        self.writer
-            .change(move |transaction| {
-                let (decided_on, reason) = (decided_on.clone(), reason.clone());
-                let audit = audit.clone();
-                Box::pin(async move {
-                    if !is_still(transaction, &decided_on).await? {
-                        return Ok(false);
-                    }
-                    let row = group::Model {
-                        state: GroupState::Halted,
-                        halt_reason: Some(reason),
-                        changed_at: now,
-                        ..decided_on
-                    };
-                    row.into_active_model().reset_all().update(transaction).await?;
-                    write_audit(transaction, audit).await?;
-                    Ok(true)
-                })
-            })
-            .await
-    }
-}
-
-impl SystemScope {
-    /// Groups that wish for a version, whether they are carried out or not.
-    pub async fn wishing_groups(&self) -> Result<Vec<group::Model>, StoreError> {
-        let query = group::Entity::find()
-            .filter(group::Column::WantedVersion.is_not_null())
-            .order_by_asc(group::Column::Id);
-        Ok(query.all(&self.reader).await?)
-    }
 }
 
 fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<group::Entity> {
     group::Entity::find()
         .filter(group::Column::TenantId.eq(tenant_id))
         .order_by_asc(group::Column::Id)
-}
-
-async fn is_still(
-    transaction: &DatabaseTransaction,
-    decided_on: &group::Model,
-) -> Result<bool, StoreError> {
-    let found = group::Entity::find_by_id(decided_on.id).one(transaction).await?;
-    Ok(found.as_ref() == Some(decided_on))
-}
-
-fn all_columns() -> OnConflict {
-    use agent_update::Column;
-    OnConflict::column(Column::AgentId)
-        .update_columns([
-            Column::GroupId,
-            Column::Wish,
-            Column::Wave,
-            Column::State,
-            Column::CommandId,
-            Column::Tries,
-            Column::DueAt,
-            Column::Code,
-            Column::Message,
-            Column::ChangedAt,
-        ])
-        .to_owned()
 }

@@ -13,6 +13,7 @@ mod changes;
 mod commands;
 mod dispatch;
 mod figures;
+mod group_waves;
 mod groups;
 mod history;
 mod host_rules;

@@ -9,6 +9,7 @@ use crate::domain::agent_level::AgentLevel;
 use crate::domain::ids::AgentId;
 use crate::domain::target::facts::Facts;
 use crate::domain::target::{Chosen, Target};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::agent;
 use crate::store::entities::column::StringList;
@@ -31,9 +32,24 @@ struct KnownAgent {
     version: String,
     level: AgentLevel,
     tags: StringList,
+    connected_at: Timestamp,
 }
 
 impl TenantScope {
+    /// Every agent, oldest first, and since when it is connected, or was. `is_online` as in
+    /// [`resolve`](Self::resolve).
+    pub async fn everyone(
+        &self,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Vec<(Facts, Timestamp)>, StoreError> {
+        let rows = self.all_known().await?;
+        let known = |row: KnownAgent| {
+            let connected_at = row.connected_at;
+            (row.into_facts(&is_online), connected_at)
+        };
+        Ok(rows.into_iter().map(known).collect())
+    }
+
     /// The agents that a target means now, oldest first. `is_online` says who is connected, which
     /// the database does not know.
     pub async fn resolve(
