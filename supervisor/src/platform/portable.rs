@@ -85,6 +85,14 @@ pub fn runs_from(_folder: &Path) -> Option<bool> {
     None
 }
 
+/// Nobody can tell without another crate.
+///
+/// # Errors
+/// Always.
+pub fn free_bytes(_path: &Path) -> io::Result<u64> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// There is no such role here.
 pub fn is_init() -> bool {
     false

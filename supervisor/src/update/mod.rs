@@ -4,13 +4,17 @@
 //! a host starts: what is new lies beside what works, and one rename makes it current.
 
 mod durable;
+mod guard;
 pub mod image;
+mod lock;
 mod package;
+mod pins;
+mod staging;
 mod trial;
+mod trials;
 mod verdict;
 mod versions;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
@@ -19,16 +23,15 @@ use muster_protocol::release::{
 };
 
 pub use self::durable::FileError;
+pub use self::guard::{Guard, MAX_BOOTS};
+use self::lock::Lock;
+pub use self::lock::LockError;
 pub use self::package::PackageError;
+pub use self::pins::{PinError, Pins};
 pub use self::trial::{Phase, Trial};
 pub use self::verdict::NotTaken;
 use self::versions::Versions;
 use crate::fault::Cut;
-
-/// What is pinned: the fingerprint of the key that signs releases.
-const KEY_FILE: &str = "release_key";
-/// The highest floor of the releases that have run here.
-const FLOOR_FILE: &str = "release_floor";
 
 /// The programs of one host, and what is wished of them.
 #[derive(Debug)]
@@ -38,13 +41,14 @@ pub struct Updates {
     /// Where the agent leaves its wish.
     state_dir: PathBuf,
     versions: Versions,
+    guard: Guard,
+    /// For life: who else would change versions has to wait.
+    _lock: Lock,
 }
 
 /// What became of a downloaded release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
-    /// It is what is installed, bit for bit.
-    Unchanged,
     /// It was of the version that is current: its programs are whole again.
     Repaired,
     /// It lies beside the current one.
@@ -53,10 +57,21 @@ pub enum Taken {
 
 impl Updates {
     /// The installation in `program`; `None` if none is there that can be updated.
-    pub fn of(program: &Path, state_dir: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`LockError`] if another supervisor looks after it.
+    pub fn of(
+        program: &Path,
+        state_dir: &Path,
+        mut guard: Guard,
+    ) -> Result<Option<Self>, LockError> {
         let versions = Versions::new(program);
-        versions.current()?;
-        Some(Self { program: program.to_owned(), state_dir: state_dir.to_owned(), versions })
+        if versions.current().is_none() {
+            return Ok(None);
+        }
+        let lock = guard.lock(program)?;
+        let (program, state_dir) = (program.to_owned(), state_dir.to_owned());
+        Ok(Some(Self { program, state_dir, versions, guard, _lock: lock }))
     }
 
     /// The version that is started next.
@@ -71,56 +86,42 @@ impl Updates {
         verdict.is_none_or(|verdict| !verdict.is_of(&wish)).then_some(wish)
     }
 
-    /// Where a release is downloaded to. What an earlier download left there is gone on with.
+    /// Judges the documents of a download, before any program is fetched on their word.
     ///
     /// # Errors
-    /// [`FileError`]
-    pub fn staging(&self, version: &Version) -> Result<PathBuf, FileError> {
-        self.remove_staging(Some(version));
-        let folder = self.program.join(staging_name(version));
-        durable::make_private_folder(&folder)?;
-        Ok(folder)
+    /// [`NotTaken`]
+    pub fn examine(&self, wish: &UpdateWish) -> Result<Verified, NotTaken> {
+        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
+        let Pins { fingerprint, floor } = Pins::read(&self.program)?;
+        let package = package::Package::read(&self.staging(&wish.version))?;
+        if fingerprint.is_none() && !package.is_way_verified {
+            return Err(NotTaken::NoKey);
+        }
+        let (version, fingerprint) = (&wish.version, fingerprint.as_deref());
+        Ok(package.verify(&Wish { version, platform, floor: floor.as_ref(), fingerprint })?)
     }
 
-    /// Judges what was downloaded, and puts it beside the current version if it may be tried.
+    /// True if this release is what is installed, bit for bit.
+    pub fn is_in_place(&self, verified: &Verified) -> bool {
+        self.current().as_ref() == Some(&verified.manifest.version) && self.versions.has(verified)
+    }
+
+    /// Judges what was downloaded as a whole, and puts it beside the current version if it may be
+    /// tried.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing has changed then.
     pub fn take(&self, wish: &UpdateWish) -> Result<Taken, NotTaken> {
-        let folder = self.program.join(staging_name(&wish.version));
-        let taken = self.judge(&wish.version, &folder).and_then(|verified| {
-            Cut::Judged.here();
-            Ok(match self.current().as_ref() == Some(&wish.version) {
-                true if self.versions.has(&verified) => Taken::Unchanged,
-                true => {
-                    self.versions.repair(&folder, &verified)?;
-                    Taken::Repaired
-                }
-                false => {
-                    self.versions.place(&folder, &verified)?;
-                    Taken::Placed
-                }
-            })
-        });
-        // Refused once is refused again, and what was placed is placed.
-        self.remove_staging(None);
-        taken
-    }
-
-    fn judge(&self, version: &Version, folder: &Path) -> Result<Verified, NotTaken> {
-        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
-        let floor = durable::read_line(&self.program.join(FLOOR_FILE))
-            .and_then(|line| line.parse::<Version>().ok());
-        let pinned = durable::read_line(&self.program.join(KEY_FILE));
-        let wish =
-            Wish { version, platform, floor: floor.as_ref(), fingerprint: pinned.as_deref() };
-        let package = package::Package::read(folder)?;
-        if pinned.is_none() && !package.is_way_verified {
-            return Err(NotTaken::NoKey);
+        let folder = self.staging(&wish.version);
+        let verified = self.examine(wish)?;
+        package::check_programs(&folder, &verified)?;
+        Cut::Judged.here();
+        if self.current().as_ref() == Some(&wish.version) {
+            self.versions.repair(&folder, &verified)?;
+            return Ok(Taken::Repaired);
         }
-        let verified = package.verify(&wish)?;
-        package::check_programs(folder, &verified)?;
-        Ok(verified)
+        self.versions.place(&folder, &verified)?;
+        Ok(Taken::Placed)
     }
 
     /// Where a program of a version lies.
@@ -128,174 +129,70 @@ impl Updates {
         self.versions.binary(version, program)
     }
 
-    /// The version on trial, also across restarts of the host; `None` for a note that does not fit
-    /// what is current.
-    pub fn trial(&self) -> Option<Trial> {
-        let trial = Trial::read(&self.program)?;
-        let current = self.current()?;
-        // It becomes current once it has registered, a moment before the trial is over.
-        // Over but for its note.
-        if current == trial.to && self.has_told(&trial) {
-            return None;
-        }
-        let is_known =
-            current == trial.from || (trial.phase == Phase::Trying && current == trial.to);
-        is_known.then_some(trial)
-    }
-
-    fn has_told(&self, trial: &Trial) -> bool {
-        let wish = UpdateWish { command_id: trial.command_id, version: trial.to.clone() };
-        let verdict: Option<UpdateVerdict> = durable::read(&self.state_dir.join(VERDICT_FILE));
-        verdict.is_some_and(|verdict| verdict.is_of(&wish))
-    }
-
-    /// Drops the note of a trial that is none.
-    ///
-    /// # Errors
-    /// [`FileError`]
-    pub fn forget_trial(&self) -> Result<(), FileError> {
-        match Trial::is_noted(&self.program) {
-            true => Trial::remove(&self.program),
-            false => Ok(()),
-        }
-    }
-
     /// What a download that failed has left behind, if it fits.
     pub fn told_by_download<T: serde::de::DeserializeOwned>(&self, staging: &Path) -> Option<T> {
         durable::read(&staging.join("fetch_error.json"))
     }
 
-    /// Notes that the placed version is tried. The version before it stays current meanwhile: it is
-    /// what the host starts with, whatever the new one does.
-    ///
-    /// # Errors
-    /// [`FileError`]; there is no trial then.
-    pub fn begin_trial(&self, wish: &UpdateWish) -> Result<Trial, FileError> {
-        let from = self.current().ok_or_else(|| self.versions.no_current())?;
-        let trial = Trial {
-            command_id: wish.command_id,
-            from,
-            to: wish.version.clone(),
-            phase: Phase::Trying,
-            boots: 0,
-            code: None,
-            message: None,
-        };
-        trial.write(&self.program)?;
-        Ok(trial)
-    }
-
-    /// Notes that a supervisor begins while a version is on trial.
-    ///
-    /// # Errors
-    /// [`FileError`]
-    pub fn count_boot(&self, trial: &mut Trial) -> Result<(), FileError> {
-        trial.boots += 1;
-        trial.write(&self.program)
-    }
-
-    /// The version before the trial runs again; the trial goes on to tell whether that one can
-    /// register.
-    ///
-    /// # Errors
-    /// [`FileError`]; a next start finds the trial where it was.
-    pub fn go_back(&self, trial: &mut Trial, code: &str, message: &str) -> Result<(), FileError> {
-        trial.phase = Phase::Returned;
-        trial.boots = 0;
-        trial.code = Some(code.to_owned());
-        trial.message = Some(message.to_owned());
-        // Only if its own end was cut off a moment after it had registered.
-        if self.current().as_ref() != Some(&trial.from) {
-            self.versions.point_to(&trial.from)?;
-        }
-        trial.write(&self.program)
-    }
-
-    /// The trial is over: tells the agent, and forgets it.
-    ///
-    /// # Errors
-    /// [`FileError`]; it is then found again at the next start.
-    pub fn conclude(&self, trial: &Trial, outcome: UpdateOutcome) -> Result<(), FileError> {
-        if outcome == UpdateOutcome::Installed {
-            self.versions.point_to(&trial.to)?;
-            Cut::Kept.here();
-            self.remember(&trial.to)?;
-            Cut::Remembered.here();
-        }
-        self.write_verdict(&trial.verdict(outcome))?;
-        Cut::Told.here();
-        Trial::remove(&self.program)?;
-        Cut::TrialForgotten.here();
-        self.versions.prune(&[&trial.from, &trial.to]);
-        Ok(())
-    }
-
-    /// Answers a wish that led to no trial.
-    ///
-    /// # Errors
-    /// [`FileError`]
+    /// The answer to a wish that led to no trial.
     pub fn answer(
         &self,
         wish: &UpdateWish,
         outcome: UpdateOutcome,
         code: Option<&str>,
         message: String,
-    ) -> Result<(), FileError> {
+    ) -> UpdateVerdict {
         let from = self.current().map(|version| version.to_string()).unwrap_or_default();
-        self.write_verdict(&UpdateVerdict {
+        UpdateVerdict {
             command_id: wish.command_id,
             outcome,
             from_version: from,
             to_version: wish.version.to_string(),
             code: code.map(str::to_owned),
             message,
-        })
+        }
     }
 
-    /// True once the agent that runs as process `pid` has a session.
-    pub fn is_registered(&self, pid: u32) -> bool {
+    /// Makes sure that whatever says that an agent has a session is of one that is yet to be
+    /// started: what an agent before it left may name the same process, after a power cut.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing that is said is to be believed then.
+    pub fn forget_session(&self) -> Result<(), FileError> {
+        let path = self.status();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::of("remove", &path)(error))
+            }
+            // If a power cut brings it back, the next start removes it again.
+            _ => Ok(()),
+        }
+    }
+
+    /// True once the agent of this version that runs as process `pid` has a session.
+    pub fn is_registered(&self, pid: u32, version: &Version) -> bool {
         #[derive(serde::Deserialize)]
         struct Status {
             pid: u32,
+            version: String,
             connected_since: Option<serde::de::IgnoredAny>,
         }
-        let status: Option<Status> = durable::read(&self.state_dir.join("status.json"));
-        status.is_some_and(|status| status.pid == pid && status.connected_since.is_some())
+        let status: Option<Status> = durable::read(&self.status());
+        status.is_some_and(|status| {
+            let is_its = status.pid == pid && status.version == version.to_string();
+            is_its && status.connected_since.is_some()
+        })
     }
 
-    fn write_verdict(&self, verdict: &UpdateVerdict) -> Result<(), FileError> {
+    fn status(&self) -> PathBuf {
+        self.state_dir.join("status.json")
+    }
+
+    /// Tells the agent what came of its wish.
+    ///
+    /// # Errors
+    /// [`FileError`]; it is to be tried again then.
+    pub fn write_verdict(&self, verdict: &UpdateVerdict) -> Result<(), FileError> {
         durable::write(&self.state_dir.join(VERDICT_FILE), verdict)
     }
-
-    /// Pins the key and raises the floor by what the version that is kept says.
-    fn remember(&self, version: &Version) -> Result<(), FileError> {
-        let Some(package) = self.versions.package(version) else { return Ok(()) };
-        let Ok((manifest, key)) = package.identity() else { return Ok(()) };
-        durable::write_line(&self.program.join(KEY_FILE), &key.fingerprint())?;
-        let path = self.program.join(FLOOR_FILE);
-        let known = durable::read_line(&path).and_then(|line| line.parse::<Version>().ok());
-        if known.is_none_or(|known| known < manifest.floor) {
-            durable::write_line(&path, &manifest.floor.to_string())?;
-        }
-        Ok(())
-    }
-
-    /// Downloads of other versions are of no more use.
-    fn remove_staging(&self, except: Option<&Version>) {
-        let kept = except.map(staging_name);
-        let Ok(entries) = fs::read_dir(&self.program) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let is_staging = name.to_str().is_some_and(|name| name.starts_with(STAGING));
-            if is_staging && name.to_str() != kept.as_deref() {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-}
-
-const STAGING: &str = ".release-";
-
-fn staging_name(version: &Version) -> String {
-    format!("{STAGING}{version}")
 }
