@@ -13,7 +13,7 @@ use muster_agent::host;
 use muster_agent::host::deregister::Departure;
 use muster_agent::host::status::Report;
 use muster_agent::layout::StateDir;
-use muster_agent::release;
+use muster_agent::release::{self, fetch::Part};
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
@@ -62,6 +62,9 @@ enum Mode {
         /// Where to.
         #[arg(long)]
         into: PathBuf,
+        /// What of it.
+        #[arg(long, value_enum, default_value_t = Part::All)]
+        part: Part,
         #[command(flatten)]
         run: Box<RunArgs>,
     },
@@ -95,7 +98,9 @@ fn main() -> ExitCode {
             println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
         }
-        Mode::FetchRelease { version, into, run } => told(fetch_release(&version, &into, *run)),
+        Mode::FetchRelease { version, into, part, run } => {
+            told(fetch_release(&version, part, &into, *run))
+        }
         Mode::Shim { job } => keep(job),
     }
 }
@@ -162,10 +167,10 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn fetch_release(version: &Version, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
+fn fetch_release(version: &Version, part: Part, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
     start_log("info");
     let config = Config::load(args)?;
-    let fetched = on_runtime(release::fetch::fetch(&config, version, into))?;
+    let fetched = on_runtime(release::fetch::fetch(&config, version, part, into))?;
     if let Err(error) = &fetched
         && error.code() == "no_space"
     {

@@ -26,6 +26,8 @@ pub enum Cut {
     BootCounted,
     /// The agent on trial has registered.
     Registered,
+    /// It is written down how the trial has ended.
+    Decided,
     /// The new version is current.
     Kept,
     /// Key and floor are remembered.
@@ -46,7 +48,7 @@ pub enum Cut {
 
 impl Cut {
     /// Every step there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Fetched,
         Self::Judged,
         Self::SetAside,
@@ -57,6 +59,7 @@ impl Cut {
         Self::TrialFound,
         Self::BootCounted,
         Self::Registered,
+        Self::Decided,
         Self::Kept,
         Self::Remembered,
         Self::Told,
@@ -80,6 +83,7 @@ impl Cut {
             Self::TrialFound => "cut_trial_found",
             Self::BootCounted => "cut_boot_counted",
             Self::Registered => "cut_registered",
+            Self::Decided => "cut_decided",
             Self::Kept => "cut_kept",
             Self::Remembered => "cut_remembered",
             Self::Told => "cut_told",

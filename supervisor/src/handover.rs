@@ -67,7 +67,8 @@ enum Tested {
 
 fn self_test(supervisor: &Path, host: &mut Host) -> Tested {
     let mut command = Command::new(supervisor);
-    command.arg("self-test").stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(["self-test", "--"]).args(std::env::args_os().skip(1));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     if let Err(error) = host.start_agent(&mut command) {
         return Tested::Fails(format!("can't be started: {error}"));
     }

@@ -164,6 +164,11 @@ impl Pacer {
         Self { delays }
     }
 
+    /// Begins anew, after something worked.
+    pub fn reset(&mut self) {
+        self.delays.reset();
+    }
+
     /// How long to wait before the start that was decided on.
     pub fn delay(&mut self, pace: Pace, healthy: bool) -> Duration {
         if healthy {

@@ -31,7 +31,11 @@ pub enum Action {
     },
     /// Show that this program starts on this host. Asked by the version before it.
     #[command(hide = true)]
-    SelfTest,
+    SelfTest {
+        /// What it will be started with.
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// The options of `run`.

@@ -16,15 +16,31 @@ use crate::link::Way;
 const MAX_KEYS_BYTES: u64 = 64 * 1024;
 const MAX_SIGNATURE_BYTES: u64 = 4 * 1024;
 
-/// Downloads a release into a folder, and goes on where an earlier download was cut. Why it could
-/// not stands in `fetch_error.json` there.
+/// What is fetched of a release at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// What it says of itself, and who has signed that.
+    Documents,
+    /// What the documents, which were judged in between, say that it consists of.
+    Programs,
+    /// Both, for somebody who judges them at once.
+    All,
+}
+
+/// Downloads a part of a release into a folder, and goes on where an earlier download was cut. Why
+/// it could not stands in `fetch_error.json` there.
 ///
 /// # Errors
 /// [`DownloadError`]
-pub async fn fetch(config: &Config, version: &Version, into: &Path) -> Result<(), DownloadError> {
+pub async fn fetch(
+    config: &Config,
+    version: &Version,
+    part: Part,
+    into: &Path,
+) -> Result<(), DownloadError> {
     let told = into.join("fetch_error.json");
     let _ = std::fs::remove_file(&told);
-    let fetched = fetch_all(config, version, into).await;
+    let fetched = fetch_part(config, version, part, into).await;
     if let Err(error) = &fetched {
         let text = json!({"code": error.code(), "message": crate::sentence::of(error)});
         // The log says it as well.
@@ -33,30 +49,47 @@ pub async fn fetch(config: &Config, version: &Version, into: &Path) -> Result<()
     fetched
 }
 
-async fn fetch_all(config: &Config, version: &Version, into: &Path) -> Result<(), DownloadError> {
+async fn fetch_part(
+    config: &Config,
+    version: &Version,
+    part: Part,
+    into: &Path,
+) -> Result<(), DownloadError> {
     let way = Way::new(config.endpoint.clone(), config.proxy.clone(), &config.authorities)?;
     let source = Source::new(&way)?;
-    let release = |name: &str| format!("/install/releases/{version}/{name}");
-    let manifest = into.join("release.json");
-    source.small(&release("release.json"), &manifest, MAX_MANIFEST_BYTES as u64).await?;
-    source.small(&release("release.sig"), &into.join("release.sig"), MAX_SIGNATURE_BYTES).await?;
-    source.small("/install/releases/keys.json", &into.join("keys.json"), MAX_KEYS_BYTES).await?;
-    let fetched = json!({"is_way_verified": config.endpoint.is_secure});
-    write(&into.join("fetched.json"), fetched.to_string().as_bytes())?;
+    let folder = format!("/install/releases/{version}");
+    if part != Part::Programs {
+        documents(&source, &folder, into).await?;
+        let fetched = json!({"is_way_verified": config.endpoint.is_secure});
+        write(&into.join("fetched.json"), fetched.to_string().as_bytes())?;
+    }
+    if part != Part::Documents {
+        programs(&source, &folder, into).await?;
+    }
+    Ok(())
+}
 
+async fn documents(source: &Source<'_>, folder: &str, into: &Path) -> Result<(), DownloadError> {
+    let (manifest, signature) = (format!("{folder}/release.json"), format!("{folder}/release.sig"));
+    source.small(&manifest, &into.join("release.json"), MAX_MANIFEST_BYTES as u64).await?;
+    source.small(&signature, &into.join("release.sig"), MAX_SIGNATURE_BYTES).await?;
+    source.small("/install/releases/keys.json", &into.join("keys.json"), MAX_KEYS_BYTES).await
+}
+
+async fn programs(source: &Source<'_>, folder: &str, into: &Path) -> Result<(), DownloadError> {
+    let manifest = into.join("release.json");
     let document = std::fs::read(&manifest).map_err(DownloadError::disk(&manifest))?;
-    let platform = Platform::own();
     // What makes no sense, or is for other hosts, is the supervisor's to refuse.
-    let Ok(manifest) = Manifest::read(&document) else { return Ok(()) };
-    let Some(files) = platform.and_then(|platform| manifest.files(platform)) else { return Ok(()) };
+    let (Ok(manifest), Some(platform)) = (Manifest::read(&document), Platform::own()) else {
+        return Ok(());
+    };
+    let Some(files) = manifest.files(platform) else { return Ok(()) };
     let bin = into.join("bin");
     std::fs::create_dir_all(&bin).map_err(DownloadError::disk(&bin))?;
     for file in files {
         let name = file.name.file_name();
-        let path =
-            release(&format!("{}/{name}", platform.map(|p| p.to_string()).unwrap_or_default()));
         let to = bin.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-        source.large(&path, &to, file.bytes).await?;
+        source.large(&format!("{folder}/{platform}/{name}"), &to, file.bytes).await?;
     }
     Ok(())
 }

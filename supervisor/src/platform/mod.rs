@@ -15,11 +15,13 @@ mod unix;
 
 #[cfg(not(unix))]
 pub use portable::{
-    Host, become_program, default_state_dir, is_alive, is_init, refuse_links_and_pipes, runs_from,
+    Host, become_program, default_state_dir, free_bytes, is_alive, is_init, refuse_links_and_pipes,
+    runs_from,
 };
 #[cfg(unix)]
 pub use unix::{
-    Host, become_program, default_state_dir, is_alive, is_init, refuse_links_and_pipes, runs_from,
+    Host, become_program, default_state_dir, free_bytes, is_alive, is_init, refuse_links_and_pipes,
+    runs_from,
 };
 
 /// What the outside asks of the supervisor, and the supervisor of the agent.

@@ -175,6 +175,15 @@ pub fn is_alive(pid: u32) -> bool {
     pid.is_some_and(|pid| kill(pid, None) != Err(Errno::ESRCH))
 }
 
+/// Bytes that may still be written to the file system of `path`.
+///
+/// # Errors
+/// Whatever the system says of the path.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = nix::sys::statvfs::statvfs(path)?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
 /// Whether this process is the init of its system or container.
 pub fn is_init() -> bool {
     std::process::id() == 1

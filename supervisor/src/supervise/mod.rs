@@ -3,10 +3,11 @@
 //! Blocking, one thread, no timer that is not needed. Knows no exit code's meaning (policy), no
 //! system call (platform) and no file's place (layout, board).
 
+mod finishing;
 mod step;
 mod trying;
 mod updating;
-mod watch;
+mod waiting;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -24,8 +25,8 @@ use crate::platform::{Host, Request};
 use crate::policy::{Cause, Decision, End, History, Pacer, decide};
 use crate::sentence;
 use crate::settings::Settings;
+use trying::Look;
 pub use updating::Updating;
-use watch::Watch;
 
 /// Why the supervisor itself can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,14 @@ enum Outcome<T> {
     StopAsked(Request),
 }
 
+/// What a watch over the agent ended with.
+enum Watch {
+    Ended(End),
+    StopAsked(Request),
+    /// The version on trial has not registered in time; its agent was ended.
+    TrialOver,
+}
+
 impl Supervisor {
     /// Runs until the agent stops for good, somebody asks the supervisor to stop, or its own
     /// program has been replaced.
@@ -104,7 +113,9 @@ impl Supervisor {
             }
             self.answer_interrupted();
             let started_at = SystemTime::now();
-            let (end, not_started) = match self.start(&why) {
+            let started = self.start(&why);
+            let pid = started.as_ref().ok().copied();
+            let (end, not_started) = match started {
                 Ok(pid) => match self.watch(pid)? {
                     Watch::Ended(end) => (end, None),
                     Watch::StopAsked(request) => return Ok(self.stopped_by(request)),
@@ -116,7 +127,7 @@ impl Supervisor {
                 },
                 Err(sentence) => (End::NotStarted, Some(sentence)),
             };
-            if self.fails_trial(end) {
+            if self.fails_trial(pid, end) {
                 self.board.ended(end);
                 why = "the version on trial has failed".to_owned();
                 continue;
@@ -149,12 +160,13 @@ impl Supervisor {
 
     /// The supervisor that takes over.
     fn successor(&self) -> PathBuf {
-        let on_trial = self.updating.on_trial(Program::Supervisor);
+        let on_trial = self.in_trial(Program::Supervisor);
         on_trial.unwrap_or_else(|| self.layout.current_supervisor())
     }
 
     fn start(&mut self, why: &str) -> Result<u32, String> {
-        let on_trial = self.updating.on_trial(Program::Agent);
+        self.forget_session();
+        let on_trial = self.in_trial(Program::Agent);
         let binary = on_trial.unwrap_or_else(|| self.layout.agent_binary());
         let mut command = Command::new(&binary);
         command.arg("run").args(&self.settings.agent_args).stdin(Stdio::null());
@@ -162,7 +174,7 @@ impl Supervisor {
         if self.updating.is_possible() {
             command.env("MUSTER_CAN_UPDATE", "1");
         }
-        if self.updating.is_on_trial() {
+        if self.updating.owes_a_verdict() {
             command.env("MUSTER_ON_TRIAL", "1");
         }
         // Without the file the lines are still in the service manager's log.
@@ -182,72 +194,52 @@ impl Supervisor {
         Ok(pid)
     }
 
-    fn pause(&mut self, delay: Duration, why: &str) -> Result<Outcome<()>, SuperviseError> {
-        let until = Instant::now() + delay;
-        self.log.info(format_args!("{why}; starting it again in {} ms", delay.as_millis()));
-        self.board.waiting(delay, why);
+    /// Waits for the end of the agent, passing requests on to it.
+    fn watch(&mut self, pid: u32) -> Result<Watch, SuperviseError> {
+        let mut stop_asked = None;
+        let mut is_trial_over = false;
+        let mut kill_at = None;
         loop {
-            if let Some(request) = self.take_stop() {
-                return Ok(Outcome::StopAsked(request));
+            while let Some(request) = self.host.take_request() {
+                self.log.info(format_args!("passing {} on to the agent", request.name()));
+                self.host.pass_on(request);
+                if self.stops(request) && stop_asked.is_none() {
+                    stop_asked = Some(request);
+                    kill_at = Some(Instant::now() + self.settings.stop_grace);
+                    self.board.stopping();
+                }
             }
-            self.host.reap();
-            if until <= Instant::now() {
-                return Ok(Outcome::Came(()));
+            if let Some(end) = self.host.reap() {
+                return Ok(match stop_asked {
+                    None if is_trial_over => {
+                        self.board.ended(end);
+                        Watch::TrialOver
+                    }
+                    None => Watch::Ended(end),
+                    Some(request) => {
+                        self.board.ended(end);
+                        Watch::StopAsked(request)
+                    }
+                });
             }
-            self.rest(Some(until))?;
-        }
-    }
-
-    /// The agent is not to be started again: parks or ends.
-    fn settle(&mut self, code: i32, reason: String) -> Result<Finish, SuperviseError> {
-        match code {
-            0 => self.log.info(&reason),
-            _ => self.log.error(&reason),
-        }
-        if !self.settings.park {
-            self.board.stopped(reason);
-            return Ok(Finish::Exit(code));
-        }
-        self.log.warn("parked: staying without an agent until asked to stop");
-        self.board.parked(reason);
-        loop {
-            if let Some(request) = self.take_stop() {
-                return Ok(self.stopped_by(request));
+            let mut look_at = None;
+            if stop_asked.is_none() && !is_trial_over {
+                match self.look_at_trial(pid) {
+                    None => {}
+                    Some(Look::At(at)) => look_at = Some(at),
+                    Some(Look::TimeIsUp) => {
+                        is_trial_over = true;
+                        self.host.pass_on(Request::Terminate);
+                        kill_at = Some(Instant::now() + self.settings.stop_grace);
+                    }
+                }
             }
-            self.host.reap();
-            self.rest(None)?;
+            if kill_at.is_some_and(|at| at <= Instant::now()) {
+                kill_at = None;
+                self.log.warn("the agent did not stop in time: killing it; its jobs go on");
+                self.host.kill_agent();
+            }
+            self.rest([kill_at, look_at].into_iter().flatten().min())?;
         }
-    }
-
-    fn stopped_by(&mut self, request: Request) -> Finish {
-        self.log.info(format_args!("stopped by {}", request.name()));
-        self.board.stopped(format!("stopped by {}", request.name()));
-        Finish::Exit(0)
-    }
-
-    fn take_stop(&self) -> Option<Request> {
-        std::iter::from_fn(|| self.host.take_request()).find(|request| self.stops(*request))
-    }
-
-    fn stops(&self, request: Request) -> bool {
-        request != Request::HangUp || self.hangup_stops
-    }
-
-    /// Rests until a signal, `deadline` or a chore; the callers look again at what they wait for.
-    fn rest(&mut self, deadline: Option<Instant>) -> Result<(), SuperviseError> {
-        if self.board.retry_at().is_some_and(|at| at <= Instant::now()) {
-            self.board.retry();
-        }
-        if self.watchdog_interval.is_some() {
-            self.board.feed_watchdog();
-        }
-        let now = Instant::now();
-        let until = [deadline, self.board.retry_at()]
-            .into_iter()
-            .flatten()
-            .map(|at| at.saturating_duration_since(now))
-            .chain(self.watchdog_interval)
-            .min();
-        self.host.wait(until).map_err(SuperviseError::Wait)
     }
 }

@@ -1,7 +1,8 @@
 //! A version on trial: watched until it is kept or given back.
 //!
 //! `current` means the version before it all the while. So whatever starts this host finds a
-//! supervisor that has worked, and that counts how often the new one has begun in vain.
+//! supervisor that has worked, and that counts how often the new one has begun in vain. What is
+//! decided here holds at once; that it gets onto the disk is for `finishing`.
 
 use std::time::{Duration, Instant};
 
@@ -10,34 +11,26 @@ use muster_protocol::release::{UpdateOutcome, Version};
 
 use super::Supervisor;
 use crate::fault::Cut;
-use crate::log::chain;
 use crate::policy::End;
 use crate::sentence;
-use crate::update::{Phase, Trial};
+use crate::update::{MAX_BOOTS, Phase, Trial};
 
-/// Times that a host may begin anew while a version is on trial.
-const MAX_BOOTS: u32 = 3;
 /// Agents of a version on trial that may end before one registers.
 const MAX_FAILURES: u32 = 3;
-/// When it is tried again to write down how a trial ended.
-const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// How often it is looked whether the agent has registered, while a version is on trial.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A trial and what this supervisor has seen of it.
 #[derive(Debug)]
 pub(super) struct Watched {
-    trial: Trial,
+    pub(super) trial: Trial,
     /// When the phase is over.
     until: Instant,
     failures: u32,
-}
-
-impl Watched {
-    /// The version that is tried, until it is given back.
-    pub(super) fn tried(&self) -> Option<&Version> {
-        (self.trial.phase == Phase::Trying).then_some(&self.trial.to)
-    }
+    /// The disk says what `trial` says.
+    pub(super) is_written: bool,
+    /// Nothing that an agent before this one left behind says that it has a session.
+    is_believed: bool,
 }
 
 /// What a look at a trial has shown.
@@ -50,88 +43,151 @@ pub(super) enum Look {
 
 impl Supervisor {
     /// Takes up the trial that a supervisor before this one has begun, and hands over to the one on
-    /// trial if that is another. Comes first: whatever goes wrong after it, the beginning was counted.
+    /// trial if that is another.
     pub(super) fn resume_trial(&mut self) {
-        let Some(updates) = &self.updating.updates else { return };
-        let Some(mut trial) = updates.trial() else {
-            self.report(updates.forget_trial());
-            return;
+        let Some(updates) = &mut self.updating.updates else { return };
+        let mut trial = match updates.trial() {
+            Ok(Some(trial)) => trial,
+            Ok(None) => {
+                if updates.wish().is_none() {
+                    updates.drop_staging();
+                }
+                return;
+            }
+            Err(error) => return self.report(&error),
         };
         Cut::TrialFound.here();
-        let is_trying = trial.phase == Phase::Trying;
-        // It was handed over to by the one that is current, which has counted.
-        let is_handed_over = is_trying && self.layout.is_version(&trial.to);
+        if !trial.is_undecided() {
+            self.follow(trial);
+            self.finish();
+            return;
+        }
+        let is_handed_over = self.layout.is_version(&trial.to);
         if is_handed_over && updates.current().as_ref() == Some(&trial.from) {
+            // By the one that is current, which has counted.
             self.follow(trial);
             return;
         }
         let counted = updates.count_boot(&mut trial);
-        Cut::BootCounted.here();
-        // What can't be counted is not begun again.
-        let is_failing = is_trying && (trial.boots >= MAX_BOOTS || counted.is_err());
-        self.report(counted);
+        let (to, is_over) = (trial.to.clone(), trial.has_begun_too_often());
         self.follow(trial);
-        if is_trying && !is_failing {
-            self.updating.begins_anew = !is_handed_over && self.layout.is_own_version();
-        } else if is_failing {
+        if let Err(error) = counted {
+            self.report(&error);
+            // What can't be counted is not begun again, and is not the release's fault.
+            let message = format!(
+                "this host began anew while {to} was tried, and could not count that: make room on the disk with the agent's programs, and ask again"
+            );
+            self.go_back("storage_failed", &message);
+            self.decide(UpdateOutcome::Failed);
+        } else if is_over {
             let message = format!(
                 "this host has begun anew {MAX_BOOTS} times while it was tried, and no agent of it has registered"
             );
             self.blame("supervisor_failed", &message);
+        } else {
+            self.updating.begins_anew = !is_handed_over && self.layout.is_own_version();
         }
     }
 
     pub(super) fn follow(&mut self, trial: Trial) {
-        let until = Instant::now() + self.settings.trial_time;
-        self.updating.trial = Some(Watched { trial, until, failures: 0 });
+        self.updating.trial = Some(Watched {
+            trial,
+            until: Instant::now() + self.settings.trial_time,
+            failures: 0,
+            is_written: true,
+            is_believed: false,
+        });
+    }
+
+    /// The next agent is about to be started: only what that one says counts.
+    pub(super) fn forget_session(&mut self) {
+        let (Some(updates), Some(watched)) = (&self.updating.updates, &mut self.updating.trial)
+        else {
+            return;
+        };
+        let forgotten = updates.forget_session();
+        watched.is_believed = forgotten.is_ok();
+        if let Err(error) = forgotten {
+            self.report(&error);
+        }
     }
 
     /// Looks how the trial stands while its agent runs as process `pid`.
     pub(super) fn look_at_trial(&mut self, pid: u32) -> Option<Look> {
-        let (updates, watched) = (self.updating.updates.as_ref()?, self.updating.trial.as_ref()?);
-        let (now, phase) = (Instant::now(), watched.trial.phase);
-        if updates.is_registered(pid) {
-            Cut::Registered.here();
-            let outcome = match phase {
-                Phase::Trying => UpdateOutcome::Installed,
-                Phase::Returned => UpdateOutcome::RolledBack,
-            };
-            return match self.conclude(outcome) {
-                true => None,
-                false => Some(Look::At(now + TELL_AGAIN)),
-            };
+        if self.has_registered(pid) {
+            return None;
         }
-        match phase {
+        let watched = self.updating.trial.as_ref().filter(|it| it.trial.outcome.is_none())?;
+        let now = Instant::now();
+        match watched.trial.phase {
             _ if now < watched.until => Some(Look::At((now + LOOK_EVERY).min(watched.until))),
             Phase::Trying => Some(Look::TimeIsUp),
             Phase::Returned => {
                 // Neither of them has registered: that is not the release's fault.
-                (!self.excuse()).then(|| Look::At(now + TELL_AGAIN))
+                self.excuse();
+                None
             }
         }
     }
 
-    /// The agent of a version on trial has ended. True if that was the end of the trial.
-    pub(super) fn fails_trial(&mut self, end: End) -> bool {
-        let Some(watched) = &mut self.updating.trial else { return false };
-        if watched.trial.phase != Phase::Trying || end == End::Exited(ExitCode::Stop.code()) {
+    /// True if that has decided the trial just now.
+    fn has_registered(&mut self, pid: u32) -> bool {
+        let (Some(updates), Some(watched)) = (&self.updating.updates, &self.updating.trial) else {
+            return false;
+        };
+        let trial = &watched.trial;
+        let is_open = trial.outcome.is_none() && watched.is_believed;
+        if !is_open || !updates.is_registered(pid, trial.running()) {
             return false;
         }
-        watched.failures += 1;
-        let is_hopeless = end == End::Exited(ExitCode::Fatal.code());
-        if !is_hopeless && watched.failures < MAX_FAILURES {
-            return false;
-        }
-        let message = sentence::trial_failed(&watched.trial.to, end, watched.failures);
-        self.blame("crashed", &message);
+        Cut::Registered.here();
+        self.decide(match trial.phase {
+            Phase::Trying => UpdateOutcome::Installed,
+            Phase::Returned => UpdateOutcome::RolledBack,
+        });
         true
+    }
+
+    /// The agent, which ran as process `pid` if it ran, has ended while a version was on trial.
+    /// True if that makes another version run.
+    pub(super) fn fails_trial(&mut self, pid: Option<u32>, end: End) -> bool {
+        if pid.is_some_and(|pid| self.has_registered(pid)) {
+            return false;
+        }
+        let trial = self.updating.trial.as_mut().filter(|it| it.trial.outcome.is_none());
+        let Some(watched) = trial else { return false };
+        let code = match end {
+            End::Exited(code) => ExitCode::from_code(code),
+            End::Signalled(_) | End::NotStarted => None,
+        };
+        match (watched.trial.phase, code) {
+            (Phase::Returned, Some(ExitCode::Fatal)) => {
+                // The server wants neither of them.
+                self.excuse();
+                false
+            }
+            (Phase::Trying, None | Some(ExitCode::Fatal)) => {
+                watched.failures += 1;
+                if code.is_none() && watched.failures < MAX_FAILURES {
+                    return false;
+                }
+                let message = sentence::trial_failed(&watched.trial.to, end, watched.failures);
+                match code {
+                    None => self.blame("crashed", &message),
+                    // The one before shows whether the host is configured so that none can work.
+                    Some(_) => self.go_back("crashed", &message),
+                }
+                true
+            }
+            // Who is asked to stop or to begin anew was asked by somebody; the time goes on.
+            (Phase::Returned, _) | (Phase::Trying, Some(_)) => false,
+        }
     }
 
     /// The version on trial is at fault: the one before runs again, and that is the verdict.
     fn blame(&mut self, code: &str, message: &str) {
-        if self.go_back(code, message) {
-            self.conclude(UpdateOutcome::RolledBack);
-        }
+        self.go_back(code, message);
+        self.decide(UpdateOutcome::RolledBack);
     }
 
     /// The version on trial has not registered in time. Whether the one before can, tells whose
@@ -146,25 +202,20 @@ impl Supervisor {
         self.go_back("not_registered", &message);
     }
 
-    fn go_back(&mut self, code: &str, message: &str) -> bool {
-        let (Some(updates), Some(watched)) = (&self.updating.updates, &mut self.updating.trial)
-        else {
-            return false;
-        };
+    /// From now on the version before runs, whether or not that can be written down.
+    fn go_back(&mut self, code: &str, message: &str) {
+        let Some(watched) = &mut self.updating.trial else { return };
         self.log.error(format_args!("{message}: going back to {}", watched.trial.from));
         Cut::Failing.here();
-        if let Err(error) = updates.go_back(&mut watched.trial, code, message) {
-            self.log.error(format_args!("failed to {}", chain(&error)));
-            return false;
-        }
-        Cut::GivenBack.here();
+        let trial = &mut watched.trial;
+        (trial.phase, trial.boots) = (Phase::Returned, 0);
+        (trial.code, trial.message) = (Some(code.to_owned()), Some(message.to_owned()));
+        (watched.is_written, watched.is_believed) = (false, false);
         watched.until = Instant::now() + self.settings.trial_time;
-        let from = &watched.trial.from;
-        self.updating.begins_anew = self.layout.is_own_version() && !self.layout.is_version(from);
-        true
+        self.finish();
     }
 
-    fn excuse(&mut self) -> bool {
+    fn excuse(&mut self) {
         if let Some(watched) = &mut self.updating.trial {
             watched.trial.code = Some("server_away".into());
             watched.trial.message = Some(format!(
@@ -172,21 +223,20 @@ impl Supervisor {
                 watched.trial.to, watched.trial.from, watched.trial.from
             ));
         }
-        self.conclude(UpdateOutcome::Failed)
+        self.decide(UpdateOutcome::Failed);
     }
 
-    /// Writes down how it ended. False if that failed: the trial goes on until it can be.
-    fn conclude(&mut self, outcome: UpdateOutcome) -> bool {
-        let (Some(updates), Some(watched)) = (&self.updating.updates, &self.updating.trial) else {
-            return true;
-        };
-        if let Err(error) = updates.conclude(&watched.trial, outcome) {
-            self.log.error(format_args!("failed to {}", chain(&error)));
-            return false;
+    /// How it ended; that does not change any more.
+    fn decide(&mut self, outcome: UpdateOutcome) {
+        if let Some(watched) = &mut self.updating.trial {
+            watched.trial.outcome = Some(outcome);
+            watched.is_written = false;
         }
-        let Trial { to, .. } = &watched.trial;
-        self.log.info(format_args!("update to {to}: {}", outcome.as_str()));
-        self.updating.trial = None;
-        true
+        self.finish();
+    }
+
+    /// The version that is tried or was given back, while a trial goes on.
+    pub(super) fn version_in_trial(&self) -> Option<&Version> {
+        self.updating.trial.as_ref().map(|watched| watched.trial.running())
     }
 }

@@ -2,25 +2,28 @@
 //!
 //! The agent does not run meanwhile; its jobs do. Whatever fails, some version is started next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_protocol::release::{NO_SPACE_EXIT, Program, UpdateOutcome, UpdateWish};
 use serde::Deserialize;
 
+use super::finishing::Unfinished;
 use super::trying::Watched;
 use super::{Outcome, SuperviseError, Supervisor};
 use crate::fault::Cut;
 use crate::log::chain;
-use crate::policy::{End, Fetch};
+use crate::policy::{End, Fetch, Pacer};
 use crate::sentence;
-use crate::update::{FileError, NotTaken, Taken, Updates};
+use crate::update::{NotTaken, Taken, Updates};
 
 /// For a download as a whole; what it has got is gone on with by the next one.
 const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
 /// For a program to show that it starts on this host.
 const SELF_TEST_TIME: Duration = Duration::from_secs(30);
+/// What a download ends with that the next one goes on with.
+const RESUMABLE: &str = "download_failed";
 
 /// What this supervisor knows of versions.
 #[derive(Debug)]
@@ -28,14 +31,18 @@ pub struct Updating {
     /// The versions of this installation, if it is one that can be updated.
     pub(super) updates: Option<Updates>,
     pub(super) trial: Option<Watched>,
+    pub(super) unfinished: Unfinished,
+    /// Between attempts at what is unfinished.
+    pub(super) retries: Pacer,
     /// Another supervisor is to take over: the one on trial, or the one that is current.
     pub(super) begins_anew: bool,
 }
 
 impl Updating {
-    /// Nothing is on trial yet.
-    pub fn new(updates: Option<Updates>) -> Self {
-        Self { updates, trial: None, begins_anew: false }
+    /// Nothing is on trial yet. `retries`: between attempts to write down what is decided.
+    pub fn new(updates: Option<Updates>, retries: Pacer) -> Self {
+        let unfinished = Unfinished::default();
+        Self { updates, trial: None, unfinished, retries, begins_anew: false }
     }
 
     /// True if another version could be installed here.
@@ -43,15 +50,14 @@ impl Updating {
         self.updates.is_some()
     }
 
-    /// The program of the version on trial, while it has not been given back.
-    pub(super) fn on_trial(&self, program: Program) -> Option<PathBuf> {
-        let to = self.trial.as_ref()?.tried()?;
-        Some(self.updates.as_ref()?.binary(to, program))
+    /// True while the agent is to wait for what came of its wish.
+    pub(super) fn owes_a_verdict(&self) -> bool {
+        self.trial.is_some() || self.unfinished.verdict.is_some()
     }
 
-    /// True while a version is on trial.
-    pub(super) fn is_on_trial(&self) -> bool {
-        self.trial.is_some()
+    /// When what is unfinished is tried again.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.unfinished.retry_at
     }
 }
 
@@ -62,35 +68,47 @@ struct FetchError {
 }
 
 impl Supervisor {
+    /// The program of the version that runs because of a trial, while there is one.
+    pub(super) fn in_trial(&self, program: Program) -> Option<PathBuf> {
+        let version = self.version_in_trial()?;
+        Some(self.updating.updates.as_ref()?.binary(version, program))
+    }
+
     /// A wish that has neither a trial nor an answer was interrupted: it is answered, so that it
     /// never stays open.
-    pub(super) fn answer_interrupted(&self) {
-        let Some(updates) =
-            self.updating.updates.as_ref().filter(|_| self.updating.trial.is_none())
-        else {
+    pub(super) fn answer_interrupted(&mut self) {
+        if self.updating.owes_a_verdict() {
             return;
-        };
-        if let Some(wish) = updates.wish() {
+        }
+        if let Some(wish) = self.updating.updates.as_ref().and_then(Updates::wish) {
             let message = "the update was interrupted; ask for it again".to_owned();
-            self.answer(updates, &wish, UpdateOutcome::Failed, Some("interrupted"), message);
+            self.answer(&wish, UpdateOutcome::Failed, Some("interrupted"), message);
         }
     }
 
     /// Does what the agent has wished for.
     pub(super) fn update(&mut self, fetch: Fetch) -> Result<Outcome<()>, SuperviseError> {
+        // What is over is not in the way of what comes next.
+        self.finish();
         let Some(updates) = &self.updating.updates else {
             self.log.warn("nothing to update here: the agent was not installed by deploy.sh");
             return Ok(Outcome::Came(()));
         };
-        // One at a time: what runs on trial is not what to go back to.
-        let Some(wish) = updates.wish().filter(|_| self.updating.trial.is_none()) else {
+        let Some(wish) = updates.wish() else {
             self.log.warn("the agent asked for a release and did not say which");
             return Ok(Outcome::Came(()));
         };
         let version = &wish.version;
-        if fetch == Fetch::Wanted && updates.current().as_ref() == Some(version) {
+        let is_current = updates.current().as_ref() == Some(version);
+        if self.updating.trial.is_some() {
+            // One at a time: what runs on trial is not what to go back to.
+            let message = "another update of this host is not over; ask again later".to_owned();
+            self.answer(&wish, UpdateOutcome::Failed, Some("update_under_way"), message);
+            return Ok(Outcome::Came(()));
+        }
+        if fetch == Fetch::Wanted && is_current {
             let message = format!("{version} is what runs");
-            self.answer(updates, &wish, UpdateOutcome::Unchanged, None, message);
+            self.answer(&wish, UpdateOutcome::Unchanged, None, message);
             return Ok(Outcome::Came(()));
         }
         let mut has_leftovers = updates.has_staging(version);
@@ -98,11 +116,12 @@ impl Supervisor {
             match self.fetch(&wish)? {
                 Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
                 Outcome::Came(false) => return Ok(Outcome::Came(())),
-                Outcome::Came(true) => {}
+                Outcome::Came(true) => Cut::Fetched.here(),
             }
             let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
-            Cut::Fetched.here();
             let taken = updates.take(&wish);
+            // Refused once is refused again, and what was placed is placed.
+            updates.drop_staging();
             // A power cut may have left anything of an earlier download: not the release's fault.
             let is_suspect = taken.as_ref().is_err_and(NotTaken::is_of_bytes);
             if !is_suspect || !std::mem::take(&mut has_leftovers) {
@@ -110,44 +129,70 @@ impl Supervisor {
             }
             self.log.warn("what an earlier download had left was no good: fetching it afresh");
         };
-        let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
         match taken {
             Ok(Taken::Placed) => return self.try_out(&wish),
-            Ok(Taken::Unchanged) => {
-                let message = format!("{} was whole", wish.version);
-                self.answer(updates, &wish, UpdateOutcome::Unchanged, None, message);
-            }
             Ok(Taken::Repaired) => {
-                let message = format!("{} was fetched afresh", wish.version);
-                self.answer(updates, &wish, UpdateOutcome::Installed, None, message);
+                let message = format!("{version} was fetched afresh");
+                self.answer(&wish, UpdateOutcome::Installed, None, message);
                 self.updating.begins_anew = self.layout.is_own_version();
             }
-            Err(error) => {
-                let (outcome, code) = (error.outcome(), error.code());
-                self.answer(updates, &wish, outcome, Some(code), chain(&error).to_string());
-            }
+            Err(error) => self.refuse(&wish, &error),
         }
         Ok(Outcome::Came(()))
     }
 
-    /// True if the release was downloaded; if not, the wish is answered.
+    /// True if the release was downloaded; if not, the wish is answered. Its programs are fetched
+    /// only once its documents are known to be good, and their sizes to fit.
     fn fetch(&mut self, wish: &UpdateWish) -> Result<Outcome<bool>, SuperviseError> {
         let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(false)) };
-        let staging = match updates.staging(&wish.version) {
+        let staging = match updates.open_staging(&wish.version) {
             Ok(staging) => staging,
             Err(error) => {
-                let message = chain(&error).to_string();
-                let code = if error.is_no_space() { "no_space" } else { "storage_failed" };
-                self.answer(updates, wish, UpdateOutcome::Failed, Some(code), message);
+                self.refuse(wish, &error.into());
                 return Ok(Outcome::Came(false));
             }
         };
+        let until = Instant::now() + DOWNLOAD_TIME;
+        match self.fetch_part(wish, &staging, "documents", until)? {
+            Outcome::Came(true) => {}
+            other => return Ok(other),
+        }
+        let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(false)) };
+        match updates.examine(wish) {
+            Ok(verified) if updates.is_in_place(&verified) => {
+                updates.drop_staging();
+                let message = format!("{} was whole", wish.version);
+                self.answer(wish, UpdateOutcome::Unchanged, None, message);
+                return Ok(Outcome::Came(false));
+            }
+            Ok(verified) => {
+                if let Err(error) = updates.check_room(&verified) {
+                    self.refuse(wish, &error);
+                    return Ok(Outcome::Came(false));
+                }
+            }
+            Err(error) => {
+                self.refuse(wish, &error);
+                return Ok(Outcome::Came(false));
+            }
+        }
+        self.fetch_part(wish, &staging, "programs", until)
+    }
+
+    fn fetch_part(
+        &mut self,
+        wish: &UpdateWish,
+        staging: &Path,
+        part: &str,
+        until: Instant,
+    ) -> Result<Outcome<bool>, SuperviseError> {
         let mut command = Command::new(self.layout.agent_binary());
         command.arg("fetch-release").arg("--version").arg(wish.version.to_string());
-        command.arg("--into").arg(&staging).args(&self.settings.agent_args);
-        self.log.info(format_args!("fetching version {}", wish.version));
+        command.arg("--into").arg(staging).arg("--part").arg(part).args(&self.settings.agent_args);
+        self.log.info(format_args!("fetching the {part} of version {}", wish.version));
         self.board.updating(format!("fetching version {}", wish.version));
-        let end = match self.step(&mut command, DOWNLOAD_TIME)? {
+        let left = until.saturating_duration_since(Instant::now());
+        let end = match self.step(&mut command, left)? {
             Outcome::Came(end) => end,
             Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
         };
@@ -155,32 +200,46 @@ impl Supervisor {
             return Ok(Outcome::Came(true));
         }
         if let Some(updates) = &self.updating.updates {
-            let told: FetchError = updates.told_by_download(&staging).unwrap_or_default();
+            let told: FetchError = updates.told_by_download(staging).unwrap_or_default();
             let is_full = end == End::Exited(NO_SPACE_EXIT.into());
-            let untold = if is_full { "no_space" } else { "download_failed" };
+            let untold = if is_full { "no_space" } else { RESUMABLE };
             let code = told.code.as_deref().unwrap_or(untold);
             let message = told.message.unwrap_or_else(|| sentence::download_ended(end));
-            self.answer(updates, wish, UpdateOutcome::Failed, Some(code), message);
+            if code != RESUMABLE {
+                updates.drop_staging();
+            }
+            self.answer(wish, UpdateOutcome::Failed, Some(code), message);
         }
         Ok(Outcome::Came(false))
     }
 
+    /// The release is not taken, and nobody goes on with its download.
+    fn refuse(&mut self, wish: &UpdateWish, error: &NotTaken) {
+        if let Some(updates) = &self.updating.updates {
+            updates.drop_staging();
+        }
+        self.answer(wish, error.outcome(), Some(error.code()), chain(error).to_string());
+    }
+
     /// The version is in its place. If its programs start on this host, it is tried.
     fn try_out(&mut self, wish: &UpdateWish) -> Result<Outcome<()>, SuperviseError> {
-        for (program, argument) in [(Program::Supervisor, "self-test"), (Program::Agent, "version")]
-        {
+        for program in [Program::Supervisor, Program::Agent] {
             let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
-            let binary = updates.binary(&wish.version, program);
-            let end = match self.step(Command::new(binary).arg(argument), SELF_TEST_TIME)? {
+            let mut command = Command::new(updates.binary(&wish.version, program));
+            match program {
+                // It will be started with just these.
+                Program::Supervisor => {
+                    command.args(["self-test", "--"]).args(std::env::args_os().skip(1))
+                }
+                Program::Agent => command.arg("version"),
+            };
+            let end = match self.step(&mut command, SELF_TEST_TIME)? {
                 Outcome::Came(end) => end,
                 Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
             };
-            if end != End::Exited(0)
-                && let Some(updates) = &self.updating.updates
-            {
+            if end != End::Exited(0) {
                 let message = sentence::self_test_failed(program, &wish.version, end);
-                let code = Some("does_not_start");
-                self.answer(updates, wish, UpdateOutcome::RolledBack, code, message);
+                self.answer(wish, UpdateOutcome::RolledBack, Some("does_not_start"), message);
                 return Ok(Outcome::Came(()));
             }
         }
@@ -193,32 +252,8 @@ impl Supervisor {
                 self.follow(trial);
                 self.updating.begins_anew = self.layout.is_own_version();
             }
-            Err(error) => {
-                let message = chain(&error).to_string();
-                let code = Some("storage_failed");
-                self.answer(updates, wish, UpdateOutcome::Failed, code, message);
-            }
+            Err(error) => self.refuse(wish, &error.into()),
         }
         Ok(Outcome::Came(()))
-    }
-
-    fn answer(
-        &self,
-        updates: &Updates,
-        wish: &UpdateWish,
-        outcome: UpdateOutcome,
-        code: Option<&str>,
-        message: String,
-    ) {
-        let name = outcome.as_str();
-        self.log.info(format_args!("update to {}: {name}: {message}", wish.version));
-        self.report(updates.answer(wish, outcome, code, message));
-    }
-
-    /// What can't be written down is not what a host stops for.
-    pub(super) fn report(&self, written: Result<(), FileError>) {
-        if let Err(error) = written {
-            self.log.error(format_args!("failed to {}", chain(&error)));
-        }
     }
 }

@@ -48,6 +48,23 @@ pub fn read_line(path: &Path) -> Option<String> {
     (!line.is_empty()).then(|| line.to_owned())
 }
 
+/// Reads a small file that means something by not being there: only then `None`.
+///
+/// # Errors
+/// [`FileError`] if it is there and is no file, is too large, or can't be read.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let file = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(FileError::of("read", path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(FileError::of("read", path))?;
+    match bytes.len() as u64 <= MAX_BYTES {
+        true => Ok(Some(bytes)),
+        false => Err(FileError::of("read", path)(io::ErrorKind::InvalidData.into())),
+    }
+}
+
 /// Reads a file whole, if it is a file and no larger.
 pub fn read_bytes(path: &Path, max_bytes: u64) -> Option<Vec<u8>> {
     let file = open(path).ok()?;
@@ -111,7 +128,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(FileError::of("write", path))?;
+    if let Err(error) = write() {
+        // Half a file would take room that is short.
+        let _ = fs::remove_file(&temporary);
+        return Err(FileError::of("write", path)(error));
+    }
     sync_folder(path.parent().unwrap_or(path))
 }
 

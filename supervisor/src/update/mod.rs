@@ -4,14 +4,17 @@
 //! a host starts: what is new lies beside what works, and one rename makes it current.
 
 mod durable;
+mod guard;
 pub mod image;
+mod lock;
 mod package;
+mod pins;
+mod staging;
 mod trial;
-mod trying;
+mod trials;
 mod verdict;
 mod versions;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
@@ -20,16 +23,15 @@ use muster_protocol::release::{
 };
 
 pub use self::durable::FileError;
+pub use self::guard::{Guard, MAX_BOOTS};
+use self::lock::Lock;
+pub use self::lock::LockError;
 pub use self::package::PackageError;
+pub use self::pins::{PinError, Pins};
 pub use self::trial::{Phase, Trial};
 pub use self::verdict::NotTaken;
 use self::versions::Versions;
 use crate::fault::Cut;
-
-/// What is pinned: the fingerprint of the key that signs releases.
-const KEY_FILE: &str = "release_key";
-/// The highest floor of the releases that have run here.
-const FLOOR_FILE: &str = "release_floor";
 
 /// The programs of one host, and what is wished of them.
 #[derive(Debug)]
@@ -39,13 +41,14 @@ pub struct Updates {
     /// Where the agent leaves its wish.
     state_dir: PathBuf,
     versions: Versions,
+    guard: Guard,
+    /// For life: who else would change versions has to wait.
+    _lock: Lock,
 }
 
 /// What became of a downloaded release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
-    /// It is what is installed, bit for bit.
-    Unchanged,
     /// It was of the version that is current: its programs are whole again.
     Repaired,
     /// It lies beside the current one.
@@ -54,10 +57,21 @@ pub enum Taken {
 
 impl Updates {
     /// The installation in `program`; `None` if none is there that can be updated.
-    pub fn of(program: &Path, state_dir: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// [`LockError`] if another supervisor looks after it.
+    pub fn of(
+        program: &Path,
+        state_dir: &Path,
+        mut guard: Guard,
+    ) -> Result<Option<Self>, LockError> {
         let versions = Versions::new(program);
-        versions.current()?;
-        Some(Self { program: program.to_owned(), state_dir: state_dir.to_owned(), versions })
+        if versions.current().is_none() {
+            return Ok(None);
+        }
+        let lock = guard.lock(program)?;
+        let (program, state_dir) = (program.to_owned(), state_dir.to_owned());
+        Ok(Some(Self { program, state_dir, versions, guard, _lock: lock }))
     }
 
     /// The version that is started next.
@@ -72,61 +86,42 @@ impl Updates {
         verdict.is_none_or(|verdict| !verdict.is_of(&wish)).then_some(wish)
     }
 
-    /// Where a release is downloaded to. What an earlier download left there is gone on with.
+    /// Judges the documents of a download, before any program is fetched on their word.
     ///
     /// # Errors
-    /// [`FileError`]
-    pub fn staging(&self, version: &Version) -> Result<PathBuf, FileError> {
-        self.remove_staging(Some(version));
-        let folder = self.program.join(staging_name(version));
-        durable::make_private_folder(&folder)?;
-        Ok(folder)
+    /// [`NotTaken`]
+    pub fn examine(&self, wish: &UpdateWish) -> Result<Verified, NotTaken> {
+        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
+        let Pins { fingerprint, floor } = Pins::read(&self.program)?;
+        let package = package::Package::read(&self.staging(&wish.version))?;
+        if fingerprint.is_none() && !package.is_way_verified {
+            return Err(NotTaken::NoKey);
+        }
+        let (version, fingerprint) = (&wish.version, fingerprint.as_deref());
+        Ok(package.verify(&Wish { version, platform, floor: floor.as_ref(), fingerprint })?)
     }
 
-    /// True if an earlier download of this version has left something to go on with.
-    pub fn has_staging(&self, version: &Version) -> bool {
-        self.program.join(staging_name(version)).exists()
+    /// True if this release is what is installed, bit for bit.
+    pub fn is_in_place(&self, verified: &Verified) -> bool {
+        self.current().as_ref() == Some(&verified.manifest.version) && self.versions.has(verified)
     }
 
-    /// Judges what was downloaded, and puts it beside the current version if it may be tried.
+    /// Judges what was downloaded as a whole, and puts it beside the current version if it may be
+    /// tried.
     ///
     /// # Errors
     /// [`NotTaken`]; nothing has changed then.
     pub fn take(&self, wish: &UpdateWish) -> Result<Taken, NotTaken> {
-        let folder = self.program.join(staging_name(&wish.version));
-        let taken = self.judge(&wish.version, &folder).and_then(|verified| {
-            Cut::Judged.here();
-            Ok(match self.current().as_ref() == Some(&wish.version) {
-                true if self.versions.has(&verified) => Taken::Unchanged,
-                true => {
-                    self.versions.repair(&folder, &verified)?;
-                    Taken::Repaired
-                }
-                false => {
-                    self.versions.place(&folder, &verified)?;
-                    Taken::Placed
-                }
-            })
-        });
-        // Refused once is refused again, and what was placed is placed.
-        self.remove_staging(None);
-        taken
-    }
-
-    fn judge(&self, version: &Version, folder: &Path) -> Result<Verified, NotTaken> {
-        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
-        let floor = durable::read_line(&self.program.join(FLOOR_FILE))
-            .and_then(|line| line.parse::<Version>().ok());
-        let pinned = durable::read_line(&self.program.join(KEY_FILE));
-        let wish =
-            Wish { version, platform, floor: floor.as_ref(), fingerprint: pinned.as_deref() };
-        let package = package::Package::read(folder)?;
-        if pinned.is_none() && !package.is_way_verified {
-            return Err(NotTaken::NoKey);
+        let folder = self.staging(&wish.version);
+        let verified = self.examine(wish)?;
+        package::check_programs(&folder, &verified)?;
+        Cut::Judged.here();
+        if self.current().as_ref() == Some(&wish.version) {
+            self.versions.repair(&folder, &verified)?;
+            return Ok(Taken::Repaired);
         }
-        let verified = package.verify(&wish)?;
-        package::check_programs(folder, &verified)?;
-        Ok(verified)
+        self.versions.place(&folder, &verified)?;
+        Ok(Taken::Placed)
     }
 
     /// Where a program of a version lies.
@@ -139,59 +134,65 @@ impl Updates {
         durable::read(&staging.join("fetch_error.json"))
     }
 
-    /// Answers a wish that led to no trial.
-    ///
-    /// # Errors
-    /// [`FileError`]
+    /// The answer to a wish that led to no trial.
     pub fn answer(
         &self,
         wish: &UpdateWish,
         outcome: UpdateOutcome,
         code: Option<&str>,
         message: String,
-    ) -> Result<(), FileError> {
+    ) -> UpdateVerdict {
         let from = self.current().map(|version| version.to_string()).unwrap_or_default();
-        self.write_verdict(&UpdateVerdict {
+        UpdateVerdict {
             command_id: wish.command_id,
             outcome,
             from_version: from,
             to_version: wish.version.to_string(),
             code: code.map(str::to_owned),
             message,
-        })
+        }
     }
 
-    /// True once the agent that runs as process `pid` has a session.
-    pub fn is_registered(&self, pid: u32) -> bool {
+    /// Makes sure that whatever says that an agent has a session is of one that is yet to be
+    /// started: what an agent before it left may name the same process, after a power cut.
+    ///
+    /// # Errors
+    /// [`FileError`]; nothing that is said is to be believed then.
+    pub fn forget_session(&self) -> Result<(), FileError> {
+        let path = self.status();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(FileError::of("remove", &path)(error))
+            }
+            // If a power cut brings it back, the next start removes it again.
+            _ => Ok(()),
+        }
+    }
+
+    /// True once the agent of this version that runs as process `pid` has a session.
+    pub fn is_registered(&self, pid: u32, version: &Version) -> bool {
         #[derive(serde::Deserialize)]
         struct Status {
             pid: u32,
+            version: String,
             connected_since: Option<serde::de::IgnoredAny>,
         }
-        let status: Option<Status> = durable::read(&self.state_dir.join("status.json"));
-        status.is_some_and(|status| status.pid == pid && status.connected_since.is_some())
+        let status: Option<Status> = durable::read(&self.status());
+        status.is_some_and(|status| {
+            let is_its = status.pid == pid && status.version == version.to_string();
+            is_its && status.connected_since.is_some()
+        })
     }
 
-    fn write_verdict(&self, verdict: &UpdateVerdict) -> Result<(), FileError> {
+    fn status(&self) -> PathBuf {
+        self.state_dir.join("status.json")
+    }
+
+    /// Tells the agent what came of its wish.
+    ///
+    /// # Errors
+    /// [`FileError`]; it is to be tried again then.
+    pub fn write_verdict(&self, verdict: &UpdateVerdict) -> Result<(), FileError> {
         durable::write(&self.state_dir.join(VERDICT_FILE), verdict)
     }
-
-    /// Downloads of other versions are of no more use.
-    fn remove_staging(&self, except: Option<&Version>) {
-        let kept = except.map(staging_name);
-        let Ok(entries) = fs::read_dir(&self.program) else { return };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let is_staging = name.to_str().is_some_and(|name| name.starts_with(STAGING));
-            if is_staging && name.to_str() != kept.as_deref() {
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
-    }
-}
-
-const STAGING: &str = ".release-";
-
-fn staging_name(version: &Version) -> String {
-    format!("{STAGING}{version}")
 }

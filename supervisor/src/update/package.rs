@@ -1,12 +1,13 @@
 //! A downloaded release: bytes that nobody has vouched for until they are verified.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
     KeyChange, MAX_MANIFEST_BYTES, Manifest, Program, PublicKey, Refusal, Signature, Verified,
-    Wish, verify, verify_signature,
+    Wish, leads_to, verify, verify_signature,
 };
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
@@ -18,6 +19,8 @@ use super::durable;
 pub enum PackageError {
     #[error("the download lacks {0}, or it can't be read")]
     Missing(&'static str),
+    #[error("`bin` of the download is no folder")]
+    NoFolder,
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("{} has not the size that its manifest says: the download is cut off or another file", .0.file_name())]
@@ -36,7 +39,7 @@ impl PackageError {
     /// A stable name.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Missing(_) | Self::Unreadable { .. } => "download_failed",
+            Self::Missing(_) | Self::NoFolder | Self::Unreadable { .. } => "download_failed",
             Self::Refused(refusal) => refusal.code(),
             Self::Size(_) => "wrong_size",
             Self::Sum(_) => "wrong_sum",
@@ -96,6 +99,11 @@ impl Package {
         let manifest = verify_signature(&self.document, &self.signature)?;
         Ok((manifest, self.signature.key))
     }
+
+    /// True if its statements lead from the pinned key, named by its fingerprint, to its own.
+    pub fn leads_from(&self, pinned: &str) -> bool {
+        leads_to(pinned, &self.changes, self.signature.key)
+    }
 }
 
 /// Where a program of a package, or of an installed version, lies.
@@ -108,6 +116,10 @@ pub fn program_path(folder: &Path, program: Program) -> PathBuf {
 /// # Errors
 /// [`PackageError`], the first that applies.
 pub fn check_programs(folder: &Path, verified: &Verified) -> Result<(), PackageError> {
+    // A link would be moved as one, and mean whatever its target is later.
+    if !fs::symlink_metadata(folder.join("bin")).is_ok_and(|bin| bin.is_dir()) {
+        return Err(PackageError::NoFolder);
+    }
     for file in &verified.files {
         let program = file.name;
         let unreadable = |source| PackageError::Unreadable { program, source };

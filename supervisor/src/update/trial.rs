@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, Version};
+use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -29,21 +29,44 @@ pub struct Trial {
     /// The same in a sentence.
     #[serde(default)]
     pub message: Option<String>,
+    /// How it has ended, once that is certain. What is left is to carry it out and to tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<UpdateOutcome>,
 }
 
 /// Where a trial is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The new version is current.
+    /// The new version runs; the one before it is current.
     Trying,
-    /// It did not register in time. The one before is current, and shows whether it can.
+    /// It did not prove itself. The one before runs, and shows whether it can register.
     Returned,
 }
 
 impl Trial {
-    pub(super) fn read(program: &Path) -> Option<Self> {
-        durable::read(&path(program))
+    /// `None` if there is none, or what is there makes no sense.
+    pub(super) fn read(program: &Path) -> Result<Option<Self>, FileError> {
+        let bytes = durable::read_if_there(&path(program))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// The version that is to run while this goes on.
+    pub fn running(&self) -> &Version {
+        match self.phase {
+            Phase::Trying => &self.to,
+            Phase::Returned => &self.from,
+        }
+    }
+
+    /// True while it is yet to be seen whether the new version proves itself.
+    pub fn is_undecided(&self) -> bool {
+        self.phase == Phase::Trying && self.outcome.is_none()
+    }
+
+    /// True if this wish has led to it.
+    pub(super) fn is_of(&self, wish: &UpdateWish) -> bool {
+        self.command_id == wish.command_id && self.to == wish.version
     }
 
     pub(super) fn is_noted(program: &Path) -> bool {

@@ -4,6 +4,7 @@ use muster_protocol::release::UpdateOutcome;
 
 use super::durable::FileError;
 use super::package::PackageError;
+use super::pins::PinError;
 
 /// Nothing was changed, for this reason.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,13 @@ pub enum NotTaken {
     #[error("there are no releases for this kind of host")]
     UnknownPlatform,
     #[error(transparent)]
+    Pin(#[from] PinError),
+    #[error(transparent)]
     Package(#[from] PackageError),
+    #[error(
+        "the release takes {needed_mib} MiB, 64 of them to spare, and the disk with the agent's programs has {free_mib} free: make room, and ask again"
+    )]
+    NoRoom { needed_mib: u64, free_mib: u64 },
     #[error("the release could not be put in place")]
     File(#[from] FileError),
 }
@@ -26,7 +33,9 @@ impl NotTaken {
         match self {
             Self::NoKey => "untrusted_key",
             Self::UnknownPlatform => "wrong_platform",
+            Self::Pin(_) => "bad_pin",
             Self::Package(error) => error.code(),
+            Self::NoRoom { .. } => "no_space",
             Self::File(error) if error.is_no_space() => "no_space",
             Self::File(_) => "storage_failed",
         }

@@ -13,7 +13,7 @@ use crate::fault::Cut;
 /// What is kept of a release beside its programs.
 const DOCUMENTS: [&str; 3] = ["release.json", "release.sig", "keys.json"];
 
-/// A version that is replaced, for the moment in between.
+/// What begins the name of a version that another took the place of.
 const ASIDE: &str = ".old-";
 
 /// The versions of one installation.
@@ -22,7 +22,15 @@ pub(super) struct Versions(PathBuf);
 
 impl Versions {
     pub fn new(program: &Path) -> Self {
-        Self(program.join("versions"))
+        let folder = program.join("versions");
+        // The system names the programs that run by where they are, whatever links lead there.
+        Self(folder.canonicalize().unwrap_or(folder))
+    }
+
+    /// The version that the program which asks is of; `None` if it is none of these.
+    pub fn own(&self) -> Option<Version> {
+        let own = std::env::current_exe().ok()?;
+        own.strip_prefix(&self.0).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
     }
 
     /// The version that `current` means.
@@ -53,8 +61,7 @@ impl Versions {
     pub fn place(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
-        let aside = self.0.join(format!("{ASIDE}{}", verified.manifest.version));
-        let _ = fs::remove_dir_all(&aside);
+        let aside = self.free_place(&verified.manifest.version);
         match fs::rename(&folder, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(FileError::of("replace", &folder)(error));
@@ -65,8 +72,21 @@ impl Versions {
         fs::rename(staging, &folder).map_err(FileError::of("place", &folder))?;
         durable::sync_folder(&self.0)?;
         Cut::Placed.here();
-        let _ = fs::remove_dir_all(&aside);
+        remove_unused(&aside);
         Ok(())
+    }
+
+    /// Where a version that jobs may run from is put aside.
+    fn free_place(&self, version: &Version) -> PathBuf {
+        let mut place = self.0.join(format!("{ASIDE}{version}"));
+        for number in 1_u32.. {
+            remove_unused(&place);
+            if fs::symlink_metadata(&place).is_err() {
+                break;
+            }
+            place = self.0.join(format!("{ASIDE}{version}~{number}"));
+        }
+        place
     }
 
     /// Replaces the programs of the current version, one by one: at any moment each is whole.
@@ -97,22 +117,20 @@ impl Versions {
         durable::sync_folder(&self.0)
     }
 
-    /// Removes versions that are neither kept nor run by any process, and what was set aside and
-    /// forgotten by a power cut.
+    /// Removes versions that are neither kept nor run by any process, and what was put aside.
     pub fn prune(&self, kept: &[&Version]) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with(ASIDE)) {
-                let _ = fs::remove_dir_all(entry.path());
-                continue;
-            }
-            let Some(version) = name.to_str().and_then(|name| name.parse::<Version>().ok()) else {
-                continue;
+            let Some(name) = name.to_str() else { continue };
+            let is_kept = match name.parse::<Version>() {
+                Ok(version) => {
+                    kept.contains(&&version) || self.current().as_ref() == Some(&version)
+                }
+                Err(_) => !name.starts_with(ASIDE),
             };
-            let is_kept = kept.contains(&&version) || self.current().as_ref() == Some(&version);
-            if !is_kept && crate::platform::runs_from(&entry.path()) == Some(false) {
-                let _ = fs::remove_dir_all(entry.path());
+            if !is_kept {
+                remove_unused(&entry.path());
             }
         }
     }
@@ -122,18 +140,23 @@ impl Versions {
     }
 }
 
+/// A program stays on disk while a job uses it.
+fn remove_unused(folder: &Path) {
+    if crate::platform::runs_from(folder) == Some(false) {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
 /// Makes a download ready to be moved: executable, readable as an installation is, durable, and
 /// without what the download noted for itself.
 fn prepare(staging: &Path, verified: &Verified) -> Result<(), FileError> {
-    for entry in fs::read_dir(staging).map_err(FileError::of("read", staging))?.flatten() {
-        let name = entry.file_name();
-        let is_wanted = name == "bin" || DOCUMENTS.iter().any(|known| name == *known);
-        if !is_wanted {
-            let path = entry.path();
-            let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
-        }
-    }
     let bin = staging.join("bin");
+    keep_only(staging, |path| {
+        path == bin || DOCUMENTS.iter().any(|known| path == staging.join(known))
+    })?;
+    keep_only(&bin, |path| {
+        verified.files.iter().any(|file| path == program_path(staging, file.name))
+    })?;
     for file in &verified.files {
         let path = program_path(staging, file.name);
         open_to_all(&path, 0o755)?;
@@ -150,6 +173,17 @@ fn prepare(staging: &Path, verified: &Verified) -> Result<(), FileError> {
     open_to_all(staging, 0o755)?;
     durable::sync_folder(&bin)?;
     durable::sync_folder(staging)
+}
+
+fn keep_only(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(FileError::of("read", folder))? {
+        let path = entry.map_err(FileError::of("read", folder))?.path();
+        if !is_wanted(&path) {
+            let removed = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+            removed.map_err(FileError::of("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

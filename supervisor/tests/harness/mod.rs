@@ -61,11 +61,16 @@ impl Harness {
         let mut harness = Self::new(script);
         let mut command = Command::new("unshare");
         command.args(namespace).arg(env!("CARGO_BIN_EXE_muster-supervisor")).arg("run");
-        for (name, value) in harness.command.get_envs() {
+        harness.run_instead(command);
+        harness
+    }
+
+    /// Runs another program in the same environment.
+    pub fn run_instead(&mut self, mut command: Command) {
+        for (name, value) in self.command.get_envs() {
             command.env(name, value.unwrap());
         }
-        harness.command = command;
-        harness
+        self.command = command;
     }
 
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {

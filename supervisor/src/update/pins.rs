@@ -1,0 +1,142 @@
+//! What a host holds releases against: the key that signs them, and the version below which none is
+//! taken. Both stand in the program folder.
+//!
+//! What can't be read is never taken for what is not there: nothing is installed then.
+
+use std::path::{Path, PathBuf};
+
+use muster_protocol::release::{Manifest, Version};
+
+use super::durable::{self, FileError};
+use super::package::Package;
+
+/// The fingerprint of the key that signs releases.
+const KEY_FILE: &str = "release_key";
+/// The highest floor of the releases that have run here.
+const FLOOR_FILE: &str = "release_floor";
+
+/// Why it is not known what this host trusts.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    #[error(
+        "what this host trusts can't be read: make it a plain file of the supervisor's user, or remove it to pin anew"
+    )]
+    Unreadable(#[from] FileError),
+    #[error(
+        "{} is not one line with the 64 hex digits of a key's fingerprint: write that, or remove the file to pin anew", .0.display()
+    )]
+    Key(PathBuf),
+    #[error("{} is not one line with a version: write that, or remove the file", .0.display())]
+    Floor(PathBuf),
+}
+
+/// What is pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pins {
+    /// 64 lower-case hex digits; `None` if no key is pinned yet.
+    pub fingerprint: Option<String>,
+    /// `None` if no release has run yet.
+    pub floor: Option<Version>,
+}
+
+impl Pins {
+    /// Reads what is pinned in a program folder.
+    ///
+    /// # Errors
+    /// [`PinError`]; nothing may be installed then.
+    pub fn read(program: &Path) -> Result<Self, PinError> {
+        let key = program.join(KEY_FILE);
+        let fingerprint = match line(&key)? {
+            None => None,
+            Some(line) => Some(fingerprint(&line).ok_or(PinError::Key(key))?),
+        };
+        let path = program.join(FLOOR_FILE);
+        let floor = match line(&path)? {
+            None => None,
+            Some(line) => Some(line.parse().map_err(|_| PinError::Floor(path))?),
+        };
+        Ok(Self { fingerprint, floor })
+    }
+
+    /// Pins the key and raises the floor by what a version that is kept has come with. A key that
+    /// was pinned otherwise meanwhile stays.
+    ///
+    /// # Errors
+    /// [`FileError`]
+    pub(super) fn follow(&self, program: &Path, package: &Package) -> Result<(), FileError> {
+        let Ok((Manifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
+        let pinned = self.fingerprint.as_deref();
+        let is_new = pinned.is_none_or(|pinned| pinned != key.fingerprint());
+        if is_new && pinned.is_none_or(|pinned| package.leads_from(pinned)) {
+            durable::write_line(&program.join(KEY_FILE), &key.fingerprint())?;
+        }
+        if self.floor.as_ref().is_none_or(|known| *known < floor) {
+            durable::write_line(&program.join(FLOOR_FILE), &floor.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// The one line of a file; empty if it is none. `None` if there is no file.
+fn line(path: &Path) -> Result<Option<String>, FileError> {
+    let Some(bytes) = durable::read_if_there(path)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let mut lines = text.trim().lines();
+    let line = lines.next().filter(|_| lines.next().is_none()).unwrap_or_default();
+    Ok(Some(line.trim().to_owned()))
+}
+
+fn fingerprint(line: &str) -> Option<String> {
+    let is_one = line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_one.then(|| line.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn read(key: Option<&[u8]>, floor: Option<&[u8]>) -> Result<Pins, PinError> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [(KEY_FILE, key), (FLOOR_FILE, floor)] {
+            if let Some(bytes) = bytes {
+                fs::write(folder.path().join(name), bytes).unwrap();
+            }
+        }
+        Pins::read(folder.path())
+    }
+
+    #[test]
+    fn nothing_is_pinned_only_where_there_is_no_file() {
+        assert_eq!(read(None, None).unwrap(), Pins { fingerprint: None, floor: None });
+        let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_owned();
+        let pins = read(Some(format!("{digits}\n").as_bytes()), Some(b"0.2.0\n")).unwrap();
+        assert_eq!(pins.fingerprint, Some(digits.to_ascii_lowercase()));
+        assert_eq!(pins.floor, Some(Version::new(0, 2, 0)));
+
+        let large = vec![b'a'; 70_000];
+        for bad in [&b""[..], b"\n", b"key\n", b"\xff\xfe", digits[1..].as_bytes(), &large] {
+            assert!(read(Some(bad), None).is_err(), "{bad:?}");
+            assert!(read(None, Some(bad)).is_err(), "{bad:?}");
+        }
+        let two = format!("{digits}\n{digits}\n");
+        assert!(read(Some(two.as_bytes()), None).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_a_folder_and_a_dangling_link_are_not_taken_for_nothing() {
+        for name in [KEY_FILE, FLOOR_FILE] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(name);
+            fs::write(folder.path().join("there"), "0".repeat(64)).unwrap();
+            for target in ["there", "nowhere"] {
+                std::os::unix::fs::symlink(target, &path).unwrap();
+                assert!(Pins::read(folder.path()).is_err(), "{name} -> {target}");
+                fs::remove_file(&path).unwrap();
+            }
+            fs::create_dir(&path).unwrap();
+            assert!(Pins::read(folder.path()).is_err());
+        }
+    }
+}

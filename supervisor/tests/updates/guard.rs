@@ -1,0 +1,129 @@
+//! Starts that fail, and starts of a second supervisor.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+
+use nix::sys::stat::Mode;
+
+use crate::harness::{Running, eventually};
+use crate::installation::{GOOD, Installation, SILENT, WISHES, write_script};
+
+fn fails(running: &mut Running) {
+    assert_eq!(running.exit_code(), Some(2), "{}", running.rest_of_log());
+}
+
+#[test]
+fn starts_that_end_before_the_command_line_is_read_are_counted() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    installation.leave_on_trial();
+    installation.harness.set("MUSTER_TRIAL_MS", "ten");
+    for count in 1..=3 {
+        fails(&mut installation.start());
+        assert_eq!(installation.json("trial.json").unwrap()["boots"], count);
+    }
+    installation.harness.set("MUSTER_TRIAL_MS", "15000");
+    let mut running = installation.start();
+    running.runs("0.1.0");
+    installation.ends("rolled_back", "supervisor_failed", "0.1.0");
+    running.stop();
+}
+
+#[test]
+fn a_supervisor_that_is_current_and_can_not_read_its_command_line_gives_way() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    installation.leave_on_trial();
+    installation.set_current("0.2.0");
+    installation.run_current(&["--an-option-of-the-version-before"]);
+    for _ in 1..=3 {
+        fails(&mut installation.start());
+        assert_eq!(installation.current(), "0.2.0");
+    }
+    fails(&mut installation.start());
+    assert_eq!(installation.current(), "0.1.0");
+    installation.run_current(&[]);
+    let mut running = installation.start();
+    running.runs("0.1.0");
+    installation.ends("rolled_back", "supervisor_failed", "0.1.0");
+    running.stop();
+}
+
+#[test]
+fn the_folder_on_the_command_line_counts_before_the_one_in_the_environment() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    installation.leave_on_trial();
+    let folder = installation.path("").display().to_string();
+    installation.run_current(&["--dir", &folder, "--nonsense"]);
+    installation.harness.set("MUSTER_DIR", "/nowhere");
+    fails(&mut installation.start());
+    assert_eq!(installation.json("trial.json").unwrap()["boots"], 1);
+}
+
+#[test]
+fn a_supervisor_shows_that_it_understands_what_it_will_be_started_with() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    let refuses = r#"case " $* " in *" --park "*) exit 3 ;; esac"#;
+    fs::remove_file(installation.path("release/bin/muster-supervisor")).unwrap();
+    write_script(&installation.path("release/bin/muster-supervisor"), refuses);
+    let key = muster_protocol::release::SigningKey::generate().unwrap();
+    let key = muster_protocol::release::SigningKey::read(&key).unwrap();
+    fs::write(installation.path("release_key"), key.public().unwrap().fingerprint()).unwrap();
+    installation.sign(&key);
+    installation.run_current(&["--park"]);
+    let mut running = installation.start();
+    running.runs("0.1.0");
+    installation.ends("rolled_back", "does_not_start", "0.1.0");
+    running.stop();
+}
+
+#[test]
+fn self_test_reads_arguments_and_environment_as_run_does() {
+    let tests = |args: &[&str], trial: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-supervisor"));
+        let status = command.arg("self-test").args(args).env("MUSTER_TRIAL_MS", trial).output();
+        status.unwrap().status.success()
+    };
+    assert!(tests(&[], "10"));
+    assert!(tests(&["--", "run", "--park", "--", "--name", "a"], "10"));
+    assert!(!tests(&["--", "run", "--park"], "ten"));
+    assert!(!tests(&["--", "run", "--no-such-option"], "10"));
+}
+
+#[test]
+fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    let gate = installation.path("gate");
+    nix::unistd::mkfifo(&gate, Mode::S_IRWXU).unwrap();
+    let mut first = installation.start();
+    first.runs("0.1.0");
+    eventually("the download has begun", || (!installation.fetched().is_empty()).then_some(()));
+    let mut second = installation.start();
+    second.runs("0.1.0");
+    assert!(!installation.path("state/update_verdict.json").exists());
+    assert!(installation.has_staging());
+    for _ in ["documents", "programs"] {
+        let mut gate = fs::OpenOptions::new().write(true).open(&gate).unwrap();
+        gate.write_all(b"go\n").unwrap();
+    }
+    first.runs("0.2.0");
+    installation.ends("installed", "", "0.2.0");
+    second.stop();
+    let log = second.rest_of_log();
+    assert!(log.contains("as another supervisor does: stop one of the two"), "{log}");
+    first.stop();
+}
+
+#[test]
+fn a_second_supervisor_does_not_count_as_a_start_of_the_one_on_trial() {
+    let mut installation = Installation::new(WISHES, SILENT);
+    installation.leave_on_trial();
+    let mut first = installation.start();
+    first.runs("0.2.0");
+    for _ in 0..4 {
+        let mut second = installation.start();
+        second.runs("0.1.0");
+        second.stop();
+    }
+    assert_eq!(installation.json("trial.json").unwrap()["boots"], 1);
+    first.stop();
+}
