@@ -4,6 +4,7 @@
 mod keys;
 mod open;
 mod receiving;
+mod wanted;
 
 use std::sync::Arc;
 
