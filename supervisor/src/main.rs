@@ -16,14 +16,15 @@ use muster_supervisor::log_file::LogFile;
 use muster_supervisor::notify::{Notifier, watchdog_interval};
 use muster_supervisor::platform::{self, Host};
 use muster_supervisor::policy::{History, Pacer};
-use muster_supervisor::settings::{Action, CommandLine, Settings};
+use muster_supervisor::settings::{Action, CommandLine, Settings, VerifyArgs};
 use muster_supervisor::supervise::{Finish, Supervisor, Updating};
-use muster_supervisor::update::Updates;
+use muster_supervisor::update::{Trust, Updates, examine};
 
 fn main() -> ExitCode {
     let args = match CommandLine::parse().command {
         Action::Run(args) => args,
         Action::SelfTest => return self_test(),
+        Action::VerifyRelease(args) => return verify(args),
     };
     let settings = Settings::new(args, platform::is_init(), platform::default_state_dir());
     let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
@@ -41,6 +42,22 @@ fn self_test() -> ExitCode {
     match Host::new() {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn verify(args: VerifyArgs) -> ExitCode {
+    let kept = Trust::of(&args.dir);
+    let pinned = args.release_key.or(kept.pinned);
+    let trust = Trust { pinned, is_any_key_good: args.any_key, ..kept };
+    match examine(&args.folder, &args.version, &trust) {
+        Ok(examined) => {
+            println!("key={}\nfloor={}", examined.fingerprint, examined.floor);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}: {}", error.code(), chain(&error));
+            ExitCode::FAILURE
+        }
     }
 }
 

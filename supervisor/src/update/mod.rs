@@ -4,6 +4,7 @@
 //! a host starts: what is new lies beside what works, and one rename makes it current.
 
 mod durable;
+mod examination;
 mod package;
 mod trial;
 mod verdict;
@@ -13,11 +14,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
-    Platform, Program, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, Verified, Version,
-    WISH_FILE, Wish,
+    Program, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, Version, WISH_FILE,
 };
 
 pub use self::durable::FileError;
+pub use self::examination::{Examined, Trust, examine};
 pub use self::package::PackageError;
 pub use self::trial::{Phase, Trial};
 pub use self::verdict::NotTaken;
@@ -86,7 +87,8 @@ impl Updates {
     /// [`NotTaken`]; nothing has changed then.
     pub fn take(&self, wish: &UpdateWish) -> Result<Taken, NotTaken> {
         let folder = self.program.join(staging_name(&wish.version));
-        let taken = self.judge(&wish.version, &folder).and_then(|verified| {
+        let trust = Trust::of(&self.program);
+        let taken = examination::judge(&folder, &wish.version, &trust).and_then(|verified| {
             Ok(match self.current().as_ref() == Some(&wish.version) {
                 true if self.versions.has(&verified) => Taken::Unchanged,
                 true => {
@@ -102,22 +104,6 @@ impl Updates {
         // Refused once is refused again, and what was placed is placed.
         self.remove_staging(None);
         taken
-    }
-
-    fn judge(&self, version: &Version, folder: &Path) -> Result<Verified, NotTaken> {
-        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
-        let floor = durable::read_line(&self.program.join(FLOOR_FILE))
-            .and_then(|line| line.parse::<Version>().ok());
-        let pinned = durable::read_line(&self.program.join(KEY_FILE));
-        let wish =
-            Wish { version, platform, floor: floor.as_ref(), fingerprint: pinned.as_deref() };
-        let package = package::Package::read(folder)?;
-        if pinned.is_none() && !package.is_way_verified {
-            return Err(NotTaken::NoKey);
-        }
-        let verified = package.verify(&wish)?;
-        package::check_programs(folder, &verified)?;
-        Ok(verified)
     }
 
     /// Where a program of a version lies.
