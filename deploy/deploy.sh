@@ -38,8 +38,8 @@ Installing:
   --release-key FP   trust releases that the key with this fingerprint has signed, and no others;
                      without it, the first key that comes over https://
   --from DIR         take the programs from a folder of a local build, not from the server
-  --docker           in a container, also if this host has no other sign of Docker; the default
-                     where an engine answers. Scripts then see only the container
+  --docker           in a container, or not at all; the default where a Docker engine answers.
+                     Scripts then see only the container
   --native           as a service of the host; the default where no engine answers
   --image IMAGE      of the container [default: muster-agent:VERSION]
   --yes              change the server, the key or the release key of an existing installation
