@@ -138,10 +138,8 @@ async fn the_second_who_asks_at_once_is_told_of_the_first() {
     publisher.release("0.9.7").await;
     let first = format!("({DEPLOY} --update >/tmp/first 2>&1; echo \"exit $?\" >>/tmp/first) &");
     newcomer.host.run(&first).await.expect(0);
-    eventually("the first is at work", async || {
-        (newcomer.current().await == "0.9.7").then_some(())
-    })
-    .await;
+    let trial = newcomer.host.file("/opt/muster/trial.json");
+    eventually("the first is at work", async || trial.exists().then_some(())).await;
     let line = newcomer.refused(&format!("{DEPLOY} --update")).await;
     assert!(line.contains("somebody else has asked"), "{line}");
     let told = eventually("the first is told", async || {
