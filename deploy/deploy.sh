@@ -3,10 +3,11 @@
 #
 # POSIX sh. Everything is a function and the last line calls the first one, so that half a download
 # does nothing. The sections: words, places, fetching, settings, service managers, installing,
-# looking after.
+# looking after, containers.
 set -eu
 umask 077
 server_default=''
+script_version=''
 
 usage() {
     cat <<'TEXT'
@@ -15,7 +16,8 @@ Installs Muster's agent on this host and looks after it.
   deploy.sh --key KEY [--server URL]     install, or bring an installation up to date
   deploy.sh --status                     what the agent does; exit 0 only if it is connected
   deploy.sh --logs                       follow its log
-  deploy.sh --update                     take the wanted release (comes with releases)
+  deploy.sh --update [--version V]       have the agent become the version that the server has for
+                                         it, or V, and wait for what comes of it; jobs go on
   deploy.sh --stop [--kill-jobs]         stop it; what it runs goes on unless --kill-jobs
   deploy.sh --start                      start it again as it is
   deploy.sh --uninstall [--keep-state]   deregister it and remove everything
@@ -33,9 +35,15 @@ Installing:
   --insecure         allow http:// and ws:// to another host: the key can be read on the way
   --ca FILE          certificates (PEM) to trust beside the host's own
   --version V        take this version and no other; needed to go back to an older one
+  --release-key FP   trust releases that the key with this fingerprint has signed, and no others;
+                     without it, the first key that comes over https://
   --from DIR         take the programs from a folder of a local build, not from the server
-  --native           as a service of the host; the only way until container images exist
-  --yes              change the server or the key of an existing installation without asking
+  --docker           in a container, or not at all; the default where a Docker engine answers.
+                     Scripts then see only the container
+  --native           as a service of the host; the default where no engine answers
+  --image IMAGE      of the container [default: muster-agent:VERSION]
+  --yes              change the server, the key or the release key of an existing installation
+                     without asking
 
 HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY of the environment are used and kept for the agent.
 TEXT
@@ -44,14 +52,17 @@ TEXT
 main() {
     read_words "$@"
     find_place
-    case $action in
-    install) install_agent ;;
-    status) show_status ;;
-    logs) follow_logs ;;
-    update) die "updates come with signed releases, which this version does not have yet: run the install line again to take the server's version" ;;
-    stop) stop_agent ;;
-    start) start_agent ;;
-    uninstall) uninstall_agent ;;
+    choose_way
+    case $way:$action in
+    docker:install) install_container ;;
+    docker:*) look_after_container ;;
+    *:install) install_agent ;;
+    *:status) show_status ;;
+    *:logs) follow_logs ;;
+    *:update) update_agent ;;
+    *:stop) stop_agent ;;
+    *:start) start_agent ;;
+    *:uninstall) uninstall_agent ;;
     esac
 }
 
@@ -73,7 +84,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 read_words() {
     action='' key='' key_file='' server='' scope='' dir='' allow='' run_as='' insecure='' ca=''
-    version='' from='' yes='' kill_jobs='' keep_state=''
+    version='' release_key='' from='' way='' image='' yes='' kill_jobs='' keep_state=''
     while [ $# -gt 0 ]; do
         word=$1
         shift
@@ -84,7 +95,7 @@ read_words() {
             ;;
         esac
         case $word in
-        --key | --key-file | --server | --dir | --allow | --run-as | --ca | --version | --from)
+        --key | --key-file | --server | --dir | --allow | --run-as | --ca | --version | --release-key | --from | --image)
             [ $# -gt 0 ] || misuse "$word needs a value"
             value=$1
             shift
@@ -100,13 +111,18 @@ read_words() {
         --run-as) run_as=$value ;;
         --ca) ca=$value ;;
         --version) version=$value ;;
+        --release-key) release_key=$value ;;
         --from) from=$value ;;
         --user) scope=user ;;
         --insecure) insecure=1 ;;
         --yes) yes=1 ;;
         --kill-jobs) kill_jobs=1 ;;
         --keep-state) keep_state=1 ;;
-        --native) ;;
+        --image) image=$value ;;
+        --docker | --native)
+            [ -z "$way" ] || [ "$way" = "${word#--}" ] || misuse "--docker and --native exclude each other"
+            way=${word#--}
+            ;;
         --status | --logs | --update | --start | --stop | --uninstall)
             [ -z "$action" ] || misuse "$word and --$action exclude each other"
             action=${word#--}
@@ -128,10 +144,32 @@ read_words() {
         misuse "--kill-jobs goes with --stop or --uninstall"
     [ -z "$keep_state" ] || [ "$action" = uninstall ] || misuse "--keep-state goes with --uninstall"
     action=${action:-install}
+    case $version in
+    '') ;;
+    *[!0-9A-Za-z.+-]* | [!0-9]* | *..*) misuse "--version takes a version such as 0.2.0, not '$version'" ;;
+    esac
+    case $action in
+    install) ;;
+    update) [ -z "$release_key$from" ] || misuse "--update takes --version alone: --release-key and --from go with installing" ;;
+    *) [ -z "$version$release_key$from" ] || misuse "--$action takes neither --version nor --release-key nor --from" ;;
+    esac
+    case $image in -* | *[!A-Za-z0-9._/:@-]*) misuse "--image takes the name of an image such as registry.example.com/muster-agent:0.2.0, not '$image'" ;; esac
+    read_release_key
     if [ "$scope" = user ] && [ -n "$run_as" ]; then
         misuse "--run-as needs a system installation: as an ordinary user scripts run as that user"
     fi
     case $run_as in *[!A-Za-z0-9_.-]*) misuse "--run-as takes the name of a user" ;; esac
+}
+
+# The fingerprint as the programs write it: 64 hex digits, small ones.
+read_release_key() {
+    release_key=$(printf %s "$release_key" | tr 'ABCDEF' 'abcdef')
+    case $release_key in
+    '') return 0 ;;
+    *[!0-9a-f]*) ;;
+    *) [ ${#release_key} != 64 ] || return 0 ;;
+    esac
+    misuse "--release-key takes the fingerprint that 'muster release keygen' says, 64 hex digits"
 }
 
 # ---- places ------------------------------------------------------------------------------------
@@ -240,7 +278,7 @@ need_installation() {
     is_installed || die "no agent is installed in $program: install it with --key, or name its folder with --dir"
     service=$(recorded service)
     case $service in
-    systemd | openrc | runit | cron | none) ;;
+    systemd | openrc | runit | cron | none | docker) ;;
     *) die "$program/installation is damaged: it names no service" ;;
     esac
     # shellcheck disable=SC2012 # stat is not everywhere
@@ -408,6 +446,11 @@ fetch_programs() {
                 die "the checksum of $file is wrong, so it is not installed: try again, and if it stays so, look for what changes downloads on the way"
         done
     fi
+    read_new_version
+}
+
+# Sets new_version: what the staged programs say of themselves, which shows that they run here.
+read_new_version() {
     chmod 755 "$staging/bin/muster-agent" "$staging/bin/muster-supervisor"
     new_version=$("$staging/bin/muster-agent" version 2>/dev/null | sed -n 's/^muster-agent //p') || true
     if [ -z "$new_version" ]; then
@@ -416,8 +459,57 @@ fetch_programs() {
             die "programs can't be run from $program (its disk is mounted noexec): choose another folder with --dir"
         die "the program for $platform does not run on this host: it was built for another processor or C library (see ldd --version here and on the build host)"
     fi
-    [ -z "$version" ] || [ "$version" = "$new_version" ] ||
-        die "version $version is not to be had: ${from:-$web} offers $new_version"
+}
+
+# If the programs are of a published release, or one is asked for by its version: has Muster's own
+# programs fetch and verify it, and takes those. Sets new_key and new_floor, to be pinned.
+settle_release() {
+    new_key='' new_floor=''
+    pinned=$(cat "$program/release_key" 2>/dev/null || true)
+    wanted=${version:-$new_version}
+    if [ -n "$from" ]; then
+        # Nobody signs a local build; whoever installs it vouches for it.
+        [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $from offers $new_version"
+        new_key=$release_key
+        return 0
+    fi
+    # The programs that are here already are trusted more than those that just came.
+    judge=$bin/muster-supervisor
+    "$judge" verify-release --help >/dev/null 2>&1 || judge=$staging/bin/muster-supervisor
+    if ! "$judge" verify-release --help >/dev/null 2>&1; then
+        [ -z "$release_key$pinned" ] || die "$new_version, which $web offers, is older than signed releases and can verify none: publish a newer one, or take a local build with --from"
+        [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $web offers $new_version"
+        return 0
+    fi
+    release=$staging/release
+    mkdir -p "$release/bin"
+    # What is there already is not loaded again. A copy, as a download may go on in it.
+    [ "$wanted" != "$new_version" ] || cp "$staging/bin/muster-agent" "$staging/bin/muster-supervisor" "$release/bin/"
+    # It goes on for as long as bytes come, however few.
+    bounded=''
+    ! has timeout || bounded='timeout 900'
+    # shellcheck disable=SC2086 # words
+    with_settings "$staging/etc" $bounded "$staging/bin/muster-agent" fetch-release --version "$wanted" --into "$release" >/dev/null 2>"$staging/fetched" || {
+        if ! grep -qs '"code":"no_release"' "$release/fetch_error.json"; then
+            die "release $wanted can't be loaded: $(sed -n 's/^muster-agent: //p' "$staging/fetched" | tail -n 1)"
+        fi
+        [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $web has published no such release, and offers $new_version"
+        [ -z "$release_key$pinned" ] || die "$web has published no release $new_version, and this host takes signed ones only: publish it, or take a local build with --from"
+        return 0
+    }
+    any_key=''
+    [ -n "$release_key$pinned" ] || case $web in https://*) ;; *) any_key=1 ;; esac
+    verdict=$("$judge" verify-release --folder "$release" --version "$wanted" --dir "$program" ${release_key:+--release-key "$release_key"} ${any_key:+--any-key} 2>&1) ||
+        die "release $wanted is not installed: $(printf '%s\n' "$verdict" | tail -n 1)"
+    mv "$release/bin/muster-agent" "$release/bin/muster-supervisor" "$staging/bin/"
+    read_new_version
+    if [ -z "$any_key" ]; then
+        new_key=$(printf '%s\n' "$verdict" | sed -n 's/^key=//p')
+        new_floor=$(printf '%s\n' "$verdict" | sed -n 's/^floor=//p')
+        say "release $wanted is signed by the key $new_key"
+    else
+        say "release $wanted is whole; which key may sign the next ones is not known over http://: say it with --release-key"
+    fi
 }
 
 # ---- settings ----------------------------------------------------------------------------------
@@ -862,9 +954,10 @@ install_agent() {
     open_staging
     settle_bundle
     fetch_programs
+    stage_settings
+    settle_release
     printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
     check_versions
-    stage_settings
     check_way
     say "the server knows the key"
     put_in_place
@@ -878,10 +971,7 @@ install_agent() {
 
 # Refuses to mix with what is there already.
 look_at_place() {
-    for other in "$program"/.staging.*; do
-        ! { [ -d "$other" ] && kill -0 "${other##*.}" 2>/dev/null; } ||
-            die "another deploy.sh, process ${other##*.}, is at work in $program: wait until it has ended"
-    done
+    check_alone
     if is_installed; then
         need_installation
         [ "$(recorded scope)" = "$scope" ] || die "$program holds a $(recorded scope) installation: leave --user out, or choose another --dir"
@@ -893,6 +983,7 @@ look_at_place() {
             ask "An agent is installed here already; change $what?" ||
                 die "the agent that is installed in $program has another ${what#the }: say --yes to change it, or --uninstall it first"
         fi
+        check_pinned_key "$(cat "$program/release_key" 2>/dev/null || true)"
     elif [ -e "$program/.installing" ]; then
         clean_cut_off
         had_state=''
@@ -900,6 +991,22 @@ look_at_place() {
     elif [ -d "$program" ] && [ -n "$(ls -A "$program")" ]; then
         die "$program holds something else, perhaps an older installation: move it away, or choose another folder with --dir"
     fi
+}
+
+check_alone() {
+    for other in "$program"/.staging.*; do
+        ! { [ -d "$other" ] && kill -0 "${other##*.}" 2>/dev/null; } ||
+            die "another deploy.sh, process ${other##*.}, is at work in $program: wait until it has ended"
+    done
+}
+
+# check_pinned_key PINNED: another key that signs releases is another hand that puts programs on this host.
+check_pinned_key() {
+    pinned=$1
+    [ -n "$release_key" ] && [ -n "$pinned" ] && [ "$release_key" != "$pinned" ] || return 0
+    [ -n "$yes" ] || ask "This host takes releases that are signed by $pinned; change that to $release_key?" ||
+        die "this host takes releases that are signed by the key $pinned: say --yes to change that to $release_key"
+    say "the key that signs releases was $pinned, and is to be $release_key"
 }
 
 # Removes what an installation left that was killed before it counted.
@@ -969,6 +1076,9 @@ put_in_place() {
         cp -R "$settings" "$staging/before/etc"
         cp "$program/installation" "$staging/before/installation"
         [ ! -f "$state/policy.json" ] || cp "$state/policy.json" "$staging/before/policy.json"
+        for file in release_key release_floor; do
+            [ ! -f "$program/$file" ] || cp "$program/$file" "$staging/before/$file"
+        done
         old_service=$(recorded service)
         ! is_connected || was_connected=1
         made_user=$(recorded made_user)
@@ -999,6 +1109,8 @@ put_in_place() {
     fi
     "${service}_install" || die "the service could not be set up with $service: see above"
     point_to "$new_version"
+    write_line release_key "$new_key"
+    write_line release_floor "$new_floor"
     write_record
     "${service}_start" || die "the service does not start: see $logs/muster-agent.log"
     # What worked before has to work again.
@@ -1013,6 +1125,9 @@ place_version() {
     chmod 755 "$staging" "$staging/bin"
     mkdir "$staging/version"
     mv "$staging/bin" "$staging/version/bin"
+    for file in release.json release.sig keys.json; do
+        [ ! -f "$staging/release/$file" ] || { chmod 644 "$staging/release/$file" && mv "$staging/release/$file" "$staging/version/$file"; }
+    done
     chmod 755 "$staging/version"
     if [ -d "$target" ]; then
         mv "$target" "$target.old"
@@ -1027,6 +1142,14 @@ point_to() {
         ln -sfn "$1" "$program/versions/current"
         rm -f "$program/versions/.current"
     }
+}
+
+# write_line NAME TEXT: a file of the program folder, at once or not at all. Nothing if there is no text.
+write_line() {
+    [ -n "$2" ] || return 0
+    printf '%s\n' "$2" >"$program/$1.new"
+    chmod 644 "$program/$1.new"
+    mv "$program/$1.new" "$program/$1"
 }
 
 # A copy of this script for later; a script that was piped is fetched again.
@@ -1080,7 +1203,9 @@ undo() {
             put_back "$staging/before/etc/$file" "$settings/$file" || back=''
         done
         [ ! -f "$staging/before/policy.json" ] || put_back "$staging/before/policy.json" "$state/policy.json" || back=''
-        put_back "$staging/before/installation" "$program/installation" || back=''
+        for file in installation release_key release_floor; do
+            put_back "$staging/before/$file" "$program/$file" || back=''
+        done
         old=$program/versions/$old_version
         [ ! -d "$old.old" ] || { rm -rf "$old" && mv "$old.old" "$old"; } || back=''
         point_to "$old_version" || back=''
@@ -1131,7 +1256,7 @@ wait_until_connected() {
     cat <<TEXT
 
 Scripts   $state/script_manifest.json lists what may run; the files lie in $state/scripts
-Manage    $program/deploy.sh --status, --logs, --stop, --uninstall
+Manage    $program/deploy.sh --status, --logs, --update, --stop, --uninstall
 TEXT
 }
 
@@ -1152,6 +1277,18 @@ show_status() {
         with_settings "$settings" "$bin/muster-agent" doctor || true
     fi
     exit $code
+}
+
+# The agent is asked, and does it as it would for the server: nothing is put in place from here.
+update_agent() {
+    need_installation
+    check_owners
+    # One on trial may be one that answers nothing.
+    tried=$(sed -n 's/.*"from":"\([0-9A-Za-z.+-]*\)".*/\1/p' "$program/trial.json" 2>/dev/null || true)
+    asked=$program/versions/${tried:-current}/bin/muster-agent
+    "$asked" help request-update >/dev/null 2>&1 ||
+        die "version $(readlink "$program/versions/current"), which is installed here, can't be asked for an update yet: run $program/deploy.sh without --update"
+    with_settings "$settings" "$asked" request-update ${version:+--version "$version"}
 }
 
 starts_on_boot() {
@@ -1238,10 +1375,346 @@ remove_files() {
                 printf 'deploy.sh: the user %s stays, as something runs as it: remove it later\n' "$made_user" >&2
         fi
     fi
-    rm -rf "$program/versions" "$program/run" "$program"/.staging.*
+    rm -rf "$program/versions" "$program/run" "$program"/.staging.* "$program"/.release-*
+    rm -f "$program/release_key" "$program/release_floor" "$program/trial.json"
     # Last, as with these it can be tried again.
     rm -f "$program/.installing" "$program/deploy.sh" "$program/installation" "$program"/*.new
     rmdir "$program" 2>/dev/null || true
+}
+
+# ---- containers --------------------------------------------------------------------------------
+#
+# What an image has to be, and Dockerfile.agent is: process 1 is the supervisor, which brings the
+# programs of /usr/lib/muster into the volume at /opt/muster where that has none or older ones, and
+# goes on with those; state lies in /var/lib/muster, whose owner is the user that it runs as; key and
+# authorities lie in /etc/muster; /bin/sh and stat are there. What the volumes hold outlives every
+# container: an update swaps the programs in theirs.
+
+# Sets way: docker, or native for a service of the host.
+choose_way() {
+    kept=''
+    if is_installed; then
+        kept=native
+        [ "$(recorded service)" != docker ] || kept=docker
+    elif [ -e "$program/.installing" ]; then
+        kept=native
+    fi
+    [ -z "$kept" ] || [ -z "$way" ] || [ "$way" = "$kept" ] ||
+        die "the agent in $program was installed with --$kept: --uninstall it first, then install it with --$way"
+    way=${way:-$kept}
+    if [ -z "$way" ] && [ "$action" = install ]; then
+        if [ -n "$image" ]; then
+            way=docker
+        elif [ -z "$from$run_as" ] && engine_answers; then
+            way=docker
+            say "a Docker engine is here: the agent runs in a container (--native makes it a service of the host)"
+        fi
+    fi
+    way=${way:-native}
+    [ "$way" = docker ] || [ -z "$image" ] || misuse "--image goes with --docker"
+    [ "$way" = native ] || [ -z "$from$run_as" ] || misuse "--from and --run-as go with --native: a container has the programs and the user of its image"
+}
+
+# An engine that hangs is none.
+engine_answers() {
+    has docker || return 1
+    if has timeout; then timeout 20 docker info; else docker info; fi >/dev/null 2>&1
+}
+
+need_engine() {
+    engine_answers || die "no Docker engine answers to 'docker info': start it, check that this user may use it, or install with --native"
+}
+
+# container SETTINGS WORD…: `docker run` with this installation's volumes and settings. The key is in a
+# volume: what stands here can be seen with `docker inspect`.
+container() {
+    settings_file=$1
+    shift
+    while IFS= read -r line; do
+        case $line in
+        MUSTER_API_KEY_FILE=* | MUSTER_STATE_DIR=* | MUSTER_DIR=* | MUSTER_LOG_DIR=*) ;;
+        MUSTER_CA_FILE=*) set -- --env MUSTER_CA_FILE=/etc/muster/ca.pem "$@" ;;
+        *=\'*\')
+            value=${line#*=\'}
+            set -- --env "${line%%=*}=${value%\'}" "$@"
+            ;;
+        esac
+    done <"$settings_file"
+    # Nothing of the host's own loopback is seen from a network of one's own.
+    case $(sed -n "s|^MUSTER_SERVER_URL='[a-z]*://\(.*\)'\$|\1|p" "$settings_file") in
+    localhost | localhost[:/]* | 127.* | '[::1]'*) set -- --network host "$@" ;;
+    esac
+    docker run --hostname "$(uname -n)" \
+        --volume "$name-programs:/opt/muster" --volume "$name-state:/var/lib/muster" --volume "$name-settings:/etc/muster" \
+        --env MUSTER_DIR=/opt/muster --env MUSTER_STATE_DIR=/var/lib/muster --env MUSTER_API_KEY_FILE=/etc/muster/agent_key "$@"
+}
+
+# in_volumes SETTINGS SCRIPT WORD…: a shell that may write into the volumes; standard input is its own.
+in_volumes() {
+    settings_of=$1
+    shift
+    container "$settings_of" --rm --interactive --user 0:0 --entrypoint /bin/sh "$image" -c "$@"
+}
+
+# put_file FILE MODE: standard input becomes a file in the volumes, for the user of the image alone.
+put_file() {
+    # shellcheck disable=SC2016 # the shell in the container expands it
+    in_volumes "$staging/etc/agent.env" 'umask 077 && cat >"$1.put" && chown "$(stat -c %u:%g /var/lib/muster)" "$1.put" && chmod "$2" "$1.put" && mv "$1.put" "$1"' sh "$1" "$2" ||
+        die "$1 could not be written into the volumes of $name: see above"
+}
+
+# The agent's program: of the volume, or the image's before there is one.
+# shellcheck disable=SC2016 # the shell in the container expands it
+contained_agent='bin=/opt/muster/versions/current/bin; [ -x "$bin/muster-agent" ] || bin=/usr/lib/muster; exec "$bin/muster-agent" "$@"'
+
+# in_container WORD…: what runs there is asked with its own program.
+in_container() { docker exec "$name" /bin/sh -c "$contained_agent" sh "$@"; }
+
+container_state() { docker container inspect --format '{{.State.Status}}' "$1" 2>/dev/null || printf missing; }
+
+install_container() {
+    check_owners
+    need_engine
+    settle_server
+    is_new=1 cut_off='' installed='' staging='' had_state='' made_linger='' renamed='' changed=''
+    # The settings come last: without them an installation was cut off.
+    ! [ -f "$settings/agent.env" ] || ! is_installed || is_new=''
+    look_at_container
+    if [ -n "$is_new$key$key_file" ]; then settle_key; fi
+    use_proxies
+    settle_image
+    trap 'undo_container' EXIT
+    trap 'cut_off=1; exit 130' INT
+    trap 'cut_off=1; exit 129' HUP
+    trap 'exit 141' PIPE
+    trap 'cut_off=1; exit 143' TERM
+    (umask 022 && mkdir -p "$program") 2>/dev/null || die "the folder $program can't be made: check its parent's permissions, or choose another with --dir"
+    staging=$program/.staging.$$
+    mkdir "$staging" || die "$program can't be written to: check its permissions and the space on its disk"
+    settle_bundle
+    stage_settings
+    # It goes into its volume by standard input, and lies nowhere else.
+    rm -f "$staging/etc/agent_key"
+    printf 'Muster agent in a container of %s\n' "$image"
+    fill_volumes
+    start_container_anew
+    installed=1
+    rm -rf "$staging"
+    trap - EXIT INT TERM HUP PIPE
+    say "connected; its volumes are $name-programs, $name-state and $name-settings"
+    say "Docker starts it on boot, if Docker itself is started then"
+    printf '\n%s\n%s\n' "Scripts   they see only the container: its files, programs and users, not this host's; for those, --native" \
+        "Manage    $program/deploy.sh --status, --logs, --update, --stop, --uninstall"
+}
+
+# Refuses to mix with what is there already.
+look_at_container() {
+    check_alone
+    rm -rf "$program"/.staging.*
+    if [ -n "$is_new" ] && is_installed; then
+        need_installation
+        docker rm --force "$name" >/dev/null 2>&1 || true
+        return 0
+    fi
+    if [ -n "$is_new" ]; then
+        [ ! -d "$program" ] || [ -z "$(ls -A "$program")" ] ||
+            die "$program holds something else, perhaps an older installation: move it away, or choose another folder with --dir"
+        [ "$(container_state "$name")" = missing ] ||
+            die "there is a container $name already, and it was not made by this script: remove it, or choose another folder with --dir"
+        ! docker volume inspect "$name-state" >/dev/null 2>&1 || had_state=1
+        return 0
+    fi
+    need_installation
+    # A kill between two containers left the one before aside.
+    if [ "$(container_state "$name-before")" != missing ]; then
+        if [ "$(container_state "$name")" = missing ]; then docker rename "$name-before" "$name"; else docker rm --force "$name-before" >/dev/null; fi
+    fi
+    old_server=$(kept_setting MUSTER_SERVER_URL)
+    if [ -z "$yes" ] && { [ "$old_server" != "$server" ] || [ -n "$key$key_file" ]; }; then
+        what="the key"
+        [ "$old_server" = "$server" ] || what="the server ($old_server)"
+        ask "An agent is installed here already; change $what?" ||
+            die "an agent is installed in the container $name already: say --yes to change ${what%% (*}, or --uninstall it first"
+    fi
+    keep_jobs "it is made anew"
+}
+
+# Jobs live in the container and end with it: not without having been asked.
+keep_jobs() {
+    [ "$(container_state "$name")" = running ] || return 0
+    if [ -n "$kill_jobs" ]; then
+        in_container end-jobs || die "some jobs did not end: see deploy.sh --status"
+    elif in_container status --json 2>/dev/null | grep -q '"command_id"'; then
+        die "jobs run in the container $name and would end when $1: wait for them, or end them with deploy.sh --stop --kill-jobs"
+    fi
+}
+
+settle_image() {
+    if [ -z "$image$version" ]; then
+        image=$(recorded image)
+        # The one that nobody has chosen follows the server's version where that is at hand.
+        case $image in
+        muster-agent:*) ! docker image inspect "muster-agent:$script_version" >/dev/null 2>&1 || image=muster-agent:$script_version ;;
+        esac
+    fi
+    image=${image:-muster-agent:${version:-${script_version:-latest}}}
+    docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null 2>&1 ||
+        die "the image $image is neither here nor to be pulled: build it from Muster's Dockerfile.agent, name another with --image, or install a service of the host with --native"
+}
+
+# Settings and key come into the volumes once the server has been asked about them.
+fill_volumes() {
+    changed=1
+    [ -z "$is_new" ] || record_container
+    for volume in programs state settings; do
+        docker volume create "$name-$volume" >/dev/null || die "the volume $name-$volume can't be made: see above"
+    done
+    [ ! -f "$staging/etc/ca.pem" ] || put_file /etc/muster/ca.pem 644 <"$staging/etc/ca.pem"
+    tried=/etc/muster/agent_key
+    if [ -n "$key" ]; then
+        tried=/etc/muster/agent_key.new
+        printf '%s\n' "$key" | put_file "$tried" 600
+    fi
+    verdict=$(container "$staging/etc/agent.env" --rm --env "MUSTER_API_KEY_FILE=$tried" --entrypoint /bin/sh "$image" -c "$contained_agent" sh doctor --brief 2>&1) || {
+        verdict=$(printf '%s\n' "$verdict" | tail -n 1)
+        die "${verdict:-the agent can not work with these settings}"
+    }
+    say "the server knows the key"
+    check_pinned_key "$(in_volumes "$staging/etc/agent.env" 'cat /opt/muster/release_key 2>/dev/null || true' </dev/null)"
+    [ -z "$release_key" ] || printf '%s\n' "$release_key" | put_file /opt/muster/release_key 644
+    [ -z "$allow" ] || printf '{"allow": "%s"}\n' "$allow" | put_file /var/lib/muster/policy.json 644
+    [ -z "$key" ] || in_volumes "$staging/etc/agent.env" "mv $tried /etc/muster/agent_key" </dev/null
+}
+
+# The container before it is kept until the new one is connected.
+start_container_anew() {
+    if [ -z "$is_new" ] && [ "$(container_state "$name")" != missing ]; then
+        docker stop "$name" >/dev/null || die "the container $name could not be stopped"
+        renamed=1
+        docker rename "$name" "$name-before"
+    fi
+    container "$staging/etc/agent.env" --detach --name "$name" --restart unless-stopped --stop-timeout 30 "$image" >/dev/null ||
+        die "the container does not start: see above"
+    await_container || {
+        docker logs --tail 5 "$name" >&2 || true
+        die "the agent in the container does not connect within 30 s: see above"
+    }
+    mkdir -p "$settings"
+    cp "$staging/etc/agent.env" "$settings/.agent.env.new"
+    mv "$settings/.agent.env.new" "$settings/agent.env"
+    [ ! -f "$staging/etc/ca.pem" ] || cp "$staging/etc/ca.pem" "$settings/ca.pem"
+    keep_script
+    record_container
+    [ -z "$renamed" ] || docker rm --force "$name-before" >/dev/null || true
+}
+
+await_container() {
+    tries=0
+    until in_container status >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -le 30 ] || return 1
+        sleep 1
+    done
+}
+
+record_container() {
+    printf 'layout=1\nscope=%s\nservice=docker\nname=%s\nimage=%s\n' "$scope" "$name" "$image" >"$program/installation.new"
+    chmod 644 "$program/installation.new"
+    mv "$program/installation.new" "$program/installation"
+}
+
+undo_container() {
+    code=$?
+    trap - EXIT INT TERM HUP PIPE
+    [ -z "$cut_off" ] || printf 'deploy.sh: cut off; taking back what was begun\n' >&2
+    [ -z "$installed" ] || exit "$code"
+    set +e
+    rm -rf "$staging"
+    if [ -n "$is_new" ]; then
+        keep_state=$had_state
+        [ -z "$changed" ] || remove_container
+        remove_container_files
+    elif [ -n "$renamed" ] && [ "$(container_state "$name-before")" != missing ]; then
+        docker rm --force "$name" >/dev/null 2>&1
+        if docker rename "$name-before" "$name" && docker start "$name" >/dev/null; then
+            printf 'deploy.sh: the container %s is as it was before\n' "$name" >&2
+        fi
+    fi
+    exit "$code"
+}
+
+remove_container() {
+    docker rm --force "$name" "$name-before" >/dev/null 2>&1 || true
+    for volume in programs settings state; do
+        [ "$volume$keep_state" = state1 ] || docker volume rm "$name-$volume" >/dev/null 2>&1 || true
+    done
+}
+
+remove_container_files() {
+    rm -rf "$program"/.staging.*
+    rm -f "$settings/agent.env" "$settings/ca.pem" "$settings"/.*.new
+    rmdir "$settings" 2>/dev/null || true
+    rm -f "$program/deploy.sh" "$program/installation" "$program"/*.new
+    rmdir "$program" 2>/dev/null || true
+}
+
+show_container() {
+    now=$(container_state "$name")
+    printf 'container   %s of %s: %s\n' "$name" "$(recorded image)" "$now"
+    [ "$now" = running ] || exit 4
+    code=0
+    in_container status || code=$?
+    if [ $code != 0 ]; then
+        printf '\n'
+        in_container doctor || true
+    fi
+    exit $code
+}
+
+start_container() {
+    docker start "$name" >/dev/null || die "the container $name does not start: see docker logs $name"
+    await_container || die "started, but not connected after 30 s: $program/deploy.sh --status says why"
+    printf 'Started and connected\n'
+}
+
+stop_container() {
+    keep_jobs "it stops"
+    docker stop "$name" >/dev/null || die "the container $name could not be stopped"
+    printf 'Stopped, also across a reboot; start it again with %s/deploy.sh --start\n' "$program"
+}
+
+# By the image's program: the one in the volume may be on trial and answer nothing.
+update_container() {
+    [ "$(container_state "$name")" = running ] || die "the container $name does not run: start it with --start, then ask for the update"
+    docker exec "$name" /usr/lib/muster/muster-agent request-update ${version:+--version "$version"}
+}
+
+uninstall_container() {
+    image=$(recorded image)
+    keep_jobs "it is removed"
+    docker stop "$name" >/dev/null 2>&1 || true
+    if [ -z "$keep_state" ] && [ -r "$settings/agent.env" ]; then
+        # Without the server everything is removed all the same; the agent says what is left to do.
+        container "$settings/agent.env" --rm --entrypoint /bin/sh "$image" -c "$contained_agent" sh deregister 2>&1 | tail -n 1 || true
+    fi
+    remove_container
+    remove_container_files
+    if [ -n "$keep_state" ]; then printf 'Removed, but for the state in the volume %s-state\n' "$name"; else printf 'Removed\n'; fi
+}
+
+# A container that is there is looked after by Docker alone.
+look_after_container() {
+    need_installation
+    check_owners
+    need_engine
+    case $action in
+    status) show_container ;;
+    logs) exec docker logs --follow --tail 100 "$name" ;;
+    update) update_container ;;
+    stop) stop_container ;;
+    start) start_container ;;
+    uninstall) uninstall_container ;;
+    esac
 }
 
 main "$@"

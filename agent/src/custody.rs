@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::frame::{InventoryItem, Outcome, Response};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -50,6 +52,7 @@ pub struct Custody {
     shims: BTreeMap<Uuid, ShimState>,
     tasks: JoinSet<Event>,
     wake: WakeSocket,
+    owner: Arc<Notify>,
     notices: VecDeque<Notice>,
     purged_at: Instant,
 }
@@ -96,6 +99,7 @@ impl Custody {
             shims: BTreeMap::new(),
             tasks: JoinSet::new(),
             wake,
+            owner: Arc::default(),
             notices: VecDeque::new(),
             purged_at: Instant::now(),
         };
@@ -227,6 +231,12 @@ impl Custody {
         }
     }
 
+    /// Notified when the host's owner has rung the bell. That is heard while [`Custody::next`] is
+    /// waited for, and kept until somebody looks.
+    pub fn owner(&self) -> Arc<Notify> {
+        Arc::clone(&self.owner)
+    }
+
     /// The next thing to tell. May be dropped at any point.
     pub async fn next(&mut self) -> Notice {
         loop {
@@ -235,7 +245,12 @@ impl Custody {
             }
             let due = self.next_due();
             tokio::select! {
-                () = self.wake.rung() => self.look_at_shims(),
+                is_owner = self.wake.rung() => {
+                    if is_owner {
+                        self.owner.notify_one();
+                    }
+                    self.look_at_shims();
+                }
                 Some(event) = self.tasks.join_next() => self.take(event),
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.start_waiting();

@@ -98,6 +98,18 @@ impl StateDir {
     pub fn update_verdict(&self) -> PathBuf {
         self.0.join(muster_protocol::release::VERDICT_FILE)
     }
+    /// What the host's owner asks this agent to become.
+    pub fn update_request(&self) -> PathBuf {
+        self.0.join("update_request.json")
+    }
+    /// Why it does not.
+    pub fn update_refusal(&self) -> PathBuf {
+        self.0.join("update_refusal.json")
+    }
+    /// Held by whoever asks, until there is a verdict.
+    pub fn update_request_lock(&self) -> PathBuf {
+        self.0.join("update_request.lock")
+    }
     pub fn ledger(&self) -> PathBuf {
         self.0.join("ledger.json")
     }

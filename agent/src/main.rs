@@ -51,6 +51,15 @@ enum Mode {
     /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
     /// Exits with 0 if nothing failed, 1 otherwise, 2 if called wrongly.
     Doctor(Box<DoctorArgs>),
+    /// Ask the agent that runs here to become another version, and wait for what comes of it: 0 if that
+    /// runs, 1 otherwise. Takes the options of `run`; for a host that was installed by deploy.sh.
+    RequestUpdate {
+        /// The version [default: what the agent's group wants, else the newest release].
+        #[arg(long)]
+        version: Option<Version>,
+        #[command(flatten)]
+        run: Box<RunArgs>,
+    },
     /// Print the version.
     Version,
     /// Download a release for the supervisor, which judges it. Started by that, not by people.
@@ -94,6 +103,7 @@ fn main() -> ExitCode {
         Mode::EndJobs { place, wait_s } => told(end_jobs(place, wait_s)),
         Mode::Deregister(args) => told(deregister(*args)),
         Mode::Doctor(args) => examine(*args),
+        Mode::RequestUpdate { version, run } => told(request_update(version, *run)),
         Mode::Version => {
             println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
@@ -178,6 +188,15 @@ fn fetch_release(version: &Version, part: Part, into: &Path, args: RunArgs) -> a
         return Ok(NO_SPACE_EXIT);
     }
     fetched?;
+    Ok(0)
+}
+
+fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8> {
+    start_log("error");
+    let config = Config::load(args)?;
+    let tell = |text: &str| say(&format!("{text}\n"));
+    let update = Box::pin(host::update::update(&config, version, tell));
+    say(&format!("{}\n", on_runtime(update)??));
     Ok(0)
 }
 

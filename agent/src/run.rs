@@ -70,6 +70,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
     let mut reconnect = Reconnect::new(config.fallback);
     let mut dialer = Dialer::new(config);
     let mut ready: Option<Box<dyn Link>> = None;
+    let owner = agent.custody.owner();
     loop {
         // Without a session nobody is told; the next one begins with an inventory.
         let mut untold = Vec::new();
@@ -80,6 +81,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 let dialing = looking_after(&mut agent.custody, dialing, &mut untold).boxed();
                 tokio::select! {
                     link = dialing => link,
+                    () = owner.notified() => match agent.desk.take_request() {
+                        Some(code) => return code,
+                        None => continue,
+                    },
                     _ = stop.wait_for(|stop| *stop) => return ExitCode::Stop,
                 }
             }
@@ -146,6 +151,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 let pause = tokio::time::sleep(delay);
                 tokio::select! {
                     () = looking_after(&mut agent.custody, pause, &mut untold) => {}
+                    () = owner.notified() => {
+                        if let Some(code) = agent.desk.take_request() {
+                            return code;
+                        }
+                    }
                     _ = stop.wait_for(|stop| *stop) => return ExitCode::Stop,
                 }
             }

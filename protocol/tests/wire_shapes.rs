@@ -4,6 +4,7 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
     Registration, Response, ServerFrame, decode_agent_frame,
 };
+use muster_protocol::release::{UpdateOutcome, UpdateVerdict};
 use muster_protocol::{CommandName, Permissions};
 use serde_json::json;
 use uuid::Uuid;
@@ -89,6 +90,16 @@ fn agent_frames_of_the_full_protocol() {
             outcome: Some(Outcome::Rejected),
         }),
         AgentFrame::Deregister,
+        AgentFrame::UpdateVerdict {
+            verdict: UpdateVerdict {
+                command_id: None,
+                outcome: UpdateOutcome::RolledBack,
+                from_version: "0.1.0".into(),
+                to_version: "0.2.0".into(),
+                code: Some("crashed".into()),
+                message: "it ended 3 times".into(),
+            },
+        },
     ];
     insta::assert_json_snapshot!(frames);
 }

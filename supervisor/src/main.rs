@@ -21,9 +21,9 @@ use muster_supervisor::log_file::LogFile;
 use muster_supervisor::notify::{Notifier, watchdog_interval};
 use muster_supervisor::platform::{self, Host};
 use muster_supervisor::policy::{History, Pacer};
-use muster_supervisor::settings::{Action, CommandLine, RunArgs, Settings};
+use muster_supervisor::settings::{Action, CommandLine, RunArgs, Settings, VerifyArgs};
 use muster_supervisor::supervise::{Finish, Supervisor, Updating};
-use muster_supervisor::update::{Guard, Updates};
+use muster_supervisor::update::{Guard, Trust, Updates, examine};
 
 fn main() -> ExitCode {
     // Before anything that may end this program.
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Action::Run(args) => args,
         Action::Health { state_dir } => return health(state_dir),
         Action::SelfTest { args } => return self_test(args),
+        Action::VerifyRelease(args) => return verify(args),
     };
     let settings = settings(args);
     let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
@@ -86,6 +87,24 @@ fn self_test(args: Vec<OsString>) -> ExitCode {
     match Host::new() {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn verify(args: VerifyArgs) -> ExitCode {
+    let examined = Trust::of(&args.dir).map_err(Into::into).and_then(|mut trust| {
+        trust.pins.fingerprint = args.release_key.or(trust.pins.fingerprint);
+        trust.is_any_key_good = args.any_key;
+        examine(&args.folder, &args.version, &trust)
+    });
+    match examined {
+        Ok(examined) => {
+            println!("key={}\nfloor={}", examined.fingerprint, examined.floor);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{}: {}", error.code(), chain(&error));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use muster_protocol::release::Version;
 
 /// Runs the Muster agent, and starts it again or updates it by its exit code.
 #[derive(Debug, Parser)]
@@ -36,6 +37,30 @@ pub enum Action {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Judge a downloaded release as an update would. Asked by deploy.sh before it installs one:
+    /// prints the key that has signed it, and the floor that it brings.
+    #[command(hide = true)]
+    VerifyRelease(VerifyArgs),
+}
+
+/// The options of `verify-release`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Where it was downloaded to.
+    #[arg(long)]
+    pub folder: PathBuf,
+    /// The version that is wanted, and no other.
+    #[arg(long)]
+    pub version: Version,
+    /// The installation that it is for: its pinned key and its floor hold. There may be none yet.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// The fingerprint of the key to trust, instead of the pinned one.
+    #[arg(long)]
+    pub release_key: Option<String>,
+    /// Without a pinned key: judge everything but whose key it is.
+    #[arg(long)]
+    pub any_key: bool,
 }
 
 /// The options of `run`.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 pub use leftovers::end_leftovers;
-pub use wake::WakeSocket;
+pub use wake::{Bell, WakeSocket};
 pub use watch::{Watch, watch_child, watch_holder};
 
 use crate::fault;

@@ -1,4 +1,5 @@
-//! The bell between shims and agent: "something is new", never what.
+//! The bell between shims and agent: "something is new", never what. The host's owner rings it too, in
+//! another tone.
 
 use std::fs::File;
 use std::io;
@@ -10,6 +11,9 @@ use tokio::net::UnixDatagram;
 
 use crate::layout::{StateDir, WAKE_SOCKET};
 use crate::platform;
+
+const SHIM: u8 = 1;
+const OWNER: u8 = 2;
 
 /// The agent's end.
 #[derive(Debug)]
@@ -30,26 +34,28 @@ impl WakeSocket {
         Ok(Self(socket))
     }
 
-    /// Returns once the bell has rung, however often. May be dropped at any point.
-    pub async fn rung(&self) {
+    /// Returns once the bell has rung, however often: true if the host's owner was among those who
+    /// did. May be dropped at any point.
+    pub async fn rung(&self) -> bool {
         let mut buffer = [0; 8];
         loop {
             if self.0.readable().await.is_err() {
                 // A socket that can't be waited on would spin; the ends of shims still come through.
                 std::future::pending::<()>().await;
             }
-            let mut has_rung = false;
+            let (mut has_rung, mut is_owner) = (false, false);
             while self.0.try_recv(&mut buffer).is_ok() {
                 has_rung = true;
+                is_owner |= buffer[0] == OWNER;
             }
             if has_rung {
-                return;
+                return is_owner;
             }
         }
     }
 }
 
-/// A shim's end. Nobody may be there to hear it.
+/// The other end. Nobody may be there to hear it.
 #[derive(Debug)]
 pub struct Bell {
     socket: Option<StdDatagram>,
@@ -68,9 +74,18 @@ impl Bell {
 
     /// Rings without waiting. A full queue means that the agent is going to look anyway.
     pub fn ring(&self) {
+        self.send(SHIM);
+    }
+
+    /// Rings for the host's owner, who asks for something.
+    pub fn ring_for_owner(&self) {
+        self.send(OWNER);
+    }
+
+    fn send(&self, tone: u8) {
         if let (Some(socket), Some(directory)) = (&self.socket, &self.directory) {
             let path = platform::short_socket_path(directory, &self.state, WAKE_SOCKET);
-            let _ = socket.send_to(&[1], path);
+            let _ = socket.send_to(&[tone], path);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the host's owner asks of an agent from beside it: how it is, to end its jobs, to take the
-//! host out of the fleet.
+//! What the host's owner asks of an agent from beside it: how it is, to end its jobs, to become
+//! another version, to take the host out of the fleet.
 //!
 //! Reads and writes the state directory's files; holds no sessions but the last one.
 
@@ -8,6 +8,7 @@ pub mod deregister;
 pub mod end_jobs;
 pub mod jobs;
 pub mod status;
+pub mod update;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};

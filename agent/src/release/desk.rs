@@ -56,7 +56,7 @@ impl Supervision {
 /// Wishes and verdicts of one state directory.
 #[derive(Debug)]
 pub struct Desk {
-    state: StateDir,
+    pub(super) state: StateDir,
     supervision: Supervision,
     /// Without a verdict.
     open: Option<UpdateWish>,
@@ -221,7 +221,7 @@ fn response(command_id: Uuid, verdict: &UpdateVerdict) -> Response {
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let is_small = fs::metadata(path).is_ok_and(|metadata| metadata.len() <= MAX_BYTES);
     let bytes = is_small.then(|| fs::read(path).ok()).flatten()?;
     serde_json::from_slice(&bytes).ok()

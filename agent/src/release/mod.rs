@@ -3,5 +3,7 @@
 pub mod desk;
 pub mod download;
 pub mod fetch;
+pub mod offer;
+pub mod request;
 
 pub use desk::Desk;

@@ -7,6 +7,7 @@ mod ending;
 mod greeting;
 mod intake;
 mod leaving;
+mod owner;
 mod sending;
 
 use std::collections::VecDeque;
@@ -204,12 +205,13 @@ impl<'a> Session<'a> {
         stop: &mut watch::Receiver<bool>,
         mut upgrade: Option<Upgrade<'_>>,
     ) -> Ending {
+        let owner = self.agent.custody.owner();
         loop {
             if let Some(ending) = self.farewell_ending() {
                 return ending;
             }
             if self.agent.desk.look_at().is_some_and(|at| at <= Instant::now()) {
-                self.agent.take_verdict();
+                self.look_for_verdict();
             }
             if let Err(ending) = self.go_on_leaving() {
                 return ending;
@@ -222,6 +224,7 @@ impl<'a> Session<'a> {
                 }
                 notice = self.agent.custody.next() => Step::Notice(notice),
                 _ = self.heartbeat.tick() => Step::Heartbeat,
+                () = owner.notified() => Step::OwnerAsks,
                 _ = stop.wait_for(|stop| *stop) => Step::Stop,
                 link = poll_upgrade(&mut upgrade) => Step::Upgrade(link),
                 () = until(deadline) => Step::Deadline,
@@ -234,6 +237,10 @@ impl<'a> Session<'a> {
                     Ok(())
                 }
                 Step::Heartbeat => self.beat(),
+                Step::OwnerAsks => {
+                    self.take_request();
+                    Ok(())
+                }
                 Step::Send => self.send_next().await,
                 Step::Stop => Err(Ending::Stopped),
                 Step::Upgrade(link) => Err(Ending::Upgraded(link)),
@@ -290,6 +297,7 @@ enum Step {
     Incoming(Result<Incoming, LinkError>),
     Notice(Notice),
     Heartbeat,
+    OwnerAsks,
     Send,
     Stop,
     Upgrade(Box<dyn Link>),

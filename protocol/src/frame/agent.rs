@@ -44,6 +44,9 @@ pub enum AgentFrame {
     /// Full: the host leaves the fleet for good: delete this agent. After the inventory; what has
     /// not ended then is ended by the server.
     Deregister,
+    /// Full: what came of a wish of the host's own, as in `register`. What came of an `update` is said
+    /// in its `response`.
+    UpdateVerdict { verdict: UpdateVerdict },
 }
 
 /// What an agent says of itself.

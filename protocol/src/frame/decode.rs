@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::{AgentFrame, ErrorCode, ServerFrame};
 use crate::object;
 
-const AGENT_TYPES: [&str; 9] = [
+const AGENT_TYPES: [&str; 10] = [
     "register",
     "heartbeat",
     "response",
@@ -16,6 +16,7 @@ const AGENT_TYPES: [&str; 9] = [
     "inventory",
     "inventory_end",
     "deregister",
+    "update_verdict",
 ];
 const SERVER_TYPES: [&str; 10] = [
     "connected",

@@ -20,6 +20,8 @@ use super::problem::{Answer, Problem};
 const SCRIPT: &str = include_str!("../../../deploy/deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
+/// The line that names its own version.
+const VERSION_LINE: &str = "\nscript_version=''\n";
 const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The script and the page name the address by which they were asked for.
@@ -77,7 +79,9 @@ async fn show_page(State(state): State<AppState>, reached: Reached) -> Answer<Re
 /// The script knows the server it came from, so that the line to paste need not name it twice.
 async fn get_script(reached: Reached) -> Answer<Response> {
     let origin = reached.required()?;
-    let script = SCRIPT.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
+    let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
+    let script = SCRIPT.replacen(VERSION_LINE, version, 1);
+    let script = script.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
     let headers = [(CONTENT_TYPE, SCRIPT_TYPE), (CACHE_CONTROL, NOT_KEPT)];
     Ok((headers, script).into_response())
 }
@@ -152,7 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_has_the_line_that_names_the_server_once() {
+    fn the_script_has_the_lines_that_name_server_and_version_once() {
         assert_eq!(SCRIPT.matches(SERVER_LINE).count(), 1);
+        assert_eq!(SCRIPT.matches(VERSION_LINE).count(), 1);
     }
 }

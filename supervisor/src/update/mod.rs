@@ -4,6 +4,7 @@
 //! a host starts: what is new lies beside what works, and one rename makes it current.
 
 mod durable;
+mod examination;
 mod guard;
 pub mod image;
 mod lock;
@@ -18,11 +19,11 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
-    Platform, Program, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, Verified, Version,
-    WISH_FILE, Wish,
+    Program, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, Verified, Version, WISH_FILE,
 };
 
 pub use self::durable::FileError;
+pub use self::examination::{Examined, Trust, examine};
 pub use self::guard::{Guard, MAX_BOOTS};
 use self::lock::Lock;
 pub use self::lock::LockError;
@@ -91,14 +92,8 @@ impl Updates {
     /// # Errors
     /// [`NotTaken`]
     pub fn examine(&self, wish: &UpdateWish) -> Result<Verified, NotTaken> {
-        let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
-        let Pins { fingerprint, floor } = Pins::read(&self.program)?;
-        let package = package::Package::read(&self.staging(&wish.version))?;
-        if fingerprint.is_none() && !package.is_way_verified {
-            return Err(NotTaken::NoKey);
-        }
-        let (version, fingerprint) = (&wish.version, fingerprint.as_deref());
-        Ok(package.verify(&Wish { version, platform, floor: floor.as_ref(), fingerprint })?)
+        let folder = self.staging(&wish.version);
+        examination::judge_documents(&folder, &wish.version, &Trust::of(&self.program)?)
     }
 
     /// True if this release is what is installed, bit for bit.

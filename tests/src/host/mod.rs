@@ -18,6 +18,7 @@ use crate::site::Site;
 use crate::wait::{eventually, eventually_blocking};
 
 const BOOT: &str = include_str!("boot.sh");
+const DOCKER: &str = include_str!("docker.sh");
 /// All that a host may write, its copies of the programs among it.
 const DISK: &str = "size=2g,mode=0755";
 /// Shutting a service manager down by force takes no time; this is for a slow machine.
@@ -150,6 +151,20 @@ impl Host {
             stdout: read(out.path()),
             stderr: String::from_utf8_lossy(&read(err.path())).into_owned(),
         }
+    }
+
+    /// Puts a program in the place of `docker` that has one image, of the programs under test.
+    pub async fn install_docker(&self, image: &str) {
+        let programs = binary("muster-agent");
+        let programs = programs.parent().expect("a folder").display();
+        let prepare = format!(
+            "mkdir -p /usr/local/bin /usr/lib/muster /var/lib/docker-stub/containers /var/lib/docker-stub/volumes \
+            && cp {programs}/muster-agent {programs}/muster-supervisor /usr/lib/muster/ \
+            && echo {image} >/var/lib/docker-stub/images"
+        );
+        self.run(&prepare).await.expect(0);
+        fs::write(self.file("/usr/local/bin/docker"), DOCKER).expect("write the stub");
+        self.run("chmod 755 /usr/local/bin/docker").await.expect(0);
     }
 
     /// A file of the host as this process can reach it.

@@ -1,10 +1,12 @@
 //! Agents over plain HTTP: the three endpoints of basic agents, and the exchange of full ones.
 //!
-//! Both feed the same sessions as a WebSocket does, through a [`relay`].
+//! Both feed the same sessions as a WebSocket does, through a [`relay`]. Beside them, which version an
+//! agent should run.
 
 mod basic;
 mod exchange;
 mod relay;
+mod wanted_release;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -19,7 +21,10 @@ use super::problem::{Answer, Problem};
 use crate::services::authentication::{Admission, AgentRefusal};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(basic::routes()).merge(exchange::routes())
+    OpenApiRouter::new()
+        .merge(basic::routes())
+        .merge(exchange::routes())
+        .merge(wanted_release::routes())
 }
 
 /// The agent key of a request. Taken before a byte of the body is read, which may be large and take

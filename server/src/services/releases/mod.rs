@@ -5,6 +5,7 @@ mod keys;
 mod open;
 mod publishing;
 mod receiving;
+mod wanted;
 
 use std::sync::Arc;
 

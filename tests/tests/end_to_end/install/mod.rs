@@ -1,10 +1,13 @@
 //! `deploy.sh`, run for real on throw-away hosts: piped from a server, as a person would.
 
+mod docker;
 mod hazards;
 mod life;
 mod managers;
 mod networks;
 mod refusals;
+mod releases;
+mod requests;
 mod server;
 mod upgrade;
 mod user;

@@ -53,7 +53,7 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
         ("--logs".into(), "no agent is installed"),
         ("--stop".into(), "no agent is installed"),
         ("--uninstall".into(), "no agent is installed"),
-        ("--update".into(), "signed releases"),
+        ("--update".into(), "no agent is installed"),
     ];
     let mut wrong = Vec::new();
     for (words, expected) in cases {

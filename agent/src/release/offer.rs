@@ -1,0 +1,156 @@
+//! What the server offers this host: asked on behalf of the host's owner, from beside the agent.
+
+use std::time::Duration;
+
+use muster_protocol::release::{MAX_MANIFEST_BYTES, Platform, Version};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::link::{LinkError, Way, http_client};
+
+/// For one answer.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// For a second look at a way that could not be gone.
+const LOOK_TIME: Duration = Duration::from_secs(20);
+/// Characters of a server's sentence.
+const MAX_DETAIL: usize = 300;
+
+/// Why the server offers nothing. The texts go to the person who asked.
+#[derive(Debug, thiserror::Error)]
+pub enum OfferError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("no release {version} is published on {server}: see `muster release list`")]
+    NotPublished { version: Version, server: String },
+    #[error("the server offers no version: {0}")]
+    Nothing(String),
+    #[error("the server does not know this agent's key: look with `muster-agent doctor`")]
+    Key,
+    #[error(
+        "the server answered {0} and names no version: name one yourself with --version, or bring the server up to date"
+    )]
+    Unfit(u16),
+}
+
+/// One server, as this host reaches it.
+pub struct Offer<'a> {
+    client: Client,
+    way: &'a Way,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    version: Version,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    #[serde(default)]
+    detail: String,
+}
+
+impl<'a> Offer<'a> {
+    /// # Errors
+    /// [`OfferError::Link`] if no client can be made.
+    pub fn new(way: &'a Way) -> Result<Self, OfferError> {
+        Ok(Self { client: http_client(way, ANSWER_TIME)?, way })
+    }
+
+    /// The version that this agent's group wants; else the newest that there is for this host.
+    ///
+    /// # Errors
+    /// [`OfferError`]
+    pub async fn wanted(
+        &self,
+        key: &SecretString,
+        agent_id: Option<Uuid>,
+    ) -> Result<Version, OfferError> {
+        let mut path = "/api/agents/wanted-release?".to_owned();
+        if let Some(platform) = Platform::own() {
+            path.push_str(&format!("platform={platform}&"));
+        }
+        if let Some(id) = agent_id {
+            path.push_str(&format!("agent_id={id}"));
+        }
+        let (status, body) = self.get(&path, Some(key)).await?;
+        if status == StatusCode::OK {
+            let wanted = serde_json::from_slice::<Wanted>(&body);
+            return wanted.map(|wanted| wanted.version).map_err(|_| OfferError::Unfit(200));
+        }
+        Err(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) if problem.code == "no_release" => {
+                OfferError::Nothing(shown(&problem.detail))
+            }
+            _ if status == StatusCode::UNAUTHORIZED => OfferError::Key,
+            _ => OfferError::Unfit(status.as_u16()),
+        })
+    }
+
+    /// Nothing, if hosts may have this version; what it holds is the supervisor's to judge.
+    ///
+    /// # Errors
+    /// [`OfferError::NotPublished`], [`OfferError::Link`].
+    pub async fn check(&self, version: &Version) -> Result<(), OfferError> {
+        let path = format!("/install/releases/{version}/release.json");
+        match self.get(&path, None).await?.0 {
+            StatusCode::NOT_FOUND => Err(OfferError::NotPublished {
+                version: version.clone(),
+                server: self.way.endpoint.authority(),
+            }),
+            StatusCode::OK => Ok(()),
+            status => Err(LinkError::Refused {
+                action: "the look for a release",
+                status: status.as_u16(),
+                problem: String::new(),
+            }
+            .into()),
+        }
+    }
+
+    async fn get(
+        &self,
+        path: &str,
+        key: Option<&SecretString>,
+    ) -> Result<(StatusCode, Vec<u8>), LinkError> {
+        let mut request = self.client.get(self.way.endpoint.file_url(path));
+        if let Some(key) = key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
+                .map_err(LinkError::broken("set up HTTP"))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        match request.send().await {
+            Ok(response) => Ok((response.status(), body(response).await?)),
+            Err(error) => Err(self.explained(error).await),
+        }
+    }
+
+    /// The HTTP library does not say what stood in the way; going it once more does.
+    async fn explained(&self, error: reqwest::Error) -> LinkError {
+        match tokio::time::timeout(LOOK_TIME, self.way.open()).await {
+            Ok(Err(obstacle)) => obstacle,
+            Ok(Ok(_)) | Err(_) => LinkError::broken("ask the server for its releases")(error),
+        }
+    }
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, LinkError> {
+    let action = "read the server's answer";
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(LinkError::broken(action))? {
+        if bytes.len() + chunk.len() > MAX_MANIFEST_BYTES {
+            return Err(LinkError::broken(action)("it is larger than any that fits"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// A server's sentence, as a terminal may be shown it.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MAX_DETAIL).collect()
+}

@@ -1,0 +1,61 @@
+//! What the host's owner asks for from beside the agent: a file that is taken up when the bell rings.
+//!
+//! From there on it is a wish of the host's own. What is refused is said in another file.
+
+use std::fs;
+
+use muster_protocol::ExitCode;
+use muster_protocol::release::Version;
+use serde::{Deserialize, Serialize};
+
+use super::desk::{Desk, exit_code, read};
+use crate::sentence;
+use crate::storage;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateRequest {
+    pub version: Version,
+}
+
+/// Why it is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateRefusal {
+    /// A stable name.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Desk {
+    /// Takes up what is asked for, if anything is: gives the code that the process is to end with.
+    /// `None` also if it is refused.
+    pub fn take_request(&mut self) -> Option<ExitCode> {
+        let path = self.state.update_request();
+        let UpdateRequest { version } = read(&path)?;
+        // Whoever asks removes it when giving up: of the two, one succeeds.
+        fs::remove_file(&path).ok()?;
+        let refusal = match self.check() {
+            Err((code, message)) => {
+                UpdateRefusal { code: code.to_owned(), message: message.to_owned() }
+            }
+            Ok(()) => match self.wish(None, version.clone()) {
+                Ok(()) => return Some(exit_code(&version)),
+                Err(error) => {
+                    let code = if error.is_no_space() { "no_space" } else { "storage_failed" };
+                    UpdateRefusal { code: code.to_owned(), message: sentence::of(&error) }
+                }
+            },
+        };
+        tracing::warn!(%version, code = refusal.code, "refused to the host's owner");
+        let encoded = serde_json::to_vec(&refusal).unwrap_or_default();
+        if let Err(error) = storage::replace_synced(&self.state.update_refusal(), &encoded) {
+            // Who asks gives up after a while.
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the refusal was not written"
+            );
+        }
+        None
+    }
+}

@@ -1,0 +1,189 @@
+//! `deploy.sh` where Docker is: the agent in a container. No engine can run on a throw-away host, so a
+//! program in its place keeps what it is told and runs containers there (`tests/src/host/docker.sh`).
+
+use std::fs;
+
+use muster_tests::{Manager, Publisher};
+use serde_json::json;
+
+use super::{DEPLOY, Newcomer, complaint, new_files};
+
+const OWN: &str = env!("CARGO_PKG_VERSION");
+/// Where the stub keeps the volume of the state.
+const STATE: &str = "/var/lib/docker-stub/volumes/muster-agent-state";
+
+/// A host with an engine and the image of the version under test, and its server's releases.
+async fn newcomer() -> (Newcomer, Publisher) {
+    let newcomer = Newcomer::on(Manager::Bare).await;
+    newcomer.host.install_docker(&format!("muster-agent:{OWN}")).await;
+    let publisher = Publisher::new(&newcomer.world).await;
+    publisher.release(OWN).await;
+    (newcomer, publisher)
+}
+
+impl Newcomer {
+    /// A line of what the stub was told that begins with these words.
+    async fn docker_was_told(&self, words: &str) -> Option<String> {
+        let calls = self.host.run("cat /var/lib/docker-stub/calls").await.expect(0);
+        calls.lines().find(|line| line.starts_with(words)).map(str::to_owned)
+    }
+
+    /// What is new on the host, apart from the stub's own and the folders that it mounts on.
+    fn left_beside_docker(&self, before: &[String]) -> Vec<String> {
+        let is_stubs = |path: &str| {
+            path.contains("docker-stub")
+                || ["/opt/muster", "/var/lib/muster", "/etc/muster"].contains(&path)
+        };
+        let new = new_files(before, &self.host.changes());
+        new.into_iter().filter(|path| !is_stubs(path)).collect()
+    }
+
+    /// Containers and volumes that are there.
+    async fn in_docker(&self) -> Vec<String> {
+        let list = "ls /var/lib/docker-stub/containers /var/lib/docker-stub/volumes";
+        let listed = self.host.run(list).await.expect(0);
+        listed.lines().filter(|line| line.contains("muster")).map(str::to_owned).collect()
+    }
+}
+
+#[tokio::test]
+async fn where_an_engine_answers_the_agent_lives_in_a_container_and_is_updated_in_its_volume() {
+    let (newcomer, publisher) = newcomer().await;
+    let before = newcomer.host.changes();
+    let words = format!("--key {} --release-key {}", newcomer.key, publisher.fingerprint());
+    let said = newcomer.host.run(&newcomer.line(&words)).await.expect(0);
+    assert!(said.contains("they see only the container"), "{said}");
+    let id = newcomer.world.online(&newcomer.key_id).await["id"].clone();
+    let id = id.as_str().expect("an id");
+    assert!(newcomer.printed_by(id, "hello").await.contains("Hello"));
+
+    let run = newcomer.docker_was_told("run --hostname").await.expect("a run");
+    let started = newcomer.host.run("grep -- '--detach' /var/lib/docker-stub/calls").await;
+    let started = started.expect(0);
+    for word in ["--restart unless-stopped", "muster-agent-programs:/opt/muster"] {
+        assert!(started.contains(word), "{started}");
+    }
+    // The key is nowhere but in its file: not in arguments, nor in variables, nor in a shell's.
+    let search = format!("grep -rlF {} /var/lib/docker-stub /opt /etc/muster", newcomer.key);
+    let holders = newcomer.host.run(&search).await;
+    let holders = String::from_utf8_lossy(&holders.stdout).into_owned();
+    assert_eq!(holders, "/var/lib/docker-stub/volumes/muster-agent-settings/agent_key\n", "{run}");
+    let mode = format!("stat -c %a:%u {}", holders.trim());
+    assert_eq!(newcomer.host.run(&mode).await.expect(0).trim(), "600:10001");
+
+    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+    let log = newcomer.host.run(&format!("{DEPLOY} --logs")).await.expect(0);
+    assert!(log.contains("registered"), "{log}");
+    let body = "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
+    let list = json!({"scripts": [{"name": "long", "path": "long.sh", "interpreter": "/bin/sh"}]});
+    let write = |path: &str, text: &str| {
+        fs::write(newcomer.host.file(&format!("{STATE}/{path}")), text).expect("written");
+    };
+    write("scripts/long.sh", body);
+    write("script_manifest.json", &list.to_string());
+    let run = newcomer.world.api.execute(id, "long", json!({})).await;
+    newcomer.world.api.output_reaches(&run, 6).await;
+
+    publisher.release("0.9.7").await;
+    let said = newcomer.host.run(&format!("{DEPLOY} --update")).await.expect(0);
+    assert!(said.contains(&format!("updated from {OWN} to 0.9.7")), "{said}");
+    // What would end the job is refused.
+    for words in ["--stop", "--uninstall", ""] {
+        let refused = newcomer.host.run(&format!("{DEPLOY} {words}")).await;
+        refused.expect(1);
+        assert!(complaint(&refused).contains("jobs run in the container"), "{}", refused.stderr);
+    }
+    newcomer.host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(newcomer.world.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+
+    // Another container of the same volumes is the same agent, of the version that was updated to.
+    let unasked = newcomer.host.run("docker rm --force muster-agent").await;
+    unasked.expect(0);
+    newcomer.world.with_status(&newcomer.key_id, "offline").await;
+    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(4);
+    newcomer.host.run(DEPLOY).await.expect(0);
+    let agent = newcomer.world.online(&newcomer.key_id).await;
+    assert_eq!((&agent["id"], &agent["version"]), (&json!(id), &json!("0.9.7")), "{agent}");
+
+    newcomer.host.run(&format!("{DEPLOY} --stop --kill-jobs")).await.expect(0);
+    newcomer.world.with_status(&newcomer.key_id, "offline").await;
+    newcomer.host.run(&format!("{DEPLOY} --start")).await.expect(0);
+    newcomer.world.online(&newcomer.key_id).await;
+    newcomer.host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
+    assert!(newcomer.world.agents_of(&newcomer.key_id).await.is_empty());
+    assert_eq!(newcomer.in_docker().await, Vec::<String>::new());
+    let left = newcomer.left_beside_docker(&before);
+    assert!(left.is_empty(), "{left:#?}");
+}
+
+#[tokio::test]
+async fn what_can_not_run_in_a_container_is_refused_and_leaves_none() {
+    let (newcomer, publisher) = newcomer().await;
+    let before = newcomer.host.changes();
+    let unknown = format!("--key mst_agent_{}", "0".repeat(64));
+    let with = |words: &str| format!("--key {} {words}", newcomer.key);
+    for (words, expected) in [
+        (unknown, "key"),
+        (with("--image nowhere/agent:1"), "neither here nor to be pulled"),
+        (with("--image 'a b'"), "the name of an image"),
+        (with("--version 9.9.9"), "muster-agent:9.9.9 is neither here"),
+        (with("--docker --from /tmp"), "go with --native"),
+        (with("--docker --run-as root"), "go with --native"),
+        (with("--docker --native"), "exclude each other"),
+        (with("--native --image x"), "goes with --docker"),
+        (with("--server http://127.0.0.1:1"), "Connection refused"),
+    ] {
+        let said = newcomer.host.run(&newcomer.line(&words)).await;
+        assert_ne!(said.code, Some(0), "{words}");
+        assert!(complaint(&said).contains(expected), "{words}: {}", said.stderr);
+        assert_eq!(newcomer.in_docker().await, Vec::<String>::new(), "{words}");
+        let left = newcomer.left_beside_docker(&before);
+        assert!(left.is_empty(), "{words}: {left:#?}");
+    }
+    newcomer.host.run("touch /var/lib/docker-stub/down").await.expect(0);
+    let said = newcomer.host.run(&newcomer.line(&with("--docker"))).await;
+    said.expect(1);
+    assert!(complaint(&said).contains("no Docker engine answers"), "{}", said.stderr);
+
+    // Without an engine it is a service of the host, and stays one.
+    newcomer.install().await;
+    newcomer.host.run("rm /var/lib/docker-stub/down").await.expect(0);
+    newcomer.host.run(DEPLOY).await.expect(0);
+    assert_eq!(newcomer.in_docker().await, Vec::<String>::new());
+    let said = newcomer.host.run(&format!("{DEPLOY} --docker")).await;
+    said.expect(1);
+    assert!(complaint(&said).contains("--uninstall it first"), "{}", said.stderr);
+    drop(publisher);
+}
+
+#[tokio::test]
+async fn a_container_that_does_not_connect_gives_way_to_the_one_before() {
+    let (newcomer, _publisher) = newcomer().await;
+    // An installation that was killed half way is no hindrance.
+    let record =
+        "layout=1\nscope=system\nservice=docker\nname=muster-agent\nimage=muster-agent:1\n";
+    let cut_off = format!(
+        "mkdir /opt/muster && printf '{record}' >/opt/muster/installation && docker volume create muster-agent-state"
+    );
+    newcomer.host.run(&cut_off).await.expect(0);
+    newcomer.install().await;
+    // Its image has programs that answer everything and do nothing.
+    let idle =
+        "#!/bin/sh\n[ \"$1\" != status ] || exit 3\n[ \"$1\" = run ] && exec sleep 600\nexit 0\n";
+    for name in ["muster-agent", "muster-supervisor"] {
+        let version = "/var/lib/docker-stub/volumes/muster-agent-programs/versions/current/bin";
+        let path = newcomer.host.file(&format!("{version}/{name}"));
+        fs::copy(&path, path.with_extension("before")).expect("copied");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, idle).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&path, mode).expect("executable");
+    }
+    let said = newcomer.host.run(DEPLOY).await;
+    said.expect(1);
+    assert!(said.stderr.contains("does not connect within 30 s"), "{}", said.stderr);
+    assert!(said.stderr.contains("as it was before"), "{}", said.stderr);
+    let containers = newcomer.in_docker().await;
+    assert!(!containers.iter().any(|name| name.ends_with("before")), "{containers:?}");
+}
