@@ -41,7 +41,7 @@ fn run() -> Value {
 
 const RUN: [Column; 4] = [
     Column::of("ID", "id"),
-    Column::by("SCRIPT", |item| crate::command_line::work(item)),
+    Column::by("SCRIPT", crate::command_line::work),
     Column::of("STATE", "state"),
     Column::of("CREATED", "created_at"),
 ];

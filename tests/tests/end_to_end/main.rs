@@ -16,6 +16,7 @@ mod deregister;
 mod disk;
 mod doctor;
 mod dual_stack;
+mod ended_output;
 mod events;
 mod execute;
 mod executions;

@@ -297,23 +297,3 @@ async fn a_short_run_whose_output_finds_no_room_waits_and_its_session_goes_on() 
     let events = world.api.get(&history).await.expect(200);
     assert_eq!(events.to_string().matches("\"online\"").count(), 2, "{events}");
 }
-
-#[tokio::test]
-async fn output_is_looked_for_when_a_command_has_ended_and_not_between() {
-    let options = ServerOptions::default().with("MUSTER_LOG", "info,muster_server::workers=debug");
-    let world = World::with(options).await;
-    let scripts = [Script::new("short", "seq 1 9"), Script::new("long", "seq 1 9; sleep 9")];
-    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
-    let looks = || world.server.log().matches("looking for output that is over").count();
-    let reaches = async |count| {
-        eventually("it is looked for", async || (looks() >= count).then_some(())).await;
-    };
-    let short = world.api.execute(&id, "short", json!({})).await;
-    world.api.finished(&short).await;
-    // At the start, and for what has just ended.
-    reaches(2).await;
-    let long = world.api.execute(&id, "long", json!({})).await;
-    world.api.finished(&long).await;
-    assert!(looks() <= 3, "it was looked for {} times while nothing ended", looks() - 2);
-    reaches(3).await;
-}
