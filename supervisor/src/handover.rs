@@ -14,7 +14,7 @@ use crate::platform::{Host, Request};
 use crate::policy::End;
 use crate::update::image::{self, Choice};
 
-/// For a supervisor to show that it starts here.
+/// For a program to show that it starts here.
 const SELF_TEST_TIME: Duration = Duration::from_secs(10);
 
 /// Who goes on.
@@ -22,6 +22,8 @@ const SELF_TEST_TIME: Duration = Duration::from_secs(10);
 pub enum Next {
     /// The supervisor that runs.
     Own,
+    /// The supervisor that runs, with the agent beside it: nothing in the volume starts.
+    OwnAlone,
     /// The one that lies there.
     Other(PathBuf),
     /// Nobody: a stop was asked for meanwhile.
@@ -47,13 +49,19 @@ pub fn prepare(program: &Path, layout: &Layout, host: &mut Host, log: &Log) -> N
     let Some(other) = layout.current_supervisor().filter(|path| path.exists()) else {
         return Next::Own;
     };
-    match self_test(&other, host) {
-        Tested::Starts => Next::Other(other),
+    let why = match self_test(&other, "self-test", host) {
+        Tested::Starts => return Next::Other(other),
+        Tested::StopAsked => return Next::Stopped,
+        Tested::Fails(why) => why,
+    };
+    log.error(format_args!("{} {why}; the image's supervisor goes on", other.display()));
+    let agent = layout.agent_binary();
+    match self_test(&agent, "version", host) {
+        Tested::Starts => Next::Own,
         Tested::StopAsked => Next::Stopped,
         Tested::Fails(why) => {
-            let other = other.display();
-            log.error(format_args!("{other} {why}; the image's supervisor goes on"));
-            Next::Own
+            log.error(format_args!("{} {why}; the image's agent goes on as well", agent.display()));
+            Next::OwnAlone
         }
     }
 }
@@ -64,9 +72,10 @@ enum Tested {
     StopAsked,
 }
 
-fn self_test(supervisor: &Path, host: &mut Host) -> Tested {
-    let mut command = Command::new(supervisor);
-    command.arg("self-test").stdin(Stdio::null()).stdout(Stdio::null());
+/// Whether a program, asked for no more than a word, starts here.
+fn self_test(program: &Path, word: &str, host: &mut Host) -> Tested {
+    let mut command = Command::new(program);
+    command.arg(word).stdin(Stdio::null()).stdout(Stdio::null());
     if let Err(error) = host.start_agent(&mut command) {
         return Tested::Fails(format!("can't be started: {error}"));
     }
