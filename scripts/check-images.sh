@@ -69,7 +69,7 @@ for part in server agent; do
         --build-arg "SERVER_PROFILE=${SERVER_PROFILE:-dev}" --build-arg "HOST_PROFILE=${HOST_PROFILE:-dev}" \
         --build-arg "VERSION=$version" --file "Dockerfile.$part" --tag "muster-$part:$version" . >"$place/$part.log" 2>&1 ||
         { tail -n 40 "$place/$part.log" >&2; exit 1; }
-    store inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Volumes}} {{.Docker.Config.Healthcheck.Test}} {{index .Docker.Config.Labels "org.opencontainers.image.version"}}' "muster-$part:$version"
+    store inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}} {{.Docker.Config.Volumes}} {{.Docker.Config.Healthcheck.Test}} {{index .Docker.Config.Labels "org.opencontainers.image.version"}}{{println}}' "muster-$part:$version"
     container=$(store from --pull-never "muster-$part:$version")
     ln -sfn "$(store mount "$container")" "$place/roots/$part"
     du -sh "$place/roots/$part/usr/lib/muster"

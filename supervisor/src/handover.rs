@@ -4,6 +4,8 @@
 //! Knows no versions (`update::image` chooses) and leaves it to its caller to become the other
 //! program. Whatever fails here, the image's own supervisor goes on: a host stays on duty.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use crate::platform::{Host, Request};
 use crate::policy::End;
 use crate::update::image::{self, Choice};
 
-/// For a supervisor to show that it starts here.
+/// For a program to show that it starts here.
 const SELF_TEST_TIME: Duration = Duration::from_secs(10);
 
 /// Who goes on.
@@ -22,6 +24,8 @@ const SELF_TEST_TIME: Duration = Duration::from_secs(10);
 pub enum Next {
     /// The supervisor that runs.
     Own,
+    /// The supervisor that runs, with the agent beside it: nothing in the volume starts.
+    OwnAlone,
     /// The one that lies there.
     Other(PathBuf),
     /// Nobody: a stop was asked for meanwhile.
@@ -48,13 +52,21 @@ pub fn prepare(program: &Path, layout: &Layout, host: &mut Host, log: &Log) -> N
     if !other.exists() {
         return Next::Own;
     }
-    match self_test(&other, host) {
-        Tested::Starts => Next::Other(other),
+    let with_own_words = ["self-test", "--"].map(OsString::from).into_iter();
+    let with_own_words = with_own_words.chain(env::args_os().skip(1));
+    let why = match self_test(&other, with_own_words, host) {
+        Tested::Starts => return Next::Other(other),
+        Tested::StopAsked => return Next::Stopped,
+        Tested::Fails(why) => why,
+    };
+    log.error(format_args!("{} {why}; the image's supervisor goes on", other.display()));
+    let agent = layout.agent_binary();
+    match self_test(&agent, ["version".into()], host) {
+        Tested::Starts => Next::Own,
         Tested::StopAsked => Next::Stopped,
         Tested::Fails(why) => {
-            let other = other.display();
-            log.error(format_args!("{other} {why}; the image's supervisor goes on"));
-            Next::Own
+            log.error(format_args!("{} {why}; the image's agent goes on as well", agent.display()));
+            Next::OwnAlone
         }
     }
 }
@@ -65,10 +77,10 @@ enum Tested {
     StopAsked,
 }
 
-fn self_test(supervisor: &Path, host: &mut Host) -> Tested {
-    let mut command = Command::new(supervisor);
-    command.args(["self-test", "--"]).args(std::env::args_os().skip(1));
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+/// Whether a program starts here that is asked for no more than to say so.
+fn self_test(program: &Path, words: impl IntoIterator<Item = OsString>, host: &mut Host) -> Tested {
+    let mut command = Command::new(program);
+    command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
     if let Err(error) = host.start_agent(&mut command) {
         return Tested::Fails(format!("can't be started: {error}"));
     }

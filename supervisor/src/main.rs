@@ -108,12 +108,16 @@ fn verify(args: VerifyArgs) -> ExitCode {
     }
 }
 
-fn run(settings: Settings, guard: Guard, log: Log) -> anyhow::Result<i32> {
-    let layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
+fn run(mut settings: Settings, guard: Guard, log: Log) -> anyhow::Result<i32> {
+    let mut layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
     let mut host = Host::new().context("take over signals")?;
     if let Some(program) = settings.install_dir.as_deref().filter(|_| settings.is_from_image) {
         match handover::prepare(program, &layout, &mut host, &log) {
             Next::Own => {}
+            Next::OwnAlone => {
+                settings.install_dir = None;
+                layout = Layout::new(settings.agent.clone(), None)?;
+            }
             Next::Stopped => return Ok(0),
             Next::Other(other) => {
                 let error = platform::become_program(&other, env::args_os().skip(1));

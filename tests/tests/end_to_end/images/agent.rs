@@ -8,7 +8,7 @@ use muster_tests::{
 };
 use serde_json::json;
 
-use super::{agent, start};
+use super::{agent, cut, start};
 
 #[tokio::test]
 async fn a_container_runs_scripts_as_an_ordinary_user_and_outlives_its_server_in_good_health() {
@@ -105,7 +105,7 @@ async fn the_same_agent_comes_back_in_another_container_of_its_volumes() {
     let world = World::on_sqlite().await;
     let image = Image::build(&world.site, "agent");
     let (container, id) = agent(&world, &image, "one").await;
-    container.kill();
+    cut(&world, container, &id).await;
     let container = start(&image, &world.server, "one");
     world.reached_over(&id, "websocket").await;
     assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);

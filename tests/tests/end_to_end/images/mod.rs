@@ -10,7 +10,7 @@ mod workflows;
 use std::path::Path;
 use std::process::Command;
 
-use muster_tests::{Container, Image, Server, World};
+use muster_tests::{Container, Image, Server, World, eventually};
 use serde_json::{Value, json};
 
 /// A file of the repository in YAML, as JSON.
@@ -30,6 +30,21 @@ async fn agent(world: &World, image: &Image, name: &str) -> (Container, String) 
     let container = start(image, &world.server, name);
     let id = world.online(&key_id).await["id"].as_str().expect("an id").to_owned();
     (container, id)
+}
+
+/// Ends the container of an agent at once, and waits until the server knows.
+async fn cut(world: &World, container: Container, id: &str) {
+    container.kill();
+    goes_offline(world, id).await;
+}
+
+/// Waits until the server knows that an agent is gone.
+async fn goes_offline(world: &World, id: &str) {
+    let path = format!("/api/agents/{id}");
+    eventually("the server knows that the agent is gone", async || {
+        (world.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
+    })
+    .await;
 }
 
 /// Starts the container of an agent, anew or again.

@@ -1,11 +1,14 @@
 //! The programs of an image and those of the volume that outlives it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use muster_tests::{
     Container, Image, Publisher, World, current_version, eventually_shown, needs_root,
 };
 use serde_json::{Value, json};
 
-use super::{agent, start};
+use super::{agent, cut, goes_offline, start};
 
 /// Waits until the agent is online with this version.
 async fn runs(world: &World, id: &str, version: &str) -> Value {
@@ -43,11 +46,13 @@ async fn an_update_stays_in_the_volume_and_a_newer_image_comes_over_it() {
     runs(&world, &id, "0.2.0").await;
     assert!(container.is_healthy().await, "process 1 has become another program");
     container.stop().await;
+    goes_offline(&world, &id).await;
 
     // The older image of before.
     let container = start(&image, &world.server, "one");
     runs(&world, &id, "0.2.0").await;
-    container.kill();
+    assert_eq!(current_version(&volume), "0.2.0");
+    cut(&world, container, &id).await;
 
     image.with_programs(&publisher.programs("0.10.0"));
     let container = start(&image, &world.server, "one");
@@ -62,7 +67,7 @@ async fn a_volume_whose_supervisor_does_not_start_is_served_by_that_of_the_image
     let world = World::on_sqlite().await;
     let image = Image::build(&world.site, "agent");
     let (container, id) = agent(&world, &image, "one").await;
-    container.kill();
+    cut(&world, container, &id).await;
     let volume = Container::volume(&world.site, "one", "/opt/muster");
     let supervisor = volume.join("versions/current/bin/muster-supervisor");
     std::fs::remove_file(&supervisor).expect("removed");
@@ -72,6 +77,25 @@ async fn a_volume_whose_supervisor_does_not_start_is_served_by_that_of_the_image
     let program = container.run("readlink /proc/1/exe").await.expect(0);
     assert_eq!(program.trim(), "/usr/lib/muster/muster-supervisor");
     assert!(container.log().contains("the image's supervisor goes on"), "{}", container.log());
+    container.stop().await;
+}
+
+#[tokio::test]
+async fn a_volume_in_which_nothing_starts_leaves_the_programs_of_the_image() {
+    needs_root();
+    let world = World::on_sqlite().await;
+    let image = Image::build(&world.site, "agent");
+    let (container, id) = agent(&world, &image, "one").await;
+    cut(&world, container, &id).await;
+    // As on a disk that is mounted without the right to run anything.
+    let volume = Container::volume(&world.site, "one", "/opt/muster");
+    for program in ["muster-supervisor", "muster-agent"] {
+        let path = volume.join("versions/current/bin").join(program);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("closed");
+    }
+    let container = start(&image, &world.server, "one");
+    world.reached_over(&id, "websocket").await;
+    assert!(container.log().contains("the image's agent goes on as well"), "{}", container.log());
     container.stop().await;
 }
 
