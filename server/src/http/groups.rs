@@ -17,7 +17,7 @@ use super::views::PageView;
 use crate::domain::ids::GroupId;
 use crate::domain::target::TargetSpec;
 use crate::services::caller::Caller;
-use crate::services::groups::{GroupNow, GroupRequest};
+use crate::services::groups::GroupRequest;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()

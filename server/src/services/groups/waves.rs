@@ -85,7 +85,7 @@ impl Groups {
 
     /// Asks the agents of a wave, as long as nobody has stopped the group or wants something else of
     /// it. Whoever is not asked then is taken for one that never was.
-    async fn send(
+    pub(super) async fn send(
         &self,
         row: &group::Model,
         wanted: &str,
