@@ -3,6 +3,9 @@
 //! Names are made of types alone. A file is there under its name only once it is whole: it is
 //! written under another one first.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -204,62 +207,4 @@ fn check_space(path: &Path, wanted: u64) -> Result<(), NotKept> {
     let Ok(disk) = statvfs(path) else { return Ok(()) };
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     if free < wanted { Err(NotKept::NoSpace) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(bytes: u64, sha256: &str) -> ProgramFile {
-        ProgramFile { name: Program::Agent, bytes, sha256: sha256.into() }
-    }
-
-    #[test]
-    fn a_program_is_there_once_it_is_whole_and_not_before() {
-        const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let folder = tempfile::tempdir().expect("a folder");
-        let files = ReleaseFiles::new(folder.path().join("releases"));
-        let platform = Platform::parse("linux-x86_64").expect("known");
-        let version = Version::new(1, 2, 3);
-        let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("begun");
-        let place = files.path(&version, platform, Program::Agent);
-        let abc = file(3, ABC);
-
-        let mut short = receive(&abc);
-        short.write(b"ab").expect("written");
-        assert!(matches!(short.finish(), Err(NotKept::Size(3))));
-        let mut long = receive(&abc);
-        assert!(matches!(long.write(b"abcd"), Err(NotKept::Size(3))));
-        drop(long);
-        let mut other = receive(&abc);
-        other.write(b"abd").expect("written");
-        assert!(matches!(other.finish(), Err(NotKept::Sum)));
-        let left = fs::read_dir(place.parent().expect("a folder")).expect("listed").count();
-        assert_eq!((left, files.has(&version, platform, &abc)), (0, false));
-
-        let mut whole = receive(&abc);
-        whole.write(b"a").expect("written");
-        whole.write(b"bc").expect("written");
-        whole.finish().expect("kept");
-        assert!(files.has(&version, platform, &abc));
-        // As a server leaves it that is killed.
-        fs::write(place.with_file_name(".upload-1"), "half").expect("written");
-        let files = ReleaseFiles::new(folder.path().join("releases"));
-        assert_eq!(fs::read_dir(place.parent().expect("a folder")).expect("listed").count(), 1);
-        files.remove(&version).expect("removed");
-        assert!(!files.has(&version, platform, &abc));
-    }
-
-    #[test]
-    fn a_program_that_would_fill_the_disk_is_not_received() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let platform = Platform::parse("linux-x86_64").expect("known");
-        let (version, abc) = (Version::new(1, 2, 3), file(3, ""));
-        let mut files = ReleaseFiles::new(folder.path().join("releases"));
-        let mut begun = files.receive(&version, platform, &abc).expect("there is room");
-        begun.reserved_bytes = u64::MAX;
-        assert!(matches!(begun.write(b"a"), Err(NotKept::NoSpace)));
-        files.reserved_bytes = u64::MAX;
-        assert!(matches!(files.receive(&version, platform, &abc), Err(NotKept::NoSpace)));
-    }
 }

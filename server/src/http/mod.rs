@@ -10,6 +10,7 @@ mod commands;
 mod events;
 mod executions;
 mod extract;
+mod group_views;
 mod groups;
 mod health;
 mod install;

@@ -1,9 +1,11 @@
 //! The store on both databases: each test runs once on SQLite and once on PostgreSQL.
 
+mod api_keys;
 mod batches;
 mod counting;
 mod deletion;
 mod fixture;
+mod groups;
 mod history;
 mod idempotency;
 mod isolation;

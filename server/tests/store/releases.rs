@@ -1,11 +1,10 @@
-//! Releases and their keys, and groups that want one, on both databases.
+//! Releases and their keys, on both databases.
 
-use muster_server::domain::group::{GroupState, UpdateState};
-use muster_server::domain::ids::{ApiKeyId, CommandId, GroupId, ReleaseId};
+use muster_server::domain::ids::{ApiKeyId, ReleaseId};
 use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
-use muster_server::store::entities::{agent_update, group, release, release_key_change};
-use muster_server::store::queries::{GroupChange, Publication};
+use muster_server::store::entities::{release, release_key_change};
+use muster_server::store::queries::Publication;
 use muster_server::store::writer::{AgentIdentity, OpenSession, SessionOpening};
 use uuid::Uuid;
 
@@ -17,8 +16,6 @@ on_both_databases!(
     a_release_is_published_as_it_was_judged_or_not_at_all,
     a_key_hands_over_once,
     a_verdict_is_kept_until_another_is_told,
-    a_group_moves_only_as_long_as_it_is_what_was_decided_on,
-    another_wish_forgets_what_was_done_for_the_one_before,
 );
 
 const BY: ApiKeyId = ApiKeyId(Uuid::nil());
@@ -55,29 +52,6 @@ impl Fixture {
         let publication = Publication { at: NOW, by: BY, after };
         let audit = audit(self.tenant_id);
         self.store.system().publish_release(judged, publication, audit).await.expect("asked")
-    }
-
-    async fn group(&self, name: &str) -> group::Model {
-        let row = group::Model {
-            id: GroupId::new(),
-            tenant_id: self.tenant_id,
-            name: name.into(),
-            target: r#"{"expression":"all"}"#.into(),
-            wanted_version: Some("0.2.0".into()),
-            wave_size: "1".into(),
-            max_failures: "\"10%\"".into(),
-            healthy_for_ms: 0,
-            state: GroupState::Active,
-            halt_reason: None,
-            wish: 1,
-            wave: 0,
-            wanted_by: BY,
-            created_at: NOW,
-            changed_at: NOW,
-        };
-        let tenant = self.store.tenant(self.tenant_id);
-        tenant.create_group(row.clone(), 2, audit(self.tenant_id)).await.expect("made");
-        row
     }
 }
 
@@ -173,82 +147,4 @@ async fn a_verdict_is_kept_until_another_is_told(fixture: Fixture) {
         tenant.record_update_verdict(id, epoch, verdict.into(), later).await.expect("asked");
     }
     assert_eq!(shown().await, ("second".into(), Some(later)));
-}
-
-async fn a_group_moves_only_as_long_as_it_is_what_was_decided_on(fixture: Fixture) {
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let row = fixture.group("one").await;
-    let twice = tenant.create_group(
-        group::Model { id: GroupId::new(), ..row.clone() },
-        9,
-        audit(fixture.tenant_id),
-    );
-    assert!(matches!(twice.await, Err(StoreError::Refused(_))));
-    let session = fixture.agent("machine").await;
-    let update = |state| agent_update::Model {
-        agent_id: session.agent_id,
-        tenant_id: fixture.tenant_id,
-        group_id: row.id,
-        wish: 1,
-        wave: 1,
-        state,
-        command_id: CommandId::new(),
-        tries: 1,
-        due_at: NOW,
-        code: None,
-        message: None,
-        changed_at: NOW,
-    };
-    let begun = update(UpdateState::Updating);
-    let advance = async |on: &group::Model, wave, row| {
-        tenant.advance_group(on.clone(), wave, vec![row]).await.expect("asked")
-    };
-    assert!(advance(&row, 1, begun.clone()).await);
-    assert!(!advance(&row, 1, begun).await, "it is in another wave by now");
-    let now = group::Model { wave: 1, ..row.clone() };
-    let failed = update(UpdateState::Failed);
-    assert!(advance(&now, 1, failed.clone()).await);
-    assert_eq!(tenant.group_updates(row.id).await.expect("read"), [failed]);
-    let halt = async |on: group::Model| {
-        let audit = audit(fixture.tenant_id);
-        tenant.halt_group(on, "why".into(), NOW.plus_ms(1), audit).await.expect("asked")
-    };
-    assert!(!halt(row.clone()).await);
-    assert!(halt(now.clone()).await);
-    assert!(!halt(now).await);
-    assert!(fixture.store.system().active_groups().await.expect("read").is_empty());
-}
-
-async fn another_wish_forgets_what_was_done_for_the_one_before(fixture: Fixture) {
-    let tenant = fixture.store.tenant(fixture.tenant_id);
-    let row = fixture.group("one").await;
-    let session = fixture.agent("machine").await;
-    let update = agent_update::Model {
-        agent_id: session.agent_id,
-        tenant_id: fixture.tenant_id,
-        group_id: row.id,
-        wish: 1,
-        wave: 1,
-        state: UpdateState::Failed,
-        command_id: CommandId::new(),
-        tries: 1,
-        due_at: NOW,
-        code: Some("crashed".into()),
-        message: Some("it crashed".into()),
-        changed_at: NOW,
-    };
-    assert!(tenant.advance_group(row.clone(), 1, vec![update]).await.expect("asked"));
-    let change = |forgets_updates, was_changed_at| GroupChange {
-        row: group::Model { wish: 2, changed_at: NOW.plus_ms(1), ..row.clone() },
-        was_changed_at,
-        forgets_updates,
-        retries_failed: false,
-    };
-    let ask = async |change| tenant.change_group(change, audit(fixture.tenant_id)).await;
-    assert_eq!(ask(change(true, NOW.plus_ms(9))).await.expect("asked"), None, "it has changed");
-    assert_eq!(tenant.group_updates(row.id).await.expect("read").len(), 1);
-    assert!(ask(change(true, NOW)).await.expect("asked").is_some());
-    assert!(tenant.group_updates(row.id).await.expect("read").is_empty());
-    assert!(tenant.delete_group(row.id, audit(fixture.tenant_id)).await.expect("asked"));
-    assert!(!tenant.delete_group(row.id, audit(fixture.tenant_id)).await.expect("asked"));
 }

@@ -69,12 +69,7 @@ impl Commands {
                 self.published(&agent.version, "the version that this agent runs").await?
             }
             (_, Some(version)) => self.published(&version, "which is what is wanted").await?,
-            (_, None) => self.catalog.newest().await?.ok_or_else(|| {
-                no_release(
-                    "no release is published here: publish one with `muster release publish`"
-                        .into(),
-                )
-            })?,
+            (_, None) => self.newest_for(&agent.version).await?,
         };
         let version = release.manifest.version.to_string();
         if !release.is_for(platform) {
@@ -85,6 +80,22 @@ impl Commands {
         }
         checked.set_data(serde_json::json!({"version": version}));
         Ok(())
+    }
+
+    /// The newest release. Who runs a newer version goes down to no other unless it is named.
+    async fn newest_for(&self, own: &str) -> Result<OpenRelease> {
+        let newest = self.catalog.newest().await?.ok_or_else(|| {
+            no_release(
+                "no release is published here: publish one with `muster release publish`".into(),
+            )
+        })?;
+        let version = &newest.manifest.version;
+        match own.parse::<Version>() {
+            Ok(own) if own > *version => Err(no_release(format!(
+                "this agent runs {own}, and the newest release is {version}; name a version to go down to it"
+            ))),
+            _ => Ok(newest),
+        }
     }
 
     async fn published(&self, version: &str, what: &str) -> Result<OpenRelease> {

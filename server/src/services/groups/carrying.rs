@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::waves::Updates;
-use super::{Groups, pace};
+use super::{Groups, is_fit, pace};
 use crate::domain::group::next::{Next, next};
 use crate::domain::group::verdict::BUSY;
 use crate::domain::group::{GroupState, Member, Progress, UpdateState, Wave};
@@ -126,8 +126,12 @@ impl Groups {
         if !settled.is_empty() && !tenant.advance_group(row.clone(), row.wave, settled).await? {
             return Ok(Turn::Busy);
         }
-        let members: Vec<_> =
-            members.iter().map(|member| of_group(member, wanted, &updates)).collect();
+        let release = self.wanted_release(wanted).await?;
+        let members: Vec<_> = members
+            .iter()
+            .filter(|member| is_fit(&member.facts, release.as_ref()))
+            .map(|member| of_group(member, wanted, &updates))
+            .collect();
         loop {
             let wave = Wave { number: row.wave, is_well: row.wave <= row.well_wave };
             return match next(pace(&row), wave, &members, now) {
@@ -139,10 +143,17 @@ impl Groups {
                     continue;
                 }
                 Next::Well => Ok(Turn::Busy),
-                Next::Wave(chosen) => self.go_on(row, wanted, chosen, &updates, now).await,
+                Next::Wave(_) if release.is_none() => self.halt(row, withdrawn(wanted), now).await,
+                Next::Wave(chosen) => self.begin(row, wanted, chosen, &updates, now).await,
             };
         }
     }
+}
+
+fn withdrawn(wanted: &str) -> String {
+    format!(
+        "release {wanted} is withdrawn; ask for another version, or publish it again and resume"
+    )
 }
 
 impl Turn {

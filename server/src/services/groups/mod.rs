@@ -5,6 +5,8 @@ mod asking;
 mod carrying;
 mod request;
 mod view;
+#[cfg(test)]
+mod wave_tests;
 mod waves;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ pub use self::carrying::Turn;
 pub use self::request::GroupRequest;
 use self::request::pace;
 pub use self::view::GroupNow;
+use self::view::is_fit;
 use super::Settings;
 use super::caller::{Caller, Subject};
 use super::error::{Result, ServiceError};

@@ -2,11 +2,16 @@
 
 use std::collections::HashMap;
 
+use muster_protocol::release::Version;
+
 use super::Groups;
 use crate::domain::group::UpdateState;
 use crate::domain::ids::AgentId;
+use crate::domain::target::facts::Facts;
 use crate::services::error::Result;
-use crate::services::group_book::Membership;
+use crate::services::group_book::{Belonging, Membership};
+use crate::services::release_catalog::{OpenRelease, platform_of};
+use crate::store::StoreError;
 use crate::store::entities::{agent_update, group};
 
 /// Agents that a view shows of each kind.
@@ -25,6 +30,8 @@ pub struct GroupNow {
     pub failed: usize,
     /// Asked, and offline since.
     pub away: usize,
+    /// Of a platform for which the wanted version has nothing: they are not asked.
+    pub unfit: usize,
     /// The first 50 that failed, wait or are away.
     pub troubles: Vec<agent_update::Model>,
     /// The first 50 that it means and that belong to an older group.
@@ -32,11 +39,28 @@ pub struct GroupNow {
 }
 
 impl Groups {
+    /// The release that a group wants, if it can be had.
+    pub(super) async fn wanted_release(
+        &self,
+        wanted: &str,
+    ) -> std::result::Result<Option<OpenRelease>, StoreError> {
+        match wanted.parse::<Version>() {
+            Ok(version) => self.catalog.find(&version).await,
+            // It was read when it was stored.
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Looks where its agents are.
     pub(super) async fn now(&self, row: group::Model) -> Result<GroupNow> {
         let tenant = self.store.tenant(row.tenant_id);
         let is_online = |id| self.hub.is_connected(id);
         let Membership { members, mut elsewhere } = self.book.membership(&row, is_online).await?;
+        let release = match &row.wanted_version {
+            Some(wanted) => self.wanted_release(wanted).await?,
+            None => None,
+        };
+        let is_unfit = |member: &&Belonging| !is_fit(&member.facts, release.as_ref());
         let mut updates = tenant.group_updates(row.id).await?;
         let wanted = row.wanted_version.as_deref();
         // Who is there is in no trouble, whatever was told before.
@@ -56,6 +80,7 @@ impl Groups {
             pending: count(UpdateState::Pending),
             failed: count(UpdateState::Failed),
             away: count(UpdateState::Away),
+            unfit: members.iter().filter(is_unfit).count(),
             troubles: Vec::new(),
             elsewhere: Vec::new(),
             row,
@@ -66,4 +91,9 @@ impl Groups {
         (now.troubles, now.elsewhere) = (updates, elsewhere);
         Ok(now)
     }
+}
+
+/// True if a release has programs for an agent, or may have.
+pub(super) fn is_fit(facts: &Facts, release: Option<&OpenRelease>) -> bool {
+    release.is_none_or(|release| release.is_for(platform_of(&facts.os, &facts.arch)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use muster_protocol::release::{CAPABILITY, Version};
+use muster_protocol::release::CAPABILITY;
 use serde_json::json;
 
 use super::Groups;
@@ -23,8 +23,8 @@ const ASKED_AT_ONCE: usize = 500;
 pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
 
 impl Groups {
-    /// Begins another wave, if the release is still to be had.
-    pub(super) async fn go_on(
+    /// Begins another wave.
+    pub(super) async fn begin(
         &self,
         row: group::Model,
         wanted: &str,
@@ -32,16 +32,6 @@ impl Groups {
         updates: &Updates,
         now: Timestamp,
     ) -> Result<Turn, StoreError> {
-        let release = match wanted.parse::<Version>() {
-            Ok(version) => self.catalog.find(&version).await?,
-            Err(_) => None,
-        };
-        if release.is_none() {
-            let reason = format!(
-                "release {wanted} is withdrawn; ask for another version, or publish it again and resume"
-            );
-            return self.halt(row, reason, now).await;
-        }
         let (wave, wish) = (row.wave + 1, row.wish);
         let begun = self.wave(&row, chosen, updates, now).await?;
         let tenant = self.store.tenant(row.tenant_id);
@@ -95,7 +85,7 @@ impl Groups {
 
     /// Asks the agents of a wave, as long as nobody has stopped the group or wants something else of
     /// it. Whoever is not asked then is taken for one that never was.
-    async fn send(
+    pub(super) async fn send(
         &self,
         row: &group::Model,
         wanted: &str,

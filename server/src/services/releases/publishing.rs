@@ -42,8 +42,11 @@ impl Releases {
         let now = self.clock.now();
         let detail = json!({"version": row.version, "key": key.fingerprint()});
         let audit = caller.audit("release.publish", subject(row.id), &detail, now);
+        // A clock that was set back does not make an older one the last.
+        let before = last.as_ref().and_then(|row| row.published_at);
+        let at = before.map_or(now, |before| now.max(before.plus_ms(1)));
         let publication =
-            Publication { at: now, by: caller.principal.id, after: last.map(|row| row.id) };
+            Publication { at, by: caller.principal.id, after: last.map(|row| row.id) };
         let row = system.publish_release(row, publication, audit).await;
         // Also where it can't be told whether it was.
         self.catalog.forget().await;

@@ -99,3 +99,60 @@ const STATEMENTS: [&str; 10] = [
     // Every turn asks which groups have any of them, also where most agents of a fleet are done.
     "CREATE INDEX agent_updates_state ON agent_updates (state, group_id)",
 ];
+
+#[cfg(test)]
+mod tests {
+    use muster_tests::{Postgres, Site};
+    use sea_orm::{ConnectionTrait as _, Database, Statement};
+    use sea_orm_migration::MigratorTrait as _;
+
+    use crate::store::migrations::Migrator;
+
+    /// Last digit of the id, role, scopes, end, and revocation of keys, oldest first.
+    const KEYS: [(u8, &str, &str, &str, &str); 6] = [
+        (1, "owner", r#"["api_keys:write"]"#, "NULL", "5"),
+        (2, "owner", r#"["api_keys:write"]"#, "6", "NULL"),
+        (3, "member", r#"["agents:read"]"#, "NULL", "NULL"),
+        (4, "owner", r#"["agents:read"]"#, "NULL", "NULL"),
+        (5, "owner", r#"["agents:read","api_keys:write"]"#, "NULL", "NULL"),
+        (6, "owner", r#"["api_keys:write"]"#, "NULL", "NULL"),
+    ];
+    const AFTER: &str =
+        "SELECT name FROM api_keys WHERE CAST(scopes AS text) LIKE '%releases:manage%'";
+
+    /// Takes a database through the step whose first key was revoked long ago.
+    async fn take_through(url: &str) {
+        let database = Database::connect(url).await.expect("connect");
+        Migrator::up(&database, Some(8)).await.expect("the steps before");
+        for (id, role, scopes, expires_at, revoked_at) in KEYS {
+            let insert = format!(
+                "INSERT INTO api_keys (id, tenant_id, name, prefix, secret_hash, role, scopes, created_at,
+                    expires_at, revoked_at) VALUES ('01980000-0000-7000-8000-00000000000{id}',
+                    '01980000-0000-7000-8000-00000000000a', '{id}', 'mst_live_', '{id}', '{role}',
+                    '{scopes}', 1, {expires_at}, {revoked_at})"
+            );
+            database.execute_unprepared(&insert).await.expect("insert");
+        }
+        Migrator::up(&database, None).await.expect("this step");
+        let read = Statement::from_string(database.get_database_backend(), AFTER);
+        let rows = database.query_all_raw(read).await.expect("read");
+        let names: Vec<String> =
+            rows.iter().map(|row| row.try_get("", "name").expect("a name")).collect();
+        assert_eq!(names, ["5"]);
+        database.close().await.expect("close");
+    }
+
+    #[tokio::test]
+    async fn a_key_that_holds_may_publish_on_sqlite() {
+        let site = Site::new();
+        let file = site.path().join("old.db");
+        take_through(&format!("sqlite:{}?mode=rwc", file.display())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_key_that_holds_may_publish_on_postgres() {
+        let site = Site::new();
+        let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+        take_through(&postgres.url()).await;
+    }
+}

@@ -10,6 +10,7 @@ mod load;
 mod previous;
 mod publishing;
 mod start;
+mod waves;
 
 use muster_tests::{
     Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,

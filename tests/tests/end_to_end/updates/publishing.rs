@@ -3,9 +3,11 @@
 use std::fs;
 
 use muster_protocol::release::{Platform, Program};
-use muster_tests::{Publisher, World};
+use muster_tests::{Publisher, World, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{host, runs};
 
@@ -86,6 +88,85 @@ async fn only_a_key_that_was_made_for_it_publishes() {
     plain.post("/api/releases", draft.clone()).await.expect_problem(403, "missing_scope");
     let named = made(body(json!(["releases:manage"]))).await;
     named.post("/api/releases", draft).await.expect_problem(422, "invalid_release");
+    // Of those that can hand it on, one always stays.
+    let keys = world.api.get("/api/keys").await.expect(200);
+    let first = keys["items"][0]["id"].as_str().expect("an id").to_owned();
+    let first = format!("/api/keys/{first}");
+    world.api.delete(&first).await.expect_problem(409, "last_publisher");
+    let heir = made(body(json!(["api_keys:read", "api_keys:write", "releases:manage"]))).await;
+    heir.delete(&first).await.expect(204);
+}
+
+#[tokio::test]
+async fn a_draft_that_is_withdrawn_keeps_no_programs_and_can_be_sent_again() {
+    let world = World::on_postgres().await;
+    let publisher = Publisher::new(&world).await;
+    let folder = publisher.make("0.2.0", "0.1.0").await;
+    let platform = Platform::own().expect("a platform with releases").to_string();
+    let draft = json!({
+        "manifest": fs::read_to_string(folder.join("release.json")).expect("read"),
+        "signature": fs::read_to_string(folder.join("release.sig")).expect("read"),
+    });
+    world.api.post("/api/releases", draft).await.expect(201);
+    let upload = format!("/api/releases/0.2.0/{platform}/muster-agent");
+    let program = fs::read(folder.join(&platform).join("muster-agent")).expect("read");
+    let put = async || {
+        let sent = world.api.try_send(Method::PUT, &upload, &[], Some(program.clone())).await;
+        sent.expect("reached")
+    };
+    put().await.expect(204);
+    let kept = world.server.data_dir().join("releases/0.2.0");
+    assert!(kept.exists());
+    for _ in 0..2 {
+        world.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
+        assert!(!kept.exists());
+    }
+    put().await.expect_problem(409, "release_changed");
+    assert!(!kept.exists());
+    let shown = publisher.publish("0.2.0").await.json();
+    assert_eq!(shown["state"], "published", "{shown}");
+    world.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
+    assert!(kept.exists(), "it can be published again");
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_late_writes_over_nothing() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    let platform = Platform::own().expect("a platform with releases").to_string();
+    let old = publisher.make("0.2.0", "0.1.0").await;
+    let read = |name: &str| fs::read(old.join(name)).expect("read");
+    let text = |name: &str| String::from_utf8(read(name)).expect("text");
+    let draft = json!({"manifest": text("release.json"), "signature": text("release.sig")});
+    world.api.post("/api/releases", draft).await.expect(201);
+
+    let program = read(&format!("{platform}/muster-agent"));
+    let (begun, rest) = program.split_at(1_000);
+    let mut socket = TcpStream::connect(world.server.address()).await.expect("connect");
+    let head = format!(
+        "PUT /api/releases/0.2.0/{platform}/muster-agent HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        world.api.key(),
+        program.len()
+    );
+    socket.write_all(head.as_bytes()).await.expect("sent");
+    socket.write_all(begun).await.expect("sent");
+    let folder = world.server.data_dir().join("releases/0.2.0").join(&platform);
+    eventually("the upload has begun", async || folder.exists().then_some(())).await;
+
+    // Another manifest of the version takes its place, and is published.
+    let other = publisher.make("0.2.0", "0.2.0").await;
+    publisher.publish("0.2.0").await.expect(0);
+    let placed = folder.join("muster-agent");
+    let before = fs::metadata(&placed).expect("placed").modified().expect("known");
+    socket.write_all(rest).await.expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.contains("409") && answer.contains("release_changed"), "{answer}");
+    assert_eq!(fs::metadata(&placed).expect("placed").modified().expect("known"), before);
+    assert!(
+        fs::read(other.join(&platform).join("muster-agent")).expect("read")
+            == fs::read(placed).expect("read")
+    );
 }
 
 #[tokio::test]

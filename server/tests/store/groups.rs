@@ -1,0 +1,192 @@
+//! Groups that want a version, and how they go on, on both databases.
+
+use muster_server::domain::group::{GroupState, UpdateState};
+use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
+use muster_server::store::StoreError;
+use muster_server::store::entities::{agent_update, group};
+use muster_server::store::queries::{Deletion, GroupChange};
+use uuid::Uuid;
+
+use crate::fixture::{Fixture, NOW, audit};
+use crate::on_both_databases;
+
+on_both_databases!(
+    a_group_moves_only_as_long_as_it_is_what_was_decided_on,
+    another_wish_forgets_what_was_done_for_the_one_before,
+    a_change_leaves_the_wave_as_it_is_found,
+    a_group_that_was_stopped_is_looked_after_until_all_have_told,
+    a_deleted_agent_takes_its_place_in_a_group_with_it,
+);
+
+const BY: ApiKeyId = ApiKeyId(Uuid::nil());
+
+impl Fixture {
+    async fn group(&self, name: &str) -> group::Model {
+        let row = group::Model {
+            id: GroupId::new(),
+            tenant_id: self.tenant_id,
+            name: name.into(),
+            target: r#"{"expression":"all"}"#.into(),
+            wanted_version: Some("0.2.0".into()),
+            wave_size: "1".into(),
+            max_failures: "\"10%\"".into(),
+            healthy_for_ms: 0,
+            state: GroupState::Active,
+            halt_reason: None,
+            wish: 1,
+            wave: 0,
+            well_wave: 0,
+            wanted_by: BY,
+            created_at: NOW,
+            changed_at: NOW,
+        };
+        let tenant = self.store.tenant(self.tenant_id);
+        tenant.create_group(row.clone(), 2, audit(self.tenant_id)).await.expect("made");
+        row
+    }
+}
+
+fn update(row: &group::Model, agent_id: AgentId, state: UpdateState) -> agent_update::Model {
+    agent_update::Model {
+        agent_id,
+        tenant_id: row.tenant_id,
+        group_id: row.id,
+        wish: 1,
+        wave: 1,
+        state,
+        command_id: CommandId::new(),
+        tries: 1,
+        due_at: NOW,
+        code: None,
+        message: None,
+        changed_at: NOW,
+    }
+}
+
+async fn a_group_moves_only_as_long_as_it_is_what_was_decided_on(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = fixture.group("one").await;
+    let twice = tenant.create_group(
+        group::Model { id: GroupId::new(), ..row.clone() },
+        9,
+        audit(fixture.tenant_id),
+    );
+    assert!(matches!(twice.await, Err(StoreError::Refused(_))));
+    let session = fixture.agent("machine").await;
+    let update = |state| update(&row, session.agent_id, state);
+    let begun = update(UpdateState::Updating);
+    let advance = async |on: &group::Model, wave, row| {
+        tenant.advance_group(on.clone(), wave, vec![row]).await.expect("asked")
+    };
+    assert!(advance(&row, 1, begun.clone()).await);
+    assert!(!advance(&row, 1, begun).await, "it is in another wave by now");
+    let now = group::Model { wave: 1, ..row.clone() };
+    let failed = update(UpdateState::Failed);
+    assert!(advance(&now, 1, failed.clone()).await);
+    assert_eq!(tenant.group_updates(row.id).await.expect("read"), [failed]);
+    let halt = async |on: group::Model| {
+        let audit = audit(fixture.tenant_id);
+        tenant.halt_group(on, "why".into(), NOW.plus_ms(1), audit).await.expect("asked")
+    };
+    assert!(!halt(row.clone()).await);
+    assert!(halt(now.clone()).await);
+    assert!(!halt(now).await);
+    assert!(fixture.store.system().groups_under_way().await.expect("read").is_empty());
+}
+
+async fn another_wish_forgets_what_was_done_for_the_one_before(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = fixture.group("one").await;
+    let session = fixture.agent("machine").await;
+    let update = update(&row, session.agent_id, UpdateState::Failed);
+    assert!(tenant.advance_group(row.clone(), 1, vec![update]).await.expect("asked"));
+    let change = |forgets_updates, was_changed_at| GroupChange {
+        row: group::Model { wish: 2, changed_at: NOW.plus_ms(1), ..row.clone() },
+        was_changed_at,
+        forgets_updates,
+        retries_failed: false,
+    };
+    let ask = async |change| tenant.change_group(change, audit(fixture.tenant_id)).await;
+    assert_eq!(ask(change(true, NOW.plus_ms(9))).await.expect("asked"), None, "it has changed");
+    assert_eq!(tenant.group_updates(row.id).await.expect("read").len(), 1);
+    assert!(ask(change(true, NOW)).await.expect("asked").is_some());
+    assert!(tenant.group_updates(row.id).await.expect("read").is_empty());
+    assert!(tenant.delete_group(row.id, audit(fixture.tenant_id)).await.expect("asked"));
+    assert!(!tenant.delete_group(row.id, audit(fixture.tenant_id)).await.expect("asked"));
+}
+
+async fn a_change_leaves_the_wave_as_it_is_found(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let thought_of = fixture.group("one").await;
+    let id = thought_of.id;
+    let shown = async || tenant.group(id).await.expect("read").expect("there");
+    for wave in [1, 2] {
+        assert!(tenant.advance_group(shown().await, wave, Vec::new()).await.expect("asked"));
+        assert!(tenant.end_group_wave(shown().await).await.expect("asked"));
+    }
+    let stale = group::Model { wave: 1, ..shown().await };
+    assert!(!tenant.end_group_wave(stale).await.expect("asked"));
+    assert!(tenant.advance_group(shown().await, 3, Vec::new()).await.expect("asked"));
+    // Each was thought of before the first wave.
+    let mut at = thought_of.changed_at;
+    for (forgets_updates, retries_failed, waves) in
+        [(false, false, (3, 2)), (false, true, (3, 3)), (true, false, (0, 0))]
+    {
+        let now = at.plus_ms(1);
+        let row = group::Model { name: "two".into(), changed_at: now, ..thought_of.clone() };
+        let change = GroupChange { row, was_changed_at: at, forgets_updates, retries_failed };
+        let changed = tenant.change_group(change, audit(fixture.tenant_id)).await;
+        let changed = changed.expect("asked").expect("as thought");
+        assert_eq!((changed.wave, changed.well_wave), waves);
+        assert_eq!(shown().await, changed);
+        at = now;
+    }
+}
+
+async fn a_group_that_was_stopped_is_looked_after_until_all_have_told(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let (row, session) = (fixture.group("one").await, fixture.agent("machine").await);
+    let under_way = async || {
+        let groups = fixture.store.system().groups_under_way().await.expect("read");
+        groups.iter().any(|other| other.id == row.id)
+    };
+    assert!(under_way().await, "its wish is to be carried out");
+    let audit = audit(fixture.tenant_id);
+    assert!(tenant.halt_group(row.clone(), "why".into(), NOW, audit).await.expect("asked"));
+    assert!(!under_way().await, "it asks nobody, and nobody was asked");
+    for (state, is_under_way) in [
+        (UpdateState::Updating, true),
+        (UpdateState::Away, true),
+        (UpdateState::Done, false),
+        (UpdateState::Failed, false),
+        (UpdateState::Pending, false),
+    ] {
+        let now = tenant.group(row.id).await.expect("read").expect("there");
+        let moved = vec![update(&row, session.agent_id, state)];
+        assert!(tenant.advance_group(now, 0, moved).await.expect("asked"));
+        assert_eq!(under_way().await, is_under_way, "{state:?}");
+    }
+}
+
+async fn a_deleted_agent_takes_its_place_in_a_group_with_it(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = fixture.group("one").await;
+    let (gone, stays) = (fixture.agent("one").await.agent_id, fixture.agent("two").await.agent_id);
+    let everyone = async || {
+        let everyone = tenant.everyone(|id| id == stays).await.expect("read");
+        let shown = everyone.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!(everyone().await, [(gone, false, NOW), (stays, true, NOW)]);
+    let both = [gone, stays].map(|id| update(&row, id, UpdateState::Updating)).to_vec();
+    assert!(tenant.advance_group(row.clone(), 0, both.clone()).await.expect("asked"));
+    let deletion = tenant.delete_agent(gone, Deletion::Operator, NOW, audit(fixture.tenant_id));
+    assert!(deletion.await.expect("asked").is_some());
+    // What was decided before it went does not bring it back.
+    for updates in [Vec::new(), both.clone()] {
+        assert!(tenant.advance_group(row.clone(), 0, updates).await.expect("asked"));
+        let left = tenant.group_updates(row.id).await.expect("read");
+        assert_eq!(left, both[1..]);
+    }
+    assert_eq!(everyone().await, [(stays, true, NOW)]);
+}
