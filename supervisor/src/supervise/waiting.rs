@@ -8,7 +8,11 @@ use super::{Finish, Outcome, SuperviseError, Supervisor};
 use crate::platform::Request;
 
 impl Supervisor {
-    pub(super) fn pause(&mut self, delay: Duration, why: &str) -> Result<Outcome<()>, SuperviseError> {
+    pub(super) fn pause(
+        &mut self,
+        delay: Duration,
+        why: &str,
+    ) -> Result<Outcome<()>, SuperviseError> {
         let until = Instant::now() + delay;
         self.log.info(format_args!("{why}; starting it again in {} ms", delay.as_millis()));
         self.board.waiting(delay, why);

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn the_folder_is_found_as_the_command_line_reads_it() {
         let named = |words: &[&str]| {
-            named_folder(words.iter().map(OsString::from)).map(|folder| folder.into_string().unwrap())
+            named_folder(words.iter().map(OsString::from))
+                .map(|folder| folder.into_string().unwrap())
         };
         assert_eq!(named(&["--park", "--dir", "/a b"]), Some("/a b".into()));
         assert_eq!(named(&["--dir=/a", "--dir=/b"]), Some("/a".into()));
