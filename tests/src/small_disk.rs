@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::posix_fallocate;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::statvfs;
 
 /// A small disk over a folder, until it is dropped.
 #[derive(Debug)]
@@ -33,6 +35,15 @@ impl SmallDisk {
             while file.write_all(&step).is_ok() {}
             step.truncate(step.len() / 2);
         }
+    }
+
+    /// Writes until about so many MiB are left.
+    pub fn fill_but(&self, mib: u64) {
+        let free = statvfs(&self.folder).expect("look at the disk");
+        let bytes = free.blocks_available() * free.fragment_size();
+        let file = File::create(self.filler()).expect("make a file");
+        let length = i64::try_from(bytes.saturating_sub(mib * 1024 * 1024)).expect("a small disk");
+        posix_fallocate(file, 0, length).expect("fill the disk");
     }
 
     /// Makes room again.

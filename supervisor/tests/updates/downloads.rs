@@ -27,7 +27,6 @@ fn what_an_abandoned_download_has_left_goes_at_a_start_that_has_no_wish() {
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join("muster-agent"), "half a program").unwrap();
     fs::write(installation.path("wished"), "").unwrap();
-    fs::remove_file(installation.path("state/update.json")).unwrap();
     let mut running = installation.start();
     running.runs("0.1.0");
     assert!(!installation.has_staging());

@@ -101,7 +101,9 @@ fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
     second.runs("0.1.0");
     assert!(!installation.path("state/update_verdict.json").exists());
     assert!(installation.has_staging());
-    for _ in ["documents", "programs"] {
+    for part in ["documents\n", "programs\n"] {
+        let waits = || installation.fetched().ends_with(part).then_some(());
+        eventually("the next part is waited for", waits);
         let mut gate = fs::OpenOptions::new().write(true).open(&gate).unwrap();
         gate.write_all(b"go\n").unwrap();
     }

@@ -20,6 +20,9 @@ register() {
     printf '{"pid": %s, "version": "%s", "connected_since": "now"}' $$ $version >status.new
     mv status.new "$MUSTER_STATE_DIR/status.json"
 }
+wish() {
+    [ -e wished ] || { : >wished; cp wish "$MUSTER_STATE_DIR/update.json"; exit 43; }
+}
 if [ "$1" = fetch-release ]; then
     while [ $# -gt 0 ]; do
         case $1 in --into) into=$2 ;; --part) part=$2 ;; esac
@@ -38,7 +41,7 @@ echo "$version runs, trial ${MUSTER_ON_TRIAL:-no}, pid $$"
 "#;
 
 /// What the agent of 0.1.0 does: wishes once, registers and stays.
-pub const WISHES: &str = r#"[ -e wished ] || { : >wished; exit 43; }; register; exec sleep 600"#;
+pub const WISHES: &str = "wish; register; exec sleep 600";
 /// What a good agent does.
 pub const GOOD: &str = "register; exec sleep 600";
 /// What an agent does that never gets a session.
@@ -71,7 +74,7 @@ impl Installation {
         fs::write(installation.path("release_key"), pin).unwrap();
         installation.sign(&key);
         let wish = json!({"command_id": COMMAND, "version": "0.2.0"});
-        fs::write(installation.path("state/update.json"), wish.to_string()).unwrap();
+        fs::write(installation.path("wish"), wish.to_string()).unwrap();
         installation.run_current(&[]);
         installation
     }
@@ -112,6 +115,7 @@ impl Installation {
         });
         fs::write(self.path("trial.json"), trial.to_string()).unwrap();
         fs::write(self.path("wished"), "").unwrap();
+        fs::copy(self.path("wish"), self.path("state/update.json")).unwrap();
     }
 
     pub fn start(&mut self) -> Running {

@@ -61,8 +61,7 @@ fn a_version_that_has_registered_and_ends_at_once_is_kept() {
 
 #[test]
 fn a_configuration_that_no_agent_can_work_with_is_not_the_releases_fault() {
-    let mut installation =
-        Installation::new("[ -e wished ] || { : >wished; exit 43; }; exit 99", "exit 99");
+    let mut installation = Installation::new("wish; exit 99", "exit 99");
     let mut running = installation.start();
     running.runs("0.1.0");
     running.runs("0.2.0");

@@ -19,7 +19,8 @@ const BEFORE_THE_TRIAL: [Cut; 5] =
 /// From here on the trial goes on.
 const IN_THE_TRIAL: [Cut; 5] =
     [Cut::TrialNoted, Cut::HandingOver, Cut::TrialFound, Cut::BootCounted, Cut::Registered];
-const AT_THE_END: [Cut; 4] = [Cut::Kept, Cut::Remembered, Cut::Told, Cut::TrialForgotten];
+const AT_THE_END: [Cut; 5] =
+    [Cut::Decided, Cut::Kept, Cut::Remembered, Cut::Told, Cut::TrialForgotten];
 /// Of a version that does not register.
 const ON_THE_WAY_BACK: [Cut; 2] = [Cut::Failing, Cut::GivenBack];
 /// Of the version that runs, fetched afresh.

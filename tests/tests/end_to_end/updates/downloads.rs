@@ -9,6 +9,8 @@ use super::{ask, host, options, runs};
 /// Where downloads are cut: somewhere in the first MiB, and in each MiB after that.
 const CUTS: u64 = 6;
 const MIB: u64 = 1024 * 1024;
+/// What an update leaves free on the disk of the programs.
+const SPARE_MIB: u64 = 64;
 
 #[tokio::test]
 async fn a_download_that_is_cut_goes_on_where_it_was_and_one_that_never_comes_is_given_up() {
@@ -58,7 +60,8 @@ async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_r
     let sizes = std::fs::read_dir(&programs)
         .expect("read")
         .map(|file| file.and_then(|file| file.metadata()).expect("look").len() / MIB + 1);
-    let disk = SmallDisk::over(&publisher.host_folder("host"), 2 * sizes.sum::<u64>() + 8);
+    let disk =
+        SmallDisk::over(&publisher.host_folder("host"), 2 * sizes.sum::<u64>() + SPARE_MIB + 8);
     let (agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
     disk.fill();
     let run = world.api.execute(&id, "long", json!({})).await;
@@ -67,6 +70,19 @@ async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_r
     assert_eq!(ended["error_code"], "no_space", "{ended}");
     runs(&world, &id, "0.1.0").await;
     assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    let staging = folder.join(".release-0.2.0");
+    assert!(!staging.exists(), "what was fetched stays on a full disk");
+
+    // There is room for the programs, but for next to nothing beside them.
+    disk.clear();
+    disk.fill_but(SPARE_MIB);
+    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = world.api.finished(&update).await;
+    assert_eq!(ended["error_code"], "no_space", "{ended}");
+    let told = ended["result"]["message"].as_str().unwrap_or_default();
+    assert!(told.contains("64 of them to spare"), "{ended}");
+    assert!(!staging.exists());
+    runs(&world, &id, "0.1.0").await;
 
     disk.clear();
     let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
