@@ -17,20 +17,21 @@ use crate::store::StoreError;
 use crate::store::entities::column::ActorKind;
 use crate::store::entities::{agent_update, audit_entry, command, group};
 use crate::store::queries::CommandWithReport;
-use crate::store::writer::SubmitCommand;
+use crate::store::writer::{Pending, SubmitCommand, Submitted};
 
 /// How long a command of a group waits for its agent, which was connected a moment ago.
 const EXPIRES_IN_MS: u64 = 5 * 60_000;
 
 impl Groups {
-    /// Stores the command; it leaves like any other.
+    /// Queues the command to be stored; once it is, [`Groups::asked`] lets it leave like any other.
     pub(super) async fn ask(
         &self,
         row: &group::Model,
         wanted: &str,
         update: &agent_update::Model,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Pending<Submitted>, StoreError> {
+        // A wave that waits for its turn to be written is not late before it is asked.
+        let now = self.clock.now();
         let data = json!({"version": wanted});
         let command = command::Model {
             id: update.command_id,
@@ -72,10 +73,13 @@ impl Groups {
         };
         let operation =
             SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit };
-        self.store.writer().commit(operation).await?;
+        self.store.writer().enqueue(operation).await
+    }
+
+    /// The command is stored.
+    pub(super) fn asked(&self, update: &agent_update::Model) {
         self.hub.moved(update.command_id);
         self.hub.wake(update.agent_id);
-        Ok(())
     }
 
     /// Looks what came of those that were asked; which of them have moved.

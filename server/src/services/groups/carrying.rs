@@ -214,10 +214,18 @@ impl Groups {
             return Ok(());
         }
         tracing::info!(group_id = %row.id, wave, agents = begun.len(), wanted, "a wave of updates");
+        // All at once, so that they share a transaction.
+        let mut waits = Vec::with_capacity(begun.len());
         for update in begun.iter().filter(|update| update.state == UpdateState::Updating) {
-            if let Err(error) = self.ask(&row, wanted, update, now).await {
-                let agent_id = update.agent_id;
-                tracing::warn!(%agent_id, error = chain(&error), "an update was not asked for");
+            waits.push((update, self.ask(&row, wanted, update).await?));
+        }
+        for (update, wait) in waits {
+            match wait.await {
+                Ok(_) => self.asked(update),
+                Err(error) => {
+                    let agent_id = update.agent_id;
+                    tracing::warn!(%agent_id, error = chain(&error), "an update was not asked for");
+                }
             }
         }
         Ok(())
