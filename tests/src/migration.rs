@@ -12,13 +12,15 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, AgentOptions};
 use crate::releases::Publisher;
 use crate::scripts::Script;
-use crate::wait::within;
+use crate::wait::{pass, within};
 use crate::world::World;
 
 /// Hosts that are started, or asked for something, at once.
 const AT_ONCE: usize = 8;
-/// Lines that a job prints before it rests a little.
-const STEP: u32 = 20;
+/// Lines that a job prints before it rests for a second.
+const STEP: u32 = 40;
+/// Between two looks at the fleet.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How large, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -117,7 +119,7 @@ impl Migration {
 
     /// Notes that it was started, then prints for a while.
     fn script(&self) -> Script {
-        let counting = Script::counting("work", self.lines, STEP, "0.5");
+        let counting = Script::counting("work", self.lines, STEP, "1");
         let note = "echo \"$MUSTER_COMMAND_ID\" >>\"$(dirname \"$0\")/started\"\n";
         counting.beginning_with(note)
     }
@@ -137,6 +139,8 @@ impl Migration {
         let path = format!("/api/groups/{group}");
         world.api.patch(&path, json!({"wanted_version": version})).await.expect(200);
         within(self.patience, &format!("every host is of {version}"), async || {
+            // The server has better to do.
+            pass(LOOK_EVERY).await;
             let shown = world.api.get(&path).await.expect(200);
             assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
             let is_there = shown["there_count"] == json!(self.hosts);

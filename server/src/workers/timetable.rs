@@ -1,7 +1,6 @@
 //! Periodic work, by the clock of `tokio-cron-scheduler` as a plain UTC ticker.
 
 use std::future::Future;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio_cron_scheduler::{Job, JobScheduler};
@@ -10,6 +9,13 @@ use crate::services::error::chain;
 use crate::services::upkeep::Upkeep;
 use crate::store::StoreError;
 
+// By the clock and not by intervals: a job that repeats after an interval never runs again in this
+// scheduler once one of its turns came a whole interval late, as after a pause of the machine.
+const EVERY_SECOND: &str = "* * * * * *";
+const EVERY_2_SECONDS: &str = "*/2 * * * * *";
+const EVERY_5_SECONDS: &str = "*/5 * * * * *";
+const EVERY_5_MINUTES: &str = "0 */5 * * * *";
+
 /// The running timetable.
 pub struct Timetable(JobScheduler);
 
@@ -17,19 +23,22 @@ impl Timetable {
     /// Starts every periodic worker.
     pub async fn start(upkeep: &Upkeep) -> anyhow::Result<Self> {
         let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
-        let second = Duration::from_secs(1);
-        add(&scheduler, "deadlines", second, upkeep, async |u| u.sweep_deadlines().await).await?;
-        add(&scheduler, "heartbeats", second, upkeep, async |u| u.store_heartbeats().await).await?;
-        add(&scheduler, "lost", 2 * second, upkeep, async |u| u.sweep_lost().await).await?;
-        add(&scheduler, "history", second, upkeep, async |u| u.file_history().await).await?;
-        add(&scheduler, "expired keys", second, upkeep, async |u| {
+        add(&scheduler, "deadlines", EVERY_SECOND, upkeep, async |u| u.sweep_deadlines().await)
+            .await?;
+        add(&scheduler, "heartbeats", EVERY_SECOND, upkeep, async |u| u.store_heartbeats().await)
+            .await?;
+        add(&scheduler, "lost", EVERY_2_SECONDS, upkeep, async |u| u.sweep_lost().await).await?;
+        add(&scheduler, "history", EVERY_SECOND, upkeep, async |u| u.file_history().await).await?;
+        add(&scheduler, "expired keys", EVERY_SECOND, upkeep, async |u| {
             u.sweep_expired_keys();
             Ok(())
         })
         .await?;
-        add(&scheduler, "silence", 5 * second, upkeep, async |u| u.sweep_silent().await).await?;
-        add(&scheduler, "checkpoint", 2 * second, upkeep, async |u| u.checkpoint().await).await?;
-        add(&scheduler, "retention", 300 * second, upkeep, async |u| u.drop_old().await).await?;
+        add(&scheduler, "silence", EVERY_5_SECONDS, upkeep, async |u| u.sweep_silent().await)
+            .await?;
+        add(&scheduler, "checkpoint", EVERY_2_SECONDS, upkeep, async |u| u.checkpoint().await)
+            .await?;
+        add(&scheduler, "retention", EVERY_5_MINUTES, upkeep, async |u| u.drop_old().await).await?;
         scheduler.start().await.context("failed to start the timetable")?;
         Ok(Self(scheduler))
     }
@@ -44,7 +53,7 @@ impl Timetable {
 async fn add<Work, Run>(
     scheduler: &JobScheduler,
     name: &'static str,
-    every: Duration,
+    when: &str,
     upkeep: &Upkeep,
     work: Work,
 ) -> anyhow::Result<()>
@@ -55,7 +64,7 @@ where
     let upkeep = upkeep.clone();
     // One at a time: a sweep that takes longer than its interval is not started twice.
     let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
-    let job = Job::new_repeated_async(every, move |_, _| {
+    let job = Job::new_async(when, move |_, _| {
         let (upkeep, work, turn) = (upkeep.clone(), work.clone(), std::sync::Arc::clone(&turn));
         Box::pin(async move {
             let Ok(_turn) = turn.try_lock() else { return };

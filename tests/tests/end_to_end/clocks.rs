@@ -1,6 +1,11 @@
 //! Clocks that are wrong by hours, on either side: they inform, they decide nothing.
 
-use muster_tests::{AgentOptions, FakeAgent, Script, World, fake_time, on_both_databases};
+use std::time::{Duration, Instant};
+
+use muster_tests::{
+    AgentOptions, FakeAgent, Script, World, eventually, fake_time, on_both_databases,
+};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 on_both_databases!(an_agent_whose_clock_is_wrong_by_hours_works_like_any_other);
@@ -58,4 +63,23 @@ async fn heartbeats_may_say_any_time_in_any_form() {
     let seen: chrono::DateTime<chrono::Utc> = seen.parse().expect("RFC 3339");
     let age = chrono::Utc::now().signed_duration_since(seen);
     assert!(age.num_minutes().abs() < 5, "{shown}");
+}
+
+#[tokio::test]
+async fn a_server_that_stood_still_for_a_while_keeps_its_clocks() {
+    let mut world = World::on_sqlite().await;
+    let (mut agent, id) =
+        world.agent(AgentOptions::with_scripts([Script::new("now", "date")])).await;
+    agent.stop();
+    let stopped_at = Instant::now();
+    world.server.process().signal(Signal::SIGSTOP);
+    // Longer than between two turns of whatever is done every second or two.
+    let has_passed = || (stopped_at.elapsed() > Duration::from_secs(6)).then_some(());
+    eventually("the server has stood still", async || has_passed()).await;
+    world.server.process().signal(Signal::SIGCONT);
+    let body = json!({
+        "command": "execute", "expires_in_ms": 1_000, "data": {"script": "now"},
+    });
+    let made = world.api.post(&format!("/api/agents/{id}/command"), body).await.expect(202);
+    world.api.in_state(made["id"].as_str().expect("an id"), "expired").await;
 }
