@@ -106,7 +106,7 @@ async fn asked_of(store: &Store, wave: &group::Model, stored: group::Model) -> u
     tenant.create_group(stored, 100, audit(wave)).await.expect("made");
     let begun: Vec<_> = (0..1_201).map(|_| asked(wave)).collect();
     let commands: Vec<_> = begun.iter().map(|update| update.command_id).collect();
-    groups(store).send(wave, "0.2.0", begun, NOW).await.expect("sent");
+    groups(store).send(wave, "0.2.0", begun).await.expect("sent");
     tenant.commands_by_id(&commands).await.expect("read").len()
 }
 

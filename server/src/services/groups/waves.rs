@@ -37,7 +37,7 @@ impl Groups {
         let tenant = self.store.tenant(row.tenant_id);
         if tenant.advance_group(row.clone(), wave, begun.clone()).await? {
             tracing::info!(group_id = %row.id, wave, wish, agents = begun.len(), wanted, "a wave of updates");
-            self.send(&group::Model { wave, ..row }, wanted, begun, now).await?;
+            self.send(&group::Model { wave, ..row }, wanted, begun).await?;
         }
         Ok(Turn::Busy)
     }
@@ -90,7 +90,6 @@ impl Groups {
         row: &group::Model,
         wanted: &str,
         begun: Vec<agent_update::Model>,
-        now: Timestamp,
     ) -> Result<(), StoreError> {
         let lost_after_ms = self.settings.lost_after_ms;
         let begun: Vec<_> =
@@ -102,6 +101,8 @@ impl Groups {
                 return Ok(());
             }
             let mut pending = Vec::with_capacity(piece.len());
+            // None is late before it is asked.
+            let now = self.clock.now();
             for update in piece {
                 let operation = command(row, wanted, update, lost_after_ms, now);
                 pending.push((update, self.store.writer().enqueue(operation).await?));
