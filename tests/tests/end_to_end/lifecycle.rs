@@ -66,7 +66,7 @@ async fn an_agent_alone_ends_with_the_code_of_what_it_was_asked() {
 async fn an_agent_that_nobody_could_exchange_refuses_to_be_updated() {
     let world = World::on_sqlite().await;
     let publisher = Publisher::new(&world).await;
-    publisher.release("0.1.0").await;
+    publisher.release(env!("CARGO_PKG_VERSION")).await;
     let (_alone, alone) = world.agent(AgentOptions::named("alone")).await;
     let (_restarted, restarted) = world.agent(AgentOptions::named("restarted").supervised()).await;
     for (agent, code) in [(&alone, "not_supervised"), (&restarted, "not_installed")] {
