@@ -62,12 +62,13 @@ enum Mode {
     },
     /// Print the version.
     Version,
-    /// Download a release for the supervisor, which judges it. Started by that, not by people.
+    /// Download a release for the supervisor, or deploy.sh, which judge it. Started by those, not by
+    /// people. Prints its version.
     #[command(hide = true)]
     FetchRelease {
-        /// The version.
+        /// The version [default: the newest].
         #[arg(long)]
-        version: Version,
+        version: Option<Version>,
         /// Where to.
         #[arg(long)]
         into: PathBuf,
@@ -105,7 +106,7 @@ fn main() -> ExitCode {
             println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
         }
-        Mode::FetchRelease { version, into, run } => told(fetch_release(&version, &into, *run)),
+        Mode::FetchRelease { version, into, run } => told(fetch_release(version, &into, *run)),
         Mode::Shim { job } => keep(job),
     }
 }
@@ -172,10 +173,18 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn fetch_release(version: &Version, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
+fn fetch_release(version: Option<Version>, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
     start_log("info");
     let config = Config::load(args)?;
-    on_runtime(release::fetch::fetch(&config, version, into))??;
+    let fetching = async {
+        let version = match version {
+            Some(version) => version,
+            None => release::offer::newest(&config).await?,
+        };
+        release::fetch::fetch(&config, &version, into).await?;
+        anyhow::Ok(version)
+    };
+    say(&format!("{}\n", on_runtime(Box::pin(fetching))??));
     Ok(0)
 }
 
