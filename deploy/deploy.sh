@@ -425,9 +425,16 @@ sum_of() {
     fi | cut -d' ' -f1
 }
 
-# Puts both programs into the staging folder, checked.
+# Puts both programs into the staging folder, checked. Where a key is trusted and programs are here that
+# can verify a release, nothing that is not verified runs: `settle_release` has those fetch it.
 fetch_programs() {
     mkdir -p "$staging/bin"
+    pinned=$(cat "$program/release_key" 2>/dev/null || true)
+    tools=$staging/bin
+    if [ -z "$from" ] && [ -n "$release_key$pinned" ] && [ -z "$is_new" ] && "$bin/muster-supervisor" verify-release --help >/dev/null 2>&1; then
+        tools=$bin new_version=''
+        return 0
+    fi
     if [ -n "$from" ]; then
         for file in muster-agent muster-supervisor; do
             [ -f "$from/$file" ] || die "$from has no $file: build it first, or leave --from out"
@@ -465,7 +472,7 @@ read_new_version() {
 # programs fetch and verify it, and takes those. Sets new_key and new_floor, to be pinned.
 settle_release() {
     new_key='' new_floor=''
-    pinned=$(cat "$program/release_key" 2>/dev/null || true)
+    # Without either the newest is meant.
     wanted=${version:-$new_version}
     if [ -n "$from" ]; then
         # Nobody signs a local build; whoever installs it vouches for it.
@@ -473,10 +480,7 @@ settle_release() {
         new_key=$release_key
         return 0
     fi
-    # The programs that are here already are trusted more than those that just came.
-    judge=$bin/muster-supervisor
-    "$judge" verify-release --help >/dev/null 2>&1 || judge=$staging/bin/muster-supervisor
-    if ! "$judge" verify-release --help >/dev/null 2>&1; then
+    if ! "$tools/muster-supervisor" verify-release --help >/dev/null 2>&1; then
         [ -z "$release_key$pinned" ] || die "$new_version, which $web offers, is older than signed releases and can verify none: publish a newer one, or take a local build with --from"
         [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $web offers $new_version"
         return 0
@@ -484,22 +488,23 @@ settle_release() {
     release=$staging/release
     mkdir -p "$release/bin"
     # What is there already is not loaded again. A copy, as a download may go on in it.
-    [ "$wanted" != "$new_version" ] || cp "$staging/bin/muster-agent" "$staging/bin/muster-supervisor" "$release/bin/"
+    [ -z "$new_version" ] || [ "$wanted" != "$new_version" ] || cp "$staging/bin/muster-agent" "$staging/bin/muster-supervisor" "$release/bin/"
     # It goes on for as long as bytes come, however few.
     bounded=''
     ! has timeout || bounded='timeout 900'
     # shellcheck disable=SC2086 # words
-    with_settings "$staging/etc" $bounded "$staging/bin/muster-agent" fetch-release --version "$wanted" --into "$release" >/dev/null 2>"$staging/fetched" || {
+    wanted=$(with_settings "$staging/etc" $bounded "$tools/muster-agent" fetch-release ${wanted:+--version "$wanted"} --into "$release" 2>"$staging/fetched") || {
+        wanted=${version:-$new_version}
         if ! grep -qs '"code":"no_release"' "$release/fetch_error.json"; then
-            die "release $wanted can't be loaded: $(sed -n 's/^muster-agent: //p' "$staging/fetched" | tail -n 1)"
+            die "${wanted:+release }${wanted:-the newest release} can't be loaded: $(sed -n 's/^muster-agent: //p' "$staging/fetched" | tail -n 1)"
         fi
-        [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $web has published no such release, and offers $new_version"
+        [ "$wanted" = "$new_version" ] || die "version $version is not to be had: $web has published no such release${new_version:+, and offers $new_version}"
         [ -z "$release_key$pinned" ] || die "$web has published no release $new_version, and this host takes signed ones only: publish it, or take a local build with --from"
         return 0
     }
     any_key=''
     [ -n "$release_key$pinned" ] || case $web in https://*) ;; *) any_key=1 ;; esac
-    verdict=$("$judge" verify-release --folder "$release" --version "$wanted" --dir "$program" ${release_key:+--release-key "$release_key"} ${any_key:+--any-key} 2>&1) ||
+    verdict=$("$tools/muster-supervisor" verify-release --folder "$release" --version "$wanted" --dir "$program" ${release_key:+--release-key "$release_key"} ${any_key:+--any-key} 2>&1) ||
         die "release $wanted is not installed: $(printf '%s\n' "$verdict" | tail -n 1)"
     mv "$release/bin/muster-agent" "$release/bin/muster-supervisor" "$staging/bin/"
     read_new_version
@@ -953,8 +958,8 @@ install_agent() {
     trap 'cut_off=1; exit 143' TERM
     open_staging
     settle_bundle
-    fetch_programs
     stage_settings
+    fetch_programs
     settle_release
     printf 'Muster agent %s for %s from %s\n' "$new_version" "$platform" "${from:-$web}"
     check_versions

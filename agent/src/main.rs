@@ -62,12 +62,13 @@ enum Mode {
     },
     /// Print the version.
     Version,
-    /// Download a release for the supervisor, which judges it. Started by that, not by people.
+    /// Download a release for the supervisor, or deploy.sh, which judge it. Started by those, not by
+    /// people. Prints its version.
     #[command(hide = true)]
     FetchRelease {
-        /// The version.
+        /// The version [default: the newest].
         #[arg(long)]
-        version: Version,
+        version: Option<Version>,
         /// Where to.
         #[arg(long)]
         into: PathBuf,
@@ -109,7 +110,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Mode::FetchRelease { version, into, part, run } => {
-            told(fetch_release(&version, part, &into, *run))
+            told(fetch_release(version, part, &into, *run))
         }
         Mode::Shim { job } => keep(job),
     }
@@ -177,10 +178,23 @@ fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn fetch_release(version: &Version, part: Part, into: &Path, args: RunArgs) -> anyhow::Result<u8> {
+fn fetch_release(
+    version: Option<Version>,
+    part: Part,
+    into: &Path,
+    args: RunArgs,
+) -> anyhow::Result<u8> {
     start_log("info");
     let config = Config::load(args)?;
-    let fetched = on_runtime(release::fetch::fetch(&config, version, part, into))?;
+    let fetching = async {
+        let version = match version {
+            Some(version) => version,
+            None => release::offer::newest(&config).await?,
+        };
+        let fetched = release::fetch::fetch(&config, &version, part, into).await;
+        anyhow::Ok((version, fetched))
+    };
+    let (version, fetched) = on_runtime(Box::pin(fetching))??;
     if let Err(error) = &fetched
         && error.code() == "no_space"
     {
@@ -188,6 +202,7 @@ fn fetch_release(version: &Version, part: Part, into: &Path, args: RunArgs) -> a
         return Ok(NO_SPACE_EXIT);
     }
     fetched?;
+    say(&format!("{version}\n"));
     Ok(0)
 }
 

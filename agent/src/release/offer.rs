@@ -9,6 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use crate::config::Config;
+use crate::key::KeyRing;
+use crate::layout::StateDir;
 use crate::link::{LinkError, Way, http_client};
 
 /// For one answer.
@@ -33,6 +36,19 @@ pub enum OfferError {
         "the server answered {0} and names no version: name one yourself with --version, or bring the server up to date"
     )]
     Unfit(u16),
+}
+
+/// The newest release that there is for this host, whatever its group wants.
+///
+/// # Errors
+/// [`OfferError`]
+pub async fn newest(config: &Config) -> Result<Version, OfferError> {
+    let way = Way::new(config.endpoint.clone(), config.proxy.clone(), &config.authorities)?;
+    // The server may have given another key than the one that is configured.
+    let known = StateDir::existing(&config.state_dir);
+    let kept = known.and_then(|state| KeyRing::load(config.api_key.clone(), &state).ok());
+    let keys = kept.unwrap_or_else(|| KeyRing::configured(config.api_key.clone()));
+    Offer::new(&way)?.wanted(keys.current(), None).await
 }
 
 /// One server, as this host reaches it.

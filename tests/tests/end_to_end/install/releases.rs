@@ -196,6 +196,9 @@ async fn exactly_the_version_that_is_named_is_installed_if_it_may_be() {
     let key = format!("--key {} --release-key {}", newcomer.key, publisher.fingerprint());
     newcomer.host.run(&newcomer.line(&key)).await.expect(0);
     publisher.release("0.9.7").await;
+    // What fetches is here already: no program is loaded to be run before it is verified.
+    let curl = "printf '#!/bin/sh\ntouch /tmp/loaded\nexit 1\n' >/usr/local/bin/curl";
+    newcomer.host.run(&format!("{curl} && chmod 755 /usr/local/bin/curl")).await.expect(0);
     publisher.make("0.9.8", OWN).await;
     publisher.publish("0.9.8").await.expect(0);
     newcomer.host.run(&format!("{DEPLOY} --version 0.9.7")).await.expect(0);
@@ -209,6 +212,7 @@ async fn exactly_the_version_that_is_named_is_installed_if_it_may_be() {
     assert!(line.contains("below_floor"), "{line}");
     newcomer.host.run(DEPLOY).await.expect(0);
     assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.8");
+    newcomer.host.run("test ! -e /tmp/loaded").await.expect(0);
 }
 
 #[tokio::test]
