@@ -127,7 +127,9 @@ impl Supervisor {
             Ok(Taken::Repaired) => {
                 let message = format!("{version} was fetched afresh");
                 self.answer(&wish, UpdateOutcome::Installed, None, message);
-                self.updating.begins_anew = self.layout.is_own_version();
+                // What is yet to be told would be forgotten.
+                let is_told = self.updating.unfinished.verdict.is_none();
+                self.updating.begins_anew = is_told && self.layout.is_own_version();
             }
             Err(error) => self.refuse(&wish, &error),
         }
