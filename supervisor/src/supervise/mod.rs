@@ -3,6 +3,7 @@
 //! Blocking, one thread, no timer that is not needed. Knows no exit code's meaning (policy), no
 //! system call (platform) and no file's place (layout, board).
 
+mod fetching;
 mod finishing;
 mod step;
 mod trying;
@@ -108,6 +109,7 @@ impl Supervisor {
     fn keep_running(&mut self) -> Result<Finish, SuperviseError> {
         let mut why = "first start".to_owned();
         loop {
+            self.look_for_versions();
             if self.updating.begins_anew {
                 return Ok(Finish::Anew(self.successor()));
             }

@@ -2,28 +2,22 @@
 //!
 //! The agent does not run meanwhile; its jobs do. Whatever fails, some version is started next.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use muster_protocol::release::{NO_SPACE_EXIT, Program, UpdateOutcome, UpdateWish};
-use serde::Deserialize;
+use muster_protocol::release::{Program, UpdateOutcome, UpdateWish};
 
 use super::finishing::Unfinished;
 use super::trying::Watched;
 use super::{Outcome, SuperviseError, Supervisor};
 use crate::fault::Cut;
-use crate::log::chain;
 use crate::policy::{End, Fetch, Pacer};
 use crate::sentence;
-use crate::update::{NotTaken, Taken, Updates};
+use crate::update::{Guard, Taken, Updates};
 
-/// For a download as a whole; what it has got is gone on with by the next one.
-const DOWNLOAD_TIME: Duration = Duration::from_secs(600);
 /// For a program to show that it starts on this host.
 const SELF_TEST_TIME: Duration = Duration::from_secs(30);
-/// What a download ends with that the next one goes on with.
-const RESUMABLE: &str = "download_failed";
 
 /// What this supervisor knows of versions.
 #[derive(Debug)]
@@ -61,13 +55,21 @@ impl Updating {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-struct FetchError {
-    code: Option<String>,
-    message: Option<String>,
-}
-
 impl Supervisor {
+    /// A supervisor that looked after the same folder may be gone by now.
+    pub(super) fn look_for_versions(&mut self) {
+        if self.updating.updates.is_some() {
+            return;
+        }
+        let Some(program) = &self.settings.install_dir else { return };
+        let found = Updates::of(program, &self.settings.state_dir, Guard::default());
+        if let Ok(Some(updates)) = found {
+            self.log.info(format_args!("versions in {} can be changed", program.display()));
+            self.updating.updates = Some(updates);
+            self.resume_trial();
+        }
+    }
+
     /// The program of the version that runs because of a trial, while there is one.
     pub(super) fn in_trial(&self, program: Program) -> Option<PathBuf> {
         let version = self.version_in_trial()?;
@@ -134,91 +136,13 @@ impl Supervisor {
             Ok(Taken::Repaired) => {
                 let message = format!("{version} was fetched afresh");
                 self.answer(&wish, UpdateOutcome::Installed, None, message);
-                self.updating.begins_anew = self.layout.is_own_version();
+                // What is yet to be told would be forgotten.
+                let is_told = self.updating.unfinished.verdict.is_none();
+                self.updating.begins_anew = is_told && self.layout.is_own_version();
             }
             Err(error) => self.refuse(&wish, &error),
         }
         Ok(Outcome::Came(()))
-    }
-
-    /// True if the release was downloaded; if not, the wish is answered. Its programs are fetched
-    /// only once its documents are known to be good, and their sizes to fit.
-    fn fetch(&mut self, wish: &UpdateWish) -> Result<Outcome<bool>, SuperviseError> {
-        let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(false)) };
-        let staging = match updates.open_staging(&wish.version) {
-            Ok(staging) => staging,
-            Err(error) => {
-                self.refuse(wish, &error.into());
-                return Ok(Outcome::Came(false));
-            }
-        };
-        let until = Instant::now() + DOWNLOAD_TIME;
-        match self.fetch_part(wish, &staging, "documents", until)? {
-            Outcome::Came(true) => {}
-            other => return Ok(other),
-        }
-        let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(false)) };
-        match updates.examine(wish) {
-            Ok(verified) if updates.is_in_place(&verified) => {
-                updates.drop_staging();
-                let message = format!("{} was whole", wish.version);
-                self.answer(wish, UpdateOutcome::Unchanged, None, message);
-                return Ok(Outcome::Came(false));
-            }
-            Ok(verified) => {
-                if let Err(error) = updates.check_room(&verified) {
-                    self.refuse(wish, &error);
-                    return Ok(Outcome::Came(false));
-                }
-            }
-            Err(error) => {
-                self.refuse(wish, &error);
-                return Ok(Outcome::Came(false));
-            }
-        }
-        self.fetch_part(wish, &staging, "programs", until)
-    }
-
-    fn fetch_part(
-        &mut self,
-        wish: &UpdateWish,
-        staging: &Path,
-        part: &str,
-        until: Instant,
-    ) -> Result<Outcome<bool>, SuperviseError> {
-        let mut command = Command::new(self.layout.agent_binary());
-        command.arg("fetch-release").arg("--version").arg(wish.version.to_string());
-        command.arg("--into").arg(staging).arg("--part").arg(part).args(&self.settings.agent_args);
-        self.log.info(format_args!("fetching the {part} of version {}", wish.version));
-        self.board.updating(format!("fetching version {}", wish.version));
-        let left = until.saturating_duration_since(Instant::now());
-        let end = match self.step(&mut command, left)? {
-            Outcome::Came(end) => end,
-            Outcome::StopAsked(request) => return Ok(Outcome::StopAsked(request)),
-        };
-        if end == End::Exited(0) {
-            return Ok(Outcome::Came(true));
-        }
-        if let Some(updates) = &self.updating.updates {
-            let told: FetchError = updates.told_by_download(staging).unwrap_or_default();
-            let is_full = end == End::Exited(NO_SPACE_EXIT.into());
-            let untold = if is_full { "no_space" } else { RESUMABLE };
-            let code = told.code.as_deref().unwrap_or(untold);
-            let message = told.message.unwrap_or_else(|| sentence::download_ended(end));
-            if code != RESUMABLE {
-                updates.drop_staging();
-            }
-            self.answer(wish, UpdateOutcome::Failed, Some(code), message);
-        }
-        Ok(Outcome::Came(false))
-    }
-
-    /// The release is not taken, and nobody goes on with its download.
-    fn refuse(&mut self, wish: &UpdateWish, error: &NotTaken) {
-        if let Some(updates) = &self.updating.updates {
-            updates.drop_staging();
-        }
-        self.answer(wish, error.outcome(), Some(error.code()), chain(error).to_string());
     }
 
     /// The version is in its place. If its programs start on this host, it is tried.

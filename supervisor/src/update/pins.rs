@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(pins.floor, Some(Version::new(0, 2, 0)));
 
         let large = vec![b'a'; 70_000];
-        for bad in [&b""[..], b"\n", b"key\n", b"\xff\xfe", digits[1..].as_bytes(), &large] {
+        for bad in [&b""[..], b"\n", b"key\n", b"\xff\xfe", &digits.as_bytes()[1..], &large] {
             assert!(read(Some(bad), None).is_err(), "{bad:?}");
             assert!(read(None, Some(bad)).is_err(), "{bad:?}");
         }

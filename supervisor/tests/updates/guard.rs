@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 
 use crate::harness::{Running, eventually};
@@ -113,6 +114,24 @@ fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
     let log = second.rest_of_log();
     assert!(log.contains("as another supervisor does: stop one of the two"), "{log}");
     first.stop();
+}
+
+#[test]
+fn a_second_supervisor_takes_over_once_the_first_is_gone() {
+    let mut installation = Installation::new(WISHES, GOOD);
+    let wished = installation.path("wished");
+    fs::write(&wished, "").unwrap();
+    let mut first = installation.start();
+    first.runs("0.1.0");
+    let mut second = installation.start();
+    let agent = second.runs("0.1.0");
+    first.stop();
+    fs::remove_file(wished).unwrap();
+    kill(agent, Signal::SIGKILL).unwrap();
+    second.runs("0.1.0");
+    second.runs("0.2.0");
+    installation.ends("installed", "", "0.2.0");
+    second.stop();
 }
 
 #[test]
