@@ -84,14 +84,14 @@ impl Groups {
     }
 
     /// Asks the agents of a wave, as long as nobody has stopped the group or wants something else of
-    /// it. Whoever is not asked then is taken for one that never was.
+    /// it; false if somebody has. Whoever is not asked then is taken for one that never was.
     pub(super) async fn send(
         &self,
         row: &group::Model,
         wanted: &str,
         begun: Vec<agent_update::Model>,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let lost_after_ms = self.settings.lost_after_ms;
         let begun: Vec<_> =
             begun.into_iter().filter(|update| update.state == UpdateState::Updating).collect();
@@ -99,7 +99,7 @@ impl Groups {
             let found = self.store.tenant(row.tenant_id).group(row.id).await?;
             if !found.is_some_and(|found| goes_on(&found, row)) {
                 tracing::info!(group_id = %row.id, wave = row.wave, "a wave was stopped");
-                return Ok(());
+                return Ok(false);
             }
             let mut pending = Vec::with_capacity(piece.len());
             for update in piece {
@@ -120,7 +120,7 @@ impl Groups {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Asks nobody any more.
