@@ -100,19 +100,17 @@ fn audit(row: &group::Model) -> audit_entry::Model {
     }
 }
 
-/// How many of the wave's agents were asked, if the group is stored as `stored` when it goes out.
-async fn asked_of(store: &Store, wave: &group::Model, stored: group::Model) -> usize {
+/// True if a wave goes out whole while the group is stored as `stored`.
+async fn goes_out(store: &Store, wave: &group::Model, stored: group::Model) -> bool {
     let tenant = store.tenant(wave.tenant_id);
     tenant.create_group(stored, 100, audit(wave)).await.expect("made");
-    let begun: Vec<_> = (0..1_201).map(|_| asked(wave)).collect();
-    let commands: Vec<_> = begun.iter().map(|update| update.command_id).collect();
-    groups(store).send(wave, "0.2.0", begun).await.expect("sent");
-    tenant.commands_by_id(&commands).await.expect("read").len()
+    let begun = (0..1_201).map(|_| asked(wave)).collect();
+    groups(store).send(wave, "0.2.0", begun).await.expect("sent")
 }
 
 async fn goes_out_only_while_it_is_wanted(store: Store) {
     let wave = second_wave();
-    assert_eq!(asked_of(&store, &wave, wave.clone()).await, 1_201);
+    assert!(goes_out(&store, &wave, wave.clone()).await);
     for change in [
         |row: &mut group::Model| row.state = GroupState::Paused,
         |row: &mut group::Model| row.state = GroupState::Halted,
@@ -122,13 +120,13 @@ async fn goes_out_only_while_it_is_wanted(store: Store) {
         let wave = second_wave();
         let mut stored = wave.clone();
         change(&mut stored);
-        assert_eq!(asked_of(&store, &wave, stored).await, 0);
+        assert!(!goes_out(&store, &wave, stored).await);
     }
     // Another pace is no other wish.
     let wave = second_wave();
     let stored =
         group::Model { changed_at: NOW.plus_ms(1), max_failures: "9".into(), ..wave.clone() };
-    assert_eq!(asked_of(&store, &wave, stored).await, 1_201);
+    assert!(goes_out(&store, &wave, stored).await);
 }
 
 #[tokio::test]

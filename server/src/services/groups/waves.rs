@@ -84,13 +84,13 @@ impl Groups {
     }
 
     /// Asks the agents of a wave, as long as nobody has stopped the group or wants something else of
-    /// it. Whoever is not asked then is taken for one that never was.
+    /// it; false if somebody has. Whoever is not asked then is taken for one that never was.
     pub(super) async fn send(
         &self,
         row: &group::Model,
         wanted: &str,
         begun: Vec<agent_update::Model>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let lost_after_ms = self.settings.lost_after_ms;
         let begun: Vec<_> =
             begun.into_iter().filter(|update| update.state == UpdateState::Updating).collect();
@@ -98,7 +98,7 @@ impl Groups {
             let found = self.store.tenant(row.tenant_id).group(row.id).await?;
             if !found.is_some_and(|found| goes_on(&found, row)) {
                 tracing::info!(group_id = %row.id, wave = row.wave, "a wave was stopped");
-                return Ok(());
+                return Ok(false);
             }
             let mut pending = Vec::with_capacity(piece.len());
             // None is late before it is asked.
@@ -121,7 +121,7 @@ impl Groups {
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Asks nobody any more.

@@ -1,12 +1,15 @@
 //! What agents tell of updates: bounded, cleaned, and kept for people to see.
 
+use muster_protocol::CommandName;
 use muster_protocol::release::{UpdateOutcome, UpdateVerdict};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::SessionEnd;
 use super::live::Live;
+use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
+use crate::store::StoreError;
 
 /// Of a verdict's sentence.
 const MAX_MESSAGE_CHARS: usize = 1_024;
@@ -55,8 +58,23 @@ impl Live {
         let tenant = service.store.tenant(self.handle.tenant_id);
         let (agent_id, epoch) = (self.handle.agent_id, self.handle.epoch);
         let now = service.clock.now();
-        let recorded = tenant.record_update_verdict(agent_id, epoch, stored(&verdict), now).await;
-        recorded.map_err(|error| {
+        let record = async {
+            // What an agent answers to anything else is no verdict, whatever it looks like.
+            let found = match verdict.command_id {
+                Some(id) => tenant.command(CommandId(id)).await?,
+                None => None,
+            };
+            let is_asked_for = found.is_some_and(|found| {
+                let asked = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
+                found.command.agent_id == agent_id
+                    && asked.contains(&found.command.command.as_str())
+            });
+            match is_asked_for {
+                true => tenant.record_update_verdict(agent_id, epoch, stored(&verdict), now).await,
+                false => Ok(()),
+            }
+        };
+        record.await.map_err(|error: StoreError| {
             tracing::warn!(%agent_id, %error, "failed to record what came of an update");
             // What was not committed is not acknowledged: the agent says it again.
             SessionEnd::Closed(muster_protocol::CloseCode::TryAgainLater)

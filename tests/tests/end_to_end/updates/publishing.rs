@@ -121,7 +121,8 @@ async fn a_draft_that_is_withdrawn_keeps_no_programs_and_can_be_sent_again() {
         world.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
         assert!(!kept.exists());
     }
-    put().await.expect_problem(409, "release_changed");
+    let late = world.api.try_send(Method::PUT, &upload, &[], Some(b"short".to_vec())).await;
+    late.expect("reached").expect_problem(409, "release_changed");
     assert!(!kept.exists());
     let shown = publisher.publish("0.2.0").await.json();
     assert_eq!(shown["state"], "published", "{shown}");
@@ -154,6 +155,7 @@ async fn an_upload_that_ends_late_writes_over_nothing() {
     eventually("the upload has begun", async || folder.exists().then_some(())).await;
 
     // Another manifest of the version takes its place, and is published.
+    fs::remove_dir_all(&old).expect("removed");
     let other = publisher.make("0.2.0", "0.2.0").await;
     publisher.publish("0.2.0").await.expect(0);
     let placed = folder.join("muster-agent");

@@ -22,7 +22,8 @@ struct Host {
 
 impl Host {
     async fn new(world: &World, name: &str, max_jobs: u32) -> Self {
-        let (_, key) = world.api.agent_key(json!({})).await;
+        let permissions = json!(["ping", "scripts", "execute", "update"]);
+        let (_, key) = world.api.agent_key(json!({"permissions": permissions})).await;
         let said = json!({
             "hostname": name, "version": "0.1.0", "max_jobs": max_jobs,
             "machine_id": Uuid::new_v4().simple().to_string(), "ledger_id": Uuid::new_v4(),
