@@ -9,7 +9,7 @@ use muster_tests::{Migration, World};
 async fn a_fleet_goes_up_and_back_and_loses_and_doubles_nothing() {
     let world = World::on_sqlite().await;
     let migration =
-        Migration { hosts: 6, wave: 2, lines: 1_500, patience: Duration::from_secs(120) };
+        Migration { hosts: 5, wave: 3, lines: 1_000, patience: Duration::from_secs(240) };
     let passage = migration.run(&world).await;
     assert!(passage.carried > 0, "no job ran while its host changed: {passage}");
 }
