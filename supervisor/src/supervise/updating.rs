@@ -14,7 +14,7 @@ use super::{Outcome, SuperviseError, Supervisor};
 use crate::fault::Cut;
 use crate::policy::{End, Fetch, Pacer};
 use crate::sentence;
-use crate::update::{Guard, Taken, Updates};
+use crate::update::{Guard, NotTaken, Taken, Updates};
 
 /// For a program to show that it starts on this host.
 const SELF_TEST_TIME: Duration = Duration::from_secs(30);
