@@ -22,8 +22,8 @@ fi
 
 place=${CARGO_TARGET_DIR:-$PWD/target}/images
 version=$(bash scripts/show-version.sh)
-debian=docker.io/library/debian:bookworm-slim
-rust=docker.io/library/rust:$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)-slim-bookworm
+debian=localhost/debian:bookworm-slim
+rust=localhost/rust:$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)-slim-bookworm
 sysroot=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 

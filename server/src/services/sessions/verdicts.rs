@@ -59,17 +59,19 @@ impl Live {
         let (agent_id, epoch) = (self.handle.agent_id, self.handle.epoch);
         let now = service.clock.now();
         let record = async {
-            // What an agent answers to anything else is no verdict, whatever it looks like.
-            let found = match verdict.command_id {
-                Some(id) => tenant.command(CommandId(id)).await?,
-                None => None,
+            let is_verdict = match verdict.command_id {
+                // Of a wish of the host's own, which no command has asked for.
+                None => true,
+                // What an agent answers to anything else is no verdict, whatever it looks like.
+                Some(id) => {
+                    let asked = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
+                    tenant.command(CommandId(id)).await?.is_some_and(|found| {
+                        found.command.agent_id == agent_id
+                            && asked.contains(&found.command.command.as_str())
+                    })
+                }
             };
-            let is_asked_for = found.is_some_and(|found| {
-                let asked = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
-                found.command.agent_id == agent_id
-                    && asked.contains(&found.command.command.as_str())
-            });
-            match is_asked_for {
+            match is_verdict {
                 true => tenant.record_update_verdict(agent_id, epoch, stored(&verdict), now).await,
                 false => Ok(()),
             }

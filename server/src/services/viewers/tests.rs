@@ -6,10 +6,11 @@ use muster_tests::Site;
 
 use super::Viewers;
 use crate::domain::ids::AgentId;
+use crate::domain::principal::Role;
 use crate::domain::tenant_event::{EventFilter, TenantEvent};
 use crate::domain::time::Clock;
 use crate::hub::Hub;
-use crate::services::api_keys::ApiKeys;
+use crate::services::api_keys::{ApiKeys, NewApiKey};
 use crate::services::authentication::Authentication;
 use crate::services::caller::Caller;
 use crate::services::events::{Events, Shown};
@@ -49,8 +50,15 @@ impl Onlooker {
     }
 
     pub(in crate::services) async fn revoke_key(&self) {
-        let id = self.caller.principal.id;
-        self.api_keys.revoke(&self.caller, id).await.expect("revoke");
+        // The last key of all is not to be revoked.
+        let heir = NewApiKey {
+            name: "heir".into(),
+            role: Role::Owner,
+            scopes: Some(self.caller.principal.scopes.iter().copied().collect()),
+            expires_at: None,
+        };
+        self.api_keys.create(&self.caller, heir).await.expect("another key");
+        self.api_keys.revoke(&self.caller, self.caller.principal.id).await.expect("revoke");
     }
 }
 
