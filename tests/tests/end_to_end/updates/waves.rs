@@ -43,11 +43,11 @@ impl Host {
         (self.agent, _) = FakeAgent::registered_full(&address, &self.key, said).await;
     }
 
-    /// Waits for a durable command.
+    /// Waits for a durable command; what else is said meanwhile, such as receipts, is passed over.
     async fn is_asked(&mut self, command: &str) -> Value {
         loop {
-            let frame = self.agent.expect("command").await;
-            if frame["command"] == command {
+            let frame = self.agent.next().await.expect("a session that goes on");
+            if frame["type"] == "command" && frame["command"] == command {
                 return frame;
             }
         }
@@ -173,7 +173,7 @@ async fn a_group_at_rest_takes_newcomers_though_one_of_its_last_wave_is_off() {
     .await;
     // Months pass, and it is switched off.
     let long_ago = "UPDATE agent_updates SET changed_at = 1 RETURNING 1";
-    assert_eq!(world.server.rows(long_ago).len(), 1);
+    assert!(!world.server.rows(long_ago).is_empty());
     drop(first);
     let mut second = Host::new(&world, "second", 16).await;
     second.is_asked("update").await;
@@ -186,9 +186,11 @@ async fn a_member_that_comes_back_as_another_is_asked_again() {
     let world = World::on_postgres().await;
     with_release(&world).await;
     let mut host = Host::new(&world, "host", 16).await;
-    let id = wish(&world, json!({})).await;
+    // Whoever was never asked comes first, so there has to be room for both.
+    let id = wish(&world, json!({"wave_size": 2})).await;
     let first = host.is_asked("update").await;
     host.answers(&first, true).await;
+    group(&world, &id, "it has told", |shown| shown["updating_count"] == 0).await;
     host.said["version"] = json!("0.2.0");
     host.reconnect(&world).await;
     group(&world, &id, "it is there", |shown| shown["there_count"] == 1).await;
@@ -201,7 +203,7 @@ async fn a_member_that_comes_back_as_another_is_asked_again() {
         "UPDATE agent_updates SET changed_at = 1 RETURNING 1",
         "UPDATE agents SET connected_at = connected_at - 120000 RETURNING 1",
     ] {
-        assert_eq!(world.server.rows(statement).len(), 1);
+        assert!(!world.server.rows(statement).is_empty());
     }
     // Whoever comes makes the group look.
     let _other = Host::new(&world, "other", 16).await;
