@@ -135,7 +135,8 @@ fn short_instant(text: String) -> String {
     }
 }
 
-/// All that is known of one thing: a line for each field, those of objects in it behind a dot.
+/// All that is known of one thing: a line for each field, those of objects in it behind a dot, and of
+/// lists of objects behind their number.
 pub fn details(value: &Value) -> String {
     if !value.is_object() {
         return cell(Some(value));
@@ -152,6 +153,13 @@ fn add_fields(table: &mut Table, before: &str, value: &Value, depth: usize) {
         match value {
             Value::Object(fields) if !fields.is_empty() && depth > 1 => {
                 add_fields(table, &format!("{name}."), value, depth - 1);
+            }
+            Value::Array(items)
+                if !items.is_empty() && depth > 1 && items.iter().all(Value::is_object) =>
+            {
+                for (index, item) in items.iter().enumerate() {
+                    add_fields(table, &format!("{name}.{}.", index + 1), item, depth - 1);
+                }
             }
             value => {
                 table.add_row([name, cell(Some(value))]);

@@ -1,6 +1,7 @@
 //! What is next for a group.
 
 use super::{Member, Pace, Progress, UpdateState, Wave};
+use crate::domain::counted::counted;
 use crate::domain::ids::AgentId;
 use crate::domain::rollout::amount::Rounding;
 use crate::domain::time::Timestamp;
@@ -34,7 +35,8 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
         (count(UpdateState::Failed), pace.max_failures.of(all, Rounding::Down));
     if failures > budget {
         return Next::Halt(format!(
-            "{failures} agents did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version"
+            "{} did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version",
+            counted(failures, "agent")
         ));
     }
     if count(UpdateState::Updating) > 0 {
@@ -44,7 +46,8 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
     let away = count(UpdateState::Away);
     if failures + away > budget + 1 {
         return Next::Halt(format!(
-            "{away} agents were asked for the version and have been offline ever since, and {failures} did not take it; look at them, then resume to go on, or ask for another version"
+            "asked for the version, {} went offline and stayed so, and {failures} did not take it; look at them, then resume to go on, or ask for another version",
+            counted(away, "agent")
         ));
     }
     let chosen = candidates(pace, members, now);
@@ -75,8 +78,9 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
         0 if gate.unwell > 0 => Next::Wait,
         0 => Next::Wave(chosen),
         late => Next::Halt(format!(
-            "{late} agents of wave {} were updated and are not connected; look at them, then resume to go on, or ask for another version",
-            wave.number
+            "after wave {}, {} that took the version did not stay connected; look there, then resume to go on, or ask for another version",
+            wave.number,
+            counted(late as u64, "agent")
         )),
     }
 }

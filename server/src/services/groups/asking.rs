@@ -10,7 +10,7 @@ use super::Groups;
 use crate::domain::group::UpdateState;
 use crate::domain::group::verdict::{Asked, Judgement, Told, judge};
 use crate::domain::ids::{AgentId, AuditId, CommandId};
-use crate::domain::state::CommandState;
+use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 use crate::store::StoreError;
@@ -22,6 +22,10 @@ use crate::store::writer::SubmitCommand;
 /// How long a command of a group waits for a place among its agent's jobs. The agent was connected a
 /// moment ago, and its wave waits for it.
 const EXPIRES_IN_MS: u64 = 2 * 60_000;
+
+/// Of an agent that may not be asked.
+const FORBIDDEN: &str =
+    "its agent key does not allow `update`; give the host a key that does (deploy.sh --key)";
 
 /// The command that asks an agent; it leaves like any other.
 pub(super) fn command(
@@ -140,11 +144,15 @@ pub(super) fn note(update: &mut agent_update::Model, judgement: Judgement, now: 
 
 fn told(found: &CommandWithReport) -> Told<'_> {
     let report = found.report.as_ref();
+    // Of one that this server has not let through there is no report.
+    let is_forbidden = found.command.end_reason == Some(EndReason::PermissionRevoked);
+    let own = is_forbidden.then_some(("permission_denied", FORBIDDEN));
+    let (code, message) = own.unzip();
     Told {
         state: found.command.state,
         has_verdict: report.is_some_and(has_verdict),
-        code: report.and_then(|report| report.error_code.as_deref()),
-        message: report.and_then(|report| report.error.as_deref()),
+        code: code.or(report.and_then(|report| report.error_code.as_deref())),
+        message: message.or(report.and_then(|report| report.error.as_deref())),
     }
 }
 

@@ -23,6 +23,15 @@ struct Host {
 impl Host {
     async fn new(world: &World, name: &str, max_jobs: u32) -> Self {
         let permissions = json!(["ping", "scripts", "execute", "update"]);
+        Self::with_permissions(world, name, max_jobs, permissions).await
+    }
+
+    async fn with_permissions(
+        world: &World,
+        name: &str,
+        max_jobs: u32,
+        permissions: Value,
+    ) -> Self {
         let (_, key) = world.api.agent_key(json!({"permissions": permissions})).await;
         let said = json!({
             "hostname": name, "version": "0.1.0", "max_jobs": max_jobs,
@@ -125,6 +134,24 @@ async fn a_group_that_goes_on_is_resumed_without_effect(world: World) {
     change(&world, &id, "resume").await;
     let again = two.is_asked("update").await;
     assert_ne!(again["command_id"], second["command_id"]);
+}
+
+#[tokio::test]
+async fn an_agent_whose_key_forbids_updates_halts_the_group_which_says_so() {
+    let world = World::on_sqlite().await;
+    with_release(&world).await;
+    let host = Host::with_permissions(&world, "host", 16, json!(["ping", "execute"])).await;
+    let id = wish(&world, json!({})).await;
+    let shown = group(&world, &id, "it halts", |shown| shown["state"] == "halted").await;
+    let trouble = &shown["troubles"][0];
+    assert_eq!(
+        (&trouble["agent_id"], &trouble["code"]),
+        (&json!(host.id), &json!("permission_denied"))
+    );
+    let message = trouble["message"].as_str().expect("a sentence");
+    assert!(message.contains("does not allow `update`"), "{message}");
+    let reason = shown["halt_reason"].as_str().expect("a reason");
+    assert!(reason.starts_with("1 agent did not take the version"), "{reason}");
 }
 
 #[tokio::test]
