@@ -207,11 +207,14 @@ impl Agent {
         }
     }
 
-    /// Makes durable what `registered` says, before anything is done in the session.
+    /// Makes durable what `registered` says, before anything is done in the session. True if the
+    /// ledger that was registered is not the one that goes on: the session must end before anything
+    /// is delivered in it, or the next one would have to call it lost.
     ///
     /// # Errors
     /// [`AgentError`] if it can't be made durable; the session must not go on then.
-    pub fn registered(&mut self, registered: &Registered) -> Result<(), AgentError> {
+    pub fn registered(&mut self, registered: &Registered) -> Result<bool, AgentError> {
+        let mut has_begun_anew = false;
         let issued = Some(registered.agent_id);
         if self.identity.agent_id != issued {
             if self.is_enrolled() {
@@ -220,6 +223,7 @@ impl Agent {
                     "the server has enrolled this host anew: its former jobs are set aside"
                 );
                 self.custody.begin_anew()?;
+                has_begun_anew = true;
             }
             let identity = Identity { agent_id: issued, ..self.identity.clone() };
             identity.save(&self.state)?;
@@ -232,7 +236,7 @@ impl Agent {
             // It only helps to tell a restored server; on a full disk the session matters more.
             tracing::warn!(error = &error as &dyn std::error::Error, "epoch not stored");
         }
-        Ok(())
+        Ok(has_begun_anew)
     }
 
     /// What transient commands may look at.

@@ -1,5 +1,7 @@
 //! The first frames: `connected`, `register`, `registered`.
 
+use std::time::Duration;
+
 use muster_protocol::Permissions;
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_server_frame};
 use tokio::time::timeout;
@@ -9,6 +11,10 @@ use crate::agent::Agent;
 use crate::link::{Incoming, Link, LinkError};
 use crate::outbox::encode;
 
+/// Before a host that was enrolled anew registers the ledger that it has begun. Not at once: a server
+/// that enrols it each time must not be asked without a pause.
+const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// Greets and registers; what the server says is durable when this returns.
 ///
 /// # Errors
@@ -16,6 +22,7 @@ use crate::outbox::encode;
 pub async fn exchange(
     link: &mut dyn Link,
     agent: &mut Agent,
+    is_leaving: bool,
 ) -> Result<(Permissions, Registered), Ending> {
     // What jobs tell meanwhile is in the inventory anyway.
     let mut notices = Vec::new();
@@ -40,7 +47,11 @@ pub async fn exchange(
         };
         looking_after(&mut agent.custody, registered, &mut notices).await?
     };
-    agent.registered(&registered).map_err(Ending::Failed)?;
+    let has_begun_anew = agent.registered(&registered).map_err(Ending::Failed)?;
+    // A host that leaves is asked nothing any more.
+    if has_begun_anew && !is_leaving {
+        return Err(Ending::Drained(REJOIN_PAUSE));
+    }
     if registered.server_restored {
         tracing::warn!("the server knows less than this agent: it was restored from a backup");
     }

@@ -81,7 +81,7 @@ async fn hold(
     is_leaving: bool,
 ) -> Ended {
     let greeting = tokio::select! {
-        greeting = greeting::exchange(link.as_mut(), agent) => greeting,
+        greeting = greeting::exchange(link.as_mut(), agent, is_leaving) => greeting,
         _ = stop.wait_for(|stop| *stop) => Err(Ending::Stopped),
     };
     let (permissions, registered) = match greeting {

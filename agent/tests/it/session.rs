@@ -509,12 +509,19 @@ async fn a_host_that_is_enrolled_anew_sets_its_ledger_aside() {
     agent.identity.agent_id = Some(Uuid::from_u128(99));
     let mut server = Server::meet(agent);
     server.epoch = 7;
-    let (_, inventory) = server.greet().await;
-    assert!(inventory.is_empty(), "{inventory:?}");
-    let (agent, _) = server.end().await;
+    let registered = server.connect(Permissions::new(CommandName::ALL)).await;
+    assert_eq!(registered.ledger_id, before.ledger_id);
+    // Whatever came in this session would be lost by the next one, which comes with another ledger.
+    let (agent, ended) = server.session.await.expect("the session");
+    assert!(matches!(ended.ending, Ending::Drained(_)) && !ended.was_registered);
     let head = agent.custody.ledger().head();
     assert_ne!(Some(head.ledger_id), before.ledger_id);
     assert_eq!((head.acceptance_count, head.highest_epoch), (0, 7));
+    let mut server = Server::meet(agent);
+    let (registered, inventory) = server.greet().await;
+    assert_eq!(registered.ledger_id, Some(head.ledger_id));
+    assert!(inventory.is_empty(), "{inventory:?}");
+    server.end().await;
 }
 
 #[tokio::test]

@@ -143,6 +143,29 @@ async fn a_state_directory_copied_to_another_machine_is_a_new_agent_and_runs_not
 }
 
 #[tokio::test]
+async fn a_host_that_goes_to_another_key_loses_nothing_that_it_is_asked_there() {
+    let world = World::on_sqlite().await;
+    let (first_id, first) = world.api.agent_key(json!({})).await;
+    let (second_id, second) = world.api.agent_key(json!({})).await;
+    let script = Script::counting("long", 2_000, 50, "0.1");
+    let url = world.server.url();
+    let mut agent = Agent::start(&world.site, &url, &first, AgentOptions::with_scripts([script]));
+    let before = world.online(&first_id).await;
+    agent.kill_9();
+    agent.set("MUSTER_API_KEY", Some(&second));
+    agent.resume();
+    let after = world.online(&second_id).await;
+    let log = agent.log();
+    assert!(log.contains("enrolled this host anew"), "{log}");
+    assert_ne!(before["id"], after["id"], "another key, another agent");
+    let running = world.api.execute(after["id"].as_str().expect("an id"), "long", json!({})).await;
+    world.api.output_reaches(&running, 1).await;
+    agent.kill_9();
+    agent.resume();
+    assert_eq!(world.api.finished(&running).await["state"], "succeeded");
+}
+
+#[tokio::test]
 async fn a_host_installed_again_takes_its_place_back() {
     let world = World::on_sqlite().await;
     let (key_id, key) = world.api.agent_key(json!({})).await;
