@@ -18,7 +18,7 @@ Installs Muster's agent on this host and looks after it.
   deploy.sh --logs                       follow its log
   deploy.sh --update [--version V]       have the agent become the version that the server has for
                                          it, or V, and wait for what comes of it; jobs go on
-  deploy.sh --stop [--kill-jobs]         stop it; what it runs goes on unless --kill-jobs
+  deploy.sh --stop [--kill-executions]         stop it; what it runs goes on unless --kill-executions
   deploy.sh --start                      start it again as it is
   deploy.sh --uninstall [--keep-state]   deregister it and remove everything
 
@@ -84,7 +84,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 read_words() {
     action='' key='' key_file='' server='' scope='' dir='' allow='' run_as='' insecure='' ca=''
-    version='' release_key='' from='' way='' image='' yes='' kill_jobs='' keep_state=''
+    version='' release_key='' from='' way='' image='' yes='' kill_executions='' keep_state=''
     while [ $# -gt 0 ]; do
         word=$1
         shift
@@ -116,7 +116,7 @@ read_words() {
         --user) scope=user ;;
         --insecure) insecure=1 ;;
         --yes) yes=1 ;;
-        --kill-jobs) kill_jobs=1 ;;
+        --kill-executions) kill_executions=1 ;;
         --keep-state) keep_state=1 ;;
         --image) image=$value ;;
         --docker | --native)
@@ -140,8 +140,8 @@ read_words() {
     *) misuse "--allow takes manifest, library or shell, not '$allow'" ;;
     esac
     [ -z "$action" ] || [ -z "$key$key_file" ] || misuse "--$action takes no key"
-    [ -z "$kill_jobs" ] || [ "$action" = stop ] || [ "$action" = uninstall ] ||
-        misuse "--kill-jobs goes with --stop or --uninstall"
+    [ -z "$kill_executions" ] || [ "$action" = stop ] || [ "$action" = uninstall ] ||
+        misuse "--kill-executions goes with --stop or --uninstall"
     [ -z "$keep_state" ] || [ "$action" = uninstall ] || misuse "--keep-state goes with --uninstall"
     action=${action:-install}
     case $version in
@@ -777,7 +777,7 @@ SystemCallErrorNumber=EPERM
 CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_WAKE_ALARM CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_PACCT CAP_SYS_TTY_CONFIG CAP_BLOCK_SUSPEND CAP_LEASE CAP_SYSLOG
 
 [Install]
-WantedBy=multi-user.target
+RequestedBy=multi-user.target
 TEXT
 }
 
@@ -1327,8 +1327,8 @@ stop_agent() {
     need_installation
     check_owners
     "${service}_stop" || die "the service $name could not be stopped"
-    if [ -n "$kill_jobs" ]; then
-        "$bin/muster-agent" end-jobs --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
+    if [ -n "$kill_executions" ]; then
+        "$bin/muster-agent" end-executions --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
     fi
     printf 'Stopped; start it again with %s/deploy.sh --start\n' "$program"
 }
@@ -1341,12 +1341,12 @@ uninstall_agent() {
     fi
     need_installation
     check_owners
-    if [ -z "$kill_jobs" ] && [ -z "$keep_state" ] && has_jobs; then
-        die "jobs are running on this host: wait for them, or end them with --kill-jobs"
+    if [ -z "$kill_executions" ] && [ -z "$keep_state" ] && has_jobs; then
+        die "jobs are running on this host: wait for them, or end them with --kill-executions"
     fi
     "${service}_stop" || die "the service $name could not be stopped"
-    if [ -n "$kill_jobs" ]; then
-        "$bin/muster-agent" end-jobs --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
+    if [ -n "$kill_executions" ]; then
+        "$bin/muster-agent" end-executions --state-dir "$state" || die "some jobs did not end: see deploy.sh --status"
     fi
     if [ -z "$keep_state" ]; then
         # Without the server the host is cleaned all the same; the agent says what is left to do.
@@ -1547,10 +1547,10 @@ look_at_container() {
 # Jobs live in the container and end with it: not without having been asked.
 keep_jobs() {
     [ "$(container_state "$name")" = running ] || return 0
-    if [ -n "$kill_jobs" ]; then
-        in_container end-jobs || die "some jobs did not end: see deploy.sh --status"
+    if [ -n "$kill_executions" ]; then
+        in_container end-executions || die "some jobs did not end: see deploy.sh --status"
     elif in_container status --json 2>/dev/null | grep -q '"command_id"'; then
-        die "jobs run in the container $name and would end when $1: wait for them, or end them with deploy.sh --stop --kill-jobs"
+        die "jobs run in the container $name and would end when $1: wait for them, or end them with deploy.sh --stop --kill-executions"
     fi
 }
 

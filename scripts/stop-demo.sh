@@ -9,7 +9,7 @@ if [ ! -d "$demo" ]; then
     exit 0
 fi
 if [ -x "$demo/agent/deploy.sh" ]; then
-    "$demo/agent/deploy.sh" --uninstall --kill-jobs
+    "$demo/agent/deploy.sh" --uninstall --kill-executions
 fi
 stop server
 rm -rf "$demo"

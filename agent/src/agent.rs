@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
-use muster_protocol::limits::MAX_MAX_JOBS;
+use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
@@ -46,7 +46,7 @@ pub struct Agent {
 /// What the host grants.
 #[derive(Debug, Clone, Copy)]
 pub struct HostLimits {
-    pub max_jobs: u32,
+    pub max_executions: u32,
     pub output: OutputBounds,
     /// The version that the server wants at the start is asked for.
     pub follows_wish: bool,
@@ -93,7 +93,7 @@ impl Agent {
             manifest: ManifestFile::open(&state)?,
             policy,
             meter: Meter::new(state.path()),
-            custody: Custody::open(&state, shim_program, limits.max_jobs)?,
+            custody: Custody::open(&state, shim_program, limits.max_executions)?,
             limits,
             board: None,
             instance_id: Uuid::new_v4(),
@@ -201,7 +201,7 @@ impl Agent {
             machine_id: Some(self.identity.machine_id.clone()),
             instance_id: Some(self.instance_id),
             highest_epoch: Some(head.highest_epoch),
-            max_jobs: Some(self.limits.max_jobs.min(MAX_MAX_JOBS)),
+            max_executions: Some(self.limits.max_executions.min(MAX_MAX_EXECUTIONS)),
             policy: self.policy_word(),
             update: self.desk.verdict().cloned(),
         }

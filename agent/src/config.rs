@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_MAX_JOBS, MAX_POLL_WAIT_MS};
+use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_MAX_EXECUTIONS, MAX_POLL_WAIT_MS};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -42,8 +42,8 @@ pub struct RunArgs {
     #[arg(long, env = "MUSTER_HTTP_POLL_INTERVAL")]
     pub http_poll_interval: Option<u64>,
     /// Executions at once [default: 16].
-    #[arg(long, env = "MUSTER_MAX_JOBS")]
-    pub max_jobs: Option<u32>,
+    #[arg(long, env = "MUSTER_MAX_EXECUTIONS")]
+    pub max_executions: Option<u32>,
     /// Stay of this version at the start, whatever the server wants; `update` is carried out all the same.
     #[arg(long, env = "MUSTER_SKIP_UPDATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub skip_update: bool,
@@ -68,7 +68,7 @@ struct ConfigFile {
     ca_file: Option<PathBuf>,
     http_fallback: Option<String>,
     http_poll_interval: Option<u64>,
-    max_jobs: Option<u32>,
+    max_executions: Option<u32>,
     output_limit_bytes: Option<u64>,
     output_quota_bytes: Option<u64>,
 }
@@ -95,7 +95,7 @@ pub struct Config {
     pub fallback: Fallback,
     /// Longest wait of one long poll.
     pub poll_wait: Duration,
-    pub max_jobs: u32,
+    pub max_executions: u32,
     /// The version that the server wants is not looked at at the start.
     pub skip_update: bool,
     /// Output kept of one execution.
@@ -167,11 +167,12 @@ impl Config {
         let proxy = Proxy::from_environment(&endpoint)?;
         let ca_file = args.ca_file.or(file.ca_file).filter(|path| !path.as_os_str().is_empty());
         let fallback = args.http_fallback.or(file.http_fallback);
-        let max_jobs = args.max_jobs.or(file.max_jobs).unwrap_or(DEFAULT_MAX_JOBS);
-        if !(1..=MAX_MAX_JOBS).contains(&max_jobs) {
+        let max_executions =
+            args.max_executions.or(file.max_executions).unwrap_or(DEFAULT_MAX_EXECUTIONS);
+        if !(1..=MAX_MAX_EXECUTIONS).contains(&max_executions) {
             return Err(ConfigError::Value {
-                name: "MUSTER_MAX_JOBS",
-                value: max_jobs.to_string(),
+                name: "MUSTER_MAX_EXECUTIONS",
+                value: max_executions.to_string(),
                 allowed: "1 to 1024",
             });
         }
@@ -188,7 +189,7 @@ impl Config {
             fallback: fallback.as_deref().map_or(Ok(Fallback::Allowed), parse_fallback)?,
             poll_wait: Duration::from_secs(poll_seconds)
                 .clamp(Duration::from_secs(1), Duration::from_millis(MAX_POLL_WAIT_MS)),
-            max_jobs,
+            max_executions,
             skip_update: args.skip_update,
             output_limit_bytes: args
                 .output_limit_bytes
@@ -294,11 +295,11 @@ mod tests {
     fn a_later_settings_file_wins_and_unknown_settings_are_refused_by_name() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("a"), "max_jobs = 3\nserver_url = \"wss://a\"").expect("written");
-        fs::write(path("b"), "max_jobs = 4").expect("written");
+        fs::write(path("a"), "max_executions = 3\nserver_url = \"wss://a\"").expect("written");
+        fs::write(path("b"), "max_executions = 4").expect("written");
         fs::write(path("c"), "max_job = 4").expect("written");
         let read = read_files(&[path("a"), path("b")]).expect("both fit");
-        assert_eq!((read.max_jobs, read.server_url.as_deref()), (Some(4), Some("wss://a")));
+        assert_eq!((read.max_executions, read.server_url.as_deref()), (Some(4), Some("wss://a")));
         let error = read_files(&[path("c")]).expect_err("a typing error").to_string();
         assert!(error.contains("max_job"), "{error}");
     }

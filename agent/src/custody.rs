@@ -48,7 +48,7 @@ pub struct Custody {
     state: StateDir,
     ledger: Ledger,
     program: PathBuf,
-    max_jobs: usize,
+    max_executions: usize,
     shims: BTreeMap<Uuid, ShimState>,
     tasks: JoinSet<Event>,
     wake: WakeSocket,
@@ -86,7 +86,11 @@ impl Custody {
     ///
     /// # Errors
     /// [`CustodyError`] if the state directory can't be used.
-    pub fn open(state: &StateDir, program: PathBuf, max_jobs: u32) -> Result<Self, CustodyError> {
+    pub fn open(
+        state: &StateDir,
+        program: PathBuf,
+        max_executions: u32,
+    ) -> Result<Self, CustodyError> {
         // Bound before the first look: what happens in between rings the bell.
         let wake = WakeSocket::bind(state).map_err(CustodyError::Wake)?;
         let (mut ledger, recoveries) = Ledger::open(state)?;
@@ -95,7 +99,7 @@ impl Custody {
             state: state.clone(),
             ledger,
             program,
-            max_jobs: max_jobs as usize,
+            max_executions: max_executions as usize,
             shims: BTreeMap::new(),
             tasks: JoinSet::new(),
             wake,
@@ -121,7 +125,7 @@ impl Custody {
         }
         self.tasks.abort_all();
         Ledger::set_aside(&self.state)?;
-        *self = Self::open(&self.state.clone(), self.program.clone(), self.max_jobs as u32)?;
+        *self = Self::open(&self.state.clone(), self.program.clone(), self.max_executions as u32)?;
         Ok(())
     }
 
@@ -360,7 +364,7 @@ impl Custody {
         for (_, command_id, window) in waiting {
             if window == Window::Passed {
                 self.settle_unstarted(ledger::expired(command_id));
-            } else if self.shims.len() < self.max_jobs {
+            } else if self.shims.len() < self.max_executions {
                 self.start(command_id);
             }
         }

@@ -6,7 +6,7 @@ use muster_protocol::command::Durability;
 use muster_protocol::frame::{Command, Outcome, Response};
 use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
-use muster_protocol::misfit::Misfit;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::release::Version;
 use muster_protocol::{CommandName, ExitCode, Permissions};
 use serde_json::Value;
@@ -131,7 +131,10 @@ pub fn judge(command: &Command, grounds: &Grounds<'_>) -> Verdict {
             parameters,
         }),
         Err(reason) => {
-            let is_unlisted = matches!(reason, execute::Refusal::Misfit(Misfit::UnknownScript(_)));
+            let is_unlisted = matches!(
+                reason,
+                execute::Refusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
+            );
             let text = match grounds.manifest_refusal.filter(|_| is_unlisted) {
                 Some(refusal) => format!("{reason}; its newest version was refused: {refusal}"),
                 None => reason.to_string(),

@@ -91,24 +91,24 @@ impl StateDir {
         self.0.join("supervisor.json")
     }
     /// The version that is wished for, for the supervisor to read.
-    pub fn update_wish(&self) -> PathBuf {
-        self.0.join(muster_protocol::release::WISH_FILE)
+    pub fn update_request(&self) -> PathBuf {
+        self.0.join(muster_protocol::release::UPDATE_REQUEST_FILE)
     }
     /// What came of it, written by the supervisor.
-    pub fn update_verdict(&self) -> PathBuf {
-        self.0.join(muster_protocol::release::VERDICT_FILE)
+    pub fn update_result(&self) -> PathBuf {
+        self.0.join(muster_protocol::release::UPDATE_RESULT_FILE)
     }
     /// What the host's owner asks this agent to become.
-    pub fn update_request(&self) -> PathBuf {
-        self.0.join("update_request.json")
+    pub fn owner_update_request(&self) -> PathBuf {
+        self.0.join("owner_update_request.json")
     }
     /// Why it does not.
-    pub fn update_refusal(&self) -> PathBuf {
-        self.0.join("update_refusal.json")
+    pub fn owner_update_refusal(&self) -> PathBuf {
+        self.0.join("owner_update_refusal.json")
     }
     /// Held by whoever asks, until there is a verdict.
-    pub fn update_request_lock(&self) -> PathBuf {
-        self.0.join("update_request.lock")
+    pub fn owner_update_lock(&self) -> PathBuf {
+        self.0.join("owner_update.lock")
     }
     pub fn ledger(&self) -> PathBuf {
         self.0.join("ledger.json")

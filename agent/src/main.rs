@@ -37,7 +37,7 @@ enum Mode {
         json: bool,
     },
     /// End every running job of this host, with or without a running agent.
-    EndJobs {
+    EndExecutions {
         #[command(flatten)]
         place: Place,
         /// How long to wait until they are gone, in seconds.
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
         Mode::Status { place, json } => told(status(place, json)),
-        Mode::EndJobs { place, wait_s } => told(end_jobs(place, wait_s)),
+        Mode::EndExecutions { place, wait_s } => told(end_executions(place, wait_s)),
         Mode::Deregister(args) => told(deregister(*args)),
         Mode::Doctor(args) => examine(*args),
         Mode::RequestUpdate { version, run } => told(request_update(version, *run)),
@@ -157,9 +157,9 @@ fn status(place: Place, json: bool) -> anyhow::Result<u8> {
     Ok(report.state.exit_code())
 }
 
-fn end_jobs(place: Place, wait_s: u64) -> anyhow::Result<u8> {
+fn end_executions(place: Place, wait_s: u64) -> anyhow::Result<u8> {
     let state = StateDir::at(&place.path()?);
-    let outcome = host::end_jobs::end_jobs(&state, Duration::from_secs(wait_s))?;
+    let outcome = host::end_executions::end_executions(&state, Duration::from_secs(wait_s))?;
     say(&outcome.text());
     Ok(if outcome.left.is_empty() { 0 } else { 1 })
 }

@@ -48,7 +48,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     let board = Board::begin(&state, config.endpoint.websocket_url());
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
     let limits = HostLimits {
-        max_jobs: config.max_jobs,
+        max_executions: config.max_executions,
         output: config.output_bounds(),
         follows_wish: !config.skip_update,
     };

@@ -27,8 +27,8 @@ impl Meter {
     }
 
     /// A heartbeat of now. A number that can't be had is left out.
-    pub fn heartbeat(&mut self, running_jobs: usize) -> Heartbeat {
-        let telemetry = self.measure(running_jobs);
+    pub fn heartbeat(&mut self, running_executions: usize) -> Heartbeat {
+        let telemetry = self.measure(running_executions);
         let mut status = match serde_json::to_value(telemetry) {
             Ok(Value::Object(status)) => status,
             _ => Map::new(),
@@ -37,12 +37,12 @@ impl Meter {
         Heartbeat { status }
     }
 
-    fn measure(&mut self, running_jobs: usize) -> Telemetry {
+    fn measure(&mut self, running_executions: usize) -> Telemetry {
         let mut telemetry = Telemetry {
             uptime_seconds: System::uptime().ok().map(|seconds| seconds as f64),
             load_1m: System::load_average().ok().map(|load| load.one),
             disk_percent: platform::disk_used_percent(&self.disk).ok().map(tenth),
-            running_jobs: Some(running_jobs as f64),
+            running_executions: Some(running_executions as f64),
             ..Telemetry::default()
         };
         if let Some(system) = &mut self.system {
@@ -70,7 +70,7 @@ mod tests {
     fn a_heartbeat_holds_numbers_that_the_server_keeps() {
         let status = Meter::new(Path::new("/")).heartbeat(3).status;
         let read = Telemetry::from_status(&status);
-        assert_eq!(read.running_jobs, Some(3.0));
+        assert_eq!(read.running_executions, Some(3.0));
         assert!(read.disk_percent.is_some_and(|disk| (0.0..=100.0).contains(&disk)), "{read:?}");
         assert!(read.memory_percent.is_some(), "{read:?}");
         assert!(status.contains_key("timestamp"));

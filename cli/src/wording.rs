@@ -9,7 +9,7 @@ use crate::error::CliError;
 type Words = &'static [(&'static str, &'static str)];
 
 /// What hosts would not carry out, and what no host would.
-const MISFITS: Words = &[
+const MISMATCHES: Words = &[
     ("say `\"on_mismatch\": \"send\"`", "say --on-mismatch send"),
     ("send it in `secret_parameters`", "give it with --secret"),
     ("`argv`", "the command"),
@@ -32,7 +32,7 @@ const FIELDS: Words = &[
     ("`wave_size`", "--wave"),
     ("`max_failures`", "--max-failures"),
     ("`healthy_for_ms` must be at most 86400000", "--healthy-for must be at most 24h"),
-    ("`wanted_version`", "--version"),
+    ("`desired_version`", "--version"),
     ("`target`", "--on or --tag"),
     ("`max_agents`", "--max-agents"),
     ("`expires_at`", "--expires-at"),
@@ -63,7 +63,7 @@ const BODIES: Words = &[("expires_at: expected", "--expires-at: expected")];
 fn words(code: &str) -> Words {
     match code {
         "unknown_script" | "invalid_parameters" | "invalid_argv" | "argv_not_allowed"
-        | "hosts_would_refuse" => MISFITS,
+        | "hosts_would_refuse" => MISMATCHES,
         "invalid_field" => FIELDS,
         "invalid_target" => TARGETS,
         "invalid_query" => FILTERS,

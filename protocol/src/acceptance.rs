@@ -2,7 +2,7 @@
 
 /// What a register says of the ledger, beside what the server remembers of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerVerdict {
+pub enum LedgerComparison {
     /// The same ledger, no older than remembered: its inventory can be believed.
     Current,
     /// Another ledger, or an older copy: whatever it was sent before can't be accounted for.
@@ -10,13 +10,13 @@ pub enum LedgerVerdict {
 }
 
 /// Judges a ledger by its id and its fsynced acceptance count.
-pub fn judge_ledger<Id: PartialEq>(
+pub fn compare_ledger<Id: PartialEq>(
     remembered: Option<(&Id, u64)>,
     presented: (&Id, u64),
-) -> LedgerVerdict {
+) -> LedgerComparison {
     match remembered {
-        None => LedgerVerdict::Current,
-        Some((id, count)) if id == presented.0 && presented.1 >= count => LedgerVerdict::Current,
-        Some(_) => LedgerVerdict::Replaced,
+        None => LedgerComparison::Current,
+        Some((id, count)) if id == presented.0 && presented.1 >= count => LedgerComparison::Current,
+        Some(_) => LedgerComparison::Replaced,
     }
 }

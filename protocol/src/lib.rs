@@ -12,7 +12,7 @@ pub mod exit_code;
 pub mod frame;
 pub mod limits;
 pub mod manifest;
-pub mod misfit;
+pub mod manifest_mismatch;
 pub mod object;
 pub mod parameter;
 pub mod permission;

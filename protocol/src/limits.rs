@@ -25,9 +25,9 @@ pub const MAX_MANIFEST_SCRIPTS: usize = 1_000;
 /// The highest session epoch that an agent may claim to have seen.
 pub const MAX_EPOCH: u64 = 1 << 53;
 /// Commands that one agent works on or holds accepted at once, unless it says otherwise.
-pub const DEFAULT_MAX_JOBS: u32 = 16;
-/// The most an agent may ask for as its `max_jobs`.
-pub const MAX_MAX_JOBS: u32 = 1_024;
+pub const DEFAULT_MAX_EXECUTIONS: u32 = 16;
+/// The most an agent may ask for as its `max_executions`.
+pub const MAX_MAX_EXECUTIONS: u32 = 1_024;
 /// Between two heartbeats, unless `registered` says otherwise.
 pub const DEFAULT_HEARTBEAT_INTERVAL_MS: u64 = 30_000;
 /// An agent is offline after this many heartbeats have failed to come.

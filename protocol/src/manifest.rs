@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
-use crate::misfit::Misfit;
+use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
 use crate::parameter::{self, Declaration, Parameters};
 use crate::secret_parameters::SecretParameters;
@@ -82,14 +82,14 @@ impl Manifest {
     /// is queued, the host before anything is started; the host's word is the last.
     ///
     /// # Errors
-    /// [`Misfit::UnknownScript`] or [`Misfit::Parameters`].
+    /// [`ManifestMismatch::UnknownScript`] or [`ManifestMismatch::Parameters`].
     pub fn take(
         &self,
         name: &str,
         parameters: &Parameters,
         secrets: &SecretParameters,
-    ) -> Result<&Script, Misfit> {
-        let script = self.script(name).ok_or_else(|| Misfit::unknown_script(name))?;
+    ) -> Result<&Script, ManifestMismatch> {
+        let script = self.script(name).ok_or_else(|| ManifestMismatch::unknown_script(name))?;
         parameter::check_declared(parameters, secrets, script.parameters.as_deref())?;
         Ok(script)
     }

@@ -4,7 +4,7 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
     Registration, Response, ServerFrame, decode_agent_frame,
 };
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict};
+use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use muster_protocol::{CommandName, Permissions};
 use serde_json::json;
 use uuid::Uuid;
@@ -42,7 +42,7 @@ fn server_frames_of_the_full_protocol() {
             max_output_bytes: None,
             server_restored: false,
             server_version: "0.1.0".into(),
-            wanted_version: None,
+            desired_version: None,
             timestamp: AT.into(),
         })),
         ServerFrame::HeartbeatAck { timestamp: AT.into() },
@@ -90,8 +90,8 @@ fn agent_frames_of_the_full_protocol() {
             outcome: Some(Outcome::Rejected),
         }),
         AgentFrame::Deregister,
-        AgentFrame::UpdateVerdict {
-            verdict: UpdateVerdict {
+        AgentFrame::UpdateResult {
+            verdict: UpdateResult {
                 command_id: None,
                 outcome: UpdateOutcome::RolledBack,
                 from_version: "0.1.0".into(),

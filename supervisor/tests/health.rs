@@ -22,7 +22,7 @@ fn a_host_is_on_duty_while_a_release_is_fetched_and_not_once_its_agent_can_not_w
         r#"case $1 in
         fetch-release) read -r _ <go; exit 1 ;;
         esac
-        [ "$n" != 1 ] || { echo '{"version": "0.2.0"}' >"$MUSTER_STATE_DIR/update.json"; exit 43; }
+        [ "$n" != 1 ] || { echo '{"version": "0.2.0"}' >"$MUSTER_STATE_DIR/update_request.json"; exit 43; }
         echo 'the key was deleted' >"$MUSTER_STATE_DIR/fatal_reason"; exit 99"#,
     );
     let before = ask(&harness);

@@ -165,7 +165,7 @@ pub fn full_registration(fields: Value) -> Value {
         "hostname": "fake", "ip": "127.0.0.1", "version": "0.1.0", "os": "Linux", "arch": "x86_64",
         "protocol": 1, "ledger_id": Uuid::new_v4(), "acceptance_count": 0,
         "machine_id": Uuid::new_v4().simple().to_string(), "instance_id": Uuid::new_v4(),
-        "highest_epoch": 0, "max_jobs": 16, "policy": "manifest",
+        "highest_epoch": 0, "max_executions": 16, "policy": "manifest",
         "capabilities": ["ping", "info", "echo", "scripts", "execute"],
     });
     for (name, value) in fields.as_object().into_iter().flatten() {

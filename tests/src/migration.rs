@@ -137,13 +137,13 @@ impl Migration {
 
     async fn go(&self, world: &World, group: &str, version: &str) {
         let path = format!("/api/groups/{group}");
-        world.api.patch(&path, json!({"wanted_version": version})).await.expect(200);
+        world.api.patch(&path, json!({"desired_version": version})).await.expect(200);
         within(self.patience, &format!("every host is of {version}"), async || {
             // The server has better to do.
             pass(LOOK_EVERY).await;
             let shown = world.api.get(&path).await.expect(200);
             assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
-            let is_there = shown["there_count"] == json!(self.hosts);
+            let is_there = shown["up_to_date_count"] == json!(self.hosts);
             (is_there && shown["updating_count"] == 0).then_some(())
         })
         .await;

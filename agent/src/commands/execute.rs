@@ -4,7 +4,7 @@
 use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
-use muster_protocol::misfit::Misfit;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use serde::Deserialize;
@@ -46,7 +46,7 @@ pub enum Refusal {
     #[error("`execute` takes a `script` or an `argv`: send exactly one of them")]
     Ambiguous,
     #[error("{0}")]
-    Misfit(#[from] Misfit),
+    ManifestMismatch(#[from] ManifestMismatch),
     #[error("timeout_ms must be 1 to {MAX_TIMEOUT_MS}")]
     Timeout,
 }
@@ -56,7 +56,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
-            Self::Misfit(misfit) => misfit.code(),
+            Self::ManifestMismatch(mismatch) => mismatch.code(),
         }
     }
 }
@@ -112,16 +112,16 @@ pub fn plan(
                 ..launch
             };
             let declared = script.parameters.as_deref();
-            let (parameters, secret_parameters) =
-                parameter::resolve(parameters, secrets, declared).map_err(Misfit::from)?;
+            let (parameters, secret_parameters) = parameter::resolve(parameters, secrets, declared)
+                .map_err(ManifestMismatch::from)?;
             Ok((launch, ParameterRecord { parameters, secret_parameters }))
         }
         (None, Some(argv)) => {
             if rules.allow != Allow::Shell {
-                return Err(Misfit::ArgvNotAllowed.into());
+                return Err(ManifestMismatch::ArgvNotAllowed.into());
             }
-            argv::check(&argv).map_err(Misfit::from)?;
-            parameter::check(&parameters, &secrets).map_err(Misfit::from)?;
+            argv::check(&argv).map_err(ManifestMismatch::from)?;
+            parameter::check(&parameters, &secrets).map_err(ManifestMismatch::from)?;
             let record = ParameterRecord { parameters, secret_parameters: secrets };
             Ok((Launch { argv, ..launch }, record))
         }

@@ -88,7 +88,8 @@ pub async fn deregister(config: &Config) -> Result<Departure, DeregisterError> {
     })?;
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
     // Nothing is started any more.
-    let limits = HostLimits { max_jobs: 0, output: config.output_bounds(), follows_wish: false };
+    let limits =
+        HostLimits { max_executions: 0, output: config.output_bounds(), follows_wish: false };
     let mut agent = Agent::open(state, keys, limits, exec::shim_program())?;
     // It is none if the directory was another machine's.
     if !agent.is_enrolled() {

@@ -5,7 +5,7 @@
 
 pub mod board;
 pub mod deregister;
-pub mod end_jobs;
+pub mod end_executions;
 pub mod jobs;
 pub mod status;
 pub mod update;

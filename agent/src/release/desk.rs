@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use muster_protocol::ExitCode;
 use muster_protocol::frame::{InventoryItem, InventoryState, Outcome, Response};
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish, Version};
+use muster_protocol::release::{UpdateOutcome, UpdateRequest, UpdateResult, Version};
 use muster_protocol::version;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -59,9 +59,9 @@ pub struct Desk {
     pub(super) state: StateDir,
     supervision: Supervision,
     /// Without a verdict.
-    open: Option<UpdateWish>,
+    open: Option<UpdateRequest>,
     /// Of the latest wish that has one.
-    verdict: Option<UpdateVerdict>,
+    verdict: Option<UpdateResult>,
     /// When to look for the verdict.
     look_at: Option<Instant>,
     /// What the server wants is looked at once in the life of a process.
@@ -75,12 +75,12 @@ impl Desk {
         let mut desk = Self {
             state: state.clone(),
             supervision,
-            open: read(&state.update_wish()),
+            open: read(&state.update_request()),
             verdict: None,
             look_at: None,
             may_begin,
         };
-        desk.verdict = read(&state.update_verdict());
+        desk.verdict = read(&state.update_result());
         desk
     }
 
@@ -89,7 +89,7 @@ impl Desk {
     pub fn answer(&mut self) -> Option<Option<Response>> {
         let wish = self.open.as_ref()?;
         self.look_at = Some(Instant::now() + LOOK_EVERY);
-        if let Some(verdict) = read::<UpdateVerdict>(&self.state.update_verdict()) {
+        if let Some(verdict) = read::<UpdateResult>(&self.state.update_result()) {
             self.verdict = Some(verdict);
         }
         let verdict = self.verdict.as_ref().filter(|verdict| verdict.is_of(wish));
@@ -108,7 +108,7 @@ impl Desk {
     /// The wish has its answer.
     pub fn close(&mut self) {
         self.open = None;
-        let path = self.state.update_wish();
+        let path = self.state.update_request();
         let removed = fs::remove_file(&path).map_err(StorageError::io("remove", &path));
         if let Err(error) = removed.and_then(|()| storage::sync_directory(self.state.path())) {
             // It is looked at again at the next start, and answered as it was.
@@ -133,7 +133,7 @@ impl Desk {
     }
 
     /// The verdict that was given last.
-    pub fn verdict(&self) -> Option<&UpdateVerdict> {
+    pub fn verdict(&self) -> Option<&UpdateResult> {
         self.verdict.as_ref()
     }
 
@@ -178,12 +178,12 @@ impl Desk {
     /// # Errors
     /// Whatever the disk says; nothing is wished then.
     pub fn wish(&mut self, command_id: Option<Uuid>, version: Version) -> Result<(), StorageError> {
-        let wish = UpdateWish { command_id, version };
-        let path = self.state.update_wish();
+        let wish = UpdateRequest { command_id, version };
+        let path = self.state.update_request();
         // An older verdict on the same version would be taken for the answer.
-        match fs::remove_file(self.state.update_verdict()) {
+        match fs::remove_file(self.state.update_result()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StorageError::io("remove", &self.state.update_verdict())(error));
+                return Err(StorageError::io("remove", &self.state.update_result())(error));
             }
             _ => {}
         }
@@ -203,7 +203,7 @@ pub fn exit_code(version: &Version) -> ExitCode {
     }
 }
 
-fn response(command_id: Uuid, verdict: &UpdateVerdict) -> Response {
+fn response(command_id: Uuid, verdict: &UpdateResult) -> Response {
     let is_success = verdict.outcome.is_success();
     let message: String = verdict.message.chars().take(1024).collect();
     Response {

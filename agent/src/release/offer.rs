@@ -85,7 +85,7 @@ impl<'a> Offer<'a> {
         key: &SecretString,
         agent_id: Option<Uuid>,
     ) -> Result<Version, OfferError> {
-        let mut path = "/api/agents/wanted-release?".to_owned();
+        let mut path = "/api/agents/desired-release?".to_owned();
         if let Some(platform) = Platform::own() {
             path.push_str(&format!("platform={platform}&"));
         }

@@ -14,7 +14,7 @@ use crate::storage;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpdateRequest {
+pub struct OwnerUpdateRequest {
     pub version: Version,
 }
 
@@ -31,8 +31,8 @@ impl Desk {
     /// Takes up what is asked for, if anything is: gives the code that the process is to end with.
     /// `None` also if it is refused.
     pub fn take_request(&mut self) -> Option<ExitCode> {
-        let path = self.state.update_request();
-        let UpdateRequest { version } = read(&path)?;
+        let path = self.state.owner_update_request();
+        let OwnerUpdateRequest { version } = read(&path)?;
         // Whoever asks removes it when giving up: of the two, one succeeds.
         fs::remove_file(&path).ok()?;
         let refusal = match self.check() {
@@ -49,7 +49,7 @@ impl Desk {
         };
         tracing::warn!(%version, code = refusal.code, "refused to the host's owner");
         let encoded = serde_json::to_vec(&refusal).unwrap_or_default();
-        if let Err(error) = storage::replace_synced(&self.state.update_refusal(), &encoded) {
+        if let Err(error) = storage::replace_synced(&self.state.owner_update_refusal(), &encoded) {
             // Who asks gives up after a while.
             tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -104,7 +104,7 @@ async fn hold(
     let mut session = Session::new(link, agent, permissions, &registered);
     session.leaving = is_leaving.then(Leaving::begin);
     let is_allowed = session.permissions.allows(CommandName::Update) && !is_leaving;
-    let wanted = registered.wanted_version.as_deref().filter(|_| is_allowed);
+    let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
     if let Some(version) = session.agent.desk.wants(wanted) {
         session.end_for(None, version);
     }

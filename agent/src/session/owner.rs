@@ -17,7 +17,7 @@ impl Session<'_> {
             && let Some(verdict) = self.agent.desk.verdict()
         {
             let verdict = verdict.clone();
-            self.push(&AgentFrame::UpdateVerdict { verdict });
+            self.push(&AgentFrame::UpdateResult { verdict });
         }
     }
 

@@ -24,7 +24,7 @@ async fn what_never_started_is_taken_back_and_reported_before_the_host_asks_to_b
     assert!(agent.custody.accept(vec![command])[0].1.is_ok());
     let mut server = Server::meet_leaving(agent);
     let (registration, inventory) = server.greet().await;
-    assert_eq!(registration.max_jobs, Some(0), "it is to be sent nothing");
+    assert_eq!(registration.max_executions, Some(0), "it is to be sent nothing");
     let listed: Vec<_> = inventory.iter().map(|item| (item.command_id, item.state)).collect();
     assert_eq!(listed, [(id, InventoryState::Settled)]);
     server.ack(id, Some(0), None).await;

@@ -111,7 +111,7 @@ fn registered(epoch: u64) -> String {
         max_output_bytes: None,
         server_restored: false,
         server_version: "0".into(),
-        wanted_version: None,
+        desired_version: None,
         timestamp: "2026-01-01T00:00:00Z".into(),
     }));
     serde_json::to_string(&frame).expect("plain data")

@@ -27,10 +27,10 @@ pub fn open_agent(host: &Host) -> Agent {
     open_agent_with(host, 4)
 }
 
-pub fn open_agent_with(host: &Host, max_jobs: u32) -> Agent {
+pub fn open_agent_with(host: &Host, max_executions: u32) -> Agent {
     let keys = KeyRing::load("mst_agent_test".to_owned().into(), &host.state).expect("keys");
     let output = OutputBounds { limit_bytes: 1 << 30, quota_bytes: 5 << 30 };
-    let limits = HostLimits { max_jobs, output, follows_wish: true };
+    let limits = HostLimits { max_executions, output, follows_wish: true };
     Agent::open(host.state.clone(), keys, limits, program()).expect("agent")
 }
 
@@ -104,7 +104,7 @@ impl Server {
             max_output_bytes: None,
             server_restored: false,
             server_version: "0".into(),
-            wanted_version: None,
+            desired_version: None,
             timestamp: "2026-01-01T00:00:00Z".into(),
         })))
         .await;

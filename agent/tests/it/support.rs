@@ -38,8 +38,8 @@ impl Host {
         Self { state, ids: Default::default(), _folder: folder }
     }
 
-    pub fn custody(&self, max_jobs: u32) -> Custody {
-        Custody::open(&self.state, program(), max_jobs).expect("custody")
+    pub fn custody(&self, max_executions: u32) -> Custody {
+        Custody::open(&self.state, program(), max_executions).expect("custody")
     }
 
     /// Custody whose shims may not write files larger than this: a disk that fills up meanwhile.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::frame::{AgentFrame, Registration};
-use muster_protocol::limits::DEFAULT_MAX_JOBS;
+use muster_protocol::limits::DEFAULT_MAX_EXECUTIONS;
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::{CommandName, PROTOCOL_VERSION};
 use rustls::ClientConfig;
@@ -61,7 +61,7 @@ impl Identity {
             machine_id: Some(self.machine_id.simple().to_string()),
             instance_id: Some(self.instance_id),
             highest_epoch: Some(self.highest_epoch),
-            max_jobs: Some(DEFAULT_MAX_JOBS),
+            max_executions: Some(DEFAULT_MAX_EXECUTIONS),
             policy: Some("manifest".into()),
         };
         text(&AgentFrame::Register { data: Box::new(data) })

@@ -95,7 +95,7 @@ fn pong(command_id: Uuid) -> String {
 pub fn heartbeat() -> String {
     let status = json!({
         "cpu_percent": 3.5, "memory_percent": 41.25, "disk_percent": 63.0,
-        "uptime_seconds": 86_400.0, "load_1m": 0.25, "running_jobs": 0.0,
+        "uptime_seconds": 86_400.0, "load_1m": 0.25, "running_executions": 0.0,
     });
     json!({"type": "heartbeat", "status": status}).to_string()
 }

@@ -12,7 +12,7 @@ use crate::table::Column;
 
 const COLUMNS: [Column; 6] = [
     Column::of("NAME", "name"),
-    Column::of("WANTED", "wanted_version"),
+    Column::of("WANTED", "desired_version"),
     Column::of("STATE", "state"),
     Column::of("WAVE", "wave"),
     Column::by("TARGET", target),
@@ -92,7 +92,7 @@ impl Settings {
         }
         if let Some(version) = self.version {
             let wanted = if version == "none" { Value::Null } else { version.into() };
-            body.insert("wanted_version".into(), wanted);
+            body.insert("desired_version".into(), wanted);
         }
         if let Some(wave) = self.wave {
             body.insert("wave_size".into(), wave);

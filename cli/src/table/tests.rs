@@ -71,7 +71,7 @@ fn a_narrow_terminal_gets_lines_that_fit_and_ids_that_can_be_copied() {
 #[test]
 fn details_name_the_fields_of_objects_and_hold_no_json_of_them() {
     let value = json!({"id": 1, "counts": {"failed": 1, "succeeded": 2}, "empty": {}, "is_held": false,
-        "a": {"b": {"c": {"d": {"e": 1}}}}, "troubles": [{"code": "x"}, {"code": "y"}]});
+        "a": {"b": {"c": {"d": {"e": 1}}}}, "problems": [{"code": "x"}, {"code": "y"}]});
     assert_eq!(
         details(&value),
         "a.b.c.d           {\"e\":1}\ncounts.failed     1\ncounts.succeeded  2\nempty             -\nid                1\nis_held           no\ntroubles.1.code   x\ntroubles.2.code   y"

@@ -1,6 +1,6 @@
 //! The server: every change of state is what the real table of transitions says.
 
-use muster_protocol::acceptance::{LedgerVerdict, judge_ledger};
+use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
 use muster_server::domain::state::{CommandState, EndReason, Event, Step, step};
 
 use super::world::{Down, Link, Listed, Moves, Sent, Session, Up, World};
@@ -76,7 +76,7 @@ impl World {
         self.server.epoch += 1;
         let remembered = (&self.server.ledger_id, u64::from(self.server.acceptance_count));
         let presented = (&self.ledger.id, u64::from(self.ledger.acceptance_count));
-        if judge_ledger(Some(remembered), presented) == LedgerVerdict::Replaced {
+        if compare_ledger(Some(remembered), presented) == LedgerComparison::Replaced {
             self.happens(Event::Ended(EndReason::LedgerReplaced));
         }
         self.server.ledger_id = self.ledger.id;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Outcome;
 use crate::manifest::Manifest;
-use crate::release::UpdateVerdict;
+use crate::release::UpdateResult;
 
 /// A text frame from an agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -46,7 +46,7 @@ pub enum AgentFrame {
     Deregister,
     /// Full: what came of a wish of the host's own, as in `register`. What came of an `update` is said
     /// in its `response`.
-    UpdateVerdict { verdict: UpdateVerdict },
+    UpdateResult { verdict: UpdateResult },
 }
 
 /// What an agent says of itself.
@@ -93,14 +93,14 @@ pub struct Registration {
     /// Executions the agent runs at once; the server keeps no more delivered. 0: nothing is sent any
     /// more, as in the last session of a host that leaves the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_jobs: Option<u32>,
+    pub max_executions: Option<u32>,
     /// What the host lets the server ask for: `manifest`, `library` or `shell`; absent while its
     /// policy can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     /// Full: what came of the latest wish for another version, while nothing newer is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub update: Option<UpdateVerdict>,
+    pub update: Option<UpdateResult>,
 }
 
 impl Registration {
@@ -137,7 +137,7 @@ pub struct Telemetry {
     pub load_1m: Option<f64>,
     /// Executions running now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub running_jobs: Option<f64>,
+    pub running_executions: Option<f64>,
 }
 
 impl Telemetry {
@@ -152,7 +152,7 @@ impl Telemetry {
             disk_percent: percent("disk_percent"),
             uptime_seconds: number("uptime_seconds"),
             load_1m: number("load_1m"),
-            running_jobs: number("running_jobs"),
+            running_executions: number("running_executions"),
         }
     }
 }

@@ -16,7 +16,7 @@ const AGENT_TYPES: [&str; 10] = [
     "inventory",
     "inventory_end",
     "deregister",
-    "update_verdict",
+    "update_result",
 ];
 const SERVER_TYPES: [&str; 10] = [
     "connected",

@@ -71,7 +71,7 @@ pub struct Registered {
     pub server_version: String,
     /// The version that this agent should be of; absent leaves it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wanted_version: Option<String>,
+    pub desired_version: Option<String>,
     /// RFC 3339, UTC; informs, decides nothing.
     pub timestamp: String,
 }

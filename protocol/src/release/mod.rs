@@ -16,7 +16,8 @@ pub use self::platform::Platform;
 pub use self::program::Program;
 pub use self::trust::{Refusal, Verified, Wish, leads_to, verify, verify_signature};
 pub use self::update::{
-    NO_SPACE_EXIT, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, WISH_FILE,
+    NO_SPACE_EXIT, UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest,
+    UpdateResult,
 };
 pub use semver::Version;
 

@@ -6,10 +6,10 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The name of the file that holds an [`UpdateWish`].
-pub const WISH_FILE: &str = "update.json";
-/// The name of the file that holds an [`UpdateVerdict`].
-pub const VERDICT_FILE: &str = "update_verdict.json";
+/// The name of the file that holds an [`UpdateRequest`].
+pub const UPDATE_REQUEST_FILE: &str = "update_request.json";
+/// The name of the file that holds an [`UpdateResult`].
+pub const UPDATE_RESULT_FILE: &str = "update_result.json";
 
 /// What `muster-agent fetch-release` ends with if the disk is full: it can't write down why.
 pub const NO_SPACE_EXIT: u8 = 28;
@@ -17,7 +17,7 @@ pub const NO_SPACE_EXIT: u8 = 28;
 /// What the agent asks for before it ends with 43 or 44. It stays until the agent has taken note
 /// of the verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpdateWish {
+pub struct UpdateRequest {
     /// The command that asked for it; absent if the agent wishes it by itself.
     #[serde(default)]
     pub command_id: Option<Uuid>,
@@ -26,7 +26,7 @@ pub struct UpdateWish {
 
 /// What came of a wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct UpdateVerdict {
+pub struct UpdateResult {
     /// Of the wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<Uuid>,
@@ -76,9 +76,9 @@ impl UpdateOutcome {
     }
 }
 
-impl UpdateVerdict {
+impl UpdateResult {
     /// True if it is the answer to this wish.
-    pub fn is_of(&self, wish: &UpdateWish) -> bool {
+    pub fn is_of(&self, wish: &UpdateRequest) -> bool {
         self.command_id == wish.command_id && self.to_version == wish.version.to_string()
     }
 }

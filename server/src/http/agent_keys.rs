@@ -58,7 +58,7 @@ enum KeyStatus {
 
 /// An agent key with its secret, shown this once.
 #[derive(Debug, Serialize, ToSchema)]
-struct MadeAgentKeyView {
+struct CreatedAgentKeyView {
     /// The secret: `mst_agent_…`. It can't be shown again.
     key: String,
     /// What to paste on a host, with the secret in it; `null` if the request named no host.
@@ -130,7 +130,7 @@ impl From<agent_key::Model> for AgentKeyView {
     }
 }
 
-impl MadeAgentKeyView {
+impl CreatedAgentKeyView {
     fn new(made: MadeAgentKey, reached: Reached) -> Self {
         let install_line = reached.0.map(|origin| origin.install_line(&made.secret));
         Self { key: made.secret, install_line, view: made.row.into() }
@@ -139,7 +139,7 @@ impl MadeAgentKeyView {
 
 /// Make an agent key. Its secret is shown in this answer and never again.
 #[utoipa::path(post, path = "/api/agents/keys", tag = "agent keys", request_body = CreateAgentKey,
-    responses((status = 201, body = MadeAgentKeyView), (status = 422, body = Problem)))]
+    responses((status = 201, body = CreatedAgentKeyView), (status = 422, body = Problem)))]
 async fn create_agent_key(
     State(state): State<AppState>,
     caller: Caller,
@@ -155,7 +155,7 @@ async fn create_agent_key(
     };
     let made = state.services.agent_keys.create(&caller, new).await?;
     let location = format!("/api/agents/keys/{}", made.row.id);
-    let view = axum::Json(MadeAgentKeyView::new(made, reached));
+    let view = axum::Json(CreatedAgentKeyView::new(made, reached));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
 }
 
@@ -224,23 +224,23 @@ async fn delete_agent_key(
 /// Replace an agent key's secret.
 #[utoipa::path(post, path = "/api/agents/keys/{id}/regenerate", tag = "agent keys",
     params(("id" = uuid::Uuid, Path)), request_body = RegenerateAgentKey,
-    responses((status = 200, body = MadeAgentKeyView), (status = 404, body = Problem)))]
+    responses((status = 200, body = CreatedAgentKeyView), (status = 404, body = Problem)))]
 async fn regenerate_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
     reached: Reached,
     Body(body): Body<RegenerateAgentKey>,
-) -> Answer<axum::Json<MadeAgentKeyView>> {
+) -> Answer<axum::Json<CreatedAgentKeyView>> {
     let keys = &state.services.agent_keys;
     let made = keys.regenerate(&caller, AgentKeyId(id), body.grace_ms).await?;
-    Ok(axum::Json(MadeAgentKeyView::new(made, reached)))
+    Ok(axum::Json(CreatedAgentKeyView::new(made, reached)))
 }
 
 /// Ping the one agent of a key.
 #[utoipa::path(post, path = "/api/agents/keys/{id}/ping", tag = "agent keys",
     params(("id" = uuid::Uuid, Path)), request_body = PingBody,
-    responses((status = 200, body = super::commands::AnsweredView), (status = 409, body = Problem), (status = 504, body = Problem)))]
+    responses((status = 200, body = super::commands::CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
 async fn ping_agent_of_key(
     State(state): State<AppState>,
     caller: Caller,
@@ -255,7 +255,7 @@ async fn ping_agent_of_key(
 /// Send a command to the one agent of a key.
 #[utoipa::path(post, path = "/api/agents/keys/{id}/command", tag = "agent keys",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
-    responses((status = 200, body = super::commands::AnsweredView), (status = 202, body = super::commands::CommandView),
+    responses((status = 200, body = super::commands::CommandResponseView), (status = 202, body = super::commands::CommandView),
         (status = 403, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
 async fn command_agent_of_key(
     State(state): State<AppState>,

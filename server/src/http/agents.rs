@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
-use super::commands::{AnsweredView, CommandBody, CommandView, PingBody};
+use super::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
 use super::extract::{Body, Id, PageParams, Params, idempotency_key, page};
 use super::problem::{Answer, Problem};
 use super::views::{PageView, stored_json};
@@ -55,7 +55,7 @@ struct AgentView {
     key_id: AgentKeyId,
     /// What the host lets the server ask for.
     policy: Option<String>,
-    max_jobs: i32,
+    max_executions: i32,
     /// Something that a person should look at, such as `identity_conflict`.
     alert: Option<String>,
     connected_at: Timestamp,
@@ -69,7 +69,7 @@ struct AgentView {
     updated_at: Option<Timestamp>,
     /// The newest figures; in lists left out.
     #[serde(skip_serializing_if = "Option::is_none")]
-    telemetry: Option<SampleView>,
+    telemetry: Option<TelemetrySampleView>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
@@ -81,20 +81,20 @@ enum AgentStatus {
 
 /// One heartbeat's figures.
 #[derive(Debug, Serialize, ToSchema)]
-struct SampleView {
+struct TelemetrySampleView {
     at: Timestamp,
     cpu_percent: Option<f64>,
     memory_percent: Option<f64>,
     disk_percent: Option<f64>,
     uptime_seconds: Option<f64>,
     load_1m: Option<f64>,
-    running_jobs: Option<f64>,
+    running_executions: Option<f64>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct MetricsView {
     /// Oldest first.
-    items: Vec<SampleView>,
+    items: Vec<TelemetrySampleView>,
 }
 
 /// The scripts that a host allows.
@@ -141,19 +141,19 @@ impl From<AgentNow> for AgentView {
             tags: row.tags.0,
             key_id: row.key_id,
             policy: row.policy,
-            max_jobs: row.max_jobs,
+            max_executions: row.max_executions,
             alert: row.alert,
             connected_at: row.connected_at,
             last_seen_at: row.last_seen_at,
             created_at: row.created_at,
-            update: row.update_verdict.as_deref().map(stored_json),
-            updated_at: row.update_verdict_at,
+            update: row.update_result.as_deref().map(stored_json),
+            updated_at: row.update_result_at,
             telemetry: None,
         }
     }
 }
 
-impl From<telemetry_sample::Model> for SampleView {
+impl From<telemetry_sample::Model> for TelemetrySampleView {
     fn from(row: telemetry_sample::Model) -> Self {
         Self {
             at: row.at,
@@ -162,7 +162,7 @@ impl From<telemetry_sample::Model> for SampleView {
             disk_percent: row.disk_percent,
             uptime_seconds: row.uptime_seconds,
             load_1m: row.load_1m,
-            running_jobs: row.running_jobs,
+            running_executions: row.running_executions,
         }
     }
 }
@@ -228,7 +228,7 @@ async fn get_agent(
     Id(id): Id,
 ) -> Answer<axum::Json<AgentView>> {
     let (agent, newest) = state.services.agents.get(&caller, AgentId(id)).await?;
-    let telemetry = newest.map(SampleView::from);
+    let telemetry = newest.map(TelemetrySampleView::from);
     Ok(axum::Json(AgentView { telemetry, ..agent.into() }))
 }
 
@@ -306,7 +306,7 @@ async fn list_agent_metrics(
         return Err(Problem::invalid_query("`limit` must be 1 to 3000".into()));
     }
     let rows = state.services.agents.telemetry(&caller, AgentId(id), since, limit).await?;
-    Ok(axum::Json(MetricsView { items: rows.into_iter().map(SampleView::from).collect() }))
+    Ok(axum::Json(MetricsView { items: rows.into_iter().map(TelemetrySampleView::from).collect() }))
 }
 
 /// List what happened to an agent, newest first: online, offline, alerts. Each once.
@@ -326,7 +326,7 @@ async fn list_agent_events(
 /// Ping an agent.
 #[utoipa::path(post, path = "/api/agents/{id}/ping", tag = "agents",
     params(("id" = uuid::Uuid, Path)), request_body = PingBody,
-    responses((status = 200, body = AnsweredView), (status = 409, body = Problem), (status = 504, body = Problem)))]
+    responses((status = 200, body = CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
 async fn ping_agent(
     State(state): State<AppState>,
     caller: Caller,
@@ -341,7 +341,7 @@ async fn ping_agent(
 /// Send a command to an agent.
 #[utoipa::path(post, path = "/api/agents/{id}/command", tag = "agents",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
-    responses((status = 200, body = AnsweredView), (status = 202, body = CommandView), (status = 403, body = Problem),
+    responses((status = 200, body = CommandResponseView), (status = 202, body = CommandView), (status = 403, body = Problem),
         (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem), (status = 429, body = Problem)))]
 async fn command_agent(
     State(state): State<AppState>,

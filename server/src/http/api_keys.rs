@@ -39,7 +39,7 @@ struct ApiKeyView {
 
 /// An API key with its secret, shown this once.
 #[derive(Debug, Serialize, ToSchema)]
-struct MadeApiKeyView {
+struct CreatedApiKeyView {
     /// The secret: `mst_live_…`. It can't be shown again.
     key: String,
     #[serde(flatten)]
@@ -74,12 +74,12 @@ impl From<api_key::Model> for ApiKeyView {
 
 /// Make an API key. Its secret is shown in this answer and never again.
 #[utoipa::path(post, path = "/api/keys", tag = "API keys", request_body = CreateApiKey,
-    responses((status = 201, body = MadeApiKeyView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+    responses((status = 201, body = CreatedApiKeyView), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn create_api_key(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<CreateApiKey>,
-) -> Answer<(StatusCode, axum::Json<MadeApiKeyView>)> {
+) -> Answer<(StatusCode, axum::Json<CreatedApiKeyView>)> {
     let new = NewApiKey {
         name: body.name,
         role: body.role.unwrap_or(Role::Member),
@@ -87,7 +87,7 @@ async fn create_api_key(
         expires_at: body.expires_at,
     };
     let made = state.services.api_keys.create(&caller, new).await?;
-    let view = MadeApiKeyView { key: made.secret, view: made.row.into() };
+    let view = CreatedApiKeyView { key: made.secret, view: made.row.into() };
     Ok((StatusCode::CREATED, axum::Json(view)))
 }
 

@@ -92,7 +92,7 @@ impl From<PingBody> for CommandBody {
 
 /// What an agent answered to a transient command.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct AnsweredView {
+pub(super) struct CommandResponseView {
     command_id: CommandId,
     success: bool,
     #[schema(value_type = Object)]
@@ -222,7 +222,7 @@ impl CommandBody {
 /// 200 with the agent's answer, or 202 with what was stored.
 pub(super) fn answer(sent: Sent) -> Response {
     match sent {
-        Sent::Answered { command_id, answer } => axum::Json(AnsweredView {
+        Sent::Answered { command_id, answer } => axum::Json(CommandResponseView {
             command_id,
             success: answer.success,
             data: answer.data,

@@ -20,7 +20,7 @@ pub(super) struct GroupView {
     #[schema(value_type = TargetSpec)]
     target: Value,
     /// `null` leaves agents as they are.
-    wanted_version: Option<String>,
+    desired_version: Option<String>,
     state: GroupState,
     /// Why it halted.
     halt_reason: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct GroupView {
     max_failures: Value,
     healthy_for_ms: i64,
     /// Whose wish it is.
-    wanted_by: ApiKeyId,
+    requested_by: ApiKeyId,
     created_at: Timestamp,
     changed_at: Timestamp,
 }
@@ -44,24 +44,24 @@ pub(super) struct GroupWithAgents {
     group: GroupView,
     agent_count: usize,
     /// Agents that are of the wanted version.
-    there_count: usize,
+    up_to_date_count: usize,
     updating_count: usize,
     /// Agents that are asked again later.
     pending_count: usize,
     failed_count: usize,
     /// Agents that were asked and have been offline since: nobody waits for them.
-    away_count: usize,
+    unreachable_count: usize,
     /// Agents of platforms for which the wanted version has nothing: they are not asked.
-    unfit_count: usize,
+    incompatible_count: usize,
     /// The first 50 that failed, are asked again or are away, with the reason.
-    troubles: Vec<TroubleView>,
+    problems: Vec<AgentProblemView>,
     /// The first 50 that the target means and that belong to an older group.
-    elsewhere: Vec<AgentId>,
+    claimed_by_other_group: Vec<AgentId>,
 }
 
 /// Why an agent is not there.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TroubleView {
+pub(super) struct AgentProblemView {
     agent_id: AgentId,
     wave: i32,
     state: UpdateState,
@@ -77,21 +77,21 @@ impl From<group::Model> for GroupView {
             id: row.id,
             name: row.name,
             target: stored_json(&row.target),
-            wanted_version: row.wanted_version,
+            desired_version: row.desired_version,
             state: row.state,
             halt_reason: row.halt_reason,
             wave: row.wave,
             wave_size: stored_json(&row.wave_size),
             max_failures: stored_json(&row.max_failures),
             healthy_for_ms: row.healthy_for_ms,
-            wanted_by: row.wanted_by,
+            requested_by: row.requested_by,
             created_at: row.created_at,
             changed_at: row.changed_at,
         }
     }
 }
 
-impl From<agent_update::Model> for TroubleView {
+impl From<agent_update::Model> for AgentProblemView {
     fn from(row: agent_update::Model) -> Self {
         Self {
             agent_id: row.agent_id,
@@ -110,14 +110,14 @@ impl From<GroupNow> for GroupWithAgents {
         Self {
             group: now.row.into(),
             agent_count: now.agents,
-            there_count: now.there,
+            up_to_date_count: now.there,
             updating_count: now.updating,
             pending_count: now.pending,
             failed_count: now.failed,
-            away_count: now.away,
-            unfit_count: now.unfit,
-            troubles: now.troubles.into_iter().map(TroubleView::from).collect(),
-            elsewhere: now.elsewhere,
+            unreachable_count: now.unreachable,
+            incompatible_count: now.unfit,
+            problems: now.problems.into_iter().map(AgentProblemView::from).collect(),
+            claimed_by_other_group: now.claimed_by_other_group,
         }
     }
 }

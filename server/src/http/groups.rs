@@ -37,7 +37,7 @@ struct GroupBody {
     /// A published version, newer or older; `null` leaves agents as they are.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
-    wanted_version: Option<Option<String>>,
+    desired_version: Option<Option<String>>,
     /// Agents that are asked at once: a number, or a share such as `"10%"`. 1 unless asked otherwise.
     #[schema(value_type = Option<Object>)]
     wave_size: Option<Value>,
@@ -53,7 +53,7 @@ impl From<GroupBody> for GroupRequest {
         Self {
             name: body.name,
             target: body.target,
-            wanted_version: body.wanted_version,
+            desired_version: body.desired_version,
             wave_size: body.wave_size,
             max_failures: body.max_failures,
             healthy_for_ms: body.healthy_for_ms,

@@ -163,7 +163,7 @@ async fn show_secret(
 
 /// The secrets of all URLs were exchanged.
 #[derive(Debug, Serialize, ToSchema)]
-struct RotatedView {
+struct RotatedSecretView {
     rotated_at: Timestamp,
     /// Until then messages are signed with the secrets before, too.
     previous_valid_until: Timestamp,
@@ -171,13 +171,13 @@ struct RotatedView {
 
 /// Exchange the secrets of all URLs. For a day messages are signed with the old ones too.
 #[utoipa::path(post, path = "/api/webhooks/secret/rotate", tag = "webhooks",
-    responses((status = 200, body = RotatedView), (status = 403, body = Problem)))]
+    responses((status = 200, body = RotatedSecretView), (status = 403, body = Problem)))]
 async fn rotate_secrets(
     State(state): State<AppState>,
     caller: Caller,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<RotatedView>> {
+) -> Answer<axum::Json<RotatedSecretView>> {
     let rotated = state.services.webhooks.rotate(&caller).await?;
     let previous_valid_until = rotated.previous_until;
-    Ok(axum::Json(RotatedView { rotated_at: rotated.at, previous_valid_until }))
+    Ok(axum::Json(RotatedSecretView { rotated_at: rotated.at, previous_valid_until }))
 }

@@ -33,7 +33,7 @@ pub(super) struct Membership {
     /// Oldest first.
     pub members: Vec<Belonging>,
     /// Agents that it means and that belong to an older group.
-    pub elsewhere: Vec<AgentId>,
+    pub claimed_by_other_group: Vec<AgentId>,
 }
 
 impl GroupBook {
@@ -73,7 +73,7 @@ impl GroupBook {
             let is_its = group.id == update.group_id && group.wish == update.wish;
             is_its && group.state == GroupState::Active
         });
-        let wanted = group.and_then(|group| group.wanted_version);
+        let wanted = group.and_then(|group| group.desired_version);
         Ok(wanted.filter(|wanted| wanted != own_version))
     }
 
@@ -115,7 +115,7 @@ impl GroupBook {
                 continue;
             }
             match older.iter().any(|target| target.matches(&belonging.facts)) {
-                true => membership.elsewhere.push(belonging.facts.id),
+                true => membership.claimed_by_other_group.push(belonging.facts.id),
                 false => membership.members.push(belonging),
             }
         }

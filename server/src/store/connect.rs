@@ -141,7 +141,7 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-    // A first connection tells "locked" from "away" in words; the pool only knows a timeout.
+    // A first connection tells "locked" from "unreachable" in words; the pool only knows a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
     let patience = tokio::time::Instant::now() + LOCK_PATIENCE;
     let locked = loop {

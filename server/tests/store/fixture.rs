@@ -101,9 +101,9 @@ impl Fixture {
             arch: String::new(),
             capabilities: Vec::new(),
             policy: None,
-            max_jobs: 16,
+            max_executions: 16,
             transport: Transport::Websocket,
-            update_verdict: None,
+            update_result: None,
             now: NOW,
         }
     }

@@ -27,7 +27,7 @@ impl Fixture {
             tenant_id: self.tenant_id,
             name: name.into(),
             target: r#"{"expression":"all"}"#.into(),
-            wanted_version: Some("0.2.0".into()),
+            desired_version: Some("0.2.0".into()),
             wave_size: "1".into(),
             max_failures: "\"10%\"".into(),
             healthy_for_ms: 0,
@@ -35,8 +35,8 @@ impl Fixture {
             halt_reason: None,
             wish: 1,
             wave: 0,
-            well_wave: 0,
-            wanted_by: BY,
+            healthy_wave: 0,
+            requested_by: BY,
             created_at: NOW,
             changed_at: NOW,
         };
@@ -137,7 +137,7 @@ async fn a_change_leaves_the_wave_as_it_is_found(fixture: Fixture) {
         let change = GroupChange { row, was_changed_at: at, forgets_updates, retries_failed };
         let changed = tenant.change_group(change, audit(fixture.tenant_id)).await;
         let changed = changed.expect("asked").expect("as thought");
-        assert_eq!((changed.wave, changed.well_wave), waves);
+        assert_eq!((changed.wave, changed.healthy_wave), waves);
         assert_eq!(shown().await, changed);
         at = now;
     }
@@ -156,7 +156,7 @@ async fn a_group_that_was_stopped_is_looked_after_until_all_have_told(fixture: F
     assert!(!under_way().await, "it asks nobody, and nobody was asked");
     for (state, is_under_way) in [
         (UpdateState::Updating, true),
-        (UpdateState::Away, true),
+        (UpdateState::Unreachable, true),
         (UpdateState::Done, false),
         (UpdateState::Failed, false),
         (UpdateState::Pending, false),

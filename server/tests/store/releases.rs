@@ -127,9 +127,9 @@ async fn a_verdict_is_kept_until_another_is_told(fixture: Fixture) {
             instance_id,
             highest_epoch: 0,
         };
-        let update_verdict = verdict.map(str::to_owned);
+        let update_result = verdict.map(str::to_owned);
         let registration =
-            OpenSession { identity, update_verdict, ..fixture.registration("machine") };
+            OpenSession { identity, update_result, ..fixture.registration("machine") };
         session = match fixture.open(registration).await {
             SessionOpening::Opened(opened) => *opened,
             SessionOpening::Refused(code) => panic!("refused with {code:?}"),
@@ -138,13 +138,13 @@ async fn a_verdict_is_kept_until_another_is_told(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let shown = async || {
         let agent = tenant.agent(session.agent_id).await.expect("read").expect("there");
-        (agent.update_verdict.unwrap_or_default(), agent.update_verdict_at)
+        (agent.update_result.unwrap_or_default(), agent.update_result_at)
     };
     assert_eq!(shown().await, ("first".into(), Some(NOW)));
     let later = NOW.plus_ms(5);
     for (epoch, verdict) in [(session.epoch - 1, "stale"), (session.epoch, "second")] {
         let id = session.agent_id;
-        tenant.record_update_verdict(id, epoch, verdict.into(), later).await.expect("asked");
+        tenant.record_update_result(id, epoch, verdict.into(), later).await.expect("asked");
     }
     assert_eq!(shown().await, ("second".into(), Some(later)));
 }

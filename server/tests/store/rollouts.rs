@@ -67,8 +67,8 @@ impl Fixture {
             offline_wave: Some(wave_count + 1),
             wave_ended_at: None,
             resumed_at: None,
-            waived_wave: None,
-            forgiven_failures: 0,
+            gate_waived_wave: None,
+            ignored_failures: 0,
             halt_reason: None,
         };
         let audit = audit(self.tenant_id);
@@ -198,8 +198,8 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     assert!(fixture.command(commands[1]).await.command.is_held);
     fixture.steer(job, Steering::Resume).await;
     let live = fixture.live(job).await;
-    assert_eq!((live.state, live.row.forgiven_failures), (JobState::Running, 1));
-    assert_eq!((live.row.halt_reason, live.row.waived_wave), (None, None));
+    assert_eq!((live.state, live.row.ignored_failures), (JobState::Running, 1));
+    assert_eq!((live.row.halt_reason, live.row.gate_waived_wave), (None, None));
 }
 
 async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {

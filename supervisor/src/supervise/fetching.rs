@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use muster_protocol::release::{NO_SPACE_EXIT, UpdateOutcome, UpdateWish};
+use muster_protocol::release::{NO_SPACE_EXIT, UpdateOutcome, UpdateRequest};
 use serde::Deserialize;
 
 use super::{Outcome, SuperviseError, Supervisor};
@@ -28,7 +28,7 @@ struct FetchError {
 impl Supervisor {
     /// True if the release was downloaded; if not, the wish is answered. Its programs are fetched
     /// only once its documents are known to be good, and their sizes to fit.
-    pub(super) fn fetch(&mut self, wish: &UpdateWish) -> Result<Outcome<bool>, SuperviseError> {
+    pub(super) fn fetch(&mut self, wish: &UpdateRequest) -> Result<Outcome<bool>, SuperviseError> {
         let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(false)) };
         let staging = match updates.open_staging(&wish.version) {
             Ok(staging) => staging,
@@ -66,7 +66,7 @@ impl Supervisor {
 
     fn fetch_part(
         &mut self,
-        wish: &UpdateWish,
+        wish: &UpdateRequest,
         staging: &Path,
         part: &str,
         until: Instant,
@@ -99,7 +99,7 @@ impl Supervisor {
     }
 
     /// The release is not taken, and nobody goes on with its download.
-    pub(super) fn refuse(&mut self, wish: &UpdateWish, error: &NotTaken) {
+    pub(super) fn refuse(&mut self, wish: &UpdateRequest, error: &NotTaken) {
         if let Some(updates) = &self.updating.updates {
             updates.drop_staging();
         }

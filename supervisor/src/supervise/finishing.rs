@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish};
+use muster_protocol::release::{UpdateOutcome, UpdateRequest, UpdateResult};
 
 use super::Supervisor;
 use crate::fault::Cut;
@@ -16,7 +16,7 @@ use crate::update::FileError;
 #[derive(Debug, Default)]
 pub(super) struct Unfinished {
     /// What came of a wish that led to no trial.
-    pub(super) verdict: Option<UpdateVerdict>,
+    pub(super) verdict: Option<UpdateResult>,
     /// When it is tried again.
     pub(super) retry_at: Option<Instant>,
 }
@@ -25,7 +25,7 @@ impl Supervisor {
     /// Answers a wish that led to no trial.
     pub(super) fn answer(
         &mut self,
-        wish: &UpdateWish,
+        wish: &UpdateRequest,
         outcome: UpdateOutcome,
         code: Option<&str>,
         message: String,

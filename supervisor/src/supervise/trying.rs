@@ -217,7 +217,7 @@ impl Supervisor {
 
     fn excuse(&mut self) {
         if let Some(watched) = &mut self.updating.trial {
-            watched.trial.code = Some("server_away".into());
+            watched.trial.code = Some("server_unreachable".into());
             watched.trial.message = Some(format!(
                 "neither {} nor {} could register, so that the release is not blamed; {} runs, ask for the update again",
                 watched.trial.to, watched.trial.from, watched.trial.from

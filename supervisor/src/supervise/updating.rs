@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use muster_protocol::release::{Program, UpdateOutcome, UpdateWish};
+use muster_protocol::release::{Program, UpdateOutcome, UpdateRequest};
 
 use super::finishing::Unfinished;
 use super::trying::Watched;
@@ -146,7 +146,7 @@ impl Supervisor {
     }
 
     /// The version is in its place. If its programs start on this host, it is tried.
-    fn try_out(&mut self, wish: &UpdateWish) -> Result<Outcome<()>, SuperviseError> {
+    fn try_out(&mut self, wish: &UpdateRequest) -> Result<Outcome<()>, SuperviseError> {
         for program in [Program::Supervisor, Program::Agent] {
             let Some(updates) = &self.updating.updates else { return Ok(Outcome::Came(())) };
             let mut command = Command::new(updates.binary(&wish.version, program));

@@ -19,7 +19,8 @@ mod versions;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
-    Program, UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, Verified, Version, WISH_FILE,
+    Program, UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest, UpdateResult,
+    Verified, Version,
 };
 
 pub use self::durable::FileError;
@@ -81,9 +82,9 @@ impl Updates {
     }
 
     /// What the agent wishes and has no answer to yet.
-    pub fn wish(&self) -> Option<UpdateWish> {
-        let wish: UpdateWish = durable::read(&self.state_dir.join(WISH_FILE))?;
-        let verdict: Option<UpdateVerdict> = durable::read(&self.state_dir.join(VERDICT_FILE));
+    pub fn wish(&self) -> Option<UpdateRequest> {
+        let wish: UpdateRequest = durable::read(&self.state_dir.join(UPDATE_REQUEST_FILE))?;
+        let verdict: Option<UpdateResult> = durable::read(&self.state_dir.join(UPDATE_RESULT_FILE));
         verdict.is_none_or(|verdict| !verdict.is_of(&wish)).then_some(wish)
     }
 
@@ -91,7 +92,7 @@ impl Updates {
     ///
     /// # Errors
     /// [`NotTaken`]
-    pub fn examine(&self, wish: &UpdateWish) -> Result<Verified, NotTaken> {
+    pub fn examine(&self, wish: &UpdateRequest) -> Result<Verified, NotTaken> {
         let folder = self.staging(&wish.version);
         examination::judge_documents(&folder, &wish.version, &Trust::of(&self.program)?)
     }
@@ -106,7 +107,7 @@ impl Updates {
     ///
     /// # Errors
     /// [`NotTaken`]; nothing has changed then.
-    pub fn take(&self, wish: &UpdateWish) -> Result<Taken, NotTaken> {
+    pub fn take(&self, wish: &UpdateRequest) -> Result<Taken, NotTaken> {
         let folder = self.staging(&wish.version);
         let verified = self.examine(wish)?;
         package::check_programs(&folder, &verified)?;
@@ -132,13 +133,13 @@ impl Updates {
     /// The answer to a wish that led to no trial.
     pub fn answer(
         &self,
-        wish: &UpdateWish,
+        wish: &UpdateRequest,
         outcome: UpdateOutcome,
         code: Option<&str>,
         message: String,
-    ) -> UpdateVerdict {
+    ) -> UpdateResult {
         let from = self.current().map(|version| version.to_string()).unwrap_or_default();
-        UpdateVerdict {
+        UpdateResult {
             command_id: wish.command_id,
             outcome,
             from_version: from,
@@ -187,7 +188,7 @@ impl Updates {
     ///
     /// # Errors
     /// [`FileError`]; it is to be tried again then.
-    pub fn write_verdict(&self, verdict: &UpdateVerdict) -> Result<(), FileError> {
-        durable::write(&self.state_dir.join(VERDICT_FILE), verdict)
+    pub fn write_verdict(&self, verdict: &UpdateResult) -> Result<(), FileError> {
+        durable::write(&self.state_dir.join(UPDATE_RESULT_FILE), verdict)
     }
 }

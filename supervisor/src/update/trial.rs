@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish, Version};
+use muster_protocol::release::{UpdateOutcome, UpdateRequest, UpdateResult, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -65,7 +65,7 @@ impl Trial {
     }
 
     /// True if this wish has led to it.
-    pub(super) fn is_of(&self, wish: &UpdateWish) -> bool {
+    pub(super) fn is_of(&self, wish: &UpdateRequest) -> bool {
         self.command_id == wish.command_id && self.to == wish.version
     }
 
@@ -81,10 +81,10 @@ impl Trial {
         durable::remove(&path(program))
     }
 
-    pub(super) fn verdict(&self, outcome: UpdateOutcome) -> UpdateVerdict {
+    pub(super) fn verdict(&self, outcome: UpdateOutcome) -> UpdateResult {
         let (from, to) = (&self.from, &self.to);
         let told = self.message.clone();
-        UpdateVerdict {
+        UpdateResult {
             command_id: self.command_id,
             outcome,
             from_version: from.to_string(),

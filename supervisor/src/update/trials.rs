@@ -3,7 +3,9 @@
 //! How it ends is written down first, and then carried out. So a start that finds an outcome has
 //! nothing to decide, and no trial is taken up that the agent has been told the end of.
 
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, UpdateWish, VERDICT_FILE, WISH_FILE};
+use muster_protocol::release::{
+    UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest, UpdateResult,
+};
 
 use super::durable::{self, FileError};
 use super::pins::Pins;
@@ -40,8 +42,8 @@ impl Updates {
     }
 
     fn has_told(&self, trial: &Trial) -> bool {
-        let wish = UpdateWish { command_id: trial.command_id, version: trial.to.clone() };
-        let verdict: Option<UpdateVerdict> = durable::read(&self.state_dir.join(VERDICT_FILE));
+        let wish = UpdateRequest { command_id: trial.command_id, version: trial.to.clone() };
+        let verdict: Option<UpdateResult> = durable::read(&self.state_dir.join(UPDATE_RESULT_FILE));
         verdict.is_some_and(|verdict| verdict.is_of(&wish))
     }
 
@@ -50,7 +52,7 @@ impl Updates {
     ///
     /// # Errors
     /// [`FileError`]; there is no trial then.
-    pub fn begin_trial(&self, wish: &UpdateWish) -> Result<Trial, FileError> {
+    pub fn begin_trial(&self, wish: &UpdateRequest) -> Result<Trial, FileError> {
         let from = self.current().ok_or_else(|| self.versions.no_current())?;
         let trial = Trial {
             command_id: wish.command_id,
@@ -103,7 +105,7 @@ impl Updates {
             self.make_current(&trial.from)?;
         }
         // The agent may have been told already, and have wished for something else since.
-        let wish: Option<UpdateWish> = durable::read(&self.state_dir.join(WISH_FILE));
+        let wish: Option<UpdateRequest> = durable::read(&self.state_dir.join(UPDATE_REQUEST_FILE));
         if wish.is_none_or(|wish| trial.is_of(&wish)) {
             self.write_verdict(&trial.verdict(outcome))?;
         }

@@ -100,7 +100,7 @@ fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
     eventually("the download has begun", || (!installation.fetched().is_empty()).then_some(()));
     let mut second = installation.start();
     second.runs("0.1.0");
-    assert!(!installation.path("state/update_verdict.json").exists());
+    assert!(!installation.path("state/update_result.json").exists());
     assert!(installation.has_staging());
     for part in ["documents\n", "programs\n"] {
         let waits = || installation.fetched().ends_with(part).then_some(());

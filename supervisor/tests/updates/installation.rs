@@ -21,7 +21,7 @@ register() {
     mv status.new "$MUSTER_STATE_DIR/status.json"
 }
 wish() {
-    [ -e wished ] || { : >wished; cp wish "$MUSTER_STATE_DIR/update.json"; exit 43; }
+    [ -e wished ] || { : >wished; cp wish "$MUSTER_STATE_DIR/update_request.json"; exit 43; }
 }
 if [ "$1" = fetch-release ]; then
     while [ $# -gt 0 ]; do
@@ -115,7 +115,7 @@ impl Installation {
         });
         fs::write(self.path("trial.json"), trial.to_string()).unwrap();
         fs::write(self.path("wished"), "").unwrap();
-        fs::copy(self.path("wish"), self.path("state/update.json")).unwrap();
+        fs::copy(self.path("wish"), self.path("state/update_request.json")).unwrap();
     }
 
     pub fn start(&mut self) -> Running {
@@ -149,7 +149,7 @@ impl Installation {
 
     /// The verdict, once there is one.
     pub fn verdict(&self) -> Value {
-        eventually("there is a verdict", || self.json("state/update_verdict.json"))
+        eventually("there is a verdict", || self.json("state/update_result.json"))
     }
 
     /// Waits for this verdict, which ends all of it.

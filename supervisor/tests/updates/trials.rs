@@ -67,7 +67,7 @@ fn a_configuration_that_no_agent_can_work_with_is_not_the_releases_fault() {
     running.runs("0.2.0");
     running.runs("0.1.0");
     assert_eq!(running.exit_code(), Some(99));
-    installation.ends("failed", "server_away", "0.1.0");
+    installation.ends("failed", "server_unreachable", "0.1.0");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn is_decided(installation: &Installation, outcome: &str) {
 #[test]
 fn a_verdict_that_can_not_be_written_is_written_once_it_can() {
     let mut installation = Installation::new(WISHES, GOOD);
-    let in_the_way = installation.block("state/update_verdict.new");
+    let in_the_way = installation.block("state/update_result.new");
     let mut running = installation.start();
     running.runs("0.1.0");
     let agent = running.runs("0.2.0");
@@ -25,7 +25,7 @@ fn a_verdict_that_can_not_be_written_is_written_once_it_can() {
     // An agent that begins meanwhile waits for it, and nobody says that it was interrupted.
     kill(agent, Signal::SIGKILL).unwrap();
     assert!(running.line().starts_with("0.2.0 runs, trial 1"));
-    assert!(!installation.path("state/update_verdict.json").exists());
+    assert!(!installation.path("state/update_result.json").exists());
     assert_eq!(installation.current(), "0.2.0");
     fs::remove_dir_all(in_the_way).unwrap();
     installation.ends("installed", "", "0.2.0");
@@ -35,7 +35,7 @@ fn a_verdict_that_can_not_be_written_is_written_once_it_can() {
 #[test]
 fn what_was_decided_is_carried_out_by_the_next_start_and_not_decided_again() {
     let mut installation = Installation::new(WISHES, "[ -e silent ] || register; exec sleep 600");
-    let in_the_way = installation.block("state/update_verdict.new");
+    let in_the_way = installation.block("state/update_result.new");
     installation.harness.set("MUSTER_TRIAL_MS", "2000");
     let mut running = installation.start();
     running.runs("0.1.0");
@@ -61,7 +61,7 @@ fn a_way_back_that_can_not_be_noted_is_gone_all_the_same_and_judged_by_what_come
     running.runs("0.2.0");
     running.runs("0.1.0");
     assert_eq!(installation.json("trial.json").unwrap()["phase"], "trying");
-    assert!(!installation.path("state/update_verdict.json").exists());
+    assert!(!installation.path("state/update_result.json").exists());
     fs::remove_dir_all(installation.path("trial.new")).unwrap();
     installation.ends("rolled_back", "not_registered", "0.1.0");
     running.stop();
@@ -78,7 +78,7 @@ fn a_version_that_can_not_be_made_current_again_is_left_all_the_same() {
     running.runs("0.2.0");
     running.runs("0.1.0");
     assert_eq!(installation.current(), "0.2.0");
-    assert!(!installation.path("state/update_verdict.json").exists());
+    assert!(!installation.path("state/update_result.json").exists());
     fs::remove_dir_all(in_the_way).unwrap();
     installation.ends("rolled_back", "not_registered", "0.1.0");
     running.stop();
@@ -88,7 +88,7 @@ fn a_version_that_can_not_be_made_current_again_is_left_all_the_same() {
 fn an_answer_without_a_trial_is_written_once_it_can() {
     let mut installation = Installation::new(WISHES, GOOD);
     fs::write(installation.path("release/release.sig"), "{}").unwrap();
-    let in_the_way = installation.block("state/update_verdict.new");
+    let in_the_way = installation.block("state/update_result.new");
     let mut running = installation.start();
     running.runs("0.1.0");
     // It is told to wait.
@@ -118,7 +118,7 @@ fn the_note_of_a_trial_whose_end_was_told_is_not_taken_up_again() {
         "command_id": crate::installation::COMMAND, "outcome": "failed", "from_version": "0.1.0",
         "to_version": "0.2.0", "code": "storage_failed", "message": "",
     });
-    fs::write(installation.path("state/update_verdict.json"), told.to_string()).unwrap();
+    fs::write(installation.path("state/update_result.json"), told.to_string()).unwrap();
     let mut running = installation.start();
     running.runs("0.1.0");
     installation.ends("failed", "storage_failed", "0.1.0");

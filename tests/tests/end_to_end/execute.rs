@@ -161,7 +161,7 @@ async fn more_commands_than_an_agent_takes_at_once_all_run_each_once() {
     let world = World::on_sqlite().await;
     let tally = world.site.path().join("tally");
     let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"");
-    let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_JOBS", 3);
+    let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_EXECUTIONS", 3);
     let (mut agent, id) = world.agent(options).await;
     agent.stop();
     let mut commands = Vec::new();

@@ -117,7 +117,7 @@ async fn every_refusal_stands_in_the_description() {
         (
             &post,
             "/api/groups".into(),
-            Some(json!({"name": "g", "target": {"tags": ["a"]}, "wanted_version": "9.9.9"})),
+            Some(json!({"name": "g", "target": {"tags": ["a"]}, "desired_version": "9.9.9"})),
             409,
             "no_release",
         ),

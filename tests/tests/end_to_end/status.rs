@@ -20,8 +20,8 @@ async fn human(state: &Path, code: i32) -> String {
     agent_program(state, &["status"], &[]).await.expect(code)
 }
 
-async fn end_jobs(state: &Path, wait_s: &str) -> Said {
-    agent_program(state, &["end-jobs", "--wait-s", wait_s], &[]).await
+async fn end_executions(state: &Path, wait_s: &str) -> Said {
+    agent_program(state, &["end-executions", "--wait-s", wait_s], &[]).await
 }
 
 async fn stands(state: &Path, code: i32, what: &str) -> Value {
@@ -39,7 +39,7 @@ async fn a_host_that_never_had_an_agent_is_told_so_and_nothing_is_made() {
     let (code, value) = status(&state).await;
     assert_eq!((code, &value["state"]), (4, &json!("stopped")), "{value}");
     assert!(human(&state, 4).await.contains("not running\n"));
-    assert_eq!(end_jobs(&state, "30").await.expect(0), "no job was running\n");
+    assert_eq!(end_executions(&state, "30").await.expect(0), "no job was running\n");
     assert!(!state.exists(), "a look makes nothing");
     let empty = site.folder("empty");
     assert_eq!(status(&empty).await.0, 4);
@@ -92,7 +92,7 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     assert_eq!(shown["jobs"][0]["command_id"], run, "its jobs run on: {shown}");
     assert!(human(&state, 4).await.contains("not running"));
 
-    assert_eq!(end_jobs(&state, "30").await.expect(0), format!("ended {run} (wait)\n"));
+    assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (wait)\n"));
     assert_eq!(status(&state).await.1["jobs"], json!([]));
     agent.resume();
     assert_eq!(world.api.finished(&run).await["state"], "cancelled");
@@ -109,7 +109,7 @@ async fn what_a_vanished_shim_has_left_is_ended_too_and_called_lost_by_the_next_
     agent.stop();
     agent.kill_9_shims().await;
     let state = agent.state_dir().to_owned();
-    assert_eq!(end_jobs(&state, "30").await.expect(0), format!("ended {run} (long)\n"));
+    assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (long)\n"));
     let left = world.site.processes(&state, "sleep 600");
     assert!(left.is_empty(), "{left:?}");
     agent.resume();
@@ -148,9 +148,9 @@ async fn jobs_are_ended_beneath_a_running_agent_and_reported_at_once() {
         world.api.output_reaches(&run, 6).await;
         runs.push(run);
     }
-    let hasty = end_jobs(agent.state_dir(), "0").await.expect(1);
+    let hasty = end_executions(agent.state_dir(), "0").await.expect(1);
     assert!(hasty.contains(&format!("still running {} (stubborn)", runs[1])), "{hasty}");
-    end_jobs(agent.state_dir(), "30").await.expect(0);
+    end_executions(agent.state_dir(), "30").await.expect(0);
     for run in &runs {
         let command = world.api.finished(run).await;
         assert_eq!(command["state"], "cancelled", "{command}");

@@ -9,7 +9,7 @@ mod request;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict, Version};
+use muster_protocol::release::{UpdateOutcome, UpdateResult, Version};
 
 use self::request::Request;
 use super::HostError;
@@ -91,10 +91,10 @@ pub async fn update(
     }
     let state = StateDir::existing(path).ok_or_else(not_running)?;
     // Before the look at the agent, which may be one on trial that says nothing.
-    let _turn = FileLock::take(&state.update_request_lock()).map_err(|error| match error {
+    let _turn = FileLock::take(&state.owner_update_lock()).map_err(|error| match error {
         LockError::Held => UpdateError::AlreadyAsked,
         LockError::Io(source) => {
-            StorageError::io("lock", &state.update_request_lock())(source).into()
+            StorageError::io("lock", &state.owner_update_lock())(source).into()
         }
     })?;
     let report = Report::of(state.path())?;
@@ -125,8 +125,8 @@ pub async fn update(
     sentence(request.verdict().await?)
 }
 
-fn sentence(verdict: UpdateVerdict) -> Result<String, UpdateError> {
-    let UpdateVerdict { outcome, from_version, to_version, .. } = &verdict;
+fn sentence(verdict: UpdateResult) -> Result<String, UpdateError> {
+    let UpdateResult { outcome, from_version, to_version, .. } = &verdict;
     match outcome {
         UpdateOutcome::Installed => Ok(format!("updated from {from_version} to {to_version}")),
         UpdateOutcome::Unchanged => Ok(format!("{to_version} runs here already")),

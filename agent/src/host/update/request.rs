@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use muster_protocol::release::{UpdateVerdict, UpdateWish, Version};
+use muster_protocol::release::{UpdateRequest, UpdateResult, Version};
 use tokio::time::{Instant, sleep};
 
 use super::{GONE_TIME, TAKE_UP_TIME, UpdateError, VERDICT_TIME};
@@ -13,7 +13,7 @@ use crate::host::HostError;
 use crate::host::status::Report;
 use crate::layout::StateDir;
 use crate::release::desk::read;
-use crate::release::request::{UpdateRefusal, UpdateRequest};
+use crate::release::request::{OwnerUpdateRequest, UpdateRefusal};
 use crate::stamp::Stamp;
 use crate::storage::{self, StorageError};
 
@@ -35,11 +35,11 @@ impl<'a> Request<'a> {
     /// # Errors
     /// Whatever the disk says.
     pub fn leave(state: &'a StateDir, version: Version) -> Result<Self, StorageError> {
-        remove(&state.update_refusal())?;
-        let before = Stamp::of(&state.update_verdict());
-        let request = UpdateRequest { version: version.clone() };
+        remove(&state.owner_update_refusal())?;
+        let before = Stamp::of(&state.update_result());
+        let request = OwnerUpdateRequest { version: version.clone() };
         let encoded = serde_json::to_vec(&request).unwrap_or_default();
-        storage::replace_synced(&state.update_request(), &encoded)?;
+        storage::replace_synced(&state.owner_update_request(), &encoded)?;
         Ok(Self { state, version, before })
     }
 
@@ -50,7 +50,7 @@ impl<'a> Request<'a> {
     pub async fn be_taken_up(&self) -> Result<(), UpdateError> {
         let until = Instant::now() + TAKE_UP_TIME;
         let mut ring_at = Instant::now();
-        let path = self.state.update_request();
+        let path = self.state.owner_update_request();
         while storage::exists(&path)? {
             let now = Instant::now();
             // Removed by one of the two, so that giving up and taking up exclude each other.
@@ -71,13 +71,13 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     /// [`UpdateError`] if there is none.
-    pub async fn verdict(&self) -> Result<UpdateVerdict, UpdateError> {
+    pub async fn verdict(&self) -> Result<UpdateResult, UpdateError> {
         let until = Instant::now() + VERDICT_TIME;
         // Since when there is neither a wish nor a verdict, and since when no supervisor.
         let (mut untold, mut gone) = (Instant::now(), Instant::now());
         loop {
-            if let Some(UpdateRefusal { code, message }) = read(&self.state.update_refusal()) {
-                remove(&self.state.update_refusal())?;
+            if let Some(UpdateRefusal { code, message }) = read(&self.state.owner_update_refusal()) {
+                remove(&self.state.owner_update_refusal())?;
                 return Err(UpdateError::Refused { code, message });
             }
             if let Some(verdict) = self.own_verdict() {
@@ -103,17 +103,17 @@ impl<'a> Request<'a> {
         }
     }
 
-    fn own_verdict(&self) -> Option<UpdateVerdict> {
-        let path = self.state.update_verdict();
+    fn own_verdict(&self) -> Option<UpdateResult> {
+        let path = self.state.update_result();
         // One on the same version may lie there from before.
         let is_new = Stamp::of(&path) != self.before;
-        let verdict = is_new.then(|| read::<UpdateVerdict>(&path)).flatten()?;
-        let wish = UpdateWish { command_id: None, version: self.version.clone() };
+        let verdict = is_new.then(|| read::<UpdateResult>(&path)).flatten()?;
+        let wish = UpdateRequest { command_id: None, version: self.version.clone() };
         verdict.is_of(&wish).then_some(verdict)
     }
 
     fn is_wished(&self) -> bool {
-        let wish: Option<UpdateWish> = read(&self.state.update_wish());
+        let wish: Option<UpdateRequest> = read(&self.state.update_request());
         wish.is_some_and(|wish| wish.command_id.is_none() && wish.version == self.version)
     }
 }

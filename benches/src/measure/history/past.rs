@@ -33,7 +33,7 @@ const COMMANDS: &str = r#"
     WITH RECURSIVE number(i) AS (SELECT $1 UNION ALL SELECT i + 1 FROM number WHERE i + 1 < $2)
     INSERT INTO commands (id, tenant_id, agent_id, command, data, state, requested_by,
         requested_from, created_at, expires_at, timeout_ms, lost_after_ms, delivered_at, started_at,
-        finished_at, job_id, script, "trigger", is_filed)
+        finished_at, job_id, script, "trigger", is_indexed)
     SELECT unhex(printf('%012x7%03x8%s', at, i % 4096, substr(hex(randomblob(8)), 1, 15))), $5,
         unhex(printf('%032x', 1 + agent)), 'execute',
         printf('{"parameters":{"NAME":"somebody"},"script":"%s"}', script),
@@ -52,7 +52,7 @@ const REPORTS: &str = r#"
 const JOB: &str =
     "INSERT INTO jobs (id, tenant_id, script, data, secret_names, target, agent_count,
     requested_by, created_at) VALUES ($1, $2, 'script-1', '{}', '[]', '{}', 1000, $3, $4)";
-const LOOK_UP: &str = "SELECT * FROM commands WHERE tenant_id = $1 AND is_filed
+const LOOK_UP: &str = "SELECT * FROM commands WHERE tenant_id = $1 AND is_indexed
     ORDER BY id DESC LIMIT 50";
 
 /// The database of a server that does not run.

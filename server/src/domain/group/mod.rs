@@ -58,9 +58,9 @@ pub enum UpdateState {
     Pending,
     /// It was asked, and has no verdict yet.
     Updating,
-    /// It was asked, and has been offline for [`AWAY_MS`](verdict::AWAY_MS) since: nobody waits for it. What came of it
+    /// It was asked, and has been offline for [`UNREACHABLE_MS`](verdict::UNREACHABLE_MS) since: nobody waits for it. What came of it
     /// counts once it is told.
-    Away,
+    Unreachable,
     Done,
     Failed,
 }

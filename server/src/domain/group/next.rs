@@ -43,7 +43,7 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
         return Next::Wait;
     }
     // One host may be lost by chance. More than one are a sign, and nobody can ask them.
-    let away = count(UpdateState::Away);
+    let away = count(UpdateState::Unreachable);
     if failures + away > budget + 1 {
         return Next::Halt(format!(
             "asked for the version, {} went offline and stayed so, and {failures} did not take it; look at them, then resume to go on, or ask for another version",
@@ -67,7 +67,7 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
     }
     if chosen.is_empty() {
         // Who is back is about to tell.
-        let is_back = in_state(members, UpdateState::Away).any(|member| member.is_online);
+        let is_back = in_state(members, UpdateState::Unreachable).any(|member| member.is_online);
         if gate.unwell > 0 || is_back {
             return Next::Wait;
         }
@@ -102,7 +102,10 @@ fn asked_at(member: &Member) -> Option<Timestamp> {
         UpdateState::Done if progress.changed_at < member.connected_at => {
             Some(member.connected_at.plus_ms(RETURN_MS))
         }
-        UpdateState::Done | UpdateState::Updating | UpdateState::Away | UpdateState::Failed => None,
+        UpdateState::Done
+        | UpdateState::Updating
+        | UpdateState::Unreachable
+        | UpdateState::Failed => None,
     }
 }
 

@@ -107,15 +107,15 @@ fn who_is_offline_is_left_until_it_comes() {
 
 #[test]
 fn who_is_away_holds_nobody_up_unless_it_is_a_sign() {
-    let mut members = vec![member(Some(UpdateState::Away)), member(None), member(None)];
+    let mut members = vec![member(Some(UpdateState::Unreachable)), member(None), member(None)];
     members[0].is_online = false;
     assert_eq!(next(pace(1, 0), well(1), &members, NOW), Next::Wave(vec![members[1].id]));
-    members[1] = member(Some(UpdateState::Away));
+    members[1] = member(Some(UpdateState::Unreachable));
     assert!(matches!(next(pace(1, 0), well(2), &members, NOW), Next::Halt(_)));
     assert_eq!(next(pace(1, 1), well(2), &members, NOW), Next::Wave(vec![members[2].id]));
     members[1] = member(Some(UpdateState::Failed));
     assert!(matches!(next(pace(1, 0), well(2), &members, NOW), Next::Halt(_)));
-    let mut rest = [member(Some(UpdateState::Away)), member(Some(UpdateState::Done))];
+    let mut rest = [member(Some(UpdateState::Unreachable)), member(Some(UpdateState::Done))];
     assert_eq!(next(pace(1, 0), well(2), &rest, NOW), Next::Wait, "it is back and about to tell");
     rest[0].is_online = false;
     assert_eq!(next(pace(1, 0), well(2), &rest, NOW), RESTS);
@@ -163,7 +163,7 @@ fn any_member() -> impl Strategy<Value = Member> {
         Just(UpdateState::Pending),
         Just(UpdateState::Updating),
         Just(UpdateState::Done),
-        Just(UpdateState::Away),
+        Just(UpdateState::Unreachable),
         Just(UpdateState::Failed),
     ]);
     let times = (0..200_000u64, 0..200_000u64, 0..200_000u64);
@@ -194,7 +194,7 @@ proptest! {
         prop_assert!(!chosen.is_empty() && chosen.len() as u64 <= size);
         prop_assert_eq!(count(UpdateState::Updating), 0);
         prop_assert!(count(UpdateState::Failed) <= budget);
-        prop_assert!(count(UpdateState::Failed) + count(UpdateState::Away) <= budget + 1);
+        prop_assert!(count(UpdateState::Failed) + count(UpdateState::Unreachable) <= budget + 1);
         let is_chosen = |member: &&Member| chosen.contains(&member.id);
         for member in members.iter().filter(is_chosen) {
             prop_assert!(member.is_online && !member.is_there);

@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 pub const MAX_TRIES: i32 = 5;
 /// How long an agent that was asked may be offline before nobody waits for it: a download, or a trial,
 /// at its longest, and a margin.
-pub const AWAY_MS: u64 = 15 * 60_000;
+pub const UNREACHABLE_MS: u64 = 15 * 60_000;
 /// How long an agent may take for a verdict: a download, a trial and a way back, each at its longest.
 const VERDICT_MS: u64 = 40 * 60_000;
 /// The first delay before an agent is asked again; it doubles.
@@ -22,7 +22,8 @@ pub const BUSY_MS: u64 = 3 * 60_000;
 pub const BUSY: &str = "busy";
 /// Reasons that are not the release's, nor for good: the server or the network was away, the host lost
 /// its power, or somebody else was first.
-const PASSING: [&str; 4] = ["download_failed", "interrupted", "server_away", "update_under_way"];
+const PASSING: [&str; 4] =
+    ["download_failed", "interrupted", "server_unreachable", "update_under_way"];
 
 /// How an agent was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,17 +108,17 @@ pub fn retry_at(tries: i32, now: Timestamp) -> Option<Timestamp> {
 impl Asked {
     /// The command is open.
     fn judge_open(self, offline_since: Option<Timestamp>, now: Timestamp) -> Option<Judgement> {
-        if self.state == UpdateState::Away {
+        if self.state == UpdateState::Unreachable {
             return None;
         }
         let asked_for_ms = now.ms_since(self.at);
-        let is_away = offline_since.is_some_and(|since| now.ms_since(since) > AWAY_MS);
+        let is_away = offline_since.is_some_and(|since| now.ms_since(since) > UNREACHABLE_MS);
         // It is waited for from when it was asked, however long it had been silent before.
-        if is_away && asked_for_ms > AWAY_MS {
+        if is_away && asked_for_ms > UNREACHABLE_MS {
             let told =
                 "it was asked and has been offline since; what came of it counts once it tells";
-            let trouble = Some(("away".to_owned(), told.to_owned()));
-            return Some(Judgement { trouble, ..self.becomes(UpdateState::Away) });
+            let trouble = Some(("unreachable".to_owned(), told.to_owned()));
+            return Some(Judgement { trouble, ..self.becomes(UpdateState::Unreachable) });
         }
         (asked_for_ms > VERDICT_MS)
             .then(|| self.fails("no_verdict", "nothing was heard of the update for too long"))

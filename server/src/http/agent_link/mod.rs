@@ -4,9 +4,9 @@
 //! agent should run.
 
 mod basic;
+mod desired_release;
 mod exchange;
 mod relay;
-mod wanted_release;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(basic::routes())
         .merge(exchange::routes())
-        .merge(wanted_release::routes())
+        .merge(desired_release::routes())
 }
 
 /// The agent key of a request. Taken before a byte of the body is read, which may be large and take

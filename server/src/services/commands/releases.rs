@@ -60,7 +60,7 @@ impl Commands {
                 self.book
                     .group_of(tenant_id, target.agent_id)
                     .await?
-                    .and_then(|group| group.wanted_version)
+                    .and_then(|group| group.desired_version)
             }
             (_, asked) => asked,
         };
@@ -111,14 +111,14 @@ impl Commands {
 }
 
 fn asked(name: CommandName, checked: &Checked) -> Result<Option<String>> {
-    let misfit = |error: serde_json::Error| ServiceError::Invalid {
+    let mismatch = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `{name}`: {error}"),
     };
     if name == CommandName::Redeploy {
-        return Redeploy::deserialize(&checked.data).map(|_| None).map_err(misfit);
+        return Redeploy::deserialize(&checked.data).map(|_| None).map_err(mismatch);
     }
-    let version = Update::deserialize(&checked.data).map_err(misfit)?.version;
+    let version = Update::deserialize(&checked.data).map_err(mismatch)?.version;
     match version.as_deref().map(str::parse::<Version>) {
         Some(Err(_)) => Err(ServiceError::invalid_field(
             "data.version",

@@ -7,7 +7,7 @@ use muster_protocol::limits::{
     MAX_TIMEOUT_MS,
 };
 use muster_protocol::manifest::is_script_name;
-use muster_protocol::misfit::Misfit;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
 use ring::digest::{Context, SHA256};
@@ -206,16 +206,18 @@ pub(in crate::services) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Checks the data of an `execute` and takes its secrets out; its run time, what it is, and them.
 fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
-    let misfit = |error: serde_json::Error| ServiceError::Invalid {
+    let mismatch = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `execute`: {error}"),
     };
     let secrets = data.as_object_mut().and_then(|data| data.remove("secret_parameters"));
-    let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(misfit)?;
+    let secrets = secrets.map(SecretParameters::deserialize).transpose().map_err(mismatch)?;
     let secrets = secrets.unwrap_or_default();
-    let execute = Execute::deserialize(&*data).map_err(misfit)?;
-    let misfit =
-        |misfit: Misfit| ServiceError::Invalid { code: misfit.code(), detail: misfit.to_string() };
+    let execute = Execute::deserialize(&*data).map_err(mismatch)?;
+    let mismatch = |mismatch: ManifestMismatch| ServiceError::Invalid {
+        code: mismatch.code(),
+        detail: mismatch.to_string(),
+    };
     match (&execute.script, &execute.argv) {
         (Some(script), None) if !is_script_name(script) => {
             return Err(ServiceError::invalid_field(
@@ -224,7 +226,7 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
             ));
         }
         (Some(_), None) => {}
-        (None, Some(argv)) => argv::check(argv).map_err(|error| misfit(error.into()))?,
+        (None, Some(argv)) => argv::check(argv).map_err(|error| mismatch(error.into()))?,
         (None, None) => {
             let problem = "is missing: say which script, or give a command as `argv`";
             return Err(ServiceError::invalid_field("script", problem));
@@ -234,7 +236,7 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
             return Err(ServiceError::invalid_field("script", problem));
         }
     }
-    parameter::check(&execute.parameters, &secrets).map_err(|error| misfit(error.into()))?;
+    parameter::check(&execute.parameters, &secrets).map_err(|error| mismatch(error.into()))?;
     let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
     if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
         return Err(ServiceError::invalid_field("data.timeout_ms", "must be 1 to 604800000"));

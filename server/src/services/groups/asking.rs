@@ -45,7 +45,7 @@ pub(super) fn command(
         sealed_parameters: None,
         state: CommandState::Queued,
         end_reason: None,
-        requested_by: row.wanted_by,
+        requested_by: row.requested_by,
         requested_from: None,
         created_at: now,
         expires_at: now.plus_ms(EXPIRES_IN_MS),
@@ -120,7 +120,7 @@ impl Groups {
 
 /// It was asked, and what came of it is not told.
 pub(super) fn is_open(update: &agent_update::Model) -> bool {
-    matches!(update.state, UpdateState::Updating | UpdateState::Away)
+    matches!(update.state, UpdateState::Updating | UpdateState::Unreachable)
 }
 
 /// How an agent was asked.

@@ -87,7 +87,7 @@ impl Groups {
         let updates = tenant.group_updates(row.id).await?;
         let updates = updates.into_iter().filter(|update| update.wish == row.wish);
         let mut updates: Updates = updates.map(|update| (update.agent_id, update)).collect();
-        let Some(wanted) = row.wanted_version.clone() else { return Ok(Turn::NOTHING) };
+        let Some(wanted) = row.desired_version.clone() else { return Ok(Turn::NOTHING) };
         if row.state != GroupState::Active {
             // Nobody else is asked. What those say that were asked counts all the same.
             return self.finish(row, &mut updates).await;
@@ -126,20 +126,20 @@ impl Groups {
         if !settled.is_empty() && !tenant.advance_group(row.clone(), row.wave, settled).await? {
             return Ok(Turn::Busy);
         }
-        let release = self.wanted_release(wanted).await?;
+        let release = self.desired_release(wanted).await?;
         let members: Vec<_> = members
             .iter()
             .filter(|member| is_fit(&member.facts, release.as_ref()))
             .map(|member| of_group(member, wanted, &updates))
             .collect();
         loop {
-            let wave = Wave { number: row.wave, is_well: row.wave <= row.well_wave };
+            let wave = Wave { number: row.wave, is_well: row.wave <= row.healthy_wave };
             return match next(pace(&row), wave, &members, now) {
                 Next::Rest { until } => Ok(Turn::Quiet { until }),
                 Next::Wait => Ok(Turn::Busy),
                 Next::Halt(reason) => self.halt(row, reason, now).await,
                 Next::Well if tenant.end_group_wave(row.clone()).await? => {
-                    row.well_wave = row.wave;
+                    row.healthy_wave = row.wave;
                     continue;
                 }
                 Next::Well => Ok(Turn::Busy),

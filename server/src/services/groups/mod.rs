@@ -73,7 +73,7 @@ impl Groups {
             tenant_id: caller.principal.tenant_id,
             name: String::new(),
             target: String::new(),
-            wanted_version: None,
+            desired_version: None,
             wave_size: json!(1).to_string(),
             max_failures: json!(0).to_string(),
             healthy_for_ms: 0,
@@ -81,8 +81,8 @@ impl Groups {
             halt_reason: None,
             wish: 1,
             wave: 0,
-            well_wave: 0,
-            wanted_by: caller.principal.id,
+            healthy_wave: 0,
+            requested_by: caller.principal.id,
             created_at: now,
             changed_at: now,
         };
@@ -121,13 +121,13 @@ impl Groups {
         require(caller)?;
         let known = self.find(caller, id).await?;
         let mut row = self.changed_by(caller, known.clone(), request).await?;
-        let is_new_wish = row.wanted_version != known.wanted_version;
+        let is_new_wish = row.desired_version != known.desired_version;
         if is_new_wish {
             row.wish += 1;
-            (row.wave, row.well_wave) = (0, 0);
+            (row.wave, row.healthy_wave) = (0, 0);
             row.state = GroupState::Active;
             row.halt_reason = None;
-            row.wanted_by = caller.principal.id;
+            row.requested_by = caller.principal.id;
         }
         self.store_change(caller, "group.update", known, row, (is_new_wish, false)).await
     }
@@ -215,5 +215,5 @@ fn subject(id: GroupId) -> Subject {
 }
 
 fn detail(row: &group::Model) -> Value {
-    json!({"name": row.name, "wanted_version": row.wanted_version, "state": row.state})
+    json!({"name": row.name, "desired_version": row.desired_version, "state": row.state})
 }

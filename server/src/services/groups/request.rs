@@ -23,7 +23,7 @@ pub struct GroupRequest {
     pub name: Option<String>,
     pub target: Option<TargetSpec>,
     /// `Some(None)` wants none.
-    pub wanted_version: Option<Option<String>>,
+    pub desired_version: Option<Option<String>>,
     pub wave_size: Option<Value>,
     pub max_failures: Option<Value>,
     pub healthy_for_ms: Option<u64>,
@@ -67,19 +67,19 @@ impl Groups {
             }
             row.healthy_for_ms = ms.cast_signed();
         }
-        if let Some(wanted) = request.wanted_version {
+        if let Some(wanted) = request.desired_version {
             if let Some(version) = &wanted {
                 self.check_wanted(version).await?;
             }
-            row.wanted_by = caller.principal.id;
-            row.wanted_version = wanted;
+            row.requested_by = caller.principal.id;
+            row.desired_version = wanted;
         }
         Ok(row)
     }
 
     async fn check_wanted(&self, version: &str) -> Result<()> {
         let version: Version = version.parse().map_err(|_| {
-            ServiceError::invalid_field("wanted_version", "must be a version such as 0.2.0")
+            ServiceError::invalid_field("desired_version", "must be a version such as 0.2.0")
         })?;
         match self.catalog.find(&version).await? {
             Some(_) => Ok(()),

@@ -29,18 +29,18 @@ pub struct GroupNow {
     pub pending: usize,
     pub failed: usize,
     /// Asked, and offline since.
-    pub away: usize,
+    pub unreachable: usize,
     /// Of a platform for which the wanted version has nothing: they are not asked.
     pub unfit: usize,
     /// The first 50 that failed, wait or are away.
-    pub troubles: Vec<agent_update::Model>,
+    pub problems: Vec<agent_update::Model>,
     /// The first 50 that it means and that belong to an older group.
-    pub elsewhere: Vec<AgentId>,
+    pub claimed_by_other_group: Vec<AgentId>,
 }
 
 impl Groups {
     /// The release that a group wants, if it can be had.
-    pub(super) async fn wanted_release(
+    pub(super) async fn desired_release(
         &self,
         wanted: &str,
     ) -> std::result::Result<Option<OpenRelease>, StoreError> {
@@ -55,14 +55,15 @@ impl Groups {
     pub(super) async fn now(&self, row: group::Model) -> Result<GroupNow> {
         let tenant = self.store.tenant(row.tenant_id);
         let is_online = |id| self.hub.is_connected(id);
-        let Membership { members, mut elsewhere } = self.book.membership(&row, is_online).await?;
-        let release = match &row.wanted_version {
-            Some(wanted) => self.wanted_release(wanted).await?,
+        let Membership { members, mut claimed_by_other_group } =
+            self.book.membership(&row, is_online).await?;
+        let release = match &row.desired_version {
+            Some(wanted) => self.desired_release(wanted).await?,
             None => None,
         };
         let is_unfit = |member: &&Belonging| !is_fit(&member.facts, release.as_ref());
         let mut updates = tenant.group_updates(row.id).await?;
-        let wanted = row.wanted_version.as_deref();
+        let wanted = row.desired_version.as_deref();
         // Who is there is in no trouble, whatever was told before.
         let is_there: HashMap<AgentId, bool> = members
             .iter()
@@ -79,16 +80,16 @@ impl Groups {
             updating: count(UpdateState::Updating),
             pending: count(UpdateState::Pending),
             failed: count(UpdateState::Failed),
-            away: count(UpdateState::Away),
+            unreachable: count(UpdateState::Unreachable),
             unfit: members.iter().filter(is_unfit).count(),
-            troubles: Vec::new(),
-            elsewhere: Vec::new(),
+            problems: Vec::new(),
+            claimed_by_other_group: Vec::new(),
             row,
         };
         updates.retain(|update| !matches!(update.state, UpdateState::Updating | UpdateState::Done));
         updates.truncate(MAX_SHOWN);
-        elsewhere.truncate(MAX_SHOWN);
-        (now.troubles, now.elsewhere) = (updates, elsewhere);
+        claimed_by_other_group.truncate(MAX_SHOWN);
+        (now.problems, now.claimed_by_other_group) = (updates, claimed_by_other_group);
         Ok(now)
     }
 }

@@ -102,8 +102,8 @@ impl Planned {
             offline_wave: self.plan.offline_wave.map(u32::cast_signed),
             wave_ended_at: None,
             resumed_at: None,
-            waived_wave: None,
-            forgiven_failures: 0,
+            gate_waived_wave: None,
+            ignored_failures: 0,
             halt_reason: None,
         }
     }

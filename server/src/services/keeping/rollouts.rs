@@ -87,14 +87,14 @@ impl Keeping {
             agents: live.agent_count.unsigned_abs(),
             wave: row.wave.unsigned_abs(),
             wave_count: row.wave_count.unsigned_abs(),
-            failures: counts.failures.saturating_sub(row.forgiven_failures.unsigned_abs()),
+            failures: counts.failures.saturating_sub(row.ignored_failures.unsigned_abs()),
             held: counts.held,
             in_flight: counts.in_flight,
             has_begun: counts.has_begun,
             ended_at: row.wave_ended_at,
             // The server's own absence is no agent's.
             waits_since: row.resumed_at.max(Some(self.presence.started_at)).unwrap_or(now),
-            is_waived: row.waived_wave == Some(row.wave),
+            is_waived: row.gate_waived_wave == Some(row.wave),
             health: &health,
         };
         Ok(rollout.next_step(&standing, now))

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use muster_protocol::argv;
 use muster_protocol::manifest::Manifest;
-use muster_protocol::misfit::Misfit;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::SecretParameters;
 use tokio::time::Instant;
@@ -100,11 +100,11 @@ impl From<StoredRules> for HostRules {
 /// A host that would refuse, as far as its rules are known.
 struct Mismatch {
     host: Host,
-    misfit: Misfit,
+    mismatch: ManifestMismatch,
 }
 
 /// Verdicts by list: most hosts share one.
-type Verdicts = HashMap<ManifestDigest, Option<Misfit>>;
+type Verdicts = HashMap<ManifestDigest, Option<ManifestMismatch>>;
 
 impl Precheck {
     /// The hosts of these agents that have told their rules, or can still.
@@ -139,10 +139,10 @@ impl Precheck {
         let mut refused = Refused::default();
         for host in hosts {
             let verdict = self.judge(tenant_id, &host, asked, &mut verdicts).await?;
-            let Some(misfit) = verdict else { continue };
+            let Some(mismatch) = verdict else { continue };
             match host.session {
-                Some(_) => doubtful.push(Mismatch { host, misfit }),
-                None => refused.add(Mismatch { host, misfit }),
+                Some(_) => doubtful.push(Mismatch { host, mismatch }),
+                None => refused.add(Mismatch { host, mismatch }),
             }
         }
         self.ask_again(tenant_id, doubtful, asked, &mut verdicts, &mut refused).await?;
@@ -176,8 +176,8 @@ impl Precheck {
                     continue;
                 };
                 let host = Host::connected(session);
-                if let Some(misfit) = self.judge(tenant_id, &host, asked, verdicts).await? {
-                    refused.add(Mismatch { host, misfit });
+                if let Some(mismatch) = self.judge(tenant_id, &host, asked, verdicts).await? {
+                    refused.add(Mismatch { host, mismatch });
                 }
             }
         }
@@ -195,10 +195,10 @@ impl Precheck {
         Host { agent_id, rules, .. }: &Host,
         asked: Asked<'_>,
         verdicts: &mut Verdicts,
-    ) -> Result<Option<Misfit>> {
+    ) -> Result<Option<ManifestMismatch>> {
         let Work::Script { name, parameters } = asked.work else {
             let is_against = rules.policy.as_deref().is_some_and(|policy| policy != argv::POLICY);
-            return Ok(is_against.then_some(Misfit::ArgvNotAllowed));
+            return Ok(is_against.then_some(ManifestMismatch::ArgvNotAllowed));
         };
         let Some(digest) = rules.manifest else { return Ok(None) };
         if let Some(verdict) = verdicts.get(&digest) {
@@ -208,8 +208,8 @@ impl Precheck {
             return Ok(None);
         }
         let list = self.list(tenant_id, *agent_id, digest).await?;
-        let misfit = |list: Arc<Manifest>| list.take(name, parameters, asked.secrets).err();
-        let verdict = list.and_then(misfit);
+        let mismatch = |list: Arc<Manifest>| list.take(name, parameters, asked.secrets).err();
+        let verdict = list.and_then(mismatch);
         verdicts.insert(digest, verdict.clone());
         Ok(verdict)
     }

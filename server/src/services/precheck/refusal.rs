@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use muster_protocol::manifest::is_script_name;
-use muster_protocol::misfit::Misfit;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
 
 use super::{Asked, Mismatch, Precheck, Work};
 use crate::domain::ids::{AgentId, TenantId};
@@ -34,7 +34,7 @@ impl Refused {
     }
 
     pub(super) fn add(&mut self, mismatch: Mismatch) {
-        let code = mismatch.misfit.code();
+        let code = mismatch.mismatch.code();
         self.code = if self.count == 0 || self.code == code { code } else { MIXED };
         self.count += 1;
         if self.first.len() < SHOWN {
@@ -80,16 +80,16 @@ impl Precheck {
             reasons.join("; ")
         );
         let code = refused.code;
-        Ok(match refused.first.first().map(|mismatch| &mismatch.misfit) {
-            Some(Misfit::ArgvNotAllowed) => ServiceError::Conflict { code, detail },
+        Ok(match refused.first.first().map(|mismatch| &mismatch.mismatch) {
+            Some(ManifestMismatch::ArgvNotAllowed) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
         })
     }
 
     /// What does not fit, and if a script is not listed, why the newest list is not in force.
     async fn reason(&self, tenant_id: TenantId, mismatch: &Mismatch) -> Result<String> {
-        let misfit = mismatch.misfit.to_string();
-        let Misfit::UnknownScript(_) = mismatch.misfit else { return Ok(misfit) };
+        let reason = mismatch.mismatch.to_string();
+        let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { return Ok(reason) };
         let error = match &mismatch.host.session {
             Some(_) => mismatch.host.rules.manifest_error.as_deref().map(str::to_owned),
             None => {
@@ -98,8 +98,8 @@ impl Precheck {
             }
         };
         Ok(match error {
-            Some(error) => format!("{misfit}; its newest version was refused: {error}"),
-            None => misfit,
+            Some(error) => format!("{reason}; its newest version was refused: {error}"),
+            None => reason,
         })
     }
 
@@ -113,7 +113,7 @@ impl Precheck {
         let Work::Script { name, .. } = asked.work else { return Ok(String::new()) };
         let mut nearest: Option<(f64, String)> = None;
         for mismatch in &refused.first {
-            let Misfit::UnknownScript(_) = mismatch.misfit else { continue };
+            let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { continue };
             let agent_id = mismatch.host.agent_id;
             let Some(digest) = mismatch.host.rules.manifest else { continue };
             let Some(list) = self.list(tenant_id, agent_id, digest).await? else { continue };

@@ -28,7 +28,7 @@ impl Releases {
         let wanted = match &agent {
             Some(agent) => {
                 let book = GroupBook { store: self.store.clone() };
-                book.group_of(grant.tenant_id, agent.id).await?.and_then(|row| row.wanted_version)
+                book.group_of(grant.tenant_id, agent.id).await?.and_then(|row| row.desired_version)
             }
             None => None,
         };

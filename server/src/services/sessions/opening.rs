@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
-use muster_protocol::limits::{DEFAULT_MAX_JOBS, MAX_EPOCH, MAX_MAX_JOBS};
+use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
 use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION};
@@ -44,7 +44,7 @@ impl Sessions {
         };
         let revision = self.hub.key_revision();
         let operation = self.operation(origin, &registration)?;
-        let max_jobs = operation.max_jobs;
+        let max_executions = operation.max_executions;
         let opened = match self.store.writer().commit(operation).await {
             Ok(SessionOpening::Opened(opened)) => opened,
             Ok(SessionOpening::Refused(code)) => {
@@ -67,7 +67,7 @@ impl Sessions {
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
             takes_secrets: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == CAPABILITY),
-            window: usize::try_from(max_jobs).unwrap_or(1),
+            window: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
             secret_until: (opened.key.secret_hash != origin.secret_hash.0)
                 .then_some(opened.key.previous_valid_until)
@@ -137,7 +137,7 @@ impl Sessions {
                 "an agent knows of sessions that this database does not: it was restored from a backup"
             );
         }
-        let wanted_version = self.wanted_version(opened.agent_id, &grant, registration).await;
+        let desired_version = self.desired_version(opened.agent_id, &grant, registration).await;
         let registered = ServerFrame::Registered(Box::new(Registered {
             agent_id: opened.agent_id.0,
             epoch: opened.epoch.cast_unsigned(),
@@ -145,7 +145,7 @@ impl Sessions {
             max_output_bytes: Some(self.settings.max_output_bytes),
             server_restored: opened.server_restored,
             server_version: env!("CARGO_PKG_VERSION").into(),
-            wanted_version,
+            desired_version,
             timestamp: self.clock.now().to_string(),
         }));
         transport.feed(&registered).await?;
@@ -154,7 +154,7 @@ impl Sessions {
     }
 
     /// What an agent that comes is to ask for by itself, if its key allows it and it can be had.
-    async fn wanted_version(
+    async fn desired_version(
         &self,
         agent_id: AgentId,
         grant: &KeyGrant,
@@ -192,7 +192,8 @@ impl Sessions {
         origin: &Origin,
         registration: &Registration,
     ) -> Result<OpenSession, SessionEnd> {
-        let max_jobs = registration.max_jobs.unwrap_or(DEFAULT_MAX_JOBS).min(MAX_MAX_JOBS);
+        let max_executions =
+            registration.max_executions.unwrap_or(DEFAULT_MAX_EXECUTIONS).min(MAX_MAX_EXECUTIONS);
         Ok(OpenSession {
             tenant_id: origin.grant.tenant_id,
             key_id: origin.grant.key_id,
@@ -210,9 +211,9 @@ impl Sessions {
                 .map(|name| clean(name, MAX_TEXT))
                 .collect(),
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT)),
-            max_jobs: i32::try_from(max_jobs).unwrap_or(1),
+            max_executions: i32::try_from(max_executions).unwrap_or(1),
             transport: origin.transport,
-            update_verdict: registration.update.as_ref().map(verdicts::stored),
+            update_result: registration.update.as_ref().map(verdicts::stored),
             now: self.clock.now(),
         })
     }

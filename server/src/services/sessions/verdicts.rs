@@ -1,7 +1,7 @@
 //! What agents tell of updates: bounded, cleaned, and kept for people to see.
 
 use muster_protocol::CommandName;
-use muster_protocol::release::{UpdateOutcome, UpdateVerdict};
+use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -17,8 +17,8 @@ const MAX_MESSAGE_CHARS: usize = 1_024;
 const MAX_WORD_CHARS: usize = 64;
 
 /// A verdict as it is stored.
-pub(super) fn stored(verdict: &UpdateVerdict) -> String {
-    let cleaned = UpdateVerdict {
+pub(super) fn stored(verdict: &UpdateResult) -> String {
+    let cleaned = UpdateResult {
         command_id: verdict.command_id,
         outcome: verdict.outcome,
         from_version: clean(&verdict.from_version, MAX_WORD_CHARS),
@@ -35,10 +35,10 @@ pub(super) fn told(
     command_id: Uuid,
     data: &Value,
     error_code: Option<&str>,
-) -> Option<UpdateVerdict> {
+) -> Option<UpdateResult> {
     let text = |name: &str| data.get(name).and_then(Value::as_str).map(str::to_owned);
     let outcome: UpdateOutcome = serde_json::from_value(data.get("verdict")?.clone()).ok()?;
-    Some(UpdateVerdict {
+    Some(UpdateResult {
         command_id: Some(command_id),
         outcome,
         from_version: text("from_version")?,
@@ -50,10 +50,7 @@ pub(super) fn told(
 
 impl Live {
     /// Commits a verdict, before the command that it is of ends by it.
-    pub(super) async fn record_verdict(
-        &mut self,
-        verdict: UpdateVerdict,
-    ) -> Result<(), SessionEnd> {
+    pub(super) async fn record_verdict(&mut self, verdict: UpdateResult) -> Result<(), SessionEnd> {
         let service = &self.service;
         let tenant = service.store.tenant(self.handle.tenant_id);
         let (agent_id, epoch) = (self.handle.agent_id, self.handle.epoch);
@@ -72,7 +69,7 @@ impl Live {
                 }
             };
             match is_verdict {
-                true => tenant.record_update_verdict(agent_id, epoch, stored(&verdict), now).await,
+                true => tenant.record_update_result(agent_id, epoch, stored(&verdict), now).await,
                 false => Ok(()),
             }
         };

@@ -29,7 +29,7 @@ pub struct Model {
     pub capabilities: StringList,
     pub tags: StringList,
     pub policy: Option<String>,
-    pub max_jobs: i32,
+    pub max_executions: i32,
     pub ledger_id: Option<Uuid>,
     pub instance_id: Option<Uuid>,
     pub previous_instance_id: Option<Uuid>,
@@ -42,9 +42,9 @@ pub struct Model {
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
     /// What came of the latest wish for another version, JSON.
-    pub update_verdict: Option<String>,
+    pub update_result: Option<String>,
     /// When that was told.
-    pub update_verdict_at: Option<Timestamp>,
+    pub update_result_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -10,7 +10,7 @@ use crate::domain::state::{CommandState, EndReason};
 use crate::domain::time::Timestamp;
 use crate::domain::trigger::Trigger;
 
-/// One durable command and where it is. The column `is_filed` is the history's own, and `false`
+/// One durable command and where it is. The column `is_indexed` is the history's own, and `false`
 /// in a new row.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "commands")]

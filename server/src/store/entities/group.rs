@@ -20,7 +20,7 @@ pub struct Model {
     /// A `TargetSpec`, JSON.
     pub target: String,
     /// Absent leaves agents as they are.
-    pub wanted_version: Option<String>,
+    pub desired_version: Option<String>,
     /// A number or a share, JSON.
     pub wave_size: String,
     /// The same.
@@ -34,9 +34,9 @@ pub struct Model {
     /// The last wave of this wish that was begun; 0 before the first.
     pub wave: i32,
     /// The last wave whose health nobody waits for any more.
-    pub well_wave: i32,
+    pub healthy_wave: i32,
     /// Whose wish it is.
-    pub wanted_by: ApiKeyId,
+    pub requested_by: ApiKeyId,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,
 }

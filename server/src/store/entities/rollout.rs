@@ -29,9 +29,9 @@ pub struct Model {
     pub wave_ended_at: Option<Timestamp>,
     pub resumed_at: Option<Timestamp>,
     /// The wave behind which somebody resumed: neither its pause nor its gate counts.
-    pub waived_wave: Option<i32>,
+    pub gate_waived_wave: Option<i32>,
     /// Failures that were there when somebody resumed after a halt.
-    pub forgiven_failures: i64,
+    pub ignored_failures: i64,
     /// Why it halted, in a sentence, while it is halted.
     pub halt_reason: Option<String>,
 }

@@ -21,7 +21,7 @@ pub struct Model {
     pub disk_percent: Option<f64>,
     pub uptime_seconds: Option<f64>,
     pub load_1m: Option<f64>,
-    pub running_jobs: Option<f64>,
+    pub running_executions: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -137,7 +137,7 @@ fn tables() -> Vec<TableCreateStatement> {
                 column("capabilities").json().not_null().to_owned(),
                 column("tags").json().not_null().to_owned(),
                 column("policy").text().to_owned(),
-                column("max_jobs").integer().not_null().to_owned(),
+                column("max_executions").integer().not_null().to_owned(),
                 column("ledger_id").uuid().to_owned(),
                 column("instance_id").uuid().to_owned(),
                 column("previous_instance_id").uuid().to_owned(),
@@ -192,7 +192,7 @@ fn tables() -> Vec<TableCreateStatement> {
                 column("disk_percent").double().to_owned(),
                 column("uptime_seconds").double().to_owned(),
                 column("load_1m").double().to_owned(),
-                column("running_jobs").double().to_owned(),
+                column("running_executions").double().to_owned(),
             ],
         ),
         table(

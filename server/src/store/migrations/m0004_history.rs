@@ -40,26 +40,26 @@ const COLUMNS: [&str; 3] = [
     // Of an `execute`; of no other command.
     "ALTER TABLE commands ADD COLUMN script text",
     "ALTER TABLE commands ADD COLUMN trigger text NOT NULL DEFAULT 'api'",
-    "ALTER TABLE commands ADD COLUMN is_filed boolean NOT NULL DEFAULT FALSE",
+    "ALTER TABLE commands ADD COLUMN is_indexed boolean NOT NULL DEFAULT FALSE",
 ];
 
-const BACKFILL_SQLITE: &str = "UPDATE commands SET is_filed = TRUE, script =
+const BACKFILL_SQLITE: &str = "UPDATE commands SET is_indexed = TRUE, script =
     CASE command WHEN 'execute' THEN json_extract(data, '$.script') END";
-const BACKFILL_POSTGRES: &str = "UPDATE commands SET is_filed = TRUE, script =
+const BACKFILL_POSTGRES: &str = "UPDATE commands SET is_indexed = TRUE, script =
     CASE command WHEN 'execute' THEN CAST(data AS json) ->> 'script' END";
 
 const INDEXES: [&str; 9] = [
     "DROP INDEX commands_history",
     // New commands, until they are filed. Small, and written where the last one was.
-    "CREATE INDEX commands_unfiled ON commands (tenant_id, id) WHERE NOT is_filed",
+    "CREATE INDEX commands_unindexed ON commands (tenant_id, id) WHERE NOT is_indexed",
     // The same condition in three wordings. SQLite takes a partial index only for a statement with
     // its very words: each walk names its index by them, whatever the planner guesses.
-    "CREATE INDEX commands_history ON commands (tenant_id, id) WHERE is_filed",
-    "CREATE INDEX commands_agent ON commands (tenant_id, agent_id, id) WHERE is_filed = TRUE",
+    "CREATE INDEX commands_history ON commands (tenant_id, id) WHERE is_indexed",
+    "CREATE INDEX commands_agent ON commands (tenant_id, agent_id, id) WHERE is_indexed = TRUE",
     "CREATE INDEX commands_script ON commands (tenant_id, script, id)
-        WHERE is_filed <> FALSE AND script IS NOT NULL",
+        WHERE is_indexed <> FALSE AND script IS NOT NULL",
     // Written once, when a command ends badly; success costs nothing.
-    "CREATE INDEX commands_troubled ON commands (tenant_id, state, id)
+    "CREATE INDEX commands_unsuccessful ON commands (tenant_id, state, id)
         WHERE finished_at IS NOT NULL AND state <> 'succeeded'",
     // Counts by state and pages in the order of ids: one index does for both.
     "DROP INDEX commands_job_state",
@@ -84,7 +84,7 @@ mod tests {
         ('01980000-0000-7000-8000-000000000002', '01980000-0000-7000-8000-00000000000a',
          '01980000-0000-7000-8000-00000000000b', 'restart', '{"script":"no"}', 'queued',
          '01980000-0000-7000-8000-00000000000c', 1, 2, 3, 4)"#;
-    const AFTER: &str = "SELECT script, trigger, is_filed FROM commands ORDER BY id";
+    const AFTER: &str = "SELECT script, trigger, is_indexed FROM commands ORDER BY id";
 
     /// Takes a database through the step, with a run and a restart in it.
     async fn take_through(url: &str) {
@@ -96,7 +96,7 @@ mod tests {
         let rows = database.query_all_raw(read).await.expect("read");
         let rows: Vec<(Option<String>, String, bool)> = rows
             .iter()
-            .map(|row| row.try_get_many("", &["script", "trigger", "is_filed"].map(String::from)))
+            .map(|row| row.try_get_many("", &["script", "trigger", "is_indexed"].map(String::from)))
             .collect::<Result<_, _>>()
             .expect("as they are");
         let deploy = (Some("deploy".to_owned()), "api".to_owned(), true);

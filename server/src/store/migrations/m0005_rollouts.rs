@@ -38,8 +38,8 @@ const STATEMENTS: [&str; 9] = [
         offline_wave integer,
         wave_ended_at bigint,
         resumed_at bigint,
-        waived_wave integer,
-        forgiven_failures bigint NOT NULL,
+        gate_waived_wave integer,
+        ignored_failures bigint NOT NULL,
         halt_reason text
     )",
     "ALTER TABLE commands ADD COLUMN wave integer",

@@ -60,14 +60,14 @@ const STATEMENTS: [&str; 10] = [
         created_at bigint NOT NULL,
         created_by uuid NOT NULL
     )",
-    "ALTER TABLE agents ADD COLUMN update_verdict text",
-    "ALTER TABLE agents ADD COLUMN update_verdict_at bigint",
+    "ALTER TABLE agents ADD COLUMN update_result text",
+    "ALTER TABLE agents ADD COLUMN update_result_at bigint",
     "CREATE TABLE groups_of_agents (
         id uuid NOT NULL PRIMARY KEY,
         tenant_id uuid NOT NULL,
         name text NOT NULL,
         target text NOT NULL,
-        wanted_version text,
+        desired_version text,
         wave_size text NOT NULL,
         max_failures text NOT NULL,
         healthy_for_ms bigint NOT NULL,
@@ -75,8 +75,8 @@ const STATEMENTS: [&str; 10] = [
         halt_reason text,
         wish bigint NOT NULL,
         wave integer NOT NULL,
-        well_wave integer NOT NULL,
-        wanted_by uuid NOT NULL,
+        healthy_wave integer NOT NULL,
+        requested_by uuid NOT NULL,
         created_at bigint NOT NULL,
         changed_at bigint NOT NULL
     )",

@@ -138,7 +138,7 @@ impl TenantScope {
 
     /// Stores what came of an agent's latest wish for another version, JSON, if its session is still
     /// the one with this epoch.
-    pub async fn record_update_verdict(
+    pub async fn record_update_result(
         &self,
         id: AgentId,
         epoch: i64,
@@ -151,15 +151,15 @@ impl TenantScope {
                 let verdict = verdict.clone();
                 Box::pin(async move {
                     agent::Entity::update_many()
-                        .col_expr(agent::Column::UpdateVerdict, Expr::value(verdict.clone()))
-                        .col_expr(agent::Column::UpdateVerdictAt, Expr::value(now))
+                        .col_expr(agent::Column::UpdateResult, Expr::value(verdict.clone()))
+                        .col_expr(agent::Column::UpdateResultAt, Expr::value(now))
                         .filter(agent::Column::Id.eq(id))
                         .filter(agent::Column::TenantId.eq(tenant_id))
                         .filter(agent::Column::Epoch.eq(epoch))
                         .filter(
-                            agent::Column::UpdateVerdict
+                            agent::Column::UpdateResult
                                 .is_null()
-                                .or(agent::Column::UpdateVerdict.ne(verdict)),
+                                .or(agent::Column::UpdateResult.ne(verdict)),
                         )
                         .exec(transaction)
                         .await?;

@@ -105,7 +105,7 @@ impl TenantScope {
                     }
                     let wave = decided_on.wave;
                     let mut row = decided_on.into_active_model();
-                    row.well_wave = Set(wave);
+                    row.healthy_wave = Set(wave);
                     row.update(transaction).await?;
                     Ok(true)
                 })
@@ -152,12 +152,13 @@ impl SystemScope {
             .column(agent_update::Column::GroupId)
             .from(agent_update::Entity)
             .and_where(
-                agent_update::Column::State.is_in([UpdateState::Updating, UpdateState::Away]),
+                agent_update::Column::State
+                    .is_in([UpdateState::Updating, UpdateState::Unreachable]),
             )
             .to_owned();
         let is_active = Condition::all()
             .add(group::Column::State.eq(GroupState::Active))
-            .add(group::Column::WantedVersion.is_not_null());
+            .add(group::Column::DesiredVersion.is_not_null());
         let is_asked = group::Column::Id.in_subquery(asked);
         let query = group::Entity::find()
             .filter(Condition::any().add(is_active).add(is_asked))

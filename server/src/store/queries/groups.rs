@@ -33,9 +33,11 @@ impl GroupChange {
     fn over(self, found: &group::Model) -> group::Model {
         match (self.forgets_updates, self.retries_failed) {
             (true, _) => self.row,
-            (false, true) => group::Model { wave: found.wave, well_wave: found.wave, ..self.row },
+            (false, true) => {
+                group::Model { wave: found.wave, healthy_wave: found.wave, ..self.row }
+            }
             (false, false) => {
-                group::Model { wave: found.wave, well_wave: found.well_wave, ..self.row }
+                group::Model { wave: found.wave, healthy_wave: found.healthy_wave, ..self.row }
             }
         }
     }
@@ -117,7 +119,7 @@ impl TenantScope {
                     let mut gone = agent_update::Entity::delete_many()
                         .filter(agent_update::Column::GroupId.eq(id));
                     if !change.forgets_updates {
-                        let asked_in_vain = [UpdateState::Failed, UpdateState::Away];
+                        let asked_in_vain = [UpdateState::Failed, UpdateState::Unreachable];
                         gone = gone.filter(agent_update::Column::State.is_in(asked_in_vain));
                     }
                     if change.forgets_updates || change.retries_failed {

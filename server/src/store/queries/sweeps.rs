@@ -154,7 +154,7 @@ impl SystemScope {
         let one = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
-            .filter(Expr::cust("NOT is_filed"))
+            .filter(Expr::cust("NOT is_indexed"))
             .order_by_asc(command::Column::TenantId)
             .order_by_asc(command::Column::Id)
             .limit(1);

@@ -14,8 +14,8 @@ pub struct FileHistory {
     pub limit: u64,
 }
 
-const FILE: &str = "UPDATE commands SET is_filed = TRUE WHERE id IN \
-    (SELECT id FROM commands WHERE NOT is_filed ORDER BY tenant_id, id LIMIT $1)";
+const FILE: &str = "UPDATE commands SET is_indexed = TRUE WHERE id IN \
+    (SELECT id FROM commands WHERE NOT is_indexed ORDER BY tenant_id, id LIMIT $1)";
 
 impl Merge for FileHistory {
     /// How many were filed.

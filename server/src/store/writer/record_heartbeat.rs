@@ -60,7 +60,7 @@ impl RecordHeartbeat {
                 disk_percent: telemetry.disk_percent,
                 uptime_seconds: telemetry.uptime_seconds,
                 load_1m: telemetry.load_1m,
-                running_jobs: telemetry.running_jobs,
+                running_executions: telemetry.running_executions,
             }
             .into_active_model()
         })

@@ -106,7 +106,7 @@ async fn where_an_engine_answers_the_agent_lives_in_a_container_and_is_updated_i
     let agent = newcomer.world.online(&newcomer.key_id).await;
     assert_eq!((&agent["id"], &agent["version"]), (&json!(id), &json!("0.9.7")), "{agent}");
 
-    newcomer.host.run(&format!("{DEPLOY} --stop --kill-jobs")).await.expect(0);
+    newcomer.host.run(&format!("{DEPLOY} --stop --kill-executions")).await.expect(0);
     newcomer.world.with_status(&newcomer.key_id, "offline").await;
     newcomer.host.run(&format!("{DEPLOY} --start")).await.expect(0);
     newcomer.world.online(&newcomer.key_id).await;

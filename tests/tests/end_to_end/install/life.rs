@@ -97,7 +97,7 @@ async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
     let run = started().await;
     let refused = host.run(&format!("{DEPLOY} --uninstall")).await;
     refused.expect(1);
-    assert!(complaint(&refused).contains("--kill-jobs"), "{}", refused.stderr);
+    assert!(complaint(&refused).contains("--kill-executions"), "{}", refused.stderr);
     host.run(&format!("{DEPLOY} --stop")).await.expect(0);
     host.run(&format!("{DEPLOY} --status")).await.expect(4);
     host.run("touch /tmp/go").await.expect(0);
@@ -108,7 +108,7 @@ async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
 
     host.run("rm /tmp/go").await.expect(0);
     let run = started().await;
-    host.run(&format!("{DEPLOY} --stop --kill-jobs")).await.expect(0);
+    host.run(&format!("{DEPLOY} --stop --kill-executions")).await.expect(0);
     host.run("! pgrep -f 'lon[g].sh'").await.expect(0);
     host.run(DEPLOY).await.expect(0);
     assert_eq!(newcomer.world.api.finished(&run).await["state"], "cancelled");

@@ -72,7 +72,7 @@ async fn the_owner_has_the_agent_updated_and_its_job_goes_on() {
     assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
 
     // What the agent's group wants comes before what is newest.
-    let group = json!({"name": "all", "target": {"expression": "all"}, "wanted_version": OWN});
+    let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": OWN});
     newcomer.world.api.post("/api/groups", group).await.expect(201);
     let said = newcomer.host.run(&format!("{DEPLOY} --update")).await.expect(0);
     assert!(said.contains(&format!("{OWN} runs here already")), "{said}");

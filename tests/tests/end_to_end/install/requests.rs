@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{ALL, DEPLOY, Newcomer, complaint};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
-const WANTED: &str = "/api/agents/wanted-release";
+const WANTED: &str = "/api/agents/desired-release";
 
 #[tokio::test]
 async fn an_agent_that_nobody_supervises_says_so_and_runs_on() {
@@ -53,12 +53,12 @@ async fn an_agent_without_a_session_takes_the_request_and_the_release_is_not_bla
     refused.expect(1);
     let said = newcomer.host.run(&format!("{DEPLOY} --update --version 0.9.7")).await;
     said.expect(1);
-    assert!(complaint(&said).contains("failed (server_away)"), "{}", said.stderr);
+    assert!(complaint(&said).contains("failed (server_unreachable)"), "{}", said.stderr);
     newcomer.world.api.patch(&path, json!({"status": "active"})).await.expect(200);
     newcomer.host.run(&format!("{DEPLOY} --start")).await.expect(0);
     eventually("the server knows what came of it", async || {
         let agent = newcomer.world.online(&newcomer.key_id).await;
-        let is_it = agent["version"] == OWN && agent["update"]["code"] == "server_away";
+        let is_it = agent["version"] == OWN && agent["update"]["code"] == "server_unreachable";
         is_it.then_some(())
     })
     .await;
@@ -78,7 +78,7 @@ async fn which_version_a_host_should_run_is_said_to_agents_keys() {
     let publisher = Publisher::new(&world).await;
     publisher.release("0.9.6").await;
     publisher.release("0.9.7").await;
-    let group = json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.9.6"});
+    let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.9.6"});
     world.api.post("/api/groups", group).await.expect(201);
     // Of an agent that is not of the key nothing is said.
     for query in [format!("?agent_id={id}"), String::new()] {

@@ -24,22 +24,23 @@ async fn a_host_that_goes_away_in_its_update_holds_nobody_up_and_counts_once_it_
     let (mut first, first_id) =
         world.agent(first.with("MUSTER_FAULT", Cut::TrialNoted.name())).await;
     let (_second, second_id, _) = host(&world, &publisher, "second", "0.1.0").await;
-    let body = json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.2.0"});
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     let made = world.api.post("/api/groups", body).await.expect(201);
     let id = made["id"].as_str().expect("an id");
     first.process().ended().await;
     first.cut_power();
 
-    let without_it = |shown: &Value| shown["away_count"] == 1 && shown["there_count"] == 1;
+    let without_it =
+        |shown: &Value| shown["unreachable_count"] == 1 && shown["up_to_date_count"] == 1;
     let shown = group(&world, id, "the others are there", without_it).await;
     assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
-    assert_eq!(shown["troubles"][0]["agent_id"], first_id, "{shown}");
-    assert_eq!(shown["troubles"][0]["code"], "away", "{shown}");
+    assert_eq!(shown["problems"][0]["agent_id"], first_id, "{shown}");
+    assert_eq!(shown["problems"][0]["code"], "unreachable", "{shown}");
     runs(&world, &second_id, "0.2.0").await;
 
     first.set("MUSTER_FAULT", None);
     first.resume();
     runs(&world, &first_id, "0.2.0").await;
-    let all = |shown: &Value| shown["away_count"] == 0 && shown["there_count"] == 2;
+    let all = |shown: &Value| shown["unreachable_count"] == 0 && shown["up_to_date_count"] == 2;
     group(&world, id, "all are there", all).await;
 }

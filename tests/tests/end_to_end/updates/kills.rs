@@ -63,7 +63,10 @@ async fn a_release_is_not_blamed_for_a_server_that_is_away() {
     assert_eq!(current_version(&folder), "0.1.0");
     world.server.resume();
     let ended = world.api.finished(&update).await;
-    assert_eq!((&ended["state"], &ended["error_code"]), (&json!("failed"), &json!("server_away")));
+    assert_eq!(
+        (&ended["state"], &ended["error_code"]),
+        (&json!("failed"), &json!("server_unreachable"))
+    );
     assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
     super::runs(&world, &id, "0.1.0").await;
 }

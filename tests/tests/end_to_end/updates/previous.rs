@@ -61,13 +61,17 @@ async fn an_older_agent_in_a_group_is_not_asked_for_what_it_can_not_do(world: Wo
     let (_agent, id) = older(&world).await;
     let run = world.api.execute(&id, "long", json!({})).await;
     world.api.output_reaches(&run, 1).await;
-    let body = json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.2.0"});
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     let made = world.api.post("/api/groups", body).await.expect(201);
     let name = made["id"].as_str().expect("an id");
     let halted = |shown: &Value| shown["state"] == "halted";
     let shown = group(&world, name, "the group halts", halted).await;
-    assert_eq!(shown["troubles"][0]["code"], "unsupported_command", "{shown}");
-    assert_eq!((&shown["there_count"], &shown["failed_count"]), (&json!(0), &json!(1)), "{shown}");
+    assert_eq!(shown["problems"][0]["code"], "unsupported_command", "{shown}");
+    assert_eq!(
+        (&shown["up_to_date_count"], &shown["failed_count"]),
+        (&json!(0), &json!(1)),
+        "{shown}"
+    );
     runs(&world, &id, env!("CARGO_PKG_VERSION")).await;
     world.ask(&id, "ping", json!({})).await;
     assert_eq!(world.api.finished(&run).await["state"], "succeeded");

@@ -36,10 +36,11 @@ impl Scene {
         publisher.release("0.2.0").await;
         let (agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
         let body =
-            json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.2.0"});
+            json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
         let made = world.api.post("/api/groups", body).await.expect(201);
         let name = made["id"].as_str().expect("an id").to_owned();
-        let is_done = |shown: &Value| shown["there_count"] == 1 && shown["updating_count"] == 0;
+        let is_done =
+            |shown: &Value| shown["up_to_date_count"] == 1 && shown["updating_count"] == 0;
         group(&world, &name, "the host is there", is_done).await;
         Self { world, publisher, agent, id, folder, group: name }
     }

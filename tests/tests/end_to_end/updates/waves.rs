@@ -21,20 +21,20 @@ struct Host {
 }
 
 impl Host {
-    async fn new(world: &World, name: &str, max_jobs: u32) -> Self {
+    async fn new(world: &World, name: &str, max_executions: u32) -> Self {
         let permissions = json!(["ping", "scripts", "execute", "update"]);
-        Self::with_permissions(world, name, max_jobs, permissions).await
+        Self::with_permissions(world, name, max_executions, permissions).await
     }
 
     async fn with_permissions(
         world: &World,
         name: &str,
-        max_jobs: u32,
+        max_executions: u32,
         permissions: Value,
     ) -> Self {
         let (_, key) = world.api.agent_key(json!({"permissions": permissions})).await;
         let said = json!({
-            "hostname": name, "version": "0.1.0", "max_jobs": max_jobs,
+            "hostname": name, "version": "0.1.0", "max_executions": max_executions,
             "machine_id": Uuid::new_v4().simple().to_string(), "ledger_id": Uuid::new_v4(),
             "capabilities": ["ping", "scripts", "execute", "update", "releases"],
         });
@@ -84,7 +84,7 @@ async fn with_release(world: &World) {
 /// A group of all that wants it.
 async fn wish(world: &World, fields: Value) -> String {
     let mut body =
-        json!({"name": "all", "target": {"expression": "all"}, "wanted_version": "0.2.0"});
+        json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     for (name, value) in fields.as_object().into_iter().flatten() {
         body[name] = value.clone();
     }
@@ -108,8 +108,8 @@ async fn a_group_that_was_stopped_still_takes_what_its_agents_tell(world: World)
     let all_told = |shown: &Value| shown["updating_count"] == 0;
     let shown = group(&world, &id, "both have told", all_told).await;
     assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("paused"), &json!(1)), "{shown}");
-    assert_eq!(shown["troubles"][0]["code"], "wrong_sum", "{shown}");
-    assert_eq!(shown["troubles"][0]["agent_id"], two.id.as_str(), "{shown}");
+    assert_eq!(shown["problems"][0]["code"], "wrong_sum", "{shown}");
+    assert_eq!(shown["problems"][0]["agent_id"], two.id.as_str(), "{shown}");
 }
 
 async fn a_group_that_goes_on_is_resumed_without_effect(world: World) {
@@ -143,7 +143,7 @@ async fn an_agent_whose_key_forbids_updates_halts_the_group_which_says_so() {
     let host = Host::with_permissions(&world, "host", 16, json!(["ping", "execute"])).await;
     let id = wish(&world, json!({})).await;
     let shown = group(&world, &id, "it halts", |shown| shown["state"] == "halted").await;
-    let trouble = &shown["troubles"][0];
+    let trouble = &shown["problems"][0];
     assert_eq!(
         (&trouble["agent_id"], &trouble["code"]),
         (&json!(host.id), &json!("permission_denied"))
@@ -177,7 +177,7 @@ async fn a_busy_host_holds_no_other_up_and_is_said_to_be_busy() {
     let is_over = |shown: &Value| shown["pending_count"] == 1 && shown["updating_count"] == 0;
     let shown = group(&world, &id, "only the busy one is left", is_over).await;
     assert_eq!((&shown["state"], &shown["wave"]), (&json!("active"), &json!(2)), "{shown}");
-    let trouble = &shown["troubles"][0];
+    let trouble = &shown["problems"][0];
     assert_eq!((&trouble["agent_id"], &trouble["code"]), (&json!(busy.id), &json!("busy")));
 
     world.server.rows("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
@@ -194,7 +194,7 @@ async fn a_group_at_rest_takes_newcomers_though_one_of_its_last_wave_is_off() {
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
-        let well = world.server.rows("SELECT 1 FROM groups_of_agents WHERE well_wave = 1");
+        let well = world.server.rows("SELECT 1 FROM groups_of_agents WHERE healthy_wave = 1");
         (!well.is_empty()).then_some(())
     })
     .await;
@@ -220,11 +220,11 @@ async fn a_member_that_comes_back_as_another_is_asked_again() {
     group(&world, &id, "it has told", |shown| shown["updating_count"] == 0).await;
     host.said["version"] = json!("0.2.0");
     host.reconnect(&world).await;
-    group(&world, &id, "it is there", |shown| shown["there_count"] == 1).await;
+    group(&world, &id, "it is there", |shown| shown["up_to_date_count"] == 1).await;
     // It is installed anew, of an older version, and does not ask for the wanted one by itself.
     host.said["version"] = json!("0.1.5");
     host.reconnect(&world).await;
-    let shown = group(&world, &id, "it is not there", |shown| shown["there_count"] == 0).await;
+    let shown = group(&world, &id, "it is not there", |shown| shown["up_to_date_count"] == 0).await;
     assert_eq!(shown["updating_count"], 0, "it has a minute: {shown}");
     for statement in [
         "UPDATE agent_updates SET changed_at = 1 RETURNING 1",

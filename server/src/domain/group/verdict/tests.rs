@@ -22,13 +22,13 @@ fn code(judgement: &Judgement) -> &str {
 #[test]
 fn who_goes_offline_is_set_aside_and_counts_once_it_tells() {
     let running = Some(told(CommandState::Running));
-    let later = NOW.plus_ms(AWAY_MS + 1);
-    assert_eq!(judge(ASKED, running, Some(NOW), NOW.plus_ms(AWAY_MS)), None);
+    let later = NOW.plus_ms(UNREACHABLE_MS + 1);
+    assert_eq!(judge(ASKED, running, Some(NOW), NOW.plus_ms(UNREACHABLE_MS)), None);
     assert_eq!(judge(ASKED, running, None, later), None, "it is connected");
     assert_eq!(judge(ASKED, running, Some(later), later), None, "it was there a moment ago");
     let judgement = judge(ASKED, running, Some(NOW), later).expect("it moves");
-    assert_eq!((judgement.state, code(&judgement)), (UpdateState::Away, "away"));
-    let away = Asked { state: UpdateState::Away, ..ASKED };
+    assert_eq!((judgement.state, code(&judgement)), (UpdateState::Unreachable, "unreachable"));
+    let away = Asked { state: UpdateState::Unreachable, ..ASKED };
     let much_later = NOW.plus_ms(3 * VERDICT_MS);
     assert_eq!(judge(away, running, Some(NOW), much_later), None, "it is still away");
     let verdict = Told { has_verdict: true, ..told(CommandState::Succeeded) };
@@ -94,7 +94,7 @@ proptest! {
             CommandState::Cancelled, CommandState::Expired, CommandState::Rejected,
             CommandState::Lost,
         ]),
-        code in prop::option::of(prop::sample::select(vec!["wrong_sum", "server_away"])),
+        code in prop::option::of(prop::sample::select(vec!["wrong_sum", "server_unreachable"])),
         (has_verdict, is_online, tries) in (any::<bool>(), any::<bool>(), 1..8i32),
         after in 0..4 * VERDICT_MS,
     ) {
@@ -113,7 +113,7 @@ proptest! {
                 prop_assert!(judgement.trouble.is_some() || judgement.due_at <= now);
                 prop_assert!(judgement.tries < MAX_TRIES || judgement.tries < tries);
             }
-            UpdateState::Failed | UpdateState::Away => {
+            UpdateState::Failed | UpdateState::Unreachable => {
                 prop_assert!(judgement.trouble.is_some());
             }
             UpdateState::Updating => prop_assert!(false, "that is where it was"),

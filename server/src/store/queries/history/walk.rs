@@ -17,10 +17,10 @@ use crate::store::StoreError;
 use crate::store::entities::command::{self, Column};
 
 /// The conditions of the partial indexes, as the migration has them: both databases compare texts.
-const UNFILED: &str = "NOT is_filed";
-const FILED: &str = "is_filed";
-const FILED_OF_AGENT: &str = "is_filed = TRUE";
-const FILED_OF_SCRIPT: &str = "is_filed <> FALSE";
+const UNFILED: &str = "NOT is_indexed";
+const FILED: &str = "is_indexed";
+const FILED_OF_AGENT: &str = "is_indexed = TRUE";
+const FILED_OF_SCRIPT: &str = "is_indexed <> FALSE";
 const TROUBLED: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 
 /// An index to walk, and where in it. New commands are in one index and filed ones in others, so
@@ -163,12 +163,12 @@ impl Walk<'_> {
     /// The index that is walked.
     pub(super) const fn index(&self) -> &'static str {
         match self {
-            Self::Unfiled => "commands_unfiled",
+            Self::Unfiled => "commands_unindexed",
             Self::Filed => "commands_history",
             Self::FiledOfAgent(_) => "commands_agent",
             Self::FiledOfScript(_) => "commands_script",
             Self::OfJob(..) => "commands_job",
-            Self::Troubled(_) => "commands_troubled",
+            Self::Troubled(_) => "commands_unsuccessful",
             Self::Open { .. } => "commands_open",
         }
     }

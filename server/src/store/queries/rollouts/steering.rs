@@ -137,11 +137,11 @@ async fn resume(
     if job.state == JobState::Halted {
         let failures = failures(transaction, job.id, rollout.wave).await?;
         update = update.col_expr(
-            rollout::Column::ForgivenFailures,
+            rollout::Column::IgnoredFailures,
             i64::try_from(failures).unwrap_or(i64::MAX).into(),
         );
         if rollout.wave_ended_at.is_some() {
-            update = update.col_expr(rollout::Column::WaivedWave, rollout.wave.into());
+            update = update.col_expr(rollout::Column::GateWaivedWave, rollout.wave.into());
         }
     }
     update.exec(transaction).await?;

@@ -4,7 +4,7 @@ mod candidates;
 mod rows;
 
 use muster_protocol::CloseCode;
-use muster_protocol::acceptance::{LedgerVerdict, judge_ledger};
+use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
 use sea_orm::DbErr;
 use uuid::Uuid;
 
@@ -49,10 +49,10 @@ pub struct OpenSession {
     pub arch: String,
     pub capabilities: Vec<String>,
     pub policy: Option<String>,
-    pub max_jobs: i32,
+    pub max_executions: i32,
     pub transport: Transport,
     /// What came of the latest wish for another version, JSON; absent if nothing is known of it.
-    pub update_verdict: Option<String>,
+    pub update_result: Option<String>,
     pub now: Timestamp,
 }
 
@@ -192,7 +192,7 @@ impl OpenSession {
             capabilities: StringList::default(),
             tags: key.tags.clone(),
             policy: None,
-            max_jobs: 0,
+            max_executions: 0,
             ledger_id: None,
             instance_id: None,
             previous_instance_id: None,
@@ -204,8 +204,8 @@ impl OpenSession {
             last_seen_at: self.now,
             created_at: self.now,
             deleted_at: None,
-            update_verdict: None,
-            update_verdict_at: None,
+            update_result: None,
+            update_result_at: None,
         }
     }
 
@@ -241,8 +241,8 @@ impl OpenSession {
                 let told = changes.counts.iter().find(|(id, _)| *id == row.id);
                 let count = told.map_or_else(|| candidates.acceptance_count(row.id), |told| told.1);
                 let remembered = row.ledger_id.as_ref().map(|id| (id, count));
-                if judge_ledger(remembered, (ledger_id, *acceptance_count))
-                    == LedgerVerdict::Replaced
+                if compare_ledger(remembered, (ledger_id, *acceptance_count))
+                    == LedgerComparison::Replaced
                 {
                     changes.forgotten.push((row.id, self.now));
                     changes.events.push(self.event(row.id, EventKind::LedgerReplaced));
@@ -275,11 +275,11 @@ impl OpenSession {
         }
         row.capabilities = StringList(self.capabilities.clone());
         row.policy.clone_from(&self.policy);
-        row.max_jobs = self.max_jobs;
+        row.max_executions = self.max_executions;
         row.transport = self.transport;
-        if self.update_verdict.is_some() && self.update_verdict != row.update_verdict {
-            row.update_verdict.clone_from(&self.update_verdict);
-            row.update_verdict_at = Some(self.now);
+        if self.update_result.is_some() && self.update_result != row.update_result {
+            row.update_result.clone_from(&self.update_result);
+            row.update_result_at = Some(self.now);
         }
         row.connected_at = self.now;
         row.last_seen_at = self.now;

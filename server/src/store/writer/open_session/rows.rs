@@ -65,7 +65,7 @@ const SESSION_COLUMNS: [agent::Column; 20] = [
     agent::Column::Arch,
     agent::Column::Capabilities,
     agent::Column::Policy,
-    agent::Column::MaxJobs,
+    agent::Column::MaxExecutions,
     agent::Column::LedgerId,
     agent::Column::InstanceId,
     agent::Column::PreviousInstanceId,
@@ -75,6 +75,6 @@ const SESSION_COLUMNS: [agent::Column; 20] = [
     agent::Column::Alert,
     agent::Column::ConnectedAt,
     agent::Column::LastSeenAt,
-    agent::Column::UpdateVerdict,
-    agent::Column::UpdateVerdictAt,
+    agent::Column::UpdateResult,
+    agent::Column::UpdateResultAt,
 ];

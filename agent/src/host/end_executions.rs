@@ -42,7 +42,7 @@ pub enum EndJobsError {
 ///
 /// # Errors
 /// [`EndJobsError`] if the jobs can't be seen, or one can't be asked.
-pub fn end_jobs(state: &StateDir, patience: Duration) -> Result<Ended, EndJobsError> {
+pub fn end_executions(state: &StateDir, patience: Duration) -> Result<Ended, EndJobsError> {
     if let Some(owner) = super::other_owner(state.path()) {
         return Err(EndJobsError::AnothersFiles { owner });
     }

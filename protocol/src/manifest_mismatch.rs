@@ -9,7 +9,7 @@ const MAX_SHOWN_CHARS: usize = 128;
 
 /// What does not fit. The texts go to the person who asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum ManifestMismatch {
     #[error("no script `{0}` on this host's list; add it to the host's script_manifest.json")]
     UnknownScript(String),
     #[error("{0}")]
@@ -22,7 +22,7 @@ pub enum Misfit {
     ArgvNotAllowed,
 }
 
-impl Misfit {
+impl ManifestMismatch {
     /// That no script has this name.
     pub fn unknown_script(name: &str) -> Self {
         Self::UnknownScript(name.chars().take(MAX_SHOWN_CHARS).collect())

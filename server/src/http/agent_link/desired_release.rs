@@ -1,4 +1,4 @@
-//! `GET /api/agents/wanted-release`: which version this host should run, for an owner who asks there.
+//! `GET /api/agents/desired-release`: which version this host should run, for an owner who asks there.
 
 use axum::extract::State;
 use muster_protocol::release::Platform;
@@ -28,22 +28,22 @@ struct WantedParams {
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct WantedView {
+struct DesiredReleaseView {
     /// What the agent's group wants, else the newest release.
     version: String,
 }
 
 /// Say which version an agent should run. Meant for agents: takes an agent key.
-#[utoipa::path(get, path = "/api/agents/wanted-release", tag = "agent link", params(WantedParams),
-    responses((status = 200, body = WantedView), (status = 401, body = Problem), (status = 403, body = Problem),
+#[utoipa::path(get, path = "/api/agents/desired-release", tag = "agent link", params(WantedParams),
+    responses((status = 200, body = DesiredReleaseView), (status = 401, body = Problem), (status = 403, body = Problem),
         (status = 409, body = Problem)))]
 async fn get_wanted_release(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Params(params): Params<WantedParams>,
-) -> Answer<axum::Json<WantedView>> {
+) -> Answer<axum::Json<DesiredReleaseView>> {
     let agent_id = params.agent_id.map(AgentId);
     let platform = params.platform.as_deref().and_then(Platform::parse);
     let wanted = state.services.releases.wanted(&admission.grant, agent_id, platform).await?;
-    Ok(axum::Json(WantedView { version: wanted.to_string() }))
+    Ok(axum::Json(DesiredReleaseView { version: wanted.to_string() }))
 }
