@@ -10,8 +10,8 @@ use muster_protocol::limits::{
 use serde::Deserialize;
 
 use crate::adapters::webhook_client::WebhookLimits;
+use crate::domain::integrations::webhook::Reach;
 use crate::domain::origin::{OddOrigin, Origin};
-use crate::domain::webhook::Reach;
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 

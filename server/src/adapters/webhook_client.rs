@@ -14,8 +14,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, redirect};
 
+use crate::domain::integrations::webhook::{OddUrl, Reach, WebhookUrl};
 use crate::domain::name::clean;
-use crate::domain::webhook::{OddUrl, Reach, WebhookUrl};
 
 /// Bytes of an answer that are read.
 const READ_BYTES: usize = 512;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::problem::Problem;
-use crate::domain::credential::presented;
+use crate::domain::access::credential::presented;
 use crate::domain::page::PageRequest;
-use crate::services::caller::Caller;
+use crate::services::access::caller::Caller;
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {

@@ -6,13 +6,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, watch};
 
-use super::changes::{Changed, Changes};
-use super::events::Events;
-use super::wakes::Wakes;
-use super::watches::Watches;
+use super::change_queue::{Changed, Changes};
+use super::command_watchers::Watches;
+use super::event_feed::Events;
+use super::wake_queue::Wakes;
 use super::{SessionHandle, Subscription, Timeline, ToSession};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
-use crate::domain::tenant_event::TenantEvent;
+use crate::domain::integrations::tenant_event::TenantEvent;
 
 /// Everything that is connected to this server. One per server.
 #[derive(Debug, Default)]

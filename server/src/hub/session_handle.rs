@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::host_rules::ReportedRules;
-use super::waiters::Waiters;
+use super::pending_replies::Waiters;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
-use muster_server::domain::job_state::JobState;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::metrics::{Parts, Registry};
 use muster_server::store::StoreError;
+use muster_server::store::entities::access::audit_entry;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::{audit_entry, job};
+use muster_server::store::entities::commands::job;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::{AppendAudit, AppendOutput, NewExecution, SubmitJob};
 use uuid::Uuid;

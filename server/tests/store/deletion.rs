@@ -1,8 +1,8 @@
 //! Agents that are deleted, by an operator or at their own request.
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::store::StoreError;
 use muster_server::store::entities::column::EventKind;
 use muster_server::store::queries::Deletion;

@@ -1,9 +1,9 @@
 //! Groups that want a version, and how they go on, on both databases.
 
-use muster_server::domain::group::{GroupState, UpdateState};
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
+use muster_server::domain::releases::group::{GroupState, UpdateState};
 use muster_server::store::StoreError;
-use muster_server::store::entities::{agent_update, group};
+use muster_server::store::entities::releases::{agent_update, group};
 use muster_server::store::queries::{Deletion, GroupChange};
 use uuid::Uuid;
 

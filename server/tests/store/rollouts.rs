@@ -1,12 +1,12 @@
 //! What a roll-out holds is not sent, and each of its steps is taken once.
 
 use muster_protocol::frame::InventoryState;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::commands::job_state::{JobState, Stop};
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
-use muster_server::domain::job_state::{JobState, Stop};
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::{job, rollout};
+use muster_server::store::entities::commands::{job, rollout};
 use muster_server::store::queries::{LiveRollout, Steered, Steering, WaveCounts};
 use muster_server::store::writer::{
     AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove,

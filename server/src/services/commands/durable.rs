@@ -6,18 +6,19 @@ use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
+use super::preflight::OnMismatch;
 use super::request::Checked;
+use super::secret_parameters;
+use super::secret_parameters::Outgoing;
 use super::target::{Target, UNKNOWN};
 use super::{Commands, Sent};
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
-use crate::domain::state::CommandState;
-use crate::domain::trigger::Trigger;
 use crate::hub::{SessionHandle, ToSession};
-use crate::services::caller::{Caller, Subject};
+use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::services::precheck::OnMismatch;
-use crate::services::secret_parameters::{self, Outgoing};
-use crate::store::entities::command;
+use crate::store::entities::commands::command;
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::{Idempotency, SubmitCommand, Submitted};
 

@@ -1,9 +1,17 @@
 //! Commands: transient ones answered now, durable ones stored, followed, cancelled.
 
+pub mod changes;
+pub mod dispatch;
 mod durable;
 mod executions;
+pub mod job_reconciler;
+pub mod jobs;
+pub mod output;
+pub mod preflight;
 mod releases;
 mod request;
+pub(super) mod secret_parameters;
+pub(super) mod submission_limiter;
 mod target;
 mod transient;
 
@@ -14,21 +22,21 @@ use muster_protocol::command::Durability;
 use serde_json::json;
 
 pub use self::executions::Execution;
+use self::preflight::Precheck;
 pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
+use self::submission_limiter::Turns;
 use self::target::check_permission;
 use super::Settings;
-use super::authentication::to_grant;
-use super::caller::{Caller, Subject};
+use super::access::authentication::to_grant;
+use super::access::caller::{Caller, Subject};
+use super::access::key_cache::KeyCache;
 use super::error::{Result, ServiceError};
-use super::group_book::GroupBook;
-use super::key_cache::KeyCache;
-use super::precheck::Precheck;
-use super::release_catalog::ReleaseCatalog;
-use super::turns::Turns;
+use super::fleet::group_membership::GroupBook;
+use super::releases::catalog::ReleaseCatalog;
+use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, ToSession, TransientAnswer};

@@ -6,13 +6,13 @@ use muster_protocol::CommandName;
 use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
+use super::preflight::Host;
 use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
-use crate::services::authentication::to_grant;
-use crate::services::caller::Caller;
+use crate::services::access::authentication::to_grant;
+use crate::services::access::caller::Caller;
+use crate::services::access::key_cache::AwayAgent;
 use crate::services::error::{Result, ServiceError};
-use crate::services::key_cache::AwayAgent;
-use crate::services::precheck::Host;
 use crate::store::entities::column::AgentLevel;
 
 /// An agent that a command is for, with what decides whether it may be sent.

@@ -11,7 +11,7 @@ use super::target::Target;
 use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
 use crate::hub::{CantWait, ToSession};
-use crate::services::caller::{Caller, Subject};
+use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::writer::AppendAudit;
 

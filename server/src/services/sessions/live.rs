@@ -13,12 +13,13 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::answers::Answer;
-use super::custody::Custody;
+use super::commit_ack::Answer;
 use super::inbound::Intake;
+use super::output_tracker::Custody;
 use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
-use crate::fault::{self, Fault};
+use crate::fault;
+use crate::fault::Fault;
 use crate::hub::{SessionHandle, ToSession};
 use crate::store::StoreError;
 use crate::store::writer::CloseSession;

@@ -11,8 +11,8 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use super::commit_metrics::Tally;
 use super::epoch::KnownEpochs;
-use super::tally::Tally;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMeters;
 use crate::store::blobs::Blobs;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use muster_server::domain::commands::command_state::EndReason;
 use muster_server::domain::ids::{AgentId, AgentKeyId, CommandId};
-use muster_server::domain::state::EndReason;
 use muster_server::store::StoreError;
 use muster_server::store::queries::{Cancelled, OutputStream};
 use muster_server::store::writer::{
