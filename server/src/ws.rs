@@ -32,14 +32,14 @@ const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a connection needs; each holds a copy of it for life.
 #[derive(Clone)]
-struct Doors {
+struct WsState {
     authentication: Arc<Authentication>,
     sessions: Arc<Sessions>,
 }
 
 /// The one route.
 pub fn router(services: &Services) -> Router {
-    let doors = Doors {
+    let doors = WsState {
         authentication: Arc::new(services.authentication.clone()),
         sessions: Arc::clone(&services.sessions),
     };
@@ -53,7 +53,7 @@ struct Params {
 
 /// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
 async fn connect(
-    State(doors): State<Doors>,
+    State(doors): State<WsState>,
     headers: HeaderMap,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,

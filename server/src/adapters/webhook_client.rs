@@ -14,7 +14,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, redirect};
 
-use crate::domain::integrations::webhook::{OddUrl, Reach, WebhookUrl};
+use crate::domain::integrations::webhook::{InvalidUrl, Reach, WebhookUrl};
 use crate::domain::name::clean;
 
 /// Bytes of an answer that are read.
@@ -201,7 +201,7 @@ enum ResolveError {
     #[error("the name {0} stands for no address")]
     NoAddress(String),
     #[error("the name {0} {1}")]
-    Refused(String, OddUrl),
+    Refused(String, InvalidUrl),
 }
 
 impl Resolve for JudgingResolver {

@@ -35,9 +35,9 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// A caller of what can be answered while the database is away.
-pub struct Watcher(pub Caller);
+pub struct DegradedCaller(pub Caller);
 
-impl FromRequestParts<AppState> for Watcher {
+impl FromRequestParts<AppState> for DegradedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {

@@ -19,7 +19,7 @@ struct Bells {
 
 /// As many entries as requests wait, no more.
 #[derive(Debug, Default)]
-pub struct Watches(Arc<Map>);
+pub struct CommandWatchers(Arc<Map>);
 
 /// A reader's wish to be woken. Ends when dropped.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Subscription {
     map: Arc<Map>,
 }
 
-impl Watches {
+impl CommandWatchers {
     pub fn subscribe(&self, command_id: CommandId) -> Subscription {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (bells, subscriptions) = map.entry(command_id).or_default();
@@ -39,7 +39,7 @@ impl Watches {
     }
 
     /// Something is new, and it is not the command's end.
-    pub fn moved(&self, command_id: CommandId) {
+    pub fn notify_progress(&self, command_id: CommandId) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((bells, _)) = map.get(&command_id) {
             bells.change.notify_waiters();
@@ -88,12 +88,12 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_end_is_not_woken_by_what_comes_before_it() {
-        let (watches, id) = (Watches::default(), CommandId::new());
+        let (watches, id) = (CommandWatchers::default(), CommandId::new());
         let watch = watches.subscribe(id);
         let (mut changed, mut ended) = (Box::pin(watch.changed()), Box::pin(watch.ended()));
         changed.as_mut().enable();
         ended.as_mut().enable();
-        watches.moved(id);
+        watches.notify_progress(id);
         assert!(changed.as_mut().now_or_never().is_some());
         assert!(ended.as_mut().now_or_never().is_none());
         watches.changed(id);

@@ -16,7 +16,7 @@ const MAX_EVENTS: usize = 10_000;
 
 /// Recent events.
 #[derive(Debug)]
-pub struct Timeline {
+pub struct EventLog {
     /// Tells events of this server's life from those of another.
     mark: String,
     rings: Mutex<Rings>,
@@ -55,12 +55,12 @@ pub struct Found {
 /// One reader; while there is one, what changes in the database is told.
 #[derive(Debug)]
 pub struct Reader {
-    timeline: Arc<Timeline>,
+    timeline: Arc<EventLog>,
     tenant_id: TenantId,
     next: watch::Receiver<u64>,
 }
 
-impl Default for Timeline {
+impl Default for EventLog {
     fn default() -> Self {
         Self {
             mark: Uuid::new_v4().simple().to_string()[..12].to_owned(),
@@ -71,7 +71,7 @@ impl Default for Timeline {
     }
 }
 
-impl Timeline {
+impl EventLog {
     /// Begins to read a tenant's events, once everything that happens is told.
     pub async fn reader(self: &Arc<Self>, tenant_id: TenantId) -> Reader {
         let next = self.lock().by_tenant.entry(tenant_id).or_default().next.subscribe();
@@ -187,8 +187,8 @@ mod tests {
     use super::*;
     use crate::domain::ids::AgentId;
 
-    async fn fed() -> (Arc<Timeline>, TenantId, Reader) {
-        let timeline = Arc::new(Timeline::default());
+    async fn fed() -> (Arc<EventLog>, TenantId, Reader) {
+        let timeline = Arc::new(EventLog::default());
         timeline.begin();
         let tenant_id = TenantId::new();
         let reader = timeline.reader(tenant_id).await;

@@ -13,7 +13,7 @@ const MAX_WAITERS: usize = 1_024;
 
 /// What an agent answered to a transient command.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TransientAnswer {
+pub struct TransientReply {
     pub success: bool,
     pub data: Value,
     pub error: Option<String>,
@@ -30,15 +30,15 @@ pub enum CantWait {
 
 /// Open transient commands of one session; `None` once it is over.
 #[derive(Debug)]
-pub struct Waiters(Mutex<Option<HashMap<CommandId, oneshot::Sender<TransientAnswer>>>>);
+pub struct PendingReplies(Mutex<Option<HashMap<CommandId, oneshot::Sender<TransientReply>>>>);
 
-impl Default for Waiters {
+impl Default for PendingReplies {
     fn default() -> Self {
         Self(Mutex::new(Some(HashMap::new())))
     }
 }
 
-impl Waiters {
+impl PendingReplies {
     /// Starts to wait.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Waiters {
     pub fn wait_for(
         &self,
         command_id: CommandId,
-    ) -> Result<oneshot::Receiver<TransientAnswer>, CantWait> {
+    ) -> Result<oneshot::Receiver<TransientReply>, CantWait> {
         let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiters = waiters.as_mut().ok_or(CantWait::Over)?;
         if waiters.len() >= MAX_WAITERS {
@@ -66,8 +66,8 @@ impl Waiters {
     pub fn answer(
         &self,
         command_id: CommandId,
-        answer: TransientAnswer,
-    ) -> Result<(), TransientAnswer> {
+        answer: TransientReply,
+    ) -> Result<(), TransientReply> {
         match self.remove(command_id) {
             // Whoever stopped waiting this very moment is told that it took too long.
             Some(waiter) => waiter.send(answer).or(Ok(())),
@@ -86,7 +86,7 @@ impl Waiters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn remove(&self, command_id: CommandId) -> Option<oneshot::Sender<TransientAnswer>> {
+    fn remove(&self, command_id: CommandId) -> Option<oneshot::Sender<TransientReply>> {
         let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiters.as_mut()?.remove(&command_id)
     }

@@ -9,12 +9,12 @@ use crate::domain::ids::AgentId;
 
 /// A set, so that a thousand wake-ups of one agent are one.
 #[derive(Debug, Default)]
-pub struct Wakes {
+pub struct WakeQueue {
     agents: Mutex<HashSet<AgentId>>,
     notify: Notify,
 }
 
-impl Wakes {
+impl WakeQueue {
     pub fn add(&self, agent_id: AgentId) {
         let is_new = self.agents.lock().unwrap_or_else(PoisonError::into_inner).insert(agent_id);
         if is_new {

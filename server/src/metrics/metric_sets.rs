@@ -161,7 +161,7 @@ pub struct Gauges {
 impl Gauges {
     /// Processor time taken since the server started.
     pub fn set_cpu(&self, taken: Duration) {
-        // Counted by the system: the atomic holds the bits of the number.
+        // ConnectionPermit by the system: the atomic holds the bits of the number.
         self.cpu_seconds.inner().store(taken.as_secs_f64().to_bits(), Ordering::Relaxed);
     }
 

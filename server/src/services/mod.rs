@@ -15,9 +15,9 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
-pub use self::access::stream_permits::Viewers;
-use self::commands::preflight::{Lists, Precheck};
-use self::commands::submission_limiter::Turns;
+pub use self::access::stream_permits::StreamPermits;
+use self::commands::preflight::{ManifestCache, Preflight};
+use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
 use self::sessions::heartbeats::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
@@ -52,7 +52,7 @@ impl Settings {
 
 /// The outside world, as far as use cases need it.
 #[derive(Debug)]
-pub struct Outside {
+pub struct Adapters {
     pub files: ProgramFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
@@ -73,16 +73,16 @@ pub struct Services {
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
-    pub keeping: commands::job_reconciler::Keeping,
+    pub keeping: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
-    pub output_keeping: commands::output::compaction::OutputKeeping,
+    pub output_keeping: commands::output::compaction::OutputCompaction,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: fleet::targets::Targets,
-    pub upkeep: operations::maintenance::Upkeep,
-    pub viewers: Viewers,
+    pub upkeep: operations::maintenance::Maintenance,
+    pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
 }
 
@@ -93,20 +93,20 @@ impl Services {
         hub: &Arc<Hub>,
         clock: &Clock,
         secret_box: &SecretBox,
-        outside: Outside,
+        outside: Adapters,
         settings: Settings,
     ) -> Self {
         let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
-        let (lists, turns) = (Lists::default(), Turns::default());
-        let precheck = Precheck {
+        let (lists, turns) = (ManifestCache::default(), SubmissionLimiter::default());
+        let preflight = Preflight {
             store: store.clone(),
             hub: Arc::clone(hub),
             clock: clock.clone(),
             lists: lists.clone(),
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
-        let viewers = Viewers::new(store(), cache.clone(), clock());
+        let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
             hub: hub(),
@@ -148,10 +148,10 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 secret_box: secret_box.clone(),
-                precheck: precheck.clone(),
+                preflight: preflight.clone(),
                 turns: turns.clone(),
                 catalog: catalog.clone(),
-                book: fleet::group_membership::GroupBook { store: store() },
+                book: fleet::group_membership::GroupMembership { store: store() },
             },
             dispatch: commands::dispatch::Dispatch {
                 store: store(),
@@ -172,7 +172,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 catalog: catalog.clone(),
-                book: fleet::group_membership::GroupBook { store: store() },
+                book: fleet::group_membership::GroupMembership { store: store() },
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -189,10 +189,10 @@ impl Services {
                 secret_box: secret_box.clone(),
                 presence: presence.clone(),
                 webhook_reach: outside.webhooks.reach(),
-                precheck,
+                preflight,
                 turns,
             },
-            keeping: commands::job_reconciler::Keeping {
+            keeping: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
@@ -206,7 +206,7 @@ impl Services {
             },
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
-            output_keeping: commands::output::compaction::OutputKeeping {
+            output_keeping: commands::output::compaction::OutputCompaction {
                 store: store(),
                 clock: clock(),
                 settings,
@@ -227,12 +227,12 @@ impl Services {
                 cache,
                 lists,
                 sessions::Wishes {
-                    book: fleet::group_membership::GroupBook { store: store() },
+                    book: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
-            upkeep: operations::maintenance::Upkeep {
+            upkeep: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
                 started_at: clock().now(),

@@ -9,7 +9,7 @@ use crate::services::releases::groups::{Groups, Turn};
 pub async fn run(groups: Groups) {
     loop {
         let began_at = Instant::now();
-        let turn = match groups.take_turn().await {
+        let turn = match groups.reconcile_all().await {
             Ok(turn) => turn,
             Err(error) => {
                 let error = chain(&error);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::hub::Hub;
-use crate::services::commands::output::compaction::{OutputKeeping, Stored, Stuck};
+use crate::services::commands::output::compaction::{OutputCompaction, Stored, Stuck};
 use crate::services::error::chain;
 use crate::store::StoreError;
 
@@ -20,7 +20,7 @@ const QUOTA_EVERY: Duration = Duration::from_secs(10);
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Runs until it is dropped, which loses nothing.
-pub async fn run(keeping: OutputKeeping, hub: Arc<Hub>) {
+pub async fn run(keeping: OutputCompaction, hub: Arc<Hub>) {
     let (mut stuck, mut stored) = (Stuck::default(), Stored::default());
     let (mut sweep_at, mut quota_at) = (Instant::now(), Instant::now());
     loop {

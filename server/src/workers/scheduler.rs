@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 use crate::services::error::chain;
-use crate::services::operations::maintenance::Upkeep;
+use crate::services::operations::maintenance::Maintenance;
 use crate::store::StoreError;
 
 // By the clock and not by intervals: a job that repeats after an interval never runs again in this
@@ -21,7 +21,7 @@ pub struct Timetable(JobScheduler);
 
 impl Timetable {
     /// Starts every periodic worker.
-    pub async fn start(upkeep: &Upkeep) -> anyhow::Result<Self> {
+    pub async fn start(upkeep: &Maintenance) -> anyhow::Result<Self> {
         let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
         add(&scheduler, "deadlines", EVERY_SECOND, upkeep, async |u| u.sweep_deadlines().await)
             .await?;
@@ -54,11 +54,11 @@ async fn add<Work, Run>(
     scheduler: &JobScheduler,
     name: &'static str,
     when: &str,
-    upkeep: &Upkeep,
+    upkeep: &Maintenance,
     work: Work,
 ) -> anyhow::Result<()>
 where
-    Work: Fn(Upkeep) -> Run + Clone + Send + Sync + 'static,
+    Work: Fn(Maintenance) -> Run + Clone + Send + Sync + 'static,
     Run: Future<Output = Result<(), StoreError>> + Send,
 {
     let upkeep = upkeep.clone();

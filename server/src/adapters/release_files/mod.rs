@@ -62,7 +62,7 @@ pub struct Receiving {
 
 /// Why a program that was received is not kept.
 #[derive(Debug, thiserror::Error)]
-pub enum NotKept {
+pub enum ReleaseStoreError {
     #[error("it has not the {0} bytes that the manifest says")]
     Size(u64),
     #[error("it has not the SHA-256 that the manifest says")]
@@ -121,13 +121,13 @@ impl ReleaseFiles {
     /// Begins to receive a program.
     ///
     /// # Errors
-    /// [`NotKept::NoSpace`] if it would leave too little room; [`NotKept::File`].
+    /// [`ReleaseStoreError::NoSpace`] if it would leave too little room; [`ReleaseStoreError::File`].
     pub fn receive(
         &self,
         version: &Version,
         platform: Platform,
         expected: &ProgramFile,
-    ) -> Result<Receiving, NotKept> {
+    ) -> Result<Receiving, ReleaseStoreError> {
         let place = self.path(version, platform, expected.name);
         let folder = place.parent().unwrap_or(&self.folder);
         fs::create_dir_all(folder).map_err(ReleaseFileError::of("make", folder))?;
@@ -156,10 +156,10 @@ impl Receiving {
     /// Takes more of it. Blocks.
     ///
     /// # Errors
-    /// [`NotKept`]
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), NotKept> {
+    /// [`ReleaseStoreError`]
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), ReleaseStoreError> {
         let left = self.left.checked_sub(bytes.len() as u64);
-        self.left = left.ok_or(NotKept::Size(self.expected.bytes))?;
+        self.left = left.ok_or(ReleaseStoreError::Size(self.expected.bytes))?;
         // Others may have filled the disk since it began, other programs on their way among them.
         check_space(&self.temporary, self.reserved_bytes.saturating_add(bytes.len() as u64))?;
         self.sum.update(bytes);
@@ -170,14 +170,14 @@ impl Receiving {
     /// That was all: puts it in its place, durably, if it is what it should be. Blocks.
     ///
     /// # Errors
-    /// [`NotKept`]
-    pub fn finish(mut self) -> Result<(), NotKept> {
+    /// [`ReleaseStoreError`]
+    pub fn finish(mut self) -> Result<(), ReleaseStoreError> {
         if self.left > 0 {
-            return Err(NotKept::Size(self.expected.bytes));
+            return Err(ReleaseStoreError::Size(self.expected.bytes));
         }
         let sum = std::mem::replace(&mut self.sum, Context::new(&SHA256)).finish();
         if hex::encode(sum) != self.expected.sha256 {
-            return Err(NotKept::Sum);
+            return Err(ReleaseStoreError::Sum);
         }
         self.file.sync_all().map_err(ReleaseFileError::of("sync", &self.temporary))?;
         fs::rename(&self.temporary, &self.place)
@@ -202,9 +202,9 @@ impl Drop for Receiving {
 }
 
 /// Refuses where fewer bytes are free.
-fn check_space(path: &Path, wanted: u64) -> Result<(), NotKept> {
+fn check_space(path: &Path, wanted: u64) -> Result<(), ReleaseStoreError> {
     // If it can't be told, the write itself will tell.
     let Ok(disk) = statvfs(path) else { return Ok(()) };
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-    if free < wanted { Err(NotKept::NoSpace) } else { Ok(()) }
+    if free < wanted { Err(ReleaseStoreError::NoSpace) } else { Ok(()) }
 }

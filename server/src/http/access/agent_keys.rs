@@ -14,7 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params};
-use crate::http::origin::Reached;
+use crate::http::origin::RequestOrigin;
 use crate::http::problem::{Answer, Problem};
 use crate::http::views::PageView;
 use crate::services::access::agent_keys::{MadeAgentKey, NewAgentKey};
@@ -131,7 +131,7 @@ impl From<agent_key::Model> for AgentKeyView {
 }
 
 impl CreatedAgentKeyView {
-    fn new(made: MadeAgentKey, reached: Reached) -> Self {
+    fn new(made: MadeAgentKey, reached: RequestOrigin) -> Self {
         let install_line = reached.0.map(|origin| origin.install_line(&made.secret));
         Self { key: made.secret, install_line, view: made.row.into() }
     }
@@ -143,7 +143,7 @@ impl CreatedAgentKeyView {
 async fn create_agent_key(
     State(state): State<AppState>,
     caller: Caller,
-    reached: Reached,
+    reached: RequestOrigin,
     Body(body): Body<CreateAgentKey>,
 ) -> Answer<Response> {
     let new = NewAgentKey {
@@ -229,7 +229,7 @@ async fn regenerate_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-    reached: Reached,
+    reached: RequestOrigin,
     Body(body): Body<RegenerateAgentKey>,
 ) -> Answer<axum::Json<CreatedAgentKeyView>> {
     let keys = &state.services.agent_keys;

@@ -17,7 +17,7 @@ use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
 use crate::http::problem::{Answer, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::fleet::agents::AgentNow;
+use crate::services::fleet::agents::AgentSnapshot;
 use crate::store::entities::column::{AgentLevel, EventKind, Transport};
 use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
@@ -123,9 +123,9 @@ struct UpdateAgent {
     tags: Option<Vec<String>>,
 }
 
-impl From<AgentNow> for AgentView {
-    fn from(agent: AgentNow) -> Self {
-        let AgentNow { row, is_connected } = agent;
+impl From<AgentSnapshot> for AgentView {
+    fn from(agent: AgentSnapshot) -> Self {
+        let AgentSnapshot { row, is_connected } = agent;
         Self {
             id: row.id,
             name: row.name,

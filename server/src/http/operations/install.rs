@@ -14,7 +14,7 @@ use muster_protocol::release::{Platform, Program, Version};
 use tower_http::services::ServeFile;
 
 use crate::http::AppState;
-use crate::http::origin::Reached;
+use crate::http::origin::RequestOrigin;
 use crate::http::problem::{Answer, Problem};
 
 const SCRIPT: &str = include_str!("../../../../deploy/deploy.sh");
@@ -52,7 +52,7 @@ struct Page {
     is_secure: bool,
 }
 
-async fn show_page(State(state): State<AppState>, reached: Reached) -> Answer<Response> {
+async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Answer<Response> {
     let origin = reached.required()?;
     let page = Page {
         line: origin.install_line("KEY"),
@@ -77,7 +77,7 @@ async fn show_page(State(state): State<AppState>, reached: Reached) -> Answer<Re
 }
 
 /// The script knows the server it came from, so that the line to paste need not name it twice.
-async fn get_script(reached: Reached) -> Answer<Response> {
+async fn get_script(reached: RequestOrigin) -> Answer<Response> {
     let origin = reached.required()?;
     let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
     let script = SCRIPT.replacen(VERSION_LINE, version, 1);

@@ -10,7 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::AppState;
-use crate::http::extract::Watcher;
+use crate::http::extract::DegradedCaller;
 use crate::http::problem::{Answer, Problem};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -26,7 +26,10 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[utoipa::path(get, path = "/metrics", tag = "server",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"),
         (status = 401, body = Problem), (status = 403, body = Problem)))]
-async fn get_metrics(State(state): State<AppState>, Watcher(caller): Watcher) -> Answer<Response> {
+async fn get_metrics(
+    State(state): State<AppState>,
+    DegradedCaller(caller): DegradedCaller,
+) -> Answer<Response> {
     let text = state.services.monitoring.text(&caller).await?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

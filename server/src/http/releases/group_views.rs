@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
-use crate::services::releases::groups::GroupNow;
+use crate::services::releases::groups::GroupSnapshot;
 use crate::store::entities::releases::{agent_update, group};
 
 /// Agents that are to be of one version.
@@ -31,7 +31,7 @@ pub(in crate::http) struct GroupView {
     #[schema(value_type = Object)]
     max_failures: Value,
     healthy_for_ms: i64,
-    /// Whose wish it is.
+    /// Whose generation it is.
     requested_by: ApiKeyId,
     created_at: Timestamp,
     changed_at: Timestamp,
@@ -105,8 +105,8 @@ impl From<agent_update::Model> for AgentProblemView {
     }
 }
 
-impl From<GroupNow> for GroupWithAgents {
-    fn from(now: GroupNow) -> Self {
+impl From<GroupSnapshot> for GroupWithAgents {
+    fn from(now: GroupSnapshot) -> Self {
         Self {
             group: now.row.into(),
             agent_count: now.agents,

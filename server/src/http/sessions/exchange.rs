@@ -92,7 +92,7 @@ async fn exchange_frames(
     }
     let exchange = state.exchanges.find_or_open(&state, admission, &request)?;
     // A client that hangs up must not leave half a request behind: it runs to its end.
-    let turn = tokio::spawn(async move { exchange.take_turn(request).await });
+    let turn = tokio::spawn(async move { exchange.reconcile_all(request).await });
     let answer = turn.await.map_err(|_| Problem::unknown_session())??;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], answer).into_response())
 }
@@ -168,7 +168,7 @@ impl Drop for Entry {
 }
 
 impl Exchange {
-    async fn take_turn(&self, request: Request) -> Answer<Bytes> {
+    async fn reconcile_all(&self, request: Request) -> Answer<Bytes> {
         let sequence = request.sequence;
         self.arrivals.send_modify(|arrivals| {
             arrivals.count += 1;

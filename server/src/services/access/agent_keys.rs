@@ -15,7 +15,7 @@ use crate::domain::ids::AgentKeyId;
 use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, Rekey, ToSession};
+use crate::hub::{Hub, Rekey, SessionMessage};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
 use crate::store::entities::access::agent_key;
@@ -142,7 +142,7 @@ impl AgentKeys {
                 () if grant.expires_at.is_some_and(|at| at <= now) => {
                     session.close(CloseCode::KeyExpired);
                 }
-                () => session.tell_in_time(ToSession::Grant(Arc::clone(&grant))),
+                () => session.send_or_spawn(SessionMessage::Grant(Arc::clone(&grant))),
             }
         }
         Ok(row)
@@ -175,10 +175,10 @@ impl AgentKeys {
             match until {
                 Some(_) if session.is_full => {
                     let key = secret.secret.as_str().into();
-                    session.tell_in_time(ToSession::Rekey(Box::new(Rekey { key, grace_ms })));
+                    session.send_or_spawn(SessionMessage::Rekey(Box::new(Rekey { key, grace_ms })));
                 }
                 // A basic agent can't be handed the new one: it goes on until the grace is over.
-                Some(until) => session.end_secret(until),
+                Some(until) => session.expire_secret_at(until),
                 None => session.close(CloseCode::KeyRegenerated),
             }
         }

@@ -30,7 +30,7 @@ pub struct KnownPrincipal {
 
 /// An agent that is not connected, as far as sending it a command goes.
 #[derive(Debug)]
-pub struct AwayAgent {
+pub struct OfflineAgentKey {
     pub grant: Arc<KeyGrant>,
     /// Of a full agent: what it can carry out.
     pub capabilities: Option<Vec<String>>,
@@ -45,7 +45,7 @@ pub struct KeyCache {
     /// The same without an end, for when the database is away.
     last_known: Cache<[u8; 32], Arc<KnownPrincipal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
-    targets: Cache<AgentId, Arc<AwayAgent>>,
+    targets: Cache<AgentId, Arc<OfflineAgentKey>>,
     /// Counts changes: what was read before one is not remembered after it.
     revision: Arc<AtomicU64>,
     /// Counts changes of API keys, for those who look on for longer than one request.
@@ -109,12 +109,17 @@ impl KeyCache {
         }
     }
 
-    pub fn away_agent(&self, agent_id: AgentId) -> Option<Arc<AwayAgent>> {
+    pub fn away_agent(&self, agent_id: AgentId) -> Option<Arc<OfflineAgentKey>> {
         self.targets.get(&agent_id)
     }
 
     /// As [`Self::remember_principal`].
-    pub fn remember_away_agent(&self, agent_id: AgentId, agent: Arc<AwayAgent>, read_at: u64) {
+    pub fn remember_away_agent(
+        &self,
+        agent_id: AgentId,
+        agent: Arc<OfflineAgentKey>,
+        read_at: u64,
+    ) {
         self.targets.insert(agent_id, agent);
         if self.revision() != read_at {
             self.targets.invalidate(&agent_id);

@@ -10,7 +10,7 @@ use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, SessionHandle, ToSession};
+use crate::hub::{Hub, SessionHandle, SessionMessage};
 use crate::metrics::DispatchMeters;
 use crate::store::entities::commands::command;
 use crate::store::writer::MarkDelivered;
@@ -126,12 +126,12 @@ impl Dispatch {
                 self.give_back(session, [id]);
                 continue;
             }
-            self.hub.moved(id);
+            self.hub.notify_progress(id);
             self.meters.sent(self.clock.now().ms_since(outgoing.row.created_at));
             let frame = Box::new(outgoing.into_frame(now));
             // If the session has ended, the command stays `delivered`; the next session's
             // inventory does not list it, which puts it back into the queue.
-            session.tell_in_time(ToSession::Command { frame, held: true });
+            session.send_or_spawn(SessionMessage::Command { frame, held: true });
         }
     }
 
@@ -158,7 +158,7 @@ impl Dispatch {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for (command_id, _) in self.store.system().refuse_queued(refused, reason, now).await? {
-            self.hub.changed(command_id);
+            self.hub.notify_maybe_ended(command_id);
         }
         Ok(())
     }

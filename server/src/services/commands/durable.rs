@@ -15,7 +15,7 @@ use super::{Commands, Sent};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
-use crate::hub::{SessionHandle, ToSession};
+use crate::hub::{SessionHandle, SessionMessage};
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::commands::command;
@@ -54,7 +54,7 @@ impl Commands {
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, what: work});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let session = target.session.filter(|session| session.hold_new(row.id));
+        let session = target.session.filter(|session| session.try_acquire_new(row.id));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: session.as_ref().map(|session| session.epoch),
@@ -90,7 +90,7 @@ impl Commands {
     async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
         match (checked.asked(), target.host()) {
             (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
-                self.precheck.check(caller.principal.tenant_id, vec![host], 1, asked).await
+                self.preflight.check(caller.principal.tenant_id, vec![host], 1, asked).await
             }
             _ => Ok(()),
         }
@@ -121,7 +121,7 @@ impl Commands {
         session: Option<Arc<SessionHandle>>,
         delivered: bool,
     ) -> Sent {
-        self.hub.moved(row.id);
+        self.hub.notify_progress(row.id);
         if delivered && let Some(session) = session {
             let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
             row.state = CommandState::Delivered;
@@ -129,7 +129,7 @@ impl Commands {
             self.meters.sent(self.clock.now().ms_since(row.created_at));
             // If the session has ended meanwhile, the next one's inventory does not list the
             // command, which puts it back into the queue.
-            session.tell_in_time(ToSession::Command { frame, held: true });
+            session.send_or_spawn(SessionMessage::Command { frame, held: true });
         } else if self.hub.is_connected(row.agent_id) {
             self.hub.wake(row.agent_id);
         }

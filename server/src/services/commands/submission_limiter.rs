@@ -26,13 +26,13 @@ const EXECUTIONS: usize = 20_000;
 
 /// Whose turn it is. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct Turns {
+pub(in crate::services) struct SubmissionLimiter {
     callers: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
     readers: Arc<Semaphore>,
     executions: Arc<Semaphore>,
 }
 
-impl Default for Turns {
+impl Default for SubmissionLimiter {
     fn default() -> Self {
         Self {
             callers: Arc::default(),
@@ -49,7 +49,7 @@ pub(in crate::services) struct Turn {
     caller: ApiKeyId,
 }
 
-impl Turns {
+impl SubmissionLimiter {
     /// Lets a submission begin.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Turns {
     }
 
     /// Waits until there is room for a job of so many executions.
-    pub async fn room_for(&self, executions: usize) -> Result<OwnedSemaphorePermit> {
+    pub async fn acquire_executions(&self, executions: usize) -> Result<OwnedSemaphorePermit> {
         let room = u32::try_from(executions.clamp(1, EXECUTIONS)).unwrap_or(1);
         let waiting = Arc::clone(&self.executions).acquire_many_owned(room);
         waiting.await.map_err(|_| TOO_MANY)
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_caller_has_so_many_turns_and_gets_them_back() {
-        let (turns, one, other) = (Turns::default(), ApiKeyId::new(), ApiKeyId::new());
+        let (turns, one, other) = (SubmissionLimiter::default(), ApiKeyId::new(), ApiKeyId::new());
         let mut taken: Vec<_> = (0..REQUESTS).map(|_| turns.take(one).expect("a turn")).collect();
         assert!(matches!(turns.take(one), Err(ServiceError::TooMany { .. })));
         turns.take(other).expect("another caller's turn");

@@ -31,7 +31,7 @@ pub struct Agents {
 
 /// An agent, and whether it is connected at this moment.
 #[derive(Debug, Clone)]
-pub struct AgentNow {
+pub struct AgentSnapshot {
     pub row: agent::Model,
     pub is_connected: bool,
 }
@@ -43,7 +43,7 @@ const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
 impl Agents {
     /// One page of agents.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentNow>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).agents(page).await?;
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
@@ -54,7 +54,7 @@ impl Agents {
         &self,
         caller: &Caller,
         page: PageRequest,
-    ) -> Result<Page<AgentNow>> {
+    ) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
         let tenant_id = caller.principal.tenant_id;
         let sessions = self.hub.sessions();
@@ -79,7 +79,7 @@ impl Agents {
         name: &str,
         wait_ms: u64,
         page: PageRequest,
-    ) -> Result<Page<AgentNow>> {
+    ) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let mut arrivals = self.hub.arrivals();
@@ -104,7 +104,7 @@ impl Agents {
         &self,
         caller: &Caller,
         id: AgentId,
-    ) -> Result<(AgentNow, Option<telemetry_sample::Model>)> {
+    ) -> Result<(AgentSnapshot, Option<telemetry_sample::Model>)> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
@@ -118,7 +118,7 @@ impl Agents {
         caller: &Caller,
         id: AgentId,
         change: AgentChange,
-    ) -> Result<AgentNow> {
+    ) -> Result<AgentSnapshot> {
         caller.require(Scope::AgentsWrite)?;
         if let Some(name) = &change.name {
             check_name(name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
@@ -143,7 +143,7 @@ impl Agents {
         let ended = deleted.ok_or(UNKNOWN)?;
         self.cache.forget_agent(id);
         for command_id in ended {
-            self.hub.changed(command_id);
+            self.hub.notify_maybe_ended(command_id);
         }
         if let Some(session) = self.hub.session(id) {
             session.close(CloseCode::GoingAway);
@@ -190,8 +190,8 @@ impl Agents {
         Ok(Page::of(tenant.agent_events(id, page).await?, page, |row| row.id.0))
     }
 
-    fn now(&self, row: agent::Model) -> AgentNow {
-        AgentNow { is_connected: self.hub.is_connected(row.id), row }
+    fn now(&self, row: agent::Model) -> AgentSnapshot {
+        AgentSnapshot { is_connected: self.hub.is_connected(row.id), row }
     }
 }
 

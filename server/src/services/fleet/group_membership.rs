@@ -15,13 +15,13 @@ use crate::store::{Store, StoreError};
 
 /// Who belongs where.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct GroupBook {
+pub(in crate::services) struct GroupMembership {
     pub store: Store,
 }
 
 /// An agent of a group.
 #[derive(Debug, Clone)]
-pub(in crate::services) struct Belonging {
+pub(in crate::services) struct GroupMember {
     pub facts: Facts,
     /// Connected since then, or the last time.
     pub connected_at: Timestamp,
@@ -31,12 +31,12 @@ pub(in crate::services) struct Belonging {
 #[derive(Debug, Clone, Default)]
 pub(in crate::services) struct Membership {
     /// Oldest first.
-    pub members: Vec<Belonging>,
+    pub members: Vec<GroupMember>,
     /// Agents that it means and that belong to an older group.
     pub claimed_by_other_group: Vec<AgentId>,
 }
 
-impl GroupBook {
+impl GroupMembership {
     /// The group of an agent.
     pub async fn group_of(
         &self,
@@ -58,7 +58,7 @@ impl GroupBook {
     /// The version that an agent is told of when it comes: the one that its group has brought it to
     /// already, if it is of another. Whose turn has not come, or who failed, is told of none; nor is
     /// anybody of a group that halted or was paused. So nobody overtakes a wave.
-    pub async fn wanted_at_start(
+    pub async fn desired_version_at_start(
         &self,
         tenant_id: TenantId,
         agent_id: AgentId,
@@ -70,7 +70,7 @@ impl GroupBook {
             return Ok(None);
         }
         let group = self.group_of(tenant_id, agent_id).await?.filter(|group| {
-            let is_its = group.id == update.group_id && group.wish == update.wish;
+            let is_its = group.id == update.group_id && group.generation == update.generation;
             is_its && group.state == GroupState::Active
         });
         let wanted = group.and_then(|group| group.desired_version);
@@ -82,12 +82,12 @@ impl GroupBook {
         &self,
         tenant_id: TenantId,
         is_online: impl Fn(AgentId) -> bool,
-    ) -> Result<HashMap<GroupId, Vec<Belonging>>, StoreError> {
+    ) -> Result<HashMap<GroupId, Vec<GroupMember>>, StoreError> {
         let tenant = self.store.tenant(tenant_id);
         let groups = tenant.all_groups().await?;
         let targets: Vec<_> =
             groups.iter().filter_map(|row| Some((row.id, target(row)?))).collect();
-        let mut members: HashMap<GroupId, Vec<Belonging>> = HashMap::new();
+        let mut members: HashMap<GroupId, Vec<GroupMember>> = HashMap::new();
         for belonging in self.everyone(tenant_id, is_online).await? {
             yield_now().await;
             let means = |(_, target): &&(GroupId, Target)| target.matches(&belonging.facts);
@@ -127,10 +127,10 @@ impl GroupBook {
         &self,
         tenant_id: TenantId,
         is_online: impl Fn(AgentId) -> bool,
-    ) -> Result<Vec<Belonging>, StoreError> {
+    ) -> Result<Vec<GroupMember>, StoreError> {
         let everyone = self.store.tenant(tenant_id).everyone(is_online).await?;
         let full = everyone.into_iter().filter(|(facts, _)| facts.level == AgentLevel::Full);
-        Ok(full.map(|(facts, connected_at)| Belonging { facts, connected_at }).collect())
+        Ok(full.map(|(facts, connected_at)| GroupMember { facts, connected_at }).collect())
     }
 }
 

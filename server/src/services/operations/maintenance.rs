@@ -28,7 +28,7 @@ const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 
 /// Sweeps. Each is bounded; what it leaves, the next one takes.
 #[derive(Clone, Debug)]
-pub struct Upkeep {
+pub struct Maintenance {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
@@ -38,7 +38,7 @@ pub struct Upkeep {
     pub(in crate::services) heartbeats: Heartbeats,
 }
 
-impl Upkeep {
+impl Maintenance {
     /// Ends queued commands past their deadline.
     ///
     /// # Errors
@@ -69,7 +69,7 @@ impl Upkeep {
         }
         for (command_id, agent_id) in commands {
             self.hub.release(agent_id, command_id);
-            self.hub.changed(command_id);
+            self.hub.notify_maybe_ended(command_id);
         }
     }
 

@@ -7,7 +7,7 @@ use super::catalog::{OpenRelease, platform_of};
 use crate::domain::ids::AgentId;
 use crate::hub::KeyGrant;
 use crate::services::error::{Result, ServiceError};
-use crate::services::fleet::group_membership::GroupBook;
+use crate::services::fleet::group_membership::GroupMembership;
 use crate::store::entities::fleet::agent;
 
 impl Releases {
@@ -27,7 +27,7 @@ impl Releases {
             .or_else(|| agent.as_ref().and_then(|agent| platform_of(&agent.os, &agent.arch)));
         let wanted = match &agent {
             Some(agent) => {
-                let book = GroupBook { store: self.store.clone() };
+                let book = GroupMembership { store: self.store.clone() };
                 book.group_of(grant.tenant_id, agent.id).await?.and_then(|row| row.desired_version)
             }
             None => None,

@@ -7,7 +7,7 @@ use muster_protocol::release::{Platform, Program, ProgramFile, Version};
 use tokio::task::spawn_blocking;
 
 use super::{Release, Releases, UNKNOWN, UNWRITABLE};
-use crate::adapters::release_files::{NotKept, Receiving};
+use crate::adapters::release_files::{Receiving, ReleaseStoreError};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::services::access::caller::Caller;
@@ -118,18 +118,18 @@ fn changed() -> ServiceError {
     }
 }
 
-fn refused(why: NotKept) -> ServiceError {
+fn refused(why: ReleaseStoreError) -> ServiceError {
     let code = match &why {
-        NotKept::Size(_) => "wrong_size",
-        NotKept::Sum => "wrong_sum",
-        NotKept::NoSpace => {
+        ReleaseStoreError::Size(_) => "wrong_size",
+        ReleaseStoreError::Sum => "wrong_sum",
+        ReleaseStoreError::NoSpace => {
             tracing::warn!("a program of a release was refused: the disk has too little room");
             return ServiceError::Busy {
                 code: "no_space",
                 detail: "the server's disk has too little room for this program; make some there, or withdraw drafts, and upload it again",
             };
         }
-        NotKept::File(error) => {
+        ReleaseStoreError::File(error) => {
             tracing::error!(error = chain(error), "a program of a release was not kept");
             return UNWRITABLE;
         }

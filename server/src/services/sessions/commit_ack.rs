@@ -56,11 +56,11 @@ impl Live {
         match answer {
             Answer::Nothing => Ok(()),
             Answer::Progress(command_id) => {
-                self.service.hub.moved(command_id);
+                self.service.hub.notify_progress(command_id);
                 Ok(())
             }
             Answer::Output { command_id, offset_bytes } => {
-                self.service.hub.output_grew(command_id);
+                self.service.hub.output_appended(command_id);
                 self.acknowledge(command_id, Some(offset_bytes), None, transport).await
             }
             Answer::NoRoom(command_id) => {
@@ -109,15 +109,17 @@ impl Live {
     pub(super) async fn follow_pending(&mut self) {
         while let Some(answer) = self.pending.next().await {
             match answer {
-                Ok(Answer::Progress(command_id)) => self.service.hub.moved(command_id),
-                Ok(Answer::Output { command_id, .. }) => self.service.hub.output_grew(command_id),
+                Ok(Answer::Progress(command_id)) => self.service.hub.notify_progress(command_id),
+                Ok(Answer::Output { command_id, .. }) => {
+                    self.service.hub.output_appended(command_id)
+                }
                 Ok(Answer::Settled { command_id, settled, told }) => {
                     self.settled(command_id, settled);
                     // Whoever asked may have hung up.
                     let _ = told.map(|told| told.send(settled.receipt));
                 }
                 Ok(Answer::Reconciled(reconciled)) => {
-                    reconciled.moved.iter().for_each(|id| self.service.hub.changed(*id));
+                    reconciled.moved.iter().for_each(|id| self.service.hub.notify_maybe_ended(*id));
                 }
                 Ok(Answer::NoRoom(_) | Answer::OutputMissing(_) | Answer::Nothing) | Err(_) => {}
             }
@@ -130,9 +132,9 @@ impl Live {
             self.service.hub.wake(self.handle.agent_id);
         }
         // Also of a report that was recorded before: its commit may have stood without an answer.
-        self.service.hub.output_over();
+        self.service.hub.output_finished();
         if settled.was_open {
-            self.service.hub.ended(command_id, settled.job_id);
+            self.service.hub.notify_ended(command_id, settled.job_id);
         }
     }
 
@@ -173,7 +175,7 @@ impl Live {
             transport.feed(&frame).await?;
         }
         for command_id in reconciled.moved {
-            self.service.hub.changed(command_id);
+            self.service.hub.notify_maybe_ended(command_id);
         }
         self.make_ready(reconciled.open);
         Ok(())

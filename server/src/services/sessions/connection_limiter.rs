@@ -9,7 +9,7 @@ use crate::domain::ids::AgentKeyId;
 
 /// Shared by every session of the server.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Census(Arc<Shared>);
+pub(super) struct ConnectionLimiter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -25,14 +25,14 @@ struct Counts {
 
 /// One connection; counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct Counted {
-    census: Census,
+pub(super) struct ConnectionPermit {
+    census: ConnectionLimiter,
     key_id: AgentKeyId,
 }
 
-impl Census {
+impl ConnectionLimiter {
     /// Counts a connection of a key that may have `most`; `None` if it has, or none is let in.
-    pub(super) fn enter(&self, key_id: AgentKeyId, most: usize) -> Option<Counted> {
+    pub(super) fn enter(&self, key_id: AgentKeyId, most: usize) -> Option<ConnectionPermit> {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.is_closed {
             return None;
@@ -42,7 +42,7 @@ impl Census {
             return None;
         }
         *count += 1;
-        Some(Counted { census: self.clone(), key_id })
+        Some(ConnectionPermit { census: self.clone(), key_id })
     }
 
     /// Lets nobody in any more.
@@ -64,7 +64,7 @@ impl Census {
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.census.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.by_key.get_mut(&self.key_id) {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_key_has_no_more_connections_than_it_may() {
-        let census = Census::default();
+        let census = ConnectionLimiter::default();
         let key = AgentKeyId::new();
         let first = census.enter(key, 2).expect("room");
         let _second = census.enter(key, 2).expect("room");

@@ -72,7 +72,7 @@ async fn delete(service: Arc<Sessions>, session: Arc<SessionHandle>) -> Result<b
     };
     service.cache.forget_agent(agent_id);
     for command_id in ended {
-        service.hub.changed(command_id);
+        service.hub.notify_maybe_ended(command_id);
     }
     tracing::info!(%agent_id, "deregistered");
     Ok(true)

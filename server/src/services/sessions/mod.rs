@@ -22,14 +22,14 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use tokio::sync::Semaphore;
 
-use self::connection_limiter::Census;
+use self::connection_limiter::ConnectionLimiter;
 
 use self::heartbeats::Heartbeats;
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
 use super::access::key_cache::KeyCache;
-use super::commands::preflight::Lists;
-use super::fleet::group_membership::GroupBook;
+use super::commands::preflight::ManifestCache;
+use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::time::Clock;
@@ -54,17 +54,17 @@ pub struct Sessions {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     admission: Arc<Semaphore>,
-    census: Census,
+    census: ConnectionLimiter,
     heartbeats: Heartbeats,
     cache: KeyCache,
-    lists: Lists,
+    lists: ManifestCache,
     wishes: Wishes,
 }
 
 /// What is wanted of the versions of agents.
 #[derive(Debug, Clone)]
 pub(super) struct Wishes {
-    pub book: GroupBook,
+    pub book: GroupMembership,
     pub catalog: ReleaseCatalog,
 }
 
@@ -110,7 +110,7 @@ impl Sessions {
         settings: Settings,
         heartbeats: Heartbeats,
         cache: KeyCache,
-        lists: Lists,
+        lists: ManifestCache,
         wishes: Wishes,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
@@ -120,7 +120,7 @@ impl Sessions {
             clock,
             settings,
             admission,
-            census: Census::default(),
+            census: ConnectionLimiter::default(),
             heartbeats,
             cache,
             lists,

@@ -56,7 +56,7 @@ impl Sessions {
                 return Err(busy);
             }
         };
-        opened.lost.iter().for_each(|command_id| self.hub.changed(*command_id));
+        opened.lost.iter().for_each(|command_id| self.hub.notify_maybe_ended(*command_id));
         let grant = Arc::new(to_grant(&opened.key));
         let (handle, mail) = SessionHandle::new(SessionParts {
             agent_id: opened.agent_id,
@@ -177,7 +177,8 @@ impl Sessions {
         registration: &Registration,
     ) -> Result<Option<String>, StoreError> {
         let Wishes { book, catalog } = &self.wishes;
-        let wanted = book.wanted_at_start(tenant_id, agent_id, &registration.version).await?;
+        let wanted =
+            book.desired_version_at_start(tenant_id, agent_id, &registration.version).await?;
         let Some(version) = wanted.and_then(|wanted| wanted.parse::<Version>().ok()) else {
             return Ok(None);
         };

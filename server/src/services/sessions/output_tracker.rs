@@ -59,7 +59,7 @@ pub(super) struct Chunk {
 
 impl Custody {
     /// The agent was sent a command.
-    pub(super) fn hold_new(&mut self, command_id: CommandId) {
+    pub(super) fn try_acquire_new(&mut self, command_id: CommandId) {
         let received = Committed::default();
         self.0.insert(command_id, Held::new(received, false));
     }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn output_before_the_start_is_never_stored() {
         let mut custody = Custody::default();
-        custody.hold_new(CommandId(Uuid::nil()));
+        custody.try_acquire_new(CommandId(Uuid::nil()));
         let bytes = frame(&[(false, b"x".to_vec())], 0);
         let decoded = decode_frame(&bytes).expect("made here");
         assert_eq!(custody.take(&decoded, &bytes), Intake::Violation);

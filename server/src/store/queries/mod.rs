@@ -21,7 +21,8 @@ pub use self::commands::output::candidates::Candidates;
 pub use self::commands::output::compaction::Compacted;
 pub use self::commands::output::{OutputStream, OutputSummary};
 pub use self::commands::rollouts::{
-    LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
+    LiveRollout, RolloutAction, RolloutActionResult, RolloutCounts, RolloutProgress, WaveAgent,
+    WaveCounts,
 };
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;

@@ -9,7 +9,7 @@ use crate::metrics::WriterMeters;
 
 /// The counts of the transaction under way.
 #[derive(Default)]
-pub(super) struct Tally(Mutex<Counts>);
+pub(super) struct CommitMetrics(Mutex<Counts>);
 
 /// At most one entry for each state.
 #[derive(Default)]
@@ -18,7 +18,7 @@ struct Counts {
     output_bytes: u64,
 }
 
-impl Tally {
+impl CommitMetrics {
     /// So many commands end in this state, if it is a terminal one.
     pub(super) fn ended(&self, state: CommandState, commands: u64) {
         if state.is_terminal() {

@@ -127,7 +127,7 @@ impl World {
                     offset = match place {
                         Place::Behind => *end,
                         Place::Beyond => *end + 1,
-                        Place::Again => 0,
+                        Place::RetryScope => 0,
                     };
                     *end = (*end).max(offset + *length);
                 }

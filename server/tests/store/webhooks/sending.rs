@@ -13,7 +13,7 @@ use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
 use muster_server::hub::Hub;
 use muster_server::services::integrations::webhooks::Webhooks;
-use muster_server::services::{Outside, Services, Settings};
+use muster_server::services::{Adapters, Services, Settings};
 use muster_server::store::entities::integrations::webhook_delivery;
 use muster_tests::Receiver;
 use sea_orm::ConnectionTrait as _;
@@ -36,7 +36,7 @@ impl Fixture {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
-        let outside = Outside {
+        let outside = Adapters {
             files: ProgramFiles::new(self.site.path().to_owned()),
             releases: ReleaseFiles::new(self.site.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),

@@ -2,7 +2,7 @@
 
 use super::Rollout;
 use super::gate::{Health, Verdict};
-use crate::domain::pluralize::counted;
+use crate::domain::pluralize::pluralize;
 use crate::domain::time::Timestamp;
 
 /// A roll-out as it stands.
@@ -60,12 +60,12 @@ impl Halt {
         match self {
             Self::Budget { failures, budget } => format!(
                 "{} failed and {budget} may; look at what failed, then resume to go on, or abort",
-                counted(failures, "execution")
+                pluralize(failures, "execution")
             ),
             Self::Gate { wave, unwell, within_ms } => format!(
                 "of wave {wave}, {} kept away or did not stay online for long enough within {within_ms} ms after it; \
                  look at them, then resume to go on, or abort",
-                counted(unwell as u64, "agent")
+                pluralize(unwell as u64, "agent")
             ),
         }
     }

@@ -10,7 +10,7 @@ mod target;
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 
-pub use self::target::{MAX_URL_BYTES, OddUrl, WebhookUrl};
+pub use self::target::{InvalidUrl, MAX_URL_BYTES, WebhookUrl};
 
 /// The one event there is.
 pub const JOB_FINISHED: &str = "job.finished";

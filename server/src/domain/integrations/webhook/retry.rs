@@ -29,7 +29,7 @@ pub enum Answer {
 pub enum Next {
     Delivered,
     GivenUp,
-    Again { due_at: Timestamp },
+    RetryScope { due_at: Timestamp },
 }
 
 /// Decides after try number `tries` (from 1) whether and when there is another: within a ceiling
@@ -48,7 +48,7 @@ pub fn next(
         Answer::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
     };
     let due_at = now.plus_ms(delay_ms(tries, first_ceiling).max(retry_after_ms));
-    if due_at >= give_up_at { Next::GivenUp } else { Next::Again { due_at } }
+    if due_at >= give_up_at { Next::GivenUp } else { Next::RetryScope { due_at } }
 }
 
 /// When a delivery is tried again if nothing can be written down of its try number `tries` (from 1):
@@ -115,7 +115,7 @@ mod tests {
             let now = NOW.plus_ms(elapsed);
             let answer = Answer::Refused { retry_after_ms: asked };
             match next(answer, tries, FIRST, now, give_up_at) {
-                Next::Again { due_at } => {
+                Next::RetryScope { due_at } => {
                     let delay = due_at.ms_since(now);
                     let ceiling = 10_000 * (1 << tries.saturating_sub(1).min(10));
                     prop_assert!(delay >= asked.unwrap_or(0));
@@ -135,7 +135,7 @@ mod tests {
         let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
         let (mut now, mut tries) = (NOW, 1);
         let answer = Answer::Refused { retry_after_ms: None };
-        while let Next::Again { due_at } = next(answer, tries, FIRST, now, give_up_at) {
+        while let Next::RetryScope { due_at } = next(answer, tries, FIRST, now, give_up_at) {
             (now, tries) = (due_at, tries + 1);
         }
         assert!((12..200).contains(&tries), "{tries}");

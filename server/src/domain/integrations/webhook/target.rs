@@ -17,7 +17,7 @@ pub struct WebhookUrl(Url);
 
 /// Why an address is none for a webhook; fits behind "the address".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OddUrl {
+pub enum InvalidUrl {
     #[error("must be at most {MAX_URL_BYTES} bytes long")]
     TooLong,
     #[error("must be a whole URL such as https://hooks.example/muster")]
@@ -40,19 +40,19 @@ impl WebhookUrl {
     /// Reads an address as somebody gave it.
     ///
     /// # Errors
-    /// [`OddUrl`] says what is wrong with it.
-    pub fn parse(text: &str, reach: Reach) -> Result<Self, OddUrl> {
+    /// [`InvalidUrl`] says what is wrong with it.
+    pub fn parse(text: &str, reach: Reach) -> Result<Self, InvalidUrl> {
         if text.len() > MAX_URL_BYTES {
-            return Err(OddUrl::TooLong);
+            return Err(InvalidUrl::TooLong);
         }
         // The parser would drop them without a word.
         if text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
-            return Err(OddUrl::Unreadable);
+            return Err(InvalidUrl::Unreadable);
         }
-        let url = Url::parse(text).map_err(|_| OddUrl::Unreadable)?;
+        let url = Url::parse(text).map_err(|_| InvalidUrl::Unreadable)?;
         match (url.scheme(), reach) {
             ("https", _) | ("http", Reach::Private) => {}
-            _ => return Err(OddUrl::NotHttps),
+            _ => return Err(InvalidUrl::NotHttps),
         }
         // The parser passes over slashes that are missing or too many, and over an empty user: what
         // it read is asked first, then what stands there.
@@ -61,17 +61,17 @@ impl WebhookUrl {
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
         let has_user = !url.username().is_empty() || url.password().is_some();
         if has_user || authority.contains('@') {
-            return Err(OddUrl::HasCredentials);
+            return Err(InvalidUrl::HasCredentials);
         }
         if authority.is_empty() {
-            return Err(OddUrl::Unreadable);
+            return Err(InvalidUrl::Unreadable);
         }
         if url.fragment().is_some() {
-            return Err(OddUrl::HasFragment);
+            return Err(InvalidUrl::HasFragment);
         }
         let url = Self(url);
         if url.0.as_str().len() > MAX_URL_BYTES {
-            return Err(OddUrl::TooLong);
+            return Err(InvalidUrl::TooLong);
         }
         if let Some(address) = url.literal() {
             Self::judge(address, url.is_secure(), reach)?;
@@ -82,12 +82,12 @@ impl WebhookUrl {
     /// Judges an address that a name stands for. Without TLS, only a private one will do.
     ///
     /// # Errors
-    /// [`OddUrl::Unusable`], [`OddUrl::Private`] or [`OddUrl::NotHttps`].
-    pub fn judge(address: IpAddr, is_secure: bool, reach: Reach) -> Result<(), OddUrl> {
+    /// [`InvalidUrl::Unusable`], [`InvalidUrl::Private`] or [`InvalidUrl::NotHttps`].
+    pub fn judge(address: IpAddr, is_secure: bool, reach: Reach) -> Result<(), InvalidUrl> {
         match kind(address) {
-            Kind::Unusable => Err(OddUrl::Unusable),
-            kind if !kind.is_within(reach) => Err(OddUrl::Private),
-            Kind::Public if !is_secure => Err(OddUrl::NotHttps),
+            Kind::Unusable => Err(InvalidUrl::Unusable),
+            kind if !kind.is_within(reach) => Err(InvalidUrl::Private),
+            Kind::Public if !is_secure => Err(InvalidUrl::NotHttps),
             _ => Ok(()),
         }
     }
@@ -139,13 +139,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn odd(text: &str, reach: Reach) -> Option<OddUrl> {
+    fn odd(text: &str, reach: Reach) -> Option<InvalidUrl> {
         WebhookUrl::parse(text, reach).err()
     }
 
     #[test]
     fn an_address_that_must_not_be_called_is_refused_with_its_reason() {
-        use OddUrl::{
+        use InvalidUrl::{
             HasCredentials, HasFragment, NotHttps, Private, TooLong, Unreadable, Unusable,
         };
         let long = format!("https://a.example/{}", "x".repeat(MAX_URL_BYTES));
@@ -200,8 +200,8 @@ mod tests {
     fn private_networks_are_called_by_http_where_the_operator_allows_it_and_public_hosts_never() {
         assert_eq!(odd("http://127.0.0.1:9/", Reach::Private), None);
         assert_eq!(odd("http://intranet/", Reach::Private), None);
-        assert_eq!(odd("http://1.1.1.1/", Reach::Private), Some(OddUrl::NotHttps));
-        assert_eq!(odd("http://169.254.169.254/", Reach::Private), Some(OddUrl::Unusable));
+        assert_eq!(odd("http://1.1.1.1/", Reach::Private), Some(InvalidUrl::NotHttps));
+        assert_eq!(odd("http://169.254.169.254/", Reach::Private), Some(InvalidUrl::Unusable));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
-/// Whether a group's wish is carried out.
+/// Whether a group's generation is carried out.
 #[derive(
     Debug,
     Clone,
@@ -38,7 +38,7 @@ pub enum GroupState {
     Halted,
 }
 
-/// Where one agent is with its group's wish.
+/// Where one agent is with its group's generation.
 #[derive(
     Debug,
     Clone,
@@ -94,7 +94,7 @@ pub struct Progress {
 /// The last wave that was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wave {
-    /// Counted from 1; 0 before the first.
+    /// ConnectionPermit from 1; 0 before the first.
     pub number: i32,
     /// Its health was seen, or waived: it is not asked for again, whoever goes away later.
     pub is_well: bool,
@@ -102,7 +102,7 @@ pub struct Wave {
 
 /// How a group goes about it.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct RolloutPolicy {
     pub wave_size: Amount,
     /// Failures that are borne.
     pub max_failures: Amount,

@@ -1,9 +1,9 @@
 //! What is next for a group.
 
-use super::{Member, Pace, Progress, UpdateState, Wave};
+use super::{Member, Progress, RolloutPolicy, UpdateState, Wave};
 use crate::domain::commands::rollout::amount::Rounding;
 use crate::domain::ids::AgentId;
-use crate::domain::pluralize::counted;
+use crate::domain::pluralize::pluralize;
 use crate::domain::time::Timestamp;
 
 /// How long the agents of a wave may take to be connected for as long as is asked.
@@ -28,7 +28,7 @@ pub enum Next {
 }
 
 /// Decides what is next.
-pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next {
+pub fn next(pace: RolloutPolicy, wave: Wave, members: &[Member], now: Timestamp) -> Next {
     let all = members.len() as u64;
     let count = |state| in_state(members, state).count() as u64;
     let (failures, budget) =
@@ -36,7 +36,7 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
     if failures > budget {
         return Next::Halt(format!(
             "{} did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version",
-            counted(failures, "agent")
+            pluralize(failures, "agent")
         ));
     }
     if count(UpdateState::Updating) > 0 {
@@ -47,7 +47,7 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
     if failures + away > budget + 1 {
         return Next::Halt(format!(
             "asked for the version, {} went offline and stayed so, and {failures} did not take it; look at them, then resume to go on, or ask for another version",
-            counted(away, "agent")
+            pluralize(away, "agent")
         ));
     }
     let chosen = candidates(pace, members, now);
@@ -80,7 +80,7 @@ pub fn next(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Next 
         late => Next::Halt(format!(
             "after wave {}, {} that took the version did not stay connected; look there, then resume to go on, or ask for another version",
             wave.number,
-            counted(late as u64, "agent")
+            pluralize(late as u64, "agent")
         )),
     }
 }
@@ -111,7 +111,7 @@ fn asked_at(member: &Member) -> Option<Timestamp> {
 
 /// Who is in the next wave. Those that were never asked come first: who can't be reached, or has no
 /// room, keeps nobody else from the version.
-fn candidates(pace: Pace, members: &[Member], now: Timestamp) -> Vec<AgentId> {
+fn candidates(pace: RolloutPolicy, members: &[Member], now: Timestamp) -> Vec<AgentId> {
     let is_due =
         |member: &&Member| member.is_online && asked_at(member).is_some_and(|at| at <= now);
     let mut due: Vec<_> = members.iter().filter(is_due).collect();
@@ -137,7 +137,7 @@ impl Gate {
     }
 }
 
-fn gate(pace: Pace, wave: Wave, members: &[Member], now: Timestamp) -> Gate {
+fn gate(pace: RolloutPolicy, wave: Wave, members: &[Member], now: Timestamp) -> Gate {
     let mut gate = Gate { unwell: 0, late: 0 };
     if wave.is_well {
         return gate;

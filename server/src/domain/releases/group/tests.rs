@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::plan::{GATE_MS, Next, RETURN_MS, next};
-use super::{Member, Pace, Progress, UpdateState, Wave};
+use super::{Member, Progress, RolloutPolicy, UpdateState, Wave};
 use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
@@ -11,8 +11,8 @@ use crate::domain::time::Timestamp;
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const RESTS: Next = Next::Rest { until: None };
 
-fn pace(wave_size: u64, max_failures: u64) -> Pace {
-    Pace {
+fn pace(wave_size: u64, max_failures: u64) -> RolloutPolicy {
+    RolloutPolicy {
         wave_size: Amount::Count(wave_size),
         max_failures: Amount::Count(max_failures),
         healthy_for_ms: 0,
@@ -57,7 +57,7 @@ fn a_wave_waits_for_the_one_before_and_for_its_health() {
     assert_eq!(next(pace(1, 0), wave(1), &members, NOW), Next::Well);
     let wanted = Next::Wave(vec![members[1].id]);
     assert_eq!(next(pace(1, 0), well(1), &members, NOW), wanted);
-    let patient = Pace { healthy_for_ms: 1_000, ..pace(1, 0) };
+    let patient = RolloutPolicy { healthy_for_ms: 1_000, ..pace(1, 0) };
     assert_eq!(next(patient, wave(1), &members, NOW), Next::Wait);
     assert_eq!(next(patient, wave(1), &members, NOW.plus_ms(1_000)), Next::Well);
     members[0].is_online = false;

@@ -28,7 +28,7 @@ use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key}
 use crate::http::problem::{Answer, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::services::commands::jobs::{Again, JobNow, JobRequest};
+use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -141,9 +141,9 @@ struct JobView {
     finished_at: Option<Timestamp>,
 }
 
-impl From<JobNow> for JobView {
-    fn from(job: JobNow) -> Self {
-        let JobNow { row, progress, rollout } = job;
+impl From<JobSnapshot> for JobView {
+    fn from(job: JobSnapshot) -> Self {
+        let JobSnapshot { row, progress, rollout } = job;
         let data = stored_json(&row.data);
         Self {
             id: row.id,
@@ -167,7 +167,7 @@ impl From<JobNow> for JobView {
     }
 }
 
-fn accepted(job: JobNow) -> Response {
+fn accepted(job: JobSnapshot) -> Response {
     let location = format!("/api/jobs/{}", job.row.id);
     let view = axum::Json(JobView::from(job));
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
@@ -250,8 +250,8 @@ async fn retry_job(
     Body(body): Body<RetryBody>,
 ) -> Answer<Response> {
     let again = match body.executions {
-        RetryChoice::All => Again::All,
-        RetryChoice::Failed => Again::Failed,
+        RetryChoice::All => RetryScope::All,
+        RetryChoice::Failed => RetryScope::Failed,
     };
     let key = idempotency_key(&headers)?;
     Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?))

@@ -17,7 +17,7 @@ use crate::http::extract::{Body, Empty, Id};
 use crate::http::problem::{Answer, Problem};
 use crate::http::views::stored_json;
 use crate::services::access::caller::Caller;
-use crate::store::queries::{RolloutNow, Steering};
+use crate::store::queries::{RolloutAction, RolloutProgress};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -44,9 +44,9 @@ pub(super) struct RolloutView {
     skipped: u64,
 }
 
-impl From<RolloutNow> for RolloutView {
-    fn from(now: RolloutNow) -> Self {
-        let RolloutNow { row, counts } = now;
+impl From<RolloutProgress> for RolloutView {
+    fn from(now: RolloutProgress) -> Self {
+        let RolloutProgress { row, counts } = now;
         Self {
             asked: stored_json(&row.spec),
             wave: row.wave,
@@ -68,7 +68,7 @@ async fn pause_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), Steering::Pause).await?))
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Pause).await?))
 }
 
 /// Resume a roll-out that is paused or halted. After a halt its failures so far count no more, and
@@ -82,7 +82,7 @@ async fn resume_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), Steering::Resume).await?))
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Resume).await?))
 }
 
 /// Abort a roll-out: what has not been sent ends, what has been sent goes on to its end. Repeatable.
@@ -95,5 +95,5 @@ async fn abort_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), Steering::Abort).await?))
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Abort).await?))
 }

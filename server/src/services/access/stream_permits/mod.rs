@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// Admits viewers, and sends them all away when the server goes. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Viewers {
+pub struct StreamPermits {
     store: Store,
     cache: KeyCache,
     clock: Clock,
@@ -45,8 +45,8 @@ struct Places {
 
 /// One live stream's place among all, and its right to go on. The place is given back when dropped.
 #[derive(Debug)]
-pub struct Viewer {
-    viewers: Viewers,
+pub struct StreamPermit {
+    viewers: StreamPermits,
     principal: Arc<Principal>,
     key_changes: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
@@ -56,7 +56,7 @@ pub struct Viewer {
     is_in_doubt: bool,
 }
 
-impl Viewers {
+impl StreamPermits {
     pub(in crate::services) fn new(store: Store, cache: KeyCache, clock: Clock) -> Self {
         Self { store, cache, clock, places: Arc::default(), closing: Arc::default() }
     }
@@ -65,7 +65,7 @@ impl Viewers {
     ///
     /// # Errors
     /// [`ServiceError::TooMany`] at the bounds, [`ServiceError::Busy`] when the server is going.
-    pub(in crate::services) fn admit(&self, caller: &Caller) -> Result<Viewer> {
+    pub(in crate::services) fn admit(&self, caller: &Caller) -> Result<StreamPermit> {
         let key_changes = self.cache.principal_changes();
         let closing = self.closing.subscribe();
         if *closing.borrow() {
@@ -83,7 +83,7 @@ impl Viewers {
         places.taken += 1;
         places.by_key.insert(caller.principal.id, of_key + 1);
         drop(places);
-        Ok(Viewer {
+        Ok(StreamPermit {
             viewers: self.clone(),
             principal: Arc::clone(&caller.principal),
             key_changes,
@@ -100,7 +100,7 @@ impl Viewers {
     }
 }
 
-impl Viewer {
+impl StreamPermit {
     /// True as long as more may be shown. To be asked before each event; costs nothing unless
     /// something about the key has changed.
     ///
@@ -129,7 +129,7 @@ impl Viewer {
     }
 
     /// Waits until [`Self::may_see`] has to be asked again. May be given up at any time.
-    pub(in crate::services) async fn doubt(&mut self) {
+    pub(in crate::services) async fn recheck(&mut self) {
         let until_end = match self.expires_at {
             Some(at) => Duration::from_millis(at.ms_since(self.viewers.clock.now()) + 1),
             None => LONGEST_WAIT,
@@ -146,7 +146,7 @@ impl Viewer {
     }
 }
 
-impl Drop for Viewer {
+impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut places = self.viewers.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.taken = places.taken.saturating_sub(1);

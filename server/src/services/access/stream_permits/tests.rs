@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use muster_tests::Site;
 
-use super::Viewers;
+use super::StreamPermits;
 use crate::domain::access::principal::Role;
 use crate::domain::ids::AgentId;
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent};
@@ -23,7 +23,7 @@ const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 pub(in crate::services) struct Onlooker {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
-    pub(in crate::services) viewers: Viewers,
+    pub(in crate::services) viewers: StreamPermits,
     pub(in crate::services) caller: Caller,
     api_keys: ApiKeys,
     _site: Site,
@@ -40,7 +40,7 @@ impl Onlooker {
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("make the first key");
         let principal = authentication.authenticate_caller(KEY).await.expect("it holds");
         Self {
-            viewers: Viewers::new(store.clone(), cache.clone(), clock.clone()),
+            viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
             api_keys: ApiKeys { store: store.clone(), cache, clock },
             hub: Arc::new(Hub::default()),
             caller: Caller { principal, source: None },

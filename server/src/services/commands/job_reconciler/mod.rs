@@ -24,7 +24,7 @@ const ROUND: usize = 500;
 
 /// Use cases of jobs that nobody asks for: they follow from what happened.
 #[derive(Clone, Debug)]
-pub struct Keeping {
+pub struct JobReconciler {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
@@ -35,7 +35,7 @@ pub struct Keeping {
 /// Jobs that are to be looked at again though nothing changes, and when.
 pub type Due = HashMap<JobId, Timestamp>;
 
-impl Keeping {
+impl JobReconciler {
     /// Finishes those of some jobs whose executions have all ended, and takes the steps that the
     /// roll-outs among them are due. Repeatable.
     ///
@@ -60,7 +60,7 @@ impl Keeping {
     ///
     /// # Errors
     /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep_all(&self) -> Result<Due, StoreError> {
+    pub async fn reconcile_all(&self) -> Result<Due, StoreError> {
         let (mut after, mut due) = (None, Due::new());
         loop {
             let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Keeping;
+use super::JobReconciler;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::gate::Health;
 use crate::domain::commands::rollout::step::{Halt, Standing, Step};
@@ -20,7 +20,7 @@ const MAX_STEPS: usize = 16;
 /// Executions that are let go at once: what is more follows right after.
 const MAX_RELEASED: u64 = 1_000;
 
-impl Keeping {
+impl JobReconciler {
     /// Takes the steps that a roll-out is due; when it is to be looked at again, if nothing changes
     /// before.
     pub(super) async fn advance(
@@ -161,7 +161,7 @@ impl Keeping {
             return Ok(None);
         }
         for command_id in left_out {
-            self.hub.ended(command_id, Some(row.job_id));
+            self.hub.notify_ended(command_id, Some(row.job_id));
         }
         Ok(Some(moved_to))
     }
@@ -189,7 +189,7 @@ impl Keeping {
     async fn end_aborted(&self, live: &LiveRollout) -> Result<(), StoreError> {
         let (job_id, now) = (live.row.job_id, self.clock.now());
         for (command_id, _) in self.store.system().end_aborted(job_id, now).await? {
-            self.hub.ended(command_id, Some(job_id));
+            self.hub.notify_ended(command_id, Some(job_id));
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::preflight::{OnMismatch, Precheck};
-use super::submission_limiter::Turns;
+use super::preflight::{OnMismatch, Preflight};
+use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
@@ -21,7 +21,7 @@ use crate::domain::integrations::webhook::Reach;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::hub::{Hub, ToSession};
+use crate::hub::{Hub, SessionMessage};
 use crate::metrics::DispatchMeters;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
@@ -29,7 +29,7 @@ use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::presence::Presence;
 use crate::store::Store;
 use crate::store::entities::commands::job;
-use crate::store::queries::{JobProgress, RolloutNow};
+use crate::store::queries::{JobProgress, RolloutProgress};
 
 /// Executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
@@ -47,8 +47,8 @@ pub struct Jobs {
     pub(in crate::services) presence: Presence,
     pub(in crate::services) webhook_reach: Reach,
     pub(in crate::services) meters: DispatchMeters,
-    pub(in crate::services) precheck: Precheck,
-    pub(in crate::services) turns: Turns,
+    pub(in crate::services) preflight: Preflight,
+    pub(in crate::services) turns: SubmissionLimiter,
 }
 
 /// A job as it is asked for.
@@ -76,7 +76,7 @@ pub struct JobRequest {
 
 /// Which executions of a job are done once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub enum RetryScope {
     All,
     /// Those that did not succeed.
     Failed,
@@ -84,25 +84,25 @@ pub enum Again {
 
 /// A job and how far it is.
 #[derive(Debug, Clone)]
-pub struct JobNow {
+pub struct JobSnapshot {
     pub row: job::Model,
     pub progress: JobProgress,
-    pub rollout: Option<RolloutNow>,
+    pub rollout: Option<RolloutProgress>,
 }
 
 impl Jobs {
     /// One job.
-    pub async fn get(&self, caller: &Caller, id: JobId) -> Result<JobNow> {
+    pub async fn get(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
         let rollout = tenant.rollouts(&[id]).await?.remove(&id);
-        Ok(JobNow { row, progress, rollout })
+        Ok(JobSnapshot { row, progress, rollout })
     }
 
     /// One page of jobs, newest first.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobNow>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobSnapshot>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let rows = tenant.jobs(page).await?;
@@ -112,24 +112,24 @@ impl Jobs {
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
             let rollout = rollouts.remove(&row.id);
-            JobNow { row, progress, rollout }
+            JobSnapshot { row, progress, rollout }
         }))
     }
 
     /// Asks for the end of every execution that is open. Queued ones end at once; of the others
     /// their agents decide. Repeatable.
-    pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobNow> {
+    pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
         let now = self.clock.now();
         let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
-        cancelled.ended.iter().for_each(|command_id| self.hub.ended(*command_id, Some(id)));
+        cancelled.ended.iter().for_each(|command_id| self.hub.notify_ended(*command_id, Some(id)));
         for (command_id, agent_id) in cancelled.asked {
-            self.hub.moved(command_id);
+            self.hub.notify_progress(command_id);
             if let Some(session) = self.hub.session(agent_id) {
                 // If the session has just ended, the next one repeats the cancel.
-                session.tell_in_time(ToSession::Cancel(Box::new(command_id)));
+                session.send_or_spawn(SessionMessage::Cancel(Box::new(command_id)));
             }
         }
         self.hub.job_changed(id);

@@ -27,7 +27,7 @@ pub(super) struct Planned {
 
 /// What an agent's execution begins as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beginning {
+pub(super) enum InitialState {
     /// It may be sent now.
     Free {
         wave: Option<i32>,
@@ -109,20 +109,20 @@ impl Planned {
     }
 
     /// What the executions begin as, in the order of their agents.
-    pub(super) fn beginnings(&self) -> impl Iterator<Item = Beginning> {
+    pub(super) fn beginnings(&self) -> impl Iterator<Item = InitialState> {
         let mut free = self.released;
         self.plan.places.iter().map(move |place| match place {
-            Place::Skipped => Beginning::Skipped,
+            Place::Skipped => InitialState::Skipped,
             Place::Wave(1) if free > 0 => {
                 free -= 1;
-                Beginning::Free { wave: Some(1) }
+                InitialState::Free { wave: Some(1) }
             }
-            Place::Wave(wave) => Beginning::Held { wave: wave.cast_signed() },
+            Place::Wave(wave) => InitialState::Held { wave: wave.cast_signed() },
         })
     }
 }
 
-impl Beginning {
+impl InitialState {
     /// Writes it into the row; true if the execution may be sent now.
     pub(super) fn apply(self, row: &mut command::Model) -> bool {
         match self {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Again, JobNow, JobRequest, Jobs};
+use super::{JobRequest, JobSnapshot, Jobs, RetryScope};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
@@ -19,9 +19,9 @@ impl Jobs {
         &self,
         caller: &Caller,
         id: JobId,
-        again: Again,
+        again: RetryScope,
         idempotency_key: Option<String>,
-    ) -> Result<JobNow> {
+    ) -> Result<JobSnapshot> {
         let job = self.get(caller, id).await?;
         if !job.progress.is_over() {
             return Err(ServiceError::Conflict {
@@ -36,7 +36,7 @@ impl Jobs {
             });
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let ids = tenant.agents_of_job(id, again == Again::Failed).await?;
+        let ids = tenant.agents_of_job(id, again == RetryScope::Failed).await?;
         if ids.is_empty() {
             return Err(ServiceError::Conflict {
                 code: "nothing_to_retry",

@@ -2,43 +2,48 @@
 
 use serde_json::json;
 
-use super::{JobNow, Jobs, UNKNOWN, subject};
+use super::{JobSnapshot, Jobs, UNKNOWN, subject};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::store::queries::{Steered, Steering};
+use crate::store::queries::{RolloutAction, RolloutActionResult};
 
 impl Jobs {
     /// Pauses, resumes or aborts the roll-out of a job. Repeatable.
     ///
     /// # Errors
     /// 409 `no_rollout` if the job has none, `wrong_state` if the job is past that.
-    pub async fn steer(&self, caller: &Caller, id: JobId, steering: Steering) -> Result<JobNow> {
+    pub async fn steer(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        steering: RolloutAction,
+    ) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
         let (action, verb) = match steering {
-            Steering::Pause => ("job.pause", "paused"),
-            Steering::Resume => ("job.resume", "resumed"),
-            Steering::Abort => ("job.abort", "aborted"),
+            RolloutAction::Pause => ("job.pause", "paused"),
+            RolloutAction::Resume => ("job.resume", "resumed"),
+            RolloutAction::Abort => ("job.abort", "aborted"),
         };
         let now = self.clock.now();
         let audit = caller.audit(action, subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
         match tenant.steer_rollout(id, steering, now, audit).await? {
-            Steered::Done { ended } => {
+            RolloutActionResult::Done { ended } => {
                 for command_id in ended {
-                    self.hub.ended(command_id, Some(id));
+                    self.hub.notify_ended(command_id, Some(id));
                 }
                 self.hub.job_changed(id);
                 self.get(caller, id).await
             }
-            Steered::Unknown => Err(UNKNOWN),
-            Steered::NoRollout => Err(ServiceError::Conflict {
+            RolloutActionResult::Unknown => Err(UNKNOWN),
+            RolloutActionResult::NoRollout => Err(ServiceError::Conflict {
                 code: "no_rollout",
                 detail: format!("the job has no roll-out and can't be {verb}; cancel it to end it"),
             }),
-            Steered::Refused { state, stop } => Err(ServiceError::Conflict {
+            RolloutActionResult::Refused { state, stop } => Err(ServiceError::Conflict {
                 code: "wrong_state",
                 detail: refusal(verb, state, stop),
             }),

@@ -7,12 +7,12 @@ use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
-use super::plan::{Beginning, Planned};
+use super::plan::{InitialState, Planned};
 use super::{Jobs, subject};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId};
-use crate::hub::{SessionHandle, ToSession};
+use crate::hub::{SessionHandle, SessionMessage};
 use crate::services::access::caller::Caller;
 use crate::services::commands::Checked;
 use crate::services::commands::secret_parameters;
@@ -56,7 +56,7 @@ impl Jobs {
         let mut beginnings = planned.as_ref().map(Planned::beginnings);
         for agent_id in agents {
             let beginning = beginnings.as_mut().and_then(Iterator::next);
-            let beginning = beginning.unwrap_or(Beginning::Free { wave: None });
+            let beginning = beginning.unwrap_or(InitialState::Free { wave: None });
             let mut execution = self.execution(&row, &checked, agent_id, beginning, &mut held)?;
             execution.row.trigger = trigger;
             executions.push(execution);
@@ -94,7 +94,7 @@ impl Jobs {
         job: &job::Model,
         checked: &Checked,
         agent_id: AgentId,
-        beginning: Beginning,
+        beginning: InitialState,
         held: &mut Held,
     ) -> Result<NewExecution> {
         let mut row = command::Model {
@@ -147,7 +147,8 @@ impl Jobs {
         let is_sendable = |session: &Arc<SessionHandle>| {
             checked.secret_parameters.is_empty() || session.takes_secrets
         };
-        let session = session.filter(|session| is_sendable(session) && session.hold_new(row.id));
+        let session =
+            session.filter(|session| is_sendable(session) && session.try_acquire_new(row.id));
         let deliver_in_epoch = session.as_ref().map(|session| session.epoch);
         if let Some(session) = session {
             held.insert(row.id, session);
@@ -163,7 +164,7 @@ impl Jobs {
         held: &Held,
     ) {
         for mut row in rows {
-            self.hub.moved(row.id);
+            self.hub.notify_progress(row.id);
             let session = held.get(&row.id);
             match session {
                 Some(session) if delivered.binary_search(&row.id).is_ok() => {
@@ -174,7 +175,7 @@ impl Jobs {
                     // the command, which puts it back into the queue.
                     let frame = Outgoing::new(row, secrets.clone()).into_frame(now);
                     let frame = Box::new(frame);
-                    session.tell_in_time(ToSession::Command { frame, held: true });
+                    session.send_or_spawn(SessionMessage::Command { frame, held: true });
                 }
                 Some(session) => {
                     session.release(row.id);

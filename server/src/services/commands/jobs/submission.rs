@@ -4,7 +4,7 @@ use muster_protocol::CommandName;
 use serde_json::json;
 
 use super::storage::{Submission, key_reused};
-use super::{JobNow, JobRequest, Jobs, MAX_EXECUTIONS};
+use super::{JobRequest, JobSnapshot, Jobs, MAX_EXECUTIONS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::fleet::target::Target;
@@ -45,7 +45,7 @@ impl Jobs {
     /// # Errors
     /// 422 for a request that makes no sense, for a target that means nobody, and for what hosts
     /// would refuse; 429 if the caller has too many requests under way.
-    pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobNow> {
+    pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
         let _turn = self.turns.take(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
@@ -91,9 +91,9 @@ impl Jobs {
         // Hosts may take their time: nobody else waits for them.
         if let Some(asked) = checked.asked() {
             let tenant_id = caller.principal.tenant_id;
-            self.precheck.check(tenant_id, hosts, agents.len(), asked).await?;
+            self.preflight.check(tenant_id, hosts, agents.len(), asked).await?;
         }
-        let _room = self.turns.room_for(agents.len()).await?;
+        let _room = self.turns.acquire_executions(agents.len()).await?;
         let planned = match asked_rollout {
             Some(asked) => Some(self.plan(asked, &agents).await?),
             None => None,
@@ -121,7 +121,7 @@ impl Jobs {
         }
         let agents = self.choose(caller, target).await?;
         let hosts = match checked.on_mismatch {
-            OnMismatch::Refuse => self.precheck.hosts(caller.principal.tenant_id, &agents).await?,
+            OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),
         };
         Ok(Looked::Meant(agents, hosts))

@@ -19,7 +19,7 @@ const UNTOUCHED: Duration = Duration::from_secs(600);
 
 /// Use cases of output that is over. Each is bounded; what it leaves, the next one takes.
 #[derive(Clone, Debug)]
-pub struct OutputKeeping {
+pub struct OutputCompaction {
     pub(in crate::services) store: Store,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
@@ -46,7 +46,7 @@ impl Stored {
 #[derive(Debug, Default)]
 pub struct Stuck(BTreeSet<CommandId>);
 
-impl OutputKeeping {
+impl OutputCompaction {
     /// Compacts all output that has come to its end. Says in how many milliseconds more of it does so
     /// by time alone, if any.
     ///

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
-use crate::hub::{SessionHandle, ToSession};
+use crate::hub::{SessionHandle, SessionMessage};
 
 /// Asks all at once; says of each whether its rules are now as fresh as can be.
 pub(super) async fn ask_all<'a>(
@@ -24,7 +24,7 @@ pub(super) async fn ask_all<'a>(
 async fn ask(session: &SessionHandle, until: Instant, timestamp: &str) -> bool {
     // Where the key does not allow the question, what the host said before is all there is.
     if !session.grant().permissions.allows(CommandName::Scripts)
-        || !session.can_carry_out(CommandName::Scripts)
+        || !session.supports(CommandName::Scripts)
     {
         return true;
     }
@@ -37,8 +37,8 @@ async fn ask(session: &SessionHandle, until: Instant, timestamp: &str) -> bool {
         timestamp: timestamp.to_owned(),
         start_within_ms: None,
     };
-    let message = ToSession::Command { frame: Box::new(frame), held: false };
-    let asked = async { session.tell_when_possible(message).await.is_ok() && answer.await.is_ok() };
+    let message = SessionMessage::Command { frame: Box::new(frame), held: false };
+    let asked = async { session.send(message).await.is_ok() && answer.await.is_ok() };
     let has_answered = timeout_at(until, asked).await.unwrap_or(false);
     session.waiters.forget(command_id);
     has_answered

@@ -7,13 +7,13 @@ use muster_protocol::manifest::Manifest;
 
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 
-/// Lists that are kept in memory, by the size of their texts; others are read when they are asked
+/// ManifestCache that are kept in memory, by the size of their texts; others are read when they are asked
 /// for.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The lists that were seen lately. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct Lists(Cache<ManifestDigest, Kept>);
+pub(in crate::services) struct ManifestCache(Cache<ManifestDigest, Kept>);
 
 #[derive(Clone, Debug)]
 struct Kept {
@@ -21,14 +21,14 @@ struct Kept {
     bytes: u32,
 }
 
-impl Default for Lists {
+impl Default for ManifestCache {
     fn default() -> Self {
         let weigh = |_: &ManifestDigest, kept: &Kept| kept.bytes;
         Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigh).build())
     }
 }
 
-impl Lists {
+impl ManifestCache {
     /// Keeps a list and says what to ask for it by.
     pub fn keep(&self, text: &str, list: Manifest) -> ManifestDigest {
         let digest = ManifestDigest::of(text);

@@ -20,7 +20,7 @@ use muster_protocol::parameter::Parameters;
 use muster_protocol::secret_parameters::SecretParameters;
 use tokio::time::Instant;
 
-pub(in crate::services) use self::manifest_cache::Lists;
+pub(in crate::services) use self::manifest_cache::ManifestCache;
 use self::refusal::Refused;
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 use crate::domain::ids::{AgentId, TenantId};
@@ -65,11 +65,11 @@ pub(in crate::services) struct Asked<'a> {
 
 /// Looks at requests before they are stored.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct Precheck {
+pub(in crate::services) struct Preflight {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) lists: Lists,
+    pub(in crate::services) lists: ManifestCache,
 }
 
 /// A host that a request is for, and what it said that it lets the server ask for.
@@ -103,10 +103,10 @@ struct Mismatch {
     mismatch: ManifestMismatch,
 }
 
-/// Verdicts by list: most hosts share one.
-type Verdicts = HashMap<ManifestDigest, Option<ManifestMismatch>>;
+/// PreflightResults by list: most hosts share one.
+type PreflightResults = HashMap<ManifestDigest, Option<ManifestMismatch>>;
 
-impl Precheck {
+impl Preflight {
     /// The hosts of these agents that have told their rules, or can still.
     pub async fn hosts(&self, tenant_id: TenantId, agents: &[AgentId]) -> Result<Vec<Host>> {
         let mut hosts = Vec::with_capacity(agents.len());
@@ -134,7 +134,7 @@ impl Precheck {
         meant: usize,
         asked: Asked<'_>,
     ) -> Result<()> {
-        let mut verdicts = Verdicts::new();
+        let mut verdicts = PreflightResults::new();
         let mut doubtful = Vec::new();
         let mut refused = Refused::default();
         for host in hosts {
@@ -158,7 +158,7 @@ impl Precheck {
         tenant_id: TenantId,
         doubtful: Vec<Mismatch>,
         asked: Asked<'_>,
-        verdicts: &mut Verdicts,
+        verdicts: &mut PreflightResults,
         refused: &mut Refused,
     ) -> Result<()> {
         let until = Instant::now() + ASK_FOR;
@@ -194,7 +194,7 @@ impl Precheck {
         tenant_id: TenantId,
         Host { agent_id, rules, .. }: &Host,
         asked: Asked<'_>,
-        verdicts: &mut Verdicts,
+        verdicts: &mut PreflightResults,
     ) -> Result<Option<ManifestMismatch>> {
         let Work::Script { name, parameters } = asked.work else {
             let is_against = rules.policy.as_deref().is_some_and(|policy| policy != argv::POLICY);

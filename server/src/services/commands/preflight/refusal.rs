@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use muster_protocol::manifest::is_script_name;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 
-use super::{Asked, Mismatch, Precheck, Work};
+use super::{Asked, Mismatch, Preflight, Work};
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::services::error::{Result, ServiceError};
@@ -43,7 +43,7 @@ impl Refused {
     }
 }
 
-impl Precheck {
+impl Preflight {
     pub(super) async fn refusal(
         &self,
         tenant_id: TenantId,

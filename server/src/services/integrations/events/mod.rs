@@ -10,7 +10,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::integrations::tenant_event::{EventFilter, EventKind, TenantEvent};
 use crate::hub::{Hub, TimelineReader};
 use crate::services::access::caller::Caller;
-use crate::services::access::stream_permits::{Viewer, Viewers};
+use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
 use crate::services::error::Result;
 use crate::store::{Store, StoreError};
 
@@ -22,7 +22,7 @@ const READ: usize = 256;
 pub struct Events {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
-    pub(in crate::services) viewers: Viewers,
+    pub(in crate::services) viewers: StreamPermits,
 }
 
 /// What a viewer is shown.
@@ -45,7 +45,7 @@ pub enum Shown {
 /// One viewer's view of a tenant.
 #[derive(Debug)]
 pub struct EventView {
-    viewer: Viewer,
+    viewer: StreamPermit,
     reader: TimelineReader,
     filter: EventFilter,
     scopes: Vec<Scope>,
@@ -126,7 +126,7 @@ impl EventView {
             if self.ready.is_empty() && !has_moved {
                 tokio::select! {
                     () = self.reader.more() => {}
-                    () = self.viewer.doubt() => {}
+                    () = self.viewer.recheck() => {}
                 }
             }
         }

@@ -77,7 +77,7 @@ impl Webhooks {
             match next(answer, row.tries.unsigned_abs(), first_retry, now, row.give_up_at) {
                 Next::Delivered => row.state = DeliveryState::Delivered,
                 Next::GivenUp => row.state = DeliveryState::Failed,
-                Next::Again { due_at } => {
+                Next::RetryScope { due_at } => {
                     row.due_at = due_at;
                     return;
                 }

@@ -1,4 +1,4 @@
-//! Groups of agents that are to be of one version: as people see and change them. How a wish is
+//! Groups of agents that are to be of one version: as people see and change them. How a generation is
 //! carried out is in [`carrying`].
 
 mod reconciliation;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 pub use self::reconciliation::Turn;
 pub use self::request::GroupRequest;
 use self::request::pace;
-pub use self::view::GroupNow;
+pub use self::view::GroupSnapshot;
 use self::view::is_fit;
 use super::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
@@ -29,7 +29,7 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::services::fleet::group_membership::GroupBook;
+use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
 use crate::store::entities::releases::group;
 use crate::store::queries::GroupChange;
@@ -47,7 +47,7 @@ pub struct Groups {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
     pub(in crate::services) catalog: ReleaseCatalog,
-    pub(in crate::services) book: GroupBook,
+    pub(in crate::services) book: GroupMembership,
     pub(in crate::services) presence: Presence,
     /// Some group has changed.
     pub(in crate::services) changed: Arc<Notify>,
@@ -58,7 +58,7 @@ impl Groups {
     ///
     /// # Errors
     /// 422 names the field; 409 `group_exists`, `no_release`.
-    pub async fn create(&self, caller: &Caller, request: GroupRequest) -> Result<GroupNow> {
+    pub async fn create(&self, caller: &Caller, request: GroupRequest) -> Result<GroupSnapshot> {
         require(caller)?;
         let now = self.clock.now();
         let missing = |field: &str| ServiceError::invalid_field(field, "is missing");
@@ -79,7 +79,7 @@ impl Groups {
             healthy_for_ms: 0,
             state: GroupState::Active,
             halt_reason: None,
-            wish: 1,
+            generation: 1,
             wave: 0,
             healthy_wave: 0,
             requested_by: caller.principal.id,
@@ -105,7 +105,7 @@ impl Groups {
     }
 
     /// One group, and where its agents are.
-    pub async fn get(&self, caller: &Caller, id: GroupId) -> Result<GroupNow> {
+    pub async fn get(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         caller.require(Scope::AgentsRead)?;
         let row = self.find(caller, id).await?;
         self.now(row).await
@@ -117,23 +117,23 @@ impl Groups {
         caller: &Caller,
         id: GroupId,
         request: GroupRequest,
-    ) -> Result<GroupNow> {
+    ) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         let mut row = self.changed_by(caller, known.clone(), request).await?;
-        let is_new_wish = row.desired_version != known.desired_version;
-        if is_new_wish {
-            row.wish += 1;
+        let is_new_generation = row.desired_version != known.desired_version;
+        if is_new_generation {
+            row.generation += 1;
             (row.wave, row.healthy_wave) = (0, 0);
             row.state = GroupState::Active;
             row.halt_reason = None;
             row.requested_by = caller.principal.id;
         }
-        self.store_change(caller, "group.update", known, row, (is_new_wish, false)).await
+        self.store_change(caller, "group.update", known, row, (is_new_generation, false)).await
     }
 
     /// Asks no more agents for now; those that were asked go on. Repeatable.
-    pub async fn pause(&self, caller: &Caller, id: GroupId) -> Result<GroupNow> {
+    pub async fn pause(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         if known.state == GroupState::Paused {
@@ -145,7 +145,7 @@ impl Groups {
 
     /// Goes on after a pause or a halt: agents that failed are asked again, and the health of the wave
     /// before is waived. Repeatable: of a group that goes on already nothing is waived.
-    pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupNow> {
+    pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         if known.state == GroupState::Active {
@@ -177,7 +177,7 @@ impl Groups {
         known: group::Model,
         row: group::Model,
         (forgets_updates, retries_failed): (bool, bool),
-    ) -> Result<GroupNow> {
+    ) -> Result<GroupSnapshot> {
         // Two changes within a millisecond are two.
         let now = self.clock.now().max(known.changed_at.plus_ms(1));
         let row = group::Model { changed_at: now, ..row };

@@ -1,4 +1,4 @@
-//! How the wish of a group is carried out: turn by turn, each decided anew from what is stored, so that
+//! How the generation of a group is carried out: turn by turn, each decided anew from what is stored, so that
 //! the server may end at any moment.
 
 use std::collections::hash_map::Entry;
@@ -15,7 +15,7 @@ use crate::domain::releases::group::plan::{Next, next};
 use crate::domain::releases::group::{GroupState, Member, Progress, UpdateState, Wave};
 use crate::domain::time::Timestamp;
 use crate::services::error::chain;
-use crate::services::fleet::group_membership::Belonging;
+use crate::services::fleet::group_membership::GroupMember;
 use crate::store::StoreError;
 use crate::store::entities::releases::group;
 
@@ -37,7 +37,7 @@ pub enum Turn {
 }
 
 /// The agents of each group, by tenant: read once a turn.
-type Fleets = HashMap<TenantId, HashMap<GroupId, Vec<Belonging>>>;
+type Fleets = HashMap<TenantId, HashMap<GroupId, Vec<GroupMember>>>;
 
 impl Groups {
     /// Waits until another turn makes sense after one that has left things so, and took so long: at most
@@ -67,12 +67,12 @@ impl Groups {
     ///
     /// # Errors
     /// [`StoreError`] if the groups can't be read; the next turn tries again.
-    pub async fn take_turn(&self) -> Result<Turn, StoreError> {
+    pub async fn reconcile_all(&self) -> Result<Turn, StoreError> {
         let mut turn = Turn::Quiet { until: None };
         let mut fleets = Fleets::new();
         for row in self.store.system().groups_under_way().await? {
             let group_id = row.id;
-            let taken = self.look_after(row, &mut fleets).await;
+            let taken = self.reconcile_one(row, &mut fleets).await;
             turn = turn.and(taken.unwrap_or_else(|error| {
                 let error = chain(&error);
                 tracing::warn!(%group_id, error, "failed to look after a group; it is tried again");
@@ -82,10 +82,14 @@ impl Groups {
         Ok(turn)
     }
 
-    async fn look_after(&self, row: group::Model, fleets: &mut Fleets) -> Result<Turn, StoreError> {
+    async fn reconcile_one(
+        &self,
+        row: group::Model,
+        fleets: &mut Fleets,
+    ) -> Result<Turn, StoreError> {
         let tenant = self.store.tenant(row.tenant_id);
         let updates = tenant.group_updates(row.id).await?;
-        let updates = updates.into_iter().filter(|update| update.wish == row.wish);
+        let updates = updates.into_iter().filter(|update| update.generation == row.generation);
         let mut updates: Updates = updates.map(|update| (update.agent_id, update)).collect();
         let Some(wanted) = row.desired_version.clone() else { return Ok(Turn::NOTHING) };
         if row.state != GroupState::Active {
@@ -115,7 +119,7 @@ impl Groups {
         &self,
         mut row: group::Model,
         wanted: &str,
-        members: &[Belonging],
+        members: &[GroupMember],
         mut updates: Updates,
     ) -> Result<Turn, StoreError> {
         let now = self.clock.now();
@@ -171,7 +175,7 @@ impl Turn {
     }
 }
 
-fn of_group(member: &Belonging, wanted: &str, updates: &Updates) -> Member {
+fn of_group(member: &GroupMember, wanted: &str, updates: &Updates) -> Member {
     let facts = &member.facts;
     Member {
         id: facts.id,

@@ -7,7 +7,7 @@ use super::Groups;
 use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::name::check_name;
-use crate::domain::releases::group::Pace;
+use crate::domain::releases::group::RolloutPolicy;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::releases::group;
@@ -94,12 +94,12 @@ impl Groups {
 }
 
 /// How a group goes about it; it was read when it was stored.
-pub(super) fn pace(row: &group::Model) -> Pace {
+pub(super) fn pace(row: &group::Model) -> RolloutPolicy {
     let amount = |text: &str, least, default| {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
         Amount::read(&value, least, MAX_WAVE).unwrap_or(default)
     };
-    Pace {
+    RolloutPolicy {
         wave_size: amount(&row.wave_size, 1, Amount::Count(1)),
         max_failures: amount(&row.max_failures, 0, Amount::Count(0)),
         healthy_for_ms: row.healthy_for_ms.unsigned_abs(),

@@ -11,7 +11,7 @@ use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AuditId, CommandId};
 use crate::domain::releases::group::UpdateState;
-use crate::domain::releases::group::attempt::{Asked, Judgement, Told, judge};
+use crate::domain::releases::group::attempt::{Asked, Told, Transition, judge};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
@@ -131,7 +131,7 @@ pub(super) fn asked(update: &agent_update::Model) -> Asked {
 }
 
 /// Notes where an agent is now.
-pub(super) fn note(update: &mut agent_update::Model, judgement: Judgement, now: Timestamp) {
+pub(super) fn note(update: &mut agent_update::Model, judgement: Transition, now: Timestamp) {
     let (code, message) = judgement.trouble.unzip();
     *update = agent_update::Model {
         state: judgement.state,

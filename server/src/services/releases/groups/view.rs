@@ -9,7 +9,7 @@ use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::AgentId;
 use crate::domain::releases::group::UpdateState;
 use crate::services::error::Result;
-use crate::services::fleet::group_membership::{Belonging, Membership};
+use crate::services::fleet::group_membership::{GroupMember, Membership};
 use crate::services::releases::catalog::{OpenRelease, platform_of};
 use crate::store::StoreError;
 use crate::store::entities::releases::{agent_update, group};
@@ -19,7 +19,7 @@ const MAX_SHOWN: usize = 50;
 
 /// A group and where its agents are.
 #[derive(Debug, Clone)]
-pub struct GroupNow {
+pub struct GroupSnapshot {
     pub row: group::Model,
     pub agents: usize,
     /// Of the wanted version.
@@ -52,7 +52,7 @@ impl Groups {
     }
 
     /// Looks where its agents are.
-    pub(super) async fn now(&self, row: group::Model) -> Result<GroupNow> {
+    pub(super) async fn now(&self, row: group::Model) -> Result<GroupSnapshot> {
         let tenant = self.store.tenant(row.tenant_id);
         let is_online = |id| self.hub.is_connected(id);
         let Membership { members, mut claimed_by_other_group } =
@@ -61,7 +61,7 @@ impl Groups {
             Some(wanted) => self.desired_release(wanted).await?,
             None => None,
         };
-        let is_unfit = |member: &&Belonging| !is_fit(&member.facts, release.as_ref());
+        let is_unfit = |member: &&GroupMember| !is_fit(&member.facts, release.as_ref());
         let mut updates = tenant.group_updates(row.id).await?;
         let wanted = row.desired_version.as_deref();
         // Who is there is in no trouble, whatever was told before.
@@ -71,10 +71,10 @@ impl Groups {
             .collect();
         updates.retain(|update| match (is_there.get(&update.agent_id), update.state) {
             (None, _) | (Some(true), UpdateState::Pending | UpdateState::Failed) => false,
-            _ => update.wish == row.wish,
+            _ => update.generation == row.generation,
         });
         let count = |state| updates.iter().filter(|update| update.state == state).count();
-        let mut now = GroupNow {
+        let mut now = GroupSnapshot {
             agents: members.len(),
             there: is_there.values().filter(|is_there| **is_there).count(),
             updating: count(UpdateState::Updating),

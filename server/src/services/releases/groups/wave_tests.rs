@@ -10,7 +10,7 @@ use crate::domain::ids::{AgentId, ApiKeyId, AuditId, CommandId, GroupId, TenantI
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
-use crate::services::fleet::group_membership::GroupBook;
+use crate::services::fleet::group_membership::GroupMembership;
 use crate::services::fleet::presence::Presence;
 use crate::services::releases::catalog::ReleaseCatalog;
 use crate::store::Store;
@@ -42,7 +42,7 @@ fn groups(store: &Store) -> Groups {
         clock,
         settings,
         catalog: ReleaseCatalog::new(store.clone()),
-        book: GroupBook { store: store.clone() },
+        book: GroupMembership { store: store.clone() },
         presence,
         changed: Arc::default(),
     }
@@ -60,7 +60,7 @@ fn second_wave() -> group::Model {
         healthy_for_ms: 0,
         state: GroupState::Active,
         halt_reason: None,
-        wish: 3,
+        generation: 3,
         wave: 2,
         healthy_wave: 1,
         requested_by: ApiKeyId(Uuid::nil()),
@@ -74,7 +74,7 @@ fn asked(row: &group::Model) -> agent_update::Model {
         agent_id: AgentId::new(),
         tenant_id: row.tenant_id,
         group_id: row.id,
-        wish: row.wish,
+        generation: row.generation,
         wave: row.wave,
         state: UpdateState::Updating,
         command_id: CommandId::new(),
@@ -115,7 +115,7 @@ async fn goes_out_only_while_it_is_wanted(store: Store) {
     for change in [
         |row: &mut group::Model| row.state = GroupState::Paused,
         |row: &mut group::Model| row.state = GroupState::Halted,
-        |row: &mut group::Model| row.wish += 1,
+        |row: &mut group::Model| row.generation += 1,
         |row: &mut group::Model| row.wave = 0,
     ] {
         let wave = second_wave();
@@ -123,7 +123,7 @@ async fn goes_out_only_while_it_is_wanted(store: Store) {
         change(&mut stored);
         assert!(!goes_out(&store, &wave, stored).await);
     }
-    // Another pace is no other wish.
+    // Another pace is no other generation.
     let wave = second_wave();
     let stored =
         group::Model { changed_at: NOW.plus_ms(1), max_failures: "9".into(), ..wave.clone() };

@@ -33,11 +33,11 @@ impl Groups {
         updates: &Updates,
         now: Timestamp,
     ) -> Result<Turn, StoreError> {
-        let (wave, wish) = (row.wave + 1, row.wish);
+        let (wave, generation) = (row.wave + 1, row.generation);
         let begun = self.wave(&row, chosen, updates, now).await?;
         let tenant = self.store.tenant(row.tenant_id);
         if tenant.advance_group(row.clone(), wave, begun.clone()).await? {
-            tracing::info!(group_id = %row.id, wave, wish, agents = begun.len(), wanted, "a wave of updates");
+            tracing::info!(group_id = %row.id, wave, generation, agents = begun.len(), wanted, "a wave of updates");
             self.send(&group::Model { wave, ..row }, wanted, begun).await?;
         }
         Ok(Turn::Busy)
@@ -65,7 +65,7 @@ impl Groups {
                 agent_id,
                 tenant_id: row.tenant_id,
                 group_id: row.id,
-                wish: row.wish,
+                generation: row.generation,
                 wave: row.wave + 1,
                 state: UpdateState::Updating,
                 command_id: CommandId::new(),
@@ -97,7 +97,7 @@ impl Groups {
             begun.into_iter().filter(|update| update.state == UpdateState::Updating).collect();
         for piece in begun.chunks(ASKED_AT_ONCE) {
             let found = self.store.tenant(row.tenant_id).group(row.id).await?;
-            if !found.is_some_and(|found| goes_on(&found, row)) {
+            if !found.is_some_and(|found| is_current(&found, row)) {
                 tracing::info!(group_id = %row.id, wave = row.wave, "a wave was stopped");
                 return Ok(false);
             }
@@ -112,7 +112,7 @@ impl Groups {
                 let agent_id = update.agent_id;
                 match stored.await {
                     Ok(_) => {
-                        self.hub.moved(update.command_id);
+                        self.hub.notify_progress(update.command_id);
                         self.hub.wake(agent_id);
                     }
                     Err(error) => {
@@ -153,7 +153,7 @@ impl Groups {
 }
 
 /// True if the wave of a group is still to go out.
-fn goes_on(found: &group::Model, wave: &group::Model) -> bool {
-    let is_it = found.wish == wave.wish && found.wave == wave.wave;
+fn is_current(found: &group::Model, wave: &group::Model) -> bool {
+    let is_it = found.generation == wave.generation && found.wave == wave.wave;
     is_it && found.state == GroupState::Active
 }

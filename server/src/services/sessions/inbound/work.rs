@@ -10,7 +10,7 @@ use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::fault;
 use crate::fault::Fault;
-use crate::hub::TransientAnswer;
+use crate::hub::TransientReply;
 use crate::services::sessions::commit_ack::Answer;
 use crate::services::sessions::live::Live;
 use crate::services::sessions::{AgentTransport, SessionEnd, output_tracker, update_results};
@@ -40,7 +40,7 @@ impl Live {
         let error = response.error.map(|text| clean(&text, MAX_ERROR_CHARS));
         let error_code = response.error_code.map(|text| clean(&text, 64));
         if self.handle.waiters.contains(command_id) {
-            let answer = TransientAnswer {
+            let answer = TransientReply {
                 success: response.success,
                 data: response.data,
                 error,

@@ -41,7 +41,7 @@ pub struct Model {
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// What came of the latest wish for another version, JSON.
+    /// What came of the latest generation for another version, JSON.
     pub update_result: Option<String>,
     /// When that was told.
     pub update_result_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Table `agent_updates`: where an agent is with the wish of its group.
+//! Table `agent_updates`: where an agent is with the generation of its group.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentId, CommandId, GroupId, TenantId};
 use crate::domain::releases::group::UpdateState;
 use crate::domain::time::Timestamp;
 
-/// Where an agent is with the wish of its group. An agent has one at the most.
+/// Where an agent is with the generation of its group. An agent has one at the most.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_updates")]
 pub struct Model {
@@ -18,7 +18,7 @@ pub struct Model {
     pub tenant_id: TenantId,
     pub group_id: GroupId,
     /// Of the group, when this was written.
-    pub wish: i64,
+    pub generation: i64,
     pub wave: i32,
     pub state: UpdateState,
     /// The command that asked last. It may not have been stored: then it never was.

@@ -30,12 +30,12 @@ pub struct Model {
     /// Why it halted, in a sentence, while it is halted.
     pub halt_reason: Option<String>,
     /// Counts the wishes: what was done for an earlier one counts no more.
-    pub wish: i64,
-    /// The last wave of this wish that was begun; 0 before the first.
+    pub generation: i64,
+    /// The last wave of this generation that was begun; 0 before the first.
     pub wave: i32,
     /// The last wave whose health nobody waits for any more.
     pub healthy_wave: i32,
-    /// Whose wish it is.
+    /// Whose generation it is.
     pub requested_by: ApiKeyId,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,

@@ -21,14 +21,14 @@ pub struct CommandWithReport {
     pub report: Option<command_report::Model>,
 }
 
-/// What came of a wish to cancel.
+/// What came of a generation to cancel.
 #[derive(Debug, Clone)]
 pub enum Cancelled {
     /// No such command.
     Unknown,
     /// Its agent can't cancel: it is a basic one and has been sent the command.
     Unsupported,
-    /// The wish is stored; `tell` if the agent is to be told now.
+    /// The generation is stored; `tell` if the agent is to be told now.
     Requested { command: Box<command::Model>, tell: bool },
 }
 
@@ -45,7 +45,7 @@ impl TenantScope {
         Ok(Some(CommandWithReport { command, report }))
     }
 
-    /// Stores the wish to cancel; a queued command ends at once.
+    /// Stores the generation to cancel; a queued command ends at once.
     pub async fn cancel_command(
         &self,
         id: CommandId,

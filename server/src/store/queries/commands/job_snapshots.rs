@@ -15,7 +15,7 @@ use crate::store::queries::SystemScope;
 
 /// A job and how far it is.
 #[derive(Debug, Clone)]
-pub struct JobNow {
+pub struct JobSnapshot {
     pub id: JobId,
     pub tenant_id: TenantId,
     pub script: String,
@@ -28,7 +28,7 @@ pub struct JobNow {
 impl SystemScope {
     /// Some jobs, as far as they are still there. Counts come from an index and are not older than
     /// the state: of a job that is over they are the last.
-    pub async fn jobs_now(&self, ids: &[JobId]) -> Result<Vec<JobNow>, StoreError> {
+    pub async fn jobs_now(&self, ids: &[JobId]) -> Result<Vec<JobSnapshot>, StoreError> {
         type Row = (JobId, TenantId, String, JobState, Option<Timestamp>);
         let jobs: Vec<Row> = job::Entity::find()
             .select_only()
@@ -54,7 +54,7 @@ impl SystemScope {
         }
         let now = |(id, tenant_id, script, state, finished_at)| {
             let counts = counts.remove(&id).unwrap_or_default();
-            JobNow { id, tenant_id, script, state, counts, finished_at }
+            JobSnapshot { id, tenant_id, script, state, counts, finished_at }
         };
         Ok(jobs.into_iter().map(now).collect())
     }

@@ -23,7 +23,7 @@ use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// What came of a wish to cancel a job.
+/// What came of a generation to cancel a job.
 #[derive(Debug, Clone, Default)]
 pub struct CancelledJob {
     /// Executions that had not been sent, and have ended.
@@ -144,7 +144,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Stores the wish to end every open execution of a job; queued ones end at once. What a basic
+    /// Stores the generation to end every open execution of a job; queued ones end at once. What a basic
     /// agent has been sent stays as it is. `None` if there is no such job.
     pub async fn cancel_job(
         &self,

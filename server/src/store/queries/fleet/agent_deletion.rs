@@ -18,7 +18,7 @@ use crate::store::entities::releases::agent_update;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// At whose wish an agent is deleted.
+/// At whose generation an agent is deleted.
 #[derive(Debug, Clone, Copy)]
 pub enum Deletion {
     /// An operator's.

@@ -137,7 +137,7 @@ impl TenantScope {
             .await
     }
 
-    /// Stores what came of an agent's latest wish for another version, JSON, if its session is still
+    /// Stores what came of an agent's latest generation for another version, JSON, if its session is still
     /// the one with this epoch.
     pub async fn record_update_result(
         &self,

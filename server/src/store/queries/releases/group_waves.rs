@@ -33,7 +33,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Where an agent is with the wish of its group.
+    /// Where an agent is with the generation of its group.
     pub async fn agent_update(
         &self,
         agent_id: AgentId,
@@ -148,7 +148,7 @@ impl TenantScope {
 }
 
 impl SystemScope {
-    /// Groups whose wish is to be carried out, and those that have stopped while agents had no verdict
+    /// Groups whose generation is to be carried out, and those that have stopped while agents had no verdict
     /// yet.
     pub async fn groups_under_way(&self) -> Result<Vec<group::Model>, StoreError> {
         let asked = Query::select()
@@ -200,7 +200,7 @@ fn all_columns() -> OnConflict {
     OnConflict::column(Column::AgentId)
         .update_columns([
             Column::GroupId,
-            Column::Wish,
+            Column::Generation,
             Column::Wave,
             Column::State,
             Column::CommandId,

@@ -46,7 +46,7 @@ pub struct Told<'a> {
 
 /// Where the agent is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Judgement {
+pub struct Transition {
     pub state: UpdateState,
     pub tries: i32,
     /// Of a pending one: when it is asked again.
@@ -62,7 +62,7 @@ pub fn judge(
     told: Option<Told<'_>>,
     offline_since: Option<Timestamp>,
     now: Timestamp,
-) -> Option<Judgement> {
+) -> Option<Transition> {
     // The server ended before it was stored, or the group was stopped.
     let Some(told) = told else { return Some(asked.again(now, None)) };
     match told.state {
@@ -88,7 +88,7 @@ pub fn judge(
             let message = told.message.unwrap_or(&untold);
             let retry_at = retry_at(asked.tries, now).filter(|_| PASSING.contains(&code));
             Some(match retry_at {
-                Some(due_at) => Judgement {
+                Some(due_at) => Transition {
                     due_at,
                     trouble: Some((code.to_owned(), message.to_owned())),
                     ..asked.becomes(UpdateState::Pending)
@@ -107,7 +107,7 @@ pub fn retry_at(tries: i32, now: Timestamp) -> Option<Timestamp> {
 
 impl Asked {
     /// The command is open.
-    fn judge_open(self, offline_since: Option<Timestamp>, now: Timestamp) -> Option<Judgement> {
+    fn judge_open(self, offline_since: Option<Timestamp>, now: Timestamp) -> Option<Transition> {
         if self.state == UpdateState::Unreachable {
             return None;
         }
@@ -118,37 +118,37 @@ impl Asked {
             let told =
                 "it was asked and has been offline since; what came of it counts once it tells";
             let trouble = Some(("unreachable".to_owned(), told.to_owned()));
-            return Some(Judgement { trouble, ..self.becomes(UpdateState::Unreachable) });
+            return Some(Transition { trouble, ..self.becomes(UpdateState::Unreachable) });
         }
         (asked_for_ms > VERDICT_MS)
             .then(|| self.fails("no_verdict", "nothing was heard of the update for too long"))
     }
 
     /// An agent that can't say what comes of an update: it is not asked.
-    pub fn unable(self) -> Judgement {
+    pub fn unable(self) -> Transition {
         let told = "it is of a version that has no releases; install the wanted one with deploy.sh";
         self.fails("unsupported_command", told)
     }
 
     /// It is of the wanted version, however it came there; `None` if it is where it was. Whose command is
     /// open has yet to tell.
-    pub fn arrived(self) -> Option<Judgement> {
+    pub fn arrived(self) -> Option<Transition> {
         let is_troubled = matches!(self.state, UpdateState::Pending | UpdateState::Failed);
         is_troubled.then(|| self.becomes(UpdateState::Done))
     }
 
     /// It never took the command, which is no try.
-    fn again(self, due_at: Timestamp, trouble: Option<(&str, &str)>) -> Judgement {
+    fn again(self, due_at: Timestamp, trouble: Option<(&str, &str)>) -> Transition {
         let trouble = trouble.map(|(code, message)| (code.to_owned(), message.to_owned()));
-        Judgement { tries: self.tries - 1, due_at, trouble, ..self.becomes(UpdateState::Pending) }
+        Transition { tries: self.tries - 1, due_at, trouble, ..self.becomes(UpdateState::Pending) }
     }
 
-    fn becomes(self, state: UpdateState) -> Judgement {
-        Judgement { state, tries: self.tries, due_at: self.at, trouble: None }
+    fn becomes(self, state: UpdateState) -> Transition {
+        Transition { state, tries: self.tries, due_at: self.at, trouble: None }
     }
 
-    fn fails(self, code: &str, message: &str) -> Judgement {
+    fn fails(self, code: &str, message: &str) -> Transition {
         let trouble = Some((code.to_owned(), message.to_owned()));
-        Judgement { trouble, ..self.becomes(UpdateState::Failed) }
+        Transition { trouble, ..self.becomes(UpdateState::Failed) }
     }
 }

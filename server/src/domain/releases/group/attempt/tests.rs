@@ -15,7 +15,7 @@ fn failed(code: &str) -> Told<'_> {
     Told { code: Some(code), ..told(CommandState::Failed) }
 }
 
-fn code(judgement: &Judgement) -> &str {
+fn code(judgement: &Transition) -> &str {
     judgement.trouble.as_ref().map_or("", |(code, _)| code)
 }
 

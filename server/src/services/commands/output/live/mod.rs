@@ -19,7 +19,7 @@ use crate::domain::commands::output_event::Piece;
 use crate::domain::ids::CommandId;
 use crate::hub::{Hub, Subscription};
 use crate::services::access::caller::Caller;
-use crate::services::access::stream_permits::{Viewer, Viewers};
+use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
 use crate::services::error::{Result, ServiceError};
 use crate::store::queries::{CommandWithReport, OutputStream};
 use crate::store::{Store, StoreError};
@@ -29,7 +29,7 @@ use crate::store::{Store, StoreError};
 pub struct LiveOutput {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
-    pub(in crate::services) viewers: Viewers,
+    pub(in crate::services) viewers: StreamPermits,
 }
 
 /// What a viewer wants to see.
@@ -70,7 +70,7 @@ pub struct Ended {
 /// One viewer's view of one execution.
 #[derive(Debug)]
 pub struct LiveStream {
-    viewer: Viewer,
+    viewer: StreamPermit,
     watch: Subscription,
     source: Source,
     ready: VecDeque<Piece>,
@@ -152,7 +152,7 @@ impl LiveStream {
             if self.ready.is_empty() && !self.is_over {
                 tokio::select! {
                     () = changed => {}
-                    () = self.viewer.doubt() => {}
+                    () = self.viewer.recheck() => {}
                 }
             }
         }

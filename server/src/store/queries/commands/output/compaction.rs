@@ -39,7 +39,7 @@ pub enum Compacted {
 }
 
 impl SystemScope {
-    /// Turns the chunks of a command that has ended into one blob, or into one row if they are few
+    /// SubmissionLimiter the chunks of a command that has ended into one blob, or into one row if they are few
     /// bytes. Takes at most half of a processor's time. One at a time.
     ///
     /// # Errors

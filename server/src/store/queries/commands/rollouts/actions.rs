@@ -20,7 +20,7 @@ use crate::store::queries::access::agent_keys::write_audit;
 
 /// What somebody wants of a roll-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steering {
+pub enum RolloutAction {
     /// Nothing more starts; what has been sent goes on.
     Pause,
     /// It goes on, also if it had stopped by itself.
@@ -31,7 +31,7 @@ pub enum Steering {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Steered {
+pub enum RolloutActionResult {
     /// It is so now, or was already; these executions have ended.
     Done { ended: Vec<CommandId> },
     /// There is no such job.
@@ -47,10 +47,10 @@ impl TenantScope {
     pub async fn steer_rollout(
         &self,
         id: JobId,
-        steering: Steering,
+        steering: RolloutAction,
         now: Timestamp,
         audit: audit_entry::Model,
-    ) -> Result<Steered, StoreError> {
+    ) -> Result<RolloutActionResult, StoreError> {
         let tenant_id = self.tenant_id;
         let steered = self
             .writer
@@ -61,27 +61,32 @@ impl TenantScope {
                         .filter(job::Column::TenantId.eq(tenant_id))
                         .one(transaction)
                         .await?;
-                    let Some(job) = found else { return Ok(Steered::Unknown) };
+                    let Some(job) = found else { return Ok(RolloutActionResult::Unknown) };
                     let found = rollout::Entity::find_by_id(id).one(transaction).await?;
-                    let Some(rollout) = found else { return Ok(Steered::NoRollout) };
+                    let Some(rollout) = found else { return Ok(RolloutActionResult::NoRollout) };
                     match judge(steering, job.state, job.stop) {
-                        Judgement::Already => return Ok(Steered::Done { ended: Vec::new() }),
-                        Judgement::Refused => {
-                            return Ok(Steered::Refused { state: job.state, stop: job.stop });
+                        Transition::Already => {
+                            return Ok(RolloutActionResult::Done { ended: Vec::new() });
                         }
-                        Judgement::Fits => {}
+                        Transition::Refused => {
+                            return Ok(RolloutActionResult::Refused {
+                                state: job.state,
+                                stop: job.stop,
+                            });
+                        }
+                        Transition::Fits => {}
                     }
                     let ended = match steering {
-                        Steering::Pause => pause(transaction, id).await?,
-                        Steering::Resume => resume(transaction, &job, &rollout, now).await?,
-                        Steering::Abort => abort(transaction, id, now).await?,
+                        RolloutAction::Pause => pause(transaction, id).await?,
+                        RolloutAction::Resume => resume(transaction, &job, &rollout, now).await?,
+                        RolloutAction::Abort => abort(transaction, id, now).await?,
                     };
                     write_audit(transaction, audit).await?;
-                    Ok(Steered::Done { ended })
+                    Ok(RolloutActionResult::Done { ended })
                 })
             })
             .await?;
-        if let Steered::Done { ended } = &steered {
+        if let RolloutActionResult::Done { ended } = &steered {
             self.writer.meters().ended(CommandState::Cancelled.as_str(), ended.len() as u64);
         }
         Ok(steered)
@@ -89,25 +94,24 @@ impl TenantScope {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judgement {
+enum Transition {
     Fits,
     Already,
     Refused,
 }
 
-fn judge(steering: Steering, state: JobState, stop: Option<Stop>) -> Judgement {
+fn judge(steering: RolloutAction, state: JobState, stop: Option<Stop>) -> Transition {
     match (steering, state, stop) {
-        (Steering::Abort, _, Some(Stop::Aborted)) => Judgement::Already,
-        (_, _, Some(_)) => Judgement::Refused,
-        (Steering::Pause, JobState::Running, None)
-        | (Steering::Resume, JobState::Paused | JobState::Halted, None)
-        | (Steering::Abort, JobState::Running | JobState::Paused | JobState::Halted, None) => {
-            Judgement::Fits
+        (RolloutAction::Abort, _, Some(Stop::Aborted)) => Transition::Already,
+        (_, _, Some(_)) => Transition::Refused,
+        (RolloutAction::Pause, JobState::Running, None)
+        | (RolloutAction::Resume, JobState::Paused | JobState::Halted, None)
+        | (RolloutAction::Abort, JobState::Running | JobState::Paused | JobState::Halted, None) => {
+            Transition::Fits
         }
-        (Steering::Pause, JobState::Paused, None) | (Steering::Resume, JobState::Running, None) => {
-            Judgement::Already
-        }
-        _ => Judgement::Refused,
+        (RolloutAction::Pause, JobState::Paused, None)
+        | (RolloutAction::Resume, JobState::Running, None) => Transition::Already,
+        _ => Transition::Refused,
     }
 }
 
@@ -194,17 +198,17 @@ mod tests {
 
     #[test]
     fn whatever_is_over_or_ending_can_be_steered_no_more() {
-        use Steering::{Abort, Pause, Resume};
+        use RolloutAction::{Abort, Pause, Resume};
         for state in JobState::iter() {
             for steering in [Pause, Resume, Abort] {
                 let cancelled = judge(steering, state, Some(Stop::Cancelled));
-                assert_eq!(cancelled, Judgement::Refused);
+                assert_eq!(cancelled, Transition::Refused);
             }
-            assert_eq!(judge(Abort, state, Some(Stop::Aborted)), Judgement::Already);
+            assert_eq!(judge(Abort, state, Some(Stop::Aborted)), Transition::Already);
         }
         for state in [JobState::Succeeded, JobState::Failed] {
             for steering in [Pause, Resume, Abort] {
-                assert_eq!(judge(steering, state, None), Judgement::Refused);
+                assert_eq!(judge(steering, state, None), Transition::Refused);
             }
         }
     }
@@ -212,8 +216,8 @@ mod tests {
     #[test]
     fn a_halted_rollout_is_resumed_or_aborted_but_not_paused() {
         let halted = |steering| judge(steering, JobState::Halted, None);
-        assert_eq!(halted(Steering::Resume), Judgement::Fits);
-        assert_eq!(halted(Steering::Abort), Judgement::Fits);
-        assert_eq!(halted(Steering::Pause), Judgement::Refused);
+        assert_eq!(halted(RolloutAction::Resume), Transition::Fits);
+        assert_eq!(halted(RolloutAction::Abort), Transition::Fits);
+        assert_eq!(halted(RolloutAction::Pause), Transition::Refused);
     }
 }

@@ -9,7 +9,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-pub use self::actions::{Steered, Steering};
+pub use self::actions::{RolloutAction, RolloutActionResult};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::ids::{AgentId, CommandId, JobId};
@@ -51,7 +51,7 @@ pub struct WaveAgent {
 
 /// A roll-out as it is shown.
 #[derive(Debug, Clone)]
-pub struct RolloutNow {
+pub struct RolloutProgress {
     pub row: rollout::Model,
     pub counts: RolloutCounts,
 }
@@ -237,7 +237,10 @@ impl SystemScope {
 
 impl TenantScope {
     /// The roll-outs among some jobs, which have to be this tenant's.
-    pub async fn rollouts(&self, ids: &[JobId]) -> Result<HashMap<JobId, RolloutNow>, StoreError> {
+    pub async fn rollouts(
+        &self,
+        ids: &[JobId],
+    ) -> Result<HashMap<JobId, RolloutProgress>, StoreError> {
         let rows = rollout::Entity::find()
             .filter(rollout::Column::TenantId.eq(self.tenant_id))
             .filter(rollout::Column::JobId.is_in(ids.iter().copied()))
@@ -276,7 +279,7 @@ impl TenantScope {
         }
         let now = |row: rollout::Model| {
             let counts = counts.get(&row.job_id).copied().unwrap_or_default();
-            (row.job_id, RolloutNow { row, counts })
+            (row.job_id, RolloutProgress { row, counts })
         };
         Ok(rows.into_iter().map(now).collect())
     }

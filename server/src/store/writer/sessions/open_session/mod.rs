@@ -52,7 +52,7 @@ pub struct OpenSession {
     pub policy: Option<String>,
     pub max_executions: i32,
     pub transport: Transport,
-    /// What came of the latest wish for another version, JSON; absent if nothing is known of it.
+    /// What came of the latest generation for another version, JSON; absent if nothing is known of it.
     pub update_result: Option<String>,
     pub now: Timestamp,
 }
