@@ -194,7 +194,7 @@ async fn a_group_at_rest_takes_newcomers_though_one_of_its_last_wave_is_off() {
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
-        let well = world.server.rows("SELECT 1 FROM groups_of_agents WHERE healthy_wave = 1");
+        let well = world.server.rows("SELECT 1 FROM agent_groups WHERE healthy_wave = 1");
         (!well.is_empty()).then_some(())
     })
     .await;
