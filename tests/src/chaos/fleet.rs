@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::settings::{Settings, Store};
-use crate::agent::{Agent, AgentOptions};
-use crate::api::Api;
-use crate::binaries::binary;
-use crate::leftovers::processes_of;
-use crate::link::Link;
-use crate::postgres::Postgres;
-use crate::scripts::Script;
-use crate::server::{Database, Server, ServerOptions};
-use crate::site::Site;
+use crate::agents::agent::{Agent, AgentOptions};
+use crate::agents::scripts::Script;
+use crate::clients::api::Api;
+use crate::databases::postgres::Postgres;
+use crate::fixture::ALL;
+use crate::processes::binaries::binary;
+use crate::processes::process_tree::processes_of;
+use crate::processes::test_dir::Site;
+use crate::proxies::link::Link;
+use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::{eventually, eventually_blocking};
-use crate::world::ALL;
 
 /// The tag that every host has.
 pub const TAG: &str = "chaos";
