@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::agents::agent::{Agent, AgentOptions};
 use crate::clients::api::Api;
-use crate::databases::postgres::Postgres;
+use crate::databases::cluster::PostgresCluster;
+use crate::databases::database::PostgresDatabase;
 use crate::processes::test_dir::Site;
 use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::eventually;
@@ -23,10 +24,16 @@ impl World {
         Self::with(ServerOptions::default()).await
     }
 
-    /// A server on a PostgreSQL cluster of its own.
+    /// A server on a PostgreSQL database.
     pub async fn on_postgres() -> Self {
+        let database = Database::Postgres(PostgresDatabase::empty());
+        Self::on(Site::new(), database, ServerOptions::default()).await
+    }
+
+    /// A server on a PostgreSQL cluster for this test alone, for tests that stop it.
+    pub async fn on_cluster() -> Self {
         let site = Site::new();
-        let database = Database::Postgres(Postgres::start(&site));
+        let database = Database::Cluster(PostgresCluster::start(&site));
         Self::on(site, database, ServerOptions::default()).await
     }
 

@@ -15,7 +15,7 @@ use super::settings::{Settings, Store};
 use crate::agents::agent::{Agent, AgentOptions};
 use crate::agents::scripts::Script;
 use crate::clients::api::Api;
-use crate::databases::postgres::Postgres;
+use crate::databases::cluster::PostgresCluster;
 use crate::fixture::ALL;
 use crate::processes::binaries::binary;
 use crate::processes::process_tree::processes_of;
@@ -66,7 +66,7 @@ impl Fleet {
         }
         let (database, server_disk) = match settings.store {
             Store::Sqlite => (Database::Sqlite, Some(Disk::mounted(&site.folder("server")))),
-            Store::Postgres => (Database::Postgres(Postgres::start(&site)), None),
+            Store::Postgres => (Database::Cluster(PostgresCluster::start(&site)), None),
         };
         let server = Server::start(&site, database, options);
         server.ready().await;
@@ -121,8 +121,8 @@ impl Fleet {
                 self.server.resume();
             }
             None => {
-                self.server.postgres().go_away();
-                self.server.postgres().resume();
+                self.server.cluster().stop();
+                self.server.cluster().resume();
             }
         }
     }

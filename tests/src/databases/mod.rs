@@ -1,5 +1,9 @@
-//! Databases of tests, and access to them that bypasses the server.
+//! PostgreSQL for tests, and access to a server's database that bypasses the server.
 
-pub mod postgres;
-pub mod query;
-pub mod second_tenant;
+pub mod cluster;
+pub mod database;
+mod programs;
+mod query;
+mod second_tenant;
+mod shared_cluster;
+mod sql;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::clients::api::Api;
-use crate::databases::postgres::Postgres;
+use crate::databases::cluster::PostgresCluster;
+use crate::databases::database::PostgresDatabase;
 use crate::processes::binaries::binary;
 use crate::processes::process::Process;
 use crate::processes::test_dir::Site;
@@ -18,8 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Database {
     /// A file in the server's data directory.
     Sqlite,
-    /// A cluster of the test's own.
-    Postgres(Postgres),
+    /// A database in the cluster that all tests share.
+    Postgres(PostgresDatabase),
+    /// A cluster for this test alone, for tests that stop it.
+    Cluster(PostgresCluster),
 }
 
 /// What a test may set otherwise.
@@ -124,9 +127,12 @@ impl Server {
         let data_dir = self.data_dir.to_str().expect("plain text");
         let mut environment = vec![("MUSTER_LOG".into(), "info".into())];
         environment.extend(self.options.environment.iter().cloned());
-        if let Database::Postgres(postgres) = &self.database {
-            environment.push(("MUSTER_DATABASE_URL".into(), postgres.url()));
-        }
+        let database_url = match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+            Database::Cluster(cluster) => Some(cluster.url()),
+        };
+        environment.extend(database_url.map(|url| ("MUSTER_DATABASE_URL".into(), url)));
         let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         let start = |program: &Path, args: &[&str]| {
             Process::start("server", program, args, environment, self.site.path())
@@ -195,14 +201,14 @@ impl Server {
         .await;
     }
 
-    /// Its database, to take it away and bring it back.
+    /// Its PostgreSQL cluster, to stop and restart it.
     ///
     /// # Panics
-    /// On SQLite.
-    pub fn postgres(&mut self) -> &mut Postgres {
+    /// Unless the cluster is this server's alone.
+    pub fn cluster(&mut self) -> &mut PostgresCluster {
         match &mut self.database {
-            Database::Postgres(postgres) => postgres,
-            Database::Sqlite => panic!("this server uses SQLite"),
+            Database::Cluster(cluster) => cluster,
+            other => panic!("the tests of other servers would suffer: {other:?}"),
         }
     }
 }

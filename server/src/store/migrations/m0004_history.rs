@@ -69,7 +69,7 @@ const INDEXES: [&str; 9] = [
 
 #[cfg(test)]
 mod tests {
-    use muster_tests::{Postgres, Site};
+    use muster_tests::{PostgresDatabase, Site};
     use sea_orm::{ConnectionTrait as _, Database, Statement};
     use sea_orm_migration::MigratorTrait as _;
 
@@ -113,8 +113,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_there_gets_its_script_and_is_filed_on_postgres() {
-        let site = Site::new();
-        let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+        let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
         take_through(&postgres.url()).await;
     }
 }

@@ -102,7 +102,7 @@ const STATEMENTS: [&str; 10] = [
 
 #[cfg(test)]
 mod tests {
-    use muster_tests::{Postgres, Site};
+    use muster_tests::{PostgresDatabase, Site};
     use sea_orm::{ConnectionTrait as _, Database, Statement};
     use sea_orm_migration::MigratorTrait as _;
 
@@ -151,8 +151,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_key_that_holds_may_publish_on_postgres() {
-        let site = Site::new();
-        let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+        let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
         take_through(&postgres.url()).await;
     }
 }

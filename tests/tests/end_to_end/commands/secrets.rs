@@ -237,12 +237,7 @@ async fn a_secret_whose_key_is_given_up_ends_its_command_and_no_other() {
     world.server.stop();
     std::fs::remove_file(world.server.data_dir().join("master.key")).expect("lose it");
     // As docs/SERVER.md says.
-    let statement = "import sqlite3, sys; database = sqlite3.connect(sys.argv[1]); \
-        database.execute(\"DELETE FROM settings WHERE name = 'master_key_check'\"); database.commit()";
-    let database = world.server.data_dir().join("muster.db");
-    let mut python = std::process::Command::new("python3");
-    python.args(["-c", statement]).arg(database);
-    assert!(python.status().expect("run python3").success());
+    world.server.query("DELETE FROM settings WHERE name = 'master_key_check'");
     world.server.resume();
     world.server.ready().await;
     agent.resume();

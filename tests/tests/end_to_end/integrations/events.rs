@@ -139,7 +139,7 @@ async fn what_can_not_be_shown_is_refused() {
 #[tokio::test]
 async fn another_tenant_sees_nothing() {
     let world = World::on_sqlite().await;
-    let stranger = world.stranger();
+    let stranger = world.other_tenant();
     let mut stream = looking_on(&stranger, ALL).await;
     let (mut agent, id) = agent(&world).await;
     let command = run(&world, &id, "hello").await;

@@ -2,16 +2,16 @@
 
 use std::net::TcpStream;
 
-use muster_tests::{Postgres, Site};
+use muster_tests::{PostgresCluster, Site};
 
 #[test]
 fn a_cluster_starts_goes_away_and_comes_back_on_its_port() {
     let site = Site::new();
-    let mut postgres = Postgres::start(&site);
+    let mut postgres = PostgresCluster::start(&site);
     let url = postgres.url();
     let address = url.split(['@', '/']).nth(3).expect("host and port").to_owned();
     assert!(TcpStream::connect(&address).is_ok(), "{address}");
-    postgres.go_away();
+    postgres.stop();
     assert!(TcpStream::connect(&address).is_err());
     postgres.resume();
     assert!(TcpStream::connect(&address).is_ok());

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use muster_tests::{
-    Authority, Database, Postgres, Server, ServerOptions, Site, World, binary, eventually,
+    Authority, Database, PostgresCluster, Server, ServerOptions, Site, World, binary, eventually,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -51,13 +51,13 @@ async fn a_server_that_speaks_tls_is_asked_over_tls_whatever_its_certificate_is_
 
 #[tokio::test]
 async fn a_server_without_its_database_is_not_healthy_and_says_so() {
-    let mut world = World::on_postgres().await;
+    let mut world = World::on_cluster().await;
     let data_dir = world.server.data_dir().to_owned();
     assert!(ask(&data_dir).status.success());
-    world.server.postgres().go_away();
+    world.server.cluster().stop();
     let said = complaint(&ask(&data_dir));
     assert!(said.contains("503"), "{said}");
-    world.server.postgres().resume();
+    world.server.cluster().resume();
     eventually("it is healthy again", async || ask(&data_dir).status.success().then_some(())).await;
 }
 
@@ -81,12 +81,12 @@ async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
 #[tokio::test]
 async fn the_password_of_postgresql_comes_from_a_file() {
     let site = Site::new();
-    let mut postgres = Postgres::start(&site);
-    postgres.demand_password("p&ss w=rd/%");
+    let mut postgres = PostgresCluster::start(&site);
+    postgres.require_password("p&ss w=rd/%");
     let file = site.path().join("password");
     std::fs::write(&file, "p&ss w=rd/%\n").expect("written");
     let options = ServerOptions::default().with("MUSTER_DATABASE_PASSWORD_FILE", file.display());
-    let mut server = Server::start(&site, Database::Postgres(postgres), options);
+    let mut server = Server::start(&site, Database::Cluster(postgres), options);
     server.ready().await;
     server.stop();
 

@@ -137,18 +137,18 @@ async fn webhooks_are_counted_by_what_came_of_them() {
 
 #[tokio::test]
 async fn figures_that_need_no_database_are_told_while_it_is_away() {
-    let mut world = World::on_postgres().await;
+    let mut world = World::on_cluster().await;
     let (_agent, _) = world.agent(AgentOptions::named("agent")).await;
     let stored = ["muster_commands_open", "muster_webhook_deliveries_pending"];
     let figures = Figures::of(&world.api).await;
     assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
     assert!(stored.iter().all(|name| figures.has(name)));
-    world.server.postgres().go_away();
+    world.server.cluster().stop();
     let figures = Figures::of(&world.api).await;
     assert_eq!(figures.sum("muster_database_up", &[]), 0.0);
     assert!(!stored.iter().any(|name| figures.has(name)), "not what was so once");
     assert!(figures.has("muster_agents_online") && figures.has("muster_writer_queue_operations"));
-    world.server.postgres().resume();
+    world.server.cluster().resume();
     world.server.ready().await;
     let figures = Figures::of(&world.api).await;
     assert_eq!(figures.sum("muster_database_up", &[]), 1.0);

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use muster_tests::{
-    AgentOptions, Database, Postgres, Script, Server, ServerOptions, Site, World, eventually,
-    on_both_databases,
+    AgentOptions, Database, PostgresCluster, Script, Server, ServerOptions, Site, World,
+    eventually, on_both_databases,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -44,13 +44,13 @@ async fn a_stopped_server_lets_agents_go_and_finds_them_again(mut world: World) 
 
 #[tokio::test]
 async fn a_database_that_goes_away_and_returns_costs_nothing_that_was_promised() {
-    let mut world = World::on_postgres().await;
+    let mut world = World::on_cluster().await;
     let script = Script::counting("long", 4_000, 50, "0.05");
     let (_agent, agent) = world.agent(AgentOptions::with_scripts([script])).await;
     let id = world.api.execute(&agent, "long", json!({})).await;
     world.api.output_reaches(&id, 1).await;
 
-    world.server.postgres().go_away();
+    world.server.cluster().stop();
     let path = format!("/api/agents/{agent}/command");
     let body = json!({"command": "execute", "data": {"script": "long"}});
     let refused = world.api.post(&path, body).await;
@@ -62,7 +62,7 @@ async fn a_database_that_goes_away_and_returns_costs_nothing_that_was_promised()
     // It is alive, only not ready.
     world.api.get("/healthz").await.expect(200);
 
-    world.server.postgres().resume();
+    world.server.cluster().resume();
     world.server.ready().await;
     let command = world.api.finished(&id).await;
     assert_eq!(command["state"], "succeeded", "{command}");
@@ -74,10 +74,10 @@ async fn a_database_that_goes_away_and_returns_costs_nothing_that_was_promised()
 #[tokio::test]
 async fn a_server_without_its_database_says_so_and_ends() {
     let site = Site::new();
-    let mut postgres = Postgres::start(&site);
-    postgres.go_away();
+    let mut postgres = PostgresCluster::start(&site);
+    postgres.stop();
     let options = ServerOptions::default();
-    let mut server = Server::unstarted(&site, Database::Postgres(postgres), options).spawn();
+    let mut server = Server::unstarted(&site, Database::Cluster(postgres), options).spawn();
     let status = server.ended().await;
     assert!(!status.success());
     let log = server.log();

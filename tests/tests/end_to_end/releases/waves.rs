@@ -168,7 +168,7 @@ async fn a_busy_host_holds_no_other_up_and_is_said_to_be_busy() {
     let expire = "UPDATE commands SET expires_at = 1 WHERE command = 'update' AND state = 'queued'
         RETURNING agent_id";
     eventually("the busy one was asked", async || {
-        let asked = world.server.rows(expire);
+        let asked = world.server.query(expire);
         asked.iter().any(|row| row.contains(&busy.id)).then_some(())
     })
     .await;
@@ -180,7 +180,7 @@ async fn a_busy_host_holds_no_other_up_and_is_said_to_be_busy() {
     let trouble = &shown["problems"][0];
     assert_eq!((&trouble["agent_id"], &trouble["code"]), (&json!(busy.id), &json!("busy")));
 
-    world.server.rows("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
+    world.server.query("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
     busy.answers(&long, true).await;
     busy.is_asked("update").await;
 }
@@ -194,13 +194,13 @@ async fn a_group_at_rest_takes_newcomers_though_one_of_its_last_wave_is_off() {
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
-        let well = world.server.rows("SELECT 1 FROM groups_of_agents WHERE healthy_wave = 1");
+        let well = world.server.query("SELECT 1 FROM groups_of_agents WHERE healthy_wave = 1");
         (!well.is_empty()).then_some(())
     })
     .await;
     // Months pass, and it is switched off.
     let long_ago = "UPDATE agent_updates SET changed_at = 1 RETURNING 1";
-    assert!(!world.server.rows(long_ago).is_empty());
+    assert!(!world.server.query(long_ago).is_empty());
     drop(first);
     let mut second = Host::new(&world, "second", 16).await;
     second.is_asked("update").await;
@@ -230,7 +230,7 @@ async fn a_member_that_comes_back_as_another_is_asked_again() {
         "UPDATE agent_updates SET changed_at = 1 RETURNING 1",
         "UPDATE agents SET connected_at = connected_at - 120000 RETURNING 1",
     ] {
-        assert!(!world.server.rows(statement).is_empty());
+        assert!(!world.server.query(statement).is_empty());
     }
     // Whoever comes makes the group look.
     let _other = Host::new(&world, "other", 16).await;

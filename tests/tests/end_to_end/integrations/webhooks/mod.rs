@@ -6,8 +6,8 @@ mod command_line;
 mod restarts;
 
 use muster_tests::{
-    Agent, AgentOptions, Api, Database, Postgres, Reaction, Receiver, Script, ServerOptions, Site,
-    World, eventually,
+    Agent, AgentOptions, Api, Database, PostgresDatabase, Reaction, Receiver, Script,
+    ServerOptions, Site, World, eventually,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -77,7 +77,7 @@ pub async fn secret_of(api: &Api, url: &str) -> String {
 /// A server on PostgreSQL under these settings.
 pub async fn on_postgres() -> World {
     let site = Site::new();
-    let database = Database::Postgres(Postgres::start(&site));
+    let database = Database::Postgres(PostgresDatabase::empty());
     World::on(site, database, options()).await
 }
 
