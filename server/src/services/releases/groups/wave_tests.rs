@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_tests::{Postgres, Site};
+use muster_tests::{PostgresDatabase, Site};
 use uuid::Uuid;
 
 use super::{Groups, Settings};
@@ -141,7 +141,7 @@ async fn a_wave_goes_out_only_while_it_is_wanted_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wave_goes_out_only_while_it_is_wanted_on_postgres() {
     let site = Site::new();
-    let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+    let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
     let store = Store::open(&postgres.url(), &site.folder("data")).await.expect("open the store");
     Box::pin(goes_out_only_while_it_is_wanted(store)).await;
 }
