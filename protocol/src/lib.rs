@@ -3,10 +3,8 @@
 //! This crate knows no sockets, no clocks, no files. A type here is a promise to agents already
 //! installed: fields are only ever added, and only as optional ones.
 
-pub mod acceptance;
 pub mod argv;
 pub mod backoff;
-pub mod close_code;
 pub mod command;
 pub mod exit_code;
 pub mod frame;
@@ -21,9 +19,9 @@ pub mod secret;
 pub mod secret_parameters;
 pub mod version;
 
-pub use close_code::CloseCode;
 pub use command::CommandName;
 pub use exit_code::ExitCode;
+pub use frame::CloseCode;
 pub use permission::Permissions;
 
 /// The version of the full protocol, sent as `register.data.protocol`.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use muster_protocol::release::{Platform, Verified, Version, Wish};
+use muster_protocol::release::{Platform, ReleaseRequirements, VerifiedRelease, Version};
 
 use super::package::{self, Package};
 use super::{NotTaken, PinError, Pins};
@@ -56,7 +56,7 @@ pub(super) fn judge_documents(
     folder: &Path,
     version: &Version,
     trust: &Trust,
-) -> Result<Verified, NotTaken> {
+) -> Result<VerifiedRelease, NotTaken> {
     let platform = Platform::own().ok_or(NotTaken::UnknownPlatform)?;
     let Pins { fingerprint, floor } = &trust.pins;
     let package = Package::read(folder)?;
@@ -64,5 +64,5 @@ pub(super) fn judge_documents(
         return Err(NotTaken::NoKey);
     }
     let (floor, fingerprint) = (floor.as_ref(), fingerprint.as_deref());
-    Ok(package.verify(&Wish { version, platform, floor, fingerprint })?)
+    Ok(package.verify(&ReleaseRequirements { version, platform, floor, fingerprint })?)
 }

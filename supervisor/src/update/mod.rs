@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use muster_protocol::release::{
     Program, UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest, UpdateResult,
-    Verified, Version,
+    VerifiedRelease, Version,
 };
 
 pub use self::durable::FileError;
@@ -92,13 +92,13 @@ impl Updates {
     ///
     /// # Errors
     /// [`NotTaken`]
-    pub fn examine(&self, wish: &UpdateRequest) -> Result<Verified, NotTaken> {
+    pub fn examine(&self, wish: &UpdateRequest) -> Result<VerifiedRelease, NotTaken> {
         let folder = self.staging(&wish.version);
         examination::judge_documents(&folder, &wish.version, &Trust::of(&self.program)?)
     }
 
     /// True if this release is what is installed, bit for bit.
-    pub fn is_in_place(&self, verified: &Verified) -> bool {
+    pub fn is_in_place(&self, verified: &VerifiedRelease) -> bool {
         self.current().as_ref() == Some(&verified.manifest.version) && self.versions.has(verified)
     }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
-    KeyChange, MAX_MANIFEST_BYTES, Manifest, Program, PublicKey, Refusal, Signature, Verified,
-    Wish, leads_to, verify, verify_signature,
+    KeyChange, MAX_MANIFEST_BYTES, Program, PublicKey, ReleaseManifest, ReleaseRequirements,
+    Signature, VerifiedRelease, VerifyError, is_trusted_key, verify, verify_signature,
 };
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
@@ -22,7 +22,7 @@ pub enum PackageError {
     #[error("`bin` of the download is no folder")]
     NoFolder,
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] VerifyError),
     #[error("{} has not the size that its manifest says: the download is cut off or another file", .0.file_name())]
     Size(Program),
     #[error("{} has not the SHA-256 that its manifest says", .0.file_name())]
@@ -87,7 +87,7 @@ impl Package {
     ///
     /// # Errors
     /// [`PackageError::Refused`]
-    pub fn verify(&self, wish: &Wish<'_>) -> Result<Verified, PackageError> {
+    pub fn verify(&self, wish: &ReleaseRequirements<'_>) -> Result<VerifiedRelease, PackageError> {
         Ok(verify(&self.document, &self.signature, &self.changes, wish)?)
     }
 
@@ -95,14 +95,14 @@ impl Package {
     ///
     /// # Errors
     /// [`PackageError::Refused`]
-    pub fn identity(&self) -> Result<(Manifest, PublicKey), PackageError> {
+    pub fn identity(&self) -> Result<(ReleaseManifest, PublicKey), PackageError> {
         let manifest = verify_signature(&self.document, &self.signature)?;
         Ok((manifest, self.signature.key))
     }
 
     /// True if its statements lead from the pinned key, named by its fingerprint, to its own.
     pub fn leads_from(&self, pinned: &str) -> bool {
-        leads_to(pinned, &self.changes, self.signature.key)
+        is_trusted_key(pinned, &self.changes, self.signature.key)
     }
 }
 
@@ -115,7 +115,7 @@ pub fn program_path(folder: &Path, program: Program) -> PathBuf {
 ///
 /// # Errors
 /// [`PackageError`], the first that applies.
-pub fn check_programs(folder: &Path, verified: &Verified) -> Result<(), PackageError> {
+pub fn check_programs(folder: &Path, verified: &VerifiedRelease) -> Result<(), PackageError> {
     // A link would be moved as one, and mean whatever its target is later.
     if !fs::symlink_metadata(folder.join("bin")).is_ok_and(|bin| bin.is_dir()) {
         return Err(PackageError::NoFolder);

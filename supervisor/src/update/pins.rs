@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{Manifest, Version};
+use muster_protocol::release::{ReleaseManifest, Version};
 
 use super::durable::{self, FileError};
 use super::package::Package;
@@ -64,7 +64,7 @@ impl Pins {
     /// # Errors
     /// [`FileError`]
     pub(super) fn follow(&self, program: &Path, package: &Package) -> Result<(), FileError> {
-        let Ok((Manifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
+        let Ok((ReleaseManifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
         let pinned = self.fingerprint.as_deref();
         let is_new = pinned.is_none_or(|pinned| pinned != key.fingerprint());
         if is_new && pinned.is_none_or(|pinned| package.leads_from(pinned)) {

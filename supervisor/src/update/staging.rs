@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use muster_protocol::release::{Verified, Version};
+use muster_protocol::release::{VerifiedRelease, Version};
 
 use super::durable::{self, FileError};
 use super::package::program_path;
@@ -35,7 +35,7 @@ impl Updates {
     ///
     /// # Errors
     /// [`NotTaken::NoRoom`]
-    pub fn check_room(&self, verified: &Verified) -> Result<(), NotTaken> {
+    pub fn check_room(&self, verified: &VerifiedRelease) -> Result<(), NotTaken> {
         // A disk that does not tell is found out about by writing.
         let Ok(free) = crate::platform::free_bytes(&self.program) else { return Ok(()) };
         let staging = self.staging(&verified.manifest.version);

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{Program, Verified, Version};
+use muster_protocol::release::{Program, VerifiedRelease, Version};
 
 use super::durable::{self, FileError};
 use super::package::{self, Package, program_path};
@@ -52,13 +52,13 @@ impl Versions {
     }
 
     /// True if this release is installed, bit for bit.
-    pub fn has(&self, verified: &Verified) -> bool {
+    pub fn has(&self, verified: &VerifiedRelease) -> bool {
         package::check_programs(&self.folder(&verified.manifest.version), verified).is_ok()
     }
 
     /// Moves a verified download to its place among the versions. A version of that name that is
     /// not current is replaced.
-    pub fn place(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
+    pub fn place(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
         let aside = self.free_place(&verified.manifest.version);
@@ -90,7 +90,7 @@ impl Versions {
     }
 
     /// Replaces the programs of the current version, one by one: at any moment each is whole.
-    pub fn repair(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
+    pub fn repair(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
         for program in Program::ALL {
@@ -149,7 +149,7 @@ fn remove_unused(folder: &Path) {
 
 /// Makes a download ready to be moved: executable, readable as an installation is, durable, and
 /// without what the download noted for itself.
-fn prepare(staging: &Path, verified: &Verified) -> Result<(), FileError> {
+fn prepare(staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
     let bin = staging.join("bin");
     keep_only(staging, |path| {
         path == bin || DOCUMENTS.iter().any(|known| path == staging.join(known))

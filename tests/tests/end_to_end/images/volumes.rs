@@ -42,7 +42,7 @@ async fn an_update_stays_in_the_volume_and_a_newer_image_comes_over_it() {
     runs(&world, &id, "0.1.0").await;
     publisher.release("0.2.0").await;
     let ended = update(&world, &id, "0.2.0").await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, &id, "0.2.0").await;
     assert!(container.is_healthy().await, "process 1 has become another program");
     container.stop().await;

@@ -72,7 +72,7 @@ impl Scene {
         let all = cuts.iter().map(|cut| self.cut(*cut, command, data.clone()));
         for (cut, (ended, version)) in cuts.iter().zip(join_all(all).await) {
             let (verdict, code, expected) = &is;
-            assert_eq!(ended["result"]["verdict"], *verdict, "{cut:?}: {ended}");
+            assert_eq!(ended["result"]["update_result"], *verdict, "{cut:?}: {ended}");
             assert_eq!(ended["error_code"], *code, "{cut:?}: {ended}");
             assert_eq!(version, *expected, "{cut:?}: {ended}");
         }
@@ -172,7 +172,7 @@ async fn a_supervisor_that_fails_to_start_three_times_gives_way_to_the_one_befor
         agent.resume();
     }
     let ended = scene.world.api.finished(&asked).await;
-    assert_eq!(ended["result"]["verdict"], "rolled_back", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "rolled_back", "{ended}");
     assert_eq!(ended["error_code"], "supervisor_failed", "{ended}");
     runs(&scene.world, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");
