@@ -6,6 +6,7 @@
 pub mod argv;
 pub mod backoff;
 pub mod command;
+pub mod error_chain;
 pub mod exit_code;
 pub mod frame;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod secret_parameters;
 pub mod version;
 
 pub use command::CommandName;
+pub use error_chain::error_chain;
 pub use exit_code::ExitCode;
 pub use frame::CloseCode;
 pub use permission::Permissions;

@@ -60,7 +60,7 @@ async fn fetch_part(
     let folder = format!("/install/releases/{version}");
     if part != Part::Programs {
         documents(&source, &folder, into).await?;
-        let fetched = json!({"is_way_verified": config.endpoint.is_secure});
+        let fetched = json!({"is_transport_verified": config.endpoint.is_secure});
         write(&into.join("fetched.json"), fetched.to_string().as_bytes())?;
     }
     if part != Part::Documents {
