@@ -208,8 +208,8 @@ check_release_key() {
 
 # A closed descriptor would be reused by the next file that a command opens.
 protect_output() {
-    (: >&1) 2>/dev/null || exec >/dev/null
-    (: >&2) 2>/dev/null || exec 2>/dev/null
+    (: 3>&2) || exec 2>/dev/null
+    (: 3>&1) 2>/dev/null || exec >/dev/null
     trap '' PIPE
 }
 

@@ -44,7 +44,7 @@ async fn output_that_can_not_be_written_changes_neither_result_nor_files() {
             host.run("! grep -v \"^[A-Z_]*='[^']*'$\" /etc/muster/agent.env").await.expect(0);
             let record = host.run("cat /opt/muster/installation").await.expect(0);
             let expected =
-                "layout=1\nscope=system\nservice=none\nname=muster-agent\nmade_user=muster\n";
+                "layout=1\nscope=system\nservice=cron\nname=muster-agent\nmade_user=muster\n";
             assert_eq!(record, expected, "{case}");
             run(&format!("{shell} {DEPLOY} --status")).await;
             run(&format!("{shell} {DEPLOY} --help")).await;
