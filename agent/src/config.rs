@@ -9,7 +9,7 @@ use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_MAX_EXECUTIONS, MAX_PO
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::commands::execute::OutputBounds;
+use crate::commands::execute::OutputLimits;
 use crate::link::endpoint::{Endpoint, EndpointError};
 use crate::link::{Authorities, AuthoritiesError, Proxy, ProxyError};
 use crate::platform;
@@ -116,7 +116,7 @@ pub enum ConfigError {
     #[error("no server; set MUSTER_SERVER_URL or --server-url, such as wss://muster.example.com")]
     NoServer,
     #[error("the agent key holds characters that no key has; copy it again")]
-    OddKey,
+    InvalidKey,
     #[error("the {what} {} can't be read: {source}; check that it is there and who may read it", path.display())]
     File {
         what: &'static str,
@@ -140,17 +140,17 @@ pub enum ConfigError {
 
 impl ConfigError {
     /// What is wrong, and what to do, apart.
-    pub fn told(&self) -> (String, String) {
+    pub fn message_and_hint(&self) -> (String, String) {
         let text = self.to_string();
-        let (what, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct the settings"));
-        (what.to_owned(), remedy.to_owned())
+        let (what, hint) = text.rsplit_once("; ").unwrap_or((&text, "correct the settings"));
+        (what.to_owned(), hint.to_owned())
     }
 }
 
 impl Config {
     /// The host's bounds on output.
-    pub fn output_bounds(&self) -> OutputBounds {
-        OutputBounds { limit_bytes: self.output_limit_bytes, quota_bytes: self.output_quota_bytes }
+    pub fn output_limits(&self) -> OutputLimits {
+        OutputLimits { limit_bytes: self.output_limit_bytes, quota_bytes: self.output_quota_bytes }
     }
 
     /// Puts flags, environment, files and defaults together.
@@ -158,7 +158,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with a sentence for the person who configures.
     pub fn load(args: RunArgs) -> Result<Self, ConfigError> {
-        let file = read_files(&args.config)?;
+        let file = read_settings_files(&args.config)?;
         let url = args.server_url.or(file.server_url).filter(|url| !url.is_empty());
         let insecure = args.insecure
             || args.insecure_env.as_deref().is_some_and(is_yes)
@@ -204,7 +204,7 @@ impl Config {
     }
 }
 
-fn read_files(paths: &[PathBuf]) -> Result<ConfigFile, ConfigError> {
+fn read_settings_files(paths: &[PathBuf]) -> Result<ConfigFile, ConfigError> {
     let mut table = toml::Table::new();
     for path in paths {
         let text = read_text("settings file", path)?;
@@ -233,7 +233,7 @@ fn api_key(file: Option<PathBuf>) -> Result<SecretString, ConfigError> {
         return Err(ConfigError::NoKey);
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ConfigError::OddKey);
+        return Err(ConfigError::InvalidKey);
     }
     Ok(SecretString::from(key))
 }
@@ -270,7 +270,7 @@ fn is_yes(text: &str) -> bool {
 pub fn state_dir(args: &RunArgs) -> Result<PathBuf, ConfigError> {
     let configured = match &args.state_dir {
         Some(path) => Some(path.clone()),
-        None => read_files(&args.config)?.state_dir,
+        None => read_settings_files(&args.config)?.state_dir,
     };
     configured.map_or_else(default_state_dir, Ok)
 }
@@ -298,9 +298,9 @@ mod tests {
         fs::write(path("a"), "max_executions = 3\nserver_url = \"wss://a\"").expect("written");
         fs::write(path("b"), "max_executions = 4").expect("written");
         fs::write(path("c"), "max_job = 4").expect("written");
-        let read = read_files(&[path("a"), path("b")]).expect("both fit");
+        let read = read_settings_files(&[path("a"), path("b")]).expect("both fit");
         assert_eq!((read.max_executions, read.server_url.as_deref()), (Some(4), Some("wss://a")));
-        let error = read_files(&[path("c")]).expect_err("a typing error").to_string();
+        let error = read_settings_files(&[path("c")]).expect_err("a typing error").to_string();
         assert!(error.contains("max_job"), "{error}");
     }
 

@@ -1,5 +1,5 @@
 //! Promises that this program can be made to break, so that the chaos suite can show that it would
-//! notice. Only debug builds look for `MUSTER_FAULT`; in any other every answer is no.
+//! event. Only debug builds look for `MUSTER_FAULT`; in any other every answer is no.
 
 use std::ffi::OsString;
 
@@ -8,7 +8,7 @@ const VARIABLE: &str = "MUSTER_FAULT";
 /// A promise to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// `unsynced_start`: the mark that a job was started is written, and not synced.
+    /// `unsynced_start`: the mark that an execution was started is written, and not synced.
     UnsyncedStart,
     /// `forgotten_commands`: a command that is delivered again is taken for a new one.
     ForgottenCommands,
@@ -26,12 +26,12 @@ impl Fault {
 }
 
 /// What shims are told, who break promises with their agent.
-pub fn passed_on() -> Option<(&'static str, OsString)> {
+pub fn shim_variable() -> Option<(&'static str, OsString)> {
     named().map(|names| (VARIABLE, names))
 }
 
 /// Says loudly that promises are broken, if they are.
-pub fn warn() {
+pub fn warn_if_set() {
     if let Some(faults) = named() {
         tracing::warn!(?faults, "{VARIABLE} is set: this program breaks its promises on purpose");
     }
@@ -48,6 +48,6 @@ mod tests {
     #[test]
     fn nothing_is_broken_unless_it_is_asked_for() {
         assert!(!Fault::UnsyncedStart.is_on() && !Fault::ForgottenCommands.is_on());
-        assert_eq!(passed_on(), None);
+        assert_eq!(shim_variable(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `muster-agent`: the agent, or, started by it, the shim of one job.
+//! `muster-agent`: the agent, or, started by it, the shim of one execution.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
-use muster_agent::doctor::{self, DoctorArgs};
-use muster_agent::host;
-use muster_agent::host::deregister::Departure;
-use muster_agent::host::status::Report;
-use muster_agent::layout::StateDir;
-use muster_agent::release::{self, fetch::Part};
+use muster_agent::releases::{self, fetch::ReleasePart};
+use muster_agent::storage::layout::StateDir;
+use muster_agent::subcommands;
+use muster_agent::subcommands::deregister::DeregisterOutcome;
+use muster_agent::subcommands::doctor::{self, DoctorArgs};
+use muster_agent::subcommands::status::HostReport;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
@@ -31,21 +31,21 @@ enum Mode {
     /// Say how the agent of this host is: 0 connected, 3 running and not connected, 4 not running.
     Status {
         #[command(flatten)]
-        place: Place,
+        state: StateDirArg,
         /// As JSON.
         #[arg(long)]
         json: bool,
     },
-    /// End every running job of this host, with or without a running agent.
+    /// End every running execution of this host, with or without a running agent.
     EndExecutions {
         #[command(flatten)]
-        place: Place,
+        state: StateDirArg,
         /// How long to wait until they are gone, in seconds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait_s: u64,
     },
     /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.
-    /// Results are reported before; jobs that still run are ended.
+    /// Results are reported before; executions that still run are ended.
     Deregister(Box<RunArgs>),
     /// Say what stands between this host and its server, and what to do about it. Takes the
     /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
@@ -73,25 +73,25 @@ enum Mode {
         #[arg(long)]
         into: PathBuf,
         /// What of it.
-        #[arg(long, value_enum, default_value_t = Part::All)]
-        part: Part,
+        #[arg(long, value_enum, default_value_t = ReleasePart::All)]
+        part: ReleasePart,
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Keep one job. Started by the agent, not by people.
+    /// Keep one execution. Started by the agent, not by people.
     #[command(hide = true)]
-    Shim { job: PathBuf },
+    Shim { execution: PathBuf },
 }
 
 /// Which agent is meant.
 #[derive(Args)]
-struct Place {
+struct StateDirArg {
     /// Where it keeps its state [default: /var/lib/muster, ~/.muster without root].
     #[arg(long, env = "MUSTER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
 
-impl Place {
+impl StateDirArg {
     fn path(self) -> anyhow::Result<PathBuf> {
         Ok(self.state_dir.map_or_else(default_state_dir, Ok)?)
     }
@@ -100,19 +100,19 @@ impl Place {
 fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
-        Mode::Status { place, json } => told(status(place, json)),
-        Mode::EndExecutions { place, wait_s } => told(end_executions(place, wait_s)),
-        Mode::Deregister(args) => told(deregister(*args)),
-        Mode::Doctor(args) => examine(*args),
-        Mode::RequestUpdate { version, run } => told(request_update(version, *run)),
+        Mode::Status { state, json } => exit_code_of(status(state, json)),
+        Mode::EndExecutions { state, wait_s } => exit_code_of(end_executions(state, wait_s)),
+        Mode::Deregister(args) => exit_code_of(deregister(*args)),
+        Mode::Doctor(args) => run_doctor(*args),
+        Mode::RequestUpdate { version, run } => exit_code_of(request_update(version, *run)),
         Mode::Version => {
             println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
         }
         Mode::FetchRelease { version, into, part, run } => {
-            told(fetch_release(version, part, &into, *run))
+            exit_code_of(fetch_release(version, part, &into, *run))
         }
-        Mode::Shim { job } => keep(job),
+        Mode::Shim { execution } => run_shim(execution),
     }
 }
 
@@ -135,7 +135,7 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<u8> {
-    let code = on_runtime(muster_agent::run::run(config))??;
+    let code = on_runtime(muster_agent::subcommands::run::run(config))??;
     Ok(code.code() as u8)
 }
 
@@ -147,40 +147,40 @@ fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
     Ok(outcome)
 }
 
-fn status(place: Place, json: bool) -> anyhow::Result<u8> {
-    let report = Report::of(&place.path()?)?;
+fn status(state: StateDirArg, json: bool) -> anyhow::Result<u8> {
+    let report = HostReport::read(&state.path()?)?;
     if json {
-        say(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     } else {
-        say(&report.text());
+        print(&report.text());
     }
     Ok(report.state.exit_code())
 }
 
-fn end_executions(place: Place, wait_s: u64) -> anyhow::Result<u8> {
-    let state = StateDir::at(&place.path()?);
-    let outcome = host::end_executions::end_executions(&state, Duration::from_secs(wait_s))?;
-    say(&outcome.text());
+fn end_executions(state: StateDirArg, wait_s: u64) -> anyhow::Result<u8> {
+    let state = StateDir::at(&state.path()?);
+    let outcome = subcommands::end_executions::end_executions(&state, Duration::from_secs(wait_s))?;
+    print(&outcome.text());
     Ok(if outcome.left.is_empty() { 0 } else { 1 })
 }
 
 fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     start_log("error");
-    let departure = match host::deregister::enrolled(&config::state_dir(&args)?)? {
+    let outcome = match subcommands::deregister::enrolled(&config::state_dir(&args)?)? {
         // Whoever was never enrolled may have been configured never, too.
-        None => Departure::NeverEnrolled,
+        None => DeregisterOutcome::NeverEnrolled,
         Some(_) => {
             let config = Config::load(args)?;
-            on_runtime(Box::pin(host::deregister::deregister(&config)))??
+            on_runtime(Box::pin(subcommands::deregister::deregister(&config)))??
         }
     };
-    say(&departure.text());
+    print(&outcome.text());
     Ok(0)
 }
 
 fn fetch_release(
     version: Option<Version>,
-    part: Part,
+    part: ReleasePart,
     into: &Path,
     args: RunArgs,
 ) -> anyhow::Result<u8> {
@@ -189,9 +189,9 @@ fn fetch_release(
     let fetching = async {
         let version = match version {
             Some(version) => version,
-            None => release::offer::newest(&config).await?,
+            None => releases::client::newest(&config).await?,
         };
-        let fetched = release::fetch::fetch(&config, &version, part, into).await;
+        let fetched = releases::fetch::fetch(&config, &version, part, into).await;
         anyhow::Ok((version, fetched))
     };
     let (version, fetched) = on_runtime(Box::pin(fetching))??;
@@ -202,28 +202,28 @@ fn fetch_release(
         return Ok(NO_SPACE_EXIT);
     }
     fetched?;
-    say(&format!("{version}\n"));
+    print(&format!("{version}\n"));
     Ok(0)
 }
 
 fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8> {
     start_log("error");
     let config = Config::load(args)?;
-    let tell = |text: &str| say(&format!("{text}\n"));
-    let update = Box::pin(host::update::update(&config, version, tell));
-    say(&format!("{}\n", on_runtime(update)??));
+    let report = |text: &str| print(&format!("{text}\n"));
+    let update = Box::pin(subcommands::request_update::request_update(&config, version, report));
+    print(&format!("{}\n", on_runtime(update)??));
     Ok(0)
 }
 
 /// Prints to whoever still reads.
-fn say(text: &str) {
+fn print(text: &str) {
     use std::io::Write as _;
     // A reader that has gone has seen enough; the exit code says the rest.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The end of what a person asked for at a terminal.
-fn told(outcome: anyhow::Result<u8>) -> ExitCode {
+fn exit_code_of(outcome: anyhow::Result<u8>) -> ExitCode {
     outcome.map_or_else(
         |error| {
             eprintln!("muster-agent: {error:#}");
@@ -233,7 +233,7 @@ fn told(outcome: anyhow::Result<u8>) -> ExitCode {
     )
 }
 
-fn examine(args: DoctorArgs) -> ExitCode {
+fn run_doctor(args: DoctorArgs) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -241,11 +241,11 @@ fn examine(args: DoctorArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let form = args.form();
-    let findings = runtime.block_on(doctor::examine(args.run));
+    let format = args.format();
+    let findings = runtime.block_on(doctor::run_checks(args.run));
     runtime.shutdown_background();
     // Whoever stopped reading does not want to know.
-    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, form));
+    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, format));
     match doctor::root_cause(&findings) {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
@@ -265,10 +265,10 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("start the runtime")
 }
 
-fn keep(job: PathBuf) -> ExitCode {
-    match muster_agent::exec::shim::run(job) {
+fn run_shim(execution: PathBuf) -> ExitCode {
+    match muster_agent::executions::shim::run(execution) {
         Ok(()) => ExitCode::SUCCESS,
-        // It stands in the job's log.
+        // It stands in the execution's log.
         Err(_) => ExitCode::FAILURE,
     }
 }

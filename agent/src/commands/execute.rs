@@ -10,7 +10,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ledger::record::{Launch, ParameterRecord};
+use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
 
 /// The data of an `execute`. Fields that are not known are for later agents, and ignored.
@@ -33,7 +33,7 @@ struct Request {
 
 /// The host's bounds on output.
 #[derive(Debug, Clone, Copy)]
-pub struct OutputBounds {
+pub struct OutputLimits {
     pub limit_bytes: u64,
     pub quota_bytes: u64,
 }
@@ -63,19 +63,19 @@ impl Refusal {
 
 /// What the host lets the server ask for.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct AllowedScripts<'a> {
     pub manifest: &'a Manifest,
     pub allow: Allow,
 }
 
-/// Checks a request against the host's rules.
+/// Checks a request against the host's allowed.
 ///
 /// # Errors
 /// [`Refusal`] with a sentence that says what to do.
 pub fn plan(
     data: &Value,
-    rules: Rules<'_>,
-    bounds: OutputBounds,
+    allowed: AllowedScripts<'_>,
+    bounds: OutputLimits,
 ) -> Result<(Launch, ParameterRecord), Refusal> {
     let request = Request::deserialize(data).map_err(Refusal::Malformed)?;
     let asked_ms = request.timeout_ms;
@@ -97,7 +97,7 @@ pub fn plan(
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
     match (request.script, request.argv) {
         (Some(name), None) => {
-            let script = rules.manifest.take(&name, &parameters, &secrets)?;
+            let script = allowed.manifest.take(&name, &parameters, &secrets)?;
             let launch = Launch {
                 path: script.path.clone(),
                 interpreter: script.interpreter.clone(),
@@ -117,7 +117,7 @@ pub fn plan(
             Ok((launch, ParameterRecord { parameters, secret_parameters }))
         }
         (None, Some(argv)) => {
-            if rules.allow != Allow::Shell {
+            if allowed.allow != Allow::Shell {
                 return Err(ManifestMismatch::ArgvNotAllowed.into());
             }
             argv::check(&argv).map_err(ManifestMismatch::from)?;
@@ -143,17 +143,17 @@ mod tests {
     }
 
     fn planned(data: Value) -> Result<(Launch, ParameterRecord), &'static str> {
-        let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
-        let rules = Rules { manifest: &manifest(), allow: Allow::Manifest };
-        plan(&data, rules, bounds).map_err(|refusal| refusal.code())
+        let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
+        let allowed = AllowedScripts { manifest: &manifest(), allow: Allow::Manifest };
+        plan(&data, allowed, bounds).map_err(|refusal| refusal.code())
     }
 
     #[test]
     fn an_ad_hoc_command_is_for_hosts_that_allow_any() {
-        let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
+        let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
         let planned = |allow, data: Value| {
-            let rules = Rules { manifest: &manifest(), allow };
-            let planned = plan(&data, rules, bounds).map_err(|refusal| refusal.code());
+            let allowed = AllowedScripts { manifest: &manifest(), allow };
+            let planned = plan(&data, allowed, bounds).map_err(|refusal| refusal.code());
             planned.map(|(launch, record)| (launch.argv.join(" "), record.parameters.len()))
         };
         let data = json!({"argv": ["uname", "-a"], "parameters": {"A": "1"}});

@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use super::Surroundings;
+use super::CommandContext;
 
-pub fn answer(around: &Surroundings<'_>) -> Value {
-    let about = around.about;
+pub fn answer(context: &CommandContext<'_>) -> Value {
+    let host_info = context.host_info;
     json!({
-        "agent_id": around.agent_id,
-        "hostname": about.hostname,
-        "ip": about.ip,
-        "os": about.os,
-        "arch": about.arch,
-        "version": about.version,
-        "protocol": about.protocol,
-        "agent_uptime_seconds": around.running_for.as_secs(),
+        "agent_id": context.agent_id,
+        "hostname": host_info.hostname,
+        "ip": host_info.ip,
+        "os": host_info.os,
+        "arch": host_info.arch,
+        "version": host_info.version,
+        "protocol": host_info.protocol,
+        "agent_uptime_seconds": context.running_for.as_secs(),
         "uptime_seconds": sysinfo::System::uptime().ok(),
     })
 }

@@ -1,5 +1,6 @@
 //! The commands, a file each. Pure: they look and answer; nothing here is stored, sent or started.
 
+pub mod decision;
 mod echo;
 pub mod execute;
 mod info;
@@ -17,11 +18,11 @@ use muster_protocol::{CommandName, ExitCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::identity::About;
+use crate::identity::HostInfo;
 
 /// What transient commands may look at.
-pub struct Surroundings<'a> {
-    pub about: &'a About,
+pub struct CommandContext<'a> {
+    pub host_info: &'a HostInfo,
     pub agent_id: Option<Uuid>,
     /// Since the agent's process began.
     pub running_for: Duration,
@@ -29,12 +30,12 @@ pub struct Surroundings<'a> {
 }
 
 /// The data of a transient command's answer; `None` for commands that are not transient.
-pub fn answer(command: CommandName, data: &Value, around: &Surroundings<'_>) -> Option<Value> {
+pub fn answer(command: CommandName, data: &Value, context: &CommandContext<'_>) -> Option<Value> {
     match command {
         CommandName::Ping => Some(ping::answer()),
-        CommandName::Info => Some(info::answer(around)),
+        CommandName::Info => Some(info::answer(context)),
         CommandName::Echo => Some(echo::answer(data)),
-        CommandName::Scripts => Some(scripts::answer(around)),
+        CommandName::Scripts => Some(scripts::answer(context)),
         _ => None,
     }
 }
@@ -43,8 +44,8 @@ pub fn answer(command: CommandName, data: &Value, around: &Surroundings<'_>) -> 
 /// others.
 pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
     let (code, note) = match command {
-        CommandName::Restart => restart::ending(),
-        CommandName::Shutdown => shutdown::ending(),
+        CommandName::Restart => restart::exit(),
+        CommandName::Shutdown => shutdown::exit(),
         _ => return None,
     };
     Some((code, json!({"exit_code": code.code(), "note": note})))

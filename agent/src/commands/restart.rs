@@ -2,6 +2,6 @@
 
 use muster_protocol::ExitCode;
 
-pub fn ending() -> (ExitCode, &'static str) {
-    (ExitCode::Restart, "the agent restarts; running jobs go on")
+pub fn exit() -> (ExitCode, &'static str) {
+    (ExitCode::Restart, "the agent restarts; running executions go on")
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Surroundings;
+use super::CommandContext;
 
-pub fn answer(around: &Surroundings<'_>) -> Value {
-    json!({"scripts": around.manifest.scripts})
+pub fn answer(context: &CommandContext<'_>) -> Value {
+    json!({"scripts": context.manifest.scripts})
 }

@@ -2,6 +2,6 @@
 
 use muster_protocol::ExitCode;
 
-pub fn ending() -> (ExitCode, &'static str) {
-    (ExitCode::Stop, "the agent stops and stays stopped; running jobs go on")
+pub fn exit() -> (ExitCode, &'static str) {
+    (ExitCode::Stop, "the agent stops and stays stopped; running executions go on")
 }

@@ -13,7 +13,7 @@ struct Request {
 }
 
 /// The version that an `update` asks for; or a sentence on what is wrong with it.
-pub fn wanted(data: &Value) -> Result<Version, String> {
+pub fn requested_version(data: &Value) -> Result<Version, String> {
     let request = Request::deserialize(data).map_err(|error| {
         format!("the data of `update` does not fit: {error}; send `version`, such as 0.2.0")
     })?;
@@ -21,6 +21,6 @@ pub fn wanted(data: &Value) -> Result<Version, String> {
 }
 
 /// The version that a `redeploy` asks for: the one that runs.
-pub fn own() -> Result<Version, String> {
+pub fn own_version() -> Result<Version, String> {
     version::own().parse().map_err(|_| "this agent does not know its own version".to_owned())
 }

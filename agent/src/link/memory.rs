@@ -10,7 +10,7 @@ use super::{Incoming, Link, LinkError, Outgoing};
 const FRAMES: usize = 8;
 
 /// The agent's end.
-pub struct Memory {
+pub struct MemoryLink {
     to_server: mpsc::Sender<Outgoing>,
     from_server: mpsc::Receiver<Incoming>,
 }
@@ -22,13 +22,13 @@ pub struct ServerEnd {
 }
 
 /// Both ends of a new link.
-pub fn pair() -> (Memory, ServerEnd) {
+pub fn pair() -> (MemoryLink, ServerEnd) {
     let (to_server, from_agent) = mpsc::channel(FRAMES);
     let (to_agent, from_server) = mpsc::channel(FRAMES);
-    (Memory { to_server, from_server }, ServerEnd { to_agent, from_agent })
+    (MemoryLink { to_server, from_server }, ServerEnd { to_agent, from_agent })
 }
 
-impl Link for Memory {
+impl Link for MemoryLink {
     fn name(&self) -> &'static str {
         "memory"
     }

@@ -1,23 +1,25 @@
 //! Ways to the server. A link carries frames and knows nothing of what they mean.
 
+mod connect_error;
+mod connector;
 pub mod endpoint;
 mod exchange;
 pub mod memory;
-mod obstacle;
 mod proxy;
+mod socket;
 mod tls;
 mod tunnel;
-mod way;
 mod websocket;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 
+pub use connect_error::{ConnectError, instant};
+pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};
-pub use obstacle::{Obstacle, instant};
 pub use proxy::{Proxy, ProxyError};
+pub use socket::{Socket, resolve};
 pub use tls::{Authorities, AuthoritiesError, TlsSetup};
-pub use way::{Socket, Way, resolve};
 pub use websocket::WebSocket;
 
 /// What the agent calls itself in HTTP.
@@ -50,8 +52,8 @@ pub enum LinkError {
     #[error("the server closed the link: {reason} ({code})")]
     Closed { code: u16, reason: String },
     /// Something stands in the way that has a name.
-    #[error("{0}; {remedy}", remedy = .0.remedy())]
-    Blocked(Obstacle),
+    #[error("{0}; {hint}", hint = .0.hint())]
+    Blocked(ConnectError),
     /// Broken, refused, or cut.
     #[error("{action}")]
     Broken {
@@ -72,9 +74,9 @@ pub enum LinkError {
     Ended,
 }
 
-impl From<Obstacle> for LinkError {
-    fn from(obstacle: Obstacle) -> Self {
-        Self::Blocked(obstacle)
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        Self::Blocked(error)
     }
 }
 

@@ -12,7 +12,7 @@ use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{LinkError, Obstacle, Socket};
+use super::{ConnectError, LinkError, Socket};
 
 /// Certificates of authorities that are trusted beside the host's store.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,7 @@ impl Authorities {
     }
 
     /// As their file is now. One that can't be used any more changes nothing.
-    pub fn read_again(&self) -> Self {
+    pub fn reload(&self) -> Self {
         let Some(path) = &self.path else { return self.clone() };
         Self::read(path).unwrap_or_else(|error| {
             tracing::warn!("{error}; the certificates read before stay in use");
@@ -112,7 +112,7 @@ impl TlsSetup {
     ///
     /// # Errors
     /// [`LinkError::Blocked`] if its certificate is refused, [`LinkError::Broken`] otherwise.
-    pub async fn secure<S: Socket>(
+    pub async fn tls_handshake<S: Socket>(
         &self,
         host: &str,
         socket: S,
@@ -121,8 +121,8 @@ impl TlsSetup {
         let secured = connector.connect(server_name(host)?, socket).await;
         secured.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match tls.and_then(|tls| Obstacle::of_tls(tls, host)) {
-                Some(obstacle) => LinkError::Blocked(obstacle),
+            match tls.and_then(|tls| ConnectError::from_tls(tls, host)) {
+                Some(error) => LinkError::Blocked(error),
                 None => LinkError::broken("agree on TLS with the server")(error),
             }
         })

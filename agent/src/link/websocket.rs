@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Incoming, Link, LinkError, Outgoing, Socket, Way};
+use super::{Connector, Incoming, Link, LinkError, Outgoing, Socket};
 
 /// For the name, the connection, the proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -34,8 +34,8 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`LinkError`] if the server can't be reached or refuses the upgrade.
-    pub async fn open(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let opening = Self::open_unhurried(way, key);
+    pub async fn open(connector: &Connector, key: &SecretString) -> Result<Self, LinkError> {
+        let opening = Self::open_without_timeout(connector, key);
         timeout(OPEN_TIMEOUT, opening)
             .await
             .unwrap_or(Err(LinkError::TimedOut("opening the WebSocket")))
@@ -46,11 +46,11 @@ impl WebSocket {
     ///
     /// # Errors
     /// As [`WebSocket::open`], and [`LinkError::Closed`] if the first word is a close.
-    pub async fn probe(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let mut link = Self::open(way, key).await?;
+    pub async fn probe(connector: &Connector, key: &SecretString) -> Result<Self, LinkError> {
+        let mut link = Self::open(connector, key).await?;
         let first = timeout(OPEN_TIMEOUT, link.receive())
             .await
-            .unwrap_or(Err(LinkError::TimedOut("greeting over the WebSocket")))?;
+            .unwrap_or(Err(LinkError::TimedOut("handshake over the WebSocket")))?;
         if let Incoming::Closed { code, reason } = first {
             return Err(LinkError::Closed { code, reason });
         }
@@ -58,9 +58,12 @@ impl WebSocket {
         Ok(link)
     }
 
-    async fn open_unhurried(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let socket = way.open().await?;
-        let mut request = way
+    async fn open_without_timeout(
+        connector: &Connector,
+        key: &SecretString,
+    ) -> Result<Self, LinkError> {
+        let socket = connector.connect().await?;
+        let mut request = connector
             .endpoint
             .websocket_url()
             .into_client_request()

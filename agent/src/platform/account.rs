@@ -64,7 +64,7 @@ impl Account {
     ///
     /// # Errors
     /// Whatever the system says; the child must start nothing then.
-    pub fn assume(&self) -> io::Result<()> {
+    pub fn become_user(&self) -> io::Result<()> {
         for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
             // SAFETY: the child was given both before it comes here, and closes neither.
             let pipe = unsafe { BorrowedFd::borrow_raw(number) };

@@ -55,7 +55,7 @@ pub fn all_processes() -> Vec<ProcessStat> {
 }
 
 /// True if the process was started with `mark` (`NAME=value`) in its environment.
-pub fn environment_marks(pid: u32, mark: &str) -> bool {
+pub fn has_environment_entry(pid: u32, mark: &str) -> bool {
     environment(pid)
         .is_ok_and(|text| text.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
 }
@@ -116,7 +116,7 @@ pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Signals the process that the descriptor means, and never another one.
-pub fn signal_held(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+pub fn signal_open_process(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: pidfd_send_signal takes a descriptor that is open, a number, and may be given no
     // further information.

@@ -31,7 +31,7 @@ pub fn all_processes() -> Vec<ProcessStat> {
     Vec::new()
 }
 
-pub fn environment_marks(_pid: u32, _mark: &str) -> bool {
+pub fn has_environment_entry(_pid: u32, _mark: &str) -> bool {
     false
 }
 
@@ -47,7 +47,7 @@ pub fn allocate(_file: &File, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub fn signal_held(_process: &OwnedFd, _signal: super::process::Signal) -> io::Result<()> {
+pub fn signal_open_process(_process: &OwnedFd, _signal: super::process::Signal) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

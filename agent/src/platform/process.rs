@@ -93,7 +93,7 @@ pub fn signal_process(pid: u32, signal: Signal) {
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn catch_termination() -> io::Result<()> {
+pub fn survive_termination_signals() -> io::Result<()> {
     extern "C" fn nothing(_: nix::libc::c_int) {}
     // A handler instead of "ignore": an ignored signal stays ignored in programs started from here.
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
@@ -107,11 +107,11 @@ pub fn catch_termination() -> io::Result<()> {
 }
 
 /// Lets the end of a child, or of an orphan that became one, end a wait. Without this the orphans
-/// of a silent job would lie uncollected until the job ends.
+/// of a silent execution would lie uncollected until the execution ends.
 ///
 /// # Errors
 /// Whatever the system says.
-pub fn notice_children() -> io::Result<()> {
+pub fn wake_on_child_exit() -> io::Result<()> {
     extern "C" fn nothing(_: nix::libc::c_int) {}
     let action =
         SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_NOCLDSTOP, SigSet::empty());

@@ -187,7 +187,7 @@ pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Requ
 }
 
 /// Answers an exchange and closes the connection.
-pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, parts: Vec<Part>) {
+pub async fn write_response(stream: &mut BufReader<TcpStream>, sequence: u64, parts: Vec<Part>) {
     let answer = Answer { sequence, parts }.encode();
     let head =
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
@@ -199,7 +199,7 @@ pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, part
 /// Answers one exchange with these parts.
 async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>) -> Request {
     let request = read_request(stream, head).await;
-    write_answer(stream, request.sequence, parts).await;
+    write_response(stream, request.sequence, parts).await;
     request
 }
 

@@ -148,7 +148,7 @@ async fn proxy_finding(site: &Site, proxy: &str) -> serde_json::Value {
     let key = format!("mst_agent_{}", "x".repeat(43));
     let doctor = Doctor::new(site, "https://127.0.0.1:9", &key).with("HTTPS_PROXY", proxy);
     let findings = doctor.findings(1).await;
-    let failed = findings.iter().find(|finding| finding["verdict"] == "fail");
+    let failed = findings.iter().find(|finding| finding["status"] == "fail");
     failed.expect("a failure").clone()
 }
 

@@ -105,8 +105,8 @@ async fn a_reverse_proxy_that_drops_upgrades_leaves_polling_over_tls() {
         .with("MUSTER_CA_FILE", company.authority.file().display());
     let findings = doctor.findings(0).await;
     let websocket = finding(&findings, "websocket");
-    assert_eq!(websocket["verdict"], "warn", "{websocket}");
-    assert!(websocket["remedy"].as_str().expect("a remedy").contains("Upgrade"), "{websocket}");
+    assert_eq!(websocket["status"], "warn", "{websocket}");
+    assert!(websocket["hint"].as_str().expect("a hint").contains("Upgrade"), "{websocket}");
     let key = finding(&findings, "key");
     assert_eq!(key["detail"], "the server takes it, over HTTP", "{key}");
 }
@@ -143,10 +143,10 @@ async fn an_agent_reaches_tls_through_the_offices_proxy_by_either_transport() {
     let findings = doctor.findings(0).await;
     // The server stands on this host, which is seldom what a proxy is for.
     let through = finding(&findings, "proxy");
-    assert_eq!(through["verdict"], "warn", "{through}");
+    assert_eq!(through["status"], "warn", "{through}");
     let detail = through["detail"].as_str().expect("a sentence");
     assert!(detail.contains(&format!("connects to {}", company.nginx.address())), "{through}");
-    assert_eq!(finding(&findings, "tls")["verdict"], "ok");
+    assert_eq!(finding(&findings, "tls")["status"], "ok");
     assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over the WebSocket");
 }
 
@@ -204,8 +204,8 @@ async fn an_unknown_issuer_is_told_with_what_to_do_over_either_transport() {
     }
     let findings = Doctor::new(&company.world.site, &url, &key).findings(1).await;
     let tls = finding(&findings, "tls");
-    assert_eq!(tls["verdict"], "fail", "{tls}");
-    assert!(tls["remedy"].as_str().expect("a remedy").contains("MUSTER_CA_FILE"), "{tls}");
+    assert_eq!(tls["status"], "fail", "{tls}");
+    assert!(tls["hint"].as_str().expect("a hint").contains("MUSTER_CA_FILE"), "{tls}");
     let key = finding(&findings, "key");
     assert_eq!(key["detail"], "not checked, because tls failed", "{key}");
 }
@@ -229,10 +229,10 @@ async fn certificates_that_do_not_fit_are_told_apart() {
             .with("MUSTER_CA_FILE", authority.file().display());
         let findings = doctor.findings(code).await;
         let tls = finding(&findings, "tls");
-        assert_eq!(tls["verdict"], verdict, "{tls}");
+        assert_eq!(tls["status"], verdict, "{tls}");
         assert!(tls["detail"].as_str().expect("a sentence").contains(sentence), "{tls}");
         let is_about_time = sentence.contains("expired") || sentence.contains("before");
-        let remedy = tls["remedy"].as_str().unwrap_or_default();
-        assert_eq!(remedy.contains("clock"), is_about_time, "{tls}");
+        let hint = tls["hint"].as_str().unwrap_or_default();
+        assert_eq!(hint.contains("clock"), is_about_time, "{tls}");
     }
 }

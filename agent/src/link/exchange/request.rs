@@ -10,13 +10,13 @@ use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::{LinkError, USER_AGENT, Way, tunnel};
+use super::super::{Connector, LinkError, USER_AGENT, tunnel};
 
 /// A repeated sequence gets the same answer, so that repeating does no harm.
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// For a second look at a way that could not be gone.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
+const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Beyond the server's own waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest problem document that is read.
@@ -24,16 +24,16 @@ const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// Posts bodies to one server with one key.
 #[derive(Clone)]
-pub struct Poster {
+pub struct ExchangeClient {
     client: Client,
-    way: Way,
+    connector: Connector,
     url: String,
     authorization: HeaderValue,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
+pub enum PostError {
     /// The server said no, in the words of a close.
     Closed {
         code: u16,
@@ -47,23 +47,27 @@ struct Problem {
     code: String,
 }
 
-impl Poster {
+impl ExchangeClient {
     /// # Errors
     /// [`LinkError::Broken`] if no client can be made.
-    pub fn new(way: &Way, key: &SecretString, wait: Duration) -> Result<Self, LinkError> {
+    pub fn new(
+        connector: &Connector,
+        key: &SecretString,
+        wait: Duration,
+    ) -> Result<Self, LinkError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(LinkError::broken("set up HTTP"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: client(way, wait + ANSWER_TIMEOUT)?,
-            way: way.clone(),
-            url: way.endpoint.exchange_url(),
+            client: client(connector, wait + ANSWER_TIMEOUT)?,
+            connector: connector.clone(),
+            url: connector.endpoint.exchange_url(),
             authorization,
         })
     }
 
     /// Posts a request until it is answered, for a bounded number of times.
-    pub async fn post(self, request: Request) -> Result<Answer, Failure> {
+    pub async fn post(self, request: Request) -> Result<Answer, PostError> {
         let body = bytes::Bytes::from(request.encode());
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut attempt = 1;
@@ -71,10 +75,10 @@ impl Poster {
             let error = match self.attempt(body.clone(), request.sequence).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(failure)) => return Err(failure),
-                Err(Attempt::Again(error)) => error,
+                Err(Attempt::Retry(error)) => error,
             };
             if attempt == ATTEMPTS {
-                return Err(Failure::Broken(self.explained(error).await));
+                return Err(PostError::Broken(self.diagnose(error).await));
             }
             attempt += 1;
             tokio::time::sleep(delays.next_delay()).await;
@@ -91,24 +95,25 @@ impl Poster {
             .send()
             .await;
         let response = sent.map_err(|error| {
-            Attempt::Again(LinkError::broken("reach the server over HTTP")(error))
+            Attempt::Retry(LinkError::broken("reach the server over HTTP")(error))
         })?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(self.refused(status, response).await);
+            return Err(self.classify_refusal(status, response).await);
         }
-        let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Again)?;
-        let unfit = |error| Attempt::Final(Failure::Broken(error));
-        let answer =
-            Answer::decode(&bytes).map_err(LinkError::broken("read the answer")).map_err(unfit)?;
+        let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Retry)?;
+        let invalid = |error| Attempt::Final(PostError::Broken(error));
+        let answer = Answer::decode(&bytes)
+            .map_err(LinkError::broken("read the answer"))
+            .map_err(invalid)?;
         if answer.sequence != sequence {
             let error = std::io::Error::other("it answers another request");
-            return Err(unfit(LinkError::broken("read the answer")(error)));
+            return Err(invalid(LinkError::broken("read the answer")(error)));
         }
         Ok(answer)
     }
 
-    async fn refused(&self, status: StatusCode, response: Response) -> Attempt {
+    async fn classify_refusal(&self, status: StatusCode, response: Response) -> Attempt {
         let problem = read_bounded(response, MAX_PROBLEM_BYTES)
             .await
             .ok()
@@ -116,10 +121,10 @@ impl Poster {
         let problem = problem.map(|problem| problem.code).unwrap_or_default();
         if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
             let (code, reason) = (close.code(), close.reason().to_owned());
-            return Attempt::Final(Failure::Closed { code, reason });
+            return Attempt::Final(PostError::Closed { code, reason });
         }
         if let Some(error) = self.refused_by_proxy(status, &problem) {
-            return Attempt::Final(Failure::Broken(error));
+            return Attempt::Final(PostError::Broken(error));
         }
         let problem = problem.chars().take(64).collect();
         let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
@@ -127,26 +132,27 @@ impl Poster {
         match status {
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Attempt::Again(error),
-            _ => Attempt::Final(Failure::Broken(error)),
+            | StatusCode::GATEWAY_TIMEOUT => Attempt::Retry(error),
+            _ => Attempt::Final(PostError::Broken(error)),
         }
     }
 
     /// Requests in the clear are answered by the proxy itself; the server's refusals have a code.
     fn refused_by_proxy(&self, status: StatusCode, problem: &str) -> Option<LinkError> {
-        let proxy = self.way.proxy.as_ref().filter(|_| !self.way.endpoint.is_secure)?;
-        let is_proxys = match status {
+        let proxy = self.connector.proxy.as_ref().filter(|_| !self.connector.endpoint.is_secure)?;
+        let is_from_proxy = match status {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => true,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => problem.is_empty(),
             _ => false,
         };
-        let obstacle = || tunnel::obstacle(proxy, &self.way.endpoint, Some(status.as_u16())).into();
-        is_proxys.then(obstacle)
+        let error =
+            || tunnel::connect_error(proxy, &self.connector.endpoint, Some(status.as_u16())).into();
+        is_from_proxy.then(error)
     }
 
-    /// The HTTP library says that it could not connect, but not what stood in the way: going the
+    /// The HTTP library says that it could not connect, but not what stood in the connector: going the
     /// way once more does.
-    async fn explained(&self, error: LinkError) -> LinkError {
+    async fn diagnose(&self, error: LinkError) -> LinkError {
         let is_unconnected = match &error {
             LinkError::Broken { source, .. } => {
                 source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect)
@@ -156,8 +162,8 @@ impl Poster {
         if !is_unconnected {
             return error;
         }
-        match tokio::time::timeout(LOOK_TIMEOUT, self.way.open()).await {
-            Ok(Err(obstacle)) => obstacle,
+        match tokio::time::timeout(DIAGNOSE_TIMEOUT, self.connector.connect()).await {
+            Ok(Err(error)) => error,
             // It has come back meanwhile, or is as silent as before.
             Ok(Ok(_)) | Err(_) => error,
         }
@@ -168,7 +174,7 @@ impl Poster {
 ///
 /// # Errors
 /// [`LinkError::Broken`] if it can't be made.
-pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
+pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkError> {
     let broken = "set up HTTP";
     let mut builder = Client::builder()
         .http1_only()
@@ -177,7 +183,7 @@ pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
         .pool_max_idle_per_host(2)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(USER_AGENT);
-    builder = match &way.proxy {
+    builder = match &connector.proxy {
         // It would look into the environment by itself.
         None => builder.no_proxy(),
         Some(proxy) => {
@@ -189,15 +195,15 @@ pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
             builder.proxy(through)
         }
     };
-    if let Some(tls) = &way.tls {
+    if let Some(tls) = &connector.tls {
         builder = builder.tls_backend_preconfigured(tls.client_config());
     }
     builder.build().map_err(LinkError::broken(broken))
 }
 
 enum Attempt {
-    Again(LinkError),
-    Final(Failure),
+    Retry(LinkError),
+    Final(PostError),
 }
 
 async fn read_bounded(mut response: Response, bound: usize) -> Result<Vec<u8>, LinkError> {

@@ -1,0 +1,292 @@
+//! What is written about one command. Shims read and write these too, possibly of the version
+//! before: fields are only added, and only as optional ones.
+
+use muster_protocol::CommandName;
+use muster_protocol::frame::{ExecuteResult, Outcome, Response};
+use muster_protocol::parameter::Parameters;
+use muster_protocol::secret_parameters::SecretParameters;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::platform::BootInstant;
+
+/// Bytes set aside for the exit record when a command is accepted.
+pub const EXIT_BYTES: usize = 4096;
+/// Longest sentence kept in an exit record, in bytes; it has to fit [`EXIT_BYTES`] with the rest.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// A command that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    pub command_id: Uuid,
+    pub command: CommandName,
+    /// Commands this ledger had accepted, this one included.
+    pub acceptance_count: u64,
+    /// When the child must be started at the latest; absent leaves it open.
+    #[serde(default)]
+    pub start_by: Option<BootInstant>,
+    /// Values of parameters lie beside; without them it must not be started.
+    #[serde(default)]
+    pub has_parameters: bool,
+    /// What is to be run; absent for commands that run nothing.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+}
+
+/// What a shim starts, within which limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Relative to the scripts folder; empty if it is no script.
+    pub path: String,
+    /// An ad-hoc command instead of a script: a program and its arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub interpreter: Option<String>,
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Hex SHA-256 that the file must have at its start.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// The script's name in the manifest, for people.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// The user to run it as; the agent's own when absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+    pub timeout_ms: u64,
+    pub output_limit_bytes: u64,
+    pub output_quota_bytes: u64,
+}
+
+/// Values of parameters, in a file of their own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ParameterRecord {
+    pub parameters: Parameters,
+    /// Masked in the output.
+    #[serde(default, skip_serializing_if = "SecretParameters::is_empty")]
+    pub secret_parameters: SecretParameters,
+}
+
+impl ParameterRecord {
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty() && self.secret_parameters.is_empty()
+    }
+}
+
+/// Written before the child is spawned: from here on the command is never started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRecord {
+    pub boot_id: String,
+    /// Also the session that the child is started in.
+    pub shim_pid: u32,
+    /// When the shim was started, in the system's ticks; nothing of this execution is older.
+    pub shim_start_ticks: u64,
+}
+
+/// Who holds an execution's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderRecord {
+    pub shim_pid: u32,
+    pub shim_start_ticks: u64,
+}
+
+/// Asks a shim to end its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRecord {
+    /// Between TERM and KILL.
+    pub grace_ms: u64,
+}
+
+/// The last word on a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Settlement {
+    /// Written by the shim.
+    Exit(ExitRecord),
+    /// Written by the agent: refusals, lifecycle answers, what never started or was lost.
+    Answer { response: Response },
+}
+
+/// How a shim's work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub ending: ExecutionEnd,
+    #[serde(default)]
+    pub is_timed_out: bool,
+    #[serde(default)]
+    pub is_cancelled: bool,
+    pub result: ExecuteResult,
+}
+
+/// What became of the direct child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum ExecutionEnd {
+    /// It ran and ended; the result says how.
+    Ended,
+    /// It was refused before anything was started.
+    Refused { code: String, message: String },
+    /// The system could not start it.
+    NotSpawned { message: String },
+    /// It was cancelled before its start.
+    NeverStarted,
+}
+
+impl ExecutionEnd {
+    /// A refusal with a sentence of bounded length.
+    pub fn refused(code: &str, message: &str) -> Self {
+        Self::Refused { code: code.to_owned(), message: bounded(message) }
+    }
+
+    /// A failed start with a sentence of bounded length.
+    pub fn not_spawned(message: &str) -> Self {
+        Self::NotSpawned { message: bounded(message) }
+    }
+}
+
+impl Settlement {
+    /// The frame that reports it.
+    pub fn response(&self, command_id: Uuid) -> Response {
+        match self {
+            Self::Answer { response } => response.clone(),
+            Self::Exit(exit) => exit.response(command_id),
+        }
+    }
+}
+
+impl ExitRecord {
+    fn response(&self, command_id: Uuid) -> Response {
+        let (outcome, error_code, error) = match &self.ending {
+            ExecutionEnd::Refused { code, message } => {
+                (Outcome::Rejected, Some(code.as_str()), Some(message.clone()))
+            }
+            ExecutionEnd::NotSpawned { message } => {
+                (Outcome::Failed, Some("not_started"), Some(message.clone()))
+            }
+            ExecutionEnd::NeverStarted => (
+                Outcome::Cancelled,
+                Some("cancelled"),
+                Some("the command was cancelled before it started".to_owned()),
+            ),
+            ExecutionEnd::Ended => self.ended(),
+        };
+        let has_run = matches!(self.ending, ExecutionEnd::Ended);
+        Response {
+            command_id,
+            success: outcome == Outcome::Succeeded,
+            data: if has_run { result_data(&self.result) } else { Value::Null },
+            error,
+            error_code: error_code.map(str::to_owned),
+            outcome: Some(outcome),
+        }
+    }
+
+    fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
+        if self.is_timed_out {
+            let text = "the script ran past its time limit and was ended".to_owned();
+            return (Outcome::TimedOut, Some("timed_out"), Some(text));
+        }
+        if self.is_cancelled {
+            let text = "the script was ended because the command was cancelled".to_owned();
+            return (Outcome::Cancelled, Some("cancelled"), Some(text));
+        }
+        match (self.result.exit_code, self.result.signal) {
+            (Some(0), _) => (Outcome::Succeeded, None, None),
+            (Some(code), _) => {
+                let text = format!("the script exited with code {code}");
+                (Outcome::Failed, Some("exit_code"), Some(text))
+            }
+            (None, Some(signal)) => {
+                let text = format!("the script was ended by signal {signal}");
+                (Outcome::Failed, Some("signal"), Some(text))
+            }
+            (None, None) => {
+                (Outcome::Lost, Some("lost"), Some("how the script ended is not known".to_owned()))
+            }
+        }
+    }
+}
+
+/// A result as `response.data`.
+pub fn result_data(result: &ExecuteResult) -> Value {
+    serde_json::to_value(result).unwrap_or_default()
+}
+
+/// The answer to a command that came to nothing.
+pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) -> Response {
+    Response {
+        command_id,
+        success: false,
+        data: Value::Null,
+        error: Some(message),
+        error_code: Some(code.to_owned()),
+        outcome: Some(outcome),
+    }
+}
+
+fn bounded(message: &str) -> String {
+    let mut end = message.len().min(MAX_MESSAGE_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    // Escapes may double what a message takes in JSON; control characters take sixfold.
+    message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_exit_record_always_fits_the_space_set_aside(message in "\\PC{0,3000}") {
+            let exit = ExitRecord {
+                ending: ExecutionEnd::refused("script_missing", &message),
+                is_timed_out: false,
+                is_cancelled: false,
+                result: ExecuteResult {
+                    exit_code: Some(i32::MIN), signal: Some(i32::MIN), duration_ms: u64::MAX,
+                    output_bytes: u64::MAX, stdout_bytes: u64::MAX, stderr_bytes: u64::MAX,
+                    dropped_bytes: u64::MAX, output_complete: false,
+                    output_sha256: Some("f".repeat(64)),
+                },
+            };
+            prop_assert!(storage::seal(&Settlement::Exit(exit)).len() <= EXIT_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_launch_from_before_policies_and_ad_hoc_commands_is_a_script_of_the_agents_own_user() {
+        // As the first version wrote it: this text is never edited.
+        let text = r#"{"path":"a.sh","interpreter":null,"args":[],"sha256":null,"timeout_ms":1,"output_limit_bytes":2,"output_quota_bytes":3}"#;
+        let launch: Launch = serde_json::from_str(text).expect("readable");
+        assert_eq!((launch.path.as_str(), launch.run_as, launch.script), ("a.sh", None, None));
+        assert!(launch.argv.is_empty());
+    }
+
+    #[test]
+    fn parameters_from_before_secrets_are_read_and_written_as_they_were() {
+        // As the first version wrote it: this text is never edited.
+        let text = r#"{"parameters":{"WHO":"me"}}"#;
+        let record: ParameterRecord = serde_json::from_str(text).expect("readable");
+        assert!(record.secret_parameters.is_empty());
+        assert_eq!(serde_json::to_string(&record).expect("plain"), text);
+    }
+
+    #[test]
+    fn records_of_version_1_are_read() {
+        // A record as the first version wrote it: this text is never edited.
+        let text = br#"{"version":1,"kind":"exit","ending":{"how":"ended"},"is_timed_out":false,"is_cancelled":false,"result":{"exit_code":3,"duration_ms":12,"output_bytes":2,"stdout_bytes":2,"stderr_bytes":0,"dropped_bytes":0,"output_complete":true}}"#;
+        let seal = hex::encode(ring::digest::digest(&ring::digest::SHA256, text));
+        let bytes = [text.as_slice(), b"\n", seal.as_bytes(), b"\n"].concat();
+        let settlement: Settlement =
+            storage::unseal(&bytes, std::path::Path::new("exit")).expect("readable");
+        let response = settlement.response(Uuid::from_u128(1));
+        assert_eq!(response.outcome, Some(Outcome::Failed));
+        assert_eq!(response.data["exit_code"], 3);
+    }
+}

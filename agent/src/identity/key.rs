@@ -1,0 +1,86 @@
+//! The agent key: the configured one, or the one the server gave in its place.
+
+use ring::digest;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::storage::layout::StateDir;
+use crate::storage::{self, StorageError};
+
+/// The key in use.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    configured: SecretString,
+    rekeyed: Option<SecretString>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    key: String,
+    /// Hex SHA-256 of the configured key that this one replaces.
+    replaces_sha256: String,
+}
+
+impl KeyRing {
+    /// The configured key, unless the server has replaced just that one. A key that the operator
+    /// configures anew always wins.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the stored key can't be read.
+    pub fn load(configured: SecretString, state: &StateDir) -> Result<Self, StorageError> {
+        let stored: Option<StoredKey> = storage::read_sealed(&state.key())?;
+        let rekeyed = stored
+            .filter(|stored| stored.replaces_sha256 == hash(&configured))
+            .map(|stored| SecretString::from(stored.key));
+        Ok(Self { configured, rekeyed })
+    }
+
+    /// The configured key, where no state is kept yet.
+    pub fn configured(configured: SecretString) -> Self {
+        Self { configured, rekeyed: None }
+    }
+
+    /// The key to present.
+    pub fn current(&self) -> &SecretString {
+        self.rekeyed.as_ref().unwrap_or(&self.configured)
+    }
+
+    /// Hex SHA-256 of the key to present.
+    pub fn fingerprint(&self) -> String {
+        hash(self.current())
+    }
+
+    /// Keeps the key that the server gave, durably, and presents it from now on.
+    ///
+    /// # Errors
+    /// Whatever the system says; the key before stays in use.
+    pub fn replace(&mut self, key: String, state: &StateDir) -> Result<(), StorageError> {
+        let stored = StoredKey { key, replaces_sha256: hash(&self.configured) };
+        storage::replace_synced(&state.key(), &storage::seal(&stored))?;
+        self.rekeyed = Some(SecretString::from(stored.key));
+        Ok(())
+    }
+}
+
+fn hash(key: &SecretString) -> String {
+    hex::encode(digest::digest(&digest::SHA256, key.expose_secret().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_key_holds_until_the_operator_configures_another() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let current = |configured: &str| {
+            let ring = KeyRing::load(configured.to_owned().into(), &state).expect("key ring");
+            ring.current().expose_secret().to_owned()
+        };
+        let mut ring = KeyRing::load("old".to_owned().into(), &state).expect("key ring");
+        ring.replace("given".into(), &state).expect("stored");
+        assert_eq!(current("old"), "given");
+        assert_eq!(current("new"), "new");
+    }
+}

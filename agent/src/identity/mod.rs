@@ -1,0 +1,211 @@
+//! Who this host is to its server, and on which machine that was agreed.
+
+pub mod instance_lock;
+pub mod key;
+
+use muster_protocol::PROTOCOL_VERSION;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::platform::{self, BootInstant};
+use crate::storage::layout::StateDir;
+use crate::storage::{self, StorageError};
+
+/// Longer than this between two refusals, and the agent was not trying meanwhile.
+const LONGEST_PAUSE_MS: u64 = 30 * 60_000;
+
+/// What the state directory remembers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Issued in `registered`; absent before enrolment.
+    pub agent_id: Option<Uuid>,
+    /// Hex SHA-256 that stands for the machine; never the raw id.
+    pub machine_id: String,
+    /// Since when no server has known the key, if that is so.
+    #[serde(default)]
+    pub key_rejected: Option<KeyRejected>,
+}
+
+/// How long servers have answered that they do not know the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRejected {
+    /// Hex SHA-256 of the key: another one begins anew.
+    pub key_sha256: String,
+    /// Only time in which it was being tried, so that a host that was off loses nothing.
+    pub for_ms: u64,
+    pub last_refused: BootInstant,
+}
+
+impl KeyRejected {
+    /// Counts another refusal. Looks at no wall clock, and survives restarts of the agent.
+    pub fn repeated(before: Option<Self>, key_sha256: String) -> Self {
+        let now = BootInstant::after_ms(0);
+        let for_ms = before.filter(|before| before.key_sha256 == key_sha256).map_or(0, |before| {
+            let is_same_boot = before.last_refused.boot_id == now.boot_id;
+            let pause = now.at_ms.saturating_sub(before.last_refused.at_ms);
+            before.for_ms + if is_same_boot { pause.min(LONGEST_PAUSE_MS) } else { 0 }
+        });
+        Self { key_sha256, for_ms, last_refused: now }
+    }
+}
+
+/// An identity, and whether it was made for another machine.
+#[derive(Debug)]
+pub struct LoadedIdentity {
+    pub identity: Identity,
+    /// The state directory was copied from, or moved to, another machine.
+    pub is_other_machine: bool,
+    /// It stands in the state directory just as it is.
+    pub is_stored: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MachineSeed {
+    seed: Uuid,
+}
+
+impl Identity {
+    /// Reads the identity; a first start and a change of machine give one without an agent id.
+    ///
+    /// # Errors
+    /// [`StorageError`] if a file is damaged or can't be read or written.
+    pub fn load(state: &StateDir) -> Result<LoadedIdentity, StorageError> {
+        let machine_id = machine_id(state)?;
+        let stored: Option<Self> = storage::read_sealed(&state.identity())?;
+        Ok(match stored {
+            Some(identity) if identity.machine_id == machine_id => {
+                LoadedIdentity { identity, is_other_machine: false, is_stored: true }
+            }
+            stored => LoadedIdentity {
+                identity: Self { agent_id: None, machine_id, key_rejected: None },
+                is_other_machine: stored.is_some(),
+                is_stored: false,
+            },
+        })
+    }
+
+    /// Makes the identity durable.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn save(&self, state: &StateDir) -> Result<(), StorageError> {
+        storage::replace_synced(&state.identity(), &storage::seal(self))
+    }
+}
+
+fn machine_id(state: &StateDir) -> Result<String, StorageError> {
+    let text = match platform::machine_id_text() {
+        Some(text) => text,
+        None => machine_seed(state)?.hyphenated().to_string(),
+    };
+    let hash = digest::digest(&digest::SHA256, format!("muster{text}").as_bytes());
+    Ok(hex::encode(hash))
+}
+
+fn machine_seed(state: &StateDir) -> Result<Uuid, StorageError> {
+    if let Some(MachineSeed { seed }) = storage::read_sealed(&state.machine_seed())? {
+        return Ok(seed);
+    }
+    let seed = Uuid::new_v4();
+    storage::replace_synced(&state.machine_seed(), &storage::seal(&MachineSeed { seed }))?;
+    Ok(seed)
+}
+
+/// What this agent says of itself beside its ids.
+#[derive(Debug, Clone)]
+pub struct HostInfo {
+    pub hostname: String,
+    pub ip: String,
+    /// Such as `Linux 6.1.0`.
+    pub os: String,
+    pub arch: &'static str,
+    pub version: &'static str,
+    pub protocol: u32,
+}
+
+impl HostInfo {
+    /// Looks at the host.
+    pub fn this_host() -> Self {
+        let name = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
+        let os = match sysinfo::System::kernel_version() {
+            Ok(version) => format!("{name} {version}"),
+            Err(_) => name.to_owned(),
+        };
+        Self {
+            hostname: platform::hostname(),
+            ip: outbound_ip(),
+            os,
+            arch: std::env::consts::ARCH,
+            version: muster_protocol::version::own(),
+            protocol: PROTOCOL_VERSION,
+        }
+    }
+}
+
+/// The address packets leave from. Connecting a datagram socket sends nothing.
+fn outbound_ip() -> String {
+    std::net::UdpSocket::bind("0.0.0.0:0")
+        .and_then(|socket| {
+            socket.connect("192.0.2.1:9")?;
+            socket.local_addr()
+        })
+        .map_or_else(|_| "127.0.0.1".into(), |address| address.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_without_a_known_key_adds_up_over_restarts_and_not_while_the_host_is_off() {
+        let refused = |boot_id: &str, minutes_ago: u64| {
+            let mut last_refused = BootInstant::after_ms(0);
+            last_refused.at_ms = last_refused.at_ms.saturating_sub(minutes_ago * 60_000);
+            if !boot_id.is_empty() {
+                last_refused.boot_id = boot_id.into();
+            }
+            Some(KeyRejected { key_sha256: "a".into(), for_ms: 1_000_000, last_refused })
+        };
+        let minutes =
+            |before, key: &str| (KeyRejected::repeated(before, key.into()).for_ms) / 60_000;
+        assert_eq!(minutes(None, "a"), 0);
+        assert_eq!(minutes(refused("", 1), "b"), 0, "another key");
+        assert_eq!(minutes(refused("another", 1), "a"), 16, "another boot adds nothing");
+        assert_eq!(minutes(refused("", 0), "a"), 16);
+        // A host that was started a moment ago has no past to look back at.
+        let past = platform::boot_now_ms() / 60_000;
+        assert_eq!(minutes(refused("", past.min(15)), "a"), 16 + past.min(15));
+        assert!(minutes(refused("", past), "a") <= 16 + 30 + 1, "it was not trying all the time");
+    }
+
+    #[test]
+    fn an_identity_without_the_newer_fields_is_read() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let machine_id = Identity::load(&state).expect("first start").identity.machine_id;
+        let first = serde_json::json!({"agent_id": Uuid::from_u128(7), "machine_id": machine_id});
+        storage::replace_synced(&state.identity(), &storage::seal(&first)).expect("saved");
+        let loaded = Identity::load(&state).expect("read");
+        assert_eq!(loaded.identity.agent_id, Some(Uuid::from_u128(7)));
+        assert_eq!(loaded.identity.key_rejected, None);
+    }
+
+    #[test]
+    fn an_identity_of_another_machine_is_not_presented() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut identity = Identity::load(&state).expect("first start").identity;
+        identity.agent_id = Some(Uuid::from_u128(7));
+        identity.save(&state).expect("saved");
+        let again = Identity::load(&state).expect("second start");
+        assert_eq!(again.identity, identity);
+        assert!(!again.is_other_machine);
+
+        identity.machine_id = "f".repeat(64);
+        identity.save(&state).expect("saved");
+        let moved = Identity::load(&state).expect("start elsewhere");
+        assert!(moved.is_other_machine);
+        assert_eq!(moved.identity.agent_id, None);
+    }
+}

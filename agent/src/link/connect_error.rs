@@ -1,0 +1,181 @@
+//! What stands between this host and its server, in sentences for people, with what to do about it.
+//!
+//! Knows names and addresses; of passwords and keys it is told nothing.
+
+use std::io;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+/// An obstacle that has a name of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the name {host} has no address: {source}")]
+    Unresolved {
+        host: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{address} can't be reached: {source}")]
+    Unreached {
+        address: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the name of the proxy {proxy} has no address: {source}")]
+    ProxyUnresolved {
+        proxy: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the proxy {proxy} can't be reached: {source}")]
+    ProxyUnreached {
+        proxy: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the proxy {proxy} asks for a user name and password ({status})")]
+    ProxyCredentialsMissing { proxy: String, status: u16 },
+    #[error("the proxy {proxy} does not accept the user name and password ({status})")]
+    ProxyCredentialsWrong { proxy: String, status: u16 },
+    #[error("the proxy {proxy} forbids connections to {target} (403)")]
+    ProxyForbids { proxy: String, target: String },
+    #[error("the proxy {proxy} answered {status} instead of connecting to {target}")]
+    ProxyRefused { proxy: String, target: String, status: u16 },
+    #[error("what answers at {proxy} is no HTTP proxy")]
+    NotAProxy { proxy: String },
+    #[error("the proxy {proxy} did not answer within {seconds} s")]
+    ProxySilent { proxy: String, seconds: u64 },
+    #[error("the certificate of {host} comes from an issuer that this host does not know")]
+    UnknownIssuer { host: String },
+    #[error("the certificate is not made out for {host}, but for {names}")]
+    WrongName { host: String, names: String },
+    #[error("the certificate of {host} expired on {not_after}; it is {now} by this host's clock")]
+    Expired { host: String, not_after: String, now: String },
+    #[error(
+        "the certificate of {host} is not valid before {not_before}; it is {now} by this host's clock"
+    )]
+    NotYetValid { host: String, not_before: String, now: String },
+    #[error("the certificate of {host} is not accepted: {reason}")]
+    OtherCertificate { host: String, reason: String },
+}
+
+impl ConnectError {
+    /// What takes the obstacle away.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unresolved { .. } => {
+                "check the server's address and this host's DNS; behind a proxy, set HTTPS_PROXY"
+            }
+            Self::Unreached { .. } => {
+                "check address and port, and that firewalls let this host out to it; behind a proxy, set HTTPS_PROXY"
+            }
+            Self::ProxyUnresolved { .. } => {
+                "check the proxy's name in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY and this host's DNS"
+            }
+            Self::ProxyUnreached { .. } => {
+                "check the proxy's address and port in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or exempt the server in NO_PROXY"
+            }
+            Self::ProxyCredentialsMissing { .. } => {
+                "put them into the proxy's address: http://USER:PASSWORD@HOST:PORT, special characters as %XX"
+            }
+            Self::ProxyCredentialsWrong { .. } => {
+                "correct them in the proxy's address: http://USER:PASSWORD@HOST:PORT, special characters as %XX"
+            }
+            Self::ProxyForbids { .. } => {
+                "have the proxy allow CONNECT to the server, or exempt the server in NO_PROXY"
+            }
+            Self::ProxyRefused { .. } => {
+                "check that the proxy can reach the server, or exempt the server in NO_PROXY"
+            }
+            Self::NotAProxy { .. } => {
+                "check address and scheme (http:// or https://) of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+            }
+            Self::ProxySilent { .. } => {
+                "check that it is an HTTP proxy, and that it can reach the server"
+            }
+            Self::UnknownIssuer { .. } => {
+                "name the authority's certificate in MUSTER_CA_FILE or --ca-file, or have the server send its whole chain"
+            }
+            Self::WrongName { .. } => {
+                "use a name from the certificate in MUSTER_SERVER_URL, or have the certificate made out for this one"
+            }
+            Self::Expired { .. } => {
+                "have the certificate renewed; or, if this host's clock is wrong, set it"
+            }
+            Self::NotYetValid { .. } => {
+                "set this host's clock; if it is right, have the certificate made anew"
+            }
+            Self::OtherCertificate { .. } => "have the certificate made anew for a TLS server",
+        }
+    }
+
+    /// What a certificate was refused for, if that is what went wrong.
+    pub(super) fn from_tls(error: &rustls::Error, host: &str) -> Option<Self> {
+        use rustls::CertificateError::{
+            BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+            NotValidYet, NotValidYetContext, UnknownIssuer,
+        };
+        let rustls::Error::InvalidCertificate(reason) = error else { return None };
+        let host = host.to_owned();
+        let now = || instant(Utc::now().timestamp().unsigned_abs());
+        Some(match reason {
+            // An authority of the same name with another key: it was renewed.
+            UnknownIssuer | BadSignature => Self::UnknownIssuer { host },
+            NotValidForName => Self::WrongName { host, names: "another name".into() },
+            NotValidForNameContext { presented, .. } => {
+                Self::WrongName { host, names: names(presented) }
+            }
+            Expired => Self::Expired { host, not_after: "an earlier day".into(), now: now() },
+            ExpiredContext { not_after, .. } => {
+                Self::Expired { host, not_after: instant(not_after.as_secs()), now: now() }
+            }
+            NotValidYet => Self::NotYetValid { host, not_before: "a later day".into(), now: now() },
+            NotValidYetContext { not_before, .. } => {
+                Self::NotYetValid { host, not_before: instant(not_before.as_secs()), now: now() }
+            }
+            other => Self::OtherCertificate { host, reason: other.to_string() },
+        })
+    }
+}
+
+/// As many names as fit into a sentence.
+fn names(presented: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = presented.iter().take(SHOWN).map(|name| name.escape_debug().to_string());
+    match (presented.len(), shown.collect::<Vec<_>>().join(", ")) {
+        (0, _) => "no name at all".into(),
+        (1..=SHOWN, shown) => shown,
+        (_, shown) => format!("{shown} and others"),
+    }
+}
+
+/// Seconds since 1970 as people write them.
+pub fn instant(seconds: u64) -> String {
+    let instant = i64::try_from(seconds).ok().and_then(|s| DateTime::from_timestamp(s, 0));
+    instant.map_or_else(
+        || "an unknown day".into(),
+        |instant| instant.to_rfc3339_opts(SecondsFormat::Secs, true),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_a_certificate_are_shown_as_far_as_they_fit() {
+        assert_eq!(names(&[]), "no name at all");
+        assert_eq!(names(&["a".into(), "b\n".into()]), "a, b\\n");
+        assert_eq!(names(&vec!["x".to_owned(); 6]), "x, x, x, x, x and others");
+    }
+
+    #[test]
+    fn only_refused_certificates_are_taken_for_such() {
+        let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        assert!(matches!(
+            ConnectError::from_tls(&expired, "h"),
+            Some(ConnectError::Expired { .. })
+        ));
+        assert!(ConnectError::from_tls(&rustls::Error::HandshakeNotComplete, "h").is_none());
+    }
+}

@@ -1,0 +1,243 @@
+//! The link for networks that let no WebSocket through: frames in the bodies of HTTP requests.
+//!
+//! At most two requests are open: one that waits for the server, and one that carries frames and
+//! then takes the waiting over. Answers are taken in the order of their sequence.
+
+mod request;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use muster_protocol::frame::exchange::{Answer, MAX_BODY_BYTES, Part, Request};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Connector, Incoming, Link, LinkError, Outgoing};
+pub use request::client;
+use request::{ExchangeClient, PostError};
+
+/// Frames on their way in either direction, beside those in bodies.
+const QUEUED_FRAMES: usize = 16;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Room in a body for its header.
+const BODY_MARGIN_BYTES: usize = 64;
+
+/// A session over HTTP.
+pub struct Exchange {
+    to_server: Option<mpsc::Sender<Part>>,
+    from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
+    /// Ends with the link.
+    driver: JoinSet<()>,
+}
+
+impl Exchange {
+    /// Prepares a link; the first request opens it.
+    ///
+    /// # Errors
+    /// [`LinkError::Broken`] if no HTTP client can be made.
+    pub fn open(
+        connector: &Connector,
+        key: &SecretString,
+        wait: Duration,
+    ) -> Result<Self, LinkError> {
+        let client = ExchangeClient::new(connector, key, wait)?;
+        let (to_server, outgoing) = mpsc::channel(QUEUED_FRAMES);
+        let (incoming, from_server) = mpsc::channel(QUEUED_FRAMES);
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            let mut driver = Driver::new(client, outgoing, wait);
+            if let Err(error) = driver.run(&incoming).await {
+                let _ = incoming.send(Err(error)).await;
+            }
+        });
+        Ok(Self { to_server: Some(to_server), from_server, driver })
+    }
+}
+
+impl Link for Exchange {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        let part = match frame {
+            Outgoing::Text(text) => Part::Text(text),
+            Outgoing::Binary(bytes) => Part::Binary(bytes),
+        };
+        async {
+            let Some(sender) = &self.to_server else { return Err(LinkError::Ended) };
+            sender.send(part).await.map_err(|_| LinkError::Ended)
+        }
+        .boxed()
+    }
+
+    fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
+        async { self.from_server.recv().await.unwrap_or(Err(LinkError::Ended)) }.boxed()
+    }
+
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        async {
+            // The driver says goodbye once nobody can hand it frames any more; what comes
+            // meanwhile makes room for it.
+            self.to_server = None;
+            let goodbye = async { while self.from_server.recv().await.is_some() {} };
+            let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
+            self.driver.abort_all();
+        }
+        .boxed()
+    }
+}
+
+/// Keeps requests open and in order.
+struct Driver {
+    client: ExchangeClient,
+    outgoing: mpsc::Receiver<Part>,
+    /// Did not fit into the body before.
+    deferred: Option<Part>,
+    wait_ms: u32,
+    session_id: Uuid,
+    next_sequence: u64,
+    next_answer: u64,
+    out_of_order: BTreeMap<u64, Answer>,
+    /// On their way to the session: no more than two answers hold, and what it is slow to take.
+    received: VecDeque<Incoming>,
+    /// The server has ended the session; what arrived before is still handed on.
+    is_closed: bool,
+}
+
+impl Driver {
+    fn new(client: ExchangeClient, outgoing: mpsc::Receiver<Part>, wait: Duration) -> Self {
+        Self {
+            client,
+            outgoing,
+            deferred: None,
+            wait_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
+            session_id: Uuid::new_v4(),
+            next_sequence: 0,
+            next_answer: 0,
+            out_of_order: BTreeMap::new(),
+            received: VecDeque::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Runs until the session is closed by either side, or broken.
+    async fn run(
+        &mut self,
+        incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
+    ) -> Result<(), LinkError> {
+        let mut open = FuturesUnordered::new();
+        loop {
+            if self.is_closed && self.received.is_empty() {
+                return Ok(());
+            }
+            if open.is_empty() && !self.is_closed {
+                let parts = self.parts(None);
+                open.push(self.post(parts, self.wait_ms));
+            }
+            // Nothing overtakes the request that opens the session.
+            let may_send = open.len() < 2 && self.next_answer > 0;
+            tokio::select! {
+                // Never waited for alone: the session may be handing over a frame just now, and
+                // each would wait for the other.
+                room = incoming.reserve(), if !self.received.is_empty() => {
+                    let room = room.map_err(|_| LinkError::Ended)?;
+                    if let Some(frame) = self.received.pop_front() {
+                        room.send(Ok(frame));
+                    }
+                }
+                Some(answer) = open.next(), if !self.is_closed => match answer {
+                    Ok(answer) => self.handle_answer(answer),
+                    Err(PostError::Closed { code, reason }) => {
+                        self.received.push_back(Incoming::Closed { code, reason });
+                        self.is_closed = true;
+                    }
+                    Err(PostError::Broken(error)) => return Err(error),
+                },
+                part = self.next_part(), if may_send || self.is_closed => {
+                    if self.is_closed && part.is_some() {
+                        // Too late, but the session must get past it to hear of the close.
+                        continue;
+                    }
+                    let Some(part) = part else {
+                        if self.is_closed {
+                            return Ok(());
+                        }
+                        let close = Part::Close { code: 1000, reason: String::new() };
+                        let _ = self.post(vec![close], 0).await;
+                        return Ok(());
+                    };
+                    let parts = self.parts(Some(part));
+                    open.push(self.post(parts, self.wait_ms));
+                }
+            }
+        }
+    }
+
+    async fn next_part(&mut self) -> Option<Part> {
+        match self.deferred.take() {
+            Some(part) => Some(part),
+            None => self.outgoing.recv().await,
+        }
+    }
+
+    /// What stands ready, as far as it fits into one body.
+    fn parts(&mut self, first: Option<Part>) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut room = MAX_BODY_BYTES - BODY_MARGIN_BYTES;
+        let mut next = first.or_else(|| self.deferred.take());
+        loop {
+            let part = match next.take() {
+                Some(part) => part,
+                None => match self.outgoing.try_recv() {
+                    Ok(part) => part,
+                    Err(_) => return parts,
+                },
+            };
+            let bytes = part.encoded_bytes();
+            if bytes > room && !parts.is_empty() {
+                self.deferred = Some(part);
+                return parts;
+            }
+            room = room.saturating_sub(bytes);
+            parts.push(part);
+        }
+    }
+
+    fn post(
+        &mut self,
+        parts: Vec<Part>,
+        wait_ms: u32,
+    ) -> BoxFuture<'static, Result<Answer, PostError>> {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let request = Request { session_id: self.session_id, sequence, wait_ms, parts };
+        self.client.clone().post(request).boxed()
+    }
+
+    /// Takes answers apart in their order.
+    fn handle_answer(&mut self, answer: Answer) {
+        self.out_of_order.insert(answer.sequence, answer);
+        while let Some(answer) = self.out_of_order.remove(&self.next_answer) {
+            self.next_answer += 1;
+            for part in answer.parts {
+                let frame = match part {
+                    Part::Text(text) => Incoming::Text(text),
+                    Part::Binary(_) => Incoming::Binary,
+                    Part::Close { code, reason } => {
+                        self.received.push_back(Incoming::Closed { code, reason });
+                        self.is_closed = true;
+                        return;
+                    }
+                };
+                self.received.push_back(frame);
+            }
+        }
+    }
+}

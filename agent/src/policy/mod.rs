@@ -1,0 +1,234 @@
+//! What the host's owner lets its server ask for, and as whom scripts run: `policy.json`, read
+//! again whenever it has changed.
+//!
+//! Knows no commands. Unlike a list of scripts, no policy outlives its own replacement: while the
+//! newest can't be used, nothing may be run.
+
+pub mod file_fingerprint;
+pub mod guard;
+pub mod manifest;
+
+use std::path::PathBuf;
+
+use muster_protocol::object;
+use serde::Deserialize;
+
+use crate::platform::{self, Account};
+use crate::policy::file_fingerprint::FileFingerprint;
+use crate::storage;
+use crate::storage::layout::StateDir;
+
+/// A policy is a few words.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The policy of one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    #[serde(default)]
+    pub allow: Allow,
+    /// The user that scripts are run as; the agent's own when absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+}
+
+/// What the server may ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// Scripts on the host's own list.
+    #[default]
+    Manifest,
+    /// Also the server's library.
+    Library,
+    /// Also any program with any arguments.
+    Shell,
+}
+
+/// Why scripts can't be run as the policy says. The texts go to the person who asked for a run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunAsError {
+    #[error(
+        "the host's policy.json has scripts run as `{0}`, but the agent is not root and can't become another user; start it as root, or take run_as out of policy.json"
+    )]
+    NotRoot(String),
+    #[error(
+        "the host's policy.json has scripts run as `{0}`, but the host knows no such user; create it, or change run_as in policy.json"
+    )]
+    UnknownUser(String),
+    #[error("the host could not look up the user `{name}` that its policy.json names: {source}")]
+    LookupFailed {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Policy {
+    /// Reads the text of a policy.
+    ///
+    /// # Errors
+    /// A sentence for people: what does not fit, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        object::read(text).map_err(|error| format!("policy.json: {error}"))
+    }
+}
+
+impl Allow {
+    /// The word of the file and of `register`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Library => "library",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// Whether this process could become another user at all; who that is, the shim looks up, since a
+/// directory service may take its time.
+///
+/// # Errors
+/// [`RunAsError::NotRoot`]
+pub fn check_run_as(name: &str) -> Result<(), RunAsError> {
+    if platform::is_root() { Ok(()) } else { Err(RunAsError::NotRoot(name.to_owned())) }
+}
+
+/// Looks up the user that scripts are to be run as. May block.
+///
+/// # Errors
+/// [`RunAsError`] with a sentence that says what to do.
+pub fn account(name: &str) -> Result<Account, RunAsError> {
+    check_run_as(name)?;
+    match Account::named(name) {
+        Ok(Some(account)) => Ok(account),
+        Ok(None) => Err(RunAsError::UnknownUser(name.to_owned())),
+        Err(source) => Err(RunAsError::LookupFailed { name: name.to_owned(), source }),
+    }
+}
+
+/// The policy in force and the state of its file.
+#[derive(Debug)]
+pub struct PolicyFile {
+    path: PathBuf,
+    /// Says, over restarts, that there has been a policy.
+    seen_marker: PathBuf,
+    fingerprint: Option<FileFingerprint>,
+    current: Result<Policy, String>,
+}
+
+impl PolicyFile {
+    /// Reads the policy; a host that never had one has the strictest. A broken one is no error: it
+    /// is refused with its reason, and so is one that has vanished, since scripts would run as
+    /// another user then.
+    pub fn open(state: &StateDir) -> Self {
+        let path = state.policy();
+        let fingerprint = FileFingerprint::of(&path);
+        let mut file = Self {
+            path,
+            seen_marker: state.policy_seen(),
+            fingerprint,
+            current: Ok(Policy::default()),
+        };
+        file.read_file();
+        file
+    }
+
+    /// The policy in force, or why there is none: a sentence for people.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn current(&self) -> Result<&Policy, &str> {
+        self.current.as_ref().map_err(String::as_str)
+    }
+
+    /// Reads the file again if it has changed. True if the policy is another one now.
+    pub fn reload(&mut self) -> bool {
+        let fingerprint = FileFingerprint::of(&self.path);
+        // What was refused is read again: its folder may have been mended meanwhile.
+        if fingerprint == self.fingerprint && self.current.is_ok() {
+            return false;
+        }
+        self.fingerprint = fingerprint;
+        self.read_file()
+    }
+
+    fn read_file(&mut self) -> bool {
+        let read = match guard::read_text(&self.path, MAX_BYTES) {
+            Ok(text) => Policy::parse(&text),
+            Err(error) if error.is_missing() && !self.seen_marker.exists() => Ok(Policy::default()),
+            Err(error) if error.is_missing() => Err(format!(
+                "policy.json has vanished; put it back, or remove {} too if this host is to have none",
+                self.seen_marker.display()
+            )),
+            Err(error) => Err(error.to_string()),
+        };
+        let read = read.map_err(|reason| {
+            format!("the host's policy can't be used: {reason}; correct it on the host")
+        });
+        if read == self.current {
+            return false;
+        }
+        match &read {
+            Ok(policy) => {
+                self.write_seen_marker();
+                let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
+                tracing::info!(allow, run_as, "policy read");
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        self.current = read;
+        true
+    }
+}
+
+impl PolicyFile {
+    fn write_seen_marker(&self) {
+        if self.path.exists() && !self.seen_marker.exists() {
+            // A look from beside the agent may not be allowed to write.
+            let _ = storage::replace_synced(&self.seen_marker, b"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_policy_is_read_again_and_a_broken_one_is_none() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut file = PolicyFile::open(&state);
+        assert_eq!(file.current(), Ok(&Policy::default()));
+        assert!(!file.reload(), "nothing has changed");
+
+        fs::write(state.policy(), r#"{"allow":"shell","run_as":"nobody"}"#).expect("written");
+        assert!(file.reload());
+        let policy = file.current().expect("whole").clone();
+        assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
+
+        for (text, told) in [
+            (r#"{"alow":"shell"}"#, "`alow`"),
+            (r#"{"allow":"all"}"#, "`all`"),
+            ("", "line 1"),
+            (r#"["shell"]"#, "not a list"),
+        ] {
+            fs::write(state.policy(), text).expect("written");
+            assert!(file.reload());
+            let reason = file.current().expect_err("broken");
+            assert!(reason.contains(told), "{reason}");
+        }
+        fs::write(state.policy(), "{}").expect("written");
+        assert!(file.reload());
+        fs::remove_file(state.policy()).expect("removed");
+        assert!(file.reload());
+        assert!(file.current().is_err_and(|reason| reason.contains("vanished")));
+        let mut file = PolicyFile::open(&state);
+        assert!(file.current().is_err(), "a restart forgets it");
+        fs::remove_file(state.policy_seen()).expect("removed");
+        assert!(file.reload());
+        assert_eq!(file.current(), Ok(&Policy::default()));
+    }
+}

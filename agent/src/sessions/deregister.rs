@@ -1,0 +1,91 @@
+//! The last session of a host that leaves the fleet: what has ended is reported, nothing is begun,
+//! and then the server is asked to delete this agent.
+
+use std::time::Duration;
+
+use muster_protocol::frame::AgentFrame;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Session, SessionEnd};
+use crate::executions::ledger::Phase;
+use crate::link::LinkError;
+
+/// How long results may take to be reported, and receipted, before the host leaves without.
+pub const REPORT_TIME: Duration = Duration::from_secs(15);
+/// For `deregistered`.
+const ANSWER_TIME: Duration = Duration::from_secs(15);
+
+/// How far a host is on its way out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deregistration {
+    /// `deregister` has been sent.
+    is_asked: bool,
+    /// The end of this step.
+    until: Instant,
+}
+
+impl Deregistration {
+    pub(super) fn begin() -> Self {
+        Self { is_asked: false, until: Instant::now() + REPORT_TIME }
+    }
+}
+
+impl Session<'_> {
+    /// Takes back what was accepted and never started, so that the server is told of it.
+    pub(super) fn cancel_waiting(&mut self) {
+        let entries = self.agent.executions.ledger().entries();
+        let waiting: Vec<Uuid> = entries
+            .filter(|(_, entry)| entry.phase == Phase::Waiting)
+            .map(|(command_id, _)| command_id)
+            .collect();
+        for command_id in waiting {
+            self.agent.executions.cancel(command_id, 0);
+        }
+    }
+
+    /// Asks to be deleted once everything is reported or the time is up; ends the session if no
+    /// answer comes.
+    pub(super) fn advance_deregistration(&mut self) -> Result<(), SessionEnd> {
+        let Some(deregistration) = self.deregistration else { return Ok(()) };
+        let is_over = Instant::now() >= deregistration.until;
+        if deregistration.is_asked {
+            if is_over {
+                return Err(SessionEnd::Broken(LinkError::TimedOut("deregister")));
+            }
+            return Ok(());
+        }
+        // A receipt comes after the inventory is reconciled; with nothing listed there is nothing
+        // to wait for, since the server takes frames in their order.
+        let is_all_told = self.agent.executions.ledger().entries().next().is_none();
+        if is_over || is_all_told {
+            self.push(&AgentFrame::Deregister);
+            let until = Instant::now() + ANSWER_TIME;
+            self.deregistration = Some(Deregistration { is_asked: true, until });
+        }
+        Ok(())
+    }
+
+    /// The server has deleted this agent. One that was not asked to is not believed.
+    pub(super) fn handle_deregistered(&mut self) -> Result<(), SessionEnd> {
+        if self.deregistration.is_some_and(|deregistration| deregistration.is_asked) {
+            return Err(SessionEnd::Deregistered);
+        }
+        self.log_unexpected(
+            "deregistered",
+            "the server deregisters an agent that did not ask for it",
+        );
+        Ok(())
+    }
+
+    /// When the loop has to look again.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let pending_exit = self.pending_exit.map(|pending_exit| pending_exit.until);
+        let deregistration = self.deregistration.map(|deregistration| deregistration.until);
+        pending_exit
+            .into_iter()
+            .chain(deregistration)
+            .chain(self.agent.update_requests.next_check_at())
+            .min()
+    }
+}
