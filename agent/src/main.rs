@@ -1,4 +1,4 @@
-//! `muster-agent`: the agent, or, started by it, the shim of one execution.
+//! `muster-agent`: the agent, or, when the agent starts it, the shim of one execution.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
+use muster_agent::error_chain;
 use muster_agent::releases::{self, fetch::ReleasePart};
 use muster_agent::storage::layout::StateDir;
 use muster_agent::subcommands;
@@ -18,7 +19,7 @@ use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "Muster's agent for one host")]
+#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "The Muster agent of this host")]
 struct Arguments {
     #[command(subcommand)]
     mode: Mode,
@@ -26,35 +27,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Connect to the server and carry out what it may ask for.
+    /// Connect to the server and run the commands that it sends.
     Run(Box<RunArgs>),
-    /// Say how the agent of this host is: 0 connected, 3 running and not connected, 4 not running.
+    /// Show the state of this host's agent. Exit status: 0 connected, 3 running but not connected,
+    /// 4 not running.
     Status {
         #[command(flatten)]
         state: StateDirArg,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// End every running execution of this host, with or without a running agent.
+    /// End all running executions on this host, whether or not an agent is running.
     EndExecutions {
         #[command(flatten)]
         state: StateDirArg,
-        /// How long to wait until they are gone, in seconds.
+        /// How long to wait for the executions to end, in seconds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait_s: u64,
     },
-    /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.
-    /// Results are reported before; executions that still run are ended.
+    /// Remove this host from the fleet. The server deletes its agent. Stop the agent first. Results
+    /// are reported before; running executions are ended.
     Deregister(Box<RunArgs>),
-    /// Say what stands between this host and its server, and what to do about it. Takes the
-    /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
-    /// Exits with 0 if nothing failed, 1 otherwise, 2 if called wrongly.
+    /// Check the connection to the server and explain how to fix problems. Accepts the options of
+    /// `run` and changes nothing. Works with or without a running agent. Exit status: 0 if no check
+    /// failed, 1 otherwise, 2 for wrong usage.
     Doctor(Box<DoctorArgs>),
-    /// Ask the agent that runs here to become another version, and wait for what comes of it: 0 if that
-    /// runs, 1 otherwise. Takes the options of `run`; for a host that was installed by deploy.sh.
+    /// Ask the running agent to install another version, and wait for the result. Exit status: 0 if
+    /// that version runs, 1 otherwise. Accepts the options of `run`. Requires an installation by
+    /// deploy.sh.
     RequestUpdate {
-        /// The version [default: what the agent's group wants, else the newest release].
+        /// The version [default: the desired version of the agent's group, otherwise the newest
+        /// release].
         #[arg(long)]
         version: Option<Version>,
         #[command(flatten)]
@@ -62,31 +66,31 @@ enum Mode {
     },
     /// Print the version.
     Version,
-    /// Download a release for the supervisor, or deploy.sh, which judge it. Started by those, not by
-    /// people. Prints its version.
+    /// Download a release for the supervisor or deploy.sh, which verify it. Not meant for manual
+    /// use. Prints the version.
     #[command(hide = true)]
     FetchRelease {
         /// The version [default: the newest].
         #[arg(long)]
         version: Option<Version>,
-        /// Where to.
+        /// Target folder.
         #[arg(long)]
         into: PathBuf,
-        /// What of it.
+        /// Part of the release to download.
         #[arg(long, value_enum, default_value_t = ReleasePart::All)]
         part: ReleasePart,
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Keep one execution. Started by the agent, not by people.
+    /// Run one execution. Started by the agent, not meant for manual use.
     #[command(hide = true)]
     Shim { execution: PathBuf },
 }
 
-/// Which agent is meant.
+/// Selects the agent by its state directory.
 #[derive(Args)]
 struct StateDirArg {
-    /// Where it keeps its state [default: /var/lib/muster, ~/.muster without root].
+    /// Directory of the agent's state [default: /var/lib/muster, ~/.muster without root].
     #[arg(long, env = "MUSTER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -122,11 +126,11 @@ fn run(args: RunArgs) -> ExitCode {
         Ok(config) => match serve(config) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", error_chain::format(&*error));
                 ExitCode::FAILURE
             }
         },
-        // Nothing but a change of the configuration helps: the supervisor is told not to try again.
+        // Only a change of the configuration helps, so the supervisor must not restart the agent.
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(muster_protocol::ExitCode::Fatal.code() as u8)
@@ -142,7 +146,7 @@ fn serve(config: Config) -> anyhow::Result<u8> {
 fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(work);
-    // A look-up of a name may hang in a thread; nothing waits for it.
+    // A name lookup may block a thread; the process does not wait for it.
     runtime.shutdown_background();
     Ok(outcome)
 }
@@ -167,7 +171,7 @@ fn end_executions(state: StateDirArg, wait_s: u64) -> anyhow::Result<u8> {
 fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     start_log("error");
     let outcome = match subcommands::deregister::enrolled(&config::state_dir(&args)?)? {
-        // Whoever was never enrolled may have been configured never, too.
+        // A host that was never enrolled may not be configured either.
         None => DeregisterOutcome::NeverEnrolled,
         Some(_) => {
             let config = Config::load(args)?;
@@ -198,7 +202,10 @@ fn fetch_release(
     if let Err(error) = &fetched
         && error.code() == "no_space"
     {
-        tracing::error!(error = error as &dyn std::error::Error, "the download does not fit");
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "not enough disk space for the download"
+        );
         return Ok(NO_SPACE_EXIT);
     }
     fetched?;
@@ -215,18 +222,18 @@ fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8>
     Ok(0)
 }
 
-/// Prints to whoever still reads.
+/// Prints to standard output and ignores a closed pipe.
 fn print(text: &str) {
     use std::io::Write as _;
-    // A reader that has gone has seen enough; the exit code says the rest.
+    // If the reader is gone, the exit status is enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The end of what a person asked for at a terminal.
+/// Prints the error of a subcommand and returns the exit status.
 fn exit_code_of(outcome: anyhow::Result<u8>) -> ExitCode {
     outcome.map_or_else(
         |error| {
-            eprintln!("muster-agent: {error:#}");
+            eprintln!("muster-agent: {}", error_chain::format(&*error));
             ExitCode::FAILURE
         },
         ExitCode::from,
@@ -237,14 +244,14 @@ fn run_doctor(args: DoctorArgs) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "failed to {error:#}");
+            let _ = writeln!(std::io::stderr(), "muster-agent: {}", error_chain::format(&*error));
             return ExitCode::FAILURE;
         }
     };
     let format = args.format();
     let findings = runtime.block_on(doctor::run_checks(args.run));
     runtime.shutdown_background();
-    // Whoever stopped reading does not want to know.
+    // A reader that is gone does not need the rest.
     let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, format));
     match doctor::root_cause(&findings) {
         None => ExitCode::SUCCESS,
@@ -252,7 +259,7 @@ fn run_doctor(args: DoctorArgs) -> ExitCode {
     }
 }
 
-/// One thread for everything, and what every link needs.
+/// A runtime with one thread, and the TLS provider for all links.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider is installed already");
@@ -262,18 +269,18 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(4)
         .thread_stack_size(256 * 1024)
         .build()
-        .context("start the runtime")
+        .context("failed to start the runtime")
 }
 
 fn run_shim(execution: PathBuf) -> ExitCode {
     match muster_agent::executions::shim::run(execution) {
         Ok(()) => ExitCode::SUCCESS,
-        // It stands in the execution's log.
+        // The shim has written the error to the execution's log.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// `level`: unless MUSTER_LOG says otherwise.
+/// Starts the log; `level` applies if MUSTER_LOG is not set.
 fn start_log(level: &str) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
@@ -281,7 +288,7 @@ fn start_log(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
-        // It would be told on standard error, by a macro that panics where that can't be written.
+        // These errors would be printed to standard error by a macro that panics if that fails.
         .log_internal_errors(false)
         .init();
 }

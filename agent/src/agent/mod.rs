@@ -1,4 +1,4 @@
-//! Everything that outlives a session.
+//! The state of one agent process that outlives a single session.
 
 pub mod status_file;
 pub mod telemetry;
@@ -26,7 +26,7 @@ use crate::releases::update_requests::Supervision;
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
 
-/// One agent, from the start of its process to the end.
+/// One agent, from the start of its process to its end.
 #[derive(Debug)]
 pub struct Agent {
     pub state: StateDir,
@@ -37,25 +37,25 @@ pub struct Agent {
     pub policy: PolicyFile,
     pub telemetry: TelemetryCollector,
     pub executions: ExecutionManager,
-    /// Other versions of this program.
+    /// Requests to install another version of this program.
     pub update_requests: UpdateRequests,
     pub limits: HostLimits,
-    /// Where it is told how this agent stands with its server; nowhere when absent.
+    /// The status file; absent in processes that do not report their status.
     pub status_file: Option<StatusFile>,
     instance_id: Uuid,
     started_at: Instant,
 }
 
-/// What the host grants.
+/// What the host's configuration permits.
 #[derive(Debug, Clone, Copy)]
 pub struct HostLimits {
     pub max_executions: u32,
     pub output: OutputLimits,
-    /// The version that the server wants at the start is asked for.
+    /// The agent applies the version that the server desires when it starts.
     pub applies_desired_version: bool,
 }
 
-/// Why an agent can't begin, or go on.
+/// Why an agent can't start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error(transparent)]
@@ -65,7 +65,7 @@ pub enum AgentError {
 }
 
 impl Agent {
-    /// Opens the state directory. `shim_program` is what executions are started with.
+    /// Opens the state directory. `shim_program` is the program that is started as a shim.
     ///
     /// # Errors
     /// [`AgentError`] if something in the state directory can't be used.
@@ -78,12 +78,13 @@ impl Agent {
         let loaded = Identity::load(&state)?;
         if loaded.is_other_machine {
             tracing::warn!(
-                "this state directory is another machine's: enrolling anew, its executions are set aside"
+                "this state directory was created on another machine; setting its executions aside and enrolling this host again"
             );
             Ledger::set_aside(&state)?;
         }
-        // After the setting aside: a crash in between finds the other machine once more. And only
-        // if there is need: an agent must be able to begin on a full disk, to tell of its executions.
+        // Saved only after the ledger was set aside: if the agent crashes in between, the next
+        // start detects the other machine again. Saved only if needed: an agent must be able to
+        // start on a full disk to report its executions.
         if !loaded.is_stored {
             loaded.identity.save(&state)?;
         }
@@ -112,25 +113,26 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Looks for the verdict on what was wished for, and makes it the result of the command that
-    /// wished it.
+    /// Reads the result of the update request and makes it the result of the command that requested
+    /// it.
     pub fn apply_update_result(&mut self) {
         let Some(answer) = self.update_requests.take_result() else { return };
-        // KnownState already, if the agent before this one ended between the two steps.
+        // The result is already recorded if the previous agent process ended between the two steps.
         if let Some(response) = answer
             && self.executions.ledger().known(response.command_id) == KnownState::Never
             && let Err(error) = self.executions.settle_durably(response)
         {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "the verdict was not written"
+                "the update result could not be written"
             );
             return;
         }
         self.update_requests.remove_request();
     }
 
-    /// Reads list and policy again if they have changed. True if there is something new to tell.
+    /// Reads the manifest and the policy again if their files have changed. True if the server must
+    /// be notified.
     pub fn reload_policy_and_manifest(&mut self) -> bool {
         let is_new_list = self.manifest.reload();
         let before = self.policy_name();
@@ -140,7 +142,7 @@ impl Agent {
         is_new_list || before != self.policy_name()
     }
 
-    /// What the server is told of list and policy.
+    /// The frame that reports the manifest and the policy to the server.
     pub fn manifest_frame(&self) -> AgentFrame {
         self.manifest.frame(self.policy_name())
     }
@@ -149,23 +151,23 @@ impl Agent {
         self.policy.current().ok().map(|policy| policy.allow.as_str().to_owned())
     }
 
-    /// Opens the way to the scripts to the user that they are run as.
+    /// Grants the user that scripts run as access to the scripts folder.
     fn grant_script_access(&self) {
         let is_needed = self.policy.current().is_ok_and(|policy| policy.run_as.is_some());
         if is_needed && let Err(error) = self.state.grant_script_access() {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "scripts not opened to run_as"
+                "failed to grant the run_as user access to the scripts"
             );
         }
     }
 
-    /// True if a server has ever issued an id.
+    /// True if a server has ever issued an agent id.
     pub fn is_enrolled(&self) -> bool {
         self.identity.agent_id.is_some()
     }
 
-    /// For how long no server has known the key that this agent presents.
+    /// How long every server has rejected the key that this agent presents.
     pub fn key_rejected_for(&self) -> Duration {
         let key_sha256 = self.keys.fingerprint();
         let key_rejected = self.identity.key_rejected.as_ref();
@@ -173,7 +175,7 @@ impl Agent {
         Duration::from_millis(same.map_or(0, |key_rejected| key_rejected.for_ms))
     }
 
-    /// Remembers that a server does not know the key; the next one that registers this agent ends it.
+    /// Records that a server does not know the key. The next successful registration clears it.
     pub fn record_key_rejection(&mut self) {
         let before = self.identity.key_rejected.take();
         self.set_key_rejected(Some(KeyRejected::repeated(before, self.keys.fingerprint())));
@@ -182,11 +184,14 @@ impl Agent {
     fn set_key_rejected(&mut self, key_rejected: Option<KeyRejected>) {
         self.identity.key_rejected = key_rejected;
         if let Err(error) = self.identity.save(&self.state) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "identity not stored");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to store the identity"
+            );
         }
     }
 
-    /// What the server is told first.
+    /// The content of the `register` frame.
     pub fn registration(&self) -> Registration {
         let head = self.executions.ledger().head();
         Registration {
@@ -214,12 +219,12 @@ impl Agent {
         }
     }
 
-    /// Makes durable what `registered` says, before anything is done in the session. True if the
-    /// ledger that was registered is not the one that goes on: the session must end before anything
-    /// is delivered in it, or the next one would have to call it lost.
+    /// Makes the content of `registered` durable before the session does anything else. Returns
+    /// true if the registered ledger was replaced: the session must then end before the server
+    /// delivers anything in it, because the next session would have to report it as lost.
     ///
     /// # Errors
-    /// [`AgentError`] if it can't be made durable; the session must not go on then.
+    /// [`AgentError`] if the content can't be made durable; the session must not continue then.
     pub fn apply_registered(&mut self, registered: &Registered) -> Result<bool, AgentError> {
         let mut was_reset = false;
         let issued = Some(registered.agent_id);
@@ -227,7 +232,7 @@ impl Agent {
             if self.is_enrolled() {
                 tracing::warn!(
                     agent_id = %registered.agent_id,
-                    "the server has enrolled this host anew: its former executions are set aside"
+                    "the server enrolled this host again; setting its former executions aside"
                 );
                 self.executions.reset()?;
                 was_reset = true;
@@ -240,13 +245,14 @@ impl Agent {
             self.set_key_rejected(None);
         }
         if let Err(error) = self.executions.ledger_mut().record_epoch(registered.epoch) {
-            // It only helps to tell a restored server; on a full disk the session matters more.
-            tracing::warn!(error = &error as &dyn std::error::Error, "epoch not stored");
+            // The epoch only helps to detect a restored server, so on a full disk the session takes
+            // precedence.
+            tracing::warn!(error = &error as &dyn std::error::Error, "failed to store the epoch");
         }
         Ok(was_reset)
     }
 
-    /// What transient commands may look at.
+    /// What transient commands may read.
     pub fn command_context(&self) -> CommandContext<'_> {
         CommandContext {
             host_info: &self.host_info,

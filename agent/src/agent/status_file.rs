@@ -1,8 +1,8 @@
-//! `status.json` in the state directory: how the agent stands with its server, for `status` and
-//! for health checks.
+//! `status.json` in the state directory: the agent's connection state, for `status` and for health
+//! checks.
 //!
-//! It is advice: losing it harms nothing, so it is replaced at once but never synced. Whether an
-//! agent lives at all is for its lock to say, never for this file.
+//! The file is advisory: losing it does no harm, so it is replaced atomically but never synced. The
+//! lock of the state directory, and never this file, shows whether an agent is running.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -19,9 +19,9 @@ use crate::storage::layout::StateDir;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     pub version: String,
-    /// For people; it may have gone to another process.
+    /// For people only; the system may have reused the number for another process.
     pub pid: u32,
-    /// Without any key.
+    /// Without the agent key.
     pub server_url: String,
     /// Absent before enrolment.
     pub agent_id: Option<Uuid>,
@@ -30,20 +30,20 @@ pub struct AgentStatus {
     /// `websocket` or `http`, while connected.
     pub transport: Option<String>,
     pub connected_since: Option<DateTime<Utc>>,
-    /// Why it is not connected, once that is known.
+    /// Why the agent is not connected, once that is known.
     pub last_error: Option<LastError>,
 }
 
 /// Why there is no session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
-    /// The newest reason, a sentence.
+    /// The most recent reason, as a sentence.
     pub message: String,
-    /// Since when there has been no session, whatever the reasons were.
+    /// When the last session ended; later reasons do not change it.
     pub since: DateTime<Utc>,
 }
 
-/// Where a running agent writes how it stands.
+/// Writes the status file of a running agent.
 #[derive(Debug)]
 pub struct StatusFile {
     path: PathBuf,
@@ -51,7 +51,7 @@ pub struct StatusFile {
 }
 
 impl StatusFile {
-    /// An agent begins.
+    /// Creates the status file of an agent that is starting.
     pub fn create(state: &StateDir, server_url: String) -> Self {
         let status = AgentStatus {
             version: muster_protocol::version::own().to_owned(),
@@ -69,13 +69,13 @@ impl StatusFile {
         status_file
     }
 
-    /// Its identity has been read.
+    /// Records the agent id that was read from the identity file.
     pub fn set_agent_id(&mut self, agent_id: Option<Uuid>) {
         self.status.agent_id = agent_id;
         self.write();
     }
 
-    /// A session is registered.
+    /// Records that a session is registered.
     pub fn set_connected(&mut self, transport: &str, agent_id: Uuid) {
         self.status.agent_id = Some(agent_id);
         self.status.transport = Some(transport.to_owned());
@@ -84,7 +84,7 @@ impl StatusFile {
         self.write();
     }
 
-    /// A session has ended, or could not be opened.
+    /// Records that a session has ended or could not be opened.
     pub fn set_disconnected(&mut self, message: String) {
         let since = self.status.last_error.take().map_or_else(Utc::now, |error| error.since);
         self.status.transport = None;
@@ -95,8 +95,8 @@ impl StatusFile {
 
     fn write(&self) {
         if let Err(error) = self.replace() {
-            tracing::warn!(path = %self.path.display(), %error, "status not written");
-            // None says less than an old one, which would be wrong.
+            tracing::warn!(path = %self.path.display(), %error, "failed to write the status file");
+            // No status is better than an old one, which would be wrong.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -1,4 +1,4 @@
-//! What a heartbeat says of the host.
+//! Telemetry that heartbeats report about the host.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use sysinfo::{MemoryRefreshKind, System};
 use crate::clock::timestamp;
 use crate::platform;
 
-/// Measures, keeping no more than one processor reading between two heartbeats.
+/// Measures the host. Keeps only the last processor reading between two heartbeats.
 #[derive(Debug)]
 pub struct TelemetryCollector {
     system: Option<System>,
@@ -17,7 +17,7 @@ pub struct TelemetryCollector {
 }
 
 impl TelemetryCollector {
-    /// `disk` lies on the file system that is reported.
+    /// `disk` is a path on the file system that is reported.
     pub fn new(disk: &Path) -> Self {
         let mut system = System::new().ok();
         if let Some(system) = &mut system {
@@ -26,7 +26,7 @@ impl TelemetryCollector {
         Self { system, disk: disk.to_owned() }
     }
 
-    /// A heartbeat of now. A number that can't be had is left out.
+    /// A heartbeat with current values. A value that can't be read is left out.
     pub fn heartbeat(&mut self, running_executions: usize) -> Heartbeat {
         let telemetry = self.measure(running_executions);
         let mut status = match serde_json::to_value(telemetry) {

@@ -1,4 +1,4 @@
-//! What to make of a command that has arrived. Judges; does nothing.
+//! Decides what to do with a command that has arrived. Has no side effects.
 
 use std::str::FromStr as _;
 
@@ -17,22 +17,22 @@ use crate::executions::ledger::{KnownState, NewCommand};
 use crate::platform::BootInstant;
 use crate::policy::{self, Policy};
 
-/// Room on disk that accepting a command leaves untouched.
+/// Free disk space that must remain after a command is accepted.
 pub const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What follows from a command.
+/// What to do with a command.
 #[derive(Debug)]
-pub enum Verdict {
-    /// Answered on the spot, never stored.
+pub enum CommandDecision {
+    /// Answer at once; nothing is stored.
     Answer(Response),
-    /// KnownState already: its state is told again.
+    /// The command is already known: report its state again.
     Repeat(KnownState),
-    /// Refused, and the refusal is stored.
+    /// Refuse it and store the refusal.
     Refuse(Response),
     Accept(NewCommand),
-    /// Written down for the supervisor, and then the agent's process ends.
+    /// Write an update request for the supervisor, then end the agent's process.
     Update(Version),
-    /// Stored, answered, and then the agent's process ends.
+    /// Store and send the answer, then end the agent's process.
     End {
         command: CommandName,
         code: ExitCode,
@@ -40,54 +40,64 @@ pub enum Verdict {
     },
 }
 
-/// What a judgement rests on.
+/// Everything that a decision depends on.
 pub struct DecisionInput<'a> {
     pub permissions: &'a Permissions,
     pub manifest: &'a Manifest,
-    /// Why a newer list is not in force, if there is one.
+    /// Why a newer manifest is not in force, if there is one.
     pub manifest_refusal: Option<&'a str>,
-    /// Or why there is none: a sentence.
+    /// The policy, or a sentence that explains why there is none.
     pub policy: Result<&'a Policy, &'a str>,
     pub context: CommandContext<'a>,
     pub known: KnownState,
-    /// `None` if it can't be told; nothing is refused for that.
+    /// `None` if it can't be read; nothing is refused for that.
     pub free_bytes: Option<u64>,
     pub output: execute::OutputLimits,
-    /// Why no other version can be had: a stable name and a sentence.
+    /// If no update is possible: a stable code and a sentence.
     pub update: Result<(), (&'static str, &'static str)>,
-    /// The host is about to leave the fleet and begins nothing.
+    /// The host is being deregistered and starts nothing.
     pub is_deregistering: bool,
 }
 
-/// Judges a command. Permission comes before anything else that could tell of the host.
-pub fn decide(command: &Command, input: &DecisionInput<'_>) -> Verdict {
+/// Decides about a command. Permission is checked before anything that could reveal details of the
+/// host.
+pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
     let id = command.command_id;
     let Ok(name) = CommandName::from_str(&command.command) else {
         let shown: String = command.command.chars().take(64).collect();
-        let text = format!("this agent knows no command `{shown}`; update it, or use another");
-        // Whether it is durable can't be known; a server of a later version can tell by the outcome.
-        return Verdict::Answer(refusal(id, Outcome::Rejected, "unsupported_command", text));
+        let text = format!(
+            "this agent does not know the command `{shown}`; update the agent or use another command"
+        );
+        // The agent can't know whether the command is durable; a server of a later version
+        // recognises the refusal by its outcome.
+        return CommandDecision::Answer(refusal(
+            id,
+            Outcome::Rejected,
+            "unsupported_command",
+            text,
+        ));
     };
     let is_durable = name.durability() == Durability::Durable;
     if is_durable && input.known != KnownState::Never {
-        return Verdict::Repeat(input.known);
+        return CommandDecision::Repeat(input.known);
     }
     let refuse = |code: &str, text: String| {
         let response = refusal(id, Outcome::Rejected, code, text);
         if is_durable {
-            return Verdict::Refuse(response);
+            return CommandDecision::Refuse(response);
         }
-        Verdict::Answer(Response { outcome: None, ..response })
+        CommandDecision::Answer(Response { outcome: None, ..response })
     };
     if !input.permissions.allows(name) {
-        let text = format!("this agent's key does not allow `{name}`; grant it to the key");
+        let text =
+            format!("this agent's key does not permit `{name}`; grant the permission to the key");
         return refuse("permission_denied", text);
     }
     if let Some(data) = commands::answer(name, &command.data, &input.context) {
-        return Verdict::Answer(commands::success(id, data));
+        return CommandDecision::Answer(commands::success(id, data));
     }
     if input.is_deregistering {
-        let text = "this host is leaving the fleet; send the command to another one";
+        let text = "this host is being deregistered; send the command to another host";
         return refuse("host_leaving", text.to_owned());
     }
     let policy = match input.policy {
@@ -103,19 +113,21 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> Verdict {
         return match (input.update, wanted) {
             (Err((code, text)), _) => refuse(code, text.to_owned()),
             (Ok(()), Err(text)) => refuse("invalid_data", text),
-            (Ok(()), Ok(version)) => Verdict::Update(version),
+            (Ok(()), Ok(version)) => CommandDecision::Update(version),
         };
     }
     if let Some((code, data)) = commands::lifecycle(name) {
         let response =
             Response { outcome: Some(Outcome::Succeeded), ..commands::success(id, data) };
-        return Verdict::End { command: name, code, response };
+        return CommandDecision::End { command: name, code, response };
     }
     if input.free_bytes.is_some_and(|free| free < MIN_FREE_BYTES) {
         return refuse("no_space", no_space());
     }
     if serialized_len(&command.data) > MAX_COMMAND_DATA_BYTES {
-        let text = format!("the data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less");
+        let text = format!(
+            "the command's data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less data"
+        );
         return refuse("invalid_data", text);
     }
     if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
@@ -123,7 +135,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> Verdict {
     }
     let allowed = execute::AllowedScripts { manifest: input.manifest, allow: policy.allow };
     match execute::plan(&command.data, allowed, input.output) {
-        Ok((launch, parameters)) => Verdict::Accept(NewCommand {
+        Ok((launch, parameters)) => CommandDecision::Accept(NewCommand {
             command_id: id,
             command: name,
             start_by: command.start_within_ms.map(BootInstant::after_ms),
@@ -136,7 +148,7 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> Verdict {
                 execute::Refusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
             );
             let text = match input.manifest_refusal.filter(|_| is_unlisted) {
-                Some(refusal) => format!("{reason}; its newest version was refused: {refusal}"),
+                Some(refusal) => format!("{reason}; the newest manifest was rejected: {refusal}"),
                 None => reason.to_string(),
             };
             refuse(reason.code(), text)
@@ -144,9 +156,10 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> Verdict {
     }
 }
 
-/// Says that the disk is too full to accept anything.
+/// The message for a disk that is too full to accept a command.
 pub fn no_space() -> String {
-    "the host's disk has less than 64 MiB left for the agent; free some and send it again".into()
+    "the host's disk has less than 64 MiB of free space; free some space and send the command again"
+        .into()
 }
 
 fn serialized_len(data: &Value) -> usize {

@@ -1,8 +1,8 @@
-//! `echo`: what was sent comes back.
+//! `echo`: returns what was sent.
 
 use serde_json::{Value, json};
 
-/// The message, or all of the data where there is none.
+/// The message, or all of the data if there is no message.
 pub fn answer(data: &Value) -> Value {
     match data.get("message") {
         Some(message) => json!({"message": message}),

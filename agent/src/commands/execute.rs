@@ -1,5 +1,5 @@
-//! `execute`: one script of the host's manifest, or an ad-hoc command where the policy allows any,
-//! with parameters, within limits.
+//! `execute`: runs one script of the host's manifest, or an ad-hoc command if the policy allows it,
+//! with parameters and limits.
 
 use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
@@ -13,46 +13,46 @@ use serde_json::Value;
 use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
 
-/// The data of an `execute`. Fields that are not known are for later agents, and ignored.
+/// The data of an `execute`. Unknown fields are ignored: they are for later agents.
 #[derive(Debug, Deserialize)]
 struct Request {
-    /// Its name in the manifest.
+    /// The script's name in the manifest.
     #[serde(default)]
     script: Option<String>,
-    /// Instead of a script: a program and its arguments.
+    /// A program and its arguments, instead of a script.
     #[serde(default)]
     argv: Option<Vec<String>>,
     #[serde(default)]
     parameters: Parameters,
     #[serde(default)]
     secret_parameters: SecretParameters,
-    /// May shorten what the manifest allows, never lengthen it.
+    /// May shorten the time that the manifest allows, never lengthen it.
     #[serde(default)]
     timeout_ms: Option<u64>,
 }
 
-/// The host's bounds on output.
+/// The host's limits on stored output.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputLimits {
     pub limit_bytes: u64,
     pub quota_bytes: u64,
 }
 
-/// Why an `execute` is refused. The texts go to the person who asked for it.
+/// Why an `execute` is refused. The messages are shown to the person who sent it.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("the data of `execute` does not fit: {0}; send `script`, and `parameters` as texts")]
+    #[error("the data of `execute` is invalid: {0}; send `script`, and `parameters` as strings")]
     Malformed(serde_json::Error),
-    #[error("`execute` takes a `script` or an `argv`: send exactly one of them")]
+    #[error("`execute` needs either `script` or `argv`; send exactly one of them")]
     Ambiguous,
     #[error("{0}")]
     ManifestMismatch(#[from] ManifestMismatch),
-    #[error("timeout_ms must be 1 to {MAX_TIMEOUT_MS}")]
+    #[error("timeout_ms must be between 1 and {MAX_TIMEOUT_MS}")]
     Timeout,
 }
 
 impl Refusal {
-    /// The stable word for programs.
+    /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
@@ -61,17 +61,17 @@ impl Refusal {
     }
 }
 
-/// What the host lets the server ask for.
+/// What the host permits the server to run.
 #[derive(Debug, Clone, Copy)]
 pub struct AllowedScripts<'a> {
     pub manifest: &'a Manifest,
     pub allow: Allow,
 }
 
-/// Checks a request against the host's allowed.
+/// Checks a request against what the host permits.
 ///
 /// # Errors
-/// [`Refusal`] with a sentence that says what to do.
+/// [`Refusal`] with a message that says what to do.
 pub fn plan(
     data: &Value,
     allowed: AllowedScripts<'_>,

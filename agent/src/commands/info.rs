@@ -1,4 +1,4 @@
-//! `info`: which host this is.
+//! `info`: describes the host.
 
 use serde_json::{Value, json};
 

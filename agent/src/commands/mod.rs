@@ -1,4 +1,5 @@
-//! The commands, a file each. Pure: they look and answer; nothing here is stored, sent or started.
+//! One file per command. The functions are pure: they read and answer, and never store, send or
+//! start anything.
 
 pub mod decision;
 mod echo;
@@ -20,16 +21,16 @@ use uuid::Uuid;
 
 use crate::identity::HostInfo;
 
-/// What transient commands may look at.
+/// What transient commands may read.
 pub struct CommandContext<'a> {
     pub host_info: &'a HostInfo,
     pub agent_id: Option<Uuid>,
-    /// Since the agent's process began.
+    /// How long the agent's process has been running.
     pub running_for: Duration,
     pub manifest: &'a Manifest,
 }
 
-/// The data of a transient command's answer; `None` for commands that are not transient.
+/// The answer of a transient command; `None` for commands that are not transient.
 pub fn answer(command: CommandName, data: &Value, context: &CommandContext<'_>) -> Option<Value> {
     match command {
         CommandName::Ping => Some(ping::answer()),
@@ -40,8 +41,7 @@ pub fn answer(command: CommandName, data: &Value, context: &CommandContext<'_>) 
     }
 }
 
-/// How the agent's process ends for a lifecycle command, and what it says to that; `None` for the
-/// others.
+/// The exit code and the answer of a lifecycle command; `None` for other commands.
 pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
     let (code, note) = match command {
         CommandName::Restart => restart::exit(),
@@ -51,7 +51,7 @@ pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
     Some((code, json!({"exit_code": code.code(), "note": note})))
 }
 
-/// A success with its data.
+/// A successful response with its data.
 pub fn success(command_id: Uuid, data: Value) -> Response {
     Response { command_id, success: true, data, error: None, error_code: None, outcome: None }
 }

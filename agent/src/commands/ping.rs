@@ -1,4 +1,4 @@
-//! `ping`: the agent is there.
+//! `ping`: shows that the agent responds.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
-//! `restart`: end so that the supervisor starts the agent again.
+//! `restart`: exit so that the supervisor starts the agent again.
 
 use muster_protocol::ExitCode;
 
 pub fn exit() -> (ExitCode, &'static str) {
-    (ExitCode::Restart, "the agent restarts; running executions go on")
+    (ExitCode::Restart, "the agent restarts; running executions continue")
 }

@@ -1,4 +1,4 @@
-//! `scripts`: what may be run here.
+//! `scripts`: lists the scripts that may be run on this host.
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
-//! `shutdown`: end, and stay ended.
+//! `shutdown`: exit without being started again.
 
 use muster_protocol::ExitCode;
 
 pub fn exit() -> (ExitCode, &'static str) {
-    (ExitCode::Stop, "the agent stops and stays stopped; running executions go on")
+    (ExitCode::Stop, "the agent stops and is not restarted; running executions continue")
 }

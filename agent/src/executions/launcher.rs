@@ -1,4 +1,4 @@
-//! Starting work and keeping it in view. The work itself is a shim's, in a process of its own.
+//! Starts and cancels shims. A shim runs the script in a process of its own.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -13,14 +13,16 @@ use crate::platform;
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError};
 
-/// Starts the shim of an execution. The agent's own environment, with its key, stays behind.
+/// Starts the shim of an execution. The shim does not inherit the agent's environment, which
+/// contains the key.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child> {
-    // Nothing here may need a fork: from a large process that is many times slower than a spawn.
+    // Nothing here may force a fork: from a large process a fork is many times slower than a spawn.
     Command::new(program)
-        // The program is named by a link of the system; a list of processes should say which it is.
+        // The program is started through a link of the system, so the process list would not show
+        // its name.
         .arg0("muster-agent")
         .arg("shim")
         .arg(execution.path())
@@ -29,23 +31,24 @@ pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child>
         .envs(fault::shim_variable())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        // It keeps a log of its own, in the execution's folder.
+        // The shim writes its own log in the execution's folder.
         .stderr(Stdio::null())
         .spawn()
 }
 
-/// The program that shims are started from: this one.
+/// The program that is started as a shim: the running one.
 pub fn shim_program() -> PathBuf {
     platform::self_program()
 }
 
-/// Asks an execution's shim to end its run. Asking again does no harm.
+/// Requests that a shim ends its run. Repeated requests do no harm.
 ///
 /// # Errors
-/// Whatever the disk says; the request then may not survive a crash.
+/// The system's error; the request may then not survive a crash.
 pub fn ask_to_cancel(execution: &ExecutionDir, grace_ms: u64) -> Result<(), StorageError> {
     if !execution.cancel().exists() {
-        // The file first: a shim that is not listening yet looks for it before it starts anything.
+        // The file is written first: a shim that does not listen yet checks it before it starts
+        // anything.
         storage::replace_synced(&execution.cancel(), &storage::seal(&CancelRecord { grace_ms }))?;
     }
     match platform::open_control(&execution.control(), false) {
@@ -53,13 +56,14 @@ pub fn ask_to_cancel(execution: &ExecutionDir, grace_ms: u64) -> Result<(), Stor
             let _ = control.write(&[1]);
         }
         Err(error) => {
-            tracing::debug!(path = %execution.path().display(), %error, "no shim to tell")
+            tracing::debug!(path = %execution.path().display(), %error, "no shim is running to be notified")
         }
     }
     Ok(())
 }
 
-/// Who holds an execution's lock, as the holder wrote it; `None` for a moment after it was taken.
+/// The process that holds an execution's lock, as recorded by the holder; `None` for a moment after
+/// the lock was taken.
 pub fn holder(execution: &ExecutionDir) -> Option<HolderRecord> {
     let mut bytes = Vec::new();
     fs::File::open(execution.lock()).ok()?.take(4096).read_to_end(&mut bytes).ok()?;

@@ -1,4 +1,4 @@
-//! Executions: one run of a script on this host each, from the accepted command to its result.
+//! Executions: each is one run of a script on this host, from the accepted command to its result.
 //!
 //! `ledger` records what was accepted and how it ended. `shim` is the process that runs one script
 //! and outlives the agent. `manager` starts shims, watches them and settles their commands; the

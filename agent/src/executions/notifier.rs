@@ -1,5 +1,5 @@
-//! The notifier between shims and agent: "something is new", never what. The host's owner rings it too, in
-//! another tone.
+//! Notifications from shims and from the host's owner to the agent. A notification only means that
+//! there is something new to read.
 
 use std::fs::File;
 use std::io;
@@ -15,32 +15,33 @@ use crate::storage::layout::{NOTIFICATION_SOCKET, StateDir};
 const SHIM: u8 = 1;
 const OWNER: u8 = 2;
 
-/// The agent's end.
+/// The agent's receiving end.
 #[derive(Debug)]
 pub struct NotificationSocket(UnixDatagram);
 
 impl NotificationSocket {
-    /// Takes the place of a former agent's socket.
+    /// Binds the socket and replaces the one of a previous agent.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn bind(state: &StateDir) -> io::Result<Self> {
         let _ = std::fs::remove_file(state.path().join(NOTIFICATION_SOCKET));
         let directory = File::open(state.path())?;
         let path = platform::short_socket_path(&directory, state.path(), NOTIFICATION_SOCKET);
         let socket = UnixDatagram::bind(&path)?;
-        // Others may be let through the directory; the notifier is for this user's shims.
+        // Other users may be able to enter the directory; only this user may send notifications.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         Ok(Self(socket))
     }
 
-    /// Returns once the notifier has rung, however often: true if the host's owner was among those who
-    /// did. May be dropped at any point.
+    /// Returns once at least one notification has arrived: true if one of them came from the host's
+    /// owner. May be dropped at any await point.
     pub async fn notified(&self) -> bool {
         let mut buffer = [0; 8];
         loop {
             if self.0.readable().await.is_err() {
-                // A socket that can't be waited on would spin; the ends of shims still come through.
+                // A socket that can't be waited on would spin. The ends of shims are noticed
+                // without it.
                 std::future::pending::<()>().await;
             }
             let (mut has_rung, mut is_owner) = (false, false);
@@ -55,7 +56,7 @@ impl NotificationSocket {
     }
 }
 
-/// The other end. Nobody may be there to hear it.
+/// The sending end. It works even if no agent is listening.
 #[derive(Debug)]
 pub struct Notifier {
     socket: Option<StdDatagram>,
@@ -64,7 +65,7 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A notifier for the agent that uses this state directory, now or later.
+    /// Prepares notifications to the agent of this state directory, now or later.
     pub fn new(state: &Path) -> Self {
         let socket = StdDatagram::unbound()
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
@@ -72,12 +73,12 @@ impl Notifier {
         Self { socket, directory: File::open(state).ok(), state: state.to_owned() }
     }
 
-    /// Rings without waiting. A full queue means that the agent is going to look anyway.
+    /// Notifies without waiting. A full queue means that the agent will read the state anyway.
     pub fn notify(&self) {
         self.send(SHIM);
     }
 
-    /// Rings for the host's owner, who asks for something.
+    /// Notifies on behalf of the host's owner, who has written a request.
     pub fn notify_for_owner(&self) {
         self.send(OWNER);
     }

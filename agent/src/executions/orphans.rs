@@ -1,4 +1,5 @@
-//! ExecutionEnd what an execution left behind: first those below this process, later those that bear its mark.
+//! Finds and kills the processes of an execution: descendants of this process, and processes that
+//! carry the execution's environment entry.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -10,15 +11,15 @@ use super::environment::ENV_MARKER;
 use crate::executions::ledger::record::StartedRecord;
 use crate::platform::{self, ProcessStat, Signal};
 
-/// Killed processes vanish at once, unless the kernel holds them; that is not waited for for ever.
+/// Killed processes vanish at once unless the kernel holds them; the wait for them is bounded.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Everything below `ancestor`, dead ones left out.
+/// All descendants of `ancestor` except zombies.
 pub fn descendants(ancestor: u32) -> Vec<ProcessStat> {
     let all = platform::all_processes();
     let mut family = BTreeSet::from([ancestor]);
-    // Parents may stand behind their children in the list: repeat until nothing is added.
+    // A parent may follow its children in the list: repeat until nothing is added.
     loop {
         let before = family.len();
         for process in &all {
@@ -35,10 +36,11 @@ pub fn descendants(ancestor: u32) -> Vec<ProcessStat> {
         .collect()
 }
 
-/// Signals a process, unless its number has gone to another one since it was looked at.
+/// Signals a process, unless its number was reused by another process since it was read.
 pub fn signal(process: &ProcessStat, signal: Signal) {
     let held = platform::open_process(process.pid);
-    // Looked at after opening: if it is the one that was meant, so is the one that is held.
+    // Checked after opening: if the number still belongs to the same process, so does the
+    // descriptor.
     let is_same =
         ProcessStat::of(process.pid).is_some_and(|now| now.start_ticks == process.start_ticks);
     if !is_same {
@@ -46,15 +48,16 @@ pub fn signal(process: &ProcessStat, signal: Signal) {
     }
     match held {
         Ok(held) if platform::signal_open_process(&held, signal).is_ok() => {}
-        // A system without descriptors of processes, or none left of them.
+        // The system has no process descriptors, or none are left.
         _ => platform::signal_process(process.pid, signal),
     }
 }
 
-/// Kills all that a vanished shim has left: its session, and whatever bears the command's mark.
-/// Blocks until nothing is left or patience is. True if nothing is left.
+/// Kills everything that a vanished shim has left: its session, and all processes that carry the
+/// command's environment entry. Blocks until nothing is left or the time is up. True if nothing is
+/// left.
 pub fn kill_orphans(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
-    // After another boot there is nothing left of it, and its numbers mean other processes.
+    // After a reboot nothing is left, and the numbers belong to other processes.
     if started.is_some_and(|started| started.boot_id != platform::boot_id()) {
         return true;
     }
@@ -82,8 +85,8 @@ pub fn kill_orphans(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
     }
 }
 
-/// True if the session's number has gone to another session. As long as a process of the old one
-/// lives, the system gives its number to nobody.
+/// True if the session's number belongs to another session now. The system does not reuse the
+/// number while a process of the old session is alive.
 fn is_pid_reused(started: &StartedRecord, all: &[ProcessStat]) -> bool {
     let is_other = |it: &ProcessStat| it.start_ticks != started.shim_start_ticks;
     all.iter().any(|process| process.pid == started.shim_pid && is_other(process))
@@ -95,7 +98,7 @@ fn belongs_to_execution(
     session: Option<&StartedRecord>,
     mark: &str,
 ) -> bool {
-    // Older than the shim: the same numbers by chance.
+    // A process older than the shim has the same numbers by chance.
     if started.is_some_and(|started| process.start_ticks < started.shim_start_ticks) {
         return false;
     }

@@ -1,4 +1,4 @@
-//! An execution's output file, read by payload offset while a shim may still be writing it.
+//! Reads an execution's output file by payload offset while a shim may still be writing it.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use crate::executions::ledger::checkpoints::{self, Checkpoint};
 
-/// Large enough that a walk over small records is not a call each.
+/// Large enough that skipping small records does not cost one system call each.
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// What whole records of a file hold.
+/// The payload of all complete records of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recorded {
     pub payload_bytes: u64,
@@ -26,7 +26,7 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// The result of a run of which nothing but its output is known.
+    /// The result of a run of which only the output is known.
     pub fn result_of_lost_execution(self) -> ExecuteResult {
         ExecuteResult {
             exit_code: None,
@@ -42,17 +42,18 @@ impl Recorded {
     }
 }
 
-/// Adds up the whole records of a file that a shim is writing, from its last mark on.
+/// Adds up the complete records of a file that a shim may be writing, starting at its last
+/// checkpoint.
 ///
 /// # Errors
-/// If there is no such file, or it can't be read.
+/// If the file does not exist or can't be read.
 pub fn recorded(path: &Path) -> io::Result<Recorded> {
     let file_bytes = std::fs::metadata(path)?.len();
     recorded_from(path, checkpoints::last(path, file_bytes, |_| true))
 }
 
-/// Adds up the whole records of a file from its beginning: after a loss of power something in its
-/// middle may be missing, and what stands behind that is no output.
+/// Adds up the complete records of a file from its start: after a power loss a part in its middle
+/// may be missing, and nothing behind that part is output.
 ///
 /// # Errors
 /// As [`recorded`].
@@ -79,30 +80,30 @@ fn recorded_from(path: &Path, mark: Checkpoint) -> io::Result<Recorded> {
     Ok(sum)
 }
 
-/// A place in an output file.
+/// A read position in an output file.
 #[derive(Debug)]
 pub struct OutputReader {
     file: BufReader<File>,
     file_bytes: u64,
-    /// Of the next header in the file.
+    /// File position of the next header.
     position: u64,
     /// Payload before that header.
     offset: u64,
-    /// Payload of the record at `position` that is not wanted: it was acknowledged before.
+    /// Payload of the record at `position` that was acknowledged before and is skipped.
     skipped: usize,
-    /// What stands at the position is no record, and what stands behind it is not known.
+    /// There is no valid record at the position, so the rest of the file can't be read.
     is_damaged: bool,
 }
 
 impl OutputReader {
-    /// Opens the file at its beginning.
+    /// Opens the file at its start.
     ///
     /// # Errors
-    /// If there is no such file.
+    /// If the file does not exist.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let file_bytes = file.metadata()?.len();
-        // A small buffer: it serves headers and short payloads, long ones pass it by.
+        // A small buffer serves headers and short payloads; long payloads bypass it.
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(Self { file, file_bytes, position: 0, offset: 0, skipped: 0, is_damaged: false })
     }
@@ -113,10 +114,10 @@ impl OutputReader {
         self.seek_back(self.position)
     }
 
-    /// Opens the file at this payload offset, or at its end if it holds less.
+    /// Opens the file at this payload offset, or at its end if the file is shorter.
     ///
     /// # Errors
-    /// If there is no such file.
+    /// If the file does not exist.
     pub fn open_at(path: &Path, offset_bytes: u64) -> io::Result<Self> {
         let mut reader = Self::open(path)?;
         let fits = |mark: &Checkpoint| mark.payload_bytes() <= offset_bytes;
@@ -139,8 +140,8 @@ impl OutputReader {
         self.offset + self.skipped as u64
     }
 
-    /// A binary frame with what comes next, as large as the wire and `max_payload` allow; `None`
-    /// if there is no whole record. At least one byte is sent if there is one.
+    /// A binary frame with the next output, as large as the wire format and `max_payload` allow;
+    /// `None` if there is no complete record. Contains at least one byte.
     ///
     /// # Errors
     /// If the file can't be read.
@@ -169,7 +170,7 @@ impl OutputReader {
             }
             let wanted = length - self.skipped;
             let taken = wanted.min(room - RECORD_HEADER_BYTES).min(payload_left as usize);
-            // A record is only cut where the frame would be empty otherwise.
+            // A record is split only if the frame would be empty otherwise.
             if taken < wanted && frame.len() > FRAME_HEADER_BYTES {
                 self.seek_back(start)?;
                 break;
@@ -193,8 +194,8 @@ impl OutputReader {
         Ok((frame.len() > FRAME_HEADER_BYTES).then_some(frame))
     }
 
-    /// The header at the position, with the file placed behind it; `None` if the record is not
-    /// whole yet.
+    /// The header at the position, with the file positioned behind it; `None` if the record is not
+    /// complete yet.
     fn next_header(&mut self) -> io::Result<Option<(Stream, usize)>> {
         let header_end = self.position + RECORD_HEADER_BYTES as u64;
         if header_end > self.file_bytes || self.is_damaged {
@@ -203,7 +204,7 @@ impl OutputReader {
         let mut header = [0; RECORD_HEADER_BYTES];
         self.file.read_exact(&mut header)?;
         let Ok((stream, length)) = read_record_header(header) else {
-            tracing::error!(position = self.position, "output is damaged: it ends here");
+            tracing::error!(position = self.position, "stored output is damaged and ends here");
             self.is_damaged = true;
             return Ok(None);
         };
@@ -245,7 +246,7 @@ mod tests {
         }
     }
 
-    /// Marks some of the places where a record ends.
+    /// Writes checkpoints at some of the record ends.
     fn write_marks(path: &Path, records: &[(bool, Vec<u8>)], marked: &[prop::sample::Index]) {
         let mut ends = vec![Checkpoint::default()];
         for (is_stderr, payload) in records {
@@ -278,7 +279,7 @@ mod tests {
             let mut file = File::create(&path).expect("created");
             write_records(&mut file, &records);
             write_marks(&path, &records, &marked);
-            // A record that a shim is in the middle of writing is not there yet.
+            // A record that a shim is still writing does not count yet.
             file.write_all(&record_header(Stream::Stdout, 64)[..half.min(5)]).expect("written");
             file.write_all(&vec![7; half.saturating_sub(5)]).expect("written");
             let all = payload_of(&records);

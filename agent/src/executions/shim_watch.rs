@@ -1,4 +1,4 @@
-//! Waiting for a shim's end without a thread and without asking again and again.
+//! Waits for the end of a shim without a thread and without polling.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,29 +19,29 @@ const THREAD_STACK_BYTES: usize = 64 * 1024;
 pub enum Watch {
     /// Readable once the process has ended.
     Descriptor { process: AsyncFd<OwnedFd>, child: Option<Child> },
-    /// No such descriptors on this system: a thread waits.
+    /// The system has no process descriptors: a thread waits.
     Thread(Child),
-    /// It has ended already.
+    /// The shim has ended already.
     Over,
 }
 
-/// Watches a shim that this agent has started.
+/// Watches a shim that this agent process has started.
 pub fn watch_child(child: Child) -> Watch {
     let process = platform::open_process(child.id()).and_then(register);
     match process {
         Ok(process) => Watch::Descriptor { process, child: Some(child) },
         Err(error) => {
-            tracing::debug!(%error, "no process descriptor, a thread waits instead");
+            tracing::debug!(%error, "no process descriptor available; a thread waits instead");
             Watch::Thread(child)
         }
     }
 }
 
-/// Watches the shim that holds an execution's lock, started by an agent before this one. `None` if the
-/// holder has not written its name yet.
+/// Watches the shim that holds an execution's lock and was started by a previous agent process.
+/// `None` if the holder has not written its identity yet.
 ///
 /// # Errors
-/// Whatever the system says of its descriptor.
+/// The system's error for the descriptor.
 pub fn watch_holder(execution: &ExecutionDir) -> io::Result<Option<Watch>> {
     let Some(holder) = holder(execution) else { return Ok(None) };
     let process = match platform::open_process(holder.shim_pid) {
@@ -49,7 +49,7 @@ pub fn watch_holder(execution: &ExecutionDir) -> io::Result<Option<Watch>> {
         Err(_) if ProcessStat::of(holder.shim_pid).is_none() => return Ok(Some(Watch::Over)),
         Err(error) => return Err(error),
     };
-    // Looked at after opening: now the descriptor can only mean the process that is seen here.
+    // Checked after opening: the descriptor now refers to the process that is checked here.
     let is_holder = ProcessStat::of(holder.shim_pid)
         .is_some_and(|process| process.start_ticks == holder.shim_start_ticks);
     if !is_holder {
@@ -60,7 +60,7 @@ pub fn watch_holder(execution: &ExecutionDir) -> io::Result<Option<Watch>> {
 }
 
 impl Watch {
-    /// Returns when the shim has ended, and collects it if it is a child of this agent.
+    /// Returns when the shim has ended, and reaps it if it is a child of this agent.
     pub async fn ended(self) {
         match self {
             Self::Descriptor { process, child } => {
@@ -71,14 +71,15 @@ impl Watch {
             }
             Self::Thread(mut child) => {
                 let (tell, told) = oneshot::channel();
-                // Not one of the runtime's few: names are looked up on those, and an execution may last.
+                // Not one of the runtime's few threads: those resolve names, and an execution may
+                // take long.
                 let wait = move || {
                     let _ = child.wait();
                     let _ = tell.send(());
                 };
                 let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
                 if let Err(error) = thread.spawn(wait) {
-                    tracing::error!(%error, "no thread to wait for a shim");
+                    tracing::error!(%error, "failed to start a thread that waits for a shim");
                 }
                 let _ = told.await;
             }
@@ -88,6 +89,6 @@ impl Watch {
 }
 
 fn register(process: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an owned descriptor stays open, and stays the same, for as long as it is owned.
+    // SAFETY: an owned descriptor stays open and unchanged for as long as it is owned.
     unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) }.map_err(io::Error::from)
 }

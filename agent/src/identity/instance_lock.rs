@@ -1,26 +1,26 @@
-//! One agent per state directory.
+//! Ensures that only one agent uses a state directory.
 
 use std::time::Duration;
 
 use crate::platform::{FileLock, LockError};
 use crate::storage::layout::StateDir;
 
-/// How long a start waits for the agent before it to let go.
+/// How long a start waits for the previous agent to release the lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Holds the state directory for as long as it lives.
+/// Holds the state directory until it is dropped.
 #[derive(Debug)]
 pub struct InstanceLock(#[expect(dead_code, reason = "held, not read")] FileLock);
 
-/// Why the directory was not taken.
+/// Why the directory could not be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum InstanceLockError {
     #[error(
-        "another agent uses the state directory {path}: stop it, or give this one its own with --state-dir"
+        "another agent uses the state directory {path}; stop it, or set another directory with --state-dir"
     )]
     Taken { path: String },
-    #[error("lock the state directory {path}")]
+    #[error("failed to lock the state directory {path}")]
     Io {
         path: String,
         #[source]
@@ -29,10 +29,10 @@ pub enum InstanceLockError {
 }
 
 impl InstanceLock {
-    /// Takes the directory; waits a little, since at a restart the two may overlap.
+    /// Locks the directory. Waits a little, because two agents may overlap during a restart.
     ///
     /// # Errors
-    /// [`InstanceLockError::Taken`] if another agent keeps it.
+    /// [`InstanceLockError::Taken`] if another agent keeps the lock.
     pub async fn take(state: &StateDir) -> Result<Self, InstanceLockError> {
         let path = || state.path().display().to_string();
         let deadline = tokio::time::Instant::now() + PATIENCE;

@@ -1,4 +1,4 @@
-//! The agent key: the configured one, or the one the server gave in its place.
+//! The agent key: the configured one, or the one that the server issued to replace it.
 
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// The key in use.
+/// The keys of this agent.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
     configured: SecretString,
@@ -22,8 +22,8 @@ struct StoredKey {
 }
 
 impl KeyRing {
-    /// The configured key, unless the server has replaced just that one. A key that the operator
-    /// configures anew always wins.
+    /// Loads the configured key, or its replacement if the server issued one for exactly this key.
+    /// A newly configured key always takes precedence.
     ///
     /// # Errors
     /// [`StorageError`] if the stored key can't be read.
@@ -35,12 +35,12 @@ impl KeyRing {
         Ok(Self { configured, rekeyed })
     }
 
-    /// The configured key, where no state is kept yet.
+    /// The configured key, for use without a state directory.
     pub fn configured(configured: SecretString) -> Self {
         Self { configured, rekeyed: None }
     }
 
-    /// The key to present.
+    /// The key to present to the server.
     pub fn current(&self) -> &SecretString {
         self.rekeyed.as_ref().unwrap_or(&self.configured)
     }
@@ -50,10 +50,10 @@ impl KeyRing {
         hash(self.current())
     }
 
-    /// Keeps the key that the server gave, durably, and presents it from now on.
+    /// Stores a key that the server issued, durably, and presents it from then on.
     ///
     /// # Errors
-    /// Whatever the system says; the key before stays in use.
+    /// The system's error; the previous key stays in use.
     pub fn replace(&mut self, key: String, state: &StateDir) -> Result<(), StorageError> {
         let stored = StoredKey { key, replaces_sha256: hash(&self.configured) };
         storage::replace_synced(&state.key(), &storage::seal(&stored))?;

@@ -1,4 +1,4 @@
-//! Who this host is to its server, and on which machine that was agreed.
+//! The agent's identity, and the machine that it was issued on.
 
 pub mod instance_lock;
 pub mod key;
@@ -12,17 +12,17 @@ use crate::platform::{self, BootInstant};
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// Longer than this between two refusals, and the agent was not trying meanwhile.
+/// After a longer pause between two rejections the agent was not trying in between.
 const LONGEST_PAUSE_MS: u64 = 30 * 60_000;
 
-/// What the state directory remembers.
+/// The content of the identity file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Issued in `registered`; absent before enrolment.
     pub agent_id: Option<Uuid>,
-    /// Hex SHA-256 that stands for the machine; never the raw id.
+    /// Hex SHA-256 that identifies the machine; never the raw machine id.
     pub machine_id: String,
-    /// Since when no server has known the key, if that is so.
+    /// How long servers have rejected the key, if they do.
     #[serde(default)]
     pub key_rejected: Option<KeyRejected>,
 }
@@ -30,15 +30,15 @@ pub struct Identity {
 /// How long servers have answered that they do not know the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRejected {
-    /// Hex SHA-256 of the key: another one begins anew.
+    /// Hex SHA-256 of the key: the count restarts for another key.
     pub key_sha256: String,
-    /// Only time in which it was being tried, so that a host that was off loses nothing.
+    /// Only counts time in which the key was tried, so that a host that was off loses nothing.
     pub for_ms: u64,
     pub last_refused: BootInstant,
 }
 
 impl KeyRejected {
-    /// Counts another refusal. Looks at no wall clock, and survives restarts of the agent.
+    /// Adds one rejection. Uses no wall clock, and survives restarts of the agent.
     pub fn repeated(before: Option<Self>, key_sha256: String) -> Self {
         let now = BootInstant::after_ms(0);
         let for_ms = before.filter(|before| before.key_sha256 == key_sha256).map_or(0, |before| {
@@ -50,13 +50,13 @@ impl KeyRejected {
     }
 }
 
-/// An identity, and whether it was made for another machine.
+/// An identity, and whether it was issued on another machine.
 #[derive(Debug)]
 pub struct LoadedIdentity {
     pub identity: Identity,
-    /// The state directory was copied from, or moved to, another machine.
+    /// The state directory was copied or moved from another machine.
     pub is_other_machine: bool,
-    /// It stands in the state directory just as it is.
+    /// The state directory already contains exactly this identity.
     pub is_stored: bool,
 }
 
@@ -66,7 +66,7 @@ struct MachineSeed {
 }
 
 impl Identity {
-    /// Reads the identity; a first start and a change of machine give one without an agent id.
+    /// Reads the identity. After a first start and on another machine it has no agent id.
     ///
     /// # Errors
     /// [`StorageError`] if a file is damaged or can't be read or written.
@@ -88,7 +88,7 @@ impl Identity {
     /// Makes the identity durable.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn save(&self, state: &StateDir) -> Result<(), StorageError> {
         storage::replace_synced(&state.identity(), &storage::seal(self))
     }
@@ -112,7 +112,7 @@ fn machine_seed(state: &StateDir) -> Result<Uuid, StorageError> {
     Ok(seed)
 }
 
-/// What this agent says of itself beside its ids.
+/// The facts that this agent reports in addition to its ids.
 #[derive(Debug, Clone)]
 pub struct HostInfo {
     pub hostname: String,
@@ -125,7 +125,7 @@ pub struct HostInfo {
 }
 
 impl HostInfo {
-    /// Looks at the host.
+    /// Reads the facts from the host.
     pub fn this_host() -> Self {
         let name = if cfg!(target_os = "linux") { "Linux" } else { std::env::consts::OS };
         let os = match sysinfo::System::kernel_version() {
@@ -143,7 +143,7 @@ impl HostInfo {
     }
 }
 
-/// The address packets leave from. Connecting a datagram socket sends nothing.
+/// The source address of outgoing packets. Connecting a datagram socket sends nothing.
 fn outbound_ip() -> String {
     std::net::UdpSocket::bind("0.0.0.0:0")
         .and_then(|socket| {
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(minutes(refused("", 1), "b"), 0, "another key");
         assert_eq!(minutes(refused("another", 1), "a"), 16, "another boot adds nothing");
         assert_eq!(minutes(refused("", 0), "a"), 16);
-        // A host that was started a moment ago has no past to look back at.
+        // A host that has just booted has only a short past.
         let past = platform::boot_now_ms() / 60_000;
         assert_eq!(minutes(refused("", past.min(15)), "a"), 16 + past.min(15));
         assert!(minutes(refused("", past), "a") <= 16 + 30 + 1, "it was not trying all the time");

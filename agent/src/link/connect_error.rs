@@ -1,53 +1,53 @@
-//! What stands between this host and its server, in sentences for people, with what to do about it.
+//! Connection errors that have a known cause, with a message and a hint for people.
 //!
-//! Knows names and addresses; of passwords and keys it is told nothing.
+//! The messages contain names and addresses, never passwords or keys.
 
 use std::io;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
-/// An obstacle that has a name of its own.
+/// A connection error with a known cause.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("the name {host} has no address: {source}")]
+    #[error("failed to resolve the name {host}: {source}")]
     Unresolved {
         host: String,
         #[source]
         source: io::Error,
     },
-    #[error("{address} can't be reached: {source}")]
+    #[error("failed to connect to {address}: {source}")]
     Unreached {
         address: String,
         #[source]
         source: io::Error,
     },
-    #[error("the name of the proxy {proxy} has no address: {source}")]
+    #[error("failed to resolve the name of the proxy {proxy}: {source}")]
     ProxyUnresolved {
         proxy: String,
         #[source]
         source: io::Error,
     },
-    #[error("the proxy {proxy} can't be reached: {source}")]
+    #[error("failed to connect to the proxy {proxy}: {source}")]
     ProxyUnreached {
         proxy: String,
         #[source]
         source: io::Error,
     },
-    #[error("the proxy {proxy} asks for a user name and password ({status})")]
+    #[error("the proxy {proxy} requires a user name and password ({status})")]
     ProxyCredentialsMissing { proxy: String, status: u16 },
-    #[error("the proxy {proxy} does not accept the user name and password ({status})")]
+    #[error("the proxy {proxy} rejects the user name and password ({status})")]
     ProxyCredentialsWrong { proxy: String, status: u16 },
     #[error("the proxy {proxy} forbids connections to {target} (403)")]
     ProxyForbids { proxy: String, target: String },
     #[error("the proxy {proxy} answered {status} instead of connecting to {target}")]
     ProxyRefused { proxy: String, target: String, status: u16 },
-    #[error("what answers at {proxy} is no HTTP proxy")]
+    #[error("the answer from {proxy} is not from an HTTP proxy")]
     NotAProxy { proxy: String },
     #[error("the proxy {proxy} did not answer within {seconds} s")]
     ProxySilent { proxy: String, seconds: u64 },
-    #[error("the certificate of {host} comes from an issuer that this host does not know")]
+    #[error("the certificate of {host} was issued by an authority that this host does not trust")]
     UnknownIssuer { host: String },
-    #[error("the certificate is not made out for {host}, but for {names}")]
+    #[error("the certificate is not valid for {host}, only for {names}")]
     WrongName { host: String, names: String },
     #[error("the certificate of {host} expired on {not_after}; it is {now} by this host's clock")]
     Expired { host: String, not_after: String, now: String },
@@ -60,14 +60,14 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// What takes the obstacle away.
+    /// What to do about the error.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unresolved { .. } => {
                 "check the server's address and this host's DNS; behind a proxy, set HTTPS_PROXY"
             }
             Self::Unreached { .. } => {
-                "check address and port, and that firewalls let this host out to it; behind a proxy, set HTTPS_PROXY"
+                "check the address and port, and that firewalls permit the connection; behind a proxy, set HTTPS_PROXY"
             }
             Self::ProxyUnresolved { .. } => {
                 "check the proxy's name in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY and this host's DNS"
@@ -76,40 +76,40 @@ impl ConnectError {
                 "check the proxy's address and port in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, or exempt the server in NO_PROXY"
             }
             Self::ProxyCredentialsMissing { .. } => {
-                "put them into the proxy's address: http://USER:PASSWORD@HOST:PORT, special characters as %XX"
+                "add them to the proxy's address: http://USER:PASSWORD@HOST:PORT, special characters as %XX"
             }
             Self::ProxyCredentialsWrong { .. } => {
                 "correct them in the proxy's address: http://USER:PASSWORD@HOST:PORT, special characters as %XX"
             }
             Self::ProxyForbids { .. } => {
-                "have the proxy allow CONNECT to the server, or exempt the server in NO_PROXY"
+                "permit CONNECT to the server on the proxy, or exempt the server in NO_PROXY"
             }
             Self::ProxyRefused { .. } => {
-                "check that the proxy can reach the server, or exempt the server in NO_PROXY"
+                "check that the proxy can connect to the server, or exempt the server in NO_PROXY"
             }
             Self::NotAProxy { .. } => {
-                "check address and scheme (http:// or https://) of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+                "check the address and scheme (http:// or https://) of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
             }
             Self::ProxySilent { .. } => {
-                "check that it is an HTTP proxy, and that it can reach the server"
+                "check that it is an HTTP proxy and that it can connect to the server"
             }
             Self::UnknownIssuer { .. } => {
-                "name the authority's certificate in MUSTER_CA_FILE or --ca-file, or have the server send its whole chain"
+                "set MUSTER_CA_FILE or --ca-file to the authority's certificate, or configure the server to send its whole chain"
             }
             Self::WrongName { .. } => {
-                "use a name from the certificate in MUSTER_SERVER_URL, or have the certificate made out for this one"
+                "use a name from the certificate in MUSTER_SERVER_URL, or issue a certificate for this name"
             }
             Self::Expired { .. } => {
-                "have the certificate renewed; or, if this host's clock is wrong, set it"
+                "renew the certificate, or set this host's clock if it is wrong"
             }
             Self::NotYetValid { .. } => {
-                "set this host's clock; if it is right, have the certificate made anew"
+                "set this host's clock, or issue a new certificate if the clock is right"
             }
-            Self::OtherCertificate { .. } => "have the certificate made anew for a TLS server",
+            Self::OtherCertificate { .. } => "issue a new certificate for a TLS server",
         }
     }
 
-    /// What a certificate was refused for, if that is what went wrong.
+    /// The reason that a certificate was refused for, if that is the error.
     pub(super) fn from_tls(error: &rustls::Error, host: &str) -> Option<Self> {
         use rustls::CertificateError::{
             BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
@@ -119,7 +119,7 @@ impl ConnectError {
         let host = host.to_owned();
         let now = || instant(Utc::now().timestamp().unsigned_abs());
         Some(match reason {
-            // An authority of the same name with another key: it was renewed.
+            // An authority with the same name and another key: it was renewed.
             UnknownIssuer | BadSignature => Self::UnknownIssuer { host },
             NotValidForName => Self::WrongName { host, names: "another name".into() },
             NotValidForNameContext { presented, .. } => {
@@ -138,7 +138,7 @@ impl ConnectError {
     }
 }
 
-/// As many names as fit into a sentence.
+/// As many names as fit into one message.
 fn names(presented: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = presented.iter().take(SHOWN).map(|name| name.escape_debug().to_string());
@@ -149,7 +149,7 @@ fn names(presented: &[String]) -> String {
     }
 }
 
-/// Seconds since 1970 as people write them.
+/// Seconds since 1970 as a readable instant.
 pub fn instant(seconds: u64) -> String {
     let instant = i64::try_from(seconds).ok().and_then(|s| DateTime::from_timestamp(s, 0));
     instant.map_or_else(

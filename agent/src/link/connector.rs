@@ -1,5 +1,5 @@
-//! The way to the server, hop by hop: name, connection, proxy, TLS. Every transport goes it, and
-//! what stands in it has the same name for all of them.
+//! Connects to the server: name resolution, TCP, proxy, TLS. All transports use it, so the same
+//! failure has the same error for all of them.
 
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -10,20 +10,20 @@ use super::socket::{self, Socket, resolve};
 use super::tls::{Authorities, TlsSetup};
 use super::{ConnectError, LinkError, tunnel};
 
-/// Where the server is and how it is reached. Cheap to clone.
+/// The server's address and how to connect to it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Connector {
     pub endpoint: Endpoint,
     pub proxy: Option<Proxy>,
-    /// Present if the server or the proxy wants it.
+    /// Present if the server or the proxy uses TLS.
     pub tls: Option<TlsSetup>,
 }
 
 impl Connector {
-    /// Prepares the way; reads the host's certificates if there is need.
+    /// Prepares connections; reads the host's certificates if TLS is needed.
     ///
     /// # Errors
-    /// [`LinkError::Broken`] if TLS is needed and there is nobody to trust.
+    /// [`LinkError::Broken`] if TLS is needed and no certificate authority is trusted.
     pub fn new(
         endpoint: Endpoint,
         proxy: Option<Proxy>,
@@ -34,7 +34,7 @@ impl Connector {
         Ok(Self { endpoint, proxy, tls })
     }
 
-    /// Host and port of the first hop: the proxy, or the server.
+    /// Host and port of the first TCP connection: the proxy, or the server.
     pub fn first_address(&self) -> (&str, u16) {
         match &self.proxy {
             Some(proxy) => (proxy.bare_host(), proxy.port()),
@@ -42,10 +42,10 @@ impl Connector {
         }
     }
 
-    /// Goes all the connector: what is written to the socket reaches the server's HTTP.
+    /// Connects to the server's HTTP port, through the proxy and with TLS as configured.
     ///
     /// # Errors
-    /// [`LinkError`] that says where the way ends. Bounded by the caller.
+    /// [`LinkError`] that names the step that failed. The caller sets the timeout.
     pub async fn connect(&self) -> Result<Box<dyn Socket>, LinkError> {
         let socket = self.connect_tcp().await?;
         Ok(match self.endpoint.is_secure {
@@ -54,7 +54,7 @@ impl Connector {
         })
     }
 
-    /// Goes as far as the server's port, before TLS.
+    /// Connects to the server's port, through the proxy if there is one, before TLS.
     ///
     /// # Errors
     /// [`LinkError::Blocked`] in nearly all cases.
@@ -69,12 +69,12 @@ impl Connector {
         Ok(tunnel::open(proxy, &self.endpoint, socket).await?)
     }
 
-    /// Agrees on TLS with the server.
+    /// Performs the TLS handshake with the server.
     ///
     /// # Errors
-    /// As [`TlsSetup::secure`].
+    /// As [`TlsSetup::tls_handshake`].
     pub async fn tls_handshake<S: Socket>(&self, socket: S) -> Result<TlsStream<S>, LinkError> {
-        let missing = || LinkError::broken("set up TLS")("it was not prepared");
+        let missing = || LinkError::broken("set up TLS")("TLS was not prepared");
         let tls = self.tls.as_ref().ok_or_else(missing)?;
         tls.tls_handshake(self.endpoint.bare_host(), socket).await
     }

@@ -1,4 +1,4 @@
-//! A link without a network, for tests: the other end is in the test's hands.
+//! A link without a network, for tests: the test holds the other end.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Incoming, Link, LinkError, Outgoing};
 
-/// Both directions are bounded, as sockets are.
+/// Capacity of each direction, in frames; real sockets are bounded too.
 const FRAMES: usize = 8;
 
 /// The agent's end.

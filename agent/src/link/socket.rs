@@ -13,27 +13,27 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tower::{Service as _, service_fn};
 
-/// For a connection, over all addresses of a name.
+/// Time limit for a connection, over all addresses of a name.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What bytes go over, whatever is beneath.
+/// A bidirectional byte stream.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for T {}
 
-/// Every address of a name, or the one that it is.
+/// All addresses of a name; an address resolves to itself.
 ///
 /// # Errors
-/// Whatever the host's resolver says, and if there is none.
+/// The resolver's error, and if the name has no address.
 pub async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
     match addresses.is_empty() {
-        true => Err(io::Error::other("the name is known but has no address")),
+        true => Err(io::Error::other("the name exists but has no address")),
         false => Ok(addresses),
     }
 }
 
-/// Connects to one of the addresses. A family that does not answer holds nobody up: the other one
-/// is tried soon beside it.
+/// Connects to one of the addresses. If one address family does not answer, the other one is tried
+/// in parallel after a short delay.
 pub async fn connect(uri: Uri, addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let resolved = move |_: Name| ready(Ok::<_, Infallible>(addresses.clone().into_iter()));
     let mut connector = HttpConnector::new_with_resolver(service_fn(resolved));
@@ -46,7 +46,7 @@ pub async fn connect(uri: Uri, addresses: Vec<SocketAddr>) -> io::Result<TcpStre
     }
 }
 
-/// What the system said, out of what was made of it.
+/// Extracts the system's error from the error of the HTTP library.
 fn system_error(error: &(dyn std::error::Error + 'static)) -> io::Error {
     let mut cause = Some(error);
     while let Some(error) = cause {

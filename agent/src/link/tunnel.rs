@@ -1,5 +1,5 @@
-//! Through a proxy with CONNECT. The exchange itself is the HTTP library's; listening to what the
-//! proxy answers, where the library only says that it did not work, is done here.
+//! Opens a tunnel through a proxy with CONNECT. The HTTP library performs the exchange but reports
+//! only that it failed, so this module captures the proxy's status.
 
 use std::io;
 use std::pin::Pin;
@@ -20,15 +20,15 @@ use super::endpoint::Endpoint;
 use super::proxy::Proxy;
 use super::socket::Socket;
 
-/// How long a proxy may take to reach the server.
+/// How long a proxy may take to connect to the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `HTTP/1.1 407`
 const STATUS_BYTES: usize = 12;
 
-/// Has the proxy at the other end of the socket connect to the server.
+/// Asks the proxy at the other end of the socket to connect to the server.
 ///
 /// # Errors
-/// [`ConnectError`] by what the proxy answered.
+/// [`ConnectError`] by the proxy's answer.
 pub async fn open(
     proxy: &Proxy,
     endpoint: &Endpoint,
@@ -37,10 +37,10 @@ pub async fn open(
     let captured = CapturedBytes::default();
     let mut socket = Some(TokioIo::new(CapturingStream { socket, captured: captured.clone() }));
     let connector = service_fn(move |_| {
-        let once = socket.take().ok_or_else(|| io::Error::other("one socket, one tunnel"));
+        let once = socket.take().ok_or_else(|| io::Error::other("the socket is already in use"));
         std::future::ready(once)
     });
-    // Some proxies turn away whoever does not say what it is.
+    // Some proxies reject requests without a `User-Agent`.
     let agent = HeaderValue::from_static(super::USER_AGENT);
     let headers = HeaderMap::from_iter([(USER_AGENT, agent)]);
     let mut tunnel = Tunnel::new(proxy.uri().clone(), connector).with_headers(headers);
@@ -55,11 +55,11 @@ pub async fn open(
     }
 }
 
-/// What an answer of the proxy other than 200 means; `None` is no answer of HTTP.
+/// The error for a status other than 200; `None` means that the answer was not HTTP.
 pub fn connect_error(proxy: &Proxy, endpoint: &Endpoint, status: Option<u16>) -> ConnectError {
     let (name, target) = (proxy.to_string(), endpoint.authority());
     match status {
-        // Some say 401 to a password that is wrong.
+        // Some proxies answer 401 to a wrong password.
         Some(status @ (401 | 407)) => match proxy.authorization() {
             None => ConnectError::ProxyCredentialsMissing { proxy: name, status },
             Some(_) => ConnectError::ProxyCredentialsWrong { proxy: name, status },
@@ -70,7 +70,7 @@ pub fn connect_error(proxy: &Proxy, endpoint: &Endpoint, status: Option<u16>) ->
     }
 }
 
-/// The first bytes that came from the proxy.
+/// The first bytes that the proxy sent.
 #[derive(Debug, Clone, Default)]
 struct CapturedBytes(Arc<Mutex<Vec<u8>>>);
 
@@ -88,7 +88,7 @@ impl CapturedBytes {
     }
 }
 
-/// A socket whose first bytes are noted on the side.
+/// A socket that captures the first bytes that are read from it.
 struct CapturingStream {
     socket: Box<dyn Socket>,
     captured: CapturedBytes,

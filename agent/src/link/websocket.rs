@@ -1,4 +1,4 @@
-//! The usual link: one WebSocket.
+//! The default link: a WebSocket.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Connector, Incoming, Link, LinkError, Outgoing, Socket};
 
-/// For the name, the connection, the proxy, TLS and the upgrade together.
+/// Time limit for name resolution, TCP, proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle links are many and noisy ones few: small buffers, which grow with what passes.
+/// Most links are idle: small buffers, which grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// An open WebSocket.
 pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Socket>>,
-    /// Taken from the stream before the session began.
+    /// Read from the stream before the session started.
     first: Option<Incoming>,
 }
 
@@ -38,19 +38,19 @@ impl WebSocket {
         let opening = Self::open_without_timeout(connector, key);
         timeout(OPEN_TIMEOUT, opening)
             .await
-            .unwrap_or(Err(LinkError::TimedOut("opening the WebSocket")))
+            .unwrap_or(Err(LinkError::TimedOut("open the WebSocket")))
     }
 
-    /// Opens a WebSocket and waits for the server's first word, so that one which lets nothing
-    /// through, or leads to a refusal, is not taken for a way to the server.
+    /// Opens a WebSocket and waits for the server's first frame: a WebSocket that carries no
+    /// frames, or is refused, is not usable.
     ///
     /// # Errors
-    /// As [`WebSocket::open`], and [`LinkError::Closed`] if the first word is a close.
+    /// As [`WebSocket::open`], and [`LinkError::Closed`] if the server closes at once.
     pub async fn probe(connector: &Connector, key: &SecretString) -> Result<Self, LinkError> {
         let mut link = Self::open(connector, key).await?;
         let first = timeout(OPEN_TIMEOUT, link.receive())
             .await
-            .unwrap_or(Err(LinkError::TimedOut("handshake over the WebSocket")))?;
+            .unwrap_or(Err(LinkError::TimedOut("send its first frame over the WebSocket")))?;
         if let Incoming::Closed { code, reason } = first {
             return Err(LinkError::Closed { code, reason });
         }
@@ -67,9 +67,9 @@ impl WebSocket {
             .endpoint
             .websocket_url()
             .into_client_request()
-            .map_err(LinkError::broken("form the upgrade request"))?;
+            .map_err(LinkError::broken("build the upgrade request"))?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-            .map_err(LinkError::broken("form the upgrade request"))?;
+            .map_err(LinkError::broken("build the upgrade request"))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         let agent = HeaderValue::from_static(super::USER_AGENT);

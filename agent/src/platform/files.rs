@@ -1,4 +1,4 @@
-//! Locks, FIFOs and room on disk.
+//! File locks, FIFOs and disk space.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,24 +11,24 @@ use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::AccessFlags;
 
-/// An exclusive lock on a file, held until dropped or until the process ends, however it ends.
+/// An exclusive lock on a file (`flock`), held until it is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct FileLock(Flock<File>);
 
-/// Why a lock was not taken.
+/// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another process holds the lock")]
     Held,
-    #[error("lock the file")]
+    #[error("failed to lock the file")]
     Io(#[from] io::Error),
 }
 
 impl FileLock {
-    /// Takes the lock without waiting; makes the file if it is missing.
+    /// Takes the lock without waiting; creates the file if it is missing.
     ///
     /// # Errors
-    /// [`LockError::Held`] if somebody else has it.
+    /// [`LockError::Held`] if another process holds it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let file = OpenOptions::new()
             .read(true)
@@ -44,17 +44,18 @@ impl FileLock {
         }
     }
 
-    /// True if somebody holds the lock. Makes nothing: where there is no file, nobody does.
+    /// True if a process holds the lock. Creates nothing: without a file the lock is not held.
     ///
     /// # Errors
-    /// Whatever the system says of the path.
+    /// The system's error for the path.
     pub fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        // Shared, so that two who look at once don't take each other for a holder.
+        // A shared lock, so that two processes that check at once do not see each other as a
+        // holder.
         match Flock::lock(file, FlockArg::LockSharedNonblock) {
             Ok(_) => Ok(false),
             Err((_, Errno::EWOULDBLOCK)) => Ok(true),
@@ -68,7 +69,7 @@ impl FileLock {
     }
 }
 
-/// True if this process may make files in the directory.
+/// True if this process may create files in the directory.
 pub fn may_write(directory: &Path) -> bool {
     nix::unistd::access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
@@ -76,7 +77,7 @@ pub fn may_write(directory: &Path) -> bool {
 /// Bytes that may still be written to the file system of `path`.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
     let stat = statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
@@ -85,7 +86,7 @@ pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
 /// How full the file system of `path` is, 0 to 100, as `df` counts it.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn disk_used_percent(path: &Path) -> io::Result<f64> {
     let stat = statvfs(path)?;
     let used = stat.blocks().saturating_sub(stat.blocks_free()) as f64;
@@ -93,10 +94,10 @@ pub fn disk_used_percent(path: &Path) -> io::Result<f64> {
     Ok(if usable > 0.0 { used / usable * 100.0 } else { 0.0 })
 }
 
-/// Makes a FIFO; one that is there already is kept.
+/// Creates a FIFO; an existing one is kept.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn make_fifo(path: &Path) -> io::Result<()> {
     match nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
@@ -104,11 +105,11 @@ pub fn make_fifo(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a FIFO without ever waiting for the other end. `keep` opens both ends, so that the
-/// reader never meets the end of the file; otherwise it fails when nobody reads.
+/// Opens a FIFO without waiting for the other end. `keep` opens both ends, so that the reader never
+/// sees the end of the file; otherwise opening fails if there is no reader.
 ///
 /// # Errors
-/// `ENXIO` if nobody reads and `keep` is false.
+/// `ENXIO` if there is no reader and `keep` is false.
 pub fn open_control(path: &Path, keep: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(keep)

@@ -1,9 +1,9 @@
-//! What differs between operating systems, and nothing else.
+//! Everything that differs between operating systems.
 //!
 //! The only folder with `cfg(target_os)`. It knows neither commands nor frames.
 
 #[cfg(not(unix))]
-compile_error!("executions of executions needs a Unix: Windows hosts are not supported yet");
+compile_error!("the agent needs a Unix system: Windows hosts are not supported yet");
 
 mod account;
 mod clock;

@@ -1,6 +1,6 @@
-//! Unixes other than Linux. Unverified: written to compile, never run in anger.
+//! Unixes other than Linux. Compiles, but has never been tested.
 //!
-//! Without `/proc`, pidfd and the subreaper a descendant that leaves its process group escapes.
+//! Without `/proc`, pidfd and the subreaper, a descendant that leaves its process group escapes.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
 
-/// What is known of one process.
+/// The state of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     pub pid: u32,

@@ -1,10 +1,10 @@
-//! Whether a file has changed since it was last looked at.
+//! Detects whether a file has changed since it was last read.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What changes when a file is edited or exchanged, or its owner or mode is.
+/// Values that change when a file is edited or replaced, or its owner or mode changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFingerprint {
     inode: u64,
@@ -13,7 +13,7 @@ pub struct FileFingerprint {
 }
 
 impl FileFingerprint {
-    /// Looks at the file; `None` if there is none, or none that can be looked at.
+    /// Reads the fingerprint; `None` if the file does not exist or can't be accessed.
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {

@@ -1,7 +1,8 @@
-//! Whose files may decide what root runs: root's own, that nobody else can write.
+//! Checks that files which decide what root runs belong to root and can't be changed by other
+//! users.
 //!
-//! Looks at owners and modes; what stands in the files is their readers' business. An agent that is
-//! not root can do no more than whoever owns its files, so it looks at nothing.
+//! Checks owners and modes, not contents. An agent that is not root can do no more than the owner
+//! of its files, so nothing is checked then.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
@@ -12,14 +13,14 @@ use crate::platform;
 
 const GROUP_OR_OTHERS_WRITE: u32 = 0o022;
 
-/// Why a file is not read, or not run. The texts go to the host's owner.
+/// Why a file is not read or not run. The messages are shown to the host's owner.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
     #[error(
-        "{0} decides what root runs, so it must belong to root and nobody else may write to it; check what stands there, then: chown root '{0}'; chmod go-w '{0}'", path.display()
+        "{0} decides what root runs, so it must belong to root and only root may write to it; check its content, then: chown root '{0}'; chmod go-w '{0}'", path.display()
     )]
     Unsafe { path: PathBuf },
-    #[error("{}: larger than {most} bytes", path.display())]
+    #[error("{} is larger than {most} bytes", path.display())]
     TooLarge { path: PathBuf, most: u64 },
     #[error("{}: {source}", path.display())]
     Io {
@@ -30,23 +31,23 @@ pub enum GuardError {
 }
 
 impl GuardError {
-    /// True if there is no such file.
+    /// True if the file does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Checks a file or folder, links followed.
+/// Checks a file or folder, following links.
 ///
 /// # Errors
-/// [`GuardError::Unsafe`] if this process is root and somebody else could change it.
+/// [`GuardError::Unsafe`] if this process is root and another user could change the file.
 pub fn check(path: &Path) -> Result<(), GuardError> {
     let metadata = fs::metadata(path).map_err(io_error(path))?;
     check_metadata(path, &metadata)
 }
 
-/// Checks a path inside a folder: the folder, and whatever lies between it and the path's end.
-/// Below the folder `owner` counts as much as root.
+/// Checks a path inside a folder: the folder and everything between it and the end of the path.
+/// Below the folder, `owner` is trusted as much as root.
 ///
 /// # Errors
 /// As [`check`].
@@ -61,11 +62,11 @@ pub fn check_within(folder: &Path, path: &Path, owner: u32) -> Result<(), GuardE
     )
 }
 
-/// Reads a text of at most `most` bytes. What is checked is the very file that is read, and the
-/// folder that names it.
+/// Reads a text of at most `most` bytes. The opened file itself is checked, and the folder that
+/// contains it.
 ///
 /// # Errors
-/// [`GuardError`] with a sentence for the host's owner.
+/// [`GuardError`] with a message for the host's owner.
 pub fn read_text(path: &Path, most: u64) -> Result<String, GuardError> {
     if let Some(folder) = path.parent() {
         check(folder)?;

@@ -1,4 +1,4 @@
-//! The host's list of scripts, read again whenever its file has changed.
+//! The host's manifest, read again when its file has changed.
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -13,12 +13,12 @@ use crate::policy::guard;
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// What still fits a frame.
+/// A manifest of this size still fits into a frame.
 const MAX_BYTES: u64 = MAX_FRAME_BYTES as u64 / 2;
 const EXAMPLE_MANIFEST: &str = include_str!("../../assets/script_manifest.json");
 const EXAMPLE_SCRIPT: &str = include_str!("../../assets/hello.sh");
 
-/// The list in force and the state of its file.
+/// The manifest in force and the state of its file.
 #[derive(Debug)]
 pub struct ManifestFile {
     path: PathBuf,
@@ -28,11 +28,11 @@ pub struct ManifestFile {
 }
 
 impl ManifestFile {
-    /// Reads the list; a host without one gets an example with one harmless script.
+    /// Reads the manifest; a host without one gets an example with one harmless script.
     ///
     /// # Errors
-    /// [`StorageError`] if the example can't be written. A broken list is no error: it is refused
-    /// with its reason and nothing may be run.
+    /// [`StorageError`] if the example can't be written. An invalid manifest is not an error: it is
+    /// rejected with its reason, and no script may be run.
     pub fn open(state: &StateDir) -> Result<Self, StorageError> {
         let path = state.manifest();
         if !path.exists() {
@@ -43,25 +43,25 @@ impl ManifestFile {
         Ok(file)
     }
 
-    /// The list in force.
+    /// The manifest in force.
     pub fn current(&self) -> &Manifest {
         &self.good
     }
 
-    /// Why the newest file is not in force, if it is not.
+    /// Why the newest file is not in force, if it is rejected.
     pub fn refusal(&self) -> Option<&str> {
         self.refusal.as_deref()
     }
 
-    /// What the server is told of it, beside the policy.
+    /// The frame that reports the manifest and the policy to the server.
     pub fn frame(&self, policy: Option<String>) -> AgentFrame {
         AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone(), policy }
     }
 
-    /// Reads the file again if it has changed. True if there is something new to tell.
+    /// Reads the file again if it has changed. True if the server must be notified.
     pub fn reload(&mut self) -> bool {
         let fingerprint = FileFingerprint::of(&self.path);
-        // What was refused is read again: its folder may have been mended meanwhile.
+        // A rejected file is read again: the permissions of its folder may have been corrected.
         if fingerprint.is_some() && fingerprint == self.seen && self.refusal.is_none() {
             return false;
         }
@@ -77,7 +77,7 @@ impl ManifestFile {
         let is_new = before != (self.good.clone(), self.refusal.clone());
         match &self.refusal {
             Some(reason) if is_new => {
-                tracing::warn!(%reason, "manifest refused, the last good one stays in force");
+                tracing::warn!(%reason, "the manifest was rejected; the last valid one stays in force");
             }
             None if is_new => tracing::info!(scripts = self.good.scripts.len(), "manifest read"),
             _ => {}
@@ -89,7 +89,7 @@ impl ManifestFile {
         let name = "script_manifest.json";
         let text = guard::read_text(&self.path, MAX_BYTES).map_err(|error| {
             if error.is_missing() {
-                return format!("{name}: the file is missing");
+                return format!("{name} does not exist");
             }
             error.to_string()
         })?;
@@ -105,7 +105,7 @@ fn write_example(state: &StateDir) -> Result<(), StorageError> {
             let mut options = fs::OpenOptions::new();
             options.write(true).create_new(true).mode(0o755);
             let mut file = options.open(&script)?;
-            // Whatever the mask is: the user that runs it has to read it.
+            // Independent of the umask: the user that runs the script has to read it.
             file.set_permissions(fs::Permissions::from_mode(0o755))?;
             file.write_all(EXAMPLE_SCRIPT.as_bytes())
         };

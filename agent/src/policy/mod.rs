@@ -1,8 +1,8 @@
-//! What the host's owner lets its server ask for, and as whom scripts run: `policy.json`, read
-//! again whenever it has changed.
+//! The host's policy: what the server may run, and as which user. `policy.json` is read again when
+//! it has changed.
 //!
-//! Knows no commands. Unlike a list of scripts, no policy outlives its own replacement: while the
-//! newest can't be used, nothing may be run.
+//! Unlike a manifest, a policy does not stay in force when its replacement is invalid: nothing may
+//! be run until it is corrected.
 
 pub mod file_fingerprint;
 pub mod guard;
@@ -18,7 +18,7 @@ use crate::policy::file_fingerprint::FileFingerprint;
 use crate::storage;
 use crate::storage::layout::StateDir;
 
-/// A policy is a few words.
+/// A policy is short.
 const MAX_BYTES: u64 = 64 * 1024;
 
 /// The policy of one host.
@@ -27,36 +27,37 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub struct Policy {
     #[serde(default)]
     pub allow: Allow,
-    /// The user that scripts are run as; the agent's own when absent.
+    /// The user that scripts run as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
 }
 
-/// What the server may ask for.
+/// What the server may run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Allow {
-    /// Scripts on the host's own list.
+    /// Scripts in the host's manifest.
     #[default]
     Manifest,
-    /// Also the server's library.
+    /// Also scripts from the server's library.
     Library,
     /// Also any program with any arguments.
     Shell,
 }
 
-/// Why scripts can't be run as the policy says. The texts go to the person who asked for a run.
+/// Why scripts can't run as the configured user. The messages are shown to the person who sent the
+/// command.
 #[derive(Debug, thiserror::Error)]
 pub enum RunAsError {
     #[error(
-        "the host's policy.json has scripts run as `{0}`, but the agent is not root and can't become another user; start it as root, or take run_as out of policy.json"
+        "the host's policy.json sets run_as to `{0}`, but the agent is not root and can't switch users; start it as root, or remove run_as from policy.json"
     )]
     NotRoot(String),
     #[error(
-        "the host's policy.json has scripts run as `{0}`, but the host knows no such user; create it, or change run_as in policy.json"
+        "the host's policy.json sets run_as to `{0}`, but the host has no such user; create the user, or change run_as in policy.json"
     )]
     UnknownUser(String),
-    #[error("the host could not look up the user `{name}` that its policy.json names: {source}")]
+    #[error("the host failed to look up the user `{name}` of its policy.json: {source}")]
     LookupFailed {
         name: String,
         #[source]
@@ -65,17 +66,17 @@ pub enum RunAsError {
 }
 
 impl Policy {
-    /// Reads the text of a policy.
+    /// Parses a policy.
     ///
     /// # Errors
-    /// A sentence for people: what does not fit, and where.
+    /// A sentence that explains what is invalid and where.
     pub fn parse(text: &str) -> Result<Self, String> {
-        object::read(text).map_err(|error| format!("policy.json: {error}"))
+        object::read(text).map_err(|error| format!("invalid policy.json: {error}"))
     }
 }
 
 impl Allow {
-    /// The word of the file and of `register`.
+    /// The name in the file and in `register`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Manifest => "manifest",
@@ -85,8 +86,8 @@ impl Allow {
     }
 }
 
-/// Whether this process could become another user at all; who that is, the shim looks up, since a
-/// directory service may take its time.
+/// Checks whether this process may switch to another user at all. The shim looks the user up,
+/// because a directory service may be slow.
 ///
 /// # Errors
 /// [`RunAsError::NotRoot`]
@@ -94,10 +95,10 @@ pub fn check_run_as(name: &str) -> Result<(), RunAsError> {
     if platform::is_root() { Ok(()) } else { Err(RunAsError::NotRoot(name.to_owned())) }
 }
 
-/// Looks up the user that scripts are to be run as. May block.
+/// Looks up the user that scripts run as. May block.
 ///
 /// # Errors
-/// [`RunAsError`] with a sentence that says what to do.
+/// [`RunAsError`] with a message that says what to do.
 pub fn account(name: &str) -> Result<Account, RunAsError> {
     check_run_as(name)?;
     match Account::named(name) {
@@ -111,16 +112,16 @@ pub fn account(name: &str) -> Result<Account, RunAsError> {
 #[derive(Debug)]
 pub struct PolicyFile {
     path: PathBuf,
-    /// Says, over restarts, that there has been a policy.
+    /// A file that shows, across restarts, that there has been a policy.
     seen_marker: PathBuf,
     fingerprint: Option<FileFingerprint>,
     current: Result<Policy, String>,
 }
 
 impl PolicyFile {
-    /// Reads the policy; a host that never had one has the strictest. A broken one is no error: it
-    /// is refused with its reason, and so is one that has vanished, since scripts would run as
-    /// another user then.
+    /// Reads the policy. A host that never had one gets the strictest. An invalid policy is not an
+    /// error: it is rejected with its reason. So is a policy that was deleted, because scripts
+    /// would then run as another user.
     pub fn open(state: &StateDir) -> Self {
         let path = state.policy();
         let fingerprint = FileFingerprint::of(&path);
@@ -134,18 +135,18 @@ impl PolicyFile {
         file
     }
 
-    /// The policy in force, or why there is none: a sentence for people.
+    /// The policy in force.
     ///
     /// # Errors
-    /// The sentence.
+    /// A sentence that explains why there is none.
     pub fn current(&self) -> Result<&Policy, &str> {
         self.current.as_ref().map_err(String::as_str)
     }
 
-    /// Reads the file again if it has changed. True if the policy is another one now.
+    /// Reads the file again if it has changed. True if the policy is different now.
     pub fn reload(&mut self) -> bool {
         let fingerprint = FileFingerprint::of(&self.path);
-        // What was refused is read again: its folder may have been mended meanwhile.
+        // A rejected file is read again: the permissions of its folder may have been corrected.
         if fingerprint == self.fingerprint && self.current.is_ok() {
             return false;
         }
@@ -158,13 +159,13 @@ impl PolicyFile {
             Ok(text) => Policy::parse(&text),
             Err(error) if error.is_missing() && !self.seen_marker.exists() => Ok(Policy::default()),
             Err(error) if error.is_missing() => Err(format!(
-                "policy.json has vanished; put it back, or remove {} too if this host is to have none",
+                "policy.json was deleted; restore it, or also remove {} if this host needs no policy",
                 self.seen_marker.display()
             )),
             Err(error) => Err(error.to_string()),
         };
         let read = read.map_err(|reason| {
-            format!("the host's policy can't be used: {reason}; correct it on the host")
+            format!("the host's policy is invalid: {reason}; correct it on the host")
         });
         if read == self.current {
             return false;
@@ -185,7 +186,7 @@ impl PolicyFile {
 impl PolicyFile {
     fn write_seen_marker(&self) {
         if self.path.exists() && !self.seen_marker.exists() {
-            // A look from beside the agent may not be allowed to write.
+            // A subcommand may run without the right to write here.
             let _ = storage::replace_synced(&self.seen_marker, b"");
         }
     }
@@ -224,7 +225,7 @@ mod tests {
         assert!(file.reload());
         fs::remove_file(state.policy()).expect("removed");
         assert!(file.reload());
-        assert!(file.current().is_err_and(|reason| reason.contains("vanished")));
+        assert!(file.current().is_err_and(|reason| reason.contains("was deleted")));
         let mut file = PolicyFile::open(&state);
         assert!(file.current().is_err(), "a restart forgets it");
         fs::remove_file(state.policy_seen()).expect("removed");

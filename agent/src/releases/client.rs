@@ -1,4 +1,4 @@
-//! What the server offers this host: asked on behalf of the host's owner, from beside the agent.
+//! Asks the server for releases on behalf of the host's owner.
 
 use std::time::Duration;
 
@@ -14,45 +14,43 @@ use crate::identity::key::KeyRing;
 use crate::link::{Connector, LinkError, http_client};
 use crate::storage::layout::StateDir;
 
-/// For one answer.
+/// Time limit of one request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// For a second look at a way that could not be gone.
+/// Time limit of the connection attempt that diagnoses an error.
 const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Characters of a server's sentence.
+/// Characters of the server's message that are shown.
 const MAX_DETAIL: usize = 300;
 
-/// Why the server offers nothing. The texts go to the person who asked.
+/// Why the server offers no release. The messages are shown to the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseClientError {
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("no release {version} is published on {server}: see `muster release list`")]
+    #[error("{server} does not publish a release {version}; run `muster release list` for a list")]
     NotPublished { version: Version, server: String },
-    #[error("the server offers no version: {0}")]
+    #[error("the server offers no release: {0}")]
     NoRelease(String),
-    #[error("the server does not know this agent's key: look with `muster-agent doctor`")]
+    #[error("the server does not know this agent's key; run `muster-agent doctor`")]
     Key,
-    #[error(
-        "the server answered {0} and names no version: name one yourself with --version, or bring the server up to date"
-    )]
+    #[error("the server answered {0} without a version; use --version, or update the server")]
     UnexpectedAnswer(u16),
 }
 
-/// The newest release that there is for this host, whatever its group wants.
+/// The newest release for this host, independent of its group.
 ///
 /// # Errors
 /// [`ReleaseClientError`]
 pub async fn newest(config: &Config) -> Result<Version, ReleaseClientError> {
     let connector =
         Connector::new(config.endpoint.clone(), config.proxy.clone(), &config.authorities)?;
-    // The server may have given another key than the one that is configured.
+    // The server may have replaced the configured key.
     let known = StateDir::existing(&config.state_dir);
     let kept = known.and_then(|state| KeyRing::load(config.api_key.clone(), &state).ok());
     let keys = kept.unwrap_or_else(|| KeyRing::configured(config.api_key.clone()));
     ReleaseClient::new(&connector)?.desired_release(keys.current(), None).await
 }
 
-/// One server, as this host reaches it.
+/// A client for the releases of one server.
 pub struct ReleaseClient<'a> {
     client: Client,
     connector: &'a Connector,
@@ -71,13 +69,15 @@ struct Problem {
 }
 
 impl<'a> ReleaseClient<'a> {
+    /// Creates a client.
+    ///
     /// # Errors
-    /// [`ReleaseClientError::Link`] if no client can be made.
+    /// [`ReleaseClientError::Link`] if no HTTP client can be created.
     pub fn new(connector: &'a Connector) -> Result<Self, ReleaseClientError> {
         Ok(Self { client: http_client(connector, ANSWER_TIMEOUT)?, connector })
     }
 
-    /// The version that this agent's group wants; else the newest that there is for this host.
+    /// The desired version of this agent's group, otherwise the newest release for this host.
     ///
     /// # Errors
     /// [`ReleaseClientError`]
@@ -109,7 +109,7 @@ impl<'a> ReleaseClient<'a> {
         })
     }
 
-    /// NoRelease, if hosts may have this version; what it holds is the supervisor's to judge.
+    /// Checks that the server publishes this version. The supervisor verifies the release itself.
     ///
     /// # Errors
     /// [`ReleaseClientError::NotPublished`], [`ReleaseClientError::Link`].
@@ -122,7 +122,7 @@ impl<'a> ReleaseClient<'a> {
             }),
             StatusCode::OK => Ok(()),
             status => Err(LinkError::Refused {
-                action: "the look for a release",
+                action: "the request for a release",
                 status: status.as_u16(),
                 problem: String::new(),
             }
@@ -148,11 +148,12 @@ impl<'a> ReleaseClient<'a> {
         }
     }
 
-    /// The HTTP library does not say what stood in the way; going it once more does.
+    /// The HTTP library reports that it could not connect but not why; a second connection attempt
+    /// finds the cause.
     async fn diagnose(&self, error: reqwest::Error) -> LinkError {
         match tokio::time::timeout(DIAGNOSE_TIMEOUT, self.connector.connect()).await {
             Ok(Err(error)) => error,
-            Ok(Ok(_)) | Err(_) => LinkError::broken("ask the server for its releases")(error),
+            Ok(Ok(_)) | Err(_) => LinkError::broken("request the server's releases")(error),
         }
     }
 }
@@ -162,14 +163,14 @@ async fn body(mut response: Response) -> Result<Vec<u8>, LinkError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(LinkError::broken(action))? {
         if bytes.len() + chunk.len() > MAX_MANIFEST_BYTES {
-            return Err(LinkError::broken(action)("it is larger than any that fits"));
+            return Err(LinkError::broken(action)("the answer is larger than permitted"));
         }
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
 }
 
-/// A server's sentence, as a terminal may be printable it.
+/// The server's message without control characters, shortened for a terminal.
 fn printable(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(MAX_DETAIL).collect()
 }

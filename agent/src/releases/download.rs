@@ -1,4 +1,4 @@
-//! Files over HTTP, bounded, and gone on with where they were cut.
+//! Downloads files over HTTP with a size limit, and resumes interrupted downloads.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,25 +12,25 @@ use tokio::time::timeout;
 
 use crate::link::{Connector, LinkError, http_client};
 
-/// For one request as a whole; the supervisor bounds them all.
+/// Time limit of one request; the supervisor limits the whole download.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
-/// Without a byte for so long, the download is cut and gone on with.
+/// A download without a byte for this long is interrupted and resumed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Attempts in a row that bring no byte.
+/// Number of attempts in a row that deliver no byte.
 const ATTEMPTS: u32 = 5;
 
-/// Why a file is not there.
+/// Why a file could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     #[error(transparent)]
     Link(#[from] LinkError),
-    #[error("the server has no {0}: the release was withdrawn, or never published there")]
+    #[error("the server does not have {0}: the release was withdrawn or never published")]
     Missing(String),
     #[error("the server answered {status} to a request for {path}")]
     Refused { path: String, status: u16 },
-    #[error("{0} is larger than it may be")]
+    #[error("{0} is larger than permitted")]
     TooLarge(String),
-    #[error("{0} does not come: the connection is cut again and again")]
+    #[error("the download of {0} was interrupted too often")]
     Interrupted(String),
     #[error("{} can't be written", path.display())]
     Disk {
@@ -41,12 +41,12 @@ pub enum DownloadError {
 }
 
 impl DownloadError {
-    /// Puts the path beside what the system said.
+    /// Adds the path to the system's error.
     pub fn disk(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Disk { path: path.to_owned(), source }
     }
 
-    /// A stable name.
+    /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "no_release",
@@ -63,7 +63,7 @@ impl DownloadError {
         }
     }
 
-    /// True if asking once more may help.
+    /// True if another attempt may succeed.
     fn is_transient(&self) -> bool {
         match self {
             Self::Link(_) => true,
@@ -73,20 +73,22 @@ impl DownloadError {
     }
 }
 
-/// One server's files.
+/// Downloads the release files of one server.
 pub struct ReleaseDownloader<'a> {
     client: Client,
     connector: &'a Connector,
 }
 
 impl<'a> ReleaseDownloader<'a> {
+    /// Creates a downloader.
+    ///
     /// # Errors
-    /// [`DownloadError::Link`] if no client can be made.
+    /// [`DownloadError::Link`] if no HTTP client can be created.
     pub fn new(connector: &'a Connector) -> Result<Self, DownloadError> {
         Ok(Self { client: http_client(connector, REQUEST_TIMEOUT)?, connector })
     }
 
-    /// Downloads a file of at most `max_bytes` anew.
+    /// Downloads a file of at most `max_bytes` from its start.
     ///
     /// # Errors
     /// [`DownloadError`]
@@ -106,10 +108,10 @@ impl<'a> ReleaseDownloader<'a> {
         }
     }
 
-    /// Downloads a file of just so many bytes, and goes on where it was cut.
+    /// Downloads a file of exactly this size and resumes an earlier download.
     ///
     /// # Errors
-    /// [`DownloadError`]; what has come so far stays.
+    /// [`DownloadError`]; the bytes received so far are kept.
     pub async fn download_large(
         &self,
         path: &str,
@@ -128,7 +130,8 @@ impl<'a> ReleaseDownloader<'a> {
                 let received_bytes = fs::metadata(to).map_or(0, |metadata| metadata.len());
                 retries.wait_or_give_up(error, received_bytes.saturating_sub(have)).await?;
             } else if fs::metadata(to).map_or(0, |metadata| metadata.len()) < bytes {
-                // The server holds it to be complete: the sizes differ, which the judge will see.
+                // The server has no more bytes: the sizes differ, which the verification will
+                // detect.
                 return Ok(());
             }
         }
@@ -143,7 +146,8 @@ impl<'a> ReleaseDownloader<'a> {
         }
         let cut = LinkError::broken("download from the server");
         let answer = timeout(STALL_TIMEOUT, request.send()).await;
-        let mut response = answer.map_err(|_| LinkError::TimedOut("a download"))?.map_err(cut)?;
+        let mut response =
+            answer.map_err(|_| LinkError::TimedOut("continue the download"))?.map_err(cut)?;
         let mut left = max_bytes.saturating_sub(have);
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
@@ -173,11 +177,11 @@ impl<'a> ReleaseDownloader<'a> {
 
 async fn next_chunk(response: &mut Response) -> Result<Option<bytes::Bytes>, DownloadError> {
     let chunk = timeout(STALL_TIMEOUT, response.chunk()).await;
-    let chunk = chunk.map_err(|_| LinkError::TimedOut("a download"))?;
+    let chunk = chunk.map_err(|_| LinkError::TimedOut("continue the download"))?;
     Ok(chunk.map_err(LinkError::broken("download from the server"))?)
 }
 
-/// Appends, and follows no link that lies there.
+/// Opens a file for appending and follows no symbolic link.
 fn open(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = OpenOptions::new();
@@ -197,7 +201,8 @@ impl<'a> RetryBudget<'a> {
         Self { path, left: ATTEMPTS, delays }
     }
 
-    /// Waits before the next attempt, or gives up. Whatever brings bytes is worth going on with.
+    /// Waits before the next attempt, or gives up. An attempt that delivered bytes resets the
+    /// limit.
     async fn wait_or_give_up(
         &mut self,
         error: DownloadError,
@@ -222,7 +227,7 @@ impl<'a> RetryBudget<'a> {
         tracing::info!(
             error = &error as &dyn std::error::Error,
             received_bytes,
-            "downloading again"
+            "retrying a download"
         );
         tokio::time::sleep(self.delays.next_delay()).await;
         Ok(())

@@ -1,7 +1,7 @@
-//! `muster-agent fetch-release`: downloads one release for the supervisor, which judges it.
+//! `muster-agent fetch-release`: downloads one release for the supervisor, which verifies it.
 //!
-//! Runs in a process of its own, over the agent's way to the server. Nothing that it writes is
-//! trusted.
+//! Runs in a process of its own, over the agent's connection to the server. Nothing that it writes
+//! is trusted.
 
 use std::path::Path;
 
@@ -12,23 +12,23 @@ use super::download::{DownloadError, ReleaseDownloader};
 use crate::config::Config;
 use crate::link::Connector;
 
-/// Larger than any list of changed keys.
+/// Larger than any list of changed keys, in bytes.
 const MAX_KEYS_BYTES: u64 = 64 * 1024;
 const MAX_SIGNATURE_BYTES: u64 = 4 * 1024;
 
-/// What is fetched of a release at a time.
+/// The part of a release that is downloaded at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReleasePart {
-    /// What it says of itself, and who has signed that.
+    /// The release manifest and its signatures.
     Documents,
-    /// What the documents, which were judged in between, say that it consists of.
+    /// The programs that the verified manifest lists.
     Programs,
-    /// Both, for somebody who judges them at once.
+    /// Both, for callers that verify them together.
     All,
 }
 
-/// Downloads a part of a release into a folder, and goes on where an earlier download was cut. Why
-/// it could not stands in `fetch_error.json` there.
+/// Downloads a part of a release into a folder and resumes an earlier download. Writes the reason
+/// of a failure to `fetch_error.json` there.
 ///
 /// # Errors
 /// [`DownloadError`]
@@ -43,7 +43,7 @@ pub async fn fetch(
     let fetched = fetch_part(config, version, part, into).await;
     if let Err(error) = &fetched {
         let text = json!({"code": error.code(), "message": crate::error_chain::format(error)});
-        // The log says it as well.
+        // The log contains the reason too.
         let _ = std::fs::write(error_file, text.to_string());
     }
     fetched
@@ -92,7 +92,7 @@ async fn fetch_programs(
 ) -> Result<(), DownloadError> {
     let manifest = into.join("release.json");
     let document = std::fs::read(&manifest).map_err(DownloadError::disk(&manifest))?;
-    // What makes no sense, or is for other hosts, is the supervisor's to refuse.
+    // The supervisor refuses a manifest that is invalid or for other hosts.
     let (Ok(manifest), Some(platform)) = (Manifest::read(&document), Platform::own()) else {
         return Ok(());
     };

@@ -1,6 +1,7 @@
-//! What the host's owner asks for from beside the agent: a file that is taken up when the notifier rings.
+//! Update requests of the host's owner: a file that the agent reads when it is notified.
 //!
-//! From there on it is a wish of the host's own. What is refused is said in another file.
+//! An accepted request becomes an update request without a command. The reason of a refusal is
+//! written to another file.
 
 use std::fs;
 
@@ -12,28 +13,28 @@ use super::update_requests::{UpdateRequests, exit_code, read};
 use crate::error_chain;
 use crate::storage;
 
-/// What is asked for.
+/// A request of the host's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnerUpdateRequest {
     pub version: Version,
 }
 
-/// Why it is not done.
+/// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateRefusal {
-    /// A stable name.
+    /// The stable code.
     pub code: String,
-    /// A sentence.
+    /// A sentence for people.
     pub message: String,
 }
 
 impl UpdateRequests {
-    /// Takes up what is asked for, if anything is: gives the code that the process is to end with.
-    /// `None` also if it is refused.
+    /// Accepts the owner's request if there is one, and returns the exit code of the process.
+    /// `None` also if the request is refused.
     pub fn accept_owner_request(&mut self) -> Option<ExitCode> {
         let path = self.state.owner_update_request();
         let OwnerUpdateRequest { version } = read(&path)?;
-        // Whoever asks removes it when giving up: of the two, one succeeds.
+        // The requester removes the file when it gives up: only one of the two succeeds.
         fs::remove_file(&path).ok()?;
         let refusal = match self.check_available() {
             Err((code, message)) => {
@@ -47,13 +48,13 @@ impl UpdateRequests {
                 }
             },
         };
-        tracing::warn!(%version, code = refusal.code, "refused to the host's owner");
+        tracing::warn!(%version, code = refusal.code, "refused an update request of the host's owner");
         let encoded = serde_json::to_vec(&refusal).unwrap_or_default();
         if let Err(error) = storage::replace_synced(&self.state.owner_update_refusal(), &encoded) {
-            // Who asks gives up after a while.
+            // The requester gives up after its timeout.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "the refusal was not written"
+                "failed to write the refusal"
             );
         }
         None

@@ -1,8 +1,8 @@
-//! What this host has wished for and not yet heard of again.
+//! Update requests of this host that have no result yet.
 //!
-//! The wish is a file that the supervisor reads after the agent has ended with 43 or 44; the
-//! verdict is a file that the supervisor writes. A wish by command stays in the inventory until
-//! there is a verdict, which then is the command's result.
+//! The request is a file that the supervisor reads after the agent has exited with 43 or 44. The
+//! result is a file that the supervisor writes. A request by command stays in the inventory until
+//! there is a result, which then becomes the command's result.
 
 use std::env;
 use std::fs;
@@ -22,17 +22,17 @@ use crate::executions::ledger::record::refusal;
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// How often it is looked for the verdict while this version is on trial.
+/// How often the result is checked while this version is on trial.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// Bytes of a verdict.
+/// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// What a supervisor has said that it can do.
+/// The abilities that the supervisor announced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Supervision {
-    /// There is none.
+    /// There is no supervisor.
     None,
-    /// It only restarts.
+    /// It only restarts the agent.
     Restarts,
     /// It also installs other versions.
     Updates {
@@ -42,7 +42,7 @@ pub enum Supervision {
 }
 
 impl Supervision {
-    /// As the supervisor says it to the process that it starts.
+    /// Reads the environment that the supervisor sets for the agent.
     pub fn from_environment() -> Self {
         let is_set = |name| env::var_os(name).is_some_and(|value| value == "1");
         match (is_set("MUSTER_SUPERVISED"), is_set("MUSTER_CAN_UPDATE")) {
@@ -53,24 +53,24 @@ impl Supervision {
     }
 }
 
-/// Wishes and verdicts of one state directory.
+/// The update requests and results of one state directory.
 #[derive(Debug)]
 pub struct UpdateRequests {
     pub(super) state: StateDir,
     supervision: Supervision,
-    /// Without a verdict.
+    /// The request that has no result yet.
     request: Option<UpdateRequest>,
-    /// Of the latest wish that has one.
+    /// The result of the latest request that has one.
     last_result: Option<UpdateResult>,
-    /// When to look for the verdict.
+    /// When to check for the result.
     next_check_at: Option<Instant>,
-    /// What the server wants is looked at once in the life of a process.
+    /// The desired version is applied at most once in the life of a process.
     may_check_desired: bool,
 }
 
 impl UpdateRequests {
-    /// Reads what was left by the agent before this one. `may_check_desired`: the version that the server
-    /// wants may be asked for without a command.
+    /// Reads what the previous agent process left. With `may_check_desired` the agent may request
+    /// the desired version without a command.
     pub fn open(state: &StateDir, supervision: Supervision, may_check_desired: bool) -> Self {
         let mut update_requests = Self {
             state: state.clone(),
@@ -84,8 +84,9 @@ impl UpdateRequests {
         update_requests
     }
 
-    /// The answer to the command that wished, if there is a verdict by now. It is to be made durable
-    /// before [`UpdateRequests::close`] forgets the wish. Of a wish without a command nothing is to be previous.
+    /// The response to the command that requested the update, if there is a result by now. The
+    /// caller must make it durable before [`UpdateRequests::remove_request`] removes the request.
+    /// The inner option is empty for a request without a command.
     pub fn take_result(&mut self) -> Option<Option<Response>> {
         let request = self.request.as_ref()?;
         self.next_check_at = Some(Instant::now() + POLL_INTERVAL);
@@ -99,85 +100,89 @@ impl UpdateRequests {
         Some(request.command_id.map(|command_id| match result {
             Some(result) => response(command_id, result),
             None => {
-                let text = "nobody has said what came of the update: the agent was started without its supervisor";
+                let text = "the result of the update is unknown: the agent was started without its supervisor";
                 refusal(command_id, Outcome::Failed, "no_result", text.to_owned())
             }
         }))
     }
 
-    /// The wish has its answer.
+    /// Removes the request, which has its result.
     pub fn remove_request(&mut self) {
         self.request = None;
         let path = self.state.update_request();
         let removed = fs::remove_file(&path).map_err(StorageError::io("remove", &path));
         if let Err(error) = removed.and_then(|()| storage::sync_directory(self.state.path())) {
-            // It is looked at again at the next start, and answered as it was.
-            tracing::warn!(error = &error as &dyn std::error::Error, "the request was not removed");
+            // The next start reads the request again and gives the same answer.
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to remove the update request"
+            );
         }
     }
 
-    /// When to look for the verdict again; `None` if none is waited for.
+    /// When to check for the result again; `None` if no result is expected.
     pub fn next_check_at(&self) -> Option<Instant> {
         self.next_check_at.filter(|_| self.request.is_some())
     }
 
-    /// True if this command's verdict is not there yet.
+    /// True if this command's result is still open.
     pub fn is_open(&self, command_id: Uuid) -> bool {
         self.request.as_ref().is_some_and(|request| request.command_id == Some(command_id))
     }
 
-    /// What the server is previous of the command whose verdict is not there yet.
+    /// The inventory item of the command whose result is still open.
     pub fn inventory(&self) -> Option<InventoryItem> {
         let command_id = self.request.as_ref()?.command_id?;
         Some(InventoryItem { command_id, state: InventoryState::Running, offset_bytes: 0 })
     }
 
-    /// The verdict that was given last.
+    /// The latest result.
     pub fn last_result(&self) -> Option<&UpdateResult> {
         self.last_result.as_ref()
     }
 
-    /// Why no other version can be wished for now: a stable name and a sentence.
+    /// Checks whether an update can be requested now.
     ///
     /// # Errors
-    /// Both.
+    /// A stable code and a sentence that explain why not.
     pub fn check_available(&self) -> Result<(), (&'static str, &'static str)> {
         match self.supervision {
             Supervision::None => Err((
                 "not_supervised",
-                "no supervisor runs this agent, so that nobody could put another version in its place; install it with deploy.sh",
+                "this agent runs without a supervisor, which would install other versions; install the agent with deploy.sh",
             )),
             Supervision::Restarts => Err((
                 "not_installed",
-                "this agent was not installed by deploy.sh, so that its version can't be changed; install it with deploy.sh",
+                "this agent was not installed by deploy.sh, so its version can't be changed; install it with deploy.sh",
             )),
             Supervision::Updates { .. } if self.request.is_some() => Err((
                 "update_under_way",
-                "another update of this host is under way; send this one when that is over",
+                "another update of this host is in progress; try again when it has ended",
             )),
             Supervision::Updates { .. } => Ok(()),
         }
     }
 
-    /// The start-up check, once in the life of a process: the version that the agent should ask for
-    /// by itself. `wanted` is what the server wants at the first session, if anything. What was tried
-    /// in vain is not tried again: no host begins anew over and over.
+    /// The version that the agent should request by itself, checked once in the life of a process.
+    /// `desired` is the version in the first `registered` frame. A version that failed before is
+    /// not requested again, so that no host restarts forever.
     pub fn desired_update(&mut self, desired: Option<&str>) -> Option<Version> {
         if !std::mem::take(&mut self.may_check_desired) {
             return None;
         }
         let desired = desired.filter(|desired| *desired != version::own())?;
         let previous = self.last_result.as_ref().filter(|result| result.to_version == desired);
-        // In place already, and yet this process is another: asking again would change nothing.
+        // The version is installed but this process runs another one: a new request would change
+        // nothing.
         let was_tried_in_vain =
             previous.is_some_and(|result| result.outcome != UpdateOutcome::Installed);
         desired.parse().ok().filter(|_| !was_tried_in_vain && self.check_available().is_ok())
     }
 
-    /// Writes down a wish, durably. The process is then to end with 43 or 44.
+    /// Writes an update request durably. The process must then exit with 43 or 44.
     ///
     /// # Errors
-    /// Whatever the disk says; nothing is wished then.
+    /// The system's error; nothing is requested then.
     pub fn submit(
         &mut self,
         command_id: Option<Uuid>,
@@ -185,7 +190,7 @@ impl UpdateRequests {
     ) -> Result<(), StorageError> {
         let request = UpdateRequest { command_id, version };
         let path = self.state.update_request();
-        // An older verdict on the same version would be taken for the answer.
+        // An older result for the same version would be taken for the result of this request.
         match fs::remove_file(self.state.update_result()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StorageError::io("remove", &self.state.update_result())(error));
@@ -194,13 +199,14 @@ impl UpdateRequests {
         }
         storage::replace_synced(&path, &serde_json::to_vec(&request).unwrap_or_default())?;
         self.request = Some(request);
-        // Not by this process: the supervisor has not even read it.
+        // This process does not wait for the result: the supervisor reads the request after its
+        // exit.
         self.next_check_at = None;
         Ok(())
     }
 }
 
-/// The code that the process ends with after a wish.
+/// The exit code of the process after an update request.
 pub fn exit_code(version: &Version) -> ExitCode {
     match version.to_string() == version::own() {
         true => ExitCode::Redeploy,

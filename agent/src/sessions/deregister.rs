@@ -1,5 +1,5 @@
-//! The last session of a host that leaves the fleet: what has ended is reported, nothing is begun,
-//! and then the server is asked to delete this agent.
+//! The last session of a host that is deregistered: ended commands are reported, nothing is
+//! started, and then the server is asked to delete this agent.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use super::{Session, SessionEnd};
 use crate::executions::ledger::Phase;
 use crate::link::LinkError;
 
-/// How long results may take to be reported, and receipted, before the host leaves without.
+/// How long results may take to be reported and receipted before the host deregisters without them.
 pub const REPORT_TIME: Duration = Duration::from_secs(15);
-/// For `deregistered`.
+/// Time limit for `deregistered`.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 
-/// How far a host is on its way out.
+/// The progress of a deregistration.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deregistration {
     /// `deregister` has been sent.
     is_asked: bool,
-    /// The end of this step.
+    /// Deadline of the current step.
     until: Instant,
 }
 
@@ -32,7 +32,8 @@ impl Deregistration {
 }
 
 impl Session<'_> {
-    /// Takes back what was accepted and never started, so that the server is told of it.
+    /// Cancels commands that were accepted but never started, so that they are reported to the
+    /// server.
     pub(super) fn cancel_waiting(&mut self) {
         let entries = self.agent.executions.ledger().entries();
         let waiting: Vec<Uuid> = entries
@@ -44,19 +45,19 @@ impl Session<'_> {
         }
     }
 
-    /// Asks to be deleted once everything is reported or the time is up; ends the session if no
-    /// answer comes.
+    /// Asks to be deleted once everything is reported or the time is up. Ends the session if there
+    /// is no answer.
     pub(super) fn advance_deregistration(&mut self) -> Result<(), SessionEnd> {
         let Some(deregistration) = self.deregistration else { return Ok(()) };
         let is_over = Instant::now() >= deregistration.until;
         if deregistration.is_asked {
             if is_over {
-                return Err(SessionEnd::Broken(LinkError::TimedOut("deregister")));
+                return Err(SessionEnd::Broken(LinkError::TimedOut("confirm the deregistration")));
             }
             return Ok(());
         }
-        // A receipt comes after the inventory is reconciled; with nothing listed there is nothing
-        // to wait for, since the server takes frames in their order.
+        // Receipts arrive after the inventory is reconciled. If nothing is listed there is nothing
+        // to wait for, because the server handles frames in order.
         let is_all_told = self.agent.executions.ledger().entries().next().is_none();
         if is_over || is_all_told {
             self.push(&AgentFrame::Deregister);
@@ -66,19 +67,16 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// The server has deleted this agent. One that was not asked to is not believed.
+    /// The server has deleted this agent. Without a request this is ignored.
     pub(super) fn handle_deregistered(&mut self) -> Result<(), SessionEnd> {
         if self.deregistration.is_some_and(|deregistration| deregistration.is_asked) {
             return Err(SessionEnd::Deregistered);
         }
-        self.log_unexpected(
-            "deregistered",
-            "the server deregisters an agent that did not ask for it",
-        );
+        self.log_unexpected("deregistered", "the server deregistered this agent without a request");
         Ok(())
     }
 
-    /// When the loop has to look again.
+    /// The next deadline that the loop has to check.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let pending_exit = self.pending_exit.map(|pending_exit| pending_exit.until);
         let deregistration = self.deregistration.map(|deregistration| deregistration.until);

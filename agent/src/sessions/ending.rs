@@ -8,23 +8,23 @@ use crate::agent::AgentError;
 use crate::error_chain;
 use crate::link::{Link, LinkError};
 
-/// How a session ended.
+/// Why a session ended.
 pub enum SessionEnd {
-    /// The server closed it and said why.
+    /// The server closed it with a reason.
     Closed { code: u16, reason: String, meaning: Option<CloseCode> },
-    /// The link is of no more use.
+    /// The link failed.
     Broken(LinkError),
-    /// The server asked to come back after the delay.
+    /// The server asked the agent to reconnect after the delay.
     Drained(Duration),
     /// A command ends the agent's process.
     Exit(ExitCode),
-    /// The server has deleted this agent, as it was asked to.
+    /// The server has deleted this agent as requested.
     Deregistered,
-    /// Another link has taken this one's place.
+    /// Another link replaces this one.
     Upgraded(Box<dyn Link>),
-    /// The process was asked to stop.
+    /// The process received a stop signal.
     Stopped,
-    /// What the server said could not be made durable.
+    /// State from the server could not be made durable.
     Failed(AgentError),
 }
 
@@ -33,20 +33,23 @@ impl SessionEnd {
         Self::Closed { meaning: CloseCode::from_wire(code, &reason), code, reason }
     }
 
-    /// Why there is no session, in a sentence for people; `None` if the next one is here already.
+    /// Why there is no session, as a sentence for people; `None` if the next session starts at
+    /// once.
     pub fn description(&self) -> Option<String> {
         Some(match self {
             Self::Closed { code, reason, .. } => {
                 format!("the server closed the session: {reason} ({code})")
             }
-            Self::Broken(error) => format!("no link to the server: {}", error_chain::format(error)),
-            Self::Drained(_) => "the server goes away for a moment".to_owned(),
-            Self::Exit(code) => format!("the agent ended by command, with {}", code.code()),
-            Self::Deregistered => "the host has left the fleet".to_owned(),
+            Self::Broken(error) => {
+                format!("the connection to the server failed: {}", error_chain::format(error))
+            }
+            Self::Drained(_) => "the server asked the agent to reconnect later".to_owned(),
+            Self::Exit(code) => format!("a command ended the agent with exit code {}", code.code()),
+            Self::Deregistered => "the host was deregistered".to_owned(),
             Self::Upgraded(_) => return None,
             Self::Stopped => "the agent was stopped".to_owned(),
             Self::Failed(error) => {
-                format!("the session can't be kept: {}", error_chain::format(error))
+                format!("failed to store the session's state: {}", error_chain::format(error))
             }
         })
     }

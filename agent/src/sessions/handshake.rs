@@ -1,4 +1,4 @@
-//! The first frames: `connected`, `register`, `registered`.
+//! The handshake: `connected`, `register`, `registered`.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::agent::Agent;
 use crate::link::{Incoming, Link, LinkError};
 use crate::sessions::outbox::encode;
 
-/// Before a host that was enrolled anew registers the ledger that it has begun. Not at once: a server
-/// that enrols it each time must not be asked without a pause.
+/// Delay before a host that was enrolled again registers its new ledger. A server that enrols it
+/// every time must not be contacted without a pause.
 const REREGISTER_DELAY: Duration = Duration::from_secs(1);
 
-/// Greets and registers; what the server says is durable when this returns.
+/// Performs the handshake; the content of `registered` is durable when this returns.
 ///
 /// # Errors
-/// The [`SessionEnd`] of a session that never was.
+/// The [`SessionEnd`] of a session that was not registered.
 pub async fn perform(
     link: &mut dyn Link,
     agent: &mut Agent,
     is_deregistering: bool,
 ) -> Result<(Permissions, Registered), SessionEnd> {
-    // What executions tell meanwhile is in the inventory anyway.
+    // The inventory covers these events.
     let mut events = Vec::new();
     let permissions = {
         let connected = expect_frame(link, |frame| match frame {
@@ -48,17 +48,17 @@ pub async fn perform(
         poll_with(&mut agent.executions, registered, &mut events).await?
     };
     let was_reset = agent.apply_registered(&registered).map_err(SessionEnd::Failed)?;
-    // A host that leaves is asked nothing any more.
+    // The server sends no commands to a host that is deregistered.
     if was_reset && !is_deregistering {
         return Err(SessionEnd::Drained(REREGISTER_DELAY));
     }
     if registered.server_restored {
-        tracing::warn!("the server knows less than this agent: it was restored from a backup");
+        tracing::warn!("the server was restored from a backup and lacks data that this agent has");
     }
     Ok((permissions, registered))
 }
 
-/// Waits for one frame; anything else before it is passed over.
+/// Waits for one frame and skips all others.
 async fn expect_frame<T>(
     link: &mut dyn Link,
     wanted: impl Fn(ServerFrame) -> Option<T>,
@@ -72,18 +72,18 @@ async fn expect_frame<T>(
             };
             match decode_server_frame(&text) {
                 Ok(ServerFrame::Error { code, message }) => {
-                    tracing::warn!(?code, %message, "the server did not understand");
+                    tracing::warn!(?code, %message, "the server rejected a frame");
                 }
                 Ok(frame) => {
                     if let Some(found) = wanted(frame) {
                         return Ok(found);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "frame passed over"),
+                Err(error) => tracing::warn!(%error, "ignored a frame"),
             }
         }
     };
     timeout(HANDSHAKE_TIMEOUT, waiting)
         .await
-        .unwrap_or(Err(SessionEnd::Broken(LinkError::TimedOut("handshake"))))
+        .unwrap_or(Err(SessionEnd::Broken(LinkError::TimedOut("complete the handshake"))))
 }

@@ -1,4 +1,4 @@
-//! What the host's owner asks for while a session is open, and what came of it.
+//! Requests of the host's owner during a session, and their results.
 
 use muster_protocol::frame::AgentFrame;
 use tokio::time::Instant;
@@ -7,8 +7,8 @@ use uuid::Uuid;
 use super::{EXIT_RECEIPT_TIMEOUT, PendingExit, Session};
 
 impl Session<'_> {
-    /// Looks for the verdict on what was wished for. The server is told of one that no command waits
-    /// for; should it not get there, the next session begins with it.
+    /// Reads the result of the update request. A result that no command waits for is sent to the
+    /// server; if that fails, the next session starts with it.
     pub(super) fn check_update_result(&mut self) {
         let is_own = self.agent.update_requests.inventory().is_none();
         self.agent.apply_update_result();
@@ -21,15 +21,16 @@ impl Session<'_> {
         }
     }
 
-    /// Ends for another version, if that is asked for. Nothing is looked at while the session ends
-    /// for something else: who asks rings again, and the next agent hears it.
+    /// Accepts an update request of the owner and ends the session for it. A session that is
+    /// already ending ignores it: the requester notifies again, and the next agent process accepts
+    /// it.
     pub(super) fn accept_owner_request(&mut self) {
         if self.pending_exit.is_some() || self.deregistration.is_some() {
             return;
         }
         let Some(code) = self.agent.update_requests.accept_owner_request() else { return };
         tracing::info!(
-            "the agent ends for its supervisor to fetch what this host's owner asks for"
+            "exiting so that the supervisor installs the version that this host's owner requested"
         );
         let (command_id, until) = (Uuid::nil(), Instant::now() + EXIT_RECEIPT_TIMEOUT);
         self.pending_exit = Some(PendingExit { code, command_id, until });

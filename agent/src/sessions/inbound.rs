@@ -1,4 +1,4 @@
-//! Frames of the server, and what is done about them.
+//! Handles the frames that the server sends.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{EXIT_RECEIPT_TIMEOUT, FRAMES_PER_BATCH, PendingExit, Session, SessionEnd};
-use crate::commands::decision::{self, DecisionInput, Verdict};
+use crate::commands::decision::{self, CommandDecision, DecisionInput};
 use crate::executions::ledger::record::refusal;
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
 use crate::fault::Fault;
@@ -21,15 +21,15 @@ use crate::platform;
 use crate::releases::update_requests;
 use crate::storage::StorageError;
 
-/// Kinds of odd frames that are logged; more than these would be a way to fill the log.
+/// Kinds of unexpected frames that are logged; without a limit the server could fill the log.
 const MAX_UNEXPECTED_KINDS: usize = 32;
-/// The longest a server may send an agent away for.
+/// Longest reconnect delay that a server may request.
 const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(3600);
-/// Longest grace a server may ask for.
+/// Longest grace period that a server may request.
 const MAX_GRACE_MS: u64 = 60 * CANCEL_GRACE_MS;
 
 impl Session<'_> {
-    /// Takes in a frame and those right behind it, so that acceptances share their syncs.
+    /// Handles a frame and those that follow directly, so that acceptances share their syncs.
     pub(super) fn receive_batch(
         &mut self,
         first: Result<Incoming, LinkError>,
@@ -54,7 +54,7 @@ impl Session<'_> {
             }
             next = self.link.receive().now_or_never();
         };
-        // Also before an ending: what was read is not read again.
+        // Also before the session ends: these frames are not delivered again.
         self.accept(&mut accepting);
         outcome
     }
@@ -66,7 +66,7 @@ impl Session<'_> {
     ) -> Result<(), SessionEnd> {
         self.last_received_at = Instant::now();
         if is_too_deep(text) {
-            self.log_unexpected("deep", "the server sent a frame nested too deeply");
+            self.log_unexpected("deep", "the server sent a frame that is nested too deeply");
             return Ok(());
         }
         let frame = match decode_server_frame(text) {
@@ -84,9 +84,10 @@ impl Session<'_> {
         match frame {
             ServerFrame::Command(command) => self.handle_command(&command, accepting),
             ServerFrame::Cancel { command_id, grace_ms } => {
-                // A command and its cancel may come in one turn: in order, then.
+                // A command and its cancellation may arrive in one batch: they are handled in
+                // order.
                 self.accept(accepting);
-                // A host is not left half way between two versions.
+                // An update can't be cancelled half-way.
                 if self.agent.update_requests.is_open(command_id) {
                     return Ok(());
                 }
@@ -99,7 +100,7 @@ impl Session<'_> {
             }
             ServerFrame::Rekey { key, .. } => self.rekey(key),
             ServerFrame::Error { code, message } => {
-                tracing::warn!(?code, %message, "the server did not understand");
+                tracing::warn!(?code, %message, "the server rejected a frame");
             }
             ServerFrame::HeartbeatAck { .. } => {}
             ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
@@ -116,7 +117,7 @@ impl Session<'_> {
         if accepting.iter().any(|new| new.command_id == id) {
             return;
         }
-        // The server asks for `scripts` where it doubts what it was told before: the news go first.
+        // The server requests `scripts` if it doubts what it knows, so changes are sent first.
         if self.agent.reload_policy_and_manifest() {
             self.push(&self.agent.manifest_frame());
         }
@@ -133,21 +134,21 @@ impl Session<'_> {
             is_deregistering: self.deregistration.is_some(),
         };
         match decision::decide(command, &input) {
-            Verdict::Answer(response) => self.push(&AgentFrame::Response(response)),
-            Verdict::Accept(new) => accepting.push(new),
-            Verdict::Repeat(known) => self.resend_state(id, known),
-            Verdict::Refuse(response) => {
+            CommandDecision::Answer(response) => self.push(&AgentFrame::Response(response)),
+            CommandDecision::Accept(new) => accepting.push(new),
+            CommandDecision::Repeat(known) => self.resend_state(id, known),
+            CommandDecision::Refuse(response) => {
                 tracing::info!(command_id = %id, code = ?response.error_code, "refused");
                 self.agent.executions.settle(response);
             }
-            Verdict::Update(version) => self.exit_for_update(Some(id), version),
-            Verdict::End { command, code, response } => {
-                // Without a durable answer the agent after this one would do the same again.
+            CommandDecision::Update(version) => self.exit_for_update(Some(id), version),
+            CommandDecision::End { command, code, response } => {
+                // Without a durable answer the next agent process would do the same again.
                 if let Err(error) = self.agent.executions.settle_durably(response) {
                     self.reject(id, &error);
                     return;
                 }
-                tracing::info!(command_id = %id, %command, "the agent ends by command");
+                tracing::info!(command_id = %id, %command, "a command ends the agent");
                 self.pending_exit = Some(PendingExit {
                     code,
                     command_id: id,
@@ -157,7 +158,7 @@ impl Session<'_> {
         }
     }
 
-    /// Ends for another version, once that is written down for the supervisor.
+    /// Ends the process for an update, once the request is written for the supervisor.
     pub(super) fn exit_for_update(&mut self, command_id: Option<Uuid>, version: Version) {
         let code = update_requests::exit_code(&version);
         if let Err(error) = self.agent.update_requests.submit(command_id, version.clone()) {
@@ -165,12 +166,12 @@ impl Session<'_> {
                 Some(id) => self.reject(id, &error),
                 None => {
                     let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, "the wish for another version was not written");
+                    tracing::error!(error, "failed to write an update request");
                 }
             }
             return;
         }
-        tracing::info!(%version, "the agent ends for its supervisor to fetch a release");
+        tracing::info!(%version, "exiting so that the supervisor installs a release");
         let acceptance_count = self.agent.executions.ledger().head().acceptance_count;
         if let Some(command_id) = command_id {
             self.push(&AgentFrame::Accepted { command_id, acceptance_count });
@@ -213,11 +214,11 @@ impl Session<'_> {
             let text = "the host can't write to its state directory; see the agent's log";
             ("storage_failed", text.to_owned())
         };
-        tracing::error!(%command_id, error = error as &dyn std::error::Error, "not accepted");
+        tracing::error!(%command_id, error = error as &dyn std::error::Error, "failed to accept a command");
         self.agent.executions.settle(refusal(command_id, Outcome::Rejected, code, text));
     }
 
-    /// Tells again how far a command is that was delivered before.
+    /// Reports the state of a command that was delivered before.
     fn resend_state(&mut self, command_id: Uuid, known: KnownState) {
         let acceptance_count = self.agent.executions.ledger().head().acceptance_count;
         match known {
@@ -244,22 +245,22 @@ impl Session<'_> {
         self.agent.executions.ledger_mut().receipt(ack.command_id);
         match self.agent.executions.ledger().entry(ack.command_id) {
             None => self.outbox.remove(ack.command_id),
-            // Unknown to the server, or ended there, while it still runs here: its output is not
-            // wanted, its result is told once it is there.
+            // The server does not know the command, or has ended it, while it still runs here: its
+            // output is not needed, and its result is reported when it ends.
             Some(_) => self.outbox.stop_output(ack.command_id),
         }
     }
 
     fn rekey(&mut self, key: String) {
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.log_unexpected("rekey", "the server gave a key that no header can carry");
+            self.log_unexpected("rekey", "the server issued a key with invalid characters");
             return;
         }
         match self.agent.keys.replace(key, &self.agent.state) {
-            Ok(()) => tracing::info!("the server has given this agent a new key"),
+            Ok(()) => tracing::info!("the server issued a new key to this agent"),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the new key was not stored, the old one stays in use");
+                tracing::error!(error, "failed to store the new key; the old one stays in use");
             }
         }
     }
@@ -268,12 +269,12 @@ impl Session<'_> {
         if self.unexpected_frames.len() < MAX_UNEXPECTED_KINDS
             && self.unexpected_frames.insert(kind.to_owned())
         {
-            tracing::warn!(message, "frame passed over; others of its kind are not logged");
+            tracing::warn!(message, "ignored a frame; more frames of this kind are not logged");
         }
     }
 }
 
-/// True if the text nests deeper than either end reads.
+/// True if the text is nested more deeply than either side accepts.
 fn is_too_deep(text: &str) -> bool {
     let (mut depth, mut is_string, mut is_escaped) = (0usize, false, false);
     for byte in text.bytes() {

@@ -1,7 +1,7 @@
-//! The protocol's state machine, the same over any link.
+//! The state machine of the protocol, the same over any link.
 //!
-//! A session begins with a link and ends with an [`SessionEnd`]; how links are made and what follows
-//! an ending is for others to decide.
+//! A session starts with a link and ends with a [`SessionEnd`]. Other modules create links and
+//! decide what follows the end.
 
 mod deregister;
 mod ending;
@@ -32,31 +32,30 @@ use crate::sessions::outbox::{Outbox, encode};
 use deregister::Deregistration;
 pub use ending::SessionEnd;
 
-/// For `connected` and for `registered`.
+/// Time limit for each of `connected` and `registered`.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A server that misses this many heartbeats is not there.
+/// Number of missed heartbeats after which the server counts as gone.
 const SILENT_INTERVALS: u32 = 2;
-/// What a server may ask for as the interval.
+/// Bounds of the interval that a server may request.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3600);
-/// Frames taken together, so that acceptances share their syncs.
+/// Frames handled together, so that acceptances share their syncs.
 const FRAMES_PER_BATCH: usize = 64;
-/// Answers that wait to be sent; a server that reads slower than it asks is asked to wait.
+/// Frames waiting to be sent; above this number nothing more is received.
 const MAX_PENDING_FRAMES: usize = 256;
 /// How long the answer to a lifecycle command waits for its receipt.
 const EXIT_RECEIPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A better link on its connector.
+/// The attempt to open a better link.
 pub type Upgrade<'a> = BoxFuture<'a, Box<dyn Link>>;
 
-/// A session's story in short.
+/// How a session ended.
 pub struct SessionOutcome {
     pub end: SessionEnd,
     pub was_registered: bool,
 }
 
-/// Runs the last session of a host that leaves the fleet: reports, begins nothing, and asks to be
-/// deleted.
+/// Runs the last session of a host: reports, starts nothing, and asks to be deleted.
 pub async fn run_deregistration(
     link: Box<dyn Link>,
     agent: &mut Agent,
@@ -65,7 +64,7 @@ pub async fn run_deregistration(
     run_session(link, agent, stop, None, true).await
 }
 
-/// Runs one session to its end. `upgrade`, if there is one, ends it by giving a better link.
+/// Runs one session to its end. If `upgrade` opens a better link, the session ends with that link.
 pub async fn run(
     link: Box<dyn Link>,
     agent: &mut Agent,
@@ -114,7 +113,7 @@ async fn run_session(
         Ok(()) => session.run_loop(stop, upgrade).await,
         Err(ending) => ending,
     };
-    // A lifecycle command is answered for good: a link that breaks must not leave it undone.
+    // The answer to a lifecycle command is durable, so the process exits even if the link breaks.
     let ending = match session.pending_exit {
         Some(pending_exit) if !matches!(ending, SessionEnd::Stopped) => {
             SessionEnd::Exit(pending_exit.code)
@@ -130,17 +129,18 @@ struct Session<'a> {
     link: Box<dyn Link>,
     agent: &'a mut Agent,
     permissions: Permissions,
-    /// What the host grants, and no more than the server wants.
+    /// The host's limits, reduced to what the server requested.
     output: OutputLimits,
     outbox: Outbox,
-    /// Frames that go before any output. Above [`MAX_PENDING_FRAMES`] nothing more is taken in.
+    /// Frames that are sent before any output. Above [`MAX_PENDING_FRAMES`] nothing more is
+    /// received.
     pending: VecDeque<Outgoing>,
     heartbeat: Interval,
     last_received_at: Instant,
     max_silence: Duration,
-    /// What the process ends with, once this command has its receipt or the time is up.
+    /// The process exits once this command has its receipt or the time is up.
     pending_exit: Option<PendingExit>,
-    /// Set in the last session of a host that leaves the fleet.
+    /// Set in the last session of a host that is deregistered.
     deregistration: Option<Deregistration>,
     unexpected_frames: std::collections::BTreeSet<String>,
 }
@@ -182,7 +182,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Manifest and inventory: what the server has to know before it sends anything.
+    /// Sends the manifest and the inventory, which the server needs before it sends commands.
     fn send_inventory(&mut self) -> Result<(), SessionEnd> {
         if self.deregistration.is_some() {
             self.cancel_waiting();
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
                 Step::Send => self.send_next().await,
                 Step::Stop => Err(SessionEnd::Stopped),
                 Step::Upgrade(link) => Err(SessionEnd::Upgraded(link)),
-                // The loop's head sees that the time is up.
+                // The start of the loop checks the deadlines.
                 Step::Deadline => Ok(()),
             };
             if let Err(ending) = outcome {
@@ -279,7 +279,7 @@ impl<'a> Session<'a> {
 
     fn send_heartbeat(&mut self) -> Result<(), SessionEnd> {
         if self.last_received_at.elapsed() > self.max_silence {
-            return Err(SessionEnd::Broken(LinkError::TimedOut("heartbeats")));
+            return Err(SessionEnd::Broken(LinkError::TimedOut("acknowledge heartbeats")));
         }
         if self.agent.reload_policy_and_manifest() {
             self.push(&self.agent.manifest_frame());
@@ -308,7 +308,7 @@ enum Step {
     Deadline,
 }
 
-/// Waits for something while the host's executions go on; what they tell is put aside.
+/// Polls the manager while another future is awaited; its events are collected.
 pub async fn poll_with<T>(
     executions: &mut ExecutionManager,
     waited: impl Future<Output = T>,

@@ -1,4 +1,4 @@
-//! Frames on their way to the server.
+//! Sends frames to the server.
 
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
@@ -7,7 +7,7 @@ use super::{FRAMES_PER_BATCH, Session, SessionEnd, poll_with};
 use crate::link::{Incoming, LinkError};
 
 impl Session<'_> {
-    /// Sends one frame; executions are looked after meanwhile, however slow the link is.
+    /// Sends one frame; executions are managed meanwhile, however slow the link is.
     pub(super) async fn send_next(&mut self) -> Result<(), SessionEnd> {
         let next = match self.pending.pop_front() {
             Some(frame) => Some(frame),
@@ -22,9 +22,10 @@ impl Session<'_> {
         }
         match sent {
             Ok(Ok(())) => Ok(()),
-            // A server that closes and cuts the link has put its reason where it can still be read.
+            // A server that closes and then cuts the link has sent its reason, which can still be
+            // read.
             Ok(Err(error)) => Err(self.close_reason_after(error).await),
-            Err(_) => Err(SessionEnd::Broken(LinkError::TimedOut("a frame"))),
+            Err(_) => Err(SessionEnd::Broken(LinkError::TimedOut("accept a frame"))),
         }
     }
 

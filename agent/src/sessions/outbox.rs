@@ -1,7 +1,7 @@
-//! What still has to be told in this session: output by offset, then the result.
+//! What still has to be sent in this session: output by offset, then the result.
 //!
-//! Made anew with every session; the files and the ledger are what lasts. It is asked for one
-//! frame at a time, so that nothing piles up, and gives every command its turn.
+//! Created for every session; the files and the ledger are what persists. It produces one frame at
+//! a time, so that nothing queues up, and serves all commands in turn.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -24,9 +24,9 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Delivery {
-    /// Listed in the inventory and not answered yet: nothing of its output is sent.
+    /// Listed in the inventory and not acknowledged yet: no output is sent.
     awaits_offset: bool,
-    /// The server knows nothing of the command, or has ended it: only the result is told.
+    /// The server does not know the command or has ended it: only the result is sent.
     is_output_unwanted: bool,
     is_queued: bool,
     /// Its `response` has been sent in this session.
@@ -37,12 +37,12 @@ struct Delivery {
 }
 
 impl Outbox {
-    /// Holds a listed command's output back until the server has named its offset.
+    /// Sends no output of a listed command until the server has acknowledged its offset.
     pub fn await_offset(&mut self, command_id: Uuid) {
         self.deliveries.entry(command_id).or_default().awaits_offset = true;
     }
 
-    /// There may be something to send of this command.
+    /// Queues a command that may have something to send.
     pub fn enqueue(&mut self, command_id: Uuid) {
         let delivery = self.deliveries.entry(command_id).or_default();
         if !delivery.is_queued {
@@ -51,13 +51,13 @@ impl Outbox {
         }
     }
 
-    /// Sends the result once more, to a server that asks for it again.
+    /// Sends the result again to a server that requests it.
     pub fn resend_result(&mut self, command_id: Uuid) {
         self.deliveries.entry(command_id).or_default().is_reported = false;
         self.enqueue(command_id);
     }
 
-    /// The server has committed output up to here. Ends the holding back, if there was any.
+    /// The server has committed output up to this offset. Output may be sent from there.
     pub fn acknowledge(&mut self, command_id: Uuid, offset_bytes: Option<u64>) {
         let Some(delivery) = self.deliveries.get_mut(&command_id) else { return };
         let offset_bytes = offset_bytes.unwrap_or(delivery.acked_bytes);
@@ -67,14 +67,14 @@ impl Outbox {
             delivery.sent_bytes = offset_bytes;
             delivery.acked_bytes = offset_bytes;
         } else {
-            // A server can't commit what was not sent; a claim beyond that opens no wider window.
+            // A server can't commit what was not sent; a higher offset opens no larger window.
             let credible = offset_bytes.min(delivery.sent_bytes);
             delivery.acked_bytes = delivery.acked_bytes.max(credible);
         }
         self.enqueue(command_id);
     }
 
-    /// The server wants no output of this command, which still runs here.
+    /// The server needs no output of this command, which still runs here.
     pub fn stop_output(&mut self, command_id: Uuid) {
         let delivery = self.deliveries.entry(command_id).or_default();
         delivery.is_output_unwanted = true;
@@ -82,12 +82,12 @@ impl Outbox {
         delivery.reader = None;
     }
 
-    /// Nothing more of this command is wanted.
+    /// Nothing more of this command has to be sent.
     pub fn remove(&mut self, command_id: Uuid) {
         self.deliveries.remove(&command_id);
     }
 
-    /// Has another look at everything: what could not be read before may be readable now.
+    /// Queues all commands: output that could not be read before may be readable now.
     pub fn enqueue_all(&mut self) {
         let all: Vec<_> = self.deliveries.keys().copied().collect();
         for command_id in all {
@@ -95,12 +95,12 @@ impl Outbox {
         }
     }
 
-    /// True if [`Outbox::next_frame`] is worth asking.
+    /// True if [`Outbox::next_frame`] may return a frame.
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// The next frame of whoever's turn it is; `None` once nobody has anything to send.
+    /// The next frame, serving the commands in turn; `None` if there is nothing to send.
     pub fn next_frame(&mut self, executions: &ExecutionManager) -> Option<Outgoing> {
         while let Some(command_id) = self.queue.pop_front() {
             let Some(delivery) = self.deliveries.get_mut(&command_id) else { continue };
@@ -114,10 +114,10 @@ impl Outbox {
     }
 }
 
-/// What there is to send of a command's output.
+/// The next step for a command's output.
 enum OutputStep {
     Frame(Vec<u8>),
-    /// Nothing, until the server has acknowledged more.
+    /// Nothing may be sent until the server has acknowledged more.
     WindowFull,
     AllSent,
 }
@@ -126,10 +126,10 @@ impl Delivery {
     fn next_frame(&mut self, command_id: Uuid, executions: &ExecutionManager) -> Option<Outgoing> {
         let phase = executions.ledger().entry(command_id).map(|entry| entry.phase);
         if phase.is_none() {
-            // Receipted: the answer is repeated if it was asked for, the output is gone.
+            // Receipted: the response is sent again on request; the output is deleted.
             return self.report(command_id, executions);
         }
-        // Asked first: output that comes after the look at the phase is found at the next turn.
+        // Read before the output, so that output that arrives later is sent the next time.
         let is_settled = phase == Some(Phase::Settled);
         if self.awaits_offset {
             let has_output = executions.state().execution(command_id).output().exists();
@@ -144,8 +144,9 @@ impl Delivery {
             Ok(OutputStep::AllSent) if is_settled => self.report(command_id, executions),
             Ok(OutputStep::AllSent | OutputStep::WindowFull) => None,
             Err(error) => {
-                // Not reported either: its receipt would be the end of what was not sent.
-                tracing::error!(%command_id, %error, "output can't be read now");
+                // The result is not reported either: its receipt would delete the output that was
+                // not sent.
+                tracing::error!(%command_id, %error, "failed to read output; trying again later");
                 self.reader = None;
                 None
             }
@@ -170,9 +171,9 @@ impl Delivery {
                 Ok(reader) if reader.offset_bytes() == self.sent_bytes => {
                     self.reader = Some(reader);
                 }
-                // The server holds more than there is here: what stood there before a loss of power.
+                // The server has more output than this host, which lost some of it in a power loss.
                 Ok(_) => return Ok(OutputStep::AllSent),
-                // The command is not that far, or has never run.
+                // The command has not started yet, or never ran.
                 Err(error) if is_absent(&error) => {
                     return Ok(OutputStep::AllSent);
                 }
@@ -198,12 +199,12 @@ impl Delivery {
     }
 }
 
-/// A frame as text. `None` never happens: frames are plain data.
+/// Encodes a frame as text. Never `None`: frames are plain data.
 pub fn encode(frame: &AgentFrame) -> Option<Outgoing> {
     serde_json::to_string(frame).map(Outgoing::Text).ok()
 }
 
-/// True if there is no such file, nor a folder that it could be in.
+/// True if the file or its folder does not exist.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

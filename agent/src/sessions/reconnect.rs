@@ -1,5 +1,5 @@
-//! What follows a session: another one, later or over another transport, or the end. Pure but for
-//! its dice.
+//! Decides what follows a session: another one, later or over another transport, or the end of the
+//! process. Pure except for its random delays.
 
 use std::time::Duration;
 
@@ -9,45 +9,45 @@ use muster_protocol::{CloseCode, ExitCode};
 use crate::clock::between;
 use crate::config::Fallback;
 
-/// WebSockets that fail in a row before HTTP gets its turn.
+/// WebSocket failures in a row before HTTP is tried.
 const MAX_FAILURES: u32 = 3;
 const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(15 * 60);
 const UNKNOWN_KEY_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How the server is reached.
+/// The transport to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     WebSocket,
     Http,
 }
 
-/// A session's end, as far as it decides what follows.
+/// The end of a session, as far as it decides what follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndCause {
     Closed(CloseCode),
-    /// The server asked for it.
+    /// The server asked the agent to reconnect.
     Drained(Duration),
-    /// Anything else that went wrong.
+    /// Any other failure.
     Broken,
 }
 
-/// How this agent stands with its servers.
+/// The agent's enrolment with its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnrolmentState {
-    /// One has issued an id once.
+    /// A server has issued an agent id.
     pub is_enrolled: bool,
-    /// For how long none has known the key.
+    /// How long every server has rejected the key.
     pub key_rejected_for: Duration,
 }
 
-/// What follows.
+/// What to do after a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NextStep {
     After(Duration),
     Exit { code: ExitCode, reason: &'static str },
 }
 
-/// Remembers what the next attempt depends on.
+/// The state that the next attempt depends on.
 #[derive(Debug)]
 pub struct Reconnect {
     fallback: Fallback,
@@ -65,22 +65,22 @@ impl Reconnect {
         Self { fallback, transport, failures: 0, delays: Delays::for_reconnect() }
     }
 
-    /// How to try next.
+    /// The transport to try next.
     pub fn transport(&self) -> Transport {
         self.transport
     }
 
-    /// True while a WebSocket would be welcome instead of what is used.
+    /// True while a WebSocket should replace the current transport.
     pub fn wants_upgrade(&self) -> bool {
         self.transport == Transport::Http && self.fallback == Fallback::Allowed
     }
 
-    /// Another transport has been opened meanwhile.
+    /// A WebSocket was opened meanwhile.
     pub fn upgraded(&mut self) {
         self.transport = Transport::WebSocket;
     }
 
-    /// Judges the end of a session, or of an attempt at one.
+    /// Decides what follows the end of a session, or of an attempt at one.
     pub fn next_step(
         &mut self,
         cause: EndCause,
@@ -106,7 +106,7 @@ impl Reconnect {
     fn count_failure(&mut self) {
         self.failures = self.failures.saturating_add(1);
         if self.fallback == Fallback::Allowed && self.failures >= MAX_FAILURES {
-            // Once both have failed they take turns: either may be the one that comes back.
+            // Once both have failed they alternate: either may recover first.
             self.transport = match self.transport {
                 Transport::WebSocket => Transport::Http,
                 Transport::Http => Transport::WebSocket,
@@ -120,28 +120,28 @@ impl Reconnect {
             NextStep::After(between(Duration::from_secs(from * 60), Duration::from_secs(to * 60)))
         };
         match code {
-            CloseCode::KeyMissing => exit("the server got no agent key: configure MUSTER_API_KEY"),
+            CloseCode::KeyMissing => exit("the server received no agent key; set MUSTER_API_KEY"),
             CloseCode::KeyDeleted => {
-                exit("this agent's key was deleted on the server: configure another key")
+                exit("this agent's key was deleted on the server; configure another key")
             }
             CloseCode::KeyRegenerated => {
-                exit("this agent's key was regenerated on the server: configure the new one")
+                exit("this agent's key was regenerated on the server; configure the new one")
             }
-            CloseCode::KeyUnknown if !enrolment.is_enrolled => {
-                exit("the server knows no such agent key: check the key and the server's address")
-            }
+            CloseCode::KeyUnknown if !enrolment.is_enrolled => exit(
+                "the server does not know this agent key; check the key and the server's address",
+            ),
             CloseCode::KeyUnknown => {
                 if enrolment.key_rejected_for >= UNKNOWN_KEY_FOR {
                     return exit("the server has not known this agent's key for 7 days");
                 }
                 tracing::error!(
-                    "the server does not know this agent's key; perhaps it was restored, or another answers in its place: trying again every 15 minutes for 7 days"
+                    "the server does not know this agent's key; it may have been restored or replaced; trying again every 15 minutes for 7 days"
                 );
                 NextStep::After(between(UNKNOWN_KEY_EVERY, UNKNOWN_KEY_EVERY.mul_f64(1.1)))
             }
             CloseCode::AgentLimit => {
                 tracing::error!(
-                    "the key has as many agents as it may: raise its limit, remove an agent, or use another key"
+                    "the key has reached its limit of agents; raise the limit, delete an agent, or use another key"
                 );
                 NextStep::After(between(Duration::from_secs(45), Duration::from_secs(75)))
             }
@@ -151,15 +151,15 @@ impl Reconnect {
             CloseCode::IdentityConflict => {
                 tracing::error!(
                     alert = true,
-                    "two hosts present one identity: give each its own state directory, never a copy"
+                    "two hosts use the same identity; give each host its own state directory, never a copy"
                 );
                 minutes(5, 10)
             }
             CloseCode::KeyDisabled | CloseCode::KeyExpired => {
-                tracing::warn!(reason = code.reason(), "the server refuses the key for now");
+                tracing::warn!(reason = code.reason(), "the server rejects the key for now");
                 NextStep::After(self.delays.next_delay())
             }
-            // The server's own troubles, and closes of later versions.
+            // Temporary problems of the server, and close codes of later versions.
             _ => NextStep::After(self.delays.next_delay()),
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         let tried: Vec<_> = (0..5).map(|_| broken(&mut reconnect)).collect();
         use Transport::{Http, WebSocket};
         assert_eq!(tried, [WebSocket, WebSocket, Http, WebSocket, Http]);
-        // What has worked is tried again, and has three tries again.
+        // A transport that worked is tried again, with three new attempts.
         reconnect.next_step(EndCause::Broken, true, ENROLLED);
         assert_eq!(reconnect.transport(), Http);
     }

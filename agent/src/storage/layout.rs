@@ -1,4 +1,4 @@
-//! Where things lie in the state directory. Ids become names only through here.
+//! Paths in the state directory. Ids become file names only here.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use crate::storage::{StorageError, add_permissions, ensure_private_directory};
 pub struct StateDir(PathBuf);
 
 impl StateDir {
-    /// Makes the directory and the folders in it, 0700.
+    /// Creates the directory and the folders in it, with mode 0700.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn create(path: &Path) -> Result<Self, StorageError> {
         ensure_private_directory(path)?;
-        // Shims are given the path and change their own directory: it has to be absolute.
+        // Shims get the path and change their own directory, so it must be absolute.
         let path = path.canonicalize().map_err(StorageError::io("open", path))?;
         let state = Self(path);
         state.ensure_ledger()?;
@@ -25,30 +25,30 @@ impl StateDir {
         Ok(state)
     }
 
-    /// Lets other users reach the scripts, and nothing else: they may pass through the directory
-    /// and read the scripts folder. What else lies here is each for itself closed to them.
+    /// Gives other users access to the scripts only: they may traverse the directory and read the
+    /// scripts folder. Everything else has its own closed mode.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn grant_script_access(&self) -> Result<(), StorageError> {
         add_permissions(self.path(), 0o011)?;
         add_permissions(&self.scripts(), 0o055)
     }
 
-    /// The directory at this path as it is; nothing is made.
+    /// The directory at this path; nothing is created.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())
     }
 
-    /// The directory as it is, for somebody who only looks; `None` if it is not there.
+    /// The directory for callers that only read; `None` if it does not exist.
     pub fn existing(path: &Path) -> Option<Self> {
         path.canonicalize().ok().filter(|path| path.is_dir()).map(Self)
     }
 
-    /// Makes the folders of the ledger, which are moved away as a whole when it is set aside.
+    /// Creates the ledger's folders, which are moved as a whole when the ledger is set aside.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn ensure_ledger(&self) -> Result<(), StorageError> {
         ensure_private_directory(&self.executions())?;
         ensure_private_directory(&self.settled())
@@ -75,38 +75,38 @@ impl StateDir {
     pub fn policy(&self) -> PathBuf {
         self.0.join("policy.json")
     }
-    /// There has been a policy.
+    /// Shows that there has been a policy.
     pub fn policy_seen(&self) -> PathBuf {
         self.0.join("policy.seen")
     }
     pub fn scripts(&self) -> PathBuf {
         self.0.join("scripts")
     }
-    /// How this agent stands with its server.
+    /// The agent's connection state.
     pub fn status(&self) -> PathBuf {
         self.0.join("status.json")
     }
-    /// What its supervisor does, written by that.
+    /// The supervisor's state, written by the supervisor.
     pub fn supervisor(&self) -> PathBuf {
         self.0.join("supervisor.json")
     }
-    /// The version that is wished for, for the supervisor to read.
+    /// The requested version, read by the supervisor.
     pub fn update_request(&self) -> PathBuf {
         self.0.join(muster_protocol::release::UPDATE_REQUEST_FILE)
     }
-    /// What came of it, written by the supervisor.
+    /// The result of the request, written by the supervisor.
     pub fn update_result(&self) -> PathBuf {
         self.0.join(muster_protocol::release::UPDATE_RESULT_FILE)
     }
-    /// What the host's owner asks this agent to become.
+    /// The update request of the host's owner.
     pub fn owner_update_request(&self) -> PathBuf {
         self.0.join("owner_update_request.json")
     }
-    /// Why it does not.
+    /// Why the owner's request was refused.
     pub fn owner_update_refusal(&self) -> PathBuf {
         self.0.join("owner_update_refusal.json")
     }
-    /// Held by whoever asks, until there is a verdict.
+    /// Held by the owner's requester until there is a result.
     pub fn owner_update_lock(&self) -> PathBuf {
         self.0.join("owner_update.lock")
     }
@@ -130,19 +130,19 @@ impl StateDir {
     }
 }
 
-/// The name of the socket on which shims wake the agent.
+/// Name of the socket on which shims notify the agent.
 pub const NOTIFICATION_SOCKET: &str = "wake.sock";
 
-/// The folder of one command.
+/// The folder of one execution.
 #[derive(Debug, Clone)]
 pub struct ExecutionDir(PathBuf);
 
 impl ExecutionDir {
-    /// The folder at this path, as a shim is told it.
+    /// The folder at this path, as passed to a shim.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
-    /// The id that names the folder; `None` if it is no folder of a command.
+    /// The id that names the folder; `None` if the name is not an id.
     pub fn command_id(&self) -> Option<Uuid> {
         id_of_name(self.0.file_name()?.to_str()?)
     }
@@ -156,7 +156,7 @@ impl ExecutionDir {
     pub fn command(&self) -> PathBuf {
         self.0.join("command.json")
     }
-    /// The values of the parameters, apart from the rest because they may be secret.
+    /// The parameter values, apart from the rest because they may be secret.
     pub fn parameters(&self) -> PathBuf {
         self.0.join("parameters.json")
     }
@@ -186,7 +186,7 @@ impl ExecutionDir {
     }
 }
 
-/// Reads an id back from a file's name; only the one spelling that is ever written counts.
+/// Reads an id from a file name; only the spelling that the agent writes is accepted.
 pub fn id_of_name(name: &str) -> Option<Uuid> {
     let id = Uuid::parse_str(name).ok()?;
     (id.hyphenated().to_string() == name).then_some(id)

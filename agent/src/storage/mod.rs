@@ -1,6 +1,7 @@
-//! Files that survive a crash: sealed against half a write, synced before anyone is told.
+//! Files that survive a crash: sealed against incomplete writes, and synced before anything depends
+//! on them.
 //!
-//! Knows bytes and paths; what a record means is its owner's business.
+//! Knows bytes and paths, not the meaning of records.
 
 pub mod layout;
 
@@ -15,32 +16,32 @@ use serde::de::DeserializeOwned;
 
 use crate::platform;
 
-/// The version that records are written in.
+/// The version of the record format.
 pub const FORMAT_VERSION: u32 = 1;
 
 /// Why a file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    #[error("{action} {}", path.display())]
+    #[error("failed to {action} {}", path.display())]
     Io {
         action: &'static str,
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("read {}: the record is cut off or damaged", path.display())]
+    #[error("failed to read {}: the record is incomplete or damaged", path.display())]
     Damaged { path: PathBuf },
-    #[error("read {}: version {version} of the format is newer than this agent", path.display())]
+    #[error("failed to read {}: format version {version} is newer than this agent", path.display())]
     Version { path: PathBuf, version: u32 },
 }
 
 impl StorageError {
-    /// Puts the action and the path beside what the system said.
+    /// Adds the action and the path to the system's error.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// True if the reason is that the disk, or the share of it, is full.
+    /// True if the disk or the quota is full.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::Io { source, .. } if matches!(
             source.kind(),
@@ -61,10 +62,10 @@ struct VersionOnly {
     version: u32,
 }
 
-/// The bytes of a record: a line of JSON, a line with its SHA-256.
+/// The bytes of a record: a line of JSON, then a line with its SHA-256.
 pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
     let versioned = Versioned { version: FORMAT_VERSION, record };
-    // Records are plain structs with string keys: there is nothing for serialising to fail on.
+    // Records are plain structs with string keys, so serialising can't fail.
     let mut bytes = serde_json::to_vec(&versioned).unwrap_or_default();
     let seal = seal_of(&bytes);
     bytes.push(b'\n');
@@ -73,15 +74,16 @@ pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
     bytes
 }
 
-/// The seal of a record's line of JSON: its SHA-256 in hex.
+/// The seal of a record's JSON line: its SHA-256 in hex.
 pub fn seal_of(json: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, json))
 }
 
-/// Reads a record back; whatever follows its seal is padding.
+/// Reads a record; everything behind its seal is padding.
 ///
 /// # Errors
-/// [`StorageError::Damaged`] if the seal does not fit, [`StorageError::Version`] if it is newer.
+/// [`StorageError::Damaged`] if the seal does not match, [`StorageError::Version`] if the record is
+/// newer.
 pub fn unseal<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, StorageError> {
     let damaged = || StorageError::Damaged { path: path.to_owned() };
     let mut lines = bytes.split(|byte| *byte == b'\n');
@@ -97,10 +99,10 @@ pub fn unseal<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, Stora
     Ok(versioned.record)
 }
 
-/// Reads a sealed file; `None` if there is none.
+/// Reads a sealed file; `None` if it does not exist.
 ///
 /// # Errors
-/// As [`unseal`], and whatever the system says.
+/// As [`unseal`], and the system's error.
 pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
     match fs::read(path) {
         Ok(bytes) => unseal(&bytes, path).map(Some),
@@ -109,11 +111,11 @@ pub fn read_sealed<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Storag
     }
 }
 
-/// Reads a sealed file of which half a write may have been left: that is as good as none. A file
-/// that is there and can't be read is not, and neither is one of a later version.
+/// Reads a sealed file that may have been written incompletely, which counts as missing. A file
+/// that exists and can't be read is an error, and so is one of a later version.
 ///
 /// # Errors
-/// [`StorageError::Version`], and whatever the system says.
+/// [`StorageError::Version`], and the system's error.
 pub fn read_whole<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
     match read_sealed(path) {
         Err(StorageError::Damaged { .. }) => Ok(None),
@@ -121,16 +123,16 @@ pub fn read_whole<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Storage
     }
 }
 
-/// True if the name is taken. Not being able to look is not the same as seeing nothing.
+/// True if the path exists. A failed check is an error, never "false".
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn exists(path: &Path) -> Result<bool, StorageError> {
-    path.try_exists().map_err(StorageError::io("look for", path))
+    path.try_exists().map_err(StorageError::io("check", path))
 }
 
-/// A new file, 0600, that is not durable yet. Several written before the first is synced share
-/// the cost of one sync on most file systems.
+/// A new file with mode 0600 that is not durable yet. If several files are written before the first
+/// is synced, they share the cost of one sync on most file systems.
 #[derive(Debug)]
 pub struct UnsyncedFile {
     file: File,
@@ -158,13 +160,13 @@ impl UnsyncedFile {
     /// Makes the content durable; the name is durable after [`sync_directory`].
     ///
     /// # Errors
-    /// Whatever the system says; the content may be lost then.
+    /// The system's error; the content may be lost then.
     pub fn sync(self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(StorageError::io("sync", &self.path))
     }
 }
 
-/// Makes a new file of zeros, 0600, whose room nobody else can take. After a loss of power it may be
+/// Creates a file of zeros with mode 0600 that reserves its space. After a power loss it may be
 /// missing or empty; its name is durable after [`sync_directory`].
 ///
 /// # Errors
@@ -174,13 +176,13 @@ pub fn reserve(path: &Path, bytes: usize) -> Result<(), StorageError> {
     if platform::allocate(&file.file, bytes as u64).is_ok() {
         return Ok(());
     }
-    // Not every file system can; zeros that are on the disk take the room just as well.
+    // Not every file system can allocate; written zeros reserve the space too.
     let write = || (&file.file).write_all(&vec![0; bytes]);
     write().map_err(StorageError::io("write", path))?;
     file.sync()
 }
 
-/// Makes a new file, 0600, and syncs it. Its name is durable after [`sync_directory`].
+/// Creates a file with mode 0600 and syncs it. Its name is durable after [`sync_directory`].
 ///
 /// # Errors
 /// `AlreadyExists` if the name is taken.
@@ -188,10 +190,10 @@ pub fn create_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     UnsyncedFile::create(path.to_owned(), bytes)?.sync()
 }
 
-/// Puts a file in the place of another at once, 0600, synced with its name.
+/// Replaces a file atomically, with mode 0600, and syncs it and its name.
 ///
 /// # Errors
-/// Whatever the system says; the old file then still stands.
+/// The system's error; the old file is then unchanged.
 pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -200,7 +202,7 @@ pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     create_synced(&fresh, bytes)
         .and_then(|()| fs::rename(&fresh, path).map_err(StorageError::io("replace", path)))
         .inspect_err(|_| {
-            // Half a file must not take the little room that a full disk has left.
+            // An incomplete file must not take the last space of a full disk.
             let _ = fs::remove_file(&fresh);
         })?;
     sync_directory(path.parent().unwrap_or(Path::new(".")))
@@ -209,15 +211,15 @@ pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
 /// Makes the names in a directory durable.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn sync_directory(path: &Path) -> Result<(), StorageError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(StorageError::io("sync", path))
 }
 
-/// Makes a directory that only its owner may enter, and those above it; one that is there is kept.
+/// Creates a directory, and its parents, that only its owner may enter; an existing one is kept.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn ensure_private_directory(path: &Path) -> Result<(), StorageError> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -226,10 +228,10 @@ pub fn ensure_private_directory(path: &Path) -> Result<(), StorageError> {
         .map_err(StorageError::io("create", path))
 }
 
-/// Adds bits to the mode of a file or directory; those that it has stay.
+/// Adds bits to the mode of a file or directory.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn add_permissions(path: &Path, bits: u32) -> Result<(), StorageError> {
     let add = || {
         let before = fs::metadata(path)?.permissions().mode();
@@ -238,7 +240,7 @@ pub fn add_permissions(path: &Path, bits: u32) -> Result<(), StorageError> {
         }
         fs::set_permissions(path, fs::Permissions::from_mode(before | bits))
     };
-    add().map_err(StorageError::io("open to others", path))
+    add().map_err(StorageError::io("grant other users access to", path))
 }
 
 #[cfg(test)]
@@ -258,7 +260,8 @@ mod tests {
             let mut padded = bytes.clone();
             padded.resize(bytes.len() + 100, 0);
             prop_assert_eq!(unseal::<BTreeMap<String, String>>(&padded, path).ok(), Some(record));
-            // The last byte is the newline behind the seal; without it the record is still whole.
+            // The last byte is the newline behind the seal; without it the record is still
+            // complete.
             let kept = cut.index(bytes.len() - 1);
             let is_damaged = matches!(
                 unseal::<BTreeMap<String, String>>(&bytes[..kept], path),

@@ -1,5 +1,5 @@
-//! Taking this host out of the fleet: one last session, after which the server knows no such agent
-//! and the host remembers no server's.
+//! Deregisters this host: one last session, after which the server has deleted the agent and the
+//! host has deleted its identity.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,26 +20,28 @@ use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 use crate::subcommands::run::dialer::Dialer;
 
-/// What came of it.
+/// The result of a deregistration.
 #[derive(Debug)]
 pub enum DeregisterOutcome {
     /// No server has ever enrolled this host.
     NeverEnrolled,
     Deregistered {
         agent_id: Uuid,
-        /// Commands whose ends the server was not told in time, or that still ran: they are `lost`.
+        /// Commands whose result was not reported in time, or that were still running: they are
+        /// `lost`.
         unreported: usize,
     },
 }
 
-/// Why the host is still in the fleet, or half out of it. The texts go to the person who asked.
+/// Why the host is not deregistered, or not completely. The messages are shown to the person who
+/// asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DeregisterError {
-    #[error("the agent still runs on {}: stop it, then deregister it", .0.display())]
+    #[error("the agent is still running on {}; stop it, then deregister it", .0.display())]
     Running(PathBuf),
     #[error(transparent)]
     InstanceLock(InstanceLockError),
-    #[error("the state directory can't be used: run this as root, or as the agent's own user")]
+    #[error("failed to use the state directory; run this as root or as the agent's own user")]
     Storage(#[from] StorageError),
     #[error(transparent)]
     Agent(#[from] AgentError),
@@ -47,13 +49,11 @@ pub enum DeregisterError {
         "not deregistered: {reason}; delete the agent on the server: muster agents delete {agent_id}"
     )]
     Refused { reason: String, agent_id: Uuid },
-    #[error(
-        "perhaps deregistered: {reason}; run this again, which does no harm if it is done already"
-    )]
+    #[error("the host may be deregistered: {reason}; run this again, which does no harm if it is")]
     Unsure { reason: String },
-    #[error("the agent's files belong to the user {owner}: run this as that user")]
+    #[error("the agent's files belong to the user {owner}; run this as that user")]
     OtherOwner { owner: String },
-    #[error("deregistered, but this host still remembers it: remove {}", path.display())]
+    #[error("deregistered, but failed to delete the identity on this host; remove {}", path.display())]
     Remembered {
         path: PathBuf,
         #[source]
@@ -61,7 +61,7 @@ pub enum DeregisterError {
     },
 }
 
-/// The id that a server has given to the agent of this state directory. Makes nothing.
+/// The agent id in this state directory. Creates nothing.
 ///
 /// # Errors
 /// [`DeregisterError::Storage`] if it can't be read.
@@ -70,10 +70,10 @@ pub fn enrolled(state_dir: &Path) -> Result<Option<Uuid>, DeregisterError> {
     Ok(identity.and_then(|identity| identity.agent_id))
 }
 
-/// Takes the host out of the fleet. What still runs here is ended then.
+/// Deregisters the host. Executions that still run are ended.
 ///
 /// # Errors
-/// [`DeregisterError`] with a sentence that says what to do.
+/// [`DeregisterError`] with a message that says what to do.
 pub async fn deregister(config: &Config) -> Result<DeregisterOutcome, DeregisterError> {
     let Some(agent_id) = enrolled(&config.state_dir)? else {
         return Ok(DeregisterOutcome::NeverEnrolled);
@@ -87,14 +87,14 @@ pub async fn deregister(config: &Config) -> Result<DeregisterOutcome, Deregister
         error => DeregisterError::InstanceLock(error),
     })?;
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
-    // Nothing is started any more.
+    // Nothing more may start.
     let limits = HostLimits {
         max_executions: 0,
         output: config.output_limits(),
         applies_desired_version: false,
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
-    // It is none if the directory was another machine's.
+    // Not enrolled, if the directory was copied from another machine.
     if !agent.is_enrolled() {
         return Ok(DeregisterOutcome::NeverEnrolled);
     }
@@ -103,13 +103,13 @@ pub async fn deregister(config: &Config) -> Result<DeregisterOutcome, Deregister
     match &ended.end {
         SessionEnd::Deregistered
         | SessionEnd::Closed { meaning: Some(CloseCode::Deregistered), .. } => {}
-        // It may have been asked for, and done, before the link broke.
+        // The server may have deleted the agent before the link broke.
         SessionEnd::Broken(_) if ended.was_registered => {
             return Err(DeregisterError::Unsure { reason: reason() });
         }
         _ => return Err(DeregisterError::Refused { reason: reason(), agent_id }),
     }
-    // Not the one it began with, if the server had forgotten that.
+    // The id may have changed if the server did not know the former one.
     let agent_id = agent.identity.agent_id.unwrap_or_default();
     let unreported = agent.executions.ledger().entries().count();
     forget(&mut agent)
@@ -117,7 +117,7 @@ pub async fn deregister(config: &Config) -> Result<DeregisterOutcome, Deregister
     Ok(DeregisterOutcome::Deregistered { agent_id, unreported })
 }
 
-/// A session as usual: over a WebSocket, else over HTTP.
+/// A session over a WebSocket, otherwise over HTTP.
 async fn last_session(config: &Config, agent: &mut Agent) -> SessionOutcome {
     let (first, second) = match config.fallback {
         Fallback::Allowed => (Transport::WebSocket, Some(Transport::Http)),
@@ -126,7 +126,7 @@ async fn last_session(config: &Config, agent: &mut Agent) -> SessionOutcome {
     };
     let mut dialer = Dialer::new(config);
     let ended = leave_over(first, &mut dialer, agent).await;
-    // What the server has said itself, it would say again.
+    // If the server refused, it would refuse over the other transport too.
     let is_unreached =
         matches!(&ended.end, SessionEnd::Broken(error) if error.close_code().is_none());
     match second {
@@ -146,7 +146,7 @@ async fn leave_over(
     let dialing = dialer.dial(transport, agent.keys.clone());
     match Box::pin(poll_with(&mut agent.executions, dialing, &mut unreported)).await {
         Ok(link) => {
-            // Nobody asks it to stop: whoever waits for it may kill it, and begin again.
+            // The session has no stop signal: the user may kill the process and run it again.
             let (_stopper, mut stop) = watch::channel(false);
             Box::pin(sessions::run_deregistration(link, agent, &mut stop)).await
         }
@@ -154,25 +154,26 @@ async fn leave_over(
     }
 }
 
-/// Ends what still runs, and puts ledger and identity away: a later start enrols anew.
+/// Ends everything that still runs and removes the ledger and the identity: a later start enrols
+/// the host again.
 fn forget(agent: &mut Agent) -> Result<(), AgentError> {
     agent.executions.reset()?;
     let identity = Identity { agent_id: None, key_rejected: None, ..agent.identity.clone() };
     identity.save(&agent.state)?;
     agent.identity = identity;
-    // It tells of an agent that is no more.
+    // It describes an agent that no longer exists.
     let _ = fs::remove_file(agent.state.status());
     Ok(())
 }
 
 impl DeregisterOutcome {
-    /// For people.
+    /// Text for people.
     pub fn text(&self) -> String {
         match self {
             Self::NeverEnrolled => "nothing to deregister: this host is not enrolled\n".to_owned(),
             Self::Deregistered { agent_id, unreported: 0 } => format!("deregistered {agent_id}\n"),
             Self::Deregistered { agent_id, unreported } => format!(
-                "deregistered {agent_id}; the server was not told how {unreported} of its commands ended\n"
+                "deregistered {agent_id}; results not reported to the server: {unreported}\n"
             ),
         }
     }

@@ -1,5 +1,5 @@
-//! SessionEnd every execution of the host, whether or not an agent runs. Results stay in the ledger, for the
-//! agent that runs or the one that starts next.
+//! Ends all executions of the host, whether or not an agent is running. Results stay in the ledger,
+//! for the running agent or the next one.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,35 +13,37 @@ use crate::executions::ledger::record::StartedRecord;
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// Between two looks at what still runs.
+/// Interval at which running executions are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What became of the executions that were open.
+/// The result for the executions that were open.
 #[derive(Debug, Default)]
 pub struct EndedExecutions {
     pub ended: Vec<OpenExecution>,
-    /// Accepted and not started yet; they never will be.
+    /// Accepted and not started; they never will be.
     pub unstarted: Vec<OpenExecution>,
     /// Still running when the time was up.
     pub left: Vec<OpenExecution>,
 }
 
-/// Why the executions could not be ended. The texts go to the person who asked.
+/// Why the executions could not be ended. The messages are shown to the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EndExecutionsError {
     #[error(transparent)]
     Host(#[from] InspectError),
-    #[error("the agent's files belong to the user {owner}: run this as that user")]
+    #[error("the agent's files belong to the user {owner}; run this as that user")]
     OtherOwner { owner: String },
-    #[error("an execution could not be asked to end: run this as root, or as the agent's own user")]
+    #[error(
+        "failed to request the end of an execution; run this as root or as the agent's own user"
+    )]
     Ask(#[source] StorageError),
 }
 
-/// Ends every execution that is open now: TERM, after ten seconds KILL. Waits at most `patience` until
-/// they are gone. Executions that a running agent accepts meanwhile are not concerned.
+/// Ends every open execution with TERM, and with KILL after ten seconds. Waits at most `patience`
+/// for their end. Executions that a running agent accepts meanwhile are not affected.
 ///
 /// # Errors
-/// [`EndExecutionsError`] if the executions can't be seen, or one can't be asked.
+/// [`EndExecutionsError`] if the executions can't be read, or a cancellation can't be requested.
 pub fn end_executions(
     state: &StateDir,
     patience: Duration,
@@ -64,7 +66,7 @@ pub fn end_executions(
     loop {
         let mut running = Vec::new();
         for execution in open {
-            // From here on a look may get into the way of a shim that begins, which is as well.
+            // From here on the check may prevent a shim from starting, which is intended.
             if execution.has_shim()? {
                 running.push(execution);
             } else if execution.dir.started().exists() {
@@ -82,7 +84,8 @@ pub fn end_executions(
     }
 }
 
-/// Of an execution whose shim has vanished. The next agent would do the same and call it lost.
+/// For an execution whose shim has vanished. The next agent would do the same and report it as
+/// lost.
 fn kill_orphans_of(execution: &OpenExecution) {
     let started: Option<StartedRecord> =
         storage::read_sealed(&execution.dir.started()).ok().flatten();
@@ -90,7 +93,7 @@ fn kill_orphans_of(execution: &OpenExecution) {
 }
 
 impl EndedExecutions {
-    /// For people.
+    /// Text for people.
     pub fn text(&self) -> String {
         let line =
             |word: &str, execution: &OpenExecution| format!("{word} {}\n", execution.title());

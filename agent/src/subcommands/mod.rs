@@ -1,7 +1,7 @@
-//! What the host's owner asks of an agent from beside it: how it is, to end its executions, to become
-//! another version, to take the host out of the fleet.
+//! The subcommands of `muster-agent`, except the shim and the download of releases.
 //!
-//! Reads and writes the state directory's files; holds no sessions but the last one.
+//! `run` is the agent itself. The others work beside it on the same state directory and open no
+//! session, except `deregister`.
 
 pub mod deregister;
 pub mod doctor;
@@ -16,19 +16,19 @@ use std::path::{Path, PathBuf};
 
 use crate::platform;
 
-/// Whose files lie there, if this process is root and they are not: what root writes among them,
-/// their agent could not read. `None` also if nobody can tell.
+/// The owner of the state directory, if this process is root and the owner is another user: the
+/// agent could not read files that root writes there. `None` also if the owner can't be read.
 fn other_owner(state_dir: &Path) -> Option<String> {
     let owner = std::fs::metadata(state_dir).ok()?.uid();
     (platform::is_root() && owner != 0).then(|| platform::user_name(owner))
 }
 
-/// Why the host could not be looked at. The texts go to the person who asked.
+/// Why the state directory could not be read. The messages are shown to the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    #[error("{} can't be looked into; run this as root, or as the agent's own user", .0.display())]
+    #[error("not permitted to read {}; run this as root or as the agent's own user", .0.display())]
     Denied(PathBuf),
-    #[error("{} can't be looked into", path.display())]
+    #[error("failed to read {}", path.display())]
     Io {
         path: PathBuf,
         #[source]

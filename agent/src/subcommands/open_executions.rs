@@ -1,4 +1,4 @@
-//! The executions of a host as their folders show them, whether or not an agent runs.
+//! The open executions of a host, read from their folders, whether or not an agent is running.
 
 use std::fs;
 use std::io;
@@ -14,39 +14,39 @@ use crate::platform::FileLock;
 use crate::storage;
 use crate::storage::layout::{ExecutionDir, StateDir, id_of_name};
 
-/// An execution without a last word.
+/// An execution without a result.
 #[derive(Debug, Clone, Serialize)]
 pub struct OpenExecution {
     pub command_id: Uuid,
     /// Its name in the manifest; absent for executions that an older agent has accepted.
     pub script: Option<String>,
-    /// By this host's clock; absent before its start.
+    /// By this host's clock; absent before it starts.
     pub started_at: Option<DateTime<Utc>>,
     #[serde(skip)]
     pub dir: ExecutionDir,
 }
 
 impl OpenExecution {
-    /// True if its shim lives and has begun the run.
+    /// True if its shim is running and has started the run.
     ///
     /// # Errors
-    /// If the lock can't be looked at.
+    /// If the lock can't be checked.
     pub fn is_running(&self) -> Result<bool, InspectError> {
-        // A shim takes its lock before it checkpoints the start and never after it: this look can't get
-        // into the way of one that begins.
+        // A shim takes its lock before it writes the start mark and never after it, so this check
+        // can't prevent a shim from starting.
         Ok(self.started_at.is_some() && self.has_shim()?)
     }
 
-    /// True if a shim lives, begun or not.
+    /// True if a shim is running, whether or not it has started the run.
     ///
     /// # Errors
-    /// If the lock can't be looked at.
+    /// If the lock can't be checked.
     pub fn has_shim(&self) -> Result<bool, InspectError> {
         let lock = self.dir.lock();
         FileLock::is_held(&lock).map_err(InspectError::of(&lock))
     }
 
-    /// What a person calls it.
+    /// The name to show to people.
     pub fn title(&self) -> String {
         match &self.script {
             Some(script) => format!("{} ({script})", self.command_id),
@@ -55,7 +55,7 @@ impl OpenExecution {
     }
 }
 
-/// All executions that have been accepted and have no last word, oldest first.
+/// All executions that were accepted and have no result, oldest first.
 ///
 /// # Errors
 /// [`InspectError`] if the folder of executions can't be read.
@@ -69,7 +69,7 @@ pub fn open_executions(state: &StateDir) -> Result<Vec<OpenExecution>, InspectEr
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut found: Vec<_> =
         names.filter_map(|name| open_execution(state, id_of_name(&name)?)).collect();
-    // Ids are in the order of their making.
+    // Ids are ordered by their creation.
     found.sort_by_key(|execution| execution.command_id);
     Ok(found)
 }

@@ -1,4 +1,4 @@
-//! `muster-agent status`: what a person asks about an agent, read from beside it. Makes nothing.
+//! `muster-agent status`: reads the state of an agent from its state directory. Creates nothing.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,30 +13,30 @@ use crate::agent::status_file::AgentStatus;
 use crate::platform::{FileLock, ProcessStat};
 use crate::storage::layout::StateDir;
 
-/// How an agent is.
+/// The state of an agent.
 #[derive(Debug, Serialize)]
 pub struct HostReport {
     pub state: AgentState,
     pub state_dir: String,
-    /// As the agent that runs, or the last one, has written it; absent if none ever has.
+    /// The last status that an agent wrote; absent if there is none.
     pub agent: Option<AgentStatus>,
     /// Absent without a supervisor.
     pub supervisor: Option<Supervisor>,
-    /// Executions that run now, oldest first.
+    /// Running executions, oldest first.
     pub executions: Vec<OpenExecution>,
 }
 
-/// The answer in a word.
+/// The overall state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentState {
     Connected,
-    /// An agent runs and has no session.
+    /// An agent is running and has no session.
     Disconnected,
     Stopped,
 }
 
-/// What is read of the supervisor's own file; whatever else it holds is for others.
+/// The fields that are read from the supervisor's file; others are ignored.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Supervisor {
     #[serde(default)]
@@ -51,17 +51,17 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// What its file says, unless its process is gone without having said so.
+    /// Replaces the state in the file if the process is gone and did not record it.
     fn checked(self) -> Self {
         let lives = ProcessStat::of(self.pid).is_some_and(|process| !process.is_zombie);
         if lives || self.state == "stopped" {
             return self;
         }
-        Self { state: "gone".into(), reason: "it was ended from outside".into(), ..self }
+        Self { state: "gone".into(), reason: "the process was killed".into(), ..self }
     }
 }
 
-/// How the agent's latest run ended.
+/// How the agent's last process ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastExit {
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct LastExit {
 }
 
 impl AgentState {
-    /// What the command exits with.
+    /// The exit status of the subcommand.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Connected => 0,
@@ -83,10 +83,10 @@ impl AgentState {
 }
 
 impl HostReport {
-    /// Looks at the agent of a state directory.
+    /// Reads the state of the agent of a state directory.
     ///
     /// # Errors
-    /// [`InspectError`] if this user may not look.
+    /// [`InspectError`] if this user may not read it.
     pub fn read(state_dir: &Path) -> Result<Self, InspectError> {
         let state = StateDir::at(state_dir);
         let lock = state.lock();
@@ -112,11 +112,11 @@ impl HostReport {
         })
     }
 
-    /// For people.
+    /// Text for people.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut line = |name: &str, value: String| {
-            // Writing to a text can't fail.
+            // Writing to a string can't fail.
             let _ = writeln!(text, "{name:<11} {value}");
         };
         match (&self.agent, self.state) {
@@ -128,7 +128,7 @@ impl HostReport {
                 line("agent", format!("muster-agent {}, running since {since}", agent.version));
             }
             (None, AgentState::Stopped) => line("agent", "not running".to_owned()),
-            (None, _) => line("agent", "running, and has not said more yet".to_owned()),
+            (None, _) => line("agent", "running, no details yet".to_owned()),
         }
         line("state in", self.state_dir.clone());
         if let Some(agent) = &self.agent {
@@ -181,7 +181,7 @@ fn format_instant(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// A file that is missing, or of another shape, tells nothing.
+/// A file that is missing or invalid counts as absent.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }

@@ -54,11 +54,14 @@ async fn before_anything_is_installed_a_good_key_passes_every_check_and_nothing_
     for (line, check) in lines.iter().zip(checks()) {
         assert_eq!(line[9..].split("  ").next(), Some(check), "{table}");
     }
-    assert!(lines[10].starts_with("ok       key              the server takes it"), "{table}");
+    assert!(
+        lines[10].starts_with("ok       key              the server accepts the key"),
+        "{table}"
+    );
     assert!(!table.contains(&key) && !world.server.log().contains(&key));
     assert_eq!(doctor.say(&["--brief"]).await.expect(0), "");
     let over_http = doctor.with("MUSTER_HTTP_FALLBACK", "only").findings(0).await;
-    assert_eq!(finding(&over_http, "key")["detail"], "the server takes it, over HTTP");
+    assert_eq!(finding(&over_http, "key")["detail"], "the server accepts the key over HTTP");
     assert_eq!(finding(&over_http, "websocket")["status"], "skipped");
     assert_eq!(world.agents_of(&id).await, Vec::<Value>::new());
     assert_eq!(names_in(world.site.path()), before);
@@ -154,12 +157,12 @@ async fn a_server_that_is_not_there_is_one_failure_and_the_rest_is_skipped() {
 
     let elsewhere = format!("{}/elsewhere", world.server.url());
     let brief = Doctor::new(&world.site, &elsewhere, &key).brief().await;
-    let sentence = "no WebSocket gets through: the server answered 404 to the WebSocket upgrade";
-    assert!(brief.starts_with(&format!("websocket: {sentence}; nor does HTTP: ")), "{brief}");
-    assert!(brief.ends_with("check that the address leads to a Muster server\n"), "{brief}");
+    let sentence = "WebSockets fail: the server answered 404 to the WebSocket upgrade";
+    assert!(brief.starts_with(&format!("websocket: {sentence}; HTTP fails too: ")), "{brief}");
+    assert!(brief.ends_with("check that the address is that of a Muster server\n"), "{brief}");
 
     let brief = Doctor::new(&world.site, "wss://muster.invalid", &key).brief().await;
-    let sentence = "dns: the name muster.invalid of the server has no address";
+    let sentence = "dns: failed to resolve the name muster.invalid of the server";
     assert!(brief.starts_with(sentence), "{brief}");
 }
 
@@ -174,7 +177,7 @@ async fn settings_that_can_t_work_are_the_first_failure() {
     std::fs::write(&empty, "").expect("write the file");
     for (file, sentence) in [
         ("/no/such.pem", "read the CA file"),
-        (empty.to_str().expect("plain text"), "holds no certificate"),
+        (empty.to_str().expect("plain text"), "contains no certificate"),
     ] {
         let findings = doctor.clone().with("MUSTER_CA_FILE", file).findings(1).await;
         let configuration = finding(&findings, "configuration");
@@ -218,7 +221,7 @@ async fn scripts_that_could_not_be_run_are_named() {
     let findings = doctor.findings(1).await;
     let manifest = finding(&findings, "manifest");
     let detail = text(manifest, "detail");
-    assert!(detail.starts_with("2 of 3 scripts can't be run: "), "{manifest}");
+    assert!(detail.starts_with("2 of 3 scripts can't run: "), "{manifest}");
     assert!(detail.contains("`changed`: ") && detail.contains("`gone`: "), "{manifest}");
     // It is the host's own affair: the way to the server is looked at all the same.
     assert_eq!(finding(&findings, "key")["status"], "ok");
@@ -239,7 +242,7 @@ async fn a_network_that_blocks_websockets_is_a_warning_while_http_gets_through()
     let websocket = finding(&findings, "websocket");
     assert_eq!(websocket["status"], "warn", "{websocket}");
     assert!(text(websocket, "detail").contains("403"), "{websocket}");
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over HTTP");
+    assert_eq!(finding(&findings, "key")["detail"], "the server accepts the key over HTTP");
     let findings = doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
     assert_eq!(finding(&findings, "websocket")["status"], "fail");
     assert_eq!(finding(&findings, "key")["detail"], "not checked, because websocket failed");

@@ -108,7 +108,7 @@ async fn a_reverse_proxy_that_drops_upgrades_leaves_polling_over_tls() {
     assert_eq!(websocket["status"], "warn", "{websocket}");
     assert!(websocket["hint"].as_str().expect("a hint").contains("Upgrade"), "{websocket}");
     let key = finding(&findings, "key");
-    assert_eq!(key["detail"], "the server takes it, over HTTP", "{key}");
+    assert_eq!(key["detail"], "the server accepts the key over HTTP", "{key}");
 }
 
 #[tokio::test]
@@ -147,7 +147,10 @@ async fn an_agent_reaches_tls_through_the_offices_proxy_by_either_transport() {
     let detail = through["detail"].as_str().expect("a sentence");
     assert!(detail.contains(&format!("connects to {}", company.nginx.address())), "{through}");
     assert_eq!(finding(&findings, "tls")["status"], "ok");
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over the WebSocket");
+    assert_eq!(
+        finding(&findings, "key")["detail"],
+        "the server accepts the key over the WebSocket"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn a_missing_password_on_the_way_to_tls_is_told_over_either_transport() {
         let url = company.nginx.url("127.0.0.1");
         let agent = Agent::start(&company.world.site, &url, &key, options);
         eventually("the agent says what the proxy wants", async || {
-            agent.log().contains("asks for a user name and password (407)").then_some(())
+            agent.log().contains("requires a user name and password (407)").then_some(())
         })
         .await;
     }
@@ -197,7 +200,7 @@ async fn an_unknown_issuer_is_told_with_what_to_do_over_either_transport() {
         let agent = Agent::start(&company.world.site, &url, &key, options);
         eventually("the agent says whom it does not trust", async || {
             let log = agent.log();
-            let is_told = log.contains("comes from an issuer that this host does not know");
+            let is_told = log.contains("was issued by an authority that this host does not trust");
             (is_told && log.contains("MUSTER_CA_FILE")).then_some(())
         })
         .await;

@@ -1,8 +1,8 @@
-//! Places in an output file, noted now and then by its writer, so that nobody has to walk through
-//! all of it to find an offset.
+//! Checkpoints of an output file, written now and then by its writer, so that readers find an
+//! offset without reading the whole file.
 //!
-//! A help and no truth: they are never synced, a mark that does not fit is passed over, and without
-//! any the file is read from its beginning.
+//! Checkpoints are only an aid: they are never synced, a checkpoint that does not fit is skipped,
+//! and without checkpoints the file is read from its start.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 /// Bytes of the output file between two checkpoints.
 const EVERY_BYTES: u64 = 1024 * 1024;
 const MARK_BYTES: usize = 32;
-/// So that zeros, or another file's content, are no mark.
+/// Makes sure that zeros or the content of another file are not a valid checkpoint.
 const SALT: u64 = 0x6d75_7374_6572_0001;
 
-/// The beginning of a record, and what stands before it.
+/// The start of a record and the amount of payload before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// In the file, headers included.
+    /// Position in the file, headers included.
     pub position: u64,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
 }
 
 impl Checkpoint {
-    /// Payload of both streams before the mark.
+    /// Payload of both streams before the checkpoint.
     pub fn payload_bytes(&self) -> u64 {
         self.stdout_bytes.saturating_add(self.stderr_bytes)
     }
@@ -57,15 +57,15 @@ impl Checkpoint {
     }
 }
 
-/// Where the checkpoints of an output file lie.
+/// The file that holds the checkpoints of an output file.
 pub fn path_of(output: &Path) -> PathBuf {
     output.with_extension("checkpoints")
 }
 
-/// The last mark in the first `file_bytes` of the output file for which `fits` holds; the beginning
-/// of the file if there is none.
+/// The last checkpoint in the first `file_bytes` of the output file for which `fits` returns true,
+/// or the start of the file if there is none.
 pub fn last(output: &Path, file_bytes: u64, fits: impl Fn(&Checkpoint) -> bool) -> Checkpoint {
-    // A few kilobytes for a gigabyte of output.
+    // The checkpoints of one gigabyte of output take a few kilobytes.
     let checkpoints = fs::read(path_of(output)).unwrap_or_default();
     checkpoints
         .chunks_exact(MARK_BYTES)
@@ -75,7 +75,7 @@ pub fn last(output: &Path, file_bytes: u64, fits: impl Fn(&Checkpoint) -> bool) 
         .unwrap_or_default()
 }
 
-/// Notes checkpoints while an output file is written.
+/// Writes checkpoints while an output file is written.
 #[derive(Debug)]
 pub struct CheckpointWriter {
     path: PathBuf,
@@ -84,12 +84,12 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Notes checkpoints of this output file; small files get none.
+    /// Prepares checkpoints for this output file; small files get none.
     pub fn new(output: &Path) -> Self {
         Self { path: path_of(output), file: None, next_at: EVERY_BYTES }
     }
 
-    /// The output file has grown by a record, and `mark` is its end.
+    /// The output file has grown by one record that ends at `mark`.
     pub fn note(&mut self, mark: Checkpoint) {
         if mark.position < self.next_at {
             return;
@@ -101,7 +101,7 @@ impl CheckpointWriter {
         }
         let written = self.file.as_mut().map(|file| file.write_all(&mark.encode()));
         if !matches!(written, Some(Ok(()))) {
-            // Half a mark would put all later ones out of step.
+            // Half a checkpoint would misalign all later ones.
             (self.file, self.next_at) = (None, u64::MAX);
         }
     }

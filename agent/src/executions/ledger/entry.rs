@@ -1,4 +1,4 @@
-//! What the ledger keeps in memory of its commands, and how they are spoken of.
+//! The ledger's in-memory entries and the terms for their states.
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::{InventoryState, Response};
@@ -8,11 +8,11 @@ use uuid::Uuid;
 use super::record::{CommandRecord, Launch, ParameterRecord};
 use crate::platform::BootInstant;
 
-/// What the ledger says of itself.
+/// The ledger's identity and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     pub ledger_id: Uuid,
-    /// Commands ever accepted. The file may lag behind the records, which carry the count too.
+    /// Commands ever accepted. The file may lag behind the records, which also carry the count.
     pub acceptance_count: u64,
     pub highest_epoch: u64,
 }
@@ -21,14 +21,14 @@ pub struct Head {
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub phase: Phase,
-    /// Accepted earlier is started earlier.
+    /// Commands accepted earlier start earlier.
     pub order: u64,
     pub start_by: Option<BootInstant>,
-    /// An answer that the disk would not take.
+    /// A response that could not be written to the disk.
     pub(super) unsaved: Option<Box<Response>>,
 }
 
-/// How far a command is.
+/// The phase of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Waiting,
@@ -36,16 +36,16 @@ pub enum Phase {
     Settled,
 }
 
-/// What the ledger knows of an id.
+/// What the ledger knows about a command id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KnownState {
     Never,
     Open(Phase),
-    /// Settled, and the server has said that it needs no more.
+    /// Settled, and the server has confirmed that it recorded the result.
     Receipted,
 }
 
-/// A command to be accepted.
+/// A command that is about to be accepted.
 #[derive(Debug)]
 pub struct NewCommand {
     pub command_id: Uuid,
@@ -71,7 +71,7 @@ impl Entry {
 }
 
 impl Phase {
-    /// The word of the inventory.
+    /// The state that the inventory reports.
     pub fn inventory_state(self) -> InventoryState {
         match self {
             Self::Waiting => InventoryState::Accepted,

@@ -1,4 +1,4 @@
-//! An execution's folder: what is written in which order, and what its traces say.
+//! An execution's folder: the order in which its files are written, and what they mean.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,14 +15,16 @@ use crate::platform::{FileLock, LockError, make_fifo};
 use crate::storage::layout::{ExecutionDir, StateDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
 
-/// Writes all that a shim needs, and the room for its last word; [`sync_command`] makes it durable.
+/// Writes everything that a shim needs and reserves space for its result; [`sync_command`] makes it
+/// durable.
 pub fn write_command(
     execution: &ExecutionDir,
     record: &CommandRecord,
     parameters: &ParameterRecord,
 ) -> Result<Vec<UnsyncedFile>, StorageError> {
     make_folder(execution)?;
-    // Only what was made here may be removed again: a folder that was there is another's.
+    // Only a folder that was created here may be removed: an existing one belongs to another
+    // command.
     write_files(execution, record, parameters).inspect_err(|_| remove_execution(execution))
 }
 
@@ -35,19 +37,20 @@ fn write_files(
     if record.launch.is_some() {
         make_fifo(&execution.control())
             .map_err(StorageError::io("create", &execution.control()))?;
-        // Taken from the free space at once, so that it needs no sync of its own.
+        // The space is allocated at once, so that the file needs no sync of its own.
         storage::reserve(&execution.exit(), EXIT_BYTES)?;
     }
     if !parameters.is_empty() {
         let bytes = storage::seal(parameters);
         written.push(UnsyncedFile::create(execution.parameters(), &bytes)?);
     }
-    // Last to be written and to be synced, since this one is the acceptance.
+    // Written and synced last, because this file is the acceptance.
     written.push(UnsyncedFile::create(execution.command(), &storage::seal(record))?);
     Ok(written)
 }
 
-/// Makes a written command durable. The folder's own name is once the folder above is synced.
+/// Makes a written command durable. The folder's own name becomes durable when its parent is
+/// synced.
 pub fn sync_command(
     execution: &ExecutionDir,
     written: Vec<UnsyncedFile>,
@@ -58,7 +61,7 @@ pub fn sync_command(
     storage::sync_directory(execution.path())
 }
 
-/// Writes the agent's last word on a command.
+/// Writes the agent's result for a command.
 pub fn write_settlement(
     execution: &ExecutionDir,
     settlement: &Settlement,
@@ -70,12 +73,12 @@ pub fn write_settlement(
     }
     let bytes = storage::seal(settlement);
     storage::replace_synced(&execution.settled(), &bytes).or_else(|error| {
-        // A full disk still has the room that was set aside when the command was accepted.
+        // On a full disk the space that was reserved at acceptance is still available.
         write_in_place(&execution.exit(), &bytes).map_err(|_| error)
     })
 }
 
-/// Writes over the room for an exit record. No shim may have it open.
+/// Overwrites the space that is reserved for an exit record. No shim may have it open.
 fn write_in_place(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).open(path)?;
     if bytes.len() > EXIT_BYTES {
@@ -85,11 +88,11 @@ fn write_in_place(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// The last word on a command; the agent's own comes before the shim's.
+/// The result of a command; the agent's result takes precedence over the shim's.
 ///
 /// # Errors
-/// If there may be one that can't be read. A damaged one, and the room for one that was never
-/// written, is as good as none.
+/// If a result may exist that can't be read. A damaged result, and reserved space that was never
+/// written, count as none.
 pub fn read_settlement(execution: &ExecutionDir) -> Result<Option<Settlement>, StorageError> {
     match storage::read_whole(&execution.settled())? {
         Some(settlement) => Ok(Some(settlement)),
@@ -97,8 +100,8 @@ pub fn read_settlement(execution: &ExecutionDir) -> Result<Option<Settlement>, S
     }
 }
 
-/// Moves the last word out of an execution's folder and drops what is large or secret. True if the
-/// answer is kept.
+/// Moves the result out of an execution's folder and deletes everything large or secret. True if
+/// the result was kept.
 pub fn archive_settlement(execution: &ExecutionDir, kept: &Path) -> bool {
     let is_moved = [execution.settled(), execution.exit()].iter().any(|path| {
         storage::read_sealed::<Settlement>(path).is_ok_and(|read| read.is_some())
@@ -112,15 +115,15 @@ pub fn archive_settlement(execution: &ExecutionDir, kept: &Path) -> bool {
     is_moved
 }
 
-/// Looks at all traces of a command.
+/// Reads all files that show the state of a command.
 ///
-/// The order is what makes the picture true while a shim begins or ends: a mark that is seen was
-/// made under a lock that is looked at later, and a lock that is free again was let go after the
-/// last word was written, which is looked at last.
+/// The order keeps the state consistent while a shim starts or ends: a start mark that is seen was
+/// written under a lock that is checked later, and a lock that was released again was released
+/// after the result was written, which is read last.
 ///
 /// # Errors
-/// If there may be a trace that can't be seen. A judgement without it could end a living run, or
-/// throw a promise away.
+/// If a file may exist that can't be read. A decision without it could kill a running execution or
+/// break a promise.
 pub fn read_on_disk_state(
     execution: &ExecutionDir,
 ) -> Result<(OnDiskState, Option<CommandRecord>), StorageError> {
@@ -139,21 +142,21 @@ pub fn read_on_disk_state(
     Ok((on_disk, command))
 }
 
-/// Removes an execution's folder; what can't be removed is found again at the next start.
+/// Removes an execution's folder. If that fails, the next start finds it again.
 pub fn remove_execution(execution: &ExecutionDir) {
     if let Err(error) = fs::remove_dir_all(execution.path())
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        tracing::warn!(path = %execution.path().display(), %error, "execution folder not removed");
+        tracing::warn!(path = %execution.path().display(), %error, "failed to remove an execution's folder");
     }
 }
 
-/// Moves the ledger away and drops the oldest of those moved earlier.
+/// Moves the ledger away and deletes the oldest ledgers that were moved earlier.
 pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     let aside = state.set_aside(Uuid::new_v4());
     storage::ensure_private_directory(&aside)?;
-    // The executions go first: after a crash in between there is a ledger without executions, which runs
-    // nothing, and never an execution without its ledger.
+    // Executions are moved first: after a crash in between there is a ledger without executions,
+    // which runs nothing, and never an execution without its ledger.
     for path in [state.executions(), state.settled(), state.ledger()] {
         if path.exists() {
             let target = aside.join(path.file_name().unwrap_or_default());
@@ -167,8 +170,8 @@ pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     state.ensure_ledger()
 }
 
-/// Removes the values of parameters from ledgers that were set aside: nothing runs from there, and
-/// they may be secret.
+/// Deletes parameter values from ledgers that were set aside: nothing runs from there, and the
+/// values may be secret.
 pub fn delete_parameters(state: &StateDir) {
     for (_, aside) in set_aside_folders(state.path()) {
         let Ok(executions) = fs::read_dir(aside.join("executions")) else { continue };

@@ -1,4 +1,5 @@
-//! Taking a ledger up: what an agent before this one has left, and what follows from it.
+//! Loads the ledger that the previous agent process left, and decides what to do about each
+//! command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,11 +13,11 @@ use crate::storage::layout::{StateDir, id_of_name};
 use crate::storage::{self, StorageError};
 
 impl Ledger {
-    /// Opens the ledger, or makes one. Says for each command without a receipt what follows.
+    /// Opens the ledger or creates it. Returns the action for each command without a receipt.
     ///
     /// # Errors
-    /// [`StorageError`] if the head is damaged, the disk refuses, or a trace is there that can't be
-    /// read: to begin without it could break a promise.
+    /// [`StorageError`] if the head is damaged, the disk fails, or a file exists that can't be
+    /// read: starting without it could break a promise.
     pub fn open(state: &StateDir) -> Result<(Self, Vec<(Uuid, RecoveryAction)>), StorageError> {
         state.ensure_ledger()?;
         let head = match storage::read_sealed(&state.ledger())? {
@@ -47,7 +48,7 @@ impl Ledger {
             let execution = self.state.execution(command_id);
             let is_receipted = storage::exists(&self.state.settled_record(command_id))?;
             let (on_disk, command) = files::read_on_disk_state(&execution)?;
-            // Of receipted ones too: the head is written behind them, when they are swept.
+            // Receipted commands count too: the head is written only when they are swept.
             if let Some(command) = &command {
                 self.head.acceptance_count =
                     self.head.acceptance_count.max(command.acceptance_count);
@@ -75,7 +76,7 @@ impl Ledger {
             self.entries.insert(command_id, entry);
             recoveries.push((command_id, recovery));
         }
-        // First accepted, first started.
+        // Executions start in the order in which they were accepted.
         recoveries.sort_by_key(|(id, _)| self.entries.get(id).map(|entry| entry.order));
         self.sweep();
         Ok(recoveries)
@@ -121,7 +122,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let execution = state.execution(accepted(&state));
-        // Nothing that can be locked: as good as a system that is out of open files.
+        // A folder can't be locked, which has the same effect as a system without free file
+        // descriptors.
         fs::create_dir(execution.lock()).expect("created");
         assert!(matches!(Ledger::open(&state), Err(StorageError::Io { .. })));
         fs::remove_dir(execution.lock()).expect("removed");

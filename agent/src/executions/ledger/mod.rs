@@ -1,7 +1,8 @@
-//! What this host has promised: every command it accepted, refused or was told to forget.
+//! The ledger: every command that this host has accepted, refused or cancelled.
 //!
-//! Holds records, not processes, and knows no frames but the answers it stores. The files are the
-//! truth; the table in memory is only a list of what has no receipt yet.
+//! The ledger stores records and knows neither processes nor frames, except the responses that it
+//! stores. The files are authoritative; the table in memory only lists the commands without a
+//! receipt.
 
 pub mod checkpoints;
 mod entry;
@@ -29,9 +30,9 @@ pub use files::read_settlement;
 use record::{CommandRecord, Settlement, refusal};
 use recovery::{RecoveryAction, StartWindow};
 
-/// Receipted executions whose folders are removed together.
+/// Number of receipted executions whose folders are removed together.
 const SWEEP_AT: usize = 64;
-/// Ledgers of former identities that are kept for a look.
+/// Ledgers of former identities that are kept for inspection.
 const SET_ASIDE_KEPT: usize = 3;
 
 /// The ledger of one state directory.
@@ -40,12 +41,12 @@ pub struct Ledger {
     state: StateDir,
     head: Head,
     entries: BTreeMap<Uuid, Entry>,
-    /// Receipted, their folders not removed yet.
+    /// Receipted commands whose folders are not removed yet.
     sweep_queue: BTreeSet<Uuid>,
 }
 
 impl Ledger {
-    /// What the ledger says of itself.
+    /// The ledger's identity and counters.
     pub fn head(&self) -> Head {
         self.head
     }
@@ -60,11 +61,11 @@ impl Ledger {
         self.entries.get(&command_id)
     }
 
-    /// What is known of an id, receipted ones included.
+    /// What is known about a command id, receipted commands included.
     pub fn known(&self, command_id: Uuid) -> KnownState {
         match self.entries.get(&command_id) {
             Some(entry) => KnownState::Open(entry.phase),
-            // Not being able to look must not make an old command a new one.
+            // If the file can't be checked, an old command must not count as a new one.
             None if storage::exists(&self.state.settled_record(command_id)).unwrap_or(true) => {
                 KnownState::Receipted
             }
@@ -72,8 +73,8 @@ impl Ledger {
         }
     }
 
-    /// Accepts several commands with as few syncs as they allow. Gives each its count, or says
-    /// why it could not be written; an id that is known is never accepted again.
+    /// Accepts several commands with as few syncs as possible. Returns the count of each, or why it
+    /// could not be written. A known id is never accepted again.
     pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
         let mut written = Vec::with_capacity(commands.len());
         let mut count = self.head.acceptance_count;
@@ -81,7 +82,8 @@ impl Ledger {
             if Fault::ForgottenCommands.is_on() {
                 files::remove_execution(&self.state.execution(new.command_id));
             } else if self.known(new.command_id) != KnownState::Never {
-                // Whoever asks has looked; a second look keeps an execution's folder from being touched.
+                // The caller has checked this already; the second check protects the existing
+                // folder.
                 continue;
             }
             count += 1;
@@ -110,50 +112,50 @@ impl Ledger {
             accepted.push((command_id, synced.map(|()| record.acceptance_count)));
         }
         if let Err(error) = storage::sync_directory(&self.state.executions()) {
-            // Without durable names no acceptance may be told, so there is none.
-            tracing::error!(error = &error as &dyn std::error::Error, "acceptances not synced");
+            // Without durable names no acceptance may be reported, so none is made.
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to sync acceptances");
             for (command_id, outcome) in accepted.iter_mut().filter(|(_, outcome)| outcome.is_ok())
             {
                 files::remove_execution(&self.state.execution(*command_id));
                 self.entries.remove(command_id);
-                let source = std::io::Error::other("the folder of executions can't be synced");
+                let source = std::io::Error::other("the folder of executions could not be synced");
                 *outcome = Err(StorageError::io("sync", &self.state.executions())(source));
             }
         }
-        // Only what has a record counts: a count that a restart can't find again would look to the
-        // server like a ledger that has lost what it held.
+        // Only commands with a record count: a count that a restart can't restore would look to the
+        // server like a ledger that lost commands.
         let counts = accepted.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().copied());
         self.head.acceptance_count = counts.max().unwrap_or(self.head.acceptance_count);
         accepted
     }
 
-    /// Notes that a shim has the command now.
+    /// Records that a shim runs the command.
     pub fn set_running(&mut self, command_id: Uuid) {
         if let Some(entry) = self.entries.get_mut(&command_id) {
             entry.phase = Phase::Running;
         }
     }
 
-    /// Notes that the command waits for a shim again.
+    /// Records that the command waits for a shim again.
     pub fn set_waiting(&mut self, command_id: Uuid) {
         if let Some(entry) = self.entries.get_mut(&command_id) {
             entry.phase = Phase::Waiting;
         }
     }
 
-    /// Notes that the last word stands in the files.
+    /// Records that the result is stored in the files.
     pub fn set_settled(&mut self, command_id: Uuid) {
         if let Some(entry) = self.entries.get_mut(&command_id) {
             entry.phase = Phase::Settled;
         }
-        // Secrets stay no longer than they are needed.
+        // Secrets are deleted as soon as they are not needed.
         let _ = fs::remove_file(self.state.execution(command_id).parameters());
     }
 
-    /// Writes the last word on a command, known or not.
+    /// Writes the result of a command, known or not.
     ///
     /// # Errors
-    /// Whatever the disk says; nothing is settled then.
+    /// The system's error; nothing is settled then.
     pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
         let command_id = response.command_id;
         self.write_response(response)?;
@@ -162,15 +164,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes the last word on a command, and keeps it even if the disk will not take it: the
-    /// answer is then given from memory, and after a restart the traces lead to it again.
+    /// Writes the result of a command and keeps it in memory if the disk fails. After a restart the
+    /// files lead to the same result.
     pub fn settle(&mut self, response: Response) {
         let command_id = response.command_id;
         if let Err(error) = self.settle_durably(response.clone()) {
             tracing::error!(
                 %command_id,
                 error = &error as &dyn std::error::Error,
-                "answer not written, kept in memory"
+                "failed to write a result; it is kept in memory"
             );
             let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
             entry.unsaved = Some(Box::new(response));
@@ -184,7 +186,7 @@ impl Ledger {
         storage::sync_directory(&self.state.executions())
     }
 
-    /// The stored answer of a settled command, receipted or not.
+    /// The stored response of a settled command, receipted or not.
     pub fn response(&self, command_id: Uuid) -> Option<Response> {
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
             return Some(response.clone());
@@ -199,23 +201,23 @@ impl Ledger {
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(%command_id, error, "answer can't be read now");
+                tracing::error!(%command_id, error, "failed to read a result");
                 None
             }
         }
     }
 
-    /// The server needs no more of this command: its output goes, its answer stays a while.
+    /// The server has recorded the result: the output is deleted, the response is kept for a while.
     pub fn receipt(&mut self, command_id: Uuid) {
         match self.entries.get(&command_id) {
             Some(entry) if entry.phase == Phase::Settled => {}
-            // A receipt for what has not been reported is the server's mistake, not a reason to
-            // forget a run.
+            // A receipt for a result that was not reported is an error of the server and no reason
+            // to forget a run.
             _ => return,
         }
         let execution = self.state.execution(command_id);
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.clone()) {
-            // The disk may take now what it would not take then.
+            // The disk may accept now what it rejected before.
             let _ = self.write_response(*response);
         }
         if files::archive_settlement(&execution, &self.state.settled_record(command_id)) {
@@ -232,12 +234,15 @@ impl Ledger {
         if self.sweep_queue.is_empty() {
             return;
         }
-        // The kept answers and the count must be durable before what they stand for goes.
+        // The kept responses and the count must be durable before the folders are removed.
         let durable = storage::sync_directory(&self.state.settled()).and_then(|()| {
             storage::replace_synced(&self.state.ledger(), &storage::seal(&self.head))
         });
         if let Err(error) = durable {
-            tracing::warn!(error = &error as &dyn std::error::Error, "receipts not synced yet");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to sync receipts; trying again later"
+            );
             return;
         }
         for command_id in std::mem::take(&mut self.sweep_queue) {
@@ -245,7 +250,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets answers that no server can ask for any more.
+    /// Deletes responses that no server can request any more.
     pub fn purge(&mut self) {
         let retention = Duration::from_millis(SETTLED_RETENTION_MS);
         let Some(before) = SystemTime::now().checked_sub(retention) else { return };
@@ -253,7 +258,7 @@ impl Ledger {
         for entry in entries.flatten() {
             let is_old =
                 entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
-            // As long as there is a folder, the answer is what keeps it from being taken up again.
+            // While the folder exists, the response prevents the command from being run again.
             let has_folder =
                 entry.file_name().to_str().and_then(id_of_name).is_some_and(|id| {
                     storage::exists(self.state.execution(id).path()).unwrap_or(true)
@@ -264,11 +269,11 @@ impl Ledger {
         }
     }
 
-    /// Remembers the newest epoch, durably. An older one is the mark of a restored server and
-    /// changes nothing here.
+    /// Records the newest epoch durably. An older epoch indicates a restored server and changes
+    /// nothing here.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// The system's error.
     pub fn record_epoch(&mut self, epoch: u64) -> Result<(), StorageError> {
         if epoch <= self.head.highest_epoch {
             return Ok(());
@@ -279,20 +284,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Puts a ledger away that belongs to another identity: nothing of it is run or reported.
+    /// Sets the ledger of another identity aside: nothing in it is run or reported.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// The system's error.
     pub fn set_aside(state: &StateDir) -> Result<(), StorageError> {
         files::set_aside(state, SET_ASIDE_KEPT)
     }
 
-    /// What follows for one command now. A shim lets go of its lock before its end can be seen, so
-    /// a lock that is held after the end of one shim is another's: an agent before this one may
-    /// have started it a moment before its own end.
+    /// The action for one command in its current state. A shim releases its lock before its end can
+    /// be observed. A lock that is held after one shim ended therefore belongs to another shim,
+    /// which the previous agent may have started shortly before its own end.
     ///
     /// # Errors
-    /// If the traces can't be seen now.
+    /// If the files can't be read now.
     pub fn decide(&self, command_id: Uuid) -> Result<RecoveryAction, StorageError> {
         let (on_disk, _) = files::read_on_disk_state(&self.state.execution(command_id))?;
         Ok(recovery::decide(on_disk))
@@ -303,22 +308,22 @@ impl Ledger {
 pub fn window(start_by: Option<&BootInstant>) -> StartWindow {
     match start_by {
         None => StartWindow::Open,
-        // How long the host was off is not known to any clock that can be trusted, so a start
-        // after a boot could come arbitrarily late: not to start is the promise that can be kept.
+        // No trusted clock knows how long the host was off, so a start after a boot could be
+        // arbitrarily late. The agent can only promise not to start it.
         Some(by) if by.boot_id != crate::platform::boot_id() => StartWindow::Passed,
         Some(by) if by.at_ms < crate::platform::boot_now_ms() => StartWindow::Passed,
         Some(_) => StartWindow::Open,
     }
 }
 
-/// The answer to a command that was cancelled before it started.
+/// The response to a command that was cancelled before it started.
 pub fn cancelled(command_id: Uuid) -> Response {
     let text = "the command was cancelled before it started".to_owned();
     refusal(command_id, Outcome::Cancelled, "cancelled", text)
 }
 
-/// The answer to a command whose time to start has passed.
+/// The response to a command that did not start in time.
 pub fn expired(command_id: Uuid) -> Response {
-    let text = "the command could not be started within its time; send it again".to_owned();
+    let text = "the command did not start before its deadline; send it again".to_owned();
     refusal(command_id, Outcome::Expired, "expired", text)
 }

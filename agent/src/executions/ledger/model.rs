@@ -1,5 +1,5 @@
-//! The ledger against a model: whatever happens in whatever order, with a crash between any two
-//! steps, it knows what a simple table knows.
+//! Tests the ledger against a model: after any steps in any order, with a crash between any two of
+//! them, the ledger knows what a simple table knows.
 
 use std::collections::BTreeMap;
 
@@ -18,11 +18,11 @@ use crate::storage::layout::{ExecutionDir, StateDir};
 
 const COMMANDS: u8 = 3;
 
-/// One thing that happens. Those that can't happen to a command as it is are passed over.
+/// One step. Steps that are impossible in the current state are skipped.
 #[derive(Debug, Clone)]
 enum Step {
     Accept(Vec<u8>),
-    /// The folder of one that is to be accepted is taken: its acceptance fails.
+    /// The folder of the command is taken, so its acceptance fails.
     AcceptInVain(u8),
     Cancel(u8),
     Start(u8),
@@ -34,12 +34,12 @@ enum Step {
     Crash,
 }
 
-/// What a command is, as far as the model knows.
+/// The state of a command in the model.
 #[derive(Debug)]
 enum State {
     Accepted,
     Running(#[expect(dead_code, reason = "held, not read")] FileLock),
-    /// The shim has ended without a word.
+    /// The shim has ended without a result.
     Dead,
     Settled(Outcome),
     Receipted(Outcome),
@@ -106,12 +106,12 @@ fn exit(code: i32) -> Settlement {
     Settlement::Exit(ExitRecord { ending: ExecutionEnd::Ended, is_timed_out, is_cancelled, result })
 }
 
-/// A ledger, and beside it what it should say.
+/// A ledger and the model that it is compared with.
 struct World {
     state: StateDir,
     ledger: Ledger,
     model: BTreeMap<u8, State>,
-    /// The highest count that a server can have been told.
+    /// The highest acceptance count that a server can have seen.
     told: u64,
 }
 
@@ -213,7 +213,7 @@ impl World {
         self.model.insert(number, State::Settled(Outcome::Lost));
     }
 
-    /// The agent ends; shims go on. The next agent sees what there is and does what follows.
+    /// The agent ends while shims continue. The next agent reads the files and applies the actions.
     fn crash(&mut self) {
         let (ledger, recoveries) = Ledger::open(&self.state).expect("opened again");
         self.ledger = ledger;
@@ -244,7 +244,7 @@ impl World {
     fn check(&mut self) {
         let count = self.ledger.head().acceptance_count;
         assert!(count >= self.told, "the server would see a loss");
-        // Any moment may be the one at which an agent registers.
+        // An agent may register at any moment.
         self.told = count;
         for number in 0..COMMANDS {
             let known = self.ledger.known(id(number));

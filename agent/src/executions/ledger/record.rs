@@ -1,5 +1,5 @@
-//! What is written about one command. Shims read and write these too, possibly of the version
-//! before: fields are only added, and only as optional ones.
+//! The records of one command. Shims read and write them too, possibly of the previous version, so
+//! fields are only added, and only as optional ones.
 
 use muster_protocol::CommandName;
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
@@ -11,48 +11,48 @@ use uuid::Uuid;
 
 use crate::platform::BootInstant;
 
-/// Bytes set aside for the exit record when a command is accepted.
+/// Space reserved for the exit record when a command is accepted, in bytes.
 pub const EXIT_BYTES: usize = 4096;
-/// Longest sentence kept in an exit record, in bytes; it has to fit [`EXIT_BYTES`] with the rest.
+/// Longest message kept in an exit record, in bytes; it must fit into [`EXIT_BYTES`] with the rest.
 const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// A command that was accepted.
+/// An accepted command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandRecord {
     pub command_id: Uuid,
     pub command: CommandName,
-    /// Commands this ledger had accepted, this one included.
+    /// Number of commands that this ledger had accepted, this one included.
     pub acceptance_count: u64,
-    /// When the child must be started at the latest; absent leaves it open.
+    /// Latest start of the child; no limit if absent.
     #[serde(default)]
     pub start_by: Option<BootInstant>,
-    /// Values of parameters lie beside; without them it must not be started.
+    /// Parameter values are stored in a separate file; without it the command must not be started.
     #[serde(default)]
     pub has_parameters: bool,
-    /// What is to be run; absent for commands that run nothing.
+    /// What to run; absent for commands that run nothing.
     #[serde(default)]
     pub launch: Option<Launch>,
 }
 
-/// What a shim starts, within which limits.
+/// What a shim starts, and its limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// Relative to the scripts folder; empty if it is no script.
+    /// Relative to the scripts folder; empty for an ad-hoc command.
     pub path: String,
-    /// An ad-hoc command instead of a script: a program and its arguments.
+    /// The program and arguments of an ad-hoc command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<String>,
     #[serde(default)]
     pub interpreter: Option<String>,
     #[serde(default)]
     pub args: Vec<String>,
-    /// Hex SHA-256 that the file must have at its start.
+    /// Hex SHA-256 that the file must have when it starts.
     #[serde(default)]
     pub sha256: Option<String>,
     /// The script's name in the manifest, for people.
     #[serde(default)]
     pub script: Option<String>,
-    /// The user to run it as; the agent's own when absent.
+    /// The user that it runs as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
     pub timeout_ms: u64,
@@ -60,7 +60,7 @@ pub struct Launch {
     pub output_quota_bytes: u64,
 }
 
-/// Values of parameters, in a file of their own.
+/// Parameter values, in a file of their own.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ParameterRecord {
     pub parameters: Parameters,
@@ -75,37 +75,38 @@ impl ParameterRecord {
     }
 }
 
-/// Written before the child is spawned: from here on the command is never started again.
+/// Written before the child is spawned: after that the command is never started again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartedRecord {
     pub boot_id: String,
-    /// Also the session that the child is started in.
+    /// Also the session of the child.
     pub shim_pid: u32,
-    /// When the shim was started, in the system's ticks; nothing of this execution is older.
+    /// Start time of the shim in system ticks; no process of this execution is older.
     pub shim_start_ticks: u64,
 }
 
-/// Who holds an execution's lock.
+/// The process that holds an execution's lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HolderRecord {
     pub shim_pid: u32,
     pub shim_start_ticks: u64,
 }
 
-/// Asks a shim to end its run.
+/// A request that a shim ends its run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelRecord {
-    /// Between TERM and KILL.
+    /// Time between TERM and KILL.
     pub grace_ms: u64,
 }
 
-/// The last word on a command.
+/// The final result of a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Settlement {
     /// Written by the shim.
     Exit(ExitRecord),
-    /// Written by the agent: refusals, lifecycle answers, what never started or was lost.
+    /// Written by the agent: refusals, lifecycle answers, executions that never started or were
+    /// lost.
     Answer { response: Response },
 }
 
@@ -120,27 +121,27 @@ pub struct ExitRecord {
     pub result: ExecuteResult,
 }
 
-/// What became of the direct child.
+/// What happened to the direct child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "how", rename_all = "snake_case")]
 pub enum ExecutionEnd {
-    /// It ran and ended; the result says how.
+    /// It ran and ended; the result has the details.
     Ended,
-    /// It was refused before anything was started.
+    /// It was refused before it started.
     Refused { code: String, message: String },
     /// The system could not start it.
     NotSpawned { message: String },
-    /// It was cancelled before its start.
+    /// It was cancelled before it started.
     NeverStarted,
 }
 
 impl ExecutionEnd {
-    /// A refusal with a sentence of bounded length.
+    /// A refusal with a message of bounded length.
     pub fn refused(code: &str, message: &str) -> Self {
         Self::Refused { code: code.to_owned(), message: bounded(message) }
     }
 
-    /// A failed start with a sentence of bounded length.
+    /// A failed start with a message of bounded length.
     pub fn not_spawned(message: &str) -> Self {
         Self::NotSpawned { message: bounded(message) }
     }
@@ -185,7 +186,7 @@ impl ExitRecord {
 
     fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
         if self.is_timed_out {
-            let text = "the script ran past its time limit and was ended".to_owned();
+            let text = "the script exceeded its time limit and was ended".to_owned();
             return (Outcome::TimedOut, Some("timed_out"), Some(text));
         }
         if self.is_cancelled {
@@ -202,9 +203,11 @@ impl ExitRecord {
                 let text = format!("the script was ended by signal {signal}");
                 (Outcome::Failed, Some("signal"), Some(text))
             }
-            (None, None) => {
-                (Outcome::Lost, Some("lost"), Some("how the script ended is not known".to_owned()))
-            }
+            (None, None) => (
+                Outcome::Lost,
+                Some("lost"),
+                Some("the script's exit status is unknown".to_owned()),
+            ),
         }
     }
 }
@@ -214,7 +217,7 @@ pub fn result_data(result: &ExecuteResult) -> Value {
     serde_json::to_value(result).unwrap_or_default()
 }
 
-/// The answer to a command that came to nothing.
+/// The response to a command that was not run.
 pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) -> Response {
     Response {
         command_id,
@@ -231,7 +234,8 @@ fn bounded(message: &str) -> String {
     while !message.is_char_boundary(end) {
         end -= 1;
     }
-    // Escapes may double what a message takes in JSON; control characters take sixfold.
+    // Escapes may double the size of a message in JSON; control characters take six times their
+    // size.
     message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_launch_from_before_policies_and_ad_hoc_commands_is_a_script_of_the_agents_own_user() {
-        // As the first version wrote it: this text is never edited.
+        // As the first version wrote it: do not edit this text.
         let text = r#"{"path":"a.sh","interpreter":null,"args":[],"sha256":null,"timeout_ms":1,"output_limit_bytes":2,"output_quota_bytes":3}"#;
         let launch: Launch = serde_json::from_str(text).expect("readable");
         assert_eq!((launch.path.as_str(), launch.run_as, launch.script), ("a.sh", None, None));
@@ -270,7 +274,7 @@ mod tests {
 
     #[test]
     fn parameters_from_before_secrets_are_read_and_written_as_they_were() {
-        // As the first version wrote it: this text is never edited.
+        // As the first version wrote it: do not edit this text.
         let text = r#"{"parameters":{"WHO":"me"}}"#;
         let record: ParameterRecord = serde_json::from_str(text).expect("readable");
         assert!(record.secret_parameters.is_empty());
@@ -279,7 +283,7 @@ mod tests {
 
     #[test]
     fn records_of_version_1_are_read() {
-        // A record as the first version wrote it: this text is never edited.
+        // A record as the first version wrote it: do not edit this text.
         let text = br#"{"version":1,"kind":"exit","ending":{"how":"ended"},"is_timed_out":false,"is_cancelled":false,"result":{"exit_code":3,"duration_ms":12,"output_bytes":2,"stdout_bytes":2,"stderr_bytes":0,"dropped_bytes":0,"output_complete":true}}"#;
         let seal = hex::encode(ring::digest::digest(&ring::digest::SHA256, text));
         let bytes = [text.as_slice(), b"\n", seal.as_bytes(), b"\n"].concat();

@@ -1,17 +1,17 @@
-//! What to do about a command, judged by nothing but the traces on disk.
+//! Decides what to do about a command from its on-disk state alone.
 
-/// The traces of one command.
+/// The on-disk state of one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OnDiskState {
-    /// A whole command record: it was accepted.
+    /// A complete command record exists: it was accepted.
     pub has_command: bool,
-    /// Somebody holds the lock: a shim lives.
+    /// The lock is held: a shim is running.
     pub is_locked: bool,
-    /// The child was, or was about to be, spawned.
+    /// The child was spawned, or was about to be.
     pub has_started: bool,
-    /// A last word, by agent or shim, that is whole.
+    /// A complete result of the agent or the shim exists.
     pub has_settlement: bool,
-    /// Its end was asked for.
+    /// Its cancellation was requested.
     pub has_cancel: bool,
     pub window: StartWindow,
 }
@@ -23,12 +23,12 @@ pub enum StartWindow {
     Passed,
 }
 
-/// What follows.
+/// What to do about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecoveryAction {
     /// It is settled: report it.
     Report,
-    /// Its shim lives: watch it.
+    /// Its shim is running: watch it.
     Reattach,
     /// It was accepted and never started: start it.
     Start,
@@ -36,13 +36,13 @@ pub enum RecoveryAction {
     Cancel,
     /// Its time to start has passed.
     Expire,
-    /// It was started and what came of it can't be known: end what is left of it.
+    /// It was started and its result can't be known: kill its remaining processes.
     Lose,
-    /// It was never accepted: the agent ended while writing it down. No promise was made.
+    /// It was never accepted: the agent ended while writing it. Nothing was promised.
     Discard,
 }
 
-/// Judges one command. Anything that was started is never started again.
+/// Decides about one command. A command that was started is never started again.
 pub fn decide(on_disk: OnDiskState) -> RecoveryAction {
     let OnDiskState { has_command, is_locked, has_started, has_settlement, has_cancel, window } =
         on_disk;

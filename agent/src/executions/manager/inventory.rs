@@ -1,4 +1,4 @@
-//! The inventory: what the server is told about every open command when a session starts.
+//! The inventory: the state of every open command, reported when a session starts.
 
 use muster_protocol::frame::InventoryItem;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ impl ExecutionManager {
 
     fn recorded_bytes(&self, command_id: Uuid, phase: Phase) -> u64 {
         if phase == Phase::Settled {
-            // The result says it, and its output may be gone already.
+            // The result contains the size; the output may be deleted already.
             let response = self.ledger.response(command_id);
             let bytes = response.and_then(|response| response.data.get("output_bytes")?.as_u64());
             return bytes.unwrap_or_default();

@@ -1,7 +1,7 @@
-//! From an accepted command to its last word, whether or not a server is in sight.
+//! Runs accepted commands to their result, with or without a connection to the server.
 //!
-//! Joins the ledger, which remembers, with the shims, which do. Knows neither links nor sessions;
-//! what happens is told as [`ExecutionEvent`]s.
+//! The manager connects the ledger with the shims. It knows neither links nor sessions, and reports
+//! what happens as [`ExecutionEvent`]s.
 
 mod inventory;
 mod recovery;
@@ -27,10 +27,10 @@ use crate::platform::{self};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
 
-/// Between two clean-ups of answers that nobody can ask for any more.
+/// Interval at which responses that no server can request any more are deleted.
 const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
-/// Something the server would want to know.
+/// An event that the server may need to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutionEvent {
     Started(Uuid),
@@ -60,26 +60,26 @@ struct ShimState {
     is_started: bool,
 }
 
-/// What a task of the executions ends in.
+/// The result of a background task.
 #[derive(Debug, Clone, Copy)]
 enum TaskEvent {
     ShimEnded(Uuid),
-    /// It could not be told whether the shim lives.
+    /// The state of the shim could not be determined.
     Unknown(Uuid),
     LeftoversKilled(Uuid),
 }
 
-/// Why the executions can't begin.
+/// Why the manager can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutionManagerError {
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("open the socket on which executions report")]
+    #[error("failed to open the notification socket")]
     Socket(#[source] io::Error),
 }
 
 impl ExecutionManager {
-    /// Opens the ledger and takes up whatever an agent before this one has left.
+    /// Opens the ledger and takes over everything that the previous agent process left.
     ///
     /// # Errors
     /// [`ExecutionManagerError`] if the state directory can't be used.
@@ -88,7 +88,7 @@ impl ExecutionManager {
         program: PathBuf,
         max_executions: u32,
     ) -> Result<Self, ExecutionManagerError> {
-        // Bound before the first look: what happens in between rings the notifier.
+        // Bound before the ledger is read, so that no notification in between is lost.
         let notifications =
             NotificationSocket::bind(state).map_err(ExecutionManagerError::Socket)?;
         let (mut ledger, recoveries) = Ledger::open(state)?;
@@ -106,14 +106,14 @@ impl ExecutionManager {
             purged_at: Instant::now(),
         };
         for (command_id, recovery) in recoveries {
-            tracing::info!(%command_id, ?recovery, "found in the ledger");
+            tracing::info!(%command_id, ?recovery, "found an open command in the ledger");
             executions.apply_recovery(command_id, recovery);
         }
         executions.start_waiting();
         Ok(executions)
     }
 
-    /// Puts the ledger aside and begins a new one; what still runs of it is asked to end.
+    /// Sets the ledger aside and creates a new one. Requests that everything still running ends.
     ///
     /// # Errors
     /// As [`ExecutionManager::open`].
@@ -139,28 +139,28 @@ impl ExecutionManager {
         &self.state
     }
 
-    /// Executions that a shim has in hand.
+    /// Number of executions that have a shim.
     pub fn running_count(&self) -> usize {
         self.shims.len()
     }
 
-    /// True once the child of this command is known to have been started.
+    /// True once the child of this command was started.
     pub fn is_started(&self, command_id: Uuid) -> bool {
         self.state.execution(command_id).started().exists()
     }
 
-    /// Accepts commands durably and starts what there is room for. The answers are to be sent
-    /// before anything else is told of these commands.
+    /// Accepts commands durably and starts as many as the limit permits. The caller must send the
+    /// acceptances before anything else about these commands.
     pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
         let outcome = self.ledger.accept(commands);
         self.start_waiting();
         outcome
     }
 
-    /// Writes down the last word on a command that runs nothing, or says why it can't.
+    /// Writes the result of a command that runs nothing.
     ///
     /// # Errors
-    /// Whatever the disk says; nothing is settled then.
+    /// The system's error; nothing is settled then.
     pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
         let command_id = response.command_id;
         self.ledger.settle_durably(response)?;
@@ -168,14 +168,14 @@ impl ExecutionManager {
         Ok(())
     }
 
-    /// Writes down the last word on a command that runs nothing.
+    /// Writes the result of a command that runs nothing, and keeps it in memory if the disk fails.
     pub fn settle(&mut self, response: Response) {
         let command_id = response.command_id;
         self.ledger.settle(response);
         self.events.push_back(ExecutionEvent::Settled(command_id));
     }
 
-    /// Ends a command wherever it is; an id never seen is marked so that it never starts.
+    /// Cancels a command in any phase. An unknown id is marked so that it never starts.
     pub fn cancel(&mut self, command_id: Uuid, grace_ms: u64) {
         match self.ledger.known(command_id) {
             KnownState::Never => self.settle(ledger::cancelled(command_id)),
@@ -192,11 +192,11 @@ impl ExecutionManager {
     fn ask_to_cancel(&self, command_id: Uuid, grace_ms: u64) {
         if let Err(error) = launcher::ask_to_cancel(&self.state.execution(command_id), grace_ms) {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(%command_id, error, "cancel not written");
+            tracing::error!(%command_id, error, "failed to write a cancellation");
         }
     }
 
-    /// What is done now and then, and cheap when there is nothing to do.
+    /// Periodic maintenance. Cheap when there is nothing to do.
     pub fn run_maintenance(&mut self) {
         self.ledger.sweep();
         if self.purged_at.elapsed() >= PURGE_EVERY {
@@ -205,13 +205,13 @@ impl ExecutionManager {
         }
     }
 
-    /// Notified when the host's owner has rung the notifier. That is heard while [`ExecutionManager::next`] is
-    /// waited for, and kept until somebody looks.
+    /// Notified when the host's owner has made a request. Requests are received while
+    /// [`ExecutionManager::next`] is polled, and kept until they are read.
     pub fn owner_requests(&self) -> Arc<Notify> {
         Arc::clone(&self.owner_requests)
     }
 
-    /// The next thing to tell. May be dropped at any point.
+    /// The next event. May be dropped at any await point.
     pub async fn next(&mut self) -> ExecutionEvent {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -241,7 +241,7 @@ impl ExecutionManager {
             }
             Ok(TaskEvent::Unknown(id)) => self.recover(id),
             Ok(TaskEvent::LeftoversKilled(id)) => self.settle(self.lost(id)),
-            Err(error) => tracing::error!(%error, "a watch has failed"),
+            Err(error) => tracing::error!(%error, "a background task failed"),
         }
         self.start_waiting();
     }
@@ -276,7 +276,7 @@ impl ExecutionManager {
                 });
             }
             Err(error) => {
-                tracing::error!(%command_id, %error, "shim not started");
+                tracing::error!(%command_id, %error, "failed to start a shim");
                 self.shims.remove(&command_id);
                 self.settle(recovery::shim_not_started(command_id));
             }
@@ -301,11 +301,11 @@ impl ExecutionManager {
         }
     }
 
-    /// When the first of the waiting commands runs out of time to start.
+    /// The first deadline of the waiting commands.
     fn next_start_deadline(&self) -> Option<Instant> {
         let waiting = self.ledger.entries().filter(|(_, entry)| entry.phase == Phase::Waiting);
         let by = waiting.filter_map(|(_, entry)| Some(entry.start_by.as_ref()?.at_ms)).min()?;
-        // One more millisecond, so that the time has passed and not just come.
+        // One more millisecond, so that the deadline has passed and not just arrived.
         let left = by.saturating_sub(platform::boot_now_ms()) + 1;
         Some(Instant::now() + Duration::from_millis(left))
     }

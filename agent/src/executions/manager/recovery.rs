@@ -1,4 +1,4 @@
-//! What the manager does about a command after its on-disk state was examined.
+//! Decides and carries out what to do about a command whose shim ended or was found at a start.
 
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use crate::platform::{FileLock, LockError};
 use crate::storage;
 use crate::storage::layout::ExecutionDir;
 
-/// Shims that end without a trace are started this often before it is given up.
+/// Number of starts before the agent gives up on shims that end without a trace.
 const MAX_ATTEMPTS: u32 = 3;
-/// A lock is signed a moment after it is taken; how long that moment is waited out.
+/// Delay before the state is read again: a shim writes its identity a moment after it takes its
+/// lock.
 const SIGNATURE_PAUSE: Duration = Duration::from_millis(20);
-/// After a look at an execution that the system did not allow.
+/// Delay after the system refused to show the state of an execution.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl ExecutionManager {
@@ -27,9 +28,9 @@ impl ExecutionManager {
         match self.ledger.decide(command_id) {
             Ok(recovery) => self.apply_recovery(command_id, recovery),
             Err(error) => {
-                // Too many open files, say. What can't be seen is not judged.
+                // For example, too many open files. What can't be read is not decided.
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(%command_id, error, "the execution can't be looked at now");
+                tracing::error!(%command_id, error, "failed to read the state of an execution; trying again");
                 self.tasks.spawn(async move {
                     tokio::time::sleep(POLL_INTERVAL).await;
                     TaskEvent::Unknown(command_id)
@@ -38,7 +39,7 @@ impl ExecutionManager {
         }
     }
 
-    /// Does what the traces of a command ask for.
+    /// Carries out the action for a command.
     pub(super) fn apply_recovery(&mut self, command_id: Uuid, recovery: RecoveryAction) {
         match recovery {
             RecoveryAction::Reattach => {
@@ -79,16 +80,16 @@ impl ExecutionManager {
                 return;
             }
             RecoveryAction::Discard => {
-                tracing::error!(%command_id, "the command's record has vanished");
+                tracing::error!(%command_id, "the record of a command was deleted");
                 self.settle(self.lost(command_id));
             }
         }
         self.shims.remove(&command_id);
     }
 
-    /// Settles a command that has not started, under the lock that a shim would need: one that an
-    /// agent before this one started late can't get between the look and the word. False if there
-    /// is such a shim, which is then watched.
+    /// Settles a command that has not started, under the lock that its shim would need, so that a
+    /// shim that the previous agent started late can't run it in between. Returns false if such a
+    /// shim exists; the shim is then watched.
     pub(super) fn settle_unstarted(&mut self, response: Response) -> bool {
         let command_id = response.command_id;
         let lock = FileLock::take(&self.state.execution(command_id).lock());
@@ -97,12 +98,12 @@ impl ExecutionManager {
             self.apply_recovery(command_id, RecoveryAction::Reattach);
             return false;
         }
-        // Where no lock can be made, on a full disk, no shim can get past it either.
+        // If the lock file can't be created, as on a full disk, no shim can take it either.
         self.settle(response);
         true
     }
 
-    /// Ends what is left of a lost run before it is called lost.
+    /// Kills the remaining processes of a lost run before the run is reported as lost.
     fn kill_leftovers(&mut self, command_id: Uuid) {
         self.shims.entry(command_id).or_default();
         let started = self.state.execution(command_id).started();
@@ -110,7 +111,7 @@ impl ExecutionManager {
             let started: Option<StartedRecord> = storage::read_sealed(&started).ok().flatten();
             let clear = move || orphans::kill_orphans(command_id, started.as_ref());
             if !matches!(tokio::task::spawn_blocking(clear).await, Ok(true)) {
-                tracing::error!(%command_id, "processes of a lost command could not be ended");
+                tracing::error!(%command_id, "failed to end all processes of a lost execution");
             }
             TaskEvent::LeftoversKilled(command_id)
         });
@@ -120,7 +121,7 @@ impl ExecutionManager {
         let recorded =
             output_reader::recorded_from_start(&self.state.execution(command_id).output())
                 .unwrap_or_default();
-        let text = "the process that kept this run has vanished, so what came of it is not known; check the host before running it again";
+        let text = "the process that supervised this execution vanished, so its result is unknown; check the host before running the script again";
         Response {
             data: result_data(&recorded.result_of_lost_execution()),
             ..refusal(command_id, Outcome::Lost, "lost", text.to_owned())
@@ -142,6 +143,6 @@ async fn reattach(command_id: Uuid, execution: ExecutionDir) -> TaskEvent {
 }
 
 pub(super) fn shim_not_started(command_id: Uuid) -> Response {
-    let text = "the host could not start the process that keeps a run; see shim.log and the agent's log there";
+    let text = "the host could not start the process that supervises an execution; see shim.log and the agent's log on the host";
     refusal(command_id, Outcome::Failed, "not_started", text.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What a child prints, on its way to the recorder: masked, if the run has secrets.
+//! Reads the output of a child and passes it to the recorder, masked if the run has secrets.
 
 use std::io;
 use std::rc::Rc;
@@ -9,21 +9,21 @@ use muster_protocol::frame::output::Stream;
 use super::mask::{Masker, Masks};
 use super::recorder::Recorder;
 
-/// Reads of one pipe before the other things get their progress.
+/// Reads from one pipe before other events are handled.
 const READS_PER_TURN: usize = 16;
-/// Bytes of one read that has to be masked.
+/// Size of one read that has to be masked, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// What came of reading a pipe for a while.
+/// The result of reading a pipe for a while.
 pub struct ReadProgress {
     pub has_read: bool,
     pub may_have_more: bool,
 }
 
-/// Takes output in. Offsets, counts and the hash are of what is kept: of masked output.
+/// Captures output. Offsets, counts and the hash refer to the masked output that is stored.
 pub struct OutputCapture {
     recorder: Recorder,
-    /// Absent without secrets: what is read then goes straight into the recorder's buffer.
+    /// Absent without secrets: output is then read straight into the recorder's buffer.
     maskers: Option<StreamMaskers>,
 }
 
@@ -53,7 +53,7 @@ impl OutputCapture {
         Self { recorder, maskers }
     }
 
-    /// Reads what there is, up to a bound. A pipe that has ended is dropped.
+    /// Reads the available output, up to a limit. A pipe that has ended is closed.
     pub fn read<Pipe: io::Read>(
         &mut self,
         pipe: &mut Option<Pipe>,
@@ -94,7 +94,7 @@ impl OutputCapture {
         }
     }
 
-    /// Nothing more comes: what was held back is no secret.
+    /// The stream has ended: bytes that were held back are not part of a secret.
     fn finish_stream(&mut self, stream: Stream) {
         if let Some(maskers) = &mut self.maskers {
             let recorder = &mut self.recorder;
@@ -112,7 +112,7 @@ impl OutputCapture {
         self.recorder.mark_incomplete();
     }
 
-    /// Makes the output durable and says what it is.
+    /// Makes the output durable and returns its statistics.
     pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
         self.finish_stream(Stream::Stdout);
         self.finish_stream(Stream::Stderr);

@@ -1,4 +1,4 @@
-//! What a shim has to say for itself: a file in the execution's folder, made at the first word.
+//! The log of a shim: a file in the execution's folder, created with its first line.
 
 use std::fmt::Display;
 use std::fs::OpenOptions;
@@ -17,7 +17,8 @@ impl Log {
         Self(execution.log())
     }
 
-    /// Adds a line. The log may be on the very disk that is full, which is no reason to end a run.
+    /// Appends a line. Errors are ignored: the log may be on a full disk, which is no reason to end
+    /// a run.
     pub fn line(&self, text: impl Display) {
         let mut options = OpenOptions::new();
         if let Ok(mut file) = options.create(true).append(true).mode(0o600).open(&self.0) {
@@ -25,7 +26,7 @@ impl Log {
         }
     }
 
-    /// Panics are put here too: nobody reads what a shim prints.
+    /// Writes panics to the log too, because the output of a shim is discarded.
     pub fn capture_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| log.line(panic)));

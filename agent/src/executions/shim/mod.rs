@@ -1,6 +1,7 @@
-//! One execution's keeper: a small blocking process that outlives the agent.
+//! The shim: a small blocking process that runs one execution and outlives the agent.
 //!
-//! It shares files and a notifier with the agent and nothing else; it knows no network and no server.
+//! It shares files and a notification socket with the agent and nothing else. It knows neither
+//! network nor server.
 
 mod capture;
 mod log;
@@ -34,22 +35,22 @@ use crate::platform::{self, FileLock, LockError, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError, UnsyncedFile};
 
-/// Why a shim can't do its work. It has started nothing then.
+/// Why a shim can't run its execution. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
 pub enum ShimError {
-    #[error("{} is no folder of an execution", .0.display())]
+    #[error("{} is not the folder of an execution", .0.display())]
     InvalidFolder(PathBuf),
-    #[error("the execution has a shim already")]
+    #[error("the execution already has a shim")]
     Taken,
-    #[error("the execution was started before")]
+    #[error("the execution was already started")]
     StartedBefore,
-    #[error("the execution was settled before it was started")]
+    #[error("the execution was settled before it started")]
     SettledBefore,
-    #[error("the values of the execution's parameters are gone")]
+    #[error("the execution's parameter values are missing")]
     NoParameters,
     #[error("the execution has no command to run")]
     NothingToRun,
-    #[error("{action}")]
+    #[error("failed to {action}")]
     System {
         action: &'static str,
         #[source]
@@ -57,7 +58,7 @@ pub enum ShimError {
     },
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("lock the execution")]
+    #[error("failed to lock the execution")]
     Lock(#[source] LockError),
 }
 
@@ -67,23 +68,23 @@ impl ShimError {
     }
 }
 
-/// An execution in this shim's hands.
+/// The execution of this shim.
 struct Execution {
     dir: ExecutionDir,
     command_id: Uuid,
     launch: Launch,
     has_parameters: bool,
-    /// Opened while there was nothing to lose: the last word needs no path and no free space.
+    /// Opened at the start: writing the result then needs neither a path nor free space.
     exit: fs::File,
     notifier: Notifier,
     log: Log,
     scripts: PathBuf,
 }
 
-/// Runs one execution from its folder to its exit record. Blocks for as long as that takes.
+/// Runs one execution from its folder to its exit record. Blocks until the execution has ended.
 ///
 /// # Errors
-/// [`ShimError`] if nothing could be started. What the child does is no error.
+/// [`ShimError`] if nothing could be started. A failure of the child is not an error.
 pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let dir = ExecutionDir::at(path);
     let log = Log::of(&dir);
@@ -97,8 +98,8 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     let state = dir.state().ok_or_else(invalid_folder)?.to_owned();
 
     platform::survive_termination_signals().map_err(ShimError::system("catch signals"))?;
-    platform::wake_on_child_exit().map_err(ShimError::system("event children"))?;
-    platform::new_session().map_err(ShimError::system("open a session"))?;
+    platform::wake_on_child_exit().map_err(ShimError::system("wake on child exits"))?;
+    platform::new_session().map_err(ShimError::system("create a session"))?;
     platform::become_subreaper().map_err(ShimError::system("adopt orphans"))?;
     platform::forbid_core_dumps().map_err(ShimError::system("forbid core dumps"))?;
     let _lock = take_lock(&dir)?;
@@ -125,10 +126,11 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
 
 impl Execution {
     fn execute(&mut self) -> Result<ExitRecord, ShimError> {
-        // Opened before the look at the cancel file: a request is in the file or comes through here.
+        // Opened before the cancel file is checked: a request is in the file or arrives through the
+        // pipe.
         let control = platform::open_control(&self.dir.control(), true)
             .map_err(ShimError::system("open the control pipe"))?;
-        // The agent settles what has not started under the lock that is held here.
+        // The agent settles commands that have not started under the lock that is held here.
         if storage::exists(&self.dir.settled())? {
             return Err(ShimError::SettledBefore);
         }
@@ -168,7 +170,7 @@ impl Execution {
         let masks = match Masks::of(&parameters.secret_parameters) {
             Ok(masks) => masks,
             Err(error) => {
-                let text = format!("failed to {error}");
+                let text = error.to_string();
                 return Ok(exit_without_run(ExecutionEnd::refused("invalid_parameters", &text)));
             }
         };
@@ -188,8 +190,8 @@ impl Execution {
                 };
                 let hint = match error.kind() {
                     io::ErrorKind::PermissionDenied if is_script => {
-                        "; let that user read the script and enter the folders above it, and make \
-                         the script executable or name its interpreter in the manifest"
+                        "; give that user access to the script and the folders above it, and make the \
+                         script executable or set its interpreter in the manifest"
                     }
                     _ => "",
                 };
@@ -199,8 +201,8 @@ impl Execution {
         }
     }
 
-    /// From here on no shim ever starts this execution again. One sync of the folder makes the name of the
-    /// mark durable, and that of the output with it.
+    /// Writes the start mark: after it no shim ever starts this execution again. One sync of the
+    /// folder makes the names of the mark and of the output durable.
     fn mark_started(&self) -> Result<Recorder, ShimError> {
         let this = this_process();
         let record = StartedRecord {
@@ -217,7 +219,7 @@ impl Execution {
             {
                 return Err(ShimError::StartedBefore);
             }
-            // A full disk: nothing is started, and half a mark must not say otherwise.
+            // The disk is full: nothing is started, and an incomplete mark must be removed.
             Err(error) => {
                 let _ = fs::remove_file(self.dir.started());
                 return Err(error.into());
@@ -235,7 +237,7 @@ impl Execution {
         Ok(recorder)
     }
 
-    /// Writes over the room that was set aside at acceptance, so that a full disk can't stop it.
+    /// Overwrites the space that was reserved at acceptance, so that a full disk can't prevent it.
     fn write_exit(&mut self, record: ExitRecord) -> Result<(), ShimError> {
         let bytes = storage::seal(&Settlement::Exit(record));
         let mut write = || {
@@ -258,7 +260,7 @@ fn take_lock(dir: &ExecutionDir) -> Result<FileLock, ShimError> {
         file.set_len(0)?;
         file.write_all(&bytes)
     };
-    write().map_err(ShimError::system("sign the lock"))?;
+    write().map_err(ShimError::system("write the lock's holder"))?;
     Ok(lock)
 }
 

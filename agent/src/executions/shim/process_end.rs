@@ -1,4 +1,4 @@
-//! Ends: of the direct child, and of everything that came from it.
+//! Ends and reaps the direct child and all its descendants.
 
 use std::io;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::executions::orphans::{descendants, signal};
 use crate::platform::{self, ProcessStat, Reaped, Signal};
 
-/// Killed processes vanish at once, unless the kernel holds them; that is not waited for for ever.
+/// Killed processes vanish at once unless the kernel holds them; the wait for them is bounded.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -18,11 +18,11 @@ pub enum ChildExit {
     Signal(i32),
 }
 
-/// Collects children that have ended, adopted ones too; the direct child's end if it is among
-/// them.
+/// Reaps all children that have ended, adopted ones included. Returns the end of the direct child
+/// if it is among them.
 ///
 /// # Errors
-/// Whatever the system says; also if the child is gone and nobody said how.
+/// The system's error; also if the child vanished without an exit status.
 pub fn reap_child(child: u32) -> io::Result<Option<ChildExit>> {
     loop {
         match platform::reap_any()? {
@@ -37,14 +37,15 @@ pub fn reap_child(child: u32) -> io::Result<Option<ChildExit>> {
     }
 }
 
-/// True if the process has ended and waits to be collected.
+/// True if the process has ended and was not reaped yet.
 pub fn has_ended(child: u32) -> bool {
     ProcessStat::of(child).is_some_and(|process| process.is_zombie)
 }
 
-/// Signals the child's group and everything else below this process.
+/// Signals the child's process group and all other descendants of this process.
 pub fn signal_all(child: u32, how: Signal) {
-    // The group at once, before any of it can fork again; then those that left the group.
+    // The group first, before one of its processes can fork again; then the processes that left the
+    // group.
     platform::signal_group(child, how);
     for process in descendants(std::process::id()) {
         if process.group != child {
@@ -53,8 +54,8 @@ pub fn signal_all(child: u32, how: Signal) {
     }
 }
 
-/// Kills and collects whatever is left below this process, which adopts all orphans: when it has
-/// no children, nothing is left. False if patience ended first.
+/// Kills and reaps all descendants. This process adopts all orphans, so nothing is left when it has
+/// no children. False if the time was up first.
 pub fn kill_descendants() -> bool {
     let deadline = Instant::now() + PATIENCE;
     loop {

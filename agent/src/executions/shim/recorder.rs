@@ -1,4 +1,4 @@
-//! Output on disk: whole records, a running hash, and never a reason for the child to wait.
+//! Stores output as complete records with a running hash, and never blocks the child.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -14,57 +14,58 @@ use super::log::Log;
 use crate::executions::ledger::checkpoints::{Checkpoint, CheckpointWriter};
 use crate::storage::layout::ExecutionDir;
 
-/// Output written between two looks at what all executions of the host keep together.
+/// Output written between two checks of the quota for all executions.
 const QUOTA_STEP_BYTES: u64 = 8 * 1024 * 1024;
-/// Output of every execution that is kept without such a look, which costs more than a short execution prints.
+/// Output that every execution may store without a quota check, which costs more than a short
+/// execution prints.
 const QUOTA_FREE_BYTES: u64 = 64 * 1024;
-/// Less room than this is not worth a read.
+/// Less free buffer space than this is not worth a read.
 const SMALL_READ_BYTES: usize = 4 * 1024;
 
-/// RecorderLimits on what is kept.
+/// Limits on stored output.
 #[derive(Debug, Clone)]
 pub struct RecorderLimits {
-    /// Payload of this execution.
+    /// Maximum payload of this execution.
     pub limit_bytes: u64,
-    /// Files of all executions together.
+    /// Maximum size of the output files of all executions together.
     pub quota_bytes: u64,
     /// The folder of all executions.
     pub executions: PathBuf,
 }
 
-/// Writes one execution's output.
+/// Writes the output of one execution.
 ///
-/// What is read lands in a buffer first and becomes a record when the buffer is full, when the other
-/// stream has its turn, or when the agent is going to look: a child that prints byte by byte must
-/// not cost a record a byte.
+/// Output is buffered and becomes a record when the buffer is full, when the other stream has
+/// output, or when the agent is notified: a child that prints byte by byte must not cost one record
+/// per byte.
 pub struct Recorder {
     file: Option<File>,
     marker: CheckpointWriter,
     log: Log,
     limits: RecorderLimits,
     hash: digest::Context,
-    /// Of whole records in the file, headers included.
+    /// Size of the complete records in the file, headers included.
     file_bytes: u64,
-    /// Payload that may be kept before the host's share is looked at.
+    /// Payload that may be stored before the quota is checked again.
     check_at: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
     dropped_bytes: u64,
     is_cut: bool,
-    /// Room for a header, then what was read of `stream`.
+    /// Space for a header, then the output read from `stream`.
     buffer: Box<[u8]>,
     stream: Stream,
     filled: usize,
 }
 
 impl Recorder {
-    /// Opens an empty output file. If that fails everything is dropped and counted.
+    /// Creates an empty output file. If that fails, all output is dropped and counted.
     pub fn create(execution: &ExecutionDir, limits: RecorderLimits) -> Self {
         let log = Log::of(execution);
         let path = execution.output();
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         if let Err(error) = &file {
-            log.line(format_args!("output is not kept: {error}"));
+            log.line(format_args!("output is not stored: {error}"));
         }
         Self {
             file: file.ok(),
@@ -84,7 +85,7 @@ impl Recorder {
         }
     }
 
-    /// Where the next read of this stream goes; never empty.
+    /// The buffer for the next read from this stream; never empty.
     pub fn buffer_for(&mut self, stream: Stream) -> &mut [u8] {
         if self.stream != stream || self.filled + SMALL_READ_BYTES > MAX_OUTPUT_RECORD_BYTES {
             self.flush();
@@ -93,7 +94,7 @@ impl Recorder {
         &mut self.buffer[RECORD_HEADER_BYTES + self.filled..]
     }
 
-    /// Takes in what was read into [`Recorder::space`].
+    /// Accepts output that was read into [`Recorder::buffer_for`].
     pub fn record(&mut self, read_bytes: usize) {
         self.filled += read_bytes;
         if self.filled == MAX_OUTPUT_RECORD_BYTES {
@@ -101,7 +102,7 @@ impl Recorder {
         }
     }
 
-    /// Takes in bytes that were not read into [`Recorder::space`].
+    /// Accepts output that was not read into [`Recorder::buffer_for`].
     pub fn record_bytes(&mut self, stream: Stream, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.buffer_for(stream);
@@ -112,8 +113,8 @@ impl Recorder {
         }
     }
 
-    /// Keeps what was taken in, or counts it as dropped. What is kept is a prefix of what was read:
-    /// after the first drop nothing is kept any more.
+    /// Stores the buffered output or counts it as dropped. The stored output is a prefix of the
+    /// whole: after the first drop nothing more is stored.
     pub fn flush(&mut self) {
         let read_bytes = std::mem::take(&mut self.filled);
         if read_bytes == 0 {
@@ -133,18 +134,18 @@ impl Recorder {
         });
     }
 
-    /// Notes that output may be missing that was never read.
+    /// Records that some output may never have been read.
     pub fn mark_incomplete(&mut self) {
         self.is_cut = true;
     }
 
-    /// Makes the output durable and says what it is.
+    /// Makes the output durable and returns its statistics.
     pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
         self.flush();
-        // Nothing of an empty file can get lost.
+        // An empty file has nothing to sync.
         let synced = self.file.as_ref().filter(|_| self.file_bytes > 0).map(File::sync_data);
         if let Some(Err(error)) = synced {
-            self.log.line(format_args!("output could not be synced: {error}"));
+            self.log.line(format_args!("failed to sync output: {error}"));
             self.is_cut = true;
         }
         ExecuteResult {
@@ -165,9 +166,10 @@ impl Recorder {
         let bytes = &mut self.buffer[..RECORD_HEADER_BYTES + payload];
         bytes[..RECORD_HEADER_BYTES].copy_from_slice(&record_header(self.stream, payload as u32));
         if let Err(error) = file.write_all(bytes) {
-            // Half a record is no record.
+            // An incomplete record does not count.
             let _ = file.set_len(self.file_bytes);
-            self.log.line(format_args!("output is dropped from here on: {error}"));
+            self.log
+                .line(format_args!("output is dropped from here on: failed to write it: {error}"));
             return Err(error);
         }
         self.hash.update(&bytes[RECORD_HEADER_BYTES..]);
@@ -180,7 +182,7 @@ impl Recorder {
         if kept + payload as u64 > self.check_at {
             self.check_at = kept + QUOTA_STEP_BYTES;
             if output_of_all(&self.limits.executions) >= self.limits.quota_bytes {
-                self.log.line("output is dropped from here on: the host's share for it is used up");
+                self.log.line("output is dropped from here on: the host's quota is used up");
                 return 0;
             }
         }
@@ -189,7 +191,7 @@ impl Recorder {
     }
 }
 
-/// Bytes of all output files under the folder of executions.
+/// Total size of the output files in the folder of executions.
 fn output_of_all(executions: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(executions) else { return 0 };
     entries

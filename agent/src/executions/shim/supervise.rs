@@ -1,4 +1,4 @@
-//! The direct child: spawned, listened to, timed, ended.
+//! Spawns the direct child, reads its output, enforces its time limit and ends it.
 
 use std::fs::File;
 use std::io;
@@ -19,17 +19,17 @@ use crate::executions::ledger::record::{CancelRecord, ExecutionEnd, ExitRecord, 
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
-/// Between two rings while output keeps coming.
+/// Interval between two notifications while there is new output.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
-/// How long pipes are read after the child and all below it are gone.
+/// How long pipes are read after the child and all its descendants are gone.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// How often a child is looked at where its end can't be waited for.
+/// Poll interval on systems where the end of a child can't be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Starts the script or program: argv only, nothing is interpreted.
+/// Starts the script or program from an argument list, without a shell.
 ///
 /// # Errors
-/// Whatever the system says; also if it does not let the child become the user it is to be.
+/// The system's error; also if the child may not become the configured user.
 pub fn spawn(
     execution: &Execution,
     program: &Path,
@@ -39,7 +39,7 @@ pub fn spawn(
     let mut command = match (execution.launch.argv.split_first(), &execution.launch.interpreter) {
         (Some((name, arguments)), _) => {
             let mut command = Command::new(program);
-            // Some programs are many by the name they are called by.
+            // Some programs behave differently by the name that they are called with.
             command.arg0(name).args(arguments).current_dir("/");
             command
         }
@@ -67,25 +67,25 @@ pub fn spawn(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     if let Some(account) = account {
-        // SAFETY: between fork and exec nothing is allocated and no lock is taken; and this process
-        // has one thread, so that nobody could hold one.
+        // SAFETY: between fork and exec nothing is allocated and no lock is taken, and this process
+        // has only one thread, so no other thread can hold a lock.
         unsafe { command.pre_exec(move || account.become_user()) };
     }
     command.spawn()
 }
 
-/// How far the ending of a run is.
+/// How far the termination of a run has progressed.
 #[derive(Debug, Clone, Copy)]
 enum KillStage {
     Running,
-    /// Terminating to end; killed at the instant.
+    /// TERM was sent; KILL follows at this instant.
     Terminating {
         kill_at: Instant,
     },
     Killed,
 }
 
-/// A run in progress.
+/// A running child with its pipes and limits.
 struct ChildSupervisor {
     child_id: u32,
     process: Option<OwnedFd>,
@@ -100,10 +100,10 @@ struct ChildSupervisor {
     has_news: bool,
 }
 
-/// Sees the run to its end: the exit of the direct child, then of everything below it.
+/// Supervises the run until the direct child and all its descendants have ended.
 ///
 /// # Errors
-/// [`ShimError`] if the system does not even let it wait.
+/// [`ShimError`] if the system can't wait for the child.
 pub fn supervise(
     execution: &Execution,
     mut child: Child,
@@ -138,7 +138,7 @@ pub fn supervise(
     };
     let duration_ms = started.elapsed().as_millis() as u64;
     if !process_end::kill_descendants() {
-        execution.log.line("some processes of this execution could not be ended");
+        execution.log.line("failed to end all processes of this execution");
     }
     supervisor.drain(Instant::now() + DRAIN_TIME);
     let mut result = supervisor.capture.finish(duration_ms);
@@ -182,7 +182,7 @@ impl ChildSupervisor {
         })
     }
 
-    /// Ends the run if its time is up, and more firmly if it has been asked before.
+    /// Sends TERM when the time is up, and KILL when the grace period is over.
     fn advance_kill_stage(&mut self) {
         let now = Instant::now();
         match self.kill_stage {
@@ -231,7 +231,7 @@ impl ChildSupervisor {
         until
     }
 
-    /// Reads what there is of stdout and stderr, up to a bound. True if there may be more.
+    /// Reads the available output of both pipes, up to a limit. True if there may be more.
     fn read(&mut self, [is_out_ready, is_err_ready]: [bool; 2]) -> bool {
         let mut may_have_more = false;
         for progress in [
@@ -247,7 +247,7 @@ impl ChildSupervisor {
         may_have_more
     }
 
-    /// Everything below the child is gone, so the pipes end; unless a stranger was given one.
+    /// All descendants are gone, so the pipes end, unless another process holds one open.
     fn drain(&mut self, until: Instant) {
         loop {
             let may_have_more = self.read([true, true]);

@@ -1,4 +1,4 @@
-//! The file that is started: where it must be, and what it must be. Looked at once more at its start.
+//! Checks the file that is about to be started: its location, its hash and its permissions.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -13,26 +13,26 @@ use crate::platform::Account;
 use crate::policy::guard::{self, GuardError};
 use crate::policy::{self, RunAsError};
 
-/// Why a script is not started. The texts go to the person who asked for it.
+/// Why a script is not started. The messages are shown to the person who sent the command.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error("the script's file `{0}` is missing on the host; restore it or change the manifest")]
     Missing(String),
-    #[error("the script's path `{0}` leads out of the scripts folder; move the file into it")]
+    #[error("the script's path `{0}` is outside the scripts folder; move the file into it")]
     Outside(String),
     #[error(
-        "the script's file `{0}` is not the one that the manifest names by its SHA-256; check the change, then update the manifest"
+        "the script's file `{0}` does not match the manifest's SHA-256; check the change, then update the manifest"
     )]
     Hash(String),
-    #[error("there is no program `{0}` in {FIXED_PATH}; install it, or name it by its full path")]
+    #[error("the program `{0}` is not in {FIXED_PATH}; install it or use its full path")]
     UnknownProgram(String),
-    #[error("there is no program `{0}` on the host; install it, or name another")]
+    #[error("the program `{0}` does not exist on the host; install it or use another one")]
     MissingProgram(String),
     #[error("{0}")]
     Unsafe(#[from] GuardError),
     #[error("{0}")]
     RunAs(#[from] RunAsError),
-    #[error("the script's file `{path}` can't be read: {source}")]
+    #[error("failed to read the script's file `{path}`: {source}")]
     Unreadable {
         path: String,
         #[source]
@@ -41,7 +41,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The stable word for programs.
+    /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "script_missing",
@@ -55,19 +55,19 @@ impl Refusal {
     }
 }
 
-/// The user to run the script as, if it is another than this process's own.
+/// The user that the script runs as, if it is not this process's own.
 ///
 /// # Errors
-/// [`Refusal`] with a sentence that says what to do.
+/// [`Refusal`] with a message that says what to do.
 pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
     Ok(launch.run_as.as_deref().map(policy::account).transpose()?)
 }
 
-/// Finds the program of an ad-hoc command: under its full path, or by its name in the folders that
-/// every script is given as `PATH`.
+/// Finds the program of an ad-hoc command by its full path, or by its name in the folders of the
+/// scripts' `PATH`.
 ///
 /// # Errors
-/// [`Refusal`] with a sentence that says what to do.
+/// [`Refusal`] with a message that says what to do.
 pub fn program(name: &str) -> Result<PathBuf, Refusal> {
     let shown = || name.chars().take(128).collect();
     if name.starts_with('/') {
@@ -82,13 +82,14 @@ pub fn program(name: &str) -> Result<PathBuf, Refusal> {
     places.find(is_executable).ok_or_else(|| Refusal::UnknownProgram(shown()))
 }
 
-/// Finds the script's file and checks that it is the one that was listed.
+/// Finds the script's file and checks that it is the listed one.
 ///
-/// Whoever may write to the scripts folder can exchange the file after this look: for root's folder
-/// that is root, which is looked at too; any other is the host's to guard.
+/// A user who may write to the scripts folder can replace the file after this check. If the agent
+/// is root, only root may write there, which is checked too; otherwise the owner of the host must
+/// protect the folder.
 ///
 /// # Errors
-/// [`Refusal`] with a sentence that says what to do.
+/// [`Refusal`] with a message that says what to do.
 pub fn script(
     scripts: &Path,
     path: &str,
@@ -104,10 +105,10 @@ pub fn script(
     if !path.is_file() {
         return Err(Refusal::Missing(listed()));
     }
-    // Who can exchange the folder itself needs no access to it.
+    // Replacing the folder itself needs write access only to its parent.
     scripts.parent().map_or(Ok(()), guard::check)?;
     guard::check(&folder)?;
-    // What another user runs may be that user's own.
+    // A script that runs as another user may belong to that user.
     let owner = account.map_or(0, Account::user_id);
     guard::check_within(&folder, &path, owner)?;
     if let Some(expected) = sha256 {

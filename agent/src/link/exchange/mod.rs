@@ -1,7 +1,7 @@
-//! The link for networks that let no WebSocket through: frames in the bodies of HTTP requests.
+//! The link for networks that block WebSockets: frames in the bodies of HTTP requests.
 //!
 //! At most two requests are open: one that waits for the server, and one that carries frames and
-//! then takes the waiting over. Answers are taken in the order of their sequence.
+//! then takes over the waiting. Answers are handled in the order of their sequence numbers.
 
 mod request;
 
@@ -22,17 +22,17 @@ use super::{Connector, Incoming, Link, LinkError, Outgoing};
 pub use request::client;
 use request::{ExchangeClient, PostError};
 
-/// Frames on their way in either direction, beside those in bodies.
+/// Frames queued in either direction, in addition to those in bodies.
 const QUEUED_FRAMES: usize = 16;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Room in a body for its header.
+/// Space in a body for its header.
 const BODY_MARGIN_BYTES: usize = 64;
 
 /// A session over HTTP.
 pub struct Exchange {
     to_server: Option<mpsc::Sender<Part>>,
     from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
-    /// Ends with the link.
+    /// Aborted when the link is dropped.
     driver: JoinSet<()>,
 }
 
@@ -40,7 +40,7 @@ impl Exchange {
     /// Prepares a link; the first request opens it.
     ///
     /// # Errors
-    /// [`LinkError::Broken`] if no HTTP client can be made.
+    /// [`LinkError::Broken`] if no HTTP client can be created.
     pub fn open(
         connector: &Connector,
         key: &SecretString,
@@ -83,8 +83,8 @@ impl Link for Exchange {
 
     fn close(&mut self) -> BoxFuture<'_, ()> {
         async {
-            // The driver says goodbye once nobody can hand it frames any more; what comes
-            // meanwhile makes room for it.
+            // The driver closes the session once the sender is gone. Frames that arrive meanwhile
+            // are received to make room for it.
             self.to_server = None;
             let goodbye = async { while self.from_server.recv().await.is_some() {} };
             let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
@@ -94,20 +94,20 @@ impl Link for Exchange {
     }
 }
 
-/// Keeps requests open and in order.
+/// Keeps requests open and handles answers in order.
 struct Driver {
     client: ExchangeClient,
     outgoing: mpsc::Receiver<Part>,
-    /// Did not fit into the body before.
+    /// Did not fit into the previous body.
     deferred: Option<Part>,
     wait_ms: u32,
     session_id: Uuid,
     next_sequence: u64,
     next_answer: u64,
     out_of_order: BTreeMap<u64, Answer>,
-    /// On their way to the session: no more than two answers hold, and what it is slow to take.
+    /// Frames for the session. Bounded by two answers and the frames that the session has not read.
     received: VecDeque<Incoming>,
-    /// The server has ended the session; what arrived before is still handed on.
+    /// The server has ended the session; frames that arrived before are still delivered.
     is_closed: bool,
 }
 
@@ -127,7 +127,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the session is closed by either side, or broken.
+    /// Runs until either side closes the session or an error breaks it.
     async fn run(
         &mut self,
         incoming: &mpsc::Sender<Result<Incoming, LinkError>>,
@@ -141,11 +141,11 @@ impl Driver {
                 let parts = self.parts(None);
                 open.push(self.post(parts, self.wait_ms));
             }
-            // Nothing overtakes the request that opens the session.
+            // No request may overtake the one that opens the session.
             let may_send = open.len() < 2 && self.next_answer > 0;
             tokio::select! {
-                // Never waited for alone: the session may be handing over a frame just now, and
-                // each would wait for the other.
+                // Never awaited alone: the session may be sending a frame at this moment, and each
+                // would wait for the other.
                 room = incoming.reserve(), if !self.received.is_empty() => {
                     let room = room.map_err(|_| LinkError::Ended)?;
                     if let Some(frame) = self.received.pop_front() {
@@ -162,7 +162,8 @@ impl Driver {
                 },
                 part = self.next_part(), if may_send || self.is_closed => {
                     if self.is_closed && part.is_some() {
-                        // Too late, but the session must get past it to hear of the close.
+                        // Too late, but the session must be able to continue until it receives the
+                        // close.
                         continue;
                     }
                     let Some(part) = part else {
@@ -187,7 +188,7 @@ impl Driver {
         }
     }
 
-    /// What stands ready, as far as it fits into one body.
+    /// The queued frames, as many as fit into one body.
     fn parts(&mut self, first: Option<Part>) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut room = MAX_BODY_BYTES - BODY_MARGIN_BYTES;
@@ -221,7 +222,7 @@ impl Driver {
         self.client.clone().post(request).boxed()
     }
 
-    /// Takes answers apart in their order.
+    /// Handles answers in their order.
     fn handle_answer(&mut self, answer: Answer) {
         self.out_of_order.insert(answer.sequence, answer);
         while let Some(answer) = self.out_of_order.remove(&self.next_answer) {

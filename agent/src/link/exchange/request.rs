@@ -1,4 +1,4 @@
-//! One request, repeated until it is answered or there is no hope.
+//! One request of the HTTP exchange, repeated until it is answered or can't succeed.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use serde::Deserialize;
 
 use super::super::{Connector, LinkError, USER_AGENT, tunnel};
 
-/// A repeated sequence gets the same answer, so that repeating does no harm.
+/// A repeated sequence number gets the same answer, so repeating does no harm.
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a second look at a way that could not be gone.
+/// Time limit of the connection attempt that diagnoses an error.
 const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Beyond the server's own waiting.
+/// Time for the answer in addition to the server's own wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest problem document that is read.
+/// Largest problem document that is read, in bytes.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// Posts bodies to one server with one key.
@@ -34,7 +34,7 @@ pub struct ExchangeClient {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum PostError {
-    /// The server said no, in the words of a close.
+    /// The server refused with the code and reason of a close.
     Closed {
         code: u16,
         reason: String,
@@ -48,8 +48,10 @@ struct Problem {
 }
 
 impl ExchangeClient {
+    /// Creates a client for one server and one key.
+    ///
     /// # Errors
-    /// [`LinkError::Broken`] if no client can be made.
+    /// [`LinkError::Broken`] if no HTTP client can be created.
     pub fn new(
         connector: &Connector,
         key: &SecretString,
@@ -66,7 +68,7 @@ impl ExchangeClient {
         })
     }
 
-    /// Posts a request until it is answered, for a bounded number of times.
+    /// Posts a request until it is answered, with a limited number of attempts.
     pub async fn post(self, request: Request) -> Result<Answer, PostError> {
         let body = bytes::Bytes::from(request.encode());
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
@@ -95,7 +97,7 @@ impl ExchangeClient {
             .send()
             .await;
         let response = sent.map_err(|error| {
-            Attempt::Retry(LinkError::broken("reach the server over HTTP")(error))
+            Attempt::Retry(LinkError::broken("connect to the server over HTTP")(error))
         })?;
         let status = response.status();
         if status != StatusCode::OK {
@@ -104,11 +106,11 @@ impl ExchangeClient {
         let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Retry)?;
         let invalid = |error| Attempt::Final(PostError::Broken(error));
         let answer = Answer::decode(&bytes)
-            .map_err(LinkError::broken("read the answer"))
+            .map_err(LinkError::broken("read the server's answer"))
             .map_err(invalid)?;
         if answer.sequence != sequence {
-            let error = std::io::Error::other("it answers another request");
-            return Err(invalid(LinkError::broken("read the answer")(error)));
+            let error = std::io::Error::other("the answer is for another request");
+            return Err(invalid(LinkError::broken("read the server's answer")(error)));
         }
         Ok(answer)
     }
@@ -128,7 +130,7 @@ impl ExchangeClient {
         }
         let problem = problem.chars().take(64).collect();
         let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
-        // Between the server and here something may be restarting; anything else is meant.
+        // These three may come from a component that is restarting; other statuses are final.
         match status {
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
@@ -137,7 +139,7 @@ impl ExchangeClient {
         }
     }
 
-    /// Requests in the clear are answered by the proxy itself; the server's refusals have a code.
+    /// The proxy itself answers unencrypted requests; the server's refusals have a code.
     fn refused_by_proxy(&self, status: StatusCode, problem: &str) -> Option<LinkError> {
         let proxy = self.connector.proxy.as_ref().filter(|_| !self.connector.endpoint.is_secure)?;
         let is_from_proxy = match status {
@@ -150,8 +152,8 @@ impl ExchangeClient {
         is_from_proxy.then(error)
     }
 
-    /// The HTTP library says that it could not connect, but not what stood in the connector: going the
-    /// way once more does.
+    /// The HTTP library reports that it could not connect but not why; a second connection attempt
+    /// finds the cause.
     async fn diagnose(&self, error: LinkError) -> LinkError {
         let is_unconnected = match &error {
             LinkError::Broken { source, .. } => {
@@ -164,16 +166,16 @@ impl ExchangeClient {
         }
         match tokio::time::timeout(DIAGNOSE_TIMEOUT, self.connector.connect()).await {
             Ok(Err(error)) => error,
-            // It has come back meanwhile, or is as silent as before.
+            // The connection works again, or fails as silently as before.
             Ok(Ok(_)) | Err(_) => error,
         }
     }
 }
 
-/// An HTTP client that goes this way and no other.
+/// An HTTP client that uses the connector's proxy and trusted authorities.
 ///
 /// # Errors
-/// [`LinkError::Broken`] if it can't be made.
+/// [`LinkError::Broken`] if it can't be created.
 pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkError> {
     let broken = "set up HTTP";
     let mut builder = Client::builder()
@@ -184,7 +186,7 @@ pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkEr
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(USER_AGENT);
     builder = match &connector.proxy {
-        // It would look into the environment by itself.
+        // By default the library would read the environment itself.
         None => builder.no_proxy(),
         Some(proxy) => {
             let mut through =
@@ -212,7 +214,7 @@ async fn read_bounded(mut response: Response, bound: usize) -> Result<Vec<u8>, L
         response.chunk().await.map_err(LinkError::broken("read from the server over HTTP"))?
     {
         if body.len() + chunk.len() > bound {
-            let error = std::io::Error::other("it is larger than any that fits");
+            let error = std::io::Error::other("the answer is larger than permitted");
             return Err(LinkError::broken("read from the server over HTTP")(error));
         }
         body.extend_from_slice(&chunk);

@@ -1,22 +1,22 @@
-//! What a check came to, and the list of all of them.
+//! The result of a check, and the list of all checks.
 
 use serde::Serialize;
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckStatus {
     Ok,
-    /// The agent works, but something should be looked at.
+    /// The agent works, but the user should look at something.
     Warn,
-    /// The agent can't work like this.
+    /// The agent can't work this way.
     Fail,
-    /// Could not be checked, or there is nothing to check.
+    /// Not checked, or nothing to check.
     Skipped,
 }
 
 impl CheckStatus {
-    /// The word on the wire and on the screen.
+    /// The name in JSON and on the screen.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -27,7 +27,7 @@ impl CheckStatus {
     }
 }
 
-/// The checks, in the order in which they are made: a later one may rest on an earlier one.
+/// The checks in their order: later ones may depend on earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
@@ -62,7 +62,7 @@ impl Check {
         Self::Version,
     ];
 
-    /// The name on the wire and on the screen.
+    /// The name in JSON and on the screen.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
@@ -86,9 +86,9 @@ impl Check {
 pub struct Finding {
     pub check: Check,
     pub status: CheckStatus,
-    /// What was found, for people.
+    /// The finding, for people.
     pub detail: String,
-    /// What to do; absent where nothing is to be done.
+    /// What to do; absent if there is nothing to do.
     pub hint: Option<String>,
 }
 
@@ -107,17 +107,17 @@ impl Finding {
         Self { check, status: CheckStatus::Fail, detail, hint }
     }
 
-    /// There is nothing to check, or no way to.
+    /// There is nothing to check, or the check is impossible.
     pub fn skipped(check: Check, detail: impl Into<String>) -> Self {
         Self { check, status: CheckStatus::Skipped, detail: detail.into(), hint: None }
     }
 
-    /// Another check has to succeed first.
+    /// The check depends on another one that failed.
     pub fn skipped_after(check: Check, failed: Check) -> Self {
         Self::skipped(check, format!("not checked, because {} failed", failed.name()))
     }
 
-    /// True if what comes after can't be checked.
+    /// True if the checks that depend on this one can't be made.
     pub fn has_failed(&self) -> bool {
         self.status == CheckStatus::Fail
     }

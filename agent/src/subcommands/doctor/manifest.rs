@@ -1,4 +1,4 @@
-//! The host's list of scripts, and whether each could be started now.
+//! The host's manifest, and whether each of its scripts could start now.
 
 use std::io;
 
@@ -9,20 +9,23 @@ use crate::executions::shim::verify;
 use crate::policy::{self, PolicyFile};
 use crate::storage::layout::StateDir;
 
-/// Names shown of those that can't be started.
+/// How many scripts that can't start are named.
 const SHOWN: usize = 3;
 
-/// Reads the list and looks for every file on it.
+/// Reads the manifest and checks the file of every script.
 pub fn manifest(state: Option<&StateDir>) -> Finding {
     let check = Check::Manifest;
-    let absent = || Finding::ok(check, "none yet: the agent will write an example");
+    let absent =
+        || Finding::ok(check, "the manifest does not exist yet; the agent will write an example");
     let Some(state) = state else { return absent() };
     let path = state.manifest();
-    let correct = format!("correct {}; until then nothing on it can be run", path.display());
+    let correct = format!("correct {}; no script can run until then", path.display());
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return absent(),
-        Err(error) => return Finding::fail(check, format!("can't be read: {error}"), correct),
+        Err(error) => {
+            return Finding::fail(check, format!("failed to read the manifest: {error}"), correct);
+        }
     };
     let manifest = match Manifest::parse(&text) {
         Ok(manifest) => manifest,
@@ -32,8 +35,7 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     let account = match policy.current() {
         Ok(policy) => policy.run_as.as_deref().map(policy::account).transpose(),
         Err(reason) => {
-            let hint =
-                format!("correct {}; until then nothing can be run", state.policy().display());
+            let hint = format!("correct {}; nothing can run until then", state.policy().display());
             return Finding::fail(check, reason.to_owned(), hint);
         }
     };
@@ -62,8 +64,8 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     let shown = bad.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
     Finding::fail(
         check,
-        format!("{} of {count} {} can't be run: {shown}{more}", bad.len(), plural(count)),
-        format!("put the files in order, or change {}", path.display()),
+        format!("{} of {count} {} can't run: {shown}{more}", bad.len(), plural(count)),
+        format!("correct the files, or change {}", path.display()),
     )
 }
 

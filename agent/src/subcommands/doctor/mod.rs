@@ -1,9 +1,9 @@
-//! `muster-agent doctor`: why there is no link to the server, or that there could be one.
+//! `muster-agent doctor`: checks whether this host can connect to its server.
 //!
-//! Looks and leaves: it takes no lock, writes nothing that stays, enrols nobody. An agent may be
-//! working on the same state directory, or none may ever have. It takes 90 s at most: 8 for the
-//! name, 8 for the connections, 12 for the proxy, 8 for TLS, 10 for the server's time, and 15 and
-//! a goodbye of 2 for each transport; the rest is reading files.
+//! It only reads: it takes no lock, leaves no files and enrols no agent. It works on the state
+//! directory of a running agent and without any. It takes at most 90 s: 8 for the name, 8 for TCP,
+//! 12 for the proxy, 8 for TLS, 10 for the server's time, and 17 for each transport; the rest is
+//! reading files.
 
 mod access;
 mod finding;
@@ -22,25 +22,26 @@ pub use finding::{Check, CheckStatus, Finding};
 pub use report::{ReportFormat, render, root_cause};
 
 use crate::config::{Config, Fallback, RunArgs};
+use crate::error_chain;
 use crate::identity::key::KeyRing;
 use crate::link::{Connector, LinkError};
 use crate::storage::layout::StateDir;
 
-/// Options of `muster-agent doctor`: those of `run`, and the form of the report.
+/// Options of `muster-agent doctor`: those of `run`, and the report format.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
     #[command(flatten)]
     pub run: RunArgs,
-    /// Print an array of {check, status, detail, hint}.
+    /// Print a JSON array of {check, status, detail, hint}.
     #[arg(long, conflicts_with = "brief")]
     pub json: bool,
-    /// Print nothing, or one line: what is wrong first, and what to do.
+    /// Print only the first problem and what to do about it, on one line; nothing if there is none.
     #[arg(long)]
     pub brief: bool,
 }
 
 impl DoctorArgs {
-    /// The form that was asked for.
+    /// The requested report format.
     pub fn format(&self) -> ReportFormat {
         match (self.json, self.brief) {
             (true, _) => ReportFormat::Json,
@@ -50,7 +51,7 @@ impl DoctorArgs {
     }
 }
 
-/// Makes every check; each that rests on a failed one is skipped and says so.
+/// Makes all checks. A check that depends on a failed one is skipped and names it.
 pub async fn run_checks(args: RunArgs) -> Vec<Finding> {
     let mut findings = Vec::with_capacity(Check::ALL.len());
     let config = match Config::load(args) {
@@ -88,7 +89,7 @@ async fn check_connection(findings: &mut Vec<Finding>, config: &Config, state: O
         Ok(connector) => connector,
         Err(error) => {
             let (detail, _) = detail_and_hint(&error);
-            let hint = "install the package ca-certificates, or name a bundle in MUSTER_CA_FILE";
+            let hint = "install the package ca-certificates, or set MUSTER_CA_FILE to a CA file";
             for check in [Check::Dns, Check::Tcp, Check::Proxy] {
                 findings.push(Finding::skipped_after(check, Check::Tls));
             }
@@ -122,17 +123,20 @@ async fn check_connection(findings: &mut Vec<Finding>, config: &Config, state: O
     findings.push(server::version(&health));
 }
 
-/// The key that the agent would present: the server may have given it another.
+/// The key that the agent would present: the server may have replaced the configured one.
 fn current_key(config: &Config, state: Option<&StateDir>) -> Result<KeyRing, Finding> {
     let Some(state) = state else { return Ok(KeyRing::configured(config.api_key.clone())) };
     KeyRing::load(config.api_key.clone(), state).map_err(|error| {
-        let detail = format!("the key that the server gave can't be read: failed to {error}");
-        let hint = format!("run as the agent's user; if damaged, remove {}", state.key().display());
+        let detail = error_chain::format(&error);
+        let hint = format!(
+            "run this as the agent's user; if the file is damaged, remove {}",
+            state.key().display()
+        );
         Finding::fail(Check::Key, detail, hint)
     })
 }
 
-/// Notes a finding; if it is a failure, everything after it is skipped.
+/// Records a finding. After a failure all later checks are skipped.
 fn passes(findings: &mut Vec<Finding>, finding: Finding) -> bool {
     let (check, has_failed) = (finding.check, finding.has_failed());
     findings.push(finding);
@@ -147,28 +151,17 @@ fn skip_after(findings: &mut Vec<Finding>, failed: Check) {
     findings.extend(rest.map(|check| Finding::skipped_after(check, failed)));
 }
 
-/// What an error says and what to do about it, apart.
+/// The text of an error and what to do about it.
 fn detail_and_hint(error: &LinkError) -> (String, String) {
     match error {
         LinkError::Blocked(error) => (error.to_string(), error.hint().to_owned()),
         LinkError::TimedOut(action) => (
-            format!("no answer in time: {action}"),
-            "check that nothing on the way swallows the traffic".to_owned(),
+            format!("the server did not {action} in time"),
+            "check that firewalls in between do not drop the traffic".to_owned(),
         ),
-        other => (chain(other), "check that the address leads to a Muster server".to_owned()),
+        other => (
+            error_chain::format(other),
+            "check that the address is that of a Muster server".to_owned(),
+        ),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,6 +1,6 @@
-//! As far as the server's port: the name, a connection in each family, the proxy.
+//! Checks the connection up to the server's port: name, TCP in each address family, proxy.
 //!
-//! Names and connections are those of the first hop: the proxy, where there is one.
+//! With a proxy, name and TCP are those of the proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::detail_and_hint;
 use super::finding::{Check, Finding};
 use crate::link::{ConnectError, Connector, LinkError, Proxy, Socket, resolve};
 
-/// For the name.
+/// Time limit for the name lookup.
 const NAME_TIMEOUT: Duration = Duration::from_secs(8);
-/// For the addresses of one family together; both families are tried at once.
+/// Time limit for all addresses of one family; both families are tried at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
-/// For the proxy to answer, connection included.
+/// Time limit for the proxy, connection included.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Looks the name up; gives the addresses.
+/// Looks up the name and returns its addresses.
 pub async fn dns(connector: &Connector) -> (Finding, Vec<SocketAddr>) {
     let check = Check::Dns;
     let (host, port) = connector.first_address();
@@ -34,17 +34,19 @@ pub async fn dns(connector: &Connector) -> (Finding, Vec<SocketAddr>) {
     let addresses = match looked {
         Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
-            let detail = format!("the name {host} of {target_name} has no address: {error}");
+            let detail = format!("failed to resolve the name {host} of {target_name}: {error}");
             return (Finding::fail(check, detail, hint), Vec::new());
         }
         Err(_) => {
             let seconds = NAME_TIMEOUT.as_secs();
-            let detail = format!("no answer about the name {host} of {target_name} in {seconds} s");
+            let detail = format!(
+                "the lookup of the name {host} of {target_name} took longer than {seconds} s"
+            );
             return (Finding::fail(check, detail, hint), Vec::new());
         }
     };
     if host.parse::<IpAddr>().is_ok() {
-        let detail = format!("{host} ({target_name}) is an address: there is no name to look up");
+        let detail = format!("{host} ({target_name}) is an address; there is no name to look up");
         return (Finding::ok(check, detail), addresses);
     }
     let [four, six] = families(&addresses);
@@ -57,7 +59,7 @@ pub async fn dns(connector: &Connector) -> (Finding, Vec<SocketAddr>) {
     (Finding::ok(check, detail), addresses)
 }
 
-/// Connects in each family. One that works is enough.
+/// Connects in each address family. One that works is enough.
 pub async fn tcp(connector: &Connector, addresses: &[SocketAddr]) -> Finding {
     let check = Check::Tcp;
     let [four, six] = families(addresses);
@@ -81,26 +83,27 @@ pub async fn tcp(connector: &Connector, addresses: &[SocketAddr]) -> Finding {
             let hint = match &connector.proxy {
                 Some(_) => "check the proxy's address and port, or exempt the server in NO_PROXY",
                 None => {
-                    "check address and port, that the server runs, and that firewalls let this host out to it"
+                    "check the address and port, that the server is running, and that firewalls permit the connection"
                 }
             };
             return Finding::fail(check, detail, hint);
         }
     };
-    let hint = format!("the other family is used; mend {failing} or take its addresses from DNS");
+    let hint =
+        format!("the other family is used; repair {failing} or remove its addresses from DNS");
     Finding::warn(check, detail, hint)
 }
 
-/// Goes as far as the server's port; gives the connection. A proxy that forbids tunnels still
-/// passes polling in the clear, if `may_poll`.
+/// Connects to the server's port and returns the connection. A proxy that forbids tunnels still
+/// allows unencrypted polling, if `may_poll`.
 pub async fn proxy(connector: &Connector, may_poll: bool) -> (Finding, Option<Box<dyn Socket>>) {
     let check = Check::Proxy;
     let reached = timeout(PROXY_TIMEOUT, connector.connect_tcp());
-    let reached = reached.await.unwrap_or(Err(LinkError::TimedOut("connecting")));
+    let reached = reached.await.unwrap_or(Err(LinkError::TimedOut("accept a connection")));
     let target = connector.endpoint.authority();
     match (reached, &connector.proxy) {
         (Ok(socket), None) => {
-            (Finding::ok(check, format!("none is used for {target}")), Some(socket))
+            (Finding::ok(check, format!("no proxy is used for {target}")), Some(socket))
         }
         (Ok(socket), Some(proxy)) => {
             let finding = if connector.endpoint.is_local() {
@@ -122,11 +125,11 @@ pub async fn proxy(connector: &Connector, may_poll: bool) -> (Finding, Option<Bo
     }
 }
 
-/// It works, but few people mean it.
+/// It works, but it is rarely intended.
 fn local(proxy: &Proxy, target: &str) -> Finding {
     Finding::warn(
         Check::Proxy,
-        format!("{proxy} connects to {target}, which it takes for its own host"),
+        format!("{proxy} connects to {target}, which is the proxy's own host"),
         "if the server is on this host, set NO_PROXY=localhost,127.0.0.1,::1",
     )
 }

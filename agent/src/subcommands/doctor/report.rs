@@ -1,31 +1,31 @@
-//! The findings as people and programs want them.
+//! Prints the findings for people and programs.
 
 use std::fmt::Write as _;
 
 use super::finding::{Check, CheckStatus, Finding};
 
-/// Which form the report takes.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReportFormat {
-    /// A line a check, remedies below.
+    /// One line per check, hints below.
     Table,
     /// An array of `{check, status, detail, hint}`.
     Json,
-    /// Nothing, or one line: the first thing that failed, and what to do.
+    /// The first problem and what to do about it, on one line; nothing if there is none.
     Brief,
 }
 
-/// The text to print; empty if there is nothing to say.
+/// The text to print; empty if there is nothing to report.
 pub fn render(findings: &[Finding], format: ReportFormat) -> String {
     match format {
         ReportFormat::Table => table(findings),
-        // Plain structs with string keys: there is nothing for serialising to fail on.
+        // Plain structs with string keys, so serialising can't fail.
         ReportFormat::Json => serde_json::to_string_pretty(findings).unwrap_or_default() + "\n",
         ReportFormat::Brief => brief(findings),
     }
 }
 
-/// The first check that failed: what comes after may only follow from it.
+/// The first check that failed; later failures may only follow from it.
 pub fn root_cause(findings: &[Finding]) -> Option<&Finding> {
     findings.iter().find(|finding| finding.has_failed())
 }
@@ -50,7 +50,7 @@ fn brief(findings: &[Finding]) -> String {
         return String::new();
     };
     let hint = hint.as_deref().map(|hint| format!("; {hint}")).unwrap_or_default();
-    // One line, whatever a system put into its message.
+    // One line, even if a system error contains line breaks.
     let line = format!("{}: {detail}{hint}", check.name()).replace(['\n', '\r'], " ");
     line + "\n"
 }

@@ -1,4 +1,4 @@
-//! What anybody may ask the server: its time and its version.
+//! Checks the server's clock and version with its public health check.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::detail_and_hint;
 use super::finding::{Check, Finding};
 use crate::link::{Connector, LinkError, http_client};
 
-/// For the whole request.
+/// Time limit of the whole request.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Larger than any answer that is read.
+/// Largest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 const WARNING_SECONDS: i64 = 60;
 const FAILURE_SECONDS: i64 = 600;
 
-/// What the server told.
+/// The server's clock and version.
 #[derive(Debug, Default)]
 pub struct ServerHealth {
-    /// How far its clock is ahead of ours.
+    /// How far the server's clock is ahead of this host's.
     ahead: Option<TimeDelta>,
     version: Option<String>,
 }
@@ -30,15 +30,15 @@ struct Health {
     version: String,
 }
 
-/// Asks the server.
+/// Requests the health check.
 ///
 /// # Errors
-/// [`LinkError`] if there is no answer. One of any kind is good for the time.
+/// [`LinkError`] if there is no answer. Any answer contains the time.
 pub async fn fetch_health(connector: &Connector) -> Result<ServerHealth, LinkError> {
     let asking =
         http_client(connector, HEALTH_TIMEOUT)?.get(connector.endpoint.health_url()).send();
     let asked_at = Utc::now();
-    let answer = asking.await.map_err(LinkError::broken("ask the server how it is"))?;
+    let answer = asking.await.map_err(LinkError::broken("request the server's health check"))?;
     let middle = asked_at + (Utc::now() - asked_at) / 2;
     let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
     let date = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok());
@@ -51,36 +51,36 @@ pub async fn fetch_health(connector: &Connector) -> Result<ServerHealth, LinkErr
     })
 }
 
-/// Whether this host's clock agrees with the server's.
+/// Compares this host's clock with the server's.
 pub fn clock(health: &Result<ServerHealth, LinkError>) -> Finding {
     let check = Check::Clock;
     let ahead = match health {
         Ok(ServerHealth { ahead: Some(ahead), .. }) => ahead.num_seconds(),
-        Ok(_) => return Finding::skipped(check, "the server does not say what time it is"),
+        Ok(_) => return Finding::skipped(check, "the server's answer contains no time"),
         Err(error) => {
             let (detail, hint) = detail_and_hint(error);
-            return Finding::warn(check, format!("the time can't be asked for: {detail}"), hint);
+            return Finding::warn(check, format!("the server's time is unknown: {detail}"), hint);
         }
     };
     let direction = if ahead > 0 { "behind" } else { "ahead of" };
     let off = ahead.abs();
     let now = Utc::now().format("%Y-%m-%dT%H:%M:%SZ");
-    let detail = format!("{off} s {direction} the server's; this host's says {now}");
-    let hint = "set this host's clock, and keep it right with NTP";
+    let detail = format!("this host's clock is {off} s {direction} the server's; it shows {now}");
+    let hint = "set this host's clock and synchronise it with NTP";
     match off {
-        0..=1 => Finding::ok(check, "agrees with the server's"),
+        0..=1 => Finding::ok(check, "this host's clock agrees with the server's"),
         2..=WARNING_SECONDS => Finding::ok(check, detail),
         off if off <= FAILURE_SECONDS => Finding::warn(check, detail, hint),
         _ => Finding::fail(check, detail, hint),
     }
 }
 
-/// Whether agent and server are of one version.
+/// Compares the versions of agent and server.
 pub fn version(health: &Result<ServerHealth, LinkError>) -> Finding {
     let check = Check::Version;
     let own = muster_protocol::version::own();
     let Ok(ServerHealth { version: Some(theirs), .. }) = health else {
-        return Finding::skipped(check, format!("agent {own}; the server's is not told here"));
+        return Finding::skipped(check, format!("agent {own}; the server's version is unknown"));
     };
     let theirs: String = theirs.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
     match (numbers(own), numbers(&theirs)) {
@@ -98,7 +98,7 @@ pub fn version(health: &Result<ServerHealth, LinkError>) -> Finding {
     }
 }
 
-/// Major, minor and patch of a version.
+/// Major, minor and patch number of a version.
 fn numbers(version: &str) -> Option<[u64; 3]> {
     let core = version.split(['-', '+']).next()?;
     let parts: Option<Vec<u64>> = core.split('.').map(|part| part.parse().ok()).collect();
@@ -130,7 +130,7 @@ mod tests {
         }
         let late = clock(&ahead_by(601));
         assert_eq!(late.status, CheckStatus::Fail);
-        assert!(late.detail.starts_with("601 s behind the server's"), "{}", late.detail);
+        assert!(late.detail.contains("601 s behind the server's"), "{}", late.detail);
         assert!(clock(&ahead_by(-700)).detail.contains("ahead of"));
     }
 

@@ -1,5 +1,5 @@
-//! The state directory and the room in it. Leaves nothing behind and takes no lock, so that it may
-//! look while an agent works there.
+//! Checks the state directory and its free space. Leaves no file and takes no lock, so that it may
+//! run beside an agent.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -13,44 +13,44 @@ use crate::platform;
 
 const MIB: u64 = 1024 * 1024;
 
-/// Whether the agent may keep its state there, or may make the directory.
+/// Checks whether the agent may write to the state directory, or may create it.
 pub fn state_directory(path: &Path) -> Finding {
     let check = Check::StateDirectory;
     let shown = path.display();
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_dir() => Finding::fail(
             check,
-            format!("{shown} is no directory"),
-            "move it away, or name another with --state-dir or MUSTER_STATE_DIR",
+            format!("{shown} is not a directory"),
+            "move it away, or set another directory with --state-dir or MUSTER_STATE_DIR",
         ),
         Ok(_) => match probe(path) {
-            Ok(()) => Finding::ok(check, format!("{shown} can be written")),
+            Ok(()) => Finding::ok(check, format!("{shown} is writable")),
             Err(error) => Finding::fail(
                 check,
-                format!("{shown} can't be written: {error}"),
-                "run the agent as the directory's owner, or make room and mount it for writing",
+                format!("{shown} is not writable: {error}"),
+                "run the agent as the directory's owner, or free some space and mount it writable",
             ),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let parent = existing(path);
             if platform::may_write(&parent) {
-                return Finding::ok(check, format!("{shown} will be made at the first start"));
+                return Finding::ok(check, format!("{shown} will be created at the first start"));
             }
             Finding::warn(
                 check,
-                format!("{shown} is not there, and {} can't be written", parent.display()),
-                "make it and give it to whom the agent runs as, or name another with --state-dir or MUSTER_STATE_DIR",
+                format!("{shown} does not exist, and {} is not writable", parent.display()),
+                "create it for the agent's user, or set another directory with --state-dir or MUSTER_STATE_DIR",
             )
         }
         Err(error) => Finding::fail(
             check,
-            format!("{shown} can't be looked at: {error}"),
-            "run the agent as somebody who may enter it",
+            format!("failed to access {shown}: {error}"),
+            "run the agent as a user who may enter it",
         ),
     }
 }
 
-/// Whether there is room to accept commands.
+/// Checks whether there is enough space to accept commands.
 pub fn disk(path: &Path) -> Finding {
     let check = Check::Disk;
     let place = existing(path);
@@ -61,17 +61,17 @@ pub fn disk(path: &Path) -> Finding {
         Ok(free) => Finding::fail(
             check,
             format!("only {} MiB free at {}", free / MIB, place.display()),
-            format!("free at least {} MiB: without it commands are rejected", MIN_FREE_BYTES / MIB),
+            format!("free at least {} MiB, otherwise commands are rejected", MIN_FREE_BYTES / MIB),
         ),
         Err(error) => Finding::warn(
             check,
-            format!("the room at {} can't be told: {error}", place.display()),
+            format!("failed to read the free space at {}: {error}", place.display()),
             "check that its file system is mounted",
         ),
     }
 }
 
-/// Writes a file that has no name any more before there is anything in it.
+/// Writes to a file that is unlinked before it has any content.
 fn probe(path: &Path) -> io::Result<()> {
     let name = path.join(format!(".doctor-{}", Uuid::new_v4()));
     let mut file = File::options().write(true).create_new(true).open(&name)?;
@@ -79,7 +79,7 @@ fn probe(path: &Path) -> io::Result<()> {
     file.write_all(b"x")
 }
 
-/// The directory itself, or the nearest one above it that is there.
+/// The directory itself, or its nearest parent that exists.
 fn existing(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let found = absolute.ancestors().find(|ancestor| ancestor.exists());

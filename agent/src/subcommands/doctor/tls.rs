@@ -1,4 +1,4 @@
-//! The server's certificate: who vouches for it, for which name, and for how long yet.
+//! Checks the server's certificate: its issuer, its name and its expiry.
 
 use std::time::Duration;
 
@@ -9,28 +9,28 @@ use super::detail_and_hint;
 use super::finding::{Check, Finding};
 use crate::link::{Connector, LinkError, Socket, instant};
 
-/// For the handshake.
+/// Time limit for the handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(8);
-/// Below this it is time to renew.
+/// The certificate should be renewed when fewer days are left.
 const WARNING_DAYS: i64 = 14;
 
-/// Agrees on TLS over a connection to the server's port, if there is one.
+/// Performs the TLS handshake over a connection to the server's port, if there is one.
 pub async fn tls(connector: &Connector, socket: Option<Box<dyn Socket>>) -> Finding {
     let check = Check::Tls;
     let host = connector.endpoint.bare_host();
     if !connector.endpoint.is_secure {
-        let detail = "none: the server's address begins with ws:// or http://";
+        let detail = "TLS is not used: the server's address starts with ws:// or http://";
         return match connector.endpoint.is_local() {
             true => Finding::skipped(check, detail),
             false => {
-                let hint = "use wss:// or https://: the agent key can be read on the way";
+                let hint = "use wss:// or https://, otherwise the agent key is sent unencrypted";
                 Finding::warn(check, detail, hint)
             }
         };
     }
     let Some(socket) = socket else { return Finding::skipped_after(check, Check::Proxy) };
     let secured = timeout(TLS_TIMEOUT, connector.tls_handshake(socket)).await;
-    let stream = match secured.unwrap_or(Err(LinkError::TimedOut("agreeing on TLS"))) {
+    let stream = match secured.unwrap_or(Err(LinkError::TimedOut("complete the TLS handshake"))) {
         Ok(stream) => stream,
         Err(error) => {
             let (detail, hint) = detail_and_hint(&error);

@@ -1,8 +1,9 @@
-//! `muster-agent request-update`: the host's owner asks the agent that runs here to become another
-//! version, and waits for what comes of it.
+//! `muster-agent request-update`: asks the running agent to install another version, and waits for
+//! the result.
 //!
-//! The server has no part in it but to hand out the release: no command is made. The agent takes the
-//! request up as its own wish; fetching, judging and trying are the supervisor's, as for any update.
+//! The server only provides the release: there is no command. The agent turns the request into an
+//! update request of its own; the supervisor downloads, verifies and tries the release as in any
+//! update.
 
 mod pending_request;
 
@@ -22,63 +23,66 @@ use crate::releases::client::{ReleaseClient, ReleaseClientError};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
 
-/// For the agent to take the request up: it may be handshake its server, which takes a minute at most.
+/// Time for the agent to accept the request: it may be in a handshake, which takes at most a
+/// minute.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(75);
-/// For a verdict: a download of 10 minutes, trials of 10 minutes forth and back, and what is between
-/// them. The same as a group waits.
+/// Time for the result: a download of 10 minutes, two trials of 10 minutes, and the time in
+/// between. Groups wait as long.
 const RESULT_TIMEOUT: Duration = Duration::from_secs(40 * 60);
-/// Without a supervisor for so long there will be no verdict; between two versions it may be away
+/// Without a supervisor for this long there will be no result; between two versions it may be gone
 /// for a moment.
 const NO_SUPERVISOR_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the host does not run what was asked for. The texts go to the person who asked.
+/// Why the host does not run the requested version. The messages are shown to the person who asked.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestUpdateError {
     #[error(transparent)]
     Host(#[from] InspectError),
-    #[error("no agent runs on {}: start it, then ask for the update", .0.display())]
+    #[error("no agent runs on {}; start it, then request the update", .0.display())]
     NotRunning(PathBuf),
-    #[error("the agent's files belong to the user {owner}: run this as that user")]
+    #[error("the agent's files belong to the user {owner}; run this as that user")]
     OtherOwner { owner: String },
     #[error(
-        "somebody else has asked for an update of this host and waits for its verdict: ask again when that is there"
+        "another update request for this host is waiting for its result; try again when that has ended"
     )]
     AlreadyAsked,
     #[error(transparent)]
     ReleaseClient(#[from] ReleaseClientError),
-    #[error("the way to the server can't be prepared")]
+    #[error("failed to prepare the connection to the server")]
     Connector(#[source] LinkError),
-    #[error("the request can't be left with the agent")]
+    #[error("failed to write the request for the agent")]
     Storage(#[from] StorageError),
     #[error(
-        "the agent did not take the request up within {} s, and nothing was changed: look with `muster-agent status`; one that is older than this program has to be restarted first",
+        "the agent did not accept the request within {} s, and nothing was changed; check `muster-agent status`, and restart the agent if it is older than this program",
         ACCEPT_TIMEOUT.as_secs()
     )]
     NotAccepted,
     #[error("not updated ({code}): {message}")]
     Refused { code: String, message: String },
-    #[error("the request was lost between agent and supervisor: look at the log, then ask again")]
+    #[error(
+        "the request was lost between the agent and its supervisor; check the log, then try again"
+    )]
     Lost,
     #[error(
-        "the service was stopped before there was a verdict: start it, and look with `muster-agent status` which version runs"
+        "the service was stopped before there was a result; start it, then check the running version with `muster-agent status`"
     )]
     Stopped,
     #[error(
-        "no verdict within {} minutes: look at the log of the supervisor",
+        "no result within {} minutes; check the supervisor's log",
         RESULT_TIMEOUT.as_secs() / 60
     )]
     NoResult,
-    /// The verdict, unless it is a good one.
+    /// A result other than success.
     #[error("{outcome} ({code}): {message}; {version} runs")]
     NotInstalled { outcome: &'static str, code: String, message: String, version: String },
 }
 
-/// Asks for a version, or for what the server has for this host, and waits. Gives a sentence on
-/// what runs now; `report` is given one on what is waited for.
+/// Requests a version, or the one that the server desires for this host, and waits. Returns a
+/// sentence about the running version; `announce` gets a sentence about what is being waited for.
 ///
 /// # Errors
-/// [`RequestUpdateError`] with a sentence that says what to do. Bounded by 40 minutes and what the server
-/// takes to answer.
+/// [`RequestUpdateError`] with a message that says what to do. Takes at most 40 minutes and the
+/// time of the server's answers.
 pub async fn request_update(
     config: &Config,
     version: Option<Version>,
@@ -90,7 +94,7 @@ pub async fn request_update(
         return Err(RequestUpdateError::OtherOwner { owner });
     }
     let state = StateDir::existing(path).ok_or_else(not_running)?;
-    // Before the look at the agent, which may be one on trial that says nothing.
+    // Taken before the status is read, because an agent on trial may not report its state.
     let _lock = FileLock::take(&state.owner_update_lock()).map_err(|error| match error {
         LockError::Held => RequestUpdateError::AlreadyAsked,
         LockError::Io(source) => {
@@ -112,12 +116,12 @@ pub async fn request_update(
         }
     };
     if wanted.to_string() == running.version {
-        return Ok(format!("{wanted} runs here already"));
+        return Ok(format!("{wanted} is already running"));
     }
-    // A release that is not there is no reason to stop an agent.
+    // An agent must not be stopped for a release that does not exist.
     client.check(&wanted).await?;
     announce(&format!(
-        "{} runs here and is asked to become {wanted}; the verdict takes up to {} minutes, and comes also if you don't wait for it",
+        "updating from {} to {wanted}; this takes up to {} minutes and continues if you stop waiting",
         running.version,
         RESULT_TIMEOUT.as_secs() / 60
     ));
@@ -130,7 +134,7 @@ fn describe(result: UpdateResult) -> Result<String, RequestUpdateError> {
     let UpdateResult { outcome, from_version, to_version, .. } = &result;
     match outcome {
         UpdateOutcome::Installed => Ok(format!("updated from {from_version} to {to_version}")),
-        UpdateOutcome::Unchanged => Ok(format!("{to_version} runs here already")),
+        UpdateOutcome::Unchanged => Ok(format!("{to_version} is already running")),
         UpdateOutcome::RolledBack | UpdateOutcome::Refused | UpdateOutcome::Failed => {
             Err(RequestUpdateError::NotInstalled {
                 outcome: outcome.as_str(),

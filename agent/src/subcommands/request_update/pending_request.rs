@@ -1,4 +1,4 @@
-//! A request that lies in the state directory: taken up, and waited for.
+//! An update request in the state directory: written, accepted, and waited for.
 
 use std::fs;
 use std::path::Path;
@@ -18,22 +18,22 @@ use crate::subcommands::InspectError;
 use crate::subcommands::status::HostReport;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two rings.
+/// Interval between two notifications.
 const NOTIFY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A request that lies in the state directory.
+/// An update request of the host's owner.
 pub(super) struct PendingRequest<'a> {
     state: &'a StateDir,
     version: Version,
-    /// Of the verdict that was there before.
+    /// Fingerprint of the previous result.
     before: Option<FileFingerprint>,
 }
 
 impl<'a> PendingRequest<'a> {
-    /// Leaves it there for the agent.
+    /// Writes the request for the agent.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// The system's error.
     pub fn write(state: &'a StateDir, version: Version) -> Result<Self, StorageError> {
         remove(&state.owner_update_refusal())?;
         let before = FileFingerprint::of(&state.update_result());
@@ -43,22 +43,24 @@ impl<'a> PendingRequest<'a> {
         Ok(Self { state, version, before })
     }
 
-    /// Rings until the agent has taken the request up.
+    /// Notifies the agent until it has accepted the request.
     ///
     /// # Errors
-    /// [`RequestUpdateError::NotAccepted`]; it is withdrawn then.
+    /// [`RequestUpdateError::NotAccepted`]; the request is withdrawn then.
     pub async fn wait_accepted(&self) -> Result<(), RequestUpdateError> {
         let until = Instant::now() + ACCEPT_TIMEOUT;
         let mut notify_at = Instant::now();
         let path = self.state.owner_update_request();
         while storage::exists(&path)? {
             let now = Instant::now();
-            // Removed by one of the two, so that giving up and taking up exclude each other.
+            // Only one of the two can remove the file, so giving up and accepting exclude each
+            // other.
             if now >= until && fs::remove_file(&path).is_ok() {
                 return Err(RequestUpdateError::NotAccepted);
             }
             if now >= notify_at {
-                // Anew each time: an agent that begins meanwhile has another socket.
+                // Created for every notification: an agent that starts meanwhile has another
+                // socket.
                 Notifier::new(self.state.path()).notify_for_owner();
                 notify_at = now + NOTIFY_INTERVAL;
             }
@@ -67,13 +69,13 @@ impl<'a> PendingRequest<'a> {
         Ok(())
     }
 
-    /// Waits for what comes of it.
+    /// Waits for the result.
     ///
     /// # Errors
     /// [`RequestUpdateError`] if there is none.
     pub async fn wait_result(&self) -> Result<UpdateResult, RequestUpdateError> {
         let until = Instant::now() + RESULT_TIMEOUT;
-        // Since when there is neither a wish nor a verdict, and since when no supervisor.
+        // The last times at which there was a request, and a supervisor.
         let (mut requested_at, mut supervised_at) = (Instant::now(), Instant::now());
         loop {
             if let Some(UpdateRefusal { code, message }) = read(&self.state.owner_update_refusal())
@@ -106,7 +108,7 @@ impl<'a> PendingRequest<'a> {
 
     fn read_result(&self) -> Option<UpdateResult> {
         let path = self.state.update_result();
-        // One on the same version may lie there from before.
+        // An older result for the same version may exist.
         let is_new = FileFingerprint::of(&path) != self.before;
         let result = is_new.then(|| read::<UpdateResult>(&path)).flatten()?;
         let request = UpdateRequest { command_id: None, version: self.version.clone() };
@@ -120,7 +122,7 @@ impl<'a> PendingRequest<'a> {
     }
 }
 
-/// True if there is somebody to give a verdict: a supervisor that goes on.
+/// True if a supervisor is running that will write a result.
 fn is_supervised(state_dir: &Path) -> Result<bool, InspectError> {
     let supervisor = HostReport::read(state_dir)?.supervisor;
     let states = ["gone", "stopped", "parked"];

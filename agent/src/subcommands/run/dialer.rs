@@ -11,14 +11,14 @@ use crate::link::{Authorities, Connector, Exchange, Link, LinkError, WebSocket};
 use crate::sessions::Upgrade;
 use crate::sessions::reconnect::Transport;
 
-/// The longest wait between two looks for a WebSocket while on HTTP.
+/// Longest delay between two attempts to open a WebSocket while HTTP is in use.
 const MAX_WEBSOCKET_RETRY: Duration = Duration::from_secs(600);
 
-/// Opens links.
+/// Opens links over either transport.
 pub struct Dialer<'a> {
     config: &'a Config,
     authorities: Authorities,
-    /// Made at the first need and kept: reading the host's certificates takes time and memory.
+    /// Created on first use and kept: reading the host's certificates takes time and memory.
     connector: Option<Connector>,
 }
 
@@ -40,8 +40,8 @@ impl<'a> Dialer<'a> {
         })
     }
 
-    /// Reads again whom to trust: authorities are renewed too, and an agent that can't be reached
-    /// can't be told.
+    /// Reads the certificate authorities again: they may have been renewed, and an agent that can't
+    /// connect can't be notified.
     pub fn reload_authorities(&mut self) {
         self.authorities = self.authorities.reload();
         self.connector = None;
@@ -57,8 +57,8 @@ impl<'a> Dialer<'a> {
         Ok(connector)
     }
 
-    /// Looks for a WebSocket now and then, ever more rarely, until there is one. `None` before the
-    /// first link.
+    /// Tries to open a WebSocket, with growing delays, until it succeeds. `None` before the first
+    /// link.
     pub fn upgrade(&self, keys: KeyRing) -> Option<Upgrade<'static>> {
         let connector = self.connector.clone()?;
         let mut longest = self.config.websocket_retry;
@@ -70,7 +70,7 @@ impl<'a> Dialer<'a> {
                     Ok(link) => return Box::new(link) as Box<dyn Link>,
                     Err(error) => {
                         let error = &error as &dyn std::error::Error;
-                        tracing::debug!(error, "still no WebSocket");
+                        tracing::debug!(error, "the WebSocket still fails");
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! The agent's life: links made and lost, sessions run over them, until something ends it.
+//! The agent process: opens links and runs sessions over them until the process must end.
 
 pub mod dialer;
 
@@ -21,23 +21,23 @@ use crate::sessions::{self, SessionEnd, SessionOutcome, poll_with};
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
 
-/// Why the agent could not begin.
+/// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
     InstanceLock(#[from] InstanceLockError),
-    #[error("use the state directory")]
+    #[error("failed to use the state directory")]
     Storage(#[from] StorageError),
     #[error(transparent)]
     Agent(#[from] AgentError),
-    #[error("listen for signals")]
+    #[error("failed to listen for signals")]
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the agent until it is told to end; gives what its process is to exit with.
+/// Runs the agent until it must end; returns the exit code of its process.
 ///
 /// # Errors
-/// [`RunError`] if it can't begin; the state directory is then unusable or taken.
+/// [`RunError`] if it can't start: the state directory is unusable or in use.
 pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     fault::warn_if_set();
     let state = StateDir::create(&config.state_dir)?;
@@ -58,7 +58,7 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
         server = %config.endpoint.websocket_url(),
         proxy = config.proxy.as_ref().map(tracing::field::display),
         state_dir = %agent.state.path().display(),
-        "muster-agent begins"
+        "muster-agent started"
     );
     Ok(live(&config, &mut agent, &mut stop).await)
 }
@@ -69,7 +69,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
     let mut ready: Option<Box<dyn Link>> = None;
     let owner = agent.executions.owner_requests();
     loop {
-        // Without a session nobody is told; the next one begins with an inventory.
+        // Without a session these events are dropped; the next session starts with an inventory.
         let mut unreported = Vec::new();
         let link = match ready.take() {
             Some(link) => Ok(link),
@@ -101,14 +101,14 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         }
         let cause = match ended.end {
             SessionEnd::Stopped => {
-                tracing::info!("stopped; running executions go on");
+                tracing::info!("stopped; running executions continue");
                 return ExitCode::Stop;
             }
             SessionEnd::Exit(code) => return code,
-            // Never without having been asked for.
+            // Only happens on request.
             SessionEnd::Deregistered => return ExitCode::Stop,
             SessionEnd::Upgraded(link) => {
-                tracing::info!("a WebSocket can be had again");
+                tracing::info!("a WebSocket works again");
                 reconnect.upgraded();
                 ready = Some(link);
                 continue;
@@ -123,7 +123,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 EndCause::Broken
             }
             SessionEnd::Broken(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "no link to the server");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the connection to the server failed"
+                );
                 if matches!(error, LinkError::Blocked(ConnectError::UnknownIssuer { .. })) {
                     dialer.reload_authorities();
                 }
@@ -131,7 +134,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
             SessionEnd::Failed(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "the session can't be kept: check the state directory");
+                tracing::error!(
+                    error,
+                    "failed to store the session's state; check the state directory"
+                );
                 EndCause::Broken
             }
         };
@@ -148,7 +154,10 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 return code;
             }
             NextStep::After(delay) => {
-                tracing::info!(delay_ms = delay.as_millis() as u64, "trying again");
+                tracing::info!(
+                    delay_ms = delay.as_millis() as u64,
+                    "connecting again after a delay"
+                );
                 let pause = tokio::time::sleep(delay);
                 tokio::select! {
                     () = poll_with(&mut agent.executions, pause, &mut unreported) => {}
@@ -174,7 +183,7 @@ fn stop_signal() -> Result<watch::Receiver<bool>, RunError> {
             _ = interrupt.recv() => {}
         }
         let _ = sender.send(true);
-        // Kept: a receiver without a sender would take its end for a stop.
+        // Keeps the sender: without one the receiver would report a stop.
         std::future::pending::<()>().await;
     });
     Ok(receiver)

@@ -1,8 +1,8 @@
-//! Secrets in output: covered wherever they stand, also across reads, before anything is kept.
+//! Masks secrets in output, also across reads, before anything is stored.
 //!
-//! Every byte that lies in an occurrence of a secret is covered; occurrences that overlap become one
-//! `***`. Held back are only bytes that may be the beginning of an occurrence: no more than the
-//! longest secret less one, and none once the stream has ended. Knows no pipes and no files.
+//! Every byte of every occurrence of a secret is masked; overlapping occurrences become one `***`.
+//! Only bytes that may be the start of an occurrence are held back: at most one less than the
+//! longest secret, and none once the stream has ended. This module knows neither pipes nor files.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -15,45 +15,48 @@ use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
 use muster_protocol::secret_parameters::SecretParameters;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// Shorter values are not masked: what is as short stands everywhere, and maskers it would tell it.
+/// Shorter values are not masked: they occur everywhere, and masking them would reveal them.
 pub const MIN_SECRET_BYTES: usize = 4;
-/// Encoded forms are masked too, as long as all values together are no longer than this.
+/// Encoded forms are masked too, as long as all values together are not longer than this.
 const MAX_ENCODED_BYTES: usize = 64 * 1024;
-/// What stands in a secret's place.
+/// The text that replaces a secret.
 const MASK: &[u8] = b"***";
-/// What a URL keeps as it is.
+/// Characters that are not escaped in a URL.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The secrets can't be searched for. Without that nothing may be started: it would print them.
+/// The secrets are too large to search for. Nothing may be started then, because it would print
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("search output for the secret parameters: they are too many; send fewer or shorter ones")]
+#[error(
+    "the secret parameters are too large to be masked in the output; send fewer or shorter ones"
+)]
 pub struct TooManySecrets;
 
-/// What is to be masked, for all streams of a run.
+/// The values to mask, for all streams of a run.
 pub struct Masks {
     search: NFA,
     start: StateID,
     states: HashMap<StateID, MatchState>,
-    /// Bytes that a secret begins with.
+    /// The first bytes of all secrets.
     begins: [bool; 256],
 }
 
-/// What it means for the search to stand in a state.
+/// The meaning of one state of the search.
 #[derive(Debug, Clone, Copy, Default)]
 struct MatchState {
-    /// Bytes read last that are the beginning of a form, and may become the whole of it.
+    /// Number of last bytes that are the start of a form and may become a whole one.
     undecided: usize,
-    /// Bytes read last that are a whole form; zero if none is.
+    /// Length of the form that the last bytes are; zero if they are none.
     whole: usize,
-    /// No form goes on from here.
+    /// No longer form continues from here.
     is_end: bool,
 }
 
 impl Masks {
-    /// Prepares the search; `None` if there is nothing to look for.
+    /// Prepares the search; `None` if there is nothing to mask.
     ///
     /// # Errors
-    /// [`TooManySecrets`] if the secrets are more than can be searched for.
+    /// [`TooManySecrets`] if the secrets are too large to search for.
     pub fn of(secrets: &SecretParameters) -> Result<Option<Rc<Self>>, TooManySecrets> {
         let forms = forms(secrets);
         if forms.is_empty() {
@@ -77,7 +80,7 @@ impl Masks {
                 match_state.is_end &= read + 1 == form.len();
             }
         }
-        // The shorter come first: what follows from them is there for the longer.
+        // Shorter forms first: their states exist when longer ones extend them.
         for form in &forms {
             let after = |bytes: &[u8]| {
                 let step = |state, byte: &u8| search.next_state(Anchored::No, state, *byte);
@@ -100,11 +103,11 @@ fn whole(search: &NFA, state: StateID) -> usize {
     lengths.max().unwrap_or(0)
 }
 
-/// The shapes in which the values may be printed, the shorter first.
+/// The forms in which the values may be printed, shorter ones first.
 fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
     let values: Vec<&str> = secrets
         .iter()
-        // Programs drop a line break at the end as readily as they add one.
+        // Programs often drop or add a line break at the end.
         .map(|(_, value)| value.trim_end_matches(['\r', '\n']))
         .filter(|value| value.len() >= MIN_SECRET_BYTES)
         .collect();
@@ -132,11 +135,11 @@ fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
 pub struct Masker {
     masks: Rc<Masks>,
     state: StateID,
-    /// Read, and not kept yet.
+    /// Read and not passed on yet.
     held: Vec<u8>,
-    /// What of `held` is covered: in order, without overlap.
+    /// Masked ranges of `held`, in order and without overlap.
     covered: VecDeque<Range<usize>>,
-    /// The first covered range is the rest of one whose mask is kept already.
+    /// The first masked range continues one whose mask was passed on already.
     is_begun: bool,
 }
 
@@ -146,7 +149,7 @@ impl Masker {
         Self { masks, state, held: Vec::new(), covered: VecDeque::new(), is_begun: false }
     }
 
-    /// Takes in what was read, and hands on what can be no part of a secret any more.
+    /// Accepts output and passes on everything that can't be part of a secret.
     pub fn push(&mut self, mut bytes: &[u8], keep: &mut impl FnMut(&[u8])) {
         while let Some(next) = bytes.first() {
             if self.held.is_empty() && !self.masks.begins[usize::from(*next)] {
@@ -170,7 +173,7 @@ impl Masker {
         self.release(self.match_state().undecided, keep);
     }
 
-    /// Hands on what is held: the stream has ended.
+    /// The stream has ended: passes on the rest.
     pub fn finish(&mut self, keep: &mut impl FnMut(&[u8])) {
         self.release(0, keep);
         self.state = self.masks.start;
@@ -187,7 +190,7 @@ impl Masker {
         self.covered.push_back(range);
     }
 
-    /// Hands on all but the last bytes, which may be the beginning of a secret.
+    /// Passes on all but the last bytes, which may be the start of a secret.
     fn release(&mut self, undecided: usize, keep: &mut impl FnMut(&[u8])) {
         let decided = self.held.len() - undecided;
         let mut done = 0;

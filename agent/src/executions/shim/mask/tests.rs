@@ -1,4 +1,4 @@
-//! Masked output, against the definition of it.
+//! Tests masked output against its definition.
 
 use super::*;
 use muster_protocol::parameter::Parameters;
@@ -14,7 +14,7 @@ fn masker(values: &[String]) -> Option<Masker> {
     Masks::of(&secrets(values)).expect("small").map(Masker::new)
 }
 
-/// The output after reads that end at `cuts`.
+/// The masked output after reads that end at `cuts`.
 fn masked(values: &[String], input: &[u8], cuts: &[usize]) -> Vec<u8> {
     let mut output = Vec::new();
     let mut masker = masker(values).expect("something to mask");
@@ -27,7 +27,7 @@ fn masked(values: &[String], input: &[u8], cuts: &[usize]) -> Vec<u8> {
     output
 }
 
-/// The same by the definition: every byte of every occurrence is covered.
+/// The same by the definition: every byte of every occurrence is masked.
 fn masked_whole(values: &[String], input: &[u8]) -> Vec<u8> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for form in forms(&secrets(values)) {
@@ -49,7 +49,7 @@ fn masked_whole(values: &[String], input: &[u8]) -> Vec<u8> {
     output
 }
 
-/// Few letters, so that values overlap each other and themselves.
+/// Few different letters, so that values overlap each other and themselves.
 fn values() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[ab%]{4,7}", 1..4)
 }
