@@ -1,19 +1,18 @@
 //! File locks, FIFOs and disk space.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::AccessFlags;
 
 /// An exclusive lock on a file (`flock`), held until it is dropped or the process ends in any way.
 #[derive(Debug)]
-pub struct FileLock(Flock<File>);
+pub struct FileLock(File);
 
 /// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -37,10 +36,10 @@ impl FileLock {
             .truncate(false)
             .mode(0o600)
             .open(path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Err(LockError::Held),
-            Err((_, errno)) => Err(LockError::Io(errno.into())),
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
     }
 
@@ -56,16 +55,24 @@ impl FileLock {
         };
         // A shared lock, so that two processes that check at once do not see each other as a
         // holder.
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_) => Ok(false),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
-            Err((_, errno)) => Err(errno.into()),
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
     /// The locked file.
     pub fn file(&mut self) -> &mut File {
         &mut self.0
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Not left to the close: a child that another thread is just spawning has a copy of the
+        // descriptor until it executes its program, and would keep the lock.
+        let _ = self.0.unlock();
     }
 }
 
