@@ -1,5 +1,6 @@
 //! The agent key: the configured one, or the one that the server issued to replace it.
 
+use data_encoding::HEXLOWER;
 use ring::digest;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ impl KeyRing {
 }
 
 fn hash(key: &SecretString) -> String {
-    hex::encode(digest::digest(&digest::SHA256, key.expose_secret().as_bytes()))
+    HEXLOWER.encode(digest::digest(&digest::SHA256, key.expose_secret().as_bytes()).as_ref())
 }
 
 #[cfg(test)]

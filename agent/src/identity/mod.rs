@@ -3,6 +3,7 @@
 pub mod instance_lock;
 pub mod key;
 
+use data_encoding::HEXLOWER;
 use muster_protocol::PROTOCOL_VERSION;
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -100,7 +101,7 @@ fn machine_id(state: &StateDir) -> Result<String, StorageError> {
         None => machine_seed(state)?.hyphenated().to_string(),
     };
     let hash = digest::digest(&digest::SHA256, format!("muster{text}").as_bytes());
-    Ok(hex::encode(hash))
+    Ok(HEXLOWER.encode(hash.as_ref()))
 }
 
 fn machine_seed(state: &StateDir) -> Result<Uuid, StorageError> {

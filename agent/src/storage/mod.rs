@@ -5,6 +5,7 @@
 
 pub mod layout;
 
+use data_encoding::HEXLOWER;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt as _};
@@ -76,7 +77,7 @@ pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
 
 /// The seal of a record's JSON line: its SHA-256 in hex.
 pub fn seal_of(json: &[u8]) -> String {
-    hex::encode(digest::digest(&digest::SHA256, json))
+    HEXLOWER.encode(digest::digest(&digest::SHA256, json).as_ref())
 }
 
 /// Reads a record; everything behind its seal is padding.
@@ -286,7 +287,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_by_its_number() {
         let json = br#"{"version":2}"#;
-        let seal = hex::encode(digest::digest(&digest::SHA256, json));
+        let seal = HEXLOWER.encode(digest::digest(&digest::SHA256, json).as_ref());
         let bytes = [json.as_slice(), b"\n", seal.as_bytes()].concat();
         let read = unseal::<BTreeMap<String, String>>(&bytes, Path::new("record"));
         assert!(matches!(read, Err(StorageError::Version { version: 2, .. })), "{read:?}");

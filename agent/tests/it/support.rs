@@ -1,5 +1,6 @@
 //! A host of its own for each test: a state directory, scripts, and a look at what is left running.
 
+use data_encoding::HEXLOWER;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -169,5 +170,5 @@ pub fn result(response: &Response) -> ExecuteResult {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+    HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

@@ -97,6 +97,7 @@ mod tests {
     use super::*;
     use crate::executions::ledger::NewCommand;
     use crate::executions::ledger::record::ParameterRecord;
+    use data_encoding::HEXLOWER;
     use muster_protocol::CommandName;
     use muster_protocol::parameter::Parameters;
 
@@ -140,7 +141,7 @@ mod tests {
         let state = StateDir::create(folder.path()).expect("state directory");
         let execution = state.execution(accepted(&state));
         let json = br#"{"version":2}"#;
-        let seal = hex::encode(ring::digest::digest(&ring::digest::SHA256, json));
+        let seal = HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, json).as_ref());
         fs::write(execution.settled(), [json.as_slice(), b"\n", seal.as_bytes()].concat())
             .expect("written");
         let opened = Ledger::open(&state);

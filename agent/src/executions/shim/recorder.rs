@@ -1,5 +1,6 @@
 //! Stores output as complete records with a running hash, and never blocks the child.
 
+use data_encoding::HEXLOWER;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -157,7 +158,7 @@ impl Recorder {
             stderr_bytes: self.stderr_bytes,
             dropped_bytes: self.dropped_bytes,
             output_complete: self.dropped_bytes == 0 && !self.is_cut,
-            output_sha256: Some(hex::encode(self.hash.finish())),
+            output_sha256: Some(HEXLOWER.encode(self.hash.finish().as_ref())),
         }
     }
 
@@ -244,7 +245,7 @@ mod tests {
             prop_assert_eq!(result.output_bytes, kept as u64);
             prop_assert_eq!(result.dropped_bytes, (all.len() - kept) as u64);
             prop_assert_eq!(result.output_complete, kept == all.len());
-            let hash = hex::encode(digest::digest(&digest::SHA256, &all[..kept]));
+            let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &all[..kept]).as_ref());
             prop_assert_eq!(result.output_sha256, Some(hash));
         }
     }

@@ -1,5 +1,6 @@
 //! Checks the file that is about to be started: its location, its hash and its permissions.
 
+use data_encoding::HEXLOWER;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -126,7 +127,7 @@ fn hash(path: &Path) -> std::io::Result<String> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(context.finish())),
+            0 => return Ok(HEXLOWER.encode(context.finish().as_ref())),
             read => context.update(&buffer[..read]),
         }
     }
