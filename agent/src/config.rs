@@ -300,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_settings_file_wins_and_unknown_settings_are_refused_by_name() {
+    fn a_later_settings_file_takes_precedence_and_unknown_settings_are_rejected_by_name() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a"), "max_executions = 3\nserver_url = \"wss://a\"").expect("written");
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn fallback_words_are_read() {
+    fn the_values_of_http_fallback_are_parsed() {
         assert!(matches!(parse_fallback("1"), Ok(Fallback::Allowed)));
         assert!(matches!(parse_fallback("0"), Ok(Fallback::Never)));
         assert!(matches!(parse_fallback("only"), Ok(Fallback::Only)));

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_broken_unless_it_is_asked_for() {
+    fn no_fault_is_injected_by_default() {
         assert!(!Fault::UnsyncedStart.is_on() && !Fault::ForgottenCommands.is_on());
         assert_eq!(shim_variable(), None);
     }

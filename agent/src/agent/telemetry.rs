@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_heartbeat_holds_numbers_that_the_server_keeps() {
+    fn a_heartbeat_contains_numbers_that_the_server_accepts() {
         let status = TelemetryCollector::new(Path::new("/")).heartbeat(3).status;
         let read = Telemetry::from_status(&status);
         assert_eq!(read.running_executions, Some(3.0));

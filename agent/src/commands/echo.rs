@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_message_or_everything_comes_back() {
+    fn the_message_or_all_of_the_data_is_returned() {
         assert_eq!(answer(&json!({"message": "hi"})), json!({"message": "hi"}));
         assert_eq!(answer(&json!({"a": 1})), json!({"message": {"a": 1}}));
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ad_hoc_command_is_for_hosts_that_allow_any() {
+    fn an_ad_hoc_command_needs_a_policy_that_allows_the_shell() {
         let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
         let planned = |allow, data: Value| {
             let allowed = AllowedScripts { manifest: &manifest(), allow };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_may_shorten_the_time_but_not_lengthen_it() {
+    fn a_caller_may_shorten_the_time_limit_but_not_lengthen_it() {
         let timeout = |data| planned(data).map(|(launch, _)| launch.timeout_ms);
         assert_eq!(timeout(json!({"script": "free"})), Ok(DEFAULT_TIMEOUT_MS));
         assert_eq!(timeout(json!({"script": "free", "timeout_ms": 5})), Ok(5));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_a_stable_word() {
+    fn an_invalid_request_is_refused_with_a_stable_code() {
         let code = |data| planned(data).err();
         assert_eq!(code(json!({"script": "none"})), Some("unknown_script"));
         assert_eq!(code(json!({"script": "tight"})), Some("invalid_parameters"));

@@ -267,7 +267,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn from_any_offset_the_frames_hold_exactly_the_rest(
+        fn frames_from_any_offset_contain_exactly_the_rest_of_the_output(
             records in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..200)), 0..30),
             start in any::<prop::sample::Index>(),
             max_payload in 1u64..500,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_damaged_place_nothing_is_taken_for_output() {
+    fn bytes_behind_a_damaged_record_do_not_count_as_output() {
         let mut file = tempfile::NamedTempFile::new().expect("temporary file");
         write_records(file.as_file_mut(), &[(false, vec![1; 10]), (true, vec![2; 5])]);
         file.write_all(&[0; 100]).expect("written");
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn large_output_fills_frames_to_their_bound() {
+    fn large_output_fills_frames_to_their_limit() {
         let mut file = tempfile::NamedTempFile::new().expect("temporary file");
         let records: Vec<_> = (0..20).map(|_| (false, vec![1; 64 * 1024])).collect();
         write_records(file.as_file_mut(), &records);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_later_is_read_from_the_same_place() {
+    fn output_that_is_appended_later_is_read_from_the_same_position() {
         let mut file = tempfile::NamedTempFile::new().expect("temporary file");
         let mut reader = OutputReader::open(file.path()).expect("opened");
         let id = Uuid::from_u128(1);

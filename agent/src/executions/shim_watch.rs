@@ -70,18 +70,18 @@ impl Watch {
                 }
             }
             Self::Thread(mut child) => {
-                let (tell, told) = oneshot::channel();
+                let (sender, receiver) = oneshot::channel();
                 // Not one of the runtime's few threads: those resolve names, and an execution may
                 // take long.
                 let wait = move || {
                     let _ = child.wait();
-                    let _ = tell.send(());
+                    let _ = sender.send(());
                 };
                 let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES);
                 if let Err(error) = thread.spawn(wait) {
                     tracing::error!(%error, "failed to start a thread that waits for a shim");
                 }
-                let _ = told.await;
+                let _ = receiver.await;
             }
             Self::Over => {}
         }

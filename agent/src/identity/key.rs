@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_key_holds_until_the_operator_configures_another() {
+    fn an_issued_key_is_used_until_the_operator_configures_another_one() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let current = |configured: &str| {

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_without_a_known_key_adds_up_over_restarts_and_not_while_the_host_is_off() {
+    fn the_time_of_a_rejected_key_adds_up_over_restarts_but_not_while_the_host_is_off() {
         let refused = |boot_id: &str, minutes_ago: u64| {
             let mut last_refused = BootInstant::after_ms(0);
             last_refused.at_ms = last_refused.at_ms.saturating_sub(minutes_ago * 60_000);

@@ -163,14 +163,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_names_of_a_certificate_are_shown_as_far_as_they_fit() {
+    fn at_most_five_names_of_a_certificate_are_shown() {
         assert_eq!(names(&[]), "no name at all");
         assert_eq!(names(&["a".into(), "b\n".into()]), "a, b\\n");
         assert_eq!(names(&vec!["x".to_owned(); 6]), "x, x, x, x, x and others");
     }
 
     #[test]
-    fn only_refused_certificates_are_taken_for_such() {
+    fn only_certificate_errors_become_connect_errors() {
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         assert!(matches!(
             ConnectError::from_tls(&expired, "h"),

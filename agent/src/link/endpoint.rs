@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_four_schemes_lead_to_the_same_places() {
+    fn all_four_schemes_give_the_same_urls() {
         for text in ["wss://host/base/", "https://host/base"] {
             let endpoint = Endpoint::parse(text, false).expect(text);
             assert_eq!(endpoint.websocket_url(), "wss://host:443/base/ws/agent");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_address_of_another_host_is_refused_unless_asked_for() {
+    fn an_unencrypted_address_of_another_host_is_rejected_unless_permitted() {
         for text in ["ws://host", "http://10.0.0.1:80", "ws://localhost.example.com"] {
             assert!(
                 matches!(Endpoint::parse(text, false), Err(EndpointError::Insecure(_))),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_addresses_are_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in ["", "host", "ftp://host", "wss://user@host", "wss://host?key=1"] {
             assert!(Endpoint::parse(text, true).is_err(), "{text}");
         }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_all_proxy_stands_in_for_both() {
+    fn each_scheme_has_its_variable_and_all_proxy_applies_to_both() {
         let all = [
             ("HTTPS_PROXY", "http://secure:1"),
             ("http_proxy", "plain:2"),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_suffixes_and_networks_are_exempt_by_no_proxy_and_nothing_else_is() {
+    fn only_no_proxy_exempts_hosts_suffixes_and_networks() {
         let exempt = "localhost, .example.com,10.0.0.0/8,::1";
         let all = [("ALL_PROXY", "http://p:1"), ("no_proxy", exempt)];
         for server in ["wss://localhost", "wss://a.example.com", "ws://10.9.8.7", "ws://[::1]"] {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_the_header_and_in_no_text() {
+    fn a_password_is_in_the_header_and_never_displayed() {
         let given = [("ALL_PROXY", "http://Aladdin:open%20sesame@p:1")];
         let proxy = named("wss://server", &given).expect("usable").expect("named");
         assert_eq!(proxy.authorization().expect("given"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_can_t_be_used_is_refused_by_its_variable_and_without_its_password() {
+    fn an_unusable_proxy_is_rejected_with_its_variable_and_without_its_password() {
         for address in [
             "socks5://u:sesame@p:1",
             "ftp://u:sesame@p",

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_usable_certificate_is_refused_with_what_to_do() {
+    fn a_ca_file_without_a_usable_certificate_is_rejected_with_a_hint() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("ca.pem");
         let refusal = || Authorities::read(&path).expect_err("refused").to_string();

@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_heard_however_the_bytes_come_and_nonsense_is_none() {
+    fn a_status_split_over_any_reads_is_captured_and_other_bytes_are_not() {
         let status = |pieces: &[&[u8]]| {
             let captured = CapturedBytes::default();
             pieces.iter().for_each(|piece| captured.note(piece));

@@ -104,7 +104,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, chown};
 
     #[test]
-    fn root_follows_only_what_nobody_else_can_write() {
+    fn root_trusts_only_files_that_no_other_user_can_write() {
         assert!(platform::is_root(), "this test needs root: run the tests as root");
         let folder = tempfile::tempdir().expect("temporary folder");
         let (inner, file) = (folder.path().join("inner"), folder.path().join("inner/file"));

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_manifest_is_reported_and_the_last_good_one_stays() {
+    fn an_invalid_manifest_is_reported_and_the_last_valid_one_stays_in_force() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let mut file = ManifestFile::open(&state).expect("example");
@@ -130,7 +130,7 @@ mod tests {
         assert!(file.reload());
         assert!(file.current().script("hello").is_some());
         let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None) else {
-            panic!("the refusal is told");
+            panic!("the refusal is reported");
         };
         assert!(reason.contains("line 2"), "{reason}");
 

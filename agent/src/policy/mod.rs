@@ -198,7 +198,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn a_policy_is_read_again_and_a_broken_one_is_none() {
+    fn a_changed_policy_is_read_again_and_an_invalid_one_disables_all_scripts() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let mut file = PolicyFile::open(&state);
@@ -210,7 +210,7 @@ mod tests {
         let policy = file.current().expect("whole").clone();
         assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
 
-        for (text, told) in [
+        for (text, expected) in [
             (r#"{"alow":"shell"}"#, "`alow`"),
             (r#"{"allow":"all"}"#, "`all`"),
             ("", "line 1"),
@@ -219,7 +219,7 @@ mod tests {
             fs::write(state.policy(), text).expect("written");
             assert!(file.reload());
             let reason = file.current().expect_err("broken");
-            assert!(reason.contains(told), "{reason}");
+            assert!(reason.contains(expected), "{reason}");
         }
         fs::write(state.policy(), "{}").expect("written");
         assert!(file.reload());

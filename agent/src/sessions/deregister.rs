@@ -20,14 +20,14 @@ const ANSWER_TIME: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deregistration {
     /// `deregister` has been sent.
-    is_asked: bool,
+    is_requested: bool,
     /// Deadline of the current step.
     until: Instant,
 }
 
 impl Deregistration {
     pub(super) fn begin() -> Self {
-        Self { is_asked: false, until: Instant::now() + REPORT_TIME }
+        Self { is_requested: false, until: Instant::now() + REPORT_TIME }
     }
 }
 
@@ -50,7 +50,7 @@ impl Session<'_> {
     pub(super) fn advance_deregistration(&mut self) -> Result<(), SessionEnd> {
         let Some(deregistration) = self.deregistration else { return Ok(()) };
         let is_over = Instant::now() >= deregistration.until;
-        if deregistration.is_asked {
+        if deregistration.is_requested {
             if is_over {
                 return Err(SessionEnd::Broken(LinkError::TimedOut("confirm the deregistration")));
             }
@@ -58,18 +58,18 @@ impl Session<'_> {
         }
         // Receipts arrive after the inventory is reconciled. If nothing is listed there is nothing
         // to wait for, because the server handles frames in order.
-        let is_all_told = self.agent.executions.ledger().entries().next().is_none();
-        if is_over || is_all_told {
+        let is_all_reported = self.agent.executions.ledger().entries().next().is_none();
+        if is_over || is_all_reported {
             self.push(&AgentFrame::Deregister);
             let until = Instant::now() + ANSWER_TIME;
-            self.deregistration = Some(Deregistration { is_asked: true, until });
+            self.deregistration = Some(Deregistration { is_requested: true, until });
         }
         Ok(())
     }
 
     /// The server has deleted this agent. Without a request this is ignored.
     pub(super) fn handle_deregistered(&mut self) -> Result<(), SessionEnd> {
-        if self.deregistration.is_some_and(|deregistration| deregistration.is_asked) {
+        if self.deregistration.is_some_and(|deregistration| deregistration.is_requested) {
             return Err(SessionEnd::Deregistered);
         }
         self.log_unexpected("deregistered", "the server deregistered this agent without a request");

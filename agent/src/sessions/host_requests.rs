@@ -14,9 +14,9 @@ impl Session<'_> {
         self.agent.apply_update_result();
         if is_own
             && self.agent.update_requests.next_check_at().is_none()
-            && let Some(verdict) = self.agent.update_requests.last_result()
+            && let Some(result) = self.agent.update_requests.last_result()
         {
-            let verdict = verdict.clone();
+            let verdict = result.clone();
             self.push(&AgentFrame::UpdateResult { verdict });
         }
     }

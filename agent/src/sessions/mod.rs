@@ -260,8 +260,8 @@ impl<'a> Session<'a> {
     fn pending_exit_end(&self) -> Option<SessionEnd> {
         let pending_exit = self.pending_exit?;
         let is_receipted = self.agent.executions.ledger().entry(pending_exit.command_id).is_none();
-        let is_told = is_receipted && self.pending.is_empty();
-        let is_over = is_told || Instant::now() >= pending_exit.until;
+        let is_reported = is_receipted && self.pending.is_empty();
+        let is_over = is_reported || Instant::now() >= pending_exit.until;
         is_over.then_some(SessionEnd::Exit(pending_exit.code))
     }
 

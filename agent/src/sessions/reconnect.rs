@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn http_gets_its_turn_after_three_failures_and_then_both_take_turns() {
+    fn http_is_tried_after_three_failures_and_then_both_transports_alternate() {
         let mut reconnect = Reconnect::new(Fallback::Allowed);
         let tried: Vec<_> = (0..5).map(|_| broken(&mut reconnect)).collect();
         use Transport::{Http, WebSocket};
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_key_is_no_failure_of_the_transport() {
+    fn a_rejected_key_does_not_count_as_a_transport_failure() {
         let mut reconnect = Reconnect::new(Fallback::Allowed);
         for _ in 0..9 {
             reconnect.next_step(EndCause::Closed(CloseCode::KeyDisabled), false, ENROLLED);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hopeless_closes_end_the_agent() {
+    fn only_permanent_close_codes_end_the_agent() {
         for code in CloseCode::ALL {
             for is_enrolled in [false, true] {
                 let next = Reconnect::new(Fallback::Allowed).next_step(
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_nobody_knows_is_tried_every_quarter_of_an_hour_for_a_week() {
+    fn an_unknown_key_is_tried_every_15_minutes_for_a_week() {
         let after = |key_rejected_for| {
             let enrolment = EnrolmentState { key_rejected_for, ..ENROLLED };
             let cause = EndCause::Closed(CloseCode::KeyUnknown);
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_session_waits_half_a_minute_or_more() {
+    fn a_replaced_session_reconnects_after_at_least_30_seconds() {
         let cause = EndCause::Closed(CloseCode::SessionReplaced);
         let NextStep::After(delay) =
             Reconnect::new(Fallback::Allowed).next_step(cause, true, ENROLLED)

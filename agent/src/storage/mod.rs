@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_troubles() {
+    fn a_full_disk_is_distinguished_from_other_errors() {
         let write = || {
             let mut full = OpenOptions::new().write(true).open("/dev/full")?;
             full.write_all(b"x")
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_refused_by_its_number() {
+    fn a_record_in_a_newer_format_version_is_rejected() {
         let json = br#"{"version":2}"#;
         let seal = HEXLOWER.encode(digest::digest(&digest::SHA256, json).as_ref());
         let bytes = [json.as_slice(), b"\n", seal.as_bytes()].concat();

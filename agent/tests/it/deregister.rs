@@ -15,7 +15,7 @@ fn open_leaving(host: &Host) -> Agent {
 }
 
 #[tokio::test]
-async fn what_never_started_is_taken_back_and_reported_before_the_host_asks_to_be_deleted() {
+async fn waiting_commands_are_cancelled_and_reported_before_the_host_asks_to_be_deleted() {
     let host = Host::new();
     let mut agent = open_leaving(&host);
     let script = host.script("never.sh", "echo never");
@@ -38,7 +38,7 @@ async fn what_never_started_is_taken_back_and_reported_before_the_host_asks_to_b
 }
 
 #[tokio::test]
-async fn a_host_with_nothing_to_tell_asks_at_once_and_refuses_what_still_comes() {
+async fn a_host_with_nothing_to_report_asks_at_once_and_refuses_later_commands() {
     let host = Host::new();
     let mut server = Server::meet_leaving(open_leaving(&host));
     server.greet().await;
@@ -54,7 +54,7 @@ async fn a_host_with_nothing_to_tell_asks_at_once_and_refuses_what_still_comes()
 }
 
 #[tokio::test]
-async fn a_server_that_deregisters_unasked_is_not_believed() {
+async fn an_unrequested_deregistration_is_ignored() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;

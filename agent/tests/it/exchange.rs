@@ -32,7 +32,7 @@ async fn answer_generously(listener: TcpListener) {
 }
 
 #[tokio::test]
-async fn sending_goes_on_though_nobody_takes_the_answers() {
+async fn sending_continues_even_if_the_answers_are_not_read() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (listener, url) = listen().await;
     let server = tokio::spawn(answer_generously(listener));

@@ -26,7 +26,7 @@ fn pid_in(path: &std::path::Path) -> Option<u32> {
 }
 
 #[tokio::test]
-async fn output_is_byte_exact_and_bears_its_hash() {
+async fn output_is_byte_exact_and_has_its_hash() {
     let host = Host::new();
     let bytes: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
     fs::write(host.state.scripts().join("bytes"), &bytes).expect("written");
@@ -89,7 +89,7 @@ async fn a_child_that_ignores_term_is_killed_after_the_grace() {
 }
 
 #[tokio::test]
-async fn a_child_that_heeds_term_ends_at_once_and_its_last_words_are_kept() {
+async fn a_child_that_handles_term_ends_at_once_and_its_last_output_is_stored() {
     let host = Host::new();
     let script = host.script(
         "polite.sh",
@@ -108,7 +108,7 @@ async fn a_child_that_heeds_term_ends_at_once_and_its_last_words_are_kept() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_a_script_leaves_behind_is_ended_with_it() {
+async fn a_daemon_that_a_script_starts_is_killed_when_the_script_ends() {
     let host = Host::new();
     // A session and an environment of its own, and a parent that is gone.
     let script = host.script(
@@ -128,7 +128,7 @@ async fn a_daemon_that_a_script_leaves_behind_is_ended_with_it() {
 }
 
 #[tokio::test]
-async fn an_endless_printer_is_ended_by_its_time_limit() {
+async fn a_script_that_prints_endlessly_is_ended_by_its_time_limit() {
     let host = Host::new();
     let command = with(host.command(host.script("yes.sh", "yes")), |launch| {
         launch.timeout_ms = 300;
@@ -147,7 +147,7 @@ async fn an_endless_printer_is_ended_by_its_time_limit() {
 }
 
 #[tokio::test]
-async fn a_run_whose_shim_is_killed_is_lost_and_nothing_of_it_is_left() {
+async fn an_execution_whose_shim_is_killed_is_lost_and_leaves_no_processes() {
     let host = Host::new();
     let script = host.script(
         "orphan.sh",
@@ -167,7 +167,7 @@ async fn a_run_whose_shim_is_killed_is_lost_and_nothing_of_it_is_left() {
     assert_eq!(result.output_bytes, 5);
     assert_eq!(host.output(id).both, b"said\n");
     assert_eq!(host.processes_of(id), Vec::<u32>::new());
-    // And it is not started again, whatever comes.
+    // And it is not started again.
     drop(executions);
     let executions = host.executions(1);
     assert_eq!(executions.running_count(), 0);
@@ -175,7 +175,7 @@ async fn a_run_whose_shim_is_killed_is_lost_and_nothing_of_it_is_left() {
 }
 
 #[tokio::test]
-async fn a_run_outlives_the_agent_and_is_reported_by_the_next_one() {
+async fn an_execution_outlives_the_agent_and_is_reported_by_the_next_one() {
     let host = Host::new();
     let script =
         host.script("long.sh", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two");
@@ -197,7 +197,7 @@ async fn a_run_outlives_the_agent_and_is_reported_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_run_that_ends_while_the_agent_is_away_keeps_its_result() {
+async fn an_execution_that_ends_without_an_agent_keeps_its_result() {
     let host = Host::new();
     let script = host.script("short.sh", "while [ ! -e go ]; do sleep 0.02; done; exit 7");
     let command = host.command(script);
@@ -218,7 +218,7 @@ async fn a_run_that_ends_while_the_agent_is_away_keeps_its_result() {
 }
 
 #[tokio::test]
-async fn what_is_cancelled_before_its_turn_never_starts() {
+async fn a_command_cancelled_while_it_waits_never_starts() {
     let host = Host::new();
     let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let waiting = host.command(host.script("mark.sh", "touch ran"));
@@ -241,7 +241,7 @@ async fn what_is_cancelled_before_its_turn_never_starts() {
 }
 
 #[tokio::test]
-async fn no_more_than_the_allowed_number_run_at_once_and_all_run_in_the_end() {
+async fn at_most_max_executions_run_at_once_and_all_run_eventually() {
     let host = Host::new();
     let script = host
         .script("count.sh", "mkdir running 2>/dev/null || echo overlap; sleep 0.01; rmdir running");
@@ -258,7 +258,7 @@ async fn no_more_than_the_allowed_number_run_at_once_and_all_run_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_command_past_its_start_window_expires_and_never_runs() {
+async fn a_command_past_its_start_deadline_expires_and_never_runs() {
     let host = Host::new();
     let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let mut late = host.command(host.script("mark.sh", "touch ran"));
@@ -278,7 +278,7 @@ async fn a_command_past_its_start_window_expires_and_never_runs() {
 }
 
 #[tokio::test]
-async fn a_script_that_is_not_the_listed_one_is_rejected_before_anything_starts() {
+async fn a_script_that_differs_from_the_manifest_is_rejected_before_it_starts() {
     let host = Host::new();
     let name = host.script("a.sh", "touch ran");
     let changed = with(host.command(name), |launch| launch.sha256 = Some("0".repeat(64)));
@@ -304,13 +304,13 @@ async fn a_script_that_is_not_the_listed_one_is_rejected_before_anything_starts(
 }
 
 #[tokio::test]
-async fn a_receipt_frees_the_output_and_keeps_the_answer() {
+async fn a_receipt_deletes_the_output_and_keeps_the_response() {
     let host = Host::new();
     let command = host.command(host.script("a.sh", "echo hello"));
     let id = command.command_id;
     let mut executions = host.executions(1);
     executions.accept(vec![command]);
-    let told = settled(&mut executions, id).await;
+    let response = settled(&mut executions, id).await;
     executions.ledger_mut().receipt(id);
     assert!(!host.state.execution(id).output().exists());
     assert_eq!(executions.ledger().known(id), KnownState::Receipted);
@@ -319,13 +319,13 @@ async fn a_receipt_frees_the_output_and_keeps_the_answer() {
     drop(executions);
     let executions = host.executions(1);
     assert_eq!(executions.ledger().known(id), KnownState::Receipted);
-    assert_eq!(executions.ledger().response(id), Some(told));
+    assert_eq!(executions.ledger().response(id), Some(response));
     assert_eq!(executions.ledger().head().acceptance_count, 1, "the count outlives the folders");
     assert!(executions.inventory().is_empty());
 }
 
 #[tokio::test]
-async fn a_full_disk_costs_output_and_never_the_result() {
+async fn a_full_disk_loses_output_but_never_the_result() {
     let host = Host::new();
     let command = host.command(host.script("much.sh", "head -c 5000000 /dev/zero; echo end >&2"));
     let id = command.command_id;
@@ -343,7 +343,7 @@ async fn a_full_disk_costs_output_and_never_the_result() {
 }
 
 #[tokio::test]
-async fn a_cancelled_command_stays_cancelled_though_the_disk_was_full() {
+async fn a_cancelled_command_stays_cancelled_even_if_the_disk_was_full() {
     let host = Host::new();
     let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let waiting = host.command(host.script("mark.sh", "touch ran"));
@@ -365,7 +365,7 @@ async fn a_cancelled_command_stays_cancelled_though_the_disk_was_full() {
 }
 
 #[tokio::test]
-async fn an_acceptance_cut_off_by_a_crash_is_no_acceptance() {
+async fn an_acceptance_interrupted_by_a_crash_does_not_count() {
     let host = Host::new();
     let command = host.command(host.script("a.sh", "touch ran"));
     let id = command.command_id;
@@ -381,7 +381,7 @@ async fn an_acceptance_cut_off_by_a_crash_is_no_acceptance() {
 }
 
 #[tokio::test]
-async fn a_started_mark_alone_means_lost_after_a_crash() {
+async fn a_start_mark_without_a_result_means_lost_after_a_crash() {
     let host = Host::new();
     let command = host.command(host.script("a.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let id = command.command_id;
@@ -405,7 +405,7 @@ async fn a_started_mark_alone_means_lost_after_a_crash() {
 }
 
 #[tokio::test]
-async fn a_shim_that_a_former_agent_started_last_is_found_behind_a_second_one() {
+async fn a_shim_started_late_by_a_previous_agent_is_found_after_a_second_shim() {
     let host = Host::new();
     let command =
         host.command(host.script("a.sh", "echo x >> runs; while [ ! -e go ]; do sleep 0.02; done"));
@@ -423,7 +423,7 @@ async fn a_shim_that_a_former_agent_started_last_is_found_behind_a_second_one() 
 }
 
 #[tokio::test]
-async fn a_shim_that_comes_late_is_ended_by_a_cancel_and_not_overlooked() {
+async fn a_shim_that_starts_late_is_found_and_ended_by_a_cancellation() {
     let host = Host::new();
     let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let late = host.command(host.script("loop.sh", "touch up; while :; do sleep 0.02; done"));
@@ -437,14 +437,14 @@ async fn a_shim_that_comes_late_is_ended_by_a_cancel_and_not_overlooked() {
     executions.cancel(second, 0);
     let response = settled(&mut executions, second).await;
     assert_eq!(response.outcome, Some(Outcome::Cancelled));
-    assert!(result(&response).signal.is_some(), "it ran, and its end is told");
+    assert!(result(&response).signal.is_some(), "it ran, and its end is reported");
     shim.wait().expect("collected");
     fs::write(host.state.scripts().join("go"), "").expect("written");
     settled(&mut executions, first).await;
 }
 
 #[tokio::test]
-async fn a_shim_that_comes_after_the_last_word_starts_nothing() {
+async fn a_shim_that_starts_after_the_result_was_written_runs_nothing() {
     let host = Host::new();
     let blocker = host.command(host.script("block.sh", "while [ ! -e go ]; do sleep 0.02; done"));
     let late = host.command(host.script("mark.sh", "touch ran"));
@@ -461,7 +461,7 @@ async fn a_shim_that_comes_after_the_last_word_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_receipt_just_before_a_crash_does_not_turn_the_count_back() {
+async fn a_receipt_just_before_a_crash_does_not_reduce_the_acceptance_count() {
     let host = Host::new();
     let command = host.command(host.script("a.sh", "true"));
     let id = command.command_id;
@@ -476,7 +476,7 @@ async fn a_receipt_just_before_a_crash_does_not_turn_the_count_back() {
 }
 
 #[tokio::test]
-async fn orphans_of_a_silent_script_are_collected_while_it_runs() {
+async fn orphans_of_a_silent_script_are_reaped_while_it_runs() {
     let host = Host::new();
     let text = "for i in 1 2 3 4 5; do (sleep 0.1 &); done; touch up\n\
                 while [ ! -e go ]; do sleep 0.05; done";
@@ -494,7 +494,7 @@ async fn orphans_of_a_silent_script_are_collected_while_it_runs() {
 }
 
 #[test]
-fn a_session_that_got_the_number_of_a_dead_shim_is_left_alone() {
+fn a_session_that_reuses_the_number_of_a_dead_shim_is_not_killed() {
     let mut stranger = Command::new("setsid").arg("sleep").arg("1000").spawn().expect("started");
     let pid = stranger.id();
     let of = || ProcessStat::of(pid).expect("it lives");

@@ -73,7 +73,7 @@ impl Server {
 
     async fn next(&mut self) -> Outgoing {
         let next = tokio::time::timeout(PATIENCE, self.end.from_agent.recv()).await;
-        next.expect("a frame comes").expect("the session goes on")
+        next.expect("a frame comes").expect("the session continues")
     }
 
     /// The next text frame that is no heartbeat.
@@ -233,7 +233,7 @@ async fn transient_commands_are_answered_at_once() {
 }
 
 #[tokio::test]
-async fn a_command_outside_the_keys_permissions_is_refused_for_good() {
+async fn a_command_that_the_key_does_not_permit_is_refused_permanently() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.connect(Permissions::new([CommandName::Ping])).await;
@@ -248,7 +248,7 @@ async fn a_command_outside_the_keys_permissions_is_refused_for_good() {
 }
 
 #[tokio::test]
-async fn an_execution_is_accepted_started_told_and_receipted_in_this_order() {
+async fn an_execution_is_accepted_started_reported_and_receipted_in_this_order() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;
@@ -272,7 +272,7 @@ async fn an_execution_is_accepted_started_told_and_receipted_in_this_order() {
 }
 
 #[tokio::test]
-async fn a_listed_command_is_held_until_its_offset_is_named_and_goes_on_from_there() {
+async fn output_of_a_listed_command_waits_for_its_offset_and_continues_from_there() {
     let host = Host::new();
     host.script("count.sh", "for i in 1 2 3 4; do printf 'line %s\\n' $i; done");
     list(&host, json!([{"name": "count", "path": "count.sh", "interpreter": "/bin/sh"}]));
@@ -307,7 +307,7 @@ async fn a_listed_command_is_held_until_its_offset_is_named_and_goes_on_from_the
 }
 
 #[tokio::test]
-async fn a_result_waits_until_its_output_can_be_read() {
+async fn a_result_is_not_sent_before_its_output_can_be_read() {
     let host = Host::new();
     host.script("say.sh", "echo something");
     list(&host, json!([{"name": "say", "path": "say.sh", "interpreter": "/bin/sh"}]));
@@ -338,7 +338,7 @@ async fn a_result_waits_until_its_output_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_server_that_holds_more_than_the_host_is_sent_nothing_twice() {
+async fn a_server_that_has_more_output_than_the_host_receives_nothing_twice() {
     let host = Host::new();
     host.script("two.sh", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two");
     list(&host, json!([{"name": "two", "path": "two.sh", "interpreter": "/bin/sh"}]));
@@ -359,7 +359,7 @@ async fn a_server_that_holds_more_than_the_host_is_sent_nothing_twice() {
 }
 
 #[tokio::test]
-async fn output_waits_for_acknowledgements_and_a_noisy_job_leaves_room_for_others() {
+async fn output_waits_for_acknowledgements_and_a_noisy_execution_does_not_block_others() {
     let host = Host::new();
     host.script("noise.sh", "head -c 9000000 /dev/zero");
     list(&host, json!([{"name": "noise", "path": "noise.sh", "interpreter": "/bin/sh"}]));
@@ -385,7 +385,7 @@ async fn output_waits_for_acknowledgements_and_a_noisy_job_leaves_room_for_other
 }
 
 #[tokio::test]
-async fn cancel_ends_a_run_and_an_id_that_comes_later_never_starts() {
+async fn cancel_ends_an_execution_and_a_cancelled_id_that_arrives_later_never_starts() {
     let host = Host::new();
     host.script("wait.sh", "echo up; while :; do sleep 0.05; done");
     list(&host, json!([{"name": "wait", "path": "wait.sh", "interpreter": "/bin/sh"}]));
@@ -431,7 +431,7 @@ async fn a_restart_is_answered_durably_and_never_loops() {
 }
 
 #[tokio::test]
-async fn a_restart_is_carried_out_though_the_link_breaks_before_the_receipt() {
+async fn a_restart_happens_even_if_the_link_breaks_before_the_receipt() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;
@@ -444,7 +444,7 @@ async fn a_restart_is_carried_out_though_the_link_breaks_before_the_receipt() {
 }
 
 #[tokio::test]
-async fn a_restart_whose_answer_cannot_be_kept_is_refused_so_that_it_never_loops() {
+async fn a_restart_whose_answer_cannot_be_stored_is_refused_and_never_loops() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;
@@ -461,7 +461,7 @@ async fn a_restart_whose_answer_cannot_be_kept_is_refused_so_that_it_never_loops
 }
 
 #[tokio::test]
-async fn drain_close_and_key_are_taken_as_they_are_meant() {
+async fn drain_close_and_rekey_frames_are_applied() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;
@@ -484,7 +484,7 @@ async fn drain_close_and_key_are_taken_as_they_are_meant() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_remembered_over_a_restart_until_a_server_knows_it() {
+async fn a_key_rejection_is_stored_across_restarts_until_a_server_accepts_the_key() {
     let host = Host::new();
     let mut agent = open_agent(&host);
     agent.record_key_rejection();
@@ -498,7 +498,7 @@ async fn an_unknown_key_is_remembered_over_a_restart_until_a_server_knows_it() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_enrolled_anew_sets_its_ledger_aside() {
+async fn a_host_that_is_enrolled_again_sets_its_ledger_aside() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     let (before, _) = server.greet().await;
@@ -525,15 +525,17 @@ async fn a_host_that_is_enrolled_anew_sets_its_ledger_aside() {
 }
 
 #[tokio::test]
-async fn a_changed_manifest_is_told_and_its_removed_script_is_refused() {
+async fn a_changed_manifest_is_reported_and_a_removed_script_is_refused() {
     let host = Host::new();
     let mut server = Server::meet(open_agent(&host));
     server.greet().await;
     list(&host, json!([]));
     let (id, data) = execute(&host, "hello");
     server.command(id, "execute", data).await;
-    let told = server.frame().await;
-    assert!(matches!(&told, AgentFrame::Manifest { manifest, .. } if manifest.scripts.is_empty()));
+    let reported = server.frame().await;
+    assert!(
+        matches!(&reported, AgentFrame::Manifest { manifest, .. } if manifest.scripts.is_empty())
+    );
     assert_eq!(server.response().await.error_code.as_deref(), Some("unknown_script"));
     server.end().await;
 }

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_fitting_mark_is_found_and_damaged_ones_are_passed_over() {
+    fn the_last_fitting_checkpoint_is_found_and_damaged_ones_are_skipped() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let output = folder.path().join("output");
         let mut marker = CheckpointWriter::new(&output);

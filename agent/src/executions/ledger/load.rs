@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_that_cannot_be_looked_at_stops_the_agent_and_costs_no_promise() {
+    fn an_unreadable_execution_file_stops_the_agent_and_loses_no_command() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let execution = state.execution(accepted(&state));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_later_version_is_not_taken_for_none() {
+    fn a_result_of_a_later_version_does_not_count_as_missing() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let execution = state.execution(accepted(&state));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_is_set_aside_holds_no_values_of_parameters() {
+    fn a_ledger_that_is_set_aside_contains_no_parameter_values() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         let command_id = accepted(&state);

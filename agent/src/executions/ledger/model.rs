@@ -112,14 +112,14 @@ struct World {
     ledger: Ledger,
     model: BTreeMap<u8, State>,
     /// The highest acceptance count that a server can have seen.
-    told: u64,
+    reported_count: u64,
 }
 
 impl World {
     fn new(path: &std::path::Path) -> Self {
         let state = StateDir::create(path).expect("state directory");
         let (ledger, _) = Ledger::open(&state).expect("opened");
-        Self { state, ledger, model: BTreeMap::new(), told: 0 }
+        Self { state, ledger, model: BTreeMap::new(), reported_count: 0 }
     }
 
     fn execution(&self, number: u8) -> ExecutionDir {
@@ -186,8 +186,8 @@ impl World {
         let outcomes = self.ledger.accept(numbers.iter().map(|n| new_command(*n)).collect());
         for (_, outcome) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
             let count = *outcome.as_ref().expect("filtered");
-            assert!(count > self.told, "{count} after {}", self.told);
-            self.told = count;
+            assert!(count > self.reported_count, "{count} after {}", self.reported_count);
+            self.reported_count = count;
         }
         for number in unknown {
             assert!(outcomes.iter().any(|(it, outcome)| *it == id(*number) && outcome.is_ok()));
@@ -243,9 +243,9 @@ impl World {
 
     fn check(&mut self) {
         let count = self.ledger.head().acceptance_count;
-        assert!(count >= self.told, "the server would see a loss");
+        assert!(count >= self.reported_count, "the server would see a loss");
         // An agent may register at any moment.
-        self.told = count;
+        self.reported_count = count;
         for number in 0..COMMANDS {
             let known = self.ledger.known(id(number));
             let answer = self.ledger.response(id(number)).and_then(|answer| answer.outcome);
@@ -268,7 +268,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn in_any_order_and_after_any_crash_the_ledger_knows_what_the_model_knows(
+    fn the_ledger_matches_the_model_in_any_order_and_after_any_crash(
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let folder = tempfile::tempdir().expect("temporary folder");

@@ -248,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_exit_record_always_fits_the_space_set_aside(message in "\\PC{0,3000}") {
+        fn an_exit_record_always_fits_into_the_reserved_space(message in "\\PC{0,3000}") {
             let exit = ExitRecord {
                 ending: ExecutionEnd::refused("script_missing", &message),
                 is_timed_out: false,

@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_started_is_started_again() {
+    fn a_started_command_is_never_started_again() {
         for on_disk in all().filter(|on_disk| on_disk.has_started) {
             assert_ne!(decide(on_disk), RecoveryAction::Start, "{on_disk:?}");
         }
     }
 
     #[test]
-    fn a_living_shim_or_a_settled_command_is_never_lost_or_thrown_away() {
+    fn a_running_or_settled_command_is_never_lost_or_discarded() {
         for on_disk in all().filter(|on_disk| on_disk.is_locked || on_disk.has_settlement) {
             assert!(
                 matches!(decide(on_disk), RecoveryAction::Report | RecoveryAction::Reattach),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_free_accepted_uncancelled_command_in_its_window_starts() {
+    fn only_an_accepted_unlocked_uncancelled_command_within_its_deadline_starts() {
         for on_disk in all() {
             let may_start = on_disk.has_command
                 && !on_disk.is_locked
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn started_without_end_and_without_shim_is_lost() {
+    fn a_started_command_without_result_and_shim_is_lost() {
         for on_disk in all() {
             let is_lost = on_disk.has_started && !on_disk.is_locked && !on_disk.has_settlement;
             assert_eq!(decide(on_disk) == RecoveryAction::Lose, is_lost, "{on_disk:?}");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_left_no_promise_is_discarded() {
+    fn only_a_command_that_was_never_accepted_is_discarded() {
         for on_disk in all().filter(|on_disk| decide(*on_disk) == RecoveryAction::Discard) {
             assert!(!on_disk.has_command && !on_disk.has_started && !on_disk.has_settlement);
         }

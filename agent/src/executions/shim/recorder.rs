@@ -211,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_kept_is_a_prefix_with_its_hash_and_the_rest_is_counted(
+        fn stored_output_is_a_prefix_with_its_hash_and_the_rest_is_counted_as_dropped(
             writes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(any::<u8>(), 1..400)), 0..20),
             limit_bytes in 0u64..3000,
         ) {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_share_bounds_what_jobs_keep_beyond_a_little() {
+    fn the_hosts_quota_limits_stored_output_above_a_small_free_amount() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let execution = ExecutionDir::at(folder.path().join("execution"));
         fs::create_dir(execution.path()).expect("created");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_output_is_marked_where_its_records_end() {
+    fn checkpoints_of_a_long_output_are_at_record_ends() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let execution = ExecutionDir::at(folder.path().into());
         let limits = RecorderLimits {
@@ -292,7 +292,7 @@ mod tests {
         assert!(mark.position > 2 * 1024 * 1024, "{mark:?}");
         let mut counted = Checkpoint::default();
         for record in records_of(&file[..mark.position as usize]) {
-            let record = record.expect("a mark stands at the end of a record");
+            let record = record.expect("a checkpoint is at the end of a record");
             match record.stream {
                 Stream::Stdout => counted.stdout_bytes += record.payload.len() as u64,
                 Stream::Stderr => counted.stderr_bytes += record.payload.len() as u64,

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_looked_up_by_name_or_taken_by_its_full_path() {
+    fn a_program_is_found_by_its_name_or_by_its_full_path() {
         let refusal = |name: &str| program(name).map_err(|refusal| refusal.code()).err();
         assert!(program("sh").expect("everywhere").ends_with("bin/sh"));
         assert_eq!(program("/bin/sh").expect("everywhere"), Path::new("/bin/sh"));
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_listed_file_inside_the_folder_is_found() {
+    fn only_the_listed_file_inside_the_scripts_folder_is_found() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let scripts = folder.path().join("scripts");
         fs::create_dir(&scripts).expect("created");

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn people_get_aligned_lines_with_remedies_below() {
+    fn the_table_has_aligned_lines_with_hints_below() {
         let text = render(&findings()[..2], ReportFormat::Table);
         let expected = "ok       configuration    all is said\n\
                         warn     disk             little\n                            buy more\n";
@@ -78,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn the_brief_form_is_one_line_of_the_first_failure_or_nothing() {
+    fn the_brief_report_is_one_line_for_the_first_failure_or_empty() {
         assert_eq!(render(&findings(), ReportFormat::Brief), "dns: no name; write it down\n");
         assert_eq!(render(&findings()[..2], ReportFormat::Brief), "");
     }
 
     #[test]
-    fn programs_get_an_array_with_the_four_fields() {
+    fn the_json_report_is_an_array_of_objects_with_four_fields() {
         let text = render(&findings()[2..3], ReportFormat::Json);
         let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         let expected = serde_json::json!([
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_checks_are_the_same_on_the_wire_and_on_the_screen() {
+    fn checks_have_the_same_names_in_json_and_on_the_screen() {
         for check in Check::ALL {
             assert_eq!(serde_json::json!(check), check.name());
         }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_may_be_off_by_a_minute_and_must_not_by_ten() {
+    fn a_clock_difference_of_one_minute_passes_and_of_ten_minutes_fails() {
         for (seconds, status) in [
             (0, CheckStatus::Ok),
             (-60, CheckStatus::Ok),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_told_apart_by_their_first_two_numbers() {
+    fn versions_are_compared_by_their_first_two_numbers() {
         let own = muster_protocol::version::own();
         assert_eq!(version(&of_version(own)).status, CheckStatus::Ok);
         assert!(version(&of_version("9999.0.0")).detail.contains("older"));

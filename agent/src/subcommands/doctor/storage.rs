@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_at_a_state_directory_changes_nothing_in_it() {
+    fn checking_a_state_directory_changes_nothing_in_it() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let count = || fs::read_dir(folder.path()).expect("read").count();
         assert_eq!(state_directory(folder.path()).status, CheckStatus::Ok);

@@ -73,7 +73,7 @@ fn input() -> impl Strategy<Value = (Vec<String>, Vec<u8>, Vec<usize>)> {
 
 proptest! {
     #[test]
-    fn however_output_is_split_no_secret_is_left_in_it((values, text, cuts) in input()) {
+    fn no_secret_remains_in_output_that_is_split_at_any_point((values, text, cuts) in input()) {
         let output = masked(&values, &text, &cuts);
         prop_assert_eq!(&output, &masked_whole(&values, &text));
         for value in &values {
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn only_the_beginning_of_a_secret_is_held_back((values, text, _) in input()) {
+    fn only_bytes_that_may_start_a_secret_are_held_back((values, text, _) in input()) {
         let mut masker = masker(&values).expect("something to mask");
         let forms = forms(&secrets(&values));
         for byte in text {
@@ -94,14 +94,14 @@ proptest! {
     }
 
     #[test]
-    fn output_without_secrets_is_left_as_it_is(text in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn output_without_secrets_is_unchanged(text in prop::collection::vec(any::<u8>(), 0..300)) {
         let values = ["\u{1F511} none of it holds this".to_owned()];
         prop_assert_eq!(masked(&values, &text, &[text.len() / 2]), text);
     }
 }
 
 #[test]
-fn the_longest_counts_and_what_touches_stays_apart() {
+fn the_longest_secret_is_masked_and_adjacent_secrets_stay_separate() {
     let values = ["secret".to_owned(), "secretly".to_owned(), "lyre".to_owned()];
     let shown = |text: &str| String::from_utf8(masked(&values, text.as_bytes(), &[3])).unwrap();
     assert_eq!(shown("a secretly kept secret"), "a *** kept ***");
