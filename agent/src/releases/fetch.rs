@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use muster_protocol::release::{MAX_MANIFEST_BYTES, Manifest, Platform, Version};
+use muster_protocol::release::{MAX_MANIFEST_BYTES, Platform, ReleaseManifest, Version};
 use serde_json::json;
 
 use super::download::{DownloadError, ReleaseDownloader};
@@ -61,7 +61,7 @@ async fn fetch_part(
     let folder = format!("/install/releases/{version}");
     if part != ReleasePart::Programs {
         fetch_documents(&downloader, &folder, into).await?;
-        let fetched = json!({"is_way_verified": config.endpoint.is_secure});
+        let fetched = json!({"is_transport_verified": config.endpoint.is_secure});
         write(&into.join("fetched.json"), fetched.to_string().as_bytes())?;
     }
     if part != ReleasePart::Documents {
@@ -93,7 +93,7 @@ async fn fetch_programs(
     let manifest = into.join("release.json");
     let document = std::fs::read(&manifest).map_err(DownloadError::disk(&manifest))?;
     // The supervisor refuses a manifest that is invalid or for other hosts.
-    let (Ok(manifest), Some(platform)) = (Manifest::read(&document), Platform::own()) else {
+    let (Ok(manifest), Some(platform)) = (ReleaseManifest::read(&document), Platform::own()) else {
         return Ok(());
     };
     let Some(files) = manifest.files(platform) else { return Ok(()) };

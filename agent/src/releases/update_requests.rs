@@ -221,7 +221,7 @@ fn response(command_id: Uuid, result: &UpdateResult) -> Response {
         command_id,
         success: is_success,
         data: json!({
-            "verdict": result.outcome,
+            "update_result": result.outcome,
             "from_version": result.from_version,
             "to_version": result.to_version,
             "message": message,

@@ -16,8 +16,8 @@ impl Session<'_> {
             && self.agent.update_requests.next_check_at().is_none()
             && let Some(result) = self.agent.update_requests.last_result()
         {
-            let verdict = result.clone();
-            self.push(&AgentFrame::UpdateResult { verdict });
+            let result = result.clone();
+            self.push(&AgentFrame::UpdateResult { result });
         }
     }
 

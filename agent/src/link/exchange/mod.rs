@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use muster_protocol::frame::exchange::{Answer, MAX_BODY_BYTES, Part, Request};
+use muster_protocol::frame::exchange::{
+    ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,7 +32,7 @@ const BODY_MARGIN_BYTES: usize = 64;
 
 /// A session over HTTP.
 pub struct Exchange {
-    to_server: Option<mpsc::Sender<Part>>,
+    to_server: Option<mpsc::Sender<ExchangePart>>,
     from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
     /// Aborted when the link is dropped.
     driver: JoinSet<()>,
@@ -67,8 +69,8 @@ impl Link for Exchange {
 
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
         let part = match frame {
-            Outgoing::Text(text) => Part::Text(text),
-            Outgoing::Binary(bytes) => Part::Binary(bytes),
+            Outgoing::Text(text) => ExchangePart::Text(text),
+            Outgoing::Binary(bytes) => ExchangePart::Binary(bytes),
         };
         async {
             let Some(sender) = &self.to_server else { return Err(LinkError::Ended) };
@@ -97,14 +99,14 @@ impl Link for Exchange {
 /// Keeps requests open and handles answers in order.
 struct Driver {
     client: ExchangeClient,
-    outgoing: mpsc::Receiver<Part>,
+    outgoing: mpsc::Receiver<ExchangePart>,
     /// Did not fit into the previous body.
-    deferred: Option<Part>,
+    deferred: Option<ExchangePart>,
     wait_ms: u32,
     session_id: Uuid,
     next_sequence: u64,
     next_answer: u64,
-    out_of_order: BTreeMap<u64, Answer>,
+    out_of_order: BTreeMap<u64, ExchangeResponse>,
     /// Frames for the session. Bounded by two answers and the frames that the session has not read.
     received: VecDeque<Incoming>,
     /// The server has ended the session; frames that arrived before are still delivered.
@@ -112,7 +114,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(client: ExchangeClient, outgoing: mpsc::Receiver<Part>, wait: Duration) -> Self {
+    fn new(client: ExchangeClient, outgoing: mpsc::Receiver<ExchangePart>, wait: Duration) -> Self {
         Self {
             client,
             outgoing,
@@ -170,7 +172,7 @@ impl Driver {
                         if self.is_closed {
                             return Ok(());
                         }
-                        let close = Part::Close { code: 1000, reason: String::new() };
+                        let close = ExchangePart::Close { code: 1000, reason: String::new() };
                         let _ = self.post(vec![close], 0).await;
                         return Ok(());
                     };
@@ -181,7 +183,7 @@ impl Driver {
         }
     }
 
-    async fn next_part(&mut self) -> Option<Part> {
+    async fn next_part(&mut self) -> Option<ExchangePart> {
         match self.deferred.take() {
             Some(part) => Some(part),
             None => self.outgoing.recv().await,
@@ -189,7 +191,7 @@ impl Driver {
     }
 
     /// The queued frames, as many as fit into one body.
-    fn parts(&mut self, first: Option<Part>) -> Vec<Part> {
+    fn parts(&mut self, first: Option<ExchangePart>) -> Vec<ExchangePart> {
         let mut parts = Vec::new();
         let mut room = MAX_BODY_BYTES - BODY_MARGIN_BYTES;
         let mut next = first.or_else(|| self.deferred.take());
@@ -213,25 +215,25 @@ impl Driver {
 
     fn post(
         &mut self,
-        parts: Vec<Part>,
+        parts: Vec<ExchangePart>,
         wait_ms: u32,
-    ) -> BoxFuture<'static, Result<Answer, PostError>> {
+    ) -> BoxFuture<'static, Result<ExchangeResponse, PostError>> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let request = Request { session_id: self.session_id, sequence, wait_ms, parts };
+        let request = ExchangeRequest { session_id: self.session_id, sequence, wait_ms, parts };
         self.client.clone().post(request).boxed()
     }
 
     /// Handles answers in their order.
-    fn handle_answer(&mut self, answer: Answer) {
+    fn handle_answer(&mut self, answer: ExchangeResponse) {
         self.out_of_order.insert(answer.sequence, answer);
         while let Some(answer) = self.out_of_order.remove(&self.next_answer) {
             self.next_answer += 1;
             for part in answer.parts {
                 let frame = match part {
-                    Part::Text(text) => Incoming::Text(text),
-                    Part::Binary(_) => Incoming::Binary,
-                    Part::Close { code, reason } => {
+                    ExchangePart::Text(text) => Incoming::Text(text),
+                    ExchangePart::Binary(_) => Incoming::Binary,
+                    ExchangePart::Close { code, reason } => {
                         self.received.push_back(Incoming::Closed { code, reason });
                         self.is_closed = true;
                         return;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use muster_protocol::backoff::Delays;
-use muster_protocol::frame::exchange::{Answer, CONTENT_TYPE, MAX_BODY_BYTES, Request};
+use muster_protocol::frame::exchange::{
+    CONTENT_TYPE, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -69,7 +71,7 @@ impl ExchangeClient {
     }
 
     /// Posts a request until it is answered, with a limited number of attempts.
-    pub async fn post(self, request: Request) -> Result<Answer, PostError> {
+    pub async fn post(self, request: ExchangeRequest) -> Result<ExchangeResponse, PostError> {
         let body = bytes::Bytes::from(request.encode());
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut attempt = 1;
@@ -87,7 +89,11 @@ impl ExchangeClient {
         }
     }
 
-    async fn attempt(&self, body: bytes::Bytes, sequence: u64) -> Result<Answer, Attempt> {
+    async fn attempt(
+        &self,
+        body: bytes::Bytes,
+        sequence: u64,
+    ) -> Result<ExchangeResponse, Attempt> {
         let sent = self
             .client
             .post(&self.url)
@@ -105,7 +111,7 @@ impl ExchangeClient {
         }
         let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Retry)?;
         let invalid = |error| Attempt::Final(PostError::Broken(error));
-        let answer = Answer::decode(&bytes)
+        let answer = ExchangeResponse::decode(&bytes)
             .map_err(LinkError::broken("read the server's answer"))
             .map_err(invalid)?;
         if answer.sequence != sequence {
