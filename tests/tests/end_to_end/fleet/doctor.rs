@@ -153,7 +153,7 @@ async fn a_server_that_is_not_there_is_one_failure_and_the_rest_is_skipped() {
     }
     let brief = doctor.brief().await;
     assert!(brief.starts_with(&format!("tcp: port {port} of the server: ")), "{brief}");
-    assert!(brief.ends_with("let this host out to it\n"), "{brief}");
+    assert!(brief.ends_with("that firewalls permit the connection\n"), "{brief}");
 
     let elsewhere = format!("{}/elsewhere", world.server.url());
     let brief = Doctor::new(&world.site, &elsewhere, &key).brief().await;
@@ -171,7 +171,7 @@ async fn settings_that_can_t_work_are_the_first_failure() {
     let world = World::on_sqlite().await;
     let doctor = Doctor::new(&world.site, &world.server.url(), "");
     let none = doctor.brief().await;
-    assert!(none.starts_with("configuration: no agent key; set MUSTER_API_KEY"), "{none}");
+    assert!(none.starts_with("configuration: no agent key is configured; set MUSTER_API_KEY"), "{none}");
     let doctor = doctor.with("MUSTER_API_KEY", "mst_agent_x");
     let empty = world.site.path().join("empty.pem");
     std::fs::write(&empty, "").expect("write the file");
