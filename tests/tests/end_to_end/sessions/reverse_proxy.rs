@@ -219,7 +219,7 @@ async fn certificates_that_do_not_fit_are_told_apart() {
     let authority = Authority::new(&world.site);
     let (_, key) = world.api.agent_key(json!({})).await;
     for (names, days, code, verdict, sentence) in [
-        (["other.example"], (-1, 90), 1, "fail", "not made out for 127.0.0.1, but for"),
+        (["other.example"], (-1, 90), 1, "fail", "not valid for 127.0.0.1, only for"),
         (["127.0.0.1"], (-9, -2), 1, "fail", "expired on"),
         (["127.0.0.1"], (2, 90), 1, "fail", "is not valid before"),
         (["127.0.0.1"], (-9, 5), 0, "warn", "is trusted until"),
