@@ -156,7 +156,7 @@ async fn a_host_that_goes_to_another_key_loses_nothing_that_it_is_asked_there() 
     agent.resume();
     let after = world.online(&second_id).await;
     let log = agent.log();
-    assert!(log.contains("enrolled this host anew"), "{log}");
+    assert!(log.contains("enrolled this host again"), "{log}");
     assert_ne!(before["id"], after["id"], "another key, another agent");
     let running = world.api.execute(after["id"].as_str().expect("an id"), "long", json!({})).await;
     world.api.output_reaches(&running, 1).await;

@@ -131,7 +131,7 @@ async fn what_still_runs_on_a_leaving_host_is_ended_there_and_lost_on_the_server
     world.api.output_reaches(&run, 6).await;
     agent.stop();
     let said = deregister(&world, &agent, &key, &[]).await.expect(0);
-    assert!(said.contains("how 1 of its commands ended"), "{said}");
+    assert!(said.contains("results not reported to the server: 1"), "{said}");
     ends_with_its_agent(&world, &run, "lost").await;
     eventually("nothing of it runs", async || agent.shim_ids().is_empty().then_some(())).await;
 }
@@ -162,7 +162,7 @@ async fn whoever_can_not_deregister_is_told_why_and_what_to_do_and_stays_enrolle
     world.server.stop();
     let own = [("MUSTER_SERVER_URL", url.as_str()), ("MUSTER_API_KEY", key.as_str())];
     let away = agent_program(agent.state_dir(), &["deregister"], &own).await;
-    refused(&away, "no link to the server");
+    refused(&away, "the connection to the server failed");
 
     world.server.resume();
     agent.resume();

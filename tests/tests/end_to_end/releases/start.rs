@@ -17,7 +17,7 @@ on_both_databases!(
     nobody_comes_by_itself_to_what_its_group_does_not_ask_for_now,
 );
 
-const ENDS: &str = "the agent ends for its supervisor to fetch a release";
+const ENDS: &str = "exiting so that the supervisor installs a release";
 
 /// A host that its group has brought to 0.2.0.
 struct Scene {

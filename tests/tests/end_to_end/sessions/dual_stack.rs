@@ -19,10 +19,10 @@ async fn a_family_that_fails_is_a_warning_and_holds_no_agent_up() {
     let dns = finding(&findings, "dns")["detail"].as_str().expect("a sentence");
     assert_eq!(dns, "both.example (the server): A 127.0.0.1; AAAA ::1");
     let tcp = finding(&findings, "tcp");
-    assert_eq!(tcp["verdict"], "warn", "{tcp}");
+    assert_eq!(tcp["status"], "warn", "{tcp}");
     let detail = tcp["detail"].as_str().expect("a sentence");
     assert!(detail.contains("IPv4 connects, IPv6 fails ("), "{tcp}");
-    assert_eq!(finding(&findings, "tls")["verdict"], "warn", "the key travels in the clear");
+    assert_eq!(finding(&findings, "tls")["status"], "warn", "the key travels in the clear");
 
     let options = AgentOptions::named("agent").with_mounts(&mounts).with("MUSTER_INSECURE", 1);
     let _agent = Agent::start(&world.site, &url, &key, options);

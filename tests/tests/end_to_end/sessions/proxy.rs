@@ -73,7 +73,7 @@ async fn a_proxy_that_forbids_tunnels_leaves_polling() {
         let detail = finding(&findings, check)["detail"].as_str().expect("a sentence");
         assert!(detail.contains("forbids connections to"), "{findings:#?}");
     }
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over HTTP");
+    assert_eq!(finding(&findings, "key")["detail"], "the server accepts the key over HTTP");
     doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
 }
 
@@ -111,7 +111,7 @@ async fn a_wrong_password_is_told_over_either_transport_and_never_shown() {
         let agent = Agent::start(&world.site, &world.server.url(), &key, options);
         eventually("the agent says what the proxy wants", async || {
             // This proxy says 407 only to those who name no password at all.
-            agent.log().contains("does not accept the user name and password (401)").then_some(())
+            agent.log().contains("rejects the user name and password (401)").then_some(())
         })
         .await;
         assert!(agent.log().contains("http://USER:PASSWORD@HOST:PORT"), "{}", agent.log());
@@ -127,8 +127,8 @@ async fn a_proxy_that_is_not_there_is_told_over_either_transport() {
     let refusing = format!("http://127.0.0.1:{}", closed.number());
     let unknown = "http://proxy.invalid:3128";
     for (name, proxy, sentence) in [
-        ("unknown", unknown, format!("the name of the proxy {unknown} has no address")),
-        ("refusing", &refusing, format!("the proxy {refusing} can't be reached")),
+        ("unknown", unknown, format!("failed to resolve the name of the proxy {unknown}")),
+        ("refusing", &refusing, format!("failed to connect to the proxy {refusing}")),
     ] {
         for (transport, fallback) in [("websocket", "0"), ("polling", "only")] {
             let options = AgentOptions::named(&format!("{name}-{transport}"))
@@ -148,7 +148,7 @@ async fn proxy_finding(site: &Site, proxy: &str) -> serde_json::Value {
     let key = format!("mst_agent_{}", "x".repeat(43));
     let doctor = Doctor::new(site, "https://127.0.0.1:9", &key).with("HTTPS_PROXY", proxy);
     let findings = doctor.findings(1).await;
-    let failed = findings.iter().find(|finding| finding["verdict"] == "fail");
+    let failed = findings.iter().find(|finding| finding["status"] == "fail");
     failed.expect("a failure").clone()
 }
 
@@ -160,10 +160,16 @@ async fn what_is_wrong_with_a_proxy_is_told_apart() {
     let missing = proxy_finding(&site, &format!("http://{}", proxy.address())).await;
     assert_eq!(missing["check"], "proxy", "{missing}");
     let detail = missing["detail"].as_str().expect("a sentence");
-    assert!(detail.contains("asks for a user name and password (407)"), "{missing}");
+    assert!(detail.contains("requires a user name and password (407)"), "{missing}");
 
     let wrong = proxy_finding(&site, &proxy.url_for("office:open-barley")).await;
-    assert!(wrong["detail"].as_str().expect("a sentence").contains("does not accept"), "{wrong}");
+    assert!(
+        wrong["detail"]
+            .as_str()
+            .expect("a sentence")
+            .contains("rejects the user name and password"),
+        "{wrong}"
+    );
     assert!(!wrong.to_string().contains("barley"), "{wrong}");
 
     let forbidden = proxy_finding(&site, &proxy.url()).await;
@@ -193,7 +199,7 @@ async fn something_else_than_a_proxy_is_recognised_as_such() {
     });
     let nonsense = proxy_finding(&site, &format!("http://{address}")).await;
     let detail = nonsense["detail"].as_str().expect("a sentence");
-    assert_eq!(detail, format!("what answers at http://{address} is no HTTP proxy"));
+    assert_eq!(detail, format!("the answer from http://{address} is not from an HTTP proxy"));
     answering.abort();
 }
 

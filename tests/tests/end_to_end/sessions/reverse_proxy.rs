@@ -105,10 +105,10 @@ async fn a_reverse_proxy_that_drops_upgrades_leaves_polling_over_tls() {
         .with("MUSTER_CA_FILE", company.authority.file().display());
     let findings = doctor.findings(0).await;
     let websocket = finding(&findings, "websocket");
-    assert_eq!(websocket["verdict"], "warn", "{websocket}");
-    assert!(websocket["remedy"].as_str().expect("a remedy").contains("Upgrade"), "{websocket}");
+    assert_eq!(websocket["status"], "warn", "{websocket}");
+    assert!(websocket["hint"].as_str().expect("a hint").contains("Upgrade"), "{websocket}");
     let key = finding(&findings, "key");
-    assert_eq!(key["detail"], "the server takes it, over HTTP", "{key}");
+    assert_eq!(key["detail"], "the server accepts the key over HTTP", "{key}");
 }
 
 #[tokio::test]
@@ -143,11 +143,14 @@ async fn an_agent_reaches_tls_through_the_offices_proxy_by_either_transport() {
     let findings = doctor.findings(0).await;
     // The server stands on this host, which is seldom what a proxy is for.
     let through = finding(&findings, "proxy");
-    assert_eq!(through["verdict"], "warn", "{through}");
+    assert_eq!(through["status"], "warn", "{through}");
     let detail = through["detail"].as_str().expect("a sentence");
     assert!(detail.contains(&format!("connects to {}", company.nginx.address())), "{through}");
-    assert_eq!(finding(&findings, "tls")["verdict"], "ok");
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over the WebSocket");
+    assert_eq!(finding(&findings, "tls")["status"], "ok");
+    assert_eq!(
+        finding(&findings, "key")["detail"],
+        "the server accepts the key over the WebSocket"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn a_missing_password_on_the_way_to_tls_is_told_over_either_transport() {
         let url = company.nginx.url("127.0.0.1");
         let agent = Agent::start(&company.world.site, &url, &key, options);
         eventually("the agent says what the proxy wants", async || {
-            agent.log().contains("asks for a user name and password (407)").then_some(())
+            agent.log().contains("requires a user name and password (407)").then_some(())
         })
         .await;
     }
@@ -197,15 +200,15 @@ async fn an_unknown_issuer_is_told_with_what_to_do_over_either_transport() {
         let agent = Agent::start(&company.world.site, &url, &key, options);
         eventually("the agent says whom it does not trust", async || {
             let log = agent.log();
-            let is_told = log.contains("comes from an issuer that this host does not know");
+            let is_told = log.contains("was issued by an authority that this host does not trust");
             (is_told && log.contains("MUSTER_CA_FILE")).then_some(())
         })
         .await;
     }
     let findings = Doctor::new(&company.world.site, &url, &key).findings(1).await;
     let tls = finding(&findings, "tls");
-    assert_eq!(tls["verdict"], "fail", "{tls}");
-    assert!(tls["remedy"].as_str().expect("a remedy").contains("MUSTER_CA_FILE"), "{tls}");
+    assert_eq!(tls["status"], "fail", "{tls}");
+    assert!(tls["hint"].as_str().expect("a hint").contains("MUSTER_CA_FILE"), "{tls}");
     let key = finding(&findings, "key");
     assert_eq!(key["detail"], "not checked, because tls failed", "{key}");
 }
@@ -216,7 +219,7 @@ async fn certificates_that_do_not_fit_are_told_apart() {
     let authority = Authority::new(&world.site);
     let (_, key) = world.api.agent_key(json!({})).await;
     for (names, days, code, verdict, sentence) in [
-        (["other.example"], (-1, 90), 1, "fail", "not made out for 127.0.0.1, but for"),
+        (["other.example"], (-1, 90), 1, "fail", "not valid for 127.0.0.1, only for"),
         (["127.0.0.1"], (-9, -2), 1, "fail", "expired on"),
         (["127.0.0.1"], (2, 90), 1, "fail", "is not valid before"),
         (["127.0.0.1"], (-9, 5), 0, "warn", "is trusted until"),
@@ -229,10 +232,10 @@ async fn certificates_that_do_not_fit_are_told_apart() {
             .with("MUSTER_CA_FILE", authority.file().display());
         let findings = doctor.findings(code).await;
         let tls = finding(&findings, "tls");
-        assert_eq!(tls["verdict"], verdict, "{tls}");
+        assert_eq!(tls["status"], verdict, "{tls}");
         assert!(tls["detail"].as_str().expect("a sentence").contains(sentence), "{tls}");
         let is_about_time = sentence.contains("expired") || sentence.contains("before");
-        let remedy = tls["remedy"].as_str().unwrap_or_default();
-        assert_eq!(remedy.contains("clock"), is_about_time, "{tls}");
+        let hint = tls["hint"].as_str().unwrap_or_default();
+        assert_eq!(hint.contains("clock"), is_about_time, "{tls}");
     }
 }
