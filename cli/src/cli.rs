@@ -17,27 +17,37 @@ use crate::explanation::explain;
 use crate::output::printer::{Output, print};
 use crate::session::Session;
 
+/// Heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+
 /// Run scripts and commands on a fleet of hosts through a Muster server
 ///
-/// Exit codes: 0 success, 1 refused or failed, 2 invalid command line, 3 server unreachable. `muster run`
-/// on one agent exits with the code of the script.
+/// Start with `muster login --server URL`, then `muster agents` and `muster run AGENT SCRIPT`.
+///
+/// Exit codes:
+///   0    success
+///   1    the server refused the request, or the command did not succeed
+///   2    invalid command line
+///   3    the server can't be reached
+///   130  interrupted or cancelled
+/// `muster run` on one agent exits with the code of the script: 124 after a timeout, 128 + N after signal N.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, arg_required_else_help = true)]
+#[command(name = "muster", version, arg_required_else_help = true, verbatim_doc_comment)]
 pub struct Cli {
     /// URL of the server [default: the server of the last `muster login`]
-    #[arg(long, global = true, env = "MUSTER_SERVER_URL", value_name = "URL")]
+    #[arg(long, global = true, env = "MUSTER_SERVER_URL", value_name = "URL", help_heading = GLOBAL)]
     pub server: Option<String>,
 
     /// PEM file of a certificate authority to trust in addition to those of the system
-    #[arg(long, global = true, env = "MUSTER_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "MUSTER_CA_FILE", value_name = "FILE", help_heading = GLOBAL)]
     pub ca_file: Option<PathBuf>,
 
     /// Print the server's answer as one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
 
     /// Allow http:// to another host; anyone on the network can then read the API key
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub insecure: bool,
 
     #[command(subcommand)]
@@ -46,18 +56,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Verify an API key and store it for later commands
     Login(login::Args),
-    /// Run a script or a command on one agent or many, and print its output
     Run(run::Args),
-    /// Print the output of an execution or a job
     Logs(logs::Args),
     /// Manage jobs: scripts and commands on many agents
     Jobs(jobs::Args),
     /// List, show and cancel executions of scripts and commands
     #[command(visible_alias = "history")]
     Executions(executions::Args),
-    /// List agents, show and change them
+    /// List, show, rename and delete agents
     Agents(agents::Args),
     /// Check that an agent answers
     Ping(ping::Args),
@@ -67,11 +74,11 @@ pub enum Action {
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
     Release(release::Args),
-    /// List webhook deliveries, resend them, and show signing secrets
+    /// List and resend webhook deliveries, and manage their signing secrets
     Webhooks(webhooks::Args),
-    /// Send a protocol command to an agent
+    /// Send an agent a command such as ping, info, restart or update
     Command(raw_command::Args),
-    /// List, show and cancel commands of every kind
+    /// List, show and cancel commands, including restarts and updates
     Commands(command_history::Args),
     /// Print a completion script for a shell
     Completion(CompletionArgs),

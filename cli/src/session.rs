@@ -17,13 +17,13 @@ pub struct Session {
 
 /// What users refer to by name.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum ResourceKind {
     Agent,
     Key,
     Group,
 }
 
-impl Kind {
+impl ResourceKind {
     fn noun(self) -> &'static str {
         match self {
             Self::Agent => "agent",
@@ -44,18 +44,18 @@ impl Kind {
 impl Session {
     /// The id that `typed` matches: an id, a name, a hostname, or a prefix that is unique. Does not
     /// check that an id exists.
-    pub async fn id_of(&self, kind: Kind, typed: &str) -> Result<String, CliError> {
+    pub async fn id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
         self.look_up(kind, typed, name_lookup::find).await
     }
 
     /// [`Session::id_of`] for changes that can't be undone: no prefixes.
-    pub async fn exact_id_of(&self, kind: Kind, typed: &str) -> Result<String, CliError> {
+    pub async fn exact_id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
         self.look_up(kind, typed, name_lookup::find_exact).await
     }
 
     async fn look_up(
         &self,
-        kind: Kind,
+        kind: ResourceKind,
         typed: &str,
         find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
     ) -> Result<String, CliError> {

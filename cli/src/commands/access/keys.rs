@@ -11,7 +11,7 @@ use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
     Column::of("NAME", "name"),
@@ -133,27 +133,27 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             show_secret(session, &session.api.json(request.json(&create.body())).await?)
         }
         Action::Show { key } => {
-            let id = session.id_of(Kind::Key, &key).await?;
+            let id = session.id_of(ResourceKind::Key, &key).await?;
             session.show(&["agents", "keys", &id]).await
         }
         Action::Disable { key } => set_status(session, &key, "disabled").await,
         Action::Enable { key } => set_status(session, &key, "active").await,
         Action::Regenerate { key, grace_ms } => {
-            let id = session.id_of(Kind::Key, &key).await?;
+            let id = session.id_of(ResourceKind::Key, &key).await?;
             let segments = ["agents", "keys", &id, "regenerate"];
             let body = grace_ms.map_or_else(|| json!({}), |ms| json!({ "grace_ms": ms }));
             let request = session.api.request(Method::POST, &segments).json(&body);
             show_secret(session, &session.api.json(request).await?)
         }
         Action::Delete { key } => {
-            let id = session.exact_id_of(Kind::Key, &key).await?;
+            let id = session.exact_id_of(ResourceKind::Key, &key).await?;
             session.delete(&["agents", "keys", &id]).await
         }
     }
 }
 
 async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, CliError> {
-    let id = session.id_of(Kind::Key, key).await?;
+    let id = session.id_of(ResourceKind::Key, key).await?;
     let body = json!({ "status": status });
     session.change(Method::PATCH, &["agents", "keys", &id], &body).await
 }

@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{self, LatestLimit};
 use crate::output::table::Column;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
     Column::of("ID", "id"),
@@ -72,7 +72,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 
 async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
     let agent_id = match &list.agent {
-        Some(agent) => Some(session.id_of(Kind::Agent, agent).await?),
+        Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
         None => None,
     };
     let mut filters = Vec::new();

@@ -9,7 +9,7 @@ use crate::input::instants::instant;
 use crate::listing::{self, LatestLimit};
 use crate::output::table::Column;
 use crate::output::work_summary::work_summary;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 8] = [
     Column::of("ID", "id"),
@@ -102,7 +102,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
     let at = |typed: Option<String>| typed.map(|typed| instant(&typed, Utc::now())).transpose();
     let agent_id = match &list.agent {
-        Some(agent) => Some(session.id_of(Kind::Agent, agent).await?),
+        Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
         None => None,
     };
     let filters = [

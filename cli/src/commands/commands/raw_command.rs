@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::api::client::ApiClient;
 use crate::commands::fleet::ping::check_success;
 use crate::error::CliError;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -33,7 +33,7 @@ fn json_object(text: &str) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// [`CliError::Unsuccessful`] if the agent answered with an error.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let id = session.id_of(Kind::Agent, &args.agent).await?;
+    let id = session.id_of(ResourceKind::Agent, &args.agent).await?;
     let mut body = json!({ "command": args.name, "data": args.data.unwrap_or_default() });
     if let Some(wait_ms) = args.wait_ms {
         body["wait_ms"] = wait_ms.into();

@@ -16,7 +16,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
 use crate::input::secret_sources::SecretSource;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const PARAMETERS: &str = "Parameters";
 const EXECUTION: &str = "Execution";
@@ -206,7 +206,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Err(usage("--webhook needs --on or --tag"))
         }
         RunTarget::OneAgent(agent) => {
-            let agent_id = session.id_of(Kind::Agent, agent).await?;
+            let agent_id = session.id_of(ResourceKind::Agent, agent).await?;
             let mut body = json!({ "command": "execute", "data": data });
             args.add_delivery(&mut body);
             agent_run::run(session, &agent_id, &body, args.detach, args.raw).await

@@ -15,7 +15,7 @@ use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
 use crate::output::text::sanitize;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 8] = [
     Column::of("NAME", "name"),
@@ -58,11 +58,14 @@ enum Action {
     List {
         /// Only agents that match this expression, such as 'tag:web & os:linux & !name:db-*'
         ///
-        /// A condition is FACT:VALUE. Facts are tag, name, hostname, os, arch, version, id, status (online
-        /// or offline) and level (full or basic). In a value, * and ? are wildcards, and "…" encloses
-        /// spaces. Combine conditions with & (and), | (or), ! (not) and parentheses. `all` matches every
-        /// agent. Shows the first 50 matches.
-        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit")]
+        /// A condition is FACT:VALUE, such as tag:web:
+        ///   FACT   tag, name, hostname, os, arch, version, id, status (online or offline),
+        ///          or level (full or basic)
+        ///   VALUE  may hold the wildcards * and ?; write "…" around spaces
+        /// Combine conditions with & (and), | (or), ! (not) and parentheses. `all` matches every agent.
+        ///
+        /// Shows the first 50 matches.
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit", verbatim_doc_comment)]
         on: Option<String>,
         #[command(flatten)]
         limit: Limit,
@@ -113,22 +116,22 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             List { segments, filters: &[], limit, columns, empty }.show(session).await
         }
         Action::Show { agent } => {
-            let id = session.id_of(Kind::Agent, &agent).await?;
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
             session.show(&["agents", &id]).await
         }
         Action::Rename { agent, name } => {
-            let id = session.id_of(Kind::Agent, &agent).await?;
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
             session.change(Method::PATCH, &["agents", &id], &json!({ "name": name })).await
         }
         Action::Delete { agent } => {
-            let id = session.exact_id_of(Kind::Agent, &agent).await?;
+            let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
             session.delete(&["agents", &id]).await
         }
         Action::Wait { name, timeout } => {
             wait_until_connected(session, &name, Duration::from_secs(timeout)).await
         }
         Action::Scripts { agent } => {
-            let id = session.id_of(Kind::Agent, &agent).await?;
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
             show_scripts(session, &id).await
         }
     }

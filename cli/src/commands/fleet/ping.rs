@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::error::CliError;
 use crate::output::text::sanitize;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -18,7 +18,7 @@ pub struct Args {
 /// # Errors
 /// [`CliError::Unsuccessful`] if the agent answered with an error.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let id = session.id_of(Kind::Agent, &args.agent).await?;
+    let id = session.id_of(ResourceKind::Agent, &args.agent).await?;
     let request = session.api.request(Method::POST, &["agents", &id, "ping"]).json(&json!({}));
     let answer = session.api.json(request).await?;
     if !session.output.json {

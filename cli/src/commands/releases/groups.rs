@@ -12,7 +12,7 @@ use crate::explanation::{OptionNames, option};
 use crate::input::quantities::{count_or_percentage, milliseconds};
 use crate::listing::{Limit, List};
 use crate::output::table::Column;
-use crate::session::{Kind, Session};
+use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 6] = [
     Column::of("NAME", "name"),
@@ -93,13 +93,13 @@ struct Settings {
     /// Desired version of the agents; `none` stops managing their version
     #[arg(long, value_name = "VERSION", help_heading = ROLLOUT)]
     version: Option<String>,
-    /// Agents in a wave: a number, or a percentage such as 10% [default: 1]
+    /// Agents in a wave: a number, or a percentage such as 10% [default of a new group: 1]
     #[arg(long, value_name = "N|N%", value_parser = count_or_percentage, help_heading = ROLLOUT)]
     wave: Option<Value>,
-    /// Halt after more failures than this: a number, or a percentage such as 5% [default: 0]
+    /// Halt after more failures than this: a number, or a percentage such as 5% [default of a new group: 0]
     #[arg(long, value_name = "N|N%", value_parser = count_or_percentage, help_heading = ROLLOUT)]
     max_failures: Option<Value>,
-    /// Start the next wave only after each agent of the wave was online for this long [default: 0s]
+    /// Start the next wave only after each agent of the wave was online for this long [default of a new group: 0s]
     #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = ROLLOUT)]
     healthy_for: Option<u64>,
 }
@@ -148,23 +148,23 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             session.change(Method::POST, &["groups"], &settings.body(Some(name))).await
         }
         Action::Show { group } => {
-            let id = session.id_of(Kind::Group, &group).await?;
+            let id = session.id_of(ResourceKind::Group, &group).await?;
             session.show(&["groups", &id]).await
         }
         Action::Set { group, name, settings } => {
-            let id = session.id_of(Kind::Group, &group).await?;
+            let id = session.id_of(ResourceKind::Group, &group).await?;
             session.change(Method::PATCH, &["groups", &id], &settings.body(name)).await
         }
         Action::Pause { group } => {
-            let id = session.id_of(Kind::Group, &group).await?;
+            let id = session.id_of(ResourceKind::Group, &group).await?;
             session.act(&["groups", &id, "pause"]).await
         }
         Action::Resume { group } => {
-            let id = session.id_of(Kind::Group, &group).await?;
+            let id = session.id_of(ResourceKind::Group, &group).await?;
             session.act(&["groups", &id, "resume"]).await
         }
         Action::Delete { group } => {
-            let id = session.exact_id_of(Kind::Group, &group).await?;
+            let id = session.exact_id_of(ResourceKind::Group, &group).await?;
             session.delete(&["groups", &id]).await
         }
     }
