@@ -1,9 +1,9 @@
 //! Who is let in, as whom, and whether its ledger is believed.
 
 use muster_protocol::CloseCode;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::ids::AgentKeyId;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::store::entities::column::EventKind;
 use muster_server::store::writer::{
     AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,

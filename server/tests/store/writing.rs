@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use muster_protocol::frame::Outcome;
-use muster_server::domain::state::CommandState;
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::store::StoreError;
 use muster_server::store::writer::{AppendOutput, MarkDelivered, SubmitCommand, Submitted};
 use muster_tests::eventually;

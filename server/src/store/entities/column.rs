@@ -3,7 +3,7 @@
 use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
 use serde::{Deserialize, Serialize};
 
-pub use crate::domain::agent_level::AgentLevel;
+pub use crate::domain::fleet::agent_level::AgentLevel;
 
 /// A list of words, stored as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
