@@ -105,7 +105,7 @@ mod tests {
         );
         assert_eq!(exit_status(&json!({"state": "timed_out", "exit_code": 0})).code, 124);
         assert_eq!(exit_status(&json!({"state": "cancelled"})).code, 130);
-        for state in ["rejected", "expired", "lost", "failed", "whatever"] {
+        for state in ["rejected", "expired", "lost", "failed", "unknown"] {
             let status = exit_status(&json!({"state": state, "error": {"message": "because"}}));
             assert_eq!(status.code, 1, "{state}");
             assert!(status.message.unwrap().ends_with(": because"), "{state}");

@@ -37,13 +37,8 @@ impl OptionName {
 }
 
 /// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
-const PREFLIGHT_CODES: [&str; 5] = [
-    "unknown_script",
-    "invalid_parameters",
-    "invalid_argv",
-    "argv_not_allowed",
-    "hosts_would_refuse",
-];
+const PREFLIGHT_CODES: [&str; 4] =
+    ["unknown_script", "invalid_parameters", "argv_not_allowed", "hosts_would_refuse"];
 
 /// An error whose message names `options` instead of fields. Leaves any error but a refusal, and
 /// commands whose users write fields themselves, as they are.
@@ -77,7 +72,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
     }
     if is_preflight && find("on_mismatch", options).is_some() {
         message.push_str(
-            "\nNothing was sent. --on-mismatch send sends it anyway and lets each host decide.",
+            "\nNothing was sent. Use --on-mismatch send to send it anyway and let each host decide.",
         );
     }
     message

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::problem::Problem;
 use crate::error::{CliError, chain};
 
-/// Timeout of an answer, beyond the time for which the server was asked to wait.
+/// Timeout of an answer, in addition to the `wait_ms` of the request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of a whole event stream. Its reader watches for silence instead.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);

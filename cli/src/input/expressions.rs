@@ -25,11 +25,11 @@ fn marked(expression: &str, column: usize) -> String {
     let (from, to) = (place.saturating_sub(MAX_AROUND), chars.len().min(place + MAX_AROUND));
     // A line break or a tab would move the caret away.
     let plain = |c: &char| if c.is_whitespace() { ' ' } else { *c };
-    let (before, behind) =
+    let (before, after) =
         (if from > 0 { "…" } else { "" }, if to < chars.len() { "…" } else { "" });
     let shown: String = chars.get(from..to).unwrap_or_default().iter().map(plain).collect();
     let indent = " ".repeat(before.chars().count() + place - from);
-    format!("  {before}{shown}{behind}\n  {indent}^")
+    format!("  {before}{shown}{after}\n  {indent}^")
 }
 
 #[cfg(test)]

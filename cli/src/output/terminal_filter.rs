@@ -163,8 +163,8 @@ mod tests {
         let Ok(mut rest) = std::str::from_utf8(shown) else { return false };
         while let Some(c) = rest.chars().next() {
             let length = match rest.strip_prefix("\x1b[") {
-                Some(behind) => match behind.find(|c: char| !matches!(c, '0'..='9' | ';' | ':')) {
-                    Some(end) if behind[end..].starts_with('m') => 2 + end + 1,
+                Some(after) => match after.find(|c: char| !matches!(c, '0'..='9' | ';' | ':')) {
+                    Some(end) if after[end..].starts_with('m') => 2 + end + 1,
                     _ => return false,
                 },
                 None if matches!(c, '\n' | '\r' | '\t') || !is_control(c) => c.len_utf8(),

@@ -101,8 +101,11 @@ async fn a_refusal_names_the_options_that_were_meant() {
     let (_agent, _) = host(&world).await;
     let cli = logged_in(&world).await;
     for (line, told) in [
-        (&["run", "one", "ho"][..], "--on-mismatch send sends it anyway and lets each host decide"),
-        (&["run", "one", "--", "true"], "--on-mismatch send"),
+        (
+            &["run", "one", "ho"][..],
+            "Use --on-mismatch send to send it anyway and let each host decide",
+        ),
+        (&["run", "one", "--", "true"], "Use --on-mismatch send"),
         (&["run", "one", "--", "a/b"], "the first word of the command must be"),
         (&["run", "--tag", "no", "hi"], "`muster agents list --on EXPRESSION`"),
         (&["run", "--tag", "a b", "hi"], "--tag must be 1 to 64 letters"),

@@ -34,7 +34,7 @@ const ID: &str = "01a1fdb4-5130-7149-8191-20f9622b2a14";
 
 fn run() -> Value {
     json!({"id": ID, "state": "succeeded", "created_at": "2026-11-21T10:43:35.344Z",
-        "argv": ["a program", "with", "many words that nobody needs to read whole in a list"]})
+        "argv": ["a program", "with", "more words than a narrow list can show"]})
 }
 
 const RUN: [Column; 4] = [
