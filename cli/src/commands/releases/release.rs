@@ -197,7 +197,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 fn statement(old: &Path, new: &Path) -> Result<KeyChange, CliError> {
     let unusable = |_| CliError::Usage("the private key can't sign".into());
     let new = key_file::read(new)?.public().map_err(unusable)?;
-    key_file::read(old)?.hand_over_to(new).map_err(unusable)
+    key_file::read(old)?.sign_key_change(new).map_err(unusable)
 }
 
 fn platform(text: &str) -> Result<(Platform, PathBuf), String> {

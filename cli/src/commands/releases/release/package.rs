@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
-    FORMAT, MAX_MANIFEST_BYTES, Manifest, Platform, Program, ProgramFile, SigningKey, Version,
+    FORMAT, MAX_MANIFEST_BYTES, Platform, Program, ProgramFile, ReleaseManifest, SigningKey,
+    Version,
 };
-use muster_protocol::version::stamped;
+use muster_protocol::version::read_stamp;
 use ring::digest::{SHA256, digest};
 
 use super::key_file::write_new;
@@ -28,7 +29,7 @@ pub fn build(
     folder: &Path,
     programs: &[(Platform, PathBuf)],
     floor: Version,
-) -> Result<Manifest, CliError> {
+) -> Result<ReleaseManifest, CliError> {
     if folder.join(MANIFEST).exists() {
         let message = format!("{} already holds a release; use another folder", folder.display());
         return Err(CliError::Usage(message));
@@ -44,7 +45,7 @@ pub fn build(
         let files = targets.entry(*platform).or_default();
         for program in Program::ALL {
             let (path, bytes) = read_program(source, program)?;
-            let version = stamped(&bytes).ok_or_else(|| {
+            let version = read_stamp(&bytes).ok_or_else(|| {
                 CliError::Usage(format!(
                     "{} holds no version; it is not a Muster program, or is too old for releases",
                     path.display()
@@ -73,9 +74,10 @@ pub fn build(
     let (version, _) =
         found.ok_or_else(|| CliError::Usage("no program is given; use --program".into()))?;
     let created_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-    let manifest = Manifest { format: FORMAT, version, floor, created_at, targets };
+    let manifest = ReleaseManifest { format: FORMAT, version, floor, created_at, targets };
     let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    Manifest::read(&text).map_err(|error| CliError::Usage(format!("invalid release: {error}")))?;
+    ReleaseManifest::read(&text)
+        .map_err(|error| CliError::Usage(format!("invalid release: {error}")))?;
     write_new(&folder.join(MANIFEST), &text, 0o644)?;
     Ok(manifest)
 }
@@ -104,7 +106,7 @@ pub fn sign(folder: &Path, key: &SigningKey) -> Result<(Version, String), CliErr
 ///
 /// # Errors
 /// [`CliError::File`], or [`CliError::Usage`] if it is invalid.
-pub fn read_manifest(folder: &Path) -> Result<(String, Manifest), CliError> {
+pub fn read_manifest(folder: &Path) -> Result<(String, ReleaseManifest), CliError> {
     let path = folder.join(MANIFEST);
     let length = fs::metadata(&path).map_err(CliError::file("read", &path))?.len();
     let invalid =
@@ -113,7 +115,7 @@ pub fn read_manifest(folder: &Path) -> Result<(String, Manifest), CliError> {
         return Err(invalid(format!("it exceeds {MAX_MANIFEST_BYTES} bytes")));
     }
     let document = fs::read_to_string(&path).map_err(CliError::file("read", &path))?;
-    let manifest = Manifest::read(document.as_bytes()).map_err(invalid)?;
+    let manifest = ReleaseManifest::read(document.as_bytes()).map_err(invalid)?;
     Ok((document, manifest))
 }
 
