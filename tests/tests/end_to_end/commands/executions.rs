@@ -173,7 +173,7 @@ async fn the_history_is_read_and_cancelled_at_the_terminal() {
     let cli = Cli::new(&world.site);
     let login = ["login", "--server", &world.server.url()];
     cli.run_with_input(&login, world.api.key()).await.expect(0);
-    assert_eq!(cli.run(&["executions"]).await.expect(0).trim(), "no executions");
+    assert_eq!(cli.run(&["executions"]).await.expect(0).trim(), "No executions.");
     let (mut running, agent) = agent(&world).await;
     let bad = world.api.execute(&agent, "fail", json!({})).await;
     world.api.finished(&bad).await;
@@ -197,7 +197,7 @@ async fn the_history_is_read_and_cancelled_at_the_terminal() {
         assert_eq!(ids, [&json!(waiting)], "{line:?}");
     }
     let none = ["executions", "list", "--until", "1h"];
-    assert_eq!(cli.run(&none).await.expect(0).trim(), "no executions");
+    assert_eq!(cli.run(&none).await.expect(0).trim(), "No executions.");
     cli.run(&["executions", "list", "--since", "yesterday"]).await.expect(2);
     cli.run(&["executions", "list", "--state", "flying"]).await.expect(1);
     let cancelled = cli.run(&["executions", "cancel", &waiting, "--json"]).await.json();

@@ -265,7 +265,7 @@ async fn a_run_on_many_agents_says_what_came_of_it_and_exits_accordingly() {
     assert!(said.stderr.contains("bad: failed"), "{}", said.stderr);
     let refused = cli.run(&["run", "--on", "tag:nobody", "try"]).await;
     refused.expect(1);
-    assert!(refused.stderr.contains("means no agent"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the target matches no agents"), "{}", refused.stderr);
     let detached = cli.run(&["run", "--on", "all", "try", "N=0", "--detach"]).await.expect(0);
     over(&world, detached.trim()).await;
 }

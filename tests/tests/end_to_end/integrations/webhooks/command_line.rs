@@ -11,7 +11,7 @@ async fn webhooks_are_asked_for_and_looked_after_from_the_command_line() {
     let cli = Cli::new(&world.site);
     let login = ["login", "--server", &world.server.url()];
     cli.run_with_input(&login, world.api.key()).await.expect(0);
-    assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "no deliveries yet");
+    assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "No webhook deliveries yet.");
     let url = receiver.url();
     let run =
         ["run", "--tag", "hand", "gone", "--webhook", &url, "--detach", "--on-mismatch", "send"];
@@ -24,7 +24,7 @@ async fn webhooks_are_asked_for_and_looked_after_from_the_command_line() {
     let listed = cli.run(&["webhooks", "list", "--job", job.trim()]).await.expect(0);
     assert!(listed.contains(id) && listed.contains("delivered"), "{listed}");
     let none = cli.run(&["webhooks", "list", "--state", "failed"]).await.expect(0);
-    assert_eq!(none.trim(), "no deliveries yet");
+    assert_eq!(none.trim(), "No webhook deliveries yet.");
     assert_eq!(
         cli.run(&["webhooks", "show", id, "--json"]).await.json()["attempts"][0]["status"],
         200
