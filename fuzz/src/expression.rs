@@ -1,11 +1,11 @@
 //! Target expressions: rejected at an existing position, or printed and parsed again with the same
 //! result.
 
-use muster_server::domain::agent_level::AgentLevel;
+use muster_server::domain::fleet::agent::AgentLevel;
+use muster_server::domain::fleet::target::expression::Expression;
+use muster_server::domain::fleet::target::facts::Facts;
+use muster_server::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use muster_server::domain::ids::AgentId;
-use muster_server::domain::target::expression::Expression;
-use muster_server::domain::target::facts::Facts;
-use muster_server::domain::target::syntax::MAX_EXPRESSION_BYTES;
 use uuid::Uuid;
 
 pub fn check(bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! Masking of secrets in output: the result does not depend on how the output is split into reads,
 //! and contains no secret.
 
-use muster_agent::exec::shim::mask::{MIN_SECRET_BYTES, Masker, Masks};
+use muster_agent::executions::shim::mask::{MIN_SECRET_BYTES, Masker, Masks};
 use muster_protocol::parameter::Parameters;
 
 /// The mask's own characters; masking may create a secret of the same letter.

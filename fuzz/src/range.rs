@@ -1,7 +1,7 @@
 //! The `Range` header and the cursor of a list: an accepted range is within the body.
 
+use muster_server::domain::commands::range::ByteRange;
 use muster_server::domain::page::{MAX_LIMIT, PageRequest};
-use muster_server::domain::range::ByteRange;
 
 /// The first byte is the length of the body; the rest is both the header and a cursor.
 pub fn check(mut bytes: &[u8]) {

@@ -2,7 +2,7 @@
 //! with killed parts and lost, duplicated and reordered frames.
 //!
 //! Visits every state that is reachable with a few faults. The rules are the real ones
-//! (`domain::state::step`, `ledger::recovery::judge`, `frame::compare_ledger`); the model only
+//! (`domain::state::step`, `ledger::recovery::decide`, `frame::compare_ledger`); the model only
 //! defines who sends what to whom.
 
 mod host;

@@ -1,7 +1,7 @@
 //! The server: every state change follows the real transition table.
 
 use muster_protocol::frame::{LedgerComparison, compare_ledger};
-use muster_server::domain::state::{CommandState, EndReason, Event, Step, step};
+use muster_server::domain::commands::command_state::{CommandState, EndReason, Event, Step, step};
 
 use super::world::{Down, Link, Listed, Moves, Sent, Session, Up, World};
 

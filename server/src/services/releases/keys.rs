@@ -5,11 +5,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Releases;
-use crate::domain::principal::Scope;
-use crate::services::caller::{Caller, Subject};
+use crate::domain::access::principal::Scope;
+use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
-use crate::store::entities::release_key_change;
+use crate::store::entities::releases::release_key_change;
 
 /// A statement as it was given: keys and signature as text.
 #[derive(Debug, Clone)]

@@ -1,11 +1,13 @@
 //! Releases: drafted, filled, published, withdrawn. The server holds no key: it can only hand on what
 //! was signed elsewhere.
 
+pub(super) mod catalog;
+mod desired_release;
+mod downloads;
+pub mod groups;
 mod keys;
-mod open;
-mod publishing;
-mod receiving;
-mod wanted;
+mod publication;
+mod upload;
 
 use std::sync::Arc;
 
@@ -17,18 +19,18 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
+use self::catalog::ReleaseCatalog;
 pub use self::keys::NewKeyChange;
-pub use self::receiving::Upload;
-use super::caller::{Caller, Subject};
+pub use self::upload::Upload;
+use super::access::caller::{Caller, Subject};
 use super::error::{Result, ServiceError, chain};
-use super::release_catalog::ReleaseCatalog;
 use crate::adapters::release_files::ReleaseFiles;
+use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::principal::Scope;
 use crate::domain::time::Clock;
 use crate::store::Store;
-use crate::store::entities::release;
+use crate::store::entities::releases::release;
 
 /// Releases that may wait to be published.
 const MAX_DRAFTS: usize = 32;
