@@ -1,10 +1,10 @@
 //! Target expressions: refused at a place that exists, or printed and read again as the same.
 
-use muster_server::domain::agent_level::AgentLevel;
+use muster_server::domain::fleet::agent::AgentLevel;
+use muster_server::domain::fleet::target::expression::Expression;
+use muster_server::domain::fleet::target::facts::Facts;
+use muster_server::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
 use muster_server::domain::ids::AgentId;
-use muster_server::domain::target::expression::Expression;
-use muster_server::domain::target::facts::Facts;
-use muster_server::domain::target::syntax::MAX_EXPRESSION_BYTES;
 use uuid::Uuid;
 
 pub fn check(bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! The `Range` header and the cursor of a list: what is understood lies within the body.
 
+use muster_server::domain::commands::range::ByteRange;
 use muster_server::domain::page::{MAX_LIMIT, PageRequest};
-use muster_server::domain::range::ByteRange;
 
 /// The first byte says how long the body is; the rest is the header, and a cursor as well.
 pub fn check(mut bytes: &[u8]) {

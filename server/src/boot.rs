@@ -16,11 +16,12 @@ use crate::adapters::webhook_client::WebhookClient;
 use crate::config::Config;
 use crate::domain::time::Clock;
 use crate::fault;
-use crate::http::{self, AppState};
+use crate::http;
+use crate::http::AppState;
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
-use crate::services::unlocking::{KeyPlaces, unlock};
-use crate::services::{Outside, Services};
+use crate::services::operations::master_key::{KeyPlaces, unlock};
+use crate::services::{Adapters, Services};
 use crate::store::Store;
 use crate::workers::Workers;
 use crate::ws;
@@ -49,7 +50,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
-    let outside = Outside {
+    let outside = Adapters {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
         webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())

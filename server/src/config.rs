@@ -10,8 +10,8 @@ use muster_protocol::limits::{
 use serde::Deserialize;
 
 use crate::adapters::webhook_client::WebhookLimits;
-use crate::domain::origin::{OddOrigin, Origin};
-use crate::domain::webhook::Reach;
+use crate::domain::integrations::webhook::Reach;
+use crate::domain::origin::{InvalidOrigin, Origin};
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 
@@ -150,7 +150,7 @@ pub enum ConfigError {
     #[error("read the configuration file {}: {source}", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("use the setting `public_url`: {0}")]
-    PublicUrl(#[source] OddOrigin),
+    PublicUrl(#[source] InvalidOrigin),
     #[error("use the setting `{name}`: {problem}")]
     Value { name: &'static str, problem: &'static str },
 }

@@ -1,7 +1,7 @@
 //! What Muster promises of a command, as sentences that must hold in every state.
 
 use muster_protocol::frame::Outcome;
-use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 
 use super::world::{Network, World};
 

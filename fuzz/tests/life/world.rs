@@ -3,7 +3,7 @@
 use std::fmt;
 
 use muster_protocol::frame::Outcome;
-use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 
 /// One moment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

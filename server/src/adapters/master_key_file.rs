@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::domain::credential::NoRandomness;
-use crate::domain::master_key::{MalformedKey, MasterKey};
+use crate::domain::access::credential::NoRandomness;
+use crate::domain::operations::master_key::{MalformedKey, MasterKey};
 
 /// Why a file gives no key.
 #[derive(Debug, thiserror::Error)]

@@ -14,8 +14,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, redirect};
 
+use crate::domain::integrations::webhook::{InvalidUrl, Reach, WebhookUrl};
 use crate::domain::name::clean;
-use crate::domain::webhook::{OddUrl, Reach, WebhookUrl};
 
 /// Bytes of an answer that are read.
 const READ_BYTES: usize = 512;
@@ -201,7 +201,7 @@ enum ResolveError {
     #[error("the name {0} stands for no address")]
     NoAddress(String),
     #[error("the name {0} {1}")]
-    Refused(String, OddUrl),
+    Refused(String, InvalidUrl),
 }
 
 impl Resolve for JudgingResolver {

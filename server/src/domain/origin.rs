@@ -18,35 +18,35 @@ pub struct Origin {
 /// What is no address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it must be such as https://muster.example.com, without user, query and odd characters")]
-pub struct OddOrigin;
+pub struct InvalidOrigin;
 
 impl Origin {
     /// Reads `http://…` or `https://…`.
     ///
     /// # Errors
-    /// [`OddOrigin`]
-    pub fn parse(text: &str) -> Result<Self, OddOrigin> {
-        let (scheme, rest) = text.split_once("://").ok_or(OddOrigin)?;
+    /// [`InvalidOrigin`]
+    pub fn parse(text: &str) -> Result<Self, InvalidOrigin> {
+        let (scheme, rest) = text.split_once("://").ok_or(InvalidOrigin)?;
         let is_secure = match scheme {
             "https" => true,
             "http" => false,
-            _ => return Err(OddOrigin),
+            _ => return Err(InvalidOrigin),
         };
         let rest = rest.trim_end_matches('/');
         let is_path = |byte: u8| is_of_host(byte) || byte == b'/';
         let is_plain = !rest.starts_with('/') && rest.bytes().all(is_path);
         (is_plain && (1..=MAX_BYTES).contains(&rest.len()))
             .then(|| Self { is_secure, rest: rest.to_owned() })
-            .ok_or(OddOrigin)
+            .ok_or(InvalidOrigin)
     }
 
     /// From a host, with a port where it has one, as a request names it.
     ///
     /// # Errors
-    /// [`OddOrigin`]
-    pub fn of_host(is_secure: bool, host: &str) -> Result<Self, OddOrigin> {
+    /// [`InvalidOrigin`]
+    pub fn of_host(is_secure: bool, host: &str) -> Result<Self, InvalidOrigin> {
         let is_plain = (1..=MAX_BYTES).contains(&host.len()) && host.bytes().all(is_of_host);
-        is_plain.then(|| Self { is_secure, rest: host.to_owned() }).ok_or(OddOrigin)
+        is_plain.then(|| Self { is_secure, rest: host.to_owned() }).ok_or(InvalidOrigin)
     }
 
     /// True if the way to the server can be read by others.
@@ -94,12 +94,12 @@ mod tests {
     fn what_a_shell_or_a_page_could_take_for_more_is_refused() {
         for host in ["", "a'b", "a$(b)", "a b", "a;b", "a<b>", "a`b`", "user@a", "a?b", "a#b", "ä"]
         {
-            assert_eq!(Origin::of_host(true, host), Err(OddOrigin), "{host}");
-            assert_eq!(Origin::parse(&format!("https://{host}")), Err(OddOrigin), "{host}");
+            assert_eq!(Origin::of_host(true, host), Err(InvalidOrigin), "{host}");
+            assert_eq!(Origin::parse(&format!("https://{host}")), Err(InvalidOrigin), "{host}");
         }
-        assert_eq!(Origin::of_host(true, "a/b"), Err(OddOrigin));
-        assert_eq!(Origin::of_host(true, &"a".repeat(600)), Err(OddOrigin));
-        assert_eq!(Origin::parse("wss://a.example"), Err(OddOrigin));
+        assert_eq!(Origin::of_host(true, "a/b"), Err(InvalidOrigin));
+        assert_eq!(Origin::of_host(true, &"a".repeat(600)), Err(InvalidOrigin));
+        assert_eq!(Origin::parse("wss://a.example"), Err(InvalidOrigin));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::ids::TenantId;
-use super::master_key::MasterKey;
+use super::operations::master_key::MasterKey;
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;

@@ -14,9 +14,9 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::problem::Problem;
-use crate::domain::credential::presented;
+use crate::domain::access::credential::presented;
 use crate::domain::page::PageRequest;
-use crate::services::caller::Caller;
+use crate::services::access::caller::Caller;
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
@@ -35,9 +35,9 @@ impl FromRequestParts<AppState> for Caller {
 }
 
 /// A caller of what can be answered while the database is away.
-pub struct Watcher(pub Caller);
+pub struct DegradedCaller(pub Caller);
 
-impl FromRequestParts<AppState> for Watcher {
+impl FromRequestParts<AppState> for DegradedCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {

@@ -1,31 +1,19 @@
 //! The API: a file or folder per resource. Handlers read the request, call one service method and
 //! shape the answer; they decide nothing.
 
-mod agent_keys;
-mod agent_link;
-mod agents;
-mod api_keys;
-mod audit;
-mod commands;
-mod events;
-mod executions;
+pub mod access;
+pub mod commands;
 mod extract;
-mod group_views;
-mod groups;
-mod health;
-mod install;
-mod jobs;
-mod live_output;
-mod metrics;
+pub mod fleet;
+pub mod integrations;
 pub mod openapi;
+pub mod operations;
 mod origin;
-mod output;
 pub mod problem;
-mod releases;
-mod server_sent;
-mod targets;
+pub mod releases;
+mod sessions;
+mod sse;
 mod views;
-mod webhooks;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -38,8 +26,8 @@ use axum::response::{IntoResponse as _, Response};
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use tower_http::catch_panic::CatchPanicLayer;
 
-pub use self::agent_link::{ExchangeSessions, PollSessions};
 use self::problem::Problem;
+pub use self::sessions::{ExchangeSessions, PollSessions};
 use crate::domain::origin::Origin;
 use crate::domain::time::Clock;
 use crate::services::Services;
@@ -80,13 +68,13 @@ pub fn router(state: AppState) -> Router {
     let (router, document) = openapi::documented().split_for_parts();
     router
         .merge(openapi::pages(document))
-        .merge(install::routes())
+        .merge(operations::install::routes())
         .fallback(async || Problem::not_found("path").into_response())
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
         .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn(log))
-        .layer(middleware::from_fn_with_state(state.clone(), metrics::measure))
+        .layer(middleware::from_fn_with_state(state.clone(), operations::metrics::measure))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a handler panicked");
             Problem::busy("the server failed to answer; report this").into_response()

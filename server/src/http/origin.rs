@@ -14,9 +14,9 @@ use crate::domain::origin::Origin;
 const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The configured address; else the one that the request names, if that is safe to repeat.
-pub struct Reached(pub Option<Origin>);
+pub struct RequestOrigin(pub Option<Origin>);
 
-impl Reached {
+impl RequestOrigin {
     /// # Errors
     /// A problem, if the request names no address.
     pub fn required(self) -> Result<Origin, Problem> {
@@ -24,7 +24,7 @@ impl Reached {
     }
 }
 
-impl FromRequestParts<AppState> for Reached {
+impl FromRequestParts<AppState> for RequestOrigin {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::domain::manifest_digest::ManifestDigest;
+use crate::domain::fleet::manifest_digest::ManifestDigest;
 
 /// The rules of one host, as it last told them; all of it unknown until it does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

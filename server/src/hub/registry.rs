@@ -6,25 +6,25 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, watch};
 
-use super::changes::{Changed, Changes};
-use super::events::Events;
-use super::wakes::Wakes;
-use super::watches::Watches;
-use super::{SessionHandle, Subscription, Timeline, ToSession};
+use super::change_queue::{Changed, Changes};
+use super::command_watchers::CommandWatchers;
+use super::event_feed::Events;
+use super::wake_queue::WakeQueue;
+use super::{EventLog, SessionHandle, SessionMessage, Subscription};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
-use crate::domain::tenant_event::TenantEvent;
+use crate::domain::integrations::tenant_event::TenantEvent;
 
 /// Everything that is connected to this server. One per server.
 #[derive(Debug, Default)]
 pub struct Hub {
     sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
-    wakes: Wakes,
-    watches: Watches,
+    wakes: WakeQueue,
+    watches: CommandWatchers,
     changes: Changes,
     /// Changes of commands, for whoever looks on.
     pub events: Events,
     /// What happened lately, as viewers are told.
-    pub timeline: Arc<Timeline>,
+    pub timeline: Arc<EventLog>,
     key_revision: AtomicU64,
     /// A webhook may be due.
     webhooks: Notify,
@@ -138,20 +138,20 @@ impl Hub {
     }
 
     /// Says that a command's state may have changed, its end included.
-    pub fn changed(&self, command_id: CommandId) {
+    pub fn notify_maybe_ended(&self, command_id: CommandId) {
         self.watches.changed(command_id);
         self.changes.add_command(command_id);
-        self.output_over();
+        self.output_finished();
     }
 
     /// Says that a command was made, or moved on and is still open.
-    pub fn moved(&self, command_id: CommandId) {
-        self.watches.moved(command_id);
+    pub fn notify_progress(&self, command_id: CommandId) {
+        self.watches.notify_progress(command_id);
         self.note_if_wanted(command_id);
     }
 
     /// Says that a command ended, which is of this job, if of any.
-    pub fn ended(&self, command_id: CommandId, job_id: Option<JobId>) {
+    pub fn notify_ended(&self, command_id: CommandId, job_id: Option<JobId>) {
         self.watches.changed(command_id);
         self.note_if_wanted(command_id);
         if let Some(job_id) = job_id {
@@ -166,8 +166,8 @@ impl Hub {
     }
 
     /// Says that there is more output of a command, whose state is as it was.
-    pub fn output_grew(&self, command_id: CommandId) {
-        self.watches.moved(command_id);
+    pub fn output_appended(&self, command_id: CommandId) {
+        self.watches.notify_progress(command_id);
     }
 
     /// Says that something of a job changed.
@@ -201,7 +201,7 @@ impl Hub {
     }
 
     /// Says that the output of a command may have come to its end.
-    pub fn output_over(&self) {
+    pub fn output_finished(&self) {
         self.outputs.notify_one();
     }
 
@@ -214,7 +214,7 @@ impl Hub {
     /// at once.
     pub fn drain(&self, mut delay_ms: impl FnMut() -> u64) {
         for session in self.sessions() {
-            session.tell_in_time(ToSession::Drain { reconnect_delay_ms: delay_ms() });
+            session.send_or_spawn(SessionMessage::Drain { reconnect_delay_ms: delay_ms() });
         }
     }
 }

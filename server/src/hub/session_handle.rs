@@ -10,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::host_rules::ReportedRules;
-use super::waiters::Waiters;
+use super::pending_replies::PendingReplies;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -20,7 +20,7 @@ const MAILBOX: usize = 32;
 /// What the server tells a session to do. Every mailbox has room for 32 from its first day, so what
 /// is seldom sent stands in a box.
 #[derive(Debug)]
-pub enum ToSession {
+pub enum SessionMessage {
     /// Send a command. `held` if it takes a place in the window: a durable one.
     Command { frame: Box<Command>, held: bool },
     /// Tell the agent to end a command.
@@ -81,13 +81,13 @@ pub struct SessionHandle {
     pub is_full: bool,
     pub is_http: bool,
     pub takes_secrets: bool,
-    pub waiters: Waiters,
+    pub waiters: PendingReplies,
     /// Of a full agent.
     pub rules: ReportedRules,
     capabilities: Vec<CommandName>,
     window: usize,
     grant: RwLock<Arc<KeyGrant>>,
-    mailbox: mpsc::Sender<ToSession>,
+    mailbox: mpsc::Sender<SessionMessage>,
     held: Mutex<HashSet<CommandId>>,
     is_ready: AtomicBool,
     is_starved: AtomicBool,
@@ -105,7 +105,7 @@ pub struct Unreachable;
 
 impl SessionHandle {
     /// A handle and the mail that its session reads.
-    pub fn new(parts: SessionParts) -> (Arc<Self>, mpsc::Receiver<ToSession>) {
+    pub fn new(parts: SessionParts) -> (Arc<Self>, mpsc::Receiver<SessionMessage>) {
         let (mailbox, mail) = mpsc::channel(MAILBOX.max(parts.window.min(1_024)));
         let handle = Self {
             agent_id: parts.agent_id,
@@ -114,7 +114,7 @@ impl SessionHandle {
             is_full: parts.is_full,
             is_http: parts.is_http,
             takes_secrets: parts.takes_secrets,
-            waiters: Waiters::default(),
+            waiters: PendingReplies::default(),
             rules: ReportedRules::default(),
             capabilities: parts.capabilities,
             window: parts.window,
@@ -141,7 +141,7 @@ impl SessionHandle {
     }
 
     /// The session's secret was replaced by another, and ends at this instant.
-    pub fn end_secret(&self, until: Timestamp) {
+    pub fn expire_secret_at(&self, until: Timestamp) {
         *self.secret_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
@@ -152,7 +152,7 @@ impl SessionHandle {
     }
 
     /// True unless the agent has said that it can't carry this out.
-    pub fn can_carry_out(&self, command: CommandName) -> bool {
+    pub fn supports(&self, command: CommandName) -> bool {
         !self.is_full || self.capabilities.contains(&command)
     }
 
@@ -182,11 +182,11 @@ impl SessionHandle {
     /// Puts a message into the mailbox now, or as soon as there is room, without the caller
     /// waiting. For what holds a place in the window, which bounds how many wait, and for what
     /// people cause by hand.
-    pub fn tell_in_time(self: &Arc<Self>, message: ToSession) {
+    pub fn send_or_spawn(self: &Arc<Self>, message: SessionMessage) {
         if let Err(TrySendError::Full(message)) = self.mailbox.try_send(message) {
             let session = Arc::clone(self);
             // If the session ends first, the next one's inventory puts the command back.
-            tokio::spawn(async move { session.tell_when_possible(message).await });
+            tokio::spawn(async move { session.send(message).await });
         }
     }
 
@@ -199,7 +199,7 @@ impl SessionHandle {
     ///
     /// # Errors
     /// [`Unreachable`] if the session has ended.
-    pub async fn tell_when_possible(&self, message: ToSession) -> Result<(), Unreachable> {
+    pub async fn send(&self, message: SessionMessage) -> Result<(), Unreachable> {
         self.mailbox.send(message).await.map_err(|_| Unreachable)
     }
 
@@ -211,7 +211,7 @@ impl SessionHandle {
 
     /// Takes a place in the window for a new command. False if there is none, or if something
     /// older may be queued, which goes first.
-    pub fn hold_new(&self, command_id: CommandId) -> bool {
+    pub fn try_acquire_new(&self, command_id: CommandId) -> bool {
         let is_held = !self.has_backlog.load(Ordering::Acquire) && self.hold(command_id);
         if !is_held {
             self.has_backlog.store(true, Ordering::Release);

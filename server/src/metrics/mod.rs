@@ -5,8 +5,8 @@
 //! fixed list or routes of the API, never what a host, a tenant or a caller has named.
 
 mod known_gauge;
-mod meters;
+mod metric_sets;
 mod registry;
 
-pub use self::meters::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
+pub use self::metric_sets::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
 pub use self::registry::{Parts, Registry, Unwritable};

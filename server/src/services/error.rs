@@ -1,9 +1,9 @@
 //! Why a use case was not carried out, in words for whoever asked.
 
-use crate::domain::credential::NoRandomness;
-use crate::domain::principal::Scope;
+use crate::domain::access::credential::NoRandomness;
+use crate::domain::access::principal::Scope;
+use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
-use crate::domain::target::TargetError;
 use crate::store::StoreError;
 
 /// A refusal or a failure. `code` is stable and for programs; `detail` is a sentence that says

@@ -1,51 +1,25 @@
 //! Use cases: one a method. Each authorises, makes one transaction, wakes; none calls another.
 
-pub mod agent_keys;
-pub mod agents;
-pub mod api_keys;
-pub mod audit_log;
-pub mod authentication;
-pub mod caller;
-pub mod changes;
+pub mod access;
 pub mod commands;
-pub mod dispatch;
 pub mod error;
-pub mod events;
-mod group_book;
-pub mod groups;
-mod heartbeats;
-pub mod installation;
-pub mod jobs;
-pub mod keeping;
-mod key_cache;
-pub mod live_output;
-pub mod monitoring;
-pub mod output;
-pub mod output_keeping;
-pub mod precheck;
-mod presence;
-mod release_catalog;
+pub mod fleet;
+pub mod integrations;
+pub mod operations;
 pub mod releases;
-mod secret_parameters;
 pub mod sessions;
-pub mod targets;
-mod turns;
-pub mod unlocking;
-pub mod upkeep;
-mod viewers;
-pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
-use self::heartbeats::Heartbeats;
-use self::key_cache::KeyCache;
-use self::precheck::{Lists, Precheck};
-use self::release_catalog::ReleaseCatalog;
-use self::turns::Turns;
-pub use self::viewers::Viewers;
+use self::access::key_cache::KeyCache;
+pub use self::access::stream_permits::StreamPermits;
+use self::commands::preflight::{ManifestCache, Preflight};
+use self::commands::submission_limiter::SubmissionLimiter;
+use self::releases::catalog::ReleaseCatalog;
+use self::sessions::heartbeats::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -78,7 +52,7 @@ impl Settings {
 
 /// The outside world, as far as use cases need it.
 #[derive(Debug)]
-pub struct Outside {
+pub struct Adapters {
     pub files: ProgramFiles,
     pub releases: ReleaseFiles,
     pub webhooks: WebhookClient,
@@ -87,29 +61,29 @@ pub struct Outside {
 /// Every use case of the server. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Services {
-    pub authentication: authentication::Authentication,
-    pub agent_keys: agent_keys::AgentKeys,
-    pub api_keys: api_keys::ApiKeys,
-    pub agents: agents::Agents,
-    pub audit_log: audit_log::AuditLog,
-    pub changes: changes::Changes,
+    pub authentication: access::authentication::Authentication,
+    pub agent_keys: access::agent_keys::AgentKeys,
+    pub api_keys: access::api_keys::ApiKeys,
+    pub agents: fleet::agents::Agents,
+    pub audit_log: access::audit_log::AuditLog,
+    pub changes: commands::changes::Changes,
     pub commands: commands::Commands,
-    pub dispatch: dispatch::Dispatch,
-    pub events: events::Events,
-    pub groups: groups::Groups,
-    pub installation: installation::Installation,
-    pub jobs: jobs::Jobs,
-    pub keeping: keeping::Keeping,
-    pub live_output: live_output::LiveOutput,
-    pub monitoring: monitoring::Monitoring,
-    pub output: output::Output,
-    pub output_keeping: output_keeping::OutputKeeping,
+    pub dispatch: commands::dispatch::Dispatch,
+    pub events: integrations::events::Events,
+    pub groups: releases::groups::Groups,
+    pub installation: operations::installation::Installation,
+    pub jobs: commands::jobs::Jobs,
+    pub keeping: commands::job_reconciler::JobReconciler,
+    pub live_output: commands::output::live::LiveOutput,
+    pub monitoring: operations::monitoring::Monitoring,
+    pub output: commands::output::read::Output,
+    pub output_keeping: commands::output::compaction::OutputCompaction,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
-    pub targets: targets::Targets,
-    pub upkeep: upkeep::Upkeep,
-    pub viewers: Viewers,
-    pub webhooks: webhooks::Webhooks,
+    pub targets: fleet::targets::Targets,
+    pub upkeep: operations::maintenance::Maintenance,
+    pub viewers: StreamPermits,
+    pub webhooks: integrations::webhooks::Webhooks,
 }
 
 impl Services {
@@ -119,49 +93,53 @@ impl Services {
         hub: &Arc<Hub>,
         clock: &Clock,
         secret_box: &SecretBox,
-        outside: Outside,
+        outside: Adapters,
         settings: Settings,
     ) -> Self {
         let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
-        let (lists, turns) = (Lists::default(), Turns::default());
-        let precheck = Precheck {
+        let (lists, turns) = (ManifestCache::default(), SubmissionLimiter::default());
+        let preflight = Preflight {
             store: store.clone(),
             hub: Arc::clone(hub),
             clock: clock.clone(),
             lists: lists.clone(),
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
-        let viewers = Viewers::new(store(), cache.clone(), clock());
+        let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
-        let presence = presence::Presence {
+        let presence = fleet::presence::Presence {
             hub: hub(),
             clock: clock(),
             started_at: clock().now(),
             silence_ms: settings.silence_ms(),
         };
         Self {
-            authentication: authentication::Authentication {
+            authentication: access::authentication::Authentication {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
             },
-            agent_keys: agent_keys::AgentKeys {
+            agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
                 turn: Arc::default(),
             },
-            api_keys: api_keys::ApiKeys { store: store(), cache: cache.clone(), clock: clock() },
-            agents: agents::Agents {
+            api_keys: access::api_keys::ApiKeys {
+                store: store(),
+                cache: cache.clone(),
+                clock: clock(),
+            },
+            agents: fleet::agents::Agents {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 cache: cache.clone(),
             },
-            audit_log: audit_log::AuditLog { store: store() },
-            changes: changes::Changes { store: store(), hub: hub() },
+            audit_log: access::audit_log::AuditLog { store: store() },
+            changes: commands::changes::Changes { store: store(), hub: hub() },
             commands: commands::Commands {
                 store: store(),
                 meters: parts.dispatch.clone(),
@@ -170,35 +148,39 @@ impl Services {
                 settings,
                 cache: cache.clone(),
                 secret_box: secret_box.clone(),
-                precheck: precheck.clone(),
+                preflight: preflight.clone(),
                 turns: turns.clone(),
                 catalog: catalog.clone(),
-                book: group_book::GroupBook { store: store() },
+                book: fleet::group_membership::GroupMembership { store: store() },
             },
-            dispatch: dispatch::Dispatch {
+            dispatch: commands::dispatch::Dispatch {
                 store: store(),
                 meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 secret_box: secret_box.clone(),
             },
-            events: events::Events { store: store(), hub: hub(), viewers: viewers.clone() },
-            groups: groups::Groups {
+            events: integrations::events::Events {
+                store: store(),
+                hub: hub(),
+                viewers: viewers.clone(),
+            },
+            groups: releases::groups::Groups {
                 presence: presence.clone(),
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 settings,
                 catalog: catalog.clone(),
-                book: group_book::GroupBook { store: store() },
+                book: fleet::group_membership::GroupMembership { store: store() },
                 changed: Arc::default(),
             },
-            installation: installation::Installation {
+            installation: operations::installation::Installation {
                 files: Arc::new(outside.files),
                 releases: Arc::clone(&release_files),
                 catalog: catalog.clone(),
             },
-            jobs: jobs::Jobs {
+            jobs: commands::jobs::Jobs {
                 store: store(),
                 meters: parts.dispatch.clone(),
                 hub: hub(),
@@ -207,24 +189,24 @@ impl Services {
                 secret_box: secret_box.clone(),
                 presence: presence.clone(),
                 webhook_reach: outside.webhooks.reach(),
-                precheck,
+                preflight,
                 turns,
             },
-            keeping: keeping::Keeping {
+            keeping: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
                 settings,
                 presence,
             },
-            live_output: live_output::LiveOutput {
+            live_output: commands::output::live::LiveOutput {
                 store: store(),
                 hub: hub(),
                 viewers: viewers.clone(),
             },
-            monitoring: monitoring::Monitoring::new(store(), hub(), &parts),
-            output: output::Output { store: store(), hub: hub() },
-            output_keeping: output_keeping::OutputKeeping {
+            monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
+            output: commands::output::read::Output { store: store(), hub: hub() },
+            output_keeping: commands::output::compaction::OutputCompaction {
                 store: store(),
                 clock: clock(),
                 settings,
@@ -244,10 +226,13 @@ impl Services {
                 heartbeats.clone(),
                 cache,
                 lists,
-                sessions::Wishes { book: group_book::GroupBook { store: store() }, catalog },
+                sessions::Wishes {
+                    book: fleet::group_membership::GroupMembership { store: store() },
+                    catalog,
+                },
             )),
-            targets: targets::Targets { store: store(), hub: hub() },
-            upkeep: upkeep::Upkeep {
+            targets: fleet::targets::Targets { store: store(), hub: hub() },
+            upkeep: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
                 started_at: clock().now(),
@@ -256,7 +241,7 @@ impl Services {
                 heartbeats,
             },
             viewers,
-            webhooks: webhooks::Webhooks {
+            webhooks: integrations::webhooks::Webhooks {
                 store: store(),
                 hub: hub(),
                 clock: clock(),

@@ -3,9 +3,9 @@
 use sea_orm::sea_query::Expr;
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _};
 
-use super::entities::command;
+use super::entities::commands::command;
+use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::JobId;
-use crate::domain::state::CommandState;
 use crate::domain::time::Timestamp;
 
 /// Holds whatever of a job is queued: it is not sent before it is let go, and its time to wait

@@ -5,7 +5,7 @@
 //! connections.
 
 pub mod blobs;
-mod command_end;
+mod command_completion;
 mod connect;
 pub mod entities;
 mod error;

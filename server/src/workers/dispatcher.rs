@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub::Hub;
-use crate::services::dispatch::Dispatch;
+use crate::services::commands::dispatch::Dispatch;
 use crate::services::error::chain;
 
 /// Agents of one round.

@@ -1,12 +1,12 @@
 //! Loops that call services, so that a timer and a request share one path.
 
-mod changes;
+mod change_processor;
 mod dispatcher;
-mod groups;
-mod output_keeper;
-mod teller;
-mod timetable;
-mod webhooks;
+mod event_publisher;
+mod group_reconciler;
+mod output_compactor;
+mod scheduler;
+mod webhook_sender;
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::services::Services;
 /// The server's background work. Ends when dropped.
 pub struct Workers {
     tasks: JoinSet<&'static str>,
-    timetable: timetable::Timetable,
+    timetable: scheduler::Timetable,
 }
 
 impl Workers {
@@ -37,30 +37,30 @@ impl Workers {
         let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
         let (told, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
-            changes::run(changes, keeping, hub).await;
+            change_processor::run(changes, keeping, hub).await;
             "changes"
         });
         let sending = services.webhooks.clone();
         tasks.spawn(async move {
-            webhooks::run(sending, for_webhooks).await;
+            webhook_sender::run(sending, for_webhooks).await;
             "webhooks"
         });
         let (events, told) = (services.events.clone(), Arc::clone(&told));
         tasks.spawn(async move {
-            teller::run(|| events.telling(), told).await;
+            event_publisher::run(|| events.telling(), told).await;
             "teller"
         });
-        let groups_of_agents = services.groups.clone();
+        let groups = services.groups.clone();
         tasks.spawn(async move {
-            groups::run(groups_of_agents).await;
+            group_reconciler::run(groups).await;
             "groups"
         });
         let keeping = services.output_keeping.clone();
         tasks.spawn(async move {
-            output_keeper::run(keeping, for_output).await;
+            output_compactor::run(keeping, for_output).await;
             "output keeper"
         });
-        let timetable = timetable::Timetable::start(&services.upkeep).await?;
+        let timetable = scheduler::Timetable::start(&services.upkeep).await?;
         Ok(Self { tasks, timetable })
     }
 

@@ -1,10 +1,10 @@
 //! API keys that must not be lost, on both databases.
 
+use muster_server::domain::access::principal::Role;
 use muster_server::domain::ids::ApiKeyId;
-use muster_server::domain::principal::Role;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
-use muster_server::store::entities::api_key;
+use muster_server::store::entities::access::api_key;
 use muster_server::store::entities::column::StringList;
 
 use crate::fixture::{Fixture, NOW, audit};

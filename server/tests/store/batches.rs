@@ -1,7 +1,7 @@
 //! Operations that share a transaction with others do what they would do alone.
 
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::ids::CommandId;
-use muster_server::domain::state::CommandState;
 use muster_server::store::writer::{
     AgentIdentity, MarkDelivered, OpenedSession, Progress, RecordProgress,
 };

@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
-use muster_server::domain::job_state::JobState;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::metrics::{Parts, Registry};
 use muster_server::store::StoreError;
+use muster_server::store::entities::access::audit_entry;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::{audit_entry, job};
+use muster_server::store::entities::commands::job;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::{AppendAudit, AppendOutput, NewExecution, SubmitJob};
 use uuid::Uuid;
@@ -92,7 +93,7 @@ async fn what_a_change_ends_counts_once_though_its_batch_failed(fixture: Fixture
     let cancel = || tenant.cancel_command(cancelled, NOW, audit(fixture.tenant_id));
     fixture.beside_a_failure(cancel()).await.expect("cancel");
     cancel().await.expect("once more");
-    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a second wish ends nothing");
+    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a second generation ends nothing");
     let refused = fixture.queued(agent).await;
     let system = fixture.store.system();
     let refusal = system.refuse_queued(vec![(refused, agent)], EndReason::AgentDeleted, NOW);

@@ -1,10 +1,10 @@
 //! Agents that are deleted, by an operator or at their own request.
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::store::StoreError;
-use muster_server::store::entities::column::EventKind;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::Submitted;
 
@@ -18,7 +18,7 @@ on_both_databases!(
 
 async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
-    for (host, is_own_wish) in [("one", false), ("two", true)] {
+    for (host, is_own_request) in [("one", false), ("two", true)] {
         let session = fixture.agent(host).await;
         let sent = fixture.delivered(&session).await;
         let done = fixture.delivered(&session).await;
@@ -26,7 +26,7 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
         let waiting = fixture.submission(session.agent_id);
         let queued = waiting.row.id;
         fixture.store.writer().commit(waiting).await.expect("submit");
-        let deletion = match is_own_wish {
+        let deletion = match is_own_request {
             true => Deletion::Agent { epoch: session.epoch },
             false => Deletion::Operator,
         };
@@ -45,8 +45,8 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
         assert!(tenant.agent(session.agent_id).await.expect("read").is_none());
         let page = PageRequest { after: None, limit: 10 };
         let events = tenant.agent_events(session.agent_id, page).await.expect("read");
-        let is_told = events.iter().any(|event| event.kind == EventKind::Deregistered);
-        assert_eq!(is_told, is_own_wish);
+        let is_told = events.iter().any(|event| event.kind == AgentEventKind::Deregistered);
+        assert_eq!(is_told, is_own_request);
         let audited = tenant.audit_entries(page).await.expect("read");
         assert!(audited.iter().any(|found| found.id == entry.id), "in the same transaction");
 

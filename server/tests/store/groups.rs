@@ -1,9 +1,9 @@
 //! Groups that want a version, and how they go on, on both databases.
 
-use muster_server::domain::group::{GroupState, UpdateState};
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
+use muster_server::domain::releases::group::{GroupState, UpdateState};
 use muster_server::store::StoreError;
-use muster_server::store::entities::{agent_update, group};
+use muster_server::store::entities::releases::{agent_update, group};
 use muster_server::store::queries::{Deletion, GroupChange};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ impl Fixture {
             healthy_for_ms: 0,
             state: GroupState::Active,
             halt_reason: None,
-            wish: 1,
+            generation: 1,
             wave: 0,
             healthy_wave: 0,
             requested_by: BY,
@@ -51,7 +51,7 @@ fn update(row: &group::Model, agent_id: AgentId, state: UpdateState) -> agent_up
         agent_id,
         tenant_id: row.tenant_id,
         group_id: row.id,
-        wish: 1,
+        generation: 1,
         wave: 1,
         state,
         command_id: CommandId::new(),
@@ -101,7 +101,7 @@ async fn another_wish_forgets_what_was_done_for_the_one_before(fixture: Fixture)
     let update = update(&row, session.agent_id, UpdateState::Failed);
     assert!(tenant.advance_group(row.clone(), 1, vec![update]).await.expect("asked"));
     let change = |forgets_updates, was_changed_at| GroupChange {
-        row: group::Model { wish: 2, changed_at: NOW.plus_ms(1), ..row.clone() },
+        row: group::Model { generation: 2, changed_at: NOW.plus_ms(1), ..row.clone() },
         was_changed_at,
         forgets_updates,
         retries_failed: false,
@@ -150,7 +150,7 @@ async fn a_group_that_was_stopped_is_looked_after_until_all_have_told(fixture: F
         let groups = fixture.store.system().groups_under_way().await.expect("read");
         groups.iter().any(|other| other.id == row.id)
     };
-    assert!(under_way().await, "its wish is to be carried out");
+    assert!(under_way().await, "its generation is to be carried out");
     let audit = audit(fixture.tenant_id);
     assert!(tenant.halt_group(row.clone(), "why".into(), NOW, audit).await.expect("asked"));
     assert!(!under_way().await, "it asks nobody, and nobody was asked");

@@ -1,9 +1,9 @@
 //! What concerns one tenant, or one bad write, concerns no other.
 
 use bytes::Bytes;
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::ids::TenantId;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::CommandState;
 use muster_server::store::queries::{CommandFilter, Deletion, OutputStream};
 use muster_server::store::writer::AppendOutput;
 use muster_server::store::{Store, StoreError};

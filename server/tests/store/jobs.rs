@@ -1,11 +1,11 @@
 //! Jobs end once, when the last of their executions has.
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::CommandState;
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
-use muster_server::domain::job_state::JobState;
-use muster_server::domain::state::CommandState;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::job;
+use muster_server::store::entities::commands::job;
 use muster_server::store::queries::{EndedJob, Retention};
 use muster_server::store::writer::{FinishJob, NewExecution, OpenedSession, SubmitJob};
 use uuid::Uuid;

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use muster_server::domain::ids::TenantId;
-use muster_server::domain::master_key::MasterKey;
-use muster_server::services::unlocking::{KeyPlaces, UnlockError, unlock};
+use muster_server::domain::operations::master_key::MasterKey;
+use muster_server::services::operations::master_key::{KeyPlaces, UnlockError, unlock};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 

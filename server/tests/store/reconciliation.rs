@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use muster_protocol::frame::{InventoryState, Outcome, Receipt};
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::ids::CommandId;
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::store::writer::{
     AppendOutput, Committed, Disposition, Listed, OpenedSession, Progress, Reconcile, Reconciled,
     RecordProgress,

@@ -3,7 +3,7 @@
 use muster_server::domain::ids::{ApiKeyId, ReleaseId};
 use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
-use muster_server::store::entities::{release, release_key_change};
+use muster_server::store::entities::releases::{release, release_key_change};
 use muster_server::store::queries::Publication;
 use muster_server::store::writer::{AgentIdentity, OpenSession, SessionOpening};
 use uuid::Uuid;

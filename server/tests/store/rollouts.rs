@@ -1,13 +1,13 @@
 //! What a roll-out holds is not sent, and each of its steps is taken once.
 
 use muster_protocol::frame::InventoryState;
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::commands::job_state::{JobState, Stop};
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
-use muster_server::domain::job_state::{JobState, Stop};
-use muster_server::domain::state::{CommandState, EndReason};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::{job, rollout};
-use muster_server::store::queries::{LiveRollout, Steered, Steering, WaveCounts};
+use muster_server::store::entities::commands::{job, rollout};
+use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
 use muster_server::store::writer::{
     AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove,
     SubmitJob,
@@ -89,7 +89,7 @@ impl Fixture {
         self.step(job_id, wave, step).await
     }
 
-    async fn steer(&self, id: JobId, steering: Steering) -> Steered {
+    async fn steer(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
         tenant.steer_rollout(id, steering, NOW, audit).await.expect("steer")
@@ -145,10 +145,13 @@ async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) 
     assert!(!fixture.step(job, 1, next()).await, "another took it before");
     let row = fixture.live(job).await.row;
     assert_eq!((row.wave, row.wave_ended_at), (2, None));
-    assert_eq!(fixture.steer(job, Steering::Pause).await, Steered::Done { ended: vec![] });
+    assert_eq!(
+        fixture.steer(job, RolloutAction::Pause).await,
+        RolloutActionResult::Done { ended: vec![] }
+    );
     assert!(!fixture.release(job, 2, &commands).await, "it is paused");
     assert!(fixture.mark(&one, commands[1]).await.is_empty());
-    fixture.steer(job, Steering::Resume).await;
+    fixture.steer(job, RolloutAction::Resume).await;
     let reason = "too much failed".to_owned();
     let halt =
         RolloutMove::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
@@ -184,11 +187,11 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
     fixture.release(job, 1, &commands).await;
-    fixture.steer(job, Steering::Pause).await;
+    fixture.steer(job, RolloutAction::Pause).await;
     let paused = fixture.command(commands[0]).await.command;
     assert_eq!((paused.is_held, paused.expires_at), (true, Timestamp::NEVER));
     assert!(fixture.mark(&one, commands[0]).await.is_empty());
-    fixture.steer(job, Steering::Resume).await;
+    fixture.steer(job, RolloutAction::Resume).await;
     fixture.release(job, 1, &commands).await;
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
@@ -196,7 +199,7 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     let halt = RolloutMove::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 1, halt).await);
     assert!(fixture.command(commands[1]).await.command.is_held);
-    fixture.steer(job, Steering::Resume).await;
+    fixture.steer(job, RolloutAction::Resume).await;
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.ignored_failures), (JobState::Running, 1));
     assert_eq!((live.row.halt_reason, live.row.gate_waived_wave), (None, None));
@@ -207,15 +210,19 @@ async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     fixture.release(job, 1, &commands[..1]).await;
     fixture.mark(&one, commands[0]).await;
-    let aborted = fixture.steer(job, Steering::Abort).await;
-    assert_eq!(aborted, Steered::Done { ended: vec![commands[1]] });
-    assert_eq!(fixture.steer(job, Steering::Abort).await, Steered::Done { ended: vec![] });
-    let refused = Steered::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
-    assert_eq!(fixture.steer(job, Steering::Resume).await, refused);
+    let aborted = fixture.steer(job, RolloutAction::Abort).await;
+    assert_eq!(aborted, RolloutActionResult::Done { ended: vec![commands[1]] });
+    assert_eq!(
+        fixture.steer(job, RolloutAction::Abort).await,
+        RolloutActionResult::Done { ended: vec![] }
+    );
+    let refused =
+        RolloutActionResult::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
+    assert_eq!(fixture.steer(job, RolloutAction::Resume).await, refused);
     assert_eq!(fixture.state(commands[0]).await, CommandState::Delivered);
     assert!(!fixture.release(job, 1, &commands).await);
     let (other, held) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    fixture.steer(other, Steering::Pause).await;
+    fixture.steer(other, RolloutAction::Pause).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let audit = audit(fixture.tenant_id);
     let cancelled = tenant.cancel_job(other, NOW, audit).await.expect("cancel").expect("there");
@@ -238,7 +245,7 @@ async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
     let alone = fixture.command(alone).await.command;
     assert_eq!((alone.state, alone.is_held), (CommandState::Queued, false));
     // Of a job that was aborted meanwhile it ends.
-    fixture.steer(job, Steering::Abort).await;
+    fixture.steer(job, RolloutAction::Abort).await;
     assert_eq!(fixture.state(commands[0]).await, CommandState::Cancelled);
     let left = fixture.store.system().end_aborted(job, NOW).await.expect("end");
     assert!(left.is_empty());
@@ -267,7 +274,7 @@ async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
 async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, _) = fixture.rollout(&[(&one, 1)]).await;
-    fixture.steer(job, Steering::Abort).await;
+    fixture.steer(job, RolloutAction::Abort).await;
     let ended = fixture.ended(job).await.expect("over");
     assert!(fixture.finish(&ended, JobState::Aborted).await);
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);

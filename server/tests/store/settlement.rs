@@ -1,7 +1,7 @@
 //! A result is recorded once, whatever is repeated and whenever it comes.
 
 use muster_protocol::frame::{Outcome, Receipt};
-use muster_server::domain::state::CommandState;
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::store::StoreError;
 use muster_server::store::writer::Settled;
 

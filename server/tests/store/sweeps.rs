@@ -1,6 +1,6 @@
 //! Clocks that run out, and only then.
 
-use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::store::queries::Retention;
 use muster_server::store::writer::{AgentIdentity, OpenSession};
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use muster_server::domain::fleet::target::Target;
 use muster_server::domain::ids::{AgentId, TenantId};
-use muster_server::domain::target::Target;
 use muster_server::store::queries::{AgentChange, Deletion};
 
 use crate::fixture::{Fixture, NOW, audit};

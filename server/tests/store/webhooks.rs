@@ -2,14 +2,16 @@
 
 mod sending;
 
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{ApiKeyId, JobId, TenantId, WebhookKeyId};
-use muster_server::domain::job_state::JobState;
+use muster_server::domain::integrations::webhook::DeliveryState;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
-use muster_server::domain::webhook::DeliveryState;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::webhook_delivery::{self, Attempt, KEPT_ATTEMPTS};
-use muster_server::store::entities::{job, webhook_key};
+use muster_server::store::entities::commands::job;
+use muster_server::store::entities::integrations::webhook_delivery;
+use muster_server::store::entities::integrations::webhook_delivery::{Attempt, KEPT_ATTEMPTS};
+use muster_server::store::entities::integrations::webhook_key;
 use muster_server::store::queries::{Busy, DeliveryFilter, Retention};
 use muster_server::store::writer::{FinishJob, SubmitJob};
 use uuid::Uuid;

@@ -76,7 +76,8 @@ impl<'a> Request<'a> {
         // Since when there is neither a wish nor a verdict, and since when no supervisor.
         let (mut untold, mut gone) = (Instant::now(), Instant::now());
         loop {
-            if let Some(UpdateRefusal { code, message }) = read(&self.state.owner_update_refusal()) {
+            if let Some(UpdateRefusal { code, message }) = read(&self.state.owner_update_refusal())
+            {
                 remove(&self.state.owner_update_refusal())?;
                 return Err(UpdateError::Refused { code, message });
             }

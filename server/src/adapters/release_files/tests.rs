@@ -19,13 +19,13 @@ fn a_program_is_there_once_it_is_whole_and_not_before() {
 
     let mut short = receive(&abc);
     short.write(b"ab").expect("written");
-    assert!(matches!(short.finish(), Err(NotKept::Size(3))));
+    assert!(matches!(short.finish(), Err(ReleaseStoreError::Size(3))));
     let mut long = receive(&abc);
-    assert!(matches!(long.write(b"abcd"), Err(NotKept::Size(3))));
+    assert!(matches!(long.write(b"abcd"), Err(ReleaseStoreError::Size(3))));
     drop(long);
     let mut other = receive(&abc);
     other.write(b"abd").expect("written");
-    assert!(matches!(other.finish(), Err(NotKept::Sum)));
+    assert!(matches!(other.finish(), Err(ReleaseStoreError::Sum)));
     let left = fs::read_dir(place.parent().expect("a folder")).expect("listed").count();
     assert_eq!((left, files.has(&version, platform, &abc)), (0, false));
 
@@ -50,7 +50,7 @@ fn a_program_that_would_fill_the_disk_is_not_received() {
     let mut files = ReleaseFiles::new(folder.path().join("releases"));
     let mut begun = files.receive(&version, platform, &abc).expect("there is room");
     begun.reserved_bytes = u64::MAX;
-    assert!(matches!(begun.write(b"a"), Err(NotKept::NoSpace)));
+    assert!(matches!(begun.write(b"a"), Err(ReleaseStoreError::NoSpace)));
     files.reserved_bytes = u64::MAX;
-    assert!(matches!(files.receive(&version, platform, &abc), Err(NotKept::NoSpace)));
+    assert!(matches!(files.receive(&version, platform, &abc), Err(ReleaseStoreError::NoSpace)));
 }

@@ -6,18 +6,19 @@ use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
+use super::preflight::OnMismatch;
 use super::request::Checked;
+use super::secret_parameters;
+use super::secret_parameters::Outgoing;
 use super::target::{Target, UNKNOWN};
 use super::{Commands, Sent};
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
-use crate::domain::state::CommandState;
-use crate::domain::trigger::Trigger;
-use crate::hub::{SessionHandle, ToSession};
-use crate::services::caller::{Caller, Subject};
+use crate::hub::{SessionHandle, SessionMessage};
+use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::services::precheck::OnMismatch;
-use crate::services::secret_parameters::{self, Outgoing};
-use crate::store::entities::command;
+use crate::store::entities::commands::command;
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::{Idempotency, SubmitCommand, Submitted};
 
@@ -53,7 +54,7 @@ impl Commands {
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, what: work});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let session = target.session.filter(|session| session.hold_new(row.id));
+        let session = target.session.filter(|session| session.try_acquire_new(row.id));
         let operation = SubmitCommand {
             row: row.clone(),
             deliver_in_epoch: session.as_ref().map(|session| session.epoch),
@@ -89,7 +90,7 @@ impl Commands {
     async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
         match (checked.asked(), target.host()) {
             (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
-                self.precheck.check(caller.principal.tenant_id, vec![host], 1, asked).await
+                self.preflight.check(caller.principal.tenant_id, vec![host], 1, asked).await
             }
             _ => Ok(()),
         }
@@ -120,7 +121,7 @@ impl Commands {
         session: Option<Arc<SessionHandle>>,
         delivered: bool,
     ) -> Sent {
-        self.hub.moved(row.id);
+        self.hub.notify_progress(row.id);
         if delivered && let Some(session) = session {
             let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
             row.state = CommandState::Delivered;
@@ -128,7 +129,7 @@ impl Commands {
             self.meters.sent(self.clock.now().ms_since(row.created_at));
             // If the session has ended meanwhile, the next one's inventory does not list the
             // command, which puts it back into the queue.
-            session.tell_in_time(ToSession::Command { frame, held: true });
+            session.send_or_spawn(SessionMessage::Command { frame, held: true });
         } else if self.hub.is_connected(row.agent_id) {
             self.hub.wake(row.agent_id);
         }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Commands;
+use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::principal::Scope;
-use crate::services::caller::Caller;
+use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::column::StringList;
 use crate::store::queries::{CommandFilter, CommandWithReport, TenantScope};

@@ -1,9 +1,17 @@
 //! Commands: transient ones answered now, durable ones stored, followed, cancelled.
 
+pub mod changes;
+pub mod dispatch;
 mod durable;
 mod executions;
+pub mod job_reconciler;
+pub mod jobs;
+pub mod output;
+pub mod preflight;
 mod releases;
 mod request;
+pub(super) mod secret_parameters;
+pub(super) mod submission_limiter;
 mod target;
 mod transient;
 
@@ -14,24 +22,24 @@ use muster_protocol::command::Durability;
 use serde_json::json;
 
 pub use self::executions::Execution;
+use self::preflight::Preflight;
 pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
+use self::submission_limiter::SubmissionLimiter;
 use self::target::check_permission;
 use super::Settings;
-use super::authentication::to_grant;
-use super::caller::{Caller, Subject};
+use super::access::authentication::to_grant;
+use super::access::caller::{Caller, Subject};
+use super::access::key_cache::KeyCache;
 use super::error::{Result, ServiceError};
-use super::group_book::GroupBook;
-use super::key_cache::KeyCache;
-use super::precheck::Precheck;
-use super::release_catalog::ReleaseCatalog;
-use super::turns::Turns;
+use super::fleet::group_membership::GroupMembership;
+use super::releases::catalog::ReleaseCatalog;
+use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
-use crate::hub::{Hub, ToSession, TransientAnswer};
+use crate::hub::{Hub, SessionMessage, TransientReply};
 use crate::metrics::DispatchMeters;
 use crate::store::Store;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
@@ -46,17 +54,17 @@ pub struct Commands {
     pub(super) cache: KeyCache,
     pub(super) secret_box: SecretBox,
     pub(super) meters: DispatchMeters,
-    pub(super) precheck: Precheck,
-    pub(super) turns: Turns,
+    pub(super) preflight: Preflight,
+    pub(super) turns: SubmissionLimiter,
     pub(super) catalog: ReleaseCatalog,
-    pub(super) book: GroupBook,
+    pub(super) book: GroupMembership,
 }
 
 /// What came of a request.
 #[derive(Debug)]
 pub enum Sent {
     /// A transient command, and its answer.
-    Answered { command_id: CommandId, answer: TransientAnswer },
+    Answered { command_id: CommandId, answer: TransientReply },
     /// A durable command, committed.
     Accepted(Box<CommandWithReport>),
 }
@@ -172,10 +180,10 @@ impl Commands {
                 });
             }
             Cancelled::Requested { command, tell } => {
-                self.hub.changed(id);
+                self.hub.notify_maybe_ended(id);
                 if tell && let Some(session) = self.hub.session(command.agent_id) {
                     // If the session has just ended, the next one repeats the cancel.
-                    session.tell_in_time(ToSession::Cancel(Box::new(id)));
+                    session.send_or_spawn(SessionMessage::Cancel(Box::new(id)));
                 }
             }
         }

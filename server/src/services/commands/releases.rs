@@ -9,9 +9,9 @@ use super::Commands;
 use super::request::Checked;
 use super::target::{Target, UNKNOWN};
 use crate::domain::name::clean;
-use crate::services::caller::Caller;
+use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::services::release_catalog::{OpenRelease, platform_of};
+use crate::services::releases::catalog::{OpenRelease, platform_of};
 
 /// `data` of an `update`.
 #[derive(Deserialize)]

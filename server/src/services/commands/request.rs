@@ -15,14 +15,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::preflight::{Asked, OnMismatch, Work};
+use super::secret_parameters::digest;
+use crate::domain::access::principal::Scope;
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, clean};
-use crate::domain::principal::Scope;
 use crate::domain::secret_box::SecretBox;
-use crate::services::caller::Caller;
+use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
-use crate::services::precheck::{Asked, OnMismatch, Work};
-use crate::services::secret_parameters::digest;
 
 /// How long an answer to a transient command is waited for, unless asked otherwise.
 pub const DEFAULT_WAIT_MS: u64 = 10_000;

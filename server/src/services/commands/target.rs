@@ -6,14 +6,14 @@ use muster_protocol::CommandName;
 use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
+use super::preflight::Host;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
-use crate::services::authentication::to_grant;
-use crate::services::caller::Caller;
+use crate::services::access::authentication::to_grant;
+use crate::services::access::caller::Caller;
+use crate::services::access::key_cache::OfflineAgentKey;
 use crate::services::error::{Result, ServiceError};
-use crate::services::key_cache::AwayAgent;
-use crate::services::precheck::Host;
-use crate::store::entities::column::AgentLevel;
 
 /// An agent that a command is for, with what decides whether it may be sent.
 pub(super) struct Target {
@@ -60,7 +60,7 @@ impl Commands {
         })
     }
 
-    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<AwayAgent> {
+    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<OfflineAgentKey> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
         let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
@@ -69,7 +69,7 @@ impl Commands {
         })?;
         let capabilities = (agent.level == AgentLevel::Full).then_some(agent.capabilities.0);
         let rules = tenant.host_rules(&[agent_id]).await?.pop().map(Into::into);
-        Ok(AwayAgent { grant: Arc::new(to_grant(&key)), capabilities, rules })
+        Ok(OfflineAgentKey { grant: Arc::new(to_grant(&key)), capabilities, rules })
     }
 }
 
@@ -98,7 +98,7 @@ impl Target {
     pub fn check(&self, name: CommandName) -> Result<()> {
         check_permission(&self.grant, name)?;
         let is_able = match (&self.session, &self.capabilities) {
-            (Some(session), _) => session.can_carry_out(name),
+            (Some(session), _) => session.supports(name),
             (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
             (None, None) => true,
         };

@@ -10,8 +10,8 @@ use super::request::Checked;
 use super::target::Target;
 use super::{Commands, Sent};
 use crate::domain::ids::CommandId;
-use crate::hub::{CantWait, ToSession};
-use crate::services::caller::{Caller, Subject};
+use crate::hub::{CantWait, SessionMessage};
+use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::writer::AppendAudit;
 
@@ -50,10 +50,10 @@ impl Commands {
             timestamp: now.to_string(),
             start_within_ms: None,
         };
-        let message = ToSession::Command { frame: Box::new(frame), held: false };
+        let message = SessionMessage::Command { frame: Box::new(frame), held: false };
         let wait = Duration::from_millis(checked.wait_ms);
         let answer = tokio::time::timeout(wait, async {
-            session.tell_when_possible(message).await.map_err(|_| offline())?;
+            session.send(message).await.map_err(|_| offline())?;
             answer.await.map_err(|_| offline())
         })
         .await;

@@ -13,13 +13,14 @@ use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::answers::Answer;
-use super::custody::Custody;
+use super::commit_ack::Answer;
 use super::inbound::Intake;
+use super::output_tracker::Custody;
 use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
-use crate::fault::{self, Fault};
-use crate::hub::{SessionHandle, ToSession};
+use crate::fault;
+use crate::fault::Fault;
+use crate::hub::{SessionHandle, SessionMessage};
 use crate::store::StoreError;
 use crate::store::writer::CloseSession;
 
@@ -38,14 +39,14 @@ pub(super) struct Live {
     pub(super) custody: Custody,
     pub(super) intake: Intake,
     pub(super) pending: FuturesOrdered<PendingAnswer>,
-    mail: mpsc::Receiver<ToSession>,
+    mail: mpsc::Receiver<SessionMessage>,
     pub(super) is_ready: bool,
     /// When output that there was no room for is to be sent again, over a new session.
     pub(super) retry_output_at: Option<Instant>,
 }
 
 enum Event {
-    Mail(Option<ToSession>),
+    Mail(Option<SessionMessage>),
     Committed(Result<Answer, StoreError>),
     Inbound(Result<Inbound, TransportEnd>),
     Silence,
@@ -56,7 +57,7 @@ impl Live {
     pub(super) fn new(
         service: Arc<Sessions>,
         handle: Arc<SessionHandle>,
-        mail: mpsc::Receiver<ToSession>,
+        mail: mpsc::Receiver<SessionMessage>,
     ) -> Self {
         Self {
             service,
@@ -143,25 +144,25 @@ impl Live {
 
     async fn deliver<T: AgentTransport>(
         &mut self,
-        message: ToSession,
+        message: SessionMessage,
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         let frame = match message {
-            ToSession::Command { frame, held } => {
+            SessionMessage::Command { frame, held } => {
                 if held {
-                    self.custody.hold_new(CommandId(frame.command_id));
+                    self.custody.try_acquire_new(CommandId(frame.command_id));
                     self.repeat_if_faulty(&frame);
                 }
                 ServerFrame::Command(frame)
             }
-            ToSession::Cancel(command_id) => {
+            SessionMessage::Cancel(command_id) => {
                 ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
             }
-            ToSession::Grant(grant) => self.service.connected(&grant),
-            ToSession::Rekey(rekey) => {
+            SessionMessage::Grant(grant) => self.service.connected(&grant),
+            SessionMessage::Rekey(rekey) => {
                 ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
             }
-            ToSession::Drain { reconnect_delay_ms } => {
+            SessionMessage::Drain { reconnect_delay_ms } => {
                 if self.handle.is_full {
                     transport.feed(&ServerFrame::Drain { reconnect_delay_ms }).await?;
                 }
@@ -179,7 +180,7 @@ impl Live {
         tokio::spawn(async move {
             tokio::time::sleep(fault::DELAY).await;
             // A session that has ended repeats nothing.
-            let _ = session.tell_when_possible(ToSession::Command { frame, held: false }).await;
+            let _ = session.send(SessionMessage::Command { frame, held: false }).await;
         });
     }
 

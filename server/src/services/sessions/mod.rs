@@ -4,15 +4,16 @@
 //! rest, from `connected` to the end. Everything an agent sends is hostile input: sizes are bounded
 //! by the transport, rates and counts here.
 
-mod answers;
-mod census;
-mod custody;
-mod departure;
+mod commit_ack;
+mod connection_limiter;
+mod deregistration;
+pub(super) mod heartbeats;
 mod inbound;
 mod live;
 mod opening;
+mod output_tracker;
 mod transport;
-mod verdicts;
+mod update_results;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +22,20 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use tokio::sync::Semaphore;
 
-use self::census::Census;
+use self::connection_limiter::ConnectionLimiter;
 
+use self::heartbeats::Heartbeats;
 pub use self::transport::{AgentTransport, Inbound, TransportEnd};
 use super::Settings;
-use super::group_book::GroupBook;
-use super::heartbeats::Heartbeats;
-use super::key_cache::KeyCache;
-use super::precheck::Lists;
-use super::release_catalog::ReleaseCatalog;
-use crate::domain::credential::SecretHash;
+use super::access::key_cache::KeyCache;
+use super::commands::preflight::ManifestCache;
+use super::fleet::group_membership::GroupMembership;
+use super::releases::catalog::ReleaseCatalog;
+use crate::domain::access::credential::SecretHash;
+use crate::domain::fleet::agent::Transport;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
-use crate::store::entities::column::Transport;
 
 /// Sessions that may be opening at once; the rest wait their turn, connected but not registered.
 const OPENING: usize = 1_024;
@@ -53,17 +54,17 @@ pub struct Sessions {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     admission: Arc<Semaphore>,
-    census: Census,
+    census: ConnectionLimiter,
     heartbeats: Heartbeats,
     cache: KeyCache,
-    lists: Lists,
+    lists: ManifestCache,
     wishes: Wishes,
 }
 
 /// What is wanted of the versions of agents.
 #[derive(Debug, Clone)]
 pub(super) struct Wishes {
-    pub book: GroupBook,
+    pub book: GroupMembership,
     pub catalog: ReleaseCatalog,
 }
 
@@ -109,7 +110,7 @@ impl Sessions {
         settings: Settings,
         heartbeats: Heartbeats,
         cache: KeyCache,
-        lists: Lists,
+        lists: ManifestCache,
         wishes: Wishes,
     ) -> Self {
         let admission = Arc::new(Semaphore::new(OPENING));
@@ -119,7 +120,7 @@ impl Sessions {
             clock,
             settings,
             admission,
-            census: Census::default(),
+            census: ConnectionLimiter::default(),
             heartbeats,
             cache,
             lists,

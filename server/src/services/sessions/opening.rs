@@ -10,14 +10,14 @@ use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION};
 use uuid::Uuid;
 
 use super::live::Live;
-use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, Wishes, verdicts};
+use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, Wishes, update_results};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParts};
-use crate::services::authentication::to_grant;
-use crate::services::release_catalog::platform_of;
+use crate::services::access::authentication::to_grant;
+use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
-use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
 /// Longest text that an agent may say of itself, in characters.
@@ -56,7 +56,7 @@ impl Sessions {
                 return Err(busy);
             }
         };
-        opened.lost.iter().for_each(|command_id| self.hub.changed(*command_id));
+        opened.lost.iter().for_each(|command_id| self.hub.notify_maybe_ended(*command_id));
         let grant = Arc::new(to_grant(&opened.key));
         let (handle, mail) = SessionHandle::new(SessionParts {
             agent_id: opened.agent_id,
@@ -177,7 +177,8 @@ impl Sessions {
         registration: &Registration,
     ) -> Result<Option<String>, StoreError> {
         let Wishes { book, catalog } = &self.wishes;
-        let wanted = book.wanted_at_start(tenant_id, agent_id, &registration.version).await?;
+        let wanted =
+            book.desired_version_at_start(tenant_id, agent_id, &registration.version).await?;
         let Some(version) = wanted.and_then(|wanted| wanted.parse::<Version>().ok()) else {
             return Ok(None);
         };
@@ -213,7 +214,7 @@ impl Sessions {
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT)),
             max_executions: i32::try_from(max_executions).unwrap_or(1),
             transport: origin.transport,
-            update_result: registration.update.as_ref().map(verdicts::stored),
+            update_result: registration.update.as_ref().map(update_results::stored),
             now: self.clock.now(),
         })
     }

@@ -3,58 +3,34 @@
 //! What is looked up by a unique key is read with `all` and popped: `one` binds a `LIMIT`, which
 //! makes SQLite plan the statement anew at every execution.
 
-mod agent_deletion;
-mod agent_keys;
-mod agents;
-mod api_keys;
-mod audit;
-mod authentication;
-mod changes;
-mod commands;
-mod dispatch;
-mod figures;
-mod group_waves;
-mod groups;
-mod history;
-mod host_rules;
-mod jobs;
-mod jobs_now;
-mod output;
-mod output_candidates;
-mod output_compaction;
-mod output_leftovers;
-mod output_quota;
-mod output_source;
-mod releases;
-mod rollouts;
-mod settings;
-mod sweeps;
-mod targets;
-mod telemetry;
-mod webhook_keys;
-mod webhooks;
-
+pub mod access;
+pub mod commands;
+pub mod fleet;
+pub mod integrations;
+pub mod operations;
+pub mod releases;
 use sea_orm::DatabaseConnection;
 
-pub use self::agent_deletion::Deletion;
-pub use self::agent_keys::AgentKeyChange;
-pub use self::agents::AgentChange;
-pub use self::authentication::{AgentKeyMatch, Bootstrap};
-pub use self::changes::{ChangedCommand, EndedJob};
-pub use self::commands::{Cancelled, CommandWithReport};
-pub use self::groups::GroupChange;
-pub use self::history::{CommandFilter, Effort, Explained};
-pub use self::host_rules::StoredRules;
-pub use self::jobs::{CancelledJob, JobProgress};
-pub use self::output::{OutputStream, OutputSummary};
-pub use self::output_candidates::Candidates;
-pub use self::output_compaction::Compacted;
-pub use self::releases::Publication;
-pub use self::rollouts::{
-    LiveRollout, RolloutCounts, RolloutNow, Steered, Steering, WaveAgent, WaveCounts,
+pub use self::access::agent_keys::AgentKeyChange;
+pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::commands::changes::{ChangedCommand, EndedJob};
+pub use self::commands::commands::{Cancelled, CommandWithReport};
+pub use self::commands::history::{CommandFilter, Effort, Explained};
+pub use self::commands::jobs::{CancelledJob, JobProgress};
+pub use self::commands::output::candidates::Candidates;
+pub use self::commands::output::compaction::Compacted;
+pub use self::commands::output::{OutputStream, OutputSummary};
+pub use self::commands::rollouts::{
+    LiveRollout, RolloutAction, RolloutActionResult, RolloutCounts, RolloutProgress, WaveAgent,
+    WaveCounts,
 };
-pub use self::sweeps::{OfflineAgent, Retention};
-pub use self::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
+pub use self::fleet::agent_deletion::Deletion;
+pub use self::fleet::agents::AgentChange;
+pub use self::fleet::host_rules::StoredRules;
+pub use self::integrations::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
+pub use self::operations::sweeps::{OfflineAgent, Retention};
+pub use self::releases::groups::GroupChange;
+pub use self::releases::releases::Publication;
 use super::Writer;
 use super::blobs::Blobs;
 use crate::domain::ids::TenantId;

@@ -11,8 +11,8 @@ use sea_orm::{
     SqliteTransactionMode, TransactionOptions, TransactionTrait as _,
 };
 
+use super::commit_metrics::CommitMetrics;
 use super::epoch::KnownEpochs;
-use super::tally::Tally;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMeters;
 use crate::store::blobs::Blobs;
@@ -25,7 +25,7 @@ pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
-    tally: Tally,
+    tally: CommitMetrics,
     meters: WriterMeters,
     blobs: Blobs,
 }
@@ -35,14 +35,14 @@ pub struct Work<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
     pub(super) epochs: &'a KnownEpochs,
     /// What counts once it stands.
-    pub(super) tally: &'a Tally,
+    pub(super) tally: &'a CommitMetrics,
     /// Where long output goes.
     pub(super) blobs: &'a Blobs,
 }
 
 impl Connection {
     pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMeters) -> Self {
-        let (epochs, tally) = (KnownEpochs::default(), Tally::default());
+        let (epochs, tally) = (KnownEpochs::default(), CommitMetrics::default());
         Self { pool, held: None, epochs, tally, meters, blobs }
     }
 

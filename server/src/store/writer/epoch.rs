@@ -11,7 +11,7 @@ use super::connection::Work;
 use super::rows::filled;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
-use crate::store::entities::agent;
+use crate::store::entities::fleet::agent;
 
 /// Agents whose epoch is remembered.
 const MAX_KNOWN: usize = 65_536;

@@ -4,8 +4,8 @@ mod past;
 mod plans;
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::CommandState;
 use muster_server::store::queries::{CommandFilter, Effort, Retention};
 use proptest::test_runner::TestRunner;
 use sea_orm::Iterable as _;

@@ -1,13 +1,13 @@
 //! A past to look back at: commands of two tenants, of many agents, in every state.
 
+use muster_server::domain::commands::command_state::CommandState;
+use muster_server::domain::commands::job_state::JobState;
+use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
-use muster_server::domain::job_state::JobState;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::CommandState;
 use muster_server::domain::time::Timestamp;
-use muster_server::domain::trigger::Trigger;
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::{command, job};
+use muster_server::store::entities::commands::{command, job};
 use muster_server::store::queries::{CommandFilter, Effort};
 use muster_server::store::writer::FileHistory;
 use proptest::prelude::Strategy as _;

@@ -1,8 +1,8 @@
 //! What the databases say of the statements behind a page.
 
+use muster_server::domain::commands::command_state::CommandState;
+use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::page::PageRequest;
-use muster_server::domain::state::CommandState;
-use muster_server::domain::trigger::Trigger;
 use muster_server::store::queries::{CommandFilter, Explained};
 use proptest::test_runner::TestRunner;
 use sea_orm::ConnectionTrait as _;

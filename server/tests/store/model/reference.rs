@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::frame::{InventoryState, Outcome, Receipt};
-use muster_server::domain::state::{CommandState, EndReason};
+use muster_server::domain::commands::command_state::{CommandState, EndReason};
 
 use super::step::AGENTS;
 use CommandState::{Cancelled, Delivered, Lost, Queued, Rejected, Running};

@@ -48,7 +48,7 @@ pub enum Place {
     /// With a byte missing before it.
     Beyond,
     /// At the beginning, again.
-    Again,
+    RetryScope,
 }
 
 fn age() -> impl Strategy<Value = Age> {
@@ -72,8 +72,7 @@ fn listed() -> impl Strategy<Value = Vec<(usize, InventoryState)>> {
 
 pub fn step() -> impl Strategy<Value = Step> {
     let command = || 0..COMMANDS;
-    let place =
-        prop_oneof![6 => Just(Place::Behind), 1 => Just(Place::Beyond), 1 => Just(Place::Again)];
+    let place = prop_oneof![6 => Just(Place::Behind), 1 => Just(Place::Beyond), 1 => Just(Place::RetryScope)];
     let key = prop::option::weighted(0.3, (0..2_u8, 0..2_u8));
     prop_oneof![
         6 => (command(), 0..AGENTS, prop::option::weighted(0.6, age()), key)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
+use muster_server::domain::commands::command_state::EndReason;
 use muster_server::domain::ids::{AgentId, AgentKeyId, CommandId};
-use muster_server::domain::state::EndReason;
 use muster_server::store::StoreError;
 use muster_server::store::queries::{Cancelled, OutputStream};
 use muster_server::store::writer::{
@@ -127,7 +127,7 @@ impl World {
                     offset = match place {
                         Place::Behind => *end,
                         Place::Beyond => *end + 1,
-                        Place::Again => 0,
+                        Place::RetryScope => 0,
                     };
                     *end = (*end).max(offset + *length);
                 }

@@ -2,7 +2,7 @@
 
 use muster_protocol::frame::Outcome;
 use muster_protocol::frame::output::Stream;
-use muster_server::domain::state::CommandState;
+use muster_server::domain::commands::command_state::CommandState;
 use muster_server::store::StoreError;
 use muster_server::store::queries::Compacted;
 

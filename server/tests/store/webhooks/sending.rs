@@ -7,14 +7,14 @@ use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::DeliveryId;
-use muster_server::domain::master_key::MasterKey;
+use muster_server::domain::integrations::webhook::{DeliveryState, Reach};
+use muster_server::domain::operations::master_key::MasterKey;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
-use muster_server::domain::webhook::{DeliveryState, Reach};
 use muster_server::hub::Hub;
-use muster_server::services::webhooks::Webhooks;
-use muster_server::services::{Outside, Services, Settings};
-use muster_server::store::entities::webhook_delivery;
+use muster_server::services::integrations::webhooks::Webhooks;
+use muster_server::services::{Adapters, Services, Settings};
+use muster_server::store::entities::integrations::webhook_delivery;
 use muster_tests::Receiver;
 use sea_orm::ConnectionTrait as _;
 
@@ -36,7 +36,7 @@ impl Fixture {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
-        let outside = Outside {
+        let outside = Adapters {
             files: ProgramFiles::new(self.site.path().to_owned()),
             releases: ReleaseFiles::new(self.site.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),

@@ -12,10 +12,10 @@ use super::{MAX_ERROR_CHARS, VIOLATION};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;
-use crate::services::sessions::answers::Answer;
+use crate::services::sessions::commit_ack::Answer;
 use crate::services::sessions::live::Live;
 use crate::services::sessions::{AgentTransport, SessionEnd};
-use crate::store::entities::agent_manifest;
+use crate::store::entities::fleet::agent_manifest;
 use crate::store::writer::{Listed, Reconcile, RecordHeartbeat, RecordManifest};
 
 /// Commands that one inventory may list.

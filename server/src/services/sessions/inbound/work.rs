@@ -8,11 +8,12 @@ use tokio::sync::oneshot;
 use super::{MAX_ERROR_CHARS, VIOLATION};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
-use crate::fault::{self, Fault};
-use crate::hub::TransientAnswer;
-use crate::services::sessions::answers::Answer;
+use crate::fault;
+use crate::fault::Fault;
+use crate::hub::TransientReply;
+use crate::services::sessions::commit_ack::Answer;
 use crate::services::sessions::live::Live;
-use crate::services::sessions::{AgentTransport, SessionEnd, custody, verdicts};
+use crate::services::sessions::{AgentTransport, SessionEnd, output_tracker, update_results};
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 use crate::store::writer::{
@@ -39,7 +40,7 @@ impl Live {
         let error = response.error.map(|text| clean(&text, MAX_ERROR_CHARS));
         let error_code = response.error_code.map(|text| clean(&text, 64));
         if self.handle.waiters.contains(command_id) {
-            let answer = TransientAnswer {
+            let answer = TransientReply {
                 success: response.success,
                 data: response.data,
                 error,
@@ -57,7 +58,7 @@ impl Live {
         }
         if self.handle.is_full
             && let Some(verdict) =
-                verdicts::told(response.command_id, &response.data, error_code.as_deref())
+                update_results::told(response.command_id, &response.data, error_code.as_deref())
         {
             self.record_verdict(verdict).await?;
         }
@@ -134,7 +135,7 @@ impl Live {
         };
         let command_id = CommandId(frame.command_id);
         match self.custody.take(&frame, &bytes) {
-            custody::Intake::Append(chunk) => {
+            output_tracker::Intake::Append(chunk) => {
                 let operation = AppendOutput {
                     agent_id: self.handle.agent_id,
                     epoch: self.handle.epoch,
@@ -156,19 +157,19 @@ impl Live {
                 }));
                 Ok(())
             }
-            custody::Intake::Refused => Ok(()),
+            output_tracker::Intake::Refused => Ok(()),
             // In its turn, behind the commits of what came before it.
-            custody::Intake::Known { offset_bytes } => {
+            output_tracker::Intake::Known { offset_bytes } => {
                 self.pending.push_back(Box::pin(async move {
                     Ok(Answer::Output { command_id, offset_bytes })
                 }));
                 Ok(())
             }
-            custody::Intake::UnknownCommand => {
+            output_tracker::Intake::UnknownCommand => {
                 let receipt = Some(Receipt::UnknownCommand);
                 self.acknowledge(command_id, None, receipt, transport).await
             }
-            custody::Intake::Violation => Err(VIOLATION),
+            output_tracker::Intake::Violation => Err(VIOLATION),
         }
     }
 }

@@ -1,0 +1,303 @@
+//! The life of a durable command: which state follows which, and why it ended.
+
+use muster_protocol::frame::Outcome;
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
+
+/// Where a durable command is. Terminal states never change.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum CommandState {
+    /// Committed here; no agent has been sent it.
+    Queued,
+    /// Committed as sent; the agent may or may not have it.
+    Delivered,
+    /// The agent reported its start.
+    Running,
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    Expired,
+    Rejected,
+    /// Started or sent, and what came of it can't be known.
+    Lost,
+}
+
+impl CommandState {
+    /// True for states that never change.
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Queued | Self::Delivered | Self::Running)
+    }
+
+    /// The name in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl From<Outcome> for CommandState {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Succeeded => Self::Succeeded,
+            Outcome::Failed => Self::Failed,
+            Outcome::TimedOut => Self::TimedOut,
+            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Expired => Self::Expired,
+            Outcome::Rejected => Self::Rejected,
+            Outcome::Lost => Self::Lost,
+        }
+    }
+}
+
+/// Why the server itself ended a command, without a report from its agent.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// `expires_at` passed while it was queued.
+    ExpiredInQueue,
+    /// It was cancelled while it was queued.
+    CancelledInQueue,
+    /// The agent stayed away longer than `lost_after_ms`.
+    AgentAway,
+    /// A basic agent did not answer within `timeout_ms` and a minute.
+    NoResponse,
+    /// The agent came back with another ledger, or an older copy of it.
+    LedgerReplaced,
+    /// The agent had reported the start, and no longer knows the command.
+    MissingFromInventory,
+    /// The agent was deleted here.
+    AgentDeleted,
+    /// The agent's key no longer allowed it when its turn came.
+    PermissionRevoked,
+    /// Its secret parameters could not be handed to its agent when its turn came.
+    SecretsUndeliverable,
+    /// Its agent was offline, and its roll-out leaves such agents out.
+    SkippedOffline,
+    /// Its roll-out was aborted before its turn.
+    AbortedInQueue,
+}
+
+impl EndReason {
+    /// The name in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExpiredInQueue => "expired_in_queue",
+            Self::CancelledInQueue => "cancelled_in_queue",
+            Self::AgentAway => "agent_away",
+            Self::NoResponse => "no_response",
+            Self::LedgerReplaced => "ledger_replaced",
+            Self::MissingFromInventory => "missing_from_inventory",
+            Self::AgentDeleted => "agent_deleted",
+            Self::PermissionRevoked => "permission_revoked",
+            Self::SecretsUndeliverable => "secrets_undeliverable",
+            Self::SkippedOffline => "skipped_offline",
+            Self::AbortedInQueue => "aborted_in_queue",
+        }
+    }
+
+    /// A sentence that says what happened and what to do.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::ExpiredInQueue => {
+                "the agent did not come online before the command expired; it was never sent"
+            }
+            Self::CancelledInQueue => "the command was cancelled before it was sent",
+            Self::AgentAway => {
+                "the agent stayed away too long after it was sent the command; whether it ran is unknown until the agent returns"
+            }
+            Self::NoResponse => {
+                "the agent did not answer in time; whether the command ran is unknown"
+            }
+            Self::LedgerReplaced => {
+                "the agent came back with a new or older ledger (reinstalled or restored from a backup?); whether the command ran is unknown"
+            }
+            Self::MissingFromInventory => {
+                "the agent reported the start and no longer knows the command; check the host before running it again"
+            }
+            Self::AgentDeleted => {
+                "the agent was deleted; if it had been sent the command, whether it ran is unknown"
+            }
+            Self::PermissionRevoked => {
+                "the agent's key no longer allows this command; it was never sent"
+            }
+            Self::SecretsUndeliverable => {
+                "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
+            }
+            Self::SkippedOffline => {
+                "the agent was offline, and the roll-out leaves such agents out; it was never sent"
+            }
+            Self::AbortedInQueue => "the job was aborted before it was sent",
+        }
+    }
+}
+
+/// Something that may move a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It was committed as sent.
+    Delivered,
+    /// The agent's inventory lists it as accepted.
+    ListedAccepted,
+    /// The agent says that the child was started, now or in its inventory.
+    Started,
+    /// The agent's complete inventory does not list it.
+    Unlisted,
+    /// The agent reports how it ended.
+    Reported(Outcome),
+    /// Somebody wants it ended.
+    CancelRequested,
+    /// The server ends it.
+    Ended(EndReason),
+}
+
+/// What an event does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The command moves.
+    To(CommandState),
+    /// The command stays as it is.
+    Stay,
+    /// It had already ended: the report is kept beside, the state stays.
+    Late,
+}
+
+/// The one table of transitions.
+pub fn step(state: CommandState, event: Event) -> Step {
+    use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running};
+    if state.is_terminal() {
+        return match event {
+            Event::Reported(_) => Step::Late,
+            _ => Step::Stay,
+        };
+    }
+    match (state, event) {
+        (_, Event::Reported(outcome)) => Step::To(outcome.into()),
+        (Queued, Event::Delivered) => Step::To(Delivered),
+        // A queued command that the agent has after all was delivered by a server that forgot it.
+        (Queued, Event::ListedAccepted) => Step::To(Delivered),
+        (Queued | Delivered, Event::Started) => Step::To(Running),
+        // What was sent and never arrived may be sent again; what ran may not.
+        (Delivered, Event::Unlisted) => Step::To(Queued),
+        (Running, Event::Unlisted) => Step::To(Lost),
+        (Queued, Event::CancelRequested) => Step::To(Cancelled),
+        (Queued, Event::Ended(EndReason::ExpiredInQueue)) => Step::To(Expired),
+        (Queued, Event::Ended(EndReason::CancelledInQueue)) => Step::To(Cancelled),
+        (
+            Queued,
+            Event::Ended(
+                EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
+            ),
+        ) => Step::To(Cancelled),
+        (Queued, Event::Ended(EndReason::PermissionRevoked)) => Step::To(Rejected),
+        (
+            Delivered | Running,
+            Event::Ended(
+                EndReason::AgentAway
+                | EndReason::NoResponse
+                | EndReason::LedgerReplaced
+                | EndReason::MissingFromInventory
+                | EndReason::AgentDeleted,
+            ),
+        ) => Step::To(Lost),
+        _ => Step::Stay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strum::IntoEnumIterator as _;
+
+    fn events() -> Vec<Event> {
+        let mut events = vec![
+            Event::Delivered,
+            Event::ListedAccepted,
+            Event::Started,
+            Event::Unlisted,
+            Event::CancelRequested,
+            Event::Reported(Outcome::Succeeded),
+            Event::Reported(Outcome::Lost),
+        ];
+        events.extend(EndReason::iter().map(Event::Ended));
+        events
+    }
+
+    #[test]
+    fn terminal_states_never_change() {
+        for state in CommandState::iter().filter(|state| state.is_terminal()) {
+            for event in events() {
+                assert!(!matches!(step(state, event), Step::To(_)), "{state:?} moved on {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_running_command_is_never_queued_again() {
+        for event in events() {
+            assert_ne!(step(CommandState::Running, event), Step::To(CommandState::Queued));
+            assert_ne!(step(CommandState::Running, event), Step::To(CommandState::Delivered));
+        }
+    }
+
+    #[test]
+    fn only_an_agent_that_lacks_a_delivered_command_sends_it_back_to_the_queue() {
+        for state in CommandState::iter() {
+            for event in events() {
+                if step(state, event) == Step::To(CommandState::Queued) {
+                    assert_eq!((state, event), (CommandState::Delivered, Event::Unlisted));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_in_database_and_json_agree() {
+        for state in CommandState::iter() {
+            assert_eq!(<&str>::from(state), state.as_str());
+            assert_eq!(serde_json::to_value(state).expect("plain"), state.as_str());
+        }
+        for reason in EndReason::iter() {
+            assert_eq!(<&str>::from(reason), reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The life of a job: where it is, and how it ended.
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
+
+use super::command_state::{CommandState, EndReason};
+
+/// Where a job is. Terminal states never change.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// An execution is open.
+    Running,
+    /// Somebody paused its roll-out: nothing starts; what runs goes on.
+    Paused,
+    /// Its roll-out stopped by itself: nothing starts until somebody resumes.
+    Halted,
+    /// Every execution succeeded, but for agents that were skipped.
+    Succeeded,
+    /// All is over, and not every execution succeeded.
+    Failed,
+    /// Somebody asked for the end of all of it, and not every execution succeeded.
+    Cancelled,
+    /// Somebody ended what had not begun, and let the rest run.
+    Aborted,
+}
+
+/// How somebody ended a job before its time.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    /// All that was open was to end.
+    Cancelled,
+    /// What had not begun was to end.
+    Aborted,
+}
+
+impl Stop {
+    /// The name in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl JobState {
+    /// How a job ended whose executions ended so. One that skipped everybody has not succeeded.
+    pub fn of_ended(
+        stop: Option<Stop>,
+        ends: impl IntoIterator<Item = (CommandState, Option<EndReason>)>,
+    ) -> Self {
+        let (skipped, others): (Vec<_>, Vec<_>) =
+            ends.into_iter().partition(|(_, reason)| *reason == Some(EndReason::SkippedOffline));
+        let has_run = !others.is_empty() || skipped.is_empty();
+        let is_success = others.iter().all(|(state, _)| *state == CommandState::Succeeded);
+        match stop {
+            _ if has_run && is_success => Self::Succeeded,
+            Some(Stop::Cancelled) => Self::Cancelled,
+            Some(Stop::Aborted) => Self::Aborted,
+            None => Self::Failed,
+        }
+    }
+
+    /// The name in API and database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Halted => "halted",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strum::IntoEnumIterator as _;
+
+    #[test]
+    fn names_in_database_and_json_agree() {
+        for state in JobState::iter() {
+            assert_eq!(<&str>::from(state), state.as_str());
+            assert_eq!(serde_json::to_value(state).expect("plain"), state.as_str());
+        }
+        for stop in Stop::iter() {
+            assert_eq!(<&str>::from(stop), stop.as_str());
+        }
+    }
+
+    #[test]
+    fn one_execution_that_did_not_succeed_makes_a_job_fail() {
+        use CommandState::{Lost, Succeeded};
+        let ended = |stop, states: &[CommandState]| {
+            JobState::of_ended(stop, states.iter().map(|state| (*state, None)))
+        };
+        assert_eq!(ended(None, &[Succeeded, Succeeded]), JobState::Succeeded);
+        assert_eq!(ended(None, &[Succeeded, Lost]), JobState::Failed);
+        assert_eq!(ended(Some(Stop::Aborted), &[Succeeded, Lost]), JobState::Aborted);
+        assert_eq!(ended(Some(Stop::Cancelled), &[Lost]), JobState::Cancelled);
+        assert_eq!(ended(Some(Stop::Cancelled), &[Succeeded]), JobState::Succeeded, "too late");
+    }
+
+    #[test]
+    fn who_was_skipped_fails_nothing_unless_everybody_was() {
+        let skipped = (CommandState::Cancelled, Some(EndReason::SkippedOffline));
+        let ran = (CommandState::Succeeded, None);
+        assert_eq!(JobState::of_ended(None, [ran, skipped]), JobState::Succeeded);
+        assert_eq!(JobState::of_ended(None, [skipped]), JobState::Failed);
+        assert_eq!(JobState::of_ended(None, []), JobState::Succeeded);
+    }
+}

@@ -1,0 +1,5 @@
+//! Agents and what is known of them.
+
+pub mod agent;
+pub mod manifest_digest;
+pub mod target;

@@ -1,0 +1,92 @@
+//! Agents and expressions for tests, drawn from few letters so that they meet.
+
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::expression::{Expression, Fact};
+use super::facts::Facts;
+use super::pattern::{Pattern, Piece};
+use crate::domain::fleet::agent::AgentLevel;
+use crate::domain::ids::AgentId;
+
+/// An agent of this name of which nothing else is special.
+pub fn facts(name: &str) -> Facts {
+    Facts {
+        id: AgentId(Uuid::from_u128(1)),
+        name: name.to_owned(),
+        hostname: format!("{name}.example"),
+        os: "Linux 6.8.0-45-generic".into(),
+        arch: "x86_64".into(),
+        version: "0.1.0".into(),
+        level: AgentLevel::Full,
+        tags: Vec::new(),
+        is_online: true,
+    }
+}
+
+pub fn any_facts() -> impl Strategy<Value = Facts> {
+    let text = || "[ab]{0,3}";
+    let tags = prop::collection::vec("[ab]{1,2}", 0..3);
+    (0..3_u128, text(), text(), "(linux|darwin)? ?[ab]{0,2}", tags, any::<bool>(), level())
+        .prop_map(|(id, name, hostname, os, tags, is_online, level)| Facts {
+            id: AgentId(Uuid::from_u128(id)),
+            arch: name.clone(),
+            version: hostname.clone(),
+            name,
+            hostname,
+            os,
+            level,
+            tags,
+            is_online,
+        })
+}
+
+/// Expressions with values of `piece`.
+pub fn any_expression(
+    piece: impl Strategy<Value = Piece> + 'static,
+) -> impl Strategy<Value = Expression> {
+    let fact = any_fact(prop::collection::vec(piece, 0..4).prop_map(Pattern).boxed());
+    let leaf = prop_oneof![1 => Just(Expression::All), 9 => fact.prop_map(Expression::Fact)];
+    leaf.prop_recursive(5, 24, 3, |inner| {
+        let several = || prop::collection::vec(inner.clone(), 2..4);
+        prop_oneof![
+            inner.clone().prop_map(|inner| Expression::Not(Box::new(inner))),
+            several().prop_map(Expression::And),
+            several().prop_map(Expression::Or),
+        ]
+    })
+}
+
+fn any_fact(pattern: BoxedStrategy<Pattern>) -> impl Strategy<Value = Fact> {
+    prop_oneof![
+        pattern.clone().prop_map(Fact::Tag),
+        pattern.clone().prop_map(Fact::Name),
+        pattern.clone().prop_map(Fact::Hostname),
+        pattern.clone().prop_map(Fact::Os),
+        pattern.clone().prop_map(Fact::Arch),
+        pattern.prop_map(Fact::Version),
+        (0..3_u128).prop_map(|id| Fact::Id(AgentId(Uuid::from_u128(id)))),
+        any::<bool>().prop_map(Fact::IsOnline),
+        level().prop_map(Fact::Level),
+    ]
+}
+
+fn level() -> impl Strategy<Value = AgentLevel> {
+    prop_oneof![Just(AgentLevel::Full), Just(AgentLevel::Basic)]
+}
+
+/// Pieces of any characters.
+pub fn any_piece() -> impl Strategy<Value = Piece> {
+    let odd = prop::sample::select(vec!['"', '\\', '*', '?', ' ', '(', '&', '|', '!', ':', '\n']);
+    prop_oneof![
+        any::<char>().prop_map(Piece::Char),
+        odd.prop_map(Piece::Char),
+        Just(Piece::One),
+        Just(Piece::Many),
+    ]
+}
+
+/// Pieces that occur in [`any_facts`].
+pub fn meeting_piece() -> impl Strategy<Value = Piece> {
+    prop_oneof![Just(Piece::Char('a')), Just(Piece::Char('b')), Just(Piece::One), Just(Piece::Many)]
+}

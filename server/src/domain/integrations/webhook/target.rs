@@ -1,0 +1,229 @@
+//! The address of a webhook, as it was given.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use url::{Host, Url};
+
+use super::Reach;
+use super::address::{Kind, kind};
+
+/// Longest address.
+pub const MAX_URL_BYTES: usize = 2_048;
+
+/// An address that webhooks may be sent to, as far as it can be told before its name is resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookUrl(Url);
+
+/// Why an address is none for a webhook; fits behind "the address".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUrl {
+    #[error("must be at most {MAX_URL_BYTES} bytes long")]
+    TooLong,
+    #[error("must be a whole URL such as https://hooks.example/muster")]
+    Unreadable,
+    #[error("must begin with https://")]
+    NotHttps,
+    #[error("must hold no user name and no password: check the signature instead")]
+    HasCredentials,
+    #[error("must have no fragment (what stands behind a `#` is never sent)")]
+    HasFragment,
+    #[error("names an address that no webhook may be sent to; name a public host")]
+    Unusable,
+    #[error(
+        "names a private address; name a public host, or start the server with --allow-private-webhooks"
+    )]
+    Private,
+}
+
+impl WebhookUrl {
+    /// Reads an address as somebody gave it.
+    ///
+    /// # Errors
+    /// [`InvalidUrl`] says what is wrong with it.
+    pub fn parse(text: &str, reach: Reach) -> Result<Self, InvalidUrl> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(InvalidUrl::TooLong);
+        }
+        // The parser would drop them without a word.
+        if text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
+            return Err(InvalidUrl::Unreadable);
+        }
+        let url = Url::parse(text).map_err(|_| InvalidUrl::Unreadable)?;
+        match (url.scheme(), reach) {
+            ("https", _) | ("http", Reach::Private) => {}
+            _ => return Err(InvalidUrl::NotHttps),
+        }
+        // The parser passes over slashes that are missing or too many, and over an empty user: what
+        // it read is asked first, then what stands there.
+        let behind_scheme = text.get(url.scheme().len()..).unwrap_or_default();
+        let authority = behind_scheme.strip_prefix("://").unwrap_or_default();
+        let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if has_user || authority.contains('@') {
+            return Err(InvalidUrl::HasCredentials);
+        }
+        if authority.is_empty() {
+            return Err(InvalidUrl::Unreadable);
+        }
+        if url.fragment().is_some() {
+            return Err(InvalidUrl::HasFragment);
+        }
+        let url = Self(url);
+        if url.0.as_str().len() > MAX_URL_BYTES {
+            return Err(InvalidUrl::TooLong);
+        }
+        if let Some(address) = url.literal() {
+            Self::judge(address, url.is_secure(), reach)?;
+        }
+        Ok(url)
+    }
+
+    /// Judges an address that a name stands for. Without TLS, only a private one will do.
+    ///
+    /// # Errors
+    /// [`InvalidUrl::Unusable`], [`InvalidUrl::Private`] or [`InvalidUrl::NotHttps`].
+    pub fn judge(address: IpAddr, is_secure: bool, reach: Reach) -> Result<(), InvalidUrl> {
+        match kind(address) {
+            Kind::Unusable => Err(InvalidUrl::Unusable),
+            kind if !kind.is_within(reach) => Err(InvalidUrl::Private),
+            Kind::Public if !is_secure => Err(InvalidUrl::NotHttps),
+            _ => Ok(()),
+        }
+    }
+
+    /// The address, if the host is one and no name.
+    pub fn literal(&self) -> Option<IpAddr> {
+        match self.0.host()? {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+
+    /// True if it is reached over TLS.
+    pub fn is_secure(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Name or address, in lower case, without the port.
+    pub fn host(&self) -> &str {
+        self.0.host_str().unwrap_or_default()
+    }
+
+    /// Host of an address as it is stored; empty if it is none.
+    pub fn host_of(text: &str) -> String {
+        let url = Url::parse(text).ok();
+        url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned()
+    }
+
+    /// As it is called.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// As people are shown it: a query may hold what lets its holder in, and is left out.
+    pub fn shown(text: &str) -> &str {
+        text.split('?').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for WebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::shown(self.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn odd(text: &str, reach: Reach) -> Option<InvalidUrl> {
+        WebhookUrl::parse(text, reach).err()
+    }
+
+    #[test]
+    fn an_address_that_must_not_be_called_is_refused_with_its_reason() {
+        use InvalidUrl::{
+            HasCredentials, HasFragment, NotHttps, Private, TooLong, Unreadable, Unusable,
+        };
+        let long = format!("https://a.example/{}", "x".repeat(MAX_URL_BYTES));
+        for (text, reason) in [
+            (long.as_str(), TooLong),
+            ("", Unreadable),
+            ("hooks.example", Unreadable),
+            ("https://", Unreadable),
+            ("https:\\\\127.0.0.1", Unreadable),
+            ("https://a.example/\r\nHost: b", Unreadable),
+            (" https://a.example", Unreadable),
+            ("http://a.example/", NotHttps),
+            ("ftp://a.example/", NotHttps),
+            ("file:///etc/passwd", NotHttps),
+            ("gopher://a.example/", NotHttps),
+            ("https://u:p@a.example/", HasCredentials),
+            ("https://@a.example/", HasCredentials),
+            ("https://:@a.example/", HasCredentials),
+            ("https:///u:p@a.example/", HasCredentials),
+            ("https://///u@a.example/", HasCredentials),
+            ("https:/:p@a.example/", HasCredentials),
+            ("https:u:p@a.example/?to=://b", HasCredentials),
+            ("https:///@a.example/", Unreadable),
+            ("https:///a.example/", Unreadable),
+            ("https:/a.example/", Unreadable),
+            ("https:a.example/?to=://b", Unreadable),
+            ("https://a.example/#x", HasFragment),
+            ("https://127.0.0.1/", Private),
+            ("https://2130706433/", Private),
+            ("https://0x7f.1/", Private),
+            ("https://0177.0.0.1/", Private),
+            ("https://127.1/", Private),
+            ("https://[::1]/", Private),
+            ("https://[::ffff:10.0.0.1]/", Private),
+            ("https://169.254.169.254/latest", Unusable),
+            ("https://0.0.0.0/", Unusable),
+            ("https://[fe80::1]/", Unusable),
+        ] {
+            assert_eq!(odd(text, Reach::Public), Some(reason), "{text}");
+        }
+        assert_eq!(odd("https://a.example/hook?token=1", Reach::Public), None);
+        assert_eq!(odd("https://A.Example:8443", Reach::Public), None);
+        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", Reach::Public), None);
+        assert_eq!(
+            odd("https://localhost/", Reach::Public),
+            None,
+            "its addresses are judged later"
+        );
+    }
+
+    #[test]
+    fn private_networks_are_called_by_http_where_the_operator_allows_it_and_public_hosts_never() {
+        assert_eq!(odd("http://127.0.0.1:9/", Reach::Private), None);
+        assert_eq!(odd("http://intranet/", Reach::Private), None);
+        assert_eq!(odd("http://1.1.1.1/", Reach::Private), Some(InvalidUrl::NotHttps));
+        assert_eq!(odd("http://169.254.169.254/", Reach::Private), Some(InvalidUrl::Unusable));
+    }
+
+    #[test]
+    fn a_query_is_not_shown() {
+        let url = WebhookUrl::parse("https://a.example/hook?token=1", Reach::Public).expect("fits");
+        assert_eq!(url.to_string(), "https://a.example/hook");
+        assert_eq!((url.host(), url.as_str()), ("a.example", "https://a.example/hook?token=1"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_the_reader_and_what_passes_is_https_without_a_user(
+            text in "(.{0,60}|[/:@?#.a-z0-9]{0,20})"
+        ) {
+            for text in [text.clone(), format!("https:{text}"), format!("https://{text}")] {
+                if let Ok(url) = WebhookUrl::parse(&text, Reach::Public) {
+                    prop_assert!(url.is_secure() && !url.host().is_empty());
+                    prop_assert!(url.0.username().is_empty() && url.0.password().is_none());
+                    let literal = url.literal();
+                    prop_assert!(literal.is_none_or(|address| kind(address) == Kind::Public));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Releases of agent and supervisor, and the groups that follow them.
+
+pub mod group;
+pub mod newest_release;

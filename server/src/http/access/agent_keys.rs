@@ -1,0 +1,270 @@
+//! `/api/agents/keys`
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use muster_protocol::CommandName;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::ids::AgentKeyId;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::commands::commands::{CommandBody, PingBody};
+use crate::http::extract::{Body, Id, PageParams, Params};
+use crate::http::origin::RequestOrigin;
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::PageView;
+use crate::services::access::agent_keys::{MadeAgentKey, NewAgentKey};
+use crate::services::access::caller::Caller;
+use crate::store::entities::access::agent_key;
+use crate::store::queries::AgentKeyChange;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(create_agent_key, list_agent_keys))
+        .routes(routes!(get_agent_key, update_agent_key, delete_agent_key))
+        .routes(routes!(regenerate_agent_key))
+        .routes(routes!(ping_agent_of_key))
+        .routes(routes!(command_agent_of_key))
+}
+
+/// An agent key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentKeyView {
+    id: AgentKeyId,
+    name: String,
+    /// The first characters of the secret.
+    prefix: String,
+    #[schema(value_type = Vec<String>)]
+    permissions: Vec<String>,
+    tags: Vec<String>,
+    max_agents: i32,
+    status: KeyStatus,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+    /// Until when the secret before this one holds, after a regeneration with grace.
+    previous_valid_until: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum KeyStatus {
+    Active,
+    Disabled,
+}
+
+/// An agent key with its secret, shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreatedAgentKeyView {
+    /// The secret: `mst_agent_…`. It can't be shown again.
+    key: String,
+    /// What to paste on a host, with the secret in it; `null` if the request named no host.
+    install_line: Option<String>,
+    #[serde(flatten)]
+    view: AgentKeyView,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateAgentKey {
+    /// 1 to 128 characters.
+    name: String,
+    /// Commands that its agents may be sent; `ping info echo scripts execute` unless asked otherwise.
+    #[schema(value_type = Option<Vec<String>>)]
+    permissions: Option<Vec<CommandName>>,
+    /// Given to its agents when they enrol.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// 1 unless asked otherwise.
+    max_agents: Option<i32>,
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateAgentKey {
+    name: Option<String>,
+    #[schema(value_type = Option<Vec<String>>)]
+    permissions: Option<Vec<CommandName>>,
+    tags: Option<Vec<String>>,
+    max_agents: Option<i32>,
+    status: Option<KeyStatus>,
+    /// `null` lifts the expiry.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Timestamp>)]
+    expires_at: Option<Option<Timestamp>>,
+}
+
+/// Tells `null` from absent.
+fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Timestamp>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RegenerateAgentKey {
+    /// How long the old secret stays valid, at most seven days. 0: it ends now, with its sessions.
+    #[serde(default)]
+    grace_ms: u64,
+}
+
+impl From<agent_key::Model> for AgentKeyView {
+    fn from(row: agent_key::Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            prefix: row.prefix,
+            permissions: row.permissions.0,
+            tags: row.tags.0,
+            max_agents: row.max_agents,
+            status: if row.is_disabled { KeyStatus::Disabled } else { KeyStatus::Active },
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            previous_valid_until: row.previous_valid_until,
+        }
+    }
+}
+
+impl CreatedAgentKeyView {
+    fn new(made: MadeAgentKey, reached: RequestOrigin) -> Self {
+        let install_line = reached.0.map(|origin| origin.install_line(&made.secret));
+        Self { key: made.secret, install_line, view: made.row.into() }
+    }
+}
+
+/// Make an agent key. Its secret is shown in this answer and never again.
+#[utoipa::path(post, path = "/api/agents/keys", tag = "agent keys", request_body = CreateAgentKey,
+    responses((status = 201, body = CreatedAgentKeyView), (status = 422, body = Problem)))]
+async fn create_agent_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    reached: RequestOrigin,
+    Body(body): Body<CreateAgentKey>,
+) -> Answer<Response> {
+    let new = NewAgentKey {
+        name: body.name,
+        permissions: body.permissions,
+        tags: body.tags,
+        max_agents: body.max_agents,
+        expires_at: body.expires_at,
+    };
+    let made = state.services.agent_keys.create(&caller, new).await?;
+    let location = format!("/api/agents/keys/{}", made.row.id);
+    let view = axum::Json(CreatedAgentKeyView::new(made, reached));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], view).into_response())
+}
+
+/// List agent keys, oldest first.
+#[utoipa::path(get, path = "/api/agents/keys", tag = "agent keys", params(PageParams),
+    responses((status = 200, body = PageView<AgentKeyView>)))]
+async fn list_agent_keys(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<AgentKeyView>>> {
+    let page = state.services.agent_keys.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(AgentKeyView::from).into()))
+}
+
+/// Get one agent key.
+#[utoipa::path(get, path = "/api/agents/keys/{id}", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AgentKeyView), (status = 404, body = Problem)))]
+async fn get_agent_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<AgentKeyView>> {
+    let row = state.services.agent_keys.get(&caller, AgentKeyId(id)).await?;
+    Ok(axum::Json(row.into()))
+}
+
+/// Change an agent key. Disabling or expiring it closes its sessions.
+#[utoipa::path(patch, path = "/api/agents/keys/{id}", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path)), request_body = UpdateAgentKey,
+    responses((status = 200, body = AgentKeyView), (status = 404, body = Problem)))]
+async fn update_agent_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<UpdateAgentKey>,
+) -> Answer<axum::Json<AgentKeyView>> {
+    let change = AgentKeyChange {
+        name: body.name,
+        permissions: body
+            .permissions
+            .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect()),
+        tags: body.tags,
+        max_agents: body.max_agents,
+        is_disabled: body.status.map(|status| matches!(status, KeyStatus::Disabled)),
+        expires_at: body.expires_at,
+    };
+    let row = state.services.agent_keys.update(&caller, AgentKeyId(id), change).await?;
+    Ok(axum::Json(row.into()))
+}
+
+/// Delete an agent key. Its sessions are closed; its agents stay listed.
+#[utoipa::path(delete, path = "/api/agents/keys/{id}", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn delete_agent_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<StatusCode> {
+    state.services.agent_keys.delete(&caller, AgentKeyId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replace an agent key's secret.
+#[utoipa::path(post, path = "/api/agents/keys/{id}/regenerate", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path)), request_body = RegenerateAgentKey,
+    responses((status = 200, body = CreatedAgentKeyView), (status = 404, body = Problem)))]
+async fn regenerate_agent_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    reached: RequestOrigin,
+    Body(body): Body<RegenerateAgentKey>,
+) -> Answer<axum::Json<CreatedAgentKeyView>> {
+    let keys = &state.services.agent_keys;
+    let made = keys.regenerate(&caller, AgentKeyId(id), body.grace_ms).await?;
+    Ok(axum::Json(CreatedAgentKeyView::new(made, reached)))
+}
+
+/// Ping the one agent of a key.
+#[utoipa::path(post, path = "/api/agents/keys/{id}/ping", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path)), request_body = PingBody,
+    responses((status = 200, body = crate::http::commands::commands::CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
+async fn ping_agent_of_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<PingBody>,
+) -> Answer<Response> {
+    let request = CommandBody::from(body).into_request(None);
+    let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
+    Ok(crate::http::commands::commands::answer(sent))
+}
+
+/// Send a command to the one agent of a key.
+#[utoipa::path(post, path = "/api/agents/keys/{id}/command", tag = "agent keys",
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
+    responses((status = 200, body = crate::http::commands::commands::CommandResponseView), (status = 202, body = crate::http::commands::commands::CommandView),
+        (status = 403, body = Problem), (status = 409, body = Problem), (status = 504, body = Problem), (status = 422, body = Problem), (status = 429, body = Problem)))]
+async fn command_agent_of_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: axum::http::HeaderMap,
+    Body(body): Body<CommandBody>,
+) -> Answer<Response> {
+    let request = body.into_request(crate::http::extract::idempotency_key(&headers)?);
+    let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
+    Ok(crate::http::commands::commands::answer(sent))
+}

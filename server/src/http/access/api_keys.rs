@@ -1,0 +1,117 @@
+//! `/api/keys`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::access::principal::{Role, Scope};
+use crate::domain::ids::ApiKeyId;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Id, PageParams, Params};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::PageView;
+use crate::services::access::api_keys::NewApiKey;
+use crate::services::access::caller::Caller;
+use crate::store::entities::access::api_key;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(create_api_key, list_api_keys))
+        .routes(routes!(revoke_api_key))
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct ApiKeyView {
+    id: ApiKeyId,
+    name: String,
+    /// The first characters of the secret.
+    prefix: String,
+    role: Role,
+    scopes: Vec<String>,
+    created_at: Timestamp,
+    expires_at: Option<Timestamp>,
+}
+
+/// An API key with its secret, shown this once.
+#[derive(Debug, Serialize, ToSchema)]
+struct CreatedApiKeyView {
+    /// The secret: `mst_live_…`. It can't be shown again.
+    key: String,
+    #[serde(flatten)]
+    view: ApiKeyView,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateApiKey {
+    name: String,
+    /// `member` unless asked otherwise.
+    role: Option<Role>,
+    /// All of the role's unless asked otherwise; never more than the role or the caller has.
+    #[schema(value_type = Option<Vec<String>>)]
+    scopes: Option<Vec<Scope>>,
+    expires_at: Option<Timestamp>,
+}
+
+impl From<api_key::Model> for ApiKeyView {
+    fn from(row: api_key::Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            prefix: row.prefix,
+            role: row.role,
+            scopes: row.scopes.0,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+        }
+    }
+}
+
+/// Make an API key. Its secret is shown in this answer and never again.
+#[utoipa::path(post, path = "/api/keys", tag = "API keys", request_body = CreateApiKey,
+    responses((status = 201, body = CreatedApiKeyView), (status = 403, body = Problem), (status = 422, body = Problem)))]
+async fn create_api_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<CreateApiKey>,
+) -> Answer<(StatusCode, axum::Json<CreatedApiKeyView>)> {
+    let new = NewApiKey {
+        name: body.name,
+        role: body.role.unwrap_or(Role::Member),
+        scopes: body.scopes,
+        expires_at: body.expires_at,
+    };
+    let made = state.services.api_keys.create(&caller, new).await?;
+    let view = CreatedApiKeyView { key: made.secret, view: made.row.into() };
+    Ok((StatusCode::CREATED, axum::Json(view)))
+}
+
+/// List API keys that are not revoked, oldest first.
+#[utoipa::path(get, path = "/api/keys", tag = "API keys", params(PageParams),
+    responses((status = 200, body = PageView<ApiKeyView>)))]
+async fn list_api_keys(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<ApiKeyView>>> {
+    let page = state.services.api_keys.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(ApiKeyView::from).into()))
+}
+
+/// Revoke an API key; it holds no longer when this answers.
+#[utoipa::path(delete, path = "/api/keys/{id}", tag = "API keys",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn revoke_api_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<StatusCode> {
+    state.services.api_keys.revoke(&caller, ApiKeyId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

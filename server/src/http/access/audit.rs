@@ -1,0 +1,67 @@
+//! `/api/audit`
+
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::access::principal::ActorKind;
+use crate::domain::ids::AuditId;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{PageParams, Params};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::{PageView, stored_json};
+use crate::services::access::caller::Caller;
+use crate::store::entities::access::audit_entry;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_audit_entries))
+}
+
+/// Who did what.
+#[derive(Debug, Serialize, ToSchema)]
+struct AuditEntryView {
+    id: AuditId,
+    at: Timestamp,
+    actor_kind: ActorKind,
+    actor_id: Option<uuid::Uuid>,
+    /// Such as `agent_key.create` or `command.submit`.
+    action: String,
+    subject_kind: String,
+    subject_id: Option<uuid::Uuid>,
+    #[schema(value_type = Object)]
+    detail: Value,
+    /// The address it was asked from.
+    source: Option<String>,
+}
+
+impl From<audit_entry::Model> for AuditEntryView {
+    fn from(row: audit_entry::Model) -> Self {
+        Self {
+            id: row.id,
+            at: row.at,
+            actor_kind: row.actor_kind,
+            actor_id: row.actor_id,
+            action: row.action,
+            subject_kind: row.subject_kind,
+            subject_id: row.subject_id,
+            detail: stored_json(&row.detail),
+            source: row.source,
+        }
+    }
+}
+
+/// List the audit log, newest first: every change and every command.
+#[utoipa::path(get, path = "/api/audit", tag = "audit", params(PageParams),
+    responses((status = 200, body = PageView<AuditEntryView>), (status = 403, body = Problem)))]
+async fn list_audit_entries(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<AuditEntryView>>> {
+    let page = state.services.audit_log.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(AuditEntryView::from).into()))
+}

@@ -1,0 +1,301 @@
+//! `/api/commands`, and what sends commands to agents.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, Id, Params, WaitParams, page};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::{PageView, stored_json};
+use crate::services::access::caller::Caller;
+use crate::services::commands::preflight::OnMismatch;
+use crate::services::commands::{CommandRequest, Sent};
+use crate::store::queries::{CommandFilter, CommandWithReport};
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_commands))
+        .routes(routes!(get_command))
+        .routes(routes!(cancel_command))
+}
+
+/// A command for one agent.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct CommandBody {
+    /// `ping info echo scripts` are answered now; `execute restart update redeploy shutdown` are
+    /// stored and followed.
+    command: String,
+    /// Of `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`, or with `argv` (a program
+    /// and its arguments) instead of `script`, for hosts whose policy is `shell`. Secret parameters are
+    /// sealed until the command ends, never given back, and masked in its output from 4 bytes on.
+    #[schema(value_type = Option<Object>)]
+    data: Option<Value>,
+    /// How long the answer to a transient command is waited for: at most 60000, 10000 unless
+    /// asked otherwise.
+    wait_ms: Option<u64>,
+    /// How long a durable command waits for its agent: at most 30 days, 24 h unless asked otherwise.
+    expires_in_ms: Option<u64>,
+    /// Of `execute`, if the host would refuse it by the rules that it told: `refuse` (unless asked
+    /// otherwise) the request here, or `send` it and leave it to the host.
+    #[serde(default)]
+    on_mismatch: Mismatch,
+}
+
+/// What becomes of a request that hosts would refuse.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http) enum Mismatch {
+    #[default]
+    Refuse,
+    Send,
+}
+
+impl From<Mismatch> for OnMismatch {
+    fn from(asked: Mismatch) -> Self {
+        match asked {
+            Mismatch::Refuse => Self::Refuse,
+            Mismatch::Send => Self::Send,
+        }
+    }
+}
+
+/// How long the answer is waited for.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct PingBody {
+    /// At most 60000, 10000 unless asked otherwise.
+    wait_ms: Option<u64>,
+}
+
+impl From<PingBody> for CommandBody {
+    fn from(body: PingBody) -> Self {
+        Self {
+            command: "ping".into(),
+            data: None,
+            wait_ms: body.wait_ms,
+            expires_in_ms: None,
+            on_mismatch: Mismatch::default(),
+        }
+    }
+}
+
+/// What an agent answered to a transient command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct CommandResponseView {
+    command_id: CommandId,
+    success: bool,
+    #[schema(value_type = Object)]
+    data: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<String>,
+}
+
+/// A durable command.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct CommandView {
+    id: CommandId,
+    agent_id: AgentId,
+    /// The job that it is an execution of.
+    job_id: Option<JobId>,
+    /// Of a roll-out: its wave, counted from 1.
+    wave: Option<i32>,
+    /// Queued, and not to be sent before its roll-out lets it go.
+    is_held: bool,
+    command: String,
+    state: CommandState,
+    #[schema(value_type = Object)]
+    data: Box<RawValue>,
+    /// What the agent reported, once it has. Of an `execute`: exit code, duration, byte counts.
+    #[schema(value_type = Option<Object>)]
+    result: Option<Value>,
+    /// Why it ended as it did, in a sentence.
+    error: Option<String>,
+    /// The same for programs.
+    error_code: Option<String>,
+    /// A report that came after the end; the state stays as it was.
+    late_result: Option<LateResult>,
+    /// Output committed so far, both streams; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_bytes: Option<u64>,
+    /// When its output was dropped to make room for newer output; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dropped_at: Option<Timestamp>,
+    requested_by: ApiKeyId,
+    requested_from: Option<String>,
+    timeout_ms: i64,
+    created_at: Timestamp,
+    /// Null while it is held: its time to wait begins when it is let go.
+    expires_at: Option<Timestamp>,
+    delivered_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    cancel_requested_at: Option<Timestamp>,
+}
+
+/// What an agent reported of a command that had ended otherwise.
+#[derive(Debug, Serialize, ToSchema)]
+struct LateResult {
+    state: CommandState,
+    #[schema(value_type = Object)]
+    result: Value,
+    error: Option<String>,
+    error_code: Option<String>,
+    reported_at: Timestamp,
+}
+
+impl From<CommandWithReport> for CommandView {
+    fn from(found: CommandWithReport) -> Self {
+        let CommandWithReport { command: row, report } = found;
+        let (report, late) = match report {
+            Some(report) if report.is_late => (None, Some(report)),
+            report => (report, None),
+        };
+        let (result, error, error_code) = match report {
+            Some(report) => (Some(stored_json(&report.data)), report.error, report.error_code),
+            None => {
+                let error = row.end_reason.map(|reason| reason.sentence().to_owned());
+                (None, error, row.end_reason.map(|reason| reason.as_str().to_owned()))
+            }
+        };
+        let is_held = row.is_held && row.state == CommandState::Queued;
+        Self {
+            id: row.id,
+            agent_id: row.agent_id,
+            job_id: row.job_id,
+            wave: row.wave,
+            is_held,
+            command: row.command,
+            state: row.state,
+            // As it was checked and written here: it need not be read to be shown.
+            data: RawValue::from_string(row.data).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            result,
+            error,
+            error_code,
+            late_result: late.map(|report| LateResult {
+                state: report.outcome,
+                result: stored_json(&report.data),
+                error: report.error,
+                error_code: report.error_code,
+                reported_at: report.reported_at,
+            }),
+            output_bytes: None,
+            output_dropped_at: None,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            timeout_ms: row.timeout_ms,
+            created_at: row.created_at,
+            expires_at: (row.expires_at != Timestamp::NEVER).then_some(row.expires_at),
+            delivered_at: row.delivered_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            cancel_requested_at: row.cancel_requested_at,
+        }
+    }
+}
+
+impl CommandBody {
+    pub(in crate::http) fn into_request(self, idempotency_key: Option<String>) -> CommandRequest {
+        CommandRequest {
+            command: self.command,
+            data: self.data,
+            wait_ms: self.wait_ms,
+            expires_in_ms: self.expires_in_ms,
+            idempotency_key,
+            on_mismatch: self.on_mismatch.into(),
+        }
+    }
+}
+
+/// 200 with the agent's answer, or 202 with what was stored.
+pub(in crate::http) fn answer(sent: Sent) -> Response {
+    match sent {
+        Sent::Answered { command_id, answer } => axum::Json(CommandResponseView {
+            command_id,
+            success: answer.success,
+            data: answer.data,
+            error: answer.error,
+            error_code: answer.error_code,
+        })
+        .into_response(),
+        Sent::Accepted(command) => {
+            let location = format!("/api/commands/{}", command.command.id);
+            let view = axum::Json(CommandView::from(*command));
+            (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct CommandsParams {
+    cursor: Option<String>,
+    limit: Option<u64>,
+    /// Only this agent's.
+    agent_id: Option<uuid::Uuid>,
+    /// Only in this state.
+    #[param(inline)]
+    state: Option<CommandState>,
+}
+
+/// List durable commands, newest first. A page may be short; the last has no `next_cursor`.
+#[utoipa::path(get, path = "/api/commands", tag = "commands", params(CommandsParams),
+    responses((status = 200, body = PageView<CommandView>)))]
+async fn list_commands(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<CommandsParams>,
+) -> Answer<axum::Json<PageView<CommandView>>> {
+    let filter = CommandFilter {
+        agent_id: params.agent_id.map(AgentId),
+        states: params.state.into_iter().collect(),
+        ..CommandFilter::default()
+    };
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let commands = state.services.commands.list(&caller, filter, page).await?;
+    Ok(axum::Json(commands.map(CommandView::from).into()))
+}
+
+/// Get one durable command, now or when it has ended.
+#[utoipa::path(get, path = "/api/commands/{id}", tag = "commands",
+    params(("id" = uuid::Uuid, Path), WaitParams),
+    responses((status = 200, body = CommandView), (status = 404, body = Problem)))]
+async fn get_command(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<WaitParams>,
+) -> Answer<axum::Json<CommandView>> {
+    let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
+    let output = state.services.output.summary(&caller, &found).await?;
+    let output_bytes = Some(output.length_bytes);
+    let output_dropped_at = output.dropped_at;
+    Ok(axum::Json(CommandView { output_bytes, output_dropped_at, ..found.into() }))
+}
+
+/// Ask for a command's end. From `queued` it ends at once; else its agent decides. Repeatable.
+#[utoipa::path(post, path = "/api/commands/{id}/cancel", tag = "commands",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = CommandView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn cancel_command(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<(StatusCode, axum::Json<CommandView>)> {
+    let found = state.services.commands.cancel(&caller, CommandId(id)).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
+}

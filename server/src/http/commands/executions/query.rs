@@ -1,0 +1,200 @@
+//! The filters of a list of executions, as they stand in a query.
+
+use muster_protocol::manifest::is_script_name;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::ids::{AgentId, ApiKeyId, JobId};
+use crate::domain::name::{MAX_NAME_CHARS, clean};
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::http::extract::page;
+use crate::http::problem::Problem;
+use crate::store::queries::CommandFilter;
+
+/// Longest sentence that repeats what a caller wrote.
+const MAX_DETAIL_CHARS: usize = 512;
+
+/// Filters that are given are all fulfilled.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExecutionsQuery {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Items of the page at the most: 1 to 500, 50 unless asked otherwise.
+    #[param(value_type = Option<u64>)]
+    limit: Option<String>,
+    /// Only this agent's.
+    #[param(value_type = Option<Uuid>)]
+    agent_id: Option<String>,
+    /// Only this job's.
+    #[param(value_type = Option<Uuid>)]
+    job_id: Option<String>,
+    /// Only of this script, by its full name.
+    script: Option<String>,
+    /// Only in this state, or in any of these: `failed,lost`. May be given several times.
+    state: Option<String>,
+    /// Only those made at this instant or later, RFC 3339.
+    #[param(value_type = Option<Timestamp>)]
+    created_after: Option<String>,
+    /// Only those made before this instant, RFC 3339.
+    #[param(value_type = Option<Timestamp>)]
+    created_before: Option<String>,
+    /// Only those that this set going: `api` or `retry`.
+    trigger: Option<String>,
+    /// Only those that were asked for with this API key.
+    #[param(value_type = Option<Uuid>)]
+    requested_by: Option<String>,
+}
+
+/// Filters within a job.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobExecutionsQuery {
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Items of the page at the most: 1 to 500, 50 unless asked otherwise.
+    #[param(value_type = Option<u64>)]
+    limit: Option<String>,
+    /// Only in this state, or in any of these: `failed,lost`. May be given several times.
+    state: Option<String>,
+}
+
+impl ExecutionsQuery {
+    /// # Errors
+    /// A problem that names the parameter that is not known or is given twice.
+    pub(super) fn of(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+        gather(pairs)
+    }
+
+    /// # Errors
+    /// A problem that names the parameter that does not fit.
+    pub(super) fn read(self) -> Result<(CommandFilter, PageRequest), Problem> {
+        let filter = CommandFilter {
+            is_execution: true,
+            agent_id: id("agent_id", self.agent_id)?.map(AgentId),
+            job_id: id("job_id", self.job_id)?.map(JobId),
+            script: script(self.script)?,
+            states: states(self.state)?,
+            created_after: instant("created_after", self.created_after)?,
+            created_before: instant("created_before", self.created_before)?,
+            trigger: self
+                .trigger
+                .map(|word| of_word("trigger", &word, Trigger::as_str))
+                .transpose()?,
+            requested_by: id("requested_by", self.requested_by)?.map(ApiKeyId),
+        };
+        if let (Some(after), Some(before)) = (filter.created_after, filter.created_before)
+            && after >= before
+        {
+            return Err(odd("`created_after` must be before `created_before`"));
+        }
+        Ok((filter, page_of(self.cursor.as_deref(), self.limit.as_deref())?))
+    }
+}
+
+impl JobExecutionsQuery {
+    /// # Errors
+    /// As [`ExecutionsQuery::of`].
+    pub(super) fn of(pairs: Vec<(String, String)>) -> Result<Self, Problem> {
+        gather(pairs)
+    }
+
+    /// # Errors
+    /// As [`ExecutionsQuery::read`].
+    pub(super) fn read(self) -> Result<(CommandFilter, PageRequest), Problem> {
+        let filter = CommandFilter { states: states(self.state)?, ..CommandFilter::default() };
+        Ok((filter, page_of(self.cursor.as_deref(), self.limit.as_deref())?))
+    }
+}
+
+/// `state` may be repeated, which is as good as commas; nothing else may.
+fn gather<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem> {
+    let mut fields = Map::new();
+    for (name, value) in pairs {
+        match fields.get_mut(&name) {
+            None => {
+                fields.insert(name, Value::String(value));
+            }
+            Some(Value::String(known)) if name == "state" => {
+                known.push(',');
+                known.push_str(&value);
+            }
+            Some(_) => return Err(odd(&format!("`{}` is given twice", shown(&name)))),
+        }
+    }
+    serde_json::from_value(Value::Object(fields))
+        .map_err(|error| odd(&clean(&error.to_string(), MAX_DETAIL_CHARS)))
+}
+
+fn page_of(cursor: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Problem> {
+    let limit = limit.map(str::parse).transpose();
+    page(cursor, limit.map_err(|_| odd("`limit` must be 1 to 500"))?)
+}
+
+fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
+    let read = |text: String| {
+        Uuid::parse_str(&text)
+            .map_err(|_| odd(&format!("`{name}` must be an id, which `{}` is not", shown(&text))))
+    };
+    text.map(read).transpose()
+}
+
+fn script(name: Option<String>) -> Result<Option<String>, Problem> {
+    match name {
+        Some(name) if !is_script_name(&name) => {
+            Err(odd("`script` must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
+        }
+        name => Ok(name),
+    }
+}
+
+fn instant(name: &str, text: Option<String>) -> Result<Option<Timestamp>, Problem> {
+    let read = |text: String| {
+        Timestamp::parse(&text).ok_or_else(|| {
+            odd(&format!(
+                "`{name}` must be an RFC 3339 instant such as 2026-01-31T12:00:00Z (a `+` of its \
+                 offset is written %2B in a query)"
+            ))
+        })
+    };
+    text.map(read).transpose()
+}
+
+fn states(text: Option<String>) -> Result<Vec<CommandState>, Problem> {
+    let mut states = Vec::new();
+    for word in text.iter().flat_map(|text| text.split(',')) {
+        let state = of_word("state", word.trim(), CommandState::as_str)?;
+        if !states.contains(&state) {
+            states.push(state);
+        }
+    }
+    Ok(states)
+}
+
+/// The value of this name.
+fn of_word<T: strum::IntoEnumIterator + Copy>(
+    field: &str,
+    word: &str,
+    name: fn(T) -> &'static str,
+) -> Result<T, Problem> {
+    T::iter().find(|value| name(*value) == word).ok_or_else(|| {
+        let known: Vec<_> = T::iter().map(|value| format!("`{}`", name(value))).collect();
+        odd(&format!("`{field}`: `{}` is none of {}", shown(word), known.join(", ")))
+    })
+}
+
+fn shown(text: &str) -> String {
+    clean(text, MAX_NAME_CHARS)
+}
+
+fn odd(detail: &str) -> Problem {
+    Problem::invalid_query(detail.to_owned())
+}

@@ -1,0 +1,184 @@
+//! An execution as the API shows it.
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::time::Timestamp;
+use crate::http::views::stored_json;
+use crate::services::commands::Execution;
+use crate::store::entities::commands::command_report;
+use crate::store::queries::OutputSummary;
+
+/// A script on one agent, and what came of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::http) struct ExecutionView {
+    id: CommandId,
+    /// The job that it belongs to.
+    job_id: Option<JobId>,
+    agent_id: AgentId,
+    /// What the agent is called now.
+    agent_name: Option<String>,
+    /// Absent if it is an ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+    /// The ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
+    #[schema(value_type = Object)]
+    parameters: Value,
+    /// Names of its secret parameters; `null` if they are not known, which is so outside of jobs.
+    secret_names: Option<Vec<String>>,
+    state: CommandState,
+    /// Of a roll-out: its wave, counted from 1.
+    wave: Option<i32>,
+    /// Of a roll-out: not let go yet.
+    is_held: bool,
+    trigger: Trigger,
+    requested_by: ApiKeyId,
+    requested_from: Option<String>,
+    created_at: Timestamp,
+    delivered_at: Option<Timestamp>,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    cancel_requested_at: Option<Timestamp>,
+    timeout_ms: i64,
+    /// `null` while it is held.
+    expires_at: Option<Timestamp>,
+    #[serde(flatten)]
+    result: ExecutionResult,
+    /// When its output was dropped to make room for newer output; lists leave it `null`.
+    output_dropped_at: Option<Timestamp>,
+    /// Why it ended as it did, in a sentence.
+    error: Option<String>,
+    /// The same for programs.
+    error_code: Option<String>,
+    /// A report that came after the end; the state stays as it was.
+    late_result: Option<LateExecutionResult>,
+}
+
+/// What an agent reported of a run; all `null` while it has not.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct ExecutionResult {
+    exit_code: Option<i64>,
+    /// The signal that ended the script.
+    signal: Option<i64>,
+    /// Wall time on the host.
+    duration_ms: Option<u64>,
+    /// Output of both streams that was kept; without a report what is committed so far, which
+    /// lists leave `null`.
+    output_bytes: Option<u64>,
+    stdout_bytes: Option<u64>,
+    stderr_bytes: Option<u64>,
+    /// Output that was not kept (cap, quota, full disk).
+    dropped_bytes: Option<u64>,
+    /// True if anything is missing from the output.
+    is_output_incomplete: Option<bool>,
+}
+
+/// What an agent reported of an execution that had ended otherwise.
+#[derive(Debug, Serialize, ToSchema)]
+struct LateExecutionResult {
+    state: CommandState,
+    #[serde(flatten)]
+    result: ExecutionResult,
+    error: Option<String>,
+    error_code: Option<String>,
+    reported_at: Timestamp,
+}
+
+impl ExecutionView {
+    /// Fills in what there is of its output: where no report says how much, what is committed.
+    pub(super) fn with_output(mut self, output: &OutputSummary) -> Self {
+        self.result.output_bytes.get_or_insert(output.length_bytes);
+        self.output_dropped_at = output.dropped_at;
+        self
+    }
+}
+
+impl From<Execution> for ExecutionView {
+    fn from(execution: Execution) -> Self {
+        let Execution { found, agent_name, secret_names } = execution;
+        let row = found.command;
+        let (report, late) = match found.report {
+            Some(report) if report.is_late => (None, Some(report)),
+            report => (report, None),
+        };
+        let result = report.as_ref().map(ExecutionResult::from).unwrap_or_default();
+        let (error, error_code) = match report {
+            Some(report) => (report.error, report.error_code),
+            None => (
+                row.end_reason.map(|reason| reason.sentence().to_owned()),
+                row.end_reason.map(|reason| reason.as_str().to_owned()),
+            ),
+        };
+        let (parameters, argv) = match stored_json(&row.data) {
+            Value::Object(mut data) => (data.remove("parameters"), data.remove("argv")),
+            _ => (None, None),
+        };
+        Self {
+            id: row.id,
+            job_id: row.job_id,
+            agent_id: row.agent_id,
+            agent_name,
+            script: row.script.filter(|script| !script.is_empty()),
+            argv,
+            parameters: parameters.unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+            secret_names,
+            state: row.state,
+            wave: row.wave,
+            is_held: row.is_held && row.state == CommandState::Queued,
+            trigger: row.trigger,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            created_at: row.created_at,
+            delivered_at: row.delivered_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            cancel_requested_at: row.cancel_requested_at,
+            timeout_ms: row.timeout_ms,
+            expires_at: (row.expires_at != Timestamp::NEVER).then_some(row.expires_at),
+            result,
+            output_dropped_at: None,
+            error,
+            error_code,
+            late_result: late.map(LateExecutionResult::from),
+        }
+    }
+}
+
+impl From<&command_report::Model> for ExecutionResult {
+    /// Agents of other makers may report less, or something else: what is no number is left out.
+    fn from(report: &command_report::Model) -> Self {
+        let data = stored_json(&report.data);
+        let count = |name: &str| data.get(name).and_then(Value::as_u64);
+        let code = |name: &str| data.get(name).and_then(Value::as_i64);
+        let is_complete = data.get("output_complete").and_then(Value::as_bool);
+        Self {
+            exit_code: code("exit_code"),
+            signal: code("signal"),
+            duration_ms: count("duration_ms"),
+            output_bytes: count("output_bytes"),
+            stdout_bytes: count("stdout_bytes"),
+            stderr_bytes: count("stderr_bytes"),
+            dropped_bytes: count("dropped_bytes"),
+            is_output_incomplete: is_complete.map(|is_complete| !is_complete),
+        }
+    }
+}
+
+impl From<command_report::Model> for LateExecutionResult {
+    fn from(report: command_report::Model) -> Self {
+        Self {
+            state: report.outcome,
+            result: ExecutionResult::from(&report),
+            error: report.error,
+            error_code: report.error_code,
+            reported_at: report.reported_at,
+        }
+    }
+}

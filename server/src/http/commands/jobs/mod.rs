@@ -1,0 +1,258 @@
+//! `/api/jobs`
+
+mod rollouts;
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use muster_protocol::object::Object;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::rollouts::RolloutView;
+use super::commands::Mismatch;
+use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::rollout::RolloutSpec;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::{ApiKeyId, JobId};
+use crate::domain::integrations::webhook::WebhookUrl;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::{PageView, stored_json};
+use crate::services::access::caller::Caller;
+use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(submit_job, list_jobs))
+        .routes(routes!(get_job))
+        .routes(routes!(cancel_job))
+        .merge(rollouts::routes())
+        .routes(routes!(retry_job))
+}
+
+/// A script or an ad-hoc command to run on every agent that the target means: exactly one of `script`
+/// and `argv`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct JobBody {
+    /// Its name on the hosts' lists.
+    script: Option<String>,
+    /// A program, by name or full path, and its arguments, as they stand. For hosts whose policy is
+    /// `shell`, and keys with the scope `commands:shell`.
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
+    /// Names and texts.
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Value>,
+    /// Names and texts that are kept sealed, masked in output and never shown. The target then is
+    /// ids or tags.
+    #[schema(value_type = Option<Object>)]
+    secret_parameters: Option<Value>,
+    #[schema(value_type = TargetSpec)]
+    target: Object<TargetSpec>,
+    /// In waves; all at once without it.
+    #[schema(value_type = Option<RolloutSpec>)]
+    rollout: Option<Object<RolloutSpec>>,
+    /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
+    timeout_ms: Option<u64>,
+    /// How long an execution waits for its agent, in a roll-out from when it is let go: at most 30
+    /// days, 24 h unless asked otherwise.
+    expires_in_ms: Option<u64>,
+    /// Told when every execution has ended.
+    #[schema(value_type = Option<WebhookBody>)]
+    webhook: Option<Object<WebhookBody>>,
+    /// What if hosts would refuse it by the rules that they told: `refuse` it here as a whole, unless
+    /// asked otherwise, or `send` it and leave it to each host.
+    #[serde(default)]
+    on_mismatch: Mismatch,
+}
+
+/// Where the end of a job is told: a `job.finished` message, signed by the Standard Webhooks
+/// specification with the secret that `POST /api/webhooks/secret` shows.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WebhookBody {
+    /// `https://…`, at most 2048 bytes, to a public address unless the server allows private ones.
+    url: String,
+}
+
+/// Which executions are done once more.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RetryBody {
+    /// `failed` (unless asked otherwise): those that did not succeed; or `all`.
+    #[serde(default)]
+    executions: RetryChoice,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RetryChoice {
+    #[default]
+    Failed,
+    All,
+}
+
+/// What somebody asked for, and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+struct JobView {
+    id: JobId,
+    /// Absent if it is an ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    script: Option<String>,
+    /// The ad-hoc command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    argv: Option<Value>,
+    #[schema(value_type = Option<Object>)]
+    parameters: Value,
+    /// Names of its secret parameters.
+    secret_names: Vec<String>,
+    #[schema(value_type = Object)]
+    target: Value,
+    state: JobState,
+    /// Why its roll-out halted and what to do, while it is halted.
+    halt_reason: Option<String>,
+    /// How far its waves are, if it goes in waves.
+    rollout: Option<RolloutView>,
+    /// How somebody ended it before its time.
+    stop: Option<Stop>,
+    /// Executions by state; states that none is in are left out.
+    #[schema(value_type = Object)]
+    counts: BTreeMap<&'static str, u64>,
+    /// Where its end is told, without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhook_url: Option<String>,
+    /// Executions that it began with.
+    agent_count: i64,
+    requested_by: ApiKeyId,
+    requested_from: Option<String>,
+    created_at: Timestamp,
+    /// When the last execution ended, once all have.
+    finished_at: Option<Timestamp>,
+}
+
+impl From<JobSnapshot> for JobView {
+    fn from(job: JobSnapshot) -> Self {
+        let JobSnapshot { row, progress, rollout } = job;
+        let data = stored_json(&row.data);
+        Self {
+            id: row.id,
+            script: Some(row.script).filter(|script| !script.is_empty()),
+            argv: data.get("argv").cloned(),
+            parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
+            secret_names: row.secret_names.0,
+            target: stored_json(&row.target),
+            halt_reason: rollout.as_ref().and_then(|rollout| rollout.row.halt_reason.clone()),
+            rollout: rollout.map(RolloutView::from),
+            stop: row.stop,
+            state: row.state,
+            counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
+            webhook_url: row.webhook_url.map(|url| WebhookUrl::shown(&url).to_owned()),
+            agent_count: row.agent_count,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        }
+    }
+}
+
+fn accepted(job: JobSnapshot) -> Response {
+    let location = format!("/api/jobs/{}", job.row.id);
+    let view = axum::Json(JobView::from(job));
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
+}
+
+/// Run a script on many agents. Answered when it is committed, with the job.
+#[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobBody,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = JobView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
+async fn submit_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Body(body): Body<JobBody>,
+) -> Answer<Response> {
+    let request = JobRequest {
+        script: body.script,
+        argv: body.argv,
+        parameters: body.parameters,
+        secret_parameters: body.secret_parameters,
+        timeout_ms: body.timeout_ms,
+        expires_in_ms: body.expires_in_ms,
+        target: body.target.0,
+        rollout: body.rollout.map(|rollout| rollout.0),
+        webhook_url: body.webhook.map(|webhook| webhook.0.url),
+        idempotency_key: idempotency_key(&headers)?,
+        trigger: Trigger::Api,
+        on_mismatch: body.on_mismatch.into(),
+    };
+    Ok(accepted(state.services.jobs.submit(&caller, request).await?))
+}
+
+/// List jobs, newest first.
+#[utoipa::path(get, path = "/api/jobs", tag = "jobs", params(PageParams),
+    responses((status = 200, body = PageView<JobView>)))]
+async fn list_jobs(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<JobView>>> {
+    let jobs = state.services.jobs.list(&caller, params.read()?).await?;
+    Ok(axum::Json(jobs.map(JobView::from).into()))
+}
+
+/// Get one job.
+#[utoipa::path(get, path = "/api/jobs/{id}", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = JobView), (status = 404, body = Problem)))]
+async fn get_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<JobView>> {
+    Ok(axum::Json(state.services.jobs.get(&caller, JobId(id)).await?.into()))
+}
+
+/// Ask for the end of every open execution. Queued ones end at once; else the agents decide.
+/// Repeatable.
+#[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem)))]
+async fn cancel_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Response> {
+    Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?))
+}
+
+/// Do a job once more, as a new one, on the agents of its executions.
+#[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "jobs", request_body = RetryBody,
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
+async fn retry_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<RetryBody>,
+) -> Answer<Response> {
+    let again = match body.executions {
+        RetryChoice::All => RetryScope::All,
+        RetryChoice::Failed => RetryScope::Failed,
+    };
+    let key = idempotency_key(&headers)?;
+    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?))
+}

@@ -1,0 +1,99 @@
+//! `/api/jobs/{id}/pause`, `resume`, `abort`, and how a roll-out is shown.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{JobView, accepted};
+use crate::domain::commands::rollout::RolloutSpec;
+use crate::domain::ids::JobId;
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, Id};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::stored_json;
+use crate::services::access::caller::Caller;
+use crate::store::queries::{RolloutAction, RolloutProgress};
+
+pub(super) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(pause_job))
+        .routes(routes!(resume_job))
+        .routes(routes!(abort_job))
+}
+
+/// How far the waves of a job are.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct RolloutView {
+    /// As it was asked for.
+    #[schema(value_type = RolloutSpec)]
+    asked: Value,
+    /// The wave that has its turn, counted from 1.
+    wave: i32,
+    wave_count: i32,
+    /// When every execution of that wave had ended, while the next one waits for pause or gate.
+    wave_ended_at: Option<Timestamp>,
+    /// Executions that are queued and not to be sent yet.
+    held: u64,
+    /// Agents that were left out since they were offline: their executions are `cancelled`, with
+    /// the code `skipped_offline`.
+    skipped: u64,
+}
+
+impl From<RolloutProgress> for RolloutView {
+    fn from(now: RolloutProgress) -> Self {
+        let RolloutProgress { row, counts } = now;
+        Self {
+            asked: stored_json(&row.spec),
+            wave: row.wave,
+            wave_count: row.wave_count,
+            wave_ended_at: row.wave_ended_at,
+            held: counts.held,
+            skipped: counts.skipped,
+        }
+    }
+}
+
+/// Pause a roll-out: nothing more starts, what has been sent goes on. Repeatable.
+#[utoipa::path(post, path = "/api/jobs/{id}/pause", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn pause_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Response> {
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Pause).await?))
+}
+
+/// Resume a roll-out that is paused or halted. After a halt its failures so far count no more, and
+/// neither the pause nor the gate of a wave that has ended. Repeatable.
+#[utoipa::path(post, path = "/api/jobs/{id}/resume", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn resume_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Response> {
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Resume).await?))
+}
+
+/// Abort a roll-out: what has not been sent ends, what has been sent goes on to its end. Repeatable.
+#[utoipa::path(post, path = "/api/jobs/{id}/abort", tag = "jobs",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn abort_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<Response> {
+    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Abort).await?))
+}

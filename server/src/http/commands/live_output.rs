@@ -1,0 +1,170 @@
+//! `/api/executions/{id}/output/live`
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::response::sse::Event;
+use data_encoding::BASE64;
+use muster_protocol::frame::output::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::output::StreamName;
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::output_event::{Payload, Piece};
+use crate::domain::ids::CommandId;
+use crate::http::AppState;
+use crate::http::extract::{Id, Params};
+use crate::http::problem::{Answer, Problem};
+use crate::http::sse;
+use crate::services::access::caller::Caller;
+use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest};
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(follow_output))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LiveParams {
+    /// One stream only. Offsets are of both together all the same.
+    #[param(inline)]
+    stream: Option<StreamName>,
+    /// Where to begin: payload of both streams before the first byte that is wanted. A
+    /// `Last-Event-ID` counts for more.
+    #[serde(default)]
+    from_bytes: u64,
+    /// `false`: to the end of what there is now, without waiting for more.
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Data of an event `output`: bytes of one stream, as `text` where they are UTF-8, else as `base64`.
+#[derive(Serialize, ToSchema)]
+struct OutputEvent {
+    /// `stdout` or `stderr`.
+    stream: &'static str,
+    /// Payload of both streams before these bytes.
+    offset_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+/// Data of the event `result`: what came of an execution. Nothing follows it.
+#[derive(Serialize, ToSchema)]
+struct ResultEvent {
+    id: CommandId,
+    state: CommandState,
+    /// Of a script that exited by itself.
+    exit_code: Option<i64>,
+    /// The signal that ended it otherwise.
+    signal: Option<i64>,
+    duration_ms: Option<u64>,
+    /// Why it ended as it did, in a sentence.
+    error: Option<String>,
+    /// The same for programs.
+    error_code: Option<String>,
+    /// Payload that is here, of both streams and of each.
+    output_bytes: u64,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    /// True if not all that the script wrote is here, or that can't be known.
+    is_output_incomplete: bool,
+}
+
+/// Follow an execution's output as it comes, as server-sent events.
+///
+/// An event `output` has the bytes and, as its `id`, the offset behind them; pass that as
+/// `Last-Event-ID` to go on there. After all output comes one event `result`, and the answer ends.
+/// It ends without one when the right to see ends, or when the server goes: ask again. 410
+/// `output_dropped` and `output_damaged` as for the output itself; what is lost on the way cuts the
+/// answer off, and is told when it is asked for again.
+#[utoipa::path(get, path = "/api/executions/{id}/output/live", tag = "executions",
+    params(("id" = uuid::Uuid, Path), LiveParams, ("Last-Event-ID" = Option<String>, Header)),
+    responses((status = 200, content_type = "text/event-stream", body = OutputEvent), (status = 400, body = Problem),
+        (status = 404, body = Problem), (status = 410, body = Problem), (status = 429, body = Problem)))]
+async fn follow_output(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Params(params): Params<LiveParams>,
+) -> Answer<Response> {
+    let request = LiveRequest {
+        stream: StreamName::wanted(params.stream),
+        from_bytes: start(&headers, params.from_bytes)?,
+        follow: params.follow,
+    };
+    let view = state.services.live_output.open(&caller, CommandId(id), request).await?;
+    Ok(sse::answer(futures_util::stream::try_unfold(view, async |mut view| {
+        let event = view.next().await?;
+        Ok::<_, crate::store::StoreError>(event.map(|event| (written(event), view)))
+    })))
+}
+
+fn start(headers: &HeaderMap, from_bytes: u64) -> Answer<u64> {
+    let (name, start) = match sse::last_event_id(headers) {
+        Some(id) => ("Last-Event-ID", id.parse().ok()),
+        None => ("from_bytes", Some(from_bytes)),
+    };
+    start
+        // What the database can count to.
+        .filter(|start| i64::try_from(*start).is_ok())
+        .ok_or_else(|| Problem::invalid_query(format!("`{name}` must be an offset in bytes")))
+}
+
+fn written(event: LiveEvent) -> Event {
+    match event {
+        LiveEvent::Output(piece) => {
+            let id = piece.end_bytes.to_string();
+            sse::as_json("output", &OutputEvent::from(piece)).id(id)
+        }
+        LiveEvent::Ended(ended) => {
+            let id = ended.output_bytes.to_string();
+            sse::as_json("result", &ResultEvent::from(*ended)).id(id)
+        }
+    }
+}
+
+impl From<Piece> for OutputEvent {
+    fn from(piece: Piece) -> Self {
+        let (text, base64) = match piece.payload {
+            Payload::Text(text) => (Some(text), None),
+            Payload::Bytes(bytes) => (None, Some(BASE64.encode(&bytes))),
+        };
+        let stream = match piece.stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        Self { stream, offset_bytes: piece.offset_bytes, text, base64 }
+    }
+}
+
+impl From<Ended> for ResultEvent {
+    fn from(ended: Ended) -> Self {
+        let reported = |name: &str| ended.report.as_ref().and_then(|report| report.get(name));
+        Self {
+            exit_code: reported("exit_code").and_then(Value::as_i64),
+            signal: reported("signal").and_then(Value::as_i64),
+            duration_ms: reported("duration_ms").and_then(Value::as_u64),
+            id: ended.command_id,
+            state: ended.state,
+            error: ended.error,
+            error_code: ended.error_code,
+            output_bytes: ended.output_bytes,
+            stdout_bytes: ended.stdout_bytes,
+            stderr_bytes: ended.output_bytes.saturating_sub(ended.stdout_bytes),
+            is_output_incomplete: ended.is_output_incomplete,
+        }
+    }
+}

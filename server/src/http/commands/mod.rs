@@ -1,0 +1,7 @@
+//! Commands, jobs, rollouts, executions and their output.
+
+pub(super) mod commands;
+pub(super) mod executions;
+pub(super) mod jobs;
+pub(super) mod live_output;
+pub(super) mod output;

@@ -1,0 +1,212 @@
+//! `/api/commands/{id}/output` and `/api/executions/{id}/output`: the same bytes.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::commands::range::ByteRange;
+use crate::domain::ids::CommandId;
+use crate::http::AppState;
+use crate::http::extract::{Id, Params};
+use crate::http::problem::{Answer, Problem};
+use crate::services::access::caller::Caller;
+use crate::services::commands::output::read::OutputPart;
+use crate::store::queries::OutputStream;
+
+/// The command's state when the answer was made.
+const STATE: HeaderName = HeaderName::from_static("muster-state");
+
+/// Of a script's name in a file's.
+const MAX_NAME_CHARS: usize = 64;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(read_output)).routes(routes!(read_execution_output))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OutputParams {
+    /// One stream only; its offsets then count that stream alone.
+    #[param(inline)]
+    stream: Option<StreamName>,
+    /// Wait for bytes behind the start of the range for so long, at most 60000.
+    #[serde(default)]
+    wait_ms: u64,
+    /// `1`: as a file with a name of its own, for browsers to keep.
+    #[serde(default)]
+    #[param(inline)]
+    download: Download,
+}
+
+/// Whether a browser is to keep the answer as a file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+enum Download {
+    #[default]
+    #[serde(rename = "0", alias = "false")]
+    No,
+    #[serde(rename = "1", alias = "true")]
+    Yes,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::http) enum StreamName {
+    Stdout,
+    Stderr,
+}
+
+impl StreamName {
+    pub(in crate::http) fn wanted(stream: Option<Self>) -> OutputStream {
+        match stream {
+            None => OutputStream::Both,
+            Some(Self::Stdout) => OutputStream::Stdout,
+            Some(Self::Stderr) => OutputStream::Stderr,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// Read a command's output, both streams in the order they were read, while it grows or after.
+///
+/// Takes one `Range`. 206 says in `Content-Range` which bytes came and how many there are so far
+/// (`*` while it may grow); 204 says that nothing stands behind the start of the range yet;
+/// 416 that nothing ever will. `muster-state` is the command's state. 410 `output_dropped`: it gave way
+/// to newer output; 410 `output_damaged`: what is stored of it is lost. What is found to be damaged
+/// later on the way cuts the answer off.
+#[utoipa::path(get, path = "/api/commands/{id}/output", tag = "commands",
+    params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 204), (status = 404, body = Problem), (status = 410, body = Problem), (status = 416, body = Problem)))]
+async fn read_output(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Params(params): Params<OutputParams>,
+) -> Answer<Response> {
+    let name = match params.download {
+        Download::Yes => Some(file_name("command", CommandId(id), params.stream)),
+        Download::No => None,
+    };
+    Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
+}
+
+/// Read an execution's output: as of `/api/commands/{id}/output`.
+#[utoipa::path(get, path = "/api/executions/{id}/output", tag = "executions",
+    params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
+        (status = 204), (status = 404, body = Problem), (status = 416, body = Problem), (status = 410, body = Problem)))]
+async fn read_execution_output(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Params(params): Params<OutputParams>,
+) -> Answer<Response> {
+    let script = state.services.output.script(&caller, CommandId(id)).await?;
+    let name = match params.download {
+        Download::Yes => Some(file_name(&script, CommandId(id), params.stream)),
+        Download::No => None,
+    };
+    Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
+}
+
+/// A name that is safe on every system and within a header: letters, digits, `-`, `_`, and dots
+/// only inside.
+fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String {
+    let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let safe: String = script.chars().filter(is_safe).take(MAX_NAME_CHARS).collect();
+    let safe = safe.trim_start_matches(['.', '-']);
+    let stream = stream.map(|stream| format!(".{}", stream.as_str())).unwrap_or_default();
+    format!("{}{}{id}{stream}.log", safe, if safe.is_empty() { "" } else { "-" })
+}
+
+/// As a file, if it has a name and anything in it.
+fn named(name: Option<String>, mut response: Response) -> Response {
+    let value = name
+        .and_then(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok());
+    if let Some(value) = value.filter(|_| response.status().is_success()) {
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+async fn read(
+    state: &AppState,
+    caller: &Caller,
+    id: CommandId,
+    headers: &HeaderMap,
+    params: &OutputParams,
+) -> Answer<Response> {
+    let stream = StreamName::wanted(params.stream);
+    let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);
+    let output = &state.services.output;
+    let opened = output.open(caller, id, stream, range, params.wait_ms).await?;
+    let (part, is_range) = match opened {
+        Ok(part) => (part, range != ByteRange::Whole),
+        Err((state, length_bytes)) if state.is_terminal() => {
+            let end = format!("bytes */{length_bytes}");
+            let problem = Problem::range_not_satisfiable(length_bytes);
+            let headers = [(STATE, state.as_str().to_owned()), (header::CONTENT_RANGE, end)];
+            return Ok((headers, problem).into_response());
+        }
+        Err((state, _)) => {
+            return Ok((StatusCode::NO_CONTENT, [(STATE, state.as_str())]).into_response());
+        }
+    };
+    Ok(respond(part, is_range))
+}
+
+fn respond(part: OutputPart, is_range: bool) -> Response {
+    let total = match part.state.is_terminal() {
+        true => part.length_bytes.to_string(),
+        false => "*".into(),
+    };
+    let last = part.end_bytes.saturating_sub(1);
+    let content_range = format!("bytes {}-{last}/{total}", part.start_bytes);
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        // What a script prints is no page.
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::CONTENT_LENGTH, (part.end_bytes - part.start_bytes).to_string()),
+        (STATE, part.state.as_str().to_owned()),
+    ];
+    let body = Body::from_stream(futures_util::stream::try_unfold(part, async |mut part| {
+        Ok::<_, crate::store::StoreError>(part.next().await?.map(|bytes| (bytes, part)))
+    }));
+    if is_range {
+        let content_range = [(header::CONTENT_RANGE, content_range)];
+        (StatusCode::PARTIAL_CONTENT, headers, content_range, body).into_response()
+    } else {
+        (headers, body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_files_name_is_safe_whatever_the_scripts() {
+        let id = CommandId(uuid::Uuid::nil());
+        assert_eq!(file_name("deploy.web", id, None), format!("deploy.web-{id}.log"));
+        let hostile = "../..\"; filename=\"evil.exe\r\nX: \u{202e}";
+        let name = file_name(hostile, id, Some(StreamName::Stderr));
+        assert_eq!(name, format!("filenameevil.exeX-{id}.stderr.log"));
+        assert_eq!(file_name("…", id, None), format!("{id}.log"));
+    }
+}

@@ -1,0 +1,356 @@
+//! `/api/agents`
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::ids::{AgentId, AgentKeyId, EventId};
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
+use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::{PageView, stored_json};
+use crate::services::access::caller::Caller;
+use crate::services::fleet::agents::AgentSnapshot;
+use crate::store::entities::fleet::{agent_event, telemetry_sample};
+use crate::store::queries::AgentChange;
+
+/// Samples that one answer holds at the most: a day of heartbeats.
+const MAX_SAMPLES: u64 = 3_000;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_agents))
+        .routes(routes!(list_connected_agents))
+        .routes(routes!(get_agent, update_agent, delete_agent))
+        .routes(routes!(list_agent_scripts))
+        .routes(routes!(list_agent_metrics))
+        .routes(routes!(list_agent_events))
+        .routes(routes!(ping_agent))
+        .routes(routes!(command_agent))
+}
+
+/// One host's agent.
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentView {
+    id: AgentId,
+    name: String,
+    status: AgentStatus,
+    level: AgentLevel,
+    transport: Transport,
+    hostname: String,
+    ip: String,
+    version: String,
+    os: String,
+    arch: String,
+    capabilities: Vec<String>,
+    tags: Vec<String>,
+    key_id: AgentKeyId,
+    /// What the host lets the server ask for.
+    policy: Option<String>,
+    max_executions: i32,
+    /// Something that a person should look at, such as `identity_conflict`.
+    alert: Option<String>,
+    connected_at: Timestamp,
+    last_seen_at: Timestamp,
+    created_at: Timestamp,
+    /// What came of the latest wish for another version: `{outcome, from_version, to_version, code?,
+    /// message, command_id?}`.
+    #[schema(value_type = Option<Object>)]
+    update: Option<Value>,
+    /// When that was told.
+    updated_at: Option<Timestamp>,
+    /// The newest figures; in lists left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    telemetry: Option<TelemetrySampleView>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum AgentStatus {
+    Online,
+    Offline,
+}
+
+/// One heartbeat's figures.
+#[derive(Debug, Serialize, ToSchema)]
+struct TelemetrySampleView {
+    at: Timestamp,
+    cpu_percent: Option<f64>,
+    memory_percent: Option<f64>,
+    disk_percent: Option<f64>,
+    uptime_seconds: Option<f64>,
+    load_1m: Option<f64>,
+    running_executions: Option<f64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct MetricsView {
+    /// Oldest first.
+    items: Vec<TelemetrySampleView>,
+}
+
+/// The scripts that a host allows.
+#[derive(Debug, Serialize, ToSchema)]
+struct ScriptsView {
+    #[schema(value_type = Vec<Object>)]
+    items: Value,
+    /// Why the newest manifest file was refused, while these scripts stay in force.
+    error: Option<String>,
+    /// When the host last reported; `null` if it never has.
+    reported_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct EventView {
+    id: EventId,
+    kind: AgentEventKind,
+    detail: Option<String>,
+    at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UpdateAgent {
+    name: Option<String>,
+    tags: Option<Vec<String>>,
+}
+
+impl From<AgentSnapshot> for AgentView {
+    fn from(agent: AgentSnapshot) -> Self {
+        let AgentSnapshot { row, is_connected } = agent;
+        Self {
+            id: row.id,
+            name: row.name,
+            status: if is_connected { AgentStatus::Online } else { AgentStatus::Offline },
+            level: row.level,
+            transport: row.transport,
+            hostname: row.hostname,
+            ip: row.ip,
+            version: row.version,
+            os: row.os,
+            arch: row.arch,
+            capabilities: row.capabilities.0,
+            tags: row.tags.0,
+            key_id: row.key_id,
+            policy: row.policy,
+            max_executions: row.max_executions,
+            alert: row.alert,
+            connected_at: row.connected_at,
+            last_seen_at: row.last_seen_at,
+            created_at: row.created_at,
+            update: row.update_result.as_deref().map(stored_json),
+            updated_at: row.update_result_at,
+            telemetry: None,
+        }
+    }
+}
+
+impl From<telemetry_sample::Model> for TelemetrySampleView {
+    fn from(row: telemetry_sample::Model) -> Self {
+        Self {
+            at: row.at,
+            cpu_percent: row.cpu_percent,
+            memory_percent: row.memory_percent,
+            disk_percent: row.disk_percent,
+            uptime_seconds: row.uptime_seconds,
+            load_1m: row.load_1m,
+            running_executions: row.running_executions,
+        }
+    }
+}
+
+impl From<agent_event::Model> for EventView {
+    fn from(row: agent_event::Model) -> Self {
+        Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
+    }
+}
+
+/// List agents, oldest first.
+#[utoipa::path(get, path = "/api/agents", tag = "agents", params(PageParams),
+    responses((status = 200, body = PageView<AgentView>)))]
+async fn list_agents(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<AgentView>>> {
+    let page = state.services.agents.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(AgentView::from).into()))
+}
+
+/// Which connected agents.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ConnectedParams {
+    /// Only those with this name or hostname.
+    name: Option<String>,
+    /// With `name`: wait until there is one, at most this long, in milliseconds (60000 at most).
+    #[serde(default)]
+    wait_ms: u64,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    limit: Option<u64>,
+}
+
+/// List the agents that are connected now. With `name` and `wait_ms` it answers once one is.
+#[utoipa::path(get, path = "/api/agents/connected", tag = "agents", params(ConnectedParams),
+    responses((status = 200, body = PageView<AgentView>)))]
+async fn list_connected_agents(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<ConnectedParams>,
+) -> Answer<axum::Json<PageView<AgentView>>> {
+    let agents = &state.services.agents;
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let page = match params.name {
+        Some(name) => agents.wait_connected(&caller, &name, params.wait_ms, page).await?,
+        None => agents.list_connected(&caller, page).await?,
+    };
+    Ok(axum::Json(page.map(AgentView::from).into()))
+}
+
+/// Get one agent, with its newest figures.
+#[utoipa::path(get, path = "/api/agents/{id}", tag = "agents",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = AgentView), (status = 404, body = Problem)))]
+async fn get_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<AgentView>> {
+    let (agent, newest) = state.services.agents.get(&caller, AgentId(id)).await?;
+    let telemetry = newest.map(TelemetrySampleView::from);
+    Ok(axum::Json(AgentView { telemetry, ..agent.into() }))
+}
+
+/// Rename or tag an agent.
+#[utoipa::path(patch, path = "/api/agents/{id}", tag = "agents",
+    params(("id" = uuid::Uuid, Path)), request_body = UpdateAgent,
+    responses((status = 200, body = AgentView), (status = 404, body = Problem)))]
+async fn update_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<UpdateAgent>,
+) -> Answer<axum::Json<AgentView>> {
+    let change = AgentChange { name: body.name, tags: body.tags };
+    let agent = state.services.agents.update(&caller, AgentId(id), change).await?;
+    Ok(axum::Json(agent.into()))
+}
+
+/// Delete an agent. Its history stays; if it still runs, it may enrol again.
+#[utoipa::path(delete, path = "/api/agents/{id}", tag = "agents",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+async fn delete_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<StatusCode> {
+    state.services.agents.delete(&caller, AgentId(id)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List the scripts that an agent's host allows, as it last reported them.
+#[utoipa::path(get, path = "/api/agents/{id}/scripts", tag = "agents",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = ScriptsView), (status = 404, body = Problem)))]
+async fn list_agent_scripts(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<ScriptsView>> {
+    let view = match state.services.agents.manifest(&caller, AgentId(id)).await? {
+        None => ScriptsView { items: Value::Array(Vec::new()), error: None, reported_at: None },
+        Some(row) => ScriptsView {
+            items: stored_json(&row.manifest)["scripts"].take(),
+            error: row.error,
+            reported_at: Some(row.reported_at),
+        },
+    };
+    Ok(axum::Json(view))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct MetricsParams {
+    /// RFC 3339; the last 24 h are kept.
+    since: Option<Timestamp>,
+    /// The newest so many: 1 to 3000.
+    limit: Option<u64>,
+}
+
+/// List an agent's figures of the last 24 h, oldest first.
+#[utoipa::path(get, path = "/api/agents/{id}/metrics", tag = "agents",
+    params(("id" = uuid::Uuid, Path), MetricsParams),
+    responses((status = 200, body = MetricsView), (status = 404, body = Problem)))]
+async fn list_agent_metrics(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<MetricsParams>,
+) -> Answer<axum::Json<MetricsView>> {
+    let since = params.since.unwrap_or_default();
+    let limit = params.limit.unwrap_or(MAX_SAMPLES);
+    if !(1..=MAX_SAMPLES).contains(&limit) {
+        return Err(Problem::invalid_query("`limit` must be 1 to 3000".into()));
+    }
+    let rows = state.services.agents.telemetry(&caller, AgentId(id), since, limit).await?;
+    Ok(axum::Json(MetricsView { items: rows.into_iter().map(TelemetrySampleView::from).collect() }))
+}
+
+/// List what happened to an agent, newest first: online, offline, alerts. Each once.
+#[utoipa::path(get, path = "/api/agents/{id}/events", tag = "agents",
+    params(("id" = uuid::Uuid, Path), PageParams),
+    responses((status = 200, body = PageView<EventView>), (status = 404, body = Problem)))]
+async fn list_agent_events(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<EventView>>> {
+    let page = state.services.agents.events(&caller, AgentId(id), params.read()?).await?;
+    Ok(axum::Json(page.map(EventView::from).into()))
+}
+
+/// Ping an agent.
+#[utoipa::path(post, path = "/api/agents/{id}/ping", tag = "agents",
+    params(("id" = uuid::Uuid, Path)), request_body = PingBody,
+    responses((status = 200, body = CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
+async fn ping_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<PingBody>,
+) -> Answer<Response> {
+    let request = CommandBody::from(body).into_request(None);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(crate::http::commands::commands::answer(sent))
+}
+
+/// Send a command to an agent.
+#[utoipa::path(post, path = "/api/agents/{id}/command", tag = "agents",
+    params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
+    responses((status = 200, body = CommandResponseView), (status = 202, body = CommandView), (status = 403, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem), (status = 504, body = Problem), (status = 429, body = Problem)))]
+async fn command_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Body(body): Body<CommandBody>,
+) -> Answer<Response> {
+    let request = body.into_request(idempotency_key(&headers)?);
+    let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
+    Ok(crate::http::commands::commands::answer(sent))
+}

@@ -1,0 +1,141 @@
+//! `/api/events`
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::response::sse::Event;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::job_state::JobState;
+use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::integrations::tenant_event::{EventFilter, EventKind, TenantEvent};
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::Params;
+use crate::http::problem::{Answer, Problem};
+use crate::http::sse;
+use crate::services::access::caller::Caller;
+use crate::services::integrations::events::Shown;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(follow_events))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EventsParams {
+    /// Any of `execution`, `job` and `agent`, with commas between; all that the key may see unless
+    /// asked otherwise.
+    types: Option<String>,
+    /// Only what is of this agent.
+    agent: Option<uuid::Uuid>,
+    /// Only what is of this job.
+    job: Option<uuid::Uuid>,
+    /// Only what is of this script.
+    script: Option<String>,
+}
+
+/// Data of an event, by its name: `execution`, `job` or `agent`.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum EventView<'a> {
+    Execution {
+        id: CommandId,
+        /// The job that it is part of, if of any.
+        job_id: Option<JobId>,
+        agent_id: AgentId,
+        script: Option<&'a str>,
+        state: CommandState,
+    },
+    Job {
+        id: JobId,
+        script: &'a str,
+        state: JobState,
+        /// Executions by state; states that none is in are left out.
+        #[schema(value_type = Object)]
+        counts: &'a BTreeMap<&'static str, u64>,
+        /// When the last execution ended, once all have.
+        finished_at: Option<Timestamp>,
+    },
+    Agent {
+        id: AgentId,
+        /// `online` or `offline`.
+        status: &'static str,
+    },
+}
+
+/// Be told what changes, as server-sent events.
+///
+/// Each says how an execution, a job or an agent stands now; changes that follow each other closely
+/// may be one event. The first event is `ready`; what is read after it misses nothing. After a
+/// `reset` events were missed: read again what you show. With `Last-Event-ID` it goes on behind that
+/// event, without a `ready`, or with a `reset` if that is too long ago.
+#[utoipa::path(get, path = "/api/events", tag = "events",
+    params(EventsParams, ("Last-Event-ID" = Option<String>, Header)),
+    responses((status = 200, content_type = "text/event-stream", body = EventView), (status = 400, body = Problem),
+        (status = 403, body = Problem), (status = 429, body = Problem)))]
+async fn follow_events(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Params(params): Params<EventsParams>,
+) -> Answer<Response> {
+    let filter = EventFilter {
+        kinds: kinds(params.types.as_deref())?,
+        agent_id: params.agent.map(AgentId),
+        job_id: params.job.map(JobId),
+        script: params.script,
+    };
+    let last_id = sse::last_event_id(&headers);
+    let view = state.services.events.open(&caller, filter, last_id).await?;
+    Ok(sse::answer(futures_util::stream::try_unfold(view, async |mut view| {
+        let shown = view.next().await?;
+        Ok::<_, crate::store::StoreError>(shown.map(|shown| (written(&shown), view)))
+    })))
+}
+
+fn kinds(types: Option<&str>) -> Answer<Vec<EventKind>> {
+    let named = types.into_iter().flat_map(|types| types.split(','));
+    let kind = |name: &str| EventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
+    named.map(kind).collect::<Option<_>>().ok_or_else(|| {
+        Problem::invalid_query("`types` takes `execution`, `job` and `agent`".into())
+    })
+}
+
+fn written(shown: &Shown) -> Event {
+    match shown {
+        Shown::Ready { id } => Event::default().event("ready").id(id).data("{}"),
+        Shown::Reset { id } => Event::default().event("reset").id(id).data("{}"),
+        Shown::Event { id, event } => {
+            sse::as_json(event.kind().as_str(), &EventView::from(&**event)).id(id)
+        }
+    }
+}
+
+impl<'a> From<&'a TenantEvent> for EventView<'a> {
+    fn from(event: &'a TenantEvent) -> Self {
+        match event {
+            TenantEvent::Execution { id, job_id, agent_id, script, state } => Self::Execution {
+                id: *id,
+                job_id: *job_id,
+                agent_id: *agent_id,
+                script: script.as_deref(),
+                state: *state,
+            },
+            TenantEvent::Job { id, script, state, counts, finished_at } => {
+                let finished_at = *finished_at;
+                Self::Job { id: *id, script, state: *state, counts, finished_at }
+            }
+            TenantEvent::Agent { id, is_connected } => {
+                Self::Agent { id: *id, status: if *is_connected { "online" } else { "offline" } }
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `/api/webhooks`
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::ids::{DeliveryId, JobId};
+use crate::domain::integrations::webhook::{DeliveryState, WebhookUrl};
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, Id, Params, page};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::PageView;
+use crate::services::access::caller::Caller;
+use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::webhook_delivery::Attempt;
+use crate::store::queries::DeliveryFilter;
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_deliveries))
+        .routes(routes!(get_delivery))
+        .routes(routes!(resend_delivery))
+        .routes(routes!(show_secret))
+        .routes(routes!(rotate_secrets))
+}
+
+/// One message to a webhook, and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeliveryView {
+    /// The `webhook-id` of every attempt.
+    id: DeliveryId,
+    job_id: JobId,
+    /// `job.finished`.
+    event: String,
+    /// Without the query.
+    url: String,
+    state: DeliveryState,
+    /// All attempts, those that are no longer kept included.
+    attempt_count: i32,
+    created_at: Timestamp,
+    /// When it is tried next.
+    due_at: Option<Timestamp>,
+    /// Nothing is tried from then on.
+    give_up_at: Timestamp,
+    finished_at: Option<Timestamp>,
+    /// The newest, if there is one.
+    last_attempt: Option<Attempt>,
+}
+
+/// A delivery with its newest attempts.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeliveryWithAttempts {
+    #[serde(flatten)]
+    view: DeliveryView,
+    /// The newest 20, oldest first.
+    attempts: Vec<Attempt>,
+}
+
+impl From<webhook_delivery::Model> for DeliveryView {
+    fn from(mut row: webhook_delivery::Model) -> Self {
+        Self {
+            id: row.id,
+            job_id: row.job_id,
+            event: row.event,
+            url: WebhookUrl::shown(&row.url).to_owned(),
+            state: row.state,
+            attempt_count: row.attempt_count,
+            created_at: row.created_at,
+            due_at: (row.state == DeliveryState::Pending).then_some(row.due_at),
+            give_up_at: row.give_up_at,
+            finished_at: row.finished_at,
+            last_attempt: row.attempts.0.pop(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct DeliveriesParams {
+    cursor: Option<String>,
+    limit: Option<u64>,
+    /// Only this job's.
+    job_id: Option<uuid::Uuid>,
+    /// Only in this state.
+    #[param(inline)]
+    state: Option<DeliveryState>,
+}
+
+/// List messages to webhooks, newest first.
+#[utoipa::path(get, path = "/api/webhooks/deliveries", tag = "webhooks", params(DeliveriesParams),
+    responses((status = 200, body = PageView<DeliveryView>)))]
+async fn list_deliveries(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<DeliveriesParams>,
+) -> Answer<axum::Json<PageView<DeliveryView>>> {
+    let filter = DeliveryFilter { job_id: params.job_id.map(JobId), state: params.state };
+    let page = page(params.cursor.as_deref(), params.limit)?;
+    let deliveries = state.services.webhooks.list(&caller, filter, page).await?;
+    Ok(axum::Json(deliveries.map(DeliveryView::from).into()))
+}
+
+/// Get one message to a webhook, with its attempts.
+#[utoipa::path(get, path = "/api/webhooks/deliveries/{id}", tag = "webhooks",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 200, body = DeliveryWithAttempts), (status = 404, body = Problem)))]
+async fn get_delivery(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+) -> Answer<axum::Json<DeliveryWithAttempts>> {
+    let row = state.services.webhooks.get(&caller, DeliveryId(id)).await?;
+    let attempts = row.attempts.0.clone();
+    Ok(axum::Json(DeliveryWithAttempts { view: row.into(), attempts }))
+}
+
+/// Send a message once more, under the same id, and try for another day. Repeatable.
+#[utoipa::path(post, path = "/api/webhooks/deliveries/{id}/resend", tag = "webhooks",
+    params(("id" = uuid::Uuid, Path)),
+    responses((status = 202, body = DeliveryView), (status = 404, body = Problem)))]
+async fn resend_delivery(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<(StatusCode, axum::Json<DeliveryView>)> {
+    let row = state.services.webhooks.resend(&caller, DeliveryId(id)).await?;
+    Ok((StatusCode::ACCEPTED, axum::Json(row.into())))
+}
+
+/// The address of a webhook.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct SecretBody {
+    /// As jobs name it, to the letter.
+    url: String,
+}
+
+/// What messages to a URL are signed with.
+#[derive(Debug, Serialize, ToSchema)]
+struct SecretView {
+    /// `whsec_…`, as libraries for Standard Webhooks take it.
+    secret: String,
+}
+
+/// Show the secret that messages to a URL are signed with. Each URL has its own.
+///
+/// A POST, since a URL may hold what does not belong into logs; it is written into the audit log.
+#[utoipa::path(post, path = "/api/webhooks/secret", tag = "webhooks", request_body = SecretBody,
+    responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem)))]
+async fn show_secret(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<SecretBody>,
+) -> Answer<axum::Json<SecretView>> {
+    let shown = state.services.webhooks.secret(&caller, &body.url).await?;
+    Ok(axum::Json(SecretView { secret: shown.secret.to_string() }))
+}
+
+/// The secrets of all URLs were exchanged.
+#[derive(Debug, Serialize, ToSchema)]
+struct RotatedSecretView {
+    rotated_at: Timestamp,
+    /// Until then messages are signed with the secrets before, too.
+    previous_valid_until: Timestamp,
+}
+
+/// Exchange the secrets of all URLs. For a day messages are signed with the old ones too.
+#[utoipa::path(post, path = "/api/webhooks/secret/rotate", tag = "webhooks",
+    responses((status = 200, body = RotatedSecretView), (status = 403, body = Problem)))]
+async fn rotate_secrets(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<axum::Json<RotatedSecretView>> {
+    let rotated = state.services.webhooks.rotate(&caller).await?;
+    let previous_valid_until = rotated.previous_until;
+    Ok(axum::Json(RotatedSecretView { rotated_at: rotated.at, previous_valid_until }))
+}

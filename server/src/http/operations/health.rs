@@ -1,0 +1,45 @@
+//! `/healthz` and `/readyz`
+
+use std::time::Duration;
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::AppState;
+use crate::http::problem::{Answer, Problem};
+
+/// How long the database may take to answer.
+const DATABASE_WAIT: Duration = Duration::from_secs(3);
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(get_health)).routes(routes!(get_readiness))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct HealthView {
+    status: &'static str,
+    version: &'static str,
+}
+
+const OK: axum::Json<HealthView> =
+    axum::Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") });
+
+/// The process is alive. Asks nothing else.
+#[utoipa::path(get, path = "/healthz", tag = "health", security(()),
+    responses((status = 200, body = HealthView)))]
+async fn get_health() -> axum::Json<HealthView> {
+    OK
+}
+
+/// The server can do its work: the database answers, reading and writing.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()),
+    responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
+async fn get_readiness(State(state): State<AppState>) -> Answer<axum::Json<HealthView>> {
+    match tokio::time::timeout(DATABASE_WAIT, state.services.upkeep.check_database()).await {
+        Ok(Ok(())) => Ok(OK),
+        Ok(Err(_)) | Err(_) => Err(Problem::storage()),
+    }
+}

@@ -1,0 +1,163 @@
+//! `/install`: a page that says the line to paste, the script that it starts, and the programs.
+//! Open to everybody, as nothing of it is secret.
+
+use std::path::Path;
+
+use askama::Template;
+use axum::Router;
+use axum::extract::{Path as FromPath, Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use muster_protocol::release::{Platform, Program, Version};
+use tower_http::services::ServeFile;
+
+use crate::http::AppState;
+use crate::http::origin::RequestOrigin;
+use crate::http::problem::{Answer, Problem};
+
+const SCRIPT: &str = include_str!("../../../../deploy.sh");
+/// The line of the script that names the server.
+const SERVER_LINE: &str = "\nserver_default=''\n";
+/// The line that names its own version.
+const VERSION_LINE: &str = "\nscript_version=''\n";
+const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The script and the page name the address by which they were asked for.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+pub(in crate::http) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/install", get(show_page))
+        .route("/install/deploy.sh", get(get_script))
+        .route("/install/{platform}/SHA256SUMS", get(get_sums))
+        .route("/install/{platform}/{file}", get(get_program))
+        .route("/install/releases/keys.json", get(get_statements))
+        .route("/install/releases/{version}/release.json", get(get_manifest))
+        .route("/install/releases/{version}/release.sig", get(get_signature))
+        .route("/install/releases/{version}/{platform}/{program}", get(get_released_program))
+}
+
+#[derive(Template)]
+#[template(path = "install.html")]
+struct Page {
+    line: String,
+    server: String,
+    platforms: Vec<String>,
+    version: &'static str,
+    is_secure: bool,
+}
+
+async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Answer<Response> {
+    let origin = reached.required()?;
+    let page = Page {
+        line: origin.install_line("KEY"),
+        is_secure: !origin.is_exposed(),
+        server: origin.to_string(),
+        platforms: state
+            .services
+            .installation
+            .platforms()
+            .await?
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let html = page.render().map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "the page was not made");
+        Problem::busy("the page can't be made; the server's log says why")
+    })?;
+    let headers = [(CONTENT_SECURITY_POLICY, PAGE_POLICY), (CACHE_CONTROL, NOT_KEPT)];
+    Ok((headers, Html(html)).into_response())
+}
+
+/// The script knows the server it came from, so that the line to paste need not name it twice.
+async fn get_script(reached: RequestOrigin) -> Answer<Response> {
+    let origin = reached.required()?;
+    let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
+    let script = SCRIPT.replacen(VERSION_LINE, version, 1);
+    let script = script.replacen(SERVER_LINE, &format!("\nserver_default='{origin}'\n"), 1);
+    let headers = [(CONTENT_TYPE, SCRIPT_TYPE), (CACHE_CONTROL, NOT_KEPT)];
+    Ok((headers, script).into_response())
+}
+
+async fn get_sums(
+    State(state): State<AppState>,
+    FromPath(platform): FromPath<String>,
+) -> Answer<Response> {
+    Ok(state.services.installation.sums(&platform).await?.into_response())
+}
+
+async fn get_program(
+    State(state): State<AppState>,
+    FromPath((platform, file)): FromPath<(String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let path = state.services.installation.program(&platform, &file).await?;
+    serve(&path, request).await
+}
+
+async fn get_manifest(
+    State(state): State<AppState>,
+    FromPath(version): FromPath<String>,
+) -> Answer<Response> {
+    let manifest = state.services.releases.manifest(&released(&version)?).await?;
+    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], manifest).into_response())
+}
+
+async fn get_signature(
+    State(state): State<AppState>,
+    FromPath(version): FromPath<String>,
+) -> Answer<Response> {
+    let signature = state.services.releases.signature(&released(&version)?).await?;
+    Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], signature).into_response())
+}
+
+async fn get_statements(State(state): State<AppState>) -> Answer<Response> {
+    let statements = state.services.releases.statements().await?;
+    Ok(([(CACHE_CONTROL, NOT_KEPT)], axum::Json(statements)).into_response())
+}
+
+async fn get_released_program(
+    State(state): State<AppState>,
+    FromPath((version, platform, program)): FromPath<(String, String, String)>,
+    request: Request,
+) -> Answer<Response> {
+    let unknown = || Problem::not_found("program for that platform");
+    let platform = Platform::parse(&platform).ok_or_else(unknown)?;
+    let program = Program::named(&program).ok_or_else(unknown)?;
+    let path = state.services.releases.program(&released(&version)?, platform, program).await?;
+    serve(&path, request).await
+}
+
+/// One that is malformed is one that does not exist.
+fn released(version: &str) -> Answer<Version> {
+    version.parse().map_err(|_| Problem::not_found("release"))
+}
+
+/// The file, or the range of it that is asked for.
+async fn serve(path: &Path, request: Request) -> Answer<Response> {
+    match ServeFile::new(path).try_call(request).await {
+        Ok(response) => Ok(response.map(axum::body::Body::new)),
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "a program can't be read");
+            Err(Problem::busy("the server can't read the program; its log says why"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_has_the_lines_that_name_server_and_version_once() {
+        assert_eq!(SCRIPT.matches(SERVER_LINE).count(), 1);
+        assert_eq!(SCRIPT.matches(VERSION_LINE).count(), 1);
+    }
+}

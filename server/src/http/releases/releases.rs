@@ -1,0 +1,256 @@
+//! `/api/releases`
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use futures_util::StreamExt as _;
+use muster_protocol::release::{Platform, Program, Version};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::domain::ids::{ApiKeyId, ReleaseId};
+use crate::domain::time::Timestamp;
+use crate::http::AppState;
+use crate::http::extract::{Body, Empty, PageParams, Params};
+use crate::http::problem::{Answer, Problem};
+use crate::http::views::PageView;
+use crate::services::access::caller::Caller;
+use crate::services::releases::{NewKeyChange, Release, ReleaseProgram};
+
+pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_releases, draft_release))
+        .routes(routes!(change_release_key))
+        .routes(routes!(get_release))
+        .routes(routes!(publish_release))
+        .routes(routes!(withdraw_release))
+        .routes(routes!(upload_program))
+}
+
+/// A signed set of programs of one version.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReleaseView {
+    id: ReleaseId,
+    version: String,
+    state: ReleaseState,
+    /// A host that has run it takes none below this any more.
+    floor: String,
+    platforms: Vec<String>,
+    /// Of the key that signed it: what hosts pin.
+    key_fingerprint: String,
+    created_at: Timestamp,
+    created_by: ApiKeyId,
+    published_at: Option<Timestamp>,
+    published_by: Option<ApiKeyId>,
+    withdrawn_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum ReleaseState {
+    /// Not published yet.
+    Draft,
+    /// Hosts may have it.
+    Published,
+    /// Hosts are not given it any more.
+    Withdrawn,
+}
+
+/// A release with its programs.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReleaseWithPrograms {
+    #[serde(flatten)]
+    release: ReleaseView,
+    programs: Vec<ProgramView>,
+}
+
+/// One program of a release.
+#[derive(Debug, Serialize, ToSchema)]
+struct ProgramView {
+    platform: String,
+    name: &'static str,
+    bytes: u64,
+    sha256: String,
+    /// True once it is on the server, whole.
+    is_there: bool,
+}
+
+impl From<Release> for ReleaseView {
+    fn from(release: Release) -> Self {
+        let Release { row, manifest, fingerprint } = release;
+        Self {
+            id: row.id,
+            state: match (row.published_at, row.withdrawn_at) {
+                (_, Some(_)) => ReleaseState::Withdrawn,
+                (None, None) => ReleaseState::Draft,
+                (Some(_), None) => ReleaseState::Published,
+            },
+            version: row.version,
+            floor: manifest.floor.to_string(),
+            platforms: manifest.targets.keys().map(Platform::to_string).collect(),
+            key_fingerprint: fingerprint,
+            created_at: row.created_at,
+            created_by: row.created_by,
+            published_at: row.published_at,
+            published_by: row.published_by,
+            withdrawn_at: row.withdrawn_at,
+        }
+    }
+}
+
+impl From<ReleaseProgram> for ProgramView {
+    fn from(program: ReleaseProgram) -> Self {
+        Self {
+            platform: program.platform.to_string(),
+            name: program.file.name.file_name(),
+            bytes: program.file.bytes,
+            sha256: program.file.sha256,
+            is_there: program.is_there,
+        }
+    }
+}
+
+/// A release as it was signed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DraftBody {
+    /// The text of `release.json`, to the letter.
+    manifest: String,
+    /// The text of `release.sig`.
+    signature: String,
+}
+
+/// The statement of a key that another one signs releases from now on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct KeyChangeBody {
+    /// base64.
+    old: String,
+    /// base64.
+    new: String,
+    /// By the old key, base64.
+    signature: String,
+}
+
+/// A change of the key that is stored.
+#[derive(Debug, Serialize, ToSchema)]
+struct KeyChangeView {
+    old_fingerprint: String,
+    new_fingerprint: String,
+}
+
+/// A version in the path. One that is malformed is one that does not exist.
+fn version(text: &str) -> Answer<Version> {
+    text.parse().map_err(|_| Problem::not_found("release"))
+}
+
+/// List releases, newest first.
+#[utoipa::path(get, path = "/api/releases", tag = "releases", params(PageParams),
+    responses((status = 200, body = PageView<ReleaseView>)))]
+async fn list_releases(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<PageParams>,
+) -> Answer<axum::Json<PageView<ReleaseView>>> {
+    let page = state.services.releases.list(&caller, params.read()?).await?;
+    Ok(axum::Json(page.map(ReleaseView::from).into()))
+}
+
+/// Make a release from its signed manifest, to be published once its programs are here. Repeatable.
+#[utoipa::path(post, path = "/api/releases", tag = "releases", request_body = DraftBody,
+    responses((status = 201, body = ReleaseView), (status = 403, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem)))]
+async fn draft_release(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<DraftBody>,
+) -> Answer<(StatusCode, axum::Json<ReleaseView>)> {
+    let release = state.services.releases.draft(&caller, body.manifest, body.signature).await?;
+    Ok((StatusCode::CREATED, axum::Json(release.into())))
+}
+
+/// Get a release, and which of its programs are here.
+#[utoipa::path(get, path = "/api/releases/{version}", tag = "releases", params(("version" = String, Path)),
+    responses((status = 200, body = ReleaseWithPrograms), (status = 404, body = Problem)))]
+async fn get_release(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(text): Path<String>,
+) -> Answer<axum::Json<ReleaseWithPrograms>> {
+    let (release, programs) = state.services.releases.get(&caller, &version(&text)?).await?;
+    let programs = programs.into_iter().map(ProgramView::from).collect();
+    Ok(axum::Json(ReleaseWithPrograms { release: release.into(), programs }))
+}
+
+/// Let hosts have a release, once its programs are here. Repeatable.
+#[utoipa::path(post, path = "/api/releases/{version}/publish", tag = "releases",
+    params(("version" = String, Path)),
+    responses((status = 200, body = ReleaseView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, body = Problem)))]
+async fn publish_release(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(text): Path<String>,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<axum::Json<ReleaseView>> {
+    let release = state.services.releases.publish(&caller, &version(&text)?).await?;
+    Ok(axum::Json(release.into()))
+}
+
+/// Give a release to no more hosts. Repeatable; it can be published again.
+#[utoipa::path(post, path = "/api/releases/{version}/withdraw", tag = "releases",
+    params(("version" = String, Path)),
+    responses((status = 200, body = ReleaseView), (status = 403, body = Problem), (status = 404, body = Problem)))]
+async fn withdraw_release(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(text): Path<String>,
+    Body(Empty {}): Body<Empty>,
+) -> Answer<axum::Json<ReleaseView>> {
+    let release = state.services.releases.withdraw(&caller, &version(&text)?).await?;
+    Ok(axum::Json(release.into()))
+}
+
+/// Upload a program of a release. Repeatable: what is here already is not taken again.
+#[utoipa::path(put, path = "/api/releases/{version}/{platform}/{program}", tag = "releases",
+    params(("version" = String, Path), ("platform" = String, Path), ("program" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 422, body = Problem), (status = 400, body = Problem)))]
+async fn upload_program(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path((text, platform, program)): Path<(String, String, String)>,
+    request: Request,
+) -> Answer<StatusCode> {
+    let unknown = || Problem::not_found("program in this release");
+    let platform = Platform::parse(&platform).ok_or_else(unknown)?;
+    let program = Program::named(&program).ok_or_else(unknown)?;
+    let version = version(&text)?;
+    let upload = state.services.releases.upload(&caller, &version, platform, program).await?;
+    let Some(mut upload) = upload else { return Ok(StatusCode::NO_CONTENT) };
+    // Its bound is the size that the manifest says.
+    let mut body = request.into_body().into_data_stream();
+    while let Some(bytes) = body.next().await {
+        let bytes = bytes.map_err(|_| Problem::malformed("the body was cut off".into()))?;
+        upload.write(&bytes).await?;
+    }
+    upload.finish().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take the statement of the key in use that another one signs releases from now on. Repeatable.
+#[utoipa::path(post, path = "/api/releases/key-changes", tag = "releases", request_body = KeyChangeBody,
+    responses((status = 201, body = KeyChangeView), (status = 403, body = Problem), (status = 409, body = Problem),
+        (status = 422, body = Problem)))]
+async fn change_release_key(
+    State(state): State<AppState>,
+    caller: Caller,
+    Body(body): Body<KeyChangeBody>,
+) -> Answer<(StatusCode, axum::Json<KeyChangeView>)> {
+    let new = NewKeyChange { old: body.old, new: body.new, signature: body.signature };
+    let (old, new) = state.services.releases.change_key(&caller, new).await?;
+    let view = KeyChangeView { old_fingerprint: old, new_fingerprint: new };
+    Ok((StatusCode::CREATED, axum::Json(view)))
+}

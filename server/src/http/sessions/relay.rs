@@ -1,0 +1,163 @@
+//! A link whose frames come and go with requests.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use muster_protocol::CloseCode;
+use muster_protocol::frame::ServerFrame;
+use muster_protocol::frame::exchange::ExchangePart;
+use tokio::sync::{Notify, mpsc};
+
+use crate::services::sessions::{AgentTransport, Inbound, TransportEnd};
+
+/// Frames from the agent that may wait for the session.
+const INBOUND: usize = 64;
+/// Bytes to the agent that may wait for a request. An agent that fetches less than it is sent is
+/// gone: its window bounds what an honest one can be behind.
+const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
+
+/// The session's end.
+pub struct RelayTransport {
+    inbound: mpsc::Receiver<Inbound>,
+    shared: Arc<Shared>,
+    carries: Carries,
+}
+
+/// What is kept for the agent to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    AllFrames,
+    /// Basic agents fetch commands and nothing else.
+    CommandsOnly,
+}
+
+/// The requests' end.
+pub struct Relay {
+    inbound: mpsc::Sender<Inbound>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    outbound: Mutex<Outbound>,
+    /// Something was added, or the session has ended.
+    added: Notify,
+}
+
+#[derive(Default)]
+struct Outbound {
+    parts: VecDeque<ExchangePart>,
+    bytes: usize,
+    closed: Option<CloseCode>,
+}
+
+/// Both ends of a new link.
+pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
+    let (sender, receiver) = mpsc::channel(INBOUND);
+    let shared = Arc::new(Shared::default());
+    (
+        Relay { inbound: sender, shared: Arc::clone(&shared) },
+        RelayTransport { inbound: receiver, shared, carries },
+    )
+}
+
+impl Relay {
+    /// Hands something to the session; false if it has ended.
+    pub async fn push(&self, inbound: Inbound) -> bool {
+        self.inbound.send(inbound).await.is_ok()
+    }
+
+    /// True if the session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.shared.lock().closed.is_some() || self.inbound.is_closed()
+    }
+
+    /// Why the session has ended, if the agent is to know.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.shared.lock().closed
+    }
+
+    /// Takes what is there, up to a size; the end of the session is the last part.
+    pub fn take(&self, max_bytes: usize) -> Vec<ExchangePart> {
+        let mut outbound = self.shared.lock();
+        let mut parts = Vec::new();
+        let mut room = max_bytes;
+        while let Some(part) = outbound.parts.front() {
+            let size = part.encoded_bytes();
+            if size > room {
+                break;
+            }
+            room -= size;
+            outbound.bytes -= size;
+            parts.extend(outbound.parts.pop_front());
+        }
+        if outbound.parts.is_empty()
+            && let Some(code) = outbound.closed
+        {
+            parts.push(ExchangePart::Close { code: code.code(), reason: code.reason().into() });
+        }
+        parts
+    }
+
+    /// Waits until [`take`](Self::take) would give something.
+    pub async fn filled(&self) {
+        loop {
+            let added = self.shared.added.notified();
+            {
+                let outbound = self.shared.lock();
+                if !outbound.parts.is_empty() || outbound.closed.is_some() {
+                    return;
+                }
+            }
+            if self.inbound.is_closed() {
+                return;
+            }
+            added.await;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Outbound> {
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AgentTransport for RelayTransport {
+    async fn receive(&mut self) -> Result<Inbound, TransportEnd> {
+        self.inbound.recv().await.ok_or(TransportEnd::Gone)
+    }
+
+    async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
+        if self.carries == Carries::CommandsOnly && !matches!(frame, ServerFrame::Command(_)) {
+            return Ok(());
+        }
+        let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
+        let part = ExchangePart::Text(text);
+        let mut outbound = self.shared.lock();
+        if outbound.bytes + part.encoded_bytes() > OUTBOUND_BYTES {
+            return Err(TransportEnd::Gone);
+        }
+        outbound.bytes += part.encoded_bytes();
+        outbound.parts.push_back(part);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), TransportEnd> {
+        self.shared.added.notify_one();
+        Ok(())
+    }
+
+    async fn close(&mut self, code: CloseCode) {
+        self.shared.lock().closed = Some(code);
+    }
+}
+
+impl Drop for RelayTransport {
+    fn drop(&mut self) {
+        // Whoever waits learns that nothing more will come.
+        self.shared.lock().closed.get_or_insert(CloseCode::TryAgainLater);
+        self.inbound.close();
+        self.shared.added.notify_one();
+    }
+}

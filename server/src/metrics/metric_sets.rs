@@ -1,0 +1,190 @@
+//! The meters, by who holds them. Each is a few atomics, or a histogram behind a lock that is held
+//! for nanoseconds; clones share them.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use super::known_gauge::KnownGauge;
+
+/// One label and its word.
+pub(super) type Word = [(&'static str, &'static str); 1];
+/// Two labels and their words.
+pub(super) type Words = [(&'static str, &'static str); 2];
+
+/// Of the writer of the database.
+#[derive(Debug, Clone)]
+pub struct WriterMeters {
+    /// Operations of a transaction.
+    pub(super) batch_operations: Histogram,
+    /// From the first statement to the end of the commit.
+    pub(super) commit_seconds: Histogram,
+    pub(super) failed_commits: Counter,
+    /// Commands that have reached a terminal state.
+    pub(super) ended: Family<Word, Counter>,
+    pub(super) output_bytes: Counter,
+}
+
+impl Default for WriterMeters {
+    fn default() -> Self {
+        Self {
+            batch_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            // 0.25 ms to 8 s.
+            commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            failed_commits: Counter::default(),
+            ended: Family::default(),
+            output_bytes: Counter::default(),
+        }
+    }
+}
+
+impl WriterMeters {
+    /// A transaction of so many operations stands.
+    pub fn committed(&self, operations: usize, took: Duration) {
+        self.batch_operations.observe(operations as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A transaction failed, whole.
+    pub fn failed(&self) {
+        self.failed_commits.inc();
+    }
+
+    /// So many commands have ended in this state.
+    pub fn ended(&self, state: &'static str, commands: u64) {
+        if commands > 0 {
+            self.ended.get_or_create(&[("state", state)]).inc_by(commands);
+        }
+    }
+
+    /// So much output is stored.
+    pub fn stored_output(&self, bytes: u64) {
+        self.output_bytes.inc_by(bytes);
+    }
+}
+
+/// Of what brings commands to agents.
+#[derive(Debug, Clone)]
+pub struct DispatchMeters {
+    pub(super) wait_seconds: Histogram,
+}
+
+impl Default for DispatchMeters {
+    fn default() -> Self {
+        // 1 ms to about 18 hours: an agent that is away takes as long as it takes.
+        Self { wait_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 14)) }
+    }
+}
+
+impl DispatchMeters {
+    /// A durable command has left for its agent, so long after it was made.
+    pub fn sent(&self, after_ms: u64) {
+        self.wait_seconds.observe(Duration::from_millis(after_ms).as_secs_f64());
+    }
+}
+
+/// Of webhooks.
+#[derive(Debug, Clone, Default)]
+pub struct WebhookMeters {
+    pub(super) attempts: Family<Word, Counter>,
+}
+
+impl WebhookMeters {
+    /// An attempt was made, and this is what came of it.
+    pub fn attempted(&self, result: &'static str) {
+        self.attempts.get_or_create(&[("result", result)]).inc();
+    }
+}
+
+/// What a request was.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Request {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+/// Where a request went.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Route {
+    method: &'static str,
+    route: String,
+}
+
+/// Of the API.
+#[derive(Debug, Clone)]
+pub struct HttpMeters {
+    pub(super) requests: Family<Request, Counter>,
+    pub(super) seconds: Family<Route, Histogram>,
+}
+
+impl Default for HttpMeters {
+    fn default() -> Self {
+        // 1 ms to 65 s: the longest that a request may wait is 60 s.
+        let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
+        Self { requests: Family::default(), seconds: Family::new_with_constructor(seconds) }
+    }
+}
+
+impl HttpMeters {
+    /// A request was answered. `route` is a template; a method that nobody takes is `other`.
+    pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
+        const METHODS: [&str; 7] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"];
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
+        let route = Route { method, route: route.to_owned() };
+        self.seconds.get_or_create(&route).observe(took.as_secs_f64());
+        let request = Request { method, route: route.route, status };
+        self.requests.get_or_create(&request).inc();
+    }
+}
+
+/// What is looked up when somebody asks.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    pub agents_online: Gauge,
+    pub(super) sessions: Family<Words, Gauge>,
+    pub(super) open_commands: Family<Word, Gauge>,
+    pub writer_queue: Gauge,
+    pub dispatch_wakes: Gauge,
+    pub mailbox_messages: Gauge,
+    pub(super) pending_webhooks: KnownGauge,
+    pub(super) database_up: Gauge,
+    pub resident_bytes: Gauge,
+    pub(super) cpu_seconds: Counter<f64, AtomicU64>,
+}
+
+impl Gauges {
+    /// Processor time taken since the server started.
+    pub fn set_cpu(&self, taken: Duration) {
+        // ConnectionPermit by the system: the atomic holds the bits of the number.
+        self.cpu_seconds.inner().store(taken.as_secs_f64().to_bits(), Ordering::Relaxed);
+    }
+
+    /// How many sessions there are of a kind.
+    pub fn set_sessions(&self, level: &'static str, transport: &'static str, count: usize) {
+        let words = [("level", level), ("transport", transport)];
+        self.sessions.get_or_create(&words).set(count as i64);
+    }
+
+    /// What the database said of itself: commands that are not over, by state, and webhooks that are
+    /// not delivered.
+    pub fn set_stored(&self, open: impl Iterator<Item = (&'static str, u64)>, pending: u64) {
+        for (state, count) in open {
+            self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
+        }
+        self.pending_webhooks.set(Some(pending.cast_signed()));
+        self.database_up.set(1);
+    }
+
+    /// The database says nothing: what it said before is not told as if it held.
+    pub fn forget_stored(&self) {
+        self.open_commands.clear();
+        self.pending_webhooks.set(None);
+        self.database_up.set(0);
+    }
+}

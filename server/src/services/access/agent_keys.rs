@@ -1,0 +1,227 @@
+//! Agent keys: made, changed, exchanged, deleted, and what that means for live sessions.
+
+use std::sync::Arc;
+
+use muster_protocol::secret::AGENT_KEY_PREFIX;
+use muster_protocol::{CloseCode, CommandName, Permissions};
+use serde_json::json;
+
+use super::authentication::to_grant;
+use super::caller::{Caller, Subject};
+use super::key_cache::KeyCache;
+use crate::domain::access::credential::NewSecret;
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::AgentKeyId;
+use crate::domain::name::{check_name, check_tags};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::{Hub, Rekey, SessionMessage};
+use crate::services::error::{Result, ServiceError};
+use crate::store::Store;
+use crate::store::entities::access::agent_key;
+use crate::store::entities::column::StringList;
+use crate::store::queries::AgentKeyChange;
+
+/// The most agents that one key may have.
+pub const MAX_AGENTS_OF_KEY: i32 = 100_000;
+/// The longest that a replaced secret may stay valid: seven days.
+pub const MAX_GRACE_MS: u64 = 7 * 24 * 3_600_000;
+
+/// Use cases of agent keys.
+#[derive(Clone, Debug)]
+pub struct AgentKeys {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) cache: KeyCache,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// A key to be made.
+#[derive(Debug, Clone)]
+pub struct NewAgentKey {
+    pub name: String,
+    pub permissions: Option<Vec<CommandName>>,
+    pub tags: Vec<String>,
+    pub max_agents: Option<i32>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key with its secret, which nobody will see again.
+pub struct MadeAgentKey {
+    pub row: agent_key::Model,
+    pub secret: String,
+}
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("agent key");
+
+impl AgentKeys {
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`] names the field that does not fit.
+    pub async fn create(&self, caller: &Caller, new: NewAgentKey) -> Result<MadeAgentKey> {
+        caller.require(Scope::AgentKeysWrite)?;
+        let now = self.clock.now();
+        let change = AgentKeyChange {
+            name: Some(new.name.clone()),
+            tags: Some(new.tags.clone()),
+            max_agents: new.max_agents,
+            expires_at: new.expires_at.map(Some),
+            ..AgentKeyChange::default()
+        };
+        check(&change, now)?;
+        let permissions = new.permissions.map_or_else(Permissions::default, Permissions::new);
+        let secret = NewSecret::random(AGENT_KEY_PREFIX)?;
+        let row = agent_key::Model {
+            id: AgentKeyId::new(),
+            tenant_id: caller.principal.tenant_id,
+            name: new.name,
+            prefix: secret.prefix,
+            secret_hash: secret.hash.0.to_vec(),
+            previous_secret_hash: None,
+            previous_valid_until: None,
+            permissions: StringList(permissions.iter().map(|name| name.to_string()).collect()),
+            tags: StringList(new.tags),
+            max_agents: new.max_agents.unwrap_or(1),
+            is_disabled: false,
+            created_at: now,
+            expires_at: new.expires_at,
+        };
+        let detail =
+            json!({"name": row.name, "permissions": row.permissions, "max_agents": row.max_agents});
+        let audit = caller.audit("agent_key.create", subject(row.id), &detail, now);
+        self.store.tenant(row.tenant_id).create_agent_key(row.clone(), audit).await?;
+        Ok(MadeAgentKey { row, secret: secret.secret })
+    }
+
+    /// One page of keys.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<agent_key::Model>> {
+        caller.require(Scope::AgentKeysRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).agent_keys(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0))
+    }
+
+    /// One key.
+    pub async fn get(&self, caller: &Caller, id: AgentKeyId) -> Result<agent_key::Model> {
+        caller.require(Scope::AgentKeysRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent_key(id).await?.ok_or(UNKNOWN)
+    }
+
+    /// Changes a key. Live sessions follow at once: disabled and expired ones are closed.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: AgentKeyId,
+        change: AgentKeyChange,
+    ) -> Result<agent_key::Model> {
+        caller.require(Scope::AgentKeysWrite)?;
+        let now = self.clock.now();
+        check(&change, now)?;
+        let detail = json!({
+            "name": change.name, "permissions": change.permissions, "tags": change.tags,
+            "max_agents": change.max_agents, "disabled": change.is_disabled,
+            "expires_at": change.expires_at,
+        });
+        let audit = caller.audit("agent_key.update", subject(id), &detail, now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        // Sessions follow in the order of the commits.
+        let _turn = self.turn.lock().await;
+        let row = tenant.update_agent_key(id, change, audit).await?.ok_or(UNKNOWN)?;
+        self.cache.forget_grants();
+        self.hub.keys_changed();
+        let grant = Arc::new(to_grant(&row));
+        for session in self.hub.sessions_of_key(id) {
+            if *session.grant() == *grant {
+                continue;
+            }
+            session.set_grant(Arc::clone(&grant));
+            match () {
+                () if grant.is_disabled => session.close(CloseCode::KeyDisabled),
+                () if grant.expires_at.is_some_and(|at| at <= now) => {
+                    session.close(CloseCode::KeyExpired);
+                }
+                () => session.send_or_spawn(SessionMessage::Grant(Arc::clone(&grant))),
+            }
+        }
+        Ok(row)
+    }
+
+    /// Exchanges a key's secret. With a grace the old one holds on, and connected full agents are
+    /// handed the new one; without, every session of the key is closed.
+    pub async fn regenerate(
+        &self,
+        caller: &Caller,
+        id: AgentKeyId,
+        grace_ms: u64,
+    ) -> Result<MadeAgentKey> {
+        caller.require(Scope::AgentKeysWrite)?;
+        if grace_ms > MAX_GRACE_MS {
+            return Err(ServiceError::invalid_field("grace_ms", "must be at most seven days"));
+        }
+        let now = self.clock.now();
+        let secret = NewSecret::random(AGENT_KEY_PREFIX)?;
+        let detail = json!({"grace_ms": grace_ms});
+        let audit = caller.audit("agent_key.regenerate", subject(id), &detail, now);
+        let until = (grace_ms > 0).then(|| now.plus_ms(grace_ms));
+        let stored = (secret.hash.0.to_vec(), secret.prefix.clone());
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row =
+            tenant.regenerate_agent_key(id, stored, now, until, audit).await?.ok_or(UNKNOWN)?;
+        self.cache.forget_grants();
+        self.hub.keys_changed();
+        for session in self.hub.sessions_of_key(id) {
+            match until {
+                Some(_) if session.is_full => {
+                    let key = secret.secret.as_str().into();
+                    session.send_or_spawn(SessionMessage::Rekey(Box::new(Rekey { key, grace_ms })));
+                }
+                // A basic agent can't be handed the new one: it goes on until the grace is over.
+                Some(until) => session.expire_secret_at(until),
+                None => session.close(CloseCode::KeyRegenerated),
+            }
+        }
+        Ok(MadeAgentKey { row, secret: secret.secret })
+    }
+
+    /// Deletes a key and closes its sessions for good.
+    pub async fn delete(&self, caller: &Caller, id: AgentKeyId) -> Result<()> {
+        caller.require(Scope::AgentKeysWrite)?;
+        let now = self.clock.now();
+        let audit = caller.audit("agent_key.delete", subject(id), &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        if !tenant.delete_agent_key(id, now, audit).await? {
+            return Err(UNKNOWN);
+        }
+        self.cache.forget_grants();
+        self.hub.keys_changed();
+        for session in self.hub.sessions_of_key(id) {
+            session.close(CloseCode::KeyDeleted);
+        }
+        Ok(())
+    }
+}
+
+fn subject(id: AgentKeyId) -> Subject {
+    Subject { kind: "agent_key", id: id.0 }
+}
+
+fn check(change: &AgentKeyChange, now: Timestamp) -> Result<()> {
+    if let Some(name) = &change.name {
+        check_name(name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
+    }
+    if let Some(tags) = &change.tags {
+        check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
+    }
+    if change.max_agents.is_some_and(|count| !(1..=MAX_AGENTS_OF_KEY).contains(&count)) {
+        return Err(ServiceError::invalid_field("max_agents", "must be 1 to 100000"));
+    }
+    if change.expires_at.flatten().is_some_and(|at| at <= now) {
+        return Err(ServiceError::invalid_field(
+            "expires_at",
+            "lies in the past; disable or delete the key to end it now",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! The audit log, read.
+
+use super::caller::Caller;
+use crate::domain::access::principal::Scope;
+use crate::domain::page::{Page, PageRequest};
+use crate::services::error::Result;
+use crate::store::Store;
+use crate::store::entities::access::audit_entry;
+
+/// Use cases of the audit log. It is written by the services whose changes it records.
+#[derive(Clone, Debug)]
+pub struct AuditLog {
+    pub(in crate::services) store: Store,
+}
+
+impl AuditLog {
+    /// One page of entries, newest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        page: PageRequest,
+    ) -> Result<Page<audit_entry::Model>> {
+        caller.require(Scope::AuditRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).audit_entries(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0))
+    }
+}

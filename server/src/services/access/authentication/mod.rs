@@ -1,0 +1,247 @@
+//! From a presented secret to who presents it.
+
+mod degraded;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
+use muster_protocol::{CloseCode, Permissions};
+
+pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
+use super::key_cache::{KeyCache, KnownPrincipal};
+use crate::domain::access::credential::{NewSecret, SecretHash};
+use crate::domain::access::principal::ActorKind;
+use crate::domain::access::principal::{Principal, Role, Scope};
+use crate::domain::ids::{ApiKeyId, AuditId, TenantId};
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::KeyGrant;
+use crate::services::error::{Result, ServiceError};
+use crate::store::entities::access::{agent_key, api_key, audit_entry, tenant};
+use crate::store::entities::column::StringList;
+use crate::store::queries::{AgentKeyMatch, Bootstrap};
+use crate::store::{Store, StoreError};
+
+/// Checks credentials.
+#[derive(Clone, Debug)]
+pub struct Authentication {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) cache: KeyCache,
+    pub(in crate::services) clock: Clock,
+}
+
+/// An agent that presented a key which held when it was looked at.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    pub grant: Arc<KeyGrant>,
+    /// Of the secret: looked at again when a session opens.
+    pub secret_hash: SecretHash,
+}
+
+/// Why an agent is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentRefusal {
+    #[error("refused with {}", .0.reason())]
+    Close(CloseCode),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Authentication {
+    /// The principal of an API key.
+    ///
+    /// # Errors
+    /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`.
+    pub async fn authenticate_caller(&self, secret: &str) -> Result<Arc<Principal>> {
+        const INVALID: ServiceError = ServiceError::Unauthenticated {
+            code: "invalid_api_key",
+            detail: "the API key is not known here; check it, or ask an owner for a new one",
+        };
+        if !is_well_formed(secret, API_KEY_PREFIX) {
+            return Err(INVALID);
+        }
+        let hash = SecretHash::of(secret);
+        let known = match self.cache.principal(hash) {
+            Some(known) => known,
+            None => {
+                let read_at = self.cache.revision();
+                let row = self.store.system().find_api_key(hash).await?.ok_or(INVALID)?;
+                let known = Arc::new(to_principal(row));
+                self.cache.remember_principal(hash, Arc::clone(&known), read_at);
+                known
+            }
+        };
+        self.admit_principal(&known)
+    }
+
+    /// The principal, unless its key has expired.
+    fn admit_principal(&self, known: &KnownPrincipal) -> Result<Arc<Principal>> {
+        if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
+            return Err(ServiceError::Unauthenticated {
+                code: "expired_api_key",
+                detail: "the API key has expired; ask an owner for a new one",
+            });
+        }
+        Ok(Arc::clone(&known.principal))
+    }
+
+    /// What an agent key allows.
+    ///
+    /// # Errors
+    /// [`AgentRefusal::Close`] with the code that tells the agent why.
+    pub async fn authenticate_agent(
+        &self,
+        secret: &str,
+    ) -> std::result::Result<Admission, AgentRefusal> {
+        if !is_well_formed(secret, AGENT_KEY_PREFIX) {
+            return Err(AgentRefusal::Close(CloseCode::KeyUnknown));
+        }
+        let hash = SecretHash::of(secret);
+        let now = self.clock.now();
+        let grant = match self.cache.grant(hash) {
+            Some(grant) => grant,
+            None => {
+                let read_at = self.cache.revision();
+                let close = match self.store.system().find_agent_key(hash, now).await? {
+                    AgentKeyMatch::Key(row) => {
+                        let grant = Arc::new(to_grant(&row));
+                        self.cache.remember_grant(hash, Arc::clone(&grant), read_at);
+                        return admit(grant, hash, now);
+                    }
+                    // Not remembered: it may end at any moment.
+                    AgentKeyMatch::KeyInGrace(row) => {
+                        return admit(Arc::new(to_grant(&row)), hash, now);
+                    }
+                    AgentKeyMatch::Deleted => CloseCode::KeyDeleted,
+                    AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
+                    AgentKeyMatch::Unknown => CloseCode::KeyUnknown,
+                };
+                return Err(AgentRefusal::Close(close));
+            }
+        };
+        admit(grant, hash, now)
+    }
+
+    /// Makes the first tenant and its owner's key, on an empty database only.
+    ///
+    /// The key is `chosen`, or made here and written to `<data_dir>/bootstrap_key` (0600) before
+    /// it is committed, so that no key exists that nobody can read. Gives back a key made here.
+    ///
+    /// # Errors
+    /// [`ServiceError::Invalid`] if the chosen key is malformed or the file can't be written.
+    pub async fn bootstrap(&self, data_dir: &Path, chosen: Option<&str>) -> Result<Option<String>> {
+        if !self.store.system().is_empty().await? {
+            return Ok(None);
+        }
+        let secret = match chosen {
+            Some(text) if is_well_formed(text, API_KEY_PREFIX) => {
+                NewSecret::from_text(text.to_owned(), API_KEY_PREFIX)
+            }
+            Some(_) => {
+                return Err(ServiceError::Invalid {
+                    code: "invalid_bootstrap_key",
+                    detail: "MUSTER_BOOTSTRAP_KEY must be `mst_live_` and 32 to 128 letters, digits, `_` or `-`".into(),
+                });
+            }
+            None => NewSecret::random(API_KEY_PREFIX)?,
+        };
+        if chosen.is_none() {
+            write_key_file(&data_dir.join("bootstrap_key"), &secret.secret).map_err(|error| {
+                ServiceError::Invalid {
+                    code: "data_dir_not_writable",
+                    detail: format!("can't write the first key into the data directory: {error}"),
+                }
+            })?;
+        }
+        self.store.system().bootstrap(self.first_rows(&secret)).await?;
+        Ok(chosen.is_none().then_some(secret.secret))
+    }
+
+    fn first_rows(&self, secret: &NewSecret) -> Bootstrap {
+        let now = self.clock.now();
+        let tenant = tenant::Model { id: TenantId::new(), name: "default".into(), created_at: now };
+        let api_key = api_key::Model {
+            id: ApiKeyId::new(),
+            tenant_id: tenant.id,
+            name: "bootstrap".into(),
+            prefix: secret.prefix.clone(),
+            secret_hash: secret.hash.0.to_vec(),
+            role: Role::Owner,
+            scopes: StringList(Role::Owner.scopes().iter().map(Scope::to_string).collect()),
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+        };
+        let audit = audit_entry::Model {
+            id: AuditId::new(),
+            tenant_id: tenant.id,
+            at: now,
+            actor_kind: ActorKind::System,
+            actor_id: None,
+            action: "tenant.create".into(),
+            subject_kind: "tenant".into(),
+            subject_id: Some(tenant.id.0),
+            detail: "{}".into(),
+            source: None,
+        };
+        Bootstrap { tenant, api_key, audit }
+    }
+}
+
+/// What a key's row allows.
+pub(in crate::services) fn to_grant(row: &agent_key::Model) -> KeyGrant {
+    let permissions = row.permissions.0.iter().filter_map(|name| name.parse().ok());
+    KeyGrant {
+        key_id: row.id,
+        tenant_id: row.tenant_id,
+        permissions: Permissions::new(permissions),
+        max_agents: row.max_agents,
+        is_disabled: row.is_disabled,
+        expires_at: row.expires_at,
+    }
+}
+
+fn admit(
+    grant: Arc<KeyGrant>,
+    secret_hash: SecretHash,
+    now: Timestamp,
+) -> std::result::Result<Admission, AgentRefusal> {
+    if grant.is_disabled {
+        return Err(AgentRefusal::Close(CloseCode::KeyDisabled));
+    }
+    if grant.expires_at.is_some_and(|at| at <= now) {
+        return Err(AgentRefusal::Close(CloseCode::KeyExpired));
+    }
+    Ok(Admission { grant, secret_hash })
+}
+
+/// Who presents a key with this row.
+pub(in crate::services) fn to_principal(row: api_key::Model) -> KnownPrincipal {
+    let listed: BTreeSet<Scope> =
+        row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
+    let scopes = listed.intersection(&row.role.scopes()).copied().collect();
+    KnownPrincipal {
+        expires_at: row.expires_at,
+        principal: Arc::new(Principal {
+            tenant_id: row.tenant_id,
+            id: row.id,
+            name: row.name,
+            role: row.role,
+            scopes,
+        }),
+    }
+}
+
+fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+    let mut file =
+        std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    // The mode above counts for new files only.
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    writeln!(file, "{secret}")?;
+    file.sync_all()
+}

@@ -1,0 +1,9 @@
+//! Who may do what: keys, principals, audit.
+
+pub mod agent_keys;
+pub mod api_keys;
+pub mod audit_log;
+pub mod authentication;
+pub mod caller;
+pub(super) mod key_cache;
+pub(super) mod stream_permits;

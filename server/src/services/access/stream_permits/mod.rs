@@ -1,0 +1,162 @@
+//! Who looks on live: how many there may be, and until when each may go on.
+//!
+//! Knows nothing of what is looked at.
+
+#[cfg(test)]
+pub(in crate::services) mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::authentication::to_principal;
+use super::caller::Caller;
+use super::key_cache::KeyCache;
+use crate::domain::access::principal::{Principal, Scope};
+use crate::domain::ids::ApiKeyId;
+use crate::domain::time::{Clock, Timestamp};
+use crate::services::error::{Result, ServiceError};
+use crate::store::{Store, StoreError};
+
+/// Live streams of one API key.
+const MAX_OF_KEY: usize = 64;
+/// Live streams in all, of which each may hold 1 MiB of output.
+const MAX_IN_ALL: usize = 512;
+/// The longest single wait for the end of a key; it is only split, not cut short.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
+/// Admits viewers, and sends them all away when the server goes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StreamPermits {
+    store: Store,
+    cache: KeyCache,
+    clock: Clock,
+    places: Arc<Mutex<Places>>,
+    closing: Arc<watch::Sender<bool>>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    taken: usize,
+    by_key: HashMap<ApiKeyId, usize>,
+}
+
+/// One live stream's place among all, and its right to go on. The place is given back when dropped.
+#[derive(Debug)]
+pub struct StreamPermit {
+    viewers: StreamPermits,
+    principal: Arc<Principal>,
+    key_changes: watch::Receiver<u64>,
+    closing: watch::Receiver<bool>,
+    /// When the key ends, as it was last looked at.
+    expires_at: Option<Timestamp>,
+    /// The key has to be looked at before anything more is shown.
+    is_in_doubt: bool,
+}
+
+impl StreamPermits {
+    pub(in crate::services) fn new(store: Store, cache: KeyCache, clock: Clock) -> Self {
+        Self { store, cache, clock, places: Arc::default(), closing: Arc::default() }
+    }
+
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// [`ServiceError::TooMany`] at the bounds, [`ServiceError::Busy`] when the server is going.
+    pub(in crate::services) fn admit(&self, caller: &Caller) -> Result<StreamPermit> {
+        let key_changes = self.cache.principal_changes();
+        let closing = self.closing.subscribe();
+        if *closing.borrow() {
+            let detail = "the server is going away; come back in a moment";
+            return Err(ServiceError::Busy { code: "server_stopping", detail });
+        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_key = places.by_key.get(&caller.principal.id).copied().unwrap_or(0);
+        if of_key >= MAX_OF_KEY || places.taken >= MAX_IN_ALL {
+            return Err(ServiceError::TooMany {
+                code: "too_many_streams",
+                detail: "too many live streams are open; close some, or come back later",
+            });
+        }
+        places.taken += 1;
+        places.by_key.insert(caller.principal.id, of_key + 1);
+        drop(places);
+        Ok(StreamPermit {
+            viewers: self.clone(),
+            principal: Arc::clone(&caller.principal),
+            key_changes,
+            closing,
+            expires_at: None,
+            // Until when it holds is not known yet, and it may have changed since it was checked.
+            is_in_doubt: true,
+        })
+    }
+
+    /// Ends every live stream, and admits no more.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+}
+
+impl StreamPermit {
+    /// True as long as more may be shown. To be asked before each event; costs nothing unless
+    /// something about the key has changed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the key had to be looked at and could not be.
+    pub(in crate::services) async fn may_see(
+        &mut self,
+        scopes: &[Scope],
+    ) -> std::result::Result<bool, StoreError> {
+        if *self.closing.borrow() || self.is_expired() {
+            return Ok(false);
+        }
+        if self.key_changes.has_changed().unwrap_or(false) {
+            self.key_changes.mark_unchanged();
+            self.is_in_doubt = true;
+        }
+        if self.is_in_doubt {
+            let tenant = self.viewers.store.tenant(self.principal.tenant_id);
+            let Some(row) = tenant.api_key(self.principal.id).await? else { return Ok(false) };
+            let known = to_principal(row);
+            self.expires_at = known.expires_at;
+            self.principal = known.principal;
+            self.is_in_doubt = false;
+        }
+        Ok(!self.is_expired() && scopes.iter().all(|scope| self.principal.may(*scope)))
+    }
+
+    /// Waits until [`Self::may_see`] has to be asked again. May be given up at any time.
+    pub(in crate::services) async fn recheck(&mut self) {
+        let until_end = match self.expires_at {
+            Some(at) => Duration::from_millis(at.ms_since(self.viewers.clock.now()) + 1),
+            None => LONGEST_WAIT,
+        };
+        tokio::select! {
+            _ = self.key_changes.changed() => self.is_in_doubt = true,
+            _ = self.closing.changed() => {}
+            () = tokio::time::sleep(until_end.min(LONGEST_WAIT)) => {}
+        }
+    }
+
+    fn is_expired(&self) -> bool {
+        self.expires_at.is_some_and(|at| at <= self.viewers.clock.now())
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut places = self.viewers.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.taken = places.taken.saturating_sub(1);
+        // Its own key, whatever was read of it since.
+        let key_id = self.principal.id;
+        if let Some(of_key) = places.by_key.get_mut(&key_id) {
+            *of_key -= 1;
+            if *of_key == 0 {
+                places.by_key.remove(&key_id);
+            }
+        }
+    }
+}

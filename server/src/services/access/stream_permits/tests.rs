@@ -1,0 +1,84 @@
+//! Who looks on while its key is taken away.
+
+use std::sync::Arc;
+
+use muster_tests::Site;
+
+use super::StreamPermits;
+use crate::domain::access::principal::Role;
+use crate::domain::ids::AgentId;
+use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent};
+use crate::domain::time::Clock;
+use crate::hub::Hub;
+use crate::services::access::api_keys::{ApiKeys, NewApiKey};
+use crate::services::access::authentication::Authentication;
+use crate::services::access::caller::Caller;
+use crate::services::access::key_cache::KeyCache;
+use crate::services::integrations::events::{Events, Shown};
+use crate::store::Store;
+
+const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
+
+/// A store with one key, and whoever holds it.
+pub(in crate::services) struct Onlooker {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) viewers: StreamPermits,
+    pub(in crate::services) caller: Caller,
+    api_keys: ApiKeys,
+    _site: Site,
+}
+
+impl Onlooker {
+    pub(in crate::services) async fn new() -> Self {
+        let (site, clock, cache) = (Site::new(), Clock::system(), KeyCache::default());
+        let data_dir = site.folder("data");
+        let url = format!("sqlite:{}", data_dir.join("muster.db").display());
+        let store = Store::open(&url, &data_dir).await.expect("open the store");
+        let authentication =
+            Authentication { store: store.clone(), cache: cache.clone(), clock: clock.clone() };
+        authentication.bootstrap(&data_dir, Some(KEY)).await.expect("make the first key");
+        let principal = authentication.authenticate_caller(KEY).await.expect("it holds");
+        Self {
+            viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
+            api_keys: ApiKeys { store: store.clone(), cache, clock },
+            hub: Arc::new(Hub::default()),
+            caller: Caller { principal, source: None },
+            store,
+            _site: site,
+        }
+    }
+
+    pub(in crate::services) async fn revoke_key(&self) {
+        // The last key of all is not to be revoked.
+        let heir = NewApiKey {
+            name: "heir".into(),
+            role: Role::Owner,
+            scopes: Some(self.caller.principal.scopes.iter().copied().collect()),
+            expires_at: None,
+        };
+        self.api_keys.create(&self.caller, heir).await.expect("another key");
+        self.api_keys.revoke(&self.caller, self.caller.principal.id).await.expect("revoke");
+    }
+}
+
+#[tokio::test]
+async fn events_that_were_read_before_a_key_was_revoked_are_not_shown_after() {
+    let onlooker = Onlooker::new().await;
+    let (store, hub, viewers) =
+        (onlooker.store.clone(), Arc::clone(&onlooker.hub), onlooker.viewers.clone());
+    onlooker.hub.timeline.begin();
+    let events = Events { store, hub, viewers };
+    let mut view =
+        events.open(&onlooker.caller, EventFilter::default(), None).await.expect("a view");
+    assert!(matches!(view.next().await, Ok(Some(Shown::Ready { .. }))));
+    let tenant_id = onlooker.caller.principal.tenant_id;
+    for _ in 0..3 {
+        let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true };
+        onlooker.hub.timeline.tell(tenant_id, event);
+    }
+    assert!(matches!(view.next().await, Ok(Some(Shown::Event { .. }))));
+    onlooker.revoke_key().await;
+    let shown = view.next().await;
+    assert!(matches!(shown, Ok(None)), "{shown:?}");
+}

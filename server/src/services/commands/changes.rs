@@ -1,0 +1,69 @@
+//! Commands that changed: told to whoever looks on, and to the jobs they are part of.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::domain::ids::{CommandId, JobId};
+use crate::hub::{CommandChange, CommandChanges, Hub};
+use crate::store::queries::ChangedCommand;
+use crate::store::{Store, StoreError};
+
+/// Use cases of what changed.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+}
+
+impl Changes {
+    /// Reads what became of some commands, publishes it if anybody looks on, and returns the jobs
+    /// that they are part of. `is_complete`: false if others changed too, nobody knows which.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is published then.
+    pub async fn publish(
+        &self,
+        ids: &[CommandId],
+        is_complete: bool,
+    ) -> Result<HashSet<JobId>, StoreError> {
+        let system = self.store.system();
+        if !self.hub.events.is_wanted() {
+            return Ok(match ids {
+                [] => HashSet::new(),
+                ids => system.jobs_of(ids).await?.into_iter().collect(),
+            });
+        }
+        let rows = match ids {
+            [] => Vec::new(),
+            ids => system.changed_commands(ids).await?,
+        };
+        let jobs = rows.iter().filter_map(|row| row.job_id).collect();
+        let commands: Vec<_> = rows.into_iter().map(CommandChange::from).collect();
+        if !commands.is_empty() || !is_complete {
+            self.hub.events.publish(CommandChanges { commands, jobs: Vec::new(), is_complete });
+        }
+        Ok(jobs)
+    }
+
+    /// Publishes that some jobs may have changed.
+    pub fn publish_jobs(&self, jobs: Vec<JobId>) {
+        self.hub.events.publish_jobs(jobs);
+    }
+}
+
+impl From<ChangedCommand> for CommandChange {
+    fn from(row: ChangedCommand) -> Self {
+        let data: Value = serde_json::from_str(&row.data).unwrap_or_default();
+        Self {
+            id: row.id,
+            tenant_id: row.tenant_id,
+            agent_id: row.agent_id,
+            job_id: row.job_id,
+            script: data.get("script").and_then(Value::as_str).map(str::to_owned),
+            command: row.command,
+            state: row.state,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Jobs: one request, however many agents.
+
+mod plan;
+mod retry;
+mod rollout_actions;
+mod storage;
+mod submission;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::preflight::{OnMismatch, Preflight};
+use super::submission_limiter::SubmissionLimiter;
+use crate::domain::access::principal::Scope;
+use crate::domain::commands::rollout::RolloutSpec;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::JobId;
+use crate::domain::integrations::webhook::Reach;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::secret_box::SecretBox;
+use crate::domain::time::Clock;
+use crate::hub::{Hub, SessionMessage};
+use crate::metrics::DispatchMeters;
+use crate::services::Settings;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::error::{Result, ServiceError};
+use crate::services::fleet::presence::Presence;
+use crate::store::Store;
+use crate::store::entities::commands::job;
+use crate::store::queries::{JobProgress, RolloutProgress};
+
+/// Executions of one job.
+pub const MAX_EXECUTIONS: usize = 10_000;
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("job");
+
+/// Use cases of jobs.
+#[derive(Clone, Debug)]
+pub struct Jobs {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) settings: Settings,
+    pub(in crate::services) secret_box: SecretBox,
+    pub(in crate::services) presence: Presence,
+    pub(in crate::services) webhook_reach: Reach,
+    pub(in crate::services) meters: DispatchMeters,
+    pub(in crate::services) preflight: Preflight,
+    pub(in crate::services) turns: SubmissionLimiter,
+}
+
+/// A job as it is asked for.
+#[derive(Debug, Clone)]
+pub struct JobRequest {
+    pub script: Option<String>,
+    /// Instead of a script: a program and its arguments.
+    pub argv: Option<Value>,
+    /// Names and texts.
+    pub parameters: Option<Value>,
+    /// Names and texts that are kept sealed and never shown.
+    pub secret_parameters: Option<Value>,
+    pub timeout_ms: Option<u64>,
+    pub expires_in_ms: Option<u64>,
+    pub target: TargetSpec,
+    /// In waves; all at once without it.
+    pub rollout: Option<RolloutSpec>,
+    /// Where the job's end is told.
+    pub webhook_url: Option<String>,
+    pub idempotency_key: Option<String>,
+    /// What sets it going.
+    pub trigger: Trigger,
+    pub on_mismatch: OnMismatch,
+}
+
+/// Which executions of a job are done once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryScope {
+    All,
+    /// Those that did not succeed.
+    Failed,
+}
+
+/// A job and how far it is.
+#[derive(Debug, Clone)]
+pub struct JobSnapshot {
+    pub row: job::Model,
+    pub progress: JobProgress,
+    pub rollout: Option<RolloutProgress>,
+}
+
+impl Jobs {
+    /// One job.
+    pub async fn get(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
+        let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
+        let rollout = tenant.rollouts(&[id]).await?.remove(&id);
+        Ok(JobSnapshot { row, progress, rollout })
+    }
+
+    /// One page of jobs, newest first.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<JobSnapshot>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.jobs(page).await?;
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let mut progress = tenant.job_progress(&ids).await?;
+        let mut rollouts = tenant.rollouts(&ids).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
+            let progress = progress.remove(&row.id).unwrap_or_default();
+            let rollout = rollouts.remove(&row.id);
+            JobSnapshot { row, progress, rollout }
+        }))
+    }
+
+    /// Asks for the end of every execution that is open. Queued ones end at once; of the others
+    /// their agents decide. Repeatable.
+    pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
+        caller.require(Scope::CommandsRun)?;
+        let now = self.clock.now();
+        let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
+        cancelled.ended.iter().for_each(|command_id| self.hub.notify_ended(*command_id, Some(id)));
+        for (command_id, agent_id) in cancelled.asked {
+            self.hub.notify_progress(command_id);
+            if let Some(session) = self.hub.session(agent_id) {
+                // If the session has just ended, the next one repeats the cancel.
+                session.send_or_spawn(SessionMessage::Cancel(Box::new(command_id)));
+            }
+        }
+        self.hub.job_changed(id);
+        self.get(caller, id).await
+    }
+}
+
+fn subject(id: JobId) -> Subject {
+    Subject { kind: "job", id: id.0 }
+}

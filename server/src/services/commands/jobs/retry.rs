@@ -1,0 +1,64 @@
+//! A job once more, as a new one.
+
+use serde_json::Value;
+
+use super::{JobRequest, JobSnapshot, Jobs, RetryScope};
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::fleet::target::TargetSpec;
+use crate::domain::ids::JobId;
+use crate::services::access::caller::Caller;
+use crate::services::commands::preflight::OnMismatch;
+use crate::services::error::{Result, ServiceError};
+
+impl Jobs {
+    /// Does a job once more, as a new one, on the agents of its executions.
+    ///
+    /// # Errors
+    /// 409 while an execution is open, or if there is nothing to do once more.
+    pub async fn retry(
+        &self,
+        caller: &Caller,
+        id: JobId,
+        again: RetryScope,
+        idempotency_key: Option<String>,
+    ) -> Result<JobSnapshot> {
+        let job = self.get(caller, id).await?;
+        if !job.progress.is_over() {
+            return Err(ServiceError::Conflict {
+                code: "job_running",
+                detail: "the job is not over: wait for it, or cancel it, then retry".into(),
+            });
+        }
+        if !job.row.secret_names.0.is_empty() {
+            return Err(ServiceError::Conflict {
+                code: "secrets_gone",
+                detail: "the job had secret parameters, which are not kept: submit it anew".into(),
+            });
+        }
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let ids = tenant.agents_of_job(id, again == RetryScope::Failed).await?;
+        if ids.is_empty() {
+            return Err(ServiceError::Conflict {
+                code: "nothing_to_retry",
+                detail: "every execution of the job succeeded".into(),
+            });
+        }
+        let data: Value = serde_json::from_str(&job.row.data).unwrap_or(Value::Null);
+        let request = JobRequest {
+            script: Some(job.row.script).filter(|script| !script.is_empty()),
+            argv: data.get("argv").cloned(),
+            parameters: data.get("parameters").cloned(),
+            secret_parameters: None,
+            timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
+            expires_in_ms: None,
+            target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
+            rollout: job.rollout.and_then(|now| serde_json::from_str(&now.row.spec).ok()),
+            webhook_url: job.row.webhook_url,
+            idempotency_key,
+            trigger: Trigger::Retry,
+            // What was accepted once is each host's own affair.
+            on_mismatch: OnMismatch::Send,
+        };
+        self.submit(caller, request).await
+    }
+}

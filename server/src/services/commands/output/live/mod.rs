@@ -1,0 +1,189 @@
+//! Output of an execution as it comes, and what came of it at the end.
+//!
+//! Reads by offset when it is woken: what a slow viewer has not taken waits in the database.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::source::Source;
+use super::read::told;
+use crate::domain::access::principal::Scope;
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::output_event::Piece;
+use crate::domain::ids::CommandId;
+use crate::hub::{Hub, Subscription};
+use crate::services::access::caller::Caller;
+use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
+use crate::services::error::{Result, ServiceError};
+use crate::store::queries::{CommandWithReport, OutputStream};
+use crate::store::{Store, StoreError};
+
+/// Use cases of live output.
+#[derive(Clone, Debug)]
+pub struct LiveOutput {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) viewers: StreamPermits,
+}
+
+/// What a viewer wants to see.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveRequest {
+    pub stream: OutputStream,
+    /// Payload of both streams before the first byte that is wanted.
+    pub from_bytes: u64,
+    /// Go on until the execution has ended; else only to the end of what is there now.
+    pub follow: bool,
+}
+
+/// What a viewer is shown.
+#[derive(Debug)]
+pub enum LiveEvent {
+    Output(Piece),
+    /// The last one, after all output.
+    Ended(Box<Ended>),
+}
+
+/// What came of an execution.
+#[derive(Debug)]
+pub struct Ended {
+    pub command_id: CommandId,
+    pub state: CommandState,
+    /// What its agent reported, if it did in time.
+    pub report: Option<Value>,
+    pub error: Option<String>,
+    pub error_code: Option<String>,
+    /// Payload of both streams that is here.
+    pub output_bytes: u64,
+    /// Payload of stdout that is here.
+    pub stdout_bytes: u64,
+    /// True if not all that the script wrote is here, or that can't be known.
+    pub is_output_incomplete: bool,
+}
+
+/// One viewer's view of one execution.
+#[derive(Debug)]
+pub struct LiveStream {
+    viewer: StreamPermit,
+    watch: Subscription,
+    source: Source,
+    ready: VecDeque<Piece>,
+    ended: Option<Box<Ended>>,
+    follow: bool,
+    is_over: bool,
+}
+
+impl LiveOutput {
+    /// Opens a view.
+    ///
+    /// # Errors
+    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds;
+    /// [`ServiceError::Gone`] for output that is lost.
+    pub async fn open(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        request: LiveRequest,
+    ) -> Result<LiveStream> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let found = tenant.command(id).await?;
+        found
+            .filter(|found| found.command.command == "execute")
+            .ok_or(ServiceError::NotFound("execution"))?;
+        let viewer = self.viewers.admit(caller)?;
+        let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
+        let mut ready = VecDeque::new();
+        // What can't be read is refused rather than cut off.
+        source.read(&mut ready).await.map_err(told)?;
+        Ok(LiveStream {
+            viewer,
+            watch: self.hub.watch(id),
+            source,
+            ready,
+            ended: None,
+            follow: request.follow,
+            is_over: false,
+        })
+    }
+}
+
+impl LiveStream {
+    /// The next event; `None` at the end, or when the right to see has ended.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the viewer comes back with the offset that it has reached. Where what
+    /// follows is lost, that is what it is told then.
+    pub async fn next(&mut self) -> std::result::Result<Option<LiveEvent>, StoreError> {
+        loop {
+            // Before each event: what was read for one who may see is not shown to one who may not.
+            if !self.viewer.may_see(&[Scope::CommandsRead]).await? {
+                self.ready.clear();
+                return Ok(None);
+            }
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(LiveEvent::Output(piece)));
+            }
+            if self.is_over {
+                return Ok(self.ended.take().map(LiveEvent::Ended));
+            }
+            let changed = self.watch.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.source.read(&mut self.ready).await? {
+                continue;
+            }
+            let found = self.source.command().await?;
+            let has_ended = found.as_ref().is_none_or(|found| found.command.state.is_terminal());
+            // Once more, after the state: of what has ended, all output is committed.
+            if (has_ended || !self.follow) && !self.source.read(&mut self.ready).await? {
+                self.source.finish(&mut self.ready);
+                self.is_over = true;
+                if has_ended && let Some(found) = found {
+                    self.ended = Some(Box::new(self.source.ended(found).await?));
+                }
+            }
+            if self.ready.is_empty() && !self.is_over {
+                tokio::select! {
+                    () = changed => {}
+                    () = self.viewer.recheck() => {}
+                }
+            }
+        }
+    }
+}
+
+impl Ended {
+    fn new(found: CommandWithReport, output_bytes: u64, stdout_bytes: u64) -> Self {
+        let CommandWithReport { command, report } = found;
+        let report = report.filter(|report| !report.is_late);
+        let (data, error, error_code) = match report {
+            Some(report) => {
+                (serde_json::from_str(&report.data).ok(), report.error, report.error_code)
+            }
+            None => {
+                let reason = command.end_reason;
+                let error = reason.map(|reason| reason.sentence().to_owned());
+                (None::<Value>, error, reason.map(|reason| reason.as_str().to_owned()))
+            }
+        };
+        let said = data.as_ref().and_then(|data| data.get("output_complete")?.as_bool());
+        let is_complete = said.unwrap_or(command.state != CommandState::Lost);
+        Self {
+            command_id: command.id,
+            state: command.state,
+            report: data,
+            error,
+            error_code,
+            output_bytes,
+            stdout_bytes,
+            is_output_incomplete: !is_complete,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Reads an execution's output from where a viewer is, a little at a time.
+
+use std::collections::VecDeque;
+
+use muster_protocol::frame::output::{Stream, records_of};
+
+use super::Ended;
+use crate::domain::commands::output_event::{Cutter, Piece};
+use crate::domain::ids::CommandId;
+use crate::store::StoreError;
+use crate::store::entities::commands::output_chunk;
+use crate::store::queries::{CommandWithReport, OutputStream, TenantScope};
+
+/// Chunks of one read; 256 KiB each at the most.
+const CHUNKS: u64 = 4;
+
+/// The output of one execution, from an offset on.
+#[derive(Debug)]
+pub(super) struct Source {
+    tenant: TenantScope,
+    command_id: CommandId,
+    stream: OutputStream,
+    /// Payload of both streams up to where it has been read.
+    next_bytes: u64,
+    cutter: Cutter,
+}
+
+impl Source {
+    pub(super) fn new(
+        tenant: TenantScope,
+        command_id: CommandId,
+        stream: OutputStream,
+        from_bytes: u64,
+    ) -> Self {
+        let cutter = Cutter::new(from_bytes);
+        Self { tenant, command_id, stream, next_bytes: from_bytes, cutter }
+    }
+
+    /// Reads what comes next; false if nothing is there yet. What was read may hold nothing of the
+    /// stream that is wanted.
+    pub(super) async fn read(&mut self, pieces: &mut VecDeque<Piece>) -> Result<bool, StoreError> {
+        let before = self.next_bytes;
+        // Offsets are of both streams, whichever is wanted.
+        let from = (self.next_bytes, None);
+        let chunks =
+            self.tenant.output_chunks(self.command_id, OutputStream::Both, from, CHUNKS).await?;
+        for chunk in &chunks {
+            self.take(chunk, pieces);
+        }
+        self.cutter.pause(pieces);
+        Ok(self.next_bytes > before)
+    }
+
+    fn take(&mut self, chunk: &output_chunk::Model, pieces: &mut VecDeque<Piece>) {
+        let mut offset = chunk.offset_bytes.cast_unsigned();
+        // Records were checked before they were stored.
+        for record in records_of(&chunk.records).flatten() {
+            let end = offset + record.payload.len() as u64;
+            let known = self.next_bytes.saturating_sub(offset);
+            let payload = usize::try_from(known).ok().and_then(|known| record.payload.get(known..));
+            if let Some(payload) = payload.filter(|payload| !payload.is_empty()) {
+                match (self.stream, record.stream) {
+                    (OutputStream::Both, _)
+                    | (OutputStream::Stdout, Stream::Stdout)
+                    | (OutputStream::Stderr, Stream::Stderr) => {
+                        self.cutter.push(record.stream, payload, pieces);
+                    }
+                    _ => self.cutter.skip(payload.len() as u64, pieces),
+                }
+                self.next_bytes = end;
+            }
+            offset = end;
+        }
+    }
+
+    /// Gives out what waits for more of its character.
+    pub(super) fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
+        self.cutter.finish(pieces);
+    }
+
+    /// The execution as it stands; `None` if it is there no longer.
+    pub(super) async fn command(&self) -> Result<Option<CommandWithReport>, StoreError> {
+        self.tenant.command(self.command_id).await
+    }
+
+    /// What came of it.
+    pub(super) async fn ended(&self, found: CommandWithReport) -> Result<Ended, StoreError> {
+        let end = async |stream| self.tenant.output_end(self.command_id, stream).await;
+        Ok(Ended::new(found, end(OutputStream::Both).await?, end(OutputStream::Stdout).await?))
+    }
+}

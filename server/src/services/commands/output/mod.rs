@@ -1,0 +1,5 @@
+//! output
+
+pub mod compaction;
+pub mod live;
+pub mod read;

@@ -1,0 +1,200 @@
+//! Agents as people see them: listed, renamed, deleted, with their figures and history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::CloseCode;
+use serde_json::json;
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::AgentId;
+use crate::domain::name::{check_name, check_tags};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::Hub;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::access::key_cache::KeyCache;
+use crate::services::error::{Result, ServiceError};
+use crate::store::Store;
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest, telemetry_sample};
+use crate::store::queries::{AgentChange, Deletion};
+
+/// Use cases of agents.
+#[derive(Clone, Debug)]
+pub struct Agents {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) cache: KeyCache,
+}
+
+/// An agent, and whether it is connected at this moment.
+#[derive(Debug, Clone)]
+pub struct AgentSnapshot {
+    pub row: agent::Model,
+    pub is_connected: bool,
+}
+
+/// Longest that a request waits for an agent to connect.
+const MAX_WAIT_MS: u64 = 60_000;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+
+impl Agents {
+    /// One page of agents.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentSnapshot>> {
+        caller.require(Scope::AgentsRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).agents(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+    }
+
+    /// One page of the agents that are connected.
+    pub async fn list_connected(
+        &self,
+        caller: &Caller,
+        page: PageRequest,
+    ) -> Result<Page<AgentSnapshot>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant_id = caller.principal.tenant_id;
+        let sessions = self.hub.sessions();
+        let mut ids: Vec<_> = sessions
+            .iter()
+            .filter(|session| session.tenant_id == tenant_id)
+            .map(|session| session.agent_id)
+            .filter(|id| page.after.is_none_or(|after| id.0 > after))
+            .collect();
+        ids.sort_unstable();
+        ids.truncate(usize::try_from(page.limit + 1).unwrap_or(usize::MAX));
+        let mut rows = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
+        rows.sort_unstable_by_key(|row| row.id);
+        Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
+    }
+
+    /// One page of the connected agents with this name or hostname, after at most `wait_ms` of
+    /// waiting for one.
+    pub async fn wait_connected(
+        &self,
+        caller: &Caller,
+        name: &str,
+        wait_ms: u64,
+        page: PageRequest,
+    ) -> Result<Page<AgentSnapshot>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let mut arrivals = self.hub.arrivals();
+        let deadline = Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
+        loop {
+            arrivals.mark_unchanged();
+            let mut rows = tenant.online_agents_called(name, page).await?;
+            rows.retain(|row| self.hub.is_connected(row.id));
+            if !rows.is_empty() {
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+            }
+            if !matches!(timeout_at(deadline, arrivals.changed()).await, Ok(Ok(()))) {
+                return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
+            }
+            // A fleet that comes back is not looked through once for each of its agents.
+            tokio::time::sleep_until(deadline.min(Instant::now() + BETWEEN_LOOKS)).await;
+        }
+    }
+
+    /// One agent, with its newest figures.
+    pub async fn get(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+    ) -> Result<(AgentSnapshot, Option<telemetry_sample::Model>)> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop();
+        Ok((self.now(row), newest))
+    }
+
+    /// Renames or tags an agent.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        change: AgentChange,
+    ) -> Result<AgentSnapshot> {
+        caller.require(Scope::AgentsWrite)?;
+        if let Some(name) = &change.name {
+            check_name(name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
+        }
+        if let Some(tags) = &change.tags {
+            check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
+        }
+        let detail = json!({"name": change.name, "tags": change.tags});
+        let audit = caller.audit("agent.update", subject(id), &detail, self.clock.now());
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.update_agent(id, change, audit).await?.ok_or(UNKNOWN)?;
+        Ok(self.now(row))
+    }
+
+    /// Deletes an agent. If it still runs, it may enrol again as a new one.
+    pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
+        caller.require(Scope::AgentsWrite)?;
+        let now = self.clock.now();
+        let audit = caller.audit("agent.delete", subject(id), &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let deleted = tenant.delete_agent(id, Deletion::Operator, now, audit).await?;
+        let ended = deleted.ok_or(UNKNOWN)?;
+        self.cache.forget_agent(id);
+        for command_id in ended {
+            self.hub.notify_maybe_ended(command_id);
+        }
+        if let Some(session) = self.hub.session(id) {
+            session.close(CloseCode::GoingAway);
+        }
+        Ok(())
+    }
+
+    /// The manifest that an agent last reported; `None` if it never did.
+    pub async fn manifest(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+    ) -> Result<Option<agent_manifest::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(tenant.agent_manifest(id).await?)
+    }
+
+    /// An agent's figures since an instant, oldest first.
+    pub async fn telemetry(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        since: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<telemetry_sample::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(tenant.telemetry(id, since, limit).await?)
+    }
+
+    /// One page of what happened to an agent, newest first.
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        id: AgentId,
+        page: PageRequest,
+    ) -> Result<Page<agent_event::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.agent(id).await?.ok_or(UNKNOWN)?;
+        Ok(Page::of(tenant.agent_events(id, page).await?, page, |row| row.id.0))
+    }
+
+    fn now(&self, row: agent::Model) -> AgentSnapshot {
+        AgentSnapshot { is_connected: self.hub.is_connected(row.id), row }
+    }
+}
+
+fn subject(id: AgentId) -> Subject {
+    Subject { kind: "agent", id: id.0 }
+}

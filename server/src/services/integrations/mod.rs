@@ -1,0 +1,4 @@
+//! Events, and webhooks that carry them.
+
+pub mod events;
+pub mod webhooks;

@@ -1,0 +1,89 @@
+//! Webhooks: what callers see of them. How one is sent is in [`sending`].
+
+mod delivery;
+mod payload;
+mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+pub use self::delivery::Contact;
+pub use self::signature::{Rotated, UrlSecret};
+use crate::adapters::webhook_client::WebhookClient;
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::DeliveryId;
+use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
+use crate::domain::integrations::webhook::{Reach, WebhookUrl};
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::secret_box::SecretBox;
+use crate::domain::time::Clock;
+use crate::hub::Hub;
+use crate::metrics::WebhookMeters;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::error::{Result, ServiceError};
+use crate::store::Store;
+use crate::store::entities::integrations::webhook_delivery;
+use crate::store::queries::DeliveryFilter;
+
+const UNKNOWN: ServiceError = ServiceError::NotFound("delivery");
+
+/// Use cases of webhooks.
+#[derive(Clone, Debug)]
+pub struct Webhooks {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) secret_box: SecretBox,
+    pub(in crate::services) client: WebhookClient,
+    /// Bounds the first delay between two attempts.
+    pub(in crate::services) first_retry: Duration,
+    pub(in crate::services) meters: WebhookMeters,
+}
+
+impl Webhooks {
+    /// One page of deliveries, newest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Page<webhook_delivery::Model>> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let rows = tenant.webhook_deliveries(filter, page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0))
+    }
+
+    /// One delivery, with its newest attempts.
+    pub async fn get(&self, caller: &Caller, id: DeliveryId) -> Result<webhook_delivery::Model> {
+        caller.require(Scope::CommandsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        tenant.webhook_delivery(id).await?.ok_or(UNKNOWN)
+    }
+
+    /// Sends a message once more, now and for another day if need be, under the same id.
+    pub async fn resend(&self, caller: &Caller, id: DeliveryId) -> Result<webhook_delivery::Model> {
+        caller.require(Scope::CommandsRun)?;
+        let now = self.clock.now();
+        let subject = Subject { kind: "webhook_delivery", id: id.0 };
+        let audit = caller.audit("webhook.resend", subject, &json!({}), now);
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = tenant.resend_webhook(id, now, now.plus_ms(TRIED_FOR_MS), audit).await?;
+        let row = row.ok_or(UNKNOWN)?;
+        self.hub.webhook_due();
+        Ok(row)
+    }
+}
+
+/// A webhook's address as a caller gave it.
+///
+/// # Errors
+/// 422 `invalid_webhook` says what is wrong with it.
+pub fn check_url(text: &str, reach: Reach) -> Result<WebhookUrl> {
+    WebhookUrl::parse(text, reach).map_err(|odd| ServiceError::Invalid {
+        code: "invalid_webhook",
+        detail: format!("the webhook's address {odd}"),
+    })
+}

@@ -1,0 +1,219 @@
+//! Groups of agents that are to be of one version: as people see and change them. How a generation is
+//! carried out is in [`carrying`].
+
+mod reconciliation;
+mod request;
+mod update_attempts;
+mod view;
+#[cfg(test)]
+mod wave_tests;
+mod waves;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+pub use self::reconciliation::Turn;
+pub use self::request::GroupRequest;
+use self::request::pace;
+pub use self::view::GroupSnapshot;
+use self::view::is_fit;
+use super::catalog::ReleaseCatalog;
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::GroupId;
+use crate::domain::page::{Page, PageRequest};
+use crate::domain::releases::group::GroupState;
+use crate::domain::time::Clock;
+use crate::hub::Hub;
+use crate::services::Settings;
+use crate::services::access::caller::{Caller, Subject};
+use crate::services::error::{Result, ServiceError};
+use crate::services::fleet::group_membership::GroupMembership;
+use crate::services::fleet::presence::Presence;
+use crate::store::entities::releases::group;
+use crate::store::queries::GroupChange;
+use crate::store::{Store, StoreError};
+
+/// Groups of a tenant.
+const MAX_GROUPS: usize = 100;
+const UNKNOWN: ServiceError = ServiceError::NotFound("group");
+
+/// Use cases of groups.
+#[derive(Clone, Debug)]
+pub struct Groups {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) settings: Settings,
+    pub(in crate::services) catalog: ReleaseCatalog,
+    pub(in crate::services) book: GroupMembership,
+    pub(in crate::services) presence: Presence,
+    /// Some group has changed.
+    pub(in crate::services) changed: Arc<Notify>,
+}
+
+impl Groups {
+    /// Makes a group.
+    ///
+    /// # Errors
+    /// 422 names the field; 409 `group_exists`, `no_release`.
+    pub async fn create(&self, caller: &Caller, request: GroupRequest) -> Result<GroupSnapshot> {
+        require(caller)?;
+        let now = self.clock.now();
+        let missing = |field: &str| ServiceError::invalid_field(field, "is missing");
+        if request.name.is_none() {
+            return Err(missing("name"));
+        }
+        if request.target.is_none() {
+            return Err(missing("target"));
+        }
+        let blank = group::Model {
+            id: GroupId::new(),
+            tenant_id: caller.principal.tenant_id,
+            name: String::new(),
+            target: String::new(),
+            desired_version: None,
+            wave_size: json!(1).to_string(),
+            max_failures: json!(0).to_string(),
+            healthy_for_ms: 0,
+            state: GroupState::Active,
+            halt_reason: None,
+            generation: 1,
+            wave: 0,
+            healthy_wave: 0,
+            requested_by: caller.principal.id,
+            created_at: now,
+            changed_at: now,
+        };
+        let row = self.changed_by(caller, blank, request).await?;
+        let audit = caller.audit("group.create", subject(row.id), &detail(&row), now);
+        let tenant = self.store.tenant(row.tenant_id);
+        match tenant.create_group(row.clone(), MAX_GROUPS, audit).await {
+            Err(StoreError::Refused(_)) => return Err(taken()),
+            stored => stored?,
+        }
+        self.changed.notify_one();
+        self.now(row).await
+    }
+
+    /// One page of groups, oldest first.
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<group::Model>> {
+        caller.require(Scope::AgentsRead)?;
+        let rows = self.store.tenant(caller.principal.tenant_id).groups(page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0))
+    }
+
+    /// One group, and where its agents are.
+    pub async fn get(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
+        caller.require(Scope::AgentsRead)?;
+        let row = self.find(caller, id).await?;
+        self.now(row).await
+    }
+
+    /// Changes a group. Another wanted version begins anew, whatever came of the one before.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        id: GroupId,
+        request: GroupRequest,
+    ) -> Result<GroupSnapshot> {
+        require(caller)?;
+        let known = self.find(caller, id).await?;
+        let mut row = self.changed_by(caller, known.clone(), request).await?;
+        let is_new_generation = row.desired_version != known.desired_version;
+        if is_new_generation {
+            row.generation += 1;
+            (row.wave, row.healthy_wave) = (0, 0);
+            row.state = GroupState::Active;
+            row.halt_reason = None;
+            row.requested_by = caller.principal.id;
+        }
+        self.store_change(caller, "group.update", known, row, (is_new_generation, false)).await
+    }
+
+    /// Asks no more agents for now; those that were asked go on. Repeatable.
+    pub async fn pause(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
+        require(caller)?;
+        let known = self.find(caller, id).await?;
+        if known.state == GroupState::Paused {
+            return self.now(known).await;
+        }
+        let row = group::Model { state: GroupState::Paused, ..known.clone() };
+        self.store_change(caller, "group.pause", known, row, (false, false)).await
+    }
+
+    /// Goes on after a pause or a halt: agents that failed are asked again, and the health of the wave
+    /// before is waived. Repeatable: of a group that goes on already nothing is waived.
+    pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
+        require(caller)?;
+        let known = self.find(caller, id).await?;
+        if known.state == GroupState::Active {
+            return self.now(known).await;
+        }
+        let row = group::Model { state: GroupState::Active, halt_reason: None, ..known.clone() };
+        self.store_change(caller, "group.resume", known, row, (false, true)).await
+    }
+
+    /// Deletes a group. Its agents stay as they are.
+    pub async fn delete(&self, caller: &Caller, id: GroupId) -> Result<()> {
+        require(caller)?;
+        let audit = caller.audit("group.delete", subject(id), &json!({}), self.clock.now());
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        match tenant.delete_group(id, audit).await? {
+            true => Ok(()),
+            false => Err(UNKNOWN),
+        }
+    }
+
+    async fn find(&self, caller: &Caller, id: GroupId) -> Result<group::Model> {
+        self.store.tenant(caller.principal.tenant_id).group(id).await?.ok_or(UNKNOWN)
+    }
+
+    async fn store_change(
+        &self,
+        caller: &Caller,
+        action: &str,
+        known: group::Model,
+        row: group::Model,
+        (forgets_updates, retries_failed): (bool, bool),
+    ) -> Result<GroupSnapshot> {
+        // Two changes within a millisecond are two.
+        let now = self.clock.now().max(known.changed_at.plus_ms(1));
+        let row = group::Model { changed_at: now, ..row };
+        let audit = caller.audit(action, subject(row.id), &detail(&row), now);
+        let was_changed_at = known.changed_at;
+        let change = GroupChange { row, was_changed_at, forgets_updates, retries_failed };
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        let row = match tenant.change_group(change, audit).await {
+            Err(StoreError::Refused(_)) => return Err(taken()),
+            stored => stored?.ok_or_else(|| ServiceError::Conflict {
+                code: "group_changed",
+                detail: "the group has changed meanwhile; look at it and try again".into(),
+            })?,
+        };
+        self.changed.notify_one();
+        self.now(row).await
+    }
+}
+
+/// It changes agents, and sends them commands.
+fn require(caller: &Caller) -> Result<()> {
+    caller.require(Scope::AgentsWrite)?;
+    caller.require(Scope::CommandsRun)
+}
+
+fn taken() -> ServiceError {
+    ServiceError::Conflict {
+        code: "group_exists",
+        detail: format!("a group has this name, or there are {MAX_GROUPS}; use another name"),
+    }
+}
+
+fn subject(id: GroupId) -> Subject {
+    Subject { kind: "group", id: id.0 }
+}
+
+fn detail(row: &group::Model) -> Value {
+    json!({"name": row.name, "desired_version": row.desired_version, "state": row.state})
+}

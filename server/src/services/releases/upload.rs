@@ -1,0 +1,138 @@
+//! Programs on their way into the folder of releases.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use muster_protocol::release::{Platform, Program, ProgramFile, Version};
+use tokio::task::spawn_blocking;
+
+use super::{Release, Releases, UNKNOWN, UNWRITABLE};
+use crate::adapters::release_files::{Receiving, ReleaseStoreError};
+use crate::domain::access::principal::Scope;
+use crate::domain::ids::ReleaseId;
+use crate::services::access::caller::Caller;
+use crate::services::error::{Result, ServiceError, chain};
+
+/// Bytes that are collected before they are written.
+const WRITTEN_AT_ONCE: usize = 256 * 1024;
+
+/// A program that is being uploaded. Dropped before its end it leaves nothing.
+pub struct Upload {
+    releases: Releases,
+    /// The release as it was when this began: another draft of its version has another id.
+    release_id: ReleaseId,
+    version: Version,
+    /// Absent while a write is under way.
+    receiving: Option<Box<Receiving>>,
+    pending: Vec<u8>,
+}
+
+impl Releases {
+    /// Begins to take a program of a release. `None` if it is there already, whole.
+    ///
+    /// # Errors
+    /// 404 if the release's manifest has no such program; 409 `release_changed` if it was withdrawn before
+    /// it was published; 503 `no_space`.
+    pub async fn upload(
+        &self,
+        caller: &Caller,
+        version: &Version,
+        platform: Platform,
+        program: Program,
+    ) -> Result<Option<Upload>> {
+        caller.require(Scope::ReleasesManage)?;
+        let row = self.store.system().release(&version.to_string()).await?.ok_or(UNKNOWN)?;
+        if row.is_dropped() {
+            return Err(changed());
+        }
+        let Release { row, manifest, .. } = Release::read(row)?;
+        let files = manifest.files(platform).unwrap_or_default();
+        let expected: ProgramFile = files
+            .iter()
+            .find(|file| file.name == program)
+            .cloned()
+            .ok_or(ServiceError::NotFound("program in this release"))?;
+        let (files, of) = (Arc::clone(&self.files), version.clone());
+        let begin = move || match files.has(&of, platform, &expected) {
+            true => Ok(None),
+            false => files.receive(&of, platform, &expected).map(|begun| Some(Box::new(begun))),
+        };
+        let begun = spawn_blocking(begin).await.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        Ok(begun.map(|receiving| Upload {
+            releases: self.clone(),
+            release_id: row.id,
+            version: version.clone(),
+            receiving: Some(receiving),
+            pending: Vec::new(),
+        }))
+    }
+}
+
+impl Upload {
+    /// Takes more of it.
+    ///
+    /// # Errors
+    /// 422 `wrong_size` once it is more than the manifest says.
+    pub async fn write(&mut self, bytes: &Bytes) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        match self.pending.len() {
+            0..WRITTEN_AT_ONCE => Ok(()),
+            _ => self.flush().await,
+        }
+    }
+
+    /// That was all.
+    ///
+    /// # Errors
+    /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if another manifest has taken the release's
+    /// place meanwhile, or it was withdrawn. Nothing is kept then.
+    pub async fn finish(mut self) -> Result<()> {
+        self.flush().await?;
+        // Whoever drafts, publishes or withdraws meanwhile comes before or after, not between.
+        let _turn = self.releases.turn.lock().await;
+        let found = self.releases.store.system().release(&self.version.to_string()).await?;
+        // Of a release that was published meanwhile the file is the one that is there, or is missing.
+        if !found.is_some_and(|row| row.id == self.release_id && !row.is_dropped()) {
+            return Err(changed());
+        }
+        let receiving = self.receiving.take().ok_or(UNWRITABLE)?;
+        let finished = spawn_blocking(move || receiving.finish()).await;
+        finished.map_err(|_| UNWRITABLE)?.map_err(refused)
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let mut receiving = self.receiving.take().ok_or(UNWRITABLE)?;
+        let bytes = std::mem::take(&mut self.pending);
+        let write = move || receiving.write(&bytes).map(|()| receiving);
+        let written = spawn_blocking(write).await.map_err(|_| UNWRITABLE)?;
+        self.receiving = Some(written.map_err(refused)?);
+        Ok(())
+    }
+}
+
+fn changed() -> ServiceError {
+    ServiceError::Conflict {
+        code: "release_changed",
+        detail: "another manifest has taken this release's place, or it was withdrawn; send its manifest and upload its programs anew"
+            .into(),
+    }
+}
+
+fn refused(why: ReleaseStoreError) -> ServiceError {
+    let code = match &why {
+        ReleaseStoreError::Size(_) => "wrong_size",
+        ReleaseStoreError::Sum => "wrong_sum",
+        ReleaseStoreError::NoSpace => {
+            tracing::warn!("a program of a release was refused: the disk has too little room");
+            return ServiceError::Busy {
+                code: "no_space",
+                detail: "the server's disk has too little room for this program; make some there, or withdraw drafts, and upload it again",
+            };
+        }
+        ReleaseStoreError::File(error) => {
+            tracing::error!(error = chain(error), "a program of a release was not kept");
+            return UNWRITABLE;
+        }
+    };
+    ServiceError::Invalid { code, detail: format!("the program is not kept: {why}") }
+}

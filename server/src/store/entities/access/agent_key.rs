@@ -1,0 +1,35 @@
+//! Table `agent_keys`: what agents enrol with; only its hash is kept.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::ids::{AgentKeyId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::entities::column::StringList;
+
+/// What agents enrol with; only its hash is kept.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "agent_keys")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: AgentKeyId,
+    pub tenant_id: TenantId,
+    pub name: String,
+    pub prefix: String,
+    pub secret_hash: Vec<u8>,
+    pub previous_secret_hash: Option<Vec<u8>>,
+    pub previous_valid_until: Option<Timestamp>,
+    pub permissions: StringList,
+    pub tags: StringList,
+    pub max_agents: i32,
+    pub is_disabled: bool,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

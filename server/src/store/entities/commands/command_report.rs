@@ -1,0 +1,29 @@
+//! Table `command_reports`: what the agent reported of a command, once.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::CommandId;
+use crate::domain::time::Timestamp;
+
+/// What the agent reported of a command, once.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "command_reports")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub command_id: CommandId,
+    pub is_late: bool,
+    pub outcome: CommandState,
+    pub data: String,
+    pub error: Option<String>,
+    pub error_code: Option<String>,
+    pub reported_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

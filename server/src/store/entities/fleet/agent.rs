@@ -1,0 +1,54 @@
+//! Table `agents`: one host.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+use uuid::Uuid;
+
+use crate::domain::fleet::agent::{AgentLevel, Transport};
+use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::entities::column::StringList;
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "agents")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: AgentId,
+    pub tenant_id: TenantId,
+    pub key_id: AgentKeyId,
+    pub level: AgentLevel,
+    pub identity: String,
+    pub name: String,
+    pub hostname: String,
+    pub ip: String,
+    pub version: String,
+    pub os: String,
+    pub arch: String,
+    pub capabilities: StringList,
+    pub tags: StringList,
+    pub policy: Option<String>,
+    pub max_executions: i32,
+    pub ledger_id: Option<Uuid>,
+    pub instance_id: Option<Uuid>,
+    pub previous_instance_id: Option<Uuid>,
+    pub epoch: i64,
+    pub transport: Transport,
+    pub is_online: bool,
+    pub alert: Option<String>,
+    pub connected_at: Timestamp,
+    pub last_seen_at: Timestamp,
+    pub created_at: Timestamp,
+    pub deleted_at: Option<Timestamp>,
+    /// What came of the latest generation for another version, JSON.
+    pub update_result: Option<String>,
+    /// When that was told.
+    pub update_result_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,28 @@
+//! Table `agent_events`: a transition of an agent, once.
+
+use sea_orm::entity::prelude::{
+    ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
+    EnumIter, PrimaryKeyTrait,
+};
+
+use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::ids::{AgentId, EventId, TenantId};
+use crate::domain::time::Timestamp;
+
+/// A transition of an agent, once.
+#[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "agent_events")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: EventId,
+    pub tenant_id: TenantId,
+    pub agent_id: AgentId,
+    pub kind: AgentEventKind,
+    pub detail: Option<String>,
+    pub at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

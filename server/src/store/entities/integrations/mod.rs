@@ -1,0 +1,4 @@
+//! Events, and webhooks that carry them.
+
+pub mod webhook_delivery;
+pub mod webhook_key;

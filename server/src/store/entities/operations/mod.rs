@@ -1,0 +1,3 @@
+//! Running the server itself: maintenance, statistics, installation.
+
+pub mod setting;

@@ -1,0 +1,6 @@
+//! Releases of agent and supervisor, and the groups that follow them.
+
+pub mod agent_update;
+pub mod group;
+pub mod release;
+pub mod release_key_change;

@@ -1,0 +1,114 @@
+//! Who a secret belongs to, and the first secret of all.
+
+use sea_orm::{
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _,
+};
+
+use super::agent_keys::write_audit;
+use crate::domain::access::credential::SecretHash;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::{
+    agent_key, api_key, audit_entry, retired_agent_secret, tenant,
+};
+use crate::store::queries::SystemScope;
+
+/// What a presented agent key is.
+#[derive(Debug, Clone)]
+pub enum AgentKeyMatch {
+    /// A key that holds; whether it is disabled or expired is in the row.
+    Key(Box<agent_key::Model>),
+    /// A key whose secret was replaced since; the old one still holds for a while.
+    KeyInGrace(Box<agent_key::Model>),
+    Deleted,
+    Regenerated,
+    Unknown,
+}
+
+/// The rows that a first start makes.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    pub tenant: tenant::Model,
+    pub api_key: api_key::Model,
+    pub audit: audit_entry::Model,
+}
+
+impl SystemScope {
+    /// The API key of a secret, unless it is revoked.
+    pub async fn find_api_key(
+        &self,
+        hash: SecretHash,
+    ) -> Result<Option<api_key::Model>, StoreError> {
+        let query = api_key::Entity::find()
+            .filter(api_key::Column::SecretHash.eq(hash.0.to_vec()))
+            .filter(api_key::Column::RevokedAt.is_null());
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// The agent key of a secret.
+    pub async fn find_agent_key(
+        &self,
+        hash: SecretHash,
+        now: Timestamp,
+    ) -> Result<AgentKeyMatch, StoreError> {
+        let hash = hash.0.to_vec();
+        let current = agent_key::Entity::find()
+            .filter(agent_key::Column::SecretHash.eq(hash.clone()))
+            .all(&self.reader)
+            .await?
+            .pop();
+        if let Some(row) = current {
+            return Ok(AgentKeyMatch::Key(Box::new(row)));
+        }
+        let in_grace = agent_key::Entity::find()
+            .filter(agent_key::Column::PreviousSecretHash.eq(hash.clone()))
+            .filter(agent_key::Column::PreviousValidUntil.gt(now))
+            .all(&self.reader)
+            .await?
+            .pop();
+        if let Some(row) = in_grace {
+            return Ok(AgentKeyMatch::KeyInGrace(Box::new(row)));
+        }
+        let retired = retired_agent_secret::Entity::find_by_id(hash).all(&self.reader).await?.pop();
+        Ok(match retired {
+            Some(row) if row.is_deleted => AgentKeyMatch::Deleted,
+            Some(_) => AgentKeyMatch::Regenerated,
+            None => AgentKeyMatch::Unknown,
+        })
+    }
+
+    /// True if no tenant exists: the first start.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(tenant::Entity::find().count(&self.reader).await? == 0)
+    }
+
+    /// Makes the first tenant and its owner's key.
+    pub async fn bootstrap(&self, rows: Bootstrap) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let rows = rows.clone();
+                Box::pin(async move {
+                    tenant::Entity::insert(rows.tenant.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    api_key::Entity::insert(rows.api_key.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    write_audit(transaction, rows.audit).await
+                })
+            })
+            .await
+    }
+
+    /// Asks the database for a sign of life, on a reader and through the writer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.reader.execute_unprepared("SELECT 1").await?;
+        self.writer.change(|_| Box::pin(async { Ok(()) })).await
+    }
+
+    /// Waits until everything that was queued is committed.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.writer.change(|_| Box::pin(async { Ok(()) })).await
+    }
+}

@@ -1,0 +1,115 @@
+//! Durable commands of a tenant.
+
+use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
+
+use crate::domain::commands::command_state::{EndReason, Event, Step, step};
+use crate::domain::fleet::agent::AgentLevel;
+use crate::domain::ids::CommandId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::end_of;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::{command, command_report};
+use crate::store::entities::fleet::agent;
+use crate::store::queries::TenantScope;
+use crate::store::queries::access::agent_keys::write_audit;
+
+/// A command and what its agent reported of it.
+#[derive(Debug, Clone)]
+pub struct CommandWithReport {
+    pub command: command::Model,
+    pub report: Option<command_report::Model>,
+}
+
+/// What came of a generation to cancel.
+#[derive(Debug, Clone)]
+pub enum Cancelled {
+    /// No such command.
+    Unknown,
+    /// Its agent can't cancel: it is a basic one and has been sent the command.
+    Unsupported,
+    /// The generation is stored; `tell` if the agent is to be told now.
+    Requested { command: Box<command::Model>, tell: bool },
+}
+
+impl TenantScope {
+    /// One command.
+    pub async fn command(&self, id: CommandId) -> Result<Option<CommandWithReport>, StoreError> {
+        let query =
+            command::Entity::find_by_id(id).filter(command::Column::TenantId.eq(self.tenant_id));
+        let Some(command) = query.all(&self.reader).await?.pop() else { return Ok(None) };
+        let report = match command.state.is_terminal() {
+            true => command_report::Entity::find_by_id(id).all(&self.reader).await?.pop(),
+            false => None,
+        };
+        Ok(Some(CommandWithReport { command, report }))
+    }
+
+    /// Stores the generation to cancel; a queued command ends at once.
+    pub async fn cancel_command(
+        &self,
+        id: CommandId,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Cancelled, StoreError> {
+        let tenant_id = self.tenant_id;
+        let (cancelled, ended) = self
+            .writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let query = command::Entity::find_by_id(id)
+                        .filter(command::Column::TenantId.eq(tenant_id));
+                    let Some(row) = query.one(transaction).await? else {
+                        return Ok((Cancelled::Unknown, None));
+                    };
+                    if row.state.is_terminal() {
+                        let command = Box::new(row);
+                        return Ok((Cancelled::Requested { command, tell: false }, None));
+                    }
+                    let cancelled = cancel_open(transaction, row, now).await?;
+                    let mut ended = None;
+                    if let Cancelled::Requested { command, .. } = &cancelled {
+                        ended = Some(command.state).filter(|state| state.is_terminal());
+                        write_audit(transaction, audit).await?;
+                    }
+                    Ok((cancelled, ended))
+                })
+            })
+            .await?;
+        if let Some(state) = ended {
+            self.writer.meters().ended(state.as_str(), 1);
+        }
+        Ok(cancelled)
+    }
+}
+
+async fn cancel_open(
+    transaction: &DatabaseTransaction,
+    mut row: command::Model,
+    now: Timestamp,
+) -> Result<Cancelled, StoreError> {
+    let requested_at = row.cancel_requested_at.unwrap_or(now);
+    row.cancel_requested_at = Some(requested_at);
+    let mut update = command::Entity::update_many();
+    let mut tell = true;
+    if let Step::To(next) = step(row.state, Event::CancelRequested) {
+        tell = false;
+        row.state = next;
+        row.finished_at = Some(now);
+        row.end_reason = Some(EndReason::CancelledInQueue);
+        update = end_of(next, now)
+            .col_expr(command::Column::EndReason, EndReason::CancelledInQueue.as_str().into());
+    } else {
+        let agent = agent::Entity::find_by_id(row.agent_id).one(transaction).await?;
+        if agent.is_some_and(|agent| agent.level == AgentLevel::Basic) {
+            return Ok(Cancelled::Unsupported);
+        }
+    }
+    update
+        .col_expr(command::Column::CancelRequestedAt, requested_at.0.into())
+        .filter(command::Column::Id.eq(row.id))
+        .exec(transaction)
+        .await?;
+    Ok(Cancelled::Requested { command: Box::new(row), tell })
+}

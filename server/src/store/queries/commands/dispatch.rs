@@ -1,0 +1,50 @@
+//! What waits for agents that are connected.
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::AgentId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::commands::command;
+use crate::store::queries::SystemScope;
+
+impl SystemScope {
+    /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first: at
+    /// most `per_agent` of each, so that one's backlog hides no other's, and `limit` in all.
+    pub async fn deliverable(
+        &self,
+        agents: &[AgentId],
+        now: Timestamp,
+        per_agent: u64,
+        limit: u64,
+    ) -> Result<Vec<command::Model>, StoreError> {
+        const PLACE: &str = "place";
+        const RANKED: &str = "ranked";
+        let mut ranked = Query::select()
+            .column(command::Column::Id)
+            .expr_as(Expr::cust("ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY id)"), PLACE)
+            .from(command::Entity)
+            .and_where(command::Column::AgentId.is_in(agents.iter().copied()))
+            .and_where(command::Column::FinishedAt.is_null())
+            .and_where(command::Column::State.eq(CommandState::Queued))
+            .and_where(command::Column::ExpiresAt.gt(now))
+            .and_where(command::Column::CancelRequestedAt.is_null())
+            .and_where(command::Column::IsHeld.eq(false))
+            .take();
+        let first = Query::select()
+            .column(command::Column::Id)
+            .from_subquery(ranked.take(), RANKED)
+            .and_where(Expr::col(PLACE).lte(per_agent.cast_signed()))
+            .take();
+        Ok(command::Entity::find()
+            .filter(command::Column::Id.in_subquery(first))
+            .order_by_asc(command::Column::Id)
+            .limit(limit)
+            .all(&self.reader)
+            .await?)
+    }
+}

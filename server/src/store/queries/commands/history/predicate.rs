@@ -1,0 +1,43 @@
+//! A filter as conditions on rows.
+
+use sea_orm::{ColumnTrait as _, QueryFilter as _, Select};
+
+use super::CommandFilter;
+use crate::store::entities::commands::command;
+use crate::store::entities::commands::command::Column;
+
+/// Those that the filter lets through.
+pub(super) fn wanted(
+    query: Select<command::Entity>,
+    filter: &CommandFilter,
+) -> Select<command::Entity> {
+    let mut query = query;
+    if filter.is_execution {
+        query = query.filter(Column::Script.is_not_null());
+    }
+    if let Some(id) = filter.agent_id {
+        query = query.filter(Column::AgentId.eq(id));
+    }
+    if let Some(id) = filter.job_id {
+        query = query.filter(Column::JobId.eq(id));
+    }
+    if let Some(script) = &filter.script {
+        query = query.filter(Column::Script.eq(script));
+    }
+    if !filter.states.is_empty() {
+        query = query.filter(Column::State.is_in(filter.states.iter().copied()));
+    }
+    if let Some(at) = filter.created_after {
+        query = query.filter(Column::CreatedAt.gte(at));
+    }
+    if let Some(at) = filter.created_before {
+        query = query.filter(Column::CreatedAt.lt(at));
+    }
+    if let Some(trigger) = filter.trigger {
+        query = query.filter(Column::Trigger.eq(trigger));
+    }
+    if let Some(id) = filter.requested_by {
+        query = query.filter(Column::RequestedBy.eq(id));
+    }
+    query
+}

@@ -1,0 +1,225 @@
+//! One walk down an index, from a cursor towards the past.
+
+use std::cmp::Reverse;
+
+use sea_orm::sea_query::{Expr, Query, SimpleExpr};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, Order, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
+};
+use uuid::Uuid;
+
+use super::predicate::wanted;
+use super::{CommandFilter, Effort};
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
+use crate::store::StoreError;
+use crate::store::entities::commands::command;
+use crate::store::entities::commands::command::Column;
+
+/// The conditions of the partial indexes, as the migration has them: both databases compare texts.
+const UNFILED: &str = "NOT is_indexed";
+const FILED: &str = "is_indexed";
+const FILED_OF_AGENT: &str = "is_indexed = TRUE";
+const FILED_OF_SCRIPT: &str = "is_indexed <> FALSE";
+const TROUBLED: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
+
+/// An index to walk, and where in it. New commands are in one index and filed ones in others, so
+/// that it takes two walks to see them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Walk<'a> {
+    /// New commands.
+    Unfiled,
+    /// All that are filed.
+    Filed,
+    FiledOfAgent(AgentId),
+    FiledOfScript(&'a str),
+    /// All of a job in one state.
+    OfJob(JobId, CommandState),
+    /// All that ended in a state other than `succeeded`.
+    Troubled(CommandState),
+    /// All that are open, an agent's or everybody's, of which there are `most`.
+    Open {
+        of: Option<AgentId>,
+        most: u64,
+    },
+}
+
+/// The part of a tenant's history that is walked.
+pub(super) struct Stretch<'a> {
+    pub snapshot: &'a DatabaseTransaction,
+    pub tenant_id: TenantId,
+    pub filter: &'a CommandFilter,
+    /// The smallest id that can be wanted.
+    pub first: Option<Uuid>,
+    /// Ids are below this.
+    pub before: Option<Uuid>,
+    pub effort: Effort,
+}
+
+impl Stretch<'_> {
+    /// The id at which a walk has taken all its steps; `None` if it gets to the end before, or if it
+    /// meets nothing that is not wanted.
+    pub(super) async fn floor(&self, walk: &Walk<'_>) -> Result<Option<Uuid>, StoreError> {
+        if walk.is_exact(self.filter) {
+            return Ok(None);
+        }
+        Ok(self.floor_query(walk).into_tuple().all(self.snapshot).await?.pop())
+    }
+
+    pub(super) fn floor_query(&self, walk: &Walk<'_>) -> Select<command::Entity> {
+        self.along(walk)
+            .select_only()
+            .column(Column::Id)
+            .order_by_desc(Column::Id)
+            .offset(self.effort.steps - 1)
+            .limit(1)
+    }
+
+    /// What is wanted of a walk down to its floor: the newest, in any order.
+    pub(super) async fn rows(
+        &self,
+        walk: &Walk<'_>,
+        floor: Option<Uuid>,
+        limit: u64,
+    ) -> Result<Vec<command::Model>, StoreError> {
+        if !matches!(walk, Walk::Open { .. }) {
+            return Ok(self.rows_query(walk, floor, limit).all(self.snapshot).await?);
+        }
+        // Put in order here: a database asked to may walk all there is instead of the few.
+        let query = self.open_query(walk, floor).into_tuple::<CommandId>();
+        let mut ids = query.all(self.snapshot).await?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        ids.sort_unstable_by_key(|id| Reverse(*id));
+        ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(command::Entity::find().filter(Column::Id.is_in(ids)).all(self.snapshot).await?)
+    }
+
+    pub(super) fn rows_query(
+        &self,
+        walk: &Walk<'_>,
+        floor: Option<Uuid>,
+        limit: u64,
+    ) -> Select<command::Entity> {
+        self.wanted(walk, floor).order_by_desc(Column::Id).limit(limit)
+    }
+
+    /// Ids of the open commands that are wanted, in any order.
+    pub(super) fn open_query(
+        &self,
+        walk: &Walk<'_>,
+        floor: Option<Uuid>,
+    ) -> Select<command::Entity> {
+        self.wanted(walk, floor).select_only().column(Column::Id)
+    }
+
+    fn wanted(&self, walk: &Walk<'_>, floor: Option<Uuid>) -> Select<command::Entity> {
+        let query =
+            wanted(self.along(walk), self.filter).filter(Column::TenantId.eq(self.tenant_id));
+        match floor {
+            Some(floor) => query.filter(Column::Id.gte(floor)),
+            None => query,
+        }
+    }
+
+    /// True if more commands are open than are looked at one by one.
+    pub(super) async fn is_much_open(&self, agent_id: Option<AgentId>) -> Result<bool, StoreError> {
+        let query = self.much_open_query(agent_id);
+        Ok(query.into_tuple::<Uuid>().all(self.snapshot).await?.pop().is_some())
+    }
+
+    pub(super) fn much_open_query(&self, agent_id: Option<AgentId>) -> Select<command::Entity> {
+        let mut query = command::Entity::find()
+            .select_only()
+            .column(Column::Id)
+            .filter(Column::FinishedAt.is_null())
+            .order_by_asc(Column::AgentId)
+            .order_by_asc(Column::Id)
+            .offset(self.effort.open)
+            .limit(1);
+        if let Some(agent_id) = agent_id {
+            query = query.filter(Column::AgentId.eq(agent_id));
+        }
+        query
+    }
+
+    fn along(&self, walk: &Walk<'_>) -> Select<command::Entity> {
+        let mut query = command::Entity::find();
+        for condition in walk.conditions(self.tenant_id) {
+            query = query.filter(condition);
+        }
+        if let Some(before) = self.before {
+            query = query.filter(Column::Id.lt(before));
+        }
+        if let Some(first) = self.first {
+            query = query.filter(Column::Id.gte(first));
+        }
+        query
+    }
+}
+
+impl Walk<'_> {
+    /// The index that is walked.
+    pub(super) const fn index(&self) -> &'static str {
+        match self {
+            Self::Unfiled => "commands_unindexed",
+            Self::Filed => "commands_history",
+            Self::FiledOfAgent(_) => "commands_agent",
+            Self::FiledOfScript(_) => "commands_script",
+            Self::OfJob(..) => "commands_job",
+            Self::Troubled(_) => "commands_unsuccessful",
+            Self::Open { .. } => "commands_open",
+        }
+    }
+
+    /// What leads a database to the index, and to the place in it.
+    fn conditions(&self, tenant_id: TenantId) -> Vec<SimpleExpr> {
+        let tenant = || Column::TenantId.eq(tenant_id);
+        match *self {
+            Self::Unfiled => vec![tenant(), Expr::cust(UNFILED)],
+            Self::Filed => vec![tenant(), Expr::cust(FILED)],
+            Self::FiledOfAgent(id) => {
+                vec![tenant(), Column::AgentId.eq(id), Expr::cust(FILED_OF_AGENT)]
+            }
+            Self::FiledOfScript(name) => {
+                vec![tenant(), Column::Script.eq(name), Expr::cust(FILED_OF_SCRIPT)]
+            }
+            Self::OfJob(id, state) => vec![Column::JobId.eq(id), Column::State.eq(state)],
+            Self::Troubled(state) => vec![tenant(), Column::State.eq(state), Expr::cust(TROUBLED)],
+            Self::Open { of, most } => {
+                let mut open = Query::select()
+                    .column(Column::Id)
+                    .from(command::Entity)
+                    .and_where(Column::FinishedAt.is_null())
+                    .order_by(Column::AgentId, Order::Asc)
+                    .order_by(Column::Id, Order::Asc)
+                    .limit(most)
+                    .take();
+                if let Some(agent_id) = of {
+                    open.and_where(Column::AgentId.eq(agent_id));
+                }
+                vec![Column::Id.in_subquery(open)]
+            }
+        }
+    }
+
+    /// True if everything that the walk meets is wanted.
+    fn is_exact(&self, filter: &CommandFilter) -> bool {
+        let mut rest = filter.clone();
+        match self {
+            // They are few.
+            Self::Open { .. } => return true,
+            Self::Unfiled | Self::Filed => {}
+            Self::FiledOfAgent(_) => rest.agent_id = None,
+            Self::FiledOfScript(_) => (rest.script, rest.is_execution) = (None, false),
+            Self::OfJob(..) => {
+                (rest.job_id, rest.is_execution) = (None, false);
+                rest.states.clear();
+            }
+            Self::Troubled(_) => rest.states.clear(),
+        }
+        rest == CommandFilter::default()
+    }
+}

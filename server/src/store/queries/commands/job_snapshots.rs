@@ -1,0 +1,61 @@
+//! How jobs stand, whosever they are, for those who are told.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait as _};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QuerySelect as _};
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::job_state::JobState;
+use crate::domain::ids::{JobId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::commands::{command, job};
+use crate::store::queries::SystemScope;
+
+/// A job and how far it is.
+#[derive(Debug, Clone)]
+pub struct JobSnapshot {
+    pub id: JobId,
+    pub tenant_id: TenantId,
+    pub script: String,
+    pub state: JobState,
+    /// Executions by state; states that none is in are left out.
+    pub counts: HashMap<CommandState, u64>,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl SystemScope {
+    /// Some jobs, as far as they are still there. Counts come from an index and are not older than
+    /// the state: of a job that is over they are the last.
+    pub async fn jobs_now(&self, ids: &[JobId]) -> Result<Vec<JobSnapshot>, StoreError> {
+        type Row = (JobId, TenantId, String, JobState, Option<Timestamp>);
+        let jobs: Vec<Row> = job::Entity::find()
+            .select_only()
+            .columns([job::Column::Id, job::Column::TenantId])
+            .columns([job::Column::Script, job::Column::State, job::Column::FinishedAt])
+            .filter(job::Column::Id.is_in(ids.iter().copied()))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let rows: Vec<(JobId, CommandState, i64)> = command::Entity::find()
+            .select_only()
+            .columns([command::Column::JobId, command::Column::State])
+            .column_as(Expr::col(command::Column::Id).count(), "executions")
+            .filter(command::Column::JobId.is_in(ids.iter().copied()))
+            .group_by(command::Column::JobId)
+            .group_by(command::Column::State)
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let mut counts: HashMap<JobId, HashMap<CommandState, u64>> = HashMap::new();
+        for (id, state, count) in rows {
+            counts.entry(id).or_default().insert(state, count.unsigned_abs());
+        }
+        let now = |(id, tenant_id, script, state, finished_at)| {
+            let counts = counts.remove(&id).unwrap_or_default();
+            JobSnapshot { id, tenant_id, script, state, counts, finished_at }
+        };
+        Ok(jobs.into_iter().map(now).collect())
+    }
+}

@@ -1,0 +1,322 @@
+//! How far roll-outs are.
+
+mod actions;
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::{Expr, ExprTrait as _, Func};
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+pub use self::actions::{RolloutAction, RolloutActionResult};
+use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::FAILURES;
+use crate::store::entities::commands::{command, job, rollout};
+use crate::store::entities::fleet::agent;
+use crate::store::queries::{SystemScope, TenantScope};
+
+/// A roll-out whose job is not finished.
+#[derive(Debug, Clone)]
+pub struct LiveRollout {
+    pub row: rollout::Model,
+    pub agent_count: i64,
+    pub state: JobState,
+    pub stop: Option<Stop>,
+}
+
+/// Executions of the wave that has its turn, and of those before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaveCounts {
+    pub failures: u64,
+    pub held: u64,
+    pub in_flight: u64,
+    /// An execution of this very wave was let go.
+    pub has_begun: bool,
+}
+
+/// An execution of a wave, and its agent.
+#[derive(Debug, Clone, Copy)]
+pub struct WaveAgent {
+    pub command_id: CommandId,
+    pub agent_id: AgentId,
+    pub is_online: bool,
+    pub connected_at: Timestamp,
+    pub last_seen_at: Timestamp,
+}
+
+/// A roll-out as it is shown.
+#[derive(Debug, Clone)]
+pub struct RolloutProgress {
+    pub row: rollout::Model,
+    pub counts: RolloutCounts,
+}
+
+/// Executions of a roll-out that are not told by their state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RolloutCounts {
+    /// Queued, and not to be sent yet.
+    pub held: u64,
+    /// Left out, since their agents were offline.
+    pub skipped: u64,
+}
+
+impl SystemScope {
+    /// The roll-outs among some jobs that are not finished.
+    pub async fn live_rollouts(&self, ids: &[JobId]) -> Result<Vec<LiveRollout>, StoreError> {
+        let rows = rollout::Entity::find()
+            .filter(rollout::Column::JobId.is_in(ids.iter().copied()))
+            .all(&self.reader)
+            .await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let jobs: Vec<(JobId, i64, JobState, Option<Stop>)> = job::Entity::find()
+            .select_only()
+            .column(job::Column::Id)
+            .column(job::Column::AgentCount)
+            .column(job::Column::State)
+            .column(job::Column::Stop)
+            .filter(job::Column::Id.is_in(rows.iter().map(|row| row.job_id)))
+            .filter(job::Column::FinishedAt.is_null())
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let mut jobs: HashMap<JobId, _> =
+            jobs.into_iter().map(|(id, count, state, stop)| (id, (count, state, stop))).collect();
+        let live = |row: rollout::Model| {
+            let (agent_count, state, stop) = jobs.remove(&row.job_id)?;
+            Some(LiveRollout { row, agent_count, state, stop })
+        };
+        Ok(rows.into_iter().filter_map(live).collect())
+    }
+
+    /// Counts the executions of a roll-out up to its wave. Reads as much as is open and has failed,
+    /// not what succeeded.
+    pub async fn wave_counts(&self, job_id: JobId, wave: i32) -> Result<WaveCounts, StoreError> {
+        let open = || {
+            command::Entity::find()
+                .filter(command::Column::JobId.eq(job_id))
+                .filter(command::Column::Wave.is_not_null())
+                .filter(command::Column::FinishedAt.is_null())
+        };
+        let held = open()
+            .filter(command::Column::IsHeld.eq(true))
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .filter(command::Column::Wave.lte(wave));
+        // What an agent has is let go, whatever a restored backup says of it.
+        let let_go = open().filter(
+            command::Column::IsHeld.eq(false).or(command::Column::State.ne(CommandState::Queued)),
+        );
+        let begun: Option<CommandId> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::Wave.eq(wave))
+            .filter(command::Column::IsHeld.eq(false))
+            .limit(1)
+            .into_tuple()
+            .one(&self.reader)
+            .await?;
+        Ok(WaveCounts {
+            failures: failures(&self.reader, job_id, wave).await?,
+            held: count(&self.reader, held).await?,
+            in_flight: count(&self.reader, let_go).await?,
+            has_begun: begun.is_some(),
+        })
+    }
+
+    /// Executions that a roll-out holds, of its wave and those before, in their order.
+    pub async fn held_executions(
+        &self,
+        job_id: JobId,
+        wave: i32,
+        limit: u64,
+    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+        Ok(command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .column(command::Column::AgentId)
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::Wave.is_not_null())
+            .filter(command::Column::FinishedAt.is_null())
+            .filter(command::Column::IsHeld.eq(true))
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .filter(command::Column::Wave.lte(wave))
+            .order_by_asc(command::Column::Wave)
+            .order_by_asc(command::Column::Id)
+            .limit(limit)
+            .into_tuple()
+            .all(&self.reader)
+            .await?)
+    }
+
+    /// The agents of a wave, but for those that were deleted.
+    pub async fn wave_agents(
+        &self,
+        job_id: JobId,
+        wave: i32,
+    ) -> Result<Vec<WaveAgent>, StoreError> {
+        type Row = (CommandId, AgentId, bool, Timestamp, Timestamp);
+        let rows: Vec<Row> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .column(command::Column::AgentId)
+            .column(agent::Column::IsOnline)
+            .column(agent::Column::ConnectedAt)
+            .column(agent::Column::LastSeenAt)
+            .join(
+                sea_orm::JoinType::InnerJoin,
+                command::Entity::belongs_to(agent::Entity)
+                    .from(command::Column::AgentId)
+                    .to(agent::Column::Id)
+                    .into(),
+            )
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::Wave.eq(wave))
+            .filter(agent::Column::DeletedAt.is_null())
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let agent = |(command_id, agent_id, is_online, connected_at, last_seen_at)| WaveAgent {
+            command_id,
+            agent_id,
+            is_online,
+            connected_at,
+            last_seen_at,
+        };
+        Ok(rows.into_iter().map(agent).collect())
+    }
+
+    /// Ends what is queued of an aborted job, which may have come back from an agent that had not
+    /// taken it; which.
+    pub async fn end_aborted(
+        &self,
+        job_id: JobId,
+        now: Timestamp,
+    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+        let queued: Vec<(CommandId, AgentId)> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .column(command::Column::AgentId)
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::State.eq(CommandState::Queued))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let from = &[CommandState::Queued];
+        self.end(queued, from, CommandState::Cancelled, EndReason::AbortedInQueue, now).await
+    }
+
+    /// Those of some agents that are online, and since when, as far as the database knows: it does
+    /// not see them leave with the server.
+    pub async fn online_agents(
+        &self,
+        ids: &[AgentId],
+    ) -> Result<HashMap<AgentId, Timestamp>, StoreError> {
+        let mut online = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(500) {
+            let some: Vec<(AgentId, Timestamp)> = agent::Entity::find()
+                .select_only()
+                .column(agent::Column::Id)
+                .column(agent::Column::ConnectedAt)
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::IsOnline.eq(true))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            online.extend(some);
+        }
+        Ok(online)
+    }
+}
+
+impl TenantScope {
+    /// The roll-outs among some jobs, which have to be this tenant's.
+    pub async fn rollouts(
+        &self,
+        ids: &[JobId],
+    ) -> Result<HashMap<JobId, RolloutProgress>, StoreError> {
+        let rows = rollout::Entity::find()
+            .filter(rollout::Column::TenantId.eq(self.tenant_id))
+            .filter(rollout::Column::JobId.is_in(ids.iter().copied()))
+            .all(&self.reader)
+            .await?;
+        let ids: Vec<JobId> = rows.iter().map(|row| row.job_id).collect();
+        let mut counts: HashMap<JobId, RolloutCounts> = HashMap::new();
+        if !ids.is_empty() {
+            let of_jobs = || {
+                command::Entity::find()
+                    .select_only()
+                    .column(command::Column::JobId)
+                    .column_as(Expr::col(command::Column::Id).count(), "executions")
+                    .filter(command::Column::JobId.is_in(ids.clone()))
+                    .group_by(command::Column::JobId)
+            };
+            let held: Vec<(JobId, i64)> = of_jobs()
+                .filter(command::Column::Wave.is_not_null())
+                .filter(command::Column::FinishedAt.is_null())
+                .filter(command::Column::IsHeld.eq(true))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            for (id, count) in held {
+                counts.entry(id).or_default().held = count.unsigned_abs();
+            }
+            let skipped: Vec<(JobId, i64)> = of_jobs()
+                .filter(command::Column::State.eq(CommandState::Cancelled))
+                .filter(command::Column::EndReason.eq(EndReason::SkippedOffline))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            for (id, count) in skipped {
+                counts.entry(id).or_default().skipped = count.unsigned_abs();
+            }
+        }
+        let now = |row: rollout::Model| {
+            let counts = counts.get(&row.job_id).copied().unwrap_or_default();
+            (row.job_id, RolloutProgress { row, counts })
+        };
+        Ok(rows.into_iter().map(now).collect())
+    }
+}
+
+/// Failed executions of a roll-out up to a wave. Who was left out has not failed, nor who left the
+/// fleet before it was sent anything.
+async fn failures<C: sea_orm::ConnectionTrait>(
+    connection: &C,
+    job_id: JobId,
+    wave: i32,
+) -> Result<u64, StoreError> {
+    // Said so that no index by wave offers itself, which would read what succeeded as well.
+    let wave_of = Func::coalesce([Expr::col(command::Column::Wave), Expr::value(0)]);
+    let failed = command::Entity::find()
+        .filter(command::Column::JobId.eq(job_id))
+        .filter(command::Column::State.is_in(FAILURES))
+        .filter(Expr::from(wave_of).lte(wave))
+        .filter(
+            command::Column::State
+                .ne(CommandState::Cancelled)
+                .or(command::Column::EndReason.is_null())
+                .or(command::Column::EndReason
+                    .is_not_in([EndReason::SkippedOffline, EndReason::AgentDeleted])),
+        );
+    count(connection, failed).await
+}
+
+async fn count<C: sea_orm::ConnectionTrait>(
+    connection: &C,
+    query: sea_orm::Select<command::Entity>,
+) -> Result<u64, StoreError> {
+    let rows: Option<i64> = query
+        .select_only()
+        .column_as(Expr::col(command::Column::Id).count(), "executions")
+        .into_tuple()
+        .one(connection)
+        .await?;
+    Ok(rows.unwrap_or(0).unsigned_abs())
+}

@@ -1,0 +1,117 @@
+//! Agents that leave for good.
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _,
+};
+
+use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::ids::{AgentId, CommandId, EventId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::end_of;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::command;
+use crate::store::entities::fleet::{agent, agent_event};
+use crate::store::entities::releases::agent_update;
+use crate::store::queries::TenantScope;
+use crate::store::queries::access::agent_keys::write_audit;
+
+/// At whose generation an agent is deleted.
+#[derive(Debug, Clone, Copy)]
+pub enum Deletion {
+    /// An operator's.
+    Operator,
+    /// Its own, in the session with this epoch, which must be its newest.
+    Agent { epoch: i64 },
+}
+
+impl TenantScope {
+    /// Deletes an agent and ends what it holds; its history stays. The commands that it ended;
+    /// `None` if there is no such agent, or a newer session of it.
+    pub async fn delete_agent(
+        &self,
+        id: AgentId,
+        deletion: Deletion,
+        now: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Option<Vec<CommandId>>, StoreError> {
+        let tenant_id = self.tenant_id;
+        let ended = self
+            .writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let mut delete = agent::Entity::update_many()
+                        .col_expr(agent::Column::DeletedAt, now.0.into())
+                        .col_expr(agent::Column::IsOnline, false.into())
+                        .filter(agent::Column::Id.eq(id))
+                        .filter(agent::Column::TenantId.eq(tenant_id))
+                        .filter(agent::Column::DeletedAt.is_null());
+                    if let Deletion::Agent { epoch } = deletion {
+                        delete = delete.filter(agent::Column::Epoch.eq(epoch));
+                    }
+                    if delete.exec(transaction).await?.rows_affected == 0 {
+                        return Ok(None);
+                    }
+                    agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+                    let ended = end_commands(transaction, id, now).await?;
+                    if let Deletion::Agent { .. } = deletion {
+                        let event = agent_event::Model {
+                            id: EventId::new(),
+                            tenant_id,
+                            agent_id: id,
+                            kind: AgentEventKind::Deregistered,
+                            detail: None,
+                            at: now,
+                        };
+                        agent_event::Entity::insert(event.into_active_model())
+                            .exec_without_returning(transaction)
+                            .await?;
+                    }
+                    write_audit(transaction, audit).await?;
+                    Ok(Some(ended))
+                })
+            })
+            .await?;
+        let Some(ended) = ended else { return Ok(None) };
+        for (state, ids) in &ended {
+            self.writer.meters().ended(state.as_str(), ids.len() as u64);
+        }
+        Ok(Some(ended.into_iter().flat_map(|(_, ids)| ids).collect()))
+    }
+}
+
+/// Ends whatever an agent that is gone was to do, or may have done: what ended in which state.
+async fn end_commands(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+    now: Timestamp,
+) -> Result<Vec<(CommandState, Vec<CommandId>)>, StoreError> {
+    let mut ended = Vec::new();
+    for (from, to) in [
+        (vec![CommandState::Queued], CommandState::Cancelled),
+        (vec![CommandState::Delivered, CommandState::Running], CommandState::Lost),
+    ] {
+        let ids: Vec<CommandId> = command::Entity::find()
+            .select_only()
+            .column(command::Column::Id)
+            .filter(command::Column::AgentId.eq(agent_id))
+            // By the index of what is open, and not through all that ever was.
+            .filter(command::Column::FinishedAt.is_null())
+            .filter(command::Column::State.is_in(from.clone()))
+            .into_tuple()
+            .all(transaction)
+            .await?;
+        end_of(to, now)
+            .col_expr(command::Column::EndReason, EndReason::AgentDeleted.as_str().into())
+            .filter(command::Column::AgentId.eq(agent_id))
+            .filter(command::Column::FinishedAt.is_null())
+            .filter(command::Column::State.is_in(from))
+            .exec(transaction)
+            .await?;
+        ended.push((to, ids));
+    }
+    Ok(ended)
+}

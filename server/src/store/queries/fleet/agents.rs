@@ -1,0 +1,200 @@
+//! Agents of a tenant.
+
+use std::collections::HashMap;
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{AgentId, AgentKeyId};
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::column::StringList;
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
+use crate::store::queries::TenantScope;
+use crate::store::queries::access::agent_keys::write_audit;
+
+/// What is to be different about an agent; `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct AgentChange {
+    pub name: Option<String>,
+    pub tags: Option<Vec<String>>,
+}
+
+impl TenantScope {
+    /// One page of agents, oldest first, with one row more than the limit if there is one.
+    pub async fn agents(&self, page: PageRequest) -> Result<Vec<agent::Model>, StoreError> {
+        let mut query = agent::Entity::find()
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .order_by_asc(agent::Column::Id)
+            .limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(agent::Column::Id.gt(after));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// Some agents by id.
+    pub async fn agents_by_id(&self, ids: &[AgentId]) -> Result<Vec<agent::Model>, StoreError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(500) {
+            let query = agent::Entity::find()
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::TenantId.eq(self.tenant_id))
+                .filter(agent::Column::DeletedAt.is_null());
+            rows.extend(query.all(&self.reader).await?);
+        }
+        Ok(rows)
+    }
+
+    /// What some agents are called, also those that were deleted: 500 at the most.
+    pub async fn agent_names(
+        &self,
+        ids: Vec<AgentId>,
+    ) -> Result<HashMap<AgentId, String>, StoreError> {
+        let rows: Vec<(AgentId, String)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::Name])
+            .filter(agent::Column::Id.is_in(ids))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// One page of the agents with this name or hostname that have a session, as far as storage
+    /// knows.
+    pub async fn online_agents_called(
+        &self,
+        name: &str,
+        page: PageRequest,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let named = agent::Column::Name.eq(name).or(agent::Column::Hostname.eq(name));
+        let mut query = agent::Entity::find()
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .filter(agent::Column::IsOnline.eq(true))
+            .filter(named);
+        if let Some(after) = page.after {
+            query = query.filter(agent::Column::Id.gt(after));
+        }
+        let query = query.order_by_asc(agent::Column::Id).limit(page.limit + 1);
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One agent.
+    pub async fn agent(&self, id: AgentId) -> Result<Option<agent::Model>, StoreError> {
+        Ok(self.agents_by_id(&[id]).await?.pop())
+    }
+
+    /// The agents of a key, at most two: none, the one, or more than one.
+    pub async fn up_to_two_agents_of_key(
+        &self,
+        key_id: AgentKeyId,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let query = agent::Entity::find()
+            .filter(agent::Column::KeyId.eq(key_id))
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .limit(2);
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// Changes an agent; `None` if there is none.
+    pub async fn update_agent(
+        &self,
+        id: AgentId,
+        change: AgentChange,
+        audit: audit_entry::Model,
+    ) -> Result<Option<agent::Model>, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let (change, audit) = (change.clone(), audit.clone());
+                Box::pin(async move {
+                    let query = agent::Entity::find_by_id(id)
+                        .filter(agent::Column::TenantId.eq(tenant_id))
+                        .filter(agent::Column::DeletedAt.is_null());
+                    let Some(row) = query.one(transaction).await? else { return Ok(None) };
+                    let mut row = row.into_active_model();
+                    if let Some(name) = change.name {
+                        row.name = Set(name);
+                    }
+                    if let Some(tags) = change.tags {
+                        row.tags = Set(StringList(tags));
+                    }
+                    let row = row.update(transaction).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Stores what came of an agent's latest generation for another version, JSON, if its session is still
+    /// the one with this epoch.
+    pub async fn record_update_result(
+        &self,
+        id: AgentId,
+        epoch: i64,
+        verdict: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let verdict = verdict.clone();
+                Box::pin(async move {
+                    agent::Entity::update_many()
+                        .col_expr(agent::Column::UpdateResult, Expr::value(verdict.clone()))
+                        .col_expr(agent::Column::UpdateResultAt, Expr::value(now))
+                        .filter(agent::Column::Id.eq(id))
+                        .filter(agent::Column::TenantId.eq(tenant_id))
+                        .filter(agent::Column::Epoch.eq(epoch))
+                        .filter(
+                            agent::Column::UpdateResult
+                                .is_null()
+                                .or(agent::Column::UpdateResult.ne(verdict)),
+                        )
+                        .exec(transaction)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
+    /// The manifest that an agent last reported.
+    pub async fn agent_manifest(
+        &self,
+        id: AgentId,
+    ) -> Result<Option<agent_manifest::Model>, StoreError> {
+        if self.agent(id).await?.is_none() {
+            return Ok(None);
+        }
+        Ok(agent_manifest::Entity::find_by_id(id).one(&self.reader).await?)
+    }
+
+    /// One page of an agent's events, newest first, with one row more than the limit.
+    pub async fn agent_events(
+        &self,
+        id: AgentId,
+        page: PageRequest,
+    ) -> Result<Vec<agent_event::Model>, StoreError> {
+        let mut query = agent_event::Entity::find()
+            .filter(agent_event::Column::AgentId.eq(id))
+            .filter(agent_event::Column::TenantId.eq(self.tenant_id))
+            .order_by_desc(agent_event::Column::Id)
+            .limit(page.limit + 1);
+        if let Some(before) = page.after {
+            query = query.filter(agent_event::Column::Id.lt(before));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+}

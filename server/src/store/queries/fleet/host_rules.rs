@@ -1,0 +1,57 @@
+//! What hosts that are away last said that they let the server ask for.
+
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QuerySelect as _, RelationDef,
+};
+
+use crate::domain::fleet::agent::AgentLevel;
+use crate::domain::fleet::manifest_digest::ManifestDigest;
+use crate::domain::ids::AgentId;
+use crate::store::StoreError;
+use crate::store::entities::fleet::{agent, agent_manifest};
+use crate::store::queries::TenantScope;
+
+/// Ids of one statement.
+const IDS_AT_ONCE: usize = 500;
+
+/// One full agent, and the rules of its host as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRules {
+    pub agent_id: AgentId,
+    pub policy: Option<String>,
+    pub manifest: Option<ManifestDigest>,
+}
+
+impl TenantScope {
+    /// The rules of these agents' hosts; basic agents have none.
+    pub async fn host_rules(&self, ids: &[AgentId]) -> Result<Vec<StoredRules>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            let rows: Vec<(AgentId, Option<String>, Option<Vec<u8>>)> = agent::Entity::find()
+                .select_only()
+                .columns([agent::Column::Id, agent::Column::Policy])
+                .column(agent_manifest::Column::Digest)
+                .join(JoinType::LeftJoin, to_manifests())
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::TenantId.eq(self.tenant_id))
+                .filter(agent::Column::DeletedAt.is_null())
+                .filter(agent::Column::Level.eq(AgentLevel::Full))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
+            found.extend(rows.into_iter().map(|(agent_id, policy, digest)| StoredRules {
+                agent_id,
+                policy,
+                manifest: digest.as_deref().and_then(ManifestDigest::stored),
+            }));
+        }
+        Ok(found)
+    }
+}
+
+fn to_manifests() -> RelationDef {
+    agent::Entity::belongs_to(agent_manifest::Entity)
+        .from(agent::Column::Id)
+        .to(agent_manifest::Column::AgentId)
+        .into()
+}

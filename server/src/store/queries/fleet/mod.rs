@@ -1,0 +1,7 @@
+//! Agents and what is known of them.
+
+pub(super) mod agent_deletion;
+pub(super) mod agents;
+pub(super) mod host_rules;
+pub(super) mod targets;
+pub(super) mod telemetry;

@@ -1,0 +1,109 @@
+//! Which agents of a tenant a target means.
+
+use sea_orm::{ColumnTrait as _, DerivePartialModel, EntityTrait as _, QueryFilter as _};
+use sea_orm::{QueryOrder as _, Select};
+use tokio::task::yield_now;
+
+use crate::domain::fleet::agent::AgentLevel;
+use crate::domain::fleet::target::facts::Facts;
+use crate::domain::fleet::target::{Chosen, Target};
+use crate::domain::ids::AgentId;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::column::StringList;
+use crate::store::entities::fleet::agent;
+use crate::store::queries::TenantScope;
+
+/// Ids of one statement.
+const IDS_AT_ONCE: usize = 500;
+/// Agents between two turns of others: some patterns take milliseconds for an agent whose names
+/// were made for them.
+const CONSIDERED_AT_ONCE: usize = 8;
+
+/// The columns that a target can ask for.
+#[derive(Debug, DerivePartialModel)]
+#[sea_orm(entity = "agent::Entity")]
+struct KnownAgent {
+    id: AgentId,
+    name: String,
+    hostname: String,
+    os: String,
+    arch: String,
+    version: String,
+    level: AgentLevel,
+    tags: StringList,
+    connected_at: Timestamp,
+}
+
+impl TenantScope {
+    /// Every agent, oldest first, and since when it is connected, or was. `is_online` as in
+    /// [`resolve`](Self::resolve).
+    pub async fn everyone(
+        &self,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Vec<(Facts, Timestamp)>, StoreError> {
+        let rows = self.all_known().await?;
+        let known = |row: KnownAgent| {
+            let connected_at = row.connected_at;
+            (row.into_facts(&is_online), connected_at)
+        };
+        Ok(rows.into_iter().map(known).collect())
+    }
+
+    /// The agents that a target means now, oldest first. `is_online` says who is connected, which
+    /// the database does not know.
+    pub async fn resolve(
+        &self,
+        target: &Target,
+        is_online: impl Fn(AgentId) -> bool,
+    ) -> Result<Chosen, StoreError> {
+        let rows = match target {
+            Target::Ids(ids) => self.known_by_id(ids.iter().copied().collect()).await?,
+            Target::Tags(_) | Target::Expression(_) => self.all_known().await?,
+        };
+        let mut chosen = Chosen::by(target);
+        for (index, row) in rows.into_iter().enumerate() {
+            if index % CONSIDERED_AT_ONCE == 0 {
+                yield_now().await;
+            }
+            chosen.consider(target, row.into_facts(&is_online));
+        }
+        Ok(chosen)
+    }
+
+    async fn all_known(&self) -> Result<Vec<KnownAgent>, StoreError> {
+        Ok(self.known().into_partial_model().all(&self.reader).await?)
+    }
+
+    async fn known_by_id(&self, ids: Vec<AgentId>) -> Result<Vec<KnownAgent>, StoreError> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(IDS_AT_ONCE) {
+            let query = self.known().filter(agent::Column::Id.is_in(ids.iter().copied()));
+            rows.extend(query.into_partial_model().all(&self.reader).await?);
+        }
+        Ok(rows)
+    }
+
+    fn known(&self) -> Select<agent::Entity> {
+        agent::Entity::find()
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .order_by_asc(agent::Column::Id)
+    }
+}
+
+impl KnownAgent {
+    fn into_facts(self, is_online: impl Fn(AgentId) -> bool) -> Facts {
+        Facts {
+            is_online: is_online(self.id),
+            id: self.id,
+            name: self.name,
+            hostname: self.hostname,
+            os: self.os,
+            arch: self.arch,
+            version: self.version,
+            level: self.level,
+            tags: self.tags.0,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Deliveries of webhooks: what a tenant sees of them, and what is due.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{AgentId, DeliveryId, JobId};
+use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::page::PageRequest;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::FAILURES;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::{command, command_report};
+use crate::store::entities::fleet::agent;
+use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::webhook_delivery::Attempt;
+use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::commands::history::with_reports;
+use crate::store::queries::{SystemScope, TenantScope};
+use crate::store::writer::rows::filled;
+
+/// Which deliveries are wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryFilter {
+    pub job_id: Option<JobId>,
+    pub state: Option<DeliveryState>,
+}
+
+/// What is passed over when the next deliveries are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct Busy {
+    /// Under way.
+    pub ids: Vec<DeliveryId>,
+    /// With as many under way as a host may have.
+    pub hosts: Vec<String>,
+}
+
+/// A delivery that waits for its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: DeliveryId,
+    pub host: String,
+    pub due_at: Timestamp,
+}
+
+/// An execution that did not succeed, with what its agent is called and reported.
+#[derive(Debug, Clone)]
+pub struct FailedExecution {
+    pub row: command::Model,
+    pub agent_name: Option<String>,
+    pub report: Option<command_report::Model>,
+}
+
+impl TenantScope {
+    /// One page of deliveries, newest first, with one row more than the limit if there is one.
+    pub async fn webhook_deliveries(
+        &self,
+        filter: DeliveryFilter,
+        page: PageRequest,
+    ) -> Result<Vec<webhook_delivery::Model>, StoreError> {
+        let mut query = webhook_delivery::Entity::find()
+            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id))
+            .order_by_desc(webhook_delivery::Column::Id)
+            .limit(page.limit + 1);
+        if let Some(before) = page.after {
+            query = query.filter(webhook_delivery::Column::Id.lt(before));
+        }
+        if let Some(job_id) = filter.job_id {
+            query = query.filter(webhook_delivery::Column::JobId.eq(job_id));
+        }
+        if let Some(state) = filter.state {
+            query = query.filter(webhook_delivery::Column::State.eq(state));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One delivery.
+    pub async fn webhook_delivery(
+        &self,
+        id: DeliveryId,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        let query = webhook_delivery::Entity::find_by_id(id)
+            .filter(webhook_delivery::Column::TenantId.eq(self.tenant_id));
+        Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// Makes a delivery due, whatever became of it before; `None` if there is none.
+    pub async fn resend_webhook(
+        &self,
+        id: DeliveryId,
+        now: Timestamp,
+        give_up_at: Timestamp,
+        audit: audit_entry::Model,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id)
+                        .filter(webhook_delivery::Column::TenantId.eq(tenant_id))
+                        .one(transaction)
+                        .await?;
+                    let Some(row) = found else { return Ok(None) };
+                    let row = webhook_delivery::Model {
+                        state: DeliveryState::Pending,
+                        due_at: now,
+                        give_up_at,
+                        finished_at: None,
+                        tries: 0,
+                        ..row
+                    };
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Executions of a job that did not succeed: the first `limit`.
+    pub async fn failed_executions(
+        &self,
+        job_id: JobId,
+        limit: u64,
+    ) -> Result<Vec<FailedExecution>, StoreError> {
+        let rows = command::Entity::find()
+            .filter(command::Column::TenantId.eq(self.tenant_id))
+            .filter(command::Column::JobId.eq(job_id))
+            .filter(command::Column::State.is_in(FAILURES))
+            .order_by_asc(command::Column::Id)
+            .limit(limit)
+            .all(&self.reader)
+            .await?;
+        let names: Vec<(AgentId, String)> = agent::Entity::find()
+            .select_only()
+            .column(agent::Column::Id)
+            .column(agent::Column::Name)
+            .filter(agent::Column::Id.is_in(rows.iter().map(|row| row.agent_id)))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let mut names: HashMap<_, _> = names.into_iter().collect();
+        let found = with_reports(&self.reader, rows).await?;
+        Ok(found
+            .into_iter()
+            .map(|found| FailedExecution {
+                // Two executions of a job are of two agents.
+                agent_name: names.remove(&found.command.agent_id),
+                row: found.command,
+                report: found.report,
+            })
+            .collect())
+    }
+}
+
+impl SystemScope {
+    /// The deliveries that are due first, those that are not due yet among them.
+    pub async fn waiting_webhooks(
+        &self,
+        busy: &Busy,
+        limit: u64,
+    ) -> Result<Vec<Waiting>, StoreError> {
+        let mut query = webhook_delivery::Entity::find()
+            .select_only()
+            .column(webhook_delivery::Column::Id)
+            .column(webhook_delivery::Column::Host)
+            .column(webhook_delivery::Column::DueAt)
+            .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+            .order_by_asc(webhook_delivery::Column::DueAt)
+            .limit(limit);
+        if !busy.hosts.is_empty() {
+            let hosts = filled(busy.hosts.iter().map(String::as_str));
+            query = query.filter(webhook_delivery::Column::Host.is_not_in(hosts));
+        }
+        if !busy.ids.is_empty() {
+            let ids = filled(busy.ids.iter().copied());
+            query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
+        }
+        let rows: Vec<(DeliveryId, String, Timestamp)> =
+            query.into_tuple().all(&self.reader).await?;
+        Ok(rows.into_iter().map(|(id, host, due_at)| Waiting { id, host, due_at }).collect())
+    }
+
+    /// Begins a try of a delivery that waits: counts it, and lets `plan` say when the next one is
+    /// due if nothing comes to be recorded of this one. `None` if it does not wait any more.
+    pub async fn claim_webhook(
+        &self,
+        id: DeliveryId,
+        plan: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
+    ) -> Result<Option<webhook_delivery::Model>, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let plan = plan.clone();
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id)
+                        .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))
+                        .one(transaction)
+                        .await?;
+                    let Some(mut row) = found else { return Ok(None) };
+                    row.tries = row.tries.saturating_add(1);
+                    plan(&mut row);
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Writes down an attempt, and what `judge` makes of the delivery as it stands then.
+    pub async fn record_webhook_attempt(
+        &self,
+        id: DeliveryId,
+        attempt: Attempt,
+        judge: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (attempt, judge) = (attempt.clone(), judge.clone());
+                Box::pin(async move {
+                    let found = webhook_delivery::Entity::find_by_id(id).one(transaction).await?;
+                    // Too old to be kept.
+                    let Some(mut row) = found else { return Ok(()) };
+                    row.attempts.push(attempt);
+                    row.attempt_count = row.attempt_count.saturating_add(1);
+                    // Somebody may have asked for it anew since it was claimed: this counts for that.
+                    row.tries = row.tries.max(1);
+                    judge(&mut row);
+                    row.into_active_model().reset_all().update(transaction).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,252 @@
+//! What is dropped when it is old, slice by slice: a long backlog must not hold up the writer.
+
+use sea_orm::sea_query::{Expr, Query, SelectStatement};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, EntityTrait, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Select,
+};
+use uuid::{NoContext, Uuid};
+
+use crate::domain::ids::CommandId;
+use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::blobs::BlobName;
+use crate::store::entities::commands::idempotency_record::Column::CreatedAt as RecordCreatedAt;
+use crate::store::entities::commands::{
+    command, command_report, idempotency_record, job, output_blob, output_chunk, rollout,
+};
+use crate::store::entities::fleet::agent_event::Column::Id as EventId;
+use crate::store::entities::fleet::telemetry_sample::Column::At as TelemetryAt;
+use crate::store::entities::fleet::{agent_event, telemetry_sample};
+use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::webhook_delivery::Column::Id as DeliveryId;
+
+/// Rows of one kind in a slice.
+const SLICE_ROWS: u64 = 500;
+/// Time that a slice of rows without an id covers.
+const SLICE_MS: u64 = 60_000;
+
+/// Instants before which rows are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    pub telemetry_before: Timestamp,
+    pub idempotency_before: Timestamp,
+    pub history_before: Timestamp,
+    pub deliveries_before: Timestamp,
+}
+
+/// What came of a slice.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    pub may_have_more: bool,
+    /// Files that no row names after the commit.
+    pub files: Vec<BlobName>,
+}
+
+/// Drops a slice of each kind.
+pub(super) async fn drop_slice(
+    transaction: &DatabaseTransaction,
+    retention: Retention,
+) -> Result<Dropped, StoreError> {
+    let history_id = first_id_at(retention.history_before);
+    let telemetry = drop_by_time::<telemetry_sample::Entity>(
+        transaction,
+        TelemetryAt,
+        retention.telemetry_before,
+    );
+    let telemetry = telemetry.await?;
+    let records = drop_by_time::<idempotency_record::Entity>(
+        transaction,
+        RecordCreatedAt,
+        retention.idempotency_before,
+    );
+    let records = records.await?;
+    let old = agent_event::Entity::find().filter(EventId.lt(history_id));
+    let ids = ids_of(transaction, EventId, old).await?;
+    let events = drop_by_id::<agent_event::Entity>(transaction, EventId, ids).await?;
+    let commands = drop_commands(transaction, retention.history_before).await?;
+    let jobs = drop_jobs(transaction, history_id).await?;
+    // Delivered, or given up.
+    let old = webhook_delivery::Entity::find()
+        .filter(DeliveryId.lt(first_id_at(retention.deliveries_before)))
+        .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending));
+    let ids = ids_of(transaction, DeliveryId, old).await?;
+    let deliveries = drop_by_id::<webhook_delivery::Entity>(transaction, DeliveryId, ids).await?;
+    let may_have_more =
+        telemetry || records || events || commands.may_have_more || jobs || deliveries;
+    Ok(Dropped { may_have_more, ..commands })
+}
+
+/// Drops a slice of a table whose rows have no id of their own: those of before an instant, the oldest
+/// minute. True if there may be more.
+async fn drop_by_time<E: EntityTrait>(
+    transaction: &DatabaseTransaction,
+    at: E::Column,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    let oldest: Option<Timestamp> = E::find()
+        .select_only()
+        .column(at)
+        .order_by_asc(at)
+        .limit(1)
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    let Some(oldest) = oldest.filter(|at| *at < before) else { return Ok(false) };
+    E::delete_many()
+        .filter(at.lt(std::cmp::min(before, oldest.plus_ms(SLICE_MS))))
+        .exec(transaction)
+        .await?;
+    Ok(true)
+}
+
+/// The ids of a slice of rows, the oldest ones.
+async fn ids_of<E: EntityTrait>(
+    transaction: &DatabaseTransaction,
+    id: E::Column,
+    old: Select<E>,
+) -> Result<Vec<Uuid>, StoreError> {
+    let slice = old.select_only().column(id).order_by_asc(id).limit(SLICE_ROWS);
+    Ok(slice.into_tuple().all(transaction).await?)
+}
+
+/// Drops the rows of a slice. True if there may be more.
+async fn drop_by_id<E: EntityTrait>(
+    transaction: &DatabaseTransaction,
+    id: E::Column,
+    ids: Vec<Uuid>,
+) -> Result<bool, StoreError> {
+    let is_full = ids.len() as u64 == SLICE_ROWS;
+    if !ids.is_empty() {
+        E::delete_many().filter(id.is_in(ids)).exec(transaction).await?;
+    }
+    Ok(is_full)
+}
+
+/// The smallest id that was made at an instant or later.
+pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
+    let milliseconds = Ord::max(at.0, 0).cast_unsigned();
+    let instant = uuid::Timestamp::from_unix(
+        NoContext,
+        milliseconds / 1_000,
+        u32::try_from(milliseconds % 1_000 * 1_000_000).unwrap_or(0),
+    );
+    let mut bytes = *Uuid::new_v7(instant).as_bytes();
+    // Everything behind the milliseconds is random: the smallest has none of it.
+    bytes[6] = 0x70;
+    bytes[7] = 0;
+    bytes[8] = 0x80;
+    bytes[9..].fill(0);
+    Uuid::from_bytes(bytes)
+}
+
+/// Commands that were made and have ended before an instant, with their reports and output. Those
+/// of a job that is not over, or not for long enough, stay: what became of it stands in them.
+async fn drop_commands(
+    transaction: &DatabaseTransaction,
+    before: Timestamp,
+) -> Result<Dropped, StoreError> {
+    let old = command::Entity::find()
+        .filter(command::Column::Id.lt(first_id_at(before)))
+        .filter(command::Column::FinishedAt.lt(before))
+        .filter(Expr::not_exists(young_job(before)));
+    let ids = ids_of(transaction, command::Column::Id, old).await?;
+    let ids: Vec<_> = ids.into_iter().map(CommandId).collect();
+    let may_have_more = ids.len() as u64 == SLICE_ROWS;
+    if ids.is_empty() {
+        return Ok(Dropped::default());
+    }
+    let files = files_of(transaction, &ids).await?;
+    output_blob::Entity::delete_many()
+        .filter(output_blob::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
+    output_chunk::Entity::delete_many()
+        .filter(output_chunk::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
+    command_report::Entity::delete_many()
+        .filter(command_report::Column::CommandId.is_in(ids.clone()))
+        .exec(transaction)
+        .await?;
+    command::Entity::delete_many().filter(command::Column::Id.is_in(ids)).exec(transaction).await?;
+    Ok(Dropped { may_have_more, files })
+}
+
+/// The job of a command, if that has not ended before an instant.
+fn young_job(before: Timestamp) -> SelectStatement {
+    Query::select()
+        .expr(Expr::val(1))
+        .from(job::Entity)
+        .and_where(
+            Expr::col((job::Entity, job::Column::Id))
+                .eq(Expr::col((command::Entity, command::Column::JobId))),
+        )
+        .and_where(
+            Expr::col((job::Entity, job::Column::FinishedAt)).is_null().or(Expr::col((
+                job::Entity,
+                job::Column::FinishedAt,
+            ))
+            .gte(before.0)),
+        )
+        .take()
+}
+
+/// The files that rows of these commands name.
+async fn files_of(
+    transaction: &DatabaseTransaction,
+    ids: &[CommandId],
+) -> Result<Vec<BlobName>, StoreError> {
+    let live: Vec<CommandId> = output_chunk::Entity::find()
+        .select_only()
+        .column(output_chunk::Column::CommandId)
+        .distinct()
+        .filter(output_chunk::Column::CommandId.is_in(ids.iter().copied()))
+        .filter(output_chunk::Column::FileBytes.gt(0))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let blobs: Vec<(CommandId, i64)> = output_blob::Entity::find()
+        .select_only()
+        .column(output_blob::Column::CommandId)
+        .column(output_blob::Column::Generation)
+        .filter(output_blob::Column::CommandId.is_in(ids.iter().copied()))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let blobs = blobs.into_iter().map(|(id, generation)| BlobName::Compacted(id, generation));
+    Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
+}
+
+/// Jobs of before an id of which no execution is left.
+async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bool, StoreError> {
+    let executions = Query::select()
+        .expr(Expr::val(1))
+        .from(command::Entity)
+        .and_where(
+            Expr::col((command::Entity, command::Column::JobId))
+                .equals((job::Entity, job::Column::Id)),
+        )
+        .take();
+    let old = job::Entity::find()
+        .filter(job::Column::Id.lt(before))
+        .filter(Expr::exists(executions).not());
+    let ids = ids_of(transaction, job::Column::Id, old).await?;
+    drop_by_id::<rollout::Entity>(transaction, rollout::Column::JobId, ids.clone()).await?;
+    drop_by_id::<job::Entity>(transaction, job::Column::Id, ids).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_made_now_is_neither_before_now_nor_behind_the_next_millisecond() {
+        let id = Uuid::now_v7();
+        let (seconds, nanoseconds) = id.get_timestamp().expect("of version 7").to_unix();
+        let made = Timestamp((seconds * 1_000).cast_signed() + i64::from(nanoseconds / 1_000_000));
+        assert!(first_id_at(made) <= id);
+        assert!(id < first_id_at(made.plus_ms(1)));
+    }
+}

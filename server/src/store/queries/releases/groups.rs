@@ -1,0 +1,173 @@
+//! Groups of agents that are to be of one version: as people make and change them.
+
+use sea_orm::{
+    ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{GroupId, TenantId};
+use crate::domain::page::PageRequest;
+use crate::domain::releases::group::UpdateState;
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::releases::{agent_update, group};
+use crate::store::queries::TenantScope;
+use crate::store::queries::access::agent_keys::write_audit;
+
+/// What is to be different about a group.
+#[derive(Debug, Clone)]
+pub struct GroupChange {
+    /// The group as it is to be.
+    pub row: group::Model,
+    /// As it was when this was thought of.
+    pub was_changed_at: Timestamp,
+    /// Where its agents are counts no more.
+    pub forgets_updates: bool,
+    /// Those that failed or are away are asked again, and the health of the wave before is waived.
+    pub retries_failed: bool,
+}
+
+impl GroupChange {
+    /// The row that is written. Waves go on without a mark in `changed_at`: they are as they are found,
+    /// not as they were when the change was thought of.
+    fn over(self, found: &group::Model) -> group::Model {
+        match (self.forgets_updates, self.retries_failed) {
+            (true, _) => self.row,
+            (false, true) => {
+                group::Model { wave: found.wave, healthy_wave: found.wave, ..self.row }
+            }
+            (false, false) => {
+                group::Model { wave: found.wave, healthy_wave: found.healthy_wave, ..self.row }
+            }
+        }
+    }
+}
+
+impl TenantScope {
+    /// Stores a new group.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if another has the name, or there are `most`.
+    pub async fn create_group(
+        &self,
+        row: group::Model,
+        most: usize,
+        audit: audit_entry::Model,
+    ) -> Result<(), StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (row, audit) = (row.clone(), audit.clone());
+                Box::pin(async move {
+                    let known = of_tenant(row.tenant_id).all(transaction).await?;
+                    if known.len() >= most || known.iter().any(|other| other.name == row.name) {
+                        return Err(StoreError::Refused("the group's name is taken"));
+                    }
+                    group::Entity::insert(row.into_active_model())
+                        .exec_without_returning(transaction)
+                        .await?;
+                    write_audit(transaction, audit).await
+                })
+            })
+            .await
+    }
+
+    /// One page of groups, oldest first, with one row more than the limit if there is one.
+    pub async fn groups(&self, page: PageRequest) -> Result<Vec<group::Model>, StoreError> {
+        let mut query = of_tenant(self.tenant_id).limit(page.limit + 1);
+        if let Some(after) = page.after {
+            query = query.filter(group::Column::Id.gt(after));
+        }
+        Ok(query.all(&self.reader).await?)
+    }
+
+    /// One group.
+    pub async fn group(&self, id: GroupId) -> Result<Option<group::Model>, StoreError> {
+        let query = of_tenant(self.tenant_id).filter(group::Column::Id.eq(id));
+        Ok(query.one(&self.reader).await?)
+    }
+
+    /// Every group, oldest first: the order in which they have their agents.
+    pub async fn all_groups(&self) -> Result<Vec<group::Model>, StoreError> {
+        Ok(of_tenant(self.tenant_id).all(&self.reader).await?)
+    }
+
+    /// Changes a group; `None` if there is none, or it has changed since this was thought of.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if another has the name.
+    pub async fn change_group(
+        &self,
+        change: GroupChange,
+        audit: audit_entry::Model,
+    ) -> Result<Option<group::Model>, StoreError> {
+        self.writer
+            .change(move |transaction| {
+                let (change, audit) = (change.clone(), audit.clone());
+                Box::pin(async move {
+                    let known = of_tenant(change.row.tenant_id).all(transaction).await?;
+                    let is_taken = known
+                        .iter()
+                        .any(|row| row.id != change.row.id && row.name == change.row.name);
+                    if is_taken {
+                        return Err(StoreError::Refused("the group's name is taken"));
+                    }
+                    let id = change.row.id;
+                    let found = known.into_iter().find(|row| row.id == id);
+                    let is_as_thought =
+                        |row: &group::Model| row.changed_at == change.was_changed_at;
+                    let Some(found) = found.filter(is_as_thought) else { return Ok(None) };
+                    let mut gone = agent_update::Entity::delete_many()
+                        .filter(agent_update::Column::GroupId.eq(id));
+                    if !change.forgets_updates {
+                        let asked_in_vain = [UpdateState::Failed, UpdateState::Unreachable];
+                        gone = gone.filter(agent_update::Column::State.is_in(asked_in_vain));
+                    }
+                    if change.forgets_updates || change.retries_failed {
+                        gone.exec(transaction).await?;
+                    }
+                    let row = change.over(&found);
+                    let row = row.into_active_model().reset_all().update(transaction).await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(Some(row))
+                })
+            })
+            .await
+    }
+
+    /// Deletes a group; false if there is none. Its agents stay as they are.
+    pub async fn delete_group(
+        &self,
+        id: GroupId,
+        audit: audit_entry::Model,
+    ) -> Result<bool, StoreError> {
+        let tenant_id = self.tenant_id;
+        self.writer
+            .change(move |transaction| {
+                let audit = audit.clone();
+                Box::pin(async move {
+                    let deleted = group::Entity::delete_many()
+                        .filter(group::Column::Id.eq(id))
+                        .filter(group::Column::TenantId.eq(tenant_id))
+                        .exec(transaction)
+                        .await?;
+                    if deleted.rows_affected == 0 {
+                        return Ok(false);
+                    }
+                    agent_update::Entity::delete_many()
+                        .filter(agent_update::Column::GroupId.eq(id))
+                        .exec(transaction)
+                        .await?;
+                    write_audit(transaction, audit).await?;
+                    Ok(true)
+                })
+            })
+            .await
+    }
+}
+
+fn of_tenant(tenant_id: TenantId) -> sea_orm::Select<group::Entity> {
+    group::Entity::find()
+        .filter(group::Column::TenantId.eq(tenant_id))
+        .order_by_asc(group::Column::Id)
+}

@@ -1,0 +1,5 @@
+//! Releases of agent and supervisor, and the groups that follow them.
+
+pub(super) mod group_waves;
+pub(super) mod groups;
+pub(super) mod releases;

@@ -1,0 +1,34 @@
+//! Audit entries of what changes no row: transient commands.
+
+use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
+
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::writer::connection::Work;
+use crate::store::writer::{Merge, rows};
+
+/// Adds one entry.
+pub struct AppendAudit(pub audit_entry::Model);
+
+impl Merge for AppendAudit {
+    type Done = ();
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+        let transaction = work.transaction;
+        insert(transaction, operations.iter().map(|operation| operation.0.clone()).collect())
+            .await?;
+        Ok(operations.iter().map(|_| Ok(())).collect())
+    }
+}
+
+/// Adds entries beside the changes they speak of.
+pub(in crate::store::writer) async fn insert(
+    transaction: &DatabaseTransaction,
+    entries: Vec<audit_entry::Model>,
+) -> Result<(), DbErr> {
+    let rows = entries.into_iter().map(audit_entry::Model::into_active_model).collect();
+    rows::insert(transaction, rows, None).await
+}

@@ -1,0 +1,188 @@
+//! Steps of roll-outs: each once, whenever the server ends.
+
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _, UpdateMany,
+};
+
+use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::job_state::JobState;
+use crate::domain::ids::{CommandId, JobId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::command_completion::end_of;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::{command, job, rollout};
+use crate::store::hold::hold_queued;
+use crate::store::writer::access::append_audit;
+use crate::store::writer::connection::Work;
+use crate::store::writer::rows::filled;
+use crate::store::writer::{MAX_LIST, Merge};
+
+/// Takes a step of a roll-out that runs.
+pub struct AdvanceRollout {
+    pub tenant_id: TenantId,
+    pub job_id: JobId,
+    /// The wave that has its turn: if another one has, nothing is done.
+    pub wave: i32,
+    pub step: RolloutMove,
+    pub now: Timestamp,
+}
+
+/// What is done.
+pub enum RolloutMove {
+    /// These executions may be sent, and wait for their agents until then.
+    Release { command_ids: Vec<CommandId>, expires_at: Timestamp },
+    /// Every execution of the wave has ended.
+    EndWave,
+    /// The next wave has its turn, without those who are offline.
+    NextWave {
+        /// Left out for good.
+        skipped: Vec<CommandId>,
+        /// Moved to the wave of those who are offline.
+        postponed: Vec<CommandId>,
+    },
+    /// Nothing starts until somebody resumes.
+    Halt { reason: String, audit: Box<audit_entry::Model> },
+}
+
+impl Merge for AdvanceRollout {
+    /// False if the roll-out has moved on, or was stopped: nothing was done.
+    type Done = bool;
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            results.push(Ok(operation.take(work).await?));
+        }
+        Ok(results)
+    }
+}
+
+impl AdvanceRollout {
+    async fn take(&self, work: &Work<'_>) -> Result<bool, DbErr> {
+        let transaction = work.transaction;
+        if !self.is_due(transaction).await? {
+            return Ok(false);
+        }
+        match &self.step {
+            RolloutMove::Release { command_ids, expires_at } => {
+                for ids in command_ids.chunks(MAX_LIST) {
+                    held(ids, command::Entity::update_many())
+                        .col_expr(command::Column::IsHeld, Expr::value(false))
+                        .col_expr(command::Column::ExpiresAt, expires_at.0.into())
+                        .exec(transaction)
+                        .await?;
+                }
+            }
+            RolloutMove::EndWave => {
+                let ended = [(rollout::Column::WaveEndedAt, self.now.0.into())];
+                self.write(transaction, ended).await?;
+            }
+            RolloutMove::NextWave { skipped, postponed } => {
+                let left_out = self.leave_out(transaction, skipped).await?;
+                work.tally.ended(CommandState::Cancelled, left_out);
+                self.postpone(transaction, postponed).await?;
+                let next = [
+                    (rollout::Column::Wave, (self.wave + 1).into()),
+                    (rollout::Column::WaveEndedAt, Option::<i64>::None.into()),
+                ];
+                self.write(transaction, next).await?;
+            }
+            RolloutMove::Halt { reason, audit } => {
+                job::Entity::update_many()
+                    .col_expr(job::Column::State, JobState::Halted.as_str().into())
+                    .filter(job::Column::Id.eq(self.job_id))
+                    .exec(transaction)
+                    .await?;
+                let halted = [(rollout::Column::HaltReason, reason.as_str().into())];
+                self.write(transaction, halted).await?;
+                hold_queued(transaction, self.job_id).await?;
+                append_audit::insert(transaction, vec![(**audit).clone()]).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Steps are decided on what was read before: whoever paused or stopped it meanwhile, or took
+    /// this very step, goes first.
+    async fn is_due(&self, transaction: &DatabaseTransaction) -> Result<bool, DbErr> {
+        let wave: Option<i32> = rollout::Entity::find()
+            .select_only()
+            .column(rollout::Column::Wave)
+            .filter(rollout::Column::JobId.eq(self.job_id))
+            .filter(rollout::Column::TenantId.eq(self.tenant_id))
+            .into_tuple()
+            .one(transaction)
+            .await?;
+        let runs: Option<JobId> = job::Entity::find()
+            .select_only()
+            .column(job::Column::Id)
+            .filter(job::Column::Id.eq(self.job_id))
+            .filter(job::Column::State.eq(JobState::Running))
+            .filter(job::Column::Stop.is_null())
+            .into_tuple()
+            .one(transaction)
+            .await?;
+        Ok(wave == Some(self.wave) && runs.is_some())
+    }
+
+    async fn leave_out(
+        &self,
+        transaction: &DatabaseTransaction,
+        skipped: &[CommandId],
+    ) -> Result<u64, DbErr> {
+        let mut left_out = 0;
+        for ids in skipped.chunks(MAX_LIST) {
+            let ended = held(ids, end_of(CommandState::Cancelled, self.now))
+                .col_expr(command::Column::EndReason, EndReason::SkippedOffline.as_str().into())
+                .exec(transaction)
+                .await?;
+            left_out += ended.rows_affected;
+        }
+        Ok(left_out)
+    }
+
+    async fn postpone(
+        &self,
+        transaction: &DatabaseTransaction,
+        postponed: &[CommandId],
+    ) -> Result<(), DbErr> {
+        let rollout = rollout::Entity::find_by_id(self.job_id).one(transaction).await?;
+        let offline_wave = rollout.as_ref().and_then(|rollout| rollout.offline_wave);
+        let (Some(rollout), Some(last)) = (rollout, offline_wave) else { return Ok(()) };
+        for ids in postponed.chunks(MAX_LIST) {
+            held(ids, command::Entity::update_many())
+                .col_expr(command::Column::Wave, last.into())
+                .exec(transaction)
+                .await?;
+        }
+        if !postponed.is_empty() && rollout.wave_count < last {
+            self.write(transaction, [(rollout::Column::WaveCount, last.into())]).await?;
+        }
+        Ok(())
+    }
+
+    async fn write<const N: usize>(
+        &self,
+        transaction: &DatabaseTransaction,
+        values: [(rollout::Column, Expr); N],
+    ) -> Result<(), DbErr> {
+        let update = rollout::Entity::update_many().filter(rollout::Column::JobId.eq(self.job_id));
+        let with = |update: UpdateMany<_>, (column, value)| update.col_expr(column, value);
+        values.into_iter().fold(update, with).exec(transaction).await?;
+        Ok(())
+    }
+}
+
+/// An update of those of some executions that are still held.
+fn held(ids: &[CommandId], update: UpdateMany<command::Entity>) -> UpdateMany<command::Entity> {
+    update
+        .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
+        .filter(command::Column::State.eq(CommandState::Queued))
+        .filter(command::Column::IsHeld.eq(true))
+}

@@ -1,0 +1,196 @@
+//! Output into storage: short chunks into rows, long ones into the command's live file.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use crate::domain::ids::{AgentId, CommandId};
+use crate::store::StoreError;
+use crate::store::blobs::{BlobError, BlobName, Blobs};
+use crate::store::entities::commands::{output_blob, output_chunk};
+use crate::store::writer::connection::Work;
+use crate::store::writer::epoch::Epochs;
+use crate::store::writer::{Merge, rows};
+
+/// Records from this size on go into a file: a database writes them twice. Below it, one sync for
+/// all rows of a transaction costs less than one for each command's file.
+const FILE_FROM_BYTES: usize = 64 * 1024;
+/// A command's first payload up to here is taken in while output waits for room: it is little, and
+/// most commands have no more.
+const SHORT_BYTES: u64 = 4 * 1024;
+/// Files that are synced at once.
+const SYNCS: usize = 16;
+
+/// Adds a chunk of output.
+///
+/// Shape: whole records; `offset_bytes` is where the command's committed output ends, which the
+/// session knows, since its epoch fences off every other. A chunk that does not continue what is
+/// committed is refused: one before it has failed.
+pub struct AppendOutput {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub command_id: CommandId,
+    /// Payload before the chunk, both streams.
+    pub offset_bytes: u64,
+    /// Payload of the chunk.
+    pub length_bytes: u64,
+    /// Payload of stdout before the chunk.
+    pub stdout_offset_bytes: u64,
+    /// Payload of stdout in the chunk.
+    pub stdout_bytes: u64,
+    pub records: Bytes,
+}
+
+impl Merge for AppendOutput {
+    /// The offset up to which output is now committed.
+    type Done = u64;
+
+    fn session(&self) -> Option<(AgentId, i64)> {
+        Some((self.agent_id, self.epoch))
+    }
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<u64, StoreError>>, DbErr> {
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let space = work.blobs.check_space();
+        let mut growths: HashMap<CommandId, Growth> = HashMap::new();
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let growth = match growths.remove(&operation.command_id) {
+                Some(growth) => growth,
+                None => Growth::read(work.transaction, operation).await?,
+            };
+            let growth = growths.entry(operation.command_id).or_insert(growth);
+            let admitted = epochs.check(operation.agent_id, operation.epoch);
+            let admitted = match operation.is_short() {
+                true => admitted,
+                false => admitted.and_then(|()| Ok(space.clone()?)),
+            };
+            results.push(admitted.and_then(|()| growth.take(operation)));
+        }
+        let failed = write_files(work.blobs, &mut growths).await;
+        for (operation, result) in operations.iter().zip(&mut results) {
+            if let (Ok(_), Some(error)) = (&result, failed.get(&operation.command_id)) {
+                *result = Err(error.clone().into());
+            }
+        }
+        let stored = operations.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        work.tally.stored_output(stored.map(|(operation, _)| operation.length_bytes).sum());
+        // Behind the sync of the files: what rows name is there.
+        let whole = growths.into_iter().filter(|(id, _)| !failed.contains_key(id));
+        let chunks = whole.flat_map(|(_, growth)| growth.chunks).collect();
+        rows::insert(work.transaction, chunks, None).await?;
+        Ok(results)
+    }
+}
+
+/// What a batch adds to a command's output.
+struct Growth {
+    end_bytes: u64,
+    /// In use of the live file before the batch.
+    file_start_bytes: u64,
+    file_end_bytes: u64,
+    pieces: Vec<Bytes>,
+    chunks: Vec<output_chunk::ActiveModel>,
+}
+
+impl Growth {
+    /// Where the command's committed output ends: one look into the primary key.
+    async fn read(transaction: &DatabaseTransaction, first: &AppendOutput) -> Result<Self, DbErr> {
+        let last: Option<(i64, i64, i64)> = output_chunk::Entity::find()
+            .select_only()
+            .column(output_chunk::Column::OffsetBytes)
+            .column(output_chunk::Column::LengthBytes)
+            .column(output_chunk::Column::FileEndBytes)
+            .filter(output_chunk::Column::CommandId.eq(first.command_id))
+            .order_by_desc(output_chunk::Column::OffsetBytes)
+            .limit(1)
+            .into_tuple()
+            .one(transaction)
+            .await?;
+        let (end, file_end) = match last {
+            Some((offset, length, file_end)) => (offset + length, file_end),
+            // All of it was compacted before more came, or there is none yet.
+            None if first.offset_bytes > 0 => {
+                let blob = output_blob::Entity::find_by_id(first.command_id);
+                let blob = blob.all(transaction).await?.pop();
+                (blob.map_or(0, |blob| blob.length_bytes), 0)
+            }
+            None => (0, 0),
+        };
+        Ok(Self {
+            end_bytes: end.cast_unsigned(),
+            file_start_bytes: file_end.cast_unsigned(),
+            file_end_bytes: file_end.cast_unsigned(),
+            pieces: Vec::new(),
+            chunks: Vec::new(),
+        })
+    }
+
+    /// A chunk may have failed while those behind it were waiting: no gap is ever stored.
+    fn take(&mut self, operation: &AppendOutput) -> Result<u64, StoreError> {
+        if self.end_bytes != operation.offset_bytes {
+            return Err(StoreError::OutputMissing);
+        }
+        self.end_bytes += operation.length_bytes;
+        let is_long = operation.records.len() >= FILE_FROM_BYTES;
+        if is_long {
+            self.file_end_bytes += operation.records.len() as u64;
+            self.pieces.push(operation.records.clone());
+        }
+        self.chunks.push(operation.chunk(is_long, self.file_end_bytes));
+        Ok(self.end_bytes)
+    }
+}
+
+/// Writes what goes into files, and syncs them; why it failed, by command.
+async fn write_files(
+    blobs: &Blobs,
+    growths: &mut HashMap<CommandId, Growth>,
+) -> HashMap<CommandId, BlobError> {
+    let files = growths.iter_mut().filter(|(_, growth)| !growth.pieces.is_empty());
+    let writes: Vec<_> = files
+        .map(|(id, growth)| {
+            let (id, position) = (*id, growth.file_start_bytes);
+            let (blobs, pieces) = (blobs.clone(), std::mem::take(&mut growth.pieces));
+            async move {
+                let write = move || blobs.append(BlobName::Live(id), position, &pieces);
+                let written = tokio::task::spawn_blocking(write).await;
+                (id, written.unwrap_or(Err(BlobError::Stopped)))
+            }
+        })
+        .collect();
+    let written = stream::iter(writes).buffer_unordered(SYNCS);
+    written.filter_map(async |(id, written)| Some((id, written.err()?))).collect().await
+}
+
+impl AppendOutput {
+    fn is_short(&self) -> bool {
+        self.offset_bytes + self.length_bytes <= SHORT_BYTES
+    }
+
+    fn chunk(&self, is_long: bool, file_end_bytes: u64) -> output_chunk::ActiveModel {
+        let (records, file_bytes, checksum) = match is_long {
+            true => (Vec::new(), self.records.len() as i64, crc32fast::hash(&self.records)),
+            false => (self.records.to_vec(), 0, 0),
+        };
+        output_chunk::ActiveModel {
+            command_id: Set(self.command_id),
+            offset_bytes: Set(self.offset_bytes.cast_signed()),
+            length_bytes: Set(self.length_bytes.cast_signed()),
+            stdout_offset_bytes: Set(self.stdout_offset_bytes.cast_signed()),
+            stdout_bytes: Set(self.stdout_bytes.cast_signed()),
+            records: Set(records),
+            file_bytes: Set(file_bytes),
+            file_end_bytes: Set(file_end_bytes.cast_signed()),
+            checksum: Set(checksum.into()),
+        }
+    }
+}

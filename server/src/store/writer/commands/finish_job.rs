@@ -1,0 +1,104 @@
+//! The end of jobs, once and for all.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
+    QuerySelect as _,
+};
+
+use crate::domain::commands::job_state::JobState;
+use crate::domain::ids::{DeliveryId, JobId, TenantId};
+use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
+use crate::domain::integrations::webhook::{DeliveryState, JOB_FINISHED, WebhookUrl};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::commands::job;
+use crate::store::entities::integrations::webhook_delivery;
+use crate::store::entities::integrations::webhook_delivery::Attempts;
+use crate::store::writer::connection::Work;
+use crate::store::writer::rows::filled;
+use crate::store::writer::{MAX_LIST, Merge};
+
+/// Finishes a job all of whose executions have ended.
+pub struct FinishJob {
+    pub tenant_id: TenantId,
+    pub job_id: JobId,
+    pub state: JobState,
+    /// When the last of its executions ended.
+    pub finished_at: Timestamp,
+}
+
+impl Merge for FinishJob {
+    /// False if it was finished before, which changes nothing.
+    type Done = bool;
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
+        let mut unfinished = HashMap::with_capacity(operations.len());
+        for operations in operations.chunks(MAX_LIST) {
+            let rows: Vec<(JobId, Option<String>)> = job::Entity::find()
+                .select_only()
+                .column(job::Column::Id)
+                .column(job::Column::WebhookUrl)
+                .filter(job::Column::Id.is_in(filled(operations.iter().map(|op| op.job_id))))
+                .filter(job::Column::FinishedAt.is_null())
+                .into_tuple()
+                .all(work.transaction)
+                .await?;
+            unfinished.extend(rows);
+        }
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let first = unfinished.remove(&operation.job_id);
+            results.push(Ok(first.is_some()));
+            if let Some(webhook_url) = first {
+                operation.finish(work, webhook_url).await?;
+            }
+        }
+        Ok(results)
+    }
+}
+
+impl FinishJob {
+    /// Runs once in a job's life: whatever is to follow from its end is written here, in the same
+    /// transaction.
+    async fn finish(&self, work: &Work<'_>, webhook_url: Option<String>) -> Result<(), DbErr> {
+        job::Entity::update_many()
+            .col_expr(job::Column::State, self.state.as_str().into())
+            .col_expr(job::Column::FinishedAt, self.finished_at.0.into())
+            .filter(job::Column::Id.eq(self.job_id))
+            .filter(job::Column::TenantId.eq(self.tenant_id))
+            .exec(work.transaction)
+            .await?;
+        if let Some(url) = webhook_url {
+            let delivery = self.delivery(url).into_active_model();
+            webhook_delivery::Entity::insert(delivery)
+                .exec_without_returning(work.transaction)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The message that tells of it, due at once.
+    fn delivery(&self, url: String) -> webhook_delivery::Model {
+        webhook_delivery::Model {
+            id: DeliveryId::new(),
+            tenant_id: self.tenant_id,
+            job_id: self.job_id,
+            event: JOB_FINISHED.to_owned(),
+            host: WebhookUrl::host_of(&url),
+            url,
+            state: DeliveryState::Pending,
+            created_at: self.finished_at,
+            due_at: self.finished_at,
+            give_up_at: self.finished_at.plus_ms(TRIED_FOR_MS),
+            finished_at: None,
+            attempt_count: 0,
+            tries: 0,
+            attempts: Attempts::default(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! New durable commands, with their audit entry and idempotency record in one transaction.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _,
+};
+
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::{command, idempotency_record};
+use crate::store::writer::access::append_audit;
+use crate::store::writer::connection::Work;
+use crate::store::writer::epoch::Epochs;
+use crate::store::writer::rows;
+use crate::store::writer::rows::filled;
+use crate::store::writer::{MAX_LIST, Merge};
+
+/// What makes a repeated request the same request.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    pub key: String,
+    /// Of everything that was asked.
+    pub request_hash: [u8; 32],
+}
+
+/// Stores a command, `queued`.
+pub struct SubmitCommand {
+    pub row: command::Model,
+    /// The epoch of a live session with room in its window: the insert itself is `delivered`
+    /// then, unless a newer session has begun.
+    pub deliver_in_epoch: Option<i64>,
+    pub idempotency: Option<Idempotency>,
+    pub audit: audit_entry::Model,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is stored. `delivered`: the frame is to leave now.
+    New { delivered: bool },
+    /// The idempotency key made this command before; nothing new is stored.
+    Repeated { command_id: CommandId },
+    /// The idempotency key belongs to another request; nothing is stored.
+    KeyReused,
+    /// The agent was deleted a moment before; nothing is stored.
+    AgentGone,
+}
+
+pub(in crate::store::writer) type RecordKey = (TenantId, ApiKeyId, String);
+
+impl Merge for SubmitCommand {
+    type Done = Submitted;
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
+        let transaction = work.transaction;
+        let epochs = Epochs::read(work, operations.iter().map(|op| op.row.agent_id)).await?;
+        let keys = operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key));
+        let mut records = read_records(transaction, keys.collect()).await?;
+        let mut new = Vec::with_capacity(operations.len());
+        let mut new_records = Vec::new();
+        let mut results = Vec::with_capacity(operations.len());
+        for operation in operations {
+            let keyed = operation.record_key();
+            if let Some((key, hash)) = &keyed
+                && let Some((known_hash, command_id)) = records.get(key)
+            {
+                results.push(Ok(if known_hash == hash {
+                    Submitted::Repeated { command_id: *command_id }
+                } else {
+                    Submitted::KeyReused
+                }));
+                continue;
+            }
+            if !epochs.has(operation.row.agent_id) {
+                results.push(Ok(Submitted::AgentGone));
+                continue;
+            }
+            if let Some((key, hash)) = keyed {
+                new_records.push(operation.record(&key, &hash));
+                records.insert(key, (hash, operation.row.id));
+            }
+            let delivered = operation
+                .deliver_in_epoch
+                .is_some_and(|epoch| epochs.may_write(operation.row.agent_id, epoch));
+            new.push((operation, delivered));
+            results.push(Ok(Submitted::New { delivered }));
+        }
+        write(transaction, new, new_records).await?;
+        Ok(results)
+    }
+}
+
+impl SubmitCommand {
+    fn record_key(&self) -> Option<(RecordKey, Vec<u8>)> {
+        let idempotency = self.idempotency.as_ref()?;
+        let key = (self.row.tenant_id, self.row.requested_by, idempotency.key.clone());
+        Some((key, idempotency.request_hash.to_vec()))
+    }
+
+    fn record(&self, key: &RecordKey, hash: &[u8]) -> idempotency_record::ActiveModel {
+        idempotency_record::Model {
+            tenant_id: key.0,
+            principal_id: key.1,
+            key: key.2.clone(),
+            request_hash: hash.to_vec(),
+            command_id: self.row.id,
+            created_at: self.row.created_at,
+        }
+        .into_active_model()
+    }
+
+    fn command(&self, delivered: bool) -> command::ActiveModel {
+        let mut row = self.row.clone();
+        if delivered {
+            row.state = CommandState::Delivered;
+            row.delivered_at = Some(row.created_at);
+        }
+        row.into_active_model()
+    }
+}
+
+/// What stands under some idempotency keys: the request's hash, and what it made.
+pub(in crate::store::writer) async fn read_records(
+    transaction: &DatabaseTransaction,
+    keys: Vec<RecordKey>,
+) -> Result<HashMap<RecordKey, (Vec<u8>, CommandId)>, DbErr> {
+    let mut records = HashMap::with_capacity(keys.len());
+    for keys in keys.chunks(MAX_LIST) {
+        let rows = idempotency_record::Entity::find()
+            .filter(
+                idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))),
+            )
+            .filter(
+                idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))),
+            )
+            .filter(
+                idempotency_record::Column::Key
+                    .is_in(filled(keys.iter().map(|key| key.2.as_str()))),
+            )
+            .all(transaction)
+            .await?;
+        records.extend(rows.into_iter().map(|row| {
+            ((row.tenant_id, row.principal_id, row.key), (row.request_hash, row.command_id))
+        }));
+    }
+    Ok(records)
+}
+
+async fn write(
+    transaction: &DatabaseTransaction,
+    new: Vec<(&SubmitCommand, bool)>,
+    records: Vec<idempotency_record::ActiveModel>,
+) -> Result<(), DbErr> {
+    let commands = new.iter().map(|(operation, delivered)| operation.command(*delivered));
+    rows::insert(transaction, commands.collect(), None).await?;
+    rows::insert(transaction, records, None).await?;
+    let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
+    append_audit::insert(transaction, audit).await
+}

@@ -1,0 +1,128 @@
+//! New jobs: the job, its executions, audit entry and idempotency record in one transaction.
+
+use sea_orm::{DbErr, EntityTrait as _, IntoActiveModel as _};
+
+use super::submit_command;
+use super::submit_command::{Idempotency, RecordKey};
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::ids::{CommandId, JobId};
+use crate::store::StoreError;
+use crate::store::entities::access::audit_entry;
+use crate::store::entities::commands::{command, idempotency_record, job, rollout};
+use crate::store::writer::access::append_audit;
+use crate::store::writer::epoch::Epochs;
+use crate::store::writer::{Merge, Work, rows};
+
+/// One execution of a new job.
+pub struct NewExecution {
+    pub row: command::Model,
+    /// As of a single command: the insert itself is `delivered` in this epoch.
+    pub deliver_in_epoch: Option<i64>,
+}
+
+/// Stores a job with its executions: 10,000 at the most.
+pub struct SubmitJob {
+    pub row: job::Model,
+    pub rollout: Option<rollout::Model>,
+    pub executions: Vec<NewExecution>,
+    pub idempotency: Option<Idempotency>,
+    pub audit: audit_entry::Model,
+}
+
+/// What came of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SubmittedJob {
+    /// It is stored. The frames of these executions, in the order of their ids, are to leave now.
+    /// The others are queued; those of agents that were deleted a moment before are not stored.
+    New { delivered: Vec<CommandId>, gone: usize },
+    /// The idempotency key made this job before; nothing new is stored.
+    Repeated { job_id: JobId },
+    /// The idempotency key belongs to another request; nothing is stored.
+    KeyReused,
+}
+
+impl Merge for SubmitJob {
+    type Done = SubmittedJob;
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<SubmittedJob, StoreError>>, DbErr> {
+        let mut results = Vec::with_capacity(operations.len());
+        // One after the other: each is a batch by itself, and may repeat the one before.
+        for operation in operations {
+            results.push(Ok(operation.store(work).await?));
+        }
+        Ok(results)
+    }
+}
+
+impl SubmitJob {
+    async fn store(&self, work: &Work<'_>) -> Result<SubmittedJob, DbErr> {
+        let transaction = work.transaction;
+        if let Some(key) = self.record_key() {
+            let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
+            if let Some((hash, id)) = known.get(&key) {
+                return Ok(match self.is_same_request(hash) {
+                    true => SubmittedJob::Repeated { job_id: JobId(id.0) },
+                    false => SubmittedJob::KeyReused,
+                });
+            }
+        }
+        let agents = self.executions.iter().map(|execution| execution.row.agent_id);
+        let epochs = Epochs::read(work, agents).await?;
+        let mut new = Vec::with_capacity(self.executions.len());
+        let mut delivered = Vec::new();
+        for execution in &self.executions {
+            let agent_id = execution.row.agent_id;
+            if !epochs.has(agent_id) {
+                continue;
+            }
+            let mut row = execution.row.clone();
+            if execution.deliver_in_epoch.is_some_and(|epoch| epochs.may_write(agent_id, epoch)) {
+                row.state = CommandState::Delivered;
+                row.delivered_at = Some(row.created_at);
+                delivered.push(row.id);
+            }
+            // Some are over before they begin: refused, cancelled, left out because they are offline.
+            work.tally.ended(row.state, 1);
+            new.push(row.into_active_model());
+        }
+        let gone = self.executions.len() - new.len();
+        let job = job::Model { agent_count: new.len() as i64, ..self.row.clone() };
+        job::Entity::insert(job.into_active_model()).exec_without_returning(transaction).await?;
+        if let Some(rollout) = self.rollout.clone() {
+            let rollout = rollout.into_active_model();
+            rollout::Entity::insert(rollout).exec_without_returning(transaction).await?;
+        }
+        rows::insert(transaction, new, None).await?;
+        if let Some(record) = self.record() {
+            idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
+        }
+        append_audit::insert(transaction, vec![self.audit.clone()]).await?;
+        Ok(SubmittedJob::New { delivered, gone })
+    }
+
+    fn is_same_request(&self, hash: &[u8]) -> bool {
+        self.idempotency.as_ref().is_some_and(|idempotency| idempotency.request_hash == hash)
+    }
+
+    fn record_key(&self) -> Option<RecordKey> {
+        let idempotency = self.idempotency.as_ref()?;
+        Some((self.row.tenant_id, self.row.requested_by, idempotency.key.clone()))
+    }
+
+    fn record(&self) -> Option<idempotency_record::ActiveModel> {
+        let idempotency = self.idempotency.as_ref()?;
+        let record = idempotency_record::Model {
+            tenant_id: self.row.tenant_id,
+            principal_id: self.row.requested_by,
+            key: idempotency.key.clone(),
+            request_hash: idempotency.request_hash.to_vec(),
+            // The column names what most records are of.
+            command_id: CommandId(self.row.id.0),
+            created_at: self.row.created_at,
+        };
+        Some(record.into_active_model())
+    }
+}

@@ -1,0 +1,7 @@
+//! Connections of agents.
+
+pub(super) mod close_session;
+pub(super) mod open_session;
+pub(super) mod reconcile;
+pub(super) mod record_heartbeat;
+pub(super) mod record_manifest;

@@ -1,0 +1,178 @@
+//! The stored agents that a batch of openings may be about.
+
+use std::collections::{HashMap, HashSet};
+
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _,
+};
+
+use super::{AgentIdentity, OpenSession};
+use crate::domain::fleet::agent::AgentLevel;
+use crate::domain::ids::{AgentId, AgentKeyId};
+use crate::store::entities::access::agent_key;
+use crate::store::entities::fleet::{agent, agent_ledger};
+use crate::store::writer::MAX_LIST;
+use crate::store::writer::rows::filled;
+
+pub(super) struct Candidates {
+    keys: HashMap<AgentKeyId, agent_key::Model>,
+    /// Deleted ones included: their ids are taken.
+    agents: HashMap<AgentId, agent::Model>,
+    acceptance_counts: HashMap<AgentId, u64>,
+    agents_of_key: HashMap<AgentKeyId, i64>,
+    changed: HashSet<AgentId>,
+}
+
+impl Candidates {
+    pub(super) async fn read(
+        transaction: &DatabaseTransaction,
+        operations: &[OpenSession],
+    ) -> Result<Self, DbErr> {
+        let mut found = Self {
+            keys: HashMap::new(),
+            agents: HashMap::new(),
+            acceptance_counts: HashMap::new(),
+            agents_of_key: HashMap::new(),
+            changed: HashSet::new(),
+        };
+        for operations in operations.chunks(MAX_LIST) {
+            found.read_some(transaction, operations).await?;
+        }
+        Ok(found)
+    }
+
+    async fn read_some(
+        &mut self,
+        transaction: &DatabaseTransaction,
+        operations: &[OpenSession],
+    ) -> Result<(), DbErr> {
+        let key_ids: HashSet<_> = operations.iter().map(|op| op.key_id).collect();
+        let keys = agent_key::Entity::find()
+            .filter(agent_key::Column::Id.is_in(filled(key_ids.iter().copied())))
+            .all(transaction)
+            .await?;
+        self.keys.extend(keys.into_iter().map(|key| (key.id, key)));
+
+        let issued: Vec<_> = operations.iter().filter_map(OpenSession::issued_id).collect();
+        let by_id =
+            agent::Entity::find().filter(agent::Column::Id.is_in(filled(issued))).all(transaction);
+        self.add(by_id.await?);
+        // Those that come without an id, or with one that is not theirs, are told by key and host.
+        let homeless: Vec<_> =
+            operations.iter().filter(|op| self.by_issued_id(op).is_none()).collect();
+        if !homeless.is_empty() {
+            let identities: HashSet<_> = homeless.iter().flat_map(|op| op.identities()).collect();
+            let by_host = agent::Entity::find()
+                .filter(agent::Column::KeyId.is_in(filled(homeless.iter().map(|op| op.key_id))))
+                .filter(agent::Column::Identity.is_in(filled(identities)))
+                .filter(agent::Column::DeletedAt.is_null())
+                .all(transaction);
+            self.add(by_host.await?);
+            let counts: Vec<(AgentKeyId, i64)> = agent::Entity::find()
+                .select_only()
+                .column(agent::Column::KeyId)
+                .column_as(agent::Column::Id.count(), "agents")
+                .filter(agent::Column::KeyId.is_in(filled(homeless.iter().map(|op| op.key_id))))
+                .filter(agent::Column::DeletedAt.is_null())
+                .group_by(agent::Column::KeyId)
+                .into_tuple()
+                .all(transaction)
+                .await?;
+            self.agents_of_key.extend(counts);
+        }
+        let ledgers = agent_ledger::Entity::find()
+            .filter(agent_ledger::Column::AgentId.is_in(filled(self.agents.keys().copied())))
+            .all(transaction)
+            .await?;
+        self.acceptance_counts.extend(
+            ledgers.into_iter().map(|row| (row.agent_id, row.acceptance_count.cast_unsigned())),
+        );
+        Ok(())
+    }
+
+    fn add(&mut self, rows: Vec<agent::Model>) {
+        self.agents.extend(rows.into_iter().map(|row| (row.id, row)));
+    }
+
+    pub(super) fn key(&self, id: AgentKeyId) -> Option<&agent_key::Model> {
+        self.keys.get(&id)
+    }
+
+    /// The agent that an opening is about, if it is enrolled.
+    pub(super) fn find(
+        &self,
+        operation: &OpenSession,
+        key: &agent_key::Model,
+    ) -> Option<agent::Model> {
+        if let Some(row) = self.by_issued_id(operation) {
+            return Some(row.clone());
+        }
+        let identity = operation.identity_of(key);
+        let level = match operation.identity {
+            AgentIdentity::Basic => AgentLevel::Basic,
+            AgentIdentity::Full { .. } => AgentLevel::Full,
+        };
+        self.agents
+            .values()
+            .filter(|row| row.key_id == operation.key_id && row.deleted_at.is_none())
+            .filter(|row| row.level == level && row.identity == identity)
+            // A reinstall takes over the row of the old install, which is offline.
+            .filter(|row| level == AgentLevel::Basic || !row.is_online)
+            .max_by_key(|row| row.last_seen_at)
+            .cloned()
+    }
+
+    /// The row of the id that was issued, if it is this machine's and this tenant's.
+    fn by_issued_id(&self, operation: &OpenSession) -> Option<&agent::Model> {
+        let AgentIdentity::Full { machine_id, .. } = &operation.identity else { return None };
+        self.agents.get(&operation.issued_id()?).filter(|row| {
+            row.deleted_at.is_none()
+                && row.tenant_id == operation.tenant_id
+                && row.key_id == operation.key_id
+                && row.identity == *machine_id
+        })
+    }
+
+    /// The id that an agent of a restored server was issued before: kept, since nobody has it.
+    pub(super) fn unclaimed_id(&self, operation: &OpenSession) -> Option<AgentId> {
+        operation.issued_id().filter(|id| !self.agents.contains_key(id))
+    }
+
+    pub(super) fn count(&self, key_id: AgentKeyId) -> i64 {
+        self.agents_of_key.get(&key_id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn count_one_more(&mut self, key_id: AgentKeyId) {
+        *self.agents_of_key.entry(key_id).or_default() += 1;
+    }
+
+    pub(super) fn acceptance_count(&self, agent_id: AgentId) -> u64 {
+        self.acceptance_counts.get(&agent_id).copied().unwrap_or(0)
+    }
+
+    pub(super) fn put(&mut self, row: agent::Model) {
+        self.changed.insert(row.id);
+        self.agents.insert(row.id, row);
+    }
+
+    pub(super) fn into_changed(mut self) -> Vec<agent::Model> {
+        self.changed.iter().filter_map(|id| self.agents.remove(id)).collect()
+    }
+}
+
+impl OpenSession {
+    fn issued_id(&self) -> Option<AgentId> {
+        match &self.identity {
+            AgentIdentity::Basic => None,
+            AgentIdentity::Full { agent_id, .. } => *agent_id,
+        }
+    }
+
+    fn identities(&self) -> Vec<String> {
+        match &self.identity {
+            AgentIdentity::Basic => vec![String::new(), self.hostname.clone()],
+            AgentIdentity::Full { machine_id, .. } => vec![machine_id.clone()],
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! New sessions: who connects, with which epoch, and whether its ledger can be believed.
+
+mod candidates;
+mod rows;
+
+use muster_protocol::CloseCode;
+use muster_protocol::frame::{LedgerComparison, compare_ledger};
+use sea_orm::DbErr;
+use uuid::Uuid;
+
+use self::candidates::Candidates;
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::entities::access::agent_key;
+use crate::store::entities::column::StringList;
+use crate::store::entities::fleet::{agent, agent_event};
+use crate::store::writer::Merge;
+use crate::store::writer::connection::Work;
+
+/// What tells one agent of a key from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentIdentity {
+    /// A basic agent is its key, and its host name where the key may have several.
+    Basic,
+    /// A full agent.
+    Full {
+        /// The id it was issued; absent before enrolment.
+        agent_id: Option<AgentId>,
+        machine_id: String,
+        ledger_id: Uuid,
+        acceptance_count: u64,
+        instance_id: Uuid,
+        highest_epoch: u64,
+    },
+}
+
+/// Opens a session. Texts are cleaned and bounded by the caller.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    pub tenant_id: TenantId,
+    pub key_id: AgentKeyId,
+    /// SHA-256 of the secret that was presented: looked at again, since time has passed.
+    pub secret_hash: Vec<u8>,
+    pub identity: AgentIdentity,
+    pub hostname: String,
+    pub ip: String,
+    pub version: String,
+    pub os: String,
+    pub arch: String,
+    pub capabilities: Vec<String>,
+    pub policy: Option<String>,
+    pub max_executions: i32,
+    pub transport: Transport,
+    /// What came of the latest generation for another version, JSON; absent if nothing is known of it.
+    pub update_result: Option<String>,
+    pub now: Timestamp,
+}
+
+/// A session that is open.
+#[derive(Debug, Clone)]
+pub struct OpenedSession {
+    pub agent_id: AgentId,
+    pub epoch: i64,
+    pub server_restored: bool,
+    /// Commands that are lost with the ledger that the agent had before.
+    pub lost: Vec<CommandId>,
+    /// The key as it stands in this transaction.
+    pub key: agent_key::Model,
+}
+
+/// What came of the attempt.
+#[derive(Debug, Clone)]
+pub enum SessionOpening {
+    Opened(Box<OpenedSession>),
+    Refused(CloseCode),
+}
+
+impl Merge for OpenSession {
+    type Done = SessionOpening;
+
+    async fn apply(
+        work: &Work<'_>,
+        operations: &[Self],
+    ) -> Result<Vec<Result<SessionOpening, StoreError>>, DbErr> {
+        let transaction = work.transaction;
+        let mut candidates = Candidates::read(transaction, operations).await?;
+        let mut changes = Changes::default();
+        let mut results: Vec<SessionOpening> = operations
+            .iter()
+            .map(|operation| operation.open(&mut candidates, &mut changes))
+            .collect();
+        for (agent_id, command_id) in rows::write(work, candidates.into_changed(), changes).await? {
+            for result in &mut results {
+                if let SessionOpening::Opened(opened) = result
+                    && opened.agent_id == agent_id
+                {
+                    opened.lost.push(command_id);
+                }
+            }
+        }
+        work.epochs.forget();
+        Ok(results.into_iter().map(Ok).collect())
+    }
+}
+
+/// What is written beside the agents themselves.
+#[derive(Default)]
+struct Changes {
+    /// Acceptance counts of believed ledgers.
+    counts: Vec<(AgentId, u64)>,
+    /// Agents of whose ledger nothing is known any more.
+    forgotten: Vec<(AgentId, Timestamp)>,
+    events: Vec<agent_event::Model>,
+}
+
+impl OpenSession {
+    fn open(&self, candidates: &mut Candidates, changes: &mut Changes) -> SessionOpening {
+        let key = match self.admit(candidates.key(self.key_id)) {
+            Ok(key) => key,
+            Err(code) => return SessionOpening::Refused(code),
+        };
+        let known = candidates.find(self, &key);
+        if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
+            let mut row = row.clone();
+            row.alert = Some("identity_conflict".into());
+            changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
+            candidates.put(row);
+            return SessionOpening::Refused(CloseCode::IdentityConflict);
+        }
+        let is_new = known.is_none();
+        if is_new && candidates.count(self.key_id) >= i64::from(key.max_agents) {
+            return SessionOpening::Refused(CloseCode::AgentLimit);
+        }
+        let mut row = known.unwrap_or_else(|| self.enrol(&key, candidates));
+        if is_new {
+            changes.events.push(self.event(row.id, AgentEventKind::Enrolled));
+        }
+        let server_restored = self.update(&mut row, is_new, candidates, changes);
+        let opened = OpenedSession {
+            agent_id: row.id,
+            epoch: row.epoch,
+            server_restored,
+            lost: Vec::new(),
+            key,
+        };
+        candidates.put(row);
+        SessionOpening::Opened(Box::new(opened))
+    }
+
+    /// The key, if it and the presented secret hold at this moment.
+    fn admit(&self, key: Option<&agent_key::Model>) -> Result<agent_key::Model, CloseCode> {
+        let key = key.ok_or(CloseCode::KeyDeleted)?;
+        let is_in_grace = key.previous_secret_hash.as_ref() == Some(&self.secret_hash)
+            && key.previous_valid_until.is_some_and(|until| until > self.now);
+        match () {
+            () if key.secret_hash != self.secret_hash && !is_in_grace => {
+                Err(CloseCode::KeyRegenerated)
+            }
+            () if key.is_disabled => Err(CloseCode::KeyDisabled),
+            () if key.expires_at.is_some_and(|at| at <= self.now) => Err(CloseCode::KeyExpired),
+            () => Ok(key.clone()),
+        }
+    }
+
+    /// True if a process that another one had replaced is back while that other one is online.
+    fn is_conflict(&self, row: &agent::Model) -> bool {
+        match &self.identity {
+            AgentIdentity::Basic => false,
+            AgentIdentity::Full { instance_id, .. } => {
+                row.is_online
+                    && row.instance_id != Some(*instance_id)
+                    && row.previous_instance_id == Some(*instance_id)
+            }
+        }
+    }
+
+    fn enrol(&self, key: &agent_key::Model, candidates: &mut Candidates) -> agent::Model {
+        candidates.count_one_more(self.key_id);
+        let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
+        agent::Model {
+            id: candidates.unclaimed_id(self).unwrap_or_else(AgentId::new),
+            tenant_id: key.tenant_id,
+            key_id: key.id,
+            level: AgentLevel::Basic,
+            identity: self.identity_of(key),
+            name,
+            hostname: String::new(),
+            ip: String::new(),
+            version: String::new(),
+            os: String::new(),
+            arch: String::new(),
+            capabilities: StringList::default(),
+            tags: key.tags.clone(),
+            policy: None,
+            max_executions: 0,
+            ledger_id: None,
+            instance_id: None,
+            previous_instance_id: None,
+            epoch: 0,
+            transport: self.transport,
+            is_online: false,
+            alert: None,
+            connected_at: self.now,
+            last_seen_at: self.now,
+            created_at: self.now,
+            deleted_at: None,
+            update_result: None,
+            update_result_at: None,
+        }
+    }
+
+    /// Brings a row up to this session; true if the agent knows of later sessions than the row.
+    fn update(
+        &self,
+        row: &mut agent::Model,
+        is_new: bool,
+        candidates: &Candidates,
+        changes: &mut Changes,
+    ) -> bool {
+        let mut next_epoch = row.epoch + 1;
+        let mut server_restored = false;
+        row.alert = None;
+        match &self.identity {
+            AgentIdentity::Basic => row.level = AgentLevel::Basic,
+            AgentIdentity::Full {
+                ledger_id,
+                acceptance_count,
+                instance_id,
+                highest_epoch,
+                agent_id,
+                ..
+            } => {
+                row.level = AgentLevel::Full;
+                let highest = i64::try_from(*highest_epoch).unwrap_or(i64::MAX - 1);
+                if highest > row.epoch && *agent_id == Some(row.id) {
+                    server_restored = true;
+                    next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
+                    changes.events.push(self.event(row.id, AgentEventKind::ServerRestored));
+                }
+                // What an opening before it in this transaction has told is known as well.
+                let told = changes.counts.iter().find(|(id, _)| *id == row.id);
+                let count = told.map_or_else(|| candidates.acceptance_count(row.id), |told| told.1);
+                let remembered = row.ledger_id.as_ref().map(|id| (id, count));
+                if compare_ledger(remembered, (ledger_id, *acceptance_count))
+                    == LedgerComparison::Replaced
+                {
+                    changes.forgotten.push((row.id, self.now));
+                    changes.events.push(self.event(row.id, AgentEventKind::LedgerReplaced));
+                }
+                changes.counts.retain(|(id, _)| *id != row.id);
+                changes.counts.push((row.id, *acceptance_count));
+                if row.instance_id != Some(*instance_id) {
+                    row.previous_instance_id = row.instance_id;
+                }
+                row.ledger_id = Some(*ledger_id);
+                row.instance_id = Some(*instance_id);
+            }
+        }
+        if !row.is_online || is_new {
+            changes.events.push(self.event(row.id, AgentEventKind::Online));
+        }
+        row.epoch = next_epoch;
+        row.is_online = true;
+        // What it does not say this time stays as it was said before.
+        for (known, said) in [
+            (&mut row.hostname, &self.hostname),
+            (&mut row.ip, &self.ip),
+            (&mut row.version, &self.version),
+            (&mut row.os, &self.os),
+            (&mut row.arch, &self.arch),
+        ] {
+            if !said.is_empty() {
+                known.clone_from(said);
+            }
+        }
+        row.capabilities = StringList(self.capabilities.clone());
+        row.policy.clone_from(&self.policy);
+        row.max_executions = self.max_executions;
+        row.transport = self.transport;
+        if self.update_result.is_some() && self.update_result != row.update_result {
+            row.update_result.clone_from(&self.update_result);
+            row.update_result_at = Some(self.now);
+        }
+        row.connected_at = self.now;
+        row.last_seen_at = self.now;
+        server_restored
+    }
+
+    fn identity_of(&self, key: &agent_key::Model) -> String {
+        match &self.identity {
+            AgentIdentity::Full { machine_id, .. } => machine_id.clone(),
+            AgentIdentity::Basic if key.max_agents > 1 => self.hostname.clone(),
+            AgentIdentity::Basic => String::new(),
+        }
+    }
+
+    fn event(&self, agent_id: AgentId, kind: AgentEventKind) -> agent_event::Model {
+        agent_event::Model {
+            id: EventId::new(),
+            tenant_id: self.tenant_id,
+            agent_id,
+            kind,
+            detail: None,
+            at: self.now,
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Periodic work, by the clock of `tokio-cron-scheduler` as a plain UTC ticker.
+
+use std::future::Future;
+
+use anyhow::Context as _;
+use tokio_cron_scheduler::{Job, JobScheduler};
+
+use crate::services::error::chain;
+use crate::services::operations::maintenance::Maintenance;
+use crate::store::StoreError;
+
+// By the clock and not by intervals: a job that repeats after an interval never runs again in this
+// scheduler once one of its turns came a whole interval late, as after a pause of the machine.
+const EVERY_SECOND: &str = "* * * * * *";
+const EVERY_2_SECONDS: &str = "*/2 * * * * *";
+const EVERY_5_SECONDS: &str = "*/5 * * * * *";
+const EVERY_5_MINUTES: &str = "0 */5 * * * *";
+
+/// The running timetable.
+pub struct Timetable(JobScheduler);
+
+impl Timetable {
+    /// Starts every periodic worker.
+    pub async fn start(upkeep: &Maintenance) -> anyhow::Result<Self> {
+        let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
+        add(&scheduler, "deadlines", EVERY_SECOND, upkeep, async |u| u.sweep_deadlines().await)
+            .await?;
+        add(&scheduler, "heartbeats", EVERY_SECOND, upkeep, async |u| u.store_heartbeats().await)
+            .await?;
+        add(&scheduler, "lost", EVERY_2_SECONDS, upkeep, async |u| u.sweep_lost().await).await?;
+        add(&scheduler, "history", EVERY_SECOND, upkeep, async |u| u.file_history().await).await?;
+        add(&scheduler, "expired keys", EVERY_SECOND, upkeep, async |u| {
+            u.sweep_expired_keys();
+            Ok(())
+        })
+        .await?;
+        add(&scheduler, "silence", EVERY_5_SECONDS, upkeep, async |u| u.sweep_silent().await)
+            .await?;
+        add(&scheduler, "checkpoint", EVERY_2_SECONDS, upkeep, async |u| u.checkpoint().await)
+            .await?;
+        add(&scheduler, "retention", EVERY_5_MINUTES, upkeep, async |u| u.drop_old().await).await?;
+        scheduler.start().await.context("failed to start the timetable")?;
+        Ok(Self(scheduler))
+    }
+
+    pub async fn stop(&mut self) {
+        if let Err(error) = self.0.shutdown().await {
+            tracing::debug!(%error, "failed to stop the timetable");
+        }
+    }
+}
+
+async fn add<Work, Run>(
+    scheduler: &JobScheduler,
+    name: &'static str,
+    when: &str,
+    upkeep: &Maintenance,
+    work: Work,
+) -> anyhow::Result<()>
+where
+    Work: Fn(Maintenance) -> Run + Clone + Send + Sync + 'static,
+    Run: Future<Output = Result<(), StoreError>> + Send,
+{
+    let upkeep = upkeep.clone();
+    // One at a time: a sweep that takes longer than its interval is not started twice.
+    let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
+    let job = Job::new_async(when, move |_, _| {
+        let (upkeep, work, turn) = (upkeep.clone(), work.clone(), std::sync::Arc::clone(&turn));
+        Box::pin(async move {
+            let Ok(_turn) = turn.try_lock() else { return };
+            if let Err(error) = work(upkeep).await {
+                let error = chain(&error);
+                tracing::warn!(worker = name, error, "failed; the next turn tries again");
+            }
+        })
+    })
+    .with_context(|| format!("failed to plan {name}"))?;
+    scheduler.add(job).await.with_context(|| format!("failed to add {name}"))?;
+    Ok(())
+}

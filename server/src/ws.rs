@@ -1,0 +1,158 @@
+//! `/ws/agent`: the agents' socket, and nothing but the socket.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::routing::get;
+use futures_util::SinkExt as _;
+use muster_protocol::CloseCode;
+use muster_protocol::frame::ServerFrame;
+use muster_protocol::limits::MAX_FRAME_BYTES;
+use serde::Deserialize;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+
+use crate::domain::access::credential::presented;
+use crate::domain::fleet::agent::Transport;
+use crate::services::Services;
+use crate::services::access::authentication::{AgentRefusal, Authentication};
+use crate::services::sessions::{AgentTransport, Inbound, Origin, Sessions, TransportEnd};
+
+/// An idle connection holds no more than this each way; both grow on use.
+const BUFFER_BYTES: usize = 4 * 1024;
+/// How long an agent may take to read what it is sent.
+const WRITE_WAIT: Duration = Duration::from_secs(30);
+/// How long an agent may take to answer a close before the connection is dropped.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a connection needs; each holds a copy of it for life.
+#[derive(Clone)]
+struct WsState {
+    authentication: Arc<Authentication>,
+    sessions: Arc<Sessions>,
+}
+
+/// The one route.
+pub fn router(services: &Services) -> Router {
+    let doors = WsState {
+        authentication: Arc::new(services.authentication.clone()),
+        sessions: Arc::clone(&services.sessions),
+    };
+    Router::new().route("/ws/agent", get(connect)).with_state(doors)
+}
+
+#[derive(Deserialize)]
+struct Params {
+    api_key: Option<String>,
+}
+
+/// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
+async fn connect(
+    State(doors): State<WsState>,
+    headers: HeaderMap,
+    Query(params): Query<Params>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
+    let is_key_in_query = in_header.is_none() && params.api_key.is_some();
+    let admitted = match in_header.or(params.api_key) {
+        None => Err(CloseCode::KeyMissing),
+        Some(secret) => match doors.authentication.authenticate_agent(&secret).await {
+            Ok(admission) => Ok(admission),
+            Err(AgentRefusal::Close(code)) => Err(code),
+            Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
+        },
+    };
+    let sessions = doors.sessions;
+    upgrade
+        .read_buffer_size(BUFFER_BYTES)
+        .write_buffer_size(BUFFER_BYTES)
+        .max_write_buffer_size(2 * MAX_FRAME_BYTES)
+        .max_message_size(MAX_FRAME_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .on_upgrade(move |socket| {
+            // In a box: a session moves it from future to future, and each would have room for it.
+            let mut link = Socket(Box::new(socket));
+            async move {
+                match admitted {
+                    Err(code) => link.close(code).await,
+                    Ok(admission) => {
+                        let origin = Origin {
+                            grant: admission.grant,
+                            secret_hash: admission.secret_hash,
+                            transport: Transport::Websocket,
+                            implied: None,
+                            is_key_in_query,
+                        };
+                        sessions.run(origin, link).await;
+                    }
+                }
+            }
+        })
+}
+
+struct Socket(Box<WebSocket>);
+
+impl AgentTransport for Socket {
+    async fn receive(&mut self) -> Result<Inbound, TransportEnd> {
+        match self.0.recv().await {
+            Some(Ok(Message::Text(text))) => Ok(Inbound::Text(text.into())),
+            Some(Ok(Message::Binary(bytes))) => Ok(Inbound::Binary(bytes)),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Inbound::Alive),
+            Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
+            Some(Err(error)) => Err(why(error)),
+        }
+    }
+
+    async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
+        let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
+        in_time(self.0.feed(Message::Text(text.into()))).await
+    }
+
+    async fn flush(&mut self) -> Result<(), TransportEnd> {
+        in_time(self.0.flush()).await
+    }
+
+    async fn close(&mut self, code: CloseCode) {
+        let frame = CloseFrame { code: code.code(), reason: code.reason().into() };
+        // Read on until the agent has answered: what it still sends would otherwise reset the
+        // connection before it has read the code.
+        let goodbye = async {
+            if self.0.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.0.recv().await {}
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;
+    }
+}
+
+/// Waits for a write, but not for ever: an agent that does not read is gone.
+async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), TransportEnd> {
+    match tokio::time::timeout(WRITE_WAIT, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(TransportEnd::Gone),
+    }
+}
+
+/// Tells a frame over its bound from a broken connection.
+fn why(error: axum::Error) -> TransportEnd {
+    match error.into_inner().downcast_ref::<tungstenite::Error>() {
+        Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
+        // A connection that breaks without a goodbye is no breach of the rules.
+        Some(tungstenite::Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake
+            | ProtocolError::SendAfterClosing
+            | ProtocolError::ReceivedAfterClosing,
+        )) => TransportEnd::Gone,
+        Some(tungstenite::Error::Protocol(_) | tungstenite::Error::Utf8(_)) => {
+            TransportEnd::Violation
+        }
+        _ => TransportEnd::Gone,
+    }
+}
