@@ -87,7 +87,7 @@ fn rows(fleet: &Fleet, known: usize) -> Vec<String> {
             0,
         ),
     ];
-    let count = |statement: &str| fleet.server.rows(statement).concat().parse::<usize>();
+    let count = |statement: &str| fleet.server.query(statement).concat().parse::<usize>();
     counts
         .into_iter()
         .filter_map(|(what, statement, expected)| match count(&statement) {

@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Params};
 use crate::http::problem::{Answer, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
-use crate::store::entities::column::Transport;
 
 /// Bytes of commands that one poll answers with.
 const MAX_POLL_BYTES: usize = 4 * 1024 * 1024;

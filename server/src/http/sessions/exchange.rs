@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::unread_body;
 use crate::http::problem::{Answer, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
-use crate::store::entities::column::Transport;
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
 /// included that linger.

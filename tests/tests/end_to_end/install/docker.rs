@@ -1,5 +1,5 @@
 //! `deploy.sh` where Docker is: the agent in a container. No engine can run on a throw-away host, so a
-//! program in its place keeps what it is told and runs containers there (`tests/src/host/docker.sh`).
+//! program in its place keeps what it is told and runs containers there (`tests/src/hosts/docker.sh`).
 
 use std::fs;
 

@@ -7,6 +7,7 @@ use muster_protocol::limits::DEFAULT_TIMEOUT_MS;
 use serde_json::{Value, json};
 
 use super::Groups;
+use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AuditId, CommandId};
@@ -15,7 +16,6 @@ use crate::domain::releases::group::attempt::{Asked, Told, Transition, judge};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::CommandWithReport;
