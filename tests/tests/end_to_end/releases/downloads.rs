@@ -26,7 +26,7 @@ async fn a_download_that_is_cut_goes_on_where_it_was_and_one_that_never_comes_is
     let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = world.api.finished(&update).await;
     assert_eq!(ended["error_code"], "download_failed", "{ended}");
-    assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
     runs(&world, &id, "0.1.0").await;
     world.ask(&id, "ping", json!({})).await;
 
@@ -36,7 +36,7 @@ async fn a_download_that_is_cut_goes_on_where_it_was_and_one_that_never_comes_is
     link.cut_downloads_after(cuts.clone());
     let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = world.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "cut after {cuts:?}: {ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "cut after {cuts:?}: {ended}");
     let resumed = link.resumed_at();
     assert!(resumed.len() >= 3, "cut after {cuts:?}, went on at {resumed:?}");
     assert!(resumed.iter().all(|start| *start > 0), "{resumed:?}");
@@ -87,7 +87,7 @@ async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_r
     disk.clear();
     let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = world.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, &id, "0.2.0").await;
     assert_eq!(current_version(&folder), "0.2.0");
     // Before its disk.
@@ -107,6 +107,6 @@ async fn what_a_power_cut_has_left_of_a_download_is_not_blamed_on_the_release() 
     std::fs::write(left.join("muster-agent"), vec![0; 100_000]).expect("write");
     let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = world.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, &id, "0.2.0").await;
 }

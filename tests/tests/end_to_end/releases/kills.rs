@@ -35,7 +35,7 @@ async fn a_host_that_loses_its_power_at_any_step_starts_again_and_tells() {
         let ended = world.api.finished(&update).await;
         let is_known = ["installed", "unchanged", "rolled_back", "failed"]
             .iter()
-            .any(|verdict| ended["result"]["verdict"] == *verdict);
+            .any(|verdict| ended["result"]["update_result"] == *verdict);
         assert!(is_known, "{what}: {ended}");
         let version = current_version(&folder);
         let is_installed = ended["state"] == "succeeded";
@@ -67,6 +67,6 @@ async fn a_release_is_not_blamed_for_a_server_that_is_away() {
         (&ended["state"], &ended["error_code"]),
         (&json!("failed"), &json!("server_unreachable"))
     );
-    assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
     super::runs(&world, &id, "0.1.0").await;
 }

@@ -72,14 +72,14 @@ async fn a_host_goes_up_and_down_again_while_its_job_runs() {
     let ended = world.api.finished(&update).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["data"]["version"], "0.2.0", "{ended}");
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     let shown = runs(&world, &id, "0.2.0").await;
     assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
     assert_eq!(current_version(&folder), "0.2.0");
 
     let back = ask(&world, &id, "update", json!({"version": "0.1.0"})).await;
     let ended = world.api.finished(&back).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     assert_eq!(ended["result"]["from_version"], "0.2.0", "{ended}");
     runs(&world, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");
@@ -98,7 +98,7 @@ async fn a_version_that_is_in_place_is_unchanged_and_one_that_is_redeployed_is_w
     let same = ask(&world, &id, "update", json!({"version": "0.1.0"})).await;
     let ended = world.api.finished(&same).await;
     assert_eq!(
-        (&ended["state"], &ended["result"]["verdict"]),
+        (&ended["state"], &ended["result"]["update_result"]),
         (&json!("succeeded"), &json!("unchanged"))
     );
     let again = ask(&world, &id, "redeploy", json!({})).await;

@@ -129,6 +129,6 @@ async fn an_older_installation_is_brought_up_by_deploy_and_takes_releases_from_t
     publisher.release("0.3.0").await;
     let update = ask(&world, id, "update", json!({})).await;
     let ended = world.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, id, "0.3.0").await;
 }

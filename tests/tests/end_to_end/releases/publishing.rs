@@ -195,6 +195,6 @@ async fn hosts_follow_a_key_that_hands_over_and_the_server_takes_no_other() {
     publisher.publish("0.2.0").await.expect(0);
     let update = super::ask(&world, &id, "update", json!({})).await;
     let ended = world.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, &id, "0.2.0").await;
 }

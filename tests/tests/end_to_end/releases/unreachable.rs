@@ -1,6 +1,6 @@
 //! A host that goes away in the middle of its update: its wave goes on without it.
 
-use muster_supervisor::fault::Cut;
+use muster_supervisor::fault_injection::CrashPoint;
 use muster_tests::{Publisher, ServerOptions, World, fake_time};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn a_host_that_goes_away_in_its_update_holds_nobody_up_and_counts_once_it_
     publisher.release("0.2.0").await;
     let (first, _) = options(&publisher, "first", "0.1.0");
     let (mut first, first_id) =
-        world.agent(first.with("MUSTER_FAULT", Cut::TrialNoted.name())).await;
+        world.agent(first.with("MUSTER_FAULT", CrashPoint::TrialSaved.name())).await;
     let (_second, second_id, _) = host(&world, &publisher, "second", "0.1.0").await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     let made = world.api.post("/api/groups", body).await.expect(201);

@@ -65,7 +65,7 @@ impl Host {
     async fn answers(&mut self, asked: &Value, success: bool) {
         let mut answer = json!({
             "type": "response", "command_id": asked["command_id"], "success": success,
-            "data": {"verdict": "installed", "from_version": "0.1.0", "to_version": "0.2.0"},
+            "data": {"update_result": "installed", "from_version": "0.1.0", "to_version": "0.2.0"},
         });
         if !success {
             answer["data"] = json!({});

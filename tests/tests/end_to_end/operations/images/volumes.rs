@@ -42,7 +42,7 @@ async fn an_update_stays_in_the_volume_and_a_newer_image_comes_over_it() {
     runs(&world, &id, "0.1.0").await;
     publisher.release("0.2.0").await;
     let ended = update(&world, &id, "0.2.0").await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&world, &id, "0.2.0").await;
     assert!(container.is_healthy().await, "process 1 has become another program");
     container.stop().await;
@@ -76,7 +76,11 @@ async fn a_volume_whose_supervisor_does_not_start_is_served_by_that_of_the_image
     world.reached_over(&id, "websocket").await;
     let program = container.run("readlink /proc/1/exe").await.expect(0);
     assert_eq!(program.trim(), "/usr/lib/muster/muster-supervisor");
-    assert!(container.log().contains("the image's supervisor goes on"), "{}", container.log());
+    assert!(
+        container.log().contains("continuing with the image's supervisor"),
+        "{}",
+        container.log()
+    );
     container.stop().await;
 }
 
@@ -95,7 +99,11 @@ async fn a_volume_in_which_nothing_starts_leaves_the_programs_of_the_image() {
     }
     let container = start(&image, &world.server, "one");
     world.reached_over(&id, "websocket").await;
-    assert!(container.log().contains("the image's agent goes on as well"), "{}", container.log());
+    assert!(
+        container.log().contains("continuing with the image's agent as well"),
+        "{}",
+        container.log()
+    );
     container.stop().await;
 }
 

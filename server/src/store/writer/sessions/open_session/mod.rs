@@ -4,7 +4,7 @@ mod candidates;
 mod rows;
 
 use muster_protocol::CloseCode;
-use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
+use muster_protocol::frame::{LedgerComparison, compare_ledger};
 use sea_orm::DbErr;
 use uuid::Uuid;
 

@@ -1,8 +1,8 @@
-//! The log on disk, for hosts whose service manager keeps none: everything that the supervisor and
-//! the agent say, in a file of bounded size and two older ones. It goes to standard error as well.
+//! The log on disk, for hosts whose service manager keeps none: the lines of the supervisor and the
+//! agent, in a file of bounded size and two older ones. They go to standard error as well.
 //!
-//! Bound: 3 files of 10 MiB and one line each; a line longer than 16 KiB is cut in pieces; 64 KiB
-//! wait for a disk that is slow, and what comes beyond that is lost.
+//! Bounds: 3 files of 10 MiB plus one line each. A line longer than 16 KiB is split. 64 KiB are
+//! buffered for a slow disk; lines beyond that are lost.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _};
@@ -19,21 +19,21 @@ const FILE_NAME: &str = "muster-agent.log";
 const MAX_FILE_BYTES: u64 = 10 * 1024 * 1024;
 const OLDER_FILES: usize = 2;
 const MAX_LINE_BYTES: usize = 16 * 1024;
-/// Reading and writing lines needs no more.
+/// Enough for reading and writing lines.
 const STACK_BYTES: usize = 64 * 1024;
-/// How long the last lines may take to reach the disk.
+/// How long to wait for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
-/// Why there is no log on disk.
+/// Why there is no log file.
 #[derive(Debug, thiserror::Error)]
-#[error("keep a log in {}", path.display())]
+#[error("failed to open a log in {}", path.display())]
 pub struct LogFileError {
     path: PathBuf,
     #[source]
     source: io::Error,
 }
 
-/// The end into which lines are written, and the thread behind it.
+/// The pipe that lines are written to, and the thread that reads it.
 #[derive(Debug)]
 pub struct LogFile {
     lines: PipeWriter,
@@ -41,10 +41,10 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log in `folder`, which is made if it is missing, and starts to collect.
+    /// Opens the log in `folder`, which is created if it is missing, and starts the thread.
     ///
     /// # Errors
-    /// [`LogFileError`] if the system does not let it.
+    /// [`LogFileError`] if the system refuses.
     pub fn open(folder: &Path) -> Result<Self, LogFileError> {
         Self::start(folder).map_err(|source| LogFileError { path: folder.to_owned(), source })
     }
@@ -58,43 +58,44 @@ impl LogFile {
             0,
         )?;
         let (reader, lines) = io::pipe()?;
-        // Where the disk stands still, lines are lost: neither agent nor supervisor waits for it.
+        // If the disk hangs, lines are lost; neither agent nor supervisor waits for it.
         fcntl(&lines, FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK))?;
         let (ended, done) = channel();
         thread::Builder::new().name("log".into()).stack_size(STACK_BYTES).spawn(move || {
             collect(reader, file);
-            // Nobody may be waiting.
+            // The receiver may have stopped waiting.
             let _ = ended.send(());
         })?;
         Ok(Self { lines, done })
     }
 
-    /// Another end, for the supervisor's own lines.
+    /// A writer for the supervisor's own lines.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn writer(&self) -> io::Result<PipeWriter> {
         self.lines.try_clone()
     }
 
-    /// An end for the agent's standard error.
+    /// A writer for the agent's standard error.
     ///
     /// # Errors
-    /// Whatever the system says.
+    /// The system's error.
     pub fn stdio(&self) -> io::Result<Stdio> {
         self.lines.try_clone().map(Stdio::from)
     }
 
-    /// Waits for the last lines, once every other end is closed. An agent that outlives us may
-    /// hold one: then not for long.
+    /// Waits for the last lines, which are written once all other writers are closed. If an agent
+    /// still holds one, waits only briefly.
     pub fn finish(self) {
         drop(self.lines);
-        // What is not on the disk by now is on standard error.
+        // Lines that are not on disk by now are on standard error.
         let _ = self.done.recv_timeout(LAST_LINES);
     }
 }
 
-/// Copies whole lines until every writer is gone. A disk that is full loses lines, never the agent.
+/// Copies whole lines until every writer is closed. A full disk loses lines but never stops the
+/// agent.
 fn collect(reader: PipeReader, mut file: BasicRollingFileAppender) {
     let mut reader = BufReader::with_capacity(4096, reader);
     let mut line = Vec::new();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn log_is_three_files_of_bounded_size_and_the_newest_line_is_in_the_first() {
+    fn log_is_three_bounded_files_with_the_newest_line_in_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let (reader, mut lines) = io::pipe().unwrap();
         let file = BasicRollingFileAppender::new_with_buffer_capacity(
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn log_goes_on_where_it_ended_and_its_last_line_is_waited_for() {
+    fn log_is_appended_to_and_its_last_line_is_written_before_finish_returns() {
         let dir = tempfile::tempdir().unwrap();
         for text in ["one\n", "two\n"] {
             let log = LogFile::open(&dir.path().join("log")).unwrap();
@@ -166,11 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn disk_that_stands_still_makes_nobody_wait() {
+    fn hanging_disk_does_not_block_writers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // A pipe that is held open and never read stands for the disk.
+        // A pipe that is never read stands for a disk that hangs.
         let mut options = fs::File::options();
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, OFlag::O_NONBLOCK.bits());
         let _held = options.read(true).open(&path).unwrap();
@@ -178,6 +179,6 @@ mod tests {
         let mut writer = log.writer().unwrap();
         let line = [b'x'; 1024];
         let lost = (0..1000).filter(|_| writer.write_all(&line).is_err()).count();
-        assert!(lost > 0, "everything was taken: the pipe is no test");
+        assert!(lost > 0, "everything was taken: the pipe was large enough for all lines");
     }
 }

@@ -1,24 +1,24 @@
-//! Tells the service manager how the supervisor is doing (`sd_notify(3)`).
+//! Sends the supervisor's status to the service manager (`sd_notify(3)`).
 //!
-//! Own code because the common crate knows no abstract sockets and blocks when the manager's queue
-//! is full; a supervisor must do neither. Without `NOTIFY_SOCKET` every call does nothing.
+//! Own code, because the common crate does not support abstract sockets and blocks when the service
+//! manager's queue is full. Without `NOTIFY_SOCKET` every call does nothing.
 
 use std::time::Duration;
 
 #[cfg(unix)]
 use std::os::unix::net::UnixDatagram;
 
-/// Variables that speak to the supervisor alone; the agent must not inherit them.
-pub const OWN_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+/// Variables for the supervisor only; the agent must not inherit them.
+pub const SERVICE_MANAGER_VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// A connection to the service manager, if there is one.
 #[derive(Debug, Default)]
-pub struct Notifier {
+pub struct ServiceManager {
     #[cfg(unix)]
     socket: Option<UnixDatagram>,
 }
 
-impl Notifier {
+impl ServiceManager {
     /// Connects to `NOTIFY_SOCKET`, a path or, with a leading `@`, an abstract name.
     #[cfg(unix)]
     pub fn from_environment() -> Self {
@@ -26,13 +26,13 @@ impl Notifier {
         Self { socket }
     }
 
-    /// There is no service manager of this kind here.
+    /// This platform has no such service manager.
     #[cfg(not(unix))]
     pub fn from_environment() -> Self {
         Self::default()
     }
 
-    /// Sends lines such as `READY=1`. Best effort: the manager's health is not ours.
+    /// Sends lines such as `READY=1`. Best effort: errors are ignored.
     pub fn send(&self, message: &str) {
         #[cfg(unix)]
         if let Some(socket) = &self.socket {
@@ -62,8 +62,8 @@ fn connect(name: &std::ffi::OsStr) -> std::io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// How often to send `WATCHDOG=1`: half of what the manager allows. `None` if it does not watch
-/// this process.
+/// How often to send `WATCHDOG=1`: half of the watchdog's timeout. `None` if it does not watch this
+/// process.
 pub fn watchdog_interval(usec: Option<&str>, pid: Option<&str>, own_pid: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.parse() != Ok(own_pid)) {
         return None;
@@ -77,13 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn watchdog_is_fed_at_half_its_patience() {
+    fn watchdog_is_pinged_at_half_of_its_timeout() {
         let interval = watchdog_interval(Some("30000000"), Some("7"), 7);
         assert_eq!(interval, Some(Duration::from_secs(15)));
     }
 
     #[test]
-    fn watchdog_of_another_process_or_none_is_left_alone() {
+    fn watchdog_of_another_process_or_a_missing_one_is_not_pinged() {
         assert_eq!(watchdog_interval(Some("30000000"), Some("8"), 7), None);
         assert_eq!(watchdog_interval(None, None, 7), None);
         assert_eq!(watchdog_interval(Some("0"), None, 7), None);

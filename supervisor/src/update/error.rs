@@ -1,52 +1,53 @@
-//! Why a wish led to no trial.
+//! Why an update request led to no trial.
 
 use muster_protocol::release::UpdateOutcome;
 
-use super::durable::FileError;
+use super::durable_file::FileError;
 use super::package::PackageError;
 use super::pins::PinError;
 
-/// Nothing was changed, for this reason.
+/// The reason why nothing was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum NotTaken {
+pub enum UpdateError {
     #[error(
-        "this host has pinned no key that signs releases, and did not reach the server over verified TLS: install with --release-key"
+        "this host has no pinned release key and did not reach the server over verified TLS; install with --release-key"
     )]
     NoKey,
-    #[error("there are no releases for this kind of host")]
+    #[error("releases do not support this host's platform")]
     UnknownPlatform,
     #[error(transparent)]
     Pin(#[from] PinError),
     #[error(transparent)]
     Package(#[from] PackageError),
     #[error(
-        "the release takes {needed_mib} MiB, 64 of them to spare, and the disk with the agent's programs has {free_mib} free: make room, and ask again"
+        "the release needs {needed_mib} MiB (64 MiB of it as reserve), but the disk with the agent's programs has {free_mib} MiB free; free space and request the update again"
     )]
-    NoRoom { needed_mib: u64, free_mib: u64 },
-    #[error("the release could not be put in place")]
+    NoSpace { needed_mib: u64, free_mib: u64 },
+    #[error("failed to install the release")]
     File(#[from] FileError),
 }
 
-impl NotTaken {
-    /// A stable name.
+impl UpdateError {
+    /// A stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoKey => "untrusted_key",
             Self::UnknownPlatform => "wrong_platform",
             Self::Pin(_) => "bad_pin",
             Self::Package(error) => error.code(),
-            Self::NoRoom { .. } => "no_space",
+            Self::NoSpace { .. } => "no_space",
             Self::File(error) if error.is_no_space() => "no_space",
             Self::File(_) => "storage_failed",
         }
     }
 
-    /// True if the programs are not what the manifest says.
-    pub fn is_of_bytes(&self) -> bool {
+    /// True if a program's bytes differ from the manifest.
+    pub fn is_content_mismatch(&self) -> bool {
         matches!(self.code(), "wrong_size" | "wrong_sum")
     }
 
-    /// Whether the host forbids it, or it only did not come about.
+    /// [`UpdateOutcome::Refused`] if the host's rules forbid the release, else
+    /// [`UpdateOutcome::Failed`].
     pub fn outcome(&self) -> UpdateOutcome {
         match self.code() {
             "download_failed" | "no_space" | "storage_failed" => UpdateOutcome::Failed,

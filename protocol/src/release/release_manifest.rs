@@ -11,7 +11,7 @@ use super::{FORMAT, MAX_PROGRAM_BYTES, Platform, Program};
 /// is what they say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct ReleaseManifest {
     /// [`FORMAT`].
     pub format: u32,
     pub version: Version,
@@ -33,7 +33,7 @@ pub struct ProgramFile {
     pub sha256: String,
 }
 
-impl Manifest {
+impl ReleaseManifest {
     /// Reads what was signed, without judging who signed it.
     ///
     /// # Errors
@@ -103,8 +103,8 @@ mod tests {
         })
     }
 
-    fn read(document: &Value) -> Result<Manifest, String> {
-        Manifest::read(document.to_string().as_bytes())
+    fn read(document: &Value) -> Result<ReleaseManifest, String> {
+        ReleaseManifest::read(document.to_string().as_bytes())
     }
 
     #[test]
@@ -138,6 +138,6 @@ mod tests {
         let mut more = document();
         more["more"] = json!(1);
         assert!(read(&more).is_err());
-        assert!(Manifest::read(&vec![b' '; super::super::MAX_MANIFEST_BYTES + 1]).is_err());
+        assert!(ReleaseManifest::read(&vec![b' '; super::super::MAX_MANIFEST_BYTES + 1]).is_err());
     }
 }

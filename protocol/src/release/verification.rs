@@ -2,11 +2,13 @@
 
 use semver::Version;
 
-use super::{KeyChange, MAX_KEY_CHANGES, Manifest, Platform, ProgramFile, PublicKey, Signature};
+use super::{
+    KeyChange, MAX_KEY_CHANGES, Platform, ProgramFile, PublicKey, ReleaseManifest, Signature,
+};
 
 /// What a host is ready to take.
 #[derive(Debug, Clone)]
-pub struct Wish<'a> {
+pub struct ReleaseRequirements<'a> {
     /// The version that was asked for, and no other.
     pub version: &'a Version,
     pub platform: Platform,
@@ -18,8 +20,8 @@ pub struct Wish<'a> {
 
 /// A release that may be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    pub manifest: Manifest,
+pub struct VerifiedRelease {
+    pub manifest: ReleaseManifest,
     /// Of this platform.
     pub files: Vec<ProgramFile>,
     /// Who signed it: what the host pins from now on.
@@ -28,7 +30,7 @@ pub struct Verified {
 
 /// Why a release is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum VerifyError {
     #[error("the release's manifest makes no sense: {0}")]
     Manifest(String),
     #[error("the release's signature is not of its manifest: it was altered, or signed wrongly")]
@@ -47,7 +49,7 @@ pub enum Refusal {
     Floor { found: Version, floor: Version },
 }
 
-impl Refusal {
+impl VerifyError {
     /// A stable name.
     pub const fn code(&self) -> &'static str {
         match self {
@@ -64,45 +66,51 @@ impl Refusal {
 /// Judges a release: `document` is the manifest as it was signed.
 ///
 /// # Errors
-/// [`Refusal`], the first that applies; nothing of the release may be used then.
+/// [`VerifyError`], the first that applies; nothing of the release may be used then.
 pub fn verify(
     document: &[u8],
     signature: &Signature,
     changes: &[KeyChange],
-    wish: &Wish<'_>,
-) -> Result<Verified, Refusal> {
+    requirements: &ReleaseRequirements<'_>,
+) -> Result<VerifiedRelease, VerifyError> {
     let manifest = verify_signature(document, signature)?;
-    if let Some(pinned) = wish.fingerprint
-        && !leads_to(pinned, changes, signature.key)
+    if let Some(pinned) = requirements.fingerprint
+        && !is_trusted_key(pinned, changes, signature.key)
     {
         let key = signature.key.fingerprint();
-        return Err(Refusal::Key { key, pinned: pinned.to_owned() });
+        return Err(VerifyError::Key { key, pinned: pinned.to_owned() });
     }
     let found = manifest.version.clone();
-    if found != *wish.version {
-        return Err(Refusal::Version { wanted: wish.version.clone(), found });
+    if found != *requirements.version {
+        return Err(VerifyError::Version { wanted: requirements.version.clone(), found });
     }
-    if let Some(floor) = wish.floor.filter(|floor| found < **floor) {
-        return Err(Refusal::Floor { found, floor: floor.clone() });
+    if let Some(floor) = requirements.floor.filter(|floor| found < **floor) {
+        return Err(VerifyError::Floor { found, floor: floor.clone() });
     }
-    let files = manifest.files(wish.platform).ok_or(Refusal::Platform(wish.platform))?.to_vec();
-    Ok(Verified { manifest, files, key: signature.key })
+    let files = manifest
+        .files(requirements.platform)
+        .ok_or(VerifyError::Platform(requirements.platform))?
+        .to_vec();
+    Ok(VerifiedRelease { manifest, files, key: signature.key })
 }
 
 /// Judges whether a manifest makes sense and is what its signature is of; by whom is not judged.
 ///
 /// # Errors
-/// [`Refusal::Signature`], [`Refusal::Manifest`].
-pub fn verify_signature(document: &[u8], signature: &Signature) -> Result<Manifest, Refusal> {
+/// [`VerifyError::Signature`], [`VerifyError::Manifest`].
+pub fn verify_signature(
+    document: &[u8],
+    signature: &Signature,
+) -> Result<ReleaseManifest, VerifyError> {
     if !signature.is_of(document) {
-        return Err(Refusal::Signature);
+        return Err(VerifyError::Signature);
     }
-    Manifest::read(document).map_err(Refusal::Manifest)
+    ReleaseManifest::read(document).map_err(VerifyError::Manifest)
 }
 
 /// True if statements lead from the pinned key, named by its fingerprint, to this one, each signed by
 /// the one before.
-pub fn leads_to(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
+pub fn is_trusted_key(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
     let mut trusted = pinned.to_owned();
     for _ in 0..=MAX_KEY_CHANGES {
         if trusted == key.fingerprint() {
@@ -111,7 +119,7 @@ pub fn leads_to(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
         let next = changes
             .iter()
             .take(MAX_KEY_CHANGES)
-            .find(|change| change.old.fingerprint() == trusted && change.is_true());
+            .find(|change| change.old.fingerprint() == trusted && change.is_valid());
         match next {
             Some(change) => trusted = change.new.fingerprint(),
             None => return false,
@@ -143,40 +151,43 @@ mod tests {
         text.to_string().into_bytes()
     }
 
-    fn judge(
+    fn verify_signed(
         key: &SigningKey,
         version: &str,
         changes: &[KeyChange],
-        wish: &Wish<'_>,
-    ) -> Result<Verified, &'static str> {
+        requirements: &ReleaseRequirements<'_>,
+    ) -> Result<VerifiedRelease, &'static str> {
         let document = document(version);
         let signature = key.sign(&document).unwrap();
-        verify(&document, &signature, changes, wish).map_err(|refusal| refusal.code())
+        verify(&document, &signature, changes, requirements).map_err(|refusal| refusal.code())
     }
 
     #[test]
     fn only_the_release_that_was_asked_for_is_taken() {
         let (key, wanted) = (key(), Version::new(0, 2, 0));
         let pinned = key.public().unwrap().fingerprint();
-        let wish = Wish {
+        let requirements = ReleaseRequirements {
             version: &wanted,
             platform: platform(),
             floor: None,
             fingerprint: Some(&pinned),
         };
-        assert_eq!(judge(&key, "0.2.0", &[], &wish).unwrap().files.len(), 2);
-        assert_eq!(judge(&key, "0.2.1", &[], &wish), Err("wrong_version"));
-        assert_eq!(judge(&key, "nonsense", &[], &wish), Err("bad_manifest"));
-        let elsewhere = Wish { platform: Platform::parse("linux-s390x").unwrap(), ..wish.clone() };
-        assert_eq!(judge(&key, "0.2.0", &[], &elsewhere), Err("wrong_platform"));
+        assert_eq!(verify_signed(&key, "0.2.0", &[], &requirements).unwrap().files.len(), 2);
+        assert_eq!(verify_signed(&key, "0.2.1", &[], &requirements), Err("wrong_version"));
+        assert_eq!(verify_signed(&key, "nonsense", &[], &requirements), Err("bad_manifest"));
+        let elsewhere = ReleaseRequirements {
+            platform: Platform::parse("linux-s390x").unwrap(),
+            ..requirements.clone()
+        };
+        assert_eq!(verify_signed(&key, "0.2.0", &[], &elsewhere), Err("wrong_platform"));
         let floor = Version::new(0, 2, 1);
-        let above = Wish { floor: Some(&floor), ..wish.clone() };
-        assert_eq!(judge(&key, "0.2.0", &[], &above), Err("below_floor"));
+        let above = ReleaseRequirements { floor: Some(&floor), ..requirements.clone() };
+        assert_eq!(verify_signed(&key, "0.2.0", &[], &above), Err("below_floor"));
 
         let mut altered = document("0.2.0");
         let signature = key.sign(&altered).unwrap();
         altered.push(b' ');
-        let refusal = verify(&altered, &signature, &[], &wish).unwrap_err();
+        let refusal = verify(&altered, &signature, &[], &requirements).unwrap_err();
         assert_eq!(refusal.code(), "bad_signature");
     }
 
@@ -185,27 +196,27 @@ mod tests {
         let (one, two, three) = (key(), key(), key());
         let wanted = Version::new(0, 2, 0);
         let pinned = one.public().unwrap().fingerprint();
-        let wish = Wish {
+        let requirements = ReleaseRequirements {
             version: &wanted,
             platform: platform(),
             floor: None,
             fingerprint: Some(&pinned),
         };
-        let first = one.hand_over_to(two.public().unwrap()).unwrap();
-        let second = two.hand_over_to(three.public().unwrap()).unwrap();
+        let first = one.sign_key_change(two.public().unwrap()).unwrap();
+        let second = two.sign_key_change(three.public().unwrap()).unwrap();
         let both = [second.clone(), first.clone()];
-        assert!(judge(&three, "0.2.0", &both, &wish).is_ok());
-        assert_eq!(judge(&three, "0.2.0", &[second], &wish), Err("untrusted_key"));
-        assert_eq!(judge(&two, "0.2.0", &[], &wish), Err("untrusted_key"));
+        assert!(verify_signed(&three, "0.2.0", &both, &requirements).is_ok());
+        assert_eq!(verify_signed(&three, "0.2.0", &[second], &requirements), Err("untrusted_key"));
+        assert_eq!(verify_signed(&two, "0.2.0", &[], &requirements), Err("untrusted_key"));
 
         let forged = KeyChange { new: three.public().unwrap(), ..first };
-        assert_eq!(judge(&three, "0.2.0", &[forged], &wish), Err("untrusted_key"));
+        assert_eq!(verify_signed(&three, "0.2.0", &[forged], &requirements), Err("untrusted_key"));
         let round = [
-            one.hand_over_to(two.public().unwrap()).unwrap(),
-            two.hand_over_to(one.public().unwrap()).unwrap(),
+            one.sign_key_change(two.public().unwrap()).unwrap(),
+            two.sign_key_change(one.public().unwrap()).unwrap(),
         ];
-        assert_eq!(judge(&three, "0.2.0", &round, &wish), Err("untrusted_key"));
-        let first_use = Wish { fingerprint: None, ..wish };
-        assert!(judge(&three, "0.2.0", &[], &first_use).is_ok());
+        assert_eq!(verify_signed(&three, "0.2.0", &round, &requirements), Err("untrusted_key"));
+        let first_use = ReleaseRequirements { fingerprint: None, ..requirements };
+        assert!(verify_signed(&three, "0.2.0", &[], &first_use).is_ok());
     }
 }

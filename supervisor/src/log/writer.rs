@@ -1,6 +1,6 @@
-//! One line of log: time, level, sentence. To standard error, or to whoever collects lines.
+//! Writes log lines of time, level and text to standard error or to a collector.
 //!
-//! Deliberately not a logging framework: the supervisor says a few lines a day and must stay small.
+//! Deliberately not a logging framework: the supervisor logs a few lines a day and must stay small.
 
 use std::fmt;
 use std::io::{PipeWriter, Write as _};
@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use chrono::{SecondsFormat, Utc};
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something is broken.
+    /// An error.
     Error,
-    /// Something is odd, and the supervisor goes on.
+    /// Something unexpected that the supervisor can handle.
     Warn,
     /// A change of state.
     Info,
 }
 
 impl Level {
-    /// Reads `MUSTER_LOG`, which the agent shares and may give a finer meaning to (`debug`,
-    /// `muster_agent=trace`): whatever is no level of ours means [`Level::Info`].
+    /// Reads `MUSTER_LOG`, which the agent shares and may set to a filter (`debug`,
+    /// `muster_agent=trace`): any text that is not one of these levels means [`Level::Info`].
     pub fn from_setting(setting: Option<&str>) -> Self {
         match setting.map(str::trim) {
             Some(text) if text.eq_ignore_ascii_case("error") => Self::Error,
@@ -39,36 +39,36 @@ impl Level {
     }
 }
 
-/// Writes lines of at least one level.
+/// Writes lines of at least one severity.
 #[derive(Debug, Clone)]
 pub struct Log {
     threshold: Level,
-    /// Takes the place of standard error.
+    /// Used instead of standard error.
     collector: Option<Arc<PipeWriter>>,
 }
 
 impl Log {
-    /// Lines that matter less than `threshold` are dropped.
+    /// Drops lines that are less severe than `threshold`.
     pub fn new(threshold: Level) -> Self {
         Self { threshold, collector: None }
     }
 
-    /// Hands every line to `collector` from now on.
+    /// Sends every further line to `collector`.
     pub fn collected_by(self, collector: PipeWriter) -> Self {
         Self { collector: Some(Arc::new(collector)), ..self }
     }
 
-    /// Something is broken.
+    /// Logs an error.
     pub fn error(&self, line: impl fmt::Display) {
         self.write(Level::Error, line);
     }
 
-    /// Something is odd.
+    /// Logs a warning.
     pub fn warn(&self, line: impl fmt::Display) {
         self.write(Level::Warn, line);
     }
 
-    /// A change of state.
+    /// Logs a change of state.
     pub fn info(&self, line: impl fmt::Display) {
         self.write(Level::Info, line);
     }
@@ -79,22 +79,10 @@ impl Log {
         }
         let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let text = format!("{at} [{}] supervisor: {line}\n", level.name());
-        // A log nobody reads any more is no reason to let the agent down.
+        // A log without a reader must not stop the agent.
         let _ = match &self.collector {
             Some(collector) => collector.as_ref().write_all(text.as_bytes()),
             None => std::io::stderr().write_all(text.as_bytes()),
         };
     }
-}
-
-/// An error and its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,28 +1,29 @@
-//! Publishes what the supervisor is doing: to `supervisor.json` and to the service manager.
+//! Publishes the supervisor's status to `supervisor.json` and to the service manager.
 //!
-//! Knows no processes and decides nothing. A reader that can't be reached is never fatal.
+//! Decides nothing. A failed write or message is never fatal.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
-use crate::log::{Log, chain};
-use crate::notify::Notifier;
-use crate::policy::End;
-use crate::state_file::{self, LastExit, Report, State};
+use super::file::{self, LastExit, State, StatusReport};
+use super::service_manager::ServiceManager;
+use crate::log::Log;
+use crate::policy::ProcessExit;
+use muster_protocol::error_chain;
 
-/// On a first start the agent makes its state directory a moment after our first report.
+/// On a first start the agent creates its state directory shortly after the first status.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const MAX_RETRY: Duration = Duration::from_secs(3600);
 
-/// The latest report and who gets it.
+/// The latest status and where it is published.
 #[derive(Debug)]
-pub struct Board {
+pub struct StatusPublisher {
     state_dir: PathBuf,
     log: Log,
-    notifier: Notifier,
-    report: Report,
+    service_manager: ServiceManager,
+    report: StatusReport,
     ready: bool,
     failing: Option<Retry>,
 }
@@ -33,10 +34,10 @@ struct Retry {
     after: Duration,
 }
 
-impl Board {
-    /// Nothing is published yet.
-    pub fn new(state_dir: PathBuf, notifier: Notifier, log: Log) -> Self {
-        let report = Report {
+impl StatusPublisher {
+    /// Publishes nothing yet.
+    pub fn new(state_dir: PathBuf, service_manager: ServiceManager, log: Log) -> Self {
+        let report = StatusReport {
             version: muster_protocol::version::own(),
             pid: std::process::id(),
             agent_pid: None,
@@ -47,64 +48,64 @@ impl Board {
             restarts: 0,
             next_start_in_ms: None,
         };
-        Self { state_dir, log, notifier, report, ready: false, failing: None }
+        Self { state_dir, log, service_manager, report, ready: false, failing: None }
     }
 
-    /// An agent was started.
+    /// The agent was started.
     pub fn running(&mut self, agent_pid: u32, reason: impl Into<String>) {
         self.report.agent_pid = Some(agent_pid);
         self.publish(State::Running, reason.into(), None);
         if !self.ready {
             self.ready = true;
-            self.notifier.send("READY=1");
+            self.service_manager.send("READY=1");
         }
     }
 
-    /// The agent has ended, or could not be started; what follows is yet to be decided.
-    pub fn ended(&mut self, end: End) {
+    /// The agent ended, or could not be started.
+    pub fn ended(&mut self, end: ProcessExit) {
         self.report.agent_pid = None;
         self.report.last_exit = Some(LastExit::new(end, Utc::now()));
     }
 
-    /// The next start comes after `delay`.
+    /// The agent is restarted after `delay`.
     pub fn waiting(&mut self, delay: Duration, reason: impl Into<String>) {
         self.report.restarts += 1;
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.publish(State::Waiting, reason.into(), Some(delay_ms));
     }
 
-    /// Another version is being fetched.
+    /// Another version is being downloaded.
     pub fn updating(&mut self, reason: impl Into<String>) {
         self.publish(State::Updating, reason.into(), None);
     }
 
-    /// The agent stays stopped and the supervisor stays.
+    /// The agent stays stopped and the supervisor waits for a stop signal.
     pub fn parked(&mut self, reason: impl Into<String>) {
         self.publish(State::Parked, reason.into(), None);
     }
 
-    /// The supervisor is about to stop, once the agent has.
+    /// The supervisor stops as soon as the agent has.
     pub fn stopping(&self) {
-        self.notifier.send("STOPPING=1\nSTATUS=waiting for the agent to stop");
+        self.service_manager.send("STOPPING=1\nSTATUS=waiting for the agent to stop");
     }
 
-    /// The supervisor ends.
+    /// The supervisor stops now.
     pub fn stopped(&mut self, reason: impl Into<String>) {
         self.publish(State::Stopped, reason.into(), None);
-        self.notifier.send("STOPPING=1");
+        self.service_manager.send("STOPPING=1");
     }
 
-    /// Tells the service manager that the supervisor is alive.
-    pub fn feed_watchdog(&self) {
-        self.notifier.send("WATCHDOG=1");
+    /// Pings the service manager's watchdog.
+    pub fn ping_watchdog(&self) {
+        self.service_manager.send("WATCHDOG=1");
     }
 
-    /// When to call [`Board::retry`], if at all.
+    /// When to call [`StatusPublisher::retry`], if necessary.
     pub fn retry_at(&self) -> Option<Instant> {
         self.failing.map(|retry| retry.at)
     }
 
-    /// Tries again to write a report that could not be written.
+    /// Retries a write that failed.
     pub fn retry(&mut self) {
         self.write();
     }
@@ -114,20 +115,21 @@ impl Board {
         self.report.since = Utc::now();
         self.report.next_start_in_ms = next_start_in_ms;
         self.report.reason = reason;
-        self.notifier.send(&format!("STATUS={}", self.report.reason));
+        self.service_manager.send(&format!("STATUS={}", self.report.reason));
         self.write();
     }
 
     fn write(&mut self) {
-        let Err(error) = state_file::write(&self.state_dir, &self.report) else {
+        let Err(error) = file::write(&self.state_dir, &self.report) else {
             self.failing = None;
             return;
         };
-        // One line for a row of failures, or a read-only directory would fill the log.
+        // Logs only the first of a series of failures, so that a read-only directory does not fill
+        // the log.
         let after = match self.failing {
             Some(retry) => (retry.after * 4).min(MAX_RETRY),
             None => {
-                self.log.warn(format_args!("state not recorded: failed to {}", chain(&error)));
+                self.log.warn(format_args!("status not recorded: {}", error_chain(&error)));
                 FIRST_RETRY
             }
         };

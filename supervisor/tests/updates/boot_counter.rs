@@ -1,4 +1,4 @@
-//! Starts that fail, and starts of a second supervisor.
+//! Failing starts, and starts of a second supervisor.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,15 +8,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 
 use crate::harness::{Running, eventually};
-use crate::installation::{GOOD, Installation, SILENT, WISHES, write_script};
+use crate::installation::{GOOD, Installation, REQUESTS_UPDATE, SILENT, write_script};
 
 fn fails(running: &mut Running) {
     assert_eq!(running.exit_code(), Some(2), "{}", running.rest_of_log());
 }
 
 #[test]
-fn starts_that_end_before_the_command_line_is_read_are_counted() {
-    let mut installation = Installation::new(WISHES, GOOD);
+fn starts_that_fail_before_the_command_line_is_read_are_counted() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     installation.leave_on_trial();
     installation.harness.set("MUSTER_TRIAL_MS", "ten");
     for count in 1..=3 {
@@ -26,13 +26,13 @@ fn starts_that_end_before_the_command_line_is_read_are_counted() {
     installation.harness.set("MUSTER_TRIAL_MS", "15000");
     let mut running = installation.start();
     running.runs("0.1.0");
-    installation.ends("rolled_back", "supervisor_failed", "0.1.0");
+    installation.expect_result("rolled_back", "supervisor_failed", "0.1.0");
     running.stop();
 }
 
 #[test]
-fn a_supervisor_that_is_current_and_can_not_read_its_command_line_gives_way() {
-    let mut installation = Installation::new(WISHES, GOOD);
+fn current_supervisor_that_rejects_its_command_line_is_rolled_back() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     installation.leave_on_trial();
     installation.set_current("0.2.0");
     installation.run_current(&["--an-option-of-the-version-before"]);
@@ -45,13 +45,13 @@ fn a_supervisor_that_is_current_and_can_not_read_its_command_line_gives_way() {
     installation.run_current(&[]);
     let mut running = installation.start();
     running.runs("0.1.0");
-    installation.ends("rolled_back", "supervisor_failed", "0.1.0");
+    installation.expect_result("rolled_back", "supervisor_failed", "0.1.0");
     running.stop();
 }
 
 #[test]
-fn the_folder_on_the_command_line_counts_before_the_one_in_the_environment() {
-    let mut installation = Installation::new(WISHES, GOOD);
+fn dir_option_takes_precedence_over_the_environment() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     installation.leave_on_trial();
     let folder = installation.path("").display().to_string();
     installation.run_current(&["--dir", &folder, "--nonsense"]);
@@ -61,8 +61,8 @@ fn the_folder_on_the_command_line_counts_before_the_one_in_the_environment() {
 }
 
 #[test]
-fn a_supervisor_shows_that_it_understands_what_it_will_be_started_with() {
-    let mut installation = Installation::new(WISHES, GOOD);
+fn new_supervisor_that_rejects_its_future_arguments_fails_its_self_test() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     let refuses = r#"case " $* " in *" --park "*) exit 3 ;; esac"#;
     fs::remove_file(installation.path("release/bin/muster-supervisor")).unwrap();
     write_script(&installation.path("release/bin/muster-supervisor"), refuses);
@@ -73,7 +73,7 @@ fn a_supervisor_shows_that_it_understands_what_it_will_be_started_with() {
     installation.run_current(&["--park"]);
     let mut running = installation.start();
     running.runs("0.1.0");
-    installation.ends("rolled_back", "does_not_start", "0.1.0");
+    installation.expect_result("rolled_back", "does_not_start", "0.1.0");
     running.stop();
 }
 
@@ -91,8 +91,8 @@ fn self_test_reads_arguments_and_environment_as_run_does() {
 }
 
 #[test]
-fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
-    let mut installation = Installation::new(WISHES, GOOD);
+fn second_supervisor_does_not_touch_the_update_of_the_first() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
     let gate = installation.path("gate");
     nix::unistd::mkfifo(&gate, Mode::S_IRWXU).unwrap();
     let mut first = installation.start();
@@ -109,34 +109,34 @@ fn a_second_supervisor_leaves_the_update_of_the_first_alone() {
         gate.write_all(b"go\n").unwrap();
     }
     first.runs("0.2.0");
-    installation.ends("installed", "", "0.2.0");
+    installation.expect_result("installed", "", "0.2.0");
     second.stop();
     let log = second.rest_of_log();
-    assert!(log.contains("as another supervisor does: stop one of the two"), "{log}");
+    assert!(log.contains("another supervisor manages the programs in"), "{log}");
     first.stop();
 }
 
 #[test]
-fn a_second_supervisor_takes_over_once_the_first_is_gone() {
-    let mut installation = Installation::new(WISHES, GOOD);
-    let wished = installation.path("wished");
-    fs::write(&wished, "").unwrap();
+fn second_supervisor_takes_over_once_the_first_has_ended() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
+    let requested_marker = installation.path("requested");
+    fs::write(&requested_marker, "").unwrap();
     let mut first = installation.start();
     first.runs("0.1.0");
     let mut second = installation.start();
     let agent = second.runs("0.1.0");
     first.stop();
-    fs::remove_file(wished).unwrap();
+    fs::remove_file(requested_marker).unwrap();
     kill(agent, Signal::SIGKILL).unwrap();
     second.runs("0.1.0");
     second.runs("0.2.0");
-    installation.ends("installed", "", "0.2.0");
+    installation.expect_result("installed", "", "0.2.0");
     second.stop();
 }
 
 #[test]
-fn a_second_supervisor_does_not_count_as_a_start_of_the_one_on_trial() {
-    let mut installation = Installation::new(WISHES, SILENT);
+fn second_supervisor_is_not_counted_as_a_start_of_the_trial() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, SILENT);
     installation.leave_on_trial();
     let mut first = installation.start();
     first.runs("0.2.0");

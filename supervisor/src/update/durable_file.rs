@@ -1,4 +1,4 @@
-//! Small files that survive a power cut, and files of others that are not trusted.
+//! Small files that survive a power cut, and careful reading of files that others may have written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Bytes of a small file.
+/// Largest small file.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// A file or folder could not be changed.
+/// A file or folder could not be read or changed.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}", path.display())]
+#[error("failed to {action} {}", path.display())]
 pub struct FileError {
     action: &'static str,
     path: PathBuf,
@@ -21,7 +21,7 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// Puts the action and the path beside what the system said.
+    /// Adds the action and the path to the system's error.
     pub(super) fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self { action, path: path.to_owned(), source }
     }
@@ -35,23 +35,22 @@ impl FileError {
     }
 }
 
-/// Reads a small file of JSON; `None` if it is not there, is a link or a pipe, is too large, or
-/// makes no sense.
+/// Reads a small JSON file. `None` if it is missing, a link, a pipe, too large or malformed.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&read_bytes(path, MAX_BYTES)?).ok()
 }
 
-/// The first line of a small file.
+/// Reads the first line of a small file; `None` if it is missing or empty.
 pub fn read_line(path: &Path) -> Option<String> {
     let text = String::from_utf8(read_bytes(path, MAX_BYTES)?).ok()?;
     let line = text.lines().next()?.trim();
     (!line.is_empty()).then(|| line.to_owned())
 }
 
-/// Reads a small file that means something by not being there: only then `None`.
+/// Reads a small file whose absence has a meaning: `None` only if it does not exist.
 ///
 /// # Errors
-/// [`FileError`] if it is there and is no file, is too large, or can't be read.
+/// [`FileError`]
 pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -65,7 +64,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-/// Reads a file whole, if it is a file and no larger.
+/// Reads a whole file; `None` if it is not a regular file or larger than `max_bytes`.
 pub fn read_bytes(path: &Path, max_bytes: u64) -> Option<Vec<u8>> {
     let file = open(path).ok()?;
     let mut bytes = Vec::new();
@@ -73,10 +72,10 @@ pub fn read_bytes(path: &Path, max_bytes: u64) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= max_bytes).then_some(bytes)
 }
 
-/// Opens a file for reading, and nothing that only looks like one.
+/// Opens a regular file for reading. Does not follow links and does not wait on pipes.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error, or one that says that it is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -84,14 +83,14 @@ pub fn open(path: &Path) -> io::Result<File> {
     let file = options.open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
-        false => Err(io::Error::other("it is no file")),
+        false => Err(io::Error::other("not a regular file")),
     }
 }
 
-/// Replaces a file by JSON, durably.
+/// Replaces a file by the JSON of `value`, durably.
 ///
 /// # Errors
-/// [`FileError`]; what was there before is then still there.
+/// [`FileError`]; the previous file then still exists.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     let encoded = serde_json::to_vec(value).map_err(io::Error::other);
     replace(path, &encoded.map_err(FileError::of("encode", path))?)
@@ -121,7 +120,7 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let temporary = path.with_extension("new");
     let write = || {
-        // `create_new` follows no link that somebody laid there.
+        // `create_new` does not follow a link that another user may have created.
         let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
@@ -129,14 +128,14 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
         fs::rename(&temporary, path)
     };
     if let Err(error) = write() {
-        // Half a file would take room that is short.
+        // An incomplete file would use scarce space.
         let _ = fs::remove_file(&temporary);
         return Err(FileError::of("write", path)(error));
     }
     sync_folder(path.parent().unwrap_or(path))
 }
 
-/// Makes the names in a folder durable.
+/// Makes the entries of a folder durable.
 ///
 /// # Errors
 /// [`FileError`]
@@ -145,7 +144,7 @@ pub fn sync_folder(folder: &Path) -> Result<(), FileError> {
     synced.map_err(FileError::of("sync", folder))
 }
 
-/// Makes a folder that only its owner looks into, if it is not there.
+/// Creates a folder that only its owner can read, if it does not exist.
 ///
 /// # Errors
 /// [`FileError`]
@@ -155,7 +154,7 @@ pub fn make_private_folder(folder: &Path) -> Result<(), FileError> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     match builder.create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(FileError::of("make", folder)(error))
+            Err(FileError::of("create", folder)(error))
         }
         _ => Ok(()),
     }

@@ -1,8 +1,8 @@
-//! `supervisor.json` in the state directory: what the supervisor is doing, for `status` commands
-//! and health checks.
+//! `supervisor.json` in the state directory: the supervisor's status, for `status` commands and
+//! health checks.
 //!
-//! Knows the file's format, not what leads to a state. The file is advice: losing it harms nothing,
-//! so it is replaced atomically but not synced.
+//! Knows the file's format, not what leads to a state. Losing the file harms nothing, so it is
+//! replaced atomically but not synced.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -11,19 +11,19 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::policy::End;
+use crate::policy::ProcessExit;
 
 /// What the supervisor is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// An agent runs.
+    /// The agent runs.
     Running,
-    /// The next start is to come, see `next_start_in_ms`.
+    /// The agent is restarted after `next_start_in_ms`.
     Waiting,
-    /// Another version is being fetched; no agent runs meanwhile.
+    /// Another version is being downloaded; no agent runs meanwhile.
     Updating,
-    /// The agent is not to be started again and the supervisor only holds its place: unhealthy.
+    /// The agent must not be restarted and the supervisor waits for a stop signal: unhealthy.
     Parked,
     /// The supervisor has ended.
     Stopped,
@@ -43,19 +43,19 @@ pub struct LastExit {
 }
 
 impl LastExit {
-    /// What is kept of `end`.
-    pub fn new(end: End, at: DateTime<Utc>) -> Self {
+    /// Describes `end`.
+    pub fn new(end: ProcessExit, at: DateTime<Utc>) -> Self {
         match end {
-            End::Exited(code) => Self { code: Some(code), signal: None, at },
-            End::Signalled(signal) => Self { code: None, signal: Some(signal), at },
-            End::NotStarted => Self { code: None, signal: None, at },
+            ProcessExit::Exited(code) => Self { code: Some(code), signal: None, at },
+            ProcessExit::Signalled(signal) => Self { code: None, signal: Some(signal), at },
+            ProcessExit::NotStarted => Self { code: None, signal: None, at },
         }
     }
 }
 
-/// The file's content.
+/// The content of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct StatusReport {
     /// The supervisor's own version.
     pub version: &'static str,
     /// The supervisor's process.
@@ -64,13 +64,13 @@ pub struct Report {
     pub agent_pid: Option<u32>,
     /// What the supervisor is doing.
     pub state: State,
-    /// Since when it is doing that, by this host's clock.
+    /// Since when it is in this state, by this host's clock.
     pub since: DateTime<Utc>,
-    /// How the latest run ended; absent before the first end.
+    /// How the latest run ended; absent before the first exit.
     pub last_exit: Option<LastExit>,
-    /// One sentence on why the state is what it is.
+    /// The reason for the state, in one sentence.
     pub reason: String,
-    /// How often the agent was started again by this supervisor.
+    /// How often this supervisor has restarted the agent.
     pub restarts: u64,
     /// While waiting: milliseconds from `since` to the next start.
     pub next_start_in_ms: Option<u64>,
@@ -78,16 +78,16 @@ pub struct Report {
 
 /// Why the file was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum StateFileError {
-    /// The report did not become JSON.
-    #[error("encode supervisor.json")]
+pub enum StatusFileError {
+    /// The status could not be encoded.
+    #[error("failed to encode supervisor.json")]
     Encode(#[source] serde_json::Error),
     /// The state directory is missing, full or not writable.
-    #[error("write {path}")]
+    #[error("failed to write {path}")]
     Write {
-        /// The file that was to be written.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -96,18 +96,18 @@ pub enum StateFileError {
 /// Replaces `supervisor.json` in `state_dir`, which is not created.
 ///
 /// # Errors
-/// [`StateFileError`]; the earlier file is then still in place.
-pub fn write(state_dir: &Path, report: &Report) -> Result<(), StateFileError> {
-    let mut text = serde_json::to_vec_pretty(report).map_err(StateFileError::Encode)?;
+/// [`StatusFileError`]; the previous file then still exists.
+pub fn write(state_dir: &Path, report: &StatusReport) -> Result<(), StatusFileError> {
+    let mut text = serde_json::to_vec_pretty(report).map_err(StatusFileError::Encode)?;
     text.push(b'\n');
     let temporary = state_dir.join("supervisor.json.tmp");
     replace(&state_dir.join("supervisor.json"), &temporary, &text)
-        .map_err(|source| StateFileError::Write { path: temporary, source })
+        .map_err(|source| StatusFileError::Write { path: temporary, source })
 }
 
 fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
-    // The directory may belong to a lesser user than ours: `create_new` follows no link that was
-    // laid there.
+    // The directory may belong to a less privileged user: `create_new` does not follow a link of
+    // that user.
     let _ = fs::remove_file(temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
     file.write_all(text)?;
@@ -118,14 +118,14 @@ fn replace(path: &Path, temporary: &Path, text: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> StatusReport {
+        StatusReport {
             version: "0.1.0",
             pid: 7,
             agent_pid: None,
             state: State::Waiting,
             since: DateTime::UNIX_EPOCH,
-            last_exit: Some(LastExit::new(End::Signalled(9), DateTime::UNIX_EPOCH)),
+            last_exit: Some(LastExit::new(ProcessExit::Signalled(9), DateTime::UNIX_EPOCH)),
             reason: "ended by signal 9".into(),
             restarts: 3,
             next_start_in_ms: Some(1500),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn file_is_replaced_whole_and_has_the_promised_fields() {
+    fn file_is_replaced_atomically_and_has_the_documented_fields() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("supervisor.json"), "something longer than before".repeat(99))
             .unwrap();
@@ -163,7 +163,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn link_laid_in_the_way_is_not_followed() {
+    fn link_at_the_temporary_path_is_not_followed() {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
         fs::write(&victim, "precious").unwrap();
