@@ -23,9 +23,9 @@ use super::relay::{Carries, Relay, relay};
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::unread_body;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
-use crate::services::sessions::{Inbound, Origin};
+use crate::services::sessions::{AgentMessage, SessionRequest};
 use crate::store::entities::column::Transport;
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
@@ -81,7 +81,7 @@ async fn exchange_frames(
     Admitted(admission): Admitted,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let body = body.map_err(|rejection| unread_body(&rejection, MAX_BODY_BYTES))?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
@@ -103,7 +103,7 @@ impl ExchangeSessions {
         state: &AppState,
         admission: Admission,
         request: &Request,
-    ) -> Answer<Arc<Exchange>> {
+    ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_key = sessions.entry(key_id).or_default();
@@ -134,11 +134,11 @@ impl ExchangeSessions {
         let entry = Entry { sessions: self.clone(), key_id, session_id };
         tokio::spawn(async move {
             let _entry = entry;
-            let origin = Origin {
+            let origin = SessionRequest {
                 grant: admission.grant,
                 secret_hash: admission.secret_hash,
                 transport: Transport::Http,
-                implied: None,
+                implied_registration: None,
                 is_key_in_query: false,
             };
             services.sessions.run(origin, transport).await;
@@ -168,7 +168,7 @@ impl Drop for Entry {
 }
 
 impl Exchange {
-    async fn reconcile_all(&self, request: Request) -> Answer<Bytes> {
+    async fn reconcile_all(&self, request: Request) -> ApiResult<Bytes> {
         let sequence = request.sequence;
         self.arrivals.send_modify(|arrivals| {
             arrivals.count += 1;
@@ -209,14 +209,14 @@ impl Exchange {
     }
 
     async fn push(&self, parts: Vec<Part>) {
-        let mut inbound = Inbound::Alive;
+        let mut inbound = AgentMessage::KeepAlive;
         for part in parts {
             inbound = match part {
-                Part::Text(text) => Inbound::Text(text.into()),
-                Part::Binary(bytes) => Inbound::Binary(bytes.into()),
-                Part::Close { .. } => Inbound::Bye,
+                Part::Text(text) => AgentMessage::Text(text.into()),
+                Part::Binary(bytes) => AgentMessage::Binary(bytes.into()),
+                Part::Close { .. } => AgentMessage::Closed,
             };
-            if !self.relay.push(std::mem::replace(&mut inbound, Inbound::Alive)).await {
+            if !self.relay.push(std::mem::replace(&mut inbound, AgentMessage::KeepAlive)).await {
                 return;
             }
         }
