@@ -14,13 +14,13 @@ use super::{
     AgentTransport, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
     update_results,
 };
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParams};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
-use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
 /// Longest text that an agent reports about itself, in characters.

@@ -211,8 +211,9 @@ impl Preflight {
             return Ok(None);
         }
         let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
-        let check =
-            |manifest: Arc<Manifest>| manifest.take(name, parameters, request.secrets).err();
+        let check = |manifest: Arc<Manifest>| {
+            manifest.allowed_script(name, parameters, request.secrets).err()
+        };
         let result = manifest.and_then(check);
         results.insert(digest, result.clone());
         Ok(result)

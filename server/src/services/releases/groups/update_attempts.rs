@@ -141,13 +141,13 @@ fn told(found: &CommandWithReport) -> Told<'_> {
     let (code, message) = own.unzip();
     Told {
         state: found.command.state,
-        has_verdict: report.is_some_and(has_verdict),
+        has_update_result: report.is_some_and(has_update_result),
         code: code.or(report.and_then(|report| report.error_code.as_deref())),
         message: message.or(report.and_then(|report| report.error.as_deref())),
     }
 }
 
-fn has_verdict(report: &command_report::Model) -> bool {
+fn has_update_result(report: &command_report::Model) -> bool {
     let data: Option<Value> = serde_json::from_str(&report.data).ok();
-    data.is_some_and(|data| data.get("verdict").is_some())
+    data.is_some_and(|data| data.get("update_result").is_some())
 }

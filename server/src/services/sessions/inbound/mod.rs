@@ -106,7 +106,7 @@ impl LiveSession {
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
             Ok(AgentFrame::Deregister) => self.deregister(transport).await,
-            Ok(AgentFrame::UpdateResult { verdict }) => self.record_update_result(verdict).await,
+            Ok(AgentFrame::UpdateResult { result }) => self.record_update_result(result).await,
             Err(error) => {
                 if let DecodeError::UnknownType(kind) = &error
                     && self.inbound.unknown_types.len() < MAX_UNKNOWN_TYPES
