@@ -262,4 +262,4 @@ impl IntoResponse for Problem {
 }
 
 /// What a handler returns.
-pub type Answer<T> = Result<T, Problem>;
+pub type ApiResult<T> = Result<T, Problem>;

@@ -1,4 +1,4 @@
-//! Tells what happens to those who look on, while anybody does and for a while after.
+//! Appends events to the event log while there are viewers, and for a while after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,26 +10,26 @@ use crate::hub::Hub;
 use crate::services::error::chain;
 use crate::services::integrations::events::Telling;
 
-/// Between two tellings of jobs: each is told at most so often while it runs.
-const BETWEEN_JOBS: Duration = Duration::from_millis(500);
-/// How long what happens is told to nobody, for those who come back.
-const AFTER_LAST: Duration = Duration::from_secs(300);
+/// Shortest interval between two events of a running job.
+const JOB_INTERVAL: Duration = Duration::from_millis(500);
+/// How long recording continues without viewers, for those who reconnect.
+const LINGER: Duration = Duration::from_secs(300);
 
-/// Runs until it is dropped. Without viewers it does nothing at all.
-pub async fn run(new_telling: impl Fn() -> Telling, hub: Arc<Hub>) {
-    let mut readers = hub.timeline.readers();
-    // The sender is in the hub.
+/// Runs until it is dropped. Without viewers it only waits.
+pub async fn run(new_publisher: impl Fn() -> Telling, hub: Arc<Hub>) {
+    let mut readers = hub.event_log.readers();
+    // Cannot fail: the sender is in the hub.
     while readers.wait_for(|readers| *readers > 0).await.is_ok() {
-        tell(new_telling(), &hub).await;
-        hub.timeline.end();
+        publish(new_publisher(), &hub).await;
+        hub.event_log.stop_recording();
     }
 }
 
-/// Tells until nobody has looked on for a while.
-async fn tell(mut telling: Telling, hub: &Hub) {
-    let mut changes = hub.events.subscribe();
-    hub.timeline.begin();
-    let mut readers = hub.timeline.readers();
+/// Publishes until there were no viewers for a while.
+async fn publish(mut publisher: Telling, hub: &Hub) {
+    let mut changes = hub.event_feed.subscribe();
+    hub.event_log.start_recording();
+    let mut readers = hub.event_log.readers();
     let mut jobs_at = Instant::now();
     let mut left_at = None;
     loop {
@@ -37,19 +37,19 @@ async fn tell(mut telling: Telling, hub: &Hub) {
             0 => left_at.or_else(|| Some(Instant::now())),
             _ => None,
         };
-        let end_at = left_at.map(|left_at| left_at + AFTER_LAST);
+        let end_at = left_at.map(|left_at| left_at + LINGER);
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(change) => telling.take(&change),
-                Err(RecvError::Lagged(_)) => telling.missed(),
+                Ok(change) => publisher.take(&change),
+                Err(RecvError::Lagged(_)) => publisher.missed(),
                 Err(RecvError::Closed) => return,
             },
-            () = sleep_until(jobs_at), if telling.has_jobs() => {
-                if let Err(error) = telling.tell_jobs().await {
+            () = sleep_until(jobs_at), if publisher.has_jobs() => {
+                if let Err(error) = publisher.tell_jobs().await {
                     let error = chain(&error);
-                    tracing::warn!(error, "failed to tell of jobs; trying again");
+                    tracing::warn!(error, "failed to publish events of jobs; retrying");
                 }
-                jobs_at = Instant::now() + BETWEEN_JOBS;
+                jobs_at = Instant::now() + JOB_INTERVAL;
             }
             _ = readers.changed() => {}
             () = sleep_until(end_at.unwrap_or(jobs_at)), if end_at.is_some() => return,

@@ -29,12 +29,13 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
-        let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
+        let (dispatch, woken) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             dispatcher::run(dispatch, woken).await;
             "dispatcher"
         });
-        let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
+        let (changes, keeping) =
+            (services.change_publisher.clone(), services.job_reconciler.clone());
         let (told, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
             change_processor::run(changes, keeping, hub).await;
@@ -55,7 +56,7 @@ impl Workers {
             group_reconciler::run(groups).await;
             "groups"
         });
-        let keeping = services.output_keeping.clone();
+        let keeping = services.output_compaction.clone();
         tasks.spawn(async move {
             output_compactor::run(keeping, for_output).await;
             "output keeper"

@@ -36,7 +36,7 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     let mut is_place_free = false;
     loop {
         // Asked for before looking, so that nothing that becomes due meanwhile is slept through.
-        let due = hub.until_webhook_due();
+        let due = hub.wait_webhook_due();
         // A place that is taken at once by what is known to be due needs no look.
         if !(post.start_ready(&webhooks) && is_place_free) {
             look_at = Instant::now() + post.fill(&webhooks).await;

@@ -15,11 +15,11 @@ use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, WaitParams, page};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::preflight::OnMismatch;
-use crate::services::commands::{CommandRequest, Sent};
+use crate::services::commands::{CommandRequest, SendResult};
 use crate::store::queries::{CommandFilter, CommandWithReport};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -220,17 +220,17 @@ impl CommandBody {
 }
 
 /// 200 with the agent's answer, or 202 with what was stored.
-pub(in crate::http) fn answer(sent: Sent) -> Response {
+pub(in crate::http) fn answer(sent: SendResult) -> Response {
     match sent {
-        Sent::Answered { command_id, answer } => axum::Json(CommandResponseView {
+        SendResult::Replied { command_id, reply } => axum::Json(CommandResponseView {
             command_id,
-            success: answer.success,
-            data: answer.data,
-            error: answer.error,
-            error_code: answer.error_code,
+            success: reply.success,
+            data: reply.data,
+            error: reply.error,
+            error_code: reply.error_code,
         })
         .into_response(),
-        Sent::Accepted(command) => {
+        SendResult::Accepted(command) => {
             let location = format!("/api/commands/{}", command.command.id);
             let view = axum::Json(CommandView::from(*command));
             (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
@@ -258,7 +258,7 @@ async fn list_commands(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<CommandsParams>,
-) -> Answer<axum::Json<PageView<CommandView>>> {
+) -> ApiResult<axum::Json<PageView<CommandView>>> {
     let filter = CommandFilter {
         agent_id: params.agent_id.map(AgentId),
         states: params.state.into_iter().collect(),
@@ -278,7 +278,7 @@ async fn get_command(
     caller: Caller,
     Id(id): Id,
     Params(params): Params<WaitParams>,
-) -> Answer<axum::Json<CommandView>> {
+) -> ApiResult<axum::Json<CommandView>> {
     let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
     let output = state.services.output.summary(&caller, &found).await?;
     let output_bytes = Some(output.length_bytes);
@@ -295,7 +295,7 @@ async fn cancel_command(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<(StatusCode, axum::Json<CommandView>)> {
+) -> ApiResult<(StatusCode, axum::Json<CommandView>)> {
     let found = state.services.commands.cancel(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
 }

@@ -18,7 +18,7 @@ use crate::domain::commands::output_event::{Payload, Piece};
 use crate::domain::ids::CommandId;
 use crate::http::AppState;
 use crate::http::extract::{Id, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::sse;
 use crate::services::access::caller::Caller;
 use crate::services::commands::output::live::{Ended, LiveEvent, LiveRequest};
@@ -99,7 +99,7 @@ async fn follow_output(
     Id(id): Id,
     headers: HeaderMap,
     Params(params): Params<LiveParams>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = LiveRequest {
         stream: StreamName::wanted(params.stream),
         from_bytes: start(&headers, params.from_bytes)?,
@@ -112,7 +112,7 @@ async fn follow_output(
     })))
 }
 
-fn start(headers: &HeaderMap, from_bytes: u64) -> Answer<u64> {
+fn start(headers: &HeaderMap, from_bytes: u64) -> ApiResult<u64> {
     let (name, start) = match sse::last_event_id(headers) {
         Some(id) => ("Last-Event-ID", id.parse().ok()),
         None => ("from_bytes", Some(from_bytes)),

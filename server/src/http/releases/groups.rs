@@ -14,7 +14,7 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::GroupId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 use crate::services::releases::groups::GroupRequest;
@@ -73,7 +73,7 @@ async fn list_groups(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<GroupView>>> {
+) -> ApiResult<axum::Json<PageView<GroupView>>> {
     let page = state.services.groups.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(GroupView::from).into()))
 }
@@ -86,7 +86,7 @@ async fn create_group(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<GroupBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let group = state.services.groups.create(&caller, body.into()).await?;
     let location = [(header::LOCATION, format!("/api/groups/{}", group.row.id))];
     let view = axum::Json(GroupWithAgents::from(group));
@@ -100,7 +100,7 @@ async fn get_group(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.get(&caller, GroupId(id)).await?.into()))
 }
 
@@ -114,7 +114,7 @@ async fn update_group(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<GroupBody>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     let group = state.services.groups.update(&caller, GroupId(id), body.into()).await?;
     Ok(axum::Json(group.into()))
 }
@@ -126,7 +126,7 @@ async fn delete_group(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     state.services.groups.delete(&caller, GroupId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -139,7 +139,7 @@ async fn pause_group(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.pause(&caller, GroupId(id)).await?.into()))
 }
 
@@ -151,6 +151,6 @@ async fn resume_group(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.resume(&caller, GroupId(id)).await?.into()))
 }

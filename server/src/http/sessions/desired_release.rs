@@ -12,7 +12,7 @@ use super::Admitted;
 use crate::domain::ids::AgentId;
 use crate::http::AppState;
 use crate::http::extract::Params;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_wanted_release))
@@ -41,7 +41,7 @@ async fn get_wanted_release(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Params(params): Params<WantedParams>,
-) -> Answer<axum::Json<DesiredReleaseView>> {
+) -> ApiResult<axum::Json<DesiredReleaseView>> {
     let agent_id = params.agent_id.map(AgentId);
     let platform = params.platform.as_deref().and_then(Platform::parse);
     let wanted = state.services.releases.wanted(&admission.grant, agent_id, platform).await?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::AuditId;
+use crate::domain::ids::{AgentId, AuditId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
@@ -42,17 +42,47 @@ impl Caller {
         detail: &Value,
         now: Timestamp,
     ) -> audit_entry::Model {
+        let tenant_id = self.principal.tenant_id;
+        let action = AuditAction { tenant_id, action, subject, detail, at: now };
+        let entry = action.entry(ActorKind::ApiKey, Some(self.principal.id.0));
+        audit_entry::Model { source: self.source.clone(), ..entry }
+    }
+}
+
+/// An action for the audit log. `detail` holds no secret.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditAction<'a> {
+    pub tenant_id: TenantId,
+    /// `<subject>.<verb>`, as in `job.halt`.
+    pub action: &'a str,
+    pub subject: Subject,
+    pub detail: &'a Value,
+    pub at: Timestamp,
+}
+
+impl AuditAction<'_> {
+    /// The entry of an action that the server takes by itself.
+    pub fn by_system(self) -> audit_entry::Model {
+        self.entry(ActorKind::System, None)
+    }
+
+    /// The entry of an action that an agent requested.
+    pub fn by_agent(self, id: AgentId) -> audit_entry::Model {
+        self.entry(ActorKind::Agent, Some(id.0))
+    }
+
+    fn entry(self, actor_kind: ActorKind, actor_id: Option<Uuid>) -> audit_entry::Model {
         audit_entry::Model {
             id: AuditId::new(),
-            tenant_id: self.principal.tenant_id,
-            at: now,
-            actor_kind: ActorKind::ApiKey,
-            actor_id: Some(self.principal.id.0),
-            action: action.to_owned(),
-            subject_kind: subject.kind.to_owned(),
-            subject_id: Some(subject.id),
-            detail: detail.to_string(),
-            source: self.source.clone(),
+            tenant_id: self.tenant_id,
+            at: self.at,
+            actor_kind,
+            actor_id,
+            action: self.action.to_owned(),
+            subject_kind: self.subject.kind.to_owned(),
+            subject_id: Some(self.subject.id),
+            detail: self.detail.to_string(),
+            source: None,
         }
     }
 }

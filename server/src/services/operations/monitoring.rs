@@ -96,7 +96,7 @@ impl Monitoring {
                 self.gauges.set_sessions(level, transport, count);
             }
         }
-        let waiting: usize = sessions.iter().map(|session| session.waiting_mail()).sum();
+        let waiting: usize = sessions.iter().map(|session| session.queued_messages()).sum();
         self.gauges.mailbox_messages.set(waiting as i64);
         self.gauges.dispatch_wakes.set(self.hub.waiting_wakes() as i64);
     }

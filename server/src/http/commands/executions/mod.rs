@@ -13,7 +13,7 @@ use self::view::ExecutionView;
 use crate::domain::ids::{CommandId, JobId};
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, WaitParams};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 
@@ -35,7 +35,7 @@ async fn list_executions(
     State(state): State<AppState>,
     caller: Caller,
     Params(pairs): Params<Vec<(String, String)>>,
-) -> Answer<axum::Json<PageView<ExecutionView>>> {
+) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
     let (filter, page) = ExecutionsQuery::of(pairs)?.read()?;
     let executions = state.services.commands.executions(&caller, filter, page).await?;
     Ok(axum::Json(executions.map(ExecutionView::from).into()))
@@ -50,7 +50,7 @@ async fn list_job_executions(
     caller: Caller,
     Id(id): Id,
     Params(pairs): Params<Vec<(String, String)>>,
-) -> Answer<axum::Json<PageView<ExecutionView>>> {
+) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
     let (filter, page) = JobExecutionsQuery::of(pairs)?.read()?;
     let commands = &state.services.commands;
     let executions = commands.executions_of_job(&caller, JobId(id), filter, page).await?;
@@ -66,7 +66,7 @@ async fn get_execution(
     caller: Caller,
     Id(id): Id,
     Params(params): Params<WaitParams>,
-) -> Answer<axum::Json<ExecutionView>> {
+) -> ApiResult<axum::Json<ExecutionView>> {
     let found = state.services.commands.execution(&caller, CommandId(id), params.wait_ms).await?;
     let output = state.services.output.summary(&caller, &found.found).await?;
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
@@ -81,7 +81,7 @@ async fn cancel_execution(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<(StatusCode, axum::Json<ExecutionView>)> {
+) -> ApiResult<(StatusCode, axum::Json<ExecutionView>)> {
     let found = state.services.commands.cancel_execution(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
 }

@@ -25,7 +25,7 @@ use crate::domain::integrations::webhook::WebhookUrl;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
@@ -182,7 +182,7 @@ async fn submit_job(
     caller: Caller,
     headers: HeaderMap,
     Body(body): Body<JobBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = JobRequest {
         script: body.script,
         argv: body.argv,
@@ -207,7 +207,7 @@ async fn list_jobs(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<JobView>>> {
+) -> ApiResult<axum::Json<PageView<JobView>>> {
     let jobs = state.services.jobs.list(&caller, params.read()?).await?;
     Ok(axum::Json(jobs.map(JobView::from).into()))
 }
@@ -220,7 +220,7 @@ async fn get_job(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<JobView>> {
+) -> ApiResult<axum::Json<JobView>> {
     Ok(axum::Json(state.services.jobs.get(&caller, JobId(id)).await?.into()))
 }
 
@@ -234,7 +234,7 @@ async fn cancel_job(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?))
 }
 
@@ -248,7 +248,7 @@ async fn retry_job(
     Id(id): Id,
     headers: HeaderMap,
     Body(body): Body<RetryBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let again = match body.executions {
         RetryChoice::All => RetryScope::All,
         RetryChoice::Failed => RetryScope::Failed,

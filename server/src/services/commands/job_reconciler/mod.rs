@@ -1,9 +1,7 @@
-//! The keeper: what follows from the executions of a job, which is its end, and of a roll-out the
-//! next wave.
+//! Reconciles jobs: finishes those whose executions have ended, and advances rollouts.
 //!
-//! Decides nothing about waves itself: `domain/rollout` does. Whatever it does is one transaction,
-//! decided anew from what is stored: a server that ends in between leaves nothing undone and
-//! nothing done twice.
+//! `domain/commands/rollout` decides about waves. Each step is one transaction, decided from stored
+//! data, so a server that stops in between neither skips nor repeats a step.
 
 mod rollout_driver;
 
@@ -19,10 +17,10 @@ use crate::services::fleet::presence::Presence;
 use crate::store::writer::FinishJob;
 use crate::store::{Store, StoreError};
 
-/// Jobs that are looked at together.
-const ROUND: usize = 500;
+/// Jobs that are read together.
+const BATCH: usize = 500;
 
-/// Use cases of jobs that nobody asks for: they follow from what happened.
+/// Finishes jobs and advances rollouts.
 #[derive(Clone, Debug)]
 pub struct JobReconciler {
     pub(in crate::services) store: Store,
@@ -32,45 +30,44 @@ pub struct JobReconciler {
     pub(in crate::services) presence: Presence,
 }
 
-/// Jobs that are to be looked at again though nothing changes, and when.
+/// Jobs that must be reconciled at a certain time even if they do not change.
 pub type Due = HashMap<JobId, Timestamp>;
 
 impl JobReconciler {
-    /// Finishes those of some jobs whose executions have all ended, and takes the steps that the
-    /// roll-outs among them are due. Repeatable.
+    /// Reconciles some jobs. Repeatable.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
+    /// [`StoreError`]; the next call does what was not committed.
+    pub async fn reconcile(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
         let mut due = Due::new();
-        for jobs in jobs.chunks(ROUND) {
+        for jobs in jobs.chunks(BATCH) {
             self.finish(jobs).await?;
             for rollout in self.store.system().live_rollouts(jobs).await? {
                 let job_id = rollout.row.job_id;
                 if let Some(at) = self.advance(rollout).await? {
                     due.insert(job_id, at);
                 }
-                self.hub.events.publish_jobs(vec![job_id]);
+                self.hub.event_feed.publish_jobs(vec![job_id]);
             }
         }
         Ok(due)
     }
 
-    /// [`Self::keep`], for every job that is not finished.
+    /// [`Self::reconcile`] for every job that is not finished.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not committed is done the next time.
+    /// [`StoreError`]; the next call does what was not committed.
     pub async fn reconcile_all(&self) -> Result<Due, StoreError> {
         let (mut after, mut due) = (None, Due::new());
         loop {
-            let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;
+            let jobs = self.store.system().unfinished_jobs(after, BATCH as u64).await?;
             let Some(last) = jobs.last() else { return Ok(due) };
             after = Some(*last);
-            due.extend(self.keep(&jobs).await?);
+            due.extend(self.reconcile(&jobs).await?);
         }
     }
 
-    /// How long it is from now until an instant, in milliseconds.
+    /// Milliseconds from now until an instant.
     pub fn ms_until(&self, at: Timestamp) -> u64 {
         at.ms_since(self.clock.now())
     }
@@ -91,12 +88,12 @@ impl JobReconciler {
         for wait in waits {
             let done = wait.await;
             if !matches!(done, Ok(false)) {
-                // Also without an answer: it may stand, and with it a webhook.
-                self.hub.webhook_due();
+                // Also after an error: the commit, with its webhook, may be stored.
+                self.hub.notify_webhook_due();
             }
             done?;
         }
-        self.hub.events.publish_jobs(finished);
+        self.hub.event_feed.publish_jobs(finished);
         Ok(())
     }
 }

@@ -8,10 +8,9 @@ use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::gate::Health;
 use crate::domain::commands::rollout::step::{Halt, Standing, Step};
 use crate::domain::commands::rollout::{Offline, Rollout, RolloutSpec};
-use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
-use crate::store::entities::access::audit_entry;
 use crate::store::queries::{LiveRollout, WaveAgent};
 use crate::store::writer::{AdvanceRollout, RolloutMove};
 
@@ -169,18 +168,14 @@ impl JobReconciler {
     async fn halt(&self, live: &LiveRollout, halt: Halt, now: Timestamp) -> Result<(), StoreError> {
         let reason = halt.sentence();
         let row = &live.row;
-        let audit = audit_entry::Model {
-            id: AuditId::new(),
+        let audit = AuditAction {
             tenant_id: row.tenant_id,
+            action: "job.halt",
+            subject: Subject { kind: "job", id: row.job_id.0 },
+            detail: &json!({"wave": row.wave, "reason": reason}),
             at: now,
-            actor_kind: ActorKind::System,
-            actor_id: None,
-            action: "job.halt".to_owned(),
-            subject_kind: "job".to_owned(),
-            subject_id: Some(row.job_id.0),
-            detail: json!({"wave": row.wave, "reason": reason}).to_string(),
-            source: None,
-        };
+        }
+        .by_system();
         tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "roll-out halted");
         let step = RolloutMove::Halt { reason, audit: Box::new(audit) };
         self.take(live, step, now).await.map(|_| ())

@@ -37,13 +37,13 @@ impl Telling {
     /// Takes in one round of changes, and tells of its executions at once.
     pub fn take(&mut self, changes: &CommandChanges) {
         if !changes.is_complete {
-            self.hub.timeline.interrupt();
+            self.hub.event_log.interrupt();
         }
         self.jobs.extend(&changes.jobs);
         for change in &changes.commands {
             self.jobs.extend(change.job_id);
             if change.command == "execute" && self.is_news(change) {
-                self.hub.timeline.tell(change.tenant_id, event(change));
+                self.hub.event_log.append(change.tenant_id, event(change));
             }
         }
         if self.jobs.len() > MAX_JOBS {
@@ -83,7 +83,7 @@ impl Telling {
                     self.told_jobs.clear();
                 }
                 if self.told_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {
-                    self.hub.timeline.tell(job.tenant_id, event);
+                    self.hub.event_log.append(job.tenant_id, event);
                 }
             }
             ids.iter().for_each(|id| {
@@ -97,7 +97,7 @@ impl Telling {
     pub fn missed(&mut self) {
         self.told.clear();
         self.told_jobs.clear();
-        self.hub.timeline.interrupt();
+        self.hub.event_log.interrupt();
     }
 }
 

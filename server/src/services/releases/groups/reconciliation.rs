@@ -43,7 +43,7 @@ impl Groups {
     /// Waits until another turn makes sense after one that has left things so, and took so long: at most
     /// a tenth of the time goes into looking at large fleets.
     pub async fn wait(&self, after: Turn, took: Duration) {
-        let mut arrivals = self.hub.arrivals();
+        let mut arrivals = self.hub.subscribe_connects();
         let soon = SOON.max(took.saturating_mul(9));
         let pause = match after {
             Turn::Busy => soon,

@@ -8,13 +8,12 @@ use serde_json::json;
 use super::Groups;
 use super::reconciliation::Turn;
 use super::update_attempts::{asked, command, note};
-use crate::domain::access::principal::ActorKind;
-use crate::domain::ids::{AgentId, AuditId, CommandId};
+use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::error::chain;
 use crate::store::StoreError;
-use crate::store::entities::access::audit_entry;
 use crate::store::entities::releases::{agent_update, group};
 
 /// Commands that are stored together. Between two pieces the group may be stopped.
@@ -133,18 +132,14 @@ impl Groups {
         now: Timestamp,
     ) -> Result<Turn, StoreError> {
         tracing::info!(group_id = %row.id, wave = row.wave, reason, "a group halted");
-        let audit = audit_entry::Model {
-            id: AuditId::new(),
+        let audit = AuditAction {
             tenant_id: row.tenant_id,
+            action: "group.halt",
+            subject: Subject { kind: "group", id: row.id.0 },
+            detail: &json!({"wave": row.wave, "reason": reason}),
             at: now,
-            actor_kind: ActorKind::System,
-            actor_id: None,
-            action: "group.halt".to_owned(),
-            subject_kind: "group".to_owned(),
-            subject_id: Some(row.id.0),
-            detail: json!({"wave": row.wave, "reason": reason}).to_string(),
-            source: None,
-        };
+        }
+        .by_system();
         let tenant = self.store.tenant(row.tenant_id);
         let now = now.max(row.changed_at.plus_ms(1));
         tenant.halt_group(row, reason, now, audit).await?;
