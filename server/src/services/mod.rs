@@ -172,7 +172,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 catalog: catalog.clone(),
-                book: fleet::group_membership::GroupMembership { store: store() },
+                membership: fleet::group_membership::GroupMembership { store: store() },
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -227,7 +227,7 @@ impl Services {
                 cache,
                 lists,
                 sessions::Wishes {
-                    book: fleet::group_membership::GroupMembership { store: store() },
+                    membership: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
             )),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::domain::ids::JobId;
 use crate::hub::{Changed, Hub};
 use crate::services::commands::changes::Changes;
-use crate::services::commands::job_reconciler::{Due, JobReconciler};
+use crate::services::commands::job_reconciler::{DueJobs, JobReconciler};
 use crate::services::error::chain;
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped. An error gives back what was taken: no change is forgotten.
 pub async fn run(changes: Changes, keeping: JobReconciler, hub: Arc<Hub>) {
-    let mut due = Due::new();
+    let mut due = DueJobs::new();
     let mut turns = interval_at(Instant::now() + LOOK_AT_ALL, LOOK_AT_ALL);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -55,7 +55,7 @@ pub async fn run(changes: Changes, keeping: JobReconciler, hub: Arc<Hub>) {
 }
 
 /// Waits until jobs are to be looked at though nothing changed; which.
-async fn due_now(keeping: &JobReconciler, due: &Due) -> HashSet<JobId> {
+async fn due_now(keeping: &JobReconciler, due: &DueJobs) -> HashSet<JobId> {
     let Some(first) = due.values().min() else { return std::future::pending().await };
     tokio::time::sleep(Duration::from_millis(keeping.ms_until(*first))).await;
     due.iter().filter(|(_, at)| keeping.ms_until(**at) == 0).map(|(id, _)| *id).collect()
@@ -70,7 +70,7 @@ async fn look(
     changes: &Changes,
     keeping: &JobReconciler,
     changed: &Changed,
-) -> Result<Due, StoreError> {
+) -> Result<DueJobs, StoreError> {
     let mut jobs: HashSet<JobId> = changed.jobs.clone();
     let commands: Vec<_> = changed.commands.iter().copied().collect();
     if changed.has_overflowed {
@@ -81,7 +81,7 @@ async fn look(
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
     let due =
-        if is_all(changed) { keeping.reconcile_all().await? } else { keeping.keep(&jobs).await? };
+        if is_all(changed) { keeping.reconcile_all().await? } else { keeping.reconcile(&jobs).await? };
     // After the commit of what was kept: of a job that is over, its end is told.
     changes.publish_jobs(jobs);
     Ok(due)

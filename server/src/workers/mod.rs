@@ -1,4 +1,4 @@
-//! Loops that call services, so that a timer and a request share one path.
+//! Background workers: loops that call services, so that timers and requests share one code path.
 
 mod change_processor;
 mod dispatcher;
@@ -15,17 +15,17 @@ use tokio::task::JoinSet;
 use crate::hub::Hub;
 use crate::services::Services;
 
-/// The server's background work. Ends when dropped.
+/// The server's background workers. They stop when this is dropped.
 pub struct Workers {
     tasks: JoinSet<&'static str>,
     timetable: scheduler::Timetable,
 }
 
 impl Workers {
-    /// Starts all of it.
+    /// Starts all workers.
     ///
     /// # Errors
-    /// If the timetable can't be made.
+    /// If the scheduler cannot be created.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
@@ -64,7 +64,7 @@ impl Workers {
         Ok(Self { tasks, timetable })
     }
 
-    /// Waits for a worker to end, which none does while the server is in order.
+    /// Waits until a worker stops, which only happens after a failure.
     pub async fn ended(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(name)) => name.to_owned(),
@@ -73,7 +73,7 @@ impl Workers {
         }
     }
 
-    /// Ends all of it.
+    /// Stops all workers.
     pub async fn stop(mut self) {
         self.timetable.stop().await;
         self.tasks.shutdown().await;

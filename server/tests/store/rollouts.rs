@@ -9,7 +9,7 @@ use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::{job, rollout};
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
 use muster_server::store::writer::{
-    AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove,
+    AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutChange,
     SubmitJob,
 };
 use uuid::Uuid;
@@ -78,21 +78,21 @@ impl Fixture {
         (id, commands)
     }
 
-    async fn step(&self, job_id: JobId, wave: i32, step: RolloutMove) -> bool {
-        let operation = AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, step, now: NOW };
+    async fn step(&self, job_id: JobId, wave: i32, change: RolloutChange) -> bool {
+        let operation = AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, change, now: NOW };
         self.store.writer().commit(operation).await.expect("take a step")
     }
 
     async fn release(&self, job_id: JobId, wave: i32, ids: &[CommandId]) -> bool {
         let expires_at = NOW.plus_ms(5_000);
-        let step = RolloutMove::Release { command_ids: ids.to_vec(), expires_at };
-        self.step(job_id, wave, step).await
+        let change = RolloutChange::Release { command_ids: ids.to_vec(), expires_at };
+        self.step(job_id, wave, change).await
     }
 
     async fn steer(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
-        tenant.steer_rollout(id, steering, NOW, audit).await.expect("steer")
+        tenant.apply_rollout_action(id, steering, NOW, audit).await.expect("steer")
     }
 
     async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {
@@ -138,8 +138,8 @@ async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: F
 async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    let next = || RolloutMove::NextWave { skipped: vec![], postponed: vec![] };
-    assert!(fixture.step(job, 1, RolloutMove::EndWave).await);
+    let next = || RolloutChange::NextWave { skipped: vec![], postponed: vec![] };
+    assert!(fixture.step(job, 1, RolloutChange::EndWave).await);
     assert_eq!(fixture.live(job).await.row.wave_ended_at, Some(NOW));
     assert!(fixture.step(job, 1, next()).await);
     assert!(!fixture.step(job, 1, next()).await, "another took it before");
@@ -154,7 +154,7 @@ async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) 
     fixture.steer(job, RolloutAction::Resume).await;
     let reason = "too much failed".to_owned();
     let halt =
-        RolloutMove::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
+        RolloutChange::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 2, halt).await);
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.halt_reason), (JobState::Halted, Some(reason)));
@@ -165,8 +165,8 @@ async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture:
     let (one, two, three) =
         (fixture.agent("one").await, fixture.agent("two").await, fixture.agent("three").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 2), (&three, 2)]).await;
-    let step = RolloutMove::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
-    assert!(fixture.step(job, 1, step).await);
+    let change = RolloutChange::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
+    assert!(fixture.step(job, 1, change).await);
     let skipped = fixture.command(commands[1]).await.command;
     assert_eq!(
         (skipped.state, skipped.end_reason),
@@ -196,7 +196,7 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
     fixture.settle(&one, commands[0], failed).await;
-    let halt = RolloutMove::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
+    let halt = RolloutChange::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 1, halt).await);
     assert!(fixture.command(commands[1]).await.command.is_held);
     fixture.steer(job, RolloutAction::Resume).await;

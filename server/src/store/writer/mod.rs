@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::access::append_audit::AppendAudit;
 pub use self::batch::Operation;
 use self::change::Change;
-pub use self::commands::advance_rollout::{AdvanceRollout, RolloutMove};
+pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
 pub use self::commands::finish_job::FinishJob;
 pub use self::commands::index_history::FileHistory;

@@ -68,7 +68,7 @@ async fn pause_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Pause).await?))
+    Ok(accepted(state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Pause).await?))
 }
 
 /// Resume a roll-out that is paused or halted. After a halt its failures so far count no more, and
@@ -82,7 +82,7 @@ async fn resume_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Resume).await?))
+    Ok(accepted(state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Resume).await?))
 }
 
 /// Abort a roll-out: what has not been sent ends, what has been sent goes on to its end. Repeatable.
@@ -95,5 +95,5 @@ async fn abort_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> Answer<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Abort).await?))
+    Ok(accepted(state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Abort).await?))
 }

@@ -1,9 +1,8 @@
-//! The keeper: what follows from the executions of a job, which is its end, and of a roll-out the
-//! next wave.
+//! Reconciles jobs: finishes a job whose executions have all ended, and takes the next step of its
+//! rollout.
 //!
-//! Decides nothing about waves itself: `domain/rollout` does. Whatever it does is one transaction,
-//! decided anew from what is stored: a server that ends in between leaves nothing undone and
-//! nothing done twice.
+//! `domain/commands/rollout` decides the steps. Each step is one transaction, decided from what is
+//! stored: a server that stops in between leaves no step undone and repeats none.
 
 mod rollout_driver;
 
@@ -19,10 +18,10 @@ use crate::services::fleet::presence::Presence;
 use crate::store::writer::FinishJob;
 use crate::store::{Store, StoreError};
 
-/// Jobs that are looked at together.
-const ROUND: usize = 500;
+/// Jobs of one batch.
+const BATCH: usize = 500;
 
-/// Use cases of jobs that nobody asks for: they follow from what happened.
+/// Changes to jobs that follow from their executions, without a request.
 #[derive(Clone, Debug)]
 pub struct JobReconciler {
     pub(in crate::services) store: Store,
@@ -32,18 +31,18 @@ pub struct JobReconciler {
     pub(in crate::services) presence: Presence,
 }
 
-/// Jobs that are to be looked at again though nothing changes, and when.
-pub type Due = HashMap<JobId, Timestamp>;
+/// When jobs must be reconciled again even if nothing changes.
+pub type DueJobs = HashMap<JobId, Timestamp>;
 
 impl JobReconciler {
-    /// Finishes those of some jobs whose executions have all ended, and takes the steps that the
-    /// roll-outs among them are due. Repeatable.
+    /// Finishes the jobs whose executions have all ended, and takes the due steps of their rollouts.
+    /// Repeatable.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn keep(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
-        let mut due = Due::new();
-        for jobs in jobs.chunks(ROUND) {
+    /// [`StoreError`]; the next call does what was not committed.
+    pub async fn reconcile(&self, jobs: &[JobId]) -> Result<DueJobs, StoreError> {
+        let mut due = DueJobs::new();
+        for jobs in jobs.chunks(BATCH) {
             self.finish(jobs).await?;
             for rollout in self.store.system().live_rollouts(jobs).await? {
                 let job_id = rollout.row.job_id;
@@ -56,21 +55,21 @@ impl JobReconciler {
         Ok(due)
     }
 
-    /// [`Self::keep`], for every job that is not finished.
+    /// Does [`Self::reconcile`] for every unfinished job.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not committed is done the next time.
-    pub async fn reconcile_all(&self) -> Result<Due, StoreError> {
-        let (mut after, mut due) = (None, Due::new());
+    /// [`StoreError`]; the next call does what was not committed.
+    pub async fn reconcile_all(&self) -> Result<DueJobs, StoreError> {
+        let (mut after, mut due) = (None, DueJobs::new());
         loop {
-            let jobs = self.store.system().unfinished_jobs(after, ROUND as u64).await?;
+            let jobs = self.store.system().unfinished_jobs(after, BATCH as u64).await?;
             let Some(last) = jobs.last() else { return Ok(due) };
             after = Some(*last);
-            due.extend(self.keep(&jobs).await?);
+            due.extend(self.reconcile(&jobs).await?);
         }
     }
 
-    /// How long it is from now until an instant, in milliseconds.
+    /// Milliseconds from now until an instant; 0 if it has passed.
     pub fn ms_until(&self, at: Timestamp) -> u64 {
         at.ms_since(self.clock.now())
     }
@@ -91,7 +90,7 @@ impl JobReconciler {
         for wait in waits {
             let done = wait.await;
             if !matches!(done, Ok(false)) {
-                // Also without an answer: it may stand, and with it a webhook.
+                // Also after an error: the change may be committed, and a webhook with it.
                 self.hub.webhook_due();
             }
             done?;

@@ -7,7 +7,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use muster_protocol::{CloseCode, CommandName};
 use serde_json::json;
 
-use super::plan::{InitialState, Planned};
+use super::plan::{InitialState, PlannedRollout};
 use super::{Jobs, subject};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
@@ -29,7 +29,7 @@ pub(super) struct Submission {
     pub(super) checked: Checked,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) agents: Vec<AgentId>,
-    pub(super) planned: Option<Planned>,
+    pub(super) planned: Option<PlannedRollout>,
     pub(super) trigger: Trigger,
 }
 
@@ -53,10 +53,10 @@ impl Jobs {
         let audit = caller.audit("job.submit", subject(id), &detail, row.created_at);
         let mut held = Held::new();
         let mut executions = Vec::with_capacity(agents.len());
-        let mut beginnings = planned.as_ref().map(Planned::beginnings);
+        let mut beginnings = planned.as_ref().map(PlannedRollout::initial_states);
         for agent_id in agents {
             let beginning = beginnings.as_mut().and_then(Iterator::next);
-            let beginning = beginning.unwrap_or(InitialState::Free { wave: None });
+            let beginning = beginning.unwrap_or(InitialState::Released { wave: None });
             let mut execution = self.execution(&row, &checked, agent_id, beginning, &mut held)?;
             execution.row.trigger = trigger;
             executions.push(execution);

@@ -51,7 +51,7 @@ impl Jobs {
         let target = Target::try_from(request.target.clone())?;
         let trigger = request.trigger;
         let asked_target = json!(request.target).to_string();
-        let asked_rollout = request.asked_rollout()?;
+        let rollout = request.valid_rollout()?;
         let webhook_url = match &request.webhook_url {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
@@ -75,7 +75,7 @@ impl Jobs {
                 &expires_in_ms,
                 checked.data_text.as_bytes(),
                 secrets.as_ref().map_or(&[], |digest| &digest[..]),
-                asked_rollout.as_ref().map_or(&[], |asked| asked.text.as_bytes()),
+                rollout.as_ref().map_or(&[], |rollout| rollout.text.as_bytes()),
             ];
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
             Idempotency { key, request_hash: request_hash(&parts) }
@@ -94,8 +94,8 @@ impl Jobs {
             self.preflight.check(tenant_id, hosts, agents.len(), asked).await?;
         }
         let _room = self.turns.acquire_executions(agents.len()).await?;
-        let planned = match asked_rollout {
-            Some(asked) => Some(self.plan(asked, &agents).await?),
+        let planned = match rollout {
+            Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
             None => None,
         };
         let asked = Asked { target: asked_target, webhook_url };
