@@ -42,19 +42,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let password_file = config.database_password_file.as_deref();
-    let database_url =
-        database_password::add(&config.database_url, password_file).map_err(failed_to)?;
+    let database_url = database_password::add(&config.database_url, password_file)?;
     let store = Store::open(&database_url, &config.data_dir)
         .await
         .context("failed to open the database")?;
-    let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;
+    let secret_box = unlock(&store, key_places(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
-        webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())
-            .map_err(failed_to)?,
+        webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -89,7 +87,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut server = tokio::spawn(bound.serve(app, stopped));
     let reason = tokio::select! {
-        reason = told_to_stop() => reason?,
+        reason = stop_signal() => reason?,
         () = store.writer().ended() => {
             tracing::error!("the database writer stopped; stopping the server");
             "the database writer stopped"
@@ -166,12 +164,12 @@ fn drain(hub: &Hub, spread_ms: u64) {
     });
 }
 
-/// The sentence of an error whose text fits after these words.
+/// An error of the listener, whose text continues "failed to".
 fn failed_to(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("failed to {error}")
 }
 
-async fn told_to_stop() -> anyhow::Result<&'static str> {
+async fn stop_signal() -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to wait for signals")?;
     Ok(tokio::select! {

@@ -11,7 +11,7 @@ use muster_protocol::limits::{
 use serde::Deserialize;
 
 use crate::adapters::webhook_client::WebhookLimits;
-use crate::domain::integrations::webhook::Reach;
+use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::origin::{InvalidOrigin, Origin};
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
@@ -195,8 +195,12 @@ impl ConfigSources {
         let tls = match (given.tls_cert, given.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
-            (Some(_), None) => return Err(refused("tls_key", "is required when `tls_cert` is set")),
-            (None, Some(_)) => return Err(refused("tls_cert", "is required when `tls_key` is set")),
+            (Some(_), None) => {
+                return Err(refused("tls_key", "is required when `tls_cert` is set"));
+            }
+            (None, Some(_)) => {
+                return Err(refused("tls_cert", "is required when `tls_key` is set"));
+            }
         };
         if given.max_connections == Some(0) {
             return Err(refused("max_connections", "is too small"));
@@ -211,7 +215,7 @@ impl ConfigSources {
         check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
         let is_private_allowed = given.allow_private_webhooks.unwrap_or(false);
         let webhooks = WebhookLimits {
-            reach: if is_private_allowed { Reach::Private } else { Reach::Public },
+            reach: if is_private_allowed { WebhookReach::Private } else { WebhookReach::Public },
             timeout: Duration::from_millis(webhook_timeout_ms),
         };
         let public_url = match given.public_url.filter(|url| !url.is_empty()) {

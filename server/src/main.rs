@@ -71,8 +71,8 @@ fn health(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(readiness::ask(&config.data_dir))
-        .map_err(|error| anyhow::anyhow!("failed to {error}"))
+        .block_on(readiness::ask(&config.data_dir))?;
+    Ok(())
 }
 
 fn choose_cryptography() -> anyhow::Result<()> {

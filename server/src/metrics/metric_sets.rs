@@ -13,24 +13,24 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use super::known_gauge::KnownGauge;
 
 /// One label: its name and value.
-pub(super) type Word = [(&'static str, &'static str); 1];
+pub(super) type OneLabel = [(&'static str, &'static str); 1];
 /// Two labels: their names and values.
-pub(super) type Words = [(&'static str, &'static str); 2];
+pub(super) type TwoLabels = [(&'static str, &'static str); 2];
 
 /// Metrics of the database writer.
 #[derive(Debug, Clone)]
-pub struct WriterMeters {
+pub struct WriterMetrics {
     /// Operations in one transaction.
     pub(super) batch_operations: Histogram,
     /// From the first statement to the end of the commit.
     pub(super) commit_seconds: Histogram,
     pub(super) failed_commits: Counter,
     /// Commands that reached a terminal state.
-    pub(super) ended: Family<Word, Counter>,
+    pub(super) ended: Family<OneLabel, Counter>,
     pub(super) output_bytes: Counter,
 }
 
-impl Default for WriterMeters {
+impl Default for WriterMetrics {
     fn default() -> Self {
         Self {
             batch_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
@@ -43,7 +43,7 @@ impl Default for WriterMeters {
     }
 }
 
-impl WriterMeters {
+impl WriterMetrics {
     /// Records a committed transaction.
     pub fn committed(&self, operations: usize, took: Duration) {
         self.batch_operations.observe(operations as f64);
@@ -70,18 +70,18 @@ impl WriterMeters {
 
 /// Metrics of command delivery.
 #[derive(Debug, Clone)]
-pub struct DispatchMeters {
+pub struct DispatchMetrics {
     pub(super) wait_seconds: Histogram,
 }
 
-impl Default for DispatchMeters {
+impl Default for DispatchMetrics {
     fn default() -> Self {
         // 1 ms to about 18 hours, because agents may be offline for long.
         Self { wait_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 14)) }
     }
 }
 
-impl DispatchMeters {
+impl DispatchMetrics {
     /// Records a durable command that was sent, and the time since its creation.
     pub fn sent(&self, after_ms: u64) {
         self.wait_seconds.observe(Duration::from_millis(after_ms).as_secs_f64());
@@ -90,11 +90,11 @@ impl DispatchMeters {
 
 /// Metrics of webhooks.
 #[derive(Debug, Clone, Default)]
-pub struct WebhookMeters {
-    pub(super) attempts: Family<Word, Counter>,
+pub struct WebhookMetrics {
+    pub(super) attempts: Family<OneLabel, Counter>,
 }
 
-impl WebhookMeters {
+impl WebhookMetrics {
     /// Records an attempt and its result.
     pub fn attempted(&self, result: &'static str) {
         self.attempts.get_or_create(&[("result", result)]).inc();
@@ -118,12 +118,12 @@ pub(super) struct Route {
 
 /// Metrics of the API.
 #[derive(Debug, Clone)]
-pub struct HttpMeters {
+pub struct HttpMetrics {
     pub(super) requests: Family<Request, Counter>,
     pub(super) seconds: Family<Route, Histogram>,
 }
 
-impl Default for HttpMeters {
+impl Default for HttpMetrics {
     fn default() -> Self {
         // 1 ms to 65 s: a request may wait for at most 60 s.
         let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
@@ -131,7 +131,7 @@ impl Default for HttpMeters {
     }
 }
 
-impl HttpMeters {
+impl HttpMetrics {
     /// Records a finished request. `route` is a template. Unknown methods count as `other`.
     pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         const METHODS: [&str; 7] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"];
@@ -147,8 +147,8 @@ impl HttpMeters {
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     pub agents_online: Gauge,
-    pub(super) sessions: Family<Words, Gauge>,
-    pub(super) open_commands: Family<Word, Gauge>,
+    pub(super) sessions: Family<TwoLabels, Gauge>,
+    pub(super) open_commands: Family<OneLabel, Gauge>,
     pub writer_queue: Gauge,
     pub dispatch_wakes: Gauge,
     pub mailbox_messages: Gauge,
@@ -167,8 +167,8 @@ impl Gauges {
 
     /// Sets the number of sessions of a kind.
     pub fn set_sessions(&self, level: &'static str, transport: &'static str, count: usize) {
-        let words = [("level", level), ("transport", transport)];
-        self.sessions.get_or_create(&words).set(count as i64);
+        let labels = [("level", level), ("transport", transport)];
+        self.sessions.get_or_create(&labels).set(count as i64);
     }
 
     /// Sets the values that the database returned: open commands by state, and undelivered
@@ -182,7 +182,7 @@ impl Gauges {
     }
 
     /// The database is unavailable: removes the values that it returned earlier.
-    pub fn forget_stored(&self) {
+    pub fn clear_stored(&self) {
         self.open_commands.clear();
         self.pending_webhooks.set(None);
         self.database_up.set(0);

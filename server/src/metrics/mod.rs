@@ -8,5 +8,5 @@ mod known_gauge;
 mod metric_sets;
 mod registry;
 
-pub use self::metric_sets::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
-pub use self::registry::{Parts, Registry, Unwritable};
+pub use self::metric_sets::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
+pub use self::registry::{MetricSet, Registry, Unwritable};

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Registry as Names, Unit};
 
-use super::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
+use super::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
 
 /// The metrics of the whole server.
 #[derive(Debug, Clone, Default)]
-pub struct Parts {
-    pub writer: WriterMeters,
-    pub dispatch: DispatchMeters,
-    pub webhooks: WebhookMeters,
-    pub http: HttpMeters,
+pub struct MetricSet {
+    pub writer: WriterMetrics,
+    pub dispatch: DispatchMetrics,
+    pub webhooks: WebhookMetrics,
+    pub http: HttpMetrics,
     pub gauges: Gauges,
 }
 
@@ -28,10 +28,14 @@ pub struct Registry(Arc<Names>);
 
 impl Registry {
     /// Registers the metrics.
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(parts: &MetricSet) -> Self {
         let mut names = Names::with_prefix("muster");
-        let Parts { writer, dispatch, webhooks, http, gauges } = parts.clone();
-        names.register("commands_open", "Durable commands that have not ended", gauges.open_commands);
+        let MetricSet { writer, dispatch, webhooks, http, gauges } = parts.clone();
+        names.register(
+            "commands_open",
+            "Durable commands that have not ended",
+            gauges.open_commands,
+        );
         names.register(
             "commands_ended",
             "Durable commands that reached a terminal state since the server started",
@@ -55,11 +59,7 @@ impl Registry {
             "Messages queued in the mailboxes of all sessions",
             gauges.mailbox_messages,
         );
-        names.register(
-            "dispatch_wakes",
-            "Agents queued for the dispatcher",
-            gauges.dispatch_wakes,
-        );
+        names.register("dispatch_wakes", "Agents queued for the dispatcher", gauges.dispatch_wakes);
         names.register(
             "writer_queue_operations",
             "Writes queued for a transaction",

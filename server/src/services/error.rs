@@ -43,7 +43,7 @@ pub enum ServiceError {
     Store(#[from] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
-    #[error("failed to {0}")]
+    #[error(transparent)]
     Sealing(#[from] Unsealable),
 }
 

@@ -26,7 +26,7 @@ use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
-use crate::metrics::Parts;
+use crate::metrics::MetricSet;
 use crate::store::Store;
 
 /// What operators may set.
@@ -96,7 +96,7 @@ impl Services {
         outside: Adapters,
         settings: Settings,
     ) -> Self {
-        let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
+        let parts = MetricSet { writer: store.writer().meters().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (lists, turns) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
@@ -227,7 +227,7 @@ impl Services {
                 cache,
                 lists,
                 sessions::Wishes {
-                    membership: fleet::group_membership::GroupMembership { store: store() },
+                    book: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
             )),

@@ -80,8 +80,11 @@ async fn look(
         jobs.extend(changes.publish(commands, true).await?);
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
-    let due =
-        if is_all(changed) { keeping.reconcile_all().await? } else { keeping.reconcile(&jobs).await? };
+    let due = if is_all(changed) {
+        keeping.reconcile_all().await?
+    } else {
+        keeping.reconcile(&jobs).await?
+    };
     // After the commit of what was kept: of a job that is over, its end is told.
     changes.publish_jobs(jobs);
     Ok(due)

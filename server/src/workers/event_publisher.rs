@@ -1,4 +1,4 @@
-//! Tells what happens to those who look on, while anybody does and for a while after.
+//! Publishes events while any client is subscribed, and for a while after.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,25 +8,25 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::hub::Hub;
 use crate::services::error::chain;
-use crate::services::integrations::events::Telling;
+use crate::services::integrations::events::EventPublisher;
 
-/// Between two tellings of jobs: each is told at most so often while it runs.
+/// Between two tellings of jobs: each is published at most so often while it runs.
 const BETWEEN_JOBS: Duration = Duration::from_millis(500);
-/// How long what happens is told to nobody, for those who come back.
+/// How long what happens is published to nobody, for those who come back.
 const AFTER_LAST: Duration = Duration::from_secs(300);
 
-/// Runs until it is dropped. Without viewers it does nothing at all.
-pub async fn run(new_telling: impl Fn() -> Telling, hub: Arc<Hub>) {
+/// Runs until it is dropped. Idle while no client is subscribed.
+pub async fn run(new_publisher: impl Fn() -> EventPublisher, hub: Arc<Hub>) {
     let mut readers = hub.timeline.readers();
     // The sender is in the hub.
     while readers.wait_for(|readers| *readers > 0).await.is_ok() {
-        tell(new_telling(), &hub).await;
+        publish(new_publisher(), &hub).await;
         hub.timeline.end();
     }
 }
 
-/// Tells until nobody has looked on for a while.
-async fn tell(mut telling: Telling, hub: &Hub) {
+/// Publishes events until no client has been subscribed for a while.
+async fn publish(mut publisher: EventPublisher, hub: &Hub) {
     let mut changes = hub.events.subscribe();
     hub.timeline.begin();
     let mut readers = hub.timeline.readers();
@@ -40,14 +40,14 @@ async fn tell(mut telling: Telling, hub: &Hub) {
         let end_at = left_at.map(|left_at| left_at + AFTER_LAST);
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(change) => telling.take(&change),
-                Err(RecvError::Lagged(_)) => telling.missed(),
+                Ok(change) => publisher.record(&change),
+                Err(RecvError::Lagged(_)) => publisher.missed(),
                 Err(RecvError::Closed) => return,
             },
-            () = sleep_until(jobs_at), if telling.has_jobs() => {
-                if let Err(error) = telling.tell_jobs().await {
+            () = sleep_until(jobs_at), if publisher.has_jobs() => {
+                if let Err(error) = publisher.publish_jobs().await {
                     let error = chain(&error);
-                    tracing::warn!(error, "failed to tell of jobs; trying again");
+                    tracing::warn!(error, "failed to publish jobs; retrying");
                 }
                 jobs_at = Instant::now() + BETWEEN_JOBS;
             }

@@ -18,7 +18,7 @@ use crate::services::Services;
 /// The server's background workers. They stop when this is dropped.
 pub struct Workers {
     tasks: JoinSet<&'static str>,
-    timetable: scheduler::Timetable,
+    scheduler: scheduler::Scheduler,
 }
 
 impl Workers {
@@ -29,39 +29,39 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
-        let (dispatch, woken) = (services.dispatch.clone(), Arc::clone(hub));
+        let (dispatch, for_dispatch) = (services.dispatch.clone(), Arc::clone(hub));
         tasks.spawn(async move {
-            dispatcher::run(dispatch, woken).await;
+            dispatcher::run(dispatch, for_dispatch).await;
             "dispatcher"
         });
         let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
-        let (told, hub) = (Arc::clone(hub), Arc::clone(hub));
+        let (for_events, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
             change_processor::run(changes, keeping, hub).await;
-            "changes"
+            "change processor"
         });
-        let sending = services.webhooks.clone();
+        let webhooks = services.webhooks.clone();
         tasks.spawn(async move {
-            webhook_sender::run(sending, for_webhooks).await;
-            "webhooks"
+            webhook_sender::run(webhooks, for_webhooks).await;
+            "webhook sender"
         });
-        let (events, told) = (services.events.clone(), Arc::clone(&told));
+        let events = services.events.clone();
         tasks.spawn(async move {
-            event_publisher::run(|| events.telling(), told).await;
-            "teller"
+            event_publisher::run(|| events.publisher(), for_events).await;
+            "event publisher"
         });
-        let groups_of_agents = services.groups.clone();
+        let groups = services.groups.clone();
         tasks.spawn(async move {
-            group_reconciler::run(groups_of_agents).await;
-            "groups"
+            group_reconciler::run(groups).await;
+            "group reconciler"
         });
-        let keeping = services.output_keeping.clone();
+        let compaction = services.output_keeping.clone();
         tasks.spawn(async move {
-            output_compactor::run(keeping, for_output).await;
-            "output keeper"
+            output_compactor::run(compaction, for_output).await;
+            "output compactor"
         });
-        let timetable = scheduler::Timetable::start(&services.upkeep).await?;
-        Ok(Self { tasks, timetable })
+        let scheduler = scheduler::Scheduler::start(&services.upkeep).await?;
+        Ok(Self { tasks, scheduler })
     }
 
     /// Waits until a worker stops, which only happens after a failure.
@@ -75,7 +75,7 @@ impl Workers {
 
     /// Stops all workers.
     pub async fn stop(mut self) {
-        self.timetable.stop().await;
+        self.scheduler.stop().await;
         self.tasks.shutdown().await;
     }
 }

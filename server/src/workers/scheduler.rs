@@ -17,9 +17,9 @@ const EVERY_5_SECONDS: &str = "*/5 * * * * *";
 const EVERY_5_MINUTES: &str = "0 */5 * * * *";
 
 /// The running scheduler.
-pub struct Timetable(JobScheduler);
+pub struct Scheduler(JobScheduler);
 
-impl Timetable {
+impl Scheduler {
     /// Starts every periodic task.
     pub async fn start(upkeep: &Maintenance) -> anyhow::Result<Self> {
         let scheduler = JobScheduler::new().await.context("failed to create the scheduler")?;
@@ -70,11 +70,18 @@ where
             let Ok(_turn) = turn.try_lock() else { return };
             if let Err(error) = work(upkeep).await {
                 let error = chain(&error);
-                tracing::warn!(worker = name, error, "a periodic task failed; retrying at its next run");
+                tracing::warn!(
+                    worker = name,
+                    error,
+                    "a periodic task failed; retrying at its next run"
+                );
             }
         })
     })
     .with_context(|| format!("failed to create the periodic task {name}"))?;
-    scheduler.add(job).await.with_context(|| format!("failed to schedule the periodic task {name}"))?;
+    scheduler
+        .add(job)
+        .await
+        .with_context(|| format!("failed to schedule the periodic task {name}"))?;
     Ok(())
 }

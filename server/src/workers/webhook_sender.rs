@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use crate::domain::ids::DeliveryId;
 use crate::hub::Hub;
 use crate::services::error::chain;
-use crate::services::integrations::webhooks::{Contact, Webhooks};
+use crate::services::integrations::webhooks::{Responsiveness, Webhooks};
 use crate::store::StoreError;
-use crate::store::queries::{Busy, Waiting};
+use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
 
 /// Most deliveries in progress.
 const AT_ONCE: usize = 32;
@@ -53,10 +53,10 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
 /// Deliveries in progress, and those that follow.
 #[derive(Default)]
 struct Post {
-    tasks: JoinSet<Result<Contact, StoreError>>,
+    tasks: JoinSet<Result<Responsiveness, StoreError>>,
     under_way: HashMap<Id, (DeliveryId, String)>,
     /// Due deliveries to hosts without a free slot.
-    ready: VecDeque<Waiting>,
+    ready: VecDeque<PendingDelivery>,
     /// Hosts that did not answer the last time.
     silent: HashSet<String>,
 }
@@ -122,7 +122,7 @@ impl Post {
     }
 
     /// What the next query skips: deliveries in progress or ready, and hosts without a free slot.
-    fn busy(&self) -> Busy {
+    fn busy(&self) -> DeliveriesToSkip {
         let mut ids: Vec<_> = self.under_way.values().map(|(id, _)| *id).collect();
         let mut hosts: Vec<String> = Vec::new();
         for (_, host) in self.under_way.values() {
@@ -133,7 +133,7 @@ impl Post {
         ids.extend(
             self.ready.iter().filter(|next| !hosts.contains(&next.host)).map(|next| next.id),
         );
-        Busy { ids, hosts }
+        DeliveriesToSkip { ids, hosts }
     }
 
     /// Waits until a slot is free.
@@ -146,10 +146,10 @@ impl Post {
         };
         let Some((_, host)) = self.under_way.remove(&id) else { return };
         match done {
-            Ok(Contact::Answered) => {
+            Ok(Responsiveness::Responsive) => {
                 self.silent.remove(&host);
             }
-            Ok(Contact::Silent) => {
+            Ok(Responsiveness::Unresponsive) => {
                 if self.silent.len() >= MAX_SILENT {
                     self.silent.clear();
                 }

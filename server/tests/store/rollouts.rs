@@ -79,7 +79,8 @@ impl Fixture {
     }
 
     async fn step(&self, job_id: JobId, wave: i32, change: RolloutChange) -> bool {
-        let operation = AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, change, now: NOW };
+        let operation =
+            AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, change, now: NOW };
         self.store.writer().commit(operation).await.expect("take a step")
     }
 
@@ -165,7 +166,8 @@ async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture:
     let (one, two, three) =
         (fixture.agent("one").await, fixture.agent("two").await, fixture.agent("three").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 2), (&three, 2)]).await;
-    let change = RolloutChange::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
+    let change =
+        RolloutChange::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
     assert!(fixture.step(job, 1, change).await);
     let skipped = fixture.command(commands[1]).await.command;
     assert_eq!(
@@ -196,7 +198,8 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
     fixture.settle(&one, commands[0], failed).await;
-    let halt = RolloutChange::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
+    let halt =
+        RolloutChange::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 1, halt).await);
     assert!(fixture.command(commands[1]).await.command.is_held);
     fixture.steer(job, RolloutAction::Resume).await;

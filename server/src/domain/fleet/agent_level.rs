@@ -1,9 +1,9 @@
-//! How much of the protocol an agent speaks.
+//! How much of the protocol an agent supports.
 
 use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
 
-/// How much of the protocol an agent speaks.
+/// How much of the protocol an agent supports.
 #[derive(
     Debug,
     Clone,
@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AgentLevel {
-    /// The frames of the first generation.
+    /// The frames of the first protocol version.
     Basic,
-    /// Custody: ledger, output by offset, cancel.
+    /// Adds the ledger, output by offset, and cancellation.
     Full,
 }

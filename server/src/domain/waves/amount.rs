@@ -15,7 +15,9 @@ pub enum Amount {
 
 /// The value is not a valid amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be a number from {least} to {MAX_AMOUNT}, or a percentage from \"{least}%\" to \"100%\"")]
+#[error(
+    "must be a number from {least} to {MAX_AMOUNT}, or a percentage from \"{least}%\" to \"100%\""
+)]
 pub struct AmountError {
     pub least: u64,
 }
@@ -80,7 +82,10 @@ mod tests {
         assert_eq!(read(json!(MAX_AMOUNT)), Ok(Amount::Count(MAX_AMOUNT)));
         assert!(read(json!(MAX_AMOUNT + 1)).is_err());
         let text = read(json!(0)).expect_err("too little").to_string();
-        assert_eq!(text, "must be a number from 1 to 10000, or a percentage from \"1%\" to \"100%\"");
+        assert_eq!(
+            text,
+            "must be a number from 1 to 10000, or a percentage from \"1%\" to \"100%\""
+        );
     }
 
     proptest! {

@@ -89,11 +89,22 @@ pub enum WaveStep {
 /// Why waves halt by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltReason {
-    Failures { failures: u64, limit: u64 },
+    Failures {
+        failures: u64,
+        limit: u64,
+    },
     /// A single unreachable agent is a coincidence. More of them, or one beside as many failures
     /// as allowed, suggest that the work breaks agents.
-    Unreachable { failures: u64, unreachable: u64, limit: u64 },
-    Unhealthy { wave: u32, agents: usize, within_ms: u64 },
+    Unreachable {
+        failures: u64,
+        unreachable: u64,
+        limit: u64,
+    },
+    Unhealthy {
+        wave: u32,
+        agents: usize,
+        within_ms: u64,
+    },
 }
 
 impl HaltReason {

@@ -11,7 +11,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, SessionMessage};
-use crate::metrics::DispatchMeters;
+use crate::metrics::DispatchMetrics;
 use crate::store::entities::commands::command;
 use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
@@ -26,7 +26,7 @@ pub struct Dispatch {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) secret_box: SecretBox,
-    pub(in crate::services) meters: DispatchMeters,
+    pub(in crate::services) meters: DispatchMetrics,
 }
 
 impl Dispatch {

@@ -40,7 +40,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage, TransientReply};
-use crate::metrics::DispatchMeters;
+use crate::metrics::DispatchMetrics;
 use crate::store::Store;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
 
@@ -53,7 +53,7 @@ pub struct Commands {
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
     pub(super) secret_box: SecretBox,
-    pub(super) meters: DispatchMeters,
+    pub(super) meters: DispatchMetrics,
     pub(super) preflight: Preflight,
     pub(super) turns: SubmissionLimiter,
     pub(super) catalog: ReleaseCatalog,

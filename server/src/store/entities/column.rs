@@ -45,7 +45,7 @@ pub enum Transport {
 )]
 #[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum EventKind {
+pub enum AgentEventKind {
     Enrolled,
     Online,
     Offline,

@@ -11,7 +11,7 @@ use super::{
     MAX_BATCH, MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest,
     RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
 };
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 use crate::store::StoreError;
 use crate::store::blobs::Blobs;
 
@@ -190,7 +190,7 @@ pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
     mut queue: mpsc::Receiver<Operation>,
-    meters: WriterMeters,
+    meters: WriterMetrics,
 ) {
     let mut connection = Connection::new(connection, blobs, meters.clone());
     while let Some(first) = queue.recv().await {
@@ -208,7 +208,7 @@ pub(super) async fn run(
     }
 }
 
-async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMeters) {
+async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMetrics) {
     let started = Instant::now();
     let failure = match commit_in_turn(connection, &batch).await {
         Ok(results) => {

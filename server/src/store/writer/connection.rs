@@ -14,7 +14,7 @@ use sea_orm::{
 use super::commit_metrics::CommitMetrics;
 use super::epoch::KnownEpochs;
 use crate::domain::ids::AgentId;
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;
 
 /// How long the end of a failed transaction may take before its connection is given up.
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     held: Option<DatabaseTransaction>,
     epochs: KnownEpochs,
     tally: CommitMetrics,
-    meters: WriterMeters,
+    meters: WriterMetrics,
     blobs: Blobs,
 }
 
@@ -41,7 +41,7 @@ pub struct Work<'a> {
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMeters) -> Self {
+    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMetrics) -> Self {
         let (epochs, tally) = (KnownEpochs::default(), CommitMetrics::default());
         Self { pool, held: None, epochs, tally, meters, blobs }
     }

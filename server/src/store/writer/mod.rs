@@ -45,7 +45,7 @@ pub use self::sessions::record_manifest::RecordManifest;
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 
 /// Operations that may wait.
 const QUEUE: usize = 4_096;
@@ -81,7 +81,7 @@ pub trait Merge: Send + Sync + Sized + 'static {
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
-    meters: WriterMeters,
+    meters: WriterMetrics,
 }
 
 /// The answer to a write, after its commit.
@@ -91,13 +91,13 @@ impl Writer {
     /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(QUEUE);
-        let meters = WriterMeters::default();
+        let meters = WriterMetrics::default();
         tokio::spawn(batch::run(connection, blobs, operations, meters.clone()));
         Self { queue, meters }
     }
 
     /// What it counts.
-    pub fn meters(&self) -> &WriterMeters {
+    pub fn meters(&self) -> &WriterMetrics {
         &self.meters
     }
 

@@ -10,7 +10,7 @@ use crate::domain::waves::amount::Amount;
 use crate::domain::waves::{HaltReason, WaveStep};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Execution {
+enum SimulatedExecution {
     Held,
     InFlight,
     Succeeded,
@@ -19,7 +19,7 @@ enum Execution {
 
 struct Simulation {
     rollout: Rollout,
-    executions: Vec<(u32, Execution)>,
+    executions: Vec<(u32, SimulatedExecution)>,
     wave: u32,
     wave_count: u32,
     ended_at: Option<Timestamp>,
@@ -30,7 +30,7 @@ impl Simulation {
     fn new(rollout: Rollout, online: &[bool]) -> Self {
         let plan = rollout.plan(online);
         let wave = |placement: &Placement| match placement {
-            Placement::Wave(wave) => Some((*wave, Execution::Held)),
+            Placement::Wave(wave) => Some((*wave, SimulatedExecution::Held)),
             Placement::Skipped => None,
         };
         Self {
@@ -43,12 +43,12 @@ impl Simulation {
         }
     }
 
-    fn count(&self, is: impl Fn(&(u32, Execution)) -> bool) -> u64 {
+    fn count(&self, is: impl Fn(&(u32, SimulatedExecution)) -> bool) -> u64 {
         self.executions.iter().filter(|execution| is(execution)).count() as u64
     }
 
     fn failures(&self) -> u64 {
-        self.count(|(_, state)| *state == Execution::Failed)
+        self.count(|(_, state)| *state == SimulatedExecution::Failed)
     }
 
     fn step(&self) -> WaveStep {
@@ -58,12 +58,13 @@ impl Simulation {
             wave,
             wave_count: self.wave_count,
             failures: self.failures(),
-            held: self.count(|(number, state)| *number == wave && *state == Execution::Held),
-            in_flight: self.count(|(_, state)| *state == Execution::InFlight),
+            held: self
+                .count(|(number, state)| *number == wave && *state == SimulatedExecution::Held),
+            in_flight: self.count(|(_, state)| *state == SimulatedExecution::InFlight),
             has_started: self
                 .executions
                 .iter()
-                .any(|(number, state)| *number == wave && *state != Execution::Held),
+                .any(|(number, state)| *number == wave && *state != SimulatedExecution::Held),
             ended_at: self.ended_at,
             waits_since: Timestamp(0),
             is_waived: false,
@@ -85,15 +86,16 @@ impl Simulation {
             WaveStep::Start(count) => {
                 assert!(count > 0);
                 let earlier = self.executions.iter().filter(|(wave, _)| *wave < self.wave);
-                let ended = [Execution::Succeeded, Execution::Failed];
+                let ended = [SimulatedExecution::Succeeded, SimulatedExecution::Failed];
                 assert!(earlier.clone().all(|(_, state)| ended.contains(state)), "out of order");
                 let wave = self.wave;
                 let held = self.executions.iter_mut();
-                let held =
-                    held.filter(|(number, state)| *number == wave && *state == Execution::Held);
+                let held = held.filter(|(number, state)| {
+                    *number == wave && *state == SimulatedExecution::Held
+                });
                 let released = held.take(usize::try_from(count).expect("small"));
                 assert_eq!(
-                    released.map(|(_, state)| *state = Execution::InFlight).count() as u64,
+                    released.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
                     count
                 );
             }
@@ -110,10 +112,11 @@ impl Simulation {
     /// Ends one execution in flight; false if there is none.
     fn end_one(&mut self, which: usize, is_failure: bool) -> bool {
         let in_flight: Vec<_> = (0..self.executions.len())
-            .filter(|index| self.executions[*index].1 == Execution::InFlight)
+            .filter(|index| self.executions[*index].1 == SimulatedExecution::InFlight)
             .collect();
         let Some(index) = in_flight.get(which % in_flight.len().max(1)) else { return false };
-        let end = if is_failure { Execution::Failed } else { Execution::Succeeded };
+        let end =
+            if is_failure { SimulatedExecution::Failed } else { SimulatedExecution::Succeeded };
         self.executions[*index].1 = end;
         true
     }
@@ -171,14 +174,14 @@ proptest! {
             (Some(limit), true) => {
                 // Executions in flight at the halt may fail as well.
                 let worst = simulation.failures()
-                    + simulation.count(|(_, state)| *state == Execution::InFlight);
+                    + simulation.count(|(_, state)| *state == SimulatedExecution::InFlight);
                 prop_assert!(worst <= limit + 1, "{worst} of {limit}");
             }
             (Some(limit), false) => prop_assert!(simulation.failures() <= limit + largest_wave),
             (None, _) => prop_assert_eq!(halted, None),
         }
         if halted.is_none() {
-            let open = [Execution::Held, Execution::InFlight];
+            let open = [SimulatedExecution::Held, SimulatedExecution::InFlight];
             prop_assert_eq!(simulation.count(|(_, state)| open.contains(state)), 0, "stuck");
         }
     }

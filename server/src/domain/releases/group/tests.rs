@@ -87,7 +87,10 @@ fn a_last_wave_whose_agents_stay_offline_ends_after_its_deadline() {
     }
     let both = [members[0].clone(), late];
     assert_eq!(plan_group(policy(1, 0), wave(1), &both, NOW.plus_ms(GATE_MS + 1)), NextStep::Wait);
-    assert_eq!(plan_group(policy(1, 0), wave(1), &members, NOW.plus_ms(GATE_MS + 1)), NextStep::WaveHealthy);
+    assert_eq!(
+        plan_group(policy(1, 0), wave(1), &members, NOW.plus_ms(GATE_MS + 1)),
+        NextStep::WaveHealthy
+    );
     assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW.plus_ms(GATE_MS + 1)), IDLE);
 }
 
@@ -95,11 +98,17 @@ fn a_last_wave_whose_agents_stay_offline_ends_after_its_deadline() {
 fn an_offline_agent_is_updated_when_it_connects() {
     let mut members = vec![member(None), member(None)];
     members[0].is_online = false;
-    assert_eq!(plan_group(policy(5, 0), healthy(0), &members, NOW), NextStep::StartWave(vec![members[1].id]));
+    assert_eq!(
+        plan_group(policy(5, 0), healthy(0), &members, NOW),
+        NextStep::StartWave(vec![members[1].id])
+    );
     members[1] = member(Some(UpdateState::Done));
     assert_eq!(plan_group(policy(5, 0), healthy(1), &members, NOW), IDLE);
     members[0].is_online = true;
-    assert_eq!(plan_group(policy(5, 0), healthy(1), &members, NOW), NextStep::StartWave(vec![members[0].id]));
+    assert_eq!(
+        plan_group(policy(5, 0), healthy(1), &members, NOW),
+        NextStep::StartWave(vec![members[0].id])
+    );
     // A retry of an agent that is offline is no reason to plan again soon.
     members[0] = Member { is_online: false, ..pending(1, false, NOW) };
     assert_eq!(plan_group(policy(5, 0), healthy(1), &members, NOW), IDLE);
@@ -109,14 +118,24 @@ fn an_offline_agent_is_updated_when_it_connects() {
 fn one_unreachable_agent_delays_no_other_and_two_halt_the_group() {
     let mut members = vec![member(Some(UpdateState::Unreachable)), member(None), member(None)];
     members[0].is_online = false;
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW), NextStep::StartWave(vec![members[1].id]));
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, NOW),
+        NextStep::StartWave(vec![members[1].id])
+    );
     members[1] = member(Some(UpdateState::Unreachable));
     assert!(matches!(plan_group(policy(1, 0), healthy(2), &members, NOW), NextStep::Halt(_)));
-    assert_eq!(plan_group(policy(1, 1), healthy(2), &members, NOW), NextStep::StartWave(vec![members[2].id]));
+    assert_eq!(
+        plan_group(policy(1, 1), healthy(2), &members, NOW),
+        NextStep::StartWave(vec![members[2].id])
+    );
     members[1] = member(Some(UpdateState::Failed));
     assert!(matches!(plan_group(policy(1, 0), healthy(2), &members, NOW), NextStep::Halt(_)));
     let mut rest = [member(Some(UpdateState::Unreachable)), member(Some(UpdateState::Done))];
-    assert_eq!(plan_group(policy(1, 0), healthy(2), &rest, NOW), NextStep::Wait, "it is back online and about to report");
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(2), &rest, NOW),
+        NextStep::Wait,
+        "it is back online and about to report"
+    );
     rest[0].is_online = false;
     assert_eq!(plan_group(policy(1, 0), healthy(2), &rest, NOW), IDLE);
 }
@@ -127,7 +146,10 @@ fn agents_waiting_for_a_retry_delay_the_next_wave_above_the_limit() {
     let members = vec![pending(1, false, later), member(None)];
     let idle = NextStep::Idle { until: Some(later) };
     assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW), idle);
-    assert_eq!(plan_group(policy(1, 1), healthy(1), &members, NOW), NextStep::StartWave(vec![members[1].id]));
+    assert_eq!(
+        plan_group(policy(1, 1), healthy(1), &members, NOW),
+        NextStep::StartWave(vec![members[1].id])
+    );
     let both = NextStep::StartWave(vec![members[1].id, members[0].id]);
     assert_eq!(plan_group(policy(2, 0), healthy(1), &members, later), both);
 }
@@ -136,11 +158,23 @@ fn agents_waiting_for_a_retry_delay_the_next_wave_above_the_limit() {
 fn a_busy_agent_delays_no_other_and_is_updated_last() {
     let later = NOW.plus_ms(1);
     let mut members = vec![pending(1, true, later), member(None)];
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW), NextStep::StartWave(vec![members[1].id]));
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, later), NextStep::StartWave(vec![members[1].id]));
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, NOW),
+        NextStep::StartWave(vec![members[1].id])
+    );
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, later),
+        NextStep::StartWave(vec![members[1].id])
+    );
     members[1] = member(Some(UpdateState::Done));
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW), NextStep::Idle { until: Some(later) });
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, later), NextStep::StartWave(vec![members[0].id]));
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, NOW),
+        NextStep::Idle { until: Some(later) }
+    );
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, later),
+        NextStep::StartWave(vec![members[0].id])
+    );
 }
 
 #[test]
@@ -148,12 +182,19 @@ fn an_agent_that_reconnects_with_another_version_is_updated_again_after_a_delay(
     let came_at = NOW.plus_ms(5_000);
     let mut members = vec![member(Some(UpdateState::Done))];
     members[0].is_up_to_date = false;
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, NOW), IDLE, "it is still in the same session");
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, NOW),
+        IDLE,
+        "it is still in the same session"
+    );
     members[0].connected_at = came_at;
     let due_at = came_at.plus_ms(RETURN_MS);
     let idle = NextStep::Idle { until: Some(due_at) };
     assert_eq!(plan_group(policy(1, 0), healthy(1), &members, came_at), idle);
-    assert_eq!(plan_group(policy(1, 0), healthy(1), &members, due_at), NextStep::StartWave(vec![members[0].id]));
+    assert_eq!(
+        plan_group(policy(1, 0), healthy(1), &members, due_at),
+        NextStep::StartWave(vec![members[0].id])
+    );
     members[0].is_online = false;
     assert_eq!(plan_group(policy(1, 0), healthy(1), &members, due_at), IDLE);
 }

@@ -151,7 +151,9 @@ impl Authentication {
             write_key_file(&data_dir.join("bootstrap_key"), &secret.secret).map_err(|error| {
                 ServiceError::Invalid {
                     code: "data_dir_not_writable",
-                    detail: format!("failed to write the first API key to the data directory: {error}"),
+                    detail: format!(
+                        "failed to write the first API key to the data directory: {error}"
+                    ),
                 }
             })?;
         }

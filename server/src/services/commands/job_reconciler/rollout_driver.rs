@@ -52,12 +52,15 @@ impl JobReconciler {
                     let moved_to = self.next_wave(&rollout, &live, now).await?;
                     live.row.wave += 1;
                     live.row.wave_ended_at = None;
-                    if let Some(last) = live.row.offline_wave.filter(|last| moved_to == Some(*last)) {
+                    if let Some(last) = live.row.offline_wave.filter(|last| moved_to == Some(*last))
+                    {
                         live.row.wave_count = live.row.wave_count.max(last);
                     }
                     moved_to.is_some()
                 }
-                WaveStep::Halt(reason) => return self.halt(&live, reason, now).await.map(|()| None),
+                WaveStep::Halt(reason) => {
+                    return self.halt(&live, reason, now).await.map(|()| None);
+                }
             };
             if !is_committed {
                 // A person paused, resumed or stopped it, which triggers another reconciliation.
@@ -80,7 +83,8 @@ impl JobReconciler {
             true => system.wave_agents(row.job_id, row.wave).await?,
             false => Vec::new(),
         };
-        let agent_health: Vec<AgentHealth> = agents.iter().map(|agent| self.health(agent, now)).collect();
+        let agent_health: Vec<AgentHealth> =
+            agents.iter().map(|agent| self.health(agent, now)).collect();
         let snapshot = RolloutSnapshot {
             agents: live.agent_count.unsigned_abs(),
             wave: row.wave.unsigned_abs(),

@@ -17,12 +17,12 @@ use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
-use crate::domain::integrations::webhook::Reach;
+use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage};
-use crate::metrics::DispatchMeters;
+use crate::metrics::DispatchMetrics;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
@@ -45,8 +45,8 @@ pub struct Jobs {
     pub(in crate::services) settings: Settings,
     pub(in crate::services) secret_box: SecretBox,
     pub(in crate::services) presence: Presence,
-    pub(in crate::services) webhook_reach: Reach,
-    pub(in crate::services) meters: DispatchMeters,
+    pub(in crate::services) webhook_reach: WebhookReach,
+    pub(in crate::services) meters: DispatchMetrics,
     pub(in crate::services) preflight: Preflight,
     pub(in crate::services) turns: SubmissionLimiter,
 }

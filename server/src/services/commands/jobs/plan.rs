@@ -74,7 +74,8 @@ impl Jobs {
                     .into(),
             });
         }
-        let first = plan.placements.iter().filter(|placement| **placement == Placement::Wave(1)).count();
+        let first =
+            plan.placements.iter().filter(|placement| **placement == Placement::Wave(1)).count();
         let now = self.clock.now();
         let snapshot = RolloutSnapshot {
             agents: agents.len() as u64,

@@ -59,9 +59,7 @@ fn refusal(verb: &str, state: JobState, stop: Option<Stop>) -> String {
         (JobState::Running, Some(Stop::Aborted)) => format!(
             "the job was aborted and can't be {verb}; wait until its running executions end, or cancel it"
         ),
-        (JobState::Halted, _) => {
-            "the rollout has halted by itself; resume or abort it".to_owned()
-        }
+        (JobState::Halted, _) => "the rollout has halted by itself; resume or abort it".to_owned(),
         (state, _) => {
             format!("the job has ended ({}) and can't be {verb}; retry it instead", state.as_str())
         }

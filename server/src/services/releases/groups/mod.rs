@@ -206,7 +206,9 @@ fn require(caller: &Caller) -> Result<()> {
 fn name_taken() -> ServiceError {
     ServiceError::Conflict {
         code: "group_exists",
-        detail: format!("a group has this name already, or the limit of {MAX_GROUPS} groups is reached"),
+        detail: format!(
+            "a group has this name already, or the limit of {MAX_GROUPS} groups is reached"
+        ),
     }
 }
 

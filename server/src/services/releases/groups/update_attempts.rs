@@ -12,7 +12,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::UpdateState;
 use crate::domain::releases::group::attempt::{
-    Attempt, AttemptOutcome, AttemptTransition, evaluate_attempt,
+    AttemptOutcome, AttemptTransition, UpdateAttempt, evaluate_attempt,
 };
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::{Subject, system_audit};
@@ -119,8 +119,8 @@ fn is_open(update: &agent_update::Model) -> bool {
     matches!(update.state, UpdateState::Updating | UpdateState::Unreachable)
 }
 
-pub(super) fn attempt(update: &agent_update::Model) -> Attempt {
-    Attempt { state: update.state, tries: update.tries, at: update.changed_at }
+pub(super) fn attempt(update: &agent_update::Model) -> UpdateAttempt {
+    UpdateAttempt { state: update.state, tries: update.tries, at: update.changed_at }
 }
 
 /// Writes the new state into the row.

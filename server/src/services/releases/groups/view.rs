@@ -61,7 +61,8 @@ impl Groups {
             Some(version) => self.desired_release(version).await?,
             None => None,
         };
-        let is_incompatible = |member: &&GroupMember| !is_compatible(&member.facts, release.as_ref());
+        let is_incompatible =
+            |member: &&GroupMember| !is_compatible(&member.facts, release.as_ref());
         let mut updates = tenant.group_updates(row.id).await?;
         let desired = row.desired_version.as_deref();
         // An agent that runs the desired version has no problem, whatever it reported before.

@@ -1,4 +1,4 @@
-//! Table `agents`: one host.
+//! Table `agents`: one agent for each host.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -10,7 +10,7 @@ use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::{AgentLevel, StringList, Transport};
 
-/// One host.
+/// The agent of one host.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agents")]
 pub struct Model {
@@ -41,9 +41,9 @@ pub struct Model {
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// What came of the latest generation for another version, JSON.
+    /// The result of the latest update, JSON.
     pub update_result: Option<String>,
-    /// When that was told.
+    /// When that result was reported.
     pub update_result_at: Option<Timestamp>,
 }
 

@@ -1,4 +1,4 @@
-//! Table `agent_events`: a transition of an agent, once.
+//! Table `agent_events`: changes of an agent's state, each once.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -7,9 +7,9 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::store::entities::column::EventKind;
+use crate::store::entities::column::AgentEventKind;
 
-/// A transition of an agent, once.
+/// A change of an agent's state.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_events")]
 pub struct Model {
@@ -17,7 +17,7 @@ pub struct Model {
     pub id: EventId,
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
-    pub kind: EventKind,
+    pub kind: AgentEventKind,
     pub detail: Option<String>,
     pub at: Timestamp,
 }

@@ -27,7 +27,7 @@ const TRANSIENT_CODES: [&str; 4] =
 
 /// One try to update an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempt {
+pub struct UpdateAttempt {
     pub state: UpdateState,
     /// Including this one.
     pub tries: i32,
@@ -60,7 +60,7 @@ pub struct AttemptTransition {
 /// `outcome` is `None` if the command was never stored. `offline_since` is `None` while the agent is
 /// connected.
 pub fn evaluate_attempt(
-    attempt: Attempt,
+    attempt: UpdateAttempt,
     outcome: Option<AttemptOutcome<'_>>,
     offline_since: Option<Timestamp>,
     now: Timestamp,
@@ -74,10 +74,12 @@ pub fn evaluate_attempt(
         CommandState::Succeeded if outcome.has_result => {
             Some(attempt.with_state(UpdateState::Done))
         }
-        CommandState::Succeeded => Some(attempt.fail(
-            "no_result",
-            "the agent reported an update without its result; check the host",
-        )),
+        CommandState::Succeeded => {
+            Some(attempt.fail(
+                "no_result",
+                "the agent reported an update without its result; check the host",
+            ))
+        }
         // The agent went offline before the command was sent.
         CommandState::Expired if offline_since.is_some() => Some(attempt.retry(now, None)),
         CommandState::Expired => {
@@ -95,7 +97,7 @@ pub fn retry_at(tries: i32, now: Timestamp) -> Option<Timestamp> {
     (tries < MAX_TRIES).then(|| now.plus_ms(FIRST_RETRY_MS << doublings))
 }
 
-impl Attempt {
+impl UpdateAttempt {
     /// The command has not ended.
     fn evaluate_open(
         self,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
-const ATTEMPT: Attempt = Attempt { state: UpdateState::Updating, tries: 1, at: NOW };
+const ATTEMPT: UpdateAttempt = UpdateAttempt { state: UpdateState::Updating, tries: 1, at: NOW };
 
 fn outcome(state: CommandState) -> AttemptOutcome<'static> {
     AttemptOutcome { state, has_result: false, code: None, message: None }
@@ -25,14 +25,24 @@ fn an_agent_that_goes_offline_is_unreachable_until_it_reports() {
     let later = NOW.plus_ms(UNREACHABLE_MS + 1);
     assert_eq!(evaluate_attempt(ATTEMPT, running, Some(NOW), NOW.plus_ms(UNREACHABLE_MS)), None);
     assert_eq!(evaluate_attempt(ATTEMPT, running, None, later), None, "it is connected");
-    assert_eq!(evaluate_attempt(ATTEMPT, running, Some(later), later), None, "it was connected a moment ago");
-    let transition = evaluate_attempt(ATTEMPT, running, Some(NOW), later).expect("its state changes");
+    assert_eq!(
+        evaluate_attempt(ATTEMPT, running, Some(later), later),
+        None,
+        "it was connected a moment ago"
+    );
+    let transition =
+        evaluate_attempt(ATTEMPT, running, Some(NOW), later).expect("its state changes");
     assert_eq!((transition.state, code(&transition)), (UpdateState::Unreachable, "unreachable"));
-    let unreachable = Attempt { state: UpdateState::Unreachable, ..ATTEMPT };
+    let unreachable = UpdateAttempt { state: UpdateState::Unreachable, ..ATTEMPT };
     let much_later = NOW.plus_ms(3 * RESULT_MS);
-    assert_eq!(evaluate_attempt(unreachable, running, Some(NOW), much_later), None, "it is still offline");
+    assert_eq!(
+        evaluate_attempt(unreachable, running, Some(NOW), much_later),
+        None,
+        "it is still offline"
+    );
     let success = AttemptOutcome { has_result: true, ..outcome(CommandState::Succeeded) };
-    let transition = evaluate_attempt(unreachable, Some(success), None, much_later).expect("its state changes");
+    let transition =
+        evaluate_attempt(unreachable, Some(success), None, much_later).expect("its state changes");
     assert_eq!((transition.state, transition.problem), (UpdateState::Done, None));
 }
 
@@ -44,7 +54,7 @@ fn an_agent_that_reports_no_result_has_failed_until_it_runs_the_version() {
         let transition = evaluate_attempt(ATTEMPT, found, None, at).expect("its state changes");
         assert_eq!((transition.state, code(&transition)), (UpdateState::Failed, "no_result"));
         // An agent that runs the version is up to date, whatever it reported.
-        let attempt = Attempt { state: transition.state, ..ATTEMPT };
+        let attempt = UpdateAttempt { state: transition.state, ..ATTEMPT };
         let up_to_date = attempt.up_to_date().expect("its state changes");
         assert_eq!((up_to_date.state, up_to_date.problem), (UpdateState::Done, None));
     }
@@ -53,14 +63,17 @@ fn an_agent_that_reports_no_result_has_failed_until_it_runs_the_version() {
 #[test]
 fn an_update_that_failed_for_a_transient_reason_is_retried_a_few_times() {
     for code_name in TRANSIENT_CODES {
-        let transition = evaluate_attempt(ATTEMPT, Some(failed(code_name)), None, NOW).expect("its state changes");
+        let transition = evaluate_attempt(ATTEMPT, Some(failed(code_name)), None, NOW)
+            .expect("its state changes");
         let due_at = NOW.plus_ms(FIRST_RETRY_MS);
         assert_eq!((transition.state, transition.due_at), (UpdateState::Pending, due_at));
-        let last = Attempt { tries: MAX_TRIES, ..ATTEMPT };
-        let transition = evaluate_attempt(last, Some(failed(code_name)), None, NOW).expect("its state changes");
+        let last = UpdateAttempt { tries: MAX_TRIES, ..ATTEMPT };
+        let transition =
+            evaluate_attempt(last, Some(failed(code_name)), None, NOW).expect("its state changes");
         assert_eq!((transition.state, code(&transition)), (UpdateState::Failed, code_name));
     }
-    let transition = evaluate_attempt(ATTEMPT, Some(failed("wrong_sum")), None, NOW).expect("its state changes");
+    let transition =
+        evaluate_attempt(ATTEMPT, Some(failed("wrong_sum")), None, NOW).expect("its state changes");
     assert_eq!(transition.state, UpdateState::Failed);
 }
 
@@ -72,7 +85,8 @@ fn a_command_that_never_arrived_does_not_count_as_a_try() {
         (expired, Some(NOW), "", NOW),
         (expired, None, BUSY, NOW.plus_ms(BUSY_MS)),
     ] {
-        let transition = evaluate_attempt(ATTEMPT, found, offline_since, NOW).expect("its state changes");
+        let transition =
+            evaluate_attempt(ATTEMPT, found, offline_since, NOW).expect("its state changes");
         assert_eq!((transition.state, transition.tries), (UpdateState::Pending, 0));
         assert_eq!((code(&transition), transition.due_at), (code_name, due_at));
     }
@@ -99,7 +113,7 @@ proptest! {
         after in 0..4 * RESULT_MS,
     ) {
         let found = AttemptOutcome { state, has_result, code, message: None };
-        let (attempt, now) = (Attempt { tries, ..ATTEMPT }, NOW.plus_ms(after));
+        let (attempt, now) = (UpdateAttempt { tries, ..ATTEMPT }, NOW.plus_ms(after));
         let offline_since = (!is_online).then_some(NOW);
         let Some(transition) = evaluate_attempt(attempt, Some(found), offline_since, now) else {
             prop_assert!(!state.is_terminal(), "an ended command changes the state of its agent");
