@@ -248,7 +248,7 @@ impl Services {
                 secret_box: secret_box.clone(),
                 client: outside.webhooks,
                 first_retry: settings.webhook_first_retry,
-                meters: parts.webhooks.clone(),
+                metrics: parts.webhooks.clone(),
             },
         }
     }

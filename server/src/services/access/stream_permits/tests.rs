@@ -14,7 +14,7 @@ use crate::services::access::api_keys::{ApiKeys, NewApiKey};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::KeyCache;
-use crate::services::integrations::events::{Events, Shown};
+use crate::services::integrations::events::{Events, StreamItem};
 use crate::store::Store;
 
 const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
@@ -71,13 +71,13 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     let events = Events { store, hub, viewers };
     let mut view =
         events.open(&onlooker.caller, EventFilter::default(), None).await.expect("a view");
-    assert!(matches!(view.next().await, Ok(Some(Shown::Ready { .. }))));
+    assert!(matches!(view.next().await, Ok(Some(StreamItem::Ready { .. }))));
     let tenant_id = onlooker.caller.principal.tenant_id;
     for _ in 0..3 {
         let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true };
         onlooker.hub.timeline.tell(tenant_id, event);
     }
-    assert!(matches!(view.next().await, Ok(Some(Shown::Event { .. }))));
+    assert!(matches!(view.next().await, Ok(Some(StreamItem::Event { .. }))));
     onlooker.revoke_key().await;
     let shown = view.next().await;
     assert!(matches!(shown, Ok(None)), "{shown:?}");
