@@ -76,4 +76,4 @@ for part in server agent; do
 done
 
 echo "running containers of them"
-MUSTER_IMAGES=$place/roots cargo nextest run --workspace --bins --tests --locked -E 'test(/^images::(agent|server|volumes)::/)'
+MUSTER_IMAGES=$place/roots cargo nextest run --workspace --bins --tests --locked -E 'test(/^operations::images::(agent|server|volumes)::/)'

@@ -4,8 +4,8 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use muster_agent::ledger::Head;
-use muster_agent::ledger::record::{
+use muster_agent::executions::ledger::Head;
+use muster_agent::executions::ledger::record::{
     CancelRecord, CommandRecord, HolderRecord, ParameterRecord, Settlement, StartedRecord,
 };
 use muster_agent::storage::{self, StorageError};

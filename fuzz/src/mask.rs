@@ -1,6 +1,6 @@
 //! Secrets in output: however it is split into reads, the same is kept, and no secret is in it.
 
-use muster_agent::exec::shim::mask::{MIN_SECRET_BYTES, Masker, Masks};
+use muster_agent::executions::shim::mask::{MIN_SECRET_BYTES, Masker, Masks};
 use muster_protocol::parameter::Parameters;
 
 /// What stands in a secret's place; a secret of the same letter may come about by covering.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use muster_protocol::frame::exchange::{Answer, Part, Request};
+use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_agent_frame};
 use muster_protocol::{CommandName, Permissions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -129,7 +129,7 @@ async fn next_text(socket: &mut WebSocketStream<TcpStream>) -> AgentFrame {
 }
 
 #[tokio::test]
-async fn without_a_key_or_an_encrypted_way_the_agent_stops_for_good_and_says_why() {
+async fn without_a_key_or_encryption_the_agent_stops_for_good_and_logs_the_reason() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let unset = Process::start("ws://127.0.0.1:1", folder.path(), &[("MUSTER_API_KEY", "")]);
     let (code, text) = unset.ended().await;
@@ -141,7 +141,7 @@ async fn without_a_key_or_an_encrypted_way_the_agent_stops_for_good_and_says_why
 }
 
 #[tokio::test]
-async fn the_key_travels_in_a_header_and_a_deleted_one_ends_the_agent() {
+async fn the_key_is_sent_in_a_header_and_a_deleted_key_ends_the_agent() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (listener, url) = listen().await;
     let agent = Process::start(&format!("{url}/base"), folder.path(), &[]);
@@ -174,7 +174,7 @@ async fn two_agents_never_share_a_state_directory() {
 }
 
 /// Reads the body of a posted exchange.
-pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Request {
+pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> ExchangeRequest {
     let length: usize = head
         .lines()
         .find_map(|line| {
@@ -183,12 +183,16 @@ pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Requ
         .expect("a length");
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.expect("a body");
-    Request::decode(&body).expect("an exchange")
+    ExchangeRequest::decode(&body).expect("an exchange")
 }
 
 /// Answers an exchange and closes the connection.
-pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, parts: Vec<Part>) {
-    let answer = Answer { sequence, parts }.encode();
+pub async fn write_response(
+    stream: &mut BufReader<TcpStream>,
+    sequence: u64,
+    parts: Vec<ExchangePart>,
+) {
+    let answer = ExchangeResponse { sequence, parts }.encode();
     let head =
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
     stream.write_all(head.as_bytes()).await.expect("written");
@@ -197,14 +201,18 @@ pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, part
 }
 
 /// Answers one exchange with these parts.
-async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>) -> Request {
+async fn answer(
+    stream: &mut BufReader<TcpStream>,
+    head: &str,
+    parts: Vec<ExchangePart>,
+) -> ExchangeRequest {
     let request = read_request(stream, head).await;
-    write_answer(stream, request.sequence, parts).await;
+    write_response(stream, request.sequence, parts).await;
     request
 }
 
 #[tokio::test]
-async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had() {
+async fn http_replaces_failing_websockets_until_a_websocket_works_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (listener, url) = listen().await;
     let _agent = Process::start(&url, folder.path(), &[("MUSTER_WS_RETRY_MS", "300")]);
@@ -213,7 +221,7 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
     let mut sequences = Vec::new();
     let mut held = Vec::new();
     let is_registered = |frames: &[AgentFrame]| frames.contains(&AgentFrame::InventoryEnd);
-    // Until the session stands over HTTP every WebSocket is refused.
+    // Every WebSocket is refused until the session uses HTTP.
     let mut socket = loop {
         let (head, mut stream) = accept(&listener).await;
         if head.starts_with("GET /ws/agent") {
@@ -227,8 +235,8 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
         }
         assert!(head.starts_with("POST /api/agents/exchange"), "{head}");
         let parts = match (sequences.len(), frames.len()) {
-            (0, _) => vec![Part::Text(connected())],
-            (_, 1) => vec![Part::Text(registered(1))],
+            (0, _) => vec![ExchangePart::Text(connected())],
+            (_, 1) => vec![ExchangePart::Text(registered(1))],
             _ => vec![],
         };
         if parts.is_empty() && is_registered(&frames) {
@@ -239,7 +247,7 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
         let request = answer(&mut stream, &head, parts).await;
         sequences.push(request.sequence);
         for part in request.parts {
-            if let Part::Text(text) = part {
+            if let ExchangePart::Text(text) = part {
                 frames.push(decode_agent_frame(&text).expect("a frame"));
             }
         }

@@ -1,6 +1,8 @@
 //! The host: an agent that does what the real judgement of its files says, and a shim.
 
-use muster_agent::ledger::recovery::{Evidence, Recovery, Window, judge};
+use muster_agent::executions::ledger::recovery::{
+    OnDiskState, RecoveryAction, StartWindow, decide,
+};
 use muster_protocol::frame::Outcome;
 
 use super::world::{Down, Ledger, Listed, Moves, Network, Sent, Shim, Up, World};
@@ -13,14 +15,14 @@ const FRAMES_UNDER_WAY: usize = 3;
 const LINKS_WITHOUT_ORDER: u8 = 2;
 
 impl World {
-    fn judged(&self) -> Recovery {
-        judge(Evidence {
+    fn judged(&self) -> RecoveryAction {
+        decide(OnDiskState {
             has_command: self.ledger.has_command,
             is_locked: self.run.shim.is_some(),
             has_started: self.ledger.has_started,
             has_settlement: self.ledger.settlement.is_some(),
             has_cancel: self.ledger.has_cancel,
-            window: Window::Open,
+            window: StartWindow::Open,
         })
     }
 
@@ -30,27 +32,31 @@ impl World {
             return None;
         }
         match self.judged() {
-            Recovery::Discard => None,
-            Recovery::Report => Some(Listed::Settled),
-            Recovery::Reattach | Recovery::Lose => Some(Listed::Running),
-            Recovery::Start | Recovery::Cancel | Recovery::Expire => Some(Listed::Accepted),
+            RecoveryAction::Discard => None,
+            RecoveryAction::Report => Some(Listed::Settled),
+            RecoveryAction::Reattach | RecoveryAction::Lose => Some(Listed::Running),
+            RecoveryAction::Start | RecoveryAction::Cancel | RecoveryAction::Expire => {
+                Some(Listed::Accepted)
+            }
         }
     }
 
     pub fn host_moves(&self, moves: &mut Moves<'_>) {
         self.agent_sends(moves);
         match self.judged() {
-            Recovery::Start => {
+            RecoveryAction::Start => {
                 moves.may("the agent starts a shim", |world| world.run.shim = Some(Shim::Begun));
             }
-            Recovery::Cancel => {
+            RecoveryAction::Cancel => {
                 moves.may("the agent ends it unstarted", |w| w.settle(Outcome::Cancelled));
             }
-            Recovery::Expire => {
+            RecoveryAction::Expire => {
                 moves.may("the agent calls it expired", |w| w.settle(Outcome::Expired));
             }
-            Recovery::Lose => moves.may("the agent calls it lost", |w| w.settle(Outcome::Lost)),
-            Recovery::Report | Recovery::Reattach | Recovery::Discard => {}
+            RecoveryAction::Lose => {
+                moves.may("the agent calls it lost", |w| w.settle(Outcome::Lost))
+            }
+            RecoveryAction::Report | RecoveryAction::Reattach | RecoveryAction::Discard => {}
         }
         self.shim_moves(moves);
         if self.agent.link.is_some() {
@@ -162,9 +168,9 @@ impl World {
                 }
             }
             Down::Cancel => match self.judged() {
-                Recovery::Reattach => self.ledger.has_cancel = true,
+                RecoveryAction::Reattach => self.ledger.has_cancel = true,
                 // Also of one that was never seen: a mark that it never starts.
-                Recovery::Start | Recovery::Discard => self.settle(Outcome::Cancelled),
+                RecoveryAction::Start | RecoveryAction::Discard => self.settle(Outcome::Cancelled),
                 _ => {}
             },
             Down::SendFrom(offset) => {

@@ -2,9 +2,9 @@
 
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
-use muster_server::store::entities::column::AgentEventKind;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::Submitted;
 

@@ -1,31 +1,40 @@
 //! A store with a tenant, a key and whatever a test adds.
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
+use muster_server::domain::fleet::agent::Transport;
 use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
-use muster_server::store::entities::column::{ActorKind, StringList, Transport};
+use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::command;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{
     AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
     SubmitCommand, Submitted,
 };
-use muster_tests::{Postgres, Site};
+use muster_tests::{PostgresCluster, PostgresDatabase, Site};
 use uuid::Uuid;
 
 /// The instant at which tests happen.
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
+/// Where a fixture's store keeps its rows.
+enum Database {
+    Sqlite,
+    Postgres(PostgresDatabase),
+    Cluster(PostgresCluster),
+}
+
 pub struct Fixture {
     pub store: Store,
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
-    // Behind the store: dropped after it.
-    postgres: Option<Postgres>,
+    // After the store: dropped after it.
+    database: Database,
     pub site: Site,
 }
 
@@ -33,32 +42,50 @@ impl Fixture {
     pub async fn sqlite() -> Self {
         let site = Site::new();
         let url = format!("sqlite:{}", site.path().join("muster.db").display());
-        Self::over(site, &url, None).await
+        Self::over(site, &url, Database::Sqlite).await
     }
 
     pub async fn postgres() -> Self {
         let site = Site::new();
-        let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
-        let url = postgres.url();
-        Self::over(site, &url, Some(postgres)).await
+        let database = PostgresDatabase::migrated(async |url| {
+            drop(Store::open(url, &site.folder("template")).await.expect("migrate"));
+        });
+        let database = database.await;
+        let url = database.url();
+        Self::over(site, &url, Database::Postgres(database)).await
     }
 
-    async fn over(site: Site, url: &str, postgres: Option<Postgres>) -> Self {
+    /// On a cluster for this test alone, for tests that stop it.
+    pub async fn postgres_cluster() -> Self {
+        let site = Site::new();
+        let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&site));
+        let url = cluster.url();
+        Self::over(site, &url, Database::Cluster(cluster)).await
+    }
+
+    async fn over(site: Site, url: &str, database: Database) -> Self {
         let store = Store::open(url, &site.folder("data")).await.expect("open the store");
         let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
-        let fixture = Self { store, tenant_id, key_id, postgres, site };
+        let fixture = Self { store, tenant_id, key_id, database, site };
         fixture.make_key(tenant_id, key_id, 3).await;
         fixture
     }
 
     /// Of a fixture on PostgreSQL: where it is.
     pub fn postgres_url(&self) -> Option<String> {
-        self.postgres.as_ref().map(Postgres::url)
+        match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+            Database::Cluster(cluster) => Some(cluster.url()),
+        }
     }
 
-    /// Of a fixture on PostgreSQL: the database, to take it away and bring it back.
-    pub fn database(&mut self) -> &mut Postgres {
-        self.postgres.as_mut().expect("a fixture on PostgreSQL")
+    /// The cluster that is this fixture's alone, to stop and restart it.
+    pub fn cluster(&mut self) -> &mut PostgresCluster {
+        match &mut self.database {
+            Database::Cluster(cluster) => cluster,
+            _ => panic!("this fixture has no cluster of its own"),
+        }
     }
 
     pub async fn make_key(&self, tenant_id: TenantId, id: AgentKeyId, max_agents: i32) {

@@ -172,12 +172,12 @@ async fn a_deleted_agent_takes_its_place_in_a_group_with_it(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let row = fixture.group("one").await;
     let (gone, stays) = (fixture.agent("one").await.agent_id, fixture.agent("two").await.agent_id);
-    let everyone = async || {
-        let everyone = tenant.everyone(|id| id == stays).await.expect("read");
-        let shown = everyone.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
+    let all_agents = async || {
+        let all_agents = tenant.all_agents(|id| id == stays).await.expect("read");
+        let shown = all_agents.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
         shown.collect::<Vec<_>>()
     };
-    assert_eq!(everyone().await, [(gone, false, NOW), (stays, true, NOW)]);
+    assert_eq!(all_agents().await, [(gone, false, NOW), (stays, true, NOW)]);
     let both = [gone, stays].map(|id| update(&row, id, UpdateState::Updating)).to_vec();
     assert!(tenant.advance_group(row.clone(), 0, both.clone()).await.expect("asked"));
     let deletion = tenant.delete_agent(gone, Deletion::Operator, NOW, audit(fixture.tenant_id));
@@ -188,5 +188,5 @@ async fn a_deleted_agent_takes_its_place_in_a_group_with_it(fixture: Fixture) {
         let left = tenant.group_updates(row.id).await.expect("read");
         assert_eq!(left, both[1..]);
     }
-    assert_eq!(everyone().await, [(stays, true, NOW)]);
+    assert_eq!(all_agents().await, [(stays, true, NOW)]);
 }

@@ -90,10 +90,10 @@ impl Fixture {
         self.step(job_id, wave, change).await
     }
 
-    async fn steer(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
+    async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
-        tenant.apply_rollout_action(id, steering, NOW, audit).await.expect("steer")
+        tenant.apply_rollout_action(id, steering, NOW, audit).await.expect("act")
     }
 
     async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {
@@ -127,11 +127,11 @@ async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: F
     assert!(fixture.release(job, 1, &[first]).await);
     let ids: Vec<_> = deliverable().await.iter().map(|row| row.id).collect();
     assert_eq!(ids, [first]);
-    let begun = WaveCounts { in_flight: 1, has_begun: true, ..WaveCounts::default() };
+    let begun = WaveCounts { in_flight: 1, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, begun);
     let expired = system.expire_queued(NOW.plus_ms(5_000)).await.expect("sweep");
     assert_eq!(expired, [(first, one.agent_id)]);
-    let failed = WaveCounts { failures: 1, has_begun: true, ..WaveCounts::default() };
+    let failed = WaveCounts { failures: 1, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, failed);
     assert_eq!(fixture.state(second).await, CommandState::Queued);
 }
@@ -147,12 +147,12 @@ async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) 
     let row = fixture.live(job).await.row;
     assert_eq!((row.wave, row.wave_ended_at), (2, None));
     assert_eq!(
-        fixture.steer(job, RolloutAction::Pause).await,
+        fixture.act(job, RolloutAction::Pause).await,
         RolloutActionResult::Done { ended: vec![] }
     );
     assert!(!fixture.release(job, 2, &commands).await, "it is paused");
     assert!(fixture.mark(&one, commands[1]).await.is_empty());
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     let reason = "too much failed".to_owned();
     let halt =
         RolloutChange::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
@@ -179,7 +179,7 @@ async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture:
     assert_eq!(fixture.live(job).await.row.wave_count, 3);
     // Who was left out has not failed, and nothing of the wave has begun.
     let counts = fixture.counts(job, 2).await;
-    assert_eq!((counts.failures, counts.has_begun, counts.held), (0, false, 1));
+    assert_eq!((counts.failures, counts.has_started, counts.held), (0, false, 1));
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let shown = tenant.rollouts(&[job]).await.expect("read").remove(&job).expect("there");
     assert_eq!((shown.counts.skipped, shown.counts.held), (1, 2));
@@ -189,11 +189,11 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
     fixture.release(job, 1, &commands).await;
-    fixture.steer(job, RolloutAction::Pause).await;
+    fixture.act(job, RolloutAction::Pause).await;
     let paused = fixture.command(commands[0]).await.command;
     assert_eq!((paused.is_held, paused.expires_at), (true, Timestamp::NEVER));
     assert!(fixture.mark(&one, commands[0]).await.is_empty());
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     fixture.release(job, 1, &commands).await;
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
@@ -202,7 +202,7 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
         RolloutChange::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 1, halt).await);
     assert!(fixture.command(commands[1]).await.command.is_held);
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.ignored_failures), (JobState::Running, 1));
     assert_eq!((live.row.halt_reason, live.row.gate_waived_wave), (None, None));
@@ -213,19 +213,19 @@ async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     fixture.release(job, 1, &commands[..1]).await;
     fixture.mark(&one, commands[0]).await;
-    let aborted = fixture.steer(job, RolloutAction::Abort).await;
+    let aborted = fixture.act(job, RolloutAction::Abort).await;
     assert_eq!(aborted, RolloutActionResult::Done { ended: vec![commands[1]] });
     assert_eq!(
-        fixture.steer(job, RolloutAction::Abort).await,
+        fixture.act(job, RolloutAction::Abort).await,
         RolloutActionResult::Done { ended: vec![] }
     );
     let refused =
         RolloutActionResult::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
-    assert_eq!(fixture.steer(job, RolloutAction::Resume).await, refused);
+    assert_eq!(fixture.act(job, RolloutAction::Resume).await, refused);
     assert_eq!(fixture.state(commands[0]).await, CommandState::Delivered);
     assert!(!fixture.release(job, 1, &commands).await);
     let (other, held) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    fixture.steer(other, RolloutAction::Pause).await;
+    fixture.act(other, RolloutAction::Pause).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let audit = audit(fixture.tenant_id);
     let cancelled = tenant.cancel_job(other, NOW, audit).await.expect("cancel").expect("there");
@@ -248,7 +248,7 @@ async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
     let alone = fixture.command(alone).await.command;
     assert_eq!((alone.state, alone.is_held), (CommandState::Queued, false));
     // Of a job that was aborted meanwhile it ends.
-    fixture.steer(job, RolloutAction::Abort).await;
+    fixture.act(job, RolloutAction::Abort).await;
     assert_eq!(fixture.state(commands[0]).await, CommandState::Cancelled);
     let left = fixture.store.system().end_aborted(job, NOW).await.expect("end");
     assert!(left.is_empty());
@@ -268,7 +268,7 @@ async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
         fixture.store.writer().commit(inventory).await.expect("reconcile");
         assert!(!fixture.command(command_id).await.command.is_held);
     }
-    let has = WaveCounts { in_flight: 2, has_begun: true, ..WaveCounts::default() };
+    let has = WaveCounts { in_flight: 2, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, has);
     let system = fixture.store.system();
     assert!(system.held_executions(job, 1, 9).await.expect("read").is_empty());
@@ -277,7 +277,7 @@ async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
 async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, _) = fixture.rollout(&[(&one, 1)]).await;
-    fixture.steer(job, RolloutAction::Abort).await;
+    fixture.act(job, RolloutAction::Abort).await;
     let ended = fixture.ended(job).await.expect("over");
     assert!(fixture.finish(&ended, JobState::Aborted).await);
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);

@@ -2,9 +2,9 @@
 
 use muster_protocol::CloseCode;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::ids::AgentKeyId;
 use muster_server::domain::page::PageRequest;
-use muster_server::store::entities::column::AgentEventKind;
 use muster_server::store::writer::{
     AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,
     Submitted,

@@ -10,9 +10,11 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::job;
 use muster_server::store::entities::integrations::webhook_delivery;
-use muster_server::store::entities::integrations::webhook_delivery::{Attempt, KEPT_ATTEMPTS};
+use muster_server::store::entities::integrations::webhook_delivery::{
+    DeliveryAttempt, KEPT_ATTEMPTS,
+};
 use muster_server::store::entities::integrations::webhook_key;
-use muster_server::store::queries::{Busy, DeliveryFilter, Retention};
+use muster_server::store::queries::{DeliveriesToSkip, DeliveryFilter, Retention};
 use muster_server::store::writer::{FinishJob, SubmitJob};
 use uuid::Uuid;
 
@@ -81,8 +83,8 @@ impl Fixture {
     }
 }
 
-fn attempt(status: u16) -> Attempt {
-    Attempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
+fn attempt(status: u16) -> DeliveryAttempt {
+    DeliveryAttempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
 }
 
 async fn the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for(fixture: Fixture) {
@@ -107,17 +109,17 @@ async fn what_is_busy_is_passed_over_and_what_is_due_first_comes_first(fixture: 
         fixture.told(Some(url), NOW.plus_ms(after_ms)).await;
     }
     let system = fixture.store.system();
-    let look = async |busy: &Busy| {
+    let look = async |busy: &DeliveriesToSkip| {
         let waiting = system.waiting_webhooks(busy, 10).await.expect("read");
         let shown = waiting.iter().map(|one| (one.host.clone(), one.due_at.ms_since(NOW)));
         (shown.collect::<Vec<_>>(), waiting)
     };
     let name = |host: &str, after_ms| (format!("{host}.example"), after_ms);
-    let (shown, waiting) = look(&Busy::default()).await;
+    let (shown, waiting) = look(&DeliveriesToSkip::default()).await;
     assert_eq!(shown, [name("a", 1), name("b", 2), name("a", 3)]);
-    let busy = Busy { ids: vec![waiting[1].id], hosts: vec![] };
+    let busy = DeliveriesToSkip { ids: vec![waiting[1].id], hosts: vec![] };
     assert_eq!(look(&busy).await.0, [name("a", 1), name("a", 3)]);
-    let busy = Busy { ids: vec![], hosts: vec!["a.example".into()] };
+    let busy = DeliveriesToSkip { ids: vec![], hosts: vec!["a.example".into()] };
     assert_eq!(look(&busy).await.0, [name("b", 2)]);
     assert_eq!(system.pending_webhooks().await.expect("read"), 3);
 }

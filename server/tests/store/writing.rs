@@ -54,7 +54,7 @@ async fn the_writer_goes_on_after_a_failure(fixture: Fixture) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
-    let mut fixture = Fixture::postgres().await;
+    let mut fixture = Fixture::postgres_cluster().await;
     let session = fixture.agent("host").await;
     let id = fixture.delivered(&session).await;
     let output = AppendOutput {
@@ -67,10 +67,10 @@ async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
         stdout_bytes: 1,
         records: Bytes::from_static(b"\x01\0\0\0\x01x"),
     };
-    tokio::task::block_in_place(|| fixture.database().go_away());
+    tokio::task::block_in_place(|| fixture.cluster().stop());
     let lost = fixture.store.writer().commit(output).await;
     assert!(matches!(lost, Err(StoreError::Database(_))), "{lost:?}");
-    tokio::task::block_in_place(|| fixture.database().resume());
+    tokio::task::block_in_place(|| fixture.cluster().resume());
     eventually("the database takes writes again", async || {
         let other = fixture.submission(session.agent_id);
         fixture.store.writer().commit(other).await.ok()

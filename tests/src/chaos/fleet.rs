@@ -12,17 +12,17 @@ use uuid::Uuid;
 
 use super::disk::Disk;
 use super::settings::{Settings, Store};
-use crate::agent::{Agent, AgentOptions};
-use crate::api::Api;
-use crate::binaries::binary;
-use crate::leftovers::processes_of;
-use crate::link::Link;
-use crate::postgres::Postgres;
-use crate::scripts::Script;
-use crate::server::{Database, Server, ServerOptions};
-use crate::site::Site;
+use crate::agents::agent::{Agent, AgentOptions};
+use crate::agents::scripts::Script;
+use crate::clients::api::Api;
+use crate::databases::cluster::PostgresCluster;
+use crate::fixture::ALL;
+use crate::processes::binaries::binary;
+use crate::processes::process_tree::processes_of;
+use crate::processes::test_dir::Site;
+use crate::proxies::link::Link;
+use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::{eventually, eventually_blocking};
-use crate::world::ALL;
 
 /// The tag that every host has.
 pub const TAG: &str = "chaos";
@@ -66,7 +66,7 @@ impl Fleet {
         }
         let (database, server_disk) = match settings.store {
             Store::Sqlite => (Database::Sqlite, Some(Disk::mounted(&site.folder("server")))),
-            Store::Postgres => (Database::Postgres(Postgres::start(&site)), None),
+            Store::Postgres => (Database::Cluster(PostgresCluster::start(&site)), None),
         };
         let server = Server::start(&site, database, options);
         server.ready().await;
@@ -121,8 +121,8 @@ impl Fleet {
                 self.server.resume();
             }
             None => {
-                self.server.postgres().go_away();
-                self.server.postgres().resume();
+                self.server.cluster().stop();
+                self.server.cluster().resume();
             }
         }
     }
@@ -180,7 +180,7 @@ impl Host {
 
     /// Executions that have a folder on the host.
     pub fn jobs(&self) -> BTreeSet<Uuid> {
-        names(&self.agent.state_dir().join("jobs"))
+        names(&self.agent.state_dir().join("executions"))
             .into_iter()
             .filter_map(|name| name.parse().ok())
             .collect()

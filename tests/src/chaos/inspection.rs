@@ -15,7 +15,7 @@ use crate::wait::eventually_blocking;
 /// What an agent's state directory may hold in the end.
 const OF_A_HOST: [&str; 15] = [
     "identity.json",
-    "jobs",
+    "executions",
     "key.json",
     "ledger.json",
     "lock",
@@ -87,7 +87,7 @@ fn rows(fleet: &Fleet, known: usize) -> Vec<String> {
             0,
         ),
     ];
-    let count = |statement: &str| fleet.server.rows(statement).concat().parse::<usize>();
+    let count = |statement: &str| fleet.server.query(statement).concat().parse::<usize>();
     counts
         .into_iter()
         .filter_map(|(what, statement, expected)| match count(&statement) {

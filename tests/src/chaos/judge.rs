@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::plan::{End, Submission};
-use crate::scripts::sha256;
+use crate::agents::scripts::sha256;
 
 /// A promise that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

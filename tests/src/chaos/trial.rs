@@ -13,7 +13,7 @@ use super::judge::{Execution, Promise, Violation, judge};
 use super::killer::Deeds;
 use super::plan::{Place, Plan, Submission};
 use super::workload::{Asked, ended};
-use crate::api::Api;
+use crate::clients::api::Api;
 
 /// What was found.
 #[derive(Debug, Default)]

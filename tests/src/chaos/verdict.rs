@@ -10,7 +10,7 @@ use super::killer::Deeds;
 use super::plan::Kind;
 use super::settings::{Settings, Store};
 use super::trial::Findings;
-use crate::binaries::binary;
+use crate::processes::binaries::binary;
 
 /// Counts of one run or of many.
 #[derive(Debug, Clone, Default)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::fleet::{SCRIPT, TAG};
 use super::plan::{Place, Submission};
 use super::settings::Settings;
-use crate::api::{Answer, Api};
+use crate::clients::api::{Answer, Api};
 use crate::wait::within;
 
 /// A server may be killed again and again before it answers.

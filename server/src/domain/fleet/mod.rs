@@ -1,5 +1,5 @@
 //! Agents, their manifests and targets.
 
-pub mod agent_level;
+pub mod agent;
 pub mod manifest_digest;
 pub mod target;

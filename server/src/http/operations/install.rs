@@ -17,8 +17,8 @@ use crate::http::AppState;
 use crate::http::origin::RequestOrigin;
 use crate::http::problem::{Answer, Problem};
 
-const SCRIPT: &str = include_str!("../../../../deploy/deploy.sh");
-/// The line of the script with the server's URL.
+const SCRIPT: &str = include_str!("../../../../deploy.sh");
+/// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
 /// The line of the script with its version.
 const VERSION_LINE: &str = "\nscript_version=''\n";

@@ -7,7 +7,7 @@ use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::DeliveryId;
-use muster_server::domain::integrations::webhook::{DeliveryState, Reach};
+use muster_server::domain::integrations::webhook::{DeliveryState, WebhookReach};
 use muster_server::domain::operations::master_key::MasterKey;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
@@ -35,7 +35,8 @@ impl Fixture {
     fn sender(&self) -> Webhooks {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
+        let limits =
+            WebhookLimits { reach: WebhookReach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
             files: ProgramFiles::new(self.site.path().to_owned()),
             releases: ReleaseFiles::new(self.site.folder("releases")),

@@ -49,7 +49,7 @@ async fn the_owner_has_the_agent_updated_and_its_job_goes_on() {
     let agent = installed(&newcomer, &publisher).await;
     let id = agent["id"].as_str().expect("an id");
     let said = newcomer.host.run(&format!("{DEPLOY} --update")).await.expect(0);
-    assert!(said.contains(&format!("{OWN} runs here already")), "{said}");
+    assert!(said.contains(&format!("{OWN} is already running")), "{said}");
     let body = "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
     newcomer.allow("long", body).await;
     let run = newcomer.world.api.execute(id, "long", json!({})).await;
@@ -75,7 +75,7 @@ async fn the_owner_has_the_agent_updated_and_its_job_goes_on() {
     let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": OWN});
     newcomer.world.api.post("/api/groups", group).await.expect(201);
     let said = newcomer.host.run(&format!("{DEPLOY} --update")).await.expect(0);
-    assert!(said.contains(&format!("{OWN} runs here already")), "{said}");
+    assert!(said.contains(&format!("{OWN} is already running")), "{said}");
     let before = newcomer.host.changes();
     newcomer.host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
     let left: Vec<_> = before.iter().filter(|path| path.starts_with("/opt/muster")).collect();
@@ -101,7 +101,7 @@ async fn an_update_that_fails_leaves_the_old_version_running_and_says_why() {
     .await;
 
     let line = newcomer.refused(&format!("{DEPLOY} --update --version 0.9.8")).await;
-    assert!(line.contains("no release 0.9.8 is published"), "{line}");
+    assert!(line.contains("does not publish a release 0.9.8"), "{line}");
     newcomer.host.run(&format!("printf {STRANGE_KEY} >/opt/muster/release_key")).await.expect(0);
     publisher.release("0.9.6").await;
     let line = newcomer.refused(&format!("{DEPLOY} --update --version 0.9.6")).await;
@@ -121,7 +121,7 @@ async fn an_update_stops_no_agent_while_the_server_is_away() {
     newcomer.world.server.stop();
     for words in ["--update", "--update --version 0.9.7"] {
         let line = newcomer.refused(&format!("{DEPLOY} {words}")).await;
-        assert!(line.contains("can't be reached"), "{line}");
+        assert!(line.contains("failed to connect"), "{line}");
     }
     assert_eq!(newcomer.host.run("pgrep -x muster-agent").await.expect(0), process);
     newcomer.world.server.resume();
@@ -141,7 +141,7 @@ async fn the_second_who_asks_at_once_is_told_of_the_first() {
     let trial = newcomer.host.file("/opt/muster/trial.json");
     eventually("the first is at work", async || trial.exists().then_some(())).await;
     let line = newcomer.refused(&format!("{DEPLOY} --update")).await;
-    assert!(line.contains("somebody else has asked"), "{line}");
+    assert!(line.contains("another update request"), "{line}");
     let told = eventually("the first is told", async || {
         let said = fs::read_to_string(newcomer.host.file("/tmp/first")).ok()?;
         said.contains("exit ").then_some(said)
@@ -161,7 +161,7 @@ async fn what_is_installed_is_verified_before_it_is_placed() {
         (format!("--release-key {STRANGE_KEY}"), "untrusted_key"),
         ("--release-key abc".into(), "64 hex digits"),
         (format!("--release-key g{}", &key[1..]), "64 hex digits"),
-        (format!("--release-key {key} --version 9.9.9"), "version 9.9.9 is not to be had"),
+        (format!("--release-key {key} --version 9.9.9"), "version 9.9.9 is not available"),
         ("--version newest".into(), "a version such as 0.2.0"),
         ("--version ../1".into(), "a version such as 0.2.0"),
     ] {
@@ -178,7 +178,7 @@ async fn what_is_installed_is_verified_before_it_is_placed() {
 
     // Another key is taken when that is said, and only if the release is of that key.
     let line = newcomer.refused(&format!("{DEPLOY} --release-key {STRANGE_KEY}")).await;
-    assert!(line.contains("say --yes"), "{line}");
+    assert!(line.contains("use --yes"), "{line}");
     let line = newcomer.refused(&format!("{DEPLOY} --yes --release-key {STRANGE_KEY}")).await;
     assert!(line.contains("untrusted_key"), "{line}");
     assert_eq!(pinned().await.trim(), key);
@@ -186,7 +186,7 @@ async fn what_is_installed_is_verified_before_it_is_placed() {
     let line = newcomer.refused(DEPLOY).await;
     assert!(line.contains("untrusted_key"), "{line}");
     let said = newcomer.host.run(&format!("{DEPLOY} --yes --release-key {key}")).await.expect(0);
-    assert!(said.contains(&format!("was {STRANGE_KEY}, and is to be {key}")), "{said}");
+    assert!(said.contains(&format!("changes from {STRANGE_KEY} to {key}")), "{said}");
     assert_eq!(pinned().await.trim(), key);
 }
 
@@ -206,7 +206,7 @@ async fn exactly_the_version_that_is_named_is_installed_if_it_may_be() {
     newcomer.host.run("test -s /opt/muster/versions/0.9.7/release.sig").await.expect(0);
     publisher.cli.run(&["release", "withdraw", OWN]).await.expect(0);
     let line = newcomer.refused(&format!("{DEPLOY} --version {OWN}")).await;
-    assert!(line.contains("is not to be had"), "{line}");
+    assert!(line.contains("is not available"), "{line}");
     newcomer.host.run("echo 0.9.8 >/opt/muster/release_floor").await.expect(0);
     let line = newcomer.refused(&format!("{DEPLOY} --version 0.9.7")).await;
     assert!(line.contains("below_floor"), "{line}");
@@ -221,7 +221,7 @@ async fn a_host_that_trusts_a_key_takes_nothing_that_is_not_signed() {
     let publisher = Publisher::new(&newcomer.world).await;
     let words = format!("--key {} --release-key {}", newcomer.key, publisher.fingerprint());
     let line = newcomer.refused(&newcomer.line(&words)).await;
-    assert!(line.contains("takes signed ones only"), "{line}");
+    assert!(line.contains("accepts signed releases only"), "{line}");
     newcomer.host.run("test ! -e /opt/muster").await.expect(0);
     // Without a key there is nobody to trust over http://: nothing is pinned.
     publisher.release(OWN).await;

@@ -40,7 +40,7 @@ async fn a_newer_version_takes_over_while_a_job_runs_and_an_older_one_only_when_
     other_version(&newer, "0.9.7");
     let from = format!("{DEPLOY} --from {}", newer.display());
     let said = newcomer.host.run(&from).await.expect(0);
-    assert!(said.contains(&format!("{} is replaced", env!("CARGO_PKG_VERSION"))), "{said}");
+    assert!(said.contains(&format!("replacing version {}", env!("CARGO_PKG_VERSION"))), "{said}");
     assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.7");
     newcomer.host.run("touch /tmp/go").await.expect(0);
     assert_eq!(newcomer.world.api.finished(&run).await["state"], "succeeded");

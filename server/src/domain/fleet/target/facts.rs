@@ -1,6 +1,6 @@
 //! Facts about an agent that targets can match.
 
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
 /// Facts about one agent.

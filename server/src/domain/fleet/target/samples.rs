@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::expression::{Expression, Fact};
 use super::facts::Facts;
 use super::pattern::{Pattern, PatternPiece};
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
 /// An agent with this name and otherwise plain facts.

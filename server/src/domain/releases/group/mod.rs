@@ -8,8 +8,8 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
@@ -25,10 +25,11 @@ use crate::domain::waves::amount::Amount;
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum GroupState {
     /// It does. Agents that join the group later are updated too.
@@ -49,10 +50,11 @@ pub enum GroupState {
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateState {
     /// The server will try again later.

@@ -1,6 +1,6 @@
 //! Authentication while the database is unavailable.
 
-use muster_tests::{Postgres, Site};
+use muster_tests::{PostgresCluster, Site};
 
 use super::{Authentication, KeyCache, ServiceError};
 use crate::domain::time::Clock;
@@ -11,7 +11,7 @@ const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_seen_before_is_accepted_while_the_database_is_unavailable() {
     let site = Site::new();
-    let mut postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+    let mut postgres = tokio::task::block_in_place(|| PostgresCluster::start(&site));
     let data_dir = site.folder("data");
     let store = Store::open(&postgres.url(), &data_dir).await.expect("open the store");
     let authentication =
@@ -20,7 +20,7 @@ async fn a_key_that_was_seen_before_is_accepted_while_the_database_is_unavailabl
     authentication.authenticate_watcher(KEY).await.expect("it holds");
     // As after the time to live.
     authentication.cache.let_principals_expire();
-    tokio::task::block_in_place(|| postgres.go_away());
+    tokio::task::block_in_place(|| postgres.stop());
     authentication.authenticate_watcher(KEY).await.expect("it was seen before");
     // A key was changed. It may have been this one.
     authentication.cache.forget_principals();

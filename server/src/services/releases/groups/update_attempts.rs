@@ -149,13 +149,13 @@ fn outcome(found: &CommandWithReport) -> AttemptOutcome<'_> {
     let (code, message) = own.unzip();
     AttemptOutcome {
         state: found.command.state,
-        has_result: report.is_some_and(has_result),
+        has_update_result: report.is_some_and(has_update_result),
         code: code.or(report.and_then(|report| report.error_code.as_deref())),
         message: message.or(report.and_then(|report| report.error.as_deref())),
     }
 }
 
-fn has_result(report: &command_report::Model) -> bool {
+fn has_update_result(report: &command_report::Model) -> bool {
     let data: Option<Value> = serde_json::from_str(&report.data).ok();
-    data.is_some_and(|data| data.get("verdict").is_some())
+    data.is_some_and(|data| data.get("update_result").is_some())
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use muster_tests::{Postgres, Site};
+use muster_tests::{PostgresDatabase, Site};
 use uuid::Uuid;
 
 use super::{Groups, Settings};
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AgentId, ApiKeyId, AuditId, CommandId, GroupId, TenantId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
@@ -15,7 +16,6 @@ use crate::services::fleet::presence::Presence;
 use crate::services::releases::catalog::ReleaseCatalog;
 use crate::store::Store;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::entities::releases::{agent_update, group};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -141,7 +141,7 @@ async fn updates_are_requested_only_while_the_wave_is_current_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_are_requested_only_while_the_wave_is_current_on_postgres() {
     let site = Site::new();
-    let postgres = tokio::task::block_in_place(|| Postgres::start(&site));
+    let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
     let store = Store::open(&postgres.url(), &site.folder("data")).await.expect("open the store");
     Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
 }

@@ -5,9 +5,9 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::store::entities::column::AgentEventKind;
 
 /// A change of an agent's state.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]

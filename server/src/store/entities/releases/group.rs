@@ -1,4 +1,4 @@
-//! Table `groups_of_agents`: groups of agents that follow one version.
+//! Table `agent_groups`: groups of agents that follow one version.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 
 /// A group of agents that follow one version. Its target is resolved each time.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "groups_of_agents")]
+#[sea_orm(table_name = "agent_groups")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: GroupId,

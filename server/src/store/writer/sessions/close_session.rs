@@ -5,10 +5,10 @@ use sea_orm::{
     QuerySelect as _,
 };
 
+use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::column::AgentEventKind;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::fleet::agent_event;
 use crate::store::writer::connection::Work;

@@ -39,7 +39,7 @@ pub struct UpdateAttempt {
 pub struct AttemptOutcome<'a> {
     pub state: CommandState,
     /// The agent reported what its supervisor did.
-    pub has_result: bool,
+    pub has_update_result: bool,
     pub code: Option<&'a str>,
     pub message: Option<&'a str>,
 }
@@ -71,7 +71,7 @@ pub fn evaluate_attempt(
         CommandState::Queued | CommandState::Delivered | CommandState::Running => {
             attempt.evaluate_open(offline_since, now)
         }
-        CommandState::Succeeded if outcome.has_result => {
+        CommandState::Succeeded if outcome.has_update_result => {
             Some(attempt.with_state(UpdateState::Done))
         }
         CommandState::Succeeded => {

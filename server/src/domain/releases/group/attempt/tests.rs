@@ -8,7 +8,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const ATTEMPT: UpdateAttempt = UpdateAttempt { state: UpdateState::Updating, tries: 1, at: NOW };
 
 fn outcome(state: CommandState) -> AttemptOutcome<'static> {
-    AttemptOutcome { state, has_result: false, code: None, message: None }
+    AttemptOutcome { state, has_update_result: false, code: None, message: None }
 }
 
 fn failed(code: &str) -> AttemptOutcome<'_> {
@@ -40,7 +40,7 @@ fn an_agent_that_goes_offline_is_unreachable_until_it_reports() {
         None,
         "it is still offline"
     );
-    let success = AttemptOutcome { has_result: true, ..outcome(CommandState::Succeeded) };
+    let success = AttemptOutcome { has_update_result: true, ..outcome(CommandState::Succeeded) };
     let transition =
         evaluate_attempt(unreachable, Some(success), None, much_later).expect("its state changes");
     assert_eq!((transition.state, transition.problem), (UpdateState::Done, None));
@@ -109,17 +109,17 @@ proptest! {
             CommandState::Lost,
         ]),
         code in prop::option::of(prop::sample::select(vec!["wrong_sum", "server_unreachable"])),
-        (has_result, is_online, tries) in (any::<bool>(), any::<bool>(), 1..8i32),
+        (has_update_result, is_online, tries) in (any::<bool>(), any::<bool>(), 1..8i32),
         after in 0..4 * RESULT_MS,
     ) {
-        let found = AttemptOutcome { state, has_result, code, message: None };
+        let found = AttemptOutcome { state, has_update_result, code, message: None };
         let (attempt, now) = (UpdateAttempt { tries, ..ATTEMPT }, NOW.plus_ms(after));
         let offline_since = (!is_online).then_some(NOW);
         let Some(transition) = evaluate_attempt(attempt, Some(found), offline_since, now) else {
             prop_assert!(!state.is_terminal(), "an ended command changes the state of its agent");
             return Ok(());
         };
-        let is_done = state == CommandState::Succeeded && has_result;
+        let is_done = state == CommandState::Succeeded && has_update_result;
         prop_assert_eq!(transition.state == UpdateState::Done, is_done);
         match transition.state {
             UpdateState::Done => prop_assert_eq!(transition.problem, None),

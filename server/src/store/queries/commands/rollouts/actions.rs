@@ -194,7 +194,7 @@ fn of_job(id: JobId) -> UpdateMany<job::Entity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sea_orm::Iterable as _;
+    use strum::IntoEnumIterator as _;
 
     #[test]
     fn a_job_that_is_over_or_ending_refuses_every_action() {

@@ -4,16 +4,17 @@ mod candidates;
 mod rows;
 
 use muster_protocol::CloseCode;
-use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
+use muster_protocol::frame::{LedgerComparison, compare_ledger};
 use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::Candidates;
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::agent_key;
-use crate::store::entities::column::{AgentEventKind, AgentLevel, StringList, Transport};
+use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::writer::Merge;
 use crate::store::writer::connection::Work;

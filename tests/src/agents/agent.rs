@@ -1,0 +1,249 @@
+//! An agent of the test's own, alone or under its supervisor, with its state in the site.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+
+use crate::agents::scripts::{self, Script};
+use crate::clients::cli::{Said, ended};
+use crate::processes::binaries::binary;
+use crate::processes::process::Process;
+use crate::processes::test_dir::Site;
+use crate::wait::eventually;
+
+/// What a test may set otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct AgentOptions {
+    /// Names its folder and log; more than one agent of a test needs one each.
+    pub name: String,
+    /// Runs it under `muster-supervisor`.
+    pub supervised: bool,
+    /// The scripts it allows.
+    pub scripts: Vec<Script>,
+    /// Where its state is; in the site when absent.
+    pub state_dir: Option<PathBuf>,
+    /// The program folder that its supervisor runs from, as `deploy.sh` installs it.
+    pub installed: Option<PathBuf>,
+    /// Where its programs lie, if they are not those under test.
+    pub programs: Option<PathBuf>,
+    /// `MUSTER_…` variables beside those that the harness sets.
+    pub environment: Vec<(String, String)>,
+    /// Shell commands run first, in a mount namespace that the agent then lives in: a small
+    /// disk, another machine id.
+    pub mounts: Option<String>,
+}
+
+impl AgentOptions {
+    /// An agent alone, called `agent`, that allows these scripts.
+    pub fn with_scripts(scripts: impl IntoIterator<Item = Script>) -> Self {
+        Self { scripts: scripts.into_iter().collect(), ..Self::named("agent") }
+    }
+
+    /// An agent alone, without scripts.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Under its supervisor.
+    pub fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
+    /// Under a supervisor that runs from this program folder, and can install other versions there.
+    pub fn installed(mut self, program_folder: PathBuf) -> Self {
+        self.environment
+            .push(("MUSTER_DIR".into(), program_folder.to_str().expect("plain text").into()));
+        self.installed = Some(program_folder);
+        self
+    }
+
+    /// With the programs of this folder.
+    pub fn from_folder(mut self, programs: &Path) -> Self {
+        self.programs = Some(programs.to_owned());
+        self
+    }
+
+    /// In a mount namespace of its own, prepared by these shell commands.
+    pub fn with_mounts(mut self, commands: &str) -> Self {
+        self.mounts = Some(commands.to_owned());
+        self
+    }
+
+    /// With one more variable.
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// An agent that can be stopped, killed and started again with the same state.
+#[derive(Debug)]
+pub struct Agent {
+    process: Option<Process>,
+    options: AgentOptions,
+    environment: Vec<(String, String)>,
+    state_dir: PathBuf,
+    site: Site,
+}
+
+impl Agent {
+    /// Starts an agent that connects to `server_url` with `key`.
+    pub fn start(site: &Site, server_url: &str, key: &str, options: AgentOptions) -> Self {
+        let state_dir = options.state_dir.clone().unwrap_or_else(|| site.folder(&options.name));
+        if !options.scripts.is_empty() {
+            scripts::install(&state_dir, &options.scripts);
+        }
+        let own = [
+            ("MUSTER_SERVER_URL", server_url.to_owned()),
+            ("MUSTER_API_KEY", key.to_owned()),
+            ("MUSTER_STATE_DIR", state_dir.to_str().expect("plain text").to_owned()),
+            ("MUSTER_LOG", "info".to_owned()),
+        ];
+        let mut environment: Vec<_> = own.map(|(name, value)| (name.to_owned(), value)).into();
+        environment.extend(options.environment.iter().cloned());
+        let mut agent = Self { process: None, options, environment, state_dir, site: site.clone() };
+        agent.resume();
+        agent
+    }
+
+    /// Starts it again with its state.
+    pub fn resume(&mut self) {
+        let supervised = self.options.supervised;
+        let name = if supervised { "muster-supervisor" } else { "muster-agent" };
+        let program = match (&self.options.installed, &self.options.programs) {
+            (Some(folder), _) => folder.join("versions/current/bin/muster-supervisor"),
+            (None, Some(folder)) => folder.join(name),
+            (None, None) => binary(name),
+        };
+        let (name, environment) = (&self.options.name, self.environment.clone());
+        let start = |program: &Path, args: &[&str]| {
+            Process::start(name, program, args, environment, self.site.path())
+        };
+        let process = match &self.options.mounts {
+            None => start(&program, &["run"]),
+            Some(commands) => {
+                let script = format!("set -e\n{commands}\nexec \"$0\" run");
+                let program = program.to_str().expect("plain text");
+                let own = ["--map-root-user"].into_iter().filter(|_| !geteuid().is_root());
+                let rest = ["--mount", "--", "sh", "-c", &script, program];
+                start(Path::new("unshare"), &own.chain(rest).collect::<Vec<_>>())
+            }
+        };
+        self.process = Some(process);
+    }
+
+    /// Sets a variable for its next start, or takes it away.
+    pub fn set(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
+    /// Kills everything that runs on this host with -9, as if its power was cut.
+    pub fn cut_power(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill_9();
+        }
+        for process in self.site.processes(&self.state_dir, "") {
+            // It may end by itself in between.
+            let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
+        }
+    }
+
+    /// Its process, or its supervisor's.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the agent runs")
+    }
+
+    /// Kills the process that was started (the agent, or the supervisor) with -9.
+    pub fn kill_9(&mut self) {
+        self.process().kill_9();
+        self.process = None;
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        self.process().stop();
+        self.process = None;
+    }
+
+    /// Its folder.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        let file = self.site.path().join(format!("{}.log", self.options.name));
+        std::fs::read_to_string(file).unwrap_or_default()
+    }
+
+    /// Exchanges the scripts it allows while it runs.
+    pub fn allow(&self, scripts: &[Script]) {
+        scripts::install(&self.state_dir, scripts);
+    }
+
+    /// Puts any text in place of its manifest.
+    pub fn write_manifest(&self, text: &str) {
+        scripts::write_manifest(&self.state_dir, text);
+    }
+
+    /// Puts a text in place of its policy in one step.
+    pub fn write_policy(&self, text: &str) {
+        scripts::write_policy(&self.state_dir, text);
+    }
+
+    /// The agent's own processes under its supervisor: one, or none while it is restarted.
+    pub fn agent_ids(&self) -> Vec<i32> {
+        self.ids("muster-agent run")
+    }
+
+    /// The shims that hold its jobs now.
+    pub fn shim_ids(&self) -> Vec<i32> {
+        self.ids("muster-agent shim ")
+    }
+
+    /// Kills the agent under its supervisor with -9.
+    pub async fn kill_9_beneath_the_supervisor(&self) {
+        let ids = eventually("the supervised agent runs", async || {
+            Some(self.agent_ids()).filter(|ids| !ids.is_empty())
+        })
+        .await;
+        kill_9(&ids);
+    }
+
+    /// Kills every shim with -9.
+    pub async fn kill_9_shims(&self) {
+        let ids =
+            eventually("a shim runs", async || Some(self.shim_ids()).filter(|ids| !ids.is_empty()))
+                .await;
+        kill_9(&ids);
+    }
+
+    fn ids(&self, word: &str) -> Vec<i32> {
+        let found = self.site.processes(&self.state_dir, word);
+        found.into_iter().map(|process| process.id).collect()
+    }
+}
+
+/// Runs the agent's program to its end, as the owner of a host with this state directory does.
+pub async fn agent_program(state: &Path, args: &[&str], environment: &[(&str, &str)]) -> Said {
+    let child = Command::new(binary("muster-agent"))
+        .args(args)
+        .env_clear()
+        .env("MUSTER_STATE_DIR", state)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    ended(child.expect("start muster-agent")).await
+}
+
+fn kill_9(ids: &[i32]) {
+    for id in ids {
+        kill(Pid::from_raw(*id), Signal::SIGKILL).expect("kill a process of the test");
+    }
+}

@@ -1,0 +1,9 @@
+//! Agents under test, what runs on them, and their releases.
+
+pub mod agent;
+pub mod doctor;
+pub mod fake_agent;
+pub mod fleet_upgrade;
+pub mod publisher;
+pub mod scripts;
+pub mod third_party_agent;

@@ -1,0 +1,37 @@
+//! The agent that somebody else wrote: `third_party_agent.py`, over either transport.
+
+use std::path::Path;
+
+use crate::processes::process::Process;
+use crate::processes::test_dir::Site;
+
+/// A running third-party agent.
+#[derive(Debug)]
+pub struct ThirdParty {
+    process: Process,
+}
+
+impl ThirdParty {
+    /// Starts it over a WebSocket.
+    pub fn over_websocket(site: &Site, server_url: &str, key: &str) -> Self {
+        Self::start(site, server_url, key, &[])
+    }
+
+    /// Starts it over the three HTTP endpoints.
+    pub fn over_http(site: &Site, server_url: &str, key: &str) -> Self {
+        Self::start(site, server_url, key, &["--http"])
+    }
+
+    fn start(site: &Site, server_url: &str, key: &str, flags: &[&str]) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/third_party_agent.py");
+        let args: Vec<&str> = [script].iter().chain(flags).copied().collect();
+        let environment = [("SERVER_URL", server_url), ("AGENT_KEY", key)];
+        let python = Path::new("python3");
+        Self { process: Process::start("third-party", python, &args, environment, site.path()) }
+    }
+
+    /// Kills it.
+    pub fn kill_9(&mut self) {
+        self.process.kill_9();
+    }
+}

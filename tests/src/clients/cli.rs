@@ -1,0 +1,118 @@
+//! The `muster` command as a person runs it, with a home of the test's own.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::processes::binaries::binary;
+use crate::processes::test_dir::Site;
+
+/// A terminal of somebody who uses `muster`.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    home: PathBuf,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Said {
+    /// Standard output, once the exit code is as expected.
+    ///
+    /// # Panics
+    /// On any other; the message shows what it said.
+    #[track_caller]
+    pub fn expect(&self, code: i32) -> String {
+        let text = String::from_utf8_lossy(&self.stdout).into_owned();
+        assert_eq!(self.code, Some(code), "{text}\n{}", self.stderr);
+        text
+    }
+
+    /// Standard output as JSON, once it has succeeded.
+    ///
+    /// # Panics
+    /// If it has not, or said anything else.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.expect(0)).expect("one JSON document")
+    }
+}
+
+impl Cli {
+    /// Somebody who has not logged in.
+    pub fn new(site: &Site) -> Self {
+        Self { home: site.folder("home") }
+    }
+
+    /// Their home.
+    pub fn home(&self) -> &PathBuf {
+        &self.home
+    }
+
+    /// Runs `muster` to its end.
+    pub async fn run(&self, args: &[&str]) -> Said {
+        self.run_with_input(args, "").await
+    }
+
+    /// [`Cli::run`], with something on standard input.
+    pub async fn run_with_input(&self, args: &[&str], input: &str) -> Said {
+        let mut child = self.start(args);
+        // It may not want any.
+        let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+        ended(child).await
+    }
+
+    /// Runs `muster` with a terminal of its own; standard output is what that terminal is given.
+    pub async fn run_on_a_terminal(&self, args: &[&str]) -> Said {
+        self.run_on_a_terminal_of(200, args).await
+    }
+
+    /// [`Cli::run_on_a_terminal`], with lines of so many characters.
+    pub async fn run_on_a_terminal_of(&self, columns: u16, args: &[&str]) -> Said {
+        const TERMINAL: &str = "import os, pty, sys\n\
+            sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let size = format!("stty rows 24 cols {columns}; exec \"$@\"");
+        let program = binary("muster");
+        let mut command = Command::new("python3");
+        command.args(["-c", TERMINAL, "sh", "-c", &size, "sh"]).arg(program).args(args);
+        ended(self.spawn(command)).await
+    }
+
+    /// Starts `muster` and leaves it to the caller.
+    pub fn start(&self, args: &[&str]) -> Child {
+        let mut command = Command::new(binary("muster"));
+        command.args(args);
+        self.spawn(command)
+    }
+
+    fn spawn(&self, mut command: Command) -> Child {
+        command
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .current_dir(&self.home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start muster")
+    }
+}
+
+/// Waits for a call's end and takes all it said.
+pub async fn ended(child: Child) -> Said {
+    let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
+    let output = waiting.await.expect("wait").expect("collect what it said");
+    Said {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

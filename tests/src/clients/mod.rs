@@ -1,0 +1,6 @@
+//! Callers of the server: REST, the command line, event streams, and a receiver of webhooks.
+
+pub mod api;
+pub mod cli;
+pub mod live_stream;
+pub mod webhook_sink;

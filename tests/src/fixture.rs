@@ -1,0 +1,120 @@
+//! What most tests begin with: a site, a server on one of the databases, and its first key.
+
+use serde_json::{Value, json};
+
+use crate::agents::agent::{Agent, AgentOptions};
+use crate::clients::api::Api;
+use crate::databases::cluster::PostgresCluster;
+use crate::databases::database::PostgresDatabase;
+use crate::processes::test_dir::Site;
+use crate::servers::server::{Database, Server, ServerOptions};
+use crate::wait::eventually;
+
+/// A running server with the means to give it agents.
+#[derive(Debug)]
+pub struct World {
+    pub api: Api,
+    pub server: Server,
+    pub site: Site,
+}
+
+impl World {
+    /// A server on a database file.
+    pub async fn on_sqlite() -> Self {
+        Self::with(ServerOptions::default()).await
+    }
+
+    /// A server on a PostgreSQL database.
+    pub async fn on_postgres() -> Self {
+        let database = Database::Postgres(PostgresDatabase::empty());
+        Self::on(Site::new(), database, ServerOptions::default()).await
+    }
+
+    /// A server on a PostgreSQL cluster for this test alone, for tests that stop it.
+    pub async fn on_cluster() -> Self {
+        let site = Site::new();
+        let database = Database::Cluster(PostgresCluster::start(&site));
+        Self::on(site, database, ServerOptions::default()).await
+    }
+
+    /// A server on a database file, set otherwise.
+    pub async fn with(options: ServerOptions) -> Self {
+        Self::on(Site::new(), Database::Sqlite, options).await
+    }
+
+    /// A server on this database, set otherwise.
+    pub async fn on(site: Site, database: Database, options: ServerOptions) -> Self {
+        let server = Server::start(&site, database, options);
+        server.ready().await;
+        Self { api: server.api(), server, site }
+    }
+
+    /// A server that was given its first key.
+    pub async fn with_first_key(options: ServerOptions, key: &str) -> Self {
+        let site = Site::new();
+        let options = options.with("MUSTER_BOOTSTRAP_KEY", key);
+        let server = Server::start(&site, Database::Sqlite, options);
+        let api = Api::new(&server.url(), key);
+        Self { api, server, site }
+    }
+
+    /// An agent with a key of its own that is online; the agent and its id.
+    pub async fn agent(&self, options: AgentOptions) -> (Agent, String) {
+        self.agent_through(&self.server.url(), options).await
+    }
+
+    /// [`World::agent`], reaching the server through another address.
+    pub async fn agent_through(&self, url: &str, options: AgentOptions) -> (Agent, String) {
+        let (key_id, key) = self.api.agent_key(json!({"permissions": ALL})).await;
+        let agent = Agent::start(&self.site, url, &key, options);
+        let id = self.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+        (agent, id)
+    }
+
+    /// Waits until the one agent of this key is online, and returns it.
+    pub async fn online(&self, key_id: &str) -> Value {
+        self.with_status(key_id, "online").await
+    }
+
+    /// Waits until the one agent of this key has the status, and returns it.
+    pub async fn with_status(&self, key_id: &str, status: &str) -> Value {
+        eventually(&format!("the agent of key {key_id} is {status}"), async || {
+            let agents = self.agents_of(key_id).await;
+            assert!(agents.len() < 2, "more than one agent: {agents:?}");
+            agents.into_iter().find(|agent| agent["status"] == status)
+        })
+        .await
+    }
+
+    /// The agents that were enrolled with this key.
+    pub async fn agents_of(&self, key_id: &str) -> Vec<Value> {
+        let Ok(answer) =
+            self.api.try_send(reqwest::Method::GET, "/api/agents?limit=500", &[], None).await
+        else {
+            return vec![];
+        };
+        let items = answer.json()["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().filter(|agent| agent["key_id"] == key_id).collect()
+    }
+
+    /// Waits until the agent is online and reached over this transport.
+    pub async fn reached_over(&self, agent: &str, transport: &str) {
+        let path = format!("/api/agents/{agent}");
+        eventually(&format!("agent {agent} is reached over {transport}"), async || {
+            let answer = self.api.try_send(reqwest::Method::GET, &path, &[], None).await.ok()?;
+            let shown = answer.json();
+            (shown["status"] == "online" && shown["transport"] == transport).then_some(())
+        })
+        .await;
+    }
+
+    /// Sends a transient command and returns the answer's body.
+    pub async fn ask(&self, agent: &str, command: &str, data: Value) -> Value {
+        let body = json!({"command": command, "data": data});
+        self.api.post(&format!("/api/agents/{agent}/command"), body).await.expect(200)
+    }
+}
+
+/// Every permission there is.
+pub const ALL: [&str; 9] =
+    ["ping", "info", "echo", "scripts", "execute", "restart", "update", "redeploy", "shutdown"];

@@ -1,0 +1,141 @@
+//! A container of an image: process 1 of its own namespaces, and what an engine does with it.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{BOOT, Image, NAMESPACES, PATH, text};
+use crate::clients::cli::Said;
+use crate::processes::process::Process;
+use crate::processes::test_dir::Site;
+use crate::wait::eventually;
+
+/// A container that runs, or has ended. It shares the machine's network.
+#[derive(Debug)]
+pub struct Container {
+    process: Process,
+    user: (u32, u32),
+    variables: Vec<String>,
+    health_check: String,
+}
+
+impl Container {
+    /// Starts one by its image's entry point. Its volumes are folders of the site, called
+    /// `<name>-<volume>`: new ones are empty, and those of an earlier container of that name are
+    /// found again. Variables stand over the image's.
+    pub fn start(image: &Image, name: &str, variables: &[(&str, &str)]) -> Self {
+        let file = &image.file;
+        let place = image.site.folder(&format!("container-{name}"));
+        let mut words = vec![text(&place).to_owned(), image.layers.clone()];
+        words.push(image.programs.as_deref().map_or("", text).to_owned());
+        let user = file.user();
+        words.extend([format!("{}:{}", user.0, user.1), file.only("WORKDIR").to_owned()]);
+        for path in file.volumes() {
+            words.push(format!("{}:{path}", text(&Self::volume(&image.site, name, path))));
+        }
+        words.push("--".into());
+        let mut set = vec![PATH.to_owned()];
+        set.extend(file.pairs("ENV").iter().map(|(name, value)| format!("{name}={value}")));
+        set.extend(variables.iter().map(|(name, value)| format!("{name}={value}")));
+        words.extend(set.iter().cloned());
+        words.extend(file.words("ENTRYPOINT"));
+        if file.result().iter().any(|step| step.word == "CMD") {
+            words.extend(file.words("CMD"));
+        }
+        let mut args = NAMESPACES.to_vec();
+        args.extend(["sh", "-c", BOOT, "boot"]);
+        args.extend(words.iter().map(String::as_str));
+        let none: [(&str, &str); 0] = [];
+        let name = format!("container-{name}");
+        let unshare = Path::new("/usr/bin/unshare");
+        let process = Process::start(&name, unshare, &args, none, image.site.path());
+        Self {
+            process: process.ended_by(Signal::SIGKILL),
+            user,
+            variables: set,
+            health_check: file.health_check(),
+        }
+    }
+
+    /// The folder of a volume.
+    pub fn volume(site: &Site, name: &str, path: &str) -> PathBuf {
+        site.folder(&format!("{name}{}", path.replace('/', "-")))
+    }
+
+    /// Everything it has said, over all starts of that name.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The number, on the machine, of the container's process 1.
+    pub fn first_process(&self) -> Option<u32> {
+        let id = self.process.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Runs a shell command inside as the container's user, with its variables.
+    pub async fn run(&self, command: &str) -> Said {
+        let Some(first) = self.first_process() else {
+            return Said { code: None, stdout: Vec::new(), stderr: "it does not run".into() };
+        };
+        let mut enter = Command::new("nsenter");
+        enter.args(["-t", &first.to_string(), "-m", "-p", "-u", "-i", "--"]);
+        let (user, group) = self.user;
+        let (user, group) = (format!("--reuid={user}"), format!("--regid={group}"));
+        enter.args(["setpriv", &user, &group, "--clear-groups", "env", "-i"]);
+        enter.args(&self.variables).args(["sh", "-c", command]);
+        enter.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = tokio::task::spawn_blocking(move || enter.output());
+        let output = output.await.expect("wait").expect("enter the container");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Said { code: output.status.code(), stdout: output.stdout, stderr }
+    }
+
+    /// What its health check says now.
+    pub async fn is_healthy(&self) -> bool {
+        self.run(&self.health_check).await.code == Some(0)
+    }
+
+    /// Waits until its health check says so.
+    ///
+    /// # Panics
+    /// If it ends meanwhile.
+    pub async fn becomes(&mut self, healthy: bool) {
+        eventually(&format!("the container is healthy: {healthy}"), async || {
+            let status = self.process.status();
+            assert!(status.is_none(), "the container ended: {status:?}\n{}", self.log());
+            (self.is_healthy().await == healthy).then_some(())
+        })
+        .await;
+    }
+
+    /// True while its process 1 lives.
+    pub fn runs(&mut self) -> bool {
+        self.process.status().is_none()
+    }
+
+    /// Stops it as an engine does, and waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end by itself.
+    pub async fn stop(mut self) -> ExitStatus {
+        let first = self.first_process().expect("it runs");
+        kill(Pid::from_raw(first.cast_signed()), Signal::SIGTERM).expect("signal process 1");
+        let status = self.process.ended().await;
+        assert!(status.signal().is_none(), "{status}\n{}", self.log());
+        status
+    }
+
+    /// Ends it at once, as a power cut does.
+    pub fn kill(mut self) {
+        if let Some(first) = self.first_process() {
+            let _ = kill(Pid::from_raw(first.cast_signed()), Signal::SIGKILL);
+        }
+        self.process.kill_9();
+    }
+}

@@ -1,0 +1,6 @@
+//! Proxies and links between agents and servers.
+
+pub mod link;
+pub mod nginx;
+pub mod tinyproxy;
+pub mod tls_terminator;

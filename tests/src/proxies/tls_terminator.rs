@@ -1,0 +1,60 @@
+//! TLS in front of something that speaks none, such as a proxy.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::servers::authority::Certificate;
+
+/// A listening address that takes TLS off and passes on what is inside.
+#[derive(Debug)]
+pub struct TlsFront {
+    address: SocketAddr,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsFront {
+    /// Opens one in front of `inner` (`HOST:PORT`).
+    pub async fn before(inner: &str, certificate: &Certificate) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let chain = CertificateDer::pem_file_iter(&certificate.chain).expect("read the chain");
+        let chain = chain.collect::<Result<Vec<_>, _>>().expect("certificates");
+        let key = PrivateKeyDer::from_pem_file(&certificate.key).expect("read the key");
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
+        let acceptor = TlsAcceptor::from(Arc::new(config.expect("a fitting key")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let address = listener.local_addr().expect("a bound address");
+        let inner = inner.to_owned();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(acceptor.clone(), client, inner.clone()));
+            }
+        });
+        Self { address, accepting }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Whatever ends a connection, the other side sees it end.
+async fn carry(acceptor: TlsAcceptor, client: TcpStream, inner: String) -> std::io::Result<()> {
+    let mut outside = acceptor.accept(client).await?;
+    let mut inside = TcpStream::connect(inner).await?;
+    tokio::io::copy_bidirectional(&mut outside, &mut inside).await?;
+    Ok(())
+}

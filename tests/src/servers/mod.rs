@@ -1,0 +1,4 @@
+//! Servers under test and their certificates.
+
+pub mod authority;
+pub mod server;

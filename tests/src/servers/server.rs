@@ -1,0 +1,214 @@
+//! A server of the test's own: a real process on a free port, with its data in the site.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::clients::api::Api;
+use crate::databases::cluster::PostgresCluster;
+use crate::databases::database::PostgresDatabase;
+use crate::processes::binaries::binary;
+use crate::processes::process::Process;
+use crate::processes::test_dir::Site;
+use crate::servers::authority::Authority;
+use crate::wait::{eventually, eventually_blocking};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where a server keeps its data.
+#[derive(Debug)]
+pub enum Database {
+    /// A file in the server's data directory.
+    Sqlite,
+    /// A database in the cluster that all tests share.
+    Postgres(PostgresDatabase),
+    /// A cluster for this test alone, for tests that stop it.
+    Cluster(PostgresCluster),
+}
+
+/// What a test may set otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    /// `MUSTER_…` variables beside those that the harness sets.
+    pub environment: Vec<(String, String)>,
+    /// Whom the server's certificate is from, if it speaks TLS.
+    pub authority: Option<PathBuf>,
+    /// Shell commands run first, in a mount namespace that the server then lives in: a small disk.
+    pub mounts: Option<String>,
+}
+
+impl ServerOptions {
+    /// A server that speaks TLS, with a certificate from this authority.
+    pub fn secured(authority: &Authority) -> Self {
+        let mut options = Self::default()
+            .with("MUSTER_TLS_CERT", authority.certificate().display())
+            .with("MUSTER_TLS_KEY", authority.key().display());
+        options.authority = Some(authority.file().to_owned());
+        options
+    }
+
+    /// In a mount namespace of its own, prepared by these shell commands.
+    pub fn with_mounts(mut self, commands: &str) -> Self {
+        self.mounts = Some(commands.to_owned());
+        self
+    }
+
+    /// With one more variable.
+    pub fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.environment.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// A server that can be stopped, killed and started again on the same port with the same data.
+#[derive(Debug)]
+pub struct Server {
+    // Before the database: the server ends first.
+    process: Option<Process>,
+    pub database: Database,
+    options: ServerOptions,
+    data_dir: PathBuf,
+    listen: String,
+    site: Site,
+}
+
+impl Server {
+    /// Starts a server and waits until it is ready.
+    pub fn start(site: &Site, database: Database, options: ServerOptions) -> Self {
+        let mut server = Self::unstarted(site, database, options);
+        server.resume();
+        server.listen = server.address();
+        server
+    }
+
+    /// A server that is all there but not started.
+    pub fn unstarted(site: &Site, database: Database, options: ServerOptions) -> Self {
+        Self {
+            process: None,
+            database,
+            options,
+            data_dir: site.folder("server"),
+            listen: "127.0.0.1:0".to_owned(),
+            site: site.clone(),
+        }
+    }
+
+    /// Starts it again where it was.
+    pub fn resume(&mut self) {
+        let url_file = self.data_dir.join("server_url");
+        // It may never have been written.
+        let _ = std::fs::remove_file(&url_file);
+        let mut process = self.spawn();
+        let ready = eventually_blocking(PATIENCE, || {
+            assert!(process.status().is_none(), "the server ended:\n{}", process.log());
+            let url = std::fs::read_to_string(&url_file).ok()?;
+            (!url.trim().is_empty()).then_some(())
+        });
+        assert!(ready.is_some(), "the server is not ready:\n{}", process.log());
+        self.process = Some(process);
+    }
+
+    /// Starts it again where it was, set otherwise.
+    pub fn resume_with(&mut self, options: ServerOptions) {
+        self.options = options;
+        self.resume();
+    }
+
+    /// Starts the program on this server's data and leaves it to the caller.
+    pub fn spawn(&self) -> Process {
+        self.spawn_at(&self.listen)
+    }
+
+    /// [`Server::spawn`], on another free port.
+    pub fn spawn_elsewhere(&self) -> Process {
+        self.spawn_at("127.0.0.1:0")
+    }
+
+    fn spawn_at(&self, listen: &str) -> Process {
+        let data_dir = self.data_dir.to_str().expect("plain text");
+        let mut environment = vec![("MUSTER_LOG".into(), "info".into())];
+        environment.extend(self.options.environment.iter().cloned());
+        let database_url = match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+            Database::Cluster(cluster) => Some(cluster.url()),
+        };
+        environment.extend(database_url.map(|url| ("MUSTER_DATABASE_URL".into(), url)));
+        let args = ["serve", "--listen", listen, "--data-dir", data_dir];
+        let start = |program: &Path, args: &[&str]| {
+            Process::start("server", program, args, environment, self.site.path())
+        };
+        let program = binary("muster-server");
+        let Some(commands) = &self.options.mounts else { return start(&program, &args) };
+        let script = format!("set -e\n{commands}\nexec \"$0\" \"$@\"");
+        let program = program.to_str().expect("plain text");
+        let inside = ["--mount", "--", "sh", "-c", &script, program];
+        start(Path::new("unshare"), &[&inside[..], &args[..]].concat())
+    }
+
+    /// Its process, while it runs.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the server runs")
+    }
+
+    /// Kills it with -9.
+    pub fn kill_9(&mut self) {
+        self.process().kill_9();
+        self.process = None;
+    }
+
+    /// Ends it as an operator would.
+    pub fn stop(&mut self) {
+        self.process().stop();
+        self.process = None;
+    }
+
+    /// Its folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// `http://127.0.0.1:PORT`, or `https://…`: as it says itself.
+    pub fn url(&self) -> String {
+        let url = std::fs::read_to_string(self.data_dir.join("server_url")).unwrap_or_default();
+        url.trim().to_owned()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> String {
+        let url = self.url();
+        url.split_once("://").map_or("", |(_, address)| address).to_owned()
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.site.path().join("server.log")).unwrap_or_default()
+    }
+
+    /// A client with the first owner's key.
+    pub fn api(&self) -> Api {
+        let key = std::fs::read_to_string(self.data_dir.join("bootstrap_key"));
+        let key = key.expect("the server wrote the first key");
+        Api::trusting(&self.url(), key.trim(), self.options.authority.as_deref())
+    }
+
+    /// Waits until it says that it can do its work.
+    pub async fn ready(&self) {
+        let api = self.api();
+        eventually("the server is ready", async || {
+            let answer = api.try_send(reqwest::Method::GET, "/readyz", &[], None).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// Its PostgreSQL cluster, to stop and restart it.
+    ///
+    /// # Panics
+    /// Unless the cluster is this server's alone.
+    pub fn cluster(&mut self) -> &mut PostgresCluster {
+        match &mut self.database {
+            Database::Cluster(cluster) => cluster,
+            other => panic!("the tests of other servers would suffer: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Commands and jobs, from the request to the result and the output.
+
+mod ad_hoc;
+mod bad_input;
+mod crash_recovery;
+mod execute;
+mod executions;
+mod jobs;
+mod output;
+mod policy;
+mod rollouts;
+mod runaways;
+mod scripts;
+mod secrets;
+mod transient;

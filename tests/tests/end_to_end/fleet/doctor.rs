@@ -1,0 +1,252 @@
+//! `muster-agent doctor`: what it says where all is well, and where something is not.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use chrono::{SecondsFormat, TimeDelta, Utc};
+use muster_tests::{
+    AgentOptions, ClosedPort, Doctor, Link, Script, World, eventually, fake_time, finding,
+};
+use serde_json::{Value, json};
+
+const CHECKS: &str = "configuration state_directory disk manifest dns tcp proxy tls clock \
+                      websocket key version";
+
+fn checks() -> Vec<&'static str> {
+    CHECKS.split(' ').collect()
+}
+
+fn text<'a>(finding: &'a Value, field: &str) -> &'a str {
+    finding[field].as_str().unwrap_or_default()
+}
+
+fn verdicts(findings: &[Value]) -> Vec<&str> {
+    findings.iter().map(|finding| text(finding, "status")).collect()
+}
+
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).expect("read the folder");
+    entries.map(|entry| entry.expect("read").file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[tokio::test]
+async fn before_anything_is_installed_a_good_key_passes_every_check_and_nothing_is_made() {
+    let world = World::on_sqlite().await;
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let file = world.site.path().join("key");
+    std::fs::write(&file, format!("{key}\n")).expect("write the key");
+    let doctor = Doctor::new(&world.site, &world.server.url(), "")
+        .with("MUSTER_API_KEY_FILE", file.display());
+    let before = names_in(world.site.path());
+    let findings = doctor.findings(0).await;
+    let names: Vec<&str> = findings.iter().map(|finding| text(finding, "check")).collect();
+    assert_eq!(names, checks());
+    let mut expected = vec!["ok"; checks().len()];
+    expected[7] = "skipped";
+    assert_eq!(verdicts(&findings), expected, "{findings:#?}");
+    assert!(text(finding(&findings, "state_directory"), "detail").contains("first start"));
+    assert_eq!(names_in(world.site.path()), before);
+    assert_eq!(world.agents_of(&id).await, Vec::<Value>::new());
+
+    let table = doctor.say(&[]).await.expect(0);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), checks().len(), "{table}");
+    for (line, check) in lines.iter().zip(checks()) {
+        assert_eq!(line[9..].split("  ").next(), Some(check), "{table}");
+    }
+    assert!(
+        lines[10].starts_with("ok       key              the server accepts the key"),
+        "{table}"
+    );
+    assert!(!table.contains(&key) && !world.server.log().contains(&key));
+    assert_eq!(doctor.say(&["--brief"]).await.expect(0), "");
+    let over_http = doctor.with("MUSTER_HTTP_FALLBACK", "only").findings(0).await;
+    assert_eq!(finding(&over_http, "key")["detail"], "the server accepts the key over HTTP");
+    assert_eq!(finding(&over_http, "websocket")["status"], "skipped");
+    assert_eq!(world.agents_of(&id).await, Vec::<Value>::new());
+    assert_eq!(names_in(world.site.path()), before);
+}
+
+#[tokio::test]
+async fn beside_a_working_agent_it_looks_without_touching() {
+    let world = World::on_sqlite().await;
+    let script = Script::new("hello", "echo hi");
+    let (agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let shown = world.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    let path = format!("/api/agents/keys/{}/regenerate", text(&shown, "key_id"));
+    let answer = world.api.post(&path, json!({"grace_ms": 2_000})).await.expect(200);
+    eventually("the agent keeps the new key", async || {
+        agent.state_dir().join("key.json").is_file().then_some(())
+    })
+    .await;
+    // The doctor presents the key that the server gave to the agent, as the agent would.
+    let doctor = Doctor::new(&world.site, &world.server.url(), text(&answer, "key"))
+        .with_state(agent.state_dir());
+    let before = names_in(agent.state_dir());
+    let findings = doctor.findings(0).await;
+    assert_eq!(text(finding(&findings, "manifest"), "detail"), "1 script");
+    assert_eq!(finding(&findings, "key")["status"], "ok");
+    assert_eq!(names_in(agent.state_dir()), before);
+    assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);
+    let again = world.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    assert_eq!(again["connected_at"], shown["connected_at"], "{again}");
+}
+
+#[tokio::test]
+async fn each_refusal_of_a_key_is_told_with_what_to_do() {
+    let world = World::on_sqlite().await;
+    let url = world.server.url();
+    let refusal = async |key: &str, fallback: &str| {
+        let doctor = Doctor::new(&world.site, &url, key).with("MUSTER_HTTP_FALLBACK", fallback);
+        let findings = doctor.findings(1).await;
+        assert_eq!(finding(&findings, "version")["status"], "ok", "{findings:#?}");
+        finding(&findings, "key").clone()
+    };
+    let stranger = format!("mst_agent_{}", "x".repeat(43));
+    let unknown = refusal(&stranger, "1").await;
+    assert_eq!(unknown["detail"], "the server does not know the key");
+    assert!(text(&unknown, "hint").contains("MUSTER_SERVER_URL"), "{unknown}");
+
+    let (id, key) = world.api.agent_key(json!({})).await;
+    let path = format!("/api/agents/keys/{id}");
+    world.api.patch(&path, json!({"status": "disabled"})).await.expect(200);
+    for fallback in ["1", "0", "only"] {
+        let disabled = refusal(&key, fallback).await;
+        assert_eq!(disabled["detail"], "the key is disabled", "{fallback}");
+    }
+    world.api.patch(&path, json!({"status": "active"})).await.expect(200);
+    world.api.post(&format!("{path}/regenerate"), json!({})).await.expect(200);
+    let replaced = refusal(&key, "1").await;
+    assert_eq!(replaced["detail"], "the key was replaced by a newer one on the server");
+
+    let (id, key) = world.api.agent_key(json!({})).await;
+    world.api.delete(&format!("/api/agents/keys/{id}")).await.expect(204);
+    assert_eq!(refusal(&key, "1").await["detail"], "the key was deleted on the server");
+
+    let soon = (Utc::now() + TimeDelta::seconds(2)).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let (_, key) = world.api.agent_key(json!({"expires_at": soon})).await;
+    eventually("the key expires", async || {
+        let findings = Doctor::new(&world.site, &url, &key).say(&["--json"]).await;
+        let findings: Vec<Value> = serde_json::from_slice(&findings.stdout).expect("findings");
+        (finding(&findings, "key")["detail"] == "the key has expired").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_one_failure_and_the_rest_is_skipped() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let closed = ClosedPort::new();
+    let port = closed.number();
+    let doctor = Doctor::new(&world.site, &format!("http://localhost:{port}"), &key);
+    let findings = doctor.findings(1).await;
+    let dns = finding(&findings, "dns");
+    assert!(text(dns, "detail").contains("A 127.0.0.1; AAAA "), "{dns}");
+    let tcp = finding(&findings, "tcp");
+    assert_eq!(tcp["status"], "fail", "{tcp}");
+    assert!(text(tcp, "detail").contains("IPv4 fails (Connection refused"), "{tcp}");
+    for check in &checks()[6..] {
+        let skipped = finding(&findings, check);
+        assert_eq!(skipped["status"], "skipped", "{skipped}");
+        assert_eq!(skipped["detail"], "not checked, because tcp failed");
+    }
+    let brief = doctor.brief().await;
+    assert!(brief.starts_with(&format!("tcp: port {port} of the server: ")), "{brief}");
+    assert!(brief.ends_with("that firewalls permit the connection\n"), "{brief}");
+
+    let elsewhere = format!("{}/elsewhere", world.server.url());
+    let brief = Doctor::new(&world.site, &elsewhere, &key).brief().await;
+    let sentence = "WebSockets fail: the server answered 404 to the WebSocket upgrade";
+    assert!(brief.starts_with(&format!("websocket: {sentence}; HTTP fails too: ")), "{brief}");
+    assert!(brief.ends_with("check that the address is that of a Muster server\n"), "{brief}");
+
+    let brief = Doctor::new(&world.site, "wss://muster.invalid", &key).brief().await;
+    let sentence = "dns: failed to resolve the name muster.invalid of the server";
+    assert!(brief.starts_with(sentence), "{brief}");
+}
+
+#[tokio::test]
+async fn settings_that_can_t_work_are_the_first_failure() {
+    let world = World::on_sqlite().await;
+    let doctor = Doctor::new(&world.site, &world.server.url(), "");
+    let none = doctor.brief().await;
+    assert!(
+        none.starts_with("configuration: no agent key is configured; set MUSTER_API_KEY"),
+        "{none}"
+    );
+    let doctor = doctor.with("MUSTER_API_KEY", "mst_agent_x");
+    let empty = world.site.path().join("empty.pem");
+    std::fs::write(&empty, "").expect("write the file");
+    for (file, sentence) in [
+        ("/no/such.pem", "read the CA file"),
+        (empty.to_str().expect("plain text"), "contains no certificate"),
+    ] {
+        let findings = doctor.clone().with("MUSTER_CA_FILE", file).findings(1).await;
+        let configuration = finding(&findings, "configuration");
+        assert!(text(configuration, "detail").contains(sentence), "{configuration}");
+        assert!(!text(configuration, "hint").is_empty(), "{configuration}");
+        assert_eq!(verdicts(&findings)[1..], vec!["skipped"; checks().len() - 1]);
+    }
+    let nobody = doctor.clone().with("MUSTER_SERVER_URL", "wss://127.0.0.1:9");
+    let brief = nobody.with("SSL_CERT_FILE", "/no/such.pem").brief().await;
+    assert!(brief.starts_with("tls: ") && brief.contains("ca-certificates"), "{brief}");
+    assert_eq!(doctor.say(&["--colour"]).await.code, Some(2));
+    assert_eq!(doctor.say(&["--json", "--brief"]).await.code, Some(2));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_told_against_the_servers() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    for (offset, code, verdict) in [("-3m", 0, "warn"), ("+20m", 1, "fail")] {
+        let doctor = Doctor::new(&world.site, &world.server.url(), &key);
+        let moved = fake_time(offset);
+        let doctor = moved.iter().fold(doctor, |doctor, (name, value)| doctor.with(name, value));
+        let findings = doctor.findings(code).await;
+        let clock = finding(&findings, "clock");
+        assert_eq!(clock["status"], verdict, "{clock}");
+        assert!(text(clock, "hint").contains("NTP"), "{clock}");
+        assert_eq!(finding(&findings, "key")["status"], "ok");
+    }
+}
+
+#[tokio::test]
+async fn scripts_that_could_not_be_run_are_named() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let state = world.site.folder("state");
+    let good = Script::new("good", "true");
+    let changed = Script::new("changed", "true").with("sha256", json!("0".repeat(64)));
+    muster_tests::install(&state, &[good, changed, Script::new("gone", "true")]);
+    std::fs::remove_file(state.join("scripts/gone.sh")).expect("remove a script");
+    let doctor = Doctor::new(&world.site, &world.server.url(), &key).with_state(&state);
+    let findings = doctor.findings(1).await;
+    let manifest = finding(&findings, "manifest");
+    let detail = text(manifest, "detail");
+    assert!(detail.starts_with("2 of 3 scripts can't run: "), "{manifest}");
+    assert!(detail.contains("`changed`: ") && detail.contains("`gone`: "), "{manifest}");
+    // It is the host's own affair: the way to the server is looked at all the same.
+    assert_eq!(finding(&findings, "key")["status"], "ok");
+
+    std::fs::write(state.join("script_manifest.json"), "{\n\"scripts\": 7}").expect("write");
+    let findings = doctor.findings(1).await;
+    assert!(text(finding(&findings, "manifest"), "detail").contains("line 2"));
+}
+
+#[tokio::test]
+async fn a_network_that_blocks_websockets_is_a_warning_while_http_gets_through() {
+    let world = World::on_sqlite().await;
+    let (_, key) = world.api.agent_key(json!({})).await;
+    let link = Link::to(&world.server.address()).await;
+    link.block_upgrades(true);
+    let doctor = Doctor::new(&world.site, &link.url(), &key);
+    let findings = doctor.findings(0).await;
+    let websocket = finding(&findings, "websocket");
+    assert_eq!(websocket["status"], "warn", "{websocket}");
+    assert!(text(websocket, "detail").contains("403"), "{websocket}");
+    assert_eq!(finding(&findings, "key")["detail"], "the server accepts the key over HTTP");
+    let findings = doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
+    assert_eq!(finding(&findings, "websocket")["status"], "fail");
+    assert_eq!(finding(&findings, "key")["detail"], "not checked, because websocket failed");
+}

@@ -1,0 +1,4 @@
+//! Webhooks and the event stream.
+
+mod events;
+mod webhooks;

@@ -1,0 +1,19 @@
+//! The throw-away PostgreSQL that other tests stand on.
+
+use std::net::TcpStream;
+
+use muster_tests::{PostgresCluster, Site};
+
+#[test]
+fn a_cluster_starts_goes_away_and_comes_back_on_its_port() {
+    let site = Site::new();
+    let mut postgres = PostgresCluster::start(&site);
+    let url = postgres.url();
+    let address = url.split(['@', '/']).nth(3).expect("host and port").to_owned();
+    assert!(TcpStream::connect(&address).is_ok(), "{address}");
+    postgres.stop();
+    assert!(TcpStream::connect(&address).is_err());
+    postgres.resume();
+    assert!(TcpStream::connect(&address).is_ok());
+    assert_eq!(postgres.url(), url);
+}

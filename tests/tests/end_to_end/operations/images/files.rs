@@ -1,0 +1,136 @@
+//! What the Dockerfiles say, held against each other and against the repository.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use muster_tests::{Dockerfile, binary, repository};
+
+const PARTS: [&str; 2] = ["server", "agent"];
+
+fn workspace() -> toml::Table {
+    let text = fs::read_to_string(repository().join("Cargo.toml")).expect("read");
+    text.parse().expect("TOML")
+}
+
+/// Whether `.dockerignore` lets a path of the repository through, for patterns as ours are.
+fn is_sent(path: &str) -> bool {
+    let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
+    let mut kept = rules.lines().filter_map(|rule| rule.strip_prefix('!'));
+    path == "." || kept.any(|rule| path == rule || path.starts_with(&format!("{rule}/")))
+}
+
+#[test]
+fn every_stage_that_is_named_is_there_and_every_file_that_is_copied_is_sent() {
+    for part in PARTS {
+        let file = Dockerfile::read(part);
+        for (at, stage) in file.stages.iter().enumerate() {
+            let before = |name: &str| {
+                file.stages[..at].iter().any(|stage| stage.name.as_deref() == Some(name))
+            };
+            let is_public = stage.from.contains(':');
+            assert!(is_public || before(&stage.from), "{part}: FROM {}", stage.from);
+            for copy in stage.steps.iter().filter(|step| step.word == "COPY") {
+                let mut words: Vec<_> = copy.text.split_whitespace().collect();
+                words.pop().expect("where to");
+                if let Some(from) = words[0].strip_prefix("--from=") {
+                    assert!(before(from), "{part}: COPY {}", copy.text);
+                    continue;
+                }
+                for source in words {
+                    assert!(repository().join(source).exists(), "{part}: COPY {source}");
+                    assert!(is_sent(source), "{part}: .dockerignore holds {source} back");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_programs_are_built_from_is_sent() {
+    let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
+    let refusing: Vec<_> = rules.lines().filter(|rule| !rule.starts_with(['!', '#'])).collect();
+    // Any other may meet a source: `**/target` did, which is a module of the server's.
+    assert_eq!(refusing, ["*", "**/*.snap.new"]);
+    for part in ["deploy.sh", "server/templates", "agent/assets", "tests/src"] {
+        assert!(repository().join(part).exists() && is_sent(part), "{part}");
+    }
+    for secret in [".git", "secrets/agent_key", ".demo", "target", "deploy/x"] {
+        assert!(!is_sent(secret), "{secret}");
+    }
+}
+
+#[test]
+fn the_layer_of_dependencies_has_every_manifest_and_the_compiler_is_the_workspaces() {
+    let workspace = workspace();
+    let members = workspace["workspace"]["members"].as_array().expect("members");
+    let members: BTreeSet<_> = members.iter().map(|one| one.as_str().expect("a path")).collect();
+    let version = workspace["workspace"]["package"]["rust-version"].as_str().expect("a version");
+    for part in PARTS {
+        let file = Dockerfile::read(part);
+        let build = file.stage("build").expect("a stage");
+        assert_eq!(build.from, format!("rust:{version}-slim-bookworm"), "{part}");
+        let copies = build.steps.iter().filter(|step| step.word == "COPY");
+        let copied: BTreeSet<_> = copies
+            .filter_map(|step| step.text.split_once("/Cargo.toml ").map(|(member, _)| member))
+            .collect();
+        assert_eq!(copied, members, "{part}");
+        for step in build.steps.iter().filter(|step| step.text.starts_with("for crate in ")) {
+            let named = step.text["for crate in ".len()..].split(';').next().expect("names");
+            assert_eq!(named.split_whitespace().collect::<BTreeSet<_>>(), members, "{part}");
+        }
+        for step in build.steps.iter().filter(|step| step.text.contains("cargo build")) {
+            let (all, locked) = ("cargo build", "cargo build --locked");
+            assert_eq!(step.text.matches(all).count(), step.text.matches(locked).count());
+        }
+    }
+}
+
+#[test]
+fn images_run_as_an_ordinary_user_without_secrets_and_say_what_they_are() {
+    for part in PARTS {
+        let file = Dockerfile::read(part);
+        assert_eq!(file.user(), (10001, 10001), "{part}");
+        assert_eq!(file.only("STOPSIGNAL"), "SIGTERM", "{part}");
+        assert!(!file.health_check().is_empty(), "{part}");
+        let labels = file.pairs("LABEL");
+        assert_eq!(labels["org.opencontainers.image.version"], "$VERSION", "{part}");
+        let steps = file.stages.iter().flat_map(|stage| &stage.steps);
+        for step in steps.filter(|step| step.word == "ENV" || step.word == "ARG") {
+            for word in step.text.split_whitespace() {
+                let name = word.split('=').next().expect("a name").to_uppercase();
+                let is_secret = ["KEY", "PASSWORD", "TOKEN", "SECRET", "DATABASE_URL"]
+                    .iter()
+                    .any(|secret| name.contains(secret));
+                assert!(!is_secret || name.ends_with("_FILE"), "{part}: {word}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_variable_of_an_image_is_one_that_its_programs_read_and_every_path_fits() {
+    let help = |program: &str, command: &str| {
+        let output = Command::new(binary(program)).args([command, "--help"]).output();
+        String::from_utf8(output.expect("run it").stdout).expect("text")
+    };
+    let known = [
+        ("server", help("muster-server", "serve")),
+        ("agent", help("muster-supervisor", "run") + &help("muster-agent", "run")),
+    ];
+    for (part, help) in known {
+        let file = Dockerfile::read(part);
+        let volumes = file.volumes();
+        for (name, value) in file.pairs("ENV") {
+            // Not for people, so that no help shows it.
+            let is_known = help.contains(&name) || name == "MUSTER_FROM_IMAGE";
+            assert!(is_known, "{part}: nothing reads {name}");
+            if value.starts_with('/') {
+                let is_kept = volumes.iter().any(|volume| value.starts_with(volume));
+                assert!(is_kept, "{part}: {name}={value} lies in no volume");
+            }
+        }
+        let program = &file.words("ENTRYPOINT")[0];
+        assert!(program.starts_with("/usr/lib/muster/"), "{part}: {program}");
+    }
+}

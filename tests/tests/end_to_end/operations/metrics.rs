@@ -1,0 +1,156 @@
+//! What a server says of itself to Prometheus.
+
+use muster_tests::{
+    ALL, AgentOptions, Api, FakeAgent, Reaction, Receiver, Script, ServerOptions, World,
+    eventually, on_both_databases,
+};
+use prometheus_parse::{Scrape, Value};
+use serde_json::json;
+
+on_both_databases!(figures_move_with_the_work_that_is_done);
+
+/// The figures, as a parser reads them.
+struct Figures(Vec<prometheus_parse::Sample>);
+
+impl Figures {
+    async fn of(api: &Api) -> Self {
+        let answer = api.get("/metrics").await;
+        assert_eq!(answer.status, 200);
+        let kind = answer.header("content-type");
+        assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
+        let text = String::from_utf8(answer.bytes).expect("UTF-8");
+        assert!(text.ends_with("# EOF\n"), "the end says that all is there");
+        // The parser takes the first closing brace for the end of the labels.
+        let text = text.replace("{id}", ":id");
+        let lines = text.lines().map(|line| Ok(line.to_owned()));
+        Self(Scrape::parse(lines).expect("readable").samples)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|sample| sample.metric == name)
+    }
+
+    /// The sum of all samples of this name whose labels are as given.
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let fits = |sample: &&prometheus_parse::Sample| {
+            sample.metric == name
+                && labels.iter().all(|(label, word)| sample.labels.get(label) == Some(*word))
+        };
+        let value = |sample: &prometheus_parse::Sample| match &sample.value {
+            Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => *value,
+            other => panic!("{name} is {other:?}"),
+        };
+        self.0.iter().filter(fits).map(value).sum()
+    }
+}
+
+async fn figures_move_with_the_work_that_is_done(world: World) {
+    let before = Figures::of(&world.api).await;
+    assert_eq!(before.sum("muster_agents_online", &[]), 0.0);
+    let scripts = [Script::new("good", "echo twelve bytes"), Script::new("bad", "exit 3")];
+    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    for script in ["good", "good", "bad"] {
+        let command = world.api.execute(&id, script, json!({})).await;
+        world.api.finished(&command).await;
+    }
+    let away = world.api.agent_key(json!({"permissions": ALL})).await;
+    let mut gone = FakeAgent::registered(&world.server.address(), &away.1, "gone").await;
+    let basic = world.online(&away.0).await["id"].as_str().expect("an id").to_owned();
+    let hanging = world.api.execute(&basic, "never", json!({})).await;
+    gone.expect("command").await;
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_agents_online", &[]), 2.0);
+    let full = [("level", "full"), ("transport", "websocket")];
+    assert_eq!(figures.sum("muster_sessions", &full), 1.0);
+    let basic = [("level", "basic"), ("transport", "websocket")];
+    assert_eq!(figures.sum("muster_sessions", &basic), 1.0);
+    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "succeeded")]), 2.0);
+    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "failed")]), 1.0);
+    assert_eq!(figures.sum("muster_commands_open", &[("state", "delivered")]), 1.0);
+    assert_eq!(figures.sum("muster_commands_open", &[("state", "queued")]), 0.0);
+    assert_eq!(figures.sum("muster_output_stored_bytes_total", &[]), 26.0);
+    let posts = [("method", "POST"), ("route", "/api/agents/:id/command"), ("status", "202")];
+    assert_eq!(figures.sum("muster_http_requests_total", &posts), 4.0);
+    assert_eq!(figures.sum("muster_dispatch_wait_seconds_count", &[]), 4.0);
+    for moved in ["muster_writer_batch_operations_count", "muster_writer_commit_seconds_count"] {
+        assert!(figures.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
+    }
+    assert!(figures.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
+    // Ended by the server, not by its agent's word.
+    let agent = world.api.command(&hanging).await["agent_id"].as_str().expect("an id").to_owned();
+    world.api.delete(&format!("/api/agents/{agent}")).await.expect(204);
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "lost")]), 1.0);
+    assert_eq!(figures.sum("muster_commands_open", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn metrics_are_for_those_who_may_and_hold_no_names() {
+    let world = World::on_sqlite().await;
+    let (_agent, id) = world.agent(AgentOptions::named("a-name")).await;
+    world.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    world.api.get("/no/such/path/secret-word").await.expect_problem(404, "not_found");
+    let odd = reqwest::Method::from_bytes(b"ODD").expect("a method");
+    let answer = world.api.try_send(odd, "/api/jobs", &[], None).await.expect("an answer");
+    assert_eq!(answer.status, 405);
+    world.api.with_key("").get("/metrics").await.expect_problem(401, "missing_api_key");
+    let key = async |role: &str, scopes: serde_json::Value| {
+        let body = json!({"name": "key", "role": role, "scopes": scopes});
+        let made = world.api.post("/api/keys", body).await.expect(201);
+        world.api.with_key(made["key"].as_str().expect("a key"))
+    };
+    let looks = key("member", json!(["commands:read", "agents:read"])).await;
+    looks.get("/metrics").await.expect_problem(403, "missing_scope");
+    let watches = key("admin", json!(["metrics:read"])).await;
+    watches.get("/api/agents").await.expect_problem(403, "missing_scope");
+    let answer = watches.get("/metrics").await;
+    let text = String::from_utf8(answer.bytes).expect("UTF-8");
+    for absent in [id.as_str(), "a-name", "secret-word", "ODD"] {
+        assert!(!text.contains(absent), "{absent}");
+    }
+    assert!(text.contains("route=\"/api/agents/{id}\"") && text.contains("method=\"other\""));
+    assert!(text.contains("route=\"(none)\",status=\"404\""), "{text}");
+}
+
+#[tokio::test]
+async fn webhooks_are_counted_by_what_came_of_them() {
+    let options = ServerOptions::default()
+        .with("MUSTER_ALLOW_PRIVATE_WEBHOOKS", true)
+        .with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50);
+    let world = World::with(options).await;
+    let (_agent, id) = world.agent(AgentOptions::named("agent")).await;
+    let receiver = Receiver::start([Reaction::status(500)]).await;
+    let body = json!({"script": "none", "target": {"ids": [id]}, "on_mismatch": "send",
+        "webhook": {"url": receiver.url()}});
+    world.api.post("/api/jobs", body).await.expect(202);
+    eventually("both attempts are counted", async || {
+        let figures = Figures::of(&world.api).await;
+        let count =
+            |result| figures.sum("muster_webhook_attempts_total", &[("result", result)]) as u64;
+        let is_there = count("refused") == 1
+            && count("delivered") == 1
+            && figures.sum("muster_webhook_deliveries_pending", &[]) == 0.0;
+        is_there.then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn figures_that_need_no_database_are_told_while_it_is_away() {
+    let mut world = World::on_cluster().await;
+    let (_agent, _) = world.agent(AgentOptions::named("agent")).await;
+    let stored = ["muster_commands_open", "muster_webhook_deliveries_pending"];
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| figures.has(name)));
+    world.server.cluster().stop();
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 0.0);
+    assert!(!stored.iter().any(|name| figures.has(name)), "not what was so once");
+    assert!(figures.has("muster_agents_online") && figures.has("muster_writer_queue_operations"));
+    world.server.cluster().resume();
+    world.server.ready().await;
+    let figures = Figures::of(&world.api).await;
+    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| figures.has(name)));
+}

@@ -1,0 +1,14 @@
+//! The programs as operators run them: storage, health, metrics, images, the command line, and chaos.
+
+mod chaos;
+mod cli;
+mod cli_output;
+mod databases;
+mod dependencies;
+mod disk;
+mod harness;
+mod health;
+mod images;
+mod metrics;
+mod storage;
+mod systemd_unit;

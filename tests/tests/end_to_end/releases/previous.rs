@@ -1,0 +1,134 @@
+//! Hosts with the version before this one, from a real build of it: they work with this server, say
+//! what they can't, and have a way up.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use muster_tests::{
+    ALL, Agent, AgentOptions, Host, Manager, Publisher, Script, World, binary, on_both_databases,
+    previous,
+};
+use serde_json::{Value, json};
+
+use super::groups::group;
+use super::{ask, runs};
+
+on_both_databases!(
+    an_older_agent_works_and_keeps_its_job_while_the_server_is_killed,
+    an_older_agent_in_a_group_is_not_asked_for_what_it_can_not_do,
+);
+
+const LINES: u32 = 2_000;
+
+/// An agent and a supervisor of the version before this one, as `deploy.sh` of that version starts them.
+async fn older(world: &World) -> (Agent, String) {
+    let folder = previous("muster-agent");
+    let folder = folder.parent().expect("a folder");
+    let options = AgentOptions {
+        scripts: vec![Script::counting("long", LINES, 50, "0.05")],
+        ..AgentOptions::named("older")
+    };
+    let options = options.supervised().from_folder(folder).with("MUSTER_BACKOFF_MAX_MS", 200);
+    world.agent(options).await
+}
+
+async fn refuses(world: &World, id: &str, command: &str) {
+    let body = json!({"command": command, "data": {}});
+    let path = format!("/api/agents/{id}/command");
+    world.api.post(&path, body).await.expect_problem(409, "unsupported_command");
+}
+
+async fn an_older_agent_works_and_keeps_its_job_while_the_server_is_killed(mut world: World) {
+    let (agent, id) = older(&world).await;
+    world.ask(&id, "ping", json!({})).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 1).await;
+    world.server.kill_9();
+    world.server.resume();
+    agent.kill_9_beneath_the_supervisor().await;
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert!(world.api.output(&run).await == Script::counted(LINES), "the output differs");
+    let restart = ask(&world, &id, "restart", json!({})).await;
+    assert_eq!(world.api.finished(&restart).await["state"], "succeeded");
+    refuses(&world, &id, "update").await;
+    refuses(&world, &id, "redeploy").await;
+}
+
+async fn an_older_agent_in_a_group_is_not_asked_for_what_it_can_not_do(world: World) {
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.2.0").await;
+    let (_agent, id) = older(&world).await;
+    let run = world.api.execute(&id, "long", json!({})).await;
+    world.api.output_reaches(&run, 1).await;
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
+    let made = world.api.post("/api/groups", body).await.expect(201);
+    let name = made["id"].as_str().expect("an id");
+    let halted = |shown: &Value| shown["state"] == "halted";
+    let shown = group(&world, name, "the group halts", halted).await;
+    assert_eq!(shown["problems"][0]["code"], "unsupported_command", "{shown}");
+    assert_eq!(
+        (&shown["up_to_date_count"], &shown["failed_count"]),
+        (&json!(0), &json!(1)),
+        "{shown}"
+    );
+    runs(&world, &id, env!("CARGO_PKG_VERSION")).await;
+    world.ask(&id, "ping", json!({})).await;
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert!(world.api.output(&run).await == Script::counted(LINES), "the output differs");
+}
+
+/// Copies programs into a folder, which others may enter.
+fn place(folder: &Path, programs: &[PathBuf]) {
+    for program in programs {
+        let to = folder.join(program.file_name().expect("a name"));
+        fs::copy(program, &to).expect("copy a program");
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("open it");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_under_an_older_supervisor_refuses_and_stays_on_duty() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    publisher.release("0.1.0").await;
+    publisher.release("0.2.0").await;
+    let folder = world.site.folder("mixed");
+    place(&folder, &[previous("muster-supervisor"), binary("muster-agent")]);
+    let options = AgentOptions::named("mixed").supervised().from_folder(&folder);
+    let (_agent, id) = world.agent(options).await;
+    for (command, data) in [("update", json!({"version": "0.2.0"})), ("redeploy", json!({}))] {
+        let asked = ask(&world, &id, command, data).await;
+        let ended = world.api.finished(&asked).await;
+        assert_eq!(ended["error_code"], "not_installed", "{ended}");
+        world.ask(&id, "ping", json!({})).await;
+    }
+}
+
+#[tokio::test]
+async fn an_older_installation_is_brought_up_by_deploy_and_takes_releases_from_then_on() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    let host = Host::boot(&world.site, Manager::Systemd).await;
+    let (key_id, key) = world.api.agent_key(json!({"permissions": ALL})).await;
+    let older = world.site.folder("older");
+    place(&older, &["muster-agent", "muster-supervisor", "deploy.sh"].map(previous));
+    let (older, url) = (older.display(), world.server.url());
+    let words = format!("{older}/deploy.sh --server {url} --key {key} --from {older}");
+    host.run(&words).await.expect(0);
+    let agent = world.online(&key_id).await;
+    let id = agent["id"].as_str().expect("an id");
+    refuses(&world, id, "update").await;
+
+    publisher.release("0.2.0").await;
+    host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
+    runs(&world, id, "0.2.0").await;
+    // Over plain HTTP no key is trusted at first use.
+    let pinned = host.file("/opt/muster/release_key");
+    fs::write(pinned, format!("{}\n", publisher.fingerprint())).expect("pin the key");
+    publisher.release("0.3.0").await;
+    let update = ask(&world, id, "update", json!({})).await;
+    let ended = world.api.finished(&update).await;
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
+    runs(&world, id, "0.3.0").await;
+}
