@@ -18,14 +18,14 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    what_is_held_is_neither_sent_nor_expired_before_it_is_let_go,
-    a_step_is_taken_once_and_only_while_the_rollout_runs,
-    who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn,
-    a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed,
-    an_abort_ends_what_is_queued_and_a_cancel_all,
-    what_comes_back_from_an_agent_is_held_again,
-    what_an_agent_has_is_held_no_more,
-    old_rollouts_are_dropped_with_their_jobs,
+    a_held_execution_is_neither_sent_nor_expired_before_its_release,
+    a_step_is_applied_once_and_only_while_the_rollout_runs,
+    offline_agents_are_skipped_or_postponed_when_their_wave_starts,
+    a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures,
+    an_abort_ends_queued_executions_and_a_cancel_ends_all,
+    an_execution_that_an_agent_returns_is_held_again,
+    an_execution_that_an_agent_has_is_not_held,
+    old_rollouts_are_deleted_with_their_jobs,
 );
 
 impl Fixture {
@@ -112,7 +112,7 @@ impl Fixture {
     }
 }
 
-async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: Fixture) {
+async fn a_held_execution_is_neither_sent_nor_expired_before_its_release(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     let (first, second) = (commands[0], commands[1]);
@@ -136,7 +136,7 @@ async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: F
     assert_eq!(fixture.state(second).await, CommandState::Queued);
 }
 
-async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) {
+async fn a_step_is_applied_once_and_only_while_the_rollout_runs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     let next = || RolloutChange::NextWave { skipped: vec![], postponed: vec![] };
@@ -162,7 +162,7 @@ async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) 
     assert!(!fixture.release(job, 2, &commands).await, "it has halted");
 }
 
-async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture: Fixture) {
+async fn offline_agents_are_skipped_or_postponed_when_their_wave_starts(fixture: Fixture) {
     let (one, two, three) =
         (fixture.agent("one").await, fixture.agent("two").await, fixture.agent("three").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 2), (&three, 2)]).await;
@@ -185,7 +185,7 @@ async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture:
     assert_eq!((shown.counts.skipped, shown.counts.held), (1, 2));
 }
 
-async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture: Fixture) {
+async fn a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
     fixture.release(job, 1, &commands).await;
@@ -208,7 +208,7 @@ async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture:
     assert_eq!((live.row.halt_reason, live.row.gate_waived_wave), (None, None));
 }
 
-async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
+async fn an_abort_ends_queued_executions_and_a_cancel_ends_all(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     fixture.release(job, 1, &commands[..1]).await;
@@ -234,7 +234,7 @@ async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
     assert_eq!(JobState::of_ended(ended[0].stop, ended[0].ends.clone()), JobState::Cancelled);
 }
 
-async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
+async fn an_execution_that_an_agent_returns_is_held_again(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1)]).await;
     let alone = fixture.delivered(&one).await;
@@ -255,7 +255,7 @@ async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
 }
 
 /// A server that was restored from a backup still holds what an agent has by now.
-async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
+async fn an_execution_that_an_agent_has_is_not_held(fixture: Fixture) {
     let (one, two) = (fixture.agent("one").await, fixture.agent("two").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 1)]).await;
     for (session, command_id, state) in [
@@ -274,7 +274,7 @@ async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
     assert!(system.held_executions(job, 1, 9).await.expect("read").is_empty());
 }
 
-async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
+async fn old_rollouts_are_deleted_with_their_jobs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, _) = fixture.rollout(&[(&one, 1)]).await;
     fixture.act(job, RolloutAction::Abort).await;

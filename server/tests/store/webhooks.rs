@@ -22,10 +22,10 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for,
-    what_is_busy_is_passed_over_and_what_is_due_first_comes_first,
-    attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait,
-    a_tenant_has_one_present_key_whoever_makes_it,
+    a_finished_job_with_a_webhook_creates_one_delivery,
+    busy_deliveries_are_skipped_and_the_earliest_due_comes_first,
+    attempts_are_limited_and_old_finished_deliveries_are_deleted,
+    a_tenant_has_one_current_key_even_if_two_callers_create_it,
 );
 
 const FIRST: PageRequest = PageRequest { after: None, limit: 50 };
@@ -87,7 +87,7 @@ fn attempt(status: u16) -> DeliveryAttempt {
     DeliveryAttempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
 }
 
-async fn the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for(fixture: Fixture) {
+async fn a_finished_job_with_a_webhook_creates_one_delivery(fixture: Fixture) {
     fixture.told(None, NOW).await;
     let told = fixture.told(Some("https://Hooks.Example:8443/a?b"), NOW).await;
     let deliveries = fixture.deliveries(fixture.tenant_id).await;
@@ -102,7 +102,7 @@ async fn the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for(fixt
     assert!(resent.expect("refused").is_none());
 }
 
-async fn what_is_busy_is_passed_over_and_what_is_due_first_comes_first(fixture: Fixture) {
+async fn busy_deliveries_are_skipped_and_the_earliest_due_comes_first(fixture: Fixture) {
     for (url, after_ms) in
         [("https://b.example", 2), ("https://a.example", 1), ("https://a.example", 3)]
     {
@@ -124,7 +124,7 @@ async fn what_is_busy_is_passed_over_and_what_is_due_first_comes_first(fixture: 
     assert_eq!(system.pending_webhooks().await.expect("read"), 3);
 }
 
-async fn attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait(fixture: Fixture) {
+async fn attempts_are_limited_and_old_finished_deliveries_are_deleted(fixture: Fixture) {
     let done = fixture.told(Some("https://a.example"), NOW).await;
     fixture.told(Some("https://b.example"), NOW).await;
     let system = fixture.store.system();
@@ -156,7 +156,7 @@ async fn attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait(
     assert_eq!(left.iter().map(|one| one.state).collect::<Vec<_>>(), [DeliveryState::Pending]);
 }
 
-async fn a_tenant_has_one_present_key_whoever_makes_it(fixture: Fixture) {
+async fn a_tenant_has_one_current_key_even_if_two_callers_create_it(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let (first, second) = (fixture.key(), fixture.key());
     let id = first.id;

@@ -13,7 +13,7 @@ fn a_program_is_stored_only_once_it_is_complete() {
     let files = ReleaseFiles::new(folder.path().join("releases"));
     let platform = Platform::parse("linux-x86_64").expect("known");
     let version = Version::new(1, 2, 3);
-    let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("begun");
+    let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("started");
     let place = files.path(&version, platform, Program::Agent);
     let abc = file(3, ABC);
 
@@ -48,9 +48,9 @@ fn a_program_that_would_fill_the_disk_is_refused() {
     let platform = Platform::parse("linux-x86_64").expect("known");
     let (version, abc) = (Version::new(1, 2, 3), file(3, ""));
     let mut files = ReleaseFiles::new(folder.path().join("releases"));
-    let mut begun = files.receive(&version, platform, &abc).expect("there is space");
-    begun.reserved_bytes = u64::MAX;
-    assert!(matches!(begun.write(b"a"), Err(ReleaseStoreError::NoSpace)));
+    let mut incoming = files.receive(&version, platform, &abc).expect("there is space");
+    incoming.reserved_bytes = u64::MAX;
+    assert!(matches!(incoming.write(b"a"), Err(ReleaseStoreError::NoSpace)));
     files.reserved_bytes = u64::MAX;
     assert!(matches!(files.receive(&version, platform, &abc), Err(ReleaseStoreError::NoSpace)));
 }

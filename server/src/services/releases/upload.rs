@@ -55,10 +55,10 @@ impl Releases {
         let (files, of) = (Arc::clone(&self.files), version.clone());
         let begin = move || match files.has(&of, platform, &expected) {
             true => Ok(None),
-            false => files.receive(&of, platform, &expected).map(|begun| Some(Box::new(begun))),
+            false => files.receive(&of, platform, &expected).map(|started| Some(Box::new(started))),
         };
-        let begun = spawn_blocking(begin).await.map_err(|_| UNWRITABLE)?.map_err(refused)?;
-        Ok(begun.map(|receiving| Upload {
+        let started = spawn_blocking(begin).await.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        Ok(started.map(|receiving| Upload {
             releases: self.clone(),
             release_id: row.id,
             version: version.clone(),

@@ -114,22 +114,22 @@ mod tests {
         #[test]
         fn retries_respect_their_ceiling_the_requested_delay_and_the_day(
             tries in 1u32..1_000,
-            asked in prop::option::of(0u64..200_000_000),
+            requested in prop::option::of(0u64..200_000_000),
             elapsed in 0u64..TRIED_FOR_MS,
         ) {
             let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
             let now = NOW.plus_ms(elapsed);
-            let outcome = DeliveryOutcome::Refused { retry_after_ms: asked };
+            let outcome = DeliveryOutcome::Refused { retry_after_ms: requested };
             match plan_delivery(outcome, tries, FIRST, now, give_up_at) {
                 NextDelivery::Retry { due_at } => {
                     let delay = due_at.ms_since(now);
                     let ceiling = 10_000 * (1 << tries.saturating_sub(1).min(10));
-                    prop_assert!(delay >= asked.unwrap_or(0));
-                    prop_assert!(delay <= ceiling.min(7_200_000).max(asked.unwrap_or(0)));
+                    prop_assert!(delay >= requested.unwrap_or(0));
+                    prop_assert!(delay <= ceiling.min(7_200_000).max(requested.unwrap_or(0)));
                     prop_assert!(due_at < give_up_at);
                 }
                 NextDelivery::GivenUp => prop_assert!(
-                    elapsed + asked.unwrap_or(0).max(7_200_000) >= TRIED_FOR_MS
+                    elapsed + requested.unwrap_or(0).max(7_200_000) >= TRIED_FOR_MS
                 ),
                 NextDelivery::Delivered => prop_assert!(false, "no attempt succeeded"),
             }

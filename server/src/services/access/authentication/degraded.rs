@@ -22,8 +22,8 @@ impl Authentication {
         let Some(known) = self.cache.last_known_principal(SecretHash::of(secret)) else {
             return self.authenticate_caller(secret).await;
         };
-        let asked = self.authenticate_caller(secret);
-        match tokio::time::timeout(DATABASE_PATIENCE, asked).await {
+        let authentication = self.authenticate_caller(secret);
+        match tokio::time::timeout(DATABASE_PATIENCE, authentication).await {
             Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(&known),
             Ok(answer) => answer,
         }

@@ -150,7 +150,7 @@ impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut places = self.viewers.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.taken = places.taken.saturating_sub(1);
-        // Its own key changed, whatever was read since.
+        // Its own key changed after the last read.
         let key_id = self.principal.id;
         if let Some(of_key) = places.by_key.get_mut(&key_id) {
             *of_key -= 1;

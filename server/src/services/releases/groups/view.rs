@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::entities::releases::{agent_update, group};
 
 /// Longest list of agents in a snapshot.
-const MAX_LISTED: usize = 50;
+const MAX_SHOWN: usize = 50;
 
 /// A group and the state of its agents.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Groups {
             |member: &&GroupMember| !is_compatible(&member.facts, release.as_ref());
         let mut updates = tenant.group_updates(row.id).await?;
         let desired = row.desired_version.as_deref();
-        // An agent that runs the desired version has no problem, whatever it reported before.
+        // An agent that runs the desired version has no problem, even if it reported one before.
         let is_up_to_date: HashMap<AgentId, bool> = members
             .iter()
             .map(|member| (member.facts.id, desired == Some(member.facts.version.as_str())))
@@ -88,8 +88,8 @@ impl Groups {
             row,
         };
         updates.retain(|update| !matches!(update.state, UpdateState::Updating | UpdateState::Done));
-        updates.truncate(MAX_LISTED);
-        claimed_by_other_group.truncate(MAX_LISTED);
+        updates.truncate(MAX_SHOWN);
+        claimed_by_other_group.truncate(MAX_SHOWN);
         (snapshot.problems, snapshot.claimed_by_other_group) = (updates, claimed_by_other_group);
         Ok(snapshot)
     }

@@ -150,7 +150,7 @@ impl SystemScope {
     /// Active groups with a desired version, and stopped groups with updates whose results are not
     /// known.
     pub async fn groups_under_way(&self) -> Result<Vec<group::Model>, StoreError> {
-        let asked = Query::select()
+        let open_updates = Query::select()
             .column(agent_update::Column::GroupId)
             .from(agent_update::Entity)
             .and_where(
@@ -161,9 +161,9 @@ impl SystemScope {
         let is_active = Condition::all()
             .add(group::Column::State.eq(GroupState::Active))
             .add(group::Column::DesiredVersion.is_not_null());
-        let is_asked = group::Column::Id.in_subquery(asked);
+        let has_open_updates = group::Column::Id.in_subquery(open_updates);
         let query = group::Entity::find()
-            .filter(Condition::any().add(is_active).add(is_asked))
+            .filter(Condition::any().add(is_active).add(has_open_updates))
             .order_by_asc(group::Column::Id);
         Ok(query.all(&self.reader).await?)
     }

@@ -36,7 +36,7 @@ pub enum RolloutActionResult {
     Done { ended: Vec<CommandId> },
     /// There is no such job.
     Unknown,
-    /// The job has no roll-out.
+    /// The job has no rollout.
     NoRollout,
     /// The state of the job does not allow the action.
     Refused { state: JobState, stop: Option<Stop> },
