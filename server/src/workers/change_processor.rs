@@ -10,8 +10,8 @@ use crate::domain::ids::JobId;
 use crate::hub::{ChangedIds, Hub};
 use crate::services::commands::change_publisher::ChangePublisher;
 use crate::services::commands::job_reconciler::{DueJobs, JobReconciler};
-use crate::services::error::chain;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
 /// Commands that are read together.
 const BATCH: usize = 500;
@@ -44,7 +44,7 @@ pub async fn run(publisher: ChangePublisher, reconciler: JobReconciler, hub: Arc
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(error, "failed to process changes; retrying");
                 hub.requeue_changes(changed);
                 tokio::time::sleep(RETRY_PAUSE).await;

@@ -7,8 +7,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use crate::hub::Hub;
-use crate::services::error::chain;
 use crate::services::integrations::events::EventPublisher;
+use muster_protocol::error_chain;
 
 /// Shortest interval between two events of a running job.
 const JOB_INTERVAL: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ async fn publish(mut publisher: EventPublisher, hub: &Hub) {
             },
             () = sleep_until(jobs_at), if publisher.has_jobs() => {
                 if let Err(error) = publisher.publish_jobs().await {
-                    let error = chain(&error);
+                    let error = error_chain(&error);
                     tracing::warn!(error, "failed to publish events of jobs; retrying");
                 }
                 jobs_at = Instant::now() + JOB_INTERVAL;

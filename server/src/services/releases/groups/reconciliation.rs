@@ -16,10 +16,10 @@ use crate::domain::releases::group::{
     CurrentWave, GroupState, Member, MemberProgress, UpdateState,
 };
 use crate::domain::time::Timestamp;
-use crate::services::error::chain;
 use crate::services::fleet::group_membership::GroupMember;
 use crate::store::StoreError;
 use crate::store::entities::releases::group;
+use muster_protocol::error_chain;
 
 /// Delay between two rounds while updates are under way.
 const BUSY_INTERVAL: Duration = Duration::from_millis(500);
@@ -77,7 +77,7 @@ impl Groups {
             let group_id = row.id;
             let one = self.reconcile_one(row, &mut members).await;
             outcome = outcome.and(one.unwrap_or_else(|error| {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(%group_id, error, "failed to reconcile a group; retrying");
                 let until = Some(self.clock.now().plus_ms(RETRY_MS));
                 ReconcileOutcome::Idle { until }

@@ -12,9 +12,9 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::AuditAction;
-use crate::services::error::chain;
 use crate::store::StoreError;
 use crate::store::entities::releases::{agent_update, group};
+use muster_protocol::error_chain;
 
 /// Commands of one batch.
 const BATCH: usize = 500;
@@ -113,7 +113,7 @@ impl Groups {
                         self.hub.wake(agent_id);
                     }
                     Err(error) => {
-                        let error = chain(&error);
+                        let error = error_chain(&error);
                         tracing::warn!(%agent_id, error, "failed to request an update");
                     }
                 }
