@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::JobReconciler;
-use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::gate::Health;
 use crate::domain::commands::rollout::step::{Halt, Standing, Step};
