@@ -1,4 +1,4 @@
-//! From settings to a running server and back. The only room that sees all others.
+//! Starts and stops the server. The only module that uses all layers.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -26,15 +26,15 @@ use crate::store::Store;
 use crate::workers::Workers;
 use crate::ws;
 
-/// How long requests that are under way may take at shutdown.
+/// How long requests in progress may take at shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// Serves until TERM or INT.
 ///
 /// # Errors
-/// Whatever keeps the server from starting, in a sentence that says what to do.
+/// The reason why the server cannot start, as a sentence for the operator.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    // Before anything is touched: a server that can't secure its connections does not start.
+    // Checked first, so that a server with a broken TLS setup changes nothing.
     let certificate = match &config.tls {
         Some(files) => Some(Certificate::load(files.clone()).map_err(failed_to)?),
         None => None,
@@ -42,19 +42,17 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let password_file = config.database_password_file.as_deref();
-    let database_url =
-        database_password::add(&config.database_url, password_file).map_err(failed_to)?;
+    let database_url = database_password::add(&config.database_url, password_file)?;
     let store = Store::open(&database_url, &config.data_dir)
         .await
         .context("failed to open the database")?;
-    let secret_box = unlock(&store, key_places(&config)).await.map_err(failed_to)?;
+    let secret_box = unlock(&store, key_places(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
     let outside = Adapters {
         files,
         releases: ReleaseFiles::new(config.data_dir.join("releases")),
-        webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())
-            .map_err(failed_to)?,
+        webhooks: WebhookClient::new(config.webhooks, config.webhook_ca_file.as_deref())?,
     };
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
@@ -69,7 +67,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         Bound::bind(&config.listen, certificate.as_ref(), limits).await.map_err(failed_to)?;
     let url = bound.url();
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
-        .context("failed to write into the data directory")?;
+        .context("failed to write to the data directory")?;
     let mut workers = Workers::start(&services, &hub).await?;
     let state = AppState::new(http::ApiState {
         services: services.clone(),
@@ -89,20 +87,21 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut server = tokio::spawn(bound.serve(app, stopped));
     let reason = tokio::select! {
-        reason = told_to_stop() => reason?,
+        reason = stop_signal() => reason?,
         () = store.writer().ended() => {
-            tracing::error!("the writer of the database ended; stopping the server");
-            "the writer ended"
+            tracing::error!("the database writer stopped; stopping the server");
+            "the database writer stopped"
         }
         ended = workers.ended() => {
-            tracing::error!(worker = ended, "a worker ended; stopping the server");
-            "a worker ended"
+            tracing::error!(worker = ended, "a background worker stopped; stopping the server");
+            "a background worker stopped"
         }
-        ended = &mut server => return ended.context("the listener ended"),
-        ended = &mut renewal => return ended.context("the renewal of the certificate ended"),
+        ended = &mut server => return ended.context("the listener stopped"),
+        ended = &mut renewal => return ended.context("the certificate renewal stopped"),
     };
     tracing::info!(reason, "stopping");
-    // No new connections first: nobody who was sent away may come straight back.
+    // Stop accepting first, so that clients that are disconnected now cannot reconnect to this
+    // server.
     let _ = stop.send(true);
     sessions.close();
     viewers.close();
@@ -112,19 +111,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         let _ = (&mut server).await;
     };
     if tokio::time::timeout(SHUTDOWN_WAIT, gone).await.is_err() {
-        tracing::warn!("some connections did not end in time");
+        tracing::warn!("some connections did not close in time");
         server.abort();
     }
     renewal.abort();
     workers.stop().await;
-    // Whatever was queued before this is committed after it.
+    // Commits everything that was queued before.
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// The key itself is taken from the environment alone: files of settings and lists of processes are
-/// read by others.
+/// The key itself is only read from the environment, because other users can read configuration
+/// files and command lines.
 fn key_places(config: &Config) -> KeyPlaces {
     KeyPlaces {
         text: std::env::var("MUSTER_MASTER_KEY")
@@ -142,12 +141,12 @@ async fn bootstrap(services: &Services, config: &Config) -> anyhow::Result<()> {
         .authentication
         .bootstrap(&config.data_dir, chosen.as_deref())
         .await
-        .context("failed to make the first API key")?;
+        .context("failed to create the first API key")?;
     if let Some(key) = made {
         let path = config.data_dir.join("bootstrap_key");
-        tracing::info!(file = %path.display(), "made the first owner API key");
+        tracing::info!(file = %path.display(), "created the first owner API key");
         if std::io::stdout().is_terminal() {
-            // A terminal that is gone is no reason not to serve.
+            // A closed terminal must not stop the server.
             let _ =
                 writeln!(std::io::stdout(), "First API key (also in {}): {key}", path.display());
         }
@@ -159,18 +158,18 @@ fn drain(hub: &Hub, spread_ms: u64) {
     let random = SystemRandom::new();
     hub.drain(|| {
         let mut bytes = [0; 8];
-        // Without randomness all come back at once, which the server bears too.
+        // Without randomness all agents reconnect at once, which the server handles too.
         let _ = random.fill(&mut bytes);
         u64::from_le_bytes(bytes) % spread_ms.max(1)
     });
 }
 
-/// The sentence of an error whose text fits after these words.
+/// An error of the listener, whose text continues "failed to".
 fn failed_to(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow::anyhow!("failed to {error}")
 }
 
-async fn told_to_stop() -> anyhow::Result<&'static str> {
+async fn stop_signal() -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate()).context("failed to wait for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to wait for signals")?;
     Ok(tokio::select! {

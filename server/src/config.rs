@@ -1,4 +1,5 @@
-//! What an operator sets: flags over environment over file over defaults.
+//! Settings of the server. A flag overrides an environment variable, which overrides the
+//! configuration file, which overrides the default.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,118 +11,125 @@ use muster_protocol::limits::{
 use serde::Deserialize;
 
 use crate::adapters::webhook_client::WebhookLimits;
-use crate::domain::integrations::webhook::Reach;
+use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::origin::{InvalidOrigin, Origin};
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 
-/// Compacted output that is kept unless set otherwise: 100 GiB.
+/// Default limit of compacted output: 100 GiB.
 const DEFAULT_OUTPUT_QUOTA_BYTES: u64 = 100 * 1024 * 1024 * 1024;
 
-/// Settings of `serve`, each a flag, an environment variable and a line of the file.
+/// Sources of the settings of `serve`. Each setting has a flag, an environment variable and a key
+/// in the file.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ConfigSources {
-    /// Optional TOML file with any of the settings below, spelt with underscores
+    /// TOML file with settings. Keys are the long flags below with underscores, such as data_dir
     #[arg(long, env = "MUSTER_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub settings: PartialConfig,
 }
 
-/// Settings that a source may give or leave to the next.
+/// The settings of one source. A missing setting is taken from the next source.
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartialConfig {
-    /// Address and port to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
+    /// Address and port to listen on; port 0 selects a free port [default: 127.0.0.1:8080]
     #[arg(long, env = "MUSTER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// PEM file: the server's certificate, then those it was issued by; every connection is TLS then
+    /// PEM file with the server's certificate, followed by its intermediate certificates. Enables
+    /// TLS for all connections; needs --tls-key
     #[arg(long, env = "MUSTER_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
-    /// PEM file: the certificate's private key, without a passphrase
+    /// PEM file with the certificate's private key, without a passphrase; needs --tls-cert
     #[arg(long, env = "MUSTER_TLS_KEY", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
-    /// Connections at once, agents among them [default: 65536, or what the limit of open files leaves]
+    /// Maximum number of open connections, including those of agents [default: 65536, or less if
+    /// the limit of open files is lower]
     #[arg(long, env = "MUSTER_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
-    /// Folder for the database, the first key and the lock [default: ./muster-data]
+    /// Directory for the database, compacted output, releases and keys [default: ./muster-data]
     #[arg(long, env = "MUSTER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// sqlite:PATH or postgres://USER@HOST/DATABASE [default: sqlite in the data directory]
+    /// Database: sqlite:PATH or postgres://USER@HOST/DATABASE [default: SQLite in the data
+    /// directory]
     #[arg(long, env = "MUSTER_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// File with the password of a PostgreSQL database, which then need not stand in its URL
+    /// File with the password of the PostgreSQL database, to keep it out of the URL
     #[arg(long, env = "MUSTER_DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// File with the key that secrets are sealed with: 32 random bytes in base64
-    /// [default: master.key in the data directory, made at the first start]
+    /// File with the master key that encrypts secrets in the database: 32 random bytes in base64
+    /// [default: master.key in the data directory, created at the first start]
     #[arg(long, env = "MUSTER_MASTER_KEY_FILE", value_name = "FILE")]
     pub master_key_file: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug, or a filter per module [default: info]
+    /// Log level: error, warn, info or debug, or a filter per module such as muster_server=debug
+    /// [default: info]
     #[arg(long, env = "MUSTER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
-    /// Between two heartbeats of an agent, in milliseconds [default: 30000]
+    /// Interval between two heartbeats of an agent, in milliseconds [default: 30000]
     #[arg(long, env = "MUSTER_HEARTBEAT_INTERVAL_MS", value_name = "MS")]
     pub heartbeat_interval_ms: Option<u64>,
-    /// How long an agent may be away with a command before it is lost [default: 86400000]
+    /// How long an agent with a running command may be disconnected before the command is lost, in
+    /// milliseconds [default: 86400000]
     #[arg(long, env = "MUSTER_LOST_AFTER_MS", value_name = "MS")]
     pub lost_after_ms: Option<u64>,
-    /// Days that ended commands and their output are kept [default: 90]
+    /// How long finished commands and their output are kept, in days [default: 90]
     #[arg(long, env = "MUSTER_HISTORY_DAYS", value_name = "DAYS")]
     pub history_days: Option<u64>,
-    /// Output that is kept of one execution, in bytes: what it prints beyond is dropped on its host,
-    /// and marked [default: 1073741824, which is also the most]
+    /// Maximum output of one execution, in bytes. The agent drops output above it and marks the
+    /// execution as truncated [default: 1073741824, which is also the maximum]
     #[arg(long, env = "MUSTER_MAX_OUTPUT_BYTES", value_name = "BYTES")]
     pub max_output_bytes: Option<u64>,
-    /// Compacted output that is kept of all executions, in bytes on disk; beyond it the oldest is
-    /// dropped [default: 107374182400]
+    /// Maximum disk space for compacted output of all executions, in bytes. The oldest output is
+    /// deleted first [default: 107374182400]
     #[arg(long, env = "MUSTER_OUTPUT_QUOTA_BYTES", value_name = "BYTES")]
     pub output_quota_bytes: Option<u64>,
-    /// The address by which people and hosts reach this server, for the lines that they paste
-    /// [default: what each request names]
+    /// URL at which people and hosts reach this server, for install commands and links [default:
+    /// the address of each request]
     #[arg(long, env = "MUSTER_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
-    /// Folder with the programs for hosts, as <platform>/<program>; this server's own platform is
-    /// also looked for beside its program [default: install in the data directory]
+    /// Directory with programs for hosts, as PLATFORM/PROGRAM. Programs for this server's own
+    /// platform are also searched next to its executable [default: install in the data directory]
     #[arg(long, env = "MUSTER_INSTALL_DIR", value_name = "DIR")]
     pub install_dir: Option<PathBuf>,
-    /// Over how long agents are told to come back after a shutdown [default: 5000]
+    /// Period over which agents reconnect after a shutdown, in milliseconds, to spread the load
+    /// [default: 5000]
     #[arg(long, env = "MUSTER_DRAIN_SPREAD_MS", value_name = "MS")]
     pub drain_spread_ms: Option<u64>,
-    /// Let webhooks go to private networks and this machine too, by https or http
+    /// Allow webhooks to private networks and to this machine, by http or https [default: false]
     #[arg(long, env = "MUSTER_ALLOW_PRIVATE_WEBHOOKS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub allow_private_webhooks: Option<bool>,
-    /// How long a receiver of a webhook may take to answer [default: 15000]
+    /// Timeout of one webhook request, in milliseconds [default: 15000]
     #[arg(long, env = "MUSTER_WEBHOOK_TIMEOUT_MS", value_name = "MS")]
     pub webhook_timeout_ms: Option<u64>,
-    /// PEM file: authorities that receivers of webhooks may be certified by, beside those that this
-    /// machine trusts
+    /// PEM file with certificate authorities to trust for webhooks, in addition to those of this
+    /// machine
     #[arg(long, env = "MUSTER_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
-    /// Bounds the first delay between two attempts to send a webhook
+    /// Upper bound of the first delay between two attempts to send a webhook, in milliseconds
     #[arg(long, env = "MUSTER_WEBHOOK_FIRST_RETRY_MS", value_name = "MS", hide = true)]
     pub webhook_first_retry_ms: Option<u64>,
-    /// How long a handshake of TLS may take
+    /// Timeout of a TLS handshake, in milliseconds
     #[arg(long, env = "MUSTER_HANDSHAKE_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub handshake_timeout_ms: Option<u64>,
-    /// How long a connection may take for its first request's head
+    /// Timeout of the first request head on a connection, in milliseconds
     #[arg(long, env = "MUSTER_REQUEST_HEAD_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub request_head_timeout_ms: Option<u64>,
-    /// How long an answer may wait for its reader
+    /// How long a response may wait for its reader, in milliseconds
     #[arg(long, env = "MUSTER_ANSWER_TIMEOUT_MS", value_name = "MS", hide = true)]
     pub answer_timeout_ms: Option<u64>,
-    /// Between two looks at the files of the certificate
+    /// Interval between two checks of the certificate files, in milliseconds
     #[arg(long, env = "MUSTER_TLS_CHECK_MS", value_name = "MS", hide = true)]
     pub tls_check_ms: Option<u64>,
 }
 
-/// Settings that hold.
+/// Validated settings with defaults applied.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: String,
     pub data_dir: PathBuf,
     pub database_url: String,
-    /// Absent: the URL has the password, or there is none.
+    /// `None`: the URL has the password, or the database needs none.
     pub database_password_file: Option<PathBuf>,
     pub master_key_file: Option<PathBuf>,
     pub log: String,
@@ -130,33 +138,33 @@ pub struct Config {
     pub install_dir: PathBuf,
     pub settings: Settings,
     pub webhooks: WebhookLimits,
-    /// Authorities of webhooks' receivers, beside the machine's.
+    /// Certificate authorities for webhooks, in addition to those of this machine.
     pub webhook_ca_file: Option<PathBuf>,
-    /// Absent: connections are plain.
+    /// `None`: connections are not encrypted.
     pub tls: Option<TlsFiles>,
     pub tls_check: Duration,
     pub handshake_timeout: Duration,
     pub request_head_timeout: Duration,
     pub answer_timeout: Duration,
-    /// As set; what holds also depends on the limit of open files.
+    /// As set. The limit of open files may lower it.
     pub max_connections: Option<usize>,
 }
 
-/// Why settings don't hold.
+/// A setting is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("read the configuration file {}: {source}", path.display())]
+    #[error("failed to read the configuration file {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("read the configuration file {}: {source}", path.display())]
+    #[error("failed to parse the configuration file {}", path.display())]
     Parse { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("use the setting `public_url`: {0}")]
+    #[error("the setting `public_url` is invalid")]
     PublicUrl(#[source] InvalidOrigin),
-    #[error("use the setting `{name}`: {problem}")]
+    #[error("the setting `{name}` {problem}")]
     Value { name: &'static str, problem: &'static str },
 }
 
 impl ConfigSources {
-    /// Puts the sources together.
+    /// Merges the sources.
     ///
     /// # Errors
     /// [`ConfigError`] names the file or the setting.
@@ -169,7 +177,7 @@ impl ConfigSources {
         let data_dir = given.data_dir.unwrap_or_else(|| PathBuf::from("muster-data"));
         let database_url = given
             .database_url
-            // As compose files leave it.
+            // Compose files set unused variables to an empty text.
             .filter(|url| !url.is_empty())
             .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("muster.db").display()));
         let settings = Settings {
@@ -187,11 +195,15 @@ impl ConfigSources {
         let tls = match (given.tls_cert, given.tls_key) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
             (None, None) => None,
-            (Some(_), None) => return Err(refused("tls_key", "tls_cert is set, which needs it")),
-            (None, Some(_)) => return Err(refused("tls_cert", "tls_key is set, which needs it")),
+            (Some(_), None) => {
+                return Err(refused("tls_key", "is required when `tls_cert` is set"));
+            }
+            (None, Some(_)) => {
+                return Err(refused("tls_cert", "is required when `tls_key` is set"));
+            }
         };
         if given.max_connections == Some(0) {
-            return Err(refused("max_connections", "it is too small"));
+            return Err(refused("max_connections", "is too small"));
         }
         let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
@@ -203,7 +215,7 @@ impl ConfigSources {
         check("webhook_timeout_ms", webhook_timeout_ms, 100..=60_000)?;
         let is_private_allowed = given.allow_private_webhooks.unwrap_or(false);
         let webhooks = WebhookLimits {
-            reach: if is_private_allowed { Reach::Private } else { Reach::Public },
+            reach: if is_private_allowed { WebhookReach::Private } else { WebhookReach::Public },
             timeout: Duration::from_millis(webhook_timeout_ms),
         };
         let public_url = match given.public_url.filter(|url| !url.is_empty()) {
@@ -277,7 +289,7 @@ fn check(
     value: u64,
     allowed: std::ops::RangeInclusive<u64>,
 ) -> Result<(), ConfigError> {
-    let problem = if value < *allowed.start() { "it is too small" } else { "it is too large" };
+    let problem = if value < *allowed.start() { "is too small" } else { "is too large" };
     if allowed.contains(&value) { Ok(()) } else { Err(ConfigError::Value { name, problem }) }
 }
 
@@ -297,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_stands_over_the_file_and_the_file_over_the_default() {
+    fn a_flag_overrides_the_file_and_the_file_overrides_the_default() {
         let (_folder, path) = file("listen = \"127.0.0.1:1\"\nlog = \"debug\"");
         let settings =
             PartialConfig { listen: Some("127.0.0.1:2".into()), ..PartialConfig::default() };
@@ -307,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_of_certificate_and_key_is_refused_by_the_name_of_what_is_missing() {
+    fn a_certificate_without_a_key_is_refused_and_so_is_a_key_without_a_certificate() {
         let (_folder, path) = file("tls_cert = \"tls.crt\"");
         let resolve = |settings| ConfigSources { config: Some(path.clone()), settings }.resolve();
         let error = resolve(PartialConfig::default()).expect_err("half a pair");

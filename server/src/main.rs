@@ -1,4 +1,4 @@
-//! `muster-server`
+//! The `muster-server` program: command line, logging and subcommands.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
 use tracing_subscriber::EnvFilter;
 
-/// The server of Muster, a self-hosted command bus for fleets.
+/// The Muster server: runs commands on a fleet of hosts
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -18,10 +18,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve agents and callers until told to stop
+    /// Run the server until it receives TERM or INT
     Serve(Box<ConfigSources>),
-    /// Say whether the server on this data directory can do its work: exit 0 if it can. Takes the
-    /// options of `serve`; for health checks
+    /// Check whether the server that uses this data directory is ready, and exit with 0 if so. For
+    /// container health checks. Takes the options of `serve`
     Health(Box<ConfigSources>),
     /// Print the OpenAPI document
     Openapi,
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| anyhow::anyhow!("failed to read the log filter: {error}"))?;
-    // SQL belongs into no log: it may hold what callers sent.
+    // Logs must not contain SQL, because it may contain data of callers.
     let quiet = ["sqlx=warn", "sea_orm=warn", "tokio_cron_scheduler=warn"];
     let filter = quiet.iter().try_fold(filter, |filter, directive| {
         directive.parse().map(|directive| filter.add_directive(directive))
@@ -55,7 +55,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // Or it would panic where the log can't be written.
+        // A failing log output would panic otherwise.
         .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
@@ -71,8 +71,8 @@ fn health(config: Config) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
-        .block_on(readiness::ask(&config.data_dir))
-        .map_err(|error| anyhow::anyhow!("failed to {error}"))
+        .block_on(readiness::ask(&config.data_dir))?;
+    Ok(())
 }
 
 fn choose_cryptography() -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! The file of the database's password, so that it need not stand in an address, which environments
-//! and lists of processes show. Knows no database.
+//! Reads the file with the database password, which keeps the password out of the URL in
+//! environments and process lists.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,23 @@ use std::path::{Path, PathBuf};
 use url::Url;
 use zeroize::Zeroizing;
 
-/// Why no password could be added. Neither it nor the address is repeated.
+/// The password could not be added. Neither it nor the URL is repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabasePasswordError {
-    #[error("read the database's password from {}: {source}", path.display())]
+    #[error("failed to read the database password file {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "add the database's password to its address, which is none; it looks like postgres://user@host/database"
+        "failed to add the password to the database URL, because the URL is malformed; use postgres://user@host/database"
     )]
     Address,
 }
 
-/// Puts the password of a file into the address of a PostgreSQL database. Line ends around it don't
-/// count, an empty file holds none, and other databases take none: one setting does for all.
+/// Adds the password from a file to the URL of a PostgreSQL database. Line ends around it are
+/// ignored. An empty file means no password, and other databases ignore the file, so that one
+/// setting works for all.
 ///
 /// # Errors
-/// [`DatabasePasswordError`] if the file can't be read, or the address makes no sense.
+/// [`DatabasePasswordError`] if the file cannot be read, or the URL is malformed.
 pub fn add(address: &str, file: Option<&Path>) -> Result<String, DatabasePasswordError> {
     let is_postgres = matches!(address.split(':').next(), Some("postgres" | "postgresql"));
     let Some(path) = file.filter(|_| is_postgres) else { return Ok(address.to_owned()) };
@@ -34,7 +35,7 @@ pub fn add(address: &str, file: Option<&Path>) -> Result<String, DatabasePasswor
         return Ok(address.to_owned());
     }
     let mut url = Url::parse(address).map_err(|_| DatabasePasswordError::Address)?;
-    // Not in front of the host: there may be none, where the database is reached by a socket.
+    // Not before the host, because there is none if the database is reached by a socket.
     url.query_pairs_mut().append_pair("password", password);
     Ok(url.into())
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_with_any_characters_is_added_for_postgresql_alone() {
+    fn a_password_with_any_characters_is_added_only_for_postgresql() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("password");
         std::fs::write(&file, "a b&c=d/ü%\n").expect("written");

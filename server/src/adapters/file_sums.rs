@@ -1,5 +1,4 @@
-//! SHA-256 sums of files, each read once and again when it has changed. Knows nothing of what the files
-//! are for.
+//! Cached SHA-256 checksums of files. A file is read again when it has changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -10,14 +9,13 @@ use std::time::SystemTime;
 
 use ring::digest::{Context, SHA256};
 
-/// The sums of files that were asked for. Its keeper bounds how many those are, and forgets what is
-/// gone.
+/// The cached checksums. The owner limits how many files are requested, and forgets deleted ones.
 #[derive(Debug, Default)]
 pub(super) struct FileSums {
     known: Mutex<HashMap<PathBuf, Sum>>,
 }
 
-/// The sum of a file as it was then.
+/// The checksum of a file in the state at that time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sum {
     bytes: u64,
@@ -26,7 +24,7 @@ struct Sum {
 }
 
 impl FileSums {
-    /// The hex SHA-256 of a file. Blocks.
+    /// The SHA-256 of a file in hex. Blocks.
     pub fn of(&self, path: &Path) -> io::Result<String> {
         let metadata = fs::metadata(path)?;
         let known = self.known().get(path).cloned();
@@ -39,7 +37,7 @@ impl FileSums {
         Ok(sha256)
     }
 
-    /// Forgets what lies within a folder.
+    /// Forgets the files in a directory.
     pub fn forget(&self, folder: &Path) {
         self.known().retain(|path, _| !path.starts_with(folder));
     }

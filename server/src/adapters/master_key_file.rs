@@ -1,4 +1,4 @@
-//! The file of the master key: base64 of 32 bytes. Knows no database.
+//! The master key file: base64 of 32 bytes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -10,23 +10,24 @@ use zeroize::Zeroizing;
 use crate::domain::access::credential::NoRandomness;
 use crate::domain::operations::master_key::{MalformedKey, MasterKey};
 
-/// Why a file gives no key.
+/// The file contains no usable key.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyFileError {
-    #[error("read the master key in {}: {source}", path.display())]
+    #[error("failed to read the master key file {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("use the master key in {}: {source}", path.display())]
+    #[error("the master key file {} is invalid", path.display())]
     Malformed { path: PathBuf, source: MalformedKey },
-    #[error("write the master key to {}: {source}", path.display())]
+    #[error("failed to write the master key file {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("make a master key: {0}")]
+    #[error("failed to generate a master key")]
     Randomness(#[from] NoRandomness),
 }
 
-/// Reads a key; `None` if there is no file. Warns of one that every user of this machine may read.
+/// Reads a key; `None` if there is no file. Warns about a file that every user of this machine can
+/// read.
 ///
 /// # Errors
-/// [`MasterKeyFileError`] if it can't be read or holds something else.
+/// [`MasterKeyFileError`] if it cannot be read or has other content.
 pub fn read(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => Zeroizing::new(text),
@@ -35,21 +36,21 @@ pub fn read(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
     };
     if std::fs::metadata(path).is_ok_and(|seen| seen.permissions().mode() & 0o007 != 0) {
         let file = path.display();
-        tracing::warn!(%file, "every user of this machine may read the master key; chmod 600 it");
+        tracing::warn!(%file, "every user of this machine can read the master key file; run chmod 600 on it");
     }
     let malformed = |source| MasterKeyFileError::Malformed { path: path.to_owned(), source };
     MasterKey::from_base64(&text).map(Some).map_err(malformed)
 }
 
-/// Makes a key and the file that keeps it, 0600. Durable before it is given back: what is sealed
-/// with a key must not outlive it.
+/// Generates a key and writes its file with mode 0600. The file is durable before this returns,
+/// because sealed secrets must never outlive the key.
 ///
 /// # Errors
-/// [`MasterKeyFileError`]. Whoever calls this has seen that there is no file, and holds the lock of
-/// the data directory: nobody else makes one meanwhile.
+/// [`MasterKeyFileError`]. The caller has checked that there is no file, and holds the lock of the
+/// data directory, so that no other process creates one.
 pub fn make(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
     let key = MasterKey::random()?;
-    // Under another name first: half a key must never be taken for one.
+    // Written under a temporary name, so that a partial key is never read.
     let draft = path.with_extension("new");
     let write = || {
         let _ = std::fs::remove_file(&draft);

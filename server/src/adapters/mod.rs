@@ -1,4 +1,5 @@
-//! The outside world, each behind what the services need of it.
+//! Adapters to the outside world: files, other servers, webhooks. Each has the interface that
+//! services need.
 
 pub mod database_password;
 mod file_sums;

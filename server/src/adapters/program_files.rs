@@ -1,4 +1,4 @@
-//! The programs that hosts are given: files on the server's disk. Knows no requests.
+//! The programs that hosts download: files on the server's disk.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,34 +7,34 @@ use muster_protocol::release::{Platform, Program};
 
 use super::file_sums::FileSums;
 
-/// A program's file could not be read.
+/// Failed to read a program's file.
 #[derive(Debug, thiserror::Error)]
-#[error("read {}", path.display())]
+#[error("failed to read {}", path.display())]
 pub struct UnreadableProgram {
     path: PathBuf,
     #[source]
     source: io::Error,
 }
 
-/// Where the programs lie: `<folder>/<platform>/<name>`, and for the server's own platform, where
-/// that has none, beside the server's own program.
+/// The programs in `<dir>/<platform>/<name>`. Programs for the server's own platform that are
+/// missing there are taken from the directory of the server's executable.
 #[derive(Debug)]
 pub struct ProgramFiles {
     folder: PathBuf,
     beside: Option<PathBuf>,
-    /// Two files a platform and program at most.
+    /// At most two files for each platform and program.
     sums: FileSums,
 }
 
 impl ProgramFiles {
-    /// Looks into `folder`, and beside the program that runs.
+    /// Uses `folder`, and the directory of the running executable.
     pub fn new(folder: PathBuf) -> Self {
         let program = std::env::current_exe().ok();
         let beside = program.and_then(|program| program.parent().map(Path::to_owned));
         Self { folder, beside, sums: FileSums::default() }
     }
 
-    /// The file to hand out; `None` if there is none for that platform.
+    /// The file to send; `None` if there is none for that platform.
     pub fn find(&self, platform: Platform, program: Program) -> Option<PathBuf> {
         let placed = self.folder.join(platform.to_string()).join(program.file_name());
         let own = self.beside.as_ref().filter(|_| Platform::own() == Some(platform));
@@ -42,7 +42,7 @@ impl ProgramFiles {
         [Some(placed), beside].into_iter().flatten().find(|path| path.is_file())
     }
 
-    /// The platforms for which every program is there.
+    /// The platforms that have every program.
     pub fn platforms(&self) -> Vec<Platform> {
         let is_whole = |platform: &Platform| {
             Program::ALL.iter().all(|program| self.find(*platform, *program).is_some())
@@ -50,8 +50,8 @@ impl ProgramFiles {
         Platform::all().filter(is_whole).collect()
     }
 
-    /// Each program of a platform with the hex SHA-256 of its file, which is read once and again
-    /// when it has changed. Blocks.
+    /// Each program of a platform with the SHA-256 of its file in hex. A file is read once, and
+    /// again when it has changed. Blocks.
     ///
     /// # Errors
     /// [`UnreadableProgram`]
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_found_where_it_was_placed_and_its_sum_follows_it() {
+    fn a_file_is_found_in_its_directory_and_its_checksum_follows_changes() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = ProgramFiles { beside: None, ..ProgramFiles::new(folder.path().to_owned()) };
         let platform = Platform::parse("linux-riscv64").expect("known");

@@ -1,8 +1,7 @@
-//! Asking a server that runs whether it can do its work, from beside it, as its container's health
-//! check does.
+//! Asks a running server whether it is ready, from the same machine, for container health checks.
 //!
-//! Knows no settings but the data directory, in which the server notes where it listens, and reads
-//! neither keys nor the database: whoever may not see those may still ask.
+//! It only needs the data directory, where the server writes its address. It reads neither keys nor
+//! the database, so that a user without access to those can run it.
 
 use std::error::Error;
 use std::io;
@@ -16,49 +15,51 @@ use url::{Host, Url};
 
 use crate::domain::name::clean;
 
-/// The server itself gives its database three seconds.
+/// The server waits three seconds for its database.
 const ANSWER_WITHIN: Duration = Duration::from_secs(4);
-/// Bytes of an answer that are read.
+/// Most bytes of a response that are read.
 const READ_BYTES: usize = 4 * 1024;
-/// What is repeated of them.
+/// Most characters of a response that are repeated.
 const DETAIL_CHARACTERS: usize = 300;
 
-/// Why a server is not ready, in one line.
+/// The server is not ready; one line for people.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    #[error("find the server: {} can't be read ({source}); has it been started?", path.display())]
+    #[error("failed to read the server's address from {}; is the server running?", path.display())]
     NoAddress { path: PathBuf, source: io::Error },
-    #[error("find the server: {} holds no address; start the server again", path.display())]
-    OddAddress { path: PathBuf },
-    #[error("prepare the question: {0}")]
+    #[error("{} contains no address; restart the server", path.display())]
+    MalformedAddress { path: PathBuf },
+    #[error("failed to create an HTTP client: {0}")]
     Client(String),
-    #[error("reach the server at {url}: {problem}; does it run?")]
+    #[error("failed to reach the server at {url}: {problem}; is it running?")]
     Unreachable { url: Url, problem: String },
-    #[error("get a good answer from {url}: {status}: {detail}")]
+    #[error("the server at {url} is not ready ({status}): {detail}")]
     Refused { url: Url, status: u16, detail: String },
-    #[error("recognise what answers at {url}: it is no Muster server")]
-    Stranger { url: Url },
+    #[error("{url} is not a Muster server")]
+    NotMuster { url: Url },
 }
 
-/// What is read of an answer, good or bad.
+/// The fields of a response that are read, good or bad.
 #[derive(Debug, Default, Deserialize)]
-struct Answer {
+struct ReadyzBody {
     #[serde(default)]
     status: serde_json::Value,
     #[serde(default)]
     detail: String,
 }
 
-/// Asks the server of a data directory for `/readyz`. Takes four seconds an address at most.
+/// Requests `/readyz` from the server of a data directory. Takes at most four seconds for each
+/// address.
 ///
 /// # Errors
-/// [`NotReady`] with a sentence for whoever looks at a container.
+/// [`NotReady`] with a sentence for the operator of a container.
 pub async fn ask(data_dir: &Path) -> Result<(), NotReady> {
     let client = Client::builder()
         .no_proxy()
         .redirect(redirect::Policy::none())
         .timeout(ANSWER_WITHIN)
-        // Nothing secret is said or believed, and no certificate is for a loopback address.
+        // The response is not secret and not trusted, and no certificate is valid for a loopback
+        // address.
         .tls_danger_accept_invalid_certs(true)
         .build()
         .map_err(|error| NotReady::Client(innermost(&error)))?;
@@ -77,27 +78,27 @@ async fn ask_at(client: &Client, url: Url) -> Result<(), NotReady> {
         url: url.clone(),
         problem: innermost(&error),
     };
-    let mut answer = client.get(url.clone()).send().await.map_err(unreachable)?;
-    let status = answer.status();
+    let mut response = client.get(url.clone()).send().await.map_err(unreachable)?;
+    let status = response.status();
     let mut body = Vec::new();
-    while let Some(piece) = answer.chunk().await.map_err(unreachable)? {
+    while let Some(piece) = response.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&piece);
         if body.len() > READ_BYTES {
-            return Err(NotReady::Stranger { url });
+            return Err(NotReady::NotMuster { url });
         }
     }
-    let said: Answer = serde_json::from_slice(&body).unwrap_or_default();
-    match (status.is_success(), said.status.as_str()) {
+    let body: ReadyzBody = serde_json::from_slice(&body).unwrap_or_default();
+    match (status.is_success(), body.status.as_str()) {
         (true, Some("ok")) => Ok(()),
-        (true, _) => Err(NotReady::Stranger { url }),
+        (true, _) => Err(NotReady::NotMuster { url }),
         (false, _) => {
-            let detail = clean(&said.detail, DETAIL_CHARACTERS);
+            let detail = clean(&body.detail, DETAIL_CHARACTERS);
             Err(NotReady::Refused { url, status: status.as_u16(), detail })
         }
     }
 }
 
-/// Where the server says it listens; where that is everywhere, this machine itself.
+/// The address on which the server listens. If it listens on all, this machine's loopback address.
 fn addresses(data_dir: &Path) -> Result<Vec<Url>, NotReady> {
     let path = data_dir.join("server_url");
     let text = match std::fs::read_to_string(&path) {
@@ -106,11 +107,11 @@ fn addresses(data_dir: &Path) -> Result<Vec<Url>, NotReady> {
     };
     let parsed = text.trim().parse::<Url>().ok().filter(Url::has_host);
     let Some(url) = parsed.and_then(|url| url.join("/readyz").ok()) else {
-        return Err(NotReady::OddAddress { path });
+        return Err(NotReady::MalformedAddress { path });
     };
     let near: &[IpAddr] = match url.host() {
         Some(Host::Ipv4(ip)) if ip.is_unspecified() => &[IpAddr::V4(Ipv4Addr::LOCALHOST)],
-        // It may have no loopback address of the newer kind and still listen to it.
+        // An IPv6 loopback address may be missing although the server listens on all of IPv6.
         Some(Host::Ipv6(ip)) if ip.is_unspecified() => {
             &[IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)]
         }
@@ -123,7 +124,7 @@ fn addresses(data_dir: &Path) -> Result<Vec<Url>, NotReady> {
     Ok(near.iter().filter_map(at).collect())
 }
 
-/// The cause that says most: the layers above it only say that there was one.
+/// The innermost cause, which is the most specific.
 fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_listens_everywhere_is_asked_on_this_machine() {
+    fn a_server_that_listens_on_all_addresses_is_asked_on_loopback() {
         assert_eq!(shown("http://10.1.2.3:8080\n").expect("one"), ["http://10.1.2.3:8080/readyz"]);
         assert_eq!(
             shown("https://0.0.0.0:8443\n").expect("one"),
@@ -153,7 +154,7 @@ mod tests {
         let both = ["http://[::1]:8080/readyz", "http://127.0.0.1:8080/readyz"];
         assert_eq!(shown("http://[::]:8080\n").expect("two"), both);
         for odd in ["", "nonsense", "data:text"] {
-            assert!(shown(odd).expect_err("odd").contains("holds no address"), "{odd}");
+            assert!(shown(odd).expect_err("odd").contains("contains no address"), "{odd}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Webhooks on their way: one POST over one connection, to an address that was judged.
+//! Sends webhooks: one POST on one connection, to a checked address.
 //!
-//! Knows no retries and no signatures. A name is resolved once for each attempt, every address that
-//! it stands for is judged, and the connection goes to one of those: there is no second look-up that
-//! could say something else. Redirects are not followed, and no proxy is asked.
+//! Knows neither retries nor signatures. A name is resolved once for each attempt, every address of
+//! it is checked, and the connection goes to one of them, so that a second lookup cannot return
+//! another address. Redirects are not followed, and no proxy is used.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -14,52 +14,52 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Certificate, Client, Response, redirect};
 
-use crate::domain::integrations::webhook::{InvalidUrl, Reach, WebhookUrl};
+use crate::domain::integrations::webhook::{InvalidUrl, WebhookReach, WebhookUrl};
 use crate::domain::name::clean;
 
-/// Bytes of an answer that are read.
+/// Most bytes of a response that are read.
 const READ_BYTES: usize = 512;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why webhooks can't be sent at all.
+/// Webhooks cannot be sent at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("read the authorities of webhooks from {file}: {problem}")]
+    #[error("failed to read the certificate authorities for webhooks from {file}: {problem}")]
     Authorities { file: String, problem: String },
-    #[error("prepare the sending of webhooks: {0}")]
+    #[error("failed to create the HTTP client for webhooks: {0}")]
     Client(String),
 }
 
-/// Where webhooks may go, and how long they may take.
+/// Where webhooks may be sent, and how long that may take.
 #[derive(Debug, Clone, Copy)]
 pub struct WebhookLimits {
-    pub reach: Reach,
-    /// From the look-up of the name to the last byte that is read.
+    pub reach: WebhookReach,
+    /// From the name lookup to the last byte that is read.
     pub timeout: Duration,
 }
 
-/// A message that is ready to go.
+/// A message that is ready to be sent.
 #[derive(Debug)]
-pub struct Message {
+pub struct WebhookMessage {
     pub url: String,
     pub id: String,
     /// Seconds since the Unix epoch.
     pub timestamp_s: i64,
-    /// Signatures, with a space between each two.
+    /// Signatures, separated by spaces.
     pub signature: String,
     /// JSON.
     pub body: Vec<u8>,
 }
 
-/// What a receiver has said, or why it has not.
+/// The response of a receiver, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct WebhookResponse {
     pub took: Duration,
     pub status: Option<u16>,
     pub retry_after: Option<String>,
-    /// A sentence; absent if there was an answer.
+    /// A sentence; `None` if there was a response.
     pub error: Option<String>,
-    /// The beginning of the answer, cleaned.
+    /// The start of the response, without control characters.
     pub excerpt: Option<String>,
 }
 
@@ -72,10 +72,10 @@ pub struct WebhookClient {
 }
 
 impl WebhookClient {
-    /// Trusts what this machine trusts, and the authorities in this PEM file.
+    /// Trusts this machine's certificate authorities and those in the PEM file.
     ///
     /// # Errors
-    /// [`ClientError`] says what to mend.
+    /// [`ClientError`] describes what to fix.
     pub fn new(limits: WebhookLimits, authorities: Option<&Path>) -> Result<Self, ClientError> {
         let authorities = authorities.map(read_authorities).transpose()?.unwrap_or_default();
         let client = |is_secure: bool| {
@@ -86,36 +86,37 @@ impl WebhookClient {
                 .no_proxy()
                 .redirect(redirect::Policy::none())
                 .referer(false)
-                // Every attempt resolves and judges anew: a kept connection would pass that by.
+                // Every attempt resolves and checks the address, which a kept connection would
+                // bypass.
                 .pool_max_idle_per_host(0)
                 .connect_timeout(CONNECT_WITHIN.min(limits.timeout))
                 .timeout(limits.timeout)
                 .tls_certs_merge(authorities.clone())
-                .dns_resolver(Arc::new(JudgingResolver { reach: limits.reach, is_secure }))
+                .dns_resolver(Arc::new(CheckingResolver { reach: limits.reach, is_secure }))
                 .build()
                 .map_err(|error| ClientError::Client(innermost(&error)))
         };
         Ok(Self { limits, secure: client(true)?, plain: client(false)? })
     }
 
-    /// Where webhooks may go.
-    pub fn reach(&self) -> Reach {
+    /// Where webhooks may be sent.
+    pub fn reach(&self) -> WebhookReach {
         self.limits.reach
     }
 
-    /// Sends a message once and waits for the answer.
-    pub async fn send(&self, message: Message) -> Reply {
+    /// Sends a message once and waits for the response.
+    pub async fn send(&self, message: WebhookMessage) -> WebhookResponse {
         let started = Instant::now();
-        let reply = tokio::time::timeout(self.limits.timeout, self.try_send(message)).await;
-        let reply = reply.unwrap_or_else(|_| Reply::failed(self.too_late()));
-        Reply { took: started.elapsed(), ..reply }
+        let response = tokio::time::timeout(self.limits.timeout, self.try_send(message)).await;
+        let response = response.unwrap_or_else(|_| WebhookResponse::failed(self.timeout_message()));
+        WebhookResponse { took: started.elapsed(), ..response }
     }
 
-    async fn try_send(&self, message: Message) -> Reply {
-        // What was allowed when it was asked for may be no more.
+    async fn try_send(&self, message: WebhookMessage) -> WebhookResponse {
+        // The URL may not be allowed any more since the job was created.
         let url = match WebhookUrl::parse(&message.url, self.limits.reach) {
             Ok(url) => url,
-            Err(odd) => return Reply::failed(format!("the address {odd}")),
+            Err(invalid) => return WebhookResponse::failed(format!("the webhook URL {invalid}")),
         };
         let client = if url.is_secure() { &self.secure } else { &self.plain };
         let request = client
@@ -127,16 +128,16 @@ impl WebhookClient {
             .body(message.body);
         match request.send().await {
             Ok(response) => self.read(response).await,
-            Err(error) => Reply::failed(self.reason(&error)),
+            Err(error) => WebhookResponse::failed(self.reason(&error)),
         }
     }
 
-    async fn read(&self, mut response: Response) -> Reply {
+    async fn read(&self, mut response: Response) -> WebhookResponse {
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.map(str::to_owned);
         let status = response.status().as_u16();
         let mut bytes = Vec::new();
-        // The status counts, whatever becomes of the rest.
+        // The status counts, even if the body cannot be read.
         while let Ok(Some(chunk)) = response.chunk().await {
             let room = READ_BYTES - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
@@ -145,7 +146,7 @@ impl WebhookClient {
             }
         }
         let excerpt = clean(&String::from_utf8_lossy(&bytes), READ_BYTES);
-        Reply {
+        WebhookResponse {
             took: Duration::ZERO,
             status: Some(status),
             retry_after,
@@ -163,19 +164,19 @@ impl WebhookClient {
             cause = current.source();
         }
         if error.is_timeout() {
-            return self.too_late();
+            return self.timeout_message();
         }
-        let what = if error.is_connect() { "no connection" } else { "no answer" };
+        let what = if error.is_connect() { "connection failed" } else { "no response" };
         format!("{what}: {}", clean(&innermost(error), 256))
     }
 
-    fn too_late(&self) -> String {
-        format!("no answer within {} ms", self.limits.timeout.as_millis())
+    fn timeout_message(&self) -> String {
+        format!("no response within {} ms", self.limits.timeout.as_millis())
     }
 }
 
-impl Reply {
-    /// The message did not get there; why.
+impl WebhookResponse {
+    /// The message was not delivered, for this reason.
     pub fn failed(error: String) -> Self {
         Self {
             took: Duration::ZERO,
@@ -187,24 +188,24 @@ impl Reply {
     }
 }
 
-/// Resolves names by the system, and gives out addresses that were judged, all of them.
+/// Resolves names by the system, and returns only checked addresses.
 #[derive(Debug)]
-struct JudgingResolver {
-    reach: Reach,
+struct CheckingResolver {
+    reach: WebhookReach,
     is_secure: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum ResolveError {
-    #[error("the name {0} can't be resolved: {1}")]
+    #[error("failed to resolve the name {0}: {1}")]
     Unknown(String, String),
-    #[error("the name {0} stands for no address")]
+    #[error("the name {0} has no address")]
     NoAddress(String),
     #[error("the name {0} {1}")]
     Refused(String, InvalidUrl),
 }
 
-impl Resolve for JudgingResolver {
+impl Resolve for CheckingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (reach, is_secure) = (self.reach, self.is_secure);
         Box::pin(async move {
@@ -216,10 +217,10 @@ impl Resolve for JudgingResolver {
             if addresses.is_empty() {
                 return Err(ResolveError::NoAddress(name).into());
             }
-            // One that does not fit spoils them all: which one is called would be chance.
+            // One refused address refuses all, because which one is used would be random.
             for address in &addresses {
-                WebhookUrl::judge(address.ip(), is_secure, reach)
-                    .map_err(|odd| ResolveError::Refused(name.clone(), odd))?;
+                WebhookUrl::check_address(address.ip(), is_secure, reach)
+                    .map_err(|invalid| ResolveError::Refused(name.clone(), invalid))?;
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -232,12 +233,12 @@ fn read_authorities(file: &Path) -> Result<Vec<Certificate>, ClientError> {
     let pem = std::fs::read(file).map_err(|error| describe(error.to_string()))?;
     let found = Certificate::from_pem_bundle(&pem).map_err(|error| describe(innermost(&error)))?;
     if found.is_empty() {
-        return Err(describe("it holds no certificate".into()));
+        return Err(describe("the file contains no certificate".into()));
     }
     Ok(found)
 }
 
-/// What lies at the bottom of an error, without the library's words around it.
+/// The innermost cause of an error, without the library's wrappers.
 fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {

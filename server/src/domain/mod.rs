@@ -14,3 +14,4 @@ pub mod pluralize;
 pub mod releases;
 pub mod secret_box;
 pub mod time;
+pub mod waves;

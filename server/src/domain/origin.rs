@@ -17,7 +17,9 @@ pub struct Origin {
 
 /// What is no address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must be such as https://muster.example.com, without user, query and odd characters")]
+#[error(
+    "it must be a URL such as https://muster.example.com, without user, query or special characters"
+)]
 pub struct InvalidOrigin;
 
 impl Origin {

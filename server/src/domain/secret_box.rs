@@ -24,7 +24,7 @@ const HEAD_BYTES: usize = 1 + KEY_ID_BYTES;
 
 /// Something could not be sealed or opened. It does not say why: whoever tries keys learns nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("seal or open a secret")]
+#[error("failed to seal or open a secret")]
 pub struct Unsealable;
 
 /// Seals and opens. Cheap to clone.

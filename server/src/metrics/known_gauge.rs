@@ -1,16 +1,16 @@
-//! A gauge that is left out while its value is not known.
+//! A gauge that is omitted while its value is unknown.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 
-/// A number, or nothing. Clones share it.
+/// A number, or unknown. Clones share the value.
 #[derive(Debug, Clone, Default)]
 pub struct KnownGauge(Arc<Mutex<Option<i64>>>);
 
 impl KnownGauge {
-    /// `None`: it is not known.
+    /// `None`: the value is unknown.
     pub fn set(&self, value: Option<i64>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
     }

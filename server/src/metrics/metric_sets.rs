@@ -1,5 +1,5 @@
-//! The meters, by who holds them. Each is a few atomics, or a histogram behind a lock that is held
-//! for nanoseconds; clones share them.
+//! The metrics of each part of the server. Each metric is a few atomics, or a histogram behind a
+//! lock that is held for nanoseconds. Clones share their values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,25 +12,25 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use super::known_gauge::KnownGauge;
 
-/// One label and its word.
-pub(super) type Word = [(&'static str, &'static str); 1];
-/// Two labels and their words.
-pub(super) type Words = [(&'static str, &'static str); 2];
+/// One label: its name and value.
+pub(super) type OneLabel = [(&'static str, &'static str); 1];
+/// Two labels: their names and values.
+pub(super) type TwoLabels = [(&'static str, &'static str); 2];
 
-/// Of the writer of the database.
+/// Metrics of the database writer.
 #[derive(Debug, Clone)]
-pub struct WriterMeters {
-    /// Operations of a transaction.
+pub struct WriterMetrics {
+    /// Operations in one transaction.
     pub(super) batch_operations: Histogram,
     /// From the first statement to the end of the commit.
     pub(super) commit_seconds: Histogram,
     pub(super) failed_commits: Counter,
-    /// Commands that have reached a terminal state.
-    pub(super) ended: Family<Word, Counter>,
+    /// Commands that reached a terminal state.
+    pub(super) ended: Family<OneLabel, Counter>,
     pub(super) output_bytes: Counter,
 }
 
-impl Default for WriterMeters {
+impl Default for WriterMetrics {
     fn default() -> Self {
         Self {
             batch_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
@@ -43,65 +43,65 @@ impl Default for WriterMeters {
     }
 }
 
-impl WriterMeters {
-    /// A transaction of so many operations stands.
+impl WriterMetrics {
+    /// Records a committed transaction.
     pub fn committed(&self, operations: usize, took: Duration) {
         self.batch_operations.observe(operations as f64);
         self.commit_seconds.observe(took.as_secs_f64());
     }
 
-    /// A transaction failed, whole.
+    /// Records a transaction that failed as a whole.
     pub fn failed(&self) {
         self.failed_commits.inc();
     }
 
-    /// So many commands have ended in this state.
+    /// Records commands that ended in a state.
     pub fn ended(&self, state: &'static str, commands: u64) {
         if commands > 0 {
             self.ended.get_or_create(&[("state", state)]).inc_by(commands);
         }
     }
 
-    /// So much output is stored.
+    /// Records stored output.
     pub fn stored_output(&self, bytes: u64) {
         self.output_bytes.inc_by(bytes);
     }
 }
 
-/// Of what brings commands to agents.
+/// Metrics of command delivery.
 #[derive(Debug, Clone)]
-pub struct DispatchMeters {
+pub struct DispatchMetrics {
     pub(super) wait_seconds: Histogram,
 }
 
-impl Default for DispatchMeters {
+impl Default for DispatchMetrics {
     fn default() -> Self {
-        // 1 ms to about 18 hours: an agent that is away takes as long as it takes.
+        // 1 ms to about 18 hours, because agents may be offline for long.
         Self { wait_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 14)) }
     }
 }
 
-impl DispatchMeters {
-    /// A durable command has left for its agent, so long after it was made.
+impl DispatchMetrics {
+    /// Records a durable command that was sent, and the time since its creation.
     pub fn sent(&self, after_ms: u64) {
         self.wait_seconds.observe(Duration::from_millis(after_ms).as_secs_f64());
     }
 }
 
-/// Of webhooks.
+/// Metrics of webhooks.
 #[derive(Debug, Clone, Default)]
-pub struct WebhookMeters {
-    pub(super) attempts: Family<Word, Counter>,
+pub struct WebhookMetrics {
+    pub(super) attempts: Family<OneLabel, Counter>,
 }
 
-impl WebhookMeters {
-    /// An attempt was made, and this is what came of it.
+impl WebhookMetrics {
+    /// Records an attempt and its result.
     pub fn attempted(&self, result: &'static str) {
         self.attempts.get_or_create(&[("result", result)]).inc();
     }
 }
 
-/// What a request was.
+/// Labels of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Request {
     method: &'static str,
@@ -109,30 +109,30 @@ pub(super) struct Request {
     status: u16,
 }
 
-/// Where a request went.
+/// Labels of a route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Route {
     method: &'static str,
     route: String,
 }
 
-/// Of the API.
+/// Metrics of the API.
 #[derive(Debug, Clone)]
-pub struct HttpMeters {
+pub struct HttpMetrics {
     pub(super) requests: Family<Request, Counter>,
     pub(super) seconds: Family<Route, Histogram>,
 }
 
-impl Default for HttpMeters {
+impl Default for HttpMetrics {
     fn default() -> Self {
-        // 1 ms to 65 s: the longest that a request may wait is 60 s.
+        // 1 ms to 65 s: a request may wait for at most 60 s.
         let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
         Self { requests: Family::default(), seconds: Family::new_with_constructor(seconds) }
     }
 }
 
-impl HttpMeters {
-    /// A request was answered. `route` is a template; a method that nobody takes is `other`.
+impl HttpMetrics {
+    /// Records a finished request. `route` is a template. Unknown methods count as `other`.
     pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
         const METHODS: [&str; 7] = ["GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS"];
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
@@ -143,12 +143,12 @@ impl HttpMeters {
     }
 }
 
-/// What is looked up when somebody asks.
+/// Gauges that are read when the metrics are requested.
 #[derive(Debug, Clone, Default)]
 pub struct Gauges {
     pub agents_online: Gauge,
-    pub(super) sessions: Family<Words, Gauge>,
-    pub(super) open_commands: Family<Word, Gauge>,
+    pub(super) sessions: Family<TwoLabels, Gauge>,
+    pub(super) open_commands: Family<OneLabel, Gauge>,
     pub writer_queue: Gauge,
     pub dispatch_wakes: Gauge,
     pub mailbox_messages: Gauge,
@@ -159,20 +159,20 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Processor time taken since the server started.
+    /// Sets the processor time used since the server started.
     pub fn set_cpu(&self, taken: Duration) {
-        // ConnectionPermit by the system: the atomic holds the bits of the number.
+        // Never decreases, as a counter requires. The atomic holds the bits of the number.
         self.cpu_seconds.inner().store(taken.as_secs_f64().to_bits(), Ordering::Relaxed);
     }
 
-    /// How many sessions there are of a kind.
+    /// Sets the number of sessions of a kind.
     pub fn set_sessions(&self, level: &'static str, transport: &'static str, count: usize) {
-        let words = [("level", level), ("transport", transport)];
-        self.sessions.get_or_create(&words).set(count as i64);
+        let labels = [("level", level), ("transport", transport)];
+        self.sessions.get_or_create(&labels).set(count as i64);
     }
 
-    /// What the database said of itself: commands that are not over, by state, and webhooks that are
-    /// not delivered.
+    /// Sets the values that the database returned: open commands by state, and undelivered
+    /// webhooks.
     pub fn set_stored(&self, open: impl Iterator<Item = (&'static str, u64)>, pending: u64) {
         for (state, count) in open {
             self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
@@ -181,8 +181,8 @@ impl Gauges {
         self.database_up.set(1);
     }
 
-    /// The database says nothing: what it said before is not told as if it held.
-    pub fn forget_stored(&self) {
+    /// The database is unavailable: removes the values that it returned earlier.
+    pub fn clear_stored(&self) {
         self.open_commands.clear();
         self.pending_webhooks.set(None);
         self.database_up.set(0);

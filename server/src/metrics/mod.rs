@@ -1,12 +1,12 @@
-//! What is counted and measured, under which names.
+//! Names and values of the server's metrics.
 //!
-//! Knows nothing of what it counts: whoever does the work holds the meters of it, and the registry
-//! that [`Registry::text`] writes out is put together once, from all of them. Labels are words of a
-//! fixed list or routes of the API, never what a host, a tenant or a caller has named.
+//! This module does not know what is measured. Each part of the server holds its own metrics, and
+//! [`Registry::text`] writes all of them. Label values come from fixed lists or are API route
+//! templates. They never contain names of hosts, tenants or callers.
 
 mod known_gauge;
 mod metric_sets;
 mod registry;
 
-pub use self::metric_sets::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
-pub use self::registry::{Parts, Registry, Unwritable};
+pub use self::metric_sets::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
+pub use self::registry::{MetricSet, Registry, Unwritable};

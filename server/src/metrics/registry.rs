@@ -1,78 +1,78 @@
-//! Every meter under its name, and their text for Prometheus.
+//! Registers every metric under its name, and writes the Prometheus text.
 
 use std::sync::Arc;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Registry as Names, Unit};
 
-use super::{DispatchMeters, Gauges, HttpMeters, WebhookMeters, WriterMeters};
+use super::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
 
-/// The meters of a server.
+/// The metrics of the whole server.
 #[derive(Debug, Clone, Default)]
-pub struct Parts {
-    pub writer: WriterMeters,
-    pub dispatch: DispatchMeters,
-    pub webhooks: WebhookMeters,
-    pub http: HttpMeters,
+pub struct MetricSet {
+    pub writer: WriterMetrics,
+    pub dispatch: DispatchMetrics,
+    pub webhooks: WebhookMetrics,
+    pub http: HttpMetrics,
     pub gauges: Gauges,
 }
 
-/// The meters could not be written out.
+/// The metrics could not be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write the metrics")]
+#[error("failed to write the metrics")]
 pub struct Unwritable;
 
-/// The names of all meters. Cheap to clone.
+/// All metrics with their names. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry(Arc<Names>);
 
 impl Registry {
-    /// Names the meters.
-    pub fn new(parts: &Parts) -> Self {
+    /// Registers the metrics.
+    pub fn new(parts: &MetricSet) -> Self {
         let mut names = Names::with_prefix("muster");
-        let Parts { writer, dispatch, webhooks, http, gauges } = parts.clone();
-        names.register("commands_open", "Durable commands that are not over", gauges.open_commands);
+        let MetricSet { writer, dispatch, webhooks, http, gauges } = parts.clone();
+        names.register(
+            "commands_open",
+            "Durable commands that have not ended",
+            gauges.open_commands,
+        );
         names.register(
             "commands_ended",
-            "Durable commands that reached a terminal state, since the server started",
+            "Durable commands that reached a terminal state since the server started",
             writer.ended,
         );
         names.register_with_unit(
             "dispatch_wait",
-            "From a durable command's making to its frame's departure",
+            "Time from the creation of a durable command until it is sent",
             Unit::Seconds,
             dispatch.wait_seconds,
         );
         names.register(
             "database_up",
-            "1 if the database answered for these figures; else 0, and what it knows is left out",
+            "1 if the database answered this scrape, else 0; metrics that need the database are then missing",
             gauges.database_up,
         );
-        names.register("agents_online", "Agents that are connected", gauges.agents_online);
-        names.register("sessions", "Sessions of agents", gauges.sessions);
+        names.register("agents_online", "Connected agents", gauges.agents_online);
+        names.register("sessions", "Agent sessions", gauges.sessions);
         names.register(
             "session_mailbox_messages",
-            "Messages that wait in the mailboxes of all sessions",
+            "Messages queued in the mailboxes of all sessions",
             gauges.mailbox_messages,
         );
-        names.register(
-            "dispatch_wakes",
-            "Agents that wait for the dispatcher",
-            gauges.dispatch_wakes,
-        );
+        names.register("dispatch_wakes", "Agents queued for the dispatcher", gauges.dispatch_wakes);
         names.register(
             "writer_queue_operations",
-            "Writes that wait for a transaction",
+            "Writes queued for a transaction",
             gauges.writer_queue,
         );
         names.register(
             "writer_batch_operations",
-            "Writes of one transaction",
+            "Writes in one transaction",
             writer.batch_operations,
         );
         names.register_with_unit(
             "writer_commit",
-            "A transaction, from its first statement to the end of its commit",
+            "Duration of a transaction, from its first statement to the end of the commit",
             Unit::Seconds,
             writer.commit_seconds,
         );
@@ -83,42 +83,42 @@ impl Registry {
         );
         names.register_with_unit(
             "output_stored",
-            "Output of executions that was stored",
+            "Stored output of executions",
             Unit::Bytes,
             writer.output_bytes,
         );
-        names.register("http_requests", "Requests that were answered", http.requests);
+        names.register("http_requests", "Finished requests", http.requests);
         names.register_with_unit(
             "http_request_duration",
-            "From a request's head to its answer's head",
+            "Time from the head of a request to the head of its response",
             Unit::Seconds,
             http.seconds,
         );
-        names.register("webhook_attempts", "Attempts to send a webhook", webhooks.attempts);
+        names.register("webhook_attempts", "Attempts to send webhooks", webhooks.attempts);
         names.register(
             "webhook_deliveries_pending",
-            "Webhooks that are not delivered yet",
+            "Webhook deliveries that are pending",
             gauges.pending_webhooks,
         );
         names.register_with_unit(
             "process_resident_memory",
-            "Memory of the server that is resident",
+            "Resident memory of the server",
             Unit::Bytes,
             gauges.resident_bytes,
         );
         names.register_with_unit(
             "process_cpu",
-            "Processor time that the server has taken",
+            "Processor time used by the server",
             Unit::Seconds,
             gauges.cpu_seconds,
         );
         Self(Arc::new(names))
     }
 
-    /// All of it, in the OpenMetrics text format 1.0.
+    /// Writes all metrics in the OpenMetrics text format 1.0.
     ///
     /// # Errors
-    /// [`Unwritable`], which does not happen.
+    /// [`Unwritable`]; writing to memory does not fail in practice.
     pub fn text(&self) -> Result<String, Unwritable> {
         let mut text = String::new();
         encode(&mut text, &self.0).map_err(|_| Unwritable)?;

@@ -1,4 +1,4 @@
-//! Why a use case was not carried out, in words for whoever asked.
+//! Errors of use cases, with messages for callers.
 
 use std::ops::RangeInclusive;
 
@@ -9,52 +9,52 @@ use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
 
-/// A refusal or a failure. `code` is stable and for programs; `detail` is a sentence that says
-/// what to do.
+/// A refusal or a failure. `code` is stable and for programs. `detail` is a sentence that tells the
+/// caller what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The caller's credential does not hold.
+    /// The caller's credential is invalid.
     #[error("{detail}")]
     Unauthenticated { code: &'static str, detail: &'static str },
-    /// The caller, or the agent's key, is not allowed to.
+    /// The caller or the agent key lacks the permission.
     #[error("{detail}")]
     Forbidden { code: &'static str, detail: String },
     #[error("there is no such {0}")]
     NotFound(&'static str),
-    /// The state of things is against it.
+    /// The current state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
-    /// The request makes no sense.
+    /// The request is invalid.
     #[error("{detail}")]
     Invalid { code: &'static str, detail: String },
-    /// A field of the request does not fit.
+    /// A field of the request is invalid.
     #[error("{detail}")]
     InvalidField { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
-    /// It was here and is no more, for good.
+    /// It was deleted for good.
     #[error("{detail}")]
     Gone { code: &'static str, detail: &'static str },
     /// An agent did not answer in time.
     #[error("{detail}")]
     Timeout { code: &'static str, detail: String },
-    /// A bound is reached; later it may not be.
+    /// The server is at a limit. A later attempt may succeed.
     #[error("{detail}")]
     Busy { code: &'static str, detail: &'static str },
-    /// The caller has as much of something under way as it may; later it may not.
+    /// The caller is at its own limit. A later attempt may succeed.
     #[error("{detail}")]
     TooMany { code: &'static str, detail: &'static str },
-    /// Storage failed. The cause is logged, never told.
+    /// Storage failed. The cause is logged and never sent to the caller.
     #[error("the database can't be used now; try again")]
     Store(#[from] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
-    #[error("failed to {0}")]
+    #[error(transparent)]
     Sealing(#[from] Unsealable),
 }
 
 impl ServiceError {
-    /// The scope a principal lacks.
+    /// The principal lacks this scope.
     pub fn missing_scope(scope: Scope) -> Self {
         Self::Forbidden {
             code: "missing_scope",
@@ -62,7 +62,7 @@ impl ServiceError {
         }
     }
 
-    /// A field that does not fit.
+    /// The field is invalid.
     pub fn invalid_field(field: &str, problem: &str) -> Self {
         Self::field(FieldError::new(field, FieldErrorCode::Invalid), problem)
     }
@@ -94,17 +94,5 @@ impl ServiceError {
     }
 }
 
-/// Short for every use case.
+/// The result of every use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
-
-/// An error and its causes, in one line for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
-}

@@ -27,7 +27,7 @@ use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
-use crate::metrics::Parts;
+use crate::metrics::MetricSet;
 use crate::store::Store;
 
 /// What operators may set.
@@ -97,7 +97,7 @@ impl Services {
         outside: Adapters,
         settings: Settings,
     ) -> Self {
-        let parts = Parts { writer: store.writer().meters().clone(), ..Parts::default() };
+        let parts = MetricSet { writer: store.writer().meters().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
@@ -181,7 +181,7 @@ impl Services {
                 clock: clock(),
                 settings,
                 catalog: catalog.clone(),
-                book: fleet::group_membership::GroupMembership { store: store() },
+                membership: fleet::group_membership::GroupMembership { store: store() },
                 changed: Arc::default(),
             },
             installation: operations::installation::Installation {
@@ -256,7 +256,7 @@ impl Services {
                 secret_box: secret_box.clone(),
                 client: outside.webhooks,
                 first_retry: settings.webhook_first_retry,
-                meters: parts.webhooks.clone(),
+                metrics: parts.webhooks.clone(),
             },
         }
     }

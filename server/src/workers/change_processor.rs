@@ -9,9 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::domain::ids::JobId;
 use crate::hub::{ChangedIds, Hub};
 use crate::services::commands::change_publisher::ChangePublisher;
-use crate::services::commands::job_reconciler::{Due, JobReconciler};
-use crate::services::error::chain;
+use crate::services::commands::job_reconciler::{DueJobs, JobReconciler};
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
 /// Commands that are read together.
 const BATCH: usize = 500;
@@ -25,7 +25,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped. After an error it requeues the ids, so no change is lost.
 pub async fn run(publisher: ChangePublisher, reconciler: JobReconciler, hub: Arc<Hub>) {
-    let mut due = Due::new();
+    let mut due = DueJobs::new();
     let mut ticks = interval_at(Instant::now() + RECONCILE_ALL_EVERY, RECONCILE_ALL_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -44,7 +44,7 @@ pub async fn run(publisher: ChangePublisher, reconciler: JobReconciler, hub: Arc
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(error, "failed to process changes; retrying");
                 hub.requeue_changes(changed);
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -54,7 +54,7 @@ pub async fn run(publisher: ChangePublisher, reconciler: JobReconciler, hub: Arc
 }
 
 /// Waits until jobs are due, and returns them.
-async fn due_jobs(reconciler: &JobReconciler, due: &Due) -> HashSet<JobId> {
+async fn due_jobs(reconciler: &JobReconciler, due: &DueJobs) -> HashSet<JobId> {
     let Some(first) = due.values().min() else { return std::future::pending().await };
     tokio::time::sleep(Duration::from_millis(reconciler.ms_until(*first))).await;
     due.iter().filter(|(_, at)| reconciler.ms_until(**at) == 0).map(|(id, _)| *id).collect()
@@ -69,7 +69,7 @@ async fn process(
     publisher: &ChangePublisher,
     reconciler: &JobReconciler,
     changed: &ChangedIds,
-) -> Result<Due, StoreError> {
+) -> Result<DueJobs, StoreError> {
     let mut jobs: HashSet<JobId> = changed.jobs.clone();
     let commands: Vec<_> = changed.commands.iter().copied().collect();
     if changed.has_overflowed {

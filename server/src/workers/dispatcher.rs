@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::hub::Hub;
 use crate::services::commands::dispatch::Dispatcher;
-use crate::services::error::chain;
+use muster_protocol::error_chain;
 
 /// Most agents of one call.
 const AGENTS_PER_CALL: usize = 500;
@@ -17,7 +17,7 @@ pub async fn run(dispatcher: Dispatcher, hub: Arc<Hub>) {
     loop {
         let agents = hub.next_woken(AGENTS_PER_CALL).await;
         if let Err(error) = dispatcher.deliver(&agents).await {
-            let error = chain(&error);
+            let error = error_chain(&error);
             tracing::warn!(error, "failed to deliver commands; retrying");
             agents.iter().for_each(|id| hub.wake(*id));
             tokio::time::sleep(RETRY_PAUSE).await;

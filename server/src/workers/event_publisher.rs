@@ -7,8 +7,8 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
 
 use crate::hub::Hub;
-use crate::services::error::chain;
-use crate::services::integrations::events::Telling;
+use crate::services::integrations::events::EventPublisher;
+use muster_protocol::error_chain;
 
 /// Shortest interval between two events of a running job.
 const JOB_INTERVAL: Duration = Duration::from_millis(500);
@@ -16,7 +16,7 @@ const JOB_INTERVAL: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(300);
 
 /// Runs until it is dropped. Without viewers it only waits.
-pub async fn run(new_publisher: impl Fn() -> Telling, hub: Arc<Hub>) {
+pub async fn run(new_publisher: impl Fn() -> EventPublisher, hub: Arc<Hub>) {
     let mut readers = hub.event_log.readers();
     // Cannot fail: the sender is in the hub.
     while readers.wait_for(|readers| *readers > 0).await.is_ok() {
@@ -26,7 +26,7 @@ pub async fn run(new_publisher: impl Fn() -> Telling, hub: Arc<Hub>) {
 }
 
 /// Publishes until there were no viewers for a while.
-async fn publish(mut publisher: Telling, hub: &Hub) {
+async fn publish(mut publisher: EventPublisher, hub: &Hub) {
     let mut changes = hub.event_feed.subscribe();
     hub.event_log.start_recording();
     let mut readers = hub.event_log.readers();
@@ -40,13 +40,13 @@ async fn publish(mut publisher: Telling, hub: &Hub) {
         let end_at = left_at.map(|left_at| left_at + LINGER);
         tokio::select! {
             change = changes.recv() => match change {
-                Ok(change) => publisher.take(&change),
+                Ok(change) => publisher.record(&change),
                 Err(RecvError::Lagged(_)) => publisher.missed(),
                 Err(RecvError::Closed) => return,
             },
             () = sleep_until(jobs_at), if publisher.has_jobs() => {
-                if let Err(error) = publisher.tell_jobs().await {
-                    let error = chain(&error);
+                if let Err(error) = publisher.publish_jobs().await {
+                    let error = error_chain(&error);
                     tracing::warn!(error, "failed to publish events of jobs; retrying");
                 }
                 jobs_at = Instant::now() + JOB_INTERVAL;

@@ -1,22 +1,22 @@
-//! Carries out the wishes of groups.
+//! Reconciles groups in rounds.
 
 use tokio::time::Instant;
 
-use crate::services::error::chain;
-use crate::services::releases::groups::{Groups, Turn};
+use crate::services::releases::groups::{Groups, ReconcileOutcome};
+use muster_protocol::error_chain;
 
-/// Runs until it is dropped, which loses nothing.
+/// Runs until it is dropped. Dropping it loses nothing: each round decides from what is stored.
 pub async fn run(groups: Groups) {
     loop {
-        let began_at = Instant::now();
-        let turn = match groups.reconcile_all().await {
-            Ok(turn) => turn,
+        let started_at = Instant::now();
+        let outcome = match groups.reconcile_all().await {
+            Ok(outcome) => outcome,
             Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(error, "failed to look after groups; the next turn tries again");
-                Turn::Busy
+                let error = error_chain(&error);
+                tracing::warn!(error, "failed to reconcile groups; retrying");
+                ReconcileOutcome::Busy
             }
         };
-        groups.wait(turn, began_at.elapsed()).await;
+        groups.wait(outcome, started_at.elapsed()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Loops that call services, so that a timer and a request share one path.
+//! Background workers: loops that call services, so that timers and requests share one code path.
 
 mod change_processor;
 mod dispatcher;
@@ -15,57 +15,57 @@ use tokio::task::JoinSet;
 use crate::hub::Hub;
 use crate::services::Services;
 
-/// The server's background work. Ends when dropped.
+/// The server's background workers. They stop when this is dropped.
 pub struct Workers {
     tasks: JoinSet<&'static str>,
-    timetable: scheduler::Timetable,
+    scheduler: scheduler::Scheduler,
 }
 
 impl Workers {
-    /// Starts all of it.
+    /// Starts all workers.
     ///
     /// # Errors
-    /// If the timetable can't be made.
+    /// If the scheduler cannot be created.
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
-        let (dispatch, woken) = (services.dispatcher.clone(), Arc::clone(hub));
+        let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
-            dispatcher::run(dispatch, woken).await;
+            dispatcher::run(dispatch, for_dispatch).await;
             "dispatcher"
         });
-        let (changes, keeping) =
+        let (changes, reconciler) =
             (services.change_publisher.clone(), services.job_reconciler.clone());
-        let (told, hub) = (Arc::clone(hub), Arc::clone(hub));
+        let (for_events, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
-            change_processor::run(changes, keeping, hub).await;
-            "changes"
+            change_processor::run(changes, reconciler, hub).await;
+            "change processor"
         });
-        let sending = services.webhooks.clone();
+        let webhooks = services.webhooks.clone();
         tasks.spawn(async move {
-            webhook_sender::run(sending, for_webhooks).await;
-            "webhooks"
+            webhook_sender::run(webhooks, for_webhooks).await;
+            "webhook sender"
         });
-        let (events, told) = (services.events.clone(), Arc::clone(&told));
+        let events = services.events.clone();
         tasks.spawn(async move {
-            event_publisher::run(|| events.telling(), told).await;
-            "teller"
+            event_publisher::run(|| events.publisher(), for_events).await;
+            "event publisher"
         });
         let groups = services.groups.clone();
         tasks.spawn(async move {
             group_reconciler::run(groups).await;
-            "groups"
+            "group reconciler"
         });
-        let keeping = services.output_compaction.clone();
+        let compaction = services.output_compaction.clone();
         tasks.spawn(async move {
-            output_compactor::run(keeping, for_output).await;
-            "output keeper"
+            output_compactor::run(compaction, for_output).await;
+            "output compactor"
         });
-        let timetable = scheduler::Timetable::start(&services.upkeep).await?;
-        Ok(Self { tasks, timetable })
+        let scheduler = scheduler::Scheduler::start(&services.upkeep).await?;
+        Ok(Self { tasks, scheduler })
     }
 
-    /// Waits for a worker to end, which none does while the server is in order.
+    /// Waits until a worker stops, which only happens after a failure.
     pub async fn ended(&mut self) -> String {
         match self.tasks.join_next().await {
             Some(Ok(name)) => name.to_owned(),
@@ -74,9 +74,9 @@ impl Workers {
         }
     }
 
-    /// Ends all of it.
+    /// Stops all workers.
     pub async fn stop(mut self) {
-        self.timetable.stop().await;
+        self.scheduler.stop().await;
         self.tasks.shutdown().await;
     }
 }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::commands::output::compaction::{OutputCompaction, Stored, Stuck};
-use crate::services::error::chain;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
 /// Pause between two compactions, so that one finds all commands that ended meanwhile.
 const COMPACT_EVERY: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub async fn run(compaction: OutputCompaction, hub: Arc<Hub>) {
 fn logged<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
     result
         .inspect_err(|error| {
-            tracing::warn!(error = chain(error), "{what}; retrying");
+            tracing::warn!(error = error_chain(error), "{what}; retrying");
         })
         .ok()
 }

@@ -1,28 +1,28 @@
-//! Periodic work, by the clock of `tokio-cron-scheduler` as a plain UTC ticker.
+//! Periodic tasks, with `tokio-cron-scheduler` as a plain UTC ticker.
 
 use std::future::Future;
 
 use anyhow::Context as _;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
-use crate::services::error::chain;
 use crate::services::operations::maintenance::Maintenance;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
-// By the clock and not by intervals: a job that repeats after an interval never runs again in this
-// scheduler once one of its turns came a whole interval late, as after a pause of the machine.
+// Cron expressions, not intervals: this scheduler never runs an interval job again if one run comes
+// a whole interval late, for example after the machine was suspended.
 const EVERY_SECOND: &str = "* * * * * *";
 const EVERY_2_SECONDS: &str = "*/2 * * * * *";
 const EVERY_5_SECONDS: &str = "*/5 * * * * *";
 const EVERY_5_MINUTES: &str = "0 */5 * * * *";
 
-/// The running timetable.
-pub struct Timetable(JobScheduler);
+/// The running scheduler.
+pub struct Scheduler(JobScheduler);
 
-impl Timetable {
-    /// Starts every periodic worker.
+impl Scheduler {
+    /// Starts every periodic task.
     pub async fn start(upkeep: &Maintenance) -> anyhow::Result<Self> {
-        let scheduler = JobScheduler::new().await.context("failed to make the timetable")?;
+        let scheduler = JobScheduler::new().await.context("failed to create the scheduler")?;
         add(&scheduler, "deadlines", EVERY_SECOND, upkeep, async |u| u.sweep_deadlines().await)
             .await?;
         add(&scheduler, "heartbeats", EVERY_SECOND, upkeep, async |u| u.store_heartbeats().await)
@@ -39,13 +39,13 @@ impl Timetable {
         add(&scheduler, "checkpoint", EVERY_2_SECONDS, upkeep, async |u| u.checkpoint().await)
             .await?;
         add(&scheduler, "retention", EVERY_5_MINUTES, upkeep, async |u| u.drop_old().await).await?;
-        scheduler.start().await.context("failed to start the timetable")?;
+        scheduler.start().await.context("failed to start the scheduler")?;
         Ok(Self(scheduler))
     }
 
     pub async fn stop(&mut self) {
         if let Err(error) = self.0.shutdown().await {
-            tracing::debug!(%error, "failed to stop the timetable");
+            tracing::debug!(%error, "failed to stop the scheduler");
         }
     }
 }
@@ -62,19 +62,26 @@ where
     Run: Future<Output = Result<(), StoreError>> + Send,
 {
     let upkeep = upkeep.clone();
-    // One at a time: a sweep that takes longer than its interval is not started twice.
+    // One run at a time: a task that takes longer than its interval is not started twice.
     let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
     let job = Job::new_async(when, move |_, _| {
         let (upkeep, work, turn) = (upkeep.clone(), work.clone(), std::sync::Arc::clone(&turn));
         Box::pin(async move {
             let Ok(_turn) = turn.try_lock() else { return };
             if let Err(error) = work(upkeep).await {
-                let error = chain(&error);
-                tracing::warn!(worker = name, error, "failed; the next turn tries again");
+                let error = error_chain(&error);
+                tracing::warn!(
+                    worker = name,
+                    error,
+                    "a periodic task failed; retrying at its next run"
+                );
             }
         })
     })
-    .with_context(|| format!("failed to plan {name}"))?;
-    scheduler.add(job).await.with_context(|| format!("failed to add {name}"))?;
+    .with_context(|| format!("failed to create the periodic task {name}"))?;
+    scheduler
+        .add(job)
+        .await
+        .with_context(|| format!("failed to schedule the periodic task {name}"))?;
     Ok(())
 }

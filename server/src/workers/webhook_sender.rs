@@ -1,4 +1,4 @@
-//! Sends webhooks when they are due: so many at once, so many to one host, and asleep between.
+//! Sends webhooks when they are due, with limits in total and for each host, and sleeps in between.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,35 +9,36 @@ use tokio::time::Instant;
 
 use crate::domain::ids::DeliveryId;
 use crate::hub::Hub;
-use crate::services::error::chain;
-use crate::services::integrations::webhooks::{Contact, Webhooks};
+use crate::services::integrations::webhooks::{Responsiveness, Webhooks};
 use crate::store::StoreError;
-use crate::store::queries::{Busy, Waiting};
+use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
+use muster_protocol::error_chain;
 
-/// Messages under way.
+/// Most deliveries in progress.
 const AT_ONCE: usize = 32;
-/// Messages under way to one host: a slow one holds up itself alone. To one that did not answer the
-/// last time, one.
+/// Most deliveries in progress to one host, so that a slow host delays only itself. A host that did
+/// not answer the last time gets one.
 const AT_ONCE_TO_A_HOST: usize = 4;
-/// Silent hosts that are remembered; beyond, all are forgotten.
+/// Unresponsive hosts that are remembered. Above this, all are forgotten.
 const MAX_SILENT: usize = 1_024;
-/// Deliveries that one look takes.
+/// Deliveries that one query returns.
 const LOOK: u64 = 64;
-/// Between two tries when the database does not answer.
+/// Delay before a retry when the database does not answer.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest sleep: clocks are set now and then, and a commit without an answer may have stood.
+/// Longest sleep. Clocks are adjusted now and then, and a commit that seemed to fail may have
+/// succeeded.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
-/// Runs until it is dropped; what was under way then is sent again by the next server, as after a
+/// Runs until it is dropped. The next server sends deliveries in progress again, as after a
 /// refusal.
 pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     let mut post = Post::default();
     let mut look_at = Instant::now();
     let mut is_place_free = false;
     loop {
-        // Asked for before looking, so that nothing that becomes due meanwhile is slept through.
+        // Registered before the query, so that no delivery that becomes due in between is missed.
         let due = hub.wait_webhook_due();
-        // A place that is taken at once by what is known to be due needs no look.
+        // A slot that a known delivery takes at once needs no query.
         if !(post.start_ready(&webhooks) && is_place_free) {
             look_at = Instant::now() + post.fill(&webhooks).await;
         }
@@ -49,24 +50,27 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     }
 }
 
-/// What is under way, and what goes next.
+/// Deliveries in progress, and those that follow.
 #[derive(Default)]
 struct Post {
-    tasks: JoinSet<Result<Contact, StoreError>>,
+    tasks: JoinSet<Result<Responsiveness, StoreError>>,
     under_way: HashMap<Id, (DeliveryId, String)>,
-    /// Due, and of hosts that had no place free: at most a look for each of those.
-    ready: VecDeque<Waiting>,
+    /// Due deliveries to hosts without a free slot.
+    ready: VecDeque<PendingDelivery>,
     /// Hosts that did not answer the last time.
     silent: HashSet<String>,
 }
 
 impl Post {
-    /// Starts what is due and has a place; how long there is nothing more to start.
+    /// Starts due deliveries while slots are free. Returns how long there is nothing more to start.
     async fn fill(&mut self, webhooks: &Webhooks) -> Duration {
         match self.try_fill(webhooks).await {
             Ok(sleep) => sleep,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "failed to look for webhooks; trying again");
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "failed to read due webhooks; retrying"
+                );
                 RETRY
             }
         }
@@ -90,7 +94,7 @@ impl Post {
         Ok(LONGEST_SLEEP)
     }
 
-    /// Starts what is known to be due and has a place now; whether there was any.
+    /// Starts known due deliveries while slots are free. True if it started any.
     fn start_ready(&mut self, webhooks: &Webhooks) -> bool {
         let before = self.ready.len();
         let mut kept = VecDeque::with_capacity(before);
@@ -103,8 +107,8 @@ impl Post {
             let task = self.tasks.spawn(async move {
                 let done = webhooks.attempt(id).await;
                 if done.is_err() {
-                    // Its place stays taken for a moment, or it would be tried in circles: what could
-                    // not be begun is still due.
+                    // Keep the slot for a moment. The delivery is still due, and without a delay it
+                    // would be retried in a tight loop.
                     tokio::time::sleep(RETRY).await;
                 }
                 done
@@ -120,8 +124,8 @@ impl Post {
         self.under_way.values().filter(|(_, other)| other == host).count() >= places
     }
 
-    /// What the next look passes over: what is under way or ready, and hosts without a place.
-    fn busy(&self) -> Busy {
+    /// What the next query skips: deliveries in progress or ready, and hosts without a free slot.
+    fn busy(&self) -> DeliveriesToSkip {
         let mut ids: Vec<_> = self.under_way.values().map(|(id, _)| *id).collect();
         let mut hosts: Vec<String> = Vec::new();
         for (_, host) in self.under_way.values() {
@@ -132,29 +136,29 @@ impl Post {
         ids.extend(
             self.ready.iter().filter(|next| !hosts.contains(&next.host)).map(|next| next.id),
         );
-        Busy { ids, hosts }
+        DeliveriesToSkip { ids, hosts }
     }
 
-    /// Waits until a place is free.
+    /// Waits until a slot is free.
     async fn one_ended(&mut self) {
         let (id, done) = match self.tasks.join_next_with_id().await {
-            // Nothing is under way.
+            // No delivery is in progress.
             None => return std::future::pending().await,
-            Some(Ok((id, done))) => (id, done.map_err(|error| chain(&error))),
+            Some(Ok((id, done))) => (id, done.map_err(|error| error_chain(&error))),
             Some(Err(error)) => (error.id(), Err(error.to_string())),
         };
         let Some((_, host)) = self.under_way.remove(&id) else { return };
         match done {
-            Ok(Contact::Answered) => {
+            Ok(Responsiveness::Responsive) => {
                 self.silent.remove(&host);
             }
-            Ok(Contact::Silent) => {
+            Ok(Responsiveness::Unresponsive) => {
                 if self.silent.len() >= MAX_SILENT {
                     self.silent.clear();
                 }
                 self.silent.insert(host);
             }
-            Err(error) => tracing::warn!(error, "failed to send a webhook; trying again"),
+            Err(error) => tracing::warn!(error, "failed to send a webhook; retrying"),
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    the_last_key_that_can_hand_on_publishing_is_not_revoked,
-    of_two_that_are_revoked_at_once_one_stays,
+    the_last_key_that_can_grant_publishing_is_not_revoked,
+    when_the_last_two_publishing_keys_are_revoked_at_once_one_stays,
 );
 
 const BOTH: [&str; 2] = ["api_keys:write", "releases:manage"];
@@ -46,7 +46,7 @@ impl Fixture {
     }
 }
 
-async fn the_last_key_that_can_hand_on_publishing_is_not_revoked(fixture: Fixture) {
+async fn the_last_key_that_can_grant_publishing_is_not_revoked(fixture: Fixture) {
     let first = fixture.api_key(&BOTH, None).await;
     for (scopes, expires_at) in [
         // It could give the scope to nobody.
@@ -66,7 +66,7 @@ async fn the_last_key_that_can_hand_on_publishing_is_not_revoked(fixture: Fixtur
     assert!(!fixture.revoke(second).await);
 }
 
-async fn of_two_that_are_revoked_at_once_one_stays(fixture: Fixture) {
+async fn when_the_last_two_publishing_keys_are_revoked_at_once_one_stays(fixture: Fixture) {
     let (one, two) = (fixture.api_key(&BOTH, None).await, fixture.api_key(&BOTH, None).await);
     let (one, two) = tokio::join!(fixture.revoke(one), fixture.revoke(two));
     assert!(one != two, "one is revoked, and one is not");

@@ -5,7 +5,7 @@ use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
-use muster_server::metrics::{Parts, Registry};
+use muster_server::metrics::{MetricSet, Registry};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::audit_entry;
 use muster_server::store::entities::column::StringList;
@@ -27,7 +27,8 @@ on_both_databases!(
 impl Fixture {
     /// A counter as it is written out.
     fn count(&self, name: &str) -> u64 {
-        let parts = Parts { writer: self.store.writer().meters().clone(), ..Parts::default() };
+        let parts =
+            MetricSet { writer: self.store.writer().meters().clone(), ..MetricSet::default() };
         let text = Registry::new(&parts).text().expect("text");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a number"))

@@ -11,11 +11,11 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    a_group_moves_only_as_long_as_it_is_what_was_decided_on,
-    another_wish_forgets_what_was_done_for_the_one_before,
-    a_change_leaves_the_wave_as_it_is_found,
-    a_group_that_was_stopped_is_looked_after_until_all_have_told,
-    a_deleted_agent_takes_its_place_in_a_group_with_it,
+    a_group_advances_only_if_it_has_not_changed_since_the_decision,
+    another_desired_version_deletes_the_updates_of_the_previous_one,
+    a_change_of_a_group_keeps_its_current_wave,
+    a_stopped_group_is_reconciled_until_every_result_is_known,
+    deleting_an_agent_deletes_its_update,
 );
 
 const BY: ApiKeyId = ApiKeyId(Uuid::nil());
@@ -63,7 +63,7 @@ fn update(row: &group::Model, agent_id: AgentId, state: UpdateState) -> agent_up
     }
 }
 
-async fn a_group_moves_only_as_long_as_it_is_what_was_decided_on(fixture: Fixture) {
+async fn a_group_advances_only_if_it_has_not_changed_since_the_decision(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let row = fixture.group("one").await;
     let twice = tenant.create_group(
@@ -94,7 +94,7 @@ async fn a_group_moves_only_as_long_as_it_is_what_was_decided_on(fixture: Fixtur
     assert!(fixture.store.system().groups_under_way().await.expect("read").is_empty());
 }
 
-async fn another_wish_forgets_what_was_done_for_the_one_before(fixture: Fixture) {
+async fn another_desired_version_deletes_the_updates_of_the_previous_one(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let row = fixture.group("one").await;
     let session = fixture.agent("machine").await;
@@ -115,7 +115,7 @@ async fn another_wish_forgets_what_was_done_for_the_one_before(fixture: Fixture)
     assert!(!tenant.delete_group(row.id, audit(fixture.tenant_id)).await.expect("asked"));
 }
 
-async fn a_change_leaves_the_wave_as_it_is_found(fixture: Fixture) {
+async fn a_change_of_a_group_keeps_its_current_wave(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let thought_of = fixture.group("one").await;
     let id = thought_of.id;
@@ -143,7 +143,7 @@ async fn a_change_leaves_the_wave_as_it_is_found(fixture: Fixture) {
     }
 }
 
-async fn a_group_that_was_stopped_is_looked_after_until_all_have_told(fixture: Fixture) {
+async fn a_stopped_group_is_reconciled_until_every_result_is_known(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let (row, session) = (fixture.group("one").await, fixture.agent("machine").await);
     let under_way = async || {
@@ -168,16 +168,16 @@ async fn a_group_that_was_stopped_is_looked_after_until_all_have_told(fixture: F
     }
 }
 
-async fn a_deleted_agent_takes_its_place_in_a_group_with_it(fixture: Fixture) {
+async fn deleting_an_agent_deletes_its_update(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let row = fixture.group("one").await;
     let (gone, stays) = (fixture.agent("one").await.agent_id, fixture.agent("two").await.agent_id);
-    let everyone = async || {
-        let everyone = tenant.everyone(|id| id == stays).await.expect("read");
-        let shown = everyone.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
+    let all_agents = async || {
+        let all_agents = tenant.all_agents(|id| id == stays).await.expect("read");
+        let shown = all_agents.into_iter().map(|(facts, at)| (facts.id, facts.is_online, at));
         shown.collect::<Vec<_>>()
     };
-    assert_eq!(everyone().await, [(gone, false, NOW), (stays, true, NOW)]);
+    assert_eq!(all_agents().await, [(gone, false, NOW), (stays, true, NOW)]);
     let both = [gone, stays].map(|id| update(&row, id, UpdateState::Updating)).to_vec();
     assert!(tenant.advance_group(row.clone(), 0, both.clone()).await.expect("asked"));
     let deletion = tenant.delete_agent(gone, Deletion::Operator, NOW, audit(fixture.tenant_id));
@@ -188,5 +188,5 @@ async fn a_deleted_agent_takes_its_place_in_a_group_with_it(fixture: Fixture) {
         let left = tenant.group_updates(row.id).await.expect("read");
         assert_eq!(left, both[1..]);
     }
-    assert_eq!(everyone().await, [(stays, true, NOW)]);
+    assert_eq!(all_agents().await, [(stays, true, NOW)]);
 }

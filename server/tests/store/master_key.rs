@@ -13,9 +13,9 @@ use crate::fixture::Fixture;
 use crate::on_both_databases;
 
 on_both_databases!(
-    a_key_is_made_once_for_its_owner_alone_and_found_again,
-    a_key_that_is_lost_is_not_made_anew_and_another_is_refused,
-    a_given_key_makes_no_file_and_a_given_file_is_never_made,
+    a_master_key_is_created_once_with_mode_0600_and_found_again,
+    a_lost_master_key_is_not_recreated_and_another_key_is_refused,
+    a_configured_key_or_key_file_is_never_created,
 );
 
 const TENANT: TenantId = TenantId(Uuid::nil());
@@ -24,7 +24,7 @@ fn places(own_file: &Path) -> KeyPlaces {
     KeyPlaces { text: None, file: None, own_file: own_file.to_owned() }
 }
 
-async fn a_key_is_made_once_for_its_owner_alone_and_found_again(fixture: Fixture) {
+async fn a_master_key_is_created_once_with_mode_0600_and_found_again(fixture: Fixture) {
     let file = fixture.site.path().join("master.key");
     let first = unlock(&fixture.store, places(&file)).await.expect("made");
     let sealed = first.seal(TENANT, "field", b"secret").expect("sealed");
@@ -34,7 +34,7 @@ async fn a_key_is_made_once_for_its_owner_alone_and_found_again(fixture: Fixture
     assert_eq!(*again.open(TENANT, "field", &sealed).expect("opened"), b"secret");
 }
 
-async fn a_key_that_is_lost_is_not_made_anew_and_another_is_refused(fixture: Fixture) {
+async fn a_lost_master_key_is_not_recreated_and_another_key_is_refused(fixture: Fixture) {
     let file = fixture.site.path().join("master.key");
     unlock(&fixture.store, places(&file)).await.expect("made");
     let key = std::fs::read_to_string(&file).expect("the key");
@@ -56,7 +56,7 @@ async fn a_key_that_is_lost_is_not_made_anew_and_another_is_refused(fixture: Fix
     unlock(&fixture.store, given).await.expect("the right one, from the environment");
 }
 
-async fn a_given_key_makes_no_file_and_a_given_file_is_never_made(fixture: Fixture) {
+async fn a_configured_key_or_key_file_is_never_created(fixture: Fixture) {
     let own = fixture.site.path().join("master.key");
     let file = fixture.site.path().join("given.key");
     let given = || KeyPlaces { file: Some(file.clone()), ..places(&own) };

@@ -12,10 +12,10 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    a_release_is_open_from_its_publication_to_its_withdrawal,
-    a_release_is_published_as_it_was_judged_or_not_at_all,
-    a_key_hands_over_once,
-    a_verdict_is_kept_until_another_is_told,
+    a_release_is_available_from_its_publication_to_its_withdrawal,
+    a_release_that_changed_since_it_was_checked_is_not_published,
+    a_release_key_is_replaced_only_once,
+    an_update_result_is_kept_until_the_next_one,
 );
 
 const BY: ApiKeyId = ApiKeyId(Uuid::nil());
@@ -55,7 +55,7 @@ impl Fixture {
     }
 }
 
-async fn a_release_is_open_from_its_publication_to_its_withdrawal(fixture: Fixture) {
+async fn a_release_is_available_from_its_publication_to_its_withdrawal(fixture: Fixture) {
     let system = fixture.store.system();
     let row = fixture.drafted("0.1.0").await;
     assert!(system.open_releases().await.expect("read").is_empty());
@@ -77,7 +77,7 @@ async fn a_release_is_open_from_its_publication_to_its_withdrawal(fixture: Fixtu
     assert_eq!((last.id, system.releases(FIRST).await.expect("read").len()), (row.id, 1));
 }
 
-async fn a_release_is_published_as_it_was_judged_or_not_at_all(fixture: Fixture) {
+async fn a_release_that_changed_since_it_was_checked_is_not_published(fixture: Fixture) {
     let first = fixture.drafted("0.1.0").await;
     let replaced = fixture.drafted("0.1.0").await;
     assert_ne!(first.id, replaced.id);
@@ -88,7 +88,7 @@ async fn a_release_is_published_as_it_was_judged_or_not_at_all(fixture: Fixture)
     assert!(fixture.publish(second, Some(published.id)).await.is_some());
 }
 
-async fn a_key_hands_over_once(fixture: Fixture) {
+async fn a_release_key_is_replaced_only_once(fixture: Fixture) {
     let change = |old: &str, new: &str| release_key_change::Model {
         id: Uuid::now_v7(),
         old_key: old.into(),
@@ -111,7 +111,7 @@ async fn a_key_hands_over_once(fixture: Fixture) {
     assert_eq!(known.iter().map(|row| row.new_key.as_str()).collect::<Vec<_>>(), ["two", "three"]);
 }
 
-async fn a_verdict_is_kept_until_another_is_told(fixture: Fixture) {
+async fn an_update_result_is_kept_until_the_next_one(fixture: Fixture) {
     let mut session = fixture.agent("machine").await;
     for verdict in [Some("first"), None] {
         let registration = fixture.registration("machine");

@@ -9,7 +9,7 @@ use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::{job, rollout};
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
 use muster_server::store::writer::{
-    AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutMove,
+    AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutChange,
     SubmitJob,
 };
 use uuid::Uuid;
@@ -18,14 +18,14 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    what_is_held_is_neither_sent_nor_expired_before_it_is_let_go,
-    a_step_is_taken_once_and_only_while_the_rollout_runs,
-    who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn,
-    a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed,
-    an_abort_ends_what_is_queued_and_a_cancel_all,
-    what_comes_back_from_an_agent_is_held_again,
-    what_an_agent_has_is_held_no_more,
-    old_rollouts_are_dropped_with_their_jobs,
+    a_held_execution_is_neither_sent_nor_expired_before_its_release,
+    a_step_is_applied_once_and_only_while_the_rollout_runs,
+    offline_agents_are_skipped_or_postponed_when_their_wave_starts,
+    a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures,
+    an_abort_ends_queued_executions_and_a_cancel_ends_all,
+    an_execution_that_an_agent_returns_is_held_again,
+    an_execution_that_an_agent_has_is_not_held,
+    old_rollouts_are_deleted_with_their_jobs,
 );
 
 impl Fixture {
@@ -78,21 +78,22 @@ impl Fixture {
         (id, commands)
     }
 
-    async fn step(&self, job_id: JobId, wave: i32, step: RolloutMove) -> bool {
-        let operation = AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, step, now: NOW };
+    async fn step(&self, job_id: JobId, wave: i32, change: RolloutChange) -> bool {
+        let operation =
+            AdvanceRollout { tenant_id: self.tenant_id, job_id, wave, change, now: NOW };
         self.store.writer().commit(operation).await.expect("take a step")
     }
 
     async fn release(&self, job_id: JobId, wave: i32, ids: &[CommandId]) -> bool {
         let expires_at = NOW.plus_ms(5_000);
-        let step = RolloutMove::Release { command_ids: ids.to_vec(), expires_at };
-        self.step(job_id, wave, step).await
+        let change = RolloutChange::Release { command_ids: ids.to_vec(), expires_at };
+        self.step(job_id, wave, change).await
     }
 
-    async fn steer(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
+    async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
-        tenant.steer_rollout(id, steering, NOW, audit).await.expect("steer")
+        tenant.apply_rollout_action(id, steering, NOW, audit).await.expect("act")
     }
 
     async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {
@@ -111,7 +112,7 @@ impl Fixture {
     }
 }
 
-async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: Fixture) {
+async fn a_held_execution_is_neither_sent_nor_expired_before_its_release(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     let (first, second) = (commands[0], commands[1]);
@@ -126,47 +127,48 @@ async fn what_is_held_is_neither_sent_nor_expired_before_it_is_let_go(fixture: F
     assert!(fixture.release(job, 1, &[first]).await);
     let ids: Vec<_> = deliverable().await.iter().map(|row| row.id).collect();
     assert_eq!(ids, [first]);
-    let begun = WaveCounts { in_flight: 1, has_begun: true, ..WaveCounts::default() };
+    let begun = WaveCounts { in_flight: 1, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, begun);
     let expired = system.expire_queued(NOW.plus_ms(5_000)).await.expect("sweep");
     assert_eq!(expired, [(first, one.agent_id)]);
-    let failed = WaveCounts { failures: 1, has_begun: true, ..WaveCounts::default() };
+    let failed = WaveCounts { failures: 1, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, failed);
     assert_eq!(fixture.state(second).await, CommandState::Queued);
 }
 
-async fn a_step_is_taken_once_and_only_while_the_rollout_runs(fixture: Fixture) {
+async fn a_step_is_applied_once_and_only_while_the_rollout_runs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    let next = || RolloutMove::NextWave { skipped: vec![], postponed: vec![] };
-    assert!(fixture.step(job, 1, RolloutMove::EndWave).await);
+    let next = || RolloutChange::NextWave { skipped: vec![], postponed: vec![] };
+    assert!(fixture.step(job, 1, RolloutChange::EndWave).await);
     assert_eq!(fixture.live(job).await.row.wave_ended_at, Some(NOW));
     assert!(fixture.step(job, 1, next()).await);
     assert!(!fixture.step(job, 1, next()).await, "another took it before");
     let row = fixture.live(job).await.row;
     assert_eq!((row.wave, row.wave_ended_at), (2, None));
     assert_eq!(
-        fixture.steer(job, RolloutAction::Pause).await,
+        fixture.act(job, RolloutAction::Pause).await,
         RolloutActionResult::Done { ended: vec![] }
     );
     assert!(!fixture.release(job, 2, &commands).await, "it is paused");
     assert!(fixture.mark(&one, commands[1]).await.is_empty());
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     let reason = "too much failed".to_owned();
     let halt =
-        RolloutMove::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
+        RolloutChange::Halt { reason: reason.clone(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 2, halt).await);
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.halt_reason), (JobState::Halted, Some(reason)));
     assert!(!fixture.release(job, 2, &commands).await, "it has halted");
 }
 
-async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture: Fixture) {
+async fn offline_agents_are_skipped_or_postponed_when_their_wave_starts(fixture: Fixture) {
     let (one, two, three) =
         (fixture.agent("one").await, fixture.agent("two").await, fixture.agent("three").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 2), (&three, 2)]).await;
-    let step = RolloutMove::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
-    assert!(fixture.step(job, 1, step).await);
+    let change =
+        RolloutChange::NextWave { skipped: vec![commands[1]], postponed: vec![commands[2]] };
+    assert!(fixture.step(job, 1, change).await);
     let skipped = fixture.command(commands[1]).await.command;
     assert_eq!(
         (skipped.state, skipped.end_reason),
@@ -177,52 +179,53 @@ async fn who_is_offline_is_left_out_or_moved_when_its_wave_has_its_turn(fixture:
     assert_eq!(fixture.live(job).await.row.wave_count, 3);
     // Who was left out has not failed, and nothing of the wave has begun.
     let counts = fixture.counts(job, 2).await;
-    assert_eq!((counts.failures, counts.has_begun, counts.held), (0, false, 1));
+    assert_eq!((counts.failures, counts.has_started, counts.held), (0, false, 1));
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let shown = tenant.rollouts(&[job]).await.expect("read").remove(&job).expect("there");
     assert_eq!((shown.counts.skipped, shown.counts.held), (1, 2));
 }
 
-async fn a_pause_holds_what_is_queued_and_a_resume_forgives_what_failed(fixture: Fixture) {
+async fn a_pause_holds_queued_executions_and_a_resume_ignores_earlier_failures(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 1)]).await;
     fixture.release(job, 1, &commands).await;
-    fixture.steer(job, RolloutAction::Pause).await;
+    fixture.act(job, RolloutAction::Pause).await;
     let paused = fixture.command(commands[0]).await.command;
     assert_eq!((paused.is_held, paused.expires_at), (true, Timestamp::NEVER));
     assert!(fixture.mark(&one, commands[0]).await.is_empty());
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     fixture.release(job, 1, &commands).await;
     fixture.mark(&one, commands[0]).await;
     let failed = muster_protocol::frame::Outcome::Failed;
     fixture.settle(&one, commands[0], failed).await;
-    let halt = RolloutMove::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
+    let halt =
+        RolloutChange::Halt { reason: "x".into(), audit: Box::new(audit(fixture.tenant_id)) };
     assert!(fixture.step(job, 1, halt).await);
     assert!(fixture.command(commands[1]).await.command.is_held);
-    fixture.steer(job, RolloutAction::Resume).await;
+    fixture.act(job, RolloutAction::Resume).await;
     let live = fixture.live(job).await;
     assert_eq!((live.state, live.row.ignored_failures), (JobState::Running, 1));
     assert_eq!((live.row.halt_reason, live.row.gate_waived_wave), (None, None));
 }
 
-async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
+async fn an_abort_ends_queued_executions_and_a_cancel_ends_all(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
     fixture.release(job, 1, &commands[..1]).await;
     fixture.mark(&one, commands[0]).await;
-    let aborted = fixture.steer(job, RolloutAction::Abort).await;
+    let aborted = fixture.act(job, RolloutAction::Abort).await;
     assert_eq!(aborted, RolloutActionResult::Done { ended: vec![commands[1]] });
     assert_eq!(
-        fixture.steer(job, RolloutAction::Abort).await,
+        fixture.act(job, RolloutAction::Abort).await,
         RolloutActionResult::Done { ended: vec![] }
     );
     let refused =
         RolloutActionResult::Refused { state: JobState::Running, stop: Some(Stop::Aborted) };
-    assert_eq!(fixture.steer(job, RolloutAction::Resume).await, refused);
+    assert_eq!(fixture.act(job, RolloutAction::Resume).await, refused);
     assert_eq!(fixture.state(commands[0]).await, CommandState::Delivered);
     assert!(!fixture.release(job, 1, &commands).await);
     let (other, held) = fixture.rollout(&[(&one, 1), (&one, 2)]).await;
-    fixture.steer(other, RolloutAction::Pause).await;
+    fixture.act(other, RolloutAction::Pause).await;
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let audit = audit(fixture.tenant_id);
     let cancelled = tenant.cancel_job(other, NOW, audit).await.expect("cancel").expect("there");
@@ -231,7 +234,7 @@ async fn an_abort_ends_what_is_queued_and_a_cancel_all(fixture: Fixture) {
     assert_eq!(JobState::of_ended(ended[0].stop, ended[0].ends.clone()), JobState::Cancelled);
 }
 
-async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
+async fn an_execution_that_an_agent_returns_is_held_again(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, commands) = fixture.rollout(&[(&one, 1)]).await;
     let alone = fixture.delivered(&one).await;
@@ -245,14 +248,14 @@ async fn what_comes_back_from_an_agent_is_held_again(fixture: Fixture) {
     let alone = fixture.command(alone).await.command;
     assert_eq!((alone.state, alone.is_held), (CommandState::Queued, false));
     // Of a job that was aborted meanwhile it ends.
-    fixture.steer(job, RolloutAction::Abort).await;
+    fixture.act(job, RolloutAction::Abort).await;
     assert_eq!(fixture.state(commands[0]).await, CommandState::Cancelled);
     let left = fixture.store.system().end_aborted(job, NOW).await.expect("end");
     assert!(left.is_empty());
 }
 
 /// A server that was restored from a backup still holds what an agent has by now.
-async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
+async fn an_execution_that_an_agent_has_is_not_held(fixture: Fixture) {
     let (one, two) = (fixture.agent("one").await, fixture.agent("two").await);
     let (job, commands) = fixture.rollout(&[(&one, 1), (&two, 1)]).await;
     for (session, command_id, state) in [
@@ -265,16 +268,16 @@ async fn what_an_agent_has_is_held_no_more(fixture: Fixture) {
         fixture.store.writer().commit(inventory).await.expect("reconcile");
         assert!(!fixture.command(command_id).await.command.is_held);
     }
-    let has = WaveCounts { in_flight: 2, has_begun: true, ..WaveCounts::default() };
+    let has = WaveCounts { in_flight: 2, has_started: true, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, has);
     let system = fixture.store.system();
     assert!(system.held_executions(job, 1, 9).await.expect("read").is_empty());
 }
 
-async fn old_rollouts_are_dropped_with_their_jobs(fixture: Fixture) {
+async fn old_rollouts_are_deleted_with_their_jobs(fixture: Fixture) {
     let one = fixture.agent("one").await;
     let (job, _) = fixture.rollout(&[(&one, 1)]).await;
-    fixture.steer(job, RolloutAction::Abort).await;
+    fixture.act(job, RolloutAction::Abort).await;
     let ended = fixture.ended(job).await.expect("over");
     assert!(fixture.finish(&ended, JobState::Aborted).await);
     let later = NOW.plus_ms(100 * 365 * 24 * 3_600_000);

@@ -10,9 +10,11 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::job;
 use muster_server::store::entities::integrations::webhook_delivery;
-use muster_server::store::entities::integrations::webhook_delivery::{Attempt, KEPT_ATTEMPTS};
+use muster_server::store::entities::integrations::webhook_delivery::{
+    DeliveryAttempt, KEPT_ATTEMPTS,
+};
 use muster_server::store::entities::integrations::webhook_key;
-use muster_server::store::queries::{Busy, DeliveryFilter, Retention};
+use muster_server::store::queries::{DeliveriesToSkip, DeliveryFilter, Retention};
 use muster_server::store::writer::{FinishJob, SubmitJob};
 use uuid::Uuid;
 
@@ -20,10 +22,10 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for,
-    what_is_busy_is_passed_over_and_what_is_due_first_comes_first,
-    attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait,
-    a_tenant_has_one_present_key_whoever_makes_it,
+    a_finished_job_with_a_webhook_creates_one_delivery,
+    busy_deliveries_are_skipped_and_the_earliest_due_comes_first,
+    attempts_are_limited_and_old_finished_deliveries_are_deleted,
+    a_tenant_has_one_current_key_even_if_two_callers_create_it,
 );
 
 const FIRST: PageRequest = PageRequest { after: None, limit: 50 };
@@ -81,11 +83,11 @@ impl Fixture {
     }
 }
 
-fn attempt(status: u16) -> Attempt {
-    Attempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
+fn attempt(status: u16) -> DeliveryAttempt {
+    DeliveryAttempt { at: NOW, took_ms: 1, status: Some(status), error: None, response: None }
 }
 
-async fn the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for(fixture: Fixture) {
+async fn a_finished_job_with_a_webhook_creates_one_delivery(fixture: Fixture) {
     fixture.told(None, NOW).await;
     let told = fixture.told(Some("https://Hooks.Example:8443/a?b"), NOW).await;
     let deliveries = fixture.deliveries(fixture.tenant_id).await;
@@ -100,29 +102,29 @@ async fn the_end_of_a_job_makes_one_message_and_only_where_it_was_asked_for(fixt
     assert!(resent.expect("refused").is_none());
 }
 
-async fn what_is_busy_is_passed_over_and_what_is_due_first_comes_first(fixture: Fixture) {
+async fn busy_deliveries_are_skipped_and_the_earliest_due_comes_first(fixture: Fixture) {
     for (url, after_ms) in
         [("https://b.example", 2), ("https://a.example", 1), ("https://a.example", 3)]
     {
         fixture.told(Some(url), NOW.plus_ms(after_ms)).await;
     }
     let system = fixture.store.system();
-    let look = async |busy: &Busy| {
+    let look = async |busy: &DeliveriesToSkip| {
         let waiting = system.waiting_webhooks(busy, 10).await.expect("read");
         let shown = waiting.iter().map(|one| (one.host.clone(), one.due_at.ms_since(NOW)));
         (shown.collect::<Vec<_>>(), waiting)
     };
     let name = |host: &str, after_ms| (format!("{host}.example"), after_ms);
-    let (shown, waiting) = look(&Busy::default()).await;
+    let (shown, waiting) = look(&DeliveriesToSkip::default()).await;
     assert_eq!(shown, [name("a", 1), name("b", 2), name("a", 3)]);
-    let busy = Busy { ids: vec![waiting[1].id], hosts: vec![] };
+    let busy = DeliveriesToSkip { ids: vec![waiting[1].id], hosts: vec![] };
     assert_eq!(look(&busy).await.0, [name("a", 1), name("a", 3)]);
-    let busy = Busy { ids: vec![], hosts: vec!["a.example".into()] };
+    let busy = DeliveriesToSkip { ids: vec![], hosts: vec!["a.example".into()] };
     assert_eq!(look(&busy).await.0, [name("b", 2)]);
     assert_eq!(system.pending_webhooks().await.expect("read"), 3);
 }
 
-async fn attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait(fixture: Fixture) {
+async fn attempts_are_limited_and_old_finished_deliveries_are_deleted(fixture: Fixture) {
     let done = fixture.told(Some("https://a.example"), NOW).await;
     fixture.told(Some("https://b.example"), NOW).await;
     let system = fixture.store.system();
@@ -154,7 +156,7 @@ async fn attempts_are_kept_up_to_a_bound_and_old_deliveries_go_unless_they_wait(
     assert_eq!(left.iter().map(|one| one.state).collect::<Vec<_>>(), [DeliveryState::Pending]);
 }
 
-async fn a_tenant_has_one_present_key_whoever_makes_it(fixture: Fixture) {
+async fn a_tenant_has_one_current_key_even_if_two_callers_create_it(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let (first, second) = (fixture.key(), fixture.key());
     let id = first.id;

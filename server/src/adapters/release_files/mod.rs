@@ -1,7 +1,7 @@
-//! The programs of releases: files on the server's disk. Knows no requests and no database.
+//! The programs of releases: files on the server's disk.
 //!
-//! Names are made of types alone. A file is there under its name only once it is whole: it is
-//! written under another one first.
+//! File names come from typed values only. A file has its name only once it is complete. It is
+//! written under another name before.
 
 #[cfg(test)]
 mod tests;
@@ -17,14 +17,14 @@ use uuid::Uuid;
 
 use super::file_sums::FileSums;
 
-/// Free bytes of the disk below which nothing more is received.
+/// No upload starts or continues with fewer free bytes on the disk.
 const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
-/// What the names of unfinished uploads begin with.
+/// Prefix of the names of unfinished uploads.
 const UNFINISHED: &str = ".upload-";
 
-/// A file of a release could not be kept.
+/// Failed to store a file of a release.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}", path.display())]
+#[error("failed to {action} {}", path.display())]
 pub struct ReleaseFileError {
     action: &'static str,
     path: PathBuf,
@@ -38,18 +38,18 @@ impl ReleaseFileError {
     }
 }
 
-/// Where the programs lie: `<folder>/<version>/<platform>/<program>`.
+/// The programs in `<dir>/<version>/<platform>/<program>`.
 #[derive(Debug)]
 pub struct ReleaseFiles {
     folder: PathBuf,
-    /// Of the files that are there.
+    /// Checksums of the stored files.
     sums: FileSums,
-    /// Free bytes that are left to others, the database above all.
+    /// Bytes of the disk that stay free for others, above all for the database.
     reserved_bytes: u64,
 }
 
-/// A program that is being received. Dropped before its end it leaves nothing.
-pub struct Receiving {
+/// A program that is being received. Dropping it before the end leaves no file.
+pub struct IncomingProgram {
     file: File,
     temporary: PathBuf,
     place: PathBuf,
@@ -60,28 +60,28 @@ pub struct Receiving {
     is_done: bool,
 }
 
-/// Why a program that was received is not kept.
+/// A received program was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ReleaseStoreError {
-    #[error("it has not the {0} bytes that the manifest says")]
+    #[error("its size differs from the {0} bytes in the manifest")]
     Size(u64),
-    #[error("it has not the SHA-256 that the manifest says")]
+    #[error("its SHA-256 differs from the manifest")]
     Sum,
-    #[error("the server's disk has too little room; make some and try again")]
+    #[error("the server's disk has too little space; free some and try again")]
     NoSpace,
-    #[error("write it")]
+    #[error("failed to write its file")]
     File(#[from] ReleaseFileError),
 }
 
 impl ReleaseFiles {
-    /// Files in `folder`. What an earlier server has left unfinished goes.
+    /// Files in `folder`. Deletes unfinished uploads of an earlier server.
     pub fn new(folder: PathBuf) -> Self {
         let files = Self { folder, sums: FileSums::default(), reserved_bytes: RESERVED_BYTES };
         for version in files.folders(&files.folder) {
             for platform in files.folders(&version) {
                 for entry in fs::read_dir(&platform).into_iter().flatten().flatten() {
                     if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                        // It is of no use, and another start tries again.
+                        // A leftover is harmless, and the next start tries again.
                         let _ = fs::remove_file(entry.path());
                     }
                 }
@@ -90,20 +90,21 @@ impl ReleaseFiles {
         files
     }
 
-    /// Where a program is, if it is there.
+    /// The path of a stored program.
     pub fn path(&self, version: &Version, platform: Platform, program: Program) -> PathBuf {
         let folder = self.folder.join(version.to_string()).join(platform.to_string());
         folder.join(program.file_name())
     }
 
-    /// True if a program is there, whole. Reads all of it, unless it has not changed since. Blocks.
+    /// True if the complete program is stored. Reads the whole file, unless it is unchanged since
+    /// the last call. Blocks.
     pub fn has(&self, version: &Version, platform: Platform, file: &ProgramFile) -> bool {
         let path = self.path(version, platform, file.name);
         let has_size = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == file.bytes);
         has_size && self.sums.of(&path).is_ok_and(|sum| sum == file.sha256)
     }
 
-    /// Forgets all programs of a version.
+    /// Deletes all programs of a version.
     ///
     /// # Errors
     /// [`ReleaseFileError`]
@@ -118,24 +119,25 @@ impl ReleaseFiles {
         }
     }
 
-    /// Begins to receive a program.
+    /// Starts to receive a program.
     ///
     /// # Errors
-    /// [`ReleaseStoreError::NoSpace`] if it would leave too little room; [`ReleaseStoreError::File`].
+    /// [`ReleaseStoreError::NoSpace`] if it would leave too little space;
+    /// [`ReleaseStoreError::File`].
     pub fn receive(
         &self,
         version: &Version,
         platform: Platform,
         expected: &ProgramFile,
-    ) -> Result<Receiving, ReleaseStoreError> {
+    ) -> Result<IncomingProgram, ReleaseStoreError> {
         let place = self.path(version, platform, expected.name);
         let folder = place.parent().unwrap_or(&self.folder);
-        fs::create_dir_all(folder).map_err(ReleaseFileError::of("make", folder))?;
+        fs::create_dir_all(folder).map_err(ReleaseFileError::of("create", folder))?;
         check_space(folder, self.reserved_bytes.saturating_add(expected.bytes))?;
         let temporary = folder.join(format!("{UNFINISHED}{}", Uuid::new_v4()));
         let opened = OpenOptions::new().write(true).create_new(true).open(&temporary);
-        Ok(Receiving {
-            file: opened.map_err(ReleaseFileError::of("make", &temporary))?,
+        Ok(IncomingProgram {
+            file: opened.map_err(ReleaseFileError::of("create", &temporary))?,
             temporary,
             place,
             sum: Context::new(&SHA256),
@@ -152,22 +154,22 @@ impl ReleaseFiles {
     }
 }
 
-impl Receiving {
-    /// Takes more of it. Blocks.
+impl IncomingProgram {
+    /// Writes more of it. Blocks.
     ///
     /// # Errors
     /// [`ReleaseStoreError`]
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ReleaseStoreError> {
         let left = self.left.checked_sub(bytes.len() as u64);
         self.left = left.ok_or(ReleaseStoreError::Size(self.expected.bytes))?;
-        // Others may have filled the disk since it began, other programs on their way among them.
+        // The disk may have filled since the start, for example by concurrent uploads.
         check_space(&self.temporary, self.reserved_bytes.saturating_add(bytes.len() as u64))?;
         self.sum.update(bytes);
         let written = self.file.write_all(bytes);
         Ok(written.map_err(ReleaseFileError::of("write", &self.temporary))?)
     }
 
-    /// That was all: puts it in its place, durably, if it is what it should be. Blocks.
+    /// Ends the upload: durably moves the file to its name if its size and checksum match. Blocks.
     ///
     /// # Errors
     /// [`ReleaseStoreError`]
@@ -181,9 +183,9 @@ impl Receiving {
         }
         self.file.sync_all().map_err(ReleaseFileError::of("sync", &self.temporary))?;
         fs::rename(&self.temporary, &self.place)
-            .map_err(ReleaseFileError::of("place", &self.place))?;
+            .map_err(ReleaseFileError::of("create", &self.place))?;
         self.is_done = true;
-        // The folders above may be new too: publishing must outlive a power cut.
+        // The directories may be new too, and a published release must survive a power cut.
         for folder in self.place.ancestors().skip(1).take(4) {
             let synced = File::open(folder).and_then(|folder| folder.sync_all());
             synced.map_err(ReleaseFileError::of("sync", folder))?;
@@ -192,19 +194,19 @@ impl Receiving {
     }
 }
 
-impl Drop for Receiving {
+impl Drop for IncomingProgram {
     fn drop(&mut self) {
         if !self.is_done {
-            // What stays is removed by the next start.
+            // The next start deletes what remains.
             let _ = fs::remove_file(&self.temporary);
         }
     }
 }
 
-/// Refuses where fewer bytes are free.
-fn check_space(path: &Path, wanted: u64) -> Result<(), ReleaseStoreError> {
-    // If it can't be told, the write itself will tell.
+/// Refuses if fewer bytes are free.
+fn check_space(path: &Path, needed: u64) -> Result<(), ReleaseStoreError> {
+    // If the free space is unknown, a full disk fails the write.
     let Ok(disk) = statvfs(path) else { return Ok(()) };
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-    if free < wanted { Err(ReleaseStoreError::NoSpace) } else { Ok(()) }
+    if free < needed { Err(ReleaseStoreError::NoSpace) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Programs received into a real folder.
+//! Programs received into a real directory.
 
 use super::*;
 
@@ -7,13 +7,13 @@ fn file(bytes: u64, sha256: &str) -> ProgramFile {
 }
 
 #[test]
-fn a_program_is_there_once_it_is_whole_and_not_before() {
+fn a_program_is_stored_only_once_it_is_complete() {
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     let folder = tempfile::tempdir().expect("a folder");
     let files = ReleaseFiles::new(folder.path().join("releases"));
     let platform = Platform::parse("linux-x86_64").expect("known");
     let version = Version::new(1, 2, 3);
-    let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("begun");
+    let receive = |file: &ProgramFile| files.receive(&version, platform, file).expect("started");
     let place = files.path(&version, platform, Program::Agent);
     let abc = file(3, ABC);
 
@@ -34,7 +34,7 @@ fn a_program_is_there_once_it_is_whole_and_not_before() {
     whole.write(b"bc").expect("written");
     whole.finish().expect("kept");
     assert!(files.has(&version, platform, &abc));
-    // As a server leaves it that is killed.
+    // As a killed server leaves it.
     fs::write(place.with_file_name(".upload-1"), "half").expect("written");
     let files = ReleaseFiles::new(folder.path().join("releases"));
     assert_eq!(fs::read_dir(place.parent().expect("a folder")).expect("listed").count(), 1);
@@ -43,14 +43,14 @@ fn a_program_is_there_once_it_is_whole_and_not_before() {
 }
 
 #[test]
-fn a_program_that_would_fill_the_disk_is_not_received() {
+fn a_program_that_would_fill_the_disk_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let platform = Platform::parse("linux-x86_64").expect("known");
     let (version, abc) = (Version::new(1, 2, 3), file(3, ""));
     let mut files = ReleaseFiles::new(folder.path().join("releases"));
-    let mut begun = files.receive(&version, platform, &abc).expect("there is room");
-    begun.reserved_bytes = u64::MAX;
-    assert!(matches!(begun.write(b"a"), Err(ReleaseStoreError::NoSpace)));
+    let mut incoming = files.receive(&version, platform, &abc).expect("there is space");
+    incoming.reserved_bytes = u64::MAX;
+    assert!(matches!(incoming.write(b"a"), Err(ReleaseStoreError::NoSpace)));
     files.reserved_bytes = u64::MAX;
     assert!(matches!(files.receive(&version, platform, &abc), Err(ReleaseStoreError::NoSpace)));
 }

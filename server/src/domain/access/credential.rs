@@ -1,4 +1,4 @@
-//! Secrets that Muster hands out: made once, shown once, kept only as a hash.
+//! Secrets that Muster issues: generated once, shown once, stored only as a hash.
 
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -26,26 +26,26 @@ impl SecretHash {
     }
 }
 
-/// A new secret, in the clear: to be shown once and dropped.
+/// A new secret in clear text. Show it once, then drop it.
 pub struct NewSecret {
-    /// What its owner keeps.
+    /// The secret, for its owner.
     pub secret: String,
-    /// What the server keeps.
+    /// The hash, for the server.
     pub hash: SecretHash,
-    /// The first characters, to tell keys apart in lists.
+    /// The first characters, to recognise the key in lists.
     pub prefix: String,
 }
 
-/// The system's random source failed; nothing can be made safely.
+/// The system's random source failed, so nothing secure can be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the system's source of random numbers failed")]
 pub struct NoRandomness;
 
 impl NewSecret {
-    /// A secret of 256 random bits behind a prefix.
+    /// Generates a secret of 256 random bits with a prefix.
     ///
     /// # Errors
-    /// [`NoRandomness`] if the system gives none.
+    /// [`NoRandomness`] if the system's random source fails.
     pub fn random(prefix: &str) -> Result<Self, NoRandomness> {
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;

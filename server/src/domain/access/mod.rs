@@ -1,4 +1,4 @@
-//! Who may do what: keys, principals, audit.
+//! Access control: credentials, principals, scopes.
 
 pub mod credential;
 pub mod principal;

@@ -1,4 +1,4 @@
-//! Who acts, and what it may do.
+//! Principals, roles and scopes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::ids::{ApiKeyId, TenantId};
 
-/// What a principal is within its tenant.
+/// The role of a principal within its tenant.
 #[derive(
     Debug,
     Clone,
@@ -27,15 +27,15 @@ use crate::domain::ids::{ApiKeyId, TenantId};
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Everything, other API keys included.
+    /// Everything, including API keys.
     Owner,
-    /// Agents, agent keys and commands, ad-hoc ones included; no API keys.
+    /// Agents, agent keys and commands, including ad-hoc commands; no API keys.
     Admin,
-    /// Looks, and runs scripts.
+    /// Reads, and runs scripts.
     Member,
 }
 
-/// One thing that may be done through the API.
+/// One right of the API.
 #[derive(
     Debug,
     Clone,
@@ -63,7 +63,7 @@ pub enum Scope {
     CommandsRead,
     #[serde(rename = "commands:run")]
     CommandsRun,
-    /// Ad-hoc commands; beside `commands:run`.
+    /// Ad-hoc commands, in addition to `commands:run`.
     #[serde(rename = "commands:shell")]
     CommandsShell,
     #[serde(rename = "api_keys:read")]
@@ -75,10 +75,10 @@ pub enum Scope {
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
-    /// Figures of the whole server, of every tenant together.
+    /// Metrics of the whole server, for all tenants.
     #[serde(rename = "metrics:read")]
     MetricsRead,
-    /// Releases, which hosts of every tenant may be given: only a key that was made for it.
+    /// Releases, which hosts of every tenant may install. Only for keys that were created with it.
     #[serde(rename = "releases:manage")]
     ReleasesManage,
 }
@@ -120,7 +120,8 @@ impl Scope {
         }
     }
 
-    /// True for what is nobody's by default: a new key has it only if it was asked for by name.
+    /// True for scopes that no role includes by default: a new key only has one if it was requested
+    /// by name.
     pub const fn is_given_by_name(self) -> bool {
         matches!(self, Self::ReleasesManage)
     }
@@ -132,7 +133,7 @@ impl fmt::Display for Scope {
     }
 }
 
-/// A word that is no scope.
+/// The text is not a scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown scope")]
 pub struct UnknownScope;
@@ -146,7 +147,7 @@ impl FromStr for Scope {
 }
 
 impl Role {
-    /// The most that a principal of this role may do.
+    /// The scopes that a role may have at most.
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
             Self::Owner => &[],
@@ -167,19 +168,19 @@ impl Role {
     }
 }
 
-/// Who acts. Made by authentication only, never from a payload.
+/// The authenticated actor. Only authentication creates it, never a payload.
 #[derive(Debug, Clone)]
 pub struct Principal {
     pub tenant_id: TenantId,
     pub id: ApiKeyId,
     pub name: String,
     pub role: Role,
-    /// Never more than the role allows.
+    /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
 }
 
 impl Principal {
-    /// True if it may do this.
+    /// True if the principal has the scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
     }
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_owner_makes_api_keys() {
+    fn only_owners_manage_api_keys() {
         assert!(Role::Owner.scopes().contains(&Scope::ApiKeysWrite));
         assert!(!Role::Admin.scopes().contains(&Scope::ApiKeysWrite));
         assert!(!Role::Member.scopes().contains(&Scope::ApiKeysWrite));

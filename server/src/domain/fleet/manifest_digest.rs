@@ -1,13 +1,13 @@
-//! What tells one host's list of scripts from another's.
+//! The digest of a host's manifest.
 
 use ring::digest;
 
-/// SHA-256 of a manifest as JSON. Most hosts of a fleet share one list.
+/// SHA-256 of a manifest as JSON. Most hosts of a fleet share one manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ManifestDigest(pub [u8; 32]);
 
 impl ManifestDigest {
-    /// The digest of a list, as it is stored.
+    /// The digest of a manifest, as it is stored.
     pub fn of(text: &str) -> Self {
         let hash = digest::digest(&digest::SHA256, text.as_bytes());
         let mut bytes = [0; 32];
@@ -15,7 +15,7 @@ impl ManifestDigest {
         Self(bytes)
     }
 
-    /// As it was stored; `None` if it is none.
+    /// Reads a stored digest; `None` if it is malformed.
     pub fn stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }

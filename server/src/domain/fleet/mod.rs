@@ -1,4 +1,4 @@
-//! Agents and what is known of them.
+//! Agents, their manifests and targets.
 
 pub mod agent;
 pub mod manifest_digest;

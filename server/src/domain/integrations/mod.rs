@@ -1,4 +1,4 @@
-//! Events, and webhooks that carry them.
+//! The event feed, and webhooks.
 
 pub mod tenant_event;
 pub mod webhook;

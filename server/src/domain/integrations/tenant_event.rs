@@ -1,4 +1,4 @@
-//! What happens in a tenant, as people and programs are told of it while it happens.
+//! Events of a tenant, for live streams.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::domain::commands::job_state::JobState;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 
-/// How something stands now that has changed. Changes that follow each other closely may be told as
-/// one; the last is always told.
+/// The current state of a resource that changed. Changes in quick succession may be merged into one
+/// event; the last state is always published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TenantEvent {
     Execution {
@@ -24,9 +24,9 @@ pub enum TenantEvent {
         id: JobId,
         script: String,
         state: JobState,
-        /// Executions by state, by its name; states that none is in are left out.
+        /// Executions by the name of their state. States without executions are omitted.
         counts: BTreeMap<&'static str, u64>,
-        /// When it was over, once it is.
+        /// When the job ended, once it has.
         finished_at: Option<Timestamp>,
     },
     Agent {
@@ -35,16 +35,16 @@ pub enum TenantEvent {
     },
 }
 
-/// What an event is of.
+/// The kind of resource that an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum EventKind {
+pub enum TenantEventKind {
     Execution,
     Job,
     Agent,
 }
 
-impl EventKind {
+impl TenantEventKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Execution, Self::Job, Self::Agent];
 
@@ -58,28 +58,28 @@ impl EventKind {
     }
 }
 
-/// Which events are wanted. An event that lacks what is asked for is not.
+/// A filter of events. An event without a filtered property does not match.
 #[derive(Debug, Clone, Default)]
 pub struct EventFilter {
-    pub kinds: Vec<EventKind>,
+    pub kinds: Vec<TenantEventKind>,
     pub agent_id: Option<AgentId>,
     pub job_id: Option<JobId>,
     pub script: Option<String>,
 }
 
 impl TenantEvent {
-    /// What it is of.
-    pub fn kind(&self) -> EventKind {
+    /// The kind of the event.
+    pub fn kind(&self) -> TenantEventKind {
         match self {
-            Self::Execution { .. } => EventKind::Execution,
-            Self::Job { .. } => EventKind::Job,
-            Self::Agent { .. } => EventKind::Agent,
+            Self::Execution { .. } => TenantEventKind::Execution,
+            Self::Job { .. } => TenantEventKind::Job,
+            Self::Agent { .. } => TenantEventKind::Agent,
         }
     }
 }
 
 impl EventFilter {
-    /// True for an event that is wanted.
+    /// True if the filter matches the event.
     pub fn matches(&self, event: &TenantEvent) -> bool {
         let (agent_id, job_id, script) = match event {
             TenantEvent::Execution { job_id, agent_id, script, .. } => {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_that_lacks_what_is_asked_for_is_not_wanted() {
+    fn an_event_without_a_filtered_property_does_not_match() {
         let (agent_id, job_id) = (AgentId::new(), JobId::new());
         let execution = TenantEvent::Execution {
             id: CommandId::new(),
@@ -110,7 +110,7 @@ mod tests {
             state: CommandState::Running,
         };
         let agent = TenantEvent::Agent { id: agent_id, is_connected: true };
-        let all = || EventFilter { kinds: EventKind::ALL.to_vec(), ..EventFilter::default() };
+        let all = || EventFilter { kinds: TenantEventKind::ALL.to_vec(), ..EventFilter::default() };
         let of_agent = EventFilter { agent_id: Some(agent_id), ..all() };
         let of_job = EventFilter { job_id: Some(job_id), ..all() };
         let of_script = EventFilter { script: Some("deploy".into()), ..all() };
@@ -120,7 +120,10 @@ mod tests {
             (&of_job, [true, false]),
             (&of_script, [true, false]),
             (&EventFilter { job_id: Some(JobId::new()), ..of_script.clone() }, [false, false]),
-            (&EventFilter { kinds: vec![EventKind::Agent], ..of_agent.clone() }, [false, true]),
+            (
+                &EventFilter { kinds: vec![TenantEventKind::Agent], ..of_agent.clone() },
+                [false, true],
+            ),
         ] {
             assert_eq!(
                 [&execution, &agent].map(|event| filter.matches(event)),

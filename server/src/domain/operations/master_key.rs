@@ -1,4 +1,4 @@
-//! The key that everything secret in the database is sealed with. Knows no files.
+//! The master key, which seals every secret in the database. Does not access files.
 
 use std::fmt;
 
@@ -8,29 +8,31 @@ use zeroize::Zeroizing;
 
 use crate::domain::access::credential::NoRandomness;
 
-/// 256 random bits; wiped from memory when dropped, and never shown.
+/// 256 random bits. Zeroed when dropped, and never printed.
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
-/// A text is no master key. It may be one that was mistyped, so it is not repeated.
+/// The text is not a master key. It may be a mistyped one, so it is not repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it must be 32 random bytes in base64, as `openssl rand -base64 32` makes them")]
+#[error(
+    "the master key must be 32 random bytes in base64; create one with `openssl rand -base64 32`"
+)]
 pub struct MalformedKey;
 
 impl MasterKey {
-    /// A new key.
+    /// Generates a key.
     ///
     /// # Errors
-    /// [`NoRandomness`] if the system gives none.
+    /// [`NoRandomness`] if the system's random source fails.
     pub fn random() -> Result<Self, NoRandomness> {
         let mut bytes = Zeroizing::new([0; 32]);
         SystemRandom::new().fill(bytes.as_mut_slice()).map_err(|_| NoRandomness)?;
         Ok(Self(bytes))
     }
 
-    /// Reads base64 of 32 bytes; space around it does not count.
+    /// Parses base64 of 32 bytes. Surrounding whitespace is ignored.
     ///
     /// # Errors
-    /// [`MalformedKey`] if it is anything else.
+    /// [`MalformedKey`] for any other text.
     pub fn from_base64(text: &str) -> Result<Self, MalformedKey> {
         let decoded = BASE64.decode(text.trim().as_bytes()).map_err(|_| MalformedKey)?;
         let decoded = Zeroizing::new(decoded);
@@ -42,7 +44,7 @@ impl MasterKey {
         Ok(Self(bytes))
     }
 
-    /// Base64, for the file that keeps it.
+    /// Base64, for the key file.
     pub fn to_base64(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(self.0.as_slice()))
     }
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_survives_its_text_and_nothing_else_is_taken_for_one() {
+    fn a_key_survives_writing_and_reading_and_other_texts_are_refused() {
         let key = MasterKey::random().expect("randomness");
         let text = format!(" {}\n", key.to_base64().as_str());
         let read = MasterKey::from_base64(&text).expect("a key");

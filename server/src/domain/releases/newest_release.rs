@@ -1,9 +1,9 @@
-//! Which of several releases is the newest. Pure.
+//! Selects the newest of several releases. Pure.
 
 use muster_protocol::release::Version;
 
-/// The position of the newest of these versions. One that is marked as a preview counts only where
-/// there is no other; what is no version counts for nothing.
+/// The index of the newest version. A pre-release only counts if there is no other version.
+/// Malformed versions are ignored.
 pub fn newest<'a>(versions: impl IntoIterator<Item = &'a str>) -> Option<usize> {
     let read = |(index, text): (usize, &str)| {
         let version: Version = text.parse().ok()?;
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preview_is_the_newest_only_among_previews() {
+    fn a_pre_release_is_the_newest_only_among_pre_releases() {
         let of = |versions: &[&str]| {
             newest(versions.iter().copied()).map(|index| versions[index].to_owned())
         };
@@ -31,7 +31,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn none_is_above_the_newest_and_order_does_not_matter(
+        fn no_version_is_above_the_newest_and_the_order_does_not_matter(
             versions in prop::collection::vec((0u64..4, 0u64..4, any::<bool>()), 1..20),
         ) {
             let text = |(minor, patch, is_preview): &(u64, u64, bool)| {

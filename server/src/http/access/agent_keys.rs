@@ -45,7 +45,7 @@ struct AgentKeyView {
     status: KeyStatus,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
-    /// Until when the secret before this one holds, after a regeneration with grace.
+    /// When the previous secret becomes invalid, after a regeneration with a grace period.
     previous_valid_until: Option<Timestamp>,
 }
 
@@ -56,12 +56,13 @@ enum KeyStatus {
     Disabled,
 }
 
-/// An agent key with its secret, shown this once.
+/// An agent key with its secret, which is only shown once.
 #[derive(Debug, Serialize, ToSchema)]
 struct CreatedAgentKeyView {
-    /// The secret: `mst_agent_…`. It can't be shown again.
+    /// The secret, `mst_agent_…`. It can't be shown again.
     key: String,
-    /// What to paste on a host, with the secret in it; `null` if the request named no host.
+    /// The install command for a host, with the secret in it. `null` if the request had no host
+    /// name.
     install_line: Option<String>,
     #[serde(flatten)]
     view: AgentKeyView,
@@ -72,13 +73,13 @@ struct CreatedAgentKeyView {
 struct CreateAgentKey {
     /// 1 to 128 characters.
     name: String,
-    /// Commands that its agents may be sent; `ping info echo scripts execute` unless asked otherwise.
+    /// Commands that may be sent to its agents. Default: `ping info echo scripts execute`.
     #[schema(value_type = Option<Vec<String>>)]
     permissions: Option<Vec<CommandName>>,
-    /// Given to its agents when they enrol.
+    /// Tags for its agents, set when they enrol.
     #[serde(default)]
     tags: Vec<String>,
-    /// 1 unless asked otherwise.
+    /// Default: 1.
     max_agents: Option<i32>,
     expires_at: Option<Timestamp>,
 }
@@ -92,13 +93,13 @@ struct UpdateAgentKey {
     tags: Option<Vec<String>>,
     max_agents: Option<i32>,
     status: Option<KeyStatus>,
-    /// `null` lifts the expiry.
+    /// `null` removes the expiry.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Timestamp>)]
     expires_at: Option<Option<Timestamp>>,
 }
 
-/// Tells `null` from absent.
+/// Distinguishes `null` from a missing field.
 fn present<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Option<Timestamp>>, D::Error> {
@@ -108,7 +109,8 @@ fn present<'de, D: Deserializer<'de>>(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RegenerateAgentKey {
-    /// How long the old secret stays valid, at most seven days. 0: it ends now, with its sessions.
+    /// How long the old secret stays valid, at most seven days. With 0 it becomes invalid at once,
+    /// and its sessions are closed.
     #[serde(default)]
     grace_ms: u64,
 }
@@ -137,7 +139,7 @@ impl CreatedAgentKeyView {
     }
 }
 
-/// Make an agent key. Its secret is shown in this answer and never again.
+/// Create an agent key. Its secret is only shown in this response.
 #[utoipa::path(post, path = "/api/agents/keys", tag = "agent keys", request_body = CreateAgentKey,
     responses((status = 201, body = CreatedAgentKeyView), (status = 422, body = Problem)))]
 async fn create_agent_key(
@@ -184,7 +186,7 @@ async fn get_agent_key(
     Ok(axum::Json(row.into()))
 }
 
-/// Change an agent key. Disabling or expiring it closes its sessions.
+/// Change an agent key. Disabling it or setting an expiry closes its sessions when it takes effect.
 #[utoipa::path(patch, path = "/api/agents/keys/{id}", tag = "agent keys",
     params(("id" = uuid::Uuid, Path)), request_body = UpdateAgentKey,
     responses((status = 200, body = AgentKeyView), (status = 404, body = Problem)))]
@@ -208,7 +210,7 @@ async fn update_agent_key(
     Ok(axum::Json(row.into()))
 }
 
-/// Delete an agent key. Its sessions are closed; its agents stay listed.
+/// Delete an agent key. Its sessions are closed, and its agents stay in the list.
 #[utoipa::path(delete, path = "/api/agents/keys/{id}", tag = "agent keys",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
@@ -237,7 +239,7 @@ async fn regenerate_agent_key(
     Ok(axum::Json(CreatedAgentKeyView::new(made, reached)))
 }
 
-/// Ping the one agent of a key.
+/// Ping the only agent of a key.
 #[utoipa::path(post, path = "/api/agents/keys/{id}/ping", tag = "agent keys",
     params(("id" = uuid::Uuid, Path)), request_body = PingBody,
     responses((status = 200, body = crate::http::commands::commands::CommandResponseView), (status = 409, body = Problem), (status = 504, body = Problem)))]
@@ -252,7 +254,7 @@ async fn ping_agent_of_key(
     Ok(crate::http::commands::commands::answer(sent))
 }
 
-/// Send a command to the one agent of a key.
+/// Send a command to the only agent of a key.
 #[utoipa::path(post, path = "/api/agents/keys/{id}/command", tag = "agent keys",
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)), request_body = CommandBody,
     responses((status = 200, body = crate::http::commands::commands::CommandResponseView), (status = 202, body = crate::http::commands::commands::CommandView),

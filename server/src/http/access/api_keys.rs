@@ -37,10 +37,10 @@ struct ApiKeyView {
     expires_at: Option<Timestamp>,
 }
 
-/// An API key with its secret, shown this once.
+/// An API key with its secret, which is only shown once.
 #[derive(Debug, Serialize, ToSchema)]
 struct CreatedApiKeyView {
-    /// The secret: `mst_live_…`. It can't be shown again.
+    /// The secret, `mst_live_…`. It can't be shown again.
     key: String,
     #[serde(flatten)]
     view: ApiKeyView,
@@ -50,9 +50,10 @@ struct CreatedApiKeyView {
 #[serde(deny_unknown_fields)]
 struct CreateApiKey {
     name: String,
-    /// `member` unless asked otherwise.
+    /// Default: `member`.
     role: Option<Role>,
-    /// All of the role's unless asked otherwise; never more than the role or the caller has.
+    /// Default: all scopes of the role. A key can't have scopes that its role or the caller does
+    /// not have.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Vec<Scope>>,
     expires_at: Option<Timestamp>,
@@ -72,7 +73,7 @@ impl From<api_key::Model> for ApiKeyView {
     }
 }
 
-/// Make an API key. Its secret is shown in this answer and never again.
+/// Create an API key. Its secret is only shown in this response.
 #[utoipa::path(post, path = "/api/keys", tag = "API keys", request_body = CreateApiKey,
     responses((status = 201, body = CreatedApiKeyView), (status = 403, body = Problem), (status = 422, body = Problem)))]
 async fn create_api_key(
@@ -103,7 +104,7 @@ async fn list_api_keys(
     Ok(axum::Json(page.map(ApiKeyView::from).into()))
 }
 
-/// Revoke an API key; it holds no longer when this answers.
+/// Revoke an API key. It is invalid as soon as this request returns.
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "API keys",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]

@@ -21,7 +21,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_audit_entries))
 }
 
-/// Who did what.
+/// An action and its actor.
 #[derive(Debug, Serialize, ToSchema)]
 struct AuditEntryView {
     id: AuditId,
@@ -34,7 +34,7 @@ struct AuditEntryView {
     subject_id: Option<uuid::Uuid>,
     #[schema(value_type = Object)]
     detail: Value,
-    /// The address it was asked from.
+    /// The client's address.
     source: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl From<audit_entry::Model> for AuditEntryView {
     }
 }
 
-/// List the audit log, newest first: every change and every command.
+/// List the audit log, newest first. It records every change and every command.
 #[utoipa::path(get, path = "/api/audit", tag = "audit", params(PageParams),
     responses((status = 200, body = PageView<AuditEntryView>), (status = 403, body = Problem)))]
 async fn list_audit_entries(

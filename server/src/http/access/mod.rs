@@ -1,4 +1,4 @@
-//! Who may do what: keys, principals, audit.
+//! Access control: keys, principals, the audit log.
 
 pub(super) mod agent_keys;
 pub(super) mod api_keys;

@@ -22,7 +22,7 @@ use crate::services::fleet::agents::AgentSnapshot;
 use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
-/// Samples that one answer holds at the most: a day of heartbeats.
+/// Most samples in one response: a day of heartbeats.
 const MAX_SAMPLES: u64 = 3_000;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -37,7 +37,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(command_agent))
 }
 
-/// One host's agent.
+/// The agent of one host.
 #[derive(Debug, Serialize, ToSchema)]
 struct AgentView {
     id: AgentId,
@@ -53,21 +53,21 @@ struct AgentView {
     capabilities: Vec<String>,
     tags: Vec<String>,
     key_id: AgentKeyId,
-    /// What the host lets the server ask for.
+    /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
-    /// Something that a person should look at, such as `identity_conflict`.
+    /// A condition that needs a person's attention, such as `identity_conflict`.
     alert: Option<String>,
     connected_at: Timestamp,
     last_seen_at: Timestamp,
     created_at: Timestamp,
-    /// What came of the latest wish for another version: `{outcome, from_version, to_version, code?,
+    /// The result of the latest request to update: `{outcome, from_version, to_version, code?,
     /// message, command_id?}`.
     #[schema(value_type = Option<Object>)]
     update: Option<Value>,
-    /// When that was told.
+    /// When the agent reported that result.
     updated_at: Option<Timestamp>,
-    /// The newest figures; in lists left out.
+    /// The latest telemetry; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     telemetry: Option<TelemetrySampleView>,
 }
@@ -79,7 +79,7 @@ enum AgentStatus {
     Offline,
 }
 
-/// One heartbeat's figures.
+/// The telemetry of one heartbeat.
 #[derive(Debug, Serialize, ToSchema)]
 struct TelemetrySampleView {
     at: Timestamp,
@@ -102,14 +102,14 @@ struct MetricsView {
 struct ScriptsView {
     #[schema(value_type = Vec<Object>)]
     items: Value,
-    /// Why the newest manifest file was refused, while these scripts stay in force.
+    /// Why the host refused its newest manifest file. The scripts above stay in force.
     error: Option<String>,
     /// When the host last reported; `null` if it never has.
     reported_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
-struct EventView {
+struct AgentEventView {
     id: EventId,
     kind: AgentEventKind,
     detail: Option<String>,
@@ -167,7 +167,7 @@ impl From<telemetry_sample::Model> for TelemetrySampleView {
     }
 }
 
-impl From<agent_event::Model> for EventView {
+impl From<agent_event::Model> for AgentEventView {
     fn from(row: agent_event::Model) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
@@ -185,23 +185,24 @@ async fn list_agents(
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 
-/// Which connected agents.
+/// Filters for connected agents.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ConnectedParams {
-    /// Only those with this name or hostname.
+    /// Only agents with this name or hostname.
     name: Option<String>,
-    /// With `name`: wait until there is one, at most this long, in milliseconds (60000 at most).
+    /// With `name`: wait for a matching agent to connect, at most this long, in milliseconds (at
+    /// most 60000).
     #[serde(default)]
     wait_ms: u64,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    /// Items per page, from 1 to 500. Default: 50.
     limit: Option<u64>,
 }
 
-/// List the agents that are connected now. With `name` and `wait_ms` it answers once one is.
+/// List connected agents. With `name` and `wait_ms` the request waits until one connects.
 #[utoipa::path(get, path = "/api/agents/connected", tag = "agents", params(ConnectedParams),
     responses((status = 200, body = PageView<AgentView>)))]
 async fn list_connected_agents(
@@ -218,7 +219,7 @@ async fn list_connected_agents(
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 
-/// Get one agent, with its newest figures.
+/// Get one agent, with its latest telemetry.
 #[utoipa::path(get, path = "/api/agents/{id}", tag = "agents",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = AgentView), (status = 404, body = Problem)))]
@@ -247,7 +248,7 @@ async fn update_agent(
     Ok(axum::Json(agent.into()))
 }
 
-/// Delete an agent. Its history stays; if it still runs, it may enrol again.
+/// Delete an agent. Its history stays. If the agent is still running, it may enrol again.
 #[utoipa::path(delete, path = "/api/agents/{id}", tag = "agents",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
@@ -260,7 +261,7 @@ async fn delete_agent(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// List the scripts that an agent's host allows, as it last reported them.
+/// List the scripts that an agent's host allows, as last reported.
 #[utoipa::path(get, path = "/api/agents/{id}/scripts", tag = "agents",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = ScriptsView), (status = 404, body = Problem)))]
@@ -284,13 +285,13 @@ async fn list_agent_scripts(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct MetricsParams {
-    /// RFC 3339; the last 24 h are kept.
+    /// RFC 3339. Telemetry is kept for 24 h.
     since: Option<Timestamp>,
-    /// The newest so many: 1 to 3000.
+    /// Return this many of the newest samples, from 1 to 3000.
     limit: Option<u64>,
 }
 
-/// List an agent's figures of the last 24 h, oldest first.
+/// List an agent's telemetry of the last 24 h, oldest first.
 #[utoipa::path(get, path = "/api/agents/{id}/metrics", tag = "agents",
     params(("id" = uuid::Uuid, Path), MetricsParams),
     responses((status = 200, body = MetricsView), (status = 404, body = Problem)))]
@@ -303,24 +304,24 @@ async fn list_agent_metrics(
     let since = params.since.unwrap_or_default();
     let limit = params.limit.unwrap_or(MAX_SAMPLES);
     if !(1..=MAX_SAMPLES).contains(&limit) {
-        return Err(Problem::invalid_query("`limit` must be 1 to 3000".into()));
+        return Err(Problem::invalid_query("`limit` must be from 1 to 3000".into()));
     }
     let rows = state.services.agents.telemetry(&caller, AgentId(id), since, limit).await?;
     Ok(axum::Json(MetricsView { items: rows.into_iter().map(TelemetrySampleView::from).collect() }))
 }
 
-/// List what happened to an agent, newest first: online, offline, alerts. Each once.
+/// List an agent's events, newest first: online, offline, alerts.
 #[utoipa::path(get, path = "/api/agents/{id}/events", tag = "agents",
     params(("id" = uuid::Uuid, Path), PageParams),
-    responses((status = 200, body = PageView<EventView>), (status = 404, body = Problem)))]
+    responses((status = 200, body = PageView<AgentEventView>), (status = 404, body = Problem)))]
 async fn list_agent_events(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
     Params(params): Params<PageParams>,
-) -> ApiResult<axum::Json<PageView<EventView>>> {
+) -> ApiResult<axum::Json<PageView<AgentEventView>>> {
     let page = state.services.agents.events(&caller, AgentId(id), params.read()?).await?;
-    Ok(axum::Json(page.map(EventView::from).into()))
+    Ok(axum::Json(page.map(AgentEventView::from).into()))
 }
 
 /// Ping an agent.

@@ -1,4 +1,4 @@
-//! Agents and what is known of them.
+//! Agents and targets.
 
 pub(super) mod agents;
 pub(super) mod targets;

@@ -19,20 +19,20 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(preview_target))
 }
 
-/// Who a target means at this moment.
+/// The agents that a target matches now.
 #[derive(Debug, Serialize, ToSchema)]
 struct PreviewView {
-    /// Agents that are meant.
+    /// Matched agents.
     matched_count: usize,
-    /// Of these, agents that are connected.
+    /// Matched agents that are connected.
     online_count: usize,
-    /// The first 50 of them by name.
+    /// The first 50 matched agents by name.
     agents: Vec<MeantAgentView>,
-    /// Ids that the target names and that no agent has.
+    /// Ids in the target that belong to no agent.
     unknown_ids: Vec<AgentId>,
 }
 
-/// An agent that a target means.
+/// An agent that a target matches.
 #[derive(Debug, Serialize, ToSchema)]
 struct MeantAgentView {
     id: AgentId,
@@ -57,9 +57,10 @@ impl From<Facts> for MeantAgentView {
     }
 }
 
-/// Say which agents a target means now, and who of them is connected. Nothing is done with them.
+/// Preview which agents a target matches now, and how many of them are connected. Changes nothing.
 ///
-/// A target that can't be meant is `invalid_target`; for an expression, `column` says where.
+/// An invalid target is refused with `invalid_target`. For an expression, `column` is the position
+/// of the error.
 #[utoipa::path(post, path = "/api/targets/preview", tag = "targets", request_body = TargetSpec,
     responses((status = 200, body = PreviewView), (status = 422, body = Problem)))]
 async fn preview_target(

@@ -14,14 +14,14 @@ use utoipa_axum::routes;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::job_state::JobState;
 use crate::domain::ids::{AgentId, CommandId, JobId};
-use crate::domain::integrations::tenant_event::{EventFilter, EventKind, TenantEvent};
+use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::Params;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::sse;
 use crate::services::access::caller::Caller;
-use crate::services::integrations::events::Shown;
+use crate::services::integrations::events::StreamItem;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(follow_events))
@@ -31,24 +31,23 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsParams {
-    /// Any of `execution`, `job` and `agent`, with commas between; all that the key may see unless
-    /// asked otherwise.
+    /// Comma-separated list of `execution`, `job` and `agent`. Default: all that the key may see.
     types: Option<String>,
-    /// Only what is of this agent.
+    /// Only events of this agent.
     agent: Option<uuid::Uuid>,
-    /// Only what is of this job.
+    /// Only events of this job.
     job: Option<uuid::Uuid>,
-    /// Only what is of this script.
+    /// Only events of this script.
     script: Option<String>,
 }
 
-/// Data of an event, by its name: `execution`, `job` or `agent`.
+/// The data of an event, by its name: `execution`, `job` or `agent`.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-enum EventView<'a> {
+enum TenantEventView<'a> {
     Execution {
         id: CommandId,
-        /// The job that it is part of, if of any.
+        /// The job that the execution belongs to, if any.
         job_id: Option<JobId>,
         agent_id: AgentId,
         script: Option<&'a str>,
@@ -58,10 +57,10 @@ enum EventView<'a> {
         id: JobId,
         script: &'a str,
         state: JobState,
-        /// Executions by state; states that none is in are left out.
+        /// Executions by state. States without executions are omitted.
         #[schema(value_type = Object)]
         counts: &'a BTreeMap<&'static str, u64>,
-        /// When the last execution ended, once all have.
+        /// When the last execution ended, after all have.
         finished_at: Option<Timestamp>,
     },
     Agent {
@@ -71,15 +70,16 @@ enum EventView<'a> {
     },
 }
 
-/// Be told what changes, as server-sent events.
+/// Stream changes as server-sent events.
 ///
-/// Each says how an execution, a job or an agent stands now; changes that follow each other closely
-/// may be one event. The first event is `ready`; what is read after it misses nothing. After a
-/// `reset` events were missed: read again what you show. With `Last-Event-ID` it goes on behind that
-/// event, without a `ready`, or with a `reset` if that is too long ago.
+/// Each event has the current state of an execution, a job or an agent. Changes in quick succession
+/// may be merged into one event. The first event is `ready`: data that is read after it is
+/// complete. A `reset` means that events were missed: read your data again. With `Last-Event-ID`
+/// the stream continues after that event without a `ready`, or with a `reset` if that event is too
+/// old.
 #[utoipa::path(get, path = "/api/events", tag = "events",
     params(EventsParams, ("Last-Event-ID" = Option<String>, Header)),
-    responses((status = 200, content_type = "text/event-stream", body = EventView), (status = 400, body = Problem),
+    responses((status = 200, content_type = "text/event-stream", body = TenantEventView), (status = 400, body = Problem),
         (status = 403, body = Problem), (status = 429, body = Problem)))]
 async fn follow_events(
     State(state): State<AppState>,
@@ -101,25 +101,26 @@ async fn follow_events(
     })))
 }
 
-fn kinds(types: Option<&str>) -> ApiResult<Vec<EventKind>> {
+fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
     let named = types.into_iter().flat_map(|types| types.split(','));
-    let kind = |name: &str| EventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
+    let kind =
+        |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());
     named.map(kind).collect::<Option<_>>().ok_or_else(|| {
-        Problem::invalid_query("`types` takes `execution`, `job` and `agent`".into())
+        Problem::invalid_query("`types` must be a list of `execution`, `job` and `agent`".into())
     })
 }
 
-fn written(shown: &Shown) -> Event {
+fn written(shown: &StreamItem) -> Event {
     match shown {
-        Shown::Ready { id } => Event::default().event("ready").id(id).data("{}"),
-        Shown::Reset { id } => Event::default().event("reset").id(id).data("{}"),
-        Shown::Event { id, event } => {
-            sse::as_json(event.kind().as_str(), &EventView::from(&**event)).id(id)
+        StreamItem::Ready { id } => Event::default().event("ready").id(id).data("{}"),
+        StreamItem::Reset { id } => Event::default().event("reset").id(id).data("{}"),
+        StreamItem::Event { id, event } => {
+            sse::as_json(event.kind().as_str(), &TenantEventView::from(&**event)).id(id)
         }
     }
 }
 
-impl<'a> From<&'a TenantEvent> for EventView<'a> {
+impl<'a> From<&'a TenantEvent> for TenantEventView<'a> {
     fn from(event: &'a TenantEvent) -> Self {
         match event {
             TenantEvent::Execution { id, job_id, agent_id, script, state } => Self::Execution {

@@ -1,4 +1,4 @@
-//! Events, and webhooks that carry them.
+//! The event feed, and webhooks.
 
 pub(super) mod events;
 pub(super) mod webhooks;

@@ -16,7 +16,7 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::Attempt;
+use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::DeliveryFilter;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -28,7 +28,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(rotate_secrets))
 }
 
-/// One message to a webhook, and what became of it.
+/// A webhook delivery: one message and its state.
 #[derive(Debug, Serialize, ToSchema)]
 struct DeliveryView {
     /// The `webhook-id` of every attempt.
@@ -36,19 +36,19 @@ struct DeliveryView {
     job_id: JobId,
     /// `job.finished`.
     event: String,
-    /// Without the query.
+    /// Without the query string.
     url: String,
     state: DeliveryState,
-    /// All attempts, those that are no longer kept included.
+    /// All attempts, including those that are no longer stored.
     attempt_count: i32,
     created_at: Timestamp,
-    /// When it is tried next.
+    /// When the next attempt is made.
     due_at: Option<Timestamp>,
-    /// Nothing is tried from then on.
+    /// No attempt is made after this time.
     give_up_at: Timestamp,
     finished_at: Option<Timestamp>,
-    /// The newest, if there is one.
-    last_attempt: Option<Attempt>,
+    /// The newest attempt, if there is one.
+    last_attempt: Option<DeliveryAttempt>,
 }
 
 /// A delivery with its newest attempts.
@@ -57,7 +57,7 @@ struct DeliveryWithAttempts {
     #[serde(flatten)]
     view: DeliveryView,
     /// The newest 20, oldest first.
-    attempts: Vec<Attempt>,
+    attempts: Vec<DeliveryAttempt>,
 }
 
 impl From<webhook_delivery::Model> for DeliveryView {
@@ -84,14 +84,14 @@ impl From<webhook_delivery::Model> for DeliveryView {
 struct DeliveriesParams {
     cursor: Option<String>,
     limit: Option<u64>,
-    /// Only this job's.
+    /// Only deliveries of this job.
     job_id: Option<uuid::Uuid>,
-    /// Only in this state.
+    /// Only deliveries in this state.
     #[param(inline)]
     state: Option<DeliveryState>,
 }
 
-/// List messages to webhooks, newest first.
+/// List webhook deliveries, newest first.
 #[utoipa::path(get, path = "/api/webhooks/deliveries", tag = "webhooks", params(DeliveriesParams),
     responses((status = 200, body = PageView<DeliveryView>)))]
 async fn list_deliveries(
@@ -105,7 +105,7 @@ async fn list_deliveries(
     Ok(axum::Json(deliveries.map(DeliveryView::from).into()))
 }
 
-/// Get one message to a webhook, with its attempts.
+/// Get one webhook delivery, with its attempts.
 #[utoipa::path(get, path = "/api/webhooks/deliveries/{id}", tag = "webhooks",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = DeliveryWithAttempts), (status = 404, body = Problem)))]
@@ -119,7 +119,7 @@ async fn get_delivery(
     Ok(axum::Json(DeliveryWithAttempts { view: row.into(), attempts }))
 }
 
-/// Send a message once more, under the same id, and try for another day. Repeatable.
+/// Send a webhook again under the same id, with retries for another day. Repeatable.
 #[utoipa::path(post, path = "/api/webhooks/deliveries/{id}/resend", tag = "webhooks",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = DeliveryView), (status = 404, body = Problem)))]
@@ -133,24 +133,24 @@ async fn resend_delivery(
     Ok((StatusCode::ACCEPTED, axum::Json(row.into())))
 }
 
-/// The address of a webhook.
+/// The URL of a webhook.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SecretBody {
-    /// As jobs name it, to the letter.
+    /// Exactly as the job has it.
     url: String,
 }
 
-/// What messages to a URL are signed with.
+/// The secret that signs messages to a URL.
 #[derive(Debug, Serialize, ToSchema)]
 struct SecretView {
-    /// `whsec_…`, as libraries for Standard Webhooks take it.
+    /// `whsec_…`, in the format of Standard Webhooks libraries.
     secret: String,
 }
 
-/// Show the secret that messages to a URL are signed with. Each URL has its own.
+/// Show the secret that signs messages to a URL. Each URL has its own.
 ///
-/// A POST, since a URL may hold what does not belong into logs; it is written into the audit log.
+/// This is a POST, so that the URL does not appear in access logs. The request is audited.
 #[utoipa::path(post, path = "/api/webhooks/secret", tag = "webhooks", request_body = SecretBody,
     responses((status = 200, body = SecretView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem)))]
 async fn show_secret(
@@ -162,15 +162,16 @@ async fn show_secret(
     Ok(axum::Json(SecretView { secret: shown.secret.to_string() }))
 }
 
-/// The secrets of all URLs were exchanged.
+/// The secrets of all URLs were rotated.
 #[derive(Debug, Serialize, ToSchema)]
 struct RotatedSecretView {
     rotated_at: Timestamp,
-    /// Until then messages are signed with the secrets before, too.
+    /// Until then messages also carry the signature of the previous secrets.
     previous_valid_until: Timestamp,
 }
 
-/// Exchange the secrets of all URLs. For a day messages are signed with the old ones too.
+/// Rotate the secrets of all URLs. For a day messages also carry the signature of the previous
+/// secrets.
 #[utoipa::path(post, path = "/api/webhooks/secret/rotate", tag = "webhooks",
     responses((status = 200, body = RotatedSecretView), (status = 403, body = Problem)))]
 async fn rotate_secrets(

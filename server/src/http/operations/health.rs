@@ -27,14 +27,14 @@ struct HealthView {
 const OK: axum::Json<HealthView> =
     axum::Json(HealthView { status: "ok", version: env!("CARGO_PKG_VERSION") });
 
-/// The process is alive. Asks nothing else.
+/// The process is running. Checks nothing else.
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()),
     responses((status = 200, body = HealthView)))]
 async fn get_health() -> axum::Json<HealthView> {
     OK
 }
 
-/// The server can do its work: the database answers, reading and writing.
+/// The server is ready: its database can be read and written.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
 async fn get_readiness(State(state): State<AppState>) -> ApiResult<axum::Json<HealthView>> {

@@ -1,5 +1,5 @@
-//! `/install`: a page that says the line to paste, the script that it starts, and the programs.
-//! Open to everybody, as nothing of it is secret.
+//! `/install`: the page with the install command, the install script, and the programs. Public,
+//! because none of it is secret.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ use crate::http::problem::{ApiResult, Problem};
 const SCRIPT: &str = include_str!("../../../../deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
-/// The line that names its own version.
+/// The line of the script with its version.
 const VERSION_LINE: &str = "\nscript_version=''\n";
 const SCRIPT_TYPE: HeaderValue = HeaderValue::from_static("text/x-shellscript; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The script and the page name the address by which they were asked for.
+/// The script and the page contain the URL at which they were requested.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
@@ -44,7 +44,7 @@ pub(in crate::http) fn routes() -> Router<AppState> {
 
 #[derive(Template)]
 #[template(path = "install.html")]
-struct Page {
+struct InstallPage {
     line: String,
     server: String,
     platforms: Vec<String>,
@@ -54,7 +54,7 @@ struct Page {
 
 async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
-    let page = Page {
+    let page = InstallPage {
         line: origin.install_line("KEY"),
         is_secure: !origin.is_exposed(),
         server: origin.to_string(),
@@ -69,14 +69,17 @@ async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Api
         version: env!("CARGO_PKG_VERSION"),
     };
     let html = page.render().map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "the page was not made");
-        Problem::busy("the page can't be made; the server's log says why")
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "failed to render the install page"
+        );
+        Problem::busy("the page can't be rendered; see the server's log")
     })?;
     let headers = [(CONTENT_SECURITY_POLICY, PAGE_POLICY), (CACHE_CONTROL, NOT_KEPT)];
     Ok((headers, Html(html)).into_response())
 }
 
-/// The script knows the server it came from, so that the line to paste need not name it twice.
+/// The script contains the URL of its server, so that the install command needs it only once.
 async fn get_script(reached: RequestOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
     let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
@@ -135,18 +138,18 @@ async fn get_released_program(
     serve(&path, request).await
 }
 
-/// One that is malformed is one that does not exist.
+/// A malformed version does not exist.
 fn released(version: &str) -> ApiResult<Version> {
     version.parse().map_err(|_| Problem::not_found("release"))
 }
 
-/// The file, or the range of it that is asked for.
+/// The file, or the requested range of it.
 async fn serve(path: &Path, request: Request) -> ApiResult<Response> {
     match ServeFile::new(path).try_call(request).await {
         Ok(response) => Ok(response.map(axum::body::Body::new)),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "a program can't be read");
-            Err(Problem::busy("the server can't read the program; its log says why"))
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to read a program");
+            Err(Problem::busy("the server can't read the program; see its log"))
         }
     }
 }
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_script_has_the_lines_that_name_server_and_version_once() {
+    fn the_script_has_one_line_for_the_server_and_one_for_the_version() {
         assert_eq!(SCRIPT.matches(SERVER_LINE).count(), 1);
         assert_eq!(SCRIPT.matches(VERSION_LINE).count(), 1);
     }

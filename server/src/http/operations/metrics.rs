@@ -1,4 +1,4 @@
-//! `/metrics`, and what it says of requests.
+//! `/metrics`, and the metrics of requests.
 
 use std::time::Instant;
 
@@ -19,10 +19,11 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_metrics))
 }
 
-/// Figures of the whole server for Prometheus, in the OpenMetrics text format.
+/// Metrics of the whole server for Prometheus, in the OpenMetrics text format.
 ///
-/// Needs the scope `metrics:read`: Prometheus sends the key as its `authorization` credentials. While
-/// the database is away, `muster_database_up` is 0 and what only it knows is left out.
+/// Needs the scope `metrics:read`: configure the key as Prometheus' `authorization` credentials.
+/// While the database is unavailable, `muster_database_up` is 0, and metrics that need the database
+/// are missing.
 #[utoipa::path(get, path = "/metrics", tag = "server",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"),
         (status = 401, body = Problem), (status = 403, body = Problem)))]
@@ -34,7 +35,7 @@ async fn get_metrics(
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }
 
-/// Counts a request under its route's template: paths may hold what does not belong into a label.
+/// Counts a request under its route template, because paths may contain ids and names.
 pub(in crate::http) async fn measure(
     State(state): State<AppState>,
     request: Request,

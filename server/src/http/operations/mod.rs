@@ -1,4 +1,4 @@
-//! Running the server itself: maintenance, statistics, installation.
+//! Operations of the server itself: health, metrics, installation.
 
 pub(super) mod health;
 pub(super) mod install;

@@ -1,4 +1,4 @@
-//! Groups as the API shows them.
+//! Groups in API responses.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -12,54 +12,54 @@ use crate::http::views::stored_json;
 use crate::services::releases::groups::GroupSnapshot;
 use crate::store::entities::releases::{agent_update, group};
 
-/// Agents that are to be of one version.
+/// A group of agents that follow one version.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct GroupView {
     id: GroupId,
     name: String,
     #[schema(value_type = TargetSpec)]
     target: Value,
-    /// `null` leaves agents as they are.
+    /// `null`: the group does not change the version of its agents.
     desired_version: Option<String>,
     state: GroupState,
-    /// Why it halted.
+    /// Why the group halted.
     halt_reason: Option<String>,
-    /// The last wave that was begun.
+    /// The last wave that was started.
     wave: i32,
     #[schema(value_type = Object)]
     wave_size: Value,
     #[schema(value_type = Object)]
     max_failures: Value,
     healthy_for_ms: i64,
-    /// Whose generation it is.
+    /// The API key that set the desired version.
     requested_by: ApiKeyId,
     created_at: Timestamp,
     changed_at: Timestamp,
 }
 
-/// A group and where its agents are.
+/// A group and the state of its agents.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct GroupWithAgents {
     #[serde(flatten)]
     group: GroupView,
     agent_count: usize,
-    /// Agents that are of the wanted version.
+    /// Agents that run the desired version.
     up_to_date_count: usize,
     updating_count: usize,
-    /// Agents that are asked again later.
+    /// Agents that are tried again later.
     pending_count: usize,
     failed_count: usize,
-    /// Agents that were asked and have been offline since: nobody waits for them.
+    /// Agents that went offline after the update was requested. The rollout does not wait for them.
     unreachable_count: usize,
-    /// Agents of platforms for which the wanted version has nothing: they are not asked.
+    /// Agents on platforms that the desired release has no programs for. They are not updated.
     incompatible_count: usize,
-    /// The first 50 that failed, are asked again or are away, with the reason.
+    /// The first 50 agents that failed, are pending or are unreachable, with the reason.
     problems: Vec<AgentProblemView>,
-    /// The first 50 that the target means and that belong to an older group.
+    /// The first 50 agents that the target matches and that belong to an older group.
     claimed_by_other_group: Vec<AgentId>,
 }
 
-/// Why an agent is not there.
+/// Why an agent is not up to date.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct AgentProblemView {
     agent_id: AgentId,
@@ -106,18 +106,18 @@ impl From<agent_update::Model> for AgentProblemView {
 }
 
 impl From<GroupSnapshot> for GroupWithAgents {
-    fn from(now: GroupSnapshot) -> Self {
+    fn from(snapshot: GroupSnapshot) -> Self {
         Self {
-            group: now.row.into(),
-            agent_count: now.agents,
-            up_to_date_count: now.there,
-            updating_count: now.updating,
-            pending_count: now.pending,
-            failed_count: now.failed,
-            unreachable_count: now.unreachable,
-            incompatible_count: now.unfit,
-            problems: now.problems.into_iter().map(AgentProblemView::from).collect(),
-            claimed_by_other_group: now.claimed_by_other_group,
+            group: snapshot.row.into(),
+            agent_count: snapshot.agents,
+            up_to_date_count: snapshot.up_to_date,
+            updating_count: snapshot.updating,
+            pending_count: snapshot.pending,
+            failed_count: snapshot.failed,
+            unreachable_count: snapshot.unreachable,
+            incompatible_count: snapshot.incompatible,
+            problems: snapshot.problems.into_iter().map(AgentProblemView::from).collect(),
+            claimed_by_other_group: snapshot.claimed_by_other_group,
         }
     }
 }

@@ -27,24 +27,28 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(resume_group))
 }
 
-/// What is to be so of a group; what is absent stays as it is.
+/// Changes to a group. Missing fields keep their values.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct GroupBody {
     name: Option<String>,
-    /// Who belongs to it. An agent belongs to one group: the oldest that means it.
+    /// Which agents belong to the group. An agent belongs to the oldest group whose target matches
+    /// it.
     target: Option<TargetSpec>,
-    /// A published version, newer or older; `null` leaves agents as they are.
+    /// A published version, newer or older. With `null` the group does not change the version of
+    /// its agents.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>)]
     desired_version: Option<Option<String>>,
-    /// Agents that are asked at once: a number, or a share such as `"10%"`. 1 unless asked otherwise.
+    /// Agents updated at the same time: a number, or a percentage such as `"10%"`. Default: 1.
     #[schema(value_type = Option<Object>)]
     wave_size: Option<Value>,
-    /// Agents that may fail before it halts: a number, or a share. 0 unless asked otherwise.
+    /// Failed agents that the rollout tolerates: a number, or a percentage. One more halts it.
+    /// Default: 0.
     #[schema(value_type = Option<Object>)]
     max_failures: Option<Value>,
-    /// Before the next wave, each agent of the last has to be connected for this long: at most a day.
+    /// How long each agent of a wave must stay connected before the next wave starts, at most a
+    /// day.
     healthy_for_ms: Option<u64>,
 }
 
@@ -61,7 +65,7 @@ impl From<GroupBody> for GroupRequest {
     }
 }
 
-/// Tells `null` from absent.
+/// Distinguishes `null` from a missing field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
@@ -78,7 +82,8 @@ async fn list_groups(
     Ok(axum::Json(page.map(GroupView::from).into()))
 }
 
-/// Make a group; `name` and `target` are needed. With a wanted version it begins at once.
+/// Create a group. `name` and `target` are required. With a desired version the rollout starts at
+/// once.
 #[utoipa::path(post, path = "/api/groups", tag = "groups", request_body = GroupBody,
     responses((status = 201, body = GroupWithAgents), (status = 403, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem)))]
@@ -93,7 +98,7 @@ async fn create_group(
     Ok((StatusCode::CREATED, location, view).into_response())
 }
 
-/// Get a group, and where its agents are.
+/// Get a group, and the state of its agents.
 #[utoipa::path(get, path = "/api/groups/{id}", tag = "groups", params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem)))]
 async fn get_group(
@@ -104,7 +109,7 @@ async fn get_group(
     Ok(axum::Json(state.services.groups.get(&caller, GroupId(id)).await?.into()))
 }
 
-/// Change a group. Another wanted version is rolled out in waves, up or down, from the beginning.
+/// Change a group. Another desired version, newer or older, is rolled out in waves from the first.
 #[utoipa::path(patch, path = "/api/groups/{id}", tag = "groups", params(("id" = uuid::Uuid, Path)),
     request_body = GroupBody,
     responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem),
@@ -119,7 +124,7 @@ async fn update_group(
     Ok(axum::Json(group.into()))
 }
 
-/// Delete a group. Its agents stay as they are.
+/// Delete a group. Its agents keep their version.
 #[utoipa::path(delete, path = "/api/groups/{id}", tag = "groups", params(("id" = uuid::Uuid, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
 async fn delete_group(
@@ -131,7 +136,7 @@ async fn delete_group(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Ask no more agents for now; those that were asked go on. Repeatable.
+/// Pause a group: no more updates are requested, and updates in progress continue. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/pause", tag = "groups", params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn pause_group(
@@ -143,7 +148,7 @@ async fn pause_group(
     Ok(axum::Json(state.services.groups.pause(&caller, GroupId(id)).await?.into()))
 }
 
-/// Go on after a pause or a halt; agents that failed are asked again. Repeatable.
+/// Resume a paused or halted group. Failed agents are tried again. Repeatable.
 #[utoipa::path(post, path = "/api/groups/{id}/resume", tag = "groups", params(("id" = uuid::Uuid, Path)),
     responses((status = 200, body = GroupWithAgents), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn resume_group(

@@ -28,16 +28,16 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(upload_program))
 }
 
-/// A signed set of programs of one version.
+/// A version of the programs for hosts, signed as a whole.
 #[derive(Debug, Serialize, ToSchema)]
 struct ReleaseView {
     id: ReleaseId,
     version: String,
     state: ReleaseState,
-    /// A host that has run it takes none below this any more.
+    /// A host that has run this release refuses versions below this one.
     floor: String,
     platforms: Vec<String>,
-    /// Of the key that signed it: what hosts pin.
+    /// Fingerprint of the key that signed it. Hosts pin this key.
     key_fingerprint: String,
     created_at: Timestamp,
     created_by: ApiKeyId,
@@ -51,9 +51,9 @@ struct ReleaseView {
 enum ReleaseState {
     /// Not published yet.
     Draft,
-    /// Hosts may have it.
+    /// Hosts may install it.
     Published,
-    /// Hosts are not given it any more.
+    /// Hosts no longer install it.
     Withdrawn,
 }
 
@@ -72,7 +72,7 @@ struct ProgramView {
     name: &'static str,
     bytes: u64,
     sha256: String,
-    /// True once it is on the server, whole.
+    /// True if the complete file is on the server.
     is_there: bool,
 }
 
@@ -111,17 +111,17 @@ impl From<ReleaseProgram> for ProgramView {
     }
 }
 
-/// A release as it was signed.
+/// A signed release.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DraftBody {
-    /// The text of `release.json`, to the letter.
+    /// The exact text of `release.json`.
     manifest: String,
-    /// The text of `release.sig`.
+    /// The exact text of `release.sig`.
     signature: String,
 }
 
-/// The statement of a key that another one signs releases from now on.
+/// A statement by the current key that another key signs releases from now on.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct KeyChangeBody {
@@ -129,18 +129,18 @@ struct KeyChangeBody {
     old: String,
     /// base64.
     new: String,
-    /// By the old key, base64.
+    /// Signature by the old key, base64.
     signature: String,
 }
 
-/// A change of the key that is stored.
+/// A stored key change.
 #[derive(Debug, Serialize, ToSchema)]
 struct KeyChangeView {
     old_fingerprint: String,
     new_fingerprint: String,
 }
 
-/// A version in the path. One that is malformed is one that does not exist.
+/// A version in the path. A malformed version does not exist.
 fn version(text: &str) -> ApiResult<Version> {
     text.parse().map_err(|_| Problem::not_found("release"))
 }
@@ -157,7 +157,7 @@ async fn list_releases(
     Ok(axum::Json(page.map(ReleaseView::from).into()))
 }
 
-/// Make a release from its signed manifest, to be published once its programs are here. Repeatable.
+/// Draft a release from its signed manifest. Upload its programs next, then publish it. Repeatable.
 #[utoipa::path(post, path = "/api/releases", tag = "releases", request_body = DraftBody,
     responses((status = 201, body = ReleaseView), (status = 403, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem)))]
@@ -170,7 +170,7 @@ async fn draft_release(
     Ok((StatusCode::CREATED, axum::Json(release.into())))
 }
 
-/// Get a release, and which of its programs are here.
+/// Get a release, and which of its programs are on the server.
 #[utoipa::path(get, path = "/api/releases/{version}", tag = "releases", params(("version" = String, Path)),
     responses((status = 200, body = ReleaseWithPrograms), (status = 404, body = Problem)))]
 async fn get_release(
@@ -183,7 +183,7 @@ async fn get_release(
     Ok(axum::Json(ReleaseWithPrograms { release: release.into(), programs }))
 }
 
-/// Let hosts have a release, once its programs are here. Repeatable.
+/// Publish a release whose programs are all uploaded, so that hosts may install it. Repeatable.
 #[utoipa::path(post, path = "/api/releases/{version}/publish", tag = "releases",
     params(("version" = String, Path)),
     responses((status = 200, body = ReleaseView), (status = 403, body = Problem), (status = 404, body = Problem),
@@ -198,7 +198,7 @@ async fn publish_release(
     Ok(axum::Json(release.into()))
 }
 
-/// Give a release to no more hosts. Repeatable; it can be published again.
+/// Withdraw a release: hosts no longer install it. Repeatable; it can be published again.
 #[utoipa::path(post, path = "/api/releases/{version}/withdraw", tag = "releases",
     params(("version" = String, Path)),
     responses((status = 200, body = ReleaseView), (status = 403, body = Problem), (status = 404, body = Problem)))]
@@ -212,7 +212,8 @@ async fn withdraw_release(
     Ok(axum::Json(release.into()))
 }
 
-/// Upload a program of a release. Repeatable: what is here already is not taken again.
+/// Upload a program of a release. Repeatable: a file that is on the server already is not stored
+/// again.
 #[utoipa::path(put, path = "/api/releases/{version}/{platform}/{program}", tag = "releases",
     params(("version" = String, Path), ("platform" = String, Path), ("program" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
@@ -230,17 +231,17 @@ async fn upload_program(
     let version = version(&text)?;
     let upload = state.services.releases.upload(&caller, &version, platform, program).await?;
     let Some(mut upload) = upload else { return Ok(StatusCode::NO_CONTENT) };
-    // Its bound is the size that the manifest says.
+    // Limited by the size in the manifest.
     let mut body = request.into_body().into_data_stream();
     while let Some(bytes) = body.next().await {
-        let bytes = bytes.map_err(|_| Problem::malformed("the body was cut off".into()))?;
+        let bytes = bytes.map_err(|_| Problem::malformed("the body is incomplete".into()))?;
         upload.write(&bytes).await?;
     }
     upload.finish().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Take the statement of the key in use that another one signs releases from now on. Repeatable.
+/// Store a statement by the current key that another key signs releases from now on. Repeatable.
 #[utoipa::path(post, path = "/api/releases/key-changes", tag = "releases", request_body = KeyChangeBody,
     responses((status = 201, body = KeyChangeView), (status = 403, body = Problem), (status = 409, body = Problem),
         (status = 422, body = Problem)))]

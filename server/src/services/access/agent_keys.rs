@@ -1,4 +1,5 @@
-//! Agent keys: made, changed, exchanged, deleted, and what that means for live sessions.
+//! Agent keys: create, change, regenerate and delete them, and close or update live sessions
+//! accordingly.
 
 use std::sync::Arc;
 
@@ -22,9 +23,9 @@ use crate::store::entities::access::agent_key;
 use crate::store::entities::column::StringList;
 use crate::store::queries::AgentKeyChange;
 
-/// The most agents that one key may have.
+/// Most agents that one key may have.
 pub const MAX_AGENTS_OF_KEY: i32 = 100_000;
-/// The longest that a replaced secret may stay valid: seven days.
+/// Longest time that a replaced secret may stay valid: seven days.
 pub const MAX_GRACE_MS: u64 = 7 * 24 * 3_600_000;
 
 /// Use cases of agent keys.
@@ -37,7 +38,7 @@ pub struct AgentKeys {
     pub(in crate::services) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A key to be made.
+/// A new key.
 #[derive(Debug, Clone)]
 pub struct NewAgentKey {
     pub name: String,
@@ -47,7 +48,7 @@ pub struct NewAgentKey {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A key with its secret, which nobody will see again.
+/// A key with its secret, which is shown only once.
 pub struct MadeAgentKey {
     pub row: agent_key::Model,
     pub secret: String,
@@ -56,10 +57,10 @@ pub struct MadeAgentKey {
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent key");
 
 impl AgentKeys {
-    /// Makes a key.
+    /// Creates a key.
     ///
     /// # Errors
-    /// [`ServiceError::Invalid`] names the field that does not fit.
+    /// [`ServiceError::Invalid`] names the invalid field.
     pub async fn create(&self, caller: &Caller, new: NewAgentKey) -> Result<MadeAgentKey> {
         caller.require(Scope::AgentKeysWrite)?;
         let now = self.clock.now();
@@ -109,7 +110,7 @@ impl AgentKeys {
         tenant.agent_key(id).await?.ok_or(UNKNOWN)
     }
 
-    /// Changes a key. Live sessions follow at once: disabled and expired ones are closed.
+    /// Changes a key. Sessions of a disabled or expired key are closed at once.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -126,7 +127,7 @@ impl AgentKeys {
         });
         let audit = caller.audit("agent_key.update", subject(id), &detail, now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        // Sessions follow in the order of the commits.
+        // Sessions are notified in the order of the commits.
         let _turn = self.turn.lock().await;
         let row = tenant.update_agent_key(id, change, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
@@ -148,8 +149,8 @@ impl AgentKeys {
         Ok(row)
     }
 
-    /// Exchanges a key's secret. With a grace the old one holds on, and connected full agents are
-    /// handed the new one; without, every session of the key is closed.
+    /// Replaces a key's secret. With a grace period the old secret stays valid, and connected full
+    /// agents receive the new one. Without it, every session of the key is closed.
     pub async fn regenerate(
         &self,
         caller: &Caller,
@@ -177,7 +178,8 @@ impl AgentKeys {
                     let key = secret.secret.as_str().into();
                     session.send_or_spawn(SessionMessage::Rekey(Box::new(Rekey { key, grace_ms })));
                 }
-                // A basic agent can't be handed the new one: it goes on until the grace is over.
+                // Basic agents cannot receive the new secret, so they keep running until the grace
+                // period ends.
                 Some(until) => session.expire_secret_at(until),
                 None => session.close(CloseCode::KeyRegenerated),
             }
@@ -185,7 +187,7 @@ impl AgentKeys {
         Ok(MadeAgentKey { row, secret: secret.secret })
     }
 
-    /// Deletes a key and closes its sessions for good.
+    /// Deletes a key and closes its sessions.
     pub async fn delete(&self, caller: &Caller, id: AgentKeyId) -> Result<()> {
         caller.require(Scope::AgentKeysWrite)?;
         let now = self.clock.now();
@@ -215,12 +217,12 @@ fn check(change: &AgentKeyChange, now: Timestamp) -> Result<()> {
         check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
     }
     if change.max_agents.is_some_and(|count| !(1..=MAX_AGENTS_OF_KEY).contains(&count)) {
-        return Err(ServiceError::invalid_field("max_agents", "must be 1 to 100000"));
+        return Err(ServiceError::invalid_field("max_agents", "must be from 1 to 100000"));
     }
     if change.expires_at.flatten().is_some_and(|at| at <= now) {
         return Err(ServiceError::invalid_field(
             "expires_at",
-            "lies in the past; disable or delete the key to end it now",
+            "is in the past; to end the key now, disable or delete it",
         ));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! API keys: made and revoked by owners.
+//! API keys: owners create and revoke them.
 
 use muster_protocol::secret::API_KEY_PREFIX;
 use serde_json::json;
@@ -24,33 +24,34 @@ pub struct ApiKeys {
     pub(in crate::services) clock: Clock,
 }
 
-/// A key to be made.
+/// A new key.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {
     pub name: String,
     pub role: Role,
-    /// When absent all of the role's, but those that are given by name.
+    /// `None`: all scopes of the role, except those that must be requested by name.
     pub scopes: Option<Vec<Scope>>,
     pub expires_at: Option<Timestamp>,
 }
 
-/// A key with its secret, which nobody will see again.
+/// A key with its secret, which is shown only once.
 pub struct MadeApiKey {
     pub row: api_key::Model,
     pub secret: String,
 }
 
 impl ApiKeys {
-    /// Makes a key that may do no more than its maker.
+    /// Creates a key with at most the caller's own rights.
     ///
     /// # Errors
-    /// [`ServiceError::Forbidden`] `scope_not_held` for a scope that the caller or the role lacks.
+    /// [`ServiceError::Forbidden`] `scope_not_held` for a scope that the caller or the role does
+    /// not have.
     pub async fn create(&self, caller: &Caller, new: NewApiKey) -> Result<MadeApiKey> {
         caller.require(Scope::ApiKeysWrite)?;
         let now = self.clock.now();
         check_name(&new.name).map_err(|problem| ServiceError::invalid_field("name", problem))?;
         if new.expires_at.is_some_and(|at| at <= now) {
-            return Err(ServiceError::invalid_field("expires_at", "lies in the past"));
+            return Err(ServiceError::invalid_field("expires_at", "is in the past"));
         }
         let allowed = new.role.scopes();
         let scopes = match new.scopes {
@@ -66,7 +67,7 @@ impl ApiKeys {
         {
             return Err(ServiceError::Forbidden {
                 code: "scope_not_held",
-                detail: format!("`{scope}` is more than the role, or your own key, allows"),
+                detail: format!("the role or your own key does not have the scope `{scope}`"),
             });
         }
         let secret = NewSecret::random(API_KEY_PREFIX)?;
@@ -95,10 +96,10 @@ impl ApiKeys {
         Ok(Page::of(rows, page, |row| row.id.0))
     }
 
-    /// Revokes a key; it holds no longer when this returns.
+    /// Revokes a key. It is invalid when this returns.
     ///
     /// # Errors
-    /// 409 `last_publisher` if nobody could publish releases any more.
+    /// 409 `last_publisher` if no remaining key could publish releases.
     pub async fn revoke(&self, caller: &Caller, id: ApiKeyId) -> Result<()> {
         caller.require(Scope::ApiKeysWrite)?;
         let now = self.clock.now();
@@ -118,7 +119,7 @@ fn last_publisher() -> ServiceError {
     ServiceError::Conflict {
         code: "last_publisher",
         detail: format!(
-            "this is the last key that can give others the scope `{scope}`, or it outlives the rest: without it nobody could publish releases for good; with this key make one that has `{scope}` and `{}` and lasts as long, then revoke this one",
+            "this is the last key that can grant the scope `{scope}`, or the one that expires last; without it, releases could never be published again. First use it to create another key with `{scope}` and `{}` that expires no earlier",
             Scope::ApiKeysWrite
         ),
     }

@@ -1,4 +1,4 @@
-//! The audit log, read.
+//! Reads the audit log.
 
 use super::caller::Caller;
 use crate::domain::access::principal::Scope;
@@ -7,7 +7,7 @@ use crate::services::error::Result;
 use crate::store::Store;
 use crate::store::entities::access::audit_entry;
 
-/// Use cases of the audit log. It is written by the services whose changes it records.
+/// Use cases of the audit log. Each service writes the entries of its own changes.
 #[derive(Clone, Debug)]
 pub struct AuditLog {
     pub(in crate::services) store: Store,

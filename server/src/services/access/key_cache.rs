@@ -1,7 +1,7 @@
-//! Recently seen secrets, by hash, and agents that are away, so that what is known costs no query.
+//! Caches recently seen secrets, by hash, and offline agents, to save queries.
 //!
-//! Whoever changes a key forgets it here after the commit; the time to live bounds what a missed
-//! call could do.
+//! Every change of a key invalidates its entries here after the commit. The time to live limits the
+//! effect of a missed invalidation.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,39 +16,39 @@ use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::hub::{HostRules, KeyGrant};
 
-/// Secrets of each kind that are remembered.
+/// Most cached secrets of each kind.
 const ENTRIES: u64 = 16_384;
-/// How long one is remembered.
+/// How long an entry is cached.
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
 
-/// A principal, and until when its key holds.
+/// A principal, and when its key expires.
 #[derive(Debug)]
 pub struct KnownPrincipal {
     pub principal: Arc<Principal>,
     pub expires_at: Option<Timestamp>,
 }
 
-/// An agent that is not connected, as far as sending it a command goes.
+/// An offline agent, with what is needed to accept a command for it.
 #[derive(Debug)]
 pub struct OfflineAgentKey {
     pub grant: Arc<KeyGrant>,
-    /// Of a full agent: what it can carry out.
+    /// Capabilities of a full agent.
     pub capabilities: Option<Vec<String>>,
-    /// Of a full agent: what its host said last.
+    /// The manifest that a full agent last reported.
     pub rules: Option<HostRules>,
 }
 
-/// What is remembered. Cheap to clone.
+/// The cache. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct KeyCache {
     principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
-    /// The same without an end, for when the database is away.
+    /// The same entries without a time to live, for when the database is unavailable.
     last_known: Cache<[u8; 32], Arc<KnownPrincipal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
     targets: Cache<AgentId, Arc<OfflineAgentKey>>,
-    /// Counts changes: what was read before one is not remembered after it.
+    /// Counts changes. A value that was read before a change is not cached after it.
     revision: Arc<AtomicU64>,
-    /// Counts changes of API keys, for those who look on for longer than one request.
+    /// Counts changes of API keys, for streams that outlive one request.
     principal_changes: Arc<watch::Sender<u64>>,
 }
 
@@ -73,12 +73,12 @@ impl Default for KeyCache {
 }
 
 impl KeyCache {
-    /// A principal that was known once and whose key was not changed since, however long ago.
+    /// A principal that was seen before and whose key has not changed since, however long ago.
     pub fn last_known_principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
         self.last_known.get(&hash.0)
     }
 
-    /// To be asked before the database is read.
+    /// The current revision; read it before the database.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::SeqCst)
     }
@@ -87,7 +87,7 @@ impl KeyCache {
         self.principals.get(&hash.0)
     }
 
-    /// `read_at`: the revision before the database was read.
+    /// Caches a principal. `read_at`: the revision before the database was read.
     pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>, read_at: u64) {
         self.principals.insert(hash.0, Arc::clone(&known));
         self.last_known.insert(hash.0, known);
@@ -126,13 +126,13 @@ impl KeyCache {
         }
     }
 
-    /// An agent was changed or deleted, or its host has other rules.
+    /// An agent was changed or deleted, or its host's rules changed.
     pub fn forget_agent(&self, agent_id: AgentId) {
         self.revision.fetch_add(1, Ordering::SeqCst);
         self.targets.invalidate(&agent_id);
     }
 
-    /// Keys change rarely and are cheap to read again: a change forgets all of a kind.
+    /// Keys change rarely and are cheap to read again, so a change removes all entries of a kind.
     pub fn forget_principals(&self) {
         self.revision.fetch_add(1, Ordering::SeqCst);
         self.principals.invalidate_all();
@@ -140,13 +140,13 @@ impl KeyCache {
         self.principal_changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// As when their time to live is over.
+    /// Expires all entries, as their time to live does.
     #[cfg(test)]
     pub fn let_principals_expire(&self) {
         self.principals.invalidate_all();
     }
 
-    /// Changes whenever an API key does.
+    /// Changes whenever an API key changes.
     pub fn principal_changes(&self) -> watch::Receiver<u64> {
         self.principal_changes.subscribe()
     }

@@ -1,4 +1,4 @@
-//! Who may do what: keys, principals, audit.
+//! Access control: keys, principals, the audit log.
 
 pub mod agent_keys;
 pub mod api_keys;

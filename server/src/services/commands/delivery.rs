@@ -17,7 +17,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, SessionMessage};
-use crate::metrics::DispatchMeters;
+use crate::metrics::DispatchMetrics;
 use crate::store::entities::commands::command;
 use crate::store::writer::{BatchOperation, Operation, Reply, Submitted, SubmittedJob};
 use crate::store::{Store, StoreError};
@@ -29,7 +29,7 @@ pub(in crate::services) struct Delivery {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) secret_box: SecretBox,
-    pub(in crate::services) metrics: DispatchMeters,
+    pub(in crate::services) metrics: DispatchMetrics,
 }
 
 /// A slot of a session, acquired for a command that is not committed as `delivered` yet.

@@ -1,4 +1,4 @@
-//! Agents as people see them: listed, renamed, deleted, with their figures and history.
+//! Use cases of agents: list, rename and delete them, and read their telemetry and history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,14 +29,14 @@ pub struct Agents {
     pub(in crate::services) cache: KeyCache,
 }
 
-/// An agent, and whether it is connected at this moment.
+/// An agent, and whether it is connected now.
 #[derive(Debug, Clone)]
 pub struct AgentSnapshot {
     pub row: agent::Model,
     pub is_connected: bool,
 }
 
-/// Longest that a request waits for an agent to connect.
+/// Longest time that a request waits for an agent to connect.
 const MAX_WAIT_MS: u64 = 60_000;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
@@ -71,8 +71,8 @@ impl Agents {
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)))
     }
 
-    /// One page of the connected agents with this name or hostname, after at most `wait_ms` of
-    /// waiting for one.
+    /// One page of the connected agents with this name or hostname. Waits up to `wait_ms` for one
+    /// to connect.
     pub async fn wait_connected(
         &self,
         caller: &Caller,
@@ -94,12 +94,12 @@ impl Agents {
             if !matches!(timeout_at(deadline, arrivals.changed()).await, Ok(Ok(()))) {
                 return Ok(Page::of(rows, page, |row| row.id.0).map(|row| self.now(row)));
             }
-            // A fleet that comes back is not looked through once for each of its agents.
+            // When a whole fleet reconnects, the query must not run once for each agent.
             tokio::time::sleep_until(deadline.min(Instant::now() + BETWEEN_LOOKS)).await;
         }
     }
 
-    /// One agent, with its newest figures.
+    /// One agent, with its latest telemetry.
     pub async fn get(
         &self,
         caller: &Caller,
@@ -133,7 +133,7 @@ impl Agents {
         Ok(self.now(row))
     }
 
-    /// Deletes an agent. If it still runs, it may enrol again as a new one.
+    /// Deletes an agent. If it is still running, it may enrol again as a new agent.
     pub async fn delete(&self, caller: &Caller, id: AgentId) -> Result<()> {
         caller.require(Scope::AgentsWrite)?;
         let now = self.clock.now();
@@ -151,7 +151,7 @@ impl Agents {
         Ok(())
     }
 
-    /// The manifest that an agent last reported; `None` if it never did.
+    /// The manifest that an agent last reported; `None` if it never reported one.
     pub async fn manifest(
         &self,
         caller: &Caller,
@@ -163,7 +163,7 @@ impl Agents {
         Ok(tenant.agent_manifest(id).await?)
     }
 
-    /// An agent's figures since an instant, oldest first.
+    /// An agent's telemetry since an instant, oldest first.
     pub async fn telemetry(
         &self,
         caller: &Caller,
@@ -177,7 +177,7 @@ impl Agents {
         Ok(tenant.telemetry(id, since, limit).await?)
     }
 
-    /// One page of what happened to an agent, newest first.
+    /// One page of an agent's events, newest first.
     pub async fn events(
         &self,
         caller: &Caller,

@@ -1,4 +1,4 @@
-//! Which group an agent belongs to: the oldest that means it; and what it wants of the agent.
+//! Which group an agent belongs to: the oldest whose target matches it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::store::entities::releases::group;
 use crate::store::{Store, StoreError};
 
-/// Who belongs where.
+/// Resolves the members of groups.
 #[derive(Debug, Clone)]
 pub(in crate::services) struct GroupMembership {
     pub store: Store,
@@ -23,7 +23,7 @@ pub(in crate::services) struct GroupMembership {
 #[derive(Debug, Clone)]
 pub(in crate::services) struct GroupMember {
     pub facts: Facts,
-    /// Connected since then, or the last time.
+    /// When its current or last session started.
     pub connected_at: Timestamp,
 }
 
@@ -32,7 +32,7 @@ pub(in crate::services) struct GroupMember {
 pub(in crate::services) struct Membership {
     /// Oldest first.
     pub members: Vec<GroupMember>,
-    /// Agents that it means and that belong to an older group.
+    /// Agents that the target matches and that belong to an older group.
     pub claimed_by_other_group: Vec<AgentId>,
 }
 
@@ -51,13 +51,13 @@ impl GroupMembership {
         let this = Target::Ids(BTreeSet::from([agent_id]));
         let chosen = tenant.resolve(&this, |_| true).await?;
         let Some(facts) = chosen.agents.first() else { return Ok(None) };
-        let means = |row: &group::Model| target(row).is_some_and(|target| target.matches(facts));
-        Ok(groups.into_iter().find(means))
+        let matches = |row: &group::Model| target(row).is_some_and(|target| target.matches(facts));
+        Ok(groups.into_iter().find(matches))
     }
 
-    /// The version that an agent is told of when it comes: the one that its group has brought it to
-    /// already, if it is of another. Whose turn has not come, or who failed, is told of none; nor is
-    /// anybody of a group that halted or was paused. So nobody overtakes a wave.
+    /// The desired version for an agent that connects: the version that its group already updated it
+    /// to, if it runs another one. `None` for an agent whose wave has not started or whose update
+    /// failed, and in a paused or halted group, so that no agent updates before its wave.
     pub async fn desired_version_at_start(
         &self,
         tenant_id: TenantId,
@@ -73,11 +73,11 @@ impl GroupMembership {
             let is_its = group.id == update.group_id && group.generation == update.generation;
             is_its && group.state == GroupState::Active
         });
-        let wanted = group.and_then(|group| group.desired_version);
-        Ok(wanted.filter(|wanted| wanted != own_version))
+        let desired = group.and_then(|group| group.desired_version);
+        Ok(desired.filter(|desired| desired != own_version))
     }
 
-    /// The agents of every group of a tenant, which are read once.
+    /// The agents of every group of a tenant, with one read of its agents.
     pub async fn members(
         &self,
         tenant_id: TenantId,
@@ -88,11 +88,11 @@ impl GroupMembership {
         let targets: Vec<_> =
             groups.iter().filter_map(|row| Some((row.id, target(row)?))).collect();
         let mut members: HashMap<GroupId, Vec<GroupMember>> = HashMap::new();
-        for belonging in self.everyone(tenant_id, is_online).await? {
+        for member in self.all_agents(tenant_id, is_online).await? {
             yield_now().await;
-            let means = |(_, target): &&(GroupId, Target)| target.matches(&belonging.facts);
-            if let Some((id, _)) = targets.iter().find(means) {
-                members.entry(*id).or_default().push(belonging);
+            let matches = |(_, target): &&(GroupId, Target)| target.matches(&member.facts);
+            if let Some((id, _)) = targets.iter().find(matches) {
+                members.entry(*id).or_default().push(member);
             }
         }
         Ok(members)
@@ -109,32 +109,32 @@ impl GroupMembership {
         let groups = self.store.tenant(row.tenant_id).all_groups().await?;
         let older: Vec<_> =
             groups.iter().take_while(|other| other.id != row.id).filter_map(target).collect();
-        for belonging in self.everyone(row.tenant_id, is_online).await? {
+        for member in self.all_agents(row.tenant_id, is_online).await? {
             yield_now().await;
-            if !own.matches(&belonging.facts) {
+            if !own.matches(&member.facts) {
                 continue;
             }
-            match older.iter().any(|target| target.matches(&belonging.facts)) {
-                true => membership.claimed_by_other_group.push(belonging.facts.id),
-                false => membership.members.push(belonging),
+            match older.iter().any(|target| target.matches(&member.facts)) {
+                true => membership.claimed_by_other_group.push(member.facts.id),
+                false => membership.members.push(member),
             }
         }
         Ok(membership)
     }
 
-    /// Every agent that can have a group: others have no supervisor that could install a release.
-    async fn everyone(
+    /// Every agent that can belong to a group. Basic agents have no supervisor to install a release.
+    async fn all_agents(
         &self,
         tenant_id: TenantId,
         is_online: impl Fn(AgentId) -> bool,
     ) -> Result<Vec<GroupMember>, StoreError> {
-        let everyone = self.store.tenant(tenant_id).everyone(is_online).await?;
-        let full = everyone.into_iter().filter(|(facts, _)| facts.level == AgentLevel::Full);
+        let agents = self.store.tenant(tenant_id).all_agents(is_online).await?;
+        let full = agents.into_iter().filter(|(facts, _)| facts.level == AgentLevel::Full);
         Ok(full.map(|(facts, connected_at)| GroupMember { facts, connected_at }).collect())
     }
 }
 
-/// It was read when it was stored.
+/// The target of a group. It was validated before it was stored.
 fn target(row: &group::Model) -> Option<Target> {
     serde_json::from_str::<TargetSpec>(&row.target).ok()?.try_into().ok()
 }

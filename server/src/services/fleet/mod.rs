@@ -1,4 +1,4 @@
-//! Agents and what is known of them.
+//! Agents, their presence, their groups and targets.
 
 pub mod agents;
 pub(super) mod group_membership;

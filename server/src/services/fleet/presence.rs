@@ -6,33 +6,34 @@ use crate::domain::ids::AgentId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 
-/// Who is there, also while agents of the server before this one are still on their way back.
+/// Which agents are online. Shortly after a start, agents of the previous server count as online while
+/// they reconnect.
 #[derive(Clone, Debug)]
 pub(in crate::services) struct Presence {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     /// When this server started.
     pub(in crate::services) started_at: Timestamp,
-    /// How long an agent may take to come back.
+    /// How long an agent may take to reconnect.
     pub(in crate::services) silence_ms: u64,
 }
 
 impl Presence {
-    /// True if the agent is connected, or was when this server started a moment ago.
-    /// `stored_online_since`: when its session began that the database calls open.
+    /// True if the agent is connected, or was connected when this server started a moment ago.
+    /// `stored_online_since`: the start of its session, if the database has it as open.
     pub(in crate::services) fn is_online(
         &self,
         agent_id: AgentId,
         stored_online_since: Option<Timestamp>,
     ) -> bool {
         let is_young = self.clock.now().ms_since(self.started_at) < self.silence_ms;
-        // Of sessions that began with this server, the hub knows first that they have ended.
+        // The hub is the first to know that a session of this server has ended.
         let was_online = stored_online_since.is_some_and(|since| since < self.started_at);
         self.hub.is_connected(agent_id) || (is_young && was_online)
     }
 
-    /// Since when an agent that was seen last then is not connected; `None` if it is. While there was
-    /// no server nobody was away from it.
+    /// Since when an agent is offline; `None` if it is connected. Time while the server was down does
+    /// not count.
     pub(in crate::services) fn offline_since(
         &self,
         agent_id: AgentId,

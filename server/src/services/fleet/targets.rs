@@ -1,4 +1,4 @@
-//! Who a target means, before anything is done with it.
+//! Previews which agents a target matches.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::services::access::caller::Caller;
 use crate::services::error::Result;
 use crate::store::Store;
 
-/// Agents that a preview shows at the most.
+/// Longest list of agents in a preview.
 const MAX_SHOWN: usize = 50;
 
 /// Use cases of targets.
@@ -21,21 +21,21 @@ pub struct Targets {
     pub(in crate::services) hub: Arc<Hub>,
 }
 
-/// Who is meant at this moment.
+/// The agents that a target matches now.
 #[derive(Debug, Clone)]
 pub struct Preview {
-    /// Agents that are meant.
+    /// Matched agents.
     pub matched_count: usize,
-    /// Of these, agents that are connected.
+    /// Matched agents that are connected.
     pub online_count: usize,
-    /// The first 50 of them by name.
+    /// The first 50 matched agents by name.
     pub agents: Vec<Facts>,
-    /// Ids that the target names and that no agent has.
+    /// Ids in the target that belong to no agent.
     pub unknown_ids: Vec<AgentId>,
 }
 
 impl Targets {
-    /// Says who a target means now, and who of them is connected.
+    /// Finds the agents that a target matches now.
     pub async fn preview(&self, caller: &Caller, spec: TargetSpec) -> Result<Preview> {
         caller.require(Scope::AgentsRead)?;
         let target = Target::try_from(spec)?;

@@ -1,4 +1,4 @@
-//! What a host needs to become an agent. Open to everybody: it holds no secrets.
+//! What a host needs to become an agent. Public, because it contains no secrets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use crate::adapters::release_files::ReleaseFiles;
 use crate::services::error::{Result, ServiceError};
 use crate::services::releases::catalog::{OpenRelease, ReleaseCatalog};
 
-/// Use cases of installing. Hosts begin with the newest release; without one, or where it has nothing
-/// for their platform, with what lies in the install directory.
+/// Use cases of installation. Hosts install the newest release. If there is none for their
+/// platform, they install the programs from the install directory.
 #[derive(Clone, Debug)]
 pub struct Installation {
     pub(in crate::services) files: Arc<ProgramFiles>,
@@ -23,7 +23,7 @@ pub struct Installation {
 const UNKNOWN: ServiceError = ServiceError::NotFound("program for that platform");
 
 impl Installation {
-    /// The file of a program for a platform, both by name.
+    /// The file of a program for a platform; both are given by name.
     pub async fn program(&self, platform: &str, name: &str) -> Result<PathBuf> {
         let platform = Platform::parse(platform).ok_or(UNKNOWN)?;
         let program = Program::named(name).ok_or(UNKNOWN)?;
@@ -33,7 +33,7 @@ impl Installation {
         }
     }
 
-    /// The sums of a platform's programs, in the form that `sha256sum -c` reads.
+    /// The checksums of a platform's programs, in the format of `sha256sum -c`.
     pub async fn sums(&self, platform: &str) -> Result<String> {
         let platform = Platform::parse(platform).ok_or(UNKNOWN)?;
         let line = |(program, sum): (Program, String)| format!("{sum}  {}\n", program.file_name());
@@ -69,5 +69,5 @@ impl Installation {
 
 const UNREADABLE: ServiceError = ServiceError::Busy {
     code: "program_unreadable",
-    detail: "the server can't read its programs; its log says why",
+    detail: "the server can't read its programs; see its log",
 };

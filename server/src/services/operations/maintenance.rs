@@ -1,4 +1,4 @@
-//! What only time brings about: deadlines, silence, retention.
+//! Periodic maintenance: deadlines, silent agents, retention.
 
 use std::sync::Arc;
 
@@ -16,30 +16,31 @@ use crate::store::{Store, StoreError};
 
 /// How long telemetry is kept: 24 h.
 const TELEMETRY_MS: u64 = 24 * 3_600_000;
-/// How long webhooks are kept that are delivered or given up: 30 days, or as long as history.
+/// How long finished webhook deliveries are kept: 30 days, or as long as history.
 const DELIVERIES_MS: u64 = 30 * 24 * 3_600_000;
-/// Slices of old history that one sweep drops at the most.
+/// Most slices of old history that one sweep deletes.
 const MAX_SLICES: u32 = 2_000;
-/// Commands that one turn files, which holds the writer up for some 50 ms. Under more load than
-/// this a second what is new waits in an index of its own, and pages of the history get short.
+/// Commands that one run indexes, which blocks the writer for about 50 ms. If more commands than
+/// this arrive each second, new ones wait in a separate index, and pages of the history get
+/// shorter.
 const FILED_AT_ONCE: u64 = 5_000;
-/// How long idempotency keys are remembered: 24 h.
+/// How long idempotency keys are kept: 24 h.
 const IDEMPOTENCY_MS: u64 = 24 * 3_600_000;
 
-/// Sweeps. Each is bounded; what it leaves, the next one takes.
+/// Maintenance sweeps. Each is bounded, and leaves the rest to the next.
 #[derive(Clone, Debug)]
 pub struct Maintenance {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
-    /// When this server started: its own absence is no agent's.
+    /// When this server started. Time before that does not count against agents.
     pub(in crate::services) started_at: Timestamp,
     pub(in crate::services) heartbeats: Heartbeats,
 }
 
 impl Maintenance {
-    /// Ends queued commands past their deadline.
+    /// Expires queued commands past their deadline.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
@@ -51,21 +52,21 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Ends commands whose agents have kept silent for too long.
+    /// Marks commands as lost whose agents have been silent for too long.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
     pub async fn sweep_lost(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let system = self.store.system();
-        self.ended(system.lose_away(now, self.started_at).await?, "lost: agent away");
-        self.ended(system.lose_unanswered(now).await?, "lost: no response");
+        self.ended(system.lose_away(now, self.started_at).await?, "lost: the agent is offline");
+        self.ended(system.lose_unanswered(now).await?, "lost: the agent did not respond");
         Ok(())
     }
 
     fn ended(&self, commands: Vec<(CommandId, AgentId)>, why: &'static str) {
         if !commands.is_empty() {
-            tracing::info!(commands = commands.len(), why, "commands ended by their clocks");
+            tracing::info!(commands = commands.len(), why, "ended overdue commands");
         }
         for (command_id, agent_id) in commands {
             self.hub.release(agent_id, command_id);
@@ -73,10 +74,10 @@ impl Maintenance {
         }
     }
 
-    /// Commits the heartbeats that wait, as one transaction.
+    /// Commits pending heartbeats in one transaction.
     ///
     /// # Errors
-    /// [`StoreError`]; the heartbeats are dropped then, and the next ones follow soon.
+    /// [`StoreError`]; the heartbeats are dropped, and the next ones follow soon.
     pub async fn store_heartbeats(&self) -> Result<(), StoreError> {
         let mut waits = Vec::new();
         for heartbeat in self.heartbeats.take() {
@@ -92,8 +93,8 @@ impl Maintenance {
         Ok(())
     }
 
-    /// A session that the database has replaced, or whose agent is deleted, and that does not
-    /// know.
+    /// A session that was replaced in the database, or whose agent was deleted, and that is still
+    /// open.
     fn close_stale(&self, agent_id: AgentId, epoch: i64) {
         if let Some(session) = self.hub.session(agent_id)
             && session.epoch == epoch
@@ -102,7 +103,7 @@ impl Maintenance {
         }
     }
 
-    /// Marks agents offline that the database calls online and nobody has heard of.
+    /// Marks agents offline that the database has as online and that are silent.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
@@ -110,12 +111,12 @@ impl Maintenance {
         let now = self.clock.now();
         let silence_ms = self.settings.silence_ms();
         if now.ms_since(self.started_at) < silence_ms {
-            // Agents of the server before this one are still on their way back.
+            // Agents of the previous server may still be reconnecting.
             return Ok(());
         }
         for agent in self.store.system().silent_agents(now.minus_ms(silence_ms)).await? {
             if let Some(session) = self.hub.session(agent.id) {
-                // It is there and only has no heartbeats to send.
+                // It is connected and only has no heartbeats to send.
                 let operation = RecordHeartbeat {
                     agent_id: agent.id,
                     epoch: session.epoch,
@@ -140,7 +141,7 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Closes the sessions of keys that have expired, and of secrets whose grace is over.
+    /// Closes the sessions of expired keys, and of secrets whose grace period is over.
     pub fn sweep_expired_keys(&self) {
         let now = self.clock.now();
         for session in self.hub.sessions() {
@@ -153,7 +154,7 @@ impl Maintenance {
         }
     }
 
-    /// Drops what is older than it is kept.
+    /// Deletes data past its retention.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
@@ -170,15 +171,15 @@ impl Maintenance {
             slices += 1;
         }
         if slices > 0 {
-            tracing::info!(slices, "old history dropped");
+            tracing::info!(slices, "deleted old history");
         }
         Ok(())
     }
 
-    /// Files a slice of what is new into the indexes of the history.
+    /// Adds a slice of new commands to the indexes of the history.
     ///
     /// # Errors
-    /// [`StoreError`]; the next turn files it.
+    /// [`StoreError`]; the next run indexes them.
     pub async fn file_history(&self) -> Result<(), StoreError> {
         if self.store.system().has_unfiled().await? {
             self.store.writer().commit(IndexHistory { limit: FILED_AT_ONCE }).await?;
@@ -186,7 +187,7 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Keeps SQLite's log short.
+    /// Truncates SQLite's write-ahead log.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.
@@ -194,10 +195,10 @@ impl Maintenance {
         self.store.system().checkpoint().await
     }
 
-    /// Asks the database for a sign of life, reading and writing.
+    /// Checks that the database can be read and written.
     ///
     /// # Errors
-    /// [`StoreError`] if it gives none.
+    /// [`StoreError`] if it cannot.
     pub async fn check_database(&self) -> Result<(), StoreError> {
         self.store.system().ping().await
     }

@@ -1,7 +1,8 @@
-//! The master key at the server's start: found, or made where nothing was ever sealed.
+//! Loads the master key when the server starts, or creates it if nothing was ever sealed.
 //!
-//! A record that only the right key opens lies in the database. With another key, or without one,
-//! the server does not start: it would seal with a key that the rest of its secrets don't have.
+//! The database contains a record that only the right key can open. With another key, or without
+//! one, the server does not start. Otherwise it would seal new secrets with a key that does not
+//! open the existing ones.
 
 use std::path::PathBuf;
 
@@ -17,41 +18,41 @@ use crate::store::{Store, StoreError};
 
 /// The setting with the sealed record, and the field it is sealed for.
 const CHECK: &str = "master_key_check";
-/// It belongs to no tenant.
-const NOBODY: TenantId = TenantId(Uuid::nil());
+/// The record belongs to no tenant.
+const NO_TENANT: TenantId = TenantId(Uuid::nil());
 
-/// Where the master key may be. The first that is set counts.
+/// Where the master key may be. The first that is set is used.
 #[derive(Debug)]
 pub struct KeyPlaces {
     /// The key itself, from the environment.
     pub text: Option<Zeroizing<String>>,
-    /// A file that somebody else looks after: it is read and never made.
+    /// A file that the operator manages. The server reads it and never creates it.
     pub file: Option<PathBuf>,
-    /// The server's own file, made at the first start.
+    /// The server's own file, created at the first start.
     pub own_file: PathBuf,
 }
 
-/// Why the server can't have its secrets.
+/// The server cannot open its secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum UnlockError {
-    #[error("use MUSTER_MASTER_KEY: {0}")]
+    #[error("MUSTER_MASTER_KEY is invalid")]
     Malformed(#[source] MalformedKey),
     #[error(transparent)]
     File(#[from] MasterKeyFileError),
     #[error(
-        "find the master key in {}: put the file back, or correct the setting `master_key_file`",
+        "failed to find the master key file {}; restore the file, or correct the setting `master_key_file`",
         .0.display()
     )]
     NoFile(PathBuf),
     #[error(
-        "find the master key in {}: this database has secrets sealed with it; put the file back \
-         from a backup, or give the key in MUSTER_MASTER_KEY",
+        "failed to find the master key file {}, which the secrets of this database were sealed with; restore the file \
+         from a backup, or set MUSTER_MASTER_KEY",
         .0.display()
     )]
     Lost(PathBuf),
     #[error(
-        "open the secrets of this database with the master key from {0}: they were sealed with \
-         another one; give that one"
+        "failed to open the secrets of this database with the master key from {0}, because they were sealed with \
+         another key; use that key"
     )]
     Wrong(String),
     #[error(transparent)]
@@ -60,30 +61,30 @@ pub enum UnlockError {
     Store(#[from] StoreError),
 }
 
-/// Finds the master key and checks it against the database; the first time it is made, if nobody
-/// gives one, and noted.
+/// Loads the master key and checks it against the database. At the first start it creates the key
+/// if none is configured, and stores the record.
 ///
 /// # Errors
-/// [`UnlockError`]; nothing is made or changed then.
+/// [`UnlockError`]; nothing was created or changed then.
 pub async fn unlock(store: &Store, places: KeyPlaces) -> Result<SecretBox, UnlockError> {
-    let noted = store.system().setting(CHECK).await?;
-    let (key, origin) = find(places, noted.is_some())?;
+    let record = store.system().setting(CHECK).await?;
+    let (key, origin) = find(places, record.is_some())?;
     let secret_box = SecretBox::new(&key)?;
-    match noted {
-        Some(sealed) => match secret_box.open(NOBODY, CHECK, &sealed) {
+    match record {
+        Some(sealed) => match secret_box.open(NO_TENANT, CHECK, &sealed) {
             Ok(_) => Ok(secret_box),
             Err(_) => Err(UnlockError::Wrong(origin)),
         },
         None => {
-            let sealed = secret_box.seal(NOBODY, CHECK, CHECK.as_bytes())?;
+            let sealed = secret_box.seal(NO_TENANT, CHECK, CHECK.as_bytes())?;
             store.system().create_setting(CHECK, sealed).await?;
             Ok(secret_box)
         }
     }
 }
 
-/// The key, and where it was found, for people.
-fn find(places: KeyPlaces, is_noted: bool) -> Result<(MasterKey, String), UnlockError> {
+/// The key, and where it was found, for messages.
+fn find(places: KeyPlaces, has_record: bool) -> Result<(MasterKey, String), UnlockError> {
     if let Some(text) = places.text {
         let key = MasterKey::from_base64(&text).map_err(UnlockError::Malformed)?;
         return Ok((key, "MUSTER_MASTER_KEY".to_owned()));
@@ -96,11 +97,11 @@ fn find(places: KeyPlaces, is_noted: bool) -> Result<(MasterKey, String), Unlock
     let path = places.own_file;
     let key = match master_key_file::read(&path)? {
         Some(key) => key,
-        None if is_noted => return Err(UnlockError::Lost(path)),
+        None if has_record => return Err(UnlockError::Lost(path)),
         None => {
             let key = master_key_file::make(&path)?;
             let file = path.display();
-            tracing::info!(%file, "made the master key; without a copy of it a backup's secrets are lost");
+            tracing::info!(%file, "created the master key; back it up, because without it the secrets in a backup are lost");
             key
         }
     };

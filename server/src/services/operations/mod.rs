@@ -1,4 +1,4 @@
-//! Running the server itself: maintenance, statistics, installation.
+//! Operations of the server itself: maintenance, metrics, installation, the master key.
 
 pub mod installation;
 pub mod maintenance;

@@ -1,4 +1,4 @@
-//! Figures of the whole server, for whoever watches it.
+//! Metrics of the whole server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::hub::Hub;
-use crate::metrics::{Gauges, HttpMeters, Parts, Registry};
+use crate::metrics::{Gauges, HttpMetrics, MetricSet, Registry};
 use crate::services::access::authentication::DATABASE_PATIENCE;
 use crate::services::access::caller::Caller;
-use crate::services::error::{Result, chain};
+use crate::services::error::Result;
 use crate::store::{Store, StoreError};
+use muster_protocol::error_chain;
 
 /// States that are not terminal.
 const OPEN: [CommandState; 3] =
@@ -24,13 +25,13 @@ pub struct Monitoring {
     store: Store,
     hub: Arc<Hub>,
     gauges: Gauges,
-    http: HttpMeters,
+    http: HttpMetrics,
     registry: Registry,
 }
 
 impl Monitoring {
-    /// Names the meters that the rest of the server holds.
-    pub(in crate::services) fn new(store: Store, hub: Arc<Hub>, parts: &Parts) -> Self {
+    /// Registers the metrics that the rest of the server holds.
+    pub(in crate::services) fn new(store: Store, hub: Arc<Hub>, parts: &MetricSet) -> Self {
         Self {
             store,
             hub,
@@ -40,37 +41,37 @@ impl Monitoring {
         }
     }
 
-    /// The meters of the API.
-    pub fn http(&self) -> &HttpMeters {
+    /// The metrics of the API.
+    pub fn http(&self) -> &HttpMetrics {
         &self.http
     }
 
-    /// All figures as they stand, in the OpenMetrics text format. They are of all tenants together.
-    /// While the database is away, those that need it are left out.
+    /// All current metrics, in the OpenMetrics text format, for all tenants together. While the
+    /// database is unavailable, metrics that need it are missing.
     ///
     /// # Errors
     /// 403 without the scope `metrics:read`.
     pub async fn text(&self, caller: &Caller) -> Result<String> {
         caller.require(Scope::MetricsRead)?;
-        self.look_at_database().await;
-        self.look_at_hub();
+        self.read_database().await;
+        self.read_hub();
         self.gauges.writer_queue.set(self.store.writer().waiting() as i64);
-        self.look_at_process();
-        // Nothing keeps text from being written into memory.
+        self.read_process();
+        // Writing text to memory does not fail.
         Ok(self.registry.text().unwrap_or_default())
     }
 
-    async fn look_at_database(&self) {
+    async fn read_database(&self) {
         let system = self.store.system();
-        let asked = async {
+        let query = async {
             Ok::<_, StoreError>((system.open_commands().await?, system.pending_webhooks().await?))
         };
-        let said = match tokio::time::timeout(DATABASE_PATIENCE, asked).await {
-            Ok(Ok(said)) => Ok(said),
-            Ok(Err(error)) => Err(chain(&error)),
-            Err(_) => Err("it did not answer in time".to_owned()),
+        let result = match tokio::time::timeout(DATABASE_PATIENCE, query).await {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) => Err(error_chain(&error)),
+            Err(_) => Err("the database did not answer in time".to_owned()),
         };
-        match said {
+        match result {
             Ok((open, pending)) => {
                 let count =
                     |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
@@ -78,13 +79,13 @@ impl Monitoring {
                 self.gauges.set_stored(open, pending);
             }
             Err(error) => {
-                tracing::warn!(error, "failed to ask the database for figures");
-                self.gauges.forget_stored();
+                tracing::warn!(error, "failed to read metrics from the database");
+                self.gauges.clear_stored();
             }
         }
     }
 
-    fn look_at_hub(&self) {
+    fn read_hub(&self) {
         let sessions = self.hub.sessions();
         self.gauges.agents_online.set(sessions.len() as i64);
         for (level, is_full) in [("full", true), ("basic", false)] {
@@ -101,11 +102,11 @@ impl Monitoring {
         self.gauges.dispatch_wakes.set(self.hub.waiting_wakes() as i64);
     }
 
-    fn look_at_process(&self) {
+    fn read_process(&self) {
         let Ok(mut system) = System::new() else { return };
         let own = Pid::from_u32(std::process::id());
-        let wanted = ProcessRefreshKind::nothing().with_memory().with_cpu();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, wanted);
+        let kinds = ProcessRefreshKind::nothing().with_memory().with_cpu();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, kinds);
         if let Some(process) = system.process(own) {
             self.gauges.resident_bytes.set(process.memory().cast_signed());
             self.gauges.set_cpu(Duration::from_millis(process.accumulated_cpu_time()));

@@ -1,4 +1,4 @@
-//! Which releases hosts may have: what several use cases ask.
+//! The releases that hosts may install, for several use cases.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::store::{Store, StoreError};
 #[derive(Debug, Clone)]
 pub(in crate::services) struct ReleaseCatalog {
     store: Store,
-    /// The newest one, once it was looked for; of which there may be none.
+    /// The newest release, once it was read. There may be none.
     newest: Arc<Mutex<Option<Option<OpenRelease>>>>,
 }
 
-/// A release that hosts may have.
+/// A release that hosts may install.
 #[derive(Debug, Clone)]
 pub(in crate::services) struct OpenRelease {
     pub row: release::Model,
@@ -25,15 +25,15 @@ pub(in crate::services) struct OpenRelease {
 }
 
 impl ReleaseCatalog {
-    /// Over this store.
+    /// Creates a catalogue over this store.
     pub fn new(store: Store) -> Self {
         Self { store, newest: Arc::default() }
     }
 
-    /// The newest one by version. One that is marked as a preview counts only where there is no
-    /// other. Everybody may ask, so it is read once, until [`forget`](Self::forget).
+    /// The newest release by version. A pre-release is only returned if there is no other. It is
+    /// cached until [`forget`](Self::forget), because public requests read it.
     pub async fn newest(&self) -> Result<Option<OpenRelease>, StoreError> {
-        // Held while it is read: what is forgotten meanwhile is forgotten after.
+        // Held during the read, so that a concurrent `forget` takes effect after it.
         let mut known = self.newest.lock().await;
         if let Some(newest) = &*known {
             return Ok(newest.clone());
@@ -45,20 +45,20 @@ impl ReleaseCatalog {
         Ok(newest)
     }
 
-    /// Some release was published or withdrawn: the newest one is looked for again.
+    /// A release was published or withdrawn: drops the cached newest release.
     pub async fn forget(&self) {
         *self.newest.lock().await = None;
     }
 
-    /// This very version.
+    /// The release of exactly this version.
     pub async fn find(&self, version: &Version) -> Result<Option<OpenRelease>, StoreError> {
         let row = self.store.system().release(&version.to_string()).await?;
         Ok(row.filter(release::Model::is_open).and_then(OpenRelease::read))
     }
 }
 
-/// The platform of an agent by what it says of itself, such as `Linux 6.1` and `x86_64`; `None` if
-/// that has no name here.
+/// The platform of an agent by what it reports, such as `Linux 6.1` and `x86_64`; `None` if the
+/// platform is unknown.
 pub(in crate::services) fn platform_of(os: &str, arch: &str) -> Option<Platform> {
     let system = os.split_whitespace().next()?.to_ascii_lowercase();
     Platform::parse(&format!("{system}-{arch}"))
@@ -67,11 +67,11 @@ pub(in crate::services) fn platform_of(os: &str, arch: &str) -> Option<Platform>
 impl OpenRelease {
     fn read(row: release::Model) -> Option<Self> {
         let manifest = ReleaseManifest::read(row.manifest.as_bytes());
-        // It was read when it was stored.
+        // The manifest was validated before it was stored.
         manifest.ok().map(|manifest| Self { row, manifest })
     }
 
-    /// True if it has programs for this platform, or which one that is is not known.
+    /// True if the release has programs for this platform, or the platform is unknown.
     pub fn is_for(&self, platform: Option<Platform>) -> bool {
         platform.is_none_or(|platform| self.manifest.files(platform).is_some())
     }

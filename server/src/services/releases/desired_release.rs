@@ -1,4 +1,4 @@
-//! Which version an agent should run, asked for from beside it.
+//! Answers which version an agent should run.
 
 use muster_protocol::release::{Platform, Version};
 
@@ -11,12 +11,12 @@ use crate::services::fleet::group_membership::GroupMembership;
 use crate::store::entities::fleet::agent;
 
 impl Releases {
-    /// The version that the agent's group wants; without a group, or an agent of this key, the newest
-    /// one for the platform. What is asked for is public: no more than the key is looked at.
+    /// The desired version of the agent's group. Without a group, or for an agent of another key,
+    /// the newest release for the platform. Releases are public, so only the key itself is checked.
     ///
     /// # Errors
-    /// 409 `no_release` if that is not published, or has nothing for the platform.
-    pub async fn wanted(
+    /// 409 `no_release` if that release is not published, or has no programs for the platform.
+    pub async fn desired_version(
         &self,
         grant: &KeyGrant,
         agent_id: Option<AgentId>,
@@ -25,27 +25,30 @@ impl Releases {
         let agent = self.agent_of_key(grant, agent_id).await?;
         let platform = platform
             .or_else(|| agent.as_ref().and_then(|agent| platform_of(&agent.os, &agent.arch)));
-        let wanted = match &agent {
+        let desired = match &agent {
             Some(agent) => {
-                let book = GroupMembership { store: self.store.clone() };
-                book.group_of(grant.tenant_id, agent.id).await?.and_then(|row| row.desired_version)
+                let membership = GroupMembership { store: self.store.clone() };
+                let group = membership.group_of(grant.tenant_id, agent.id).await?;
+                group.and_then(|row| row.desired_version)
             }
             None => None,
         };
-        let release = match &wanted {
-            Some(wanted) => self.published(wanted).await?.ok_or_else(|| {
+        let release = match &desired {
+            Some(desired) => self.published(desired).await?.ok_or_else(|| {
                 no_release(format!(
-                    "release {wanted}, which this agent's group wants, is not published, or was withdrawn"
+                    "release {desired}, the desired version of this agent's group, is not published or was withdrawn"
                 ))
             })?,
             None => self.catalog.newest().await?.ok_or_else(|| {
-                no_release("none is published; publish one with `muster release publish`".into())
+                no_release("no release is published; publish one with `muster release publish`".into())
             })?,
         };
         let version = release.manifest.version.clone();
         match release.is_for(platform) {
             true => Ok(version),
-            false => Err(no_release(format!("release {version} has nothing for this platform"))),
+            false => {
+                Err(no_release(format!("release {version} has no programs for this platform")))
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What hosts fetch. Open to everybody: nothing of it is secret, and hosts trust signatures alone.
+//! The files that hosts download. Public, because they are not secret and hosts only trust
+//! signatures.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use super::{Releases, UNKNOWN};
 use crate::services::error::{Result, ServiceError};
 
 impl Releases {
-    /// The manifest, to the letter.
+    /// The manifest, byte for byte.
     pub async fn manifest(&self, version: &Version) -> Result<String> {
         Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.manifest)
     }
@@ -18,7 +19,7 @@ impl Releases {
         Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.signature)
     }
 
-    /// Statements of keys, oldest first.
+    /// Key changes, oldest first.
     pub async fn statements(&self) -> Result<Vec<KeyChange>> {
         self.key_changes().await
     }

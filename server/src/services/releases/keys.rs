@@ -1,4 +1,5 @@
-//! Changes of the key that signs releases: statements of the old key, handed on to hosts.
+//! Changes of the key that signs releases. A statement by the old key names the new one, and hosts
+//! download it.
 
 use muster_protocol::release::{KeyChange, MAX_KEY_CHANGES, PublicKey, is_trusted_key};
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::services::error::{Result, ServiceError};
 use crate::store::StoreError;
 use crate::store::entities::releases::release_key_change;
 
-/// A statement as it was given: keys and signature as text.
+/// A statement as the caller sent it: keys and signature as text.
 #[derive(Debug, Clone)]
 pub struct NewKeyChange {
     pub old: String,
@@ -20,18 +21,19 @@ pub struct NewKeyChange {
 }
 
 impl Releases {
-    /// Takes the statement of the key in use that another one signs from now on. Repeatable. Returns the
-    /// fingerprints of both.
+    /// Stores the current key's statement that another key signs releases from now on. Repeatable.
+    /// Returns the fingerprints of both keys.
     ///
     /// # Errors
-    /// 422 `invalid_key_change`; 409 `untrusted_release_key` if the old key is not the one in use,
-    /// `key_changed` if it has handed over otherwise, or 16 times in all.
+    /// 422 `invalid_key_change`; 409 `untrusted_release_key` if the old key is not the current one;
+    /// `key_changed` if it was replaced by another key before, or the limit of 16 changes is
+    /// reached.
     pub async fn change_key(&self, caller: &Caller, new: NewKeyChange) -> Result<(String, String)> {
         caller.require(Scope::ReleasesManage)?;
         let invalid = || {
             ServiceError::Invalid {
             code: "invalid_key_change",
-            detail: "the statement is not signed by its old key, or can't be read; make it with `muster release rotate-key`"
+            detail: "the statement is malformed or not signed by its old key; create it with `muster release rotate-key`"
                 .into(),
         }
         };
@@ -63,7 +65,7 @@ impl Releases {
             Err(StoreError::Refused(_)) => Err(ServiceError::Conflict {
                 code: "key_changed",
                 detail: format!(
-                    "one of these keys has a statement already, or there are {MAX_KEY_CHANGES}, which is all that hosts read"
+                    "one of these keys already has a statement, or the limit of {MAX_KEY_CHANGES} statements is reached"
                 ),
             }),
             stored => Ok(stored.map(|()| fingerprints)?),
@@ -80,7 +82,7 @@ impl Releases {
                 signature: row.signature,
             })
         };
-        // They were read when they were stored.
+        // The statements were validated before they were stored.
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
@@ -93,7 +95,7 @@ impl Releases {
             true => Ok(()),
             false => Err(ServiceError::Conflict {
                 code: "untrusted_release_key",
-                detail: "the old key of this statement does not sign the releases here".into(),
+                detail: "the old key of this statement does not sign this server's releases".into(),
             }),
         }
     }

@@ -1,5 +1,5 @@
-//! Releases: drafted, filled, published, withdrawn. The server holds no key: it can only hand on what
-//! was signed elsewhere.
+//! Releases: draft, upload, publish and withdraw. The server has no signing key, so it can only
+//! distribute what was signed elsewhere.
 
 pub(super) mod catalog;
 mod desired_release;
@@ -23,7 +23,7 @@ use self::catalog::ReleaseCatalog;
 pub use self::keys::NewKeyChange;
 pub use self::upload::Upload;
 use super::access::caller::{Caller, Subject};
-use super::error::{Result, ServiceError, chain};
+use super::error::{Result, ServiceError};
 use crate::adapters::release_files::ReleaseFiles;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
@@ -31,16 +31,17 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::entities::releases::release;
+use muster_protocol::error_chain;
 
-/// Releases that may wait to be published.
+/// Most releases that are drafted and not published.
 const MAX_DRAFTS: usize = 32;
-/// Bytes of a signature with its key, as JSON.
+/// Longest signature with its key, as JSON, in bytes.
 const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("release");
 const UNWRITABLE: ServiceError = ServiceError::Busy {
     code: "releases_unusable",
-    detail: "the server can't use its folder of releases; its log says why",
+    detail: "the server can't use its release directory; see its log",
 };
 
 /// Use cases of releases.
@@ -50,11 +51,11 @@ pub struct Releases {
     pub(super) clock: Clock,
     pub(super) files: Arc<ReleaseFiles>,
     pub(super) catalog: ReleaseCatalog,
-    /// What makes and publishes releases goes one by one: files and rows have to agree.
+    /// Serialises drafts, uploads and publications, because files and rows must agree.
     pub(super) turn: Arc<Mutex<()>>,
 }
 
-/// A release with what its manifest says.
+/// A release with its parsed manifest.
 #[derive(Debug, Clone)]
 pub struct Release {
     pub row: release::Model,
@@ -62,7 +63,7 @@ pub struct Release {
     pub fingerprint: String,
 }
 
-/// A program of a release, and whether it is here.
+/// A program of a release, and whether its file is on the server.
 #[derive(Debug, Clone)]
 pub struct ReleaseProgram {
     pub platform: Platform,
@@ -71,12 +72,12 @@ pub struct ReleaseProgram {
 }
 
 impl Releases {
-    /// Takes a manifest with its signature, both to the letter. Repeatable; another manifest of the same
-    /// version takes the place of one that was not published.
+    /// Stores a manifest with its signature, byte for byte. Repeatable. Another manifest of the
+    /// same version replaces an unpublished one.
     ///
     /// # Errors
-    /// 422 `invalid_release`; 409 `release_published` if another manifest of this version was published,
-    /// `too_many_drafts`.
+    /// 422 `invalid_release`; 409 `release_published` if another manifest of this version was
+    /// published, `too_many_drafts`.
     pub async fn draft(
         &self,
         caller: &Caller,
@@ -89,7 +90,7 @@ impl Releases {
         let system = self.store.system();
         let known = system.release(&parsed.version.to_string()).await?;
         match &known {
-            // Signatures of one manifest are alike, but may be written differently.
+            // Two signatures of one manifest are equal, but their text may differ.
             Some(row)
                 if row.manifest == manifest
                     && row.release_key == key.to_string()
@@ -98,13 +99,13 @@ impl Releases {
                 return Release::read(row.clone());
             }
             Some(row) if row.published_at.is_some() => return Err(published(&parsed.version)),
-            // It waits already, and goes on waiting.
+            // The same draft exists already.
             Some(row) if !row.is_dropped() => {}
             _ if system.release_drafts().await? >= MAX_DRAFTS => {
                 return Err(ServiceError::Conflict {
                     code: "too_many_drafts",
                     detail: format!(
-                        "{MAX_DRAFTS} releases wait to be published; publish or withdraw some first"
+                        "the limit of {MAX_DRAFTS} unpublished releases is reached; publish or withdraw some first"
                     ),
                 });
             }
@@ -127,7 +128,7 @@ impl Releases {
         let audit = caller.audit("release.draft", subject(row.id), &detail, now);
         system.draft_release(row.clone(), audit).await?;
         if known.is_some() {
-            // Programs of the manifest before would only be in the way.
+            // The programs of the replaced manifest are not needed.
             let (files, version) = (Arc::clone(&self.files), parsed.version.clone());
             blocking(move || files.remove(&version)).await?;
         }
@@ -143,7 +144,7 @@ impl Releases {
         Ok(Page { items, next_cursor })
     }
 
-    /// One release, and which of its programs are here.
+    /// One release, and which of its programs are on the server.
     pub async fn get(
         &self,
         caller: &Caller,
@@ -180,10 +181,10 @@ impl Release {
     }
 }
 
-/// What a manifest says, and whose signature it bears.
+/// Parses a manifest and checks its signature. Returns the key.
 fn read(manifest: &str, signature: &str) -> Result<(ReleaseManifest, PublicKey)> {
     let invalid = |detail: String| ServiceError::Invalid { code: "invalid_release", detail };
-    let unreadable = "the signature can't be read; send release.sig to the letter";
+    let unreadable = "the signature is malformed; send the unchanged text of release.sig";
     if signature.len() > MAX_SIGNATURE_BYTES {
         return Err(invalid(unreadable.into()));
     }
@@ -197,7 +198,7 @@ fn read(manifest: &str, signature: &str) -> Result<(ReleaseManifest, PublicKey)>
 fn published(version: &Version) -> ServiceError {
     ServiceError::Conflict {
         code: "release_published",
-        detail: format!("{version} was published before, otherwise; give this one another version"),
+        detail: format!("{version} was already published with other content; use another version"),
     }
 }
 
@@ -205,7 +206,7 @@ fn subject(id: ReleaseId) -> Subject {
     Subject { kind: "release", id: id.0 }
 }
 
-/// Does something with files, off the threads that serve.
+/// Runs a file operation on a blocking thread.
 async fn blocking<T, E>(
     work: impl FnOnce() -> std::result::Result<T, E> + Send + 'static,
 ) -> Result<T>
@@ -216,7 +217,7 @@ where
     match spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "the folder of releases can't be used");
+            tracing::error!(error = error_chain(&error), "failed to use the release directory");
             Err(UNWRITABLE)
         }
         Err(_) => Err(UNWRITABLE),

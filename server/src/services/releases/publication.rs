@@ -1,4 +1,4 @@
-//! Which releases hosts may have: published, and withdrawn again.
+//! Publishes and withdraws releases.
 
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use crate::store::entities::releases::release;
 use crate::store::queries::Publication;
 
 impl Releases {
-    /// Lets hosts have a release, also one that was withdrawn. Repeatable.
+    /// Publishes a release, so that hosts may install it; also a withdrawn one. Repeatable.
     ///
     /// # Errors
-    /// 409 `incomplete_release` if a program is missing, `untrusted_release_key` if nothing leads to its
-    /// key from that of the release before; 422 `invalid_release`.
+    /// 409 `incomplete_release` if a program is missing; `untrusted_release_key` if no key changes
+    /// lead from the key of the last published release to this one's; 422 `invalid_release`.
     pub async fn publish(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
         let _turn = self.turn.lock().await;
@@ -35,29 +35,31 @@ impl Releases {
             return Err(ServiceError::Conflict {
                 code: "incomplete_release",
                 detail: format!(
-                    "{name} for {platform} is not here, or not whole; upload it, then publish"
+                    "{name} for {platform} is missing or incomplete; upload it, then publish"
                 ),
             });
         }
         let now = self.clock.now();
         let detail = json!({"version": row.version, "key": key.fingerprint()});
         let audit = caller.audit("release.publish", subject(row.id), &detail, now);
-        // A clock that was set back does not make an older one the last.
+        // The order of publications must hold even if the clock was set back.
         let before = last.as_ref().and_then(|row| row.published_at);
         let at = before.map_or(now, |before| now.max(before.plus_ms(1)));
         let publication =
             Publication { at, by: caller.principal.id, after: last.map(|row| row.id) };
         let row = system.publish_release(row, publication, audit).await;
-        // Also where it can't be told whether it was.
+        // Also after an error, because the change may have been committed.
         self.catalog.forget().await;
         Release::read(row?.ok_or_else(|| ServiceError::Conflict {
             code: "release_changed",
-            detail: "the release has changed meanwhile; look at it and publish it again".into(),
+            detail:
+                "the release was changed at the same time; check it and publish it again".into(),
         })?)
     }
 
-    /// Lets hosts have a release no longer; those that run it go on. Repeatable. The programs of one
-    /// that was never published go at once; a published one keeps them, since it can be published again.
+    /// Withdraws a release: hosts no longer install it, and those that run it keep running it.
+    /// Repeatable. The programs of a release that was never published are deleted. A published
+    /// release keeps them, because it can be published again.
     pub async fn withdraw(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
         let _turn = self.turn.lock().await;
@@ -76,7 +78,7 @@ impl Releases {
         Release::read(row)
     }
 
-    /// Hosts that took the release before have to take this one as well.
+    /// Hosts that accepted the last release must accept this one too.
     async fn check_key(&self, key: PublicKey, last: Option<&release::Model>) -> Result<()> {
         let Some(last) = last else { return Ok(()) };
         let known = PublicKey::try_from(last.release_key.clone()).map_err(|_| UNWRITABLE)?;
@@ -87,7 +89,7 @@ impl Releases {
         Err(ServiceError::Conflict {
             code: "untrusted_release_key",
             detail: format!(
-                "it is signed by the key {}, and release {} was by {}: no statement leads from that key to this one; sign it with that key, or make a statement with `muster release rotate-key`",
+                "the release is signed by the key {}, but release {} was signed by {}, and no key change connects them; sign it with that key, or change the key with `muster release rotate-key`",
                 key.fingerprint(),
                 last.version,
                 known.fingerprint()

@@ -1,4 +1,4 @@
-//! Programs on their way into the folder of releases.
+//! Receives the programs of releases.
 
 use std::sync::Arc;
 
@@ -7,32 +7,33 @@ use muster_protocol::release::{Platform, Program, ProgramFile, Version};
 use tokio::task::spawn_blocking;
 
 use super::{Release, Releases, UNKNOWN, UNWRITABLE};
-use crate::adapters::release_files::{Receiving, ReleaseStoreError};
+use crate::adapters::release_files::{IncomingProgram, ReleaseStoreError};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::services::access::caller::Caller;
-use crate::services::error::{Result, ServiceError, chain};
+use crate::services::error::{Result, ServiceError};
+use muster_protocol::error_chain;
 
 /// Bytes that are collected before they are written.
 const WRITTEN_AT_ONCE: usize = 256 * 1024;
 
-/// A program that is being uploaded. Dropped before its end it leaves nothing.
+/// A program that is being uploaded. Dropping it before the end leaves no file.
 pub struct Upload {
     releases: Releases,
-    /// The release as it was when this began: another draft of its version has another id.
+    /// The release when the upload started. Another draft of the same version has another id.
     release_id: ReleaseId,
     version: Version,
-    /// Absent while a write is under way.
-    receiving: Option<Box<Receiving>>,
+    /// `None` while a write is in progress.
+    receiving: Option<Box<IncomingProgram>>,
     pending: Vec<u8>,
 }
 
 impl Releases {
-    /// Begins to take a program of a release. `None` if it is there already, whole.
+    /// Starts the upload of a program. `None` if the complete file is on the server already.
     ///
     /// # Errors
-    /// 404 if the release's manifest has no such program; 409 `release_changed` if it was withdrawn before
-    /// it was published; 503 `no_space`.
+    /// 404 if the release's manifest has no such program; 409 `release_changed` if the release was
+    /// withdrawn before it was published; 503 `no_space`.
     pub async fn upload(
         &self,
         caller: &Caller,
@@ -55,10 +56,10 @@ impl Releases {
         let (files, of) = (Arc::clone(&self.files), version.clone());
         let begin = move || match files.has(&of, platform, &expected) {
             true => Ok(None),
-            false => files.receive(&of, platform, &expected).map(|begun| Some(Box::new(begun))),
+            false => files.receive(&of, platform, &expected).map(|started| Some(Box::new(started))),
         };
-        let begun = spawn_blocking(begin).await.map_err(|_| UNWRITABLE)?.map_err(refused)?;
-        Ok(begun.map(|receiving| Upload {
+        let started = spawn_blocking(begin).await.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        Ok(started.map(|receiving| Upload {
             releases: self.clone(),
             release_id: row.id,
             version: version.clone(),
@@ -69,10 +70,10 @@ impl Releases {
 }
 
 impl Upload {
-    /// Takes more of it.
+    /// Adds received bytes.
     ///
     /// # Errors
-    /// 422 `wrong_size` once it is more than the manifest says.
+    /// 422 `wrong_size` if the file is larger than the manifest says.
     pub async fn write(&mut self, bytes: &Bytes) -> Result<()> {
         self.pending.extend_from_slice(bytes);
         match self.pending.len() {
@@ -81,17 +82,18 @@ impl Upload {
         }
     }
 
-    /// That was all.
+    /// Ends the upload.
     ///
     /// # Errors
-    /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if another manifest has taken the release's
-    /// place meanwhile, or it was withdrawn. Nothing is kept then.
+    /// 422 `wrong_size` or `wrong_sum`; 409 `release_changed` if the release's manifest was
+    /// replaced or the release was withdrawn. The file is deleted then.
     pub async fn finish(mut self) -> Result<()> {
         self.flush().await?;
-        // Whoever drafts, publishes or withdraws meanwhile comes before or after, not between.
+        // Concurrent drafts, publications and withdrawals run before or after this, not in between.
         let _turn = self.releases.turn.lock().await;
         let found = self.releases.store.system().release(&self.version.to_string()).await?;
-        // Of a release that was published meanwhile the file is the one that is there, or is missing.
+        // If the release was published in the meantime, its file exists already or is the missing
+        // one.
         if !found.is_some_and(|row| row.id == self.release_id && !row.is_dropped()) {
             return Err(changed());
         }
@@ -113,7 +115,7 @@ impl Upload {
 fn changed() -> ServiceError {
     ServiceError::Conflict {
         code: "release_changed",
-        detail: "another manifest has taken this release's place, or it was withdrawn; send its manifest and upload its programs anew"
+        detail: "the release's manifest was replaced, or the release was withdrawn; draft the release and upload its programs again"
             .into(),
     }
 }
@@ -123,16 +125,16 @@ fn refused(why: ReleaseStoreError) -> ServiceError {
         ReleaseStoreError::Size(_) => "wrong_size",
         ReleaseStoreError::Sum => "wrong_sum",
         ReleaseStoreError::NoSpace => {
-            tracing::warn!("a program of a release was refused: the disk has too little room");
+            tracing::warn!("refused a program of a release because the disk is almost full");
             return ServiceError::Busy {
                 code: "no_space",
-                detail: "the server's disk has too little room for this program; make some there, or withdraw drafts, and upload it again",
+                detail: "the server's disk has too little space for this program; free some, or withdraw drafts, then upload it again",
             };
         }
         ReleaseStoreError::File(error) => {
-            tracing::error!(error = chain(error), "a program of a release was not kept");
+            tracing::error!(error = error_chain(error), "failed to store a program of a release");
             return UNWRITABLE;
         }
     };
-    ServiceError::Invalid { code, detail: format!("the program is not kept: {why}") }
+    ServiceError::Invalid { code, detail: format!("the program was refused: {why}") }
 }

@@ -27,7 +27,9 @@ pub use self::commands::rollouts::{
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;
-pub use self::integrations::webhooks::{Busy, DeliveryFilter, FailedExecution, Waiting};
+pub use self::integrations::webhooks::{
+    DeliveriesToSkip, DeliveryFilter, FailedExecution, PendingDelivery,
+};
 pub use self::operations::sweeps::{OfflineAgent, Retention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;

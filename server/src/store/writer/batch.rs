@@ -11,7 +11,7 @@ use super::{
     IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordHeartbeat,
     RecordManifest, RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
 };
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 use crate::store::StoreError;
 use crate::store::blobs::Blobs;
 
@@ -195,7 +195,7 @@ pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
     mut queue: mpsc::Receiver<Operation>,
-    meters: WriterMeters,
+    meters: WriterMetrics,
 ) {
     let mut connection = Connection::new(connection, blobs, meters.clone());
     while let Some(first) = queue.recv().await {
@@ -213,7 +213,7 @@ pub(super) async fn run(
     }
 }
 
-async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMeters) {
+async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMetrics) {
     let started = Instant::now();
     let failure = match commit_with_lock_retries(connection, &batch).await {
         Ok(results) => {

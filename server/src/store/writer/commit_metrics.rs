@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::commands::command_state::CommandState;
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 
 /// The counts of the transaction in progress.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl CommitMetrics {
     }
 
     /// Adds the counts after the commit.
-    pub(super) fn add_to(&self, meters: &WriterMeters) {
+    pub(super) fn add_to(&self, meters: &WriterMetrics) {
         let counts = std::mem::take(&mut *self.counts());
         for (state, commands) in counts.ended {
             meters.ended(state.as_str(), commands);

@@ -14,7 +14,7 @@ use sea_orm::{
 use super::commit_metrics::CommitMetrics;
 use super::epoch::EpochCache;
 use crate::domain::ids::AgentId;
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;
 
 /// How long a rollback may take before the connection is dropped.
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     held: Option<DatabaseTransaction>,
     epochs: EpochCache,
     tx_metrics: CommitMetrics,
-    meters: WriterMeters,
+    meters: WriterMetrics,
     blobs: Blobs,
 }
 
@@ -41,7 +41,7 @@ pub struct WriteTx<'a> {
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMeters) -> Self {
+    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMetrics) -> Self {
         let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
         Self { pool, held: None, epochs, tx_metrics, meters, blobs }
     }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::access::append_audit::AppendAudit;
 pub use self::batch::Operation;
 use self::change::Change;
-pub use self::commands::advance_rollout::{AdvanceRollout, RolloutMove};
+pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
 pub use self::commands::finish_job::FinishJob;
 pub use self::commands::index_history::IndexHistory;
@@ -45,7 +45,7 @@ pub use self::sessions::record_manifest::RecordManifest;
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;
-use crate::metrics::WriterMeters;
+use crate::metrics::WriterMetrics;
 
 /// Most operations in the queue.
 const MAX_QUEUED: usize = 4_096;
@@ -81,7 +81,7 @@ pub trait BatchOperation: Send + Sync + Sized + 'static {
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
-    meters: WriterMeters,
+    meters: WriterMetrics,
 }
 
 /// The result of a write, after its commit.
@@ -91,13 +91,13 @@ impl Writer {
     /// Starts the writer on its own connection. It ends when the last `Writer` is dropped.
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(MAX_QUEUED);
-        let meters = WriterMeters::default();
+        let meters = WriterMetrics::default();
         tokio::spawn(batch::run(connection, blobs, operations, meters.clone()));
         Self { queue, meters }
     }
 
     /// The metrics of the writer.
-    pub fn meters(&self) -> &WriterMeters {
+    pub fn meters(&self) -> &WriterMetrics {
         &self.meters
     }
 

@@ -7,7 +7,7 @@ use muster_server::adapters::program_files::ProgramFiles;
 use muster_server::adapters::release_files::ReleaseFiles;
 use muster_server::adapters::webhook_client::{WebhookClient, WebhookLimits};
 use muster_server::domain::ids::DeliveryId;
-use muster_server::domain::integrations::webhook::{DeliveryState, Reach};
+use muster_server::domain::integrations::webhook::{DeliveryState, WebhookReach};
 use muster_server::domain::operations::master_key::MasterKey;
 use muster_server::domain::secret_box::SecretBox;
 use muster_server::domain::time::Clock;
@@ -22,9 +22,9 @@ use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
 
 on_both_databases!(
-    nothing_leaves_that_could_not_be_written_down,
-    a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once,
-    what_is_asked_for_anew_during_a_try_is_judged_as_a_first_one,
+    a_webhook_is_not_sent_if_its_attempt_cannot_be_recorded,
+    an_attempt_without_a_recorded_result_counts_and_is_delayed,
+    a_delivery_resent_during_an_attempt_starts_a_new_round,
 );
 
 const ANY_UPDATE: &str = "true";
@@ -35,7 +35,8 @@ impl Fixture {
     fn sender(&self) -> Webhooks {
         // One of the tests in this process comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
+        let limits =
+            WebhookLimits { reach: WebhookReach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
             files: ProgramFiles::new(self.site.path().to_owned()),
             releases: ReleaseFiles::new(self.site.folder("releases")),
@@ -102,7 +103,7 @@ impl Fixture {
     }
 }
 
-async fn nothing_leaves_that_could_not_be_written_down(fixture: Fixture) {
+async fn a_webhook_is_not_sent_if_its_attempt_cannot_be_recorded(fixture: Fixture) {
     let receiver = Receiver::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(ANY_UPDATE).await;
@@ -120,7 +121,7 @@ async fn nothing_leaves_that_could_not_be_written_down(fixture: Fixture) {
     }
 }
 
-async fn a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once(fixture: Fixture) {
+async fn an_attempt_without_a_recorded_result_counts_and_is_delayed(fixture: Fixture) {
     let receiver = Receiver::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(RECORDS).await;
@@ -138,7 +139,7 @@ async fn a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once(
     assert_eq!((row.tries, row.attempt_count, row.state), (4, 1, DeliveryState::Delivered));
 }
 
-async fn what_is_asked_for_anew_during_a_try_is_judged_as_a_first_one(fixture: Fixture) {
+async fn a_delivery_resent_during_an_attempt_starts_a_new_round(fixture: Fixture) {
     let id = fixture.told_to(&Receiver::start([]).await).await;
     let system = fixture.store.system();
     let claimed = system.claim_webhook(id, |_| ()).await.expect("claim").expect("it waits");

@@ -171,7 +171,10 @@ async fn settings_that_can_t_work_are_the_first_failure() {
     let world = World::on_sqlite().await;
     let doctor = Doctor::new(&world.site, &world.server.url(), "");
     let none = doctor.brief().await;
-    assert!(none.starts_with("configuration: no agent key is configured; set MUSTER_API_KEY"), "{none}");
+    assert!(
+        none.starts_with("configuration: no agent key is configured; set MUSTER_API_KEY"),
+        "{none}"
+    );
     let doctor = doctor.with("MUSTER_API_KEY", "mst_agent_x");
     let empty = world.site.path().join("empty.pem");
     std::fs::write(&empty, "").expect("write the file");

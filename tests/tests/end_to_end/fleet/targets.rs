@@ -144,7 +144,7 @@ async fn the_command_line_shows_who_is_meant_and_points_at_what_is_wrong() {
     typo.expect(2);
     let lines: Vec<_> = typo.stderr.lines().collect();
     let [sentence, expression, caret] = lines[..] else { panic!("{}", typo.stderr) };
-    assert!(sentence.starts_with("error: column 11: there is no fact `ostype`"), "{sentence}");
+    assert!(sentence.starts_with("error: column 11: unknown fact `ostype`"), "{sentence}");
     assert_eq!(expression, "  tag:web & ostype:linux");
     assert_eq!(caret, "            ^");
 }

@@ -34,7 +34,7 @@ async fn a_server_that_serves_is_healthy_and_one_that_is_gone_is_not() {
     let address = world.server.address();
     world.server.kill_9();
     let said = complaint(&ask(&data_dir));
-    assert!(said.contains(&address) && said.contains("does it run?"), "{said}");
+    assert!(said.contains(&address) && said.contains("is it running?"), "{said}");
     let said = complaint(&ask(&data_dir.join("elsewhere")));
     assert!(said.contains("is the supervisor running?"), "{said}");
 }
@@ -75,7 +75,7 @@ async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
     stream.write_all(answer).await.expect("answered");
     let said = complaint(&asking.await.expect("asked"));
-    assert!(said.contains("no Muster server"), "{said}");
+    assert!(said.contains("is not a Muster server"), "{said}");
 }
 
 #[tokio::test]

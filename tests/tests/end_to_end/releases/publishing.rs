@@ -182,7 +182,7 @@ async fn hosts_follow_a_key_that_hands_over_and_the_server_takes_no_other() {
     publisher.sign("0.2.0", "next").await.expect(0);
     let refused = publisher.publish("0.2.0").await;
     refused.expect(1);
-    assert!(refused.stderr.contains("no statement leads"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no key change connects them"), "{}", refused.stderr);
 
     let text = |name: &str| publisher.key(name).to_str().expect("plain text").to_owned();
     let (old, new) = (text("key"), text("next"));

@@ -151,7 +151,7 @@ async fn an_agent_whose_key_forbids_updates_halts_the_group_which_says_so() {
     let message = trouble["message"].as_str().expect("a sentence");
     assert!(message.contains("does not allow `update`"), "{message}");
     let reason = shown["halt_reason"].as_str().expect("a reason");
-    assert!(reason.starts_with("1 agent did not take the version"), "{reason}");
+    assert!(reason.starts_with("Halted: 1 agent failed, the limit is"), "{reason}");
 }
 
 #[tokio::test]

@@ -1,68 +1,66 @@
-//! Who belongs to which wave.
+//! Which agent belongs to which wave.
 
-use super::amount::Rounding;
 use super::{Offline, Rollout};
 
-/// Where an agent's execution stands when the job is made.
+/// The place of an agent's execution in the rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// In this wave, counted from 1.
     Wave(u32),
-    /// It is left out.
+    /// Skipped, because the agent is offline.
     Skipped,
 }
 
-/// All waves of a roll-out.
+/// All waves of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The places of the agents, in their order.
-    pub places: Vec<Place>,
+pub struct WavePlan {
+    /// One for each agent, in the order of the agents.
+    pub placements: Vec<Placement>,
     pub wave_count: u32,
-    /// The wave of agents that are offline, if they form one. It may have none yet.
+    /// The wave of offline agents, if they form one. It may be empty.
     pub offline_wave: Option<u32>,
 }
 
 impl Rollout {
-    /// Gives each agent its place; `online` says of each, in their order, whether it is online.
+    /// Assigns each agent to a wave. `online` has one entry for each agent, in order.
     ///
-    /// Shares are of all agents. Agents keep their order; who is left out or goes last leaves no
-    /// hole.
-    pub fn plan(&self, online: &[bool]) -> Plan {
-        let all = online.len() as u64;
-        let wave_size = self.wave_size.of(all, Rounding::Up).max(1);
-        let keeps_place = |is_online: bool| is_online || self.offline.is_none();
-        let regular = online.iter().filter(|is_online| keeps_place(**is_online)).count() as u64;
-        let last_regular = number(regular.div_ceil(wave_size));
+    /// Percentages are of all agents. Agents keep their order. Agents that are skipped or go last
+    /// leave no gaps.
+    pub fn plan(&self, online: &[bool]) -> WavePlan {
+        let wave_size = self.wave_size.wave_size(online.len() as u64);
+        let keeps_wave = |is_online: bool| is_online || self.offline.is_none();
+        let regular = online.iter().filter(|is_online| keeps_wave(**is_online)).count() as u64;
+        let last_regular = wave_number(regular.div_ceil(wave_size));
         let offline_wave = (self.offline == Some(Offline::LastWave)).then_some(last_regular + 1);
         let mut placed = 0;
-        let places: Vec<Place> = online
+        let placements: Vec<Placement> = online
             .iter()
             .map(|is_online| {
-                if keeps_place(*is_online) {
-                    let wave = number(placed / wave_size) + 1;
+                if keeps_wave(*is_online) {
+                    let wave = wave_number(placed / wave_size) + 1;
                     placed += 1;
-                    return Place::Wave(wave);
+                    return Placement::Wave(wave);
                 }
-                offline_wave.map_or(Place::Skipped, Place::Wave)
+                offline_wave.map_or(Placement::Skipped, Placement::Wave)
             })
             .collect();
-        let wave_count = places.iter().map(|place| match place {
-            Place::Wave(wave) => *wave,
-            Place::Skipped => 0,
+        let wave_count = placements.iter().map(|placement| match placement {
+            Placement::Wave(wave) => *wave,
+            Placement::Skipped => 0,
         });
-        Plan { wave_count: wave_count.max().unwrap_or(0), places, offline_wave }
+        WavePlan { wave_count: wave_count.max().unwrap_or(0), placements, offline_wave }
     }
 }
 
-/// Waves are at most as many as agents.
-fn number(waves: u64) -> u32 {
+/// There are at most as many waves as agents.
+fn wave_number(waves: u64) -> u32 {
     u32::try_from(waves).unwrap_or(u32::MAX - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::commands::rollout::amount::Amount;
+    use crate::domain::waves::amount::Amount;
     use proptest::prelude::*;
 
     fn rollout(wave_size: Amount, offline: Option<Offline>) -> Rollout {
@@ -76,16 +74,16 @@ mod tests {
         }
     }
 
-    fn waves(plan: &Plan) -> Vec<u32> {
-        let wave = |place: &Place| match place {
-            Place::Wave(wave) => *wave,
-            Place::Skipped => 0,
+    fn waves(plan: &WavePlan) -> Vec<u32> {
+        let wave = |placement: &Placement| match placement {
+            Placement::Wave(wave) => *wave,
+            Placement::Skipped => 0,
         };
-        plan.places.iter().map(wave).collect()
+        plan.placements.iter().map(wave).collect()
     }
 
     #[test]
-    fn offline_agents_keep_their_place_go_last_or_are_left_out() {
+    fn offline_agents_stay_in_their_wave_or_go_last_or_are_skipped() {
         let online = [true, false, true, true, true];
         let plan = |offline| rollout(Amount::Count(2), offline).plan(&online);
         assert_eq!(waves(&plan(None)), [1, 1, 2, 2, 3]);
@@ -96,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_for_offline_agents_is_counted_once_it_has_one() {
+    fn an_empty_wave_for_offline_agents_is_not_counted() {
         let plan = rollout(Amount::Count(2), Some(Offline::LastWave)).plan(&[true, true]);
         assert_eq!((plan.wave_count, plan.offline_wave), (1, Some(2)));
     }
 
     proptest! {
         #[test]
-        fn every_agent_has_one_place_and_no_wave_is_too_large_or_empty(
+        fn every_agent_has_one_wave_and_no_wave_is_too_large_or_empty(
             online in prop::collection::vec(any::<bool>(), 1..300),
             size in prop_oneof![
                 (1u64..=400).prop_map(Amount::Count), (1u64..=100).prop_map(Amount::Percent),
@@ -113,8 +111,8 @@ mod tests {
             ],
         ) {
             let plan = rollout(size, offline).plan(&online);
-            let most = size.of(online.len() as u64, Rounding::Up) as usize;
-            prop_assert_eq!(plan.places.len(), online.len());
+            let most = size.wave_size(online.len() as u64) as usize;
+            prop_assert_eq!(plan.placements.len(), online.len());
             let waves = waves(&plan);
             for wave in 1..=plan.wave_count {
                 let members = waves.iter().filter(|number| **number == wave).count();

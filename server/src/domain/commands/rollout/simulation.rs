@@ -1,40 +1,41 @@
-//! Whole roll-outs, played with executions that end as chance has it.
+//! Whole rollouts, simulated with executions that end at random.
 
 use proptest::prelude::*;
 
-use super::amount::Amount;
-use super::plan::Place;
-use super::step::{Halt, Standing, Step};
+use super::plan::Placement;
+use super::step::RolloutSnapshot;
 use super::{Offline, Rollout};
 use crate::domain::time::Timestamp;
+use crate::domain::waves::amount::Amount;
+use crate::domain::waves::{HaltReason, WaveStep};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Execution {
+enum SimulatedExecution {
     Held,
     InFlight,
     Succeeded,
     Failed,
 }
 
-struct Played {
+struct Simulation {
     rollout: Rollout,
-    executions: Vec<(u32, Execution)>,
+    executions: Vec<(u32, SimulatedExecution)>,
     wave: u32,
     wave_count: u32,
     ended_at: Option<Timestamp>,
     now: Timestamp,
 }
 
-impl Played {
+impl Simulation {
     fn new(rollout: Rollout, online: &[bool]) -> Self {
         let plan = rollout.plan(online);
-        let wave = |place: &Place| match place {
-            Place::Wave(wave) => Some((*wave, Execution::Held)),
-            Place::Skipped => None,
+        let wave = |placement: &Placement| match placement {
+            Placement::Wave(wave) => Some((*wave, SimulatedExecution::Held)),
+            Placement::Skipped => None,
         };
         Self {
             rollout,
-            executions: plan.places.iter().filter_map(wave).collect(),
+            executions: plan.placements.iter().filter_map(wave).collect(),
             wave: 1,
             wave_count: plan.wave_count,
             ended_at: None,
@@ -42,76 +43,80 @@ impl Played {
         }
     }
 
-    fn count(&self, is: impl Fn(&(u32, Execution)) -> bool) -> u64 {
+    fn count(&self, is: impl Fn(&(u32, SimulatedExecution)) -> bool) -> u64 {
         self.executions.iter().filter(|execution| is(execution)).count() as u64
     }
 
     fn failures(&self) -> u64 {
-        self.count(|(_, state)| *state == Execution::Failed)
+        self.count(|(_, state)| *state == SimulatedExecution::Failed)
     }
 
-    fn step(&self) -> Step {
+    fn step(&self) -> WaveStep {
         let wave = self.wave;
-        let standing = Standing {
+        let snapshot = RolloutSnapshot {
             agents: self.executions.len() as u64,
             wave,
             wave_count: self.wave_count,
             failures: self.failures(),
-            held: self.count(|(number, state)| *number == wave && *state == Execution::Held),
-            in_flight: self.count(|(_, state)| *state == Execution::InFlight),
-            has_begun: self
+            held: self
+                .count(|(number, state)| *number == wave && *state == SimulatedExecution::Held),
+            in_flight: self.count(|(_, state)| *state == SimulatedExecution::InFlight),
+            has_started: self
                 .executions
                 .iter()
-                .any(|(number, state)| *number == wave && *state != Execution::Held),
+                .any(|(number, state)| *number == wave && *state != SimulatedExecution::Held),
             ended_at: self.ended_at,
             waits_since: Timestamp(0),
             is_waived: false,
-            health: &[],
+            agent_health: &[],
         };
-        self.rollout.next_step(&standing, self.now)
+        self.rollout.next_step(&snapshot, self.now)
     }
 
-    /// One step; why it halted, if it did.
-    fn go_on(&mut self) -> (Step, Option<Halt>) {
+    /// Carries out one step; the reason if it halted.
+    fn advance(&mut self) -> (WaveStep, Option<HaltReason>) {
         let step = self.step();
         match step {
-            Step::Wait => {}
-            Step::WaitUntil(at) => {
-                assert!(at > self.now, "waits for the past");
+            WaveStep::Wait => {}
+            WaveStep::Idle { .. } => panic!("a rollout has a next wave or is over"),
+            WaveStep::WaitUntil(at) => {
+                assert!(at > self.now, "the instant is in the past");
                 self.now = at;
             }
-            Step::Release(count) => {
+            WaveStep::Start(count) => {
                 assert!(count > 0);
                 let earlier = self.executions.iter().filter(|(wave, _)| *wave < self.wave);
-                let ended = [Execution::Succeeded, Execution::Failed];
+                let ended = [SimulatedExecution::Succeeded, SimulatedExecution::Failed];
                 assert!(earlier.clone().all(|(_, state)| ended.contains(state)), "out of order");
                 let wave = self.wave;
                 let held = self.executions.iter_mut();
-                let held =
-                    held.filter(|(number, state)| *number == wave && *state == Execution::Held);
+                let held = held.filter(|(number, state)| {
+                    *number == wave && *state == SimulatedExecution::Held
+                });
                 let released = held.take(usize::try_from(count).expect("small"));
                 assert_eq!(
-                    released.map(|(_, state)| *state = Execution::InFlight).count() as u64,
+                    released.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
                     count
                 );
             }
-            Step::EndWave => self.ended_at = Some(self.now),
-            Step::NextWave => {
+            WaveStep::EndWave => self.ended_at = Some(self.now),
+            WaveStep::PassWave | WaveStep::NextWave => {
                 self.wave += 1;
                 self.ended_at = None;
             }
-            Step::Halt(halt) => return (step, Some(halt)),
+            WaveStep::Halt(halt) => return (step, Some(halt)),
         }
         (step, None)
     }
 
-    /// Ends an execution that is in flight; false if none is.
+    /// Ends one execution in flight; false if there is none.
     fn end_one(&mut self, which: usize, is_failure: bool) -> bool {
         let in_flight: Vec<_> = (0..self.executions.len())
-            .filter(|index| self.executions[*index].1 == Execution::InFlight)
+            .filter(|index| self.executions[*index].1 == SimulatedExecution::InFlight)
             .collect();
         let Some(index) = in_flight.get(which % in_flight.len().max(1)) else { return false };
-        let end = if is_failure { Execution::Failed } else { Execution::Succeeded };
+        let end =
+            if is_failure { SimulatedExecution::Failed } else { SimulatedExecution::Succeeded };
         self.executions[*index].1 = end;
         true
     }
@@ -140,50 +145,50 @@ fn rollouts() -> impl Strategy<Value = Rollout> {
 
 proptest! {
     #[test]
-    fn a_rollout_keeps_its_order_and_its_budget_and_comes_to_an_end(
+    fn a_rollout_keeps_its_wave_order_and_failure_limit_and_finishes(
         rollout in rollouts(),
         online in prop::collection::vec(any::<bool>(), 1..60),
         chances in prop::collection::vec((any::<usize>(), 0u8..4), 200),
     ) {
-        let mut played = Played::new(rollout, &online);
-        let all = played.executions.len() as u64;
-        let budget = rollout.budget(all);
-        let widest = rollout.plan(&online).places.len() as u64;
+        let mut simulation = Simulation::new(rollout, &online);
+        let all = simulation.executions.len() as u64;
+        let limit = rollout.failure_limit(all);
+        let largest_wave = rollout.plan(&online).placements.len() as u64;
         let mut chances = chances.into_iter().cycle();
-        // Each execution is released and ends once; each wave ends, rests and passes on once.
+        // Each execution starts and ends once; each wave ends, pauses and passes once.
         let mut halted = None;
         for _ in 0..20 * (all + 2) {
-            let (step, halt) = played.go_on();
+            let (step, halt) = simulation.advance();
             halted = halt;
             if halted.is_some() {
                 break;
             }
-            if step == Step::Wait {
-                let (which, chance) = chances.next().expect("endless");
-                if !played.end_one(which, chance == 0) {
+            if step == WaveStep::Wait {
+                let (which, chance) = chances.next().expect("the iterator is endless");
+                if !simulation.end_one(which, chance == 0) {
                     break;
                 }
             }
         }
-        match (budget, rollout.counts_in_flight) {
-            (Some(budget), true) => {
-                // Whatever is in flight when it halts included.
-                let worst = played.failures()
-                    + played.count(|(_, state)| *state == Execution::InFlight);
-                prop_assert!(worst <= budget + 1, "{worst} of {budget}");
+        match (limit, rollout.counts_in_flight) {
+            (Some(limit), true) => {
+                // Executions in flight at the halt may fail as well.
+                let worst = simulation.failures()
+                    + simulation.count(|(_, state)| *state == SimulatedExecution::InFlight);
+                prop_assert!(worst <= limit + 1, "{worst} of {limit}");
             }
-            (Some(budget), false) => prop_assert!(played.failures() <= budget + widest),
+            (Some(limit), false) => prop_assert!(simulation.failures() <= limit + largest_wave),
             (None, _) => prop_assert_eq!(halted, None),
         }
         if halted.is_none() {
-            let open = [Execution::Held, Execution::InFlight];
-            prop_assert_eq!(played.count(|(_, state)| open.contains(state)), 0, "stuck");
+            let open = [SimulatedExecution::Held, SimulatedExecution::InFlight];
+            prop_assert_eq!(simulation.count(|(_, state)| open.contains(state)), 0, "stuck");
         }
     }
 }
 
 #[test]
-fn with_no_failure_borne_the_first_one_halts_and_it_goes_one_by_one() {
+fn with_a_limit_of_zero_executions_start_one_by_one_and_the_first_failure_halts() {
     let rollout = Rollout {
         wave_size: Amount::Count(3),
         pause_ms: 0,
@@ -192,20 +197,20 @@ fn with_no_failure_borne_the_first_one_halts_and_it_goes_one_by_one() {
         gate: None,
         offline: None,
     };
-    let mut played = Played::new(rollout, &[true; 6]);
-    assert_eq!(played.go_on().0, Step::Release(1));
-    assert_eq!(played.go_on().0, Step::Wait);
-    played.end_one(0, false);
-    assert_eq!(played.go_on().0, Step::Release(1));
-    played.end_one(0, true);
-    assert_eq!(played.go_on().1, Some(Halt::Budget { failures: 1, budget: 0 }));
-    // With whole waves, all three were under way.
-    let mut whole = Played::new(Rollout { counts_in_flight: false, ..rollout }, &[true; 6]);
-    assert_eq!(whole.go_on().0, Step::Release(3));
+    let mut simulation = Simulation::new(rollout, &[true; 6]);
+    assert_eq!(simulation.advance().0, WaveStep::Start(1));
+    assert_eq!(simulation.advance().0, WaveStep::Wait);
+    simulation.end_one(0, false);
+    assert_eq!(simulation.advance().0, WaveStep::Start(1));
+    simulation.end_one(0, true);
+    assert_eq!(simulation.advance().1, Some(HaltReason::Failures { failures: 1, limit: 0 }));
+    // Without counting executions in flight, the whole wave starts.
+    let mut whole = Simulation::new(Rollout { counts_in_flight: false, ..rollout }, &[true; 6]);
+    assert_eq!(whole.advance().0, WaveStep::Start(3));
 }
 
 #[test]
-fn a_failure_too_many_in_the_last_wave_with_nothing_left_halts_nothing() {
+fn a_failure_above_the_limit_does_not_halt_when_nothing_is_left_to_start() {
     let rollout = Rollout {
         wave_size: Amount::Count(2),
         pause_ms: 0,
@@ -214,8 +219,8 @@ fn a_failure_too_many_in_the_last_wave_with_nothing_left_halts_nothing() {
         gate: None,
         offline: None,
     };
-    let mut played = Played::new(rollout, &[true; 2]);
-    played.go_on();
-    played.end_one(0, true);
-    assert_eq!(played.step(), Step::Wait);
+    let mut simulation = Simulation::new(rollout, &[true; 2]);
+    simulation.advance();
+    simulation.end_one(0, true);
+    assert_eq!(simulation.step(), WaveStep::Wait);
 }

@@ -1,135 +1,181 @@
-//! What a roll-out does next.
+//! The next step of a rollout: counts its executions for `domain/waves`.
 
 use super::Rollout;
-use super::gate::{Health, Verdict};
-use crate::domain::pluralize::pluralize;
 use crate::domain::time::Timestamp;
+use crate::domain::waves::gate::{GateStatus, HealthGate, MemberHealth};
+use crate::domain::waves::{Successor, WavePhase, WaveSnapshot, WaveStep, plan_next};
 
-/// A roll-out as it stands.
+/// Ends the text of every halt.
+pub const HALT_REMEDY: &str = "Check the agents, then resume or abort the job.";
+
+/// A rollout and the counts of its executions.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing<'a> {
-    /// Agents that the job was made for.
+pub struct RolloutSnapshot<'a> {
+    /// Agents of the job.
     pub agents: u64,
-    /// The wave that has its turn, counted from 1.
+    /// The current wave, counted from 1.
     pub wave: u32,
     pub wave_count: u32,
-    /// Failures so far, but for those that somebody let pass by resuming.
+    /// Failures so far, without those that a person ignored by resuming.
     pub failures: u64,
-    /// Executions of this wave that have not been let go.
+    /// Executions of this wave that were not released.
     pub held: u64,
-    /// Executions that have been let go and have not ended: waiting for their agents, sent, running.
+    /// Executions that were released and have not ended: queued, delivered or running.
     pub in_flight: u64,
-    /// True if an execution of this wave was let go at all.
-    pub has_begun: bool,
-    /// When it was noted that the wave had ended.
+    /// True if any execution of this wave was released.
+    pub has_started: bool,
+    /// When the end of the wave was noted.
     pub ended_at: Option<Timestamp>,
-    /// Since when its end is waited for by this server.
+    /// When this server started to wait for the end of the wave.
     pub waits_since: Timestamp,
-    /// Somebody resumed behind this wave: neither pause nor gate counts.
+    /// A person resumed after this wave: its pause and its gate do not apply.
     pub is_waived: bool,
-    /// The agents of this wave; read only once it has ended.
-    pub health: &'a [Health],
+    /// The agents of this wave; only read after it has ended.
+    pub agent_health: &'a [AgentHealth],
 }
 
-/// What to do.
+/// An agent of a wave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Nothing, until something changes.
-    Wait,
-    /// Nothing, until then.
-    WaitUntil(Timestamp),
-    /// Let this many more executions of the wave go.
-    Release(u64),
-    /// Note that the wave has ended.
-    EndWave,
-    /// The next wave has its turn.
-    NextWave,
-    Halt(Halt),
-}
-
-/// Why a roll-out stops by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Halt {
-    Budget { failures: u64, budget: u64 },
-    Gate { wave: u32, unwell: usize, within_ms: u64 },
-}
-
-impl Halt {
-    /// A sentence that says what happened and what to do.
-    pub fn sentence(self) -> String {
-        match self {
-            Self::Budget { failures, budget } => format!(
-                "{} failed and {budget} may; look at what failed, then resume to go on, or abort",
-                pluralize(failures, "execution")
-            ),
-            Self::Gate { wave, unwell, within_ms } => format!(
-                "of wave {wave}, {} kept away or did not stay online for long enough within {within_ms} ms after it; \
-                 look at them, then resume to go on, or abort",
-                pluralize(unwell as u64, "agent")
-            ),
-        }
-    }
+pub struct AgentHealth {
+    /// It is connected and has sent a heartbeat lately.
+    pub is_online: bool,
+    /// When its session started.
+    pub connected_at: Timestamp,
 }
 
 impl Rollout {
-    /// What a roll-out that runs does next.
-    pub fn next_step(&self, standing: &Standing<'_>, now: Timestamp) -> Step {
-        let is_last = standing.wave >= standing.wave_count;
-        let is_anything_left = standing.held > 0 || !is_last;
-        if !is_anything_left {
-            // What is in flight ends by itself, and the job with it.
-            return Step::Wait;
-        }
-        let budget = self.budget(standing.agents);
-        if let Some(budget) = budget
-            && standing.failures > budget
-        {
-            return Step::Halt(Halt::Budget { failures: standing.failures, budget });
-        }
-        if standing.held > 0 {
-            return match self.window(budget, standing).min(standing.held) {
-                0 => Step::Wait,
-                count => Step::Release(count),
-            };
-        }
-        if standing.in_flight > 0 {
-            return Step::Wait;
-        }
-        if !standing.has_begun {
-            // All of it went last or was left out: there is nothing to pause for.
-            return Step::NextWave;
-        }
-        self.between_waves(standing, now)
+    /// Decides the next step of a running rollout. After [`WaveStep::PassWave`] the next wave
+    /// starts at once.
+    pub fn next_step(&self, snapshot: &RolloutSnapshot<'_>, now: Timestamp) -> WaveStep {
+        let is_last = snapshot.wave >= snapshot.wave_count;
+        plan_next(&WaveSnapshot {
+            wave: snapshot.wave,
+            phase: self.phase(snapshot, now),
+            failures: snapshot.failures,
+            failure_limit: self.failure_limit(snapshot.agents),
+            counts_in_flight: self.counts_in_flight,
+            // Executions of offline agents stay in flight until they expire.
+            unreachable: 0,
+            held: snapshot.held,
+            in_flight: snapshot.in_flight,
+            held_back_until: None,
+            successor: if is_last { Successor::None } else { Successor::Ready },
+        })
     }
 
-    /// How many executions may start now.
-    fn window(&self, budget: Option<u64>, standing: &Standing<'_>) -> u64 {
-        match budget {
-            Some(budget) if self.counts_in_flight => {
-                // One more than may fail: with that one it halts.
-                (budget + 1).saturating_sub(standing.failures + standing.in_flight)
-            }
-            _ => u64::MAX,
+    fn phase(&self, snapshot: &RolloutSnapshot<'_>, now: Timestamp) -> WavePhase {
+        if !snapshot.has_started {
+            // All of the wave was skipped or postponed, so there is nothing to pause for.
+            return WavePhase::Passed;
+        }
+        match snapshot.ended_at {
+            None => WavePhase::Running,
+            Some(_) if snapshot.is_waived => WavePhase::Passed,
+            Some(ended_at) => WavePhase::Ended(self.gate_status(snapshot, ended_at, now)),
         }
     }
 
-    fn between_waves(&self, standing: &Standing<'_>, now: Timestamp) -> Step {
-        let Some(ended_at) = standing.ended_at else { return Step::EndWave };
-        if standing.is_waived {
-            return Step::NextWave;
+    fn gate_status(
+        &self,
+        snapshot: &RolloutSnapshot<'_>,
+        ended_at: Timestamp,
+        now: Timestamp,
+    ) -> GateStatus {
+        let paused_until = ended_at.plus_ms(self.pause_ms);
+        if now < paused_until {
+            return GateStatus::Closed { check_at: paused_until };
         }
-        let rested_at = ended_at.plus_ms(self.pause_ms);
-        if now < rested_at {
-            return Step::WaitUntil(rested_at);
-        }
-        let Some(gate) = &self.gate else { return Step::NextWave };
-        let waits_since = Ord::max(rested_at, standing.waits_since);
-        match gate.judge(standing.health, ended_at, waits_since, now) {
-            Verdict::Open => Step::NextWave,
-            Verdict::Closed { look_at } => Step::WaitUntil(look_at),
-            Verdict::TooLate { unwell } => {
-                let (wave, within_ms) = (standing.wave, gate.within_ms);
-                Step::Halt(Halt::Gate { wave, unwell, within_ms })
+        let Some(gate) = &self.gate else { return GateStatus::Open };
+        let waits_since = Ord::max(paused_until, snapshot.waits_since);
+        evaluate(*gate, snapshot.agent_health, ended_at, waits_since, now)
+    }
+}
+
+/// Evaluates the agents of a wave that ended at `ended_at`. Their deadline counts from
+/// `waits_since`: after the pause, and not while the server was down.
+///
+/// A new session restarts an agent's time, because the agent was offline in between.
+fn evaluate(
+    gate: HealthGate,
+    agents: &[AgentHealth],
+    ended_at: Timestamp,
+    waits_since: Timestamp,
+    now: Timestamp,
+) -> GateStatus {
+    let deadline_at = Ord::max(ended_at, waits_since).plus_ms(gate.within_ms);
+    let member = |agent: &AgentHealth| {
+        let since = Ord::max(agent.connected_at, ended_at);
+        let healthy_at = agent.is_online.then(|| since.plus_ms(gate.for_ms));
+        MemberHealth { healthy_at, deadline_at }
+    };
+    let members: Vec<_> = agents.iter().map(member).collect();
+    gate.evaluate(&members, ended_at.plus_ms(gate.for_ms), now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const GATE: HealthGate = HealthGate { for_ms: 30, within_ms: 100 };
+    const END: Timestamp = Timestamp(1_000);
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp(ms)
+    }
+
+    fn agent(is_online: bool, connected_at: i64) -> AgentHealth {
+        AgentHealth { is_online, connected_at: at(connected_at) }
+    }
+
+    fn status(agents: &[AgentHealth], waits_since: Timestamp, now: Timestamp) -> GateStatus {
+        evaluate(GATE, agents, END, waits_since, now)
+    }
+
+    #[test]
+    fn agents_that_stay_online_open_the_gate_after_the_required_time() {
+        let agents = [agent(true, 500), agent(true, 900)];
+        let closed = status(&agents, END, at(1_029));
+        assert_eq!(closed, GateStatus::Closed { check_at: at(1_030) });
+        assert_eq!(status(&agents, END, at(1_030)), GateStatus::Open);
+    }
+
+    #[test]
+    fn an_agent_that_reconnects_must_stay_online_for_the_whole_time_again() {
+        let agents = [agent(true, 1_020)];
+        assert!(matches!(status(&agents, END, at(1_049)), GateStatus::Closed { .. }));
+        assert_eq!(status(&agents, END, at(1_050)), GateStatus::Open);
+    }
+
+    #[test]
+    fn an_agent_that_stays_offline_fails_the_gate_at_its_deadline() {
+        let agents = [agent(false, 500), agent(true, 500)];
+        let closed = status(&agents, END, at(1_099));
+        assert_eq!(closed, GateStatus::Closed { check_at: at(1_100) });
+        let failed = GateStatus::Failed { overdue: 1, unhealthy: 1, within_ms: 100 };
+        assert_eq!(status(&agents, END, at(1_100)), failed);
+        // A server that was down has not waited yet.
+        let later = status(&agents, at(5_000), at(5_050));
+        assert!(matches!(later, GateStatus::Closed { .. }));
+    }
+
+    #[test]
+    fn a_wave_without_agents_passes_after_the_required_time() {
+        assert!(matches!(status(&[], END, at(1_029)), GateStatus::Closed { .. }));
+        assert_eq!(status(&[], END, at(1_030)), GateStatus::Open);
+    }
+
+    proptest! {
+        #[test]
+        fn a_gate_never_opens_while_an_agent_is_offline_and_never_schedules_a_past_check(
+            agents in prop::collection::vec((any::<bool>(), 0i64..3_000), 0..20),
+            now in 1_000i64..3_000,
+        ) {
+            let agents: Vec<_> = agents.into_iter().map(|(is, since)| agent(is, since)).collect();
+            match status(&agents, END, at(now)) {
+                GateStatus::Open => prop_assert!(agents.iter().all(|agent| agent.is_online)),
+                GateStatus::Closed { check_at } => prop_assert!(check_at > at(now)),
+                GateStatus::Failed { .. } => prop_assert!(now >= 1_100),
             }
         }
     }

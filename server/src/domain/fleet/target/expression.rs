@@ -1,4 +1,4 @@
-//! Expressions over what is known of an agent, such as `tag:web & os:linux & !name:db-*`.
+//! Target expressions such as `tag:web & os:linux & !name:db-*`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use super::syntax::ExpressionError;
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
-/// Which agents are meant.
+/// A parsed expression.
 ///
-/// Printed with brackets only where they are needed. What was printed is read as the same again,
-/// though it may be longer than what was typed: to keep one, keep the text.
+/// `Display` uses brackets only where they are needed. The printed text parses to an equal
+/// expression, but may be longer than the original. To keep an expression, store its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
     /// Every agent.
     All,
-    /// Those of which this is true.
+    /// Agents for which this condition is true.
     Fact(Fact),
     Not(Box<Self>),
     /// Two or more.
@@ -30,17 +30,17 @@ pub enum Expression {
     Or(Vec<Self>),
 }
 
-/// Something that is true of an agent, or not.
+/// A condition on one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// One of its tags is like this.
+    /// One of its tags matches.
     Tag(Pattern),
     Name(Pattern),
-    /// In any case, as host names are.
+    /// Case-insensitive, like host names.
     Hostname(Pattern),
-    /// The family, or the first words of what the host reports, in any case.
+    /// The family, or the first words of what the host reports; case-insensitive.
     Os(Pattern),
-    /// In any case.
+    /// Case-insensitive.
     Arch(Pattern),
     Version(Pattern),
     Id(AgentId),
@@ -49,7 +49,7 @@ pub enum Fact {
 }
 
 impl Expression {
-    /// True if this agent is meant.
+    /// True if the expression matches the agent.
     pub fn matches(&self, facts: &Facts) -> bool {
         match self {
             Self::All => true,
@@ -60,13 +60,13 @@ impl Expression {
         }
     }
 
-    /// True if it looks at anything but ids and tags.
+    /// True if the expression uses anything other than ids and tags.
     pub fn needs_facts(&self) -> bool {
         let is_other = |fact: &Fact| !matches!(fact, Fact::Tag(_) | Fact::Id(_));
         self.facts().into_iter().any(is_other)
     }
 
-    /// The ids that it names.
+    /// The ids in the expression.
     pub fn ids(&self) -> BTreeSet<AgentId> {
         let id = |fact: &Fact| match fact {
             Fact::Id(id) => Some(*id),
@@ -84,7 +84,7 @@ impl Expression {
         }
     }
 
-    /// Prints it as a part of something that binds its parts at least this tightly.
+    /// Prints the expression inside an operator that binds at least this tightly.
     fn print(&self, f: &mut fmt::Formatter<'_>, around: Tightness) -> fmt::Result {
         let own = match self {
             Self::All | Self::Fact(_) | Self::Not(_) => Tightness::Not,
@@ -131,10 +131,10 @@ fn print_joined(
 }
 
 impl Fact {
-    /// The fact of this name with this value.
+    /// The condition with this name and value.
     ///
     /// # Errors
-    /// What the value has to be, if it is not.
+    /// A description of valid values.
     pub(super) fn new(name: &str, value: &Pattern) -> Result<Self, &'static str> {
         let literal = value.literal();
         let literal = literal.as_deref();
@@ -157,7 +157,7 @@ impl Fact {
             },
             _ => {
                 let id = literal.and_then(|text| Uuid::try_parse(text).ok());
-                id.map(|id| Self::Id(AgentId(id))).ok_or("an agent's whole id")
+                id.map(|id| Self::Id(AgentId(id))).ok_or("a complete agent id")
             }
         }
     }

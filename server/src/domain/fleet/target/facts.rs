@@ -1,12 +1,12 @@
-//! What is known of an agent when it is asked whether something is meant for it.
+//! Facts about an agent that targets can match.
 
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
-/// What is known of one agent.
+/// Facts about one agent.
 ///
-/// Source: id and tags are the server's own; name is the host's until a person changes it; the
-/// rest is what the host says of itself.
+/// Source: the server sets id and tags. The host sets the name until a person changes it. The host
+/// reports everything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub id: AgentId,
@@ -17,11 +17,11 @@ pub struct Facts {
     pub version: String,
     pub level: AgentLevel,
     pub tags: Vec<String>,
-    /// Connected at the moment of asking.
+    /// Connected when the target was resolved.
     pub is_online: bool,
 }
 
-/// A family of operating systems, and the words that tell it.
+/// A family of operating systems, and the words that identify it.
 const FAMILIES: [(&str, &[&str]); 3] = [
     (
         "linux",
@@ -46,7 +46,7 @@ const FAMILIES: [(&str, &[&str]); 3] = [
 ];
 
 impl Facts {
-    /// `linux`, `macos` or `windows`; `None` if the text names none of them.
+    /// `linux`, `macos` or `windows`; `None` if the text contains none of them.
     pub fn os_family(&self) -> Option<&'static str> {
         let words = || self.os.split(|c: char| !c.is_alphanumeric());
         let is_of = |known: &[&str]| {
@@ -62,7 +62,7 @@ mod tests {
     use crate::domain::fleet::target::samples::facts;
 
     #[test]
-    fn families_are_told_from_what_agents_report() {
+    fn the_os_family_is_found_in_what_agents_report() {
         for (os, family) in [
             ("Linux 6.8.0-45-generic", Some("linux")),
             ("Debian GNU/Linux 12", Some("linux")),

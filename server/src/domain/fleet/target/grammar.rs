@@ -1,4 +1,4 @@
-//! Reads expressions. `!` binds tighter than `&`, and `&` tighter than `|`:
+//! The parser of expressions. `!` binds tighter than `&`, and `&` tighter than `|`:
 //!
 //! ```text
 //! disjunction = conjunction { ("|" | "or") conjunction }
@@ -7,8 +7,8 @@
 //! value       = bare characters | '"' characters, with \ before \ " * ? '"'
 //! ```
 //!
-//! Every refusal of a term is final ([`ErrMode::Cut`]), so that the first thing that is wrong is
-//! what is told, and not an alternative that was tried last.
+//! A term that does not parse is a final error ([`ErrMode::Cut`]), so that the message describes
+//! the first error, not the last alternative.
 
 use winnow::combinator::{alt, opt, separated};
 use winnow::error::{ErrMode, ModalResult, ParserError};
@@ -17,26 +17,26 @@ use winnow::stream::{LocatingSlice, Location as _};
 use winnow::token::{any, one_of, take_while};
 
 use super::expression::{Expression, Fact};
-use super::pattern::{Pattern, Piece, is_bare};
+use super::pattern::{Pattern, PatternPiece, is_bare};
 use super::syntax::{
-    ExpressionError, FACTS, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, Problem, cut, shown,
+    ExpressionError, FACTS, MAX_EXPRESSION_BYTES, MAX_EXPRESSION_DEPTH, SyntaxProblem, cut, shown,
 };
 
 type Input<'a> = LocatingSlice<&'a str>;
-type Parsed<T> = ModalResult<T, Fault>;
+type Parsed<T> = ModalResult<T, ParseFault>;
 
-/// What is wrong, at an offset in bytes.
+/// An error, at an offset in bytes.
 #[derive(Debug)]
-struct Fault {
+struct ParseFault {
     at: usize,
-    problem: Problem,
+    problem: SyntaxProblem,
 }
 
-impl ParserError<Input<'_>> for Fault {
+impl ParserError<Input<'_>> for ParseFault {
     type Inner = Self;
 
     fn from_input(input: &Input<'_>) -> Self {
-        let problem = Problem::NoCondition { found: shown(input) };
+        let problem = SyntaxProblem::NoCondition { found: shown(input) };
         Self { at: input.current_token_start(), problem }
     }
 
@@ -45,17 +45,20 @@ impl ParserError<Input<'_>> for Fault {
     }
 }
 
-/// Reads an expression.
+/// Parses an expression.
 ///
 /// # Errors
-/// [`ExpressionError`], with the column of the first thing that is wrong.
+/// [`ExpressionError`], with the column of the first error.
 pub fn parse(text: &str) -> Result<Expression, ExpressionError> {
-    let error = |Fault { at, problem }| {
+    let error = |ParseFault { at, problem }| {
         let before = text.char_indices().take_while(|(index, _)| *index < at);
         ExpressionError { column: before.count() + 1, problem }
     };
     if text.len() > MAX_EXPRESSION_BYTES {
-        return Err(error(Fault { at: MAX_EXPRESSION_BYTES, problem: Problem::TooLong }));
+        return Err(error(ParseFault {
+            at: MAX_EXPRESSION_BYTES,
+            problem: SyntaxProblem::TooLong,
+        }));
     }
     whole.parse(LocatingSlice::new(text)).map_err(|refused| error(refused.into_inner()))
 }
@@ -63,11 +66,11 @@ pub fn parse(text: &str) -> Result<Expression, ExpressionError> {
 fn whole(input: &mut Input<'_>) -> Parsed<Expression> {
     space(input)?;
     if input.is_empty() {
-        return refuse(input.current_token_start(), Problem::Empty);
+        return refuse(input.current_token_start(), SyntaxProblem::Empty);
     }
     let expression = disjunction(input, 0)?;
     if input.starts_with(')') {
-        return refuse(input.current_token_start(), Problem::StrayBracket);
+        return refuse(input.current_token_start(), SyntaxProblem::StrayBracket);
     }
     if !input.is_empty() {
         return refuse_leftover(input);
@@ -75,7 +78,7 @@ fn whole(input: &mut Input<'_>) -> Parsed<Expression> {
     Ok(expression)
 }
 
-/// Reads up to what does not belong to it, without the space before that.
+/// Reads until the first character that is not part of the word, without trailing spaces.
 fn disjunction(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
     let conjunction = |input: &mut Input<'_>| conjunction(input, depth);
     let or = |input: &mut Input<'_>| operator(input, '|', "or");
@@ -106,7 +109,7 @@ fn operator(input: &mut Input<'_>, sign: char, word: &str) -> Parsed<()> {
 fn term(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
     let start = input.current_token_start();
     if depth > MAX_EXPRESSION_DEPTH {
-        return refuse(start, Problem::TooDeep);
+        return refuse(start, SyntaxProblem::TooDeep);
     }
     match opt(alt((one_of(['(', '!']).take(), take_while(1.., is_word)))).parse_next(input)? {
         Some("(") => bracketed(input, start, depth + 1),
@@ -115,16 +118,19 @@ fn term(input: &mut Input<'_>, depth: usize) -> Parsed<Expression> {
         Some(word) if word.eq_ignore_ascii_case("not") => negated(input, depth + 1),
         Some(word) if word.eq_ignore_ascii_case("all") => Ok(Expression::All),
         Some(word) => bare_word(input, start, word),
-        None => refuse(start, Problem::NoCondition { found: shown(input) }),
+        None => refuse(start, SyntaxProblem::NoCondition { found: shown(input) }),
     }
 }
 
 fn bare_word(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
     if let Some(fact) = known_fact(word) {
-        return refuse(input.current_token_start(), Problem::NoValue { fact, found: shown(input) });
+        return refuse(
+            input.current_token_start(),
+            SyntaxProblem::NoValue { fact, found: shown(input) },
+        );
     }
     let more = take_while(0.., is_part_of_value).parse_next(input)?;
-    refuse(start, Problem::BareWord { word: cut(&format!("{word}{more}")) })
+    refuse(start, SyntaxProblem::BareWord { word: cut(&format!("{word}{more}")) })
 }
 
 fn known_fact(word: &str) -> Option<&'static str> {
@@ -140,7 +146,7 @@ fn bracketed(input: &mut Input<'_>, start: usize, depth: usize) -> Parsed<Expres
     space(input)?;
     let inner = disjunction(input, depth)?;
     if input.is_empty() {
-        return refuse(start, Problem::OpenBracket);
+        return refuse(start, SyntaxProblem::OpenBracket);
     }
     match opt(')').parse_next(input)? {
         Some(_) => Ok(inner),
@@ -150,14 +156,14 @@ fn bracketed(input: &mut Input<'_>, start: usize, depth: usize) -> Parsed<Expres
 
 fn fact(input: &mut Input<'_>, start: usize, word: &str) -> Parsed<Expression> {
     let Some(name) = known_fact(word) else {
-        return refuse(start, Problem::UnknownFact { word: cut(word) });
+        return refuse(start, SyntaxProblem::UnknownFact { word: cut(word) });
     };
     ':'.void().parse_next(input)?;
     let at = input.current_token_start();
     let value = value(input, name)?;
     let wrong = |expected| {
         let found = cut(&value.to_string());
-        Fault { at, problem: Problem::WrongValue { fact: name, expected, found } }
+        ParseFault { at, problem: SyntaxProblem::WrongValue { fact: name, expected, found } }
     };
     let fact = Fact::new(name, &value).map_err(|expected| ErrMode::Cut(wrong(expected)))?;
     Ok(Expression::Fact(fact))
@@ -170,7 +176,7 @@ fn value(input: &mut Input<'_>, fact: &'static str) -> Parsed<Pattern> {
     }
     match opt(take_while(1.., is_part_of_value)).parse_next(input)? {
         Some(text) => Ok(Pattern(text.chars().map(piece).collect())),
-        None => refuse(start, Problem::NoValue { fact, found: shown(input) }),
+        None => refuse(start, SyntaxProblem::NoValue { fact, found: shown(input) }),
     }
 }
 
@@ -179,22 +185,22 @@ fn quoted(input: &mut Input<'_>, start: usize) -> Parsed<Pattern> {
     loop {
         let at = input.current_token_start();
         match opt(any).parse_next(input)? {
-            None => return refuse(start, Problem::OpenQuote),
+            None => return refuse(start, SyntaxProblem::OpenQuote),
             Some('"') => return Ok(Pattern(pieces)),
             Some('\\') => match opt(one_of(['\\', '"', '*', '?'])).parse_next(input)? {
-                Some(meant) => pieces.push(Piece::Char(meant)),
-                None => return refuse(at, Problem::WrongEscape),
+                Some(meant) => pieces.push(PatternPiece::Char(meant)),
+                None => return refuse(at, SyntaxProblem::WrongEscape),
             },
             Some(c) => pieces.push(piece(c)),
         }
     }
 }
 
-fn piece(c: char) -> Piece {
+fn piece(c: char) -> PatternPiece {
     match c {
-        '*' => Piece::Many,
-        '?' => Piece::One,
-        c => Piece::Char(c),
+        '*' => PatternPiece::Many,
+        '?' => PatternPiece::One,
+        c => PatternPiece::Char(c),
     }
 }
 
@@ -210,17 +216,17 @@ fn is_part_of_value(c: char) -> bool {
     is_bare(c) || matches!(c, '*' | '?')
 }
 
-fn refuse<T>(at: usize, problem: Problem) -> Parsed<T> {
-    Err(ErrMode::Cut(Fault { at, problem }))
+fn refuse<T>(at: usize, problem: SyntaxProblem) -> Parsed<T> {
+    Err(ErrMode::Cut(ParseFault { at, problem }))
 }
 
-/// For what stands where an operator had to.
+/// The error where an operator is expected.
 fn refuse_leftover<T>(input: &Input<'_>) -> Parsed<T> {
     let problem = match input.chars().next() {
         Some(c) if !is_word(c) && !matches!(c, '(' | ')' | '!' | '"' | '&' | '|') => {
-            Problem::NeedsQuotes { found: c }
+            SyntaxProblem::NeedsQuotes { found: c }
         }
-        _ => Problem::NoOperator { found: shown(input) },
+        _ => SyntaxProblem::NoOperator { found: shown(input) },
     };
     refuse(input.current_token_start(), problem)
 }

@@ -1,5 +1,5 @@
-//! Which agents something is for: ids, tags, or an expression. Pure: what is known of agents is
-//! passed in.
+//! Targets: which agents a job, group or command is for, by ids, tags or an expression. Pure: the
+//! caller passes in the facts.
 
 pub mod expression;
 pub mod facts;
@@ -21,63 +21,64 @@ use self::syntax::ExpressionError;
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_TAGS, check_tags};
 
-/// Most ids that a target lists.
+/// Most ids in a target.
 pub const MAX_IDS: usize = 10_000;
 
-/// A target as the API takes it: exactly one of the three.
+/// A target. Exactly one of the fields must be given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
-    /// These agents; 1 to 10,000.
+    /// Agents with these ids; 1 to 10,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<AgentId>>,
     /// Agents that have all of these tags; 1 to 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<String>>,
-    /// Agents of which this is true, such as `tag:web & os:linux & !name:db-*`; at most 4 KiB.
+    /// Agents that this expression matches, such as `tag:web & os:linux & !name:db-*`; at most 4
+    /// KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expression: Option<String>,
 }
 
-/// A target that can be meant.
+/// A validated target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Ids(BTreeSet<AgentId>),
-    /// All of them; at least one.
+    /// All of these tags; at least one.
     Tags(Vec<String>),
     Expression(Expression),
 }
 
-/// Why a target can't be meant.
+/// The target is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     #[error("give exactly one of `ids`, `tags` and `expression`")]
     NotOne,
-    #[error("`ids` is empty; name at least one agent")]
+    #[error("`ids` is empty; add at least one agent id")]
     NoIds,
-    #[error("`ids` lists {0} agents, and may list {MAX_IDS}; use tags or an expression")]
+    #[error("`ids` has {0} ids, the limit is {MAX_IDS}; use tags or an expression")]
     TooManyIds(usize),
-    #[error("`tags` is empty; name at least one, or give the expression `all` for every agent")]
+    #[error("`tags` is empty; add at least one tag, or use the expression `all` for every agent")]
     NoTags,
-    #[error("`tags` has {0} tags, and may have {MAX_TAGS}")]
+    #[error("`tags` has {0} tags, the limit is {MAX_TAGS}")]
     TooManyTags(usize),
-    #[error("`tags`: {0}; patterns such as web-* belong in an expression")]
+    #[error("`tags`: {0}; use an expression for patterns such as web-*")]
     WrongTag(&'static str),
     #[error(transparent)]
     Expression(#[from] ExpressionError),
 }
 
-/// Who a target means, of the agents that were considered.
+/// The agents that a target matches, among those that were tested.
 #[derive(Debug, Clone)]
 pub struct Chosen {
-    /// In the order in which they were considered.
+    /// In the order in which they were tested.
     pub agents: Vec<Facts>,
-    /// Ids that the target names and that none of the agents has.
+    /// Ids in the target that no tested agent has.
     pub unknown_ids: BTreeSet<AgentId>,
 }
 
 impl TargetError {
-    /// Of an expression: the character, counted from 1, at which it goes wrong.
+    /// For an expression: the position of the error, in characters from 1.
     pub fn column(&self) -> Option<usize> {
         match self {
             Self::Expression(error) => Some(error.column),
@@ -87,8 +88,9 @@ impl TargetError {
 }
 
 impl Target {
-    /// True if it looks at anything but ids and tags: at what hosts say of themselves, or at who
-    /// is connected. An agent could make itself the target of something that is not for it.
+    /// True if the target uses anything other than ids and tags: facts that hosts report, or
+    /// presence. Such a target is not safe for secrets, because an agent could report facts that
+    /// match it.
     pub fn needs_facts(&self) -> bool {
         match self {
             Self::Ids(_) | Self::Tags(_) => false,
@@ -96,7 +98,7 @@ impl Target {
         }
     }
 
-    /// True if this agent is meant.
+    /// True if the target matches the agent.
     pub fn matches(&self, facts: &Facts) -> bool {
         match self {
             Self::Ids(ids) => ids.contains(&facts.id),
@@ -105,7 +107,7 @@ impl Target {
         }
     }
 
-    /// The ids that it names.
+    /// The ids in the target.
     pub fn ids(&self) -> BTreeSet<AgentId> {
         match self {
             Self::Ids(ids) => ids.clone(),
@@ -116,12 +118,12 @@ impl Target {
 }
 
 impl Chosen {
-    /// Before any agent was considered.
+    /// The result before any agent was tested.
     pub fn by(target: &Target) -> Self {
         Self { agents: Vec::new(), unknown_ids: target.ids() }
     }
 
-    /// Considers an agent, and keeps it if it is meant.
+    /// Tests an agent, and adds it if it matches.
     pub fn consider(&mut self, target: &Target, facts: Facts) {
         self.unknown_ids.remove(&facts.id);
         if target.matches(&facts) {

@@ -1,17 +1,18 @@
-//! Patterns of texts: `*` stands for any characters, also none; `?` for exactly one.
+//! Text patterns: `*` matches any number of characters, and `?` exactly one.
 
 use std::fmt;
 use std::str::Chars;
 
-/// What a text has to look like as a whole.
+/// A pattern for a whole text.
 ///
-/// Printed as an expression reads it: bare, or in quotes if it holds other characters.
+/// `Display` prints the form that an expression reads: bare, or in quotes if it contains other
+/// characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern(pub Vec<Piece>);
+pub struct Pattern(pub Vec<PatternPiece>);
 
-/// One step of a pattern.
+/// One element of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
+pub enum PatternPiece {
     /// This character.
     Char(char),
     /// `?`
@@ -20,55 +21,55 @@ pub enum Piece {
     Many,
 }
 
-/// What else than the pattern itself decides.
+/// Options of a match.
 #[derive(Debug, Clone, Copy, Default)]
 struct Reading {
     ignores_case: bool,
-    /// The text may go on with a space behind the pattern.
+    /// The text may continue with a space after the pattern.
     is_beginning: bool,
 }
 
-/// True for what needs no quotes in a value; the wildcards need none either.
+/// True for characters that need no quotes in a value. Wildcards need none either.
 pub fn is_bare(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '.' | '_' | ':' | '/' | '-' | '+' | '@' | '~')
 }
 
 impl Pattern {
-    /// True if the text is as the pattern says, capitals and all.
+    /// True if the text matches, case-sensitive.
     pub fn matches(&self, text: &str) -> bool {
         self.fits(text, Reading::default())
     }
 
-    /// True if the text is as the pattern says, whichever letters are capital.
+    /// True if the text matches, case-insensitive.
     pub fn matches_in_any_case(&self, text: &str) -> bool {
         self.fits(text, Reading { ignores_case: true, ..Reading::default() })
     }
 
-    /// True if the text, or some whole words at its beginning, are as the pattern says, whichever
-    /// letters are capital.
+    /// True if the text, or some whole words at its start, match, case-insensitive.
     pub fn matches_first_words_in_any_case(&self, text: &str) -> bool {
         self.fits(text, Reading { ignores_case: true, is_beginning: true })
     }
 
-    /// The one text that it stands for; `None` if there are wildcards.
+    /// The only text that the pattern matches; `None` if it has wildcards.
     pub fn literal(&self) -> Option<String> {
-        let char = |piece: &Piece| match piece {
-            Piece::Char(c) => Some(*c),
-            Piece::One | Piece::Many => None,
+        let char = |piece: &PatternPiece| match piece {
+            PatternPiece::Char(c) => Some(*c),
+            PatternPiece::One | PatternPiece::Many => None,
         };
         self.0.iter().map(char).collect()
     }
 
-    /// Goes back to the last `*` alone, so that the time is bounded by the two lengths.
+    /// Backtracks only to the last `*`, so that the time is bounded by the product of the two
+    /// lengths.
     fn fits(&self, text: &str, reading: Reading) -> bool {
         let (mut pieces, mut rest) = (self.0.as_slice(), text.chars());
-        let mut last_many: Option<(&[Piece], Chars<'_>)> = None;
+        let mut last_many: Option<(&[PatternPiece], Chars<'_>)> = None;
         loop {
             let mut ahead = rest.clone();
             match (pieces.split_first(), ahead.next()) {
                 (None, None) => return true,
                 (None, Some(c)) if reading.is_beginning && c.is_whitespace() => return true,
-                (Some((Piece::Many, after)), _) => {
+                (Some((PatternPiece::Many, after)), _) => {
                     last_many = Some((after, rest.clone()));
                     pieces = after;
                 }
@@ -88,28 +89,31 @@ impl Pattern {
 }
 
 impl Reading {
-    fn is_same(self, piece: Piece, found: char) -> bool {
+    fn is_same(self, piece: PatternPiece, found: char) -> bool {
         match piece {
-            Piece::One => true,
-            Piece::Char(c) if !self.ignores_case => c == found,
-            Piece::Char(c) if c.is_ascii() && found.is_ascii() => c.eq_ignore_ascii_case(&found),
-            Piece::Char(c) => c.to_lowercase().eq(found.to_lowercase()),
-            Piece::Many => false,
+            PatternPiece::One => true,
+            PatternPiece::Char(c) if !self.ignores_case => c == found,
+            PatternPiece::Char(c) if c.is_ascii() && found.is_ascii() => {
+                c.eq_ignore_ascii_case(&found)
+            }
+            PatternPiece::Char(c) => c.to_lowercase().eq(found.to_lowercase()),
+            PatternPiece::Many => false,
         }
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let needs_quotes = |piece: &Piece| matches!(piece, Piece::Char(c) if !is_bare(*c));
+        let needs_quotes =
+            |piece: &PatternPiece| matches!(piece, PatternPiece::Char(c) if !is_bare(*c));
         let quote = if self.0.is_empty() || self.0.iter().any(needs_quotes) { "\"" } else { "" };
         f.write_str(quote)?;
         for piece in &self.0 {
             match piece {
-                Piece::Char(c @ ('"' | '\\' | '*' | '?')) => write!(f, "\\{c}")?,
-                Piece::Char(c) => write!(f, "{c}")?,
-                Piece::One => f.write_str("?")?,
-                Piece::Many => f.write_str("*")?,
+                PatternPiece::Char(c @ ('"' | '\\' | '*' | '?')) => write!(f, "\\{c}")?,
+                PatternPiece::Char(c) => write!(f, "{c}")?,
+                PatternPiece::One => f.write_str("?")?,
+                PatternPiece::Many => f.write_str("*")?,
             }
         }
         f.write_str(quote)
@@ -123,15 +127,15 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         let piece = |c| match c {
-            '*' => Piece::Many,
-            '?' => Piece::One,
-            c => Piece::Char(c),
+            '*' => PatternPiece::Many,
+            '?' => PatternPiece::One,
+            c => PatternPiece::Char(c),
         };
         Pattern(text.chars().map(piece).collect())
     }
 
     #[test]
-    fn wildcards_stand_for_what_they_say() {
+    fn wildcards_match_any_text_and_single_characters() {
         for (text, fitting, other) in [
             ("db-*", "db-1", "adb-1"),
             ("db-*", "db-", "db"),
@@ -147,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_told_apart_by_case_only_where_it_counts() {
+    fn case_only_matters_in_case_sensitive_matches() {
         assert!(!pattern("Web").matches("web"));
         assert!(pattern("WÜB*").matches_in_any_case("wübX"));
     }
 
     #[test]
-    fn first_words_are_whole_words() {
+    fn first_words_must_be_whole_words() {
         let fits = |text: &str, os: &str| pattern(text).matches_first_words_in_any_case(os);
         assert!(fits("linux", "Linux 6.8.0") && fits("linux 6.*", "Linux 6.8.0"));
         assert!(fits("ubuntu 22.04", "Ubuntu 22.04 LTS") && fits("linux", "Linux"));
@@ -161,17 +165,17 @@ mod tests {
         assert!(fits("*x", "Lin 6x LTS") && !fits("", "Linux"));
     }
 
-    /// The rule without thought for time: tries everything.
-    fn obviously_fits(pieces: &[Piece], text: &[char]) -> bool {
+    /// A simple implementation that tries every possibility.
+    fn obviously_fits(pieces: &[PatternPiece], text: &[char]) -> bool {
         match (pieces.split_first(), text.split_first()) {
             (None, None) => true,
             (None, Some(_)) => false,
-            (Some((Piece::Many, after)), None) => obviously_fits(after, text),
-            (Some((Piece::Many, after)), Some((_, rest))) => {
+            (Some((PatternPiece::Many, after)), None) => obviously_fits(after, text),
+            (Some((PatternPiece::Many, after)), Some((_, rest))) => {
                 obviously_fits(after, text) || obviously_fits(pieces, rest)
             }
-            (Some((Piece::One, after)), Some((_, rest))) => obviously_fits(after, rest),
-            (Some((Piece::Char(c), after)), Some((d, rest))) => {
+            (Some((PatternPiece::One, after)), Some((_, rest))) => obviously_fits(after, rest),
+            (Some((PatternPiece::Char(c), after)), Some((d, rest))) => {
                 c == d && obviously_fits(after, rest)
             }
             (Some(_), None) => false,
@@ -180,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matching_agrees_with_trying_everything(text in "[ab]{0,8}", pieces in "[ab?*]{0,8}") {
+        fn matching_agrees_with_an_exhaustive_search(text in "[ab]{0,8}", pieces in "[ab?*]{0,8}") {
             let (pattern, chars) = (pattern(&pieces), text.chars().collect::<Vec<_>>());
             prop_assert_eq!(pattern.matches(&text), obviously_fits(&pattern.0, &chars));
         }

@@ -1,15 +1,15 @@
-//! Agents and expressions for tests, drawn from few letters so that they meet.
+//! Random agents and expressions for tests, over few letters so that they often match.
 
 use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::expression::{Expression, Fact};
 use super::facts::Facts;
-use super::pattern::{Pattern, Piece};
+use super::pattern::{Pattern, PatternPiece};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
-/// An agent of this name of which nothing else is special.
+/// An agent with this name and otherwise plain facts.
 pub fn facts(name: &str) -> Facts {
     Facts {
         id: AgentId(Uuid::from_u128(1)),
@@ -41,9 +41,9 @@ pub fn any_facts() -> impl Strategy<Value = Facts> {
         })
 }
 
-/// Expressions with values of `piece`.
+/// Expressions with values made of `piece`.
 pub fn any_expression(
-    piece: impl Strategy<Value = Piece> + 'static,
+    piece: impl Strategy<Value = PatternPiece> + 'static,
 ) -> impl Strategy<Value = Expression> {
     let fact = any_fact(prop::collection::vec(piece, 0..4).prop_map(Pattern).boxed());
     let leaf = prop_oneof![1 => Just(Expression::All), 9 => fact.prop_map(Expression::Fact)];
@@ -75,18 +75,23 @@ fn level() -> impl Strategy<Value = AgentLevel> {
     prop_oneof![Just(AgentLevel::Full), Just(AgentLevel::Basic)]
 }
 
-/// Pieces of any characters.
-pub fn any_piece() -> impl Strategy<Value = Piece> {
+/// Pieces with any character.
+pub fn any_piece() -> impl Strategy<Value = PatternPiece> {
     let odd = prop::sample::select(vec!['"', '\\', '*', '?', ' ', '(', '&', '|', '!', ':', '\n']);
     prop_oneof![
-        any::<char>().prop_map(Piece::Char),
-        odd.prop_map(Piece::Char),
-        Just(Piece::One),
-        Just(Piece::Many),
+        any::<char>().prop_map(PatternPiece::Char),
+        odd.prop_map(PatternPiece::Char),
+        Just(PatternPiece::One),
+        Just(PatternPiece::Many),
     ]
 }
 
 /// Pieces that occur in [`any_facts`].
-pub fn meeting_piece() -> impl Strategy<Value = Piece> {
-    prop_oneof![Just(Piece::Char('a')), Just(Piece::Char('b')), Just(Piece::One), Just(Piece::Many)]
+pub fn meeting_piece() -> impl Strategy<Value = PatternPiece> {
+    prop_oneof![
+        Just(PatternPiece::Char('a')),
+        Just(PatternPiece::Char('b')),
+        Just(PatternPiece::One),
+        Just(PatternPiece::Many)
+    ]
 }

@@ -1,65 +1,65 @@
-//! What is wrong with an expression, where, and what was expected there.
+//! Syntax errors of expressions: where they are, and what was expected there.
 
 use crate::domain::name::clean;
 
 /// Longest expression, in bytes.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
-/// How deep brackets and `!` may lie in each other.
+/// Deepest nesting of brackets and `!`.
 pub const MAX_EXPRESSION_DEPTH: usize = 64;
 
-/// The facts that there are.
+/// The known facts.
 pub const FACTS: [&str; 9] =
     ["tag", "name", "hostname", "os", "arch", "version", "id", "status", "level"];
 
-/// How like a word must be to one that there is, to be taken for a slip of the fingers.
+/// How similar an unknown word must be to a known one to be suggested.
 const LIKENESS: f64 = 0.8;
-/// How much of what was found is repeated, in characters.
+/// How much of the input an error repeats, in characters.
 const MAX_SHOWN_CHARS: usize = 40;
 
-/// An expression that can't be read.
+/// An expression that does not parse.
 ///
-/// Units: `column` counts characters from 1; one behind the last is the end.
+/// Units: `column` counts characters from 1. One past the last character is the end.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {problem}")]
 pub struct ExpressionError {
     pub column: usize,
-    pub problem: Problem,
+    pub problem: SyntaxProblem,
 }
 
-/// What is wrong at a place.
+/// The error at that position.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    #[error("the expression is empty; `all` means every agent")]
+pub enum SyntaxProblem {
+    #[error("the expression is empty; use `all` for every agent")]
     Empty,
-    #[error("an expression has at most {MAX_EXPRESSION_BYTES} bytes; give ids or tags instead")]
+    #[error("the expression is longer than {MAX_EXPRESSION_BYTES} bytes; use ids or tags instead")]
     TooLong,
-    #[error("brackets and `!` lie at most {MAX_EXPRESSION_DEPTH} deep in each other")]
+    #[error("brackets and `!` are nested deeper than {MAX_EXPRESSION_DEPTH} levels")]
     TooDeep,
     #[error("expected a condition such as tag:web, not {found}")]
     NoCondition { found: String },
-    #[error("`{word}` alone is no condition; write tag:{word} or name:{word}")]
+    #[error("`{word}` is not a condition; use tag:{word} or name:{word}")]
     BareWord { word: String },
-    #[error("there is no fact `{word}`{}; use {}", did_you_mean(word), enumerated())]
+    #[error("unknown fact `{word}`{}; use {}", did_you_mean(word), enumerated())]
     UnknownFact { word: String },
-    #[error("`{fact}:` wants its value right behind it, in \"…\" if it holds spaces, not {found}")]
+    #[error("expected a value after `{fact}:`, in \"…\" if it contains spaces, not {found}")]
     NoValue { fact: &'static str, found: String },
-    #[error("`{fact}` is {expected}, not {found}")]
+    #[error("`{fact}` must be {expected}, not {found}")]
     WrongValue { fact: &'static str, expected: &'static str, found: String },
     #[error("expected `&` or `|` before {found}")]
     NoOperator { found: String },
-    #[error("a value that holds `{found}` is written in quotes, as in name:\"my host\"")]
+    #[error("a value that contains `{found}` needs quotes, as in name:\"my host\"")]
     NeedsQuotes { found: char },
     #[error("this bracket is not closed; expected `)` at the end")]
     OpenBracket,
-    #[error("this bracket closes none")]
+    #[error("this bracket has no opening bracket")]
     StrayBracket,
     #[error("this quote is not closed; expected `\"` at the end")]
     OpenQuote,
-    #[error("behind a backslash stands one of \\ \" * ?")]
+    #[error("a backslash must be followed by one of \\ \" * ?")]
     WrongEscape,
 }
 
-/// What stands at the beginning of `rest`, as a message shows it.
+/// The start of `rest`, as an error shows it.
 pub fn shown(rest: &str) -> String {
     match rest.split_whitespace().next() {
         None => "the end".to_owned(),
@@ -67,7 +67,7 @@ pub fn shown(rest: &str) -> String {
     }
 }
 
-/// A word as a message repeats it.
+/// A word of the input, as an error repeats it.
 pub fn cut(word: &str) -> String {
     clean(word, MAX_SHOWN_CHARS)
 }

@@ -1,4 +1,4 @@
-//! The language of expressions: what is read, what is refused and how that is told.
+//! The expression language: what parses, what is refused, and with which message.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ fn tagged(name: &str, tags: &[&str]) -> Facts {
 }
 
 #[test]
-fn conditions_hold_for_the_agents_that_they_describe() {
+fn expressions_match_the_agents_that_they_describe() {
     let web = Facts { is_online: false, ..tagged("web-1", &["web", "env:prod"]) };
     for (text, is_meant) in [
         ("all", true),
@@ -54,51 +54,48 @@ fn conditions_hold_for_the_agents_that_they_describe() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_column_and_what_was_expected() {
+fn errors_have_a_column_and_say_what_was_expected() {
     for (text, message) in [
-        ("", "column 1: the expression is empty; `all` means every agent"),
-        ("  ", "column 3: the expression is empty; `all` means every agent"),
+        ("", "column 1: the expression is empty; use `all` for every agent"),
+        ("  ", "column 3: the expression is empty; use `all` for every agent"),
         (
             "tag:web & ostype:linux",
-            "column 11: there is no fact `ostype` (did you mean `os`?); use tag, name, hostname, \
+            "column 11: unknown fact `ostype` (did you mean `os`?); use tag, name, hostname, \
              os, arch, version, id, status or level",
         ),
         (
             "zone:eu",
-            "column 1: there is no fact `zone`; use tag, name, hostname, os, arch, version, id, \
+            "column 1: unknown fact `zone`; use tag, name, hostname, os, arch, version, id, \
              status or level",
         ),
         ("tag:web &", "column 10: expected a condition such as tag:web, not the end"),
         ("tag:web && tag:db", "column 10: expected a condition such as tag:web, not `&`"),
         ("| tag:web", "column 1: expected a condition such as tag:web, not `|`"),
-        ("web-*", "column 1: `web-*` alone is no condition; write tag:web-* or name:web-*"),
+        ("web-*", "column 1: `web-*` is not a condition; use tag:web-* or name:web-*"),
         ("tag:web tag:db", "column 9: expected `&` or `|` before `tag:db`"),
         ("tag:web adn tag:db", "column 9: expected `&` or `|` before `adn`"),
         ("(tag:web tag:db)", "column 10: expected `&` or `|` before `tag:db)`"),
         ("!(tag:web", "column 2: this bracket is not closed; expected `)` at the end"),
-        ("tag:web)", "column 8: this bracket closes none"),
+        ("tag:web)", "column 8: this bracket has no opening bracket"),
         (
             "tag:",
-            "column 5: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not the end",
+            "column 5: expected a value after `tag:`, in \"…\" if it contains spaces, not the end",
         ),
         (
             "tag: web",
-            "column 5: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not `web`",
+            "column 5: expected a value after `tag:`, in \"…\" if it contains spaces, not `web`",
         ),
         (
             "tag & os:linux",
-            "column 4: `tag:` wants its value right behind it, in \"…\" if it holds spaces, not `&`",
+            "column 4: expected a value after `tag:`, in \"…\" if it contains spaces, not `&`",
         ),
-        (
-            "name:a,b",
-            "column 7: a value that holds `,` is written in quotes, as in name:\"my host\"",
-        ),
-        ("ü & name:\"b", "column 1: `ü` alone is no condition; write tag:ü or name:ü"),
+        ("name:a,b", "column 7: a value that contains `,` needs quotes, as in name:\"my host\""),
+        ("ü & name:\"b", "column 1: `ü` is not a condition; use tag:ü or name:ü"),
         ("name:ü & name:\"b", "column 15: this quote is not closed; expected `\"` at the end"),
-        ("name:\"\\n\"", "column 7: behind a backslash stands one of \\ \" * ?"),
-        ("status:onlin", "column 8: `status` is online or offline, not onlin"),
-        ("level:*", "column 7: `level` is full or basic, not *"),
-        ("id:0*", "column 4: `id` is an agent's whole id, not 0*"),
+        ("name:\"\\n\"", "column 7: a backslash must be followed by one of \\ \" * ?"),
+        ("status:onlin", "column 8: `status` must be online or offline, not onlin"),
+        ("level:*", "column 7: `level` must be full or basic, not *"),
+        ("id:0*", "column 4: `id` must be a complete agent id, not 0*"),
     ] {
         let refused = text.parse::<Expression>().expect_err(text);
         assert_eq!(refused.to_string(), message, "{text}");
@@ -110,13 +107,13 @@ fn size_and_depth_are_bounded() {
     let longest = format!("name:{}", "x".repeat(syntax::MAX_EXPRESSION_BYTES - 5));
     read(&longest);
     let longer = format!("{longest}x").parse::<Expression>().expect_err("too long");
-    assert_eq!((longer.column, longer.problem), (4097, syntax::Problem::TooLong));
+    assert_eq!((longer.column, longer.problem), (4097, syntax::SyntaxProblem::TooLong));
 
     let nested = |depth| format!("{}all{}", "(".repeat(depth), ")".repeat(depth));
     read(&nested(syntax::MAX_EXPRESSION_DEPTH));
     for deep in [nested(65), "!".repeat(65) + "all", "not ".repeat(1000) + "all"] {
         let refused = deep.parse::<Expression>().expect_err("too deep");
-        assert_eq!(refused.problem, syntax::Problem::TooDeep);
+        assert_eq!(refused.problem, syntax::SyntaxProblem::TooDeep);
     }
 }
 
@@ -146,10 +143,10 @@ fn a_target_is_exactly_one_thing_and_never_empty() {
         (spec(), "give exactly one"),
         (TargetSpec { ids: ids(1), expression: expression(), ..spec() }, "give exactly one"),
         (TargetSpec { ids: ids(0), ..spec() }, "`ids` is empty"),
-        (TargetSpec { ids: ids(MAX_IDS + 1), ..spec() }, "lists 10001 agents"),
+        (TargetSpec { ids: ids(MAX_IDS + 1), ..spec() }, "has 10001 ids"),
         (TargetSpec { tags: tags(&[]), ..spec() }, "`tags` is empty"),
         (TargetSpec { tags: tags(&["a"; 65]), ..spec() }, "`tags` has 65 tags"),
-        (TargetSpec { tags: tags(&["web-*"]), ..spec() }, "patterns such as"),
+        (TargetSpec { tags: tags(&["web-*"]), ..spec() }, "use an expression"),
         (TargetSpec { expression: Some("tag".into()), ..spec() }, "column 4"),
     ] {
         let error = Target::try_from(refused).expect_err(message);
@@ -160,7 +157,7 @@ fn a_target_is_exactly_one_thing_and_never_empty() {
 }
 
 #[test]
-fn tags_are_all_wanted_and_ids_that_nobody_has_are_named() {
+fn all_tags_must_match_and_unknown_ids_are_reported() {
     let known = [tagged("one", &["web", "eu"]), tagged("two", &["web"])];
     let tags = Target::Tags(vec!["eu".into(), "web".into()]);
     let choose = |target: &Target| {
@@ -182,25 +179,25 @@ fn tags_are_all_wanted_and_ids_that_nobody_has_are_named() {
 
 proptest! {
     #[test]
-    fn what_is_printed_is_read_as_the_same(expression in any_expression(any_piece())) {
+    fn a_printed_expression_parses_to_an_equal_one(expression in any_expression(any_piece())) {
         let text = expression.to_string();
         prop_assert_eq!(text.parse(), Ok(expression), "{}", text);
     }
 
     #[test]
-    fn any_text_is_read_or_refused_within_it(text in any::<String>()) {
+    fn any_text_parses_or_is_refused_at_a_column_within_it(text in any::<String>()) {
         lies_within(&text)?;
     }
 
     #[test]
-    fn any_words_of_the_language_are_read_or_refused_within_them(
+    fn any_tokens_parse_or_are_refused_at_a_column_within_them(
         words in prop::collection::vec(prop::sample::select(WORDS.to_vec()), 0..40),
     ) {
         lies_within(&words.concat())?;
     }
 
     #[test]
-    fn brackets_and_negations_follow_the_laws_of_logic(
+    fn brackets_and_negations_follow_boolean_algebra(
         one in any_expression(meeting_piece()),
         two in any_expression(meeting_piece()),
         three in any_expression(meeting_piece()),

@@ -1,29 +1,31 @@
-//! Which addresses a webhook may be sent to: the server must not be made to knock on doors that
-//! whoever asks could not reach.
+//! Which addresses a webhook may be sent to. The server must not reach addresses for a caller who
+//! could not reach them directly.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::Reach;
+use super::WebhookReach;
 
-/// What stands behind an address.
+/// The kind of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Somewhere on the internet.
     Public,
-    /// This machine, or a network of the operator's own.
+    /// This machine, or one of the operator's own networks.
     Private,
-    /// Nobody who takes webhooks: metadata of clouds, everybody at once, examples, reserved.
+    /// Never a receiver of webhooks: cloud metadata, broadcast, documentation and reserved
+    /// addresses.
     Unusable,
 }
 
 impl Kind {
-    /// True if a webhook may go there.
-    pub const fn is_within(self, reach: Reach) -> bool {
-        matches!((self, reach), (Self::Public, _) | (Self::Private, Reach::Private))
+    /// True if a webhook may be sent to it.
+    pub const fn is_within(self, reach: WebhookReach) -> bool {
+        matches!((self, reach), (Self::Public, _) | (Self::Private, WebhookReach::Private))
     }
 }
 
-/// Judges an address. One of IPv6 that stands for one of IPv4 is judged as that one.
+/// Classifies an address. An IPv6 address that stands for an IPv4 address is classified as that
+/// one.
 pub fn kind(address: IpAddr) -> Kind {
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -52,7 +54,7 @@ fn kind_of_v6(address: Ipv6Addr) -> Kind {
     let [a, b, c, d, e, f, g, h] = address.segments();
     match (a, b) {
         (0, 0) if address == Ipv6Addr::LOCALHOST => Kind::Private,
-        // NAT64 (RFC 6052): a network without IPv4 reaches all of it through this prefix.
+        // NAT64 (RFC 6052): an IPv6-only network reaches all of IPv4 through this prefix.
         (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => {
             let ([g0, g1], [h0, h1]) = (g.to_be_bytes(), h.to_be_bytes());
             kind_of_v4(Ipv4Addr::new(g0, g1, h0, h1))
@@ -62,8 +64,8 @@ fn kind_of_v6(address: Ipv6Addr) -> Kind {
         // Protocol assignments, Teredo and benchmarks among them; documentation; 6to4.
         (0x2001, 0..=0x1ff | 0xdb8) | (0x2002, _) => Kind::Unusable,
         (0x3fff, 0..=0xfff) => Kind::Unusable,
-        // All that is handed out to the public (RFC 4291); the rest is link-local, site-local,
-        // multicast, unspecified, or nobody's.
+        // All public addresses (RFC 4291). The rest is link-local, site-local, multicast,
+        // unspecified or unassigned.
         (0x2000..=0x3fff, _) => Kind::Public,
         _ => Kind::Unusable,
     }
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_public_is_known_by_name() {
+    fn special_address_ranges_are_not_public() {
         for private in [
             "127.0.0.1",
             "127.255.255.254",
@@ -160,17 +162,18 @@ mod tests {
     }
 
     #[test]
-    fn even_a_server_that_allows_private_networks_sends_nothing_to_metadata() {
+    fn cloud_metadata_is_refused_even_if_private_networks_are_allowed() {
         assert!(
-            of("10.0.0.1").is_within(Reach::Private) && !of("10.0.0.1").is_within(Reach::Public)
+            of("10.0.0.1").is_within(WebhookReach::Private)
+                && !of("10.0.0.1").is_within(WebhookReach::Public)
         );
-        assert!(!of("169.254.169.254").is_within(Reach::Private));
-        assert!(of("1.1.1.1").is_within(Reach::Public));
+        assert!(!of("169.254.169.254").is_within(WebhookReach::Private));
+        assert!(of("1.1.1.1").is_within(WebhookReach::Public));
     }
 
     proptest! {
         #[test]
-        fn no_dress_of_ipv6_makes_an_address_of_ipv4_more_than_it_is(bits in any::<u32>()) {
+        fn an_ipv4_address_inside_ipv6_has_the_class_of_the_ipv4_address(bits in any::<u32>()) {
             let inner = Ipv4Addr::from(bits);
             let plain = kind(inner.into());
             let mapped = IpAddr::from(inner.to_ipv6_mapped());
@@ -185,9 +188,9 @@ mod tests {
             prop_assert_ne!(kind(compatible.into()), Kind::Public);
         }
 
-        /// The standard library's own judgement, where it has a stable one.
+        /// The standard library's own classification, where it has a stable one.
         #[test]
-        fn what_the_library_calls_special_is_never_public(bits in any::<u32>(), wide in any::<u128>()) {
+        fn addresses_that_the_standard_library_calls_special_are_never_public(bits in any::<u32>(), wide in any::<u128>()) {
             let v4 = Ipv4Addr::from(bits);
             if v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast()
                 || v4.is_broadcast() || v4.is_documentation() || v4.is_unspecified()
@@ -209,7 +212,8 @@ mod tests {
                 (0x2001_0db8 << 96, 32), (0x2001 << 112, 23), (0, 8), (0x4000 << 112, 2),
                 (0x3fff << 112, 20),
             ][which];
-            // NAT64 and mapped addresses stand in the block of zeros, and are judged by themselves.
+            // NAT64 and mapped addresses are in the zero block, and are classified by their IPv4
+            // address.
             let address = Ipv6Addr::from(prefix | tail >> length);
             let is_dressed = matches!(address.segments(), [0x64, 0xff9b, 0, 0, 0, 0, ..])
                 || address.to_ipv4_mapped().is_some();

@@ -1,6 +1,6 @@
-//! Webhooks: where they may go, how they are signed, when they are tried again.
+//! Webhooks: allowed URLs, signatures and retries.
 //!
-//! Knows no socket: names are resolved elsewhere, and every address is judged by [`address`].
+//! Opens no connections. Names are resolved elsewhere, and [`address`] classifies every address.
 
 pub mod address;
 pub mod retry;
@@ -12,19 +12,19 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 pub use self::target::{InvalidUrl, MAX_URL_BYTES, WebhookUrl};
 
-/// The one event there is.
+/// The only event.
 pub const JOB_FINISHED: &str = "job.finished";
 
-/// Where webhooks may go.
+/// Where webhooks may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// `https` to public addresses alone.
+pub enum WebhookReach {
+    /// Only to public addresses, by `https`.
     Public,
-    /// Private addresses too, by `https` or `http`.
+    /// Also to private addresses, by `https` or `http`.
     Private,
 }
 
-/// Where a delivery is.
+/// The state of a delivery.
 #[derive(
     Debug,
     Clone,
@@ -41,11 +41,11 @@ pub enum Reach {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
-    /// It is tried, again and again.
+    /// Attempts are made until it is delivered or fails.
     Pending,
-    /// The receiver has answered with a 2xx.
+    /// The receiver answered with a 2xx status.
     Delivered,
-    /// Nobody took it for a day, or the receiver has answered 410: it wants no more.
+    /// No attempt succeeded within a day, or the receiver answered 410.
     Failed,
 }
 

@@ -1,4 +1,4 @@
-//! When a message is tried again, and when no more.
+//! When a delivery is retried, and when the server gives up.
 
 use std::time::Duration;
 
@@ -6,53 +6,53 @@ use muster_protocol::backoff::Delays;
 
 use crate::domain::time::Timestamp;
 
-/// How long a message is tried: a day.
+/// How long a delivery is retried: one day.
 pub const TRIED_FOR_MS: u64 = 24 * 3_600_000;
-/// The most that lies between two tries.
+/// Longest delay between two attempts.
 const MAX_CEILING: Duration = Duration::from_secs(2 * 3_600);
-/// Doublings after which the ceiling is reached, whatever the first one was.
+/// Doublings after which the longest delay is reached for any first delay.
 const MAX_DOUBLINGS: u32 = 24;
 
-/// What came of one try.
+/// The outcome of one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// A 2xx.
-    Taken,
-    /// A 410: the receiver wants no more of it.
+pub enum DeliveryOutcome {
+    /// A 2xx status.
+    Accepted,
+    /// Status 410: the receiver wants no more messages.
     Gone,
-    /// Anything else, or nothing at all; `retry_after_ms` if the receiver says when to come back.
+    /// Any other status, or no response. `retry_after_ms`: the delay that the receiver asked for.
     Refused { retry_after_ms: Option<u64> },
 }
 
-/// What is done next.
+/// The next step of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextDelivery {
     Delivered,
     GivenUp,
-    RetryScope { due_at: Timestamp },
+    Retry { due_at: Timestamp },
 }
 
-/// Decides after try number `tries` (from 1) whether and when there is another: within a ceiling
-/// that doubles from `first_ceiling` to two hours, anywhere at all, but not before the receiver
-/// asks for; nothing after `give_up_at`.
-pub fn next(
-    answer: Answer,
+/// Decides whether and when there is another attempt after attempt number `tries` (from 1). The
+/// delay is random below a ceiling that doubles from `first_ceiling` to two hours, but not shorter
+/// than the receiver asks for. No attempt is made after `give_up_at`.
+pub fn plan_delivery(
+    outcome: DeliveryOutcome,
     tries: u32,
     first_ceiling: Duration,
     now: Timestamp,
     give_up_at: Timestamp,
-) -> Next {
-    let retry_after_ms = match answer {
-        Answer::Taken => return Next::Delivered,
-        Answer::Gone => return Next::GivenUp,
-        Answer::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
+) -> NextDelivery {
+    let retry_after_ms = match outcome {
+        DeliveryOutcome::Accepted => return NextDelivery::Delivered,
+        DeliveryOutcome::Gone => return NextDelivery::GivenUp,
+        DeliveryOutcome::Refused { retry_after_ms } => retry_after_ms.unwrap_or(0),
     };
     let due_at = now.plus_ms(delay_ms(tries, first_ceiling).max(retry_after_ms));
-    if due_at >= give_up_at { Next::GivenUp } else { Next::RetryScope { due_at } }
+    if due_at >= give_up_at { NextDelivery::GivenUp } else { NextDelivery::Retry { due_at } }
 }
 
-/// When a delivery is tried again if nothing can be written down of its try number `tries` (from 1):
-/// as after a refusal.
+/// When the next attempt is made if the result of attempt number `tries` (from 1) cannot be
+/// recorded: as after a refusal.
 pub fn due_unless_recorded(tries: u32, first_ceiling: Duration, now: Timestamp) -> Timestamp {
     now.plus_ms(delay_ms(tries, first_ceiling))
 }
@@ -69,7 +69,7 @@ fn delay(tries: u32, first_ceiling: Duration) -> Duration {
     delays.next_delay()
 }
 
-/// Reads `Retry-After`: seconds, or an instant.
+/// Parses `Retry-After`: seconds, or an HTTP date.
 pub fn retry_after_ms(value: &str, now: Timestamp) -> Option<u64> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(seconds.saturating_mul(1_000));
@@ -87,10 +87,16 @@ mod tests {
     const FIRST: Duration = Duration::from_secs(10);
 
     #[test]
-    fn a_receiver_that_wants_no_more_gets_no_more() {
+    fn a_delivery_fails_when_the_receiver_answers_410() {
         let later = NOW.plus_ms(TRIED_FOR_MS);
-        assert_eq!(next(Answer::Gone, 1, FIRST, NOW, later), Next::GivenUp);
-        assert_eq!(next(Answer::Taken, 1, FIRST, NOW, later), Next::Delivered);
+        assert_eq!(
+            plan_delivery(DeliveryOutcome::Gone, 1, FIRST, NOW, later),
+            NextDelivery::GivenUp
+        );
+        assert_eq!(
+            plan_delivery(DeliveryOutcome::Accepted, 1, FIRST, NOW, later),
+            NextDelivery::Delivered
+        );
     }
 
     #[test]
@@ -106,36 +112,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn tries_lie_within_their_ceilings_after_what_was_asked_for_and_within_a_day(
+        fn retries_respect_their_ceiling_the_requested_delay_and_the_day(
             tries in 1u32..1_000,
-            asked in prop::option::of(0u64..200_000_000),
+            requested in prop::option::of(0u64..200_000_000),
             elapsed in 0u64..TRIED_FOR_MS,
         ) {
             let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
             let now = NOW.plus_ms(elapsed);
-            let answer = Answer::Refused { retry_after_ms: asked };
-            match next(answer, tries, FIRST, now, give_up_at) {
-                Next::RetryScope { due_at } => {
+            let outcome = DeliveryOutcome::Refused { retry_after_ms: requested };
+            match plan_delivery(outcome, tries, FIRST, now, give_up_at) {
+                NextDelivery::Retry { due_at } => {
                     let delay = due_at.ms_since(now);
                     let ceiling = 10_000 * (1 << tries.saturating_sub(1).min(10));
-                    prop_assert!(delay >= asked.unwrap_or(0));
-                    prop_assert!(delay <= ceiling.min(7_200_000).max(asked.unwrap_or(0)));
+                    prop_assert!(delay >= requested.unwrap_or(0));
+                    prop_assert!(delay <= ceiling.min(7_200_000).max(requested.unwrap_or(0)));
                     prop_assert!(due_at < give_up_at);
                 }
-                Next::GivenUp => prop_assert!(
-                    elapsed + asked.unwrap_or(0).max(7_200_000) >= TRIED_FOR_MS
+                NextDelivery::GivenUp => prop_assert!(
+                    elapsed + requested.unwrap_or(0).max(7_200_000) >= TRIED_FOR_MS
                 ),
-                Next::Delivered => prop_assert!(false, "nobody took it"),
+                NextDelivery::Delivered => prop_assert!(false, "no attempt succeeded"),
             }
         }
     }
 
     #[test]
-    fn a_receiver_that_stays_away_is_tried_about_twenty_times_in_a_day() {
+    fn an_unreachable_receiver_is_tried_about_twenty_times_in_a_day() {
         let give_up_at = NOW.plus_ms(TRIED_FOR_MS);
         let (mut now, mut tries) = (NOW, 1);
-        let answer = Answer::Refused { retry_after_ms: None };
-        while let Next::RetryScope { due_at } = next(answer, tries, FIRST, now, give_up_at) {
+        let outcome = DeliveryOutcome::Refused { retry_after_ms: None };
+        while let NextDelivery::Retry { due_at } =
+            plan_delivery(outcome, tries, FIRST, now, give_up_at)
+        {
             (now, tries) = (due_at, tries + 1);
         }
         assert!((12..200).contains(&tries), "{tries}");

@@ -1,21 +1,21 @@
 //! Signatures by the Standard Webhooks specification: `v1`, HMAC-SHA256.
 //!
-//! Each URL has a secret of its own, derived from the tenant's key: a receiver can't sign what
-//! another one would take for ours.
+//! Each URL has its own secret, derived from the tenant's key, so that one receiver cannot forge
+//! messages to another.
 
 use data_encoding::BASE64;
 use ring::hmac;
 use zeroize::Zeroizing;
 
-/// Bytes of a tenant's key.
+/// Length of a tenant's key in bytes.
 pub const ROOT_BYTES: usize = 32;
 const PREFIX: &str = "whsec_";
 
-/// What the messages to one URL are signed with.
+/// The secret that signs the messages to one URL.
 pub struct SigningSecret(Zeroizing<Vec<u8>>);
 
 impl SigningSecret {
-    /// The secret of a URL under a tenant's key.
+    /// Derives the secret of a URL from a tenant's key.
     pub fn derive(root: &[u8], url: &str) -> Self {
         let root = hmac::Key::new(hmac::HMAC_SHA256, root);
         let mut context = hmac::Context::with_key(&root);
@@ -24,12 +24,12 @@ impl SigningSecret {
         Self(Zeroizing::new(context.sign().as_ref().to_vec()))
     }
 
-    /// As receivers are told it: `whsec_` and base64.
+    /// The form for receivers: `whsec_` and base64.
     pub fn to_text(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{PREFIX}{}", BASE64.encode(&self.0)))
     }
 
-    /// `v1,` and the signature of one message; `at_s` is seconds since the Unix epoch.
+    /// The signature of one message: `v1,` and base64. `at_s` is seconds since the Unix epoch.
     pub fn sign(&self, id: &str, at_s: i64, body: &[u8]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
         let mut context = hmac::Context::with_key(&key);
@@ -43,9 +43,9 @@ impl SigningSecret {
 mod tests {
     use super::*;
 
-    /// The example of the specification's own libraries.
+    /// The example of the specification's reference libraries.
     #[test]
-    fn the_specifications_example_is_signed_as_it_says() {
+    fn the_example_of_the_specification_has_the_expected_signature() {
         let secret = BASE64.decode(b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("base64");
         let secret = SigningSecret(Zeroizing::new(secret));
         let body = br#"{"test": 2432232314}"#;
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn each_url_and_each_key_has_a_secret_of_its_own() {
+    fn each_url_and_each_key_has_its_own_secret() {
         let text = |root: u8, url: &str| {
             SigningSecret::derive(&[root; ROOT_BYTES], url).to_text().to_string()
         };

@@ -1,61 +1,61 @@
-//! The address of a webhook, as it was given.
+//! The URL of a webhook.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::Reach;
+use super::WebhookReach;
 use super::address::{Kind, kind};
 
 /// Longest address.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// An address that webhooks may be sent to, as far as it can be told before its name is resolved.
+/// A URL that webhooks may be sent to, as far as that is known before its name is resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookUrl(Url);
 
-/// Why an address is none for a webhook; fits behind "the address".
+/// A URL that webhooks cannot be sent to. Each text continues "the webhook URL".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUrl {
     #[error("must be at most {MAX_URL_BYTES} bytes long")]
     TooLong,
-    #[error("must be a whole URL such as https://hooks.example/muster")]
+    #[error("must be a complete URL such as https://hooks.example/muster")]
     Unreadable,
-    #[error("must begin with https://")]
+    #[error("must start with https://")]
     NotHttps,
-    #[error("must hold no user name and no password: check the signature instead")]
+    #[error("must not contain a user name or a password; verify the signature instead")]
     HasCredentials,
-    #[error("must have no fragment (what stands behind a `#` is never sent)")]
+    #[error("must not have a fragment, because the part after `#` is never sent")]
     HasFragment,
-    #[error("names an address that no webhook may be sent to; name a public host")]
+    #[error("has an address that webhooks can't be sent to; use a public host")]
     Unusable,
     #[error(
-        "names a private address; name a public host, or start the server with --allow-private-webhooks"
+        "has a private address; use a public host, or start the server with --allow-private-webhooks"
     )]
     Private,
 }
 
 impl WebhookUrl {
-    /// Reads an address as somebody gave it.
+    /// Validates the URL that a caller gave.
     ///
     /// # Errors
-    /// [`InvalidUrl`] says what is wrong with it.
-    pub fn parse(text: &str, reach: Reach) -> Result<Self, InvalidUrl> {
+    /// [`InvalidUrl`] with the reason.
+    pub fn parse(text: &str, reach: WebhookReach) -> Result<Self, InvalidUrl> {
         if text.len() > MAX_URL_BYTES {
             return Err(InvalidUrl::TooLong);
         }
-        // The parser would drop them without a word.
+        // The parser would silently drop them.
         if text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\') {
             return Err(InvalidUrl::Unreadable);
         }
         let url = Url::parse(text).map_err(|_| InvalidUrl::Unreadable)?;
         match (url.scheme(), reach) {
-            ("https", _) | ("http", Reach::Private) => {}
+            ("https", _) | ("http", WebhookReach::Private) => {}
             _ => return Err(InvalidUrl::NotHttps),
         }
-        // The parser passes over slashes that are missing or too many, and over an empty user: what
-        // it read is asked first, then what stands there.
+        // The parser accepts missing or additional slashes, and an empty user, so the parsed URL is
+        // compared with the text.
         let behind_scheme = text.get(url.scheme().len()..).unwrap_or_default();
         let authority = behind_scheme.strip_prefix("://").unwrap_or_default();
         let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
@@ -74,16 +74,21 @@ impl WebhookUrl {
             return Err(InvalidUrl::TooLong);
         }
         if let Some(address) = url.literal() {
-            Self::judge(address, url.is_secure(), reach)?;
+            Self::check_address(address, url.is_secure(), reach)?;
         }
         Ok(url)
     }
 
-    /// Judges an address that a name stands for. Without TLS, only a private one will do.
+    /// Checks an address that the host name resolves to. Without TLS, only a private one is
+    /// allowed.
     ///
     /// # Errors
     /// [`InvalidUrl::Unusable`], [`InvalidUrl::Private`] or [`InvalidUrl::NotHttps`].
-    pub fn judge(address: IpAddr, is_secure: bool, reach: Reach) -> Result<(), InvalidUrl> {
+    pub fn check_address(
+        address: IpAddr,
+        is_secure: bool,
+        reach: WebhookReach,
+    ) -> Result<(), InvalidUrl> {
         match kind(address) {
             Kind::Unusable => Err(InvalidUrl::Unusable),
             kind if !kind.is_within(reach) => Err(InvalidUrl::Private),
@@ -92,7 +97,7 @@ impl WebhookUrl {
         }
     }
 
-    /// The address, if the host is one and no name.
+    /// The address, if the host is an IP address and not a name.
     pub fn literal(&self) -> Option<IpAddr> {
         match self.0.host()? {
             Host::Ipv4(address) => Some(address.into()),
@@ -101,28 +106,28 @@ impl WebhookUrl {
         }
     }
 
-    /// True if it is reached over TLS.
+    /// True if it uses TLS.
     pub fn is_secure(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Name or address, in lower case, without the port.
+    /// Name or address in lower case, without the port.
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
-    /// Host of an address as it is stored; empty if it is none.
+    /// The host of a stored URL; empty if the text is not a URL.
     pub fn host_of(text: &str) -> String {
         let url = Url::parse(text).ok();
         url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned()
     }
 
-    /// As it is called.
+    /// The full URL for the request.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// As people are shown it: a query may hold what lets its holder in, and is left out.
+    /// The form for people, without the query, which may contain credentials.
     pub fn shown(text: &str) -> &str {
         text.split('?').next().unwrap_or_default()
     }
@@ -139,12 +144,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn odd(text: &str, reach: Reach) -> Option<InvalidUrl> {
+    fn odd(text: &str, reach: WebhookReach) -> Option<InvalidUrl> {
         WebhookUrl::parse(text, reach).err()
     }
 
     #[test]
-    fn an_address_that_must_not_be_called_is_refused_with_its_reason() {
+    fn an_invalid_url_is_refused_with_its_reason() {
         use InvalidUrl::{
             HasCredentials, HasFragment, NotHttps, Private, TooLong, Unreadable, Unusable,
         };
@@ -184,40 +189,44 @@ mod tests {
             ("https://0.0.0.0/", Unusable),
             ("https://[fe80::1]/", Unusable),
         ] {
-            assert_eq!(odd(text, Reach::Public), Some(reason), "{text}");
+            assert_eq!(odd(text, WebhookReach::Public), Some(reason), "{text}");
         }
-        assert_eq!(odd("https://a.example/hook?token=1", Reach::Public), None);
-        assert_eq!(odd("https://A.Example:8443", Reach::Public), None);
-        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", Reach::Public), None);
+        assert_eq!(odd("https://a.example/hook?token=1", WebhookReach::Public), None);
+        assert_eq!(odd("https://A.Example:8443", WebhookReach::Public), None);
+        assert_eq!(odd("HTTPS://a.example/@b?to=c@d", WebhookReach::Public), None);
         assert_eq!(
-            odd("https://localhost/", Reach::Public),
+            odd("https://localhost/", WebhookReach::Public),
             None,
-            "its addresses are judged later"
+            "its addresses are checked later"
         );
     }
 
     #[test]
-    fn private_networks_are_called_by_http_where_the_operator_allows_it_and_public_hosts_never() {
-        assert_eq!(odd("http://127.0.0.1:9/", Reach::Private), None);
-        assert_eq!(odd("http://intranet/", Reach::Private), None);
-        assert_eq!(odd("http://1.1.1.1/", Reach::Private), Some(InvalidUrl::NotHttps));
-        assert_eq!(odd("http://169.254.169.254/", Reach::Private), Some(InvalidUrl::Unusable));
+    fn http_is_only_allowed_to_private_networks_that_the_operator_allowed() {
+        assert_eq!(odd("http://127.0.0.1:9/", WebhookReach::Private), None);
+        assert_eq!(odd("http://intranet/", WebhookReach::Private), None);
+        assert_eq!(odd("http://1.1.1.1/", WebhookReach::Private), Some(InvalidUrl::NotHttps));
+        assert_eq!(
+            odd("http://169.254.169.254/", WebhookReach::Private),
+            Some(InvalidUrl::Unusable)
+        );
     }
 
     #[test]
-    fn a_query_is_not_shown() {
-        let url = WebhookUrl::parse("https://a.example/hook?token=1", Reach::Public).expect("fits");
+    fn the_query_is_not_shown_to_people() {
+        let url = WebhookUrl::parse("https://a.example/hook?token=1", WebhookReach::Public)
+            .expect("fits");
         assert_eq!(url.to_string(), "https://a.example/hook");
         assert_eq!((url.host(), url.as_str()), ("a.example", "https://a.example/hook?token=1"));
     }
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_reader_and_what_passes_is_https_without_a_user(
+        fn any_text_is_handled_and_valid_urls_use_https_without_a_user(
             text in "(.{0,60}|[/:@?#.a-z0-9]{0,20})"
         ) {
             for text in [text.clone(), format!("https:{text}"), format!("https://{text}")] {
-                if let Ok(url) = WebhookUrl::parse(&text, Reach::Public) {
+                if let Ok(url) = WebhookUrl::parse(&text, WebhookReach::Public) {
                     prop_assert!(url.is_secure() && !url.host().is_empty());
                     prop_assert!(url.0.username().is_empty() && url.0.password().is_none());
                     let literal = url.literal();

@@ -1,6 +1,7 @@
-//! Groups of agents that are to be of one version: the words, what is [`next`](next::next) and what
-//! came of asking an agent ([`verdict`]). Pure: what is known of agents is passed in, and every decision
-//! is made anew from it.
+//! Groups of agents that follow one version. Pure: the caller passes in what is known of the agents.
+//!
+//! [`plan`] decides the next step of a group with the engine of `domain/waves`. [`attempt`] decides
+//! how the try to update one agent ended.
 
 pub mod attempt;
 pub mod plan;
@@ -10,11 +11,11 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
+use crate::domain::waves::amount::Amount;
 
-/// Whether a group's generation is carried out.
+/// Whether the server rolls out a group's desired version.
 #[derive(
     Debug,
     Clone,
@@ -31,15 +32,15 @@ use crate::domain::time::Timestamp;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum GroupState {
-    /// It is: agents that come later are brought there too.
+    /// It does. Agents that join the group later are updated too.
     Active,
-    /// Somebody has paused it.
+    /// A person paused the group.
     Paused,
-    /// Too much went wrong.
+    /// The group halted by itself: too many agents failed.
     Halted,
 }
 
-/// Where one agent is with its group's generation.
+/// The state of one agent in its group's current generation.
 #[derive(
     Debug,
     Clone,
@@ -56,12 +57,12 @@ pub enum GroupState {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateState {
-    /// It is asked again later.
+    /// The server will try again later.
     Pending,
-    /// It was asked, and has no verdict yet.
+    /// The update was requested, and its result is not known.
     Updating,
-    /// It was asked, and has been offline for [`UNREACHABLE_MS`](verdict::UNREACHABLE_MS) since: nobody waits for it. What came of it
-    /// counts once it is told.
+    /// The update was requested, and the agent has been offline for 15 minutes since. The rollout
+    /// does not wait for it. Its result counts when the agent reconnects.
     Unreachable,
     Done,
     Failed,
@@ -71,43 +72,42 @@ pub enum UpdateState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub id: AgentId,
-    /// Connected now.
     pub is_online: bool,
-    /// Connected since then.
+    /// When its current or last session started.
     pub connected_at: Timestamp,
-    /// It is of the wanted version.
-    pub is_there: bool,
-    /// What was done about it.
-    pub progress: Option<Progress>,
+    /// It runs the desired version.
+    pub is_up_to_date: bool,
+    /// `None`: no update was requested in this generation.
+    pub progress: Option<MemberProgress>,
 }
 
-/// What was done about an agent.
+/// The last attempt to update an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct MemberProgress {
     pub wave: i32,
     pub state: UpdateState,
-    /// Of a pending one: it had no room for a command, which says nothing of the version.
+    /// Pending because the agent had no free slot for the command, which is no sign of a bad version.
     pub is_busy: bool,
-    /// Of a pending one.
+    /// When a pending agent is tried again.
     pub due_at: Timestamp,
     pub changed_at: Timestamp,
 }
 
-/// The last wave that was begun.
+/// The last wave that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wave {
-    /// ConnectionPermit from 1; 0 before the first.
+pub struct CurrentWave {
+    /// Counted from 1; 0 before the first.
     pub number: i32,
-    /// Its health was seen, or waived: it is not asked for again, whoever goes away later.
-    pub is_well: bool,
+    /// It passed its health gate, or the gate was waived. Agents that go offline later do not matter.
+    pub is_healthy: bool,
 }
 
-/// How a group goes about it.
+/// How a group rolls out a version.
 #[derive(Debug, Clone, Copy)]
 pub struct RolloutPolicy {
     pub wave_size: Amount,
-    /// Failures that are borne.
+    /// More failures than this halt the group.
     pub max_failures: Amount,
-    /// Before the next wave, each agent of the last has to be connected for this long.
+    /// How long each agent of a wave must stay connected before the next wave starts.
     pub healthy_for_ms: u64,
 }

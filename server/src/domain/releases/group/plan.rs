@@ -1,104 +1,100 @@
-//! What is next for a group.
+//! The next step of a group: counts its agents for `domain/waves`.
 
-use super::{Member, Progress, RolloutPolicy, UpdateState, Wave};
-use crate::domain::commands::rollout::amount::Rounding;
+use super::{CurrentWave, Member, MemberProgress, RolloutPolicy, UpdateState};
 use crate::domain::ids::AgentId;
-use crate::domain::pluralize::pluralize;
 use crate::domain::time::Timestamp;
+use crate::domain::waves::gate::{GateStatus, HealthGate, MemberHealth};
+use crate::domain::waves::{Successor, WavePhase, WaveSnapshot, WaveStep, plan_next};
 
-/// How long the agents of a wave may take to be connected for as long as is asked.
+/// Shortest time that the agents of a wave have to become healthy.
 pub const GATE_MS: u64 = 10 * 60_000;
-/// How long an agent that was brought there and comes back with another version may take to return by
-/// itself, before its group asks it again.
+/// How long an agent that was updated and reconnects with another version may take to return to the
+/// desired one by itself, before the group updates it again.
 pub const RETURN_MS: u64 = 60_000;
+/// Ends the text of every halt.
+const HALT_REMEDY: &str =
+    "Check the agents, then resume the group to try them again, or set another version.";
 
-/// What is next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
-    /// There is nothing to do before something changes, or that instant has come.
-    Rest { until: Option<Timestamp> },
-    /// Something is under way.
+pub enum NextStep {
+    /// Nothing is under way. Plan again at `until`, or when something changes.
+    Idle { until: Option<Timestamp> },
+    /// Updates are under way.
     Wait,
-    /// The last wave is over, and nobody waits for its health any more: note that, and ask again.
-    Well,
-    /// These are asked.
-    Wave(Vec<AgentId>),
-    /// No more are asked, for this reason.
+    /// Note that the wave has passed its health gate, then plan again.
+    WaveHealthy,
+    /// Request updates of these agents, as the next wave.
+    StartWave(Vec<AgentId>),
+    /// Request no more updates. The text is for people.
     Halt(String),
 }
 
-/// Decides what is next.
-pub fn next(pace: RolloutPolicy, wave: Wave, members: &[Member], now: Timestamp) -> Next {
-    let all = members.len() as u64;
+/// Decides the next step of a group.
+pub fn plan_group(
+    policy: RolloutPolicy,
+    wave: CurrentWave,
+    members: &[Member],
+    now: Timestamp,
+) -> NextStep {
     let count = |state| in_state(members, state).count() as u64;
-    let (failures, budget) =
-        (count(UpdateState::Failed), pace.max_failures.of(all, Rounding::Down));
-    if failures > budget {
-        return Next::Halt(format!(
-            "{} did not take the version and {budget} may; look at them, then resume to try them again, or ask for another version",
-            pluralize(failures, "agent")
-        ));
-    }
-    if count(UpdateState::Updating) > 0 {
-        return Next::Wait;
-    }
-    // One host may be lost by chance. More than one are a sign, and nobody can ask them.
-    let away = count(UpdateState::Unreachable);
-    if failures + away > budget + 1 {
-        return Next::Halt(format!(
-            "asked for the version, {} went offline and stayed so, and {failures} did not take it; look at them, then resume to go on, or ask for another version",
-            pluralize(away, "agent")
-        ));
-    }
-    let chosen = candidates(pace, members, now);
-    let gate = gate(pace, wave, members, now);
-    if !wave.is_well && gate.is_over(chosen.is_empty()) {
-        return Next::Well;
-    }
-    let is_troubled = |progress: &&Progress| {
-        let is_of_wave = progress.wave == wave.number;
-        is_of_wave && !progress.is_busy && now < progress.due_at
+    let limit = policy.max_failures.failure_limit(members.len() as u64);
+    let chosen = candidates(policy, members, now);
+    let successor = match chosen.is_empty() {
+        true => Successor::Empty { due_at: next_due(members, now) },
+        false => Successor::Ready,
     };
-    let pending = in_state(members, UpdateState::Pending).filter_map(|m| m.progress.as_ref());
-    let troubled: Vec<_> = pending.filter(is_troubled).map(|progress| progress.due_at).collect();
-    // What is nobody's fault, such as a network that is away, is likely to meet the next ones too.
-    if troubled.len() as u64 > budget {
-        return Next::Rest { until: troubled.into_iter().min() };
-    }
-    if chosen.is_empty() {
-        // Who is back is about to tell.
-        let is_back = in_state(members, UpdateState::Unreachable).any(|member| member.is_online);
-        if gate.unwell > 0 || is_back {
-            return Next::Wait;
+    let held_back_until = held_back_until(wave, members, limit, now);
+    let step = plan_next(&WaveSnapshot {
+        wave: wave.number.unsigned_abs(),
+        phase: match wave.is_healthy {
+            true => WavePhase::Passed,
+            // A wave ends by itself: nothing of it is in flight.
+            false => WavePhase::Ended(gate_status(policy, wave, members, now)),
+        },
+        failures: count(UpdateState::Failed),
+        failure_limit: Some(limit),
+        counts_in_flight: false,
+        unreachable: count(UpdateState::Unreachable),
+        held: 0,
+        in_flight: count(UpdateState::Updating),
+        held_back_until,
+        successor,
+    });
+    match step {
+        WaveStep::Idle { .. } if held_back_until.is_none() && is_report_due(members) => {
+            NextStep::Wait
         }
-        let due = members.iter().filter(|member| member.is_online).filter_map(asked_at);
-        return Next::Rest { until: due.filter(|at| *at > now).min() };
-    }
-    match gate.late {
-        0 if gate.unwell > 0 => Next::Wait,
-        0 => Next::Wave(chosen),
-        late => Next::Halt(format!(
-            "after wave {}, {} that took the version did not stay connected; look there, then resume to go on, or ask for another version",
-            wave.number,
-            pluralize(late as u64, "agent")
-        )),
+        WaveStep::Idle { until } => NextStep::Idle { until },
+        WaveStep::PassWave => NextStep::WaveHealthy,
+        WaveStep::NextWave => NextStep::StartWave(chosen),
+        WaveStep::Halt(reason) => NextStep::Halt(reason.sentence("agent", HALT_REMEDY)),
+        WaveStep::Wait | WaveStep::WaitUntil(_) | WaveStep::Start(_) | WaveStep::EndWave => {
+            NextStep::Wait
+        }
     }
 }
 
 fn in_state(members: &[Member], state: UpdateState) -> impl Iterator<Item = &Member> {
-    let is_in = move |progress: Progress| progress.state == state;
+    let is_in = move |progress: MemberProgress| progress.state == state;
     members.iter().filter(move |member| member.progress.is_some_and(is_in))
 }
 
-/// From when on a member may be asked; `None` if it is not to be asked as things are.
-fn asked_at(member: &Member) -> Option<Timestamp> {
-    if member.is_there {
+/// True if an unreachable agent is back online: it is about to report its result.
+fn is_report_due(members: &[Member]) -> bool {
+    in_state(members, UpdateState::Unreachable).any(|member| member.is_online)
+}
+
+/// When a member may be updated; `None` if it needs no update for now.
+fn update_due_at(member: &Member) -> Option<Timestamp> {
+    if member.is_up_to_date {
         return None;
     }
     let Some(progress) = member.progress else { return Some(Timestamp(0)) };
     match progress.state {
         UpdateState::Pending => Some(progress.due_at),
-        // It was brought there, and has come back as another: set back, or updated by somebody.
+        // It was updated and reconnected with another version: it rolled back, or a person
+        // replaced it.
         UpdateState::Done if progress.changed_at < member.connected_at => {
             Some(member.connected_at.plus_ms(RETURN_MS))
         }
@@ -109,47 +105,59 @@ fn asked_at(member: &Member) -> Option<Timestamp> {
     }
 }
 
-/// Who is in the next wave. Those that were never asked come first: who can't be reached, or has no
-/// room, keeps nobody else from the version.
-fn candidates(pace: RolloutPolicy, members: &[Member], now: Timestamp) -> Vec<AgentId> {
+/// When the first online member that is not due yet becomes due.
+fn next_due(members: &[Member], now: Timestamp) -> Option<Timestamp> {
+    let due = members.iter().filter(|member| member.is_online).filter_map(update_due_at);
+    due.filter(|at| *at > now).min()
+}
+
+/// The members of the next wave. Members without an attempt come first, so that unreachable and
+/// busy agents never delay the others.
+fn candidates(policy: RolloutPolicy, members: &[Member], now: Timestamp) -> Vec<AgentId> {
     let is_due =
-        |member: &&Member| member.is_online && asked_at(member).is_some_and(|at| at <= now);
+        |member: &&Member| member.is_online && update_due_at(member).is_some_and(|at| at <= now);
     let mut due: Vec<_> = members.iter().filter(is_due).collect();
-    due.sort_by_key(|member| (member.progress.is_some(), asked_at(member)));
-    let size = pace.wave_size.of(members.len() as u64, Rounding::Up).max(1);
+    due.sort_by_key(|member| (member.progress.is_some(), update_due_at(member)));
+    let size = policy.wave_size.wave_size(members.len() as u64);
     due.truncate(usize::try_from(size).unwrap_or(usize::MAX));
     due.into_iter().map(|member| member.id).collect()
 }
 
-/// How well the last wave is.
-struct Gate {
-    /// Members of it that are not connected for as long as is asked.
-    unwell: usize,
-    /// Those of them that have had their time.
-    late: usize,
+/// When the next wave may start, if more members of the current one than the limit wait for a
+/// retry: a passing cause, such as a network outage, probably affects the next wave too.
+fn held_back_until(
+    wave: CurrentWave,
+    members: &[Member],
+    limit: u64,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let waits = |progress: &MemberProgress| {
+        let is_of_wave = progress.wave == wave.number;
+        is_of_wave && !progress.is_busy && now < progress.due_at
+    };
+    let pending = in_state(members, UpdateState::Pending).filter_map(|member| member.progress);
+    let retries: Vec<_> = pending.filter(waits).map(|progress| progress.due_at).collect();
+    if retries.len() as u64 > limit { retries.into_iter().min() } else { None }
 }
 
-impl Gate {
-    /// True if nobody waits for the wave any more. Where nobody is to follow, there is nobody to keep
-    /// from what has befallen the late ones.
-    fn is_over(&self, is_last: bool) -> bool {
-        self.unwell == 0 || (is_last && self.late == self.unwell)
-    }
-}
-
-fn gate(pace: RolloutPolicy, wave: Wave, members: &[Member], now: Timestamp) -> Gate {
-    let mut gate = Gate { unwell: 0, late: 0 };
-    if wave.is_well {
-        return gate;
-    }
-    for member in in_state(members, UpdateState::Done) {
-        let Some(progress) = member.progress.filter(|p| p.wave == wave.number) else { continue };
-        if member.is_online && now.ms_since(member.connected_at) >= pace.healthy_for_ms {
-            continue;
-        }
-        gate.unwell += 1;
-        let patience_ms = GATE_MS.max(pace.healthy_for_ms.saturating_mul(2));
-        gate.late += usize::from(now.ms_since(progress.changed_at) > patience_ms);
-    }
-    gate
+/// The health of the agents that were updated in the current wave. Each has its own deadline, which
+/// counts from its update.
+fn gate_status(
+    policy: RolloutPolicy,
+    wave: CurrentWave,
+    members: &[Member],
+    now: Timestamp,
+) -> GateStatus {
+    let for_ms = policy.healthy_for_ms;
+    let gate = HealthGate { for_ms, within_ms: GATE_MS.max(for_ms.saturating_mul(2)) };
+    let updated = in_state(members, UpdateState::Done).filter_map(|member| {
+        let progress = member.progress.filter(|progress| progress.wave == wave.number)?;
+        // Of a session that starts in the future, by a clock that was set back, nothing has passed.
+        let connected_at = member.connected_at.min(now);
+        Some(MemberHealth {
+            healthy_at: member.is_online.then(|| connected_at.plus_ms(for_ms)),
+            deadline_at: progress.changed_at.plus_ms(gate.within_ms).plus_ms(1),
+        })
+    });
+    gate.evaluate(&updated.collect::<Vec<_>>(), now, now)
 }

@@ -1,4 +1,4 @@
-//! `/api/jobs/{id}/pause`, `resume`, `abort`, and how a roll-out is shown.
+//! `/api/jobs/{id}/pause`, `resume` and `abort`, and the view of a rollout.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -26,20 +26,21 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(abort_job))
 }
 
-/// How far the waves of a job are.
+/// The progress of a job in waves.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RolloutView {
-    /// As it was asked for.
+    /// The rollout as requested.
     #[schema(value_type = RolloutSpec)]
     asked: Value,
-    /// The wave that has its turn, counted from 1.
+    /// The current wave, counted from 1.
     wave: i32,
     wave_count: i32,
-    /// When every execution of that wave had ended, while the next one waits for pause or gate.
+    /// When every execution of the wave had ended, while the next wave waits for the pause or the
+    /// health gate.
     wave_ended_at: Option<Timestamp>,
-    /// Executions that are queued and not to be sent yet.
+    /// Queued executions that are not released yet.
     held: u64,
-    /// Agents that were left out since they were offline: their executions are `cancelled`, with
+    /// Agents that were skipped because they were offline. Their executions are `cancelled`, with
     /// the code `skipped_offline`.
     skipped: u64,
 }
@@ -58,7 +59,7 @@ impl From<RolloutProgress> for RolloutView {
     }
 }
 
-/// Pause a roll-out: nothing more starts, what has been sent goes on. Repeatable.
+/// Pause a rollout: no execution starts, and running ones continue. Repeatable.
 #[utoipa::path(post, path = "/api/jobs/{id}/pause", tag = "jobs",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -68,11 +69,13 @@ async fn pause_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Pause).await?))
+    Ok(accepted(
+        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Pause).await?,
+    ))
 }
 
-/// Resume a roll-out that is paused or halted. After a halt its failures so far count no more, and
-/// neither the pause nor the gate of a wave that has ended. Repeatable.
+/// Resume a rollout that is paused or halted. After a halt its failures so far are ignored, and the
+/// pause and the health gate of a finished wave do not apply. Repeatable.
 #[utoipa::path(post, path = "/api/jobs/{id}/resume", tag = "jobs",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -82,10 +85,12 @@ async fn resume_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Resume).await?))
+    Ok(accepted(
+        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Resume).await?,
+    ))
 }
 
-/// Abort a roll-out: what has not been sent ends, what has been sent goes on to its end. Repeatable.
+/// Abort a rollout: queued executions end, and running ones continue. Repeatable.
 #[utoipa::path(post, path = "/api/jobs/{id}/abort", tag = "jobs",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -95,5 +100,7 @@ async fn abort_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(state.services.jobs.steer(&caller, JobId(id), RolloutAction::Abort).await?))
+    Ok(accepted(
+        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Abort).await?,
+    ))
 }

@@ -1,4 +1,4 @@
-//! From a presented secret to who presents it.
+//! Authentication: finds the principal or the agent key of a secret.
 
 mod degraded;
 #[cfg(test)]
@@ -33,18 +33,18 @@ pub struct Authentication {
     pub(in crate::services) clock: Clock,
 }
 
-/// An agent that presented a key which held when it was looked at.
+/// An agent key that was valid when it was read.
 #[derive(Debug, Clone)]
 pub struct Admission {
     pub grant: Arc<KeyGrant>,
-    /// Of the secret: looked at again when a session opens.
+    /// Of the secret. It is checked again when a session opens.
     pub secret_hash: SecretHash,
 }
 
-/// Why an agent is not let in.
+/// Why an agent is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentRefusal {
-    #[error("refused with {}", .0.reason())]
+    #[error("the agent was refused with {}", .0.reason())]
     Close(CloseCode),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -58,7 +58,7 @@ impl Authentication {
     pub async fn authenticate_caller(&self, secret: &str) -> Result<Arc<Principal>> {
         const INVALID: ServiceError = ServiceError::Unauthenticated {
             code: "invalid_api_key",
-            detail: "the API key is not known here; check it, or ask an owner for a new one",
+            detail: "the API key is unknown; check it, or ask an owner for a new one",
         };
         if !is_well_formed(secret, API_KEY_PREFIX) {
             return Err(INVALID);
@@ -88,10 +88,10 @@ impl Authentication {
         Ok(Arc::clone(&known.principal))
     }
 
-    /// What an agent key allows.
+    /// The permissions of an agent key.
     ///
     /// # Errors
-    /// [`AgentRefusal::Close`] with the code that tells the agent why.
+    /// [`AgentRefusal::Close`] with the code for the agent.
     pub async fn authenticate_agent(
         &self,
         secret: &str,
@@ -111,7 +111,7 @@ impl Authentication {
                         self.cache.remember_grant(hash, Arc::clone(&grant), read_at);
                         return admit(grant, hash, now);
                     }
-                    // Not remembered: it may end at any moment.
+                    // Not cached, because it may expire at any moment.
                     AgentKeyMatch::KeyInGrace(row) => {
                         return admit(Arc::new(to_grant(&row)), hash, now);
                     }
@@ -125,13 +125,13 @@ impl Authentication {
         admit(grant, hash, now)
     }
 
-    /// Makes the first tenant and its owner's key, on an empty database only.
+    /// Creates the first tenant and its owner's API key, only in an empty database.
     ///
-    /// The key is `chosen`, or made here and written to `<data_dir>/bootstrap_key` (0600) before
-    /// it is committed, so that no key exists that nobody can read. Gives back a key made here.
+    /// The key is `chosen`, or generated and written to `<data_dir>/bootstrap_key` (0600) before
+    /// the commit, so that every existing key can be read by the operator. Returns a generated key.
     ///
     /// # Errors
-    /// [`ServiceError::Invalid`] if the chosen key is malformed or the file can't be written.
+    /// [`ServiceError::Invalid`] if the chosen key is malformed or the file cannot be written.
     pub async fn bootstrap(&self, data_dir: &Path, chosen: Option<&str>) -> Result<Option<String>> {
         if !self.store.system().is_empty().await? {
             return Ok(None);
@@ -143,7 +143,7 @@ impl Authentication {
             Some(_) => {
                 return Err(ServiceError::Invalid {
                     code: "invalid_bootstrap_key",
-                    detail: "MUSTER_BOOTSTRAP_KEY must be `mst_live_` and 32 to 128 letters, digits, `_` or `-`".into(),
+                    detail: "MUSTER_BOOTSTRAP_KEY must be `mst_live_` followed by 32 to 128 letters, digits, `_` or `-`".into(),
                 });
             }
             None => NewSecret::random(API_KEY_PREFIX)?,
@@ -152,7 +152,9 @@ impl Authentication {
             write_key_file(&data_dir.join("bootstrap_key"), &secret.secret).map_err(|error| {
                 ServiceError::Invalid {
                     code: "data_dir_not_writable",
-                    detail: format!("can't write the first key into the data directory: {error}"),
+                    detail: format!(
+                        "failed to write the first API key to the data directory: {error}"
+                    ),
                 }
             })?;
         }
@@ -187,7 +189,7 @@ impl Authentication {
     }
 }
 
-/// What a key's row allows.
+/// The permissions of a key's row.
 pub(in crate::services) fn to_grant(row: &agent_key::Model) -> KeyGrant {
     let permissions = row.permissions.0.iter().filter_map(|name| name.parse().ok());
     KeyGrant {
@@ -214,7 +216,7 @@ fn admit(
     Ok(Admission { grant, secret_hash })
 }
 
-/// Who presents a key with this row.
+/// The principal of a key's row.
 pub(in crate::services) fn to_principal(row: api_key::Model) -> KnownPrincipal {
     let listed: BTreeSet<Scope> =
         row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
@@ -236,7 +238,7 @@ fn write_key_file(path: &Path, secret: &str) -> std::io::Result<()> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let mut file =
         std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    // The mode above counts for new files only.
+    // The mode above only applies to new files.
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     writeln!(file, "{secret}")?;
     file.sync_all()

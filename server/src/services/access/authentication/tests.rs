@@ -1,4 +1,4 @@
-//! Who is known while the database is away.
+//! Authentication while the database is unavailable.
 
 use muster_tests::{PostgresCluster, Site};
 
@@ -9,20 +9,20 @@ use crate::store::Store;
 const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_that_was_known_is_known_to_watchers_while_the_database_is_away() {
+async fn a_key_that_was_seen_before_is_accepted_while_the_database_is_unavailable() {
     let site = Site::new();
     let mut postgres = tokio::task::block_in_place(|| PostgresCluster::start(&site));
     let data_dir = site.folder("data");
     let store = Store::open(&postgres.url(), &data_dir).await.expect("open the store");
     let authentication =
         Authentication { store, cache: KeyCache::default(), clock: Clock::system() };
-    authentication.bootstrap(&data_dir, Some(KEY)).await.expect("make the first key");
+    authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
     authentication.authenticate_watcher(KEY).await.expect("it holds");
-    // As after its time to live.
+    // As after the time to live.
     authentication.cache.let_principals_expire();
     tokio::task::block_in_place(|| postgres.stop());
-    authentication.authenticate_watcher(KEY).await.expect("it was known before");
-    // A key was changed: it may have been this one.
+    authentication.authenticate_watcher(KEY).await.expect("it was seen before");
+    // A key was changed. It may have been this one.
     authentication.cache.forget_principals();
     let refused = authentication.authenticate_watcher(KEY).await;
     assert!(matches!(refused, Err(ServiceError::Store(_))), "{refused:?}");

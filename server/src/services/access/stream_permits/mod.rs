@@ -1,6 +1,6 @@
-//! Who looks on live: how many there may be, and until when each may go on.
+//! Permits for live streams: how many may be open, and until when each is authorised.
 //!
-//! Knows nothing of what is looked at.
+//! This module does not know what is streamed.
 
 #[cfg(test)]
 pub(in crate::services) mod tests;
@@ -22,12 +22,12 @@ use crate::store::{Store, StoreError};
 
 /// Live streams of one API key.
 const MAX_OF_KEY: usize = 64;
-/// Live streams in all, of which each may hold 1 MiB of output.
+/// Live streams in total. Each may hold 1 MiB of output.
 const MAX_IN_ALL: usize = 512;
-/// The longest single wait for the end of a key; it is only split, not cut short.
+/// Longest single wait for the expiry of a key. A longer wait is split.
 const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
-/// Admits viewers, and sends them all away when the server goes. Cheap to clone.
+/// Issues permits, and ends all of them when the server stops. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StreamPermits {
     store: Store,
@@ -43,16 +43,16 @@ struct Places {
     by_key: HashMap<ApiKeyId, usize>,
 }
 
-/// One live stream's place among all, and its right to go on. The place is given back when dropped.
+/// The right to run one live stream. Dropping it frees its slot.
 #[derive(Debug)]
 pub struct StreamPermit {
     viewers: StreamPermits,
     principal: Arc<Principal>,
     key_changes: watch::Receiver<u64>,
     closing: watch::Receiver<bool>,
-    /// When the key ends, as it was last looked at.
+    /// When the key expires, as of the last check.
     expires_at: Option<Timestamp>,
-    /// The key has to be looked at before anything more is shown.
+    /// The key must be checked before more is sent.
     is_in_doubt: bool,
 }
 
@@ -61,15 +61,15 @@ impl StreamPermits {
         Self { store, cache, clock, places: Arc::default(), closing: Arc::default() }
     }
 
-    /// Takes a place.
+    /// Acquires a permit.
     ///
     /// # Errors
-    /// [`ServiceError::TooMany`] at the bounds, [`ServiceError::Busy`] when the server is going.
+    /// [`ServiceError::TooMany`] at the limits, [`ServiceError::Busy`] while the server stops.
     pub(in crate::services) fn admit(&self, caller: &Caller) -> Result<StreamPermit> {
         let key_changes = self.cache.principal_changes();
         let closing = self.closing.subscribe();
         if *closing.borrow() {
-            let detail = "the server is going away; come back in a moment";
+            let detail = "the server is stopping; try again in a moment";
             return Err(ServiceError::Busy { code: "server_stopping", detail });
         }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
@@ -77,7 +77,7 @@ impl StreamPermits {
         if of_key >= MAX_OF_KEY || places.taken >= MAX_IN_ALL {
             return Err(ServiceError::TooMany {
                 code: "too_many_streams",
-                detail: "too many live streams are open; close some, or come back later",
+                detail: "too many live streams are open; close some, or try again later",
             });
         }
         places.taken += 1;
@@ -89,23 +89,23 @@ impl StreamPermits {
             key_changes,
             closing,
             expires_at: None,
-            // Until when it holds is not known yet, and it may have changed since it was checked.
+            // The expiry is not known yet, and the key may have changed since the request was
+            // authenticated.
             is_in_doubt: true,
         })
     }
 
-    /// Ends every live stream, and admits no more.
+    /// Ends every live stream, and issues no more permits.
     pub fn close(&self) {
         self.closing.send_replace(true);
     }
 }
 
 impl StreamPermit {
-    /// True as long as more may be shown. To be asked before each event; costs nothing unless
-    /// something about the key has changed.
+    /// True while more may be sent. Call it before each event; it is free unless a key has changed.
     ///
     /// # Errors
-    /// [`StoreError`] if the key had to be looked at and could not be.
+    /// [`StoreError`] if the key had to be checked and could not be read.
     pub(in crate::services) async fn may_see(
         &mut self,
         scopes: &[Scope],
@@ -128,7 +128,7 @@ impl StreamPermit {
         Ok(!self.is_expired() && scopes.iter().all(|scope| self.principal.may(*scope)))
     }
 
-    /// Waits until [`Self::may_see`] has to be asked again. May be given up at any time.
+    /// Waits until [`Self::may_see`] must be called again. Safe to cancel.
     pub(in crate::services) async fn recheck(&mut self) {
         let until_end = match self.expires_at {
             Some(at) => Duration::from_millis(at.ms_since(self.viewers.clock.now()) + 1),
@@ -150,7 +150,7 @@ impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut places = self.viewers.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.taken = places.taken.saturating_sub(1);
-        // Its own key, whatever was read of it since.
+        // Its own key changed after the last read.
         let key_id = self.principal.id;
         if let Some(of_key) = places.by_key.get_mut(&key_id) {
             *of_key -= 1;

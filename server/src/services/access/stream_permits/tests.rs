@@ -1,4 +1,4 @@
-//! Who looks on while its key is taken away.
+//! Live streams whose key is revoked.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::services::access::api_keys::{ApiKeys, NewApiKey};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::KeyCache;
-use crate::services::integrations::events::{Events, Shown};
+use crate::services::integrations::events::{Events, StreamItem};
 use crate::store::Store;
 
 const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 
-/// A store with one key, and whoever holds it.
+/// A store with one key and its caller.
 pub(in crate::services) struct Onlooker {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
@@ -37,7 +37,7 @@ impl Onlooker {
         let store = Store::open(&url, &data_dir).await.expect("open the store");
         let authentication =
             Authentication { store: store.clone(), cache: cache.clone(), clock: clock.clone() };
-        authentication.bootstrap(&data_dir, Some(KEY)).await.expect("make the first key");
+        authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
         let principal = authentication.authenticate_caller(KEY).await.expect("it holds");
         Self {
             viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
@@ -50,7 +50,7 @@ impl Onlooker {
     }
 
     pub(in crate::services) async fn revoke_key(&self) {
-        // The last key of all is not to be revoked.
+        // The last key cannot be revoked.
         let heir = NewApiKey {
             name: "heir".into(),
             role: Role::Owner,
@@ -63,7 +63,7 @@ impl Onlooker {
 }
 
 #[tokio::test]
-async fn events_that_were_read_before_a_key_was_revoked_are_not_shown_after() {
+async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     let onlooker = Onlooker::new().await;
     let (store, hub, viewers) =
         (onlooker.store.clone(), Arc::clone(&onlooker.hub), onlooker.viewers.clone());
@@ -71,13 +71,13 @@ async fn events_that_were_read_before_a_key_was_revoked_are_not_shown_after() {
     let events = Events { store, hub, viewers };
     let mut view =
         events.open(&onlooker.caller, EventFilter::default(), None).await.expect("a view");
-    assert!(matches!(view.next().await, Ok(Some(Shown::Ready { .. }))));
+    assert!(matches!(view.next().await, Ok(Some(StreamItem::Ready { .. }))));
     let tenant_id = onlooker.caller.principal.tenant_id;
     for _ in 0..3 {
         let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true };
         onlooker.hub.event_log.append(tenant_id, event);
     }
-    assert!(matches!(view.next().await, Ok(Some(Shown::Event { .. }))));
+    assert!(matches!(view.next().await, Ok(Some(StreamItem::Event { .. }))));
     onlooker.revoke_key().await;
     let shown = view.next().await;
     assert!(matches!(shown, Ok(None)), "{shown:?}");

@@ -1,7 +1,8 @@
-//! Reconciles jobs: finishes those whose executions have ended, and advances rollouts.
+//! Reconciles jobs: finishes a job whose executions have all ended, and takes the next step of its
+//! rollout.
 //!
-//! `domain/commands/rollout` decides about waves. Each step is one transaction, decided from stored
-//! data, so a server that stops in between neither skips nor repeats a step.
+//! `domain/commands/rollout` decides the steps. Each step is one transaction, decided from what is
+//! stored: a server that stops in between leaves no step undone and repeats none.
 
 mod rollout_driver;
 
@@ -17,10 +18,10 @@ use crate::services::fleet::presence::Presence;
 use crate::store::writer::FinishJob;
 use crate::store::{Store, StoreError};
 
-/// Jobs that are read together.
+/// Jobs of one batch.
 const BATCH: usize = 500;
 
-/// Finishes jobs and advances rollouts.
+/// Changes to jobs that follow from their executions, without a request.
 #[derive(Clone, Debug)]
 pub struct JobReconciler {
     pub(in crate::services) store: Store,
@@ -30,16 +31,17 @@ pub struct JobReconciler {
     pub(in crate::services) presence: Presence,
 }
 
-/// Jobs that must be reconciled at a certain time even if they do not change.
-pub type Due = HashMap<JobId, Timestamp>;
+/// When jobs must be reconciled again even if nothing changes.
+pub type DueJobs = HashMap<JobId, Timestamp>;
 
 impl JobReconciler {
-    /// Reconciles some jobs. Repeatable.
+    /// Finishes the jobs whose executions have all ended, and takes the due steps of their rollouts.
+    /// Repeatable.
     ///
     /// # Errors
     /// [`StoreError`]; the next call does what was not committed.
-    pub async fn reconcile(&self, jobs: &[JobId]) -> Result<Due, StoreError> {
-        let mut due = Due::new();
+    pub async fn reconcile(&self, jobs: &[JobId]) -> Result<DueJobs, StoreError> {
+        let mut due = DueJobs::new();
         for jobs in jobs.chunks(BATCH) {
             self.finish(jobs).await?;
             for rollout in self.store.system().live_rollouts(jobs).await? {
@@ -53,12 +55,12 @@ impl JobReconciler {
         Ok(due)
     }
 
-    /// [`Self::reconcile`] for every job that is not finished.
+    /// Does [`Self::reconcile`] for every unfinished job.
     ///
     /// # Errors
     /// [`StoreError`]; the next call does what was not committed.
-    pub async fn reconcile_all(&self) -> Result<Due, StoreError> {
-        let (mut after, mut due) = (None, Due::new());
+    pub async fn reconcile_all(&self) -> Result<DueJobs, StoreError> {
+        let (mut after, mut due) = (None, DueJobs::new());
         loop {
             let jobs = self.store.system().unfinished_jobs(after, BATCH as u64).await?;
             let Some(last) = jobs.last() else { return Ok(due) };
@@ -67,7 +69,7 @@ impl JobReconciler {
         }
     }
 
-    /// Milliseconds from now until an instant.
+    /// Milliseconds from now until an instant; 0 if it has passed.
     pub fn ms_until(&self, at: Timestamp) -> u64 {
         at.ms_since(self.clock.now())
     }
@@ -88,7 +90,7 @@ impl JobReconciler {
         for wait in waits {
             let done = wait.await;
             if !matches!(done, Ok(false)) {
-                // Also after an error: the commit, with its webhook, may be stored.
+                // Also after an error: the change may be committed, and a webhook with it.
                 self.hub.notify_webhook_due();
             }
             done?;

@@ -1,26 +1,26 @@
-//! The steps of roll-outs, one at a time.
+//! Carries out the steps of rollouts, one at a time.
 
 use serde_json::json;
 
 use super::JobReconciler;
 use crate::domain::commands::job_state::{JobState, Stop};
-use crate::domain::commands::rollout::gate::Health;
-use crate::domain::commands::rollout::step::{Halt, Standing, Step};
+use crate::domain::commands::rollout::step::{AgentHealth, HALT_REMEDY, RolloutSnapshot};
 use crate::domain::commands::rollout::{Offline, Rollout, RolloutSpec};
 use crate::domain::time::Timestamp;
+use crate::domain::waves::{HaltReason, WaveStep};
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
 use crate::store::queries::{LiveRollout, WaveAgent};
-use crate::store::writer::{AdvanceRollout, RolloutMove};
+use crate::store::writer::{AdvanceRollout, RolloutChange};
 
-/// Steps of one roll-out before others have their turn.
+/// Steps of one rollout before the next rollout is reconciled.
 const MAX_STEPS: usize = 16;
-/// Executions that are let go at once: what is more follows right after.
+/// Most executions that one step releases; the next step releases more.
 const MAX_RELEASED: u64 = 1_000;
 
 impl JobReconciler {
-    /// Takes the steps that a roll-out is due; when it is to be looked at again, if nothing changes
-    /// before.
+    /// Takes the due steps of a rollout. Returns when the rollout must be reconciled again even if
+    /// nothing changes.
     pub(super) async fn advance(
         &self,
         mut live: LiveRollout,
@@ -33,34 +33,37 @@ impl JobReconciler {
         }
         let spec = serde_json::from_str::<RolloutSpec>(&live.row.spec);
         let Some(rollout) = spec.ok().and_then(|spec| Rollout::try_from(&spec).ok()) else {
-            // Written by this program, and checked before: somebody else wrote it.
-            tracing::error!(job_id = %live.row.job_id, "failed to read a roll-out; it stays where it is");
+            // The server validates a rollout before it stores it, so another program wrote this.
+            tracing::error!(job_id = %live.row.job_id, "failed to read the stored rollout; it does not continue");
             return Ok(None);
         };
         for _ in 0..MAX_STEPS {
             let now = self.clock.now();
             let step = self.next_step(&rollout, &live, now).await?;
-            let took = match step {
-                Step::Wait => return Ok(None),
-                Step::WaitUntil(at) => return Ok(Some(at)),
-                Step::Release(count) => self.release(&live, count, now).await?,
-                Step::EndWave => {
+            let is_committed = match step {
+                WaveStep::Wait | WaveStep::Idle { .. } => return Ok(None),
+                WaveStep::WaitUntil(at) => return Ok(Some(at)),
+                WaveStep::Start(count) => self.release(&live, count, now).await?,
+                WaveStep::EndWave => {
                     live.row.wave_ended_at = Some(now);
-                    self.take(&live, RolloutMove::EndWave, now).await?
+                    self.commit(&live, RolloutChange::EndWave, now).await?
                 }
-                Step::NextWave => {
-                    let took = self.next_wave(&rollout, &live, now).await?;
+                WaveStep::PassWave | WaveStep::NextWave => {
+                    let moved_to = self.next_wave(&rollout, &live, now).await?;
                     live.row.wave += 1;
                     live.row.wave_ended_at = None;
-                    if let Some(last) = live.row.offline_wave.filter(|last| took == Some(*last)) {
+                    if let Some(last) = live.row.offline_wave.filter(|last| moved_to == Some(*last))
+                    {
                         live.row.wave_count = live.row.wave_count.max(last);
                     }
-                    took.is_some()
+                    moved_to.is_some()
                 }
-                Step::Halt(halt) => return self.halt(&live, halt, now).await.map(|()| None),
+                WaveStep::Halt(reason) => {
+                    return self.halt(&live, reason, now).await.map(|()| None);
+                }
             };
-            if !took {
-                // Somebody paused, resumed or stopped it, and that woke the keeper as well.
+            if !is_committed {
+                // A person paused, resumed or stopped it, which triggers another reconciliation.
                 return Ok(None);
             }
         }
@@ -72,7 +75,7 @@ impl JobReconciler {
         rollout: &Rollout,
         live: &LiveRollout,
         now: Timestamp,
-    ) -> Result<Step, StoreError> {
+    ) -> Result<WaveStep, StoreError> {
         let (row, system) = (&live.row, self.store.system());
         let counts = system.wave_counts(row.job_id, row.wave).await?;
         let is_at_gate = rollout.gate.is_some() && row.wave_ended_at.is_some();
@@ -80,32 +83,33 @@ impl JobReconciler {
             true => system.wave_agents(row.job_id, row.wave).await?,
             false => Vec::new(),
         };
-        let health: Vec<Health> = agents.iter().map(|agent| self.health(agent, now)).collect();
-        let standing = Standing {
+        let agent_health: Vec<AgentHealth> =
+            agents.iter().map(|agent| self.health(agent, now)).collect();
+        let snapshot = RolloutSnapshot {
             agents: live.agent_count.unsigned_abs(),
             wave: row.wave.unsigned_abs(),
             wave_count: row.wave_count.unsigned_abs(),
             failures: counts.failures.saturating_sub(row.ignored_failures.unsigned_abs()),
             held: counts.held,
             in_flight: counts.in_flight,
-            has_begun: counts.has_begun,
+            has_started: counts.has_started,
             ended_at: row.wave_ended_at,
-            // The server's own absence is no agent's.
+            // Time while the server was down does not count against agents.
             waits_since: row.resumed_at.max(Some(self.presence.started_at)).unwrap_or(now),
             is_waived: row.gate_waived_wave == Some(row.wave),
-            health: &health,
+            agent_health: &agent_health,
         };
-        Ok(rollout.next_step(&standing, now))
+        Ok(rollout.next_step(&snapshot, now))
     }
 
-    fn is_there(&self, agent: &WaveAgent) -> bool {
+    fn is_online(&self, agent: &WaveAgent) -> bool {
         let online_since = agent.is_online.then_some(agent.connected_at);
         self.presence.is_online(agent.agent_id, online_since)
     }
 
-    fn health(&self, agent: &WaveAgent, now: Timestamp) -> Health {
+    fn health(&self, agent: &WaveAgent, now: Timestamp) -> AgentHealth {
         let is_fresh = now.ms_since(agent.last_seen_at) < self.settings.silence_ms();
-        Health {
+        AgentHealth {
             is_online: agent.is_online && is_fresh && self.hub.is_connected(agent.agent_id),
             connected_at: agent.connected_at,
         }
@@ -119,21 +123,21 @@ impl JobReconciler {
     ) -> Result<bool, StoreError> {
         let (row, limit) = (&live.row, count.min(MAX_RELEASED));
         let held = self.store.system().held_executions(row.job_id, row.wave, limit).await?;
-        let step = RolloutMove::Release {
+        let change = RolloutChange::Release {
             command_ids: held.iter().map(|(id, _)| *id).collect(),
             expires_at: now.plus_ms(row.expires_in_ms.unsigned_abs()),
         };
-        let took = self.take(live, step, now).await?;
-        if took {
+        let is_committed = self.commit(live, change, now).await?;
+        if is_committed {
             for (_, agent_id) in held {
                 self.hub.wake(agent_id);
             }
         }
-        Ok(took)
+        Ok(is_committed)
     }
 
-    /// The wave of those who are offline, if some were moved there, else 0; `None` if it was not
-    /// taken.
+    /// Starts the next wave. Returns the wave of offline agents if agents were moved there, else 0;
+    /// `None` if the step was not committed.
     async fn next_wave(
         &self,
         rollout: &Rollout,
@@ -145,39 +149,45 @@ impl JobReconciler {
         let (mut skipped, mut postponed) = (Vec::new(), Vec::new());
         if rollout.offline.is_some() {
             let agents = system.wave_agents(row.job_id, next).await?;
-            let away = agents.iter().filter(|agent| !self.is_there(agent));
-            let away = away.map(|agent| agent.command_id).collect();
+            let offline = agents.iter().filter(|agent| !self.is_online(agent));
+            let offline = offline.map(|agent| agent.command_id).collect();
             match rollout.offline {
-                Some(Offline::Skip) => skipped = away,
-                Some(Offline::LastWave) if row.offline_wave != Some(next) => postponed = away,
+                Some(Offline::Skip) => skipped = offline,
+                Some(Offline::LastWave) if row.offline_wave != Some(next) => postponed = offline,
                 _ => {}
             }
         }
         let moved_to = row.offline_wave.filter(|_| !postponed.is_empty()).unwrap_or(0);
-        let left_out = skipped.clone();
-        if !self.take(live, RolloutMove::NextWave { skipped, postponed }, now).await? {
+        let ended = skipped.clone();
+        if !self.commit(live, RolloutChange::NextWave { skipped, postponed }, now).await? {
             return Ok(None);
         }
-        for command_id in left_out {
+        for command_id in ended {
             self.hub.notify_ended(command_id, Some(row.job_id));
         }
         Ok(Some(moved_to))
     }
 
-    async fn halt(&self, live: &LiveRollout, halt: Halt, now: Timestamp) -> Result<(), StoreError> {
-        let reason = halt.sentence();
-        let row = &live.row;
+    async fn halt(
+        &self,
+        live: &LiveRollout,
+        reason: HaltReason,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (row, reason) = (&live.row, reason.sentence("execution", HALT_REMEDY));
+        tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "rollout halted");
+        let subject = Subject { kind: "job", id: row.job_id.0 };
+        let detail = json!({"wave": row.wave, "reason": reason});
         let audit = AuditAction {
             tenant_id: row.tenant_id,
             action: "job.halt",
-            subject: Subject { kind: "job", id: row.job_id.0 },
-            detail: &json!({"wave": row.wave, "reason": reason}),
+            subject,
+            detail: &detail,
             at: now,
         }
         .by_system();
-        tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "roll-out halted");
-        let step = RolloutMove::Halt { reason, audit: Box::new(audit) };
-        self.take(live, step, now).await.map(|_| ())
+        let change = RolloutChange::Halt { reason, audit: Box::new(audit) };
+        self.commit(live, change, now).await.map(|_| ())
     }
 
     async fn end_aborted(&self, live: &LiveRollout) -> Result<(), StoreError> {
@@ -188,14 +198,14 @@ impl JobReconciler {
         Ok(())
     }
 
-    async fn take(
+    async fn commit(
         &self,
         live: &LiveRollout,
-        step: RolloutMove,
+        change: RolloutChange,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let (tenant_id, job_id, wave) = (live.row.tenant_id, live.row.job_id, live.row.wave);
-        let operation = AdvanceRollout { tenant_id, job_id, wave, step, now };
+        let operation = AdvanceRollout { tenant_id, job_id, wave, change, now };
         self.store.writer().commit(operation).await
     }
 }

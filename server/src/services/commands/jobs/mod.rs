@@ -18,7 +18,7 @@ use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
-use crate::domain::integrations::webhook::Reach;
+use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage};
@@ -44,7 +44,7 @@ pub struct Jobs {
     pub(in crate::services) settings: Settings,
     pub(in crate::services) delivery: Delivery,
     pub(in crate::services) presence: Presence,
-    pub(in crate::services) webhook_reach: Reach,
+    pub(in crate::services) webhook_reach: WebhookReach,
     pub(in crate::services) preflight: Preflight,
     pub(in crate::services) limiter: SubmissionLimiter,
 }

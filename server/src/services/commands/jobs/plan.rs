@@ -1,35 +1,36 @@
-//! From a roll-out as it is asked for to the places of its agents.
+//! Plans the rollout of a new job: validates the request and assigns each agent to a wave.
 
 use super::{JobRequest, Jobs};
 use crate::domain::commands::command_state::{CommandState, EndReason};
-use crate::domain::commands::rollout::plan::{Place, Plan};
-use crate::domain::commands::rollout::step::{Standing, Step};
+use crate::domain::commands::rollout::plan::{Placement, WavePlan};
+use crate::domain::commands::rollout::step::RolloutSnapshot;
 use crate::domain::commands::rollout::{Rollout, RolloutError};
 use crate::domain::ids::{AgentId, JobId, TenantId};
 use crate::domain::time::Timestamp;
+use crate::domain::waves::WaveStep;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::commands::{command, rollout};
 
-/// A roll-out that was checked.
-pub(super) struct Asked {
-    /// As it was asked for, JSON.
+/// A validated rollout request.
+pub(super) struct ValidRollout {
+    /// The request, JSON.
     pub(super) text: String,
     rollout: Rollout,
 }
 
-/// A roll-out whose agents have their places.
-pub(super) struct Planned {
+/// A rollout with a wave for each agent.
+pub(super) struct PlannedRollout {
     text: String,
-    plan: Plan,
-    /// Executions of the first wave that start with the job.
+    plan: WavePlan,
+    /// Executions of the first wave that start when the job is created.
     released: u64,
 }
 
-/// What an agent's execution begins as.
+/// The state in which an agent's execution is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InitialState {
     /// It may be sent now.
-    Free {
+    Released {
         wave: Option<i32>,
     },
     Held {
@@ -39,58 +40,65 @@ pub(super) enum InitialState {
 }
 
 impl JobRequest {
-    /// The roll-out, if there is one, checked.
-    pub(super) fn asked_rollout(&self) -> Result<Option<Asked>> {
+    /// Validates the rollout, if there is one.
+    pub(super) fn valid_rollout(&self) -> Result<Option<ValidRollout>> {
         let Some(spec) = &self.rollout else { return Ok(None) };
         let refused = |error: RolloutError| ServiceError::Invalid {
             code: "invalid_field",
             detail: error.to_string(),
         };
         let rollout = Rollout::try_from(spec).map_err(refused)?;
-        Ok(Some(Asked { text: serde_json::json!(spec).to_string(), rollout }))
+        Ok(Some(ValidRollout { text: serde_json::json!(spec).to_string(), rollout }))
     }
 }
 
 impl Jobs {
+    /// Assigns each agent to a wave.
+    ///
     /// # Errors
-    /// 422 `no_agents` if all of them are offline, and offline agents are left out.
-    pub(super) async fn plan(&self, asked: Asked, agents: &[AgentId]) -> Result<Planned> {
+    /// 422 `no_agents` if every agent is offline and the rollout skips offline agents.
+    pub(super) async fn plan_rollout(
+        &self,
+        request: ValidRollout,
+        agents: &[AgentId],
+    ) -> Result<PlannedRollout> {
         let online = self.store.system().online_agents(agents).await?;
         let is_online =
             agents.iter().map(|id| self.presence.is_online(*id, online.get(id).copied()));
-        let plan = asked.rollout.plan(&is_online.collect::<Vec<_>>());
+        let plan = request.rollout.plan(&is_online.collect::<Vec<_>>());
         if plan.wave_count == 0 {
             return Err(ServiceError::Invalid {
                 code: "no_agents",
-                detail: "every agent that the target means is offline, and the roll-out leaves \
-                         such agents out"
+                detail: "every agent that the target matches is offline, and the rollout skips \
+                         offline agents"
                     .into(),
             });
         }
-        let first = plan.places.iter().filter(|place| **place == Place::Wave(1)).count();
+        let first =
+            plan.placements.iter().filter(|placement| **placement == Placement::Wave(1)).count();
         let now = self.clock.now();
-        let standing = Standing {
+        let snapshot = RolloutSnapshot {
             agents: agents.len() as u64,
             wave: 1,
             wave_count: plan.wave_count,
             failures: 0,
             held: first as u64,
             in_flight: 0,
-            has_begun: false,
+            has_started: false,
             ended_at: None,
             waits_since: now,
             is_waived: false,
-            health: &[],
+            agent_health: &[],
         };
-        let released = match asked.rollout.next_step(&standing, now) {
-            Step::Release(count) => count,
+        let released = match request.rollout.next_step(&snapshot, now) {
+            WaveStep::Start(count) => count,
             _ => 0,
         };
-        Ok(Planned { text: asked.text, plan, released })
+        Ok(PlannedRollout { text: request.text, plan, released })
     }
 }
 
-impl Planned {
+impl PlannedRollout {
     pub(super) fn row(&self, tenant_id: TenantId, id: JobId, expires_in_ms: u64) -> rollout::Model {
         rollout::Model {
             job_id: id,
@@ -108,16 +116,16 @@ impl Planned {
         }
     }
 
-    /// What the executions begin as, in the order of their agents.
-    pub(super) fn beginnings(&self) -> impl Iterator<Item = InitialState> {
-        let mut free = self.released;
-        self.plan.places.iter().map(move |place| match place {
-            Place::Skipped => InitialState::Skipped,
-            Place::Wave(1) if free > 0 => {
-                free -= 1;
-                InitialState::Free { wave: Some(1) }
+    /// The initial states of the executions, in the order of their agents.
+    pub(super) fn initial_states(&self) -> impl Iterator<Item = InitialState> {
+        let mut to_release = self.released;
+        self.plan.placements.iter().map(move |placement| match placement {
+            Placement::Skipped => InitialState::Skipped,
+            Placement::Wave(1) if to_release > 0 => {
+                to_release -= 1;
+                InitialState::Released { wave: Some(1) }
             }
-            Place::Wave(wave) => InitialState::Held { wave: wave.cast_signed() },
+            Placement::Wave(wave) => InitialState::Held { wave: wave.cast_signed() },
         })
     }
 }
@@ -126,7 +134,7 @@ impl InitialState {
     /// Writes it into the row; true if the execution may be sent now.
     pub(super) fn apply(self, row: &mut command::Model) -> bool {
         match self {
-            Self::Free { wave } => row.wave = wave,
+            Self::Released { wave } => row.wave = wave,
             Self::Held { wave } => {
                 row.wave = Some(wave);
                 row.is_held = true;
@@ -139,6 +147,6 @@ impl InitialState {
                 row.sealed_parameters = None;
             }
         }
-        matches!(self, Self::Free { .. })
+        matches!(self, Self::Released { .. })
     }
 }

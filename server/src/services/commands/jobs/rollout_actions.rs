@@ -1,4 +1,4 @@
-//! Pause, resume and abort of roll-outs.
+//! Pauses, resumes and aborts rollouts.
 
 use serde_json::json;
 
@@ -11,26 +11,26 @@ use crate::services::error::{Result, ServiceError};
 use crate::store::queries::{RolloutAction, RolloutActionResult};
 
 impl Jobs {
-    /// Pauses, resumes or aborts the roll-out of a job. Repeatable.
+    /// Pauses, resumes or aborts the rollout of a job. Repeatable.
     ///
     /// # Errors
-    /// 409 `no_rollout` if the job has none, `wrong_state` if the job is past that.
-    pub async fn steer(
+    /// 409 `no_rollout` if the job has no rollout, `wrong_state` if its state does not allow the action.
+    pub async fn apply_rollout_action(
         &self,
         caller: &Caller,
         id: JobId,
-        steering: RolloutAction,
+        action: RolloutAction,
     ) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
-        let (action, verb) = match steering {
+        let (audit_action, verb) = match action {
             RolloutAction::Pause => ("job.pause", "paused"),
             RolloutAction::Resume => ("job.resume", "resumed"),
             RolloutAction::Abort => ("job.abort", "aborted"),
         };
         let now = self.clock.now();
-        let audit = caller.audit(action, subject(id), &json!({}), now);
+        let audit = caller.audit(audit_action, subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        match tenant.steer_rollout(id, steering, now, audit).await? {
+        match tenant.apply_rollout_action(id, action, now, audit).await? {
             RolloutActionResult::Done { ended } => {
                 for command_id in ended {
                     self.hub.notify_ended(command_id, Some(id));
@@ -41,7 +41,7 @@ impl Jobs {
             RolloutActionResult::Unknown => Err(UNKNOWN),
             RolloutActionResult::NoRollout => Err(ServiceError::Conflict {
                 code: "no_rollout",
-                detail: format!("the job has no roll-out and can't be {verb}; cancel it to end it"),
+                detail: format!("a job without a rollout can't be {verb}; cancel it to end it"),
             }),
             RolloutActionResult::Refused { state, stop } => Err(ServiceError::Conflict {
                 code: "wrong_state",
@@ -54,16 +54,14 @@ impl Jobs {
 fn refusal(verb: &str, state: JobState, stop: Option<Stop>) -> String {
     match (state, stop) {
         (JobState::Running, Some(Stop::Cancelled)) => {
-            format!("the job is being cancelled and can't be {verb}; wait for its end")
+            format!("the job is being cancelled and can't be {verb}; wait until it ends")
         }
         (JobState::Running, Some(Stop::Aborted)) => format!(
-            "the job was aborted and can't be {verb}; what runs goes on to its end, or cancel it"
+            "the job was aborted and can't be {verb}; wait until its running executions end, or cancel it"
         ),
-        (JobState::Halted, _) => {
-            "the roll-out has halted by itself: resume it to go on, or abort it".to_owned()
-        }
+        (JobState::Halted, _) => "the rollout has halted by itself; resume or abort it".to_owned(),
         (state, _) => {
-            format!("the job is over ({}) and can't be {verb}; retry it instead", state.as_str())
+            format!("the job has ended ({}) and can't be {verb}; retry it instead", state.as_str())
         }
     }
 }

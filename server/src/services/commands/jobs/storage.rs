@@ -6,7 +6,7 @@ use muster_protocol::CommandName;
 use muster_protocol::secret_parameters::SecretParameters;
 use serde_json::json;
 
-use super::plan::{InitialState, Planned};
+use super::plan::{InitialState, PlannedRollout};
 use super::{Jobs, subject};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
@@ -27,7 +27,7 @@ pub(super) struct NewJob {
     pub(super) validated: ValidatedCommand,
     pub(super) idempotency: Option<Idempotency>,
     pub(super) agents: Vec<AgentId>,
-    pub(super) planned: Option<Planned>,
+    pub(super) planned: Option<PlannedRollout>,
     pub(super) trigger: Trigger,
 }
 
@@ -44,12 +44,12 @@ impl Jobs {
         let detail = json!({what: work, "agents": agents.len(), "waves": waves});
         let audit = caller.audit("job.submit", subject(id), &detail, created_at);
         let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
-        let mut initial_states = planned.as_ref().map(Planned::beginnings);
+        let mut initial_states = planned.as_ref().map(PlannedRollout::initial_states);
         let mut reservations = Vec::new();
         let mut executions = Vec::with_capacity(agents.len());
         for agent_id in agents {
             let initial = initial_states.as_mut().and_then(Iterator::next);
-            let initial = initial.unwrap_or(InitialState::Free { wave: None });
+            let initial = initial.unwrap_or(InitialState::Released { wave: None });
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
             let reservation = match initial.apply(&mut execution) {
                 true => self.reserve(&mut execution, &secrets),

@@ -53,7 +53,7 @@ impl Jobs {
         let target = Target::try_from(request.target.clone())?;
         let trigger = request.trigger;
         let target_text = json!(request.target).to_string();
-        let requested_rollout = request.asked_rollout()?;
+        let requested_rollout = request.valid_rollout()?;
         let webhook_url = match &request.webhook_url {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
@@ -97,7 +97,7 @@ impl Jobs {
         }
         let _permits = self.limiter.acquire_executions(agents.len()).await?;
         let planned = match requested_rollout {
-            Some(rollout) => Some(self.plan(rollout, &agents).await?),
+            Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
             None => None,
         };
         let parts = JobParts { target: target_text, webhook_url };

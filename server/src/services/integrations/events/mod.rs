@@ -1,20 +1,20 @@
-//! What happens in a tenant, told while it happens.
+//! The live event feed of a tenant.
 
 mod publisher;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use self::publisher::Telling;
+pub use self::publisher::EventPublisher;
 use crate::domain::access::principal::Scope;
-use crate::domain::integrations::tenant_event::{EventFilter, EventKind, TenantEvent};
+use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
 use crate::hub::{EventCursor, Hub};
 use crate::services::access::caller::Caller;
 use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
 use crate::services::error::Result;
 use crate::store::{Store, StoreError};
 
-/// Events that a view holds in memory at once.
+/// Events that one stream holds in memory.
 const READ: usize = 256;
 
 /// Use cases of events.
@@ -25,14 +25,14 @@ pub struct Events {
     pub(in crate::services) viewers: StreamPermits,
 }
 
-/// What a viewer is shown.
+/// An item of a stream.
 #[derive(Debug)]
-pub enum Shown {
-    /// From here on everything is shown.
+pub enum StreamItem {
+    /// The stream is complete from here on.
     Ready {
         id: String,
     },
-    /// Something was missed: what is shown elsewhere has to be read again.
+    /// Events were missed. The client must read its data again.
     Reset {
         id: String,
     },
@@ -42,38 +42,38 @@ pub enum Shown {
     },
 }
 
-/// One viewer's view of a tenant.
+/// One client's stream of a tenant's events.
 #[derive(Debug)]
-pub struct EventView {
+pub struct EventStream {
     viewer: StreamPermit,
     reader: EventCursor,
     filter: EventFilter,
     scopes: Vec<Scope>,
     place: u64,
-    ready: VecDeque<Shown>,
+    ready: VecDeque<StreamItem>,
 }
 
 impl Events {
-    /// Begins to tell what happens.
-    pub fn telling(&self) -> Telling {
-        Telling::new(self.store.clone(), Arc::clone(&self.hub))
+    /// Starts to publish events.
+    pub fn publisher(&self) -> EventPublisher {
+        EventPublisher::new(self.store.clone(), Arc::clone(&self.hub))
     }
 
-    /// Begins to show what happens from now on, or behind the event with this id.
+    /// Opens a stream of the events from now on, or after the event with this id.
     ///
-    /// Without kinds it shows those that the caller may see.
+    /// Without kinds it contains every kind that the caller may see.
     ///
     /// # Errors
-    /// `missing_scope` for a kind that the caller may not see; `too_many_streams` at the bounds.
+    /// `missing_scope` for a kind that the caller may not see; `too_many_streams` at the limits.
     pub async fn open(
         &self,
         caller: &Caller,
         mut filter: EventFilter,
         last_id: Option<&str>,
-    ) -> Result<EventView> {
+    ) -> Result<EventStream> {
         if filter.kinds.is_empty() {
-            let may_see = |kind: &EventKind| caller.principal.may(scope_of(*kind));
-            filter.kinds = EventKind::ALL.into_iter().filter(may_see).collect();
+            let may_see = |kind: &TenantEventKind| caller.principal.may(scope_of(*kind));
+            filter.kinds = TenantEventKind::ALL.into_iter().filter(may_see).collect();
         }
         let mut scopes: Vec<_> = filter.kinds.iter().map(|kind| scope_of(*kind)).collect();
         scopes.sort_unstable();
@@ -89,22 +89,22 @@ impl Events {
         let end = reader.end();
         let (place, first) = match last_id.map(|id| reader.position_of(id)) {
             Some(Some(place)) => (place, None),
-            Some(None) => (end, Some(Shown::Reset { id: reader.id_of(end) })),
-            None => (end, Some(Shown::Ready { id: reader.id_of(end) })),
+            Some(None) => (end, Some(StreamItem::Reset { id: reader.id_of(end) })),
+            None => (end, Some(StreamItem::Ready { id: reader.id_of(end) })),
         };
         let ready = first.into_iter().collect();
-        Ok(EventView { viewer, reader, filter, scopes, place, ready })
+        Ok(EventStream { viewer, reader, filter, scopes, place, ready })
     }
 }
 
-impl EventView {
-    /// What is shown next; `None` when the right to see has ended.
+impl EventStream {
+    /// The next item; `None` when the caller's right to see has ended.
     ///
     /// # Errors
-    /// [`StoreError`]; the viewer comes back with the id that it has reached.
-    pub async fn next(&mut self) -> std::result::Result<Option<Shown>, StoreError> {
+    /// [`StoreError`]; the client reconnects with the last id that it received.
+    pub async fn next(&mut self) -> std::result::Result<Option<StreamItem>, StoreError> {
         loop {
-            // Before each event: what was read for one who may see is not shown to one who may not.
+            // Checked before each event, because the right may end after the event was read.
             if !self.viewer.may_see(&self.scopes).await? {
                 self.ready.clear();
                 return Ok(None);
@@ -116,11 +116,12 @@ impl EventView {
             let has_moved = found.next != self.place;
             self.place = found.next;
             if found.has_gap {
-                self.ready.push_back(Shown::Reset { id: self.reader.id_of(self.place) });
+                self.ready.push_back(StreamItem::Reset { id: self.reader.id_of(self.place) });
             }
             for (number, event) in found.events {
                 if self.filter.matches(&event) {
-                    self.ready.push_back(Shown::Event { id: self.reader.id_of(number), event });
+                    self.ready
+                        .push_back(StreamItem::Event { id: self.reader.id_of(number), event });
                 }
             }
             if self.ready.is_empty() && !has_moved {
@@ -133,9 +134,9 @@ impl EventView {
     }
 }
 
-fn scope_of(kind: EventKind) -> Scope {
+fn scope_of(kind: TenantEventKind) -> Scope {
     match kind {
-        EventKind::Execution | EventKind::Job => Scope::CommandsRead,
-        EventKind::Agent => Scope::AgentsRead,
+        TenantEventKind::Execution | TenantEventKind::Job => Scope::CommandsRead,
+        TenantEventKind::Agent => Scope::AgentsRead,
     }
 }

@@ -1,4 +1,4 @@
-//! From changes of commands and jobs to events, while anybody looks on.
+//! Turns changes of commands and jobs into events, while any client is subscribed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,40 +9,46 @@ use crate::domain::integrations::tenant_event::TenantEvent;
 use crate::hub::{CommandChange, CommandChanges, Hub};
 use crate::store::{Store, StoreError};
 
-/// Jobs that are looked at together.
-const ROUND: usize = 200;
-/// Executions whose last told state is remembered, so that it is seldom told twice.
-const REMEMBERED: usize = 20_000;
-/// The same of jobs.
-const REMEMBERED_JOBS: usize = 1_000;
-/// Jobs that wait to be told of; beyond, viewers are told that they missed some.
+/// Jobs that are read together.
+const BATCH: usize = 200;
+/// Executions whose last published state is remembered, to avoid most repeated events.
+const MAX_REMEMBERED: usize = 20_000;
+/// The same for jobs.
+const MAX_REMEMBERED_JOBS: usize = 1_000;
+/// Jobs that wait to be published. Above this, clients receive a reset.
 const MAX_JOBS: usize = 10_000;
 
-/// Tells events. For one teller.
+/// Publishes events. There must be only one.
 #[derive(Debug)]
-pub struct Telling {
+pub struct EventPublisher {
     store: Store,
     hub: Arc<Hub>,
-    told: HashMap<CommandId, CommandState>,
-    told_jobs: HashMap<JobId, TenantEvent>,
-    /// Jobs that have changed since they were last told of.
+    published: HashMap<CommandId, CommandState>,
+    published_jobs: HashMap<JobId, TenantEvent>,
+    /// Jobs that changed since they were last published.
     jobs: HashSet<JobId>,
 }
 
-impl Telling {
+impl EventPublisher {
     pub(in crate::services) fn new(store: Store, hub: Arc<Hub>) -> Self {
-        Self { store, hub, told: HashMap::new(), told_jobs: HashMap::new(), jobs: HashSet::new() }
+        Self {
+            store,
+            hub,
+            published: HashMap::new(),
+            published_jobs: HashMap::new(),
+            jobs: HashSet::new(),
+        }
     }
 
-    /// Takes in one round of changes, and tells of its executions at once.
-    pub fn take(&mut self, changes: &CommandChanges) {
+    /// Records one round of changes, and publishes its executions.
+    pub fn record(&mut self, changes: &CommandChanges) {
         if !changes.is_complete {
             self.hub.event_log.interrupt();
         }
         self.jobs.extend(&changes.jobs);
         for change in &changes.commands {
             self.jobs.extend(change.job_id);
-            if change.command == "execute" && self.is_news(change) {
+            if change.command == "execute" && self.is_new(change) {
                 self.hub.event_log.append(change.tenant_id, event(change));
             }
         }
@@ -52,25 +58,25 @@ impl Telling {
         }
     }
 
-    fn is_news(&mut self, change: &CommandChange) -> bool {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
+    fn is_new(&mut self, change: &CommandChange) -> bool {
+        if self.published.len() >= MAX_REMEMBERED {
+            self.published.clear();
         }
-        self.told.insert(change.id, change.state) != Some(change.state)
+        self.published.insert(change.id, change.state) != Some(change.state)
     }
 
-    /// True if [`Self::tell_jobs`] has something to tell.
+    /// True if [`Self::publish_jobs`] has jobs to publish.
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// Tells how the jobs stand that have changed.
+    /// Publishes the state of jobs that have changed.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not told is told the next time.
-    pub async fn tell_jobs(&mut self) -> Result<(), StoreError> {
+    /// [`StoreError`]; the next call publishes what this one did not.
+    pub async fn publish_jobs(&mut self) -> Result<(), StoreError> {
         while self.has_jobs() {
-            let ids: Vec<_> = self.jobs.iter().copied().take(ROUND).collect();
+            let ids: Vec<_> = self.jobs.iter().copied().take(BATCH).collect();
             for job in self.store.system().jobs_now(&ids).await? {
                 let event = TenantEvent::Job {
                     id: job.id,
@@ -79,10 +85,10 @@ impl Telling {
                     counts: job.counts.into_iter().map(|(state, n)| (state.as_str(), n)).collect(),
                     finished_at: job.finished_at,
                 };
-                if self.told_jobs.len() >= REMEMBERED_JOBS {
-                    self.told_jobs.clear();
+                if self.published_jobs.len() >= MAX_REMEMBERED_JOBS {
+                    self.published_jobs.clear();
                 }
-                if self.told_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {
+                if self.published_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {
                     self.hub.event_log.append(job.tenant_id, event);
                 }
             }
@@ -93,10 +99,10 @@ impl Telling {
         Ok(())
     }
 
-    /// Changes were missed: everything has to be read again.
+    /// Changes were missed: clients must read everything again.
     pub fn missed(&mut self) {
-        self.told.clear();
-        self.told_jobs.clear();
+        self.published.clear();
+        self.published_jobs.clear();
         self.hub.event_log.interrupt();
     }
 }

@@ -1,4 +1,4 @@
-//! Webhooks: what callers see of them. How one is sent is in [`sending`].
+//! Webhook deliveries and secrets: use cases of the API. [`delivery`] sends them.
 
 mod delivery;
 mod payload;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use serde_json::json;
 
-pub use self::delivery::Contact;
+pub use self::delivery::Responsiveness;
 pub use self::signature::{Rotated, UrlSecret};
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::DeliveryId;
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
-use crate::domain::integrations::webhook::{Reach, WebhookUrl};
+use crate::domain::integrations::webhook::{WebhookReach, WebhookUrl};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
-use crate::metrics::WebhookMeters;
+use crate::metrics::WebhookMetrics;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
@@ -37,9 +37,9 @@ pub struct Webhooks {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) secret_box: SecretBox,
     pub(in crate::services) client: WebhookClient,
-    /// Bounds the first delay between two attempts.
+    /// Upper bound of the first delay between two attempts.
     pub(in crate::services) first_retry: Duration,
-    pub(in crate::services) meters: WebhookMeters,
+    pub(in crate::services) metrics: WebhookMetrics,
 }
 
 impl Webhooks {
@@ -63,7 +63,7 @@ impl Webhooks {
         tenant.webhook_delivery(id).await?.ok_or(UNKNOWN)
     }
 
-    /// Sends a message once more, now and for another day if need be, under the same id.
+    /// Sends a message again under the same id, now and with retries for another day.
     pub async fn resend(&self, caller: &Caller, id: DeliveryId) -> Result<webhook_delivery::Model> {
         caller.require(Scope::CommandsRun)?;
         let now = self.clock.now();
@@ -77,13 +77,13 @@ impl Webhooks {
     }
 }
 
-/// A webhook's address as a caller gave it.
+/// The URL of a webhook.
 ///
 /// # Errors
-/// 422 `invalid_webhook` says what is wrong with it.
-pub fn check_url(text: &str, reach: Reach) -> Result<WebhookUrl> {
+/// 422 `invalid_webhook` with the reason.
+pub fn check_url(text: &str, reach: WebhookReach) -> Result<WebhookUrl> {
     WebhookUrl::parse(text, reach).map_err(|odd| ServiceError::Invalid {
         code: "invalid_webhook",
-        detail: format!("the webhook's address {odd}"),
+        detail: format!("the webhook URL {odd}"),
     })
 }

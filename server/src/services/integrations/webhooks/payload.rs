@@ -1,6 +1,6 @@
-//! What a message says: how a job ended. Never parameters, never output. Of what hosts say it holds
-//! their names, exit codes and error codes: these last are a host's own word, cleaned of control
-//! characters and at most 64 characters long.
+//! The body of a webhook: how a job ended. It never contains parameters or output. From hosts it
+//! contains names, exit codes and error codes. Error codes are reported by hosts, so control
+//! characters are removed and the text is cut to 64 characters.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,15 +13,15 @@ use crate::domain::time::Timestamp;
 use crate::store::entities::commands::job;
 use crate::store::queries::{FailedExecution, JobProgress};
 
-/// Executions that a message names.
+/// Most executions in a message.
 pub const MAX_FAILED: u64 = 100;
 
-/// The body of a message, as the Standard Webhooks specification has it.
+/// The body of a message, in the form of the Standard Webhooks specification.
 #[derive(Debug, Serialize)]
-pub struct Payload {
+pub struct WebhookPayload {
     #[serde(rename = "type")]
     kind: &'static str,
-    /// When it happened.
+    /// When the event happened.
     timestamp: Timestamp,
     data: FinishedJob,
 }
@@ -36,7 +36,7 @@ struct FinishedJob {
     requested_by: ApiKeyId,
     created_at: Timestamp,
     finished_at: Timestamp,
-    /// Those that did not succeed: the first [`MAX_FAILED`].
+    /// The first [`MAX_FAILED`] executions that did not succeed.
     failed_executions: Vec<Failed>,
     /// True if there are more.
     is_cut: bool,
@@ -54,8 +54,8 @@ struct Failed {
     finished_at: Option<Timestamp>,
 }
 
-impl Payload {
-    /// `failed` holds one more than [`MAX_FAILED`] if there are more.
+impl WebhookPayload {
+    /// `failed` has one item more than [`MAX_FAILED`] if there are more.
     pub fn new(
         job: job::Model,
         progress: &JobProgress,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_hosts_report_only_its_codes_are_told() {
+    fn a_message_contains_only_the_codes_of_a_hosts_report() {
         let row = execution();
         let report = command_report::Model {
             command_id: row.id,
@@ -157,12 +157,12 @@ mod tests {
         };
         let agent_name = Some("web-1".to_owned());
         let failed = Failed::from(FailedExecution { row, agent_name, report: Some(report) });
-        let told = serde_json::to_value(failed).expect("JSON");
-        assert_eq!(told["exit_code"], 3);
-        assert_eq!(told["error_code"], "code of the host's own");
-        assert_eq!(told["agent_name"], "web-1");
+        let payload = serde_json::to_value(failed).expect("JSON");
+        assert_eq!(payload["exit_code"], 3);
+        assert_eq!(payload["error_code"], "code of the host's own");
+        assert_eq!(payload["agent_name"], "web-1");
         for absent in ["data-text", "error-text", "parameter-text", "sealed-text"] {
-            assert!(!told.to_string().contains(absent), "{absent} in {told}");
+            assert!(!payload.to_string().contains(absent), "{absent} in {payload}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The secrets that webhooks are signed with: one for each URL, from one key of the tenant.
+//! The secrets that sign webhooks: one for each URL, derived from one key of the tenant.
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
@@ -14,32 +14,34 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::integrations::webhook_key;
 
-/// What is sealed belongs here and nowhere else.
+/// The purpose that the sealed key is bound to.
 const FIELD: &str = "webhook_keys.sealed";
-/// How long messages bear the signature of the key before the present one too: a day.
+/// How long messages also carry the signature of the previous key: one day.
 const GRACE_MS: u64 = 24 * 3_600_000;
 
-/// What a receiver checks signatures with.
+/// The secret with which a receiver verifies signatures.
 pub struct UrlSecret {
     /// `whsec_…`
     pub secret: Zeroizing<String>,
 }
 
-/// A tenant's key was exchanged.
+/// A tenant's key was rotated.
 #[derive(Debug, Clone, Copy)]
 pub struct Rotated {
     pub at: Timestamp,
-    /// Until then messages bear the signature by the secret before, too.
+    /// Until then messages also carry the signature of the previous secret.
     pub previous_until: Timestamp,
 }
 
-/// The key can't be opened: it was sealed with another master key.
+/// The key cannot be decrypted: it was sealed with another master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("open the signing key: the master key is another; rotate the key of webhooks")]
+#[error(
+    "failed to open the webhook signing key, because it was sealed with another master key; rotate the webhook secrets"
+)]
 pub(super) struct Unopenable;
 
 impl Webhooks {
-    /// The secret of a URL. That it was read is an entry of the audit log.
+    /// The secret of a URL. Reading it is audited.
     ///
     /// # Errors
     /// 409 `webhook_key_unreadable` if the key was sealed with another master key.
@@ -52,7 +54,7 @@ impl Webhooks {
         let present = secrets.drain(..).next().transpose();
         let secret = present.ok().flatten().ok_or_else(|| ServiceError::Conflict {
             code: "webhook_key_unreadable",
-            detail: "the key of webhooks was sealed with another master key: rotate it".into(),
+            detail: "the webhook signing key was sealed with another master key; rotate the webhook secrets".into(),
         })?;
         let subject = Subject { kind: "tenant", id: tenant_id.0 };
         let detail = json!({"host": url.host()});
@@ -61,7 +63,7 @@ impl Webhooks {
         Ok(UrlSecret { secret: secret.to_text() })
     }
 
-    /// Exchanges the key that all secrets of the tenant's URLs come from.
+    /// Rotates the key from which all secrets of the tenant's URLs derive.
     pub async fn rotate(&self, caller: &Caller) -> Result<Rotated> {
         caller.require(Scope::WebhooksWrite)?;
         let now = self.clock.now();
@@ -74,7 +76,7 @@ impl Webhooks {
         Ok(Rotated { at: now, previous_until })
     }
 
-    /// The secrets of a URL, the present one first. Makes the tenant's first key if it has none.
+    /// The secrets of a URL, the current one first. Creates the tenant's first key if it has none.
     pub(super) async fn secrets(
         &self,
         tenant_id: TenantId,
@@ -84,7 +86,7 @@ impl Webhooks {
         let tenant = self.store.tenant(tenant_id);
         let mut rows = tenant.webhook_keys(now).await?;
         if rows.iter().all(|row| row.valid_until.is_some()) {
-            // Whoever comes first makes it, and everybody reads that one.
+            // The first caller creates it, and all callers read that one.
             tenant.create_webhook_key(self.new_key(tenant_id, now)?).await?;
             rows = tenant.webhook_keys(now).await?;
         }

@@ -1,5 +1,5 @@
-//! Groups of agents that are to be of one version: as people see and change them. How a generation is
-//! carried out is in [`carrying`].
+//! Groups of agents that follow one version: use cases of the API. [`reconciliation`] rolls the
+//! version out.
 
 mod reconciliation;
 mod request;
@@ -14,11 +14,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use self::reconciliation::Turn;
+pub use self::reconciliation::ReconcileOutcome;
 pub use self::request::GroupRequest;
-use self::request::pace;
+use self::request::rollout_policy;
 pub use self::view::GroupSnapshot;
-use self::view::is_fit;
+use self::view::is_compatible;
 use super::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::GroupId;
@@ -35,7 +35,7 @@ use crate::store::entities::releases::group;
 use crate::store::queries::GroupChange;
 use crate::store::{Store, StoreError};
 
-/// Groups of a tenant.
+/// Most groups of one tenant.
 const MAX_GROUPS: usize = 100;
 const UNKNOWN: ServiceError = ServiceError::NotFound("group");
 
@@ -47,21 +47,21 @@ pub struct Groups {
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
     pub(in crate::services) catalog: ReleaseCatalog,
-    pub(in crate::services) book: GroupMembership,
+    pub(in crate::services) membership: GroupMembership,
     pub(in crate::services) presence: Presence,
-    /// Some group has changed.
+    /// Notified when a person changed a group.
     pub(in crate::services) changed: Arc<Notify>,
 }
 
 impl Groups {
-    /// Makes a group.
+    /// Creates a group.
     ///
     /// # Errors
     /// 422 names the field; 409 `group_exists`, `no_release`.
     pub async fn create(&self, caller: &Caller, request: GroupRequest) -> Result<GroupSnapshot> {
         require(caller)?;
         let now = self.clock.now();
-        let missing = |field: &str| ServiceError::invalid_field(field, "is missing");
+        let missing = |field: &str| ServiceError::invalid_field(field, "is required");
         if request.name.is_none() {
             return Err(missing("name"));
         }
@@ -86,15 +86,15 @@ impl Groups {
             created_at: now,
             changed_at: now,
         };
-        let row = self.changed_by(caller, blank, request).await?;
+        let row = self.with_changes(caller, blank, request).await?;
         let audit = caller.audit("group.create", subject(row.id), &detail(&row), now);
         let tenant = self.store.tenant(row.tenant_id);
         match tenant.create_group(row.clone(), MAX_GROUPS, audit).await {
-            Err(StoreError::Refused(_)) => return Err(taken()),
+            Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored?,
         }
         self.changed.notify_one();
-        self.now(row).await
+        self.snapshot(row).await
     }
 
     /// One page of groups, oldest first.
@@ -104,14 +104,14 @@ impl Groups {
         Ok(Page::of(rows, page, |row| row.id.0))
     }
 
-    /// One group, and where its agents are.
+    /// One group, and the state of its agents.
     pub async fn get(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         caller.require(Scope::AgentsRead)?;
         let row = self.find(caller, id).await?;
-        self.now(row).await
+        self.snapshot(row).await
     }
 
-    /// Changes a group. Another wanted version begins anew, whatever came of the one before.
+    /// Changes a group. Another desired version starts a new generation with its own first wave.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -120,7 +120,7 @@ impl Groups {
     ) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
-        let mut row = self.changed_by(caller, known.clone(), request).await?;
+        let mut row = self.with_changes(caller, known.clone(), request).await?;
         let is_new_generation = row.desired_version != known.desired_version;
         if is_new_generation {
             row.generation += 1;
@@ -132,24 +132,24 @@ impl Groups {
         self.store_change(caller, "group.update", known, row, (is_new_generation, false)).await
     }
 
-    /// Asks no more agents for now; those that were asked go on. Repeatable.
+    /// Requests no more updates until the group is resumed; updates under way continue. Repeatable.
     pub async fn pause(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         if known.state == GroupState::Paused {
-            return self.now(known).await;
+            return self.snapshot(known).await;
         }
         let row = group::Model { state: GroupState::Paused, ..known.clone() };
         self.store_change(caller, "group.pause", known, row, (false, false)).await
     }
 
-    /// Goes on after a pause or a halt: agents that failed are asked again, and the health of the wave
-    /// before is waived. Repeatable: of a group that goes on already nothing is waived.
+    /// Continues after a pause or a halt: failed agents are tried again, and the health gate of the
+    /// last wave is waived. Repeatable: an active group stays as it is.
     pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         if known.state == GroupState::Active {
-            return self.now(known).await;
+            return self.snapshot(known).await;
         }
         let row = group::Model { state: GroupState::Active, halt_reason: None, ..known.clone() };
         self.store_change(caller, "group.resume", known, row, (false, true)).await
@@ -178,7 +178,7 @@ impl Groups {
         row: group::Model,
         (forgets_updates, retries_failed): (bool, bool),
     ) -> Result<GroupSnapshot> {
-        // Two changes within a millisecond are two.
+        // Two changes within one millisecond must differ.
         let now = self.clock.now().max(known.changed_at.plus_ms(1));
         let row = group::Model { changed_at: now, ..row };
         let audit = caller.audit(action, subject(row.id), &detail(&row), now);
@@ -186,27 +186,29 @@ impl Groups {
         let change = GroupChange { row, was_changed_at, forgets_updates, retries_failed };
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = match tenant.change_group(change, audit).await {
-            Err(StoreError::Refused(_)) => return Err(taken()),
+            Err(StoreError::Refused(_)) => return Err(name_taken()),
             stored => stored?.ok_or_else(|| ServiceError::Conflict {
                 code: "group_changed",
-                detail: "the group has changed meanwhile; look at it and try again".into(),
+                detail: "the group was changed at the same time; read it and try again".into(),
             })?,
         };
         self.changed.notify_one();
-        self.now(row).await
+        self.snapshot(row).await
     }
 }
 
-/// It changes agents, and sends them commands.
+/// Groups change agents and send them commands, so both scopes are needed.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
     caller.require(Scope::CommandsRun)
 }
 
-fn taken() -> ServiceError {
+fn name_taken() -> ServiceError {
     ServiceError::Conflict {
         code: "group_exists",
-        detail: format!("a group has this name, or there are {MAX_GROUPS}; use another name"),
+        detail: format!(
+            "a group has this name already, or the limit of {MAX_GROUPS} groups is reached"
+        ),
     }
 }
 

@@ -1,5 +1,5 @@
-//! How the generation of a group is carried out: turn by turn, each decided anew from what is stored, so that
-//! the server may end at any moment.
+//! Reconciles groups: compares the version that each group wants with what its agents run, and takes
+//! the next step. Each round decides from what is stored, so the server may stop at any time.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
@@ -7,182 +7,202 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::waves::Updates;
-use super::{Groups, is_fit, pace};
+use super::update_attempts::Updates;
+use super::{Groups, is_compatible, rollout_policy};
 use crate::domain::ids::{GroupId, TenantId};
 use crate::domain::releases::group::attempt::BUSY;
-use crate::domain::releases::group::plan::{Next, next};
-use crate::domain::releases::group::{GroupState, Member, Progress, UpdateState, Wave};
+use crate::domain::releases::group::plan::{NextStep, plan_group};
+use crate::domain::releases::group::{
+    CurrentWave, GroupState, Member, MemberProgress, UpdateState,
+};
 use crate::domain::time::Timestamp;
-use crate::services::error::chain;
 use crate::services::fleet::group_membership::GroupMember;
 use crate::store::StoreError;
 use crate::store::entities::releases::group;
+use muster_protocol::error_chain;
 
-/// Between two turns while something is under way.
-const SOON: Duration = Duration::from_millis(500);
-/// Between two turns while nothing is.
-const SLOWLY: Duration = Duration::from_secs(30);
+/// Delay between two rounds while updates are under way.
+const BUSY_INTERVAL: Duration = Duration::from_millis(500);
+/// Delay between two rounds otherwise.
+const IDLE_INTERVAL: Duration = Duration::from_secs(30);
+/// Delay before a group is tried again that failed to reconcile.
+const RETRY_MS: u64 = 5_000;
 
-/// Before a group is tried again that could not be looked after.
-const AFTER_FAILURE_MS: u64 = 5_000;
-
-/// How a turn has left things.
+/// When another round is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// Something is under way.
+pub enum ReconcileOutcome {
+    /// Updates are under way.
     Busy,
-    /// There is nothing to do before something changes, or that instant has come.
-    Quiet { until: Option<Timestamp> },
+    /// At that instant, or when something changes.
+    Idle { until: Option<Timestamp> },
 }
 
-/// The agents of each group, by tenant: read once a turn.
-type Fleets = HashMap<TenantId, HashMap<GroupId, Vec<GroupMember>>>;
+/// The agents of each group, by tenant; read at most once a round.
+type MembersByTenant = HashMap<TenantId, HashMap<GroupId, Vec<GroupMember>>>;
 
 impl Groups {
-    /// Waits until another turn makes sense after one that has left things so, and took so long: at most
-    /// a tenth of the time goes into looking at large fleets.
-    pub async fn wait(&self, after: Turn, took: Duration) {
+    /// Waits until the next round is needed. `took` is the length of the last round: rounds use at
+    /// most a tenth of the time, however large the fleets.
+    pub async fn wait(&self, outcome: ReconcileOutcome, took: Duration) {
         let mut arrivals = self.hub.subscribe_connects();
-        let soon = SOON.max(took.saturating_mul(9));
-        let pause = match after {
-            Turn::Busy => soon,
-            Turn::Quiet { until: None } => SLOWLY,
-            Turn::Quiet { until: Some(until) } => {
-                SLOWLY.min(Duration::from_millis(until.ms_since(self.clock.now())))
+        let shortest = BUSY_INTERVAL.max(took.saturating_mul(9));
+        let interval = match outcome {
+            ReconcileOutcome::Busy => shortest,
+            ReconcileOutcome::Idle { until: None } => IDLE_INTERVAL,
+            ReconcileOutcome::Idle { until: Some(until) } => {
+                IDLE_INTERVAL.min(Duration::from_millis(until.ms_since(self.clock.now())))
             }
         };
         let change = async {
             tokio::select! {
                 () = self.changed.notified() => {}
-                // Whoever comes may have to be of another version.
-                _ = arrivals.changed(), if after != Turn::Busy => tokio::time::sleep(soon).await,
+                // An agent that connects may need an update.
+                _ = arrivals.changed(), if outcome != ReconcileOutcome::Busy => {
+                    tokio::time::sleep(shortest).await;
+                }
             }
         };
-        // Either is a reason for another turn.
-        let _ = timeout(pause.max(soon), change).await;
+        // Both a change and the timeout start another round.
+        let _ = timeout(interval.max(shortest), change).await;
     }
 
-    /// Does what is next for every group. One that can't be looked after holds no other up.
+    /// Takes the next step of every group. A group that fails does not affect the others.
     ///
     /// # Errors
-    /// [`StoreError`] if the groups can't be read; the next turn tries again.
-    pub async fn reconcile_all(&self) -> Result<Turn, StoreError> {
-        let mut turn = Turn::Quiet { until: None };
-        let mut fleets = Fleets::new();
+    /// [`StoreError`] if the groups cannot be read; the next round tries again.
+    pub async fn reconcile_all(&self) -> Result<ReconcileOutcome, StoreError> {
+        let mut outcome = ReconcileOutcome::UNCHANGED;
+        let mut members = MembersByTenant::new();
         for row in self.store.system().groups_under_way().await? {
             let group_id = row.id;
-            let taken = self.reconcile_one(row, &mut fleets).await;
-            turn = turn.and(taken.unwrap_or_else(|error| {
-                let error = chain(&error);
-                tracing::warn!(%group_id, error, "failed to look after a group; it is tried again");
-                Turn::Quiet { until: Some(self.clock.now().plus_ms(AFTER_FAILURE_MS)) }
+            let one = self.reconcile_one(row, &mut members).await;
+            outcome = outcome.and(one.unwrap_or_else(|error| {
+                let error = error_chain(&error);
+                tracing::warn!(%group_id, error, "failed to reconcile a group; retrying");
+                let until = Some(self.clock.now().plus_ms(RETRY_MS));
+                ReconcileOutcome::Idle { until }
             }));
         }
-        Ok(turn)
+        Ok(outcome)
     }
 
     async fn reconcile_one(
         &self,
         row: group::Model,
-        fleets: &mut Fleets,
-    ) -> Result<Turn, StoreError> {
+        members: &mut MembersByTenant,
+    ) -> Result<ReconcileOutcome, StoreError> {
         let tenant = self.store.tenant(row.tenant_id);
         let updates = tenant.group_updates(row.id).await?;
         let updates = updates.into_iter().filter(|update| update.generation == row.generation);
         let mut updates: Updates = updates.map(|update| (update.agent_id, update)).collect();
-        let Some(wanted) = row.desired_version.clone() else { return Ok(Turn::NOTHING) };
+        let Some(version) = row.desired_version.clone() else {
+            return Ok(ReconcileOutcome::UNCHANGED);
+        };
         if row.state != GroupState::Active {
-            // Nobody else is asked. What those say that were asked counts all the same.
-            return self.finish(row, &mut updates).await;
+            // No more updates are requested, but the results of earlier requests count.
+            return self.record_outcomes(row, &mut updates).await;
         }
-        if let Entry::Vacant(entry) = fleets.entry(row.tenant_id) {
+        if let Entry::Vacant(entry) = members.entry(row.tenant_id) {
             let is_online = |id| self.hub.is_connected(id);
-            entry.insert(self.book.members(row.tenant_id, is_online).await?);
+            entry.insert(self.membership.members(row.tenant_id, is_online).await?);
         }
-        let members = fleets.get(&row.tenant_id).and_then(|groups| groups.get(&row.id));
-        self.carry(row, &wanted, members.map_or(&[], Vec::as_slice), updates).await
+        let members = members.get(&row.tenant_id).and_then(|groups| groups.get(&row.id));
+        self.reconcile_group(row, &version, members.map_or(&[], Vec::as_slice), updates).await
     }
 
-    /// Takes what is told of a group that asks nobody.
-    async fn finish(&self, row: group::Model, updates: &mut Updates) -> Result<Turn, StoreError> {
-        let settled = self.settle(&row, updates, &BTreeSet::new(), self.clock.now()).await?;
+    /// Records the results of agents in a group that requests no updates.
+    async fn record_outcomes(
+        &self,
+        row: group::Model,
+        updates: &mut Updates,
+    ) -> Result<ReconcileOutcome, StoreError> {
+        let now = self.clock.now();
+        let changed = self.evaluate_updates(&row, updates, &BTreeSet::new(), now).await?;
         let is_under_way = updates.values().any(|update| update.state == UpdateState::Updating);
-        if !settled.is_empty() {
+        if !changed.is_empty() {
             let wave = row.wave;
-            self.store.tenant(row.tenant_id).advance_group(row, wave, settled).await?;
+            self.store.tenant(row.tenant_id).advance_group(row, wave, changed).await?;
         }
-        Ok(if is_under_way { Turn::Busy } else { Turn::NOTHING })
+        Ok(if is_under_way { ReconcileOutcome::Busy } else { ReconcileOutcome::UNCHANGED })
     }
 
-    async fn carry(
+    async fn reconcile_group(
         &self,
         mut row: group::Model,
-        wanted: &str,
+        version: &str,
         members: &[GroupMember],
         mut updates: Updates,
-    ) -> Result<Turn, StoreError> {
+    ) -> Result<ReconcileOutcome, StoreError> {
         let now = self.clock.now();
         let tenant = self.store.tenant(row.tenant_id);
-        let there = members.iter().filter(|member| member.facts.version == wanted);
-        let there = there.map(|member| member.facts.id).collect();
-        let settled = self.settle(&row, &mut updates, &there, now).await?;
-        if !settled.is_empty() && !tenant.advance_group(row.clone(), row.wave, settled).await? {
-            return Ok(Turn::Busy);
+        let up_to_date = members.iter().filter(|member| member.facts.version == version);
+        let up_to_date = up_to_date.map(|member| member.facts.id).collect();
+        let changed = self.evaluate_updates(&row, &mut updates, &up_to_date, now).await?;
+        if !changed.is_empty() && !tenant.advance_group(row.clone(), row.wave, changed).await? {
+            return Ok(ReconcileOutcome::Busy);
         }
-        let release = self.desired_release(wanted).await?;
+        let release = self.desired_release(version).await?;
         let members: Vec<_> = members
             .iter()
-            .filter(|member| is_fit(&member.facts, release.as_ref()))
-            .map(|member| of_group(member, wanted, &updates))
+            .filter(|member| is_compatible(&member.facts, release.as_ref()))
+            .map(|member| planned_member(member, version, &updates))
             .collect();
         loop {
-            let wave = Wave { number: row.wave, is_well: row.wave <= row.healthy_wave };
-            return match next(pace(&row), wave, &members, now) {
-                Next::Rest { until } => Ok(Turn::Quiet { until }),
-                Next::Wait => Ok(Turn::Busy),
-                Next::Halt(reason) => self.halt(row, reason, now).await,
-                Next::Well if tenant.end_group_wave(row.clone()).await? => {
+            let wave = CurrentWave { number: row.wave, is_healthy: row.wave <= row.healthy_wave };
+            match plan_group(rollout_policy(&row), wave, &members, now) {
+                NextStep::Idle { until } => return Ok(ReconcileOutcome::Idle { until }),
+                NextStep::WaveHealthy if tenant.end_group_wave(row.clone()).await? => {
                     row.healthy_wave = row.wave;
                     continue;
                 }
-                Next::Well => Ok(Turn::Busy),
-                Next::Wave(_) if release.is_none() => self.halt(row, withdrawn(wanted), now).await,
-                Next::Wave(chosen) => self.begin(row, wanted, chosen, &updates, now).await,
-            };
+                NextStep::Wait | NextStep::WaveHealthy => {}
+                NextStep::Halt(reason) => {
+                    self.halt(row, reason, now).await?;
+                    return Ok(ReconcileOutcome::UNCHANGED);
+                }
+                NextStep::StartWave(_) if release.is_none() => {
+                    self.halt(row, withdrawn(version), now).await?;
+                    return Ok(ReconcileOutcome::UNCHANGED);
+                }
+                NextStep::StartWave(chosen) => {
+                    self.start_wave(row, version, chosen, &updates, now).await?;
+                }
+            }
+            return Ok(ReconcileOutcome::Busy);
         }
     }
 }
 
-fn withdrawn(wanted: &str) -> String {
+fn withdrawn(version: &str) -> String {
     format!(
-        "release {wanted} is withdrawn; ask for another version, or publish it again and resume"
+        "Halted: release {version} was withdrawn. Set another version, or publish the release \
+         again and resume the group."
     )
 }
 
-impl Turn {
-    /// Nothing is to do before something changes.
-    pub(super) const NOTHING: Self = Self::Quiet { until: None };
+impl ReconcileOutcome {
+    /// Nothing to do until something changes.
+    const UNCHANGED: Self = Self::Idle { until: None };
 
-    /// What is left to do after both.
+    /// The earlier need of two groups.
     fn and(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Quiet { until: one }, Self::Quiet { until: another }) => {
-                Self::Quiet { until: one.into_iter().chain(another).min() }
+            (Self::Idle { until: one }, Self::Idle { until: another }) => {
+                Self::Idle { until: one.into_iter().chain(another).min() }
             }
             _ => Self::Busy,
         }
     }
 }
 
-fn of_group(member: &GroupMember, wanted: &str, updates: &Updates) -> Member {
+fn planned_member(member: &GroupMember, version: &str, updates: &Updates) -> Member {
     let facts = &member.facts;
     Member {
         id: facts.id,
         is_online: facts.is_online,
         connected_at: member.connected_at,
-        is_there: facts.version == wanted,
-        progress: updates.get(&facts.id).map(|update| Progress {
+        is_up_to_date: facts.version == version,
+        progress: updates.get(&facts.id).map(|update| MemberProgress {
             wave: update.wave,
             state: update.state,
             is_busy: update.code.as_deref() == Some(BUSY),

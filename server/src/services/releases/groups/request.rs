@@ -1,28 +1,26 @@
-//! What callers say of a group: read, checked, and put into its row.
+//! Requests that create or change a group: validates them and writes them into the row.
 
 use muster_protocol::release::Version;
 use serde_json::{Value, json};
 
 use super::Groups;
-use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::name::check_name;
 use crate::domain::releases::group::RolloutPolicy;
+use crate::domain::waves::amount::Amount;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::releases::group;
 
-/// Agents of a wave.
-const MAX_WAVE: u64 = 10_000;
-/// The longest that agents have to be connected before the next wave: 24 h.
+/// Longest time that a group may require its agents to stay connected: 24 h.
 const MAX_HEALTHY_MS: u64 = 24 * 3_600_000;
 
-/// What a caller says of a group; `None` stays, or is the default of a new one.
+/// Changes to a group. `None` keeps the value, or takes the default in a new group.
 #[derive(Debug, Clone, Default)]
 pub struct GroupRequest {
     pub name: Option<String>,
     pub target: Option<TargetSpec>,
-    /// `Some(None)` wants none.
+    /// `Some(None)` removes the desired version.
     pub desired_version: Option<Option<String>>,
     pub wave_size: Option<Value>,
     pub max_failures: Option<Value>,
@@ -30,8 +28,11 @@ pub struct GroupRequest {
 }
 
 impl Groups {
-    /// The row as it is to be.
-    pub(super) async fn changed_by(
+    /// The row with the requested changes.
+    ///
+    /// # Errors
+    /// 422 names the field; 409 `no_release`.
+    pub(super) async fn with_changes(
         &self,
         caller: &Caller,
         row: group::Model,
@@ -47,7 +48,7 @@ impl Groups {
             Target::try_from(spec)?;
         }
         let amount = |field: &'static str, value: &Value, least| {
-            Amount::read(value, least, MAX_WAVE)
+            Amount::read(value, least)
                 .map_err(|problem| ServiceError::invalid_field(field, &problem.to_string()))
         };
         if let Some(value) = request.wave_size {
@@ -67,17 +68,17 @@ impl Groups {
             }
             row.healthy_for_ms = ms.cast_signed();
         }
-        if let Some(wanted) = request.desired_version {
-            if let Some(version) = &wanted {
-                self.check_wanted(version).await?;
+        if let Some(desired) = request.desired_version {
+            if let Some(version) = &desired {
+                self.check_desired_version(version).await?;
             }
             row.requested_by = caller.principal.id;
-            row.desired_version = wanted;
+            row.desired_version = desired;
         }
         Ok(row)
     }
 
-    async fn check_wanted(&self, version: &str) -> Result<()> {
+    async fn check_desired_version(&self, version: &str) -> Result<()> {
         let version: Version = version.parse().map_err(|_| {
             ServiceError::invalid_field("desired_version", "must be a version such as 0.2.0")
         })?;
@@ -86,18 +87,18 @@ impl Groups {
             None => Err(ServiceError::Conflict {
                 code: "no_release",
                 detail: format!(
-                    "release {version} is not published here, or withdrawn; publish it first"
+                    "release {version} is not published, or was withdrawn; publish it first"
                 ),
             }),
         }
     }
 }
 
-/// How a group goes about it; it was read when it was stored.
-pub(super) fn pace(row: &group::Model) -> RolloutPolicy {
+/// The rollout policy of a group. Its values were validated before they were stored.
+pub(super) fn rollout_policy(row: &group::Model) -> RolloutPolicy {
     let amount = |text: &str, least, default| {
         let value: Value = serde_json::from_str(text).unwrap_or_default();
-        Amount::read(&value, least, MAX_WAVE).unwrap_or(default)
+        Amount::read(&value, least).unwrap_or(default)
     };
     RolloutPolicy {
         wave_size: amount(&row.wave_size, 1, Amount::Count(1)),

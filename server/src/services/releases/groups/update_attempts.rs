@@ -1,4 +1,4 @@
-//! One agent of a wave: it is asked by a command like any other, and looked after until that has ended.
+//! One attempt to update an agent: its command, and how its outcome changes the agent's state.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,7 +11,9 @@ use crate::domain::commands::command_state::EndReason;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::UpdateState;
-use crate::domain::releases::group::attempt::{Asked, Told, Transition, judge};
+use crate::domain::releases::group::attempt::{
+    AttemptOutcome, AttemptTransition, UpdateAttempt, evaluate_attempt,
+};
 use crate::domain::time::Timestamp;
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
@@ -21,23 +23,26 @@ use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::SubmitCommand;
 
-/// How long a command of a group waits for a place among its agent's jobs. The agent was connected a
-/// moment ago, and its wave waits for it.
+/// The last attempt of each agent of a group.
+pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
+
+/// How long the command of a group waits for a free slot on its agent. Short, because the agent was
+/// connected a moment ago and its wave waits for it.
 const EXPIRES_IN_MS: u64 = 2 * 60_000;
 
-/// Of an agent that may not be asked.
+/// The problem of an agent whose key does not allow updates.
 const FORBIDDEN: &str =
-    "its agent key does not allow `update`; give the host a key that does (deploy.sh --key)";
+    "the agent key does not allow `update`; give the host a key that does (deploy.sh --key)";
 
-/// The command that asks an agent; it leaves like any other.
-pub(super) fn command(
+/// The command that requests an update. It is delivered like any other command.
+pub(super) fn update_command(
     row: &group::Model,
-    wanted: &str,
+    version: &str,
     update: &agent_update::Model,
     lost_after_ms: u64,
     now: Timestamp,
 ) -> SubmitCommand {
-    let data = json!({"version": wanted});
+    let data = json!({"version": version});
     let command = NewCommand {
         id: update.command_id,
         tenant_id: row.tenant_id,
@@ -56,11 +61,12 @@ pub(super) fn command(
         trigger: Trigger::Group,
     }
     .into_row();
-    let detail = json!({"command": "update", "agent_id": update.agent_id, "group_id": row.id, "version": wanted});
+    let detail = json!({"command": "update", "agent_id": update.agent_id, "group_id": row.id, "version": version});
+    let subject = Subject { kind: "command", id: command.id.0 };
     let audit = AuditAction {
         tenant_id: row.tenant_id,
         action: "command.submit",
-        subject: Subject { kind: "command", id: command.id.0 },
+        subject,
         detail: &detail,
         at: now,
     }
@@ -69,13 +75,13 @@ pub(super) fn command(
 }
 
 impl Groups {
-    /// Looks what came of those that were asked; which of them have moved. `there`: those that are of the
-    /// wanted version.
-    pub(super) async fn settle(
+    /// Evaluates the open attempts, and returns those whose state changes. `up_to_date`: the agents
+    /// that run the desired version.
+    pub(super) async fn evaluate_updates(
         &self,
         row: &group::Model,
-        updates: &mut HashMap<AgentId, agent_update::Model>,
-        there: &BTreeSet<AgentId>,
+        updates: &mut Updates,
+        up_to_date: &BTreeSet<AgentId>,
         now: Timestamp,
     ) -> Result<Vec<agent_update::Model>, StoreError> {
         let open: Vec<_> = updates.values().filter(|update| is_open(update)).collect();
@@ -88,44 +94,47 @@ impl Groups {
         let seen = tenant.agents_by_id(&agents).await?;
         let seen: HashMap<AgentId, Timestamp> =
             seen.into_iter().map(|agent| (agent.id, agent.last_seen_at)).collect();
-        let mut moved = Vec::new();
+        let mut changed = Vec::new();
         for update in updates.values_mut() {
-            let judgement = if is_open(update) {
+            let transition = if is_open(update) {
                 let last_seen_at = seen.get(&update.agent_id).copied().unwrap_or(update.changed_at);
                 let offline_since = self.presence.offline_since(update.agent_id, last_seen_at);
-                let told = found.get(&update.command_id).map(told);
-                judge(asked(update), told, offline_since, now)
-            } else if there.contains(&update.agent_id) {
-                asked(update).arrived()
+                let outcome = found.get(&update.command_id).map(outcome);
+                evaluate_attempt(attempt(update), outcome, offline_since, now)
+            } else if up_to_date.contains(&update.agent_id) {
+                attempt(update).up_to_date()
             } else {
                 None
             };
-            if let Some(judgement) = judgement {
-                note(update, judgement, now);
-                moved.push(update.clone());
+            if let Some(transition) = transition {
+                apply(update, transition, now);
+                changed.push(update.clone());
             }
         }
-        Ok(moved)
+        Ok(changed)
     }
 }
 
-/// It was asked, and what came of it is not told.
-pub(super) fn is_open(update: &agent_update::Model) -> bool {
+/// True while the result of the attempt is not known.
+fn is_open(update: &agent_update::Model) -> bool {
     matches!(update.state, UpdateState::Updating | UpdateState::Unreachable)
 }
 
-/// How an agent was asked.
-pub(super) fn asked(update: &agent_update::Model) -> Asked {
-    Asked { state: update.state, tries: update.tries, at: update.changed_at }
+pub(super) fn attempt(update: &agent_update::Model) -> UpdateAttempt {
+    UpdateAttempt { state: update.state, tries: update.tries, at: update.changed_at }
 }
 
-/// Notes where an agent is now.
-pub(super) fn note(update: &mut agent_update::Model, judgement: Transition, now: Timestamp) {
-    let (code, message) = judgement.trouble.unzip();
+/// Writes the new state into the row.
+pub(super) fn apply(
+    update: &mut agent_update::Model,
+    transition: AttemptTransition,
+    now: Timestamp,
+) {
+    let (code, message) = transition.problem.unzip();
     *update = agent_update::Model {
-        state: judgement.state,
-        tries: judgement.tries,
-        due_at: judgement.due_at,
+        state: transition.state,
+        tries: transition.tries,
+        due_at: transition.due_at,
         code,
         message,
         changed_at: now,
@@ -133,13 +142,13 @@ pub(super) fn note(update: &mut agent_update::Model, judgement: Transition, now:
     };
 }
 
-fn told(found: &CommandWithReport) -> Told<'_> {
+fn outcome(found: &CommandWithReport) -> AttemptOutcome<'_> {
     let report = found.report.as_ref();
-    // Of one that this server has not let through there is no report.
+    // There is no report of a command that this server did not let through.
     let is_forbidden = found.command.end_reason == Some(EndReason::PermissionRevoked);
     let own = is_forbidden.then_some(("permission_denied", FORBIDDEN));
     let (code, message) = own.unzip();
-    Told {
+    AttemptOutcome {
         state: found.command.state,
         has_update_result: report.is_some_and(has_update_result),
         code: code.or(report.and_then(|report| report.error_code.as_deref())),

@@ -1,4 +1,4 @@
-//! A wave that is stopped while it goes out, over a real store.
+//! A wave that is stopped while its updates are requested, over a real store.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ fn groups(store: &Store) -> Groups {
         clock,
         settings,
         catalog: ReleaseCatalog::new(store.clone()),
-        book: GroupMembership { store: store.clone() },
+        membership: GroupMembership { store: store.clone() },
         presence,
         changed: Arc::default(),
     }
@@ -69,7 +69,7 @@ fn second_wave() -> group::Model {
     }
 }
 
-fn asked(row: &group::Model) -> agent_update::Model {
+fn attempt(row: &group::Model) -> agent_update::Model {
     agent_update::Model {
         agent_id: AgentId::new(),
         tenant_id: row.tenant_id,
@@ -101,17 +101,17 @@ fn audit(row: &group::Model) -> audit_entry::Model {
     }
 }
 
-/// True if a wave goes out whole while the group is stored as `stored`.
-async fn goes_out(store: &Store, wave: &group::Model, stored: group::Model) -> bool {
+/// True if every update of the wave is requested while the group is stored as `stored`.
+async fn is_requested(store: &Store, wave: &group::Model, stored: group::Model) -> bool {
     let tenant = store.tenant(wave.tenant_id);
-    tenant.create_group(stored, 100, audit(wave)).await.expect("made");
-    let begun = (0..1_201).map(|_| asked(wave)).collect();
-    groups(store).send(wave, "0.2.0", begun).await.expect("sent")
+    tenant.create_group(stored, 100, audit(wave)).await.expect("created");
+    let attempts = (0..1_201).map(|_| attempt(wave)).collect();
+    groups(store).request_updates(wave, "0.2.0", attempts).await.expect("requested")
 }
 
-async fn goes_out_only_while_it_is_wanted(store: Store) {
+async fn updates_are_requested_only_while_the_wave_is_current(store: Store) {
     let wave = second_wave();
-    assert!(goes_out(&store, &wave, wave.clone()).await);
+    assert!(is_requested(&store, &wave, wave.clone()).await);
     for change in [
         |row: &mut group::Model| row.state = GroupState::Paused,
         |row: &mut group::Model| row.state = GroupState::Halted,
@@ -121,27 +121,27 @@ async fn goes_out_only_while_it_is_wanted(store: Store) {
         let wave = second_wave();
         let mut stored = wave.clone();
         change(&mut stored);
-        assert!(!goes_out(&store, &wave, stored).await);
+        assert!(!is_requested(&store, &wave, stored).await);
     }
-    // Another pace is no other generation.
+    // A change of the policy does not start a new generation.
     let wave = second_wave();
     let stored =
         group::Model { changed_at: NOW.plus_ms(1), max_failures: "9".into(), ..wave.clone() };
-    assert!(goes_out(&store, &wave, stored).await);
+    assert!(is_requested(&store, &wave, stored).await);
 }
 
 #[tokio::test]
-async fn a_wave_goes_out_only_while_it_is_wanted_on_sqlite() {
+async fn updates_are_requested_only_while_the_wave_is_current_on_sqlite() {
     let site = Site::new();
     let url = format!("sqlite:{}", site.path().join("muster.db").display());
     let store = Store::open(&url, &site.folder("data")).await.expect("open the store");
-    Box::pin(goes_out_only_while_it_is_wanted(store)).await;
+    Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wave_goes_out_only_while_it_is_wanted_on_postgres() {
+async fn updates_are_requested_only_while_the_wave_is_current_on_postgres() {
     let site = Site::new();
     let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
     let store = Store::open(&postgres.url(), &site.folder("data")).await.expect("open the store");
-    Box::pin(goes_out_only_while_it_is_wanted(store)).await;
+    Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
 }

@@ -1,50 +1,48 @@
-//! A wave of a group: who is asked is noted first, then asked, in pieces; or nobody is any more.
+//! Starts a wave of a group: stores the attempts first, then requests the updates in batches, and
+//! stops between two batches if the wave is no longer current. Also halts a group.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use muster_protocol::release::CAPABILITY;
 use serde_json::json;
 
-use super::Groups;
-use super::reconciliation::Turn;
-use super::update_attempts::{asked, command, note};
+use super::update_attempts::{Updates, apply, attempt, update_command};
+use super::{Groups, subject};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
-use crate::services::access::caller::{AuditAction, Subject};
-use crate::services::error::chain;
+use crate::services::access::caller::AuditAction;
 use crate::store::StoreError;
 use crate::store::entities::releases::{agent_update, group};
+use muster_protocol::error_chain;
 
-/// Commands that are stored together. Between two pieces the group may be stopped.
-const ASKED_AT_ONCE: usize = 500;
-
-/// Where the agents of a group are.
-pub(super) type Updates = HashMap<AgentId, agent_update::Model>;
+/// Commands of one batch.
+const BATCH: usize = 500;
 
 impl Groups {
-    /// Begins another wave.
-    pub(super) async fn begin(
+    /// Starts the next wave.
+    pub(super) async fn start_wave(
         &self,
         row: group::Model,
-        wanted: &str,
+        version: &str,
         chosen: Vec<AgentId>,
         updates: &Updates,
         now: Timestamp,
-    ) -> Result<Turn, StoreError> {
+    ) -> Result<(), StoreError> {
         let (wave, generation) = (row.wave + 1, row.generation);
-        let begun = self.wave(&row, chosen, updates, now).await?;
+        let attempts = self.new_attempts(&row, chosen, updates, now).await?;
         let tenant = self.store.tenant(row.tenant_id);
-        if tenant.advance_group(row.clone(), wave, begun.clone()).await? {
-            tracing::info!(group_id = %row.id, wave, generation, agents = begun.len(), wanted, "a wave of updates");
-            self.send(&group::Model { wave, ..row }, wanted, begun).await?;
+        if tenant.advance_group(row.clone(), wave, attempts.clone()).await? {
+            let agents = attempts.len();
+            tracing::info!(group_id = %row.id, wave, generation, agents, version, "started a wave of updates");
+            self.request_updates(&group::Model { wave, ..row }, version, attempts).await?;
         }
-        Ok(Turn::Busy)
+        Ok(())
     }
 
-    /// The agents of the next wave, with the commands that they are to get: one that is missing later
-    /// was never sent.
-    async fn wave(
+    /// The attempts of the next wave, each with the id of its future command. A command that is
+    /// missing later was never sent.
+    async fn new_attempts(
         &self,
         row: &group::Model,
         chosen: Vec<AgentId>,
@@ -57,8 +55,8 @@ impl Groups {
             .filter(|agent| agent.capabilities.0.iter().any(|name| name == CAPABILITY))
             .map(|agent| agent.id)
             .collect();
-        let begun = |agent_id: AgentId| {
-            // Who was there already begins anew.
+        let new_attempt = |agent_id: AgentId| {
+            // Earlier tries of an agent that was up to date since do not count.
             let before = updates.get(&agent_id).filter(|update| update.state != UpdateState::Done);
             let mut update = agent_update::Model {
                 agent_id,
@@ -75,36 +73,36 @@ impl Groups {
                 changed_at: now,
             };
             if !able.contains(&agent_id) {
-                let judgement = asked(&update).unable();
-                note(&mut update, judgement, now);
+                let transition = attempt(&update).unsupported();
+                apply(&mut update, transition, now);
             }
             update
         };
-        Ok(chosen.into_iter().map(begun).collect())
+        Ok(chosen.into_iter().map(new_attempt).collect())
     }
 
-    /// Asks the agents of a wave, as long as nobody has stopped the group or wants something else of
-    /// it; false if somebody has. Whoever is not asked then is taken for one that never was.
-    pub(super) async fn send(
+    /// Requests the updates of a wave while it is current; false if it no longer is. An agent whose
+    /// command was not stored by then counts as never tried.
+    pub(super) async fn request_updates(
         &self,
         row: &group::Model,
-        wanted: &str,
-        begun: Vec<agent_update::Model>,
+        version: &str,
+        attempts: Vec<agent_update::Model>,
     ) -> Result<bool, StoreError> {
         let lost_after_ms = self.settings.lost_after_ms;
-        let begun: Vec<_> =
-            begun.into_iter().filter(|update| update.state == UpdateState::Updating).collect();
-        for piece in begun.chunks(ASKED_AT_ONCE) {
+        let attempts: Vec<_> =
+            attempts.into_iter().filter(|update| update.state == UpdateState::Updating).collect();
+        for batch in attempts.chunks(BATCH) {
             let found = self.store.tenant(row.tenant_id).group(row.id).await?;
             if !found.is_some_and(|found| is_current(&found, row)) {
-                tracing::info!(group_id = %row.id, wave = row.wave, "a wave was stopped");
+                tracing::info!(group_id = %row.id, wave = row.wave, "stopped a wave of updates");
                 return Ok(false);
             }
-            let mut pending = Vec::with_capacity(piece.len());
-            // None is late before it is asked.
+            let mut pending = Vec::with_capacity(batch.len());
+            // Read for each batch, so that no command expires before it is stored.
             let now = self.clock.now();
-            for update in piece {
-                let operation = command(row, wanted, update, lost_after_ms, now);
+            for update in batch {
+                let operation = update_command(row, version, update, lost_after_ms, now);
                 pending.push((update, self.store.writer().enqueue(operation).await?));
             }
             for (update, stored) in pending {
@@ -115,8 +113,8 @@ impl Groups {
                         self.hub.wake(agent_id);
                     }
                     Err(error) => {
-                        let error = chain(&error);
-                        tracing::warn!(%agent_id, error, "an update was not asked for");
+                        let error = error_chain(&error);
+                        tracing::warn!(%agent_id, error, "failed to request an update");
                     }
                 }
             }
@@ -124,31 +122,32 @@ impl Groups {
         Ok(true)
     }
 
-    /// Asks nobody any more.
+    /// Requests no more updates, and notes why.
     pub(super) async fn halt(
         &self,
         row: group::Model,
         reason: String,
         now: Timestamp,
-    ) -> Result<Turn, StoreError> {
-        tracing::info!(group_id = %row.id, wave = row.wave, reason, "a group halted");
+    ) -> Result<(), StoreError> {
+        tracing::info!(group_id = %row.id, wave = row.wave, reason, "group halted");
+        let detail = json!({"wave": row.wave, "reason": reason});
         let audit = AuditAction {
             tenant_id: row.tenant_id,
             action: "group.halt",
-            subject: Subject { kind: "group", id: row.id.0 },
-            detail: &json!({"wave": row.wave, "reason": reason}),
+            subject: subject(row.id),
+            detail: &detail,
             at: now,
         }
         .by_system();
         let tenant = self.store.tenant(row.tenant_id);
         let now = now.max(row.changed_at.plus_ms(1));
         tenant.halt_group(row, reason, now, audit).await?;
-        Ok(Turn::NOTHING)
+        Ok(())
     }
 }
 
-/// True if the wave of a group is still to go out.
+/// True if the stored group still wants this wave.
 fn is_current(found: &group::Model, wave: &group::Model) -> bool {
-    let is_it = found.generation == wave.generation && found.wave == wave.wave;
-    is_it && found.state == GroupState::Active
+    let is_same = found.generation == wave.generation && found.wave == wave.wave;
+    is_same && found.state == GroupState::Active
 }

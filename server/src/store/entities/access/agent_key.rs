@@ -1,4 +1,4 @@
-//! Table `agent_keys`: what agents enrol with; only its hash is kept.
+//! Table `agent_keys`: keys with which agents enrol. Only their hashes are stored.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
-/// What agents enrol with; only its hash is kept.
+/// A key with which agents enrol. Only its hash is stored.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_keys")]
 pub struct Model {

@@ -1,4 +1,4 @@
-//! Table `api_keys`: what callers of the API present; only its hash is kept.
+//! Table `api_keys`: keys of API callers. Only their hashes are stored.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -10,7 +10,7 @@ use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
-/// What callers of the API present; only its hash is kept.
+/// A key of an API caller. Only its hash is stored.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "api_keys")]
 pub struct Model {

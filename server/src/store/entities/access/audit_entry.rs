@@ -1,4 +1,4 @@
-//! Table `audit_entries`: who did what, in the transaction that did it.
+//! Table `audit_entries`: who did what, written in the same transaction.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -10,7 +10,7 @@ use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AuditId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// Who did what, in the transaction that did it.
+/// An action and its actor, written in the transaction of the action.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "audit_entries")]
 pub struct Model {

@@ -1,4 +1,5 @@
-//! Table `retired_agent_secrets`: hashes of agent keys that no longer hold, so that their agents learn why.
+//! Table `retired_agent_secrets`: hashes of invalid agent keys, so that agents learn why they are
+//! refused.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -8,7 +9,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::AgentKeyId;
 use crate::domain::time::Timestamp;
 
-/// Hashes of agent keys that no longer hold, so that their agents learn why.
+/// The hash of an invalid agent key.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "retired_agent_secrets")]
 pub struct Model {

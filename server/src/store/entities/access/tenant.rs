@@ -1,4 +1,4 @@
-//! Table `tenants`: an isolated customer.
+//! Table `tenants`: isolated customers.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,

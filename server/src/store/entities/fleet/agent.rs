@@ -1,4 +1,4 @@
-//! Table `agents`: one host.
+//! Table `agents`: one agent for each host.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -11,7 +11,7 @@ use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
 
-/// One host.
+/// The agent of one host.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agents")]
 pub struct Model {
@@ -42,9 +42,9 @@ pub struct Model {
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
     pub deleted_at: Option<Timestamp>,
-    /// What came of the latest generation for another version, JSON.
+    /// The result of the latest update, JSON.
     pub update_result: Option<String>,
-    /// When that was told.
+    /// When that result was reported.
     pub update_result_at: Option<Timestamp>,
 }
 

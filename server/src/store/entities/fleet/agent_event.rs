@@ -1,4 +1,4 @@
-//! Table `agent_events`: a transition of an agent, once.
+//! Table `agent_events`: changes of an agent's state, each once.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// A transition of an agent, once.
+/// A change of an agent's state.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_events")]
 pub struct Model {

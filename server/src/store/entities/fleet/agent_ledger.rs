@@ -1,4 +1,4 @@
-//! Table `agent_ledgers`: how far an agent's ledger was when it was last heard of.
+//! Table `agent_ledgers`: the last known position of each agent's ledger.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -7,7 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::ids::AgentId;
 
-/// How far an agent's ledger was when it was last heard of.
+/// The last known position of an agent's ledger.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_ledgers")]
 pub struct Model {

@@ -1,4 +1,4 @@
-//! Table `agent_manifests`: the scripts that a host allows, as it last reported them.
+//! Table `agent_manifests`: the scripts that a host allows, as last reported.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
-/// The scripts that a host allows, as it last reported them.
+/// The scripts that a host allows, as last reported.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_manifests")]
 pub struct Model {

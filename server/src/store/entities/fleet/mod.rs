@@ -1,4 +1,4 @@
-//! Agents and what is known of them.
+//! Agents, their manifests and their telemetry.
 
 pub mod agent;
 pub mod agent_event;

@@ -1,4 +1,4 @@
-//! Table `telemetry_samples`: one heartbeat's figures.
+//! Table `telemetry_samples`: the telemetry of one heartbeat.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
-/// One heartbeat's figures.
+/// The telemetry of one heartbeat.
 #[derive(Debug, Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "telemetry_samples")]
 pub struct Model {

@@ -1,4 +1,4 @@
-//! Events, and webhooks that carry them.
+//! Webhook deliveries and signing keys.
 
 pub mod webhook_delivery;
 pub mod webhook_key;

@@ -1,4 +1,4 @@
-//! Table `webhook_deliveries`: one message to a webhook, and what became of it.
+//! Table `webhook_deliveries`: one message to a webhook, and its attempts.
 
 use sea_orm::FromJsonQueryResult;
 use sea_orm::entity::prelude::{
@@ -11,14 +11,14 @@ use crate::domain::ids::{DeliveryId, JobId, TenantId};
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::time::Timestamp;
 
-/// Attempts of one delivery that are kept: the newest.
+/// Most attempts that are stored for a delivery: the newest.
 pub const KEPT_ATTEMPTS: usize = 20;
 
-/// One message to a webhook. What it says is made anew from the job for every attempt.
+/// One message to a webhook. Its body is rendered from the job for every attempt.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "webhook_deliveries")]
 pub struct Model {
-    /// The same for every attempt: receivers know by it what they have already.
+    /// The same for every attempt, so that receivers recognise repeated messages.
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: DeliveryId,
     pub tenant_id: TenantId,
@@ -28,41 +28,41 @@ pub struct Model {
     pub host: String,
     pub state: DeliveryState,
     pub created_at: Timestamp,
-    /// When it is to be tried, while it is pending.
+    /// When the next attempt is due, while the delivery is pending.
     pub due_at: Timestamp,
-    /// Nothing is tried from then on.
+    /// No attempt is made after this time.
     pub give_up_at: Timestamp,
     pub finished_at: Option<Timestamp>,
-    /// All attempts, those that are no longer kept included.
+    /// All attempts, including those that are no longer stored.
     pub attempt_count: i32,
-    /// Attempts begun since it was made or last sent again by hand, whether or not it could be
-    /// written down what came of them.
+    /// DeliveryAttempts since the delivery was created or last sent again by a person, including those
+    /// whose result could not be recorded.
     pub tries: i32,
-    pub attempts: Attempts,
+    pub attempts: DeliveryAttempts,
 }
 
 /// The newest attempts, oldest first, as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
-pub struct Attempts(pub Vec<Attempt>);
+pub struct DeliveryAttempts(pub Vec<DeliveryAttempt>);
 
 /// One attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct Attempt {
+pub struct DeliveryAttempt {
     pub at: Timestamp,
-    /// From the first look-up of the name to the last byte that was read.
+    /// From the name lookup to the last byte that was read.
     pub took_ms: u64,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// Why it did not get there, or was not taken.
+    /// Why the attempt failed.
     pub error: Option<String>,
-    /// The beginning of the answer, up to 512 bytes, without control characters.
+    /// The start of the response, up to 512 bytes, without control characters.
     pub response: Option<String>,
 }
 
-impl Attempts {
-    /// Adds the newest; the oldest beyond [`KEPT_ATTEMPTS`] go.
-    pub fn push(&mut self, attempt: Attempt) {
+impl DeliveryAttempts {
+    /// Adds the newest attempt, and drops the oldest above [`KEPT_ATTEMPTS`].
+    pub fn push(&mut self, attempt: DeliveryAttempt) {
         self.0.push(attempt);
         let excess = self.0.len().saturating_sub(KEPT_ATTEMPTS);
         self.0.drain(..excess);

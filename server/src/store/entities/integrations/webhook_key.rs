@@ -1,4 +1,4 @@
-//! Table `webhook_keys`: what a tenant's webhooks are signed with.
+//! Table `webhook_keys`: keys that sign a tenant's webhooks.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -18,8 +18,7 @@ pub struct Model {
     /// 32 bytes, sealed.
     pub sealed: Vec<u8>,
     pub created_at: Timestamp,
-    /// Absent of the present one; of one that was exchanged, until when messages bear its
-    /// signature too.
+    /// Until when a replaced key also signs messages. `None` for the current key.
     pub valid_until: Option<Timestamp>,
 }
 

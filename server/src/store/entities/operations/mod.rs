@@ -1,3 +1,3 @@
-//! Running the server itself: maintenance, statistics, installation.
+//! Operations of the server itself.
 
 pub mod setting;

@@ -1,11 +1,11 @@
-//! Table `settings`: what the server keeps for itself, under a name.
+//! Table `settings`: internal settings of the server, by name.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
 };
 
-/// What the server keeps for itself, under a name.
+/// An internal setting of the server.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "settings")]
 pub struct Model {

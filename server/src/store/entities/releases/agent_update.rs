@@ -1,4 +1,4 @@
-//! Table `agent_updates`: where an agent is with the generation of its group.
+//! Table `agent_updates`: the update of an agent in its group's current generation.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentId, CommandId, GroupId, TenantId};
 use crate::domain::releases::group::UpdateState;
 use crate::domain::time::Timestamp;
 
-/// Where an agent is with the generation of its group. An agent has one at the most.
+/// The update of an agent in its group's current generation. An agent has at most one.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_updates")]
 pub struct Model {
@@ -17,16 +17,16 @@ pub struct Model {
     pub agent_id: AgentId,
     pub tenant_id: TenantId,
     pub group_id: GroupId,
-    /// Of the group, when this was written.
+    /// The group's generation when this was written.
     pub generation: i64,
     pub wave: i32,
     pub state: UpdateState,
-    /// The command that asked last. It may not have been stored: then it never was.
+    /// The command that requested the update last. It may never have been stored.
     pub command_id: CommandId,
     pub tries: i32,
-    /// Of a pending one.
+    /// When a pending agent is tried again.
     pub due_at: Timestamp,
-    /// Why it is pending or failed.
+    /// Why the agent is pending, unreachable or failed.
     pub code: Option<String>,
     pub message: Option<String>,
     pub changed_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Table `agent_groups`: agents that are to be of one version.
+//! Table `agent_groups`: groups of agents that follow one version.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use crate::domain::ids::{ApiKeyId, GroupId, TenantId};
 use crate::domain::releases::group::GroupState;
 use crate::domain::time::Timestamp;
 
-/// Agents that are to be of one version. Who is meant is asked anew each time.
+/// A group of agents that follow one version. Its target is resolved each time.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "agent_groups")]
 pub struct Model {
@@ -19,23 +19,23 @@ pub struct Model {
     pub name: String,
     /// A `TargetSpec`, JSON.
     pub target: String,
-    /// Absent leaves agents as they are.
+    /// `None`: the group does not change the version of its agents.
     pub desired_version: Option<String>,
-    /// A number or a share, JSON.
+    /// A number or a percentage, JSON.
     pub wave_size: String,
     /// The same.
     pub max_failures: String,
     pub healthy_for_ms: i64,
     pub state: GroupState,
-    /// Why it halted, in a sentence, while it is halted.
+    /// Why it halted, as a sentence; only while it is halted.
     pub halt_reason: Option<String>,
-    /// Counts the wishes: what was done for an earlier one counts no more.
+    /// Counts the desired versions. Updates of earlier generations are ignored.
     pub generation: i64,
-    /// The last wave of this generation that was begun; 0 before the first.
+    /// The last wave that was started in this generation; 0 before the first.
     pub wave: i32,
-    /// The last wave whose health nobody waits for any more.
+    /// The last wave that passed its health gate.
     pub healthy_wave: i32,
-    /// Whose generation it is.
+    /// The API key that set the desired version.
     pub requested_by: ApiKeyId,
     pub created_at: Timestamp,
     pub changed_at: Timestamp,

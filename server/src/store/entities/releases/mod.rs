@@ -1,4 +1,4 @@
-//! Releases of agent and supervisor, and the groups that follow them.
+//! Releases, and the groups that follow them.
 
 pub mod agent_update;
 pub mod group;

@@ -1,4 +1,4 @@
-//! Table `releases`: what was signed, and whether hosts may have it.
+//! Table `releases`: signed manifests, and whether hosts may install them.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -15,28 +15,28 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: ReleaseId,
     pub version: String,
-    /// `release.json`, byte for byte as it was signed.
+    /// `release.json`, byte for byte.
     pub manifest: String,
-    /// `release.sig`, as it was given.
+    /// `release.sig`, byte for byte.
     pub signature: String,
     /// The public key that signed it, base64.
     pub release_key: String,
     pub created_at: Timestamp,
     pub created_by: ApiKeyId,
-    /// Absent of a draft.
+    /// `None` for a draft.
     pub published_at: Option<Timestamp>,
     pub published_by: Option<ApiKeyId>,
-    /// From then on hosts are not given it.
+    /// Hosts no longer install it.
     pub withdrawn_at: Option<Timestamp>,
 }
 
 impl Model {
-    /// True if hosts may have it.
+    /// True if hosts may install it.
     pub fn is_open(&self) -> bool {
         self.published_at.is_some() && self.withdrawn_at.is_none()
     }
 
-    /// True if it was withdrawn before it was ever published: its programs are not kept.
+    /// True if it was withdrawn before it was ever published. Its programs are deleted then.
     pub fn is_dropped(&self) -> bool {
         self.published_at.is_none() && self.withdrawn_at.is_some()
     }

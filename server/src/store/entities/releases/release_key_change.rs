@@ -1,4 +1,4 @@
-//! Table `release_key_changes`: which key has handed over to which.
+//! Table `release_key_changes`: statements by which one release key names the next.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::domain::ids::ApiKeyId;
 use crate::domain::time::Timestamp;
 
-/// A statement of one key that another signs releases from now on.
+/// A statement of one key that another key signs releases from now on.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "release_key_changes")]
 pub struct Model {

@@ -14,7 +14,7 @@ use crate::store::entities::access::{agent_key, audit_entry, retired_agent_secre
 use crate::store::entities::column::StringList;
 use crate::store::queries::TenantScope;
 
-/// What is to be different about a key; `None` stays.
+/// Changes to a key. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
 pub struct AgentKeyChange {
     pub name: Option<String>,
@@ -64,7 +64,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Changes a key; `None` if there is none.
+    /// Changes a key; `None` if it does not exist.
     pub async fn update_agent_key(
         &self,
         id: AgentKeyId,
@@ -87,7 +87,7 @@ impl TenantScope {
             .await
     }
 
-    /// Exchanges a key's secret; the old one holds until `previous_valid_until`, if given.
+    /// Replaces a key's secret. The old one stays valid until `previous_valid_until`, if given.
     pub async fn regenerate_agent_key(
         &self,
         id: AgentKeyId,
@@ -104,7 +104,8 @@ impl TenantScope {
                     let Some(row) = find(transaction, tenant_id, id).await? else {
                         return Ok(None);
                     };
-                    // A secret that an earlier exchange left in grace ends with this one.
+                    // A secret that is still in the grace period of an earlier replacement ends
+                    // with this one.
                     retire(transaction, &row, row.previous_secret_hash.clone(), false, now).await?;
                     retire(transaction, &row, Some(row.secret_hash.clone()), false, now).await?;
                     let old = row.secret_hash.clone();
@@ -121,7 +122,7 @@ impl TenantScope {
             .await
     }
 
-    /// Deletes a key; false if there is none. Its agents stay listed.
+    /// Deletes a key; false if it does not exist. Its agents stay listed.
     pub async fn delete_agent_key(
         &self,
         id: AgentKeyId,
@@ -181,7 +182,7 @@ async fn find(
     Ok(query.one(transaction).await?)
 }
 
-/// Remembers a secret's hash, so that its holder learns why it no longer holds.
+/// Stores the hash of a replaced secret, so that its agents learn why it is invalid.
 async fn retire(
     transaction: &DatabaseTransaction,
     key: &agent_key::Model,

@@ -55,11 +55,11 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Revokes a key; `None` if there is none, else its hash.
+    /// Revokes a key and returns its hash; `None` if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if the key may publish releases and make keys, and no other that may lasts
-    /// as long: nobody could give that scope to anybody any more.
+    /// [`StoreError::Refused`] if this is the last key that can publish releases and create keys,
+    /// or the one that expires last: the right to publish could never be granted again.
     pub async fn revoke_api_key(
         &self,
         id: ApiKeyId,
@@ -77,7 +77,7 @@ impl TenantScope {
                     let Some(row) = query.one(transaction).await? else { return Ok(None) };
                     if holds(&row, now) && !is_outlived(transaction, &row, now).await? {
                         return Err(StoreError::Refused(
-                            "it is the last key that may publish releases",
+                            "it is the last key that can publish releases",
                         ));
                     }
                     let hash = row.secret_hash.clone();
@@ -92,14 +92,14 @@ impl TenantScope {
     }
 }
 
-/// True if the key may publish releases now, and give that to others.
+/// True if the key can publish releases now, and can grant that right.
 fn holds(row: &api_key::Model, now: Timestamp) -> bool {
     let is_valid = row.revoked_at.is_none() && row.expires_at.is_none_or(|at| at > now);
     let has = |scope: Scope| row.scopes.0.iter().any(|held| *held == scope.to_string());
     is_valid && has(Scope::ReleasesManage) && has(Scope::ApiKeysWrite)
 }
 
-/// True if another such key, of whichever tenant, lasts as long as this one.
+/// True if another such key, of any tenant, expires no earlier than this one.
 async fn is_outlived(
     transaction: &DatabaseTransaction,
     row: &api_key::Model,

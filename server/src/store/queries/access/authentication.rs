@@ -1,4 +1,4 @@
-//! Who a secret belongs to, and the first secret of all.
+//! The owner of a secret, and the first API key of a new database.
 
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
@@ -14,19 +14,19 @@ use crate::store::entities::access::{
 };
 use crate::store::queries::SystemScope;
 
-/// What a presented agent key is.
+/// The state of a presented agent key.
 #[derive(Debug, Clone)]
 pub enum AgentKeyMatch {
-    /// A key that holds; whether it is disabled or expired is in the row.
+    /// A valid key. The row says whether it is disabled or expired.
     Key(Box<agent_key::Model>),
-    /// A key whose secret was replaced since; the old one still holds for a while.
+    /// A key whose secret was replaced. The old secret is still valid for a while.
     KeyInGrace(Box<agent_key::Model>),
     Deleted,
     Regenerated,
     Unknown,
 }
 
-/// The rows that a first start makes.
+/// The rows of a new database.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     pub tenant: tenant::Model,
@@ -78,12 +78,12 @@ impl SystemScope {
         })
     }
 
-    /// True if no tenant exists: the first start.
+    /// True if the database is new: it has no tenant.
     pub async fn is_empty(&self) -> Result<bool, StoreError> {
         Ok(tenant::Entity::find().count(&self.reader).await? == 0)
     }
 
-    /// Makes the first tenant and its owner's key.
+    /// Creates the first tenant and its owner's key.
     pub async fn bootstrap(&self, rows: Bootstrap) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
@@ -101,7 +101,7 @@ impl SystemScope {
             .await
     }
 
-    /// Asks the database for a sign of life, on a reader and through the writer.
+    /// Checks that the database can be read and written.
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.reader.execute_unprepared("SELECT 1").await?;
         self.writer.change(|_| Box::pin(async { Ok(()) })).await

@@ -1,4 +1,4 @@
-//! Agents that leave for good.
+//! Deletion of agents.
 
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
@@ -18,18 +18,18 @@ use crate::store::entities::releases::agent_update;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// At whose generation an agent is deleted.
+/// Who requested the deletion.
 #[derive(Debug, Clone, Copy)]
 pub enum Deletion {
-    /// An operator's.
+    /// A person.
     Operator,
-    /// Its own, in the session with this epoch, which must be its newest.
+    /// The agent itself, in the session with this epoch, which must be its newest.
     Agent { epoch: i64 },
 }
 
 impl TenantScope {
-    /// Deletes an agent and ends what it holds; its history stays. The commands that it ended;
-    /// `None` if there is no such agent, or a newer session of it.
+    /// Deletes an agent and ends its open commands. Its history stays. Returns the ended commands;
+    /// `None` if the agent does not exist, or has a newer session.
     pub async fn delete_agent(
         &self,
         id: AgentId,
@@ -83,7 +83,7 @@ impl TenantScope {
     }
 }
 
-/// Ends whatever an agent that is gone was to do, or may have done: what ended in which state.
+/// Ends the open commands of a deleted agent, and returns how many ended in which state.
 async fn end_commands(
     transaction: &DatabaseTransaction,
     agent_id: AgentId,
@@ -98,7 +98,7 @@ async fn end_commands(
             .select_only()
             .column(command::Column::Id)
             .filter(command::Column::AgentId.eq(agent_id))
-            // By the index of what is open, and not through all that ever was.
+            // Uses the index of open commands, not of the whole history.
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.is_in(from.clone()))
             .into_tuple()

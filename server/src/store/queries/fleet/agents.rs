@@ -18,7 +18,7 @@ use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// What is to be different about an agent; `None` stays.
+/// Changes to an agent. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
 pub struct AgentChange {
     pub name: Option<String>,
@@ -39,7 +39,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Some agents by id.
+    /// Agents by id.
     pub async fn agents_by_id(&self, ids: &[AgentId]) -> Result<Vec<agent::Model>, StoreError> {
         let mut rows = Vec::with_capacity(ids.len());
         for ids in ids.chunks(500) {
@@ -52,7 +52,7 @@ impl TenantScope {
         Ok(rows)
     }
 
-    /// What some agents are called, also those that were deleted: 500 at the most.
+    /// Names of at most 500 agents, including deleted ones.
     pub async fn agent_names(
         &self,
         ids: Vec<AgentId>,
@@ -68,8 +68,8 @@ impl TenantScope {
         Ok(rows.into_iter().collect())
     }
 
-    /// One page of the agents with this name or hostname that have a session, as far as storage
-    /// knows.
+    /// One page of the agents with this name or hostname that have a session, according to the
+    /// database.
     pub async fn online_agents_called(
         &self,
         name: &str,
@@ -93,7 +93,7 @@ impl TenantScope {
         Ok(self.agents_by_id(&[id]).await?.pop())
     }
 
-    /// The agents of a key, at most two: none, the one, or more than one.
+    /// The agents of a key, at most two: enough to know whether there is exactly one.
     pub async fn up_to_two_agents_of_key(
         &self,
         key_id: AgentKeyId,
@@ -106,7 +106,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Changes an agent; `None` if there is none.
+    /// Changes an agent; `None` if it does not exist.
     pub async fn update_agent(
         &self,
         id: AgentId,
@@ -137,8 +137,7 @@ impl TenantScope {
             .await
     }
 
-    /// Stores what came of an agent's latest generation for another version, JSON, if its session is still
-    /// the one with this epoch.
+    /// Stores the result of an agent's latest update, JSON, if its session still has this epoch.
     pub async fn record_update_result(
         &self,
         id: AgentId,

@@ -1,4 +1,4 @@
-//! What hosts that are away last said that they let the server ask for.
+//! The last reported rules of offline agents' hosts: what they let the server request.
 
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QuerySelect as _, RelationDef,
@@ -11,10 +11,10 @@ use crate::store::StoreError;
 use crate::store::entities::fleet::{agent, agent_manifest};
 use crate::store::queries::TenantScope;
 
-/// Ids of one statement.
+/// Ids in one statement.
 const IDS_AT_ONCE: usize = 500;
 
-/// One full agent, and the rules of its host as they are stored.
+/// One full agent, and the stored rules of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRules {
     pub agent_id: AgentId,
@@ -23,7 +23,7 @@ pub struct StoredRules {
 }
 
 impl TenantScope {
-    /// The rules of these agents' hosts; basic agents have none.
+    /// The rules of these agents' hosts. Basic agents have none.
     pub async fn host_rules(&self, ids: &[AgentId]) -> Result<Vec<StoredRules>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS_AT_ONCE) {

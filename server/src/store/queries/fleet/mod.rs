@@ -1,4 +1,4 @@
-//! Agents and what is known of them.
+//! Agents, their presence and their telemetry.
 
 pub(super) mod agent_deletion;
 pub(super) mod agents;

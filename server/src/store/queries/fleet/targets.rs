@@ -1,4 +1,4 @@
-//! Which agents of a tenant a target means.
+//! Resolves targets to agents.
 
 use sea_orm::{ColumnTrait as _, DerivePartialModel, EntityTrait as _, QueryFilter as _};
 use sea_orm::{QueryOrder as _, Select};
@@ -14,13 +14,13 @@ use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 
-/// Ids of one statement.
+/// Ids in one statement.
 const IDS_AT_ONCE: usize = 500;
-/// Agents between two turns of others: some patterns take milliseconds for an agent whose names
-/// were made for them.
+/// Agents that are tested before other tasks run. Some patterns take milliseconds for agents with
+/// adversarial names.
 const CONSIDERED_AT_ONCE: usize = 8;
 
-/// The columns that a target can ask for.
+/// The columns that a target can use.
 #[derive(Debug, DerivePartialModel)]
 #[sea_orm(entity = "agent::Entity")]
 struct KnownAgent {
@@ -36,9 +36,9 @@ struct KnownAgent {
 }
 
 impl TenantScope {
-    /// Every agent, oldest first, and since when it is connected, or was. `is_online` as in
+    /// Every agent, oldest first, and when its current or last session started. `is_online` as in
     /// [`resolve`](Self::resolve).
-    pub async fn everyone(
+    pub async fn all_agents(
         &self,
         is_online: impl Fn(AgentId) -> bool,
     ) -> Result<Vec<(Facts, Timestamp)>, StoreError> {
@@ -50,8 +50,8 @@ impl TenantScope {
         Ok(rows.into_iter().map(known).collect())
     }
 
-    /// The agents that a target means now, oldest first. `is_online` says who is connected, which
-    /// the database does not know.
+    /// The agents that a target matches now, oldest first. `is_online` reports who is connected,
+    /// which the database does not know.
     pub async fn resolve(
         &self,
         target: &Target,

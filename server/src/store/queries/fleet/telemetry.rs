@@ -1,4 +1,4 @@
-//! Figures of agents over time.
+//! Telemetry of agents.
 
 use sea_orm::{
     ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
@@ -11,7 +11,7 @@ use crate::store::entities::fleet::telemetry_sample;
 use crate::store::queries::TenantScope;
 
 impl TenantScope {
-    /// The samples of an agent since an instant, oldest first, the newest `limit` of them.
+    /// The newest `limit` samples of an agent since an instant, oldest first.
     pub async fn telemetry(
         &self,
         id: AgentId,

@@ -1,4 +1,4 @@
-//! Events, and webhooks that carry them.
+//! Webhook deliveries and signing keys.
 
 pub(super) mod webhook_keys;
 pub(super) mod webhooks;

@@ -1,4 +1,4 @@
-//! The keys that a tenant's webhooks are signed with.
+//! The keys that sign a tenant's webhooks.
 
 use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{
@@ -14,7 +14,7 @@ use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
 impl TenantScope {
-    /// Keys that messages are signed with at this instant: the present one first.
+    /// The keys that sign messages at this instant, the current one first.
     pub async fn webhook_keys(
         &self,
         now: Timestamp,
@@ -29,7 +29,7 @@ impl TenantScope {
             .await?)
     }
 
-    /// Stores a tenant's first key, unless it has one.
+    /// Stores a tenant's first key, unless it has a key.
     pub async fn create_webhook_key(&self, row: webhook_key::Model) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
@@ -45,8 +45,8 @@ impl TenantScope {
             .await
     }
 
-    /// Puts a key in the place of the present one, which holds until `previous_until` still. Those
-    /// that were exchanged before hold no longer.
+    /// Replaces the current key, which keeps signing until `previous_until`. Keys that were
+    /// replaced earlier stop signing.
     pub async fn rotate_webhook_key(
         &self,
         row: webhook_key::Model,

@@ -1,4 +1,4 @@
-//! Deliveries of webhooks: what a tenant sees of them, and what is due.
+//! Webhook deliveries: reading them, and finding those that are due.
 
 use std::collections::HashMap;
 
@@ -17,37 +17,37 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::Attempt;
+use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
 use crate::store::writer::rows::pad_to_power_of_two;
 
-/// Which deliveries are wanted.
+/// A filter of deliveries.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeliveryFilter {
     pub job_id: Option<JobId>,
     pub state: Option<DeliveryState>,
 }
 
-/// What is passed over when the next deliveries are looked for.
+/// Deliveries to skip in the search for due ones.
 #[derive(Debug, Clone, Default)]
-pub struct Busy {
-    /// Under way.
+pub struct DeliveriesToSkip {
+    /// Deliveries in progress.
     pub ids: Vec<DeliveryId>,
-    /// With as many under way as a host may have.
+    /// Hosts with as many deliveries in progress as they may have.
     pub hosts: Vec<String>,
 }
 
-/// A delivery that waits for its time.
+/// A delivery that waits for its due time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub struct PendingDelivery {
     pub id: DeliveryId,
     pub host: String,
     pub due_at: Timestamp,
 }
 
-/// An execution that did not succeed, with what its agent is called and reported.
+/// An execution that did not succeed, with its agent's name and report.
 #[derive(Debug, Clone)]
 pub struct FailedExecution {
     pub row: command::Model,
@@ -88,7 +88,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Makes a delivery due, whatever became of it before; `None` if there is none.
+    /// Makes a delivery due, in any state; `None` if it does not exist.
     pub async fn resend_webhook(
         &self,
         id: DeliveryId,
@@ -122,7 +122,7 @@ impl TenantScope {
             .await
     }
 
-    /// Executions of a job that did not succeed: the first `limit`.
+    /// The first `limit` executions of a job that did not succeed.
     pub async fn failed_executions(
         &self,
         job_id: JobId,
@@ -149,7 +149,7 @@ impl TenantScope {
         Ok(found
             .into_iter()
             .map(|found| FailedExecution {
-                // Two executions of a job are of two agents.
+                // Each execution of a job has another agent.
                 agent_name: names.remove(&found.command.agent_id),
                 row: found.command,
                 report: found.report,
@@ -159,12 +159,12 @@ impl TenantScope {
 }
 
 impl SystemScope {
-    /// The deliveries that are due first, those that are not due yet among them.
+    /// The deliveries with the earliest due times, which may be in the future.
     pub async fn waiting_webhooks(
         &self,
-        busy: &Busy,
+        busy: &DeliveriesToSkip,
         limit: u64,
-    ) -> Result<Vec<Waiting>, StoreError> {
+    ) -> Result<Vec<PendingDelivery>, StoreError> {
         let mut query = webhook_delivery::Entity::find()
             .select_only()
             .column(webhook_delivery::Column::Id)
@@ -183,11 +183,15 @@ impl SystemScope {
         }
         let rows: Vec<(DeliveryId, String, Timestamp)> =
             query.into_tuple().all(&self.reader).await?;
-        Ok(rows.into_iter().map(|(id, host, due_at)| Waiting { id, host, due_at }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(id, host, due_at)| PendingDelivery { id, host, due_at })
+            .collect())
     }
 
-    /// Begins a try of a delivery that waits: counts it, and lets `plan` say when the next one is
-    /// due if nothing comes to be recorded of this one. `None` if it does not wait any more.
+    /// Starts an attempt of a pending delivery: counts it, and lets `plan` set when the next
+    /// attempt is due if no result of this one is recorded. `None` if the delivery is no longer
+    /// pending.
     pub async fn claim_webhook(
         &self,
         id: DeliveryId,
@@ -211,25 +215,26 @@ impl SystemScope {
             .await
     }
 
-    /// Writes down an attempt, and what `judge` makes of the delivery as it stands then.
+    /// Records an attempt, and applies `decide` to the delivery.
     pub async fn record_webhook_attempt(
         &self,
         id: DeliveryId,
-        attempt: Attempt,
-        judge: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
+        attempt: DeliveryAttempt,
+        decide: impl Fn(&mut webhook_delivery::Model) + Clone + Send + Sync + 'static,
     ) -> Result<(), StoreError> {
         self.writer
             .change(move |transaction| {
-                let (attempt, judge) = (attempt.clone(), judge.clone());
+                let (attempt, decide) = (attempt.clone(), decide.clone());
                 Box::pin(async move {
                     let found = webhook_delivery::Entity::find_by_id(id).one(transaction).await?;
-                    // Too old to be kept.
+                    // The delivery was deleted, because it was too old.
                     let Some(mut row) = found else { return Ok(()) };
                     row.attempts.push(attempt);
                     row.attempt_count = row.attempt_count.saturating_add(1);
-                    // Somebody may have asked for it anew since it was claimed: this counts for that.
+                    // A person may have sent it again since it was claimed. Then this attempt
+                    // counts for the new round.
                     row.tries = row.tries.max(1);
-                    judge(&mut row);
+                    decide(&mut row);
                     row.into_active_model().reset_all().update(transaction).await?;
                     Ok(())
                 })

@@ -1,4 +1,4 @@
-//! Running the server itself: maintenance, statistics, installation.
+//! Operations of the server itself: settings, statistics, sweeps.
 
 pub(super) mod settings;
 pub(super) mod statistics;

@@ -1,4 +1,4 @@
-//! What the server keeps for itself.
+//! Internal settings of the server.
 
 use sea_orm::{EntityTrait as _, IntoActiveModel as _};
 
@@ -16,7 +16,7 @@ impl SystemScope {
     /// Stores a setting that has no value yet.
     ///
     /// # Errors
-    /// [`StoreError::Database`], also if it has one.
+    /// [`StoreError::Database`], also if it already has a value.
     pub async fn create_setting(
         &self,
         name: &'static str,

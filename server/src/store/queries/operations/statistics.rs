@@ -1,4 +1,4 @@
-//! How much there is, for whoever watches the server.
+//! Counts for the metrics.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -14,7 +14,7 @@ use crate::store::entities::integrations::webhook_delivery;
 use crate::store::queries::SystemScope;
 
 impl SystemScope {
-    /// Commands that are not over, by state. Reads as many rows as are open, by their index.
+    /// Open commands, by state. Reads all open rows, by their index.
     pub async fn open_commands(&self) -> Result<Vec<(CommandState, u64)>, StoreError> {
         let rows: Vec<(CommandState, i64)> = command::Entity::find()
             .select_only()
@@ -28,7 +28,7 @@ impl SystemScope {
         Ok(rows.into_iter().map(|(state, count)| (state, count.unsigned_abs())).collect())
     }
 
-    /// Webhooks that are not delivered yet.
+    /// Webhook deliveries that are pending.
     pub async fn pending_webhooks(&self) -> Result<u64, StoreError> {
         Ok(webhook_delivery::Entity::find()
             .filter(webhook_delivery::Column::State.eq(DeliveryState::Pending))

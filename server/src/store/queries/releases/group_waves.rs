@@ -1,4 +1,4 @@
-//! How groups go on: which wave each is in, and where each agent is.
+//! The progress of groups: their waves, and the updates of their agents.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,11 @@ use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{CommandWithReport, SystemScope, TenantScope};
 
-/// Rows of one statement.
+/// Rows in one statement.
 const ROWS_AT_ONCE: usize = 500;
 
 impl TenantScope {
-    /// Where the agents of a group are.
+    /// The update of each agent in a group.
     pub async fn group_updates(&self, id: GroupId) -> Result<Vec<agent_update::Model>, StoreError> {
         let query = agent_update::Entity::find()
             .filter(agent_update::Column::TenantId.eq(self.tenant_id))
@@ -33,7 +33,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Where an agent is with the generation of its group.
+    /// An agent's update in its group.
     pub async fn agent_update(
         &self,
         agent_id: AgentId,
@@ -43,7 +43,7 @@ impl TenantScope {
         Ok(query.one(&self.reader).await?)
     }
 
-    /// Commands by id, with what was reported of them.
+    /// Commands by id, with their reports.
     pub async fn commands_by_id(
         &self,
         ids: &[CommandId],
@@ -59,8 +59,8 @@ impl TenantScope {
         Ok(found)
     }
 
-    /// Writes where agents of a group are, and which wave was begun; false if the group is not, or no
-    /// longer, what it was when that was decided.
+    /// Stores updates of a group's agents, and which wave was started. False if the group is no
+    /// longer equal to `decided_on`.
     pub async fn advance_group(
         &self,
         decided_on: group::Model,
@@ -96,8 +96,7 @@ impl TenantScope {
             .await
     }
 
-    /// Notes that nobody waits for the health of the last wave any more; false if the group has changed
-    /// since that was decided.
+    /// Marks the last wave as healthy. False if the group is no longer equal to `decided_on`.
     pub async fn end_group_wave(&self, decided_on: group::Model) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
@@ -116,7 +115,7 @@ impl TenantScope {
             .await
     }
 
-    /// Halts a group; false if it has changed since that was decided.
+    /// Halts a group. False if it is no longer equal to `decided_on`.
     pub async fn halt_group(
         &self,
         decided_on: group::Model,
@@ -148,10 +147,10 @@ impl TenantScope {
 }
 
 impl SystemScope {
-    /// Groups whose generation is to be carried out, and those that have stopped while agents had no verdict
-    /// yet.
+    /// Active groups with a desired version, and stopped groups with updates whose results are not
+    /// known.
     pub async fn groups_under_way(&self) -> Result<Vec<group::Model>, StoreError> {
-        let asked = Query::select()
+        let open_updates = Query::select()
             .column(agent_update::Column::GroupId)
             .from(agent_update::Entity)
             .and_where(
@@ -162,15 +161,15 @@ impl SystemScope {
         let is_active = Condition::all()
             .add(group::Column::State.eq(GroupState::Active))
             .add(group::Column::DesiredVersion.is_not_null());
-        let is_asked = group::Column::Id.in_subquery(asked);
+        let has_open_updates = group::Column::Id.in_subquery(open_updates);
         let query = group::Entity::find()
-            .filter(Condition::any().add(is_active).add(is_asked))
+            .filter(Condition::any().add(is_active).add(has_open_updates))
             .order_by_asc(group::Column::Id);
         Ok(query.all(&self.reader).await?)
     }
 }
 
-/// An agent that was deleted meanwhile has taken its row with it.
+/// The given rows without those of deleted agents.
 async fn of_known_agents(
     transaction: &DatabaseTransaction,
     rows: &[agent_update::Model],

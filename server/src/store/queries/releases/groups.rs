@@ -1,4 +1,4 @@
-//! Groups of agents that are to be of one version: as people make and change them.
+//! Groups of agents that follow one version: changes by people.
 
 use sea_orm::{
     ActiveModelTrait as _, ColumnTrait as _, EntityTrait as _, IntoActiveModel as _,
@@ -15,22 +15,22 @@ use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// What is to be different about a group.
+/// A change of a group.
 #[derive(Debug, Clone)]
 pub struct GroupChange {
-    /// The group as it is to be.
+    /// The new row.
     pub row: group::Model,
-    /// As it was when this was thought of.
+    /// `changed_at` of the row that the change is based on.
     pub was_changed_at: Timestamp,
-    /// Where its agents are counts no more.
+    /// Deletes the updates of the previous desired version.
     pub forgets_updates: bool,
-    /// Those that failed or are away are asked again, and the health of the wave before is waived.
+    /// Tries failed and unreachable agents again, and waives the health gate of the last wave.
     pub retries_failed: bool,
 }
 
 impl GroupChange {
-    /// The row that is written. Waves go on without a mark in `changed_at`: they are as they are found,
-    /// not as they were when the change was thought of.
+    /// The row to write. Waves advance without a new `changed_at`, so their columns are taken from
+    /// the stored row, not from the row that the change is based on.
     fn over(self, found: &group::Model) -> group::Model {
         match (self.forgets_updates, self.retries_failed) {
             (true, _) => self.row,
@@ -48,7 +48,7 @@ impl TenantScope {
     /// Stores a new group.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if another has the name, or there are `most`.
+    /// [`StoreError::Refused`] if another group has the name, or the tenant has `most` groups.
     pub async fn create_group(
         &self,
         row: group::Model,
@@ -87,15 +87,15 @@ impl TenantScope {
         Ok(query.one(&self.reader).await?)
     }
 
-    /// Every group, oldest first: the order in which they have their agents.
+    /// Every group, oldest first. An agent belongs to the first group that matches it.
     pub async fn all_groups(&self) -> Result<Vec<group::Model>, StoreError> {
         Ok(of_tenant(self.tenant_id).all(&self.reader).await?)
     }
 
-    /// Changes a group; `None` if there is none, or it has changed since this was thought of.
+    /// Changes a group; `None` if it does not exist or was changed by another request.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if another has the name.
+    /// [`StoreError::Refused`] if another group has the name.
     pub async fn change_group(
         &self,
         change: GroupChange,
@@ -135,7 +135,7 @@ impl TenantScope {
             .await
     }
 
-    /// Deletes a group; false if there is none. Its agents stay as they are.
+    /// Deletes a group; false if it does not exist. Its agents keep their version.
     pub async fn delete_group(
         &self,
         id: GroupId,

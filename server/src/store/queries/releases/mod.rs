@@ -1,4 +1,4 @@
-//! Releases of agent and supervisor, and the groups that follow them.
+//! Releases, and the groups that follow them.
 
 pub(super) mod group_waves;
 pub(super) mod groups;

@@ -1,4 +1,4 @@
-//! Releases: of the whole server, since hosts of every tenant are given them.
+//! Releases. They belong to the server, not to a tenant.
 
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, DatabaseTransaction,
@@ -19,7 +19,7 @@ use crate::store::queries::access::agent_keys::write_audit;
 pub struct Publication {
     pub at: Timestamp,
     pub by: ApiKeyId,
-    /// The release that was published last, as it was when the key was judged.
+    /// The last published release at the time when the signing key was checked.
     pub after: Option<ReleaseId>,
 }
 
@@ -40,7 +40,7 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Versions that hosts may have, with their manifests.
+    /// Published versions with their manifests.
     pub async fn open_releases(&self) -> Result<Vec<release::Model>, StoreError> {
         let query = release::Entity::find()
             .filter(release::Column::PublishedAt.is_not_null())
@@ -48,7 +48,7 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// The release that was published last, withdrawn or not.
+    /// The last published release, withdrawn or not.
     pub async fn last_published_release(&self) -> Result<Option<release::Model>, StoreError> {
         let query = release::Entity::find()
             .filter(release::Column::PublishedAt.is_not_null())
@@ -58,7 +58,7 @@ impl SystemScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// How many releases were never published nor withdrawn.
+    /// How many releases were neither published nor withdrawn.
     pub async fn release_drafts(&self) -> Result<usize, StoreError> {
         let query = release::Entity::find()
             .select_only()
@@ -69,7 +69,7 @@ impl SystemScope {
         Ok(ids.len())
     }
 
-    /// Stores a draft, in the place of another draft of that version.
+    /// Stores a draft. It replaces another draft of that version.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the version was published before.
@@ -97,8 +97,8 @@ impl SystemScope {
             .await
     }
 
-    /// Lets hosts have a release. `None` if it has changed since it was judged, or another one was
-    /// published meanwhile: judge anew then.
+    /// Publishes a release. `None` if it was changed since it was checked, or another release was
+    /// published since: check again then.
     pub async fn publish_release(
         &self,
         judged: release::Model,
@@ -132,7 +132,7 @@ impl SystemScope {
             .await
     }
 
-    /// Lets hosts have a release no longer; `None` if there is none.
+    /// Withdraws a release; `None` if it does not exist.
     pub async fn withdraw_release(
         &self,
         version: String,
@@ -157,17 +157,17 @@ impl SystemScope {
             .await
     }
 
-    /// Every change of the key, oldest first.
+    /// Every key change, oldest first.
     pub async fn release_key_changes(&self) -> Result<Vec<release_key_change::Model>, StoreError> {
         let query = release_key_change::Entity::find().order_by_asc(release_key_change::Column::Id);
         Ok(query.all(&self.reader).await?)
     }
 
-    /// Stores a change of the key.
+    /// Stores a key change.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] if one of the two keys has a change of its kind already, or there are
-    /// `most`.
+    /// [`StoreError::Refused`] if one of the two keys already has a change in that role, or there
+    /// are `most`.
     pub async fn add_release_key_change(
         &self,
         row: release_key_change::Model,
@@ -183,7 +183,7 @@ impl SystemScope {
                         .iter()
                         .any(|other| other.old_key == row.old_key || other.new_key == row.new_key);
                     if is_double || known.len() >= most {
-                        return Err(StoreError::Refused("the key has changed otherwise"));
+                        return Err(StoreError::Refused("one of the keys already has a change"));
                     }
                     release_key_change::Entity::insert(row.into_active_model())
                         .exec_without_returning(transaction)

@@ -1,4 +1,4 @@
-//! Audit entries of what changes no row: transient commands.
+//! Audit entries of actions that change no other row, such as transient commands.
 
 use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 
@@ -24,7 +24,7 @@ impl BatchOperation for AppendAudit {
     }
 }
 
-/// Adds entries beside the changes they speak of.
+/// Adds entries in the transaction of the changes that they record.
 pub(in crate::store::writer) async fn insert(
     transaction: &DatabaseTransaction,
     entries: Vec<audit_entry::Model>,

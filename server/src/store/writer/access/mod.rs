@@ -1,3 +1,3 @@
-//! Who may do what: keys, principals, audit.
+//! Access control: the audit log.
 
 pub(super) mod append_audit;

@@ -1,4 +1,4 @@
-//! Steps of roll-outs: each once, whenever the server ends.
+//! Steps of rollouts. Each is applied once, even if the server stops at any time.
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
@@ -20,35 +20,35 @@ use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// Takes a step of a roll-out that runs.
+/// Applies one step to a running rollout.
 pub struct AdvanceRollout {
     pub tenant_id: TenantId,
     pub job_id: JobId,
-    /// The wave that has its turn: if another one has, nothing is done.
+    /// The current wave. If the rollout is in another wave, nothing changes.
     pub wave: i32,
-    pub step: RolloutMove,
+    pub change: RolloutChange,
     pub now: Timestamp,
 }
 
-/// What is done.
-pub enum RolloutMove {
-    /// These executions may be sent, and wait for their agents until then.
+/// The step.
+pub enum RolloutChange {
+    /// These executions may be sent, and wait for their agents until `expires_at`.
     Release { command_ids: Vec<CommandId>, expires_at: Timestamp },
     /// Every execution of the wave has ended.
     EndWave,
-    /// The next wave has its turn, without those who are offline.
+    /// The next wave becomes current, without its offline agents.
     NextWave {
-        /// Left out for good.
+        /// End as `cancelled`, with `skipped_offline`.
         skipped: Vec<CommandId>,
-        /// Moved to the wave of those who are offline.
+        /// Move to the wave of offline agents.
         postponed: Vec<CommandId>,
     },
-    /// Nothing starts until somebody resumes.
+    /// No execution starts until a person resumes.
     Halt { reason: String, audit: Box<audit_entry::Model> },
 }
 
 impl BatchOperation for AdvanceRollout {
-    /// False if the roll-out has moved on, or was stopped: nothing was done.
+    /// False if the rollout is in another wave or was stopped; then nothing changed.
     type Done = bool;
 
     async fn apply(
@@ -57,20 +57,20 @@ impl BatchOperation for AdvanceRollout {
     ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            results.push(Ok(operation.take(tx).await?));
+            results.push(Ok(operation.apply_one(tx).await?));
         }
         Ok(results)
     }
 }
 
 impl AdvanceRollout {
-    async fn take(&self, tx: &WriteTx<'_>) -> Result<bool, DbErr> {
+    async fn apply_one(&self, tx: &WriteTx<'_>) -> Result<bool, DbErr> {
         let transaction = tx.transaction;
-        if !self.is_due(transaction).await? {
+        if !self.is_current(transaction).await? {
             return Ok(false);
         }
-        match &self.step {
-            RolloutMove::Release { command_ids, expires_at } => {
+        match &self.change {
+            RolloutChange::Release { command_ids, expires_at } => {
                 for ids in command_ids.chunks(MAX_LIST) {
                     held(ids, command::Entity::update_many())
                         .col_expr(command::Column::IsHeld, Expr::value(false))
@@ -79,13 +79,13 @@ impl AdvanceRollout {
                         .await?;
                 }
             }
-            RolloutMove::EndWave => {
+            RolloutChange::EndWave => {
                 let ended = [(rollout::Column::WaveEndedAt, self.now.0.into())];
                 self.write(transaction, ended).await?;
             }
-            RolloutMove::NextWave { skipped, postponed } => {
-                let left_out = self.leave_out(transaction, skipped).await?;
-                tx.metrics.ended(CommandState::Cancelled, left_out);
+            RolloutChange::NextWave { skipped, postponed } => {
+                let skipped = self.skip(transaction, skipped).await?;
+                tx.metrics.ended(CommandState::Cancelled, skipped);
                 self.postpone(transaction, postponed).await?;
                 let next = [
                     (rollout::Column::Wave, (self.wave + 1).into()),
@@ -93,7 +93,7 @@ impl AdvanceRollout {
                 ];
                 self.write(transaction, next).await?;
             }
-            RolloutMove::Halt { reason, audit } => {
+            RolloutChange::Halt { reason, audit } => {
                 job::Entity::update_many()
                     .col_expr(job::Column::State, JobState::Halted.as_str().into())
                     .filter(job::Column::Id.eq(self.job_id))
@@ -108,9 +108,9 @@ impl AdvanceRollout {
         Ok(true)
     }
 
-    /// Steps are decided on what was read before: whoever paused or stopped it meanwhile, or took
-    /// this very step, goes first.
-    async fn is_due(&self, transaction: &DatabaseTransaction) -> Result<bool, DbErr> {
+    /// The step was decided on an earlier read. A person may have paused or stopped the rollout since
+    /// then, or the step may have been applied already.
+    async fn is_current(&self, transaction: &DatabaseTransaction) -> Result<bool, DbErr> {
         let wave: Option<i32> = rollout::Entity::find()
             .select_only()
             .column(rollout::Column::Wave)
@@ -119,7 +119,7 @@ impl AdvanceRollout {
             .into_tuple()
             .one(transaction)
             .await?;
-        let runs: Option<JobId> = job::Entity::find()
+        let running: Option<JobId> = job::Entity::find()
             .select_only()
             .column(job::Column::Id)
             .filter(job::Column::Id.eq(self.job_id))
@@ -128,23 +128,23 @@ impl AdvanceRollout {
             .into_tuple()
             .one(transaction)
             .await?;
-        Ok(wave == Some(self.wave) && runs.is_some())
+        Ok(wave == Some(self.wave) && running.is_some())
     }
 
-    async fn leave_out(
+    async fn skip(
         &self,
         transaction: &DatabaseTransaction,
         skipped: &[CommandId],
     ) -> Result<u64, DbErr> {
-        let mut left_out = 0;
+        let mut ended_count = 0;
         for ids in skipped.chunks(MAX_LIST) {
             let ended = held(ids, end_of(CommandState::Cancelled, self.now))
                 .col_expr(command::Column::EndReason, EndReason::SkippedOffline.as_str().into())
                 .exec(transaction)
                 .await?;
-            left_out += ended.rows_affected;
+            ended_count += ended.rows_affected;
         }
-        Ok(left_out)
+        Ok(ended_count)
     }
 
     async fn postpone(
@@ -179,7 +179,7 @@ impl AdvanceRollout {
     }
 }
 
-/// An update of those of some executions that are still held.
+/// Limits an update to the given executions that are still held.
 fn held(ids: &[CommandId], update: UpdateMany<command::Entity>) -> UpdateMany<command::Entity> {
     update
         .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))

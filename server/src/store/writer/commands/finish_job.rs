@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::job;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::Attempts;
+use crate::store::entities::integrations::webhook_delivery::DeliveryAttempts;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
@@ -101,7 +101,7 @@ impl FinishJob {
             finished_at: None,
             attempt_count: 0,
             tries: 0,
-            attempts: Attempts::default(),
+            attempts: DeliveryAttempts::default(),
         }
     }
 }

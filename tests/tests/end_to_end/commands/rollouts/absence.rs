@@ -62,7 +62,7 @@ async fn a_wave_whose_agent_left_shuts_the_gate_until_somebody_resumes(world: Wo
     drop(first);
     let job = in_state(&world, &id, "halted").await;
     let reason = job["halt_reason"].as_str().unwrap_or_default();
-    assert!(reason.starts_with("of wave 1, 1 agent kept away"), "{job}");
+    assert!(reason.starts_with("Halted: 1 agent of wave 1 did not stay online"), "{job}");
     assert_eq!(job["counts"], json!({"succeeded": 1, "queued": 1}));
     steer(&world, &id, "resume").await;
     answer(&mut agents[0].0, true).await;

@@ -97,7 +97,7 @@ async fn a_receiver_that_does_not_answer_holds_up_nobody_for_long() {
     receiver.receives(2).await;
     let delivery = delivery_in(&world.api, &id, "delivered").await;
     let error = &delivery["attempts"][0]["error"];
-    assert_eq!(*error, "no answer within 300 ms", "{delivery}");
+    assert_eq!(*error, "no response within 300 ms", "{delivery}");
 }
 
 #[tokio::test]

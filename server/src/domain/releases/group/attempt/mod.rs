@@ -1,4 +1,4 @@
-//! What came of asking one agent for a version.
+//! How the attempt to update one agent ended.
 
 #[cfg(test)]
 mod tests;
@@ -7,148 +7,170 @@ use super::UpdateState;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::time::Timestamp;
 
-/// How often an agent is asked again that could not be told to be at fault.
+/// Attempts per agent, when each fails for a reason that may pass.
 pub const MAX_TRIES: i32 = 5;
-/// How long an agent that was asked may be offline before nobody waits for it: a download, or a trial,
-/// at its longest, and a margin.
+/// How long an agent may be offline after the request before it counts as unreachable: the longest
+/// download or trial, and a margin.
 pub const UNREACHABLE_MS: u64 = 15 * 60_000;
-/// How long an agent may take for a verdict: a download, a trial and a way back, each at its longest.
-const VERDICT_MS: u64 = 40 * 60_000;
-/// The first delay before an agent is asked again; it doubles.
+/// How long an agent may take to report a result: the longest download, trial and roll back.
+const RESULT_MS: u64 = 40 * 60_000;
+/// The delay before the first retry. It doubles with each retry.
 const FIRST_RETRY_MS: u64 = 60_000;
-/// The delay before one is asked again that had no room for the command.
+/// The delay before a busy agent is tried again.
 pub const BUSY_MS: u64 = 3 * 60_000;
-/// Why one is asked again that had no room.
+/// The code of an agent that had no free slot for the command.
 pub const BUSY: &str = "busy";
-/// Reasons that are not the release's, nor for good: the server or the network was away, the host lost
-/// its power, or somebody else was first.
-const PASSING: [&str; 4] =
+/// Codes of failures that may pass and are no fault of the release: the server or the network was
+/// down, the host lost power, or another update was under way.
+const TRANSIENT_CODES: [&str; 4] =
     ["download_failed", "interrupted", "server_unreachable", "update_under_way"];
 
-/// How an agent was asked.
+/// One try to update an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct UpdateAttempt {
     pub state: UpdateState,
-    /// This one counts.
+    /// Including this one.
     pub tries: i32,
     pub at: Timestamp,
 }
 
-/// What its command has come to.
+/// The state of the command that requested the update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told<'a> {
+pub struct AttemptOutcome<'a> {
     pub state: CommandState,
-    /// It came with the verdict of a supervisor.
+    /// The agent reported what its supervisor did.
     pub has_update_result: bool,
     pub code: Option<&'a str>,
     pub message: Option<&'a str>,
 }
 
-/// Where the agent is now.
+/// The new state of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transition {
+pub struct AttemptTransition {
     pub state: UpdateState,
     pub tries: i32,
-    /// Of a pending one: when it is asked again.
+    /// When a pending agent is tried again.
     pub due_at: Timestamp,
-    /// Why it is not done: a code, and a sentence.
-    pub trouble: Option<(String, String)>,
+    /// Why the agent is not up to date: a code, and a sentence.
+    pub problem: Option<(String, String)>,
 }
 
-/// Says where an agent is by what became of its command, which is absent if it was never stored; `None`
-/// if it is where it was. `offline_since`: since when it is not connected.
-pub fn judge(
-    asked: Asked,
-    told: Option<Told<'_>>,
+/// Decides the new state of an agent; `None` if it does not change.
+///
+/// `outcome` is `None` if the command was never stored. `offline_since` is `None` while the agent is
+/// connected.
+pub fn evaluate_attempt(
+    attempt: UpdateAttempt,
+    outcome: Option<AttemptOutcome<'_>>,
     offline_since: Option<Timestamp>,
     now: Timestamp,
-) -> Option<Transition> {
-    // The server ended before it was stored, or the group was stopped.
-    let Some(told) = told else { return Some(asked.again(now, None)) };
-    match told.state {
+) -> Option<AttemptTransition> {
+    // The server stopped before it stored the command, or the group was stopped.
+    let Some(outcome) = outcome else { return Some(attempt.retry(now, None)) };
+    match outcome.state {
         CommandState::Queued | CommandState::Delivered | CommandState::Running => {
-            asked.judge_open(offline_since, now)
+            attempt.evaluate_open(offline_since, now)
         }
-        CommandState::Succeeded if told.has_update_result => Some(asked.becomes(UpdateState::Done)),
+        CommandState::Succeeded if outcome.has_update_result => {
+            Some(attempt.with_state(UpdateState::Done))
+        }
         CommandState::Succeeded => {
-            Some(asked.fails(
-                "no_verdict",
-                "it says that it was updated, and not to what; look at its host",
+            Some(attempt.fail(
+                "no_result",
+                "the agent reported an update without its result; check the host",
             ))
         }
-        // It went away before it was sent the command.
-        CommandState::Expired if offline_since.is_some() => Some(asked.again(now, None)),
+        // The agent went offline before the command was sent.
+        CommandState::Expired if offline_since.is_some() => Some(attempt.retry(now, None)),
         CommandState::Expired => {
-            let told = "it had no room for the command, since its jobs take every place; it is asked again";
-            Some(asked.again(now.plus_ms(BUSY_MS), Some((BUSY, told))))
+            let message = "the agent is busy: its executions take every slot; \
+                           the server will try again";
+            Some(attempt.retry(now.plus_ms(BUSY_MS), Some((BUSY, message))))
         }
-        state => {
-            let code = told.code.unwrap_or(state.as_str());
-            let untold = format!("the update was {}", state.as_str());
-            let message = told.message.unwrap_or(&untold);
-            let retry_at = retry_at(asked.tries, now).filter(|_| PASSING.contains(&code));
-            Some(match retry_at {
-                Some(due_at) => Transition {
-                    due_at,
-                    trouble: Some((code.to_owned(), message.to_owned())),
-                    ..asked.becomes(UpdateState::Pending)
-                },
-                None => asked.fails(code, message),
-            })
-        }
+        state => Some(attempt.evaluate_failed(state, outcome, now)),
     }
 }
 
-/// When an agent is asked again that was asked so often; `None` if it is not.
+/// When an agent is tried again after this many attempts; `None` if it is not.
 pub fn retry_at(tries: i32, now: Timestamp) -> Option<Timestamp> {
     let doublings = u32::try_from(tries.max(1) - 1).unwrap_or(0).min(16);
     (tries < MAX_TRIES).then(|| now.plus_ms(FIRST_RETRY_MS << doublings))
 }
 
-impl Asked {
-    /// The command is open.
-    fn judge_open(self, offline_since: Option<Timestamp>, now: Timestamp) -> Option<Transition> {
+impl UpdateAttempt {
+    /// The command has not ended.
+    fn evaluate_open(
+        self,
+        offline_since: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<AttemptTransition> {
         if self.state == UpdateState::Unreachable {
             return None;
         }
-        let asked_for_ms = now.ms_since(self.at);
-        let is_away = offline_since.is_some_and(|since| now.ms_since(since) > UNREACHABLE_MS);
-        // It is waited for from when it was asked, however long it had been silent before.
-        if is_away && asked_for_ms > UNREACHABLE_MS {
-            let told =
-                "it was asked and has been offline since; what came of it counts once it tells";
-            let trouble = Some(("unreachable".to_owned(), told.to_owned()));
-            return Some(Transition { trouble, ..self.becomes(UpdateState::Unreachable) });
+        let elapsed_ms = now.ms_since(self.at);
+        let is_offline = offline_since.is_some_and(|since| now.ms_since(since) > UNREACHABLE_MS);
+        // Counted from the request too, however long the agent had been offline before.
+        if is_offline && elapsed_ms > UNREACHABLE_MS {
+            let message = "the agent has been offline since the update was requested; \
+                           its result counts when it reconnects";
+            let problem = Some(("unreachable".to_owned(), message.to_owned()));
+            return Some(AttemptTransition {
+                problem,
+                ..self.with_state(UpdateState::Unreachable)
+            });
         }
-        (asked_for_ms > VERDICT_MS)
-            .then(|| self.fails("no_verdict", "nothing was heard of the update for too long"))
+        (elapsed_ms > RESULT_MS)
+            .then(|| self.fail("no_result", "the agent reported no result within 40 minutes"))
     }
 
-    /// An agent that can't say what comes of an update: it is not asked.
-    pub fn unable(self) -> Transition {
-        let told = "it is of a version that has no releases; install the wanted one with deploy.sh";
-        self.fails("unsupported_command", told)
+    /// The command ended without success.
+    fn evaluate_failed(
+        self,
+        state: CommandState,
+        outcome: AttemptOutcome<'_>,
+        now: Timestamp,
+    ) -> AttemptTransition {
+        let code = outcome.code.unwrap_or(state.as_str());
+        let default_message = format!("the update command ended as {}", state.as_str());
+        let message = outcome.message.unwrap_or(&default_message);
+        let retry_at = retry_at(self.tries, now).filter(|_| TRANSIENT_CODES.contains(&code));
+        match retry_at {
+            Some(due_at) => AttemptTransition {
+                due_at,
+                problem: Some((code.to_owned(), message.to_owned())),
+                ..self.with_state(UpdateState::Pending)
+            },
+            None => self.fail(code, message),
+        }
     }
 
-    /// It is of the wanted version, however it came there; `None` if it is where it was. Whose command is
-    /// open has yet to tell.
-    pub fn arrived(self) -> Option<Transition> {
-        let is_troubled = matches!(self.state, UpdateState::Pending | UpdateState::Failed);
-        is_troubled.then(|| self.becomes(UpdateState::Done))
+    /// The agent cannot report the result of an update, so none is requested.
+    pub fn unsupported(self) -> AttemptTransition {
+        let message = "the agent's version does not support updates; \
+                       install the desired version with deploy.sh";
+        self.fail("unsupported_command", message)
     }
 
-    /// It never took the command, which is no try.
-    fn again(self, due_at: Timestamp, trouble: Option<(&str, &str)>) -> Transition {
-        let trouble = trouble.map(|(code, message)| (code.to_owned(), message.to_owned()));
-        Transition { tries: self.tries - 1, due_at, trouble, ..self.becomes(UpdateState::Pending) }
+    /// The agent runs the desired version, however it got it; `None` if its state does not change.
+    /// An agent with an open command still has to report.
+    pub fn up_to_date(self) -> Option<AttemptTransition> {
+        let has_problem = matches!(self.state, UpdateState::Pending | UpdateState::Failed);
+        has_problem.then(|| self.with_state(UpdateState::Done))
     }
 
-    fn becomes(self, state: UpdateState) -> Transition {
-        Transition { state, tries: self.tries, due_at: self.at, trouble: None }
+    /// The agent never received the command, so the try does not count.
+    fn retry(self, due_at: Timestamp, problem: Option<(&str, &str)>) -> AttemptTransition {
+        let problem = problem.map(|(code, message)| (code.to_owned(), message.to_owned()));
+        let tries = self.tries - 1;
+        AttemptTransition { tries, due_at, problem, ..self.with_state(UpdateState::Pending) }
     }
 
-    fn fails(self, code: &str, message: &str) -> Transition {
-        let trouble = Some((code.to_owned(), message.to_owned()));
-        Transition { trouble, ..self.becomes(UpdateState::Failed) }
+    fn with_state(self, state: UpdateState) -> AttemptTransition {
+        AttemptTransition { state, tries: self.tries, due_at: self.at, problem: None }
+    }
+
+    fn fail(self, code: &str, message: &str) -> AttemptTransition {
+        let problem = Some((code.to_owned(), message.to_owned()));
+        AttemptTransition { problem, ..self.with_state(UpdateState::Failed) }
     }
 }

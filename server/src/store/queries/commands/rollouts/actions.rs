@@ -1,4 +1,4 @@
-//! What people do to a roll-out: pause, resume, abort.
+//! Actions of people on a rollout: pause, resume, abort.
 
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QuerySelect as _,
@@ -18,41 +18,41 @@ use crate::store::hold::hold_queued;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// What somebody wants of a roll-out.
+/// An action on a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RolloutAction {
-    /// Nothing more starts; what has been sent goes on.
+    /// No execution starts; running ones continue.
     Pause,
-    /// It goes on, also if it had stopped by itself.
+    /// Continue after a pause or a halt.
     Resume,
-    /// What has not begun ends; what has been sent goes on.
+    /// Queued executions end; running ones continue.
     Abort,
 }
 
-/// What came of it.
+/// The result of an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RolloutActionResult {
-    /// It is so now, or was already; these executions have ended.
+    /// The rollout is in the requested state, now or already before. These executions have ended.
     Done { ended: Vec<CommandId> },
     /// There is no such job.
     Unknown,
-    /// The job has no roll-out.
+    /// The job has no rollout.
     NoRollout,
-    /// Where the job is, that can't be done.
+    /// The state of the job does not allow the action.
     Refused { state: JobState, stop: Option<Stop> },
 }
 
 impl TenantScope {
-    /// Steers a roll-out. Repeatable: what is so already leaves no trace.
-    pub async fn steer_rollout(
+    /// Applies an action. Repeatable: an action without effect is not audited.
+    pub async fn apply_rollout_action(
         &self,
         id: JobId,
-        steering: RolloutAction,
+        action: RolloutAction,
         now: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<RolloutActionResult, StoreError> {
         let tenant_id = self.tenant_id;
-        let steered = self
+        let result = self
             .writer
             .change(move |transaction| {
                 let audit = audit.clone();
@@ -64,19 +64,19 @@ impl TenantScope {
                     let Some(job) = found else { return Ok(RolloutActionResult::Unknown) };
                     let found = rollout::Entity::find_by_id(id).one(transaction).await?;
                     let Some(rollout) = found else { return Ok(RolloutActionResult::NoRollout) };
-                    match judge(steering, job.state, job.stop) {
-                        Transition::Already => {
+                    match check_action(action, job.state, job.stop) {
+                        ActionCheck::AlreadyDone => {
                             return Ok(RolloutActionResult::Done { ended: Vec::new() });
                         }
-                        Transition::Refused => {
+                        ActionCheck::Refused => {
                             return Ok(RolloutActionResult::Refused {
                                 state: job.state,
                                 stop: job.stop,
                             });
                         }
-                        Transition::Fits => {}
+                        ActionCheck::Allowed => {}
                     }
-                    let ended = match steering {
+                    let ended = match action {
                         RolloutAction::Pause => pause(transaction, id).await?,
                         RolloutAction::Resume => resume(transaction, &job, &rollout, now).await?,
                         RolloutAction::Abort => abort(transaction, id, now).await?,
@@ -86,32 +86,32 @@ impl TenantScope {
                 })
             })
             .await?;
-        if let RolloutActionResult::Done { ended } = &steered {
+        if let RolloutActionResult::Done { ended } = &result {
             self.writer.meters().ended(CommandState::Cancelled.as_str(), ended.len() as u64);
         }
-        Ok(steered)
+        Ok(result)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transition {
-    Fits,
-    Already,
+enum ActionCheck {
+    Allowed,
+    AlreadyDone,
     Refused,
 }
 
-fn judge(steering: RolloutAction, state: JobState, stop: Option<Stop>) -> Transition {
-    match (steering, state, stop) {
-        (RolloutAction::Abort, _, Some(Stop::Aborted)) => Transition::Already,
-        (_, _, Some(_)) => Transition::Refused,
+fn check_action(action: RolloutAction, state: JobState, stop: Option<Stop>) -> ActionCheck {
+    match (action, state, stop) {
+        (RolloutAction::Abort, _, Some(Stop::Aborted)) => ActionCheck::AlreadyDone,
+        (_, _, Some(_)) => ActionCheck::Refused,
         (RolloutAction::Pause, JobState::Running, None)
         | (RolloutAction::Resume, JobState::Paused | JobState::Halted, None)
         | (RolloutAction::Abort, JobState::Running | JobState::Paused | JobState::Halted, None) => {
-            Transition::Fits
+            ActionCheck::Allowed
         }
         (RolloutAction::Pause, JobState::Paused, None)
-        | (RolloutAction::Resume, JobState::Running, None) => Transition::Already,
-        _ => Transition::Refused,
+        | (RolloutAction::Resume, JobState::Running, None) => ActionCheck::AlreadyDone,
+        _ => ActionCheck::Refused,
     }
 }
 
@@ -124,7 +124,7 @@ async fn pause(transaction: &DatabaseTransaction, id: JobId) -> Result<Vec<Comma
     Ok(Vec::new())
 }
 
-/// What is held is let go by the keeper, as the roll-out has it.
+/// The job reconciler releases held executions, wave by wave.
 async fn resume(
     transaction: &DatabaseTransaction,
     job: &job::Model,
@@ -197,27 +197,27 @@ mod tests {
     use strum::IntoEnumIterator as _;
 
     #[test]
-    fn whatever_is_over_or_ending_can_be_steered_no_more() {
+    fn a_job_that_is_over_or_ending_refuses_every_action() {
         use RolloutAction::{Abort, Pause, Resume};
         for state in JobState::iter() {
-            for steering in [Pause, Resume, Abort] {
-                let cancelled = judge(steering, state, Some(Stop::Cancelled));
-                assert_eq!(cancelled, Transition::Refused);
+            for action in [Pause, Resume, Abort] {
+                let cancelled = check_action(action, state, Some(Stop::Cancelled));
+                assert_eq!(cancelled, ActionCheck::Refused);
             }
-            assert_eq!(judge(Abort, state, Some(Stop::Aborted)), Transition::Already);
+            assert_eq!(check_action(Abort, state, Some(Stop::Aborted)), ActionCheck::AlreadyDone);
         }
         for state in [JobState::Succeeded, JobState::Failed] {
-            for steering in [Pause, Resume, Abort] {
-                assert_eq!(judge(steering, state, None), Transition::Refused);
+            for action in [Pause, Resume, Abort] {
+                assert_eq!(check_action(action, state, None), ActionCheck::Refused);
             }
         }
     }
 
     #[test]
     fn a_halted_rollout_is_resumed_or_aborted_but_not_paused() {
-        let halted = |steering| judge(steering, JobState::Halted, None);
-        assert_eq!(halted(RolloutAction::Resume), Transition::Fits);
-        assert_eq!(halted(RolloutAction::Abort), Transition::Fits);
-        assert_eq!(halted(RolloutAction::Pause), Transition::Refused);
+        let halted = |action| check_action(action, JobState::Halted, None);
+        assert_eq!(halted(RolloutAction::Resume), ActionCheck::Allowed);
+        assert_eq!(halted(RolloutAction::Abort), ActionCheck::Allowed);
+        assert_eq!(halted(RolloutAction::Pause), ActionCheck::Refused);
     }
 }

@@ -1,4 +1,4 @@
-//! How far roll-outs are.
+//! The progress of rollouts.
 
 mod actions;
 
@@ -20,7 +20,7 @@ use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::fleet::agent;
 use crate::store::queries::{SystemScope, TenantScope};
 
-/// A roll-out whose job is not finished.
+/// A rollout whose job is not finished.
 #[derive(Debug, Clone)]
 pub struct LiveRollout {
     pub row: rollout::Model,
@@ -29,14 +29,14 @@ pub struct LiveRollout {
     pub stop: Option<Stop>,
 }
 
-/// Executions of the wave that has its turn, and of those before.
+/// Counts of executions in the current wave and the waves before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WaveCounts {
     pub failures: u64,
     pub held: u64,
     pub in_flight: u64,
-    /// An execution of this very wave was let go.
-    pub has_begun: bool,
+    /// At least one execution of the current wave was released.
+    pub has_started: bool,
 }
 
 /// An execution of a wave, and its agent.
@@ -49,24 +49,24 @@ pub struct WaveAgent {
     pub last_seen_at: Timestamp,
 }
 
-/// A roll-out as it is shown.
+/// A rollout with its counts, for the API.
 #[derive(Debug, Clone)]
 pub struct RolloutProgress {
     pub row: rollout::Model,
     pub counts: RolloutCounts,
 }
 
-/// Executions of a roll-out that are not told by their state.
+/// Counts of executions that their state alone does not show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RolloutCounts {
-    /// Queued, and not to be sent yet.
+    /// Queued, and not released.
     pub held: u64,
-    /// Left out, since their agents were offline.
+    /// Skipped, because their agents were offline.
     pub skipped: u64,
 }
 
 impl SystemScope {
-    /// The roll-outs among some jobs that are not finished.
+    /// The rollouts of the given jobs that are not finished.
     pub async fn live_rollouts(&self, ids: &[JobId]) -> Result<Vec<LiveRollout>, StoreError> {
         let rows = rollout::Entity::find()
             .filter(rollout::Column::JobId.is_in(ids.iter().copied()))
@@ -95,8 +95,8 @@ impl SystemScope {
         Ok(rows.into_iter().filter_map(live).collect())
     }
 
-    /// Counts the executions of a roll-out up to its wave. Reads as much as is open and has failed,
-    /// not what succeeded.
+    /// Counts the executions of a rollout up to its wave. Reads open and failed executions, not those
+    /// that succeeded.
     pub async fn wave_counts(&self, job_id: JobId, wave: i32) -> Result<WaveCounts, StoreError> {
         let open = || {
             command::Entity::find()
@@ -108,11 +108,11 @@ impl SystemScope {
             .filter(command::Column::IsHeld.eq(true))
             .filter(command::Column::State.eq(CommandState::Queued))
             .filter(command::Column::Wave.lte(wave));
-        // What an agent has is let go, whatever a restored backup says of it.
-        let let_go = open().filter(
+        // An execution that an agent has was released, even if a restored backup has it as held.
+        let in_flight = open().filter(
             command::Column::IsHeld.eq(false).or(command::Column::State.ne(CommandState::Queued)),
         );
-        let begun: Option<CommandId> = command::Entity::find()
+        let released: Option<CommandId> = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
             .filter(command::Column::JobId.eq(job_id))
@@ -125,12 +125,12 @@ impl SystemScope {
         Ok(WaveCounts {
             failures: failures(&self.reader, job_id, wave).await?,
             held: count(&self.reader, held).await?,
-            in_flight: count(&self.reader, let_go).await?,
-            has_begun: begun.is_some(),
+            in_flight: count(&self.reader, in_flight).await?,
+            has_started: released.is_some(),
         })
     }
 
-    /// Executions that a roll-out holds, of its wave and those before, in their order.
+    /// Held executions of a wave and the waves before it, in order.
     pub async fn held_executions(
         &self,
         job_id: JobId,
@@ -155,7 +155,7 @@ impl SystemScope {
             .await?)
     }
 
-    /// The agents of a wave, but for those that were deleted.
+    /// The agents of a wave, without deleted ones.
     pub async fn wave_agents(
         &self,
         job_id: JobId,
@@ -192,8 +192,8 @@ impl SystemScope {
         Ok(rows.into_iter().map(agent).collect())
     }
 
-    /// Ends what is queued of an aborted job, which may have come back from an agent that had not
-    /// taken it; which.
+    /// Ends the queued executions of an aborted job, and returns them. An execution can return to the
+    /// queue after the abort, if its agent had not accepted it.
     pub async fn end_aborted(
         &self,
         job_id: JobId,
@@ -212,8 +212,8 @@ impl SystemScope {
         self.end(queued, from, CommandState::Cancelled, EndReason::AbortedInQueue, now).await
     }
 
-    /// Those of some agents that are online, and since when, as far as the database knows: it does
-    /// not see them leave with the server.
+    /// When the sessions of the online agents started, by the database. It does not notice agents that
+    /// disconnect because the server stops.
     pub async fn online_agents(
         &self,
         ids: &[AgentId],
@@ -236,7 +236,7 @@ impl SystemScope {
 }
 
 impl TenantScope {
-    /// The roll-outs among some jobs, which have to be this tenant's.
+    /// The rollouts of the given jobs, which must belong to this tenant.
     pub async fn rollouts(
         &self,
         ids: &[JobId],
@@ -277,22 +277,22 @@ impl TenantScope {
                 counts.entry(id).or_default().skipped = count.unsigned_abs();
             }
         }
-        let now = |row: rollout::Model| {
+        let progress = |row: rollout::Model| {
             let counts = counts.get(&row.job_id).copied().unwrap_or_default();
             (row.job_id, RolloutProgress { row, counts })
         };
-        Ok(rows.into_iter().map(now).collect())
+        Ok(rows.into_iter().map(progress).collect())
     }
 }
 
-/// Failed executions of a roll-out up to a wave. Who was left out has not failed, nor who left the
-/// fleet before it was sent anything.
+/// Failed executions of a rollout up to a wave. Skipped agents have not failed, nor agents that were
+/// deleted before anything was sent to them.
 async fn failures<C: sea_orm::ConnectionTrait>(
     connection: &C,
     job_id: JobId,
     wave: i32,
 ) -> Result<u64, StoreError> {
-    // Said so that no index by wave offers itself, which would read what succeeded as well.
+    // Written this way so that no index by wave is used, which would read succeeded executions too.
     let wave_of = Func::coalesce([Expr::col(command::Column::Wave), Expr::value(0)]);
     let failed = command::Entity::find()
         .filter(command::Column::JobId.eq(job_id))

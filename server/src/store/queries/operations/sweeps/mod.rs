@@ -1,4 +1,4 @@
-//! What only time brings about. Every sweep is bounded; what it leaves, the next one takes.
+//! Periodic sweeps. Each is bounded, and leaves the rest to the next.
 
 mod retention;
 
@@ -20,19 +20,20 @@ use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::queries::SystemScope;
 
-/// Rows that one sweep takes at the most.
+/// Most rows that one sweep handles.
 const SWEEP_ROWS: u64 = 500;
-/// Pages of SQLite's log, 4 KiB each, above which the writer waits for it to start anew: 64 MiB.
+/// Pages of SQLite's write-ahead log, 4 KiB each, above which the writer pauses until the log
+/// restarts: 64 MiB.
 const LOG_PAGES: i64 = 16_384;
-/// How long a basic agent may take beyond `timeout_ms` before its silence means `lost`.
+/// How long after `timeout_ms` a silent basic agent's command becomes `lost`.
 const BASIC_GRACE_MS: i64 = 60_000;
-/// States of commands that an agent was sent.
+/// States of commands that were sent to an agent.
 const SENT: [CommandState; 2] = [CommandState::Delivered, CommandState::Running];
 
-/// A command that time ended, and its agent.
-pub type Ended = (CommandId, AgentId);
+/// A command that a sweep ended, and its agent.
+pub type EndedCommand = (CommandId, AgentId);
 
-/// An agent that the database calls online.
+/// An agent that the database has as online.
 #[derive(Debug, Clone, Copy)]
 pub struct OfflineAgent {
     pub id: AgentId,
@@ -41,9 +42,9 @@ pub struct OfflineAgent {
 }
 
 impl SystemScope {
-    /// Ends queued commands past their deadline; which.
-    pub async fn expire_queued(&self, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
-        let ended: Vec<Ended> = command::Entity::find()
+    /// Expires queued commands past their deadline, and returns them.
+    pub async fn expire_queued(&self, now: Timestamp) -> Result<Vec<EndedCommand>, StoreError> {
+        let ended: Vec<EndedCommand> = command::Entity::find()
             .select_only()
             .column(command::Column::Id)
             .column(command::Column::AgentId)
@@ -58,17 +59,18 @@ impl SystemScope {
         self.end(ended, from, CommandState::Expired, EndReason::ExpiredInQueue, now).await
     }
 
-    /// Ends commands whose full agent has been away for longer than they allow; which.
+    /// Marks commands as lost whose full agent has been offline for longer than they allow, and
+    /// returns them.
     ///
-    /// The server's own absence does not count: nobody could come back while it was down.
+    /// Time while the server was down does not count, because no agent could reconnect.
     pub async fn lose_away(
         &self,
         now: Timestamp,
         started_at: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
+    ) -> Result<Vec<EndedCommand>, StoreError> {
         let away_before =
             Expr::val(now.0).sub(Expr::col((command::Entity, command::Column::LostAfterMs)));
-        let ended: Vec<Ended> = open_of(AgentLevel::Full)
+        let ended: Vec<EndedCommand> = open_of(AgentLevel::Full)
             .filter(agent::Column::IsOnline.eq(false))
             .filter(Expr::col((agent::Entity, agent::Column::LastSeenAt)).lt(away_before.clone()))
             .filter(Expr::val(started_at.0).lt(away_before))
@@ -78,11 +80,11 @@ impl SystemScope {
         self.end(ended, &SENT, CommandState::Lost, EndReason::AgentAway, now).await
     }
 
-    /// Ends commands that a basic agent has not answered in time; which.
-    pub async fn lose_unanswered(&self, now: Timestamp) -> Result<Vec<Ended>, StoreError> {
+    /// Marks commands as lost that a basic agent has not answered in time, and returns them.
+    pub async fn lose_unanswered(&self, now: Timestamp) -> Result<Vec<EndedCommand>, StoreError> {
         let due = Expr::col((command::Entity, command::Column::DeliveredAt))
             .add(Expr::col((command::Entity, command::Column::TimeoutMs)));
-        let ended: Vec<Ended> = open_of(AgentLevel::Basic)
+        let ended: Vec<EndedCommand> = open_of(AgentLevel::Basic)
             .filter(due.lt(now.0 - BASIC_GRACE_MS))
             .into_tuple()
             .all(&self.reader)
@@ -90,25 +92,25 @@ impl SystemScope {
         self.end(ended, &SENT, CommandState::Lost, EndReason::NoResponse, now).await
     }
 
-    /// Refuses queued commands that can no longer be sent; which.
+    /// Rejects queued commands that can no longer be sent, and returns them.
     pub async fn refuse_queued(
         &self,
-        refused: Vec<Ended>,
+        refused: Vec<EndedCommand>,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
+    ) -> Result<Vec<EndedCommand>, StoreError> {
         let from = &[CommandState::Queued];
         self.end(refused, from, CommandState::Rejected, reason, now).await
     }
 
     pub(in crate::store::queries) async fn end(
         &self,
-        ended: Vec<Ended>,
+        ended: Vec<EndedCommand>,
         from: &'static [CommandState],
         to: CommandState,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<Vec<Ended>, StoreError> {
+    ) -> Result<Vec<EndedCommand>, StoreError> {
         if ended.is_empty() {
             return Ok(ended);
         }
@@ -121,7 +123,7 @@ impl SystemScope {
                     let moved = end_of(to, now)
                         .col_expr(command::Column::EndReason, reason.as_str().into())
                         .filter(command::Column::Id.is_in(ids))
-                        // Whatever has moved since it was read is left alone.
+                        // Skips commands that changed since they were read.
                         .filter(command::Column::State.is_in(from.iter().copied()))
                         .exec(transaction)
                         .await?;
@@ -133,7 +135,7 @@ impl SystemScope {
         Ok(ended)
     }
 
-    /// Agents that the database calls online, though they have not been heard of since `before`.
+    /// Agents that the database has as online, but that have been silent since `before`.
     pub async fn silent_agents(&self, before: Timestamp) -> Result<Vec<OfflineAgent>, StoreError> {
         let rows: Vec<(AgentId, TenantId, i64)> = agent::Entity::find()
             .select_only()
@@ -150,7 +152,7 @@ impl SystemScope {
         Ok(rows.into_iter().map(agent).collect())
     }
 
-    /// True if commands wait to be filed into the indexes of the history.
+    /// True if commands wait to be added to the indexes of the history.
     pub async fn has_unfiled(&self) -> Result<bool, StoreError> {
         let one = command::Entity::find()
             .select_only()
@@ -162,7 +164,7 @@ impl SystemScope {
         Ok(one.into_tuple::<CommandId>().one(&self.reader).await?.is_some())
     }
 
-    /// Drops a slice of what is older than it is kept. True if there may be more.
+    /// Deletes a slice of data past its retention. True if there may be more.
     pub async fn drop_old(&self, retention: Retention) -> Result<bool, StoreError> {
         let dropped = self
             .writer
@@ -170,16 +172,16 @@ impl SystemScope {
                 Box::pin(async move { retention::drop_slice(transaction, retention).await })
             })
             .await?;
-        // Behind the commit: what a crash leaves in between is swept.
+        // After the commit. If the server crashes in between, a sweep deletes the files.
         self.delete_files(dropped.files).await?;
         Ok(dropped.may_have_more)
     }
 
-    /// Moves SQLite's log into the database file, on a connection of its own.
+    /// Moves SQLite's write-ahead log into the database file, on a separate connection.
     ///
-    /// Under load the writer adds to the log while it is moved, so that it never starts anew and
-    /// would grow for ever. Once it is longer than [`LOG_PAGES`], the writer is held off for the
-    /// moment that the rest takes.
+    /// Under load the writer appends to the log during the move, so that it never restarts and
+    /// grows without limit. Once it is longer than [`LOG_PAGES`], the writer pauses while the rest
+    /// is moved.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         let Some(connection) = &self.checkpointer else { return Ok(()) };
         let moved = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(PASSIVE)");
@@ -188,7 +190,7 @@ impl SystemScope {
             None => 0,
         };
         if log_pages > LOG_PAGES {
-            // A reader that takes its time makes this give up; the next turn tries again.
+            // A slow reader makes this give up. The next sweep tries again.
             connection.execute_unprepared("PRAGMA wal_checkpoint(RESTART)").await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What is dropped when it is old, slice by slice: a long backlog must not hold up the writer.
+//! Deletes old data slice by slice, so that a long backlog does not block the writer.
 
 use sea_orm::sea_query::{Expr, Query, SelectStatement};
 use sea_orm::{
@@ -24,10 +24,10 @@ use crate::store::entities::integrations::webhook_delivery::Column::Id as Delive
 
 /// Rows of one kind in a slice.
 const SLICE_ROWS: u64 = 500;
-/// Time that a slice of rows without an id covers.
+/// Period that a slice of rows without ids covers.
 const SLICE_MS: u64 = 60_000;
 
-/// Instants before which rows are dropped.
+/// Instants before which rows are deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     pub telemetry_before: Timestamp,
@@ -36,15 +36,15 @@ pub struct Retention {
     pub deliveries_before: Timestamp,
 }
 
-/// What came of a slice.
+/// The result of a slice.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
     pub may_have_more: bool,
-    /// Files that no row names after the commit.
+    /// Files that no row references after the commit.
     pub files: Vec<BlobName>,
 }
 
-/// Drops a slice of each kind.
+/// Deletes a slice of each kind.
 pub(super) async fn drop_slice(
     transaction: &DatabaseTransaction,
     retention: Retention,
@@ -67,7 +67,7 @@ pub(super) async fn drop_slice(
     let events = drop_by_id::<agent_event::Entity>(transaction, EventId, ids).await?;
     let commands = drop_commands(transaction, retention.history_before).await?;
     let jobs = drop_jobs(transaction, history_id).await?;
-    // Delivered, or given up.
+    // Only finished deliveries.
     let old = webhook_delivery::Entity::find()
         .filter(DeliveryId.lt(first_id_at(retention.deliveries_before)))
         .filter(webhook_delivery::Column::State.ne(DeliveryState::Pending));
@@ -78,8 +78,8 @@ pub(super) async fn drop_slice(
     Ok(Dropped { may_have_more, ..commands })
 }
 
-/// Drops a slice of a table whose rows have no id of their own: those of before an instant, the oldest
-/// minute. True if there may be more.
+/// Deletes the oldest minute of rows before an instant, in a table whose rows have no id. True if
+/// there may be more.
 async fn drop_by_time<E: EntityTrait>(
     transaction: &DatabaseTransaction,
     at: E::Column,
@@ -101,7 +101,7 @@ async fn drop_by_time<E: EntityTrait>(
     Ok(true)
 }
 
-/// The ids of a slice of rows, the oldest ones.
+/// The ids of the oldest rows.
 async fn ids_of<E: EntityTrait>(
     transaction: &DatabaseTransaction,
     id: E::Column,
@@ -111,7 +111,7 @@ async fn ids_of<E: EntityTrait>(
     Ok(slice.into_tuple().all(transaction).await?)
 }
 
-/// Drops the rows of a slice. True if there may be more.
+/// Deletes the rows of a slice. True if there may be more.
 async fn drop_by_id<E: EntityTrait>(
     transaction: &DatabaseTransaction,
     id: E::Column,
@@ -124,7 +124,7 @@ async fn drop_by_id<E: EntityTrait>(
     Ok(is_full)
 }
 
-/// The smallest id that was made at an instant or later.
+/// The smallest id that can be created at or after an instant.
 pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
     let milliseconds = Ord::max(at.0, 0).cast_unsigned();
     let instant = uuid::Timestamp::from_unix(
@@ -133,7 +133,7 @@ pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
         u32::try_from(milliseconds % 1_000 * 1_000_000).unwrap_or(0),
     );
     let mut bytes = *Uuid::new_v7(instant).as_bytes();
-    // Everything behind the milliseconds is random: the smallest has none of it.
+    // All bits after the milliseconds are random, so the smallest id has zeros there.
     bytes[6] = 0x70;
     bytes[7] = 0;
     bytes[8] = 0x80;
@@ -141,8 +141,8 @@ pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
     Uuid::from_bytes(bytes)
 }
 
-/// Commands that were made and have ended before an instant, with their reports and output. Those
-/// of a job that is not over, or not for long enough, stay: what became of it stands in them.
+/// Commands that ended before an instant, with their reports and output. Commands of a job stay
+/// until the job ended before that instant, because they hold its result.
 async fn drop_commands(
     transaction: &DatabaseTransaction,
     before: Timestamp,
@@ -174,7 +174,7 @@ async fn drop_commands(
     Ok(Dropped { may_have_more, files })
 }
 
-/// The job of a command, if that has not ended before an instant.
+/// The job of a command, if it has not ended before an instant.
 fn young_job(before: Timestamp) -> SelectStatement {
     Query::select()
         .expr(Expr::val(1))
@@ -193,7 +193,7 @@ fn young_job(before: Timestamp) -> SelectStatement {
         .take()
 }
 
-/// The files that rows of these commands name.
+/// The files that rows of these commands reference.
 async fn files_of(
     transaction: &DatabaseTransaction,
     ids: &[CommandId],
@@ -219,7 +219,7 @@ async fn files_of(
     Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
 }
 
-/// Jobs of before an id of which no execution is left.
+/// Jobs before an id without remaining executions.
 async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bool, StoreError> {
     let executions = Query::select()
         .expr(Expr::val(1))
@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_made_now_is_neither_before_now_nor_behind_the_next_millisecond() {
+    fn an_id_created_now_sorts_between_this_millisecond_and_the_next() {
         let id = Uuid::now_v7();
         let (seconds, nanoseconds) = id.get_timestamp().expect("of version 7").to_unix();
         let made = Timestamp((seconds * 1_000).cast_signed() + i64::from(nanoseconds / 1_000_000));
