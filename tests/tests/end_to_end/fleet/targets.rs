@@ -88,7 +88,7 @@ async fn a_target_that_can_not_be_meant_is_refused_with_what_to_do() {
         (json!({"expression": "(tag:web"}), json!(1), "not closed"),
         (json!({"expression": ""}), json!(1), "empty"),
         (json!({"expression": "x".repeat(4097)}), json!(4097), "4096 bytes"),
-        (json!({"expression": "!".repeat(65) + "all"}), json!(66), "64 deep"),
+        (json!({"expression": "!".repeat(65) + "all"}), json!(66), "64 levels"),
         (json!({}), Value::Null, "exactly one"),
         (json!({"ids": [id], "tags": ["web"]}), Value::Null, "exactly one"),
         (json!({"ids": []}), Value::Null, "at least one"),

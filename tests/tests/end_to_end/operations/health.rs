@@ -36,7 +36,7 @@ async fn a_server_that_serves_is_healthy_and_one_that_is_gone_is_not() {
     let said = complaint(&ask(&data_dir));
     assert!(said.contains(&address) && said.contains("is it running?"), "{said}");
     let said = complaint(&ask(&data_dir.join("elsewhere")));
-    assert!(said.contains("is the supervisor running?"), "{said}");
+    assert!(said.contains("is the server running?"), "{said}");
 }
 
 #[tokio::test]
