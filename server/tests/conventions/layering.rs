@@ -255,8 +255,7 @@ fn cycles(modules: &BTreeMap<Path, Uses>) -> Vec<String> {
             let used = uses
                 .inside
                 .iter()
-                .filter_map(file_of)
-                .filter_map(|part| modules.get_key_value(part).map(|(path, _)| path));
+                .filter_map(|path| file_of(modules, path));
             let apart = used.filter(|used| !used.starts_with(module) && !module.starts_with(used));
             (module, apart.collect())
         })
