@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::clients::api::{Answer, Api};
+use crate::clients::api::{Api, ApiResponse};
 
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -30,7 +30,7 @@ impl LiveStream {
     ///
     /// # Errors
     /// The answer, if it is another than 200.
-    pub async fn open(api: &Api, path: &str, last_event_id: &str) -> Result<Self, Answer> {
+    pub async fn open(api: &Api, path: &str, last_event_id: &str) -> Result<Self, ApiResponse> {
         let headers = [("last-event-id", last_event_id)];
         let headers = if last_event_id.is_empty() { &headers[..0] } else { &headers[..] };
         let response = api.stream(path, headers).await.expect("reach the server");
@@ -39,7 +39,7 @@ impl LiveStream {
         }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await.expect("read the answer").to_vec();
-        Err(Answer { status, headers, bytes })
+        Err(ApiResponse { status, headers, bytes })
     }
 
     /// A header of the answer; empty when it is absent.

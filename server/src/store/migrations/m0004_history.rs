@@ -69,7 +69,7 @@ const INDEXES: [&str; 9] = [
 
 #[cfg(test)]
 mod tests {
-    use muster_tests::{PostgresDatabase, Site};
+    use muster_tests::{PostgresDatabase, TestDir};
     use sea_orm::{ConnectionTrait as _, Database, Statement};
     use sea_orm_migration::MigratorTrait as _;
 
@@ -106,8 +106,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_there_gets_its_script_and_is_filed_on_sqlite() {
-        let site = Site::new();
-        let file = site.path().join("old.db");
+        let test_dir = TestDir::new();
+        let file = test_dir.path().join("old.db");
         take_through(&format!("sqlite:{}?mode=rwc", file.display())).await;
     }
 

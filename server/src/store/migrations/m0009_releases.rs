@@ -102,7 +102,7 @@ const STATEMENTS: [&str; 10] = [
 
 #[cfg(test)]
 mod tests {
-    use muster_tests::{PostgresDatabase, Site};
+    use muster_tests::{PostgresDatabase, TestDir};
     use sea_orm::{ConnectionTrait as _, Database, Statement};
     use sea_orm_migration::MigratorTrait as _;
 
@@ -144,8 +144,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_that_holds_may_publish_on_sqlite() {
-        let site = Site::new();
-        let file = site.path().join("old.db");
+        let test_dir = TestDir::new();
+        let file = test_dir.path().join("old.db");
         take_through(&format!("sqlite:{}?mode=rwc", file.display())).await;
     }
 

@@ -15,7 +15,7 @@ use muster_server::hub::Hub;
 use muster_server::services::integrations::webhooks::Webhooks;
 use muster_server::services::{Adapters, Services, Settings};
 use muster_server::store::entities::integrations::webhook_delivery;
-use muster_tests::Receiver;
+use muster_tests::WebhookSink;
 use sea_orm::ConnectionTrait as _;
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -37,8 +37,8 @@ impl Fixture {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let limits = WebhookLimits { reach: Reach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
-            files: ProgramFiles::new(self.site.path().to_owned()),
-            releases: ReleaseFiles::new(self.site.folder("releases")),
+            files: ProgramFiles::new(self.test_dir.path().to_owned()),
+            releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
         };
         let settings = Settings {
@@ -55,7 +55,7 @@ impl Fixture {
         Services::new(&self.store, &hub, &clock, &secret_box, outside, settings).webhooks
     }
 
-    async fn told_to(&self, receiver: &Receiver) -> DeliveryId {
+    async fn told_to(&self, receiver: &WebhookSink) -> DeliveryId {
         self.told(Some(&receiver.url()), NOW).await;
         self.deliveries(self.tenant_id).await[0].id
     }
@@ -103,7 +103,7 @@ impl Fixture {
 }
 
 async fn nothing_leaves_that_could_not_be_written_down(fixture: Fixture) {
-    let receiver = Receiver::start([]).await;
+    let receiver = WebhookSink::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(ANY_UPDATE).await;
     for _ in 0..3 {
@@ -121,7 +121,7 @@ async fn nothing_leaves_that_could_not_be_written_down(fixture: Fixture) {
 }
 
 async fn a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once(fixture: Fixture) {
-    let receiver = Receiver::start([]).await;
+    let receiver = WebhookSink::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(RECORDS).await;
     for tries in 1..=3 {
@@ -139,7 +139,7 @@ async fn a_try_of_which_nothing_was_recorded_counts_and_is_not_repeated_at_once(
 }
 
 async fn what_is_asked_for_anew_during_a_try_is_judged_as_a_first_one(fixture: Fixture) {
-    let id = fixture.told_to(&Receiver::start([]).await).await;
+    let id = fixture.told_to(&WebhookSink::start([]).await).await;
     let system = fixture.store.system();
     let claimed = system.claim_webhook(id, |_| ()).await.expect("claim").expect("it waits");
     assert_eq!(claimed.tries, 1);

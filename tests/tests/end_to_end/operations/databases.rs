@@ -2,12 +2,12 @@
 
 use std::net::TcpStream;
 
-use muster_tests::{PostgresCluster, Site};
+use muster_tests::{PostgresCluster, TestDir};
 
 #[test]
-fn a_cluster_starts_goes_away_and_comes_back_on_its_port() {
-    let site = Site::new();
-    let mut postgres = PostgresCluster::start(&site);
+fn cluster_restarts_on_its_port() {
+    let test_dir = TestDir::new();
+    let mut postgres = PostgresCluster::start(&test_dir);
     let url = postgres.url();
     let address = url.split(['@', '/']).nth(3).expect("host and port").to_owned();
     assert!(TcpStream::connect(&address).is_ok(), "{address}");
