@@ -24,7 +24,7 @@ test: ## Install what is missing, then check format, lints and dependencies and 
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	bash scripts/check-licences.sh
-	shellcheck deploy/deploy.sh tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
+	shellcheck deploy.sh tests/src/hosts/*.sh scripts/*.sh benches/*.sh fuzz/engine/*.sh
 	cargo build --workspace --bins --tests --locked
 	cargo test --workspace --doc --locked --quiet
 	cargo nextest run --workspace --bins --tests --locked

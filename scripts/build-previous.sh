@@ -26,7 +26,9 @@ build() {
 build --offline || build
 mkdir "$previous/bin"
 mv "$previous/build/debug/muster-agent" "$previous/build/debug/muster-supervisor" "$previous/bin"
-cp "$previous/source/deploy/deploy.sh" "$previous/bin"
+script=$previous/source/deploy.sh
+[ -e "$script" ] || script=$previous/source/deploy/deploy.sh
+cp "$script" "$previous/bin"
 rm -rf "$previous/build" "$previous/source"
 # Last: what is cut off before it is begun anew.
 echo "$commit" >"$previous/built"

@@ -1,6 +1,6 @@
 //! Target expressions: refused at a place that exists, or printed and read again as the same.
 
-use muster_server::domain::fleet::agent_level::AgentLevel;
+use muster_server::domain::fleet::agent::AgentLevel;
 use muster_server::domain::fleet::target::expression::Expression;
 use muster_server::domain::fleet::target::facts::Facts;
 use muster_server::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;

@@ -32,7 +32,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "server_frame", check: frames::server_frame },
     Target { name: "output_frame", check: output_frame::check },
     Target { name: "exchange_request", check: exchange::request },
-    Target { name: "exchange_answer", check: exchange::answer },
+    Target { name: "exchange_response", check: exchange::response },
     Target { name: "manifest", check: host_files::manifest },
     Target { name: "policy", check: host_files::policy },
     Target { name: "expression", check: expression::check },

@@ -3,11 +3,10 @@
 //! This crate knows no sockets, no clocks, no files. A type here is a promise to agents already
 //! installed: fields are only ever added, and only as optional ones.
 
-pub mod acceptance;
 pub mod argv;
 pub mod backoff;
-pub mod close_code;
 pub mod command;
+pub mod error_chain;
 pub mod exit_code;
 pub mod frame;
 pub mod limits;
@@ -21,9 +20,10 @@ pub mod secret;
 pub mod secret_parameters;
 pub mod version;
 
-pub use close_code::CloseCode;
 pub use command::CommandName;
+pub use error_chain::error_chain;
 pub use exit_code::ExitCode;
+pub use frame::CloseCode;
 pub use permission::Permissions;
 
 /// The version of the full protocol, sent as `register.data.protocol`.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
 use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
-use crate::parameter::{self, Declaration, Parameters};
+use crate::parameter::{self, ParameterDeclaration, Parameters};
 use crate::secret_parameters::SecretParameters;
 
 /// The whole list.
@@ -35,7 +35,7 @@ pub struct Script {
     pub args: Vec<String>,
     /// Parameters it takes; absent takes any, an empty list takes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Vec<Declaration>>,
+    pub parameters: Option<Vec<ParameterDeclaration>>,
     /// Longest run, which a caller may shorten but not lengthen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -83,7 +83,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`ManifestMismatch::UnknownScript`] or [`ManifestMismatch::Parameters`].
-    pub fn take(
+    pub fn allowed_script(
         &self,
         name: &str,
         parameters: &Parameters,

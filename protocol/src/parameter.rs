@@ -20,7 +20,7 @@ pub const MAX_PARAMETERS: usize = 256;
 /// One parameter that a script declares.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Declaration {
+pub struct ParameterDeclaration {
     /// The environment variable that carries it.
     pub name: String,
     /// Refused when absent and without default.
@@ -97,7 +97,7 @@ pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), 
 pub fn check_declared(
     parameters: &Parameters,
     secrets: &SecretParameters,
-    declared: Option<&[Declaration]>,
+    declared: Option<&[ParameterDeclaration]>,
 ) -> Result<(), ParameterError> {
     check(parameters, secrets)?;
     let Some(declared) = declared else { return Ok(()) };
@@ -136,7 +136,7 @@ pub fn check_declared(
 pub fn resolve(
     mut parameters: Parameters,
     mut secrets: SecretParameters,
-    declared: Option<&[Declaration]>,
+    declared: Option<&[ParameterDeclaration]>,
 ) -> Result<(Parameters, SecretParameters), ParameterError> {
     check_declared(&parameters, &secrets, declared)?;
     for declaration in declared.into_iter().flatten() {
@@ -200,8 +200,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn declared(name: &str) -> Declaration {
-        Declaration {
+    fn declared(name: &str) -> ParameterDeclaration {
+        ParameterDeclaration {
             name: name.into(),
             required: false,
             default: None,
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn defaults_fill_in_and_choices_bind() {
         let declared = [
-            Declaration {
+            ParameterDeclaration {
                 default: Some("blue".into()),
                 choices: vec!["blue".into()],
                 ..declared("COLOUR")
             },
-            Declaration { required: true, ..declared("WHO") },
+            ParameterDeclaration { required: true, ..declared("WHO") },
         ];
         let given = Parameters::from([("WHO".into(), "me".into())]);
         let (resolved, _) = resolve(given, SecretParameters::default(), Some(&declared))
@@ -243,8 +243,12 @@ mod tests {
     #[test]
     fn a_parameter_declared_secret_must_come_as_one_and_others_may() {
         let declared = [
-            Declaration { secret: true, ..declared("TOKEN") },
-            Declaration { secret: true, default: Some("key".into()), ..declared("DEFAULT") },
+            ParameterDeclaration { secret: true, ..declared("TOKEN") },
+            ParameterDeclaration {
+                secret: true,
+                default: Some("key".into()),
+                ..declared("DEFAULT")
+            },
             declared("WHO"),
         ];
         let one = |name: &str| Parameters::from([(name.into(), "me".into())]);

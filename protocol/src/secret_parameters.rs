@@ -7,8 +7,6 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroize as _;
 
-use crate::parameter::Parameters;
-
 /// What an agent lists among its capabilities if it takes `secret_parameters` and masks them.
 pub const CAPABILITY: &str = "secret_parameters";
 
@@ -54,8 +52,8 @@ impl Drop for SecretParameters {
     }
 }
 
-impl From<Parameters> for SecretParameters {
-    fn from(values: Parameters) -> Self {
+impl From<BTreeMap<String, String>> for SecretParameters {
+    fn from(values: BTreeMap<String, String>) -> Self {
         Self(values)
     }
 }

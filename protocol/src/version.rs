@@ -1,4 +1,4 @@
-//! The version of a program, stamped into it so that it can be read from the file as well.
+//! The version of a program, read_stamp into it so that it can be read from the file as well.
 //!
 //! Whoever puts a release together has programs of platforms that it can't run: the stamp says
 //! what they are.
@@ -38,7 +38,7 @@ pub fn own() -> &'static str {
 }
 
 /// The version of the program in a file; `None` if it has no stamp.
-pub fn stamped(program: &[u8]) -> Option<Version> {
+pub fn read_stamp(program: &[u8]) -> Option<Version> {
     let mut rest = program;
     while let Some(at) = find(rest, MARK) {
         rest = &rest[at + MARK.len()..];
@@ -76,15 +76,15 @@ mod tests {
     fn a_program_knows_its_version_and_its_file_tells_it() {
         assert_eq!(own(), env!("CARGO_PKG_VERSION"));
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        assert_eq!(stamped(&program).unwrap().to_string(), own());
+        assert_eq!(read_stamp(&program).unwrap().to_string(), own());
     }
 
     #[test]
     fn what_only_looks_like_a_stamp_is_passed_over() {
         let mut program = b"muster-version: muster-version:no version\0 mm".to_vec();
-        assert_eq!(stamped(&program), None);
+        assert_eq!(read_stamp(&program), None);
         program.extend_from_slice(&stamp(b"1.2.3-rc.1"));
-        assert_eq!(stamped(&program).unwrap().to_string(), "1.2.3-rc.1");
-        assert_eq!(stamped(&program[..program.len() - 45]), None);
+        assert_eq!(read_stamp(&program).unwrap().to_string(), "1.2.3-rc.1");
+        assert_eq!(read_stamp(&program[..program.len() - 45]), None);
     }
 }

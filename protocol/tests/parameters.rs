@@ -1,8 +1,8 @@
 //! What a script is given, held against what it declares: at the bounds, and for secrets too.
 
 use muster_protocol::parameter::{
-    Declaration, MAX_NAME_BYTES, MAX_VALUE_BYTES, ParameterError, Parameters, check, check_name,
-    resolve,
+    MAX_NAME_BYTES, MAX_VALUE_BYTES, ParameterDeclaration, ParameterError, Parameters, check,
+    check_name, resolve,
 };
 use muster_protocol::secret_parameters::SecretParameters;
 
@@ -14,8 +14,8 @@ fn secret(name: &str, value: &str) -> SecretParameters {
     given(name, value).into()
 }
 
-fn colour() -> Declaration {
-    Declaration {
+fn colour() -> ParameterDeclaration {
+    ParameterDeclaration {
         name: "COLOUR".into(),
         required: false,
         default: Some("blue".into()),

@@ -91,7 +91,7 @@ fn agent_frames_of_the_full_protocol() {
         }),
         AgentFrame::Deregister,
         AgentFrame::UpdateResult {
-            verdict: UpdateResult {
+            result: UpdateResult {
                 command_id: None,
                 outcome: UpdateOutcome::RolledBack,
                 from_version: "0.1.0".into(),

@@ -18,10 +18,10 @@ use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::access::credential::presented;
+use crate::domain::fleet::agent::Transport;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{AgentTransport, Inbound, Origin, Sessions, TransportEnd};
-use crate::store::entities::column::Transport;
 
 /// An idle connection holds no more than this each way; both grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;

@@ -1,20 +1,20 @@
-//! Reads the sentence that an agent leaves behind in `fatal_reason` before it exits with 99.
+//! Reads the reason that an agent writes to `fatal_reason` before it exits with 99.
 //!
-//! The file is the agent's: its content, type and size are not trusted.
+//! The agent owns the file: its content, type and size are not trusted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// No more of the reason than this is passed on, in characters.
+/// Longest reason that is passed on, in characters.
 pub const MAX_CHARS: usize = 300;
 
-/// File systems stamp with a coarser clock than the one that `started_at` was read from.
+/// File systems use a coarser clock than the one that `started_at` was read from.
 const STAMP_SLACK: Duration = Duration::from_millis(100);
 
-/// The first line of `fatal_reason` if it was written since `started_at`, cleaned of control
-/// characters. `None` if there is no such sentence.
+/// The first line of `fatal_reason` if it was written after `started_at`, without control
+/// characters. `None` if there is none.
 pub fn read(state_dir: &Path, started_at: SystemTime) -> Option<String> {
     let file = open(&state_dir.join("fatal_reason")).ok()?;
     let metadata = file.metadata().ok()?;
@@ -22,7 +22,7 @@ pub fn read(state_dir: &Path, started_at: SystemTime) -> Option<String> {
         return None;
     }
     let mut bytes = Vec::new();
-    // Four bytes are the most that a character takes.
+    // A character takes at most four bytes.
     file.take(4 * MAX_CHARS as u64).read_to_end(&mut bytes).ok()?;
     first_line(&String::from_utf8_lossy(&bytes))
 }
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn reason_of_an_earlier_run_is_not_taken_for_this_one() {
+    fn reason_of_an_earlier_run_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("fatal_reason"), "the key was deleted\n").unwrap();
         let now = SystemTime::now();
@@ -66,7 +66,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn link_and_pipe_are_neither_followed_nor_waited_for() {
+    fn link_is_not_followed_and_pipe_does_not_block() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fatal_reason");
         fs::write(dir.path().join("secret"), "root:x:0").unwrap();

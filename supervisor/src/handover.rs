@@ -1,8 +1,8 @@
-//! From the supervisor of a container's image to the one in the container's volume, which may be
-//! another version: the image's is only the first step, and the last resort.
+//! Hands over from the supervisor of a container's image to the supervisor in its volume, which may
+//! be another version.
 //!
-//! Knows no versions (`update::image` chooses) and leaves it to its caller to become the other
-//! program. Whatever fails here, the image's own supervisor goes on: a host stays on duty.
+//! Does not choose versions (`update::image` does), and leaves the `exec` to its caller. If
+//! anything fails, the image's own supervisor continues, so that the host stays managed.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,102 +11,119 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::layout::Layout;
-use crate::log::{Log, chain};
-use crate::platform::{Host, Request};
-use crate::policy::End;
-use crate::update::image::{self, Choice};
+use crate::log::Log;
+use crate::platform::{ForwardedSignal, ProcessController};
+use crate::policy::ProcessExit;
+use crate::update::image::{self, ImageChoice};
+use muster_protocol::error_chain;
 
-/// For a program to show that it starts here.
+/// Time for a program's self-test.
 const SELF_TEST_TIME: Duration = Duration::from_secs(10);
 
-/// Who goes on.
+/// Which supervisor continues.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
-    /// The supervisor that runs.
-    Own,
-    /// The supervisor that runs, with the agent beside it: nothing in the volume starts.
-    OwnAlone,
-    /// The one that lies there.
-    Other(PathBuf),
-    /// Nobody: a stop was asked for meanwhile.
-    Stopped,
+pub enum HandoverDecision {
+    /// This supervisor, with the programs of the volume.
+    RunOwn,
+    /// This supervisor, with the agent beside it: no program of the volume starts.
+    RunOwnPrograms,
+    /// The supervisor at this path.
+    Exec(PathBuf),
+    /// None: a stop signal arrived.
+    Stop,
 }
 
-/// Offers the image's programs, which lie beside the one that runs, to the volume `program`, and
-/// finds out whether the volume's supervisor can take over.
-pub fn prepare(program: &Path, layout: &Layout, host: &mut Host, log: &Log) -> Next {
+/// Offers the image's programs, which are beside this one, to the volume `program`, and decides
+/// whether the volume's supervisor takes over.
+pub fn decide(
+    program: &Path,
+    layout: &Layout,
+    host: &mut ProcessController,
+    log: &Log,
+) -> HandoverDecision {
     if layout.is_own_version() {
-        return Next::Own;
+        return HandoverDecision::RunOwn;
     }
     let own = muster_protocol::version::own();
     match own.parse().map(|version| image::offer(program, layout.own_dir(), &version)) {
-        Ok(Ok(Choice::Take)) => log.info(format_args!("version {own} of the image is taken")),
-        Ok(Ok(Choice::Keep)) => {}
+        Ok(Ok(ImageChoice::Install)) => {
+            log.info(format_args!("installed version {own} from the image"))
+        }
+        Ok(Ok(ImageChoice::Skip)) => {}
         Ok(Err(error)) => log.error(format_args!(
-            "failed to {}; check who owns the volume, and its room",
-            chain(&error)
+            "{}; check the volume's owner and free space",
+            error_chain(&error)
         )),
-        Err(_) => log.error(format_args!("the image's version `{own}` is none")),
+        Err(_) => log.error(format_args!("the image's version `{own}` is not a valid version")),
     }
     let other = layout.current_supervisor();
     if !other.exists() {
-        return Next::Own;
+        return HandoverDecision::RunOwn;
     }
-    let with_own_words = ["self-test", "--"].map(OsString::from).into_iter();
-    let with_own_words = with_own_words.chain(env::args_os().skip(1));
-    let why = match self_test(&other, with_own_words, host) {
-        Tested::Starts => return Next::Other(other),
-        Tested::StopAsked => return Next::Stopped,
-        Tested::Fails(why) => why,
+    let self_test_args = ["self-test", "--"].map(OsString::from).into_iter();
+    let self_test_args = self_test_args.chain(env::args_os().skip(1));
+    let why = match self_test(&other, self_test_args, host) {
+        SelfTestResult::Passed => return HandoverDecision::Exec(other),
+        SelfTestResult::StopRequested => return HandoverDecision::Stop,
+        SelfTestResult::Failed(why) => why,
     };
-    log.error(format_args!("{} {why}; the image's supervisor goes on", other.display()));
+    log.error(format_args!("{} {why}; continuing with the image's supervisor", other.display()));
     let agent = layout.agent_binary();
     match self_test(&agent, ["version".into()], host) {
-        Tested::Starts => Next::Own,
-        Tested::StopAsked => Next::Stopped,
-        Tested::Fails(why) => {
-            log.error(format_args!("{} {why}; the image's agent goes on as well", agent.display()));
-            Next::OwnAlone
+        SelfTestResult::Passed => HandoverDecision::RunOwn,
+        SelfTestResult::StopRequested => HandoverDecision::Stop,
+        SelfTestResult::Failed(why) => {
+            log.error(format_args!(
+                "{} {why}; continuing with the image's agent as well",
+                agent.display()
+            ));
+            HandoverDecision::RunOwnPrograms
         }
     }
 }
 
-enum Tested {
-    Starts,
-    Fails(String),
-    StopAsked,
+enum SelfTestResult {
+    Passed,
+    Failed(String),
+    StopRequested,
 }
 
-/// Whether a program starts here that is asked for no more than to say so.
-fn self_test(program: &Path, words: impl IntoIterator<Item = OsString>, host: &mut Host) -> Tested {
+/// Runs a program's self-test.
+fn self_test(
+    program: &Path,
+    args: impl IntoIterator<Item = OsString>,
+    host: &mut ProcessController,
+) -> SelfTestResult {
     let mut command = Command::new(program);
-    command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
     if let Err(error) = host.start_agent(&mut command) {
-        return Tested::Fails(format!("can't be started: {error}"));
+        return SelfTestResult::Failed(format!("could not be started: {error}"));
     }
     let until = Instant::now() + SELF_TEST_TIME;
-    let mut is_stop_asked = false;
+    let mut is_stop_requested = false;
     let mut is_killed = false;
     loop {
-        if host.take_request().is_some_and(|request| request != Request::HangUp) {
-            is_stop_asked = true;
+        if host.take_request().is_some_and(|request| request != ForwardedSignal::HangUp) {
+            is_stop_requested = true;
         }
         if let Some(end) = host.reap() {
             return match end {
-                _ if is_stop_asked => Tested::StopAsked,
-                End::Exited(0) => Tested::Starts,
-                _ if is_killed => Tested::Fails("does not end its self-test".into()),
-                _ => Tested::Fails(format!("fails its self-test: {end:?}")),
+                _ if is_stop_requested => SelfTestResult::StopRequested,
+                ProcessExit::Exited(0) => SelfTestResult::Passed,
+                _ if is_killed => {
+                    SelfTestResult::Failed("did not finish its self-test in time".into())
+                }
+                _ => SelfTestResult::Failed(format!("failed its self-test: {end:?}")),
             };
         }
         let left = until.saturating_duration_since(Instant::now());
-        if (left.is_zero() || is_stop_asked) && !is_killed {
+        if (left.is_zero() || is_stop_requested) && !is_killed {
             host.kill_agent();
             is_killed = true;
         }
         let rest = (!is_killed).then_some(left);
         if let Err(error) = host.wait(rest) {
-            return Tested::Fails(format!("can't be waited for: {error}"));
+            return SelfTestResult::Failed(format!("could not be waited for: {error}"));
         }
     }
 }

@@ -1,22 +1,22 @@
-//! Where the agent's binary lies.
+//! The paths of the agent's and the supervisor's programs.
 //!
-//! Knows the file system's layout and nothing of processes. Asked anew before every start, because
-//! an update swaps `versions/current` in between.
+//! Knows the file system layout, not processes. Evaluated before every start, because an update
+//! changes `versions/current` in between.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::release::Version;
 
-/// Why the agent's place is unknown.
+/// Why the layout is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The system would not tell.
-    #[error("find the directory of the supervisor's own binary")]
+    /// The system did not report the path.
+    #[error("failed to find the supervisor's own directory")]
     OwnDirectory(#[source] io::Error),
 }
 
-/// The places where an agent may lie, in order.
+/// The places of the agent's program, in order of preference.
 #[derive(Debug, Clone)]
 pub struct Layout {
     agent_override: Option<PathBuf>,
@@ -25,10 +25,10 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// `agent_override` wins over all; `install_dir` holds `versions/`.
+    /// `agent_override` takes precedence; `install_dir` contains `versions/`.
     ///
     /// # Errors
-    /// [`LayoutError::OwnDirectory`] if the supervisor can't find out where it lies itself.
+    /// [`LayoutError::OwnDirectory`] if the path of this program is unknown.
     pub fn new(
         agent_override: Option<PathBuf>,
         install_dir: Option<PathBuf>,
@@ -38,20 +38,20 @@ impl Layout {
         Ok(Self { agent_override, install_dir, own_dir })
     }
 
-    /// True if the supervisor that runs is one of the installed versions: another one can then take
-    /// its place.
+    /// True if this supervisor is one of the installed versions, so that another version can
+    /// replace it.
     pub fn is_own_version(&self) -> bool {
         let versions = self.install_dir.as_ref().map(|dir| dir.join("versions"));
         let versions = versions.and_then(|versions| versions.canonicalize().ok());
         versions.is_some_and(|versions| self.own_dir.starts_with(versions))
     }
 
-    /// Where the supervisor that runs lies.
+    /// The directory of this supervisor.
     pub fn own_dir(&self) -> &Path {
         &self.own_dir
     }
 
-    /// True if the supervisor that runs is of this installed version.
+    /// True if this supervisor belongs to this installed version.
     pub fn is_version(&self, version: &Version) -> bool {
         let folder = self.install_dir.as_ref().map(|dir| dir.join("versions"));
         let folder = folder.map(|versions| versions.join(version.to_string()));
@@ -59,14 +59,14 @@ impl Layout {
         folder.is_some_and(|folder| self.own_dir.starts_with(folder))
     }
 
-    /// The supervisor of the version that is current; without versions, the one that runs.
+    /// The supervisor of the current version; without versions, this supervisor.
     pub fn current_supervisor(&self) -> PathBuf {
         let name = format!("muster-supervisor{}", std::env::consts::EXE_SUFFIX);
         let current = self.install_dir.as_ref().map(|dir| dir.join("versions/current/bin"));
         current.unwrap_or_else(|| self.own_dir.clone()).join(name)
     }
 
-    /// The binary to start now. It may be missing: the start then says so.
+    /// The agent's program to start now. It may be missing; then starting it fails.
     pub fn agent_binary(&self) -> PathBuf {
         if let Some(path) = &self.agent_override {
             return path.clone();
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn without_an_install_directory_the_agent_is_the_one_beside_the_supervisor() {
+    fn without_an_install_directory_the_agent_beside_the_supervisor_is_used() {
         assert_eq!(layout(None).agent_binary(), Path::new("/opt/muster/bin/muster-agent"));
     }
 
     #[test]
-    fn current_version_is_preferred_as_soon_as_it_is_there() {
+    fn current_version_is_preferred_once_it_exists() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(Some(dir.path()));
         assert_eq!(layout.agent_binary(), Path::new("/opt/muster/bin/muster-agent"));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn override_wins_over_everything() {
+    fn agent_override_takes_precedence() {
         let mut layout = layout(None);
         layout.agent_override = Some("/elsewhere/agent".into());
         assert_eq!(layout.agent_binary(), Path::new("/elsewhere/agent"));

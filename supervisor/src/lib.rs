@@ -1,23 +1,18 @@
-//! The supervisor: keeps a Muster agent running on its host, by the agent's exit codes.
+//! The supervisor: starts the Muster agent, and restarts or updates it by its exit code.
 //!
-//! Small on purpose, as it lives on every host and is the part that must not fail: one thread (and one
-//! for its log where it keeps one), no
-//! network, few dependencies. It does not know what the agent does, and leaves the agent's jobs
-//! alone.
+//! It runs on every host and must not fail, so it stays small: one thread (plus one that writes the
+//! log file, if there is one), no network, few dependencies. It does not know what the agent does and
+//! leaves the agent's executions alone.
 
-pub mod board;
 pub mod fatal_reason;
-pub mod fault;
+pub mod fault_injection;
 pub mod handover;
-pub mod health;
 pub mod layout;
 pub mod log;
-pub mod log_file;
-pub mod notify;
 pub mod platform;
 pub mod policy;
-pub mod sentence;
+pub mod reasons;
 pub mod settings;
-pub mod state_file;
+pub mod status;
 pub mod supervise;
 pub mod update;

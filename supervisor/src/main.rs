@@ -1,4 +1,5 @@
-//! `muster-supervisor`: puts the parts together and exits with the agent's verdict.
+//! `muster-supervisor`: reads the command line, wires the parts together and exits with the agent's
+//! code.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,26 +12,25 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use muster_protocol::backoff::Delays;
-use muster_supervisor::board::Board;
-use muster_supervisor::fault::Cut;
-use muster_supervisor::handover::{self, Next};
-use muster_supervisor::health;
+use muster_protocol::error_chain;
+use muster_supervisor::fault_injection::CrashPoint;
+use muster_supervisor::handover::{self, HandoverDecision};
 use muster_supervisor::layout::Layout;
-use muster_supervisor::log::{Level, Log, chain};
-use muster_supervisor::log_file::LogFile;
-use muster_supervisor::notify::{Notifier, watchdog_interval};
-use muster_supervisor::platform::{self, Host};
-use muster_supervisor::policy::{History, Pacer};
+use muster_supervisor::log::{Level, Log, LogFile};
+use muster_supervisor::platform::{self, ProcessController};
+use muster_supervisor::policy::{RestartBackoff, RestartHistory};
 use muster_supervisor::settings::{Action, CommandLine, RunArgs, Settings, VerifyArgs};
-use muster_supervisor::supervise::{Finish, Supervisor, Updating};
-use muster_supervisor::update::{Guard, Trust, Updates, examine};
+use muster_supervisor::status::{ServiceManager, StatusPublisher, health, watchdog_interval};
+use muster_supervisor::supervise::{Finish, Supervisor, UpdateState};
+use muster_supervisor::update::{BootCounter, TrustPolicy, UpdateManager, verify_download};
 
 fn main() -> ExitCode {
-    // Before anything that may end this program.
-    let (guard, other) = Guard::begin(env::args_os().skip(1), env::var_os("MUSTER_DIR"));
+    // First, before anything that can end this program.
+    let (boot_counter, other) =
+        BootCounter::start(env::args_os().skip(1), env::var_os("MUSTER_DIR"));
     if let Some(other) = other {
-        let error = platform::become_program(&other, env::args_os().skip(1));
-        eprintln!("muster-supervisor: failed to become {}: {error}", other.display());
+        let error = platform::exec_program(&other, env::args_os().skip(1));
+        eprintln!("muster-supervisor: failed to exec {}: {error}", other.display());
     }
     let args = match CommandLine::parse().command {
         Action::Run(args) => args,
@@ -40,24 +40,24 @@ fn main() -> ExitCode {
     };
     let settings = settings(args);
     let log = Log::new(Level::from_setting(env::var("MUSTER_LOG").ok().as_deref()));
-    match run(settings, guard, log.clone()) {
+    match run(settings, boot_counter, log.clone()) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => {
-            log.error(format_args!("failed to {error:#}"));
+            log.error(error_chain(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
 fn health(state_dir: Option<PathBuf>) -> ExitCode {
-    match health::look(&state_dir.unwrap_or_else(platform::default_state_dir)) {
+    match health::check(&state_dir.unwrap_or_else(platform::default_state_dir)) {
         Ok(sentence) => {
-            // Nobody need read it.
+            // The reader of the pipe may be gone.
             let _ = writeln!(std::io::stdout(), "{sentence}");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "failed to {error}");
+            let _ = writeln!(std::io::stderr(), "{}", error_chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -67,8 +67,8 @@ fn settings(args: RunArgs) -> Settings {
     Settings::new(args, platform::is_init(), platform::default_state_dir())
 }
 
-/// Whatever a supervisor needs of the system, and whether it understands what it will be started
-/// with; the environment is the one that it will have.
+/// Checks that this supervisor can start on this host and accepts the arguments and environment
+/// that it will be started with.
 fn self_test(args: Vec<OsString>) -> ExitCode {
     if !args.is_empty() {
         let own = iter::once(OsString::from("muster-supervisor"));
@@ -84,17 +84,17 @@ fn self_test(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match Host::new() {
+    match ProcessController::new() {
         Ok(_) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn verify(args: VerifyArgs) -> ExitCode {
-    let examined = Trust::of(&args.dir).map_err(Into::into).and_then(|mut trust| {
+    let examined = TrustPolicy::of(&args.dir).map_err(Into::into).and_then(|mut trust| {
         trust.pins.fingerprint = args.release_key.or(trust.pins.fingerprint);
-        trust.is_any_key_good = args.any_key;
-        examine(&args.folder, &args.version, &trust)
+        trust.accepts_any_key = args.any_key;
+        verify_download(&args.folder, &args.version, &trust)
     });
     match examined {
         Ok(examined) => {
@@ -102,46 +102,46 @@ fn verify(args: VerifyArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{}: {}", error.code(), chain(&error));
+            eprintln!("{}: {}", error.code(), error_chain(&error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(mut settings: Settings, guard: Guard, log: Log) -> anyhow::Result<i32> {
+fn run(mut settings: Settings, boot_counter: BootCounter, log: Log) -> anyhow::Result<i32> {
     let mut layout = Layout::new(settings.agent.clone(), settings.install_dir.clone())?;
-    let mut host = Host::new().context("take over signals")?;
+    let mut host = ProcessController::new().context("failed to register signal handlers")?;
     if let Some(program) = settings.install_dir.as_deref().filter(|_| settings.is_from_image) {
-        match handover::prepare(program, &layout, &mut host, &log) {
-            Next::Own => {}
-            Next::OwnAlone => {
+        match handover::decide(program, &layout, &mut host, &log) {
+            HandoverDecision::RunOwn => {}
+            HandoverDecision::RunOwnPrograms => {
                 settings.install_dir = None;
                 layout = Layout::new(settings.agent.clone(), None)?;
             }
-            Next::Stopped => return Ok(0),
-            Next::Other(other) => {
-                let error = platform::become_program(&other, env::args_os().skip(1));
-                log.error(format_args!("failed to become {}: {error}", other.display()));
+            HandoverDecision::Stop => return Ok(0),
+            HandoverDecision::Exec(other) => {
+                let error = platform::exec_program(&other, env::args_os().skip(1));
+                log.error(format_args!("failed to exec {}: {error}", other.display()));
             }
         }
     }
-    match supervise(settings, guard, layout, host, log)? {
+    match supervise(settings, boot_counter, layout, host, log)? {
         Finish::Exit(code) => Ok(code),
-        Finish::Anew(successor) => {
-            Cut::HandingOver.here();
-            // It keeps the process, its environment and its arguments: to the service manager
-            // nothing has happened.
-            let error = platform::become_program(&successor, env::args_os().skip(1));
-            Err(error).with_context(|| format!("start {}", successor.display()))
+        Finish::Exec(successor) => {
+            CrashPoint::HandingOver.trigger();
+            // `exec` keeps the process, the environment and the arguments, so the service manager
+            // sees no change.
+            let error = platform::exec_program(&successor, env::args_os().skip(1));
+            Err(error).with_context(|| format!("failed to exec {}", successor.display()))
         }
     }
 }
 
 fn supervise(
     settings: Settings,
-    guard: Guard,
+    boot_counter: BootCounter,
     layout: Layout,
-    host: Host,
+    host: ProcessController,
     log: Log,
 ) -> anyhow::Result<Finish> {
     let log_file = settings.log_dir.as_deref().and_then(|folder| open_log(folder, &log));
@@ -160,21 +160,25 @@ fn supervise(
         std::process::id(),
     );
     let updates = match settings.install_dir.as_deref() {
-        Some(program) => Updates::of(program, &settings.state_dir, guard),
+        Some(program) => UpdateManager::open(program, &settings.state_dir, boot_counter),
         None => Ok(None),
     };
-    // Without the right to change versions it only restarts.
+    // Without updates the supervisor still restarts the agent.
     let updates = updates.unwrap_or_else(|error| {
-        log.error(format_args!("no updates: failed to {}", chain(&error)));
+        log.error(format_args!("updates are off: {}", error_chain(&error)));
         None
     });
     let supervisor = Supervisor {
         layout,
-        updating: Updating::new(updates, Pacer::new(delays())),
-        host,
-        board: Board::new(settings.state_dir.clone(), Notifier::from_environment(), log.clone()),
-        history: History::new(settings.healthy_after),
-        pacer: Pacer::new(delays()),
+        update_state: UpdateState::new(updates, RestartBackoff::new(delays())),
+        processes: host,
+        status: StatusPublisher::new(
+            settings.state_dir.clone(),
+            ServiceManager::from_environment(),
+            log.clone(),
+        ),
+        history: RestartHistory::new(settings.healthy_after),
+        backoff: RestartBackoff::new(delays()),
         watchdog_interval: watchdog,
         hangup_stops: std::io::stdin().is_terminal(),
         log,
@@ -184,7 +188,7 @@ fn supervise(
     Ok(supervisor.run()?)
 }
 
-/// A log that can't be kept is no reason to let the agent down.
+/// A missing log file must not keep the agent from running.
 fn open_log(folder: &Path, log: &Log) -> Option<LogFile> {
-    LogFile::open(folder).inspect_err(|error| log.warn(chain(error))).ok()
+    LogFile::open(folder).inspect_err(|error| log.warn(error_chain(error))).ok()
 }

@@ -1,7 +1,7 @@
-//! What to do when the agent has ended: a pure function from (end, history, now) to a decision.
+//! The restart policy: a pure function from (exit, history, now) to a decision.
 //!
-//! Knows no processes, no files and no clock; time is passed in and randomness is drawn by
-//! [`Pacer`], after the decision.
+//! Does not know processes, files or the clock: time is passed in, and [`RestartBackoff`] draws
+//! random delays after the decision.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,102 +9,102 @@ use std::time::{Duration, Instant};
 use muster_protocol::ExitCode;
 use muster_protocol::backoff::Delays;
 
-/// This many planned restarts (42, 43, 44) within [`PLANNED_WINDOW`] may be immediate; the next
-/// one is a loop, not a wish, and waits like a crash.
-pub const PLANNED_AT_ONCE: usize = 5;
-/// See [`PLANNED_AT_ONCE`].
-pub const PLANNED_WINDOW: Duration = Duration::from_secs(10);
+/// This many requested restarts (42, 43, 44) within [`IMMEDIATE_RESTART_WINDOW`] are immediate.
+/// More are a loop and wait like a crash.
+pub const MAX_IMMEDIATE_RESTARTS: usize = 5;
+/// See [`MAX_IMMEDIATE_RESTARTS`].
+pub const IMMEDIATE_RESTART_WINDOW: Duration = Duration::from_secs(10);
 
-/// How one run of the agent came to its end.
+/// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The process ended by itself, with this code.
+pub enum ProcessExit {
+    /// The process exited with this code.
     Exited(i32),
-    /// A signal of this number ended the process.
+    /// A signal with this number killed the process.
     Signalled(i32),
-    /// There was no process: it could not be started.
+    /// The process could not be started.
     NotStarted,
 }
 
-/// Which release the agent asked for.
+/// Which release the agent requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fetch {
-    /// The one that this host should be on (43).
-    Wanted,
-    /// The one that it is on, downloaded again (44).
-    CurrentAfresh,
+pub enum ReleaseRequest {
+    /// The version in its update request (43).
+    Desired,
+    /// The current version, downloaded again (44).
+    Reinstall,
 }
 
-/// Why the agent is started again.
+/// Why the agent is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It asked to be restarted (42).
-    Asked,
-    /// It asked for a release first (43, 44).
-    Release(Fetch),
-    /// It ended in a way that nobody asked for.
+    /// It requested a restart (42).
+    RestartRequested,
+    /// It requested a release first (43, 44).
+    ReleaseRequested(ReleaseRequest),
+    /// It ended unexpectedly.
     Crash,
 }
 
-/// How soon the agent is started again.
+/// When the agent is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
-    /// At once.
-    Now,
+pub enum RestartDelay {
+    /// Immediately.
+    Immediate,
     /// After the next delay of the backoff.
     Backoff,
 }
 
-/// What follows from an end.
+/// What the supervisor does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Stay stopped; it was wanted (0).
+    /// Stay stopped, as requested (0).
     Stop,
     /// Stay stopped; it can't work as configured (99).
     Fatal,
-    /// Start again.
+    /// Restart the agent.
     Start {
         /// Why.
         cause: Cause,
-        /// How soon.
-        pace: Pace,
-        /// Whether the run was healthy, so that the backoff begins anew.
+        /// When.
+        delay: RestartDelay,
+        /// True if the run was healthy, which resets the backoff.
         healthy: bool,
     },
 }
 
-/// What the policy has to remember of earlier runs. Bounded.
+/// What the policy remembers of earlier runs. Bounded.
 #[derive(Debug, Clone)]
-pub struct History {
+pub struct RestartHistory {
     healthy_after: Duration,
     started_at: Option<Instant>,
     planned_at: VecDeque<Instant>,
     looping: bool,
 }
 
-impl History {
+impl RestartHistory {
     /// A run counts as healthy once it has lasted for `healthy_after`.
     pub fn new(healthy_after: Duration) -> Self {
         Self { healthy_after, started_at: None, planned_at: VecDeque::new(), looping: false }
     }
 
-    /// Notes that an agent was started at `now`.
+    /// Records that the agent was started at `now`.
     pub fn record_start(&mut self, now: Instant) {
         self.started_at = Some(now);
     }
 
-    /// Notes what was decided at `now`, so that the next decision can know of it.
+    /// Records a decision made at `now`, for the next decision.
     pub fn record_decision(&mut self, decision: Decision, now: Instant) {
         self.started_at = None;
-        let Decision::Start { cause, pace, healthy } = decision else { return };
+        let Decision::Start { cause, delay, healthy } = decision else { return };
         if healthy {
             self.looping = false;
             self.planned_at.clear();
         }
         if cause != Cause::Crash {
-            self.looping |= pace == Pace::Backoff;
+            self.looping |= delay == RestartDelay::Backoff;
             self.planned_at.push_back(now);
-            while self.planned_at.len() > PLANNED_AT_ONCE {
+            while self.planned_at.len() > MAX_IMMEDIATE_RESTARTS {
                 self.planned_at.pop_front();
             }
         }
@@ -115,68 +115,68 @@ impl History {
             .is_some_and(|started| now.saturating_duration_since(started) >= self.healthy_after)
     }
 
-    fn planned_pace(&self, healthy: bool, now: Instant) -> Pace {
+    fn planned_pace(&self, healthy: bool, now: Instant) -> RestartDelay {
         let recent = self
             .planned_at
             .iter()
-            .filter(|at| now.saturating_duration_since(**at) < PLANNED_WINDOW)
+            .filter(|at| now.saturating_duration_since(**at) < IMMEDIATE_RESTART_WINDOW)
             .count();
-        // Once looping, only a healthy run ends it: a window alone would let bursts through again.
-        if healthy || !(self.looping || recent >= PLANNED_AT_ONCE) {
-            Pace::Now
+        // Only a healthy run ends a loop: a time window alone would allow bursts again.
+        if healthy || !(self.looping || recent >= MAX_IMMEDIATE_RESTARTS) {
+            RestartDelay::Immediate
         } else {
-            Pace::Backoff
+            RestartDelay::Backoff
         }
     }
 }
 
-/// Decides what follows when a run ended at `now`.
-pub fn decide(end: End, history: &History, now: Instant) -> Decision {
+/// Decides what to do after a run that ended at `now`.
+pub fn decide(end: ProcessExit, history: &RestartHistory, now: Instant) -> Decision {
     let healthy = history.was_healthy(now);
     let code = match end {
-        End::Exited(code) => ExitCode::from_code(code),
-        End::Signalled(_) | End::NotStarted => None,
+        ProcessExit::Exited(code) => ExitCode::from_code(code),
+        ProcessExit::Signalled(_) | ProcessExit::NotStarted => None,
     };
     let cause = match code {
         Some(ExitCode::Stop) => return Decision::Stop,
         Some(ExitCode::Fatal) => return Decision::Fatal,
-        Some(ExitCode::Restart) => Cause::Asked,
-        Some(ExitCode::Update) => Cause::Release(Fetch::Wanted),
-        Some(ExitCode::Redeploy) => Cause::Release(Fetch::CurrentAfresh),
+        Some(ExitCode::Restart) => Cause::RestartRequested,
+        Some(ExitCode::Update) => Cause::ReleaseRequested(ReleaseRequest::Desired),
+        Some(ExitCode::Redeploy) => Cause::ReleaseRequested(ReleaseRequest::Reinstall),
         None => Cause::Crash,
     };
-    let pace = match cause {
-        Cause::Crash => Pace::Backoff,
-        Cause::Asked | Cause::Release(_) => history.planned_pace(healthy, now),
+    let delay = match cause {
+        Cause::Crash => RestartDelay::Backoff,
+        Cause::RestartRequested | Cause::ReleaseRequested(_) => history.planned_pace(healthy, now),
     };
-    Decision::Start { cause, pace, healthy }
+    Decision::Start { cause, delay, healthy }
 }
 
-/// Turns a pace into a delay; the only holder of the backoff's state.
+/// Draws restart delays; the only owner of the backoff's state.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct RestartBackoff {
     delays: Delays,
 }
 
-impl Pacer {
+impl RestartBackoff {
     /// Draws from `delays`.
     pub fn new(delays: Delays) -> Self {
         Self { delays }
     }
 
-    /// Begins anew, after something worked.
+    /// Resets the backoff after a success.
     pub fn reset(&mut self) {
         self.delays.reset();
     }
 
-    /// How long to wait before the start that was decided on.
-    pub fn delay(&mut self, pace: Pace, healthy: bool) -> Duration {
+    /// How long to wait before the restart.
+    pub fn delay(&mut self, delay: RestartDelay, healthy: bool) -> Duration {
         if healthy {
             self.delays.reset();
         }
-        match pace {
-            Pace::Now => Duration::ZERO,
-            Pace::Backoff => self.delays.next_delay(),
+        match delay {
+            RestartDelay::Immediate => Duration::ZERO,
+            RestartDelay::Backoff => self.delays.next_delay(),
         }
     }
 }

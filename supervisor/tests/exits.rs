@@ -10,7 +10,7 @@ use harness::{Harness, eventually, is_alive};
 use nix::sys::signal::{Signal, kill};
 
 #[test]
-fn agent_gets_run_its_arguments_and_the_mark_of_being_supervised() {
+fn agent_gets_run_its_arguments_and_the_supervised_variable() {
     let mut harness = Harness::new(
         r#"echo "supervised $MUSTER_SUPERVISED own ${NOTIFY_SOCKET:-none} kept $KEPT"; exit 0"#,
     );
@@ -22,7 +22,7 @@ fn agent_gets_run_its_arguments_and_the_mark_of_being_supervised() {
 }
 
 #[test]
-fn exit_0_ends_the_supervisor_with_0_and_nothing_is_started_again() {
+fn exit_0_ends_the_supervisor_with_0_without_a_restart() {
     let mut harness = Harness::new("exit 0");
     let mut running = harness.start();
     running.run(1);
@@ -35,9 +35,9 @@ fn exit_0_ends_the_supervisor_with_0_and_nothing_is_started_again() {
 }
 
 #[test]
-fn exit_42_43_and_44_are_each_followed_by_another_start() {
+fn exit_codes_42_43_and_44_are_each_followed_by_a_restart() {
     let mut harness = Harness::new("set -- 42 43 44 0; eval exit \\${$n}");
-    // A backoff would meet the deadline of the test: these restarts are immediate.
+    // With a backoff the test would time out: these restarts are immediate.
     harness.set("MUSTER_BACKOFF_MAX_MS", "86400000");
     let mut running = harness.start();
     (1..=4).for_each(|n| _ = running.run(n));
@@ -45,7 +45,7 @@ fn exit_42_43_and_44_are_each_followed_by_another_start() {
     assert_eq!(running.state(|_| true)["restarts"], 3);
 
     let log = running.rest_of_log();
-    let said = "nothing to update here: the agent was not installed by deploy.sh";
+    let said = "this agent can't be updated: it was not installed by deploy.sh";
     assert_eq!(log.matches(said).count(), 2, "{log}");
 }
 
@@ -61,27 +61,27 @@ fn exit_99_ends_the_supervisor_with_99_and_the_reason_that_the_agent_left() {
     let state = running.state(|_| true);
     assert_eq!(
         state["reason"],
-        "the agent cannot work as configured (99): the key was  [31mdeleted"
+        "the agent can't work as configured (99): the key was  [31mdeleted"
     );
-    assert!(running.rest_of_log().contains("[ERROR] supervisor: the agent cannot work"));
+    assert!(running.rest_of_log().contains("[ERROR] supervisor: the agent can't work"));
 }
 
 #[test]
-fn crash_and_signals_wait_for_the_backoff_and_then_start_again() {
-    // Signal 35 is a real-time one, which has no name.
+fn crashes_and_signals_restart_the_agent_after_the_backoff() {
+    // Signal 35 is a real-time signal, which has no name.
     let mut harness =
         Harness::new("case $n in 1) exit 7;; 2) kill -9 $$;; 3) kill -35 $$;; *) exit 0;; esac");
     let mut running = harness.start();
     (1..=4).for_each(|n| _ = running.run(n));
     assert_eq!(running.exit_code(), Some(0));
     let log = running.rest_of_log();
-    assert!(log.contains("the agent exited with 7; starting it again in "), "{log}");
-    assert!(log.contains("the agent was ended by signal 9; starting it again in "), "{log}");
+    assert!(log.contains("the agent exited with 7; restarting in "), "{log}");
+    assert!(log.contains("the agent was killed by signal 9; restarting in "), "{log}");
     assert_eq!(running.state(|_| true)["restarts"], 3);
 }
 
 #[test]
-fn waiting_after_a_crash_is_published_and_ended_by_a_request_to_stop() {
+fn wait_after_a_crash_is_published_and_ended_by_a_stop_signal() {
     let mut harness = Harness::new("exit 7");
     harness.set("MUSTER_BACKOFF_MAX_MS", "86400000");
     let mut running = harness.start();
@@ -95,22 +95,19 @@ fn waiting_after_a_crash_is_published_and_ended_by_a_request_to_stop() {
 }
 
 #[test]
-fn loop_of_restarts_is_slowed_down() {
+fn restart_loop_is_slowed_down() {
     let mut harness = Harness::new("exit 42");
     harness.set("MUSTER_BACKOFF_MAX_MS", "86400000");
     let mut running = harness.start();
     (1..=6).for_each(|n| _ = running.run(n));
     let state = running.state(|state| state["restarts"] == 6);
-    assert_eq!(
-        state["reason"],
-        "the agent asked to be restarted (42), again and again: slowing down"
-    );
+    assert_eq!(state["reason"], "the agent requested a restart (42) too often; slowing down");
     running.signal(Signal::SIGINT);
     assert_eq!(running.exit_code(), Some(0));
 }
 
 #[test]
-fn healthy_runs_may_ask_for_a_restart_as_often_as_they_like() {
+fn healthy_runs_can_request_unlimited_restarts() {
     let mut harness = Harness::new("[ $n -lt 12 ] || exit 0; exit 42");
     harness.set("MUSTER_HEALTHY_AFTER_MS", "0").set("MUSTER_BACKOFF_MAX_MS", "86400000");
     let mut running = harness.start();
@@ -119,7 +116,7 @@ fn healthy_runs_may_ask_for_a_restart_as_often_as_they_like() {
 }
 
 #[test]
-fn missing_agent_is_said_and_tried_again_until_it_is_there() {
+fn missing_agent_is_reported_and_retried_until_it_exists() {
     let mut harness = Harness::new("exit 0");
     let agent = harness.path("agent");
     let hidden = harness.path("hidden");
@@ -137,7 +134,7 @@ fn missing_agent_is_said_and_tried_again_until_it_is_there() {
 }
 
 #[test]
-fn installed_version_is_preferred_and_looked_for_at_every_start() {
+fn current_version_is_looked_up_at_every_start() {
     let mut harness = Harness::new("exit 42");
     let bin = harness.path("versions/2.0/bin");
     fs::create_dir_all(&bin).unwrap();
@@ -149,7 +146,7 @@ fn installed_version_is_preferred_and_looked_for_at_every_start() {
     .unwrap();
     let old = harness.path("versions/1.0/bin");
     fs::create_dir_all(&old).unwrap();
-    // The first version swaps itself for the second, as an update does.
+    // The first version makes the second one current, like an update does.
     fs::write(
         old.join("muster-agent"),
         "#!/bin/sh\necho from 1.0\nln -s 2.0 versions/next; mv -T versions/next versions/current\nexit 42\n",
@@ -170,24 +167,24 @@ fn installed_version_is_preferred_and_looked_for_at_every_start() {
 }
 
 #[test]
-fn unwritable_state_directory_is_logged_once_and_harms_nothing() {
+fn unwritable_state_directory_is_logged_once_and_does_not_stop_the_agent() {
     let mut harness = Harness::new("set -- 42 42 0; eval exit \\${$n}");
     fs::remove_dir(harness.path("state")).unwrap();
     let mut running = harness.start();
     (1..=3).for_each(|n| _ = running.run(n));
     assert_eq!(running.exit_code(), Some(0));
-    assert_eq!(running.rest_of_log().matches("state not recorded").count(), 1);
+    assert_eq!(running.rest_of_log().matches("status not recorded").count(), 1);
     assert!(!harness.path("state").exists());
 }
 
 #[test]
-fn parked_supervisor_stays_after_99_until_it_is_asked_to_stop() {
+fn parked_supervisor_stays_after_exit_99_until_a_stop_signal() {
     let mut harness = Harness::new("exit 99");
     harness.set("MUSTER_PARK", "1");
     let mut running = harness.start();
     running.run(1);
     let state = running.state(|state| state["state"] == "parked");
-    assert!(state["reason"].as_str().unwrap().contains("its log says why"));
+    assert!(state["reason"].as_str().unwrap().contains("see its log"));
     assert_eq!(state["last_exit"]["code"], 99);
     assert!(running.child.try_wait().unwrap().is_none());
     running.signal(Signal::SIGTERM);
@@ -196,7 +193,7 @@ fn parked_supervisor_stays_after_99_until_it_is_asked_to_stop() {
 }
 
 #[test]
-fn agent_killed_by_somebody_else_is_started_again() {
+fn agent_killed_from_outside_is_restarted() {
     let mut harness = Harness::new("[ $n = 1 ] || exit 0; exec sleep 1000");
     let mut running = harness.start();
     let agent = running.run(1);

@@ -1,4 +1,4 @@
-//! `muster-supervisor health` beside a supervisor at work.
+//! `muster-supervisor health` while a supervisor runs.
 
 #![cfg(unix)]
 
@@ -17,7 +17,7 @@ fn ask(harness: &Harness) -> Output {
 }
 
 #[test]
-fn a_host_is_on_duty_while_a_release_is_fetched_and_not_once_its_agent_can_not_work() {
+fn host_is_healthy_during_a_download_and_unhealthy_once_its_agent_cannot_work() {
     let mut harness = Harness::new(
         r#"case $1 in
         fetch-release) read -r _ <go; exit 1 ;;
@@ -27,7 +27,7 @@ fn a_host_is_on_duty_while_a_release_is_fetched_and_not_once_its_agent_can_not_w
     );
     let before = ask(&harness);
     assert_eq!(before.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&before.stderr).contains("has it been started?"));
+    assert!(String::from_utf8_lossy(&before.stderr).contains("is the supervisor running?"));
 
     let versions = harness.path("program/versions");
     fs::create_dir_all(&versions).unwrap();
@@ -40,16 +40,16 @@ fn a_host_is_on_duty_while_a_release_is_fetched_and_not_once_its_agent_can_not_w
     running.state(|state| state["state"] == "updating");
     let during = ask(&harness);
     assert!(during.status.success(), "{during:?}");
-    assert_eq!(String::from_utf8_lossy(&during.stdout), "updating: fetching version 0.2.0\n");
+    assert_eq!(String::from_utf8_lossy(&during.stdout), "updating: downloading version 0.2.0\n");
 
-    // The download fails, and the agent that is started again has no key any more.
+    // The download fails, and the restarted agent has no key any more.
     fs::write(harness.path("go"), "\n").unwrap();
     running.run(3);
     running.state(|state| state["state"] == "parked");
     let after = ask(&harness);
     assert_eq!(after.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&after.stderr).into_owned();
-    assert!(said.contains("parked") && said.contains("the key was deleted"), "{said}");
+    let text = String::from_utf8_lossy(&after.stderr).into_owned();
+    assert!(text.contains("parked") && text.contains("the key was deleted"), "{text}");
     running.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(running.exit_code(), Some(0));
 }

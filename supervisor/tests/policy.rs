@@ -1,10 +1,11 @@
-//! The restart policy over arbitrary lives of an agent.
+//! Property tests of the restart policy over arbitrary runs of an agent.
 
 use std::time::{Duration, Instant};
 
 use muster_protocol::backoff::Delays;
 use muster_supervisor::policy::{
-    Cause, Decision, End, Fetch, History, PLANNED_AT_ONCE, PLANNED_WINDOW, Pace, Pacer, decide,
+    Cause, Decision, IMMEDIATE_RESTART_WINDOW, MAX_IMMEDIATE_RESTARTS, ProcessExit, ReleaseRequest,
+    RestartBackoff, RestartDelay, RestartHistory, decide,
 };
 
 use proptest::prelude::*;
@@ -16,17 +17,17 @@ const LONGEST_DELAY: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone, Copy)]
 struct Run {
     length: Duration,
-    end: End,
+    end: ProcessExit,
 }
 
-fn end() -> impl Strategy<Value = End> {
+fn end() -> impl Strategy<Value = ProcessExit> {
     prop_oneof![
-        3 => Just(End::Exited(42)),
-        2 => prop_oneof![Just(End::Exited(43)), Just(End::Exited(44))],
-        2 => any::<i32>().prop_map(End::Exited),
-        1 => (1..65).prop_map(End::Signalled),
-        1 => Just(End::NotStarted),
-        1 => prop_oneof![Just(End::Exited(0)), Just(End::Exited(99))],
+        3 => Just(ProcessExit::Exited(42)),
+        2 => prop_oneof![Just(ProcessExit::Exited(43)), Just(ProcessExit::Exited(44))],
+        2 => any::<i32>().prop_map(ProcessExit::Exited),
+        1 => (1..65).prop_map(ProcessExit::Signalled),
+        1 => Just(ProcessExit::NotStarted),
+        1 => prop_oneof![Just(ProcessExit::Exited(0)), Just(ProcessExit::Exited(99))],
     ]
 }
 
@@ -35,33 +36,33 @@ fn run() -> impl Strategy<Value = Run> {
     (length, end()).prop_map(|(ms, end)| Run { length: Duration::from_millis(ms), end })
 }
 
-/// What the policy made of one run.
+/// The policy's decision about one run.
 struct Step {
     run: Run,
     decision: Decision,
     delay: Duration,
-    /// Of the start that followed the decision.
+    /// When the agent was restarted after the decision.
     started_at: Instant,
 }
 
-/// Lives through `runs` as the supervisor would, until the first that is final.
+/// Simulates the supervisor over `runs`, until the first final exit.
 fn live(runs: &[Run]) -> Vec<Step> {
     let mut now = Instant::now();
-    let mut history = History::new(HEALTHY_AFTER);
-    let mut pacer = Pacer::new(Delays::for_restart());
+    let mut history = RestartHistory::new(HEALTHY_AFTER);
+    let mut backoff = RestartBackoff::new(Delays::for_restart());
     let mut steps = Vec::new();
     for run in runs {
-        if run.end != End::NotStarted {
+        if run.end != ProcessExit::NotStarted {
             history.record_start(now);
             now += run.length;
         }
         let decision = decide(run.end, &history, now);
         history.record_decision(decision, now);
-        let Decision::Start { pace, healthy, .. } = decision else {
+        let Decision::Start { delay, healthy, .. } = decision else {
             steps.push(Step { run: *run, decision, delay: Duration::ZERO, started_at: now });
             return steps;
         };
-        let delay = pacer.delay(pace, healthy);
+        let delay = backoff.delay(delay, healthy);
         now += delay;
         steps.push(Step { run: *run, decision, delay, started_at: now });
     }
@@ -70,12 +71,12 @@ fn live(runs: &[Run]) -> Vec<Step> {
 
 proptest! {
     #[test]
-    fn only_0_and_99_are_final_and_they_always_are(runs in prop::collection::vec(run(), 1..60)) {
+    fn exit_codes_0_and_99_are_always_final_and_no_others_are(runs in prop::collection::vec(run(), 1..60)) {
         let steps = live(&runs);
         for step in &steps {
             match step.run.end {
-                End::Exited(0) => prop_assert_eq!(step.decision, Decision::Stop),
-                End::Exited(99) => prop_assert_eq!(step.decision, Decision::Fatal),
+                ProcessExit::Exited(0) => prop_assert_eq!(step.decision, Decision::Stop),
+                ProcessExit::Exited(99) => prop_assert_eq!(step.decision, Decision::Fatal),
                 _ => {
                     let again = matches!(step.decision, Decision::Start { .. });
                     prop_assert!(again, "{:?}", step.decision);
@@ -85,32 +86,32 @@ proptest! {
     }
 
     #[test]
-    fn cause_follows_from_the_code_alone(run in run()) {
+    fn cause_depends_only_on_the_exit_code(run in run()) {
         let Decision::Start { cause, .. } = live(&[run])[0].decision else { return Ok(()) };
         prop_assert_eq!(cause, match run.end {
-            End::Exited(42) => Cause::Asked,
-            End::Exited(43) => Cause::Release(Fetch::Wanted),
-            End::Exited(44) => Cause::Release(Fetch::CurrentAfresh),
+            ProcessExit::Exited(42) => Cause::RestartRequested,
+            ProcessExit::Exited(43) => Cause::ReleaseRequested(ReleaseRequest::Desired),
+            ProcessExit::Exited(44) => Cause::ReleaseRequested(ReleaseRequest::Reinstall),
             _ => Cause::Crash,
         });
     }
 
     #[test]
-    fn every_delay_stays_below_a_ceiling_that_doubles_and_restarts_after_health(
+    fn every_delay_is_below_a_ceiling_that_doubles_and_resets_after_a_healthy_run(
         runs in prop::collection::vec(run(), 1..60),
     ) {
         let mut ceiling = Duration::from_secs(2);
         for step in live(&runs) {
-            let Decision::Start { pace, healthy, .. } = step.decision else { break };
-            let lasted = step.run.end != End::NotStarted && step.run.length >= HEALTHY_AFTER;
+            let Decision::Start { delay, healthy, .. } = step.decision else { break };
+            let lasted = step.run.end != ProcessExit::NotStarted && step.run.length >= HEALTHY_AFTER;
             prop_assert_eq!(healthy, lasted);
             if healthy {
                 ceiling = Duration::from_secs(2);
             }
             prop_assert!(step.delay <= ceiling, "{:?} over {ceiling:?}", step.delay);
-            match pace {
-                Pace::Now => prop_assert_eq!(step.delay, Duration::ZERO),
-                Pace::Backoff => ceiling = (ceiling * 2).min(LONGEST_DELAY),
+            match delay {
+                RestartDelay::Immediate => prop_assert_eq!(step.delay, Duration::ZERO),
+                RestartDelay::Backoff => ceiling = (ceiling * 2).min(LONGEST_DELAY),
             }
         }
     }
@@ -120,50 +121,50 @@ proptest! {
         runs in prop::collection::vec(run(), 1..60),
     ) {
         for step in live(&runs) {
-            if let Decision::Start { cause: Cause::Crash, pace, .. } = step.decision {
-                prop_assert_eq!(pace, Pace::Backoff);
+            if let Decision::Start { cause: Cause::Crash, delay, .. } = step.decision {
+                prop_assert_eq!(delay, RestartDelay::Backoff);
             }
         }
     }
 
     #[test]
-    fn no_window_holds_more_immediate_starts_than_allowed(
+    fn no_time_window_contains_more_immediate_restarts_than_allowed(
         runs in prop::collection::vec(run(), 1..200),
     ) {
         let immediate: Vec<_> = live(&runs)
             .iter()
             .filter(|step| matches!(
                 step.decision,
-                // A healthy run in between makes a new beginning and can't be frequent.
-                Decision::Start { pace: Pace::Now, healthy: false, .. }
+                // A healthy run resets the window and can't be frequent.
+                Decision::Start { delay: RestartDelay::Immediate, healthy: false, .. }
             ))
             .map(|step| step.started_at)
             .collect();
-        for group in immediate.windows(PLANNED_AT_ONCE + 1) {
+        for group in immediate.windows(MAX_IMMEDIATE_RESTARTS + 1) {
             let took = *group.last().unwrap() - group[0];
-            prop_assert!(took >= PLANNED_WINDOW, "{} starts in {took:?}", group.len());
+            prop_assert!(took >= IMMEDIATE_RESTART_WINDOW, "{} starts in {took:?}", group.len());
         }
     }
 
     #[test]
-    fn restart_loop_is_slow_from_the_sixth_on_until_a_healthy_run(extra in 1usize..40) {
-        let quick = Run { length: Duration::from_millis(10), end: End::Exited(42) };
-        let mut runs = vec![quick; PLANNED_AT_ONCE + extra];
-        runs.push(Run { length: HEALTHY_AFTER, end: End::Exited(42) });
+    fn restart_loop_is_delayed_from_the_sixth_restart_until_a_healthy_run(extra in 1usize..40) {
+        let quick = Run { length: Duration::from_millis(10), end: ProcessExit::Exited(42) };
+        let mut runs = vec![quick; MAX_IMMEDIATE_RESTARTS + extra];
+        runs.push(Run { length: HEALTHY_AFTER, end: ProcessExit::Exited(42) });
         let paces: Vec<_> = live(&runs).iter().map(|step| match step.decision {
-            Decision::Start { pace, .. } => pace,
+            Decision::Start { delay, .. } => delay,
             _ => unreachable!("42 is never final"),
         }).collect();
-        let mut expected = vec![Pace::Now; PLANNED_AT_ONCE];
-        expected.extend(vec![Pace::Backoff; extra]);
-        expected.push(Pace::Now);
+        let mut expected = vec![RestartDelay::Immediate; MAX_IMMEDIATE_RESTARTS];
+        expected.extend(vec![RestartDelay::Backoff; extra]);
+        expected.push(RestartDelay::Immediate);
         prop_assert_eq!(paces, expected);
     }
 }
 
 #[test]
-fn restarts_that_are_asked_for_now_and_then_are_always_immediate() {
-    let run = Run { length: Duration::from_secs(3), end: End::Exited(42) };
+fn occasional_requested_restarts_are_always_immediate() {
+    let run = Run { length: Duration::from_secs(3), end: ProcessExit::Exited(42) };
     for step in live(&vec![run; 100]) {
         assert_eq!(step.delay, Duration::ZERO);
     }

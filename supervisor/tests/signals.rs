@@ -1,4 +1,4 @@
-//! Requests to stop, the supervisor's own death, the service manager, and life as process 1.
+//! Stop signals, the supervisor's own death, the service manager, and running as process 1.
 
 #![cfg(target_os = "linux")]
 
@@ -22,7 +22,7 @@ echo ready
 while :; do wait $child; done"#;
 
 #[test]
-fn term_and_int_are_passed_on_and_the_supervisor_ends_with_0() {
+fn term_and_int_are_forwarded_and_the_supervisor_exits_with_0() {
     for (signal, line) in [(Signal::SIGTERM, "got TERM"), (Signal::SIGINT, "got INT")] {
         let mut harness = Harness::new(LISTENS);
         let mut running = harness.start();
@@ -37,7 +37,7 @@ fn term_and_int_are_passed_on_and_the_supervisor_ends_with_0() {
 }
 
 #[test]
-fn hup_is_passed_on_and_the_supervisor_goes_on() {
+fn hup_is_forwarded_and_the_supervisor_keeps_running() {
     let mut harness = Harness::new(LISTENS);
     let mut running = harness.start();
     running.run(1);
@@ -52,8 +52,8 @@ fn hup_is_passed_on_and_the_supervisor_goes_on() {
 }
 
 #[test]
-fn agent_that_does_not_stop_in_time_is_killed_and_its_job_goes_on() {
-    // The job ends by itself once the test opens the pipe that it reads.
+fn agent_that_does_not_stop_in_time_is_killed_and_its_execution_keeps_running() {
+    // The execution ends once the test opens the pipe that it reads.
     let mut harness = Harness::new(
         r#"trap '' TERM
 setsid sh -c 'echo job $$; trap "" TERM; read line < hold; echo job read $line' &
@@ -77,7 +77,7 @@ read line < never"#,
 }
 
 #[test]
-fn agent_ends_with_a_killed_supervisor_and_its_job_goes_on() {
+fn agent_ends_with_a_killed_supervisor_and_its_execution_keeps_running() {
     let mut harness = Harness::new(
         r#"trap 'echo got TERM; exit 0' TERM
 setsid sh -c 'echo job $$; read line < hold; echo job read $line' &
@@ -96,11 +96,11 @@ while :; do wait; done"#,
 }
 
 #[test]
-fn agent_starts_with_no_signal_blocked_and_none_of_ours_ignored() {
+fn agent_starts_with_no_signal_blocked_or_ignored() {
     let mut harness = Harness::new("grep -E '^Sig(Blk|Ign)' /proc/self/status; exit 0");
     let mut running = harness.start();
     running.run(1);
-    // The real-time signals above are the C library's, and the caller's to ignore.
+    // Higher bits are real-time signals, which belong to the C library.
     let standard = |line: String| {
         let (_, mask) = line.split_once(":\t").unwrap();
         u64::from_str_radix(mask, 16).unwrap() & 0x7fff_ffff
@@ -111,16 +111,16 @@ fn agent_starts_with_no_signal_blocked_and_none_of_ours_ignored() {
 }
 
 #[test]
-fn service_manager_hears_ready_status_watchdog_and_stopping() {
+fn service_manager_receives_ready_status_watchdog_and_stopping() {
     let mut harness = Harness::new(LISTENS);
     let socket = UnixDatagram::bind(harness.path("notify")).unwrap();
     let path = harness.path("notify").display().to_string();
     harness.set("NOTIFY_SOCKET", &path).set("WATCHDOG_USEC", "20000");
-    service_manager_hears_everything(&mut harness, &socket);
+    check_service_manager_messages(&mut harness, &socket);
 }
 
 #[test]
-fn service_manager_may_listen_on_an_abstract_socket() {
+fn service_manager_can_listen_on_an_abstract_socket() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::SocketAddr;
 
@@ -129,10 +129,10 @@ fn service_manager_may_listen_on_an_abstract_socket() {
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let socket = UnixDatagram::bind_addr(&address).unwrap();
     harness.set("NOTIFY_SOCKET", &format!("@{name}")).set("WATCHDOG_USEC", "20000");
-    service_manager_hears_everything(&mut harness, &socket);
+    check_service_manager_messages(&mut harness, &socket);
 }
 
-fn service_manager_hears_everything(harness: &mut Harness, socket: &UnixDatagram) {
+fn check_service_manager_messages(harness: &mut Harness, socket: &UnixDatagram) {
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     let hear = |wanted: &str| {
         let mut heard = Vec::new();
@@ -156,9 +156,9 @@ fn service_manager_hears_everything(harness: &mut Harness, socket: &UnixDatagram
 }
 
 #[test]
-fn process_1_reaps_orphans_parks_after_0_and_ends_when_asked_to() {
-    // The first run leaves an orphan behind that ends only after its parent has. The second
-    // releases it and looks until it is not even a zombie any more.
+fn process_1_reaps_orphans_parks_after_exit_0_and_stops_on_a_signal() {
+    // The first run leaves an orphan that ends only after its parent. The second run releases it
+    // and waits until it is reaped.
     let script = r#"
 if [ $n = 1 ]; then
   (read line < hold) & echo $! > orphan

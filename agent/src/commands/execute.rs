@@ -97,7 +97,7 @@ pub fn plan(
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
     match (request.script, request.argv) {
         (Some(name), None) => {
-            let script = rules.manifest.take(&name, &parameters, &secrets)?;
+            let script = rules.manifest.allowed_script(&name, &parameters, &secrets)?;
             let launch = Launch {
                 path: script.path.clone(),
                 interpreter: script.interpreter.clone(),

@@ -11,7 +11,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use muster_protocol::frame::exchange::{Answer, MAX_BODY_BYTES, Part, Request};
+use muster_protocol::frame::exchange::{
+    ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,7 +32,7 @@ const BODY_MARGIN_BYTES: usize = 64;
 
 /// A session over HTTP.
 pub struct Exchange {
-    to_server: Option<mpsc::Sender<Part>>,
+    to_server: Option<mpsc::Sender<ExchangePart>>,
     from_server: mpsc::Receiver<Result<Incoming, LinkError>>,
     /// Ends with the link.
     driver: JoinSet<()>,
@@ -63,8 +65,8 @@ impl Link for Exchange {
 
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
         let part = match frame {
-            Outgoing::Text(text) => Part::Text(text),
-            Outgoing::Binary(bytes) => Part::Binary(bytes),
+            Outgoing::Text(text) => ExchangePart::Text(text),
+            Outgoing::Binary(bytes) => ExchangePart::Binary(bytes),
         };
         async {
             let Some(sender) = &self.to_server else { return Err(LinkError::Ended) };
@@ -93,14 +95,14 @@ impl Link for Exchange {
 /// Keeps requests open and in order.
 struct Driver {
     poster: Poster,
-    outgoing: mpsc::Receiver<Part>,
+    outgoing: mpsc::Receiver<ExchangePart>,
     /// Did not fit into the body before.
-    held_over: Option<Part>,
+    held_over: Option<ExchangePart>,
     wait_ms: u32,
     session_id: Uuid,
     next_sequence: u64,
     next_answer: u64,
-    early: BTreeMap<u64, Answer>,
+    early: BTreeMap<u64, ExchangeResponse>,
     /// On their way to the session: no more than two answers hold, and what it is slow to take.
     arrived: VecDeque<Incoming>,
     /// The server has ended the session; what arrived before is still handed on.
@@ -108,7 +110,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(poster: Poster, outgoing: mpsc::Receiver<Part>, wait: Duration) -> Self {
+    fn new(poster: Poster, outgoing: mpsc::Receiver<ExchangePart>, wait: Duration) -> Self {
         Self {
             poster,
             outgoing,
@@ -165,7 +167,7 @@ impl Driver {
                         if self.is_closed {
                             return Ok(());
                         }
-                        let close = Part::Close { code: 1000, reason: String::new() };
+                        let close = ExchangePart::Close { code: 1000, reason: String::new() };
                         let _ = self.post(vec![close], 0).await;
                         return Ok(());
                     };
@@ -176,7 +178,7 @@ impl Driver {
         }
     }
 
-    async fn next_part(&mut self) -> Option<Part> {
+    async fn next_part(&mut self) -> Option<ExchangePart> {
         match self.held_over.take() {
             Some(part) => Some(part),
             None => self.outgoing.recv().await,
@@ -184,7 +186,7 @@ impl Driver {
     }
 
     /// What stands ready, as far as it fits into one body.
-    fn parts(&mut self, first: Option<Part>) -> Vec<Part> {
+    fn parts(&mut self, first: Option<ExchangePart>) -> Vec<ExchangePart> {
         let mut parts = Vec::new();
         let mut room = MAX_BODY_BYTES - BODY_MARGIN_BYTES;
         let mut next = first.or_else(|| self.held_over.take());
@@ -208,25 +210,25 @@ impl Driver {
 
     fn post(
         &mut self,
-        parts: Vec<Part>,
+        parts: Vec<ExchangePart>,
         wait_ms: u32,
-    ) -> BoxFuture<'static, Result<Answer, Failure>> {
+    ) -> BoxFuture<'static, Result<ExchangeResponse, Failure>> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let request = Request { session_id: self.session_id, sequence, wait_ms, parts };
+        let request = ExchangeRequest { session_id: self.session_id, sequence, wait_ms, parts };
         self.poster.clone().post(request).boxed()
     }
 
     /// Takes answers apart in their order.
-    fn take(&mut self, answer: Answer) {
+    fn take(&mut self, answer: ExchangeResponse) {
         self.early.insert(answer.sequence, answer);
         while let Some(answer) = self.early.remove(&self.next_answer) {
             self.next_answer += 1;
             for part in answer.parts {
                 let frame = match part {
-                    Part::Text(text) => Incoming::Text(text),
-                    Part::Binary(_) => Incoming::Binary,
-                    Part::Close { code, reason } => {
+                    ExchangePart::Text(text) => Incoming::Text(text),
+                    ExchangePart::Binary(_) => Incoming::Binary,
+                    ExchangePart::Close { code, reason } => {
                         self.arrived.push_back(Incoming::Closed { code, reason });
                         self.is_closed = true;
                         return;

@@ -210,7 +210,7 @@ fn response(command_id: Uuid, verdict: &UpdateResult) -> Response {
         command_id,
         success: is_success,
         data: json!({
-            "verdict": verdict.outcome,
+            "update_result": verdict.outcome,
             "from_version": verdict.from_version,
             "to_version": verdict.to_version,
             "message": message,

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use muster_protocol::release::{MAX_MANIFEST_BYTES, Manifest, Platform, Version};
+use muster_protocol::release::{MAX_MANIFEST_BYTES, Platform, ReleaseManifest, Version};
 use serde_json::json;
 
 use super::download::{DownloadError, Source};
@@ -60,7 +60,7 @@ async fn fetch_part(
     let folder = format!("/install/releases/{version}");
     if part != Part::Programs {
         documents(&source, &folder, into).await?;
-        let fetched = json!({"is_way_verified": config.endpoint.is_secure});
+        let fetched = json!({"is_transport_verified": config.endpoint.is_secure});
         write(&into.join("fetched.json"), fetched.to_string().as_bytes())?;
     }
     if part != Part::Documents {
@@ -80,7 +80,7 @@ async fn programs(source: &Source<'_>, folder: &str, into: &Path) -> Result<(), 
     let manifest = into.join("release.json");
     let document = std::fs::read(&manifest).map_err(DownloadError::disk(&manifest))?;
     // What makes no sense, or is for other hosts, is the supervisor's to refuse.
-    let (Ok(manifest), Some(platform)) = (Manifest::read(&document), Platform::own()) else {
+    let (Ok(manifest), Some(platform)) = (ReleaseManifest::read(&document), Platform::own()) else {
         return Ok(());
     };
     let Some(files) = manifest.files(platform) else { return Ok(()) };

@@ -17,7 +17,7 @@ impl Session<'_> {
             && let Some(verdict) = self.agent.desk.verdict()
         {
             let verdict = verdict.clone();
-            self.push(&AgentFrame::UpdateResult { verdict });
+            self.push(&AgentFrame::UpdateResult { result: verdict });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use muster_agent::link::endpoint::Endpoint;
 use muster_agent::link::{Exchange, Incoming, Link as _, Outgoing, Way};
-use muster_protocol::frame::exchange::{Part, Request};
+use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest};
 use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -14,7 +14,7 @@ const ANSWERED: usize = 200;
 
 /// Answers what carries frames with many, and holds what does not until the next comes.
 async fn answer_generously(listener: TcpListener) {
-    let mut held: Option<(BufReader<TcpStream>, Request)> = None;
+    let mut held: Option<(BufReader<TcpStream>, ExchangeRequest)> = None;
     loop {
         let (head, mut stream) = accept(&listener).await;
         let request = read_request(&mut stream, &head).await;
@@ -25,7 +25,7 @@ async fn answer_generously(listener: TcpListener) {
             held = Some((stream, request));
             continue;
         }
-        let part = || Part::Text("answer".into());
+        let part = || ExchangePart::Text("answer".into());
         let count = if request.parts.is_empty() { 0 } else { ANSWERED };
         write_answer(&mut stream, request.sequence, (0..count).map(|_| part()).collect()).await;
     }

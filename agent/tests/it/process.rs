@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use muster_protocol::frame::exchange::{Answer, Part, Request};
+use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_agent_frame};
 use muster_protocol::{CommandName, Permissions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -174,7 +174,7 @@ async fn two_agents_never_share_a_state_directory() {
 }
 
 /// Reads the body of a posted exchange.
-pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Request {
+pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> ExchangeRequest {
     let length: usize = head
         .lines()
         .find_map(|line| {
@@ -183,12 +183,16 @@ pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Requ
         .expect("a length");
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.expect("a body");
-    Request::decode(&body).expect("an exchange")
+    ExchangeRequest::decode(&body).expect("an exchange")
 }
 
 /// Answers an exchange and closes the connection.
-pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, parts: Vec<Part>) {
-    let answer = Answer { sequence, parts }.encode();
+pub async fn write_answer(
+    stream: &mut BufReader<TcpStream>,
+    sequence: u64,
+    parts: Vec<ExchangePart>,
+) {
+    let answer = ExchangeResponse { sequence, parts }.encode();
     let head =
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", answer.len());
     stream.write_all(head.as_bytes()).await.expect("written");
@@ -197,7 +201,11 @@ pub async fn write_answer(stream: &mut BufReader<TcpStream>, sequence: u64, part
 }
 
 /// Answers one exchange with these parts.
-async fn answer(stream: &mut BufReader<TcpStream>, head: &str, parts: Vec<Part>) -> Request {
+async fn answer(
+    stream: &mut BufReader<TcpStream>,
+    head: &str,
+    parts: Vec<ExchangePart>,
+) -> ExchangeRequest {
     let request = read_request(stream, head).await;
     write_answer(stream, request.sequence, parts).await;
     request
@@ -227,8 +235,8 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
         }
         assert!(head.starts_with("POST /api/agents/exchange"), "{head}");
         let parts = match (sequences.len(), frames.len()) {
-            (0, _) => vec![Part::Text(connected())],
-            (_, 1) => vec![Part::Text(registered(1))],
+            (0, _) => vec![ExchangePart::Text(connected())],
+            (_, 1) => vec![ExchangePart::Text(registered(1))],
             _ => vec![],
         };
         if parts.is_empty() && is_registered(&frames) {
@@ -239,7 +247,7 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
         let request = answer(&mut stream, &head, parts).await;
         sequences.push(request.sequence);
         for part in request.parts {
-            if let Part::Text(text) = part {
+            if let ExchangePart::Text(text) = part {
                 frames.push(decode_agent_frame(&text).expect("a frame"));
             }
         }

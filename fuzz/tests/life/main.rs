@@ -2,7 +2,7 @@
 //! them, with parts that are killed and frames that are lost, doubled and out of order.
 //!
 //! Every state that can be reached with a few faults is visited. The rules are the real ones
-//! (`domain::state::step`, `ledger::recovery::judge`, `acceptance::compare_ledger`); what stands here
+//! (`domain::state::step`, `ledger::recovery::judge`, `frame::compare_ledger`); what stands here
 //! is who says what to whom.
 
 mod host;

@@ -1,6 +1,6 @@
 //! The server: every change of state is what the real table of transitions says.
 
-use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
+use muster_protocol::frame::{LedgerComparison, compare_ledger};
 use muster_server::domain::commands::command_state::{CommandState, EndReason, Event, Step, step};
 
 use super::world::{Down, Link, Listed, Moves, Sent, Session, Up, World};

@@ -46,7 +46,7 @@ pub enum AgentFrame {
     Deregister,
     /// Full: what came of a wish of the host's own, as in `register`. What came of an `update` is said
     /// in its `response`.
-    UpdateResult { verdict: UpdateResult },
+    UpdateResult { result: UpdateResult },
 }
 
 /// What an agent says of itself.
@@ -107,6 +107,27 @@ impl Registration {
     /// True if the agent speaks the full protocol.
     pub fn is_full(&self) -> bool {
         self.protocol.is_some()
+    }
+}
+
+/// Whether the ledger that an agent presents is the one that the server remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerComparison {
+    /// The same ledger, at least as new as remembered. Its inventory is reliable.
+    Current,
+    /// Another ledger, or an older copy. Commands sent to the remembered one can't be accounted for.
+    Replaced,
+}
+
+/// Compares ledgers by id and by fsynced acceptance count.
+pub fn compare_ledger<Id: PartialEq>(
+    remembered: Option<(&Id, u64)>,
+    presented: (&Id, u64),
+) -> LedgerComparison {
+    match remembered {
+        None => LedgerComparison::Current,
+        Some((id, count)) if id == presented.0 && presented.1 >= count => LedgerComparison::Current,
+        Some(_) => LedgerComparison::Replaced,
     }
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 const VERSION: u8 = 1;
 const REQUEST_HEADER_BYTES: usize = 29;
-const ANSWER_HEADER_BYTES: usize = 9;
+const RESPONSE_HEADER_BYTES: usize = 9;
 const PART_HEADER_BYTES: usize = 5;
 
 /// The media type of both bodies.
@@ -25,7 +25,7 @@ pub const CONTENT_TYPE: &str = "application/vnd.muster.exchange";
 
 /// One frame inside a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum ExchangePart {
     Text(String),
     Binary(Vec<u8>),
     /// Ends the session, as a WebSocket close does.
@@ -37,19 +37,19 @@ pub enum Part {
 
 /// What the agent posts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct ExchangeRequest {
     pub session_id: Uuid,
     pub sequence: u64,
     /// How long the server may hold the answer when it has nothing to say.
     pub wait_ms: u32,
-    pub parts: Vec<Part>,
+    pub parts: Vec<ExchangePart>,
 }
 
 /// What the server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ExchangeResponse {
     pub sequence: u64,
-    pub parts: Vec<Part>,
+    pub parts: Vec<ExchangePart>,
 }
 
 /// Why a body is refused.
@@ -65,7 +65,7 @@ pub enum ExchangeError {
     Text,
 }
 
-impl Request {
+impl ExchangeRequest {
     /// The body to post.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = vec![VERSION];
@@ -100,7 +100,7 @@ impl Request {
     }
 }
 
-impl Answer {
+impl ExchangeResponse {
     /// The body to answer with.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = vec![VERSION];
@@ -114,7 +114,7 @@ impl Answer {
     /// # Errors
     /// [`ExchangeError`] at the first thing that does not fit.
     pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
-        let header = body.first_chunk::<ANSWER_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
+        let header = body.first_chunk::<RESPONSE_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
         if header[0] != VERSION {
             return Err(ExchangeError::Version(header[0]));
         }
@@ -122,12 +122,12 @@ impl Answer {
         sequence.copy_from_slice(&header[1..9]);
         Ok(Self {
             sequence: u64::from_be_bytes(sequence),
-            parts: decode_parts(&body[ANSWER_HEADER_BYTES..])?,
+            parts: decode_parts(&body[RESPONSE_HEADER_BYTES..])?,
         })
     }
 }
 
-impl Part {
+impl ExchangePart {
     /// Bytes this part takes in a body.
     pub fn encoded_bytes(&self) -> usize {
         PART_HEADER_BYTES
@@ -139,22 +139,22 @@ impl Part {
     }
 }
 
-fn encode_parts(body: &mut Vec<u8>, parts: &[Part]) {
-    body.reserve(parts.iter().map(Part::encoded_bytes).sum());
+fn encode_parts(body: &mut Vec<u8>, parts: &[ExchangePart]) {
+    body.reserve(parts.iter().map(ExchangePart::encoded_bytes).sum());
     for part in parts {
         let length = (part.encoded_bytes() - PART_HEADER_BYTES) as u32;
         match part {
-            Part::Text(text) => {
+            ExchangePart::Text(text) => {
                 body.push(1);
                 body.extend_from_slice(&length.to_be_bytes());
                 body.extend_from_slice(text.as_bytes());
             }
-            Part::Binary(bytes) => {
+            ExchangePart::Binary(bytes) => {
                 body.push(2);
                 body.extend_from_slice(&length.to_be_bytes());
                 body.extend_from_slice(bytes);
             }
-            Part::Close { code, reason } => {
+            ExchangePart::Close { code, reason } => {
                 body.push(3);
                 body.extend_from_slice(&length.to_be_bytes());
                 body.extend_from_slice(&code.to_be_bytes());
@@ -164,7 +164,7 @@ fn encode_parts(body: &mut Vec<u8>, parts: &[Part]) {
     }
 }
 
-fn decode_parts(mut bytes: &[u8]) -> Result<Vec<Part>, ExchangeError> {
+fn decode_parts(mut bytes: &[u8]) -> Result<Vec<ExchangePart>, ExchangeError> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {
         let (header, rest) =
@@ -177,14 +177,14 @@ fn decode_parts(mut bytes: &[u8]) -> Result<Vec<Part>, ExchangeError> {
     Ok(parts)
 }
 
-fn decode_part(kind: u8, content: &[u8]) -> Result<Part, ExchangeError> {
+fn decode_part(kind: u8, content: &[u8]) -> Result<ExchangePart, ExchangeError> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| ExchangeError::Text);
     match kind {
-        1 => Ok(Part::Text(text(content)?)),
-        2 => Ok(Part::Binary(content.to_vec())),
+        1 => Ok(ExchangePart::Text(text(content)?)),
+        2 => Ok(ExchangePart::Binary(content.to_vec())),
         3 => {
             let (code, reason) = content.split_first_chunk::<2>().ok_or(ExchangeError::Cut)?;
-            Ok(Part::Close { code: u16::from_be_bytes(*code), reason: text(reason)? })
+            Ok(ExchangePart::Close { code: u16::from_be_bytes(*code), reason: text(reason)? })
         }
         other => Err(ExchangeError::Kind(other)),
     }
@@ -195,11 +195,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn part() -> impl Strategy<Value = Part> {
+    fn part() -> impl Strategy<Value = ExchangePart> {
         prop_oneof![
-            "\\PC{0,40}".prop_map(Part::Text),
-            prop::collection::vec(any::<u8>(), 0..60).prop_map(Part::Binary),
-            (any::<u16>(), "[a-z_]{0,20}").prop_map(|(code, reason)| Part::Close { code, reason }),
+            "\\PC{0,40}".prop_map(ExchangePart::Text),
+            prop::collection::vec(any::<u8>(), 0..60).prop_map(ExchangePart::Binary),
+            (any::<u16>(), "[a-z_]{0,20}")
+                .prop_map(|(code, reason)| ExchangePart::Close { code, reason }),
         ]
     }
 
@@ -209,16 +210,16 @@ mod tests {
             id in any::<u128>(), sequence in any::<u64>(), wait_ms in any::<u32>(),
             parts in prop::collection::vec(part(), 0..10),
         ) {
-            let request = Request { session_id: Uuid::from_u128(id), sequence, wait_ms, parts: parts.clone() };
-            prop_assert_eq!(Request::decode(&request.encode()), Ok(request));
-            let answer = Answer { sequence, parts };
-            prop_assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
+            let request = ExchangeRequest { session_id: Uuid::from_u128(id), sequence, wait_ms, parts: parts.clone() };
+            prop_assert_eq!(ExchangeRequest::decode(&request.encode()), Ok(request));
+            let answer = ExchangeResponse { sequence, parts };
+            prop_assert_eq!(ExchangeResponse::decode(&answer.encode()), Ok(answer));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Request::decode(&bytes);
-            let _ = Answer::decode(&bytes);
+            let _ = ExchangeRequest::decode(&bytes);
+            let _ = ExchangeResponse::decode(&bytes);
         }
     }
 }

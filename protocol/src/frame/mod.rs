@@ -14,6 +14,7 @@
 //! A *basic* agent knows only `register`, `heartbeat`, `response`, `connected`, `command`.
 
 mod agent;
+mod close_code;
 mod decode;
 pub mod exchange;
 pub mod output;
@@ -21,8 +22,10 @@ mod result;
 mod server;
 
 pub use agent::{
-    AgentFrame, Heartbeat, InventoryItem, InventoryState, Registration, Response, Telemetry,
+    AgentFrame, Heartbeat, InventoryItem, InventoryState, LedgerComparison, Registration, Response,
+    Telemetry, compare_ledger,
 };
+pub use close_code::CloseCode;
 pub use decode::{DecodeError, decode_agent_frame, decode_server_frame};
 pub use result::{ExecuteResult, Outcome};
 pub use server::{Ack, Command, ErrorCode, Receipt, Registered, ServerFrame};

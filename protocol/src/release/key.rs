@@ -15,7 +15,7 @@ const KEY_CHANGE: &[u8] = b"muster release key change 1\0";
 /// The text or the bytes are no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("read a key that signs releases")]
-pub struct UnreadableKey;
+pub struct InvalidKey;
 
 /// The half of a key that everybody may know. As text: base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -59,11 +59,11 @@ impl PublicKey {
 }
 
 impl TryFrom<String> for PublicKey {
-    type Error = UnreadableKey;
+    type Error = InvalidKey;
 
-    fn try_from(text: String) -> Result<Self, UnreadableKey> {
-        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| UnreadableKey)?;
-        bytes.try_into().map(Self).map_err(|_| UnreadableKey)
+    fn try_from(text: String) -> Result<Self, InvalidKey> {
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| InvalidKey)?;
+        bytes.try_into().map(Self).map_err(|_| InvalidKey)
     }
 }
 
@@ -88,7 +88,7 @@ impl Signature {
 
 impl KeyChange {
     /// True if the old key has said so.
-    pub fn is_true(&self) -> bool {
+    pub fn is_valid(&self) -> bool {
         self.old.has_signed(KEY_CHANGE, &self.new.0, &self.signature)
     }
 }
@@ -97,34 +97,34 @@ impl SigningKey {
     /// A new key, as the bytes to keep: PKCS #8, DER.
     ///
     /// # Errors
-    /// [`UnreadableKey`] if the system has no randomness.
-    pub fn generate() -> Result<Zeroizing<Vec<u8>>, UnreadableKey> {
+    /// [`InvalidKey`] if the system has no randomness.
+    pub fn generate() -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
         let document =
-            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| UnreadableKey)?;
+            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| InvalidKey)?;
         Ok(Zeroizing::new(document.as_ref().to_vec()))
     }
 
     /// Reads what [`SigningKey::generate`] has made.
     ///
     /// # Errors
-    /// [`UnreadableKey`]
-    pub fn read(pkcs8: &[u8]) -> Result<Self, UnreadableKey> {
-        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| UnreadableKey)
+    /// [`InvalidKey`]
+    pub fn read(pkcs8: &[u8]) -> Result<Self, InvalidKey> {
+        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| InvalidKey)
     }
 
     /// The half that everybody may know.
     ///
     /// # Errors
-    /// [`UnreadableKey`], which no key that could be read is.
-    pub fn public(&self) -> Result<PublicKey, UnreadableKey> {
-        self.0.public_key().as_ref().try_into().map(PublicKey).map_err(|_| UnreadableKey)
+    /// [`InvalidKey`], which no key that could be read is.
+    pub fn public(&self) -> Result<PublicKey, InvalidKey> {
+        self.0.public_key().as_ref().try_into().map(PublicKey).map_err(|_| InvalidKey)
     }
 
     /// Signs the bytes of a manifest.
     ///
     /// # Errors
     /// As [`SigningKey::public`].
-    pub fn sign(&self, document: &[u8]) -> Result<Signature, UnreadableKey> {
+    pub fn sign(&self, document: &[u8]) -> Result<Signature, InvalidKey> {
         Ok(Signature { key: self.public()?, signature: self.signature(RELEASE, document) })
     }
 
@@ -132,7 +132,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// As [`SigningKey::public`].
-    pub fn hand_over_to(&self, new: PublicKey) -> Result<KeyChange, UnreadableKey> {
+    pub fn sign_key_change(&self, new: PublicKey) -> Result<KeyChange, InvalidKey> {
         Ok(KeyChange { old: self.public()?, new, signature: self.signature(KEY_CHANGE, &new.0) })
     }
 
@@ -164,10 +164,10 @@ mod tests {
         let claimed = Signature { key: other.public().unwrap(), ..signature.clone() };
         assert!(!claimed.is_of(b"abc"));
 
-        let change = one.hand_over_to(other.public().unwrap()).unwrap();
-        assert!(change.is_true());
+        let change = one.sign_key_change(other.public().unwrap()).unwrap();
+        assert!(change.is_valid());
         let turned = KeyChange { new: change.old, ..change.clone() };
-        assert!(!turned.is_true());
+        assert!(!turned.is_valid());
         let as_release = Signature { key: change.old, signature: change.signature };
         assert!(!as_release.is_of(&change.new.0));
     }
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(PublicKey::try_from(public.to_string()), Ok(public));
         assert_eq!(public.fingerprint().len(), 64);
         for text in ["", "AAAA", "not base64"] {
-            assert_eq!(PublicKey::try_from(text.to_owned()), Err(UnreadableKey));
+            assert_eq!(PublicKey::try_from(text.to_owned()), Err(InvalidKey));
         }
         assert!(SigningKey::read(b"").is_err());
     }

@@ -1,23 +1,25 @@
 //! Releases: what is signed, and the rules by which a host takes one.
 //!
 //! Pure: knows no files, no clock and no network. [`verify`] is the one way from bytes that came
-//! from somewhere to a [`Manifest`] that may be acted on.
+//! from somewhere to a [`ReleaseManifest`] that may be acted on.
 
 mod key;
-mod manifest;
 mod platform;
 mod program;
-mod trust;
+mod release_manifest;
 mod update;
+mod verification;
 
-pub use self::key::{KeyChange, PublicKey, Signature, SigningKey, UnreadableKey};
-pub use self::manifest::{Manifest, ProgramFile};
+pub use self::key::{InvalidKey, KeyChange, PublicKey, Signature, SigningKey};
 pub use self::platform::Platform;
 pub use self::program::Program;
-pub use self::trust::{Refusal, Verified, Wish, leads_to, verify, verify_signature};
+pub use self::release_manifest::{ProgramFile, ReleaseManifest};
 pub use self::update::{
     NO_SPACE_EXIT, UPDATE_REQUEST_FILE, UPDATE_RESULT_FILE, UpdateOutcome, UpdateRequest,
     UpdateResult,
+};
+pub use self::verification::{
+    ReleaseRequirements, VerifiedRelease, VerifyError, is_trusted_key, verify, verify_signature,
 };
 pub use semver::Version;
 

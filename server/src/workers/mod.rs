@@ -50,9 +50,9 @@ impl Workers {
             event_publisher::run(|| events.telling(), told).await;
             "teller"
         });
-        let groups_of_agents = services.groups.clone();
+        let groups = services.groups.clone();
         tasks.spawn(async move {
-            group_reconciler::run(groups_of_agents).await;
+            group_reconciler::run(groups).await;
             "groups"
         });
         let keeping = services.output_keeping.clone();

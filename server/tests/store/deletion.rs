@@ -2,9 +2,9 @@
 
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::page::PageRequest;
 use muster_server::store::StoreError;
-use muster_server::store::entities::column::EventKind;
 use muster_server::store::queries::Deletion;
 use muster_server::store::writer::Submitted;
 
@@ -45,7 +45,7 @@ async fn what_a_deleted_agent_held_ends_and_says_so(fixture: Fixture) {
         assert!(tenant.agent(session.agent_id).await.expect("read").is_none());
         let page = PageRequest { after: None, limit: 10 };
         let events = tenant.agent_events(session.agent_id, page).await.expect("read");
-        let is_told = events.iter().any(|event| event.kind == EventKind::Deregistered);
+        let is_told = events.iter().any(|event| event.kind == AgentEventKind::Deregistered);
         assert_eq!(is_told, is_own_request);
         let audited = tenant.audit_entries(page).await.expect("read");
         assert!(audited.iter().any(|found| found.id == entry.id), "in the same transaction");

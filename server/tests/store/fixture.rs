@@ -1,13 +1,15 @@
 //! A store with a tenant, a key and whatever a test adds.
 
 use muster_protocol::frame::Outcome;
+use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
+use muster_server::domain::fleet::agent::Transport;
 use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
-use muster_server::store::entities::column::{ActorKind, StringList, Transport};
+use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::command;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{

@@ -2,9 +2,9 @@
 
 use muster_protocol::CloseCode;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
+use muster_server::domain::fleet::agent::AgentEventKind;
 use muster_server::domain::ids::AgentKeyId;
 use muster_server::domain::page::PageRequest;
-use muster_server::store::entities::column::EventKind;
 use muster_server::store::writer::{
     AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,
     Submitted,
@@ -215,5 +215,5 @@ async fn events_come_once_per_transition(fixture: Fixture) {
     let tenant = fixture.store.tenant(fixture.tenant_id);
     let events = tenant.agent_events(session.agent_id, page).await.expect("read");
     let kinds: Vec<_> = events.iter().rev().map(|event| event.kind).collect();
-    assert_eq!(kinds, [EventKind::Enrolled, EventKind::Online, EventKind::Offline]);
+    assert_eq!(kinds, [AgentEventKind::Enrolled, AgentEventKind::Online, AgentEventKind::Offline]);
 }

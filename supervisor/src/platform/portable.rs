@@ -1,7 +1,7 @@
-//! Any other system, from the standard library alone. Unverified: not compiled by the tests.
+//! Any other system, with the standard library only. Unverified: the tests do not compile it.
 //!
-//! Without signals the end of the agent is looked for four times a second, and a request to stop
-//! the supervisor ends it without asking the agent.
+//! Without signals the agent's exit is polled four times a second, and a stop of the supervisor
+//! ends it without asking the agent.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -10,46 +10,44 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use super::Request;
-use crate::policy::End;
+use super::forwarded_signal::ForwardedSignal;
+use crate::policy::ProcessExit;
 
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// This process's view of its one child.
+/// Starts, waits for and kills the one child process.
 #[derive(Debug)]
-pub struct Host {
+pub struct ProcessController {
     agent: Option<Child>,
 }
 
-impl Host {
-    /// Takes over nothing.
+impl ProcessController {
+    /// Registers nothing.
     ///
     /// # Errors
-    /// None; other systems have some.
+    /// None on this platform.
     pub fn new() -> io::Result<Self> {
         Ok(Self { agent: None })
     }
 
-    /// Rests until it is time to look again.
+    /// Waits until the next poll.
     ///
     /// # Errors
-    /// None; other systems have some.
+    /// None on this platform.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        std::thread::sleep(
-            timeout.map_or(LOOK_AGAIN_AFTER, |timeout| timeout.min(LOOK_AGAIN_AFTER)),
-        );
+        std::thread::sleep(timeout.map_or(POLL_INTERVAL, |timeout| timeout.min(POLL_INTERVAL)));
         Ok(())
     }
 
-    /// Nothing is heard from outside.
-    pub fn take_request(&self) -> Option<Request> {
+    /// No signals are received.
+    pub fn take_request(&self) -> Option<ForwardedSignal> {
         None
     }
 
-    /// Starts the agent; only one at a time.
+    /// Starts the agent. Only one child at a time.
     ///
     /// # Errors
-    /// What the system said; no process is left then.
+    /// The system's error; no process was started.
     pub fn start_agent(&mut self, command: &mut Command) -> io::Result<u32> {
         let child = command.spawn()?;
         let id = child.id();
@@ -57,17 +55,17 @@ impl Host {
         Ok(id)
     }
 
-    /// The agent's end, once it has ended.
-    pub fn reap(&mut self) -> Option<End> {
+    /// The agent's exit, once it has ended.
+    pub fn reap(&mut self) -> Option<ProcessExit> {
         let status = self.agent.as_mut()?.try_wait().ok()??;
         self.agent = None;
-        Some(status.code().map_or(End::Signalled(0), End::Exited))
+        Some(status.code().map_or(ProcessExit::Signalled(0), ProcessExit::Exited))
     }
 
-    /// There is no way to ask.
-    pub fn pass_on(&self, _request: Request) {}
+    /// Signals can't be sent.
+    pub fn forward(&self, _request: ForwardedSignal) {}
 
-    /// Ends the agent at once.
+    /// Kills the agent.
     pub fn kill_agent(&mut self) {
         if let Some(agent) = &mut self.agent {
             let _ = agent.kill();
@@ -75,22 +73,22 @@ impl Host {
     }
 }
 
-/// There is no such thing here: the service manager starts the new one.
-pub fn become_program(_program: &Path, _arguments: impl Iterator<Item = OsString>) -> io::Error {
+/// Not supported: the service manager starts the new program.
+pub fn exec_program(_program: &Path, _arguments: impl Iterator<Item = OsString>) -> io::Error {
     io::ErrorKind::Unsupported.into()
 }
 
-/// Nobody can tell.
-pub fn runs_from(_folder: &Path) -> Option<bool> {
+/// Unknown on this platform.
+pub fn is_folder_in_use(_folder: &Path) -> Option<bool> {
     None
 }
 
-/// There is no telling.
+/// Unknown on this platform.
 pub fn is_alive(_pid: u32) -> bool {
     true
 }
 
-/// Nobody can tell without another crate.
+/// Unknown on this platform without another crate.
 ///
 /// # Errors
 /// Always.
@@ -98,15 +96,15 @@ pub fn free_bytes(_path: &Path) -> io::Result<u64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// There is no such role here.
+/// Not applicable on this platform.
 pub fn is_init() -> bool {
     false
 }
 
-/// Where the agent keeps its state unless told otherwise.
+/// The default of the agent's state directory.
 pub fn default_state_dir() -> PathBuf {
     std::env::home_dir().unwrap_or_default().join(".muster")
 }
 
-/// Links need rights to be made here, and named pipes lie elsewhere.
+/// Creating links needs privileges on this platform, and named pipes are elsewhere.
 pub fn refuse_links_and_pipes(_options: &mut OpenOptions) {}

@@ -22,25 +22,28 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, Uid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
-use super::{Request, whole_milliseconds};
-use crate::policy::End;
+use super::forwarded_signal::{ForwardedSignal, whole_milliseconds};
+use crate::policy::ProcessExit;
 
-const REQUESTS: [(i32, Request); 3] =
-    [(SIGTERM, Request::Terminate), (SIGINT, Request::Interrupt), (SIGHUP, Request::HangUp)];
+const REQUESTS: [(i32, ForwardedSignal); 3] = [
+    (SIGTERM, ForwardedSignal::Terminate),
+    (SIGINT, ForwardedSignal::Interrupt),
+    (SIGHUP, ForwardedSignal::HangUp),
+];
 
-/// This process's view of its signals and of its one child.
+/// Receives this process's signals; starts, waits for and kills the one child process.
 #[derive(Debug)]
-pub struct Host {
+pub struct ProcessController {
     wakeups: UnixStream,
     requested: [Arc<AtomicBool>; REQUESTS.len()],
     agent: Option<Pid>,
 }
 
-impl Host {
-    /// Takes over SIGTERM, SIGINT, SIGHUP and SIGCHLD of this process.
+impl ProcessController {
+    /// Registers handlers for SIGTERM, SIGINT, SIGHUP and SIGCHLD.
     ///
     /// # Errors
-    /// What the system said when it refused a handler or a descriptor.
+    /// The system's error if it refused a handler or a descriptor.
     pub fn new() -> io::Result<Self> {
         let (wakeups, waker) = UnixStream::pair()?;
         wakeups.set_nonblocking(true)?;
@@ -54,10 +57,10 @@ impl Host {
         Ok(Self { wakeups, requested, agent: None })
     }
 
-    /// Rests until a signal came in or `timeout` has passed. May return early.
+    /// Waits until a signal arrives or `timeout` has passed. May return early.
     ///
     /// # Errors
-    /// What the system said; there is nothing to wait with then.
+    /// The system's error; waiting is impossible then.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             PollTimeout::try_from(whole_milliseconds(timeout)).unwrap_or(PollTimeout::MAX)
@@ -71,8 +74,8 @@ impl Host {
         Ok(())
     }
 
-    /// The next request from outside that was not taken yet.
-    pub fn take_request(&self) -> Option<Request> {
+    /// The next signal that was received and not taken yet.
+    pub fn take_request(&self) -> Option<ForwardedSignal> {
         REQUESTS
             .iter()
             .zip(&self.requested)
@@ -80,34 +83,36 @@ impl Host {
             .map(|((_, request), _)| *request)
     }
 
-    /// Starts the agent; only one at a time. It gets its own process group, so that a keyboard's
-    /// interrupt reaches it once, through us.
+    /// Starts the agent. Only one child at a time. It gets its own process group, so that a
+    /// keyboard interrupt reaches it only once, through the supervisor.
     ///
     /// # Errors
-    /// What the system said; no process is left then.
+    /// The system's error; no process was started.
     pub fn start_agent(&mut self, command: &mut Command) -> io::Result<u32> {
         command.process_group(0);
         #[cfg(target_os = "linux")]
         super::linux::end_with_parent(command);
         let id = command.spawn()?.id();
-        // Zero and below would address whole groups.
+        // Zero and negative numbers address groups.
         self.agent = i32::try_from(id).ok().filter(|id| *id > 0).map(Pid::from_raw);
         Ok(id)
     }
 
-    /// Collects every child that has ended, adopted orphans included; the agent's end, if it was
-    /// among them.
-    pub fn reap(&mut self) -> Option<End> {
+    /// Reaps every child that has ended, adopted orphans included. Returns the agent's exit if it
+    /// was among them.
+    pub fn reap(&mut self) -> Option<ProcessExit> {
         let mut ended = None;
         loop {
             let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, End::Exited(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, End::Signalled(signal as i32)),
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ProcessExit::Exited(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, ProcessExit::Signalled(signal as i32))
+                }
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
-                // A real-time signal has no name in `nix`: the child is collected all the same,
-                // and whether it was the agent shows in that it is gone.
+                // `nix` can't name a real-time signal, but the child is reaped. If the agent's
+                // process is gone, it was the agent.
                 Err(Errno::EINVAL) => match self.vanished_agent() {
-                    Some(pid) => (pid, End::Signalled(0)),
+                    Some(pid) => (pid, ProcessExit::Signalled(0)),
                     None => continue,
                 },
                 Ok(_) | Err(Errno::EINTR) => continue,
@@ -120,23 +125,23 @@ impl Host {
         }
     }
 
-    /// Passes a request on to the agent, and to it alone: its jobs are not ours to stop.
-    pub fn pass_on(&self, request: Request) {
+    /// Forwards a signal to the agent only; its executions are not the supervisor's to stop.
+    pub fn forward(&self, request: ForwardedSignal) {
         self.signal_agent(match request {
-            Request::Terminate => Signal::SIGTERM,
-            Request::Interrupt => Signal::SIGINT,
-            Request::HangUp => Signal::SIGHUP,
+            ForwardedSignal::Terminate => Signal::SIGTERM,
+            ForwardedSignal::Interrupt => Signal::SIGINT,
+            ForwardedSignal::HangUp => Signal::SIGHUP,
         });
     }
 
-    /// Ends the agent at once.
+    /// Kills the agent.
     pub fn kill_agent(&self) {
         self.signal_agent(Signal::SIGKILL);
     }
 
     fn signal_agent(&self, signal: Signal) {
-        // Not reaped yet, hence the number can't belong to another process; and if it has ended
-        // already there is nothing left to tell.
+        // The process is not reaped yet, so its number can't belong to another process. If it has
+        // ended already, the signal has no effect.
         if let Some(pid) = self.agent {
             let _ = kill(pid, signal);
         }
@@ -147,18 +152,17 @@ impl Host {
     }
 }
 
-/// Puts another program in the place of this one, in the same process. Comes back only with the
-/// reason why it could not.
-pub fn become_program(program: &Path, arguments: impl Iterator<Item = OsString>) -> io::Error {
+/// Replaces this process by another program. Returns only if that fails.
+pub fn exec_program(program: &Path, arguments: impl Iterator<Item = OsString>) -> io::Error {
     Command::new(program).args(arguments).exec()
 }
 
-/// Whether a process runs a program out of this folder; `None` if that can't be told.
-pub fn runs_from(folder: &Path) -> Option<bool> {
-    // Without /proc nothing is known, and nothing is removed.
+/// True if a process runs a program from this folder; `None` if unknown.
+pub fn is_folder_in_use(folder: &Path) -> Option<bool> {
+    // Without /proc nothing is known, and nothing must be removed.
     let mut is_any_known = false;
     for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        // A process of another user does not tell; its program is not ours.
+        // A process of another user can't be inspected, and does not run our programs.
         let Ok(program) = std::fs::read_link(entry.path().join("exe")) else { continue };
         is_any_known = true;
         if program.starts_with(folder) {
@@ -168,28 +172,28 @@ pub fn runs_from(folder: &Path) -> Option<bool> {
     is_any_known.then_some(false)
 }
 
-/// Whether a process lives, whosever it is.
+/// True if a process exists, of any user.
 pub fn is_alive(pid: u32) -> bool {
-    // Zero and below would ask about whole groups.
+    // Zero and negative numbers address groups.
     let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw);
     pid.is_some_and(|pid| kill(pid, None) != Err(Errno::ESRCH))
 }
 
-/// Bytes that may still be written to the file system of `path`.
+/// Free bytes on the file system of `path`.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
-/// Whether this process is the init of its system or container.
+/// True if this process is the init of its system or container.
 pub fn is_init() -> bool {
     std::process::id() == 1
 }
 
-/// Where the agent keeps its state unless told otherwise.
+/// The default of the agent's state directory.
 pub fn default_state_dir() -> PathBuf {
     match std::env::home_dir() {
         Some(home) if !Uid::effective().is_root() => home.join(".muster"),
@@ -197,7 +201,7 @@ pub fn default_state_dir() -> PathBuf {
     }
 }
 
-/// Makes an open fail on a symbolic link and not wait on a named pipe.
+/// Makes opening fail on a symbolic link and not block on a named pipe.
 pub fn refuse_links_and_pipes(options: &mut OpenOptions) {
     use nix::fcntl::OFlag;
     options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());

@@ -1,38 +1,38 @@
-//! Who may change the versions of one installation: one supervisor at a time.
+//! A lock on the versions of an installation: only one supervisor at a time may change them.
 //!
-//! The lock goes with the process. It is not kept over `exec`, since whatever is started would hold
-//! it too and jobs outlive their supervisor: the program that takes over takes it again.
+//! The lock ends with the process. It is not inherited over `exec`: started programs would hold it
+//! too, and executions outlive their supervisor. The program that takes over acquires it again.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-use super::durable::{self, FileError};
+use super::durable_file::{self, FileError};
 
-/// In the folder of the versions, so that it goes with them.
+/// In the folder of the versions, so that it moves with them.
 const LOCK_FILE: &str = ".lock";
 
-/// Why versions are not to be changed by this process.
+/// Why this process must not change versions.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    #[error("look after the programs in {0}, as another supervisor does: stop one of the two")]
+    #[error("another supervisor manages the programs in {0}; stop one of the two")]
     Held(String),
-    #[error("lock the folder of the versions")]
+    #[error("failed to lock the folder of the versions")]
     File(#[from] FileError),
 }
 
-/// The right to change versions, until it is dropped.
+/// The lock, held until it is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub struct InstallationLock {
     _file: File,
 }
 
-impl Lock {
-    /// Takes it, without waiting.
+impl InstallationLock {
+    /// Acquires the lock without waiting.
     ///
     /// # Errors
-    /// [`LockError::Held`] if somebody else has it.
-    pub fn take(program: &Path) -> Result<Self, LockError> {
+    /// [`LockError::Held`] if another supervisor holds it.
+    pub fn acquire(program: &Path) -> Result<Self, LockError> {
         let path = program.join("versions").join(LOCK_FILE);
         let file = open(&path).map_err(FileError::of("open", &path))?;
         match file.try_lock() {
@@ -43,15 +43,15 @@ impl Lock {
     }
 }
 
-/// On a disk that is full or read-only the file of an earlier start does.
+/// On a full or read-only disk the file of an earlier start is used.
 fn open(path: &Path) -> io::Result<File> {
-    match durable::open(path) {
+    match durable_file::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         opened => return opened,
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    // Whoever could open it could lock it, and keep the host from every update.
+    // A user who can open the file could lock it and block every update.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     crate::platform::refuse_links_and_pipes(&mut options);

@@ -1,36 +1,36 @@
-//! What a host holds releases against: the key that signs them, and the version below which none is
-//! taken. Both stand in the program folder.
+//! What a host trusts: the key that signs releases, and the version below which it accepts none.
+//! Both are files in the program folder.
 //!
-//! What can't be read is never taken for what is not there: nothing is installed then.
+//! A file that can't be read is never treated as missing: then nothing is installed.
 
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{Manifest, Version};
+use muster_protocol::release::{ReleaseManifest, Version};
 
-use super::durable::{self, FileError};
+use super::durable_file::{self, FileError};
 use super::package::Package;
 
-/// The fingerprint of the key that signs releases.
+/// The fingerprint of the pinned release key.
 const KEY_FILE: &str = "release_key";
-/// The highest floor of the releases that have run here.
+/// The highest floor of the releases that have run on this host.
 const FLOOR_FILE: &str = "release_floor";
 
-/// Why it is not known what this host trusts.
+/// Why the host's trust can't be determined.
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     #[error(
-        "what this host trusts can't be read: make it a plain file of the supervisor's user, or remove it to pin anew"
+        "failed to read what this host trusts; make it a regular file owned by the supervisor's user, or remove it to pin again"
     )]
     Unreadable(#[from] FileError),
     #[error(
-        "{} is not one line with the 64 hex digits of a key's fingerprint: write that, or remove the file to pin anew", .0.display()
+        "{} must be one line with the 64 hex digits of a key's fingerprint; correct it, or remove it to pin again", .0.display()
     )]
     Key(PathBuf),
-    #[error("{} is not one line with a version: write that, or remove the file", .0.display())]
+    #[error("{} must be one line with a version; correct it, or remove it", .0.display())]
     Floor(PathBuf),
 }
 
-/// What is pinned.
+/// The pinned key and floor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pins {
     /// 64 lower-case hex digits; `None` if no key is pinned yet.
@@ -40,10 +40,10 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Reads what is pinned in a program folder.
+    /// Reads the pins in a program folder.
     ///
     /// # Errors
-    /// [`PinError`]; nothing may be installed then.
+    /// [`PinError`]; nothing may be installed.
     pub fn read(program: &Path) -> Result<Self, PinError> {
         let key = program.join(KEY_FILE);
         let fingerprint = match line(&key)? {
@@ -58,28 +58,28 @@ impl Pins {
         Ok(Self { fingerprint, floor })
     }
 
-    /// Pins the key and raises the floor by what a version that is kept has come with. A key that
-    /// was pinned otherwise meanwhile stays.
+    /// Pins the key and raises the floor by the documents of a version that is kept. Keeps a
+    /// different pinned key unless key changes lead from it to the new one.
     ///
     /// # Errors
     /// [`FileError`]
-    pub(super) fn follow(&self, program: &Path, package: &Package) -> Result<(), FileError> {
-        let Ok((Manifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
+    pub(super) fn update_from(&self, program: &Path, package: &Package) -> Result<(), FileError> {
+        let Ok((ReleaseManifest { floor, .. }, key)) = package.identity() else { return Ok(()) };
         let pinned = self.fingerprint.as_deref();
         let is_new = pinned.is_none_or(|pinned| pinned != key.fingerprint());
-        if is_new && pinned.is_none_or(|pinned| package.leads_from(pinned)) {
-            durable::write_line(&program.join(KEY_FILE), &key.fingerprint())?;
+        if is_new && pinned.is_none_or(|pinned| package.is_trusted_by(pinned)) {
+            durable_file::write_line(&program.join(KEY_FILE), &key.fingerprint())?;
         }
         if self.floor.as_ref().is_none_or(|known| *known < floor) {
-            durable::write_line(&program.join(FLOOR_FILE), &floor.to_string())?;
+            durable_file::write_line(&program.join(FLOOR_FILE), &floor.to_string())?;
         }
         Ok(())
     }
 }
 
-/// The one line of a file; empty if it is none. `None` if there is no file.
+/// The only line of a file, empty if there is not exactly one. `None` if the file does not exist.
 fn line(path: &Path) -> Result<Option<String>, FileError> {
-    let Some(bytes) = durable::read_if_there(path)? else { return Ok(None) };
+    let Some(bytes) = durable_file::read_if_there(path)? else { return Ok(None) };
     let text = String::from_utf8(bytes).unwrap_or_default();
     let mut lines = text.trim().lines();
     let line = lines.next().filter(|_| lines.next().is_none()).unwrap_or_default();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_pinned_only_where_there_is_no_file() {
+    fn only_a_missing_file_means_no_pin() {
         assert_eq!(read(None, None).unwrap(), Pins { fingerprint: None, floor: None });
         let digits = "0123456789abcdefABCDEF".repeat(3)[..64].to_owned();
         let pins = read(Some(format!("{digits}\n").as_bytes()), Some(b"0.2.0\n")).unwrap();
@@ -125,7 +125,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_a_folder_and_a_dangling_link_are_not_taken_for_nothing() {
+    fn links_and_folders_are_errors_and_not_missing_pins() {
         for name in [KEY_FILE, FLOOR_FILE] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(name);

@@ -1,42 +1,44 @@
-//! The folder that a release is downloaded to, and the room that it takes.
+//! The folder that a release is downloaded to, and the disk space that it needs.
 
 use std::fs;
 use std::path::PathBuf;
 
-use muster_protocol::release::{Verified, Version};
+use muster_protocol::release::{VerifiedRelease, Version};
 
-use super::durable::{self, FileError};
+use super::durable_file::{self, FileError};
+use super::error::UpdateError;
+use super::manager::UpdateManager;
 use super::package::program_path;
-use super::{NotTaken, Updates};
 
-/// Bytes that stay free on the disk with the programs, as jobs need them elsewhere.
+/// Bytes that must stay free on the disk with the programs, for executions that use the same disk.
 const SPARE_BYTES: u64 = 64 * MIB;
 const MIB: u64 = 1024 * 1024;
 const PREFIX: &str = ".release-";
 
-impl Updates {
-    /// Where a release is downloaded to. What an earlier download left there is gone on with.
+impl UpdateManager {
+    /// Creates the folder that a release is downloaded to, and removes other downloads. An
+    /// interrupted download of the same version resumes.
     ///
     /// # Errors
     /// [`FileError`]
     pub fn open_staging(&self, version: &Version) -> Result<PathBuf, FileError> {
         self.remove_staging(Some(version));
         let folder = self.staging(version);
-        durable::make_private_folder(&folder)?;
+        durable_file::make_private_folder(&folder)?;
         Ok(folder)
     }
 
-    /// True if an earlier download of this version has left something to go on with.
+    /// True if an earlier download of this version can be resumed.
     pub fn has_staging(&self, version: &Version) -> bool {
         self.staging(version).exists()
     }
 
-    /// Whether the programs of a release fit beside what is there.
+    /// Checks that the programs of a release fit on the disk.
     ///
     /// # Errors
-    /// [`NotTaken::NoRoom`]
-    pub fn check_room(&self, verified: &Verified) -> Result<(), NotTaken> {
-        // A disk that does not tell is found out about by writing.
+    /// [`UpdateError::NoSpace`]
+    pub fn check_free_space(&self, verified: &VerifiedRelease) -> Result<(), UpdateError> {
+        // If free space is unknown, writing will show it.
         let Ok(free) = crate::platform::free_bytes(&self.program) else { return Ok(()) };
         let staging = self.staging(&verified.manifest.version);
         let missing = verified.files.iter().map(|file| {
@@ -48,12 +50,12 @@ impl Updates {
             true => Ok(()),
             false => {
                 let (needed_mib, free_mib) = (needed.div_ceil(MIB), free / MIB);
-                Err(NotTaken::NoRoom { needed_mib, free_mib })
+                Err(UpdateError::NoSpace { needed_mib, free_mib })
             }
         }
     }
 
-    /// Drops every download: nobody goes on with it.
+    /// Removes every download.
     pub fn drop_staging(&self) {
         self.remove_staging(None);
     }

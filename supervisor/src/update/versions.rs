@@ -1,19 +1,19 @@
-//! `versions/` in the program folder: a folder for each version, and `current`, which is a link.
+//! `versions/` in the program folder: one folder per version, and the link `current`.
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use muster_protocol::release::{Program, Verified, Version};
+use muster_protocol::release::{Program, VerifiedRelease, Version};
 
-use super::durable::{self, FileError};
+use super::durable_file::{self, FileError};
 use super::package::{self, Package, program_path};
-use crate::fault::Cut;
+use crate::fault_injection::CrashPoint;
 
-/// What is kept of a release beside its programs.
+/// The documents that are kept beside a version's programs.
 const DOCUMENTS: [&str; 3] = ["release.json", "release.sig", "keys.json"];
 
-/// What begins the name of a version that another took the place of.
+/// Prefix of a folder that was moved aside for a new one.
 const ASIDE: &str = ".old-";
 
 /// The versions of one installation.
@@ -23,17 +23,17 @@ pub(super) struct Versions(PathBuf);
 impl Versions {
     pub fn new(program: &Path) -> Self {
         let folder = program.join("versions");
-        // The system names the programs that run by where they are, whatever links lead there.
+        // The system reports running programs by their real path, without links.
         Self(folder.canonicalize().unwrap_or(folder))
     }
 
-    /// The version that the program which asks is of; `None` if it is none of these.
+    /// The version that the running program belongs to; `None` if it is not in this folder.
     pub fn own(&self) -> Option<Version> {
         let own = std::env::current_exe().ok()?;
         own.strip_prefix(&self.0).ok()?.components().next()?.as_os_str().to_str()?.parse().ok()
     }
 
-    /// The version that `current` means.
+    /// The version that `current` points to.
     pub fn current(&self) -> Option<Version> {
         fs::read_link(self.0.join("current")).ok()?.file_name()?.to_str()?.parse().ok()
     }
@@ -46,38 +46,38 @@ impl Versions {
         program_path(&self.folder(version), program)
     }
 
-    /// What an installed version came with.
+    /// The documents of an installed version.
     pub fn package(&self, version: &Version) -> Option<Package> {
         Package::read(&self.folder(version)).ok()
     }
 
     /// True if this release is installed, bit for bit.
-    pub fn has(&self, verified: &Verified) -> bool {
+    pub fn has(&self, verified: &VerifiedRelease) -> bool {
         package::check_programs(&self.folder(&verified.manifest.version), verified).is_ok()
     }
 
-    /// Moves a verified download to its place among the versions. A version of that name that is
-    /// not current is replaced.
-    pub fn place(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
+    /// Moves a verified download into `versions/`. Replaces a folder of the same version, which is
+    /// not current.
+    pub fn place(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
-        let aside = self.free_place(&verified.manifest.version);
+        let aside = self.unused_aside_path(&verified.manifest.version);
         match fs::rename(&folder, &aside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(FileError::of("replace", &folder)(error));
             }
             _ => {}
         }
-        Cut::SetAside.here();
+        CrashPoint::MovedAside.trigger();
         fs::rename(staging, &folder).map_err(FileError::of("place", &folder))?;
-        durable::sync_folder(&self.0)?;
-        Cut::Placed.here();
+        durable_file::sync_folder(&self.0)?;
+        CrashPoint::Placed.trigger();
         remove_unused(&aside);
         Ok(())
     }
 
-    /// Where a version that jobs may run from is put aside.
-    fn free_place(&self, version: &Version) -> PathBuf {
+    /// A free path to move a version to, from which executions may still run.
+    fn unused_aside_path(&self, version: &Version) -> PathBuf {
         let mut place = self.0.join(format!("{ASIDE}{version}"));
         for number in 1_u32.. {
             remove_unused(&place);
@@ -89,35 +89,36 @@ impl Versions {
         place
     }
 
-    /// Replaces the programs of the current version, one by one: at any moment each is whole.
-    pub fn repair(&self, staging: &Path, verified: &Verified) -> Result<(), FileError> {
+    /// Replaces the programs of the current version one by one. Each is intact at any moment.
+    pub fn repair(&self, staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
         prepare(staging, verified)?;
         let folder = self.folder(&verified.manifest.version);
         for program in Program::ALL {
             let (new, old) = (program_path(staging, program), program_path(&folder, program));
             fs::rename(&new, &old).map_err(FileError::of("replace", &old))?;
-            Cut::HalfRepaired.here();
+            CrashPoint::HalfRepaired.trigger();
         }
         for name in DOCUMENTS {
-            // Optional for running; they are of the same release in any case.
+            // The documents are not needed for running, and belong to the same release anyway.
             let _ = fs::rename(staging.join(name), folder.join(name));
         }
-        durable::sync_folder(&folder.join("bin"))?;
-        durable::sync_folder(&folder)?;
-        Cut::Repaired.here();
+        durable_file::sync_folder(&folder.join("bin"))?;
+        durable_file::sync_folder(&folder)?;
+        CrashPoint::Repaired.trigger();
         Ok(())
     }
 
-    /// Makes a version current. There is a current one at any moment.
+    /// Makes a version current. There is a current version at any moment.
     pub fn point_to(&self, version: &Version) -> Result<(), FileError> {
         let (link, current) = (self.0.join(".current"), self.0.join("current"));
         let _ = fs::remove_file(&link);
-        symlink(version, &link).map_err(FileError::of("make", &link))?;
+        symlink(version, &link).map_err(FileError::of("create", &link))?;
         fs::rename(&link, &current).map_err(FileError::of("replace", &current))?;
-        durable::sync_folder(&self.0)
+        durable_file::sync_folder(&self.0)
     }
 
-    /// Removes versions that are neither kept nor run by any process, and what was put aside.
+    /// Removes versions that are neither kept nor in use by a process, and those that were moved
+    /// aside.
     pub fn prune(&self, kept: &[&Version]) {
         let Ok(entries) = fs::read_dir(&self.0) else { return };
         for entry in entries.flatten() {
@@ -140,16 +141,17 @@ impl Versions {
     }
 }
 
-/// A program stays on disk while a job uses it.
+/// Removes a folder unless a process runs from it: a program stays on disk while an execution uses
+/// it.
 fn remove_unused(folder: &Path) {
-    if crate::platform::runs_from(folder) == Some(false) {
+    if crate::platform::is_folder_in_use(folder) == Some(false) {
         let _ = fs::remove_dir_all(folder);
     }
 }
 
-/// Makes a download ready to be moved: executable, readable as an installation is, durable, and
-/// without what the download noted for itself.
-fn prepare(staging: &Path, verified: &Verified) -> Result<(), FileError> {
+/// Prepares a download for the move: executable, readable like an installation, durable, and
+/// without the download's own notes.
+fn prepare(staging: &Path, verified: &VerifiedRelease) -> Result<(), FileError> {
     let bin = staging.join("bin");
     keep_only(staging, |path| {
         path == bin || DOCUMENTS.iter().any(|known| path == staging.join(known))
@@ -159,20 +161,20 @@ fn prepare(staging: &Path, verified: &Verified) -> Result<(), FileError> {
     })?;
     for file in &verified.files {
         let path = program_path(staging, file.name);
-        open_to_all(&path, 0o755)?;
-        let synced = durable::open(&path).and_then(|file| file.sync_all());
+        set_mode(&path, 0o755)?;
+        let synced = durable_file::open(&path).and_then(|file| file.sync_all());
         synced.map_err(FileError::of("sync", &path))?;
     }
     for name in DOCUMENTS {
-        if let Ok(file) = durable::open(&staging.join(name)) {
-            open_to_all(&staging.join(name), 0o644)?;
+        if let Ok(file) = durable_file::open(&staging.join(name)) {
+            set_mode(&staging.join(name), 0o644)?;
             file.sync_all().map_err(FileError::of("sync", &staging.join(name)))?;
         }
     }
-    open_to_all(&bin, 0o755)?;
-    open_to_all(staging, 0o755)?;
-    durable::sync_folder(&bin)?;
-    durable::sync_folder(staging)
+    set_mode(&bin, 0o755)?;
+    set_mode(staging, 0o755)?;
+    durable_file::sync_folder(&bin)?;
+    durable_file::sync_folder(staging)
 }
 
 fn keep_only(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<(), FileError> {
@@ -187,13 +189,13 @@ fn keep_only(folder: &Path, is_wanted: impl Fn(&Path) -> bool) -> Result<(), Fil
 }
 
 #[cfg(unix)]
-fn open_to_all(path: &Path, mode: u32) -> Result<(), FileError> {
+fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(FileError::of("open", path))
 }
 
 #[cfg(not(unix))]
-fn open_to_all(_path: &Path, _mode: u32) -> Result<(), FileError> {
+fn set_mode(_path: &Path, _mode: u32) -> Result<(), FileError> {
     Ok(())
 }
 

@@ -1,8 +1,8 @@
-//! Runs the real supervisor over an agent that is a shell script.
+//! Runs the real supervisor with an agent that is a shell script.
 //!
-//! Nothing here waits for time to pass: a test reads a line, a datagram, a file's content or the
-//! end of a process, each with a deadline that only a broken supervisor meets. Dropping the
-//! harness asserts that no process of the test is left.
+//! Never waits for a fixed time: a test reads a line, a datagram, a file or a process's exit, each
+//! with a deadline that only a broken supervisor reaches. Dropping the harness asserts that no
+//! process of the test is left.
 
 #![expect(dead_code, reason = "each test binary uses its part")]
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A script's head: counts its runs in `$n` and says so on standard output.
+/// The start of every script: counts its runs in `$n` and prints the number.
 const HEAD: &str = r#"#!/bin/sh
 n=$(($(cat runs 2>/dev/null || echo 0) + 1)); echo $n > runs
 echo "run $n pid $$ args $*"
@@ -65,7 +65,7 @@ impl Harness {
         harness
     }
 
-    /// Runs another program in the same environment.
+    /// Runs another program with the same environment.
     pub fn run_instead(&mut self, mut command: Command) {
         for (name, value) in self.command.get_envs() {
             command.env(name, value.unwrap());
@@ -112,7 +112,7 @@ impl Drop for Harness {
             left().into_iter().for_each(|pid| _ = kill(pid, Signal::SIGKILL));
             return;
         }
-        // An agent that was told to end may still be on its way out.
+        // An agent that was signalled may still be exiting.
         let deadline = Instant::now() + DEADLINE;
         while !left().is_empty() && Instant::now() < deadline {
             std::thread::yield_now();
@@ -123,7 +123,7 @@ impl Drop for Harness {
     }
 }
 
-/// A supervisor at work.
+/// A running supervisor.
 pub struct Running {
     pub child: Child,
     lines: Receiver<String>,
@@ -137,7 +137,7 @@ impl Running {
         self.lines.recv_timeout(DEADLINE).expect("a line from the agent")
     }
 
-    /// The next line of the agent is the head's for run `n`; returns the agent's pid.
+    /// Expects the first line of run `n`; returns the agent's pid.
     pub fn run(&mut self, n: usize) -> Pid {
         let line = self.line();
         let rest = line.strip_prefix(&format!("run {n} pid "));
@@ -145,7 +145,7 @@ impl Running {
         one_process(rest.split(' ').next().unwrap())
     }
 
-    /// All further lines, once everybody who held the agent's output is gone.
+    /// All further lines, once every process that held the agent's output has ended.
     pub fn rest_of_lines(&mut self) -> Vec<String> {
         rest_of(&self.lines)
     }
@@ -171,7 +171,7 @@ impl Running {
         self.ended().code()
     }
 
-    /// `supervisor.json`, once `wanted` holds for it.
+    /// `supervisor.json`, once `wanted` is true for it.
     pub fn state(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         let path = self.state_dir.join("supervisor.json");
         eventually("the state file says so", || {
@@ -182,7 +182,7 @@ impl Running {
     }
 }
 
-/// Looks again and again until there is something, for at most [`DEADLINE`].
+/// Polls until `look` returns a value, for at most [`DEADLINE`].
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -194,7 +194,8 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Reads the number of one process. Zero and below address groups, or everybody, to `kill`.
+/// Parses a process id. Zero and negative numbers would address groups, or all processes, in
+/// `kill`.
 pub fn one_process(text: &str) -> Pid {
     let number: i32 = text.parse().unwrap();
     assert!(number > 1, "{number} is not a process of a test");
@@ -205,7 +206,7 @@ pub fn is_alive(pid: Pid) -> bool {
     kill(pid, None).is_ok()
 }
 
-/// The processes that this one has forked and that still exist.
+/// The child processes that still exist.
 pub fn children_of(pid: Pid) -> Vec<Pid> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(one_process).collect()

@@ -1,5 +1,5 @@
 //! A program folder with two versions: real supervisors, and agents that are shell scripts. The
-//! newer one is wished for, and lies where a download would bring it from.
+//! agent requests the newer version, whose download is simulated by a copy.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,14 +14,14 @@ use crate::harness::{Harness, Running, eventually};
 
 pub const COMMAND: &str = "01a1fdb4-5130-7149-8191-20f9622b2a14";
 
-/// What every agent of a test can do; it begins in the folder of the test.
+/// Common functions of the test agents. The working directory is the test's folder.
 const HEAD: &str = r#"
 register() {
     printf '{"pid": %s, "version": "%s", "connected_since": "now"}' $$ $version >status.new
     mv status.new "$MUSTER_STATE_DIR/status.json"
 }
-wish() {
-    [ -e wished ] || { : >wished; cp wish "$MUSTER_STATE_DIR/update_request.json"; exit 43; }
+request() {
+    [ -e requested ] || { : >requested; cp request "$MUSTER_STATE_DIR/update_request.json"; exit 43; }
 }
 if [ "$1" = fetch-release ]; then
     while [ $# -gt 0 ]; do
@@ -40,11 +40,11 @@ fi
 echo "$version runs, trial ${MUSTER_ON_TRIAL:-no}, pid $$"
 "#;
 
-/// What the agent of 0.1.0 does: wishes once, registers and stays.
-pub const WISHES: &str = "wish; register; exec sleep 600";
-/// What a good agent does.
+/// The agent of 0.1.0: requests an update once, registers and keeps running.
+pub const REQUESTS_UPDATE: &str = "request; register; exec sleep 600";
+/// A working agent: registers and keeps running.
 pub const GOOD: &str = "register; exec sleep 600";
-/// What an agent does that never gets a session.
+/// An agent that never registers.
 pub const SILENT: &str = "exec sleep 600";
 
 pub struct Installation {
@@ -52,7 +52,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// 0.1.0 is current, its agent does `old`; the agent of 0.2.0 does `new`.
+    /// 0.1.0 is current and its agent runs `old`; the agent of 0.2.0 runs `new`.
     pub fn new(old: &str, new: &str) -> Self {
         let mut harness = Harness::new("exit 99");
         let folder = harness.path("").display().to_string();
@@ -73,13 +73,13 @@ impl Installation {
         let pin = format!("{}\n", key.public().unwrap().fingerprint());
         fs::write(installation.path("release_key"), pin).unwrap();
         installation.sign(&key);
-        let wish = json!({"command_id": COMMAND, "version": "0.2.0"});
-        fs::write(installation.path("wish"), wish.to_string()).unwrap();
+        let request = json!({"command_id": COMMAND, "version": "0.2.0"});
+        fs::write(installation.path("request"), request.to_string()).unwrap();
         installation.run_current(&[]);
         installation
     }
 
-    /// Signs what lies in the release's folder.
+    /// Signs the files in the release's folder.
     pub fn sign(&self, key: &SigningKey) {
         let file = |name: &str| {
             let bytes = fs::read(self.path("release/bin").join(name)).unwrap();
@@ -95,27 +95,28 @@ impl Installation {
         let signature = serde_json::to_string(&key.sign(document.as_bytes()).unwrap()).unwrap();
         fs::write(self.path("release/release.json"), document).unwrap();
         fs::write(self.path("release/release.sig"), signature).unwrap();
-        fs::write(self.path("release/fetched.json"), r#"{"is_way_verified": true}"#).unwrap();
+        fs::write(self.path("release/fetched.json"), r#"{"is_transport_verified": true}"#).unwrap();
     }
 
-    /// As the service manager runs it, with these arguments after `run`.
+    /// Starts the current supervisor like the service manager does, with these arguments after
+    /// `run`.
     pub fn run_current(&mut self, args: &[&str]) {
         let mut command = Command::new(self.path("versions/current/bin/muster-supervisor"));
         command.arg("run").args(args);
         self.harness.run_instead(command);
     }
 
-    /// Lets 0.2.0 be on trial, as a power cut leaves it.
+    /// Puts 0.2.0 on trial, in the state that a power cut leaves.
     pub fn leave_on_trial(&self) {
         let release = self.path("release");
         fs::create_dir(self.path("versions/0.2.0")).unwrap();
         fs::rename(release.join("bin"), self.path("versions/0.2.0/bin")).unwrap();
         let trial = json!({
-            "command_id": COMMAND, "from": "0.1.0", "to": "0.2.0", "phase": "trying",
+            "command_id": COMMAND, "from": "0.1.0", "to": "0.2.0", "phase": "on_trial",
         });
         fs::write(self.path("trial.json"), trial.to_string()).unwrap();
-        fs::write(self.path("wished"), "").unwrap();
-        fs::copy(self.path("wish"), self.path("state/update_request.json")).unwrap();
+        fs::write(self.path("requested"), "").unwrap();
+        fs::copy(self.path("request"), self.path("state/update_request.json")).unwrap();
     }
 
     pub fn start(&mut self) -> Running {
@@ -136,7 +137,7 @@ impl Installation {
         symlink(version, self.path("versions/current")).unwrap();
     }
 
-    /// Keeps a file of this name from being written.
+    /// Blocks writing a file of this name.
     pub fn block(&self, name: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.join("in the way")).unwrap();
@@ -147,27 +148,27 @@ impl Installation {
         serde_json::from_slice(&fs::read(self.path(name)).ok()?).ok()
     }
 
-    /// The verdict, once there is one.
-    pub fn verdict(&self) -> Value {
-        eventually("there is a verdict", || self.json("state/update_result.json"))
+    /// The update result, once it is written.
+    pub fn result(&self) -> Value {
+        eventually("there is a result", || self.json("state/update_result.json"))
     }
 
-    /// Waits for this verdict, which ends all of it.
-    pub fn ends(&self, outcome: &str, code: &str, version: &str) {
-        let verdict = self.verdict();
-        assert_eq!(verdict["outcome"], outcome, "{verdict}");
-        assert_eq!(verdict["code"].as_str().unwrap_or_default(), code, "{verdict}");
-        assert_eq!(verdict["command_id"], COMMAND, "{verdict}");
+    /// Waits for this result and the end of the update.
+    pub fn expect_result(&self, outcome: &str, code: &str, version: &str) {
+        let result = self.result();
+        assert_eq!(result["outcome"], outcome, "{result}");
+        assert_eq!(result["code"].as_str().unwrap_or_default(), code, "{result}");
+        assert_eq!(result["command_id"], COMMAND, "{result}");
         eventually("the trial is over", || (!self.path("trial.json").exists()).then_some(()));
-        assert_eq!(self.current(), version, "{verdict}");
+        assert_eq!(self.current(), version, "{result}");
     }
 
-    /// The parts of a release that were fetched.
+    /// The parts of a release that were downloaded.
     pub fn fetched(&self) -> String {
         fs::read_to_string(self.path("fetched")).unwrap_or_default()
     }
 
-    /// True if a download has left something.
+    /// True if a download folder exists.
     pub fn has_staging(&self) -> bool {
         fs::read_dir(self.path("")).unwrap().flatten().any(|entry| {
             entry.file_name().to_str().is_some_and(|name| name.starts_with(".release-"))
@@ -176,7 +177,7 @@ impl Installation {
 }
 
 impl Running {
-    /// The next agent is of this version; its process.
+    /// Expects that the next agent has this version; returns its process.
     pub fn runs(&mut self, version: &str) -> nix::unistd::Pid {
         let line = self.line();
         assert!(line.starts_with(&format!("{version} runs, ")), "expected {version}, got {line:?}");
@@ -188,7 +189,7 @@ impl Running {
         self.ended();
     }
 
-    /// Ends it as a power cut does; its agent goes with it.
+    /// Kills it like a power cut; its agent dies with it.
     pub fn kill_9(&mut self) {
         self.signal(nix::sys::signal::Signal::SIGKILL);
         self.ended();
@@ -202,6 +203,6 @@ pub fn write_script(path: &Path, script: &str) {
 
 fn place_supervisor(path: &Path) {
     let program = env!("CARGO_BIN_EXE_muster-supervisor");
-    // The folder may be on another disk.
+    // The folder may be on another file system.
     fs::hard_link(program, path).or_else(|_| fs::copy(program, path).map(|_| ())).unwrap();
 }

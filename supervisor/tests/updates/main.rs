@@ -1,15 +1,15 @@
-//! Updates by the real supervisor, of agents that are shell scripts: what no disk, no second
-//! supervisor and no restart may spoil.
+//! Updates by the real supervisor, with agents that are shell scripts: full disks, a second
+//! supervisor, restarts.
 
 #![cfg(unix)]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod boot_counter;
 mod downloads;
-mod guard;
+mod full_disk;
 mod installation;
 mod pins;
 mod trials;
-mod unwritable;
 mod versions;

@@ -1,16 +1,16 @@
-//! Programs stay on disk while a job uses them.
+//! Programs stay on disk while an execution uses them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
-use crate::installation::{GOOD, Installation, WISHES};
+use crate::installation::{GOOD, Installation, REQUESTS_UPDATE};
 
-/// A job that runs from a version, as a shim does.
-struct Job(Child);
+/// An execution that runs a version's program, like a shim does.
+struct Execution(Child);
 
-impl Job {
+impl Execution {
     fn from(installation: &Installation, version: &str) -> Self {
         let bin = installation.path("versions").join(version).join("bin");
         fs::create_dir_all(&bin).unwrap();
@@ -24,7 +24,7 @@ impl Job {
     }
 }
 
-impl Drop for Job {
+impl Drop for Execution {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -32,9 +32,9 @@ impl Drop for Job {
 }
 
 #[test]
-fn a_version_that_a_job_runs_from_stays_also_where_a_link_leads_to_the_folder() {
-    let mut installation = Installation::new(WISHES, GOOD);
-    let job = Job::from(&installation, "0.0.9");
+fn version_in_use_by_an_execution_is_kept_even_if_the_folder_is_a_link() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
+    let execution = Execution::from(&installation, "0.0.9");
     fs::create_dir_all(installation.path("versions/0.0.8/bin")).unwrap();
     let link = installation.path("link");
     symlink(installation.path(""), &link).unwrap();
@@ -42,23 +42,23 @@ fn a_version_that_a_job_runs_from_stays_also_where_a_link_leads_to_the_folder() 
     let mut running = installation.start();
     running.runs("0.1.0");
     running.runs("0.2.0");
-    installation.ends("installed", "", "0.2.0");
-    // Versions are removed after the note of the trial; the supervisor is through with it here.
+    installation.expect_result("installed", "", "0.2.0");
+    // Unused versions are removed after the saved trial, and before the supervisor stops.
     running.stop();
-    assert!(job.program().exists(), "{:?} is gone", job.program());
+    assert!(execution.program().exists(), "{:?} is gone", execution.program());
     assert!(!installation.path("versions/0.0.8").exists());
 }
 
 #[test]
-fn a_version_of_the_same_name_is_put_aside_while_a_job_runs_from_it() {
-    let mut installation = Installation::new(WISHES, GOOD);
-    let job = Job::from(&installation, "0.2.0");
-    // Of a start that was cut off.
+fn same_version_is_moved_aside_while_an_execution_runs_from_it() {
+    let mut installation = Installation::new(REQUESTS_UPDATE, GOOD);
+    let execution = Execution::from(&installation, "0.2.0");
+    // Left by an interrupted start.
     fs::create_dir_all(installation.path("versions/.old-0.2.0/bin")).unwrap();
     let mut running = installation.start();
     running.runs("0.1.0");
     running.runs("0.2.0");
-    installation.ends("installed", "", "0.2.0");
+    installation.expect_result("installed", "", "0.2.0");
     running.stop();
-    assert!(job.program().exists(), "{:?} is gone", job.program());
+    assert!(execution.program().exists(), "{:?} is gone", execution.program());
 }

@@ -104,11 +104,12 @@ run() {
         --user) as=$2 ;;
         --entrypoint) entry=$2 ;;
         --name) name=$2 ;;
-        --network | --restart | --stop-timeout) ;;
+        --network | --restart | --stop-timeout | --cap-add) ;;
+        --privileged) ;;
         -*) fail "unknown flag: $1" ;;
         *) break ;;
         esac
-        case $1 in --rm | --detach | --interactive) shift ;; *) shift 2 ;; esac
+        case $1 in --rm | --detach | --interactive | --privileged) shift ;; *) shift 2 ;; esac
     done
     grep -qxF "$1" "$here/images" || fail "pull access denied for $1"
     shift

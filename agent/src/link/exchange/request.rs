@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use muster_protocol::backoff::Delays;
-use muster_protocol::frame::exchange::{Answer, CONTENT_TYPE, MAX_BODY_BYTES, Request};
+use muster_protocol::frame::exchange::{
+    CONTENT_TYPE, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE as CONTENT_TYPE_HEADER, HeaderValue};
 use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -63,7 +65,7 @@ impl Poster {
     }
 
     /// Posts a request until it is answered, for a bounded number of times.
-    pub async fn post(self, request: Request) -> Result<Answer, Failure> {
+    pub async fn post(self, request: ExchangeRequest) -> Result<ExchangeResponse, Failure> {
         let body = bytes::Bytes::from(request.encode());
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut attempt = 1;
@@ -81,7 +83,11 @@ impl Poster {
         }
     }
 
-    async fn attempt(&self, body: bytes::Bytes, sequence: u64) -> Result<Answer, Attempt> {
+    async fn attempt(
+        &self,
+        body: bytes::Bytes,
+        sequence: u64,
+    ) -> Result<ExchangeResponse, Attempt> {
         let sent = self
             .client
             .post(&self.url)
@@ -99,8 +105,9 @@ impl Poster {
         }
         let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Again)?;
         let unfit = |error| Attempt::Final(Failure::Broken(error));
-        let answer =
-            Answer::decode(&bytes).map_err(LinkError::broken("read the answer")).map_err(unfit)?;
+        let answer = ExchangeResponse::decode(&bytes)
+            .map_err(LinkError::broken("read the answer"))
+            .map_err(unfit)?;
         if answer.sequence != sequence {
             let error = std::io::Error::other("it answers another request");
             return Err(unfit(LinkError::broken("read the answer")(error)));

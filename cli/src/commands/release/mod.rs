@@ -191,7 +191,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
 fn statement(old: &std::path::Path, new: &std::path::Path) -> Result<KeyChange, CliError> {
     let unusable = |_| CliError::Usage("the key can't be used to sign".into());
     let new = key_file::read(new)?.public().map_err(unusable)?;
-    key_file::read(old)?.hand_over_to(new).map_err(unusable)
+    key_file::read(old)?.sign_key_change(new).map_err(unusable)
 }
 
 fn platform(text: &str) -> Result<(Platform, PathBuf), String> {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use chrono::{SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
 use muster_protocol::release::{
-    FORMAT, MAX_MANIFEST_BYTES, Manifest, Platform, Program, ProgramFile, SigningKey, Version,
+    FORMAT, MAX_MANIFEST_BYTES, Platform, Program, ProgramFile, ReleaseManifest, SigningKey,
+    Version,
 };
-use muster_protocol::version::stamped;
+use muster_protocol::version::read_stamp;
 use ring::digest::{SHA256, digest};
 
 use super::file_error;
@@ -29,7 +30,7 @@ pub fn build(
     folder: &Path,
     programs: &[(Platform, PathBuf)],
     floor: Version,
-) -> Result<Manifest, CliError> {
+) -> Result<ReleaseManifest, CliError> {
     if folder.join(MANIFEST).exists() {
         let told = format!("there is a release in {}; give another folder", folder.display());
         return Err(CliError::Usage(told));
@@ -45,7 +46,7 @@ pub fn build(
         let files = targets.entry(*platform).or_default();
         for program in Program::ALL {
             let (path, bytes) = read_program(source, program)?;
-            let version = stamped(&bytes).ok_or_else(|| {
+            let version = read_stamp(&bytes).ok_or_else(|| {
                 let told =
                     "says no version: it is no program of Muster, or one from before releases";
                 CliError::Usage(format!("{} {told}", path.display()))
@@ -70,9 +71,9 @@ pub fn build(
     }
     let (version, _) = found.ok_or_else(|| CliError::Usage("give at least one program".into()))?;
     let created_at = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
-    let manifest = Manifest { format: FORMAT, version, floor, created_at, targets };
+    let manifest = ReleaseManifest { format: FORMAT, version, floor, created_at, targets };
     let text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    Manifest::read(&text)
+    ReleaseManifest::read(&text)
         .map_err(|error| CliError::Usage(format!("that makes no release: {error}")))?;
     write_new(&folder.join(MANIFEST), &text, 0o644)?;
     Ok(manifest)
@@ -102,7 +103,7 @@ pub fn sign(folder: &Path, key: &SigningKey) -> Result<(Version, String), CliErr
 ///
 /// # Errors
 /// [`CliError::File`], or [`CliError::Usage`] if it makes no sense.
-pub fn read_manifest(folder: &Path) -> Result<(String, Manifest), CliError> {
+pub fn read_manifest(folder: &Path) -> Result<(String, ReleaseManifest), CliError> {
     let path = folder.join(MANIFEST);
     let length = fs::metadata(&path).map_err(file_error("read", &path))?.len();
     let odd = |error: String| CliError::Usage(format!("{}: {error}", path.display()));
@@ -110,7 +111,7 @@ pub fn read_manifest(folder: &Path) -> Result<(String, Manifest), CliError> {
         return Err(odd(format!("it has more than {MAX_MANIFEST_BYTES} bytes")));
     }
     let document = fs::read_to_string(&path).map_err(file_error("read", &path))?;
-    let manifest = Manifest::read(document.as_bytes()).map_err(odd)?;
+    let manifest = ReleaseManifest::read(document.as_bytes()).map_err(odd)?;
     Ok((document, manifest))
 }
 

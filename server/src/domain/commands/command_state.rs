@@ -1,8 +1,8 @@
 //! The life of a durable command: which state follows which, and why it ended.
 
 use muster_protocol::frame::Outcome;
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 /// Where a durable command is. Terminal states never change.
 #[derive(
@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize};
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
     /// Committed here; no agent has been sent it.
@@ -85,10 +86,11 @@ impl From<Outcome> for CommandState {
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
     /// `expires_at` passed while it was queued.
@@ -244,7 +246,7 @@ pub fn step(state: CommandState, event: Event) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sea_orm::Iterable as _;
+    use strum::IntoEnumIterator as _;
 
     fn events() -> Vec<Event> {
         let mut events = vec![
@@ -291,13 +293,11 @@ mod tests {
     #[test]
     fn names_in_database_and_json_agree() {
         for state in CommandState::iter() {
-            use sea_orm::ActiveEnum as _;
-            assert_eq!(state.to_value(), state.as_str());
+            assert_eq!(<&str>::from(state), state.as_str());
             assert_eq!(serde_json::to_value(state).expect("plain"), state.as_str());
         }
         for reason in EndReason::iter() {
-            use sea_orm::ActiveEnum as _;
-            assert_eq!(reason.to_value(), reason.as_str());
+            assert_eq!(<&str>::from(reason), reason.as_str());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The life of a job: where it is, and how it ended.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::command_state::{CommandState, EndReason};
 
@@ -16,10 +16,11 @@ use super::command_state::{CommandState, EndReason};
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// An execution is open.
@@ -49,10 +50,11 @@ pub enum JobState {
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
     /// All that was open was to end.
@@ -106,16 +108,16 @@ impl JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sea_orm::{ActiveEnum as _, Iterable as _};
+    use strum::IntoEnumIterator as _;
 
     #[test]
     fn names_in_database_and_json_agree() {
         for state in JobState::iter() {
-            assert_eq!(state.to_value(), state.as_str());
+            assert_eq!(<&str>::from(state), state.as_str());
             assert_eq!(serde_json::to_value(state).expect("plain"), state.as_str());
         }
         for stop in Stop::iter() {
-            assert_eq!(stop.to_value(), stop.as_str());
+            assert_eq!(<&str>::from(stop), stop.as_str());
         }
     }
 

@@ -1,7 +1,7 @@
 //! What set an execution going.
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 /// What set an execution, or another durable command, going.
 #[derive(
@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// A request of its own, through REST or the command line.

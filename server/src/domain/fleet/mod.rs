@@ -1,5 +1,5 @@
 //! Agents and what is known of them.
 
-pub mod agent_level;
+pub mod agent;
 pub mod manifest_digest;
 pub mod target;

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -15,7 +16,6 @@ use crate::http::problem::{Answer, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_audit_entries))

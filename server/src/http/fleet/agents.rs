@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -18,7 +19,6 @@ use crate::http::problem::{Answer, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::entities::column::{AgentLevel, EventKind, Transport};
 use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
@@ -111,7 +111,7 @@ struct ScriptsView {
 #[derive(Debug, Serialize, ToSchema)]
 struct EventView {
     id: EventId,
-    kind: EventKind,
+    kind: AgentEventKind,
     detail: Option<String>,
     at: Timestamp,
 }

@@ -17,7 +17,7 @@ use crate::http::AppState;
 use crate::http::origin::RequestOrigin;
 use crate::http::problem::{Answer, Problem};
 
-const SCRIPT: &str = include_str!("../../../../deploy/deploy.sh");
+const SCRIPT: &str = include_str!("../../../../deploy.sh");
 /// The line of the script that names the server.
 const SERVER_LINE: &str = "\nserver_default=''\n";
 /// The line that names its own version.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
-use muster_protocol::frame::exchange::Part;
+use muster_protocol::frame::exchange::ExchangePart;
 use muster_protocol::frame::{AgentFrame, Heartbeat, Receipt, Registration, Response};
 use muster_protocol::limits::MAX_POLL_WAIT_MS;
 use serde::{Deserialize, Serialize};
@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Params};
 use crate::http::problem::{Answer, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
-use crate::store::entities::column::Transport;
 
 /// Bytes of commands that one poll answers with.
 const MAX_POLL_BYTES: usize = 4 * 1024 * 1024;
@@ -163,8 +163,8 @@ fn closed(relay: &Relay) -> Problem {
 }
 
 /// A part that is a `command` frame; basic agents over HTTP are sent nothing else.
-fn command_of(part: &Part) -> Option<Value> {
-    let Part::Text(text) = part else { return None };
+fn command_of(part: &ExchangePart) -> Option<Value> {
+    let ExchangePart::Text(text) = part else { return None };
     let frame: Value = serde_json::from_str(text).ok()?;
     (frame.get("type")?.as_str()? == "command").then_some(frame)
 }

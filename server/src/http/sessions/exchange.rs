@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::exchange::{
-    Answer as ExchangeAnswer, CONTENT_TYPE, MAX_BODY_BYTES, Part, Request,
+    CONTENT_TYPE, ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
 };
 use muster_protocol::limits::{MAX_FRAME_BYTES, MAX_POLL_WAIT_MS};
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -20,13 +20,13 @@ use uuid::Uuid;
 
 use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::unread_body;
 use crate::http::problem::{Answer, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{Inbound, Origin};
-use crate::store::entities::column::Transport;
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
 /// included that linger.
@@ -86,13 +86,14 @@ async fn exchange_frames(
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
     }
-    let request = Request::decode(&body).map_err(|error| Problem::malformed(error.to_string()))?;
+    let request =
+        ExchangeRequest::decode(&body).map_err(|error| Problem::malformed(error.to_string()))?;
     if request.parts.iter().any(|part| part.encoded_bytes() > MAX_FRAME_BYTES) {
         return Err(Problem::of_close(CloseCode::FrameTooBig));
     }
     let exchange = state.exchanges.find_or_open(&state, admission, &request)?;
     // A client that hangs up must not leave half a request behind: it runs to its end.
-    let turn = tokio::spawn(async move { exchange.reconcile_all(request).await });
+    let turn = tokio::spawn(async move { exchange.process(request).await });
     let answer = turn.await.map_err(|_| Problem::unknown_session())??;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], answer).into_response())
 }
@@ -102,7 +103,7 @@ impl ExchangeSessions {
         &self,
         state: &AppState,
         admission: Admission,
-        request: &Request,
+        request: &ExchangeRequest,
     ) -> Answer<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -168,7 +169,7 @@ impl Drop for Entry {
 }
 
 impl Exchange {
-    async fn reconcile_all(&self, request: Request) -> Answer<Bytes> {
+    async fn process(&self, request: ExchangeRequest) -> Answer<Bytes> {
         let sequence = request.sequence;
         self.arrivals.send_modify(|arrivals| {
             arrivals.count += 1;
@@ -196,7 +197,7 @@ impl Exchange {
             }
         }
         let parts = self.relay.take(MAX_BODY_BYTES - ANSWER_OVERHEAD_BYTES);
-        turn.last_answer = ExchangeAnswer { sequence, parts }.encode().into();
+        turn.last_answer = ExchangeResponse { sequence, parts }.encode().into();
         Ok(turn.last_answer.clone())
     }
 
@@ -208,13 +209,13 @@ impl Exchange {
         let _ = tokio::time::timeout(OVERTAKING_WAIT, next.wait_for(is_overtaken)).await;
     }
 
-    async fn push(&self, parts: Vec<Part>) {
+    async fn push(&self, parts: Vec<ExchangePart>) {
         let mut inbound = Inbound::Alive;
         for part in parts {
             inbound = match part {
-                Part::Text(text) => Inbound::Text(text.into()),
-                Part::Binary(bytes) => Inbound::Binary(bytes.into()),
-                Part::Close { .. } => Inbound::Bye,
+                ExchangePart::Text(text) => Inbound::Text(text.into()),
+                ExchangePart::Binary(bytes) => Inbound::Binary(bytes.into()),
+                ExchangePart::Close { .. } => Inbound::Bye,
             };
             if !self.relay.push(std::mem::replace(&mut inbound, Inbound::Alive)).await {
                 return;

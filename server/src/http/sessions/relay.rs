@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
-use muster_protocol::frame::exchange::Part;
+use muster_protocol::frame::exchange::ExchangePart;
 use tokio::sync::{Notify, mpsc};
 
 use crate::services::sessions::{AgentTransport, Inbound, TransportEnd};
@@ -46,7 +46,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Outbound {
-    parts: VecDeque<Part>,
+    parts: VecDeque<ExchangePart>,
     bytes: usize,
     closed: Option<CloseCode>,
 }
@@ -78,7 +78,7 @@ impl Relay {
     }
 
     /// Takes what is there, up to a size; the end of the session is the last part.
-    pub fn take(&self, max_bytes: usize) -> Vec<Part> {
+    pub fn take(&self, max_bytes: usize) -> Vec<ExchangePart> {
         let mut outbound = self.shared.lock();
         let mut parts = Vec::new();
         let mut room = max_bytes;
@@ -94,7 +94,7 @@ impl Relay {
         if outbound.parts.is_empty()
             && let Some(code) = outbound.closed
         {
-            parts.push(Part::Close { code: code.code(), reason: code.reason().into() });
+            parts.push(ExchangePart::Close { code: code.code(), reason: code.reason().into() });
         }
         parts
     }
@@ -133,7 +133,7 @@ impl AgentTransport for RelayTransport {
             return Ok(());
         }
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
-        let part = Part::Text(text);
+        let part = ExchangePart::Text(text);
         let mut outbound = self.shared.lock();
         if outbound.bytes + part.encoded_bytes() > OUTBOUND_BYTES {
             return Err(TransportEnd::Gone);

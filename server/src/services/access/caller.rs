@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
 use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 
 /// A principal at work.
 #[derive(Debug, Clone)]

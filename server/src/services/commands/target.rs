@@ -7,13 +7,13 @@ use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
 use super::preflight::Host;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
 use crate::services::access::authentication::to_grant;
 use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::OfflineAgentKey;
 use crate::services::error::{Result, ServiceError};
-use crate::store::entities::column::AgentLevel;
 
 /// An agent that a command is for, with what decides whether it may be sent.
 pub(super) struct Target {

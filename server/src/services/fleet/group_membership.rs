@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tokio::task::yield_now;
 
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Target, TargetSpec};
 use crate::domain::ids::{AgentId, GroupId, TenantId};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::release::{Manifest, Platform, Version};
+use muster_protocol::release::{Platform, ReleaseManifest, Version};
 use tokio::sync::Mutex;
 
 use crate::domain::releases::newest_release::newest;
@@ -21,7 +21,7 @@ pub(in crate::services) struct ReleaseCatalog {
 #[derive(Debug, Clone)]
 pub(in crate::services) struct OpenRelease {
     pub row: release::Model,
-    pub manifest: Manifest,
+    pub manifest: ReleaseManifest,
 }
 
 impl ReleaseCatalog {
@@ -66,7 +66,7 @@ pub(in crate::services) fn platform_of(os: &str, arch: &str) -> Option<Platform>
 
 impl OpenRelease {
     fn read(row: release::Model) -> Option<Self> {
-        let manifest = Manifest::read(row.manifest.as_bytes());
+        let manifest = ReleaseManifest::read(row.manifest.as_bytes());
         // It was read when it was stored.
         manifest.ok().map(|manifest| Self { row, manifest })
     }

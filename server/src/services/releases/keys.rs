@@ -1,6 +1,6 @@
 //! Changes of the key that signs releases: statements of the old key, handed on to hosts.
 
-use muster_protocol::release::{KeyChange, MAX_KEY_CHANGES, PublicKey, leads_to};
+use muster_protocol::release::{KeyChange, MAX_KEY_CHANGES, PublicKey, is_trusted_key};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ impl Releases {
         };
         let key = |text: String| PublicKey::try_from(text).map_err(|_| invalid());
         let change = KeyChange { old: key(new.old)?, new: key(new.new)?, signature: new.signature };
-        if !change.is_true() || change.old == change.new {
+        if !change.is_valid() || change.old == change.new {
             return Err(invalid());
         }
         let _turn = self.turn.lock().await;
@@ -87,7 +87,8 @@ impl Releases {
     async fn check_is_in_use(&self, change: &KeyChange, known: &[KeyChange]) -> Result<()> {
         let last = self.store.system().last_published_release().await?;
         let in_use = last.and_then(|row| PublicKey::try_from(row.release_key).ok());
-        let is_in_use = in_use.is_some_and(|key| leads_to(&key.fingerprint(), known, change.old));
+        let is_in_use =
+            in_use.is_some_and(|key| is_trusted_key(&key.fingerprint(), known, change.old));
         match is_in_use {
             true => Ok(()),
             false => Err(ServiceError::Conflict {

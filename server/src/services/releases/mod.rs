@@ -12,7 +12,8 @@ mod upload;
 use std::sync::Arc;
 
 use muster_protocol::release::{
-    Manifest, Platform, ProgramFile, PublicKey, Refusal, Signature, Version, verify_signature,
+    Platform, ProgramFile, PublicKey, ReleaseManifest, Signature, VerifyError, Version,
+    verify_signature,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -57,7 +58,7 @@ pub struct Releases {
 #[derive(Debug, Clone)]
 pub struct Release {
     pub row: release::Model,
-    pub manifest: Manifest,
+    pub manifest: ReleaseManifest,
     pub fingerprint: String,
 }
 
@@ -155,7 +156,7 @@ impl Releases {
         Ok((release, programs))
     }
 
-    async fn look_at(&self, manifest: &Manifest) -> Result<Vec<ReleaseProgram>> {
+    async fn look_at(&self, manifest: &ReleaseManifest) -> Result<Vec<ReleaseProgram>> {
         let (files, manifest) = (Arc::clone(&self.files), manifest.clone());
         let look = move || {
             let all = manifest.targets.iter().flat_map(|(platform, programs)| {
@@ -180,7 +181,7 @@ impl Release {
 }
 
 /// What a manifest says, and whose signature it bears.
-fn read(manifest: &str, signature: &str) -> Result<(Manifest, PublicKey)> {
+fn read(manifest: &str, signature: &str) -> Result<(ReleaseManifest, PublicKey)> {
     let invalid = |detail: String| ServiceError::Invalid { code: "invalid_release", detail };
     let unreadable = "the signature can't be read; send release.sig to the letter";
     if signature.len() > MAX_SIGNATURE_BYTES {
@@ -189,7 +190,7 @@ fn read(manifest: &str, signature: &str) -> Result<(Manifest, PublicKey)> {
     let signature: Signature =
         serde_json::from_str(signature).map_err(|_| invalid(unreadable.into()))?;
     let manifest = verify_signature(manifest.as_bytes(), &signature)
-        .map_err(|refusal: Refusal| invalid(refusal.to_string()))?;
+        .map_err(|refusal: VerifyError| invalid(refusal.to_string()))?;
     Ok((manifest, signature.key))
 }
 

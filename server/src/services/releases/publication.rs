@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_protocol::release::{PublicKey, Version, leads_to};
+use muster_protocol::release::{PublicKey, Version, is_trusted_key};
 use serde_json::json;
 
 use super::{Release, Releases, UNKNOWN, UNWRITABLE, blocking, read, subject};
@@ -81,7 +81,7 @@ impl Releases {
         let Some(last) = last else { return Ok(()) };
         let known = PublicKey::try_from(last.release_key.clone()).map_err(|_| UNWRITABLE)?;
         let changes = self.key_changes().await?;
-        if leads_to(&known.fingerprint(), &changes, key) {
+        if is_trusted_key(&known.fingerprint(), &changes, key) {
             return Ok(());
         }
         Err(ServiceError::Conflict {

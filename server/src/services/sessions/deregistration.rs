@@ -8,11 +8,11 @@ use muster_protocol::frame::{ErrorCode, ServerFrame};
 
 use super::live::Live;
 use super::{AgentTransport, SessionEnd, Sessions};
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::AuditId;
 use crate::hub::SessionHandle;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::queries::Deletion;
 
 impl Live {

@@ -32,10 +32,10 @@ use super::commands::preflight::ManifestCache;
 use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
+use crate::domain::fleet::agent::Transport;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
-use crate::store::entities::column::Transport;
 
 /// Sessions that may be opening at once; the rest wait their turn, connected but not registered.
 const OPENING: usize = 1_024;

@@ -11,13 +11,13 @@ use uuid::Uuid;
 
 use super::live::Live;
 use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, Wishes, update_results};
+use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParts};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
-use crate::store::entities::column::Transport;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
 /// Longest text that an agent may say of itself, in characters.

@@ -37,7 +37,7 @@ pub(super) fn told(
     error_code: Option<&str>,
 ) -> Option<UpdateResult> {
     let text = |name: &str| data.get(name).and_then(Value::as_str).map(str::to_owned);
-    let outcome: UpdateOutcome = serde_json::from_value(data.get("verdict")?.clone()).ok()?;
+    let outcome: UpdateOutcome = serde_json::from_value(data.get("update_result")?.clone()).ok()?;
     Some(UpdateResult {
         command_id: Some(command_id),
         outcome,

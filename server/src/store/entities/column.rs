@@ -1,81 +1,193 @@
-//! Types of columns that are not domain words.
+//! How domain types are stored in columns. The domain itself does not know the database.
 
-use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
+use sea_orm::sea_query::{ArrayType, ColumnType, Nullable, ValueType, ValueTypeErr};
+use sea_orm::{
+    ActiveValue, ColIdx, DbErr, FromJsonQueryResult, IntoActiveValue, QueryResult, TryFromU64,
+    TryGetError, TryGetable, Value,
+};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-pub use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::access::principal::{ActorKind, Role};
+use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::ids::{
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId,
+    ReleaseId, TenantId, WebhookKeyId,
+};
+use crate::domain::integrations::webhook::DeliveryState;
+use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::time::Timestamp;
 
-/// A list of words, stored as a JSON array.
+/// A list of strings, stored as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct StringList(pub Vec<String>);
 
-/// What a session runs over.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    EnumIter,
-    DeriveActiveEnum,
-    utoipa::ToSchema,
-)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Transport {
-    Websocket,
-    Http,
+/// Stores an enum by the name that `strum` gives it. An unknown name in the database is an error.
+macro_rules! text_columns {
+    ($($name:ident),+ $(,)?) => {$(
+        impl From<$name> for Value {
+            fn from(value: $name) -> Self {
+                let name: &'static str = value.into();
+                name.into()
+            }
+        }
+
+        impl TryGetable for $name {
+            fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
+                let name = String::try_get_by(row, index)?;
+                name.parse().map_err(|source| {
+                    TryGetError::DbErr(DbErr::TryIntoErr {
+                        from: "String",
+                        into: stringify!($name),
+                        source: std::sync::Arc::new(source),
+                    })
+                })
+            }
+        }
+
+        impl ValueType for $name {
+            fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
+                <String as ValueType>::try_from(value)?.parse().map_err(|_| ValueTypeErr)
+            }
+
+            fn type_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn array_type() -> ArrayType {
+                ArrayType::String
+            }
+
+            fn column_type() -> ColumnType {
+                ColumnType::Text
+            }
+        }
+
+        impl Nullable for $name {
+            fn null() -> Value {
+                Value::String(None)
+            }
+        }
+
+        impl IntoActiveValue<$name> for $name {
+            fn into_active_value(self) -> ActiveValue<$name> {
+                ActiveValue::Set(self)
+            }
+        }
+    )+};
 }
 
-/// What happened to an agent.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    EnumIter,
-    DeriveActiveEnum,
-    utoipa::ToSchema,
-)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    Enrolled,
-    Online,
-    Offline,
-    /// It left for good, at its own request.
-    Deregistered,
-    /// It came back with another ledger, or an older copy.
-    LedgerReplaced,
-    /// Two hosts present its identity.
-    IdentityConflict,
-    /// It knows of sessions that this server does not: the server was restored from a backup.
-    ServerRestored,
+text_columns!(
+    ActorKind,
+    AgentEventKind,
+    AgentLevel,
+    CommandState,
+    DeliveryState,
+    EndReason,
+    GroupState,
+    JobState,
+    Role,
+    Stop,
+    Transport,
+    Trigger,
+    UpdateState,
+);
+
+/// Stores a tuple struct as its one field.
+macro_rules! newtype_columns {
+    ($inner:ty: $($name:ident),+ $(,)?) => {$(
+        impl From<$name> for Value {
+            fn from(value: $name) -> Self {
+                value.0.into()
+            }
+        }
+
+        impl TryGetable for $name {
+            fn try_get_by<I: ColIdx>(row: &QueryResult, index: I) -> Result<Self, TryGetError> {
+                <$inner>::try_get_by(row, index).map($name)
+            }
+        }
+
+        impl ValueType for $name {
+            fn try_from(value: Value) -> Result<Self, ValueTypeErr> {
+                <$inner as ValueType>::try_from(value).map($name)
+            }
+
+            fn type_name() -> String {
+                stringify!($name).to_owned()
+            }
+
+            fn array_type() -> ArrayType {
+                <$inner as ValueType>::array_type()
+            }
+
+            fn column_type() -> ColumnType {
+                <$inner as ValueType>::column_type()
+            }
+        }
+
+        impl Nullable for $name {
+            fn null() -> Value {
+                <$inner as Nullable>::null()
+            }
+        }
+
+        impl IntoActiveValue<$name> for $name {
+            fn into_active_value(self) -> ActiveValue<$name> {
+                ActiveValue::Set(self)
+            }
+        }
+
+        // A primary key must say whether it can come from a row number. None of ours can.
+        impl TryFromU64 for $name {
+            fn try_from_u64(_: u64) -> Result<Self, DbErr> {
+                Err(DbErr::ConvertFromU64(stringify!($name)))
+            }
+        }
+    )+};
 }
 
-/// Who stands behind an audit entry.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    EnumIter,
-    DeriveActiveEnum,
-    utoipa::ToSchema,
-)]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum ActorKind {
-    ApiKey,
-    Agent,
-    System,
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId, ReleaseId, TenantId, WebhookKeyId);
+newtype_columns!(i64: Timestamp);
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator as _;
+
+    use super::*;
+
+    #[test]
+    fn stored_names_are_the_names_in_json() {
+        macro_rules! check {
+            ($($name:ident),+) => {$(
+                for value in $name::iter() {
+                    let stored = Value::from(value);
+                    let json = serde_json::to_value(value).expect("an enum is plain JSON");
+                    assert_eq!(stored, json.as_str().expect("a name").into());
+                    assert!(<$name as ValueType>::try_from(stored).expect("a known name") == value);
+                }
+            )+};
+        }
+        check!(
+            ActorKind,
+            AgentEventKind,
+            AgentLevel,
+            CommandState,
+            DeliveryState,
+            EndReason,
+            GroupState,
+            JobState,
+            Role,
+            Stop,
+            Transport,
+            Trigger,
+            UpdateState
+        );
+        let unknown = <CommandState as ValueType>::try_from("no_such_state".into());
+        assert!(unknown.is_err(), "an unknown name is refused");
+    }
 }

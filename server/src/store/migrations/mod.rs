@@ -1,33 +1,64 @@
-//! The schema, step by step. A step that was released never changes.
+//! The schema: one SQL file a step, applied in order at every start.
+//!
+//! A step that was released never changes. Every step is one transaction, so that a start that is
+//! interrupted leaves either all of it or nothing.
 
-mod m0001_command_bus;
-mod m0002_secrets;
-mod m0003_jobs;
-mod m0004_history;
-mod m0005_rollouts;
-mod m0006_webhooks;
-mod m0007_output;
-mod m0008_manifest_digests;
-mod m0009_releases;
-
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DbBackend;
 use sea_orm_migration::{MigrationTrait, MigratorTrait, async_trait};
 
-/// Applies the steps in order; used at every start.
+/// The steps, oldest first.
+const STEPS: [SqlStep; 1] =
+    [SqlStep { name: "0001_initial_schema", statements: include_str!("0001_initial_schema.sql") }];
+
+/// Applies the steps that a database does not have yet.
 pub struct Migrator;
 
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(m0001_command_bus::Migration),
-            Box::new(m0002_secrets::Migration),
-            Box::new(m0003_jobs::Migration),
-            Box::new(m0004_history::Migration),
-            Box::new(m0005_rollouts::Migration),
-            Box::new(m0006_webhooks::Migration),
-            Box::new(m0007_output::Migration),
-            Box::new(m0008_manifest_digests::Migration),
-            Box::new(m0009_releases::Migration),
-        ]
+        STEPS.iter().map(|step| Box::new(*step) as Box<dyn MigrationTrait>).collect()
+    }
+}
+
+/// One step. `statements` runs on SQLite and on PostgreSQL; `{bytes}` stands for the type of byte columns.
+#[derive(Clone, Copy)]
+struct SqlStep {
+    name: &'static str,
+    statements: &'static str,
+}
+
+impl MigrationName for SqlStep {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for SqlStep {
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let bytes = match manager.get_database_backend() {
+            DbBackend::Postgres => "bytea",
+            _ => "blob",
+        };
+        let statements = self.statements.replace("{bytes}", bytes);
+        manager.get_connection().execute_unprepared(&statements).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_one_transaction() {
+        for step in Migrator::migrations() {
+            assert_eq!(step.use_transaction(), Some(true), "{} is not atomic", step.name());
+        }
     }
 }

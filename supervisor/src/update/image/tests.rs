@@ -23,19 +23,19 @@ fn running(volume: &Path) -> String {
 
 proptest! {
     #[test]
-    fn the_newer_of_the_two_runs_unless_the_image_has_had_its_turn(
+    fn image_is_installed_only_if_newer_than_the_volume_and_than_every_offered_image(
         image in 0_u64..4, current in 0_u64..4, offered in proptest::option::of(0_u64..4),
     ) {
         let of = |minor| Version::new(0, minor, 0);
         let chosen = choose(&of(image), Some(&of(current)), offered.map(of).as_ref());
         let has_had_its_turn = offered.is_some_and(|offered| offered >= image);
-        prop_assert_eq!(chosen == Choice::Take, image > current && !has_had_its_turn);
-        prop_assert_eq!(choose(&of(image), None, offered.map(of).as_ref()), Choice::Take);
+        prop_assert_eq!(chosen == ImageChoice::Install, image > current && !has_had_its_turn);
+        prop_assert_eq!(choose(&of(image), None, offered.map(of).as_ref()), ImageChoice::Install);
     }
 }
 
 #[test]
-fn a_volume_is_filled_and_follows_newer_images_but_not_older_ones() {
+fn volume_is_filled_and_takes_newer_images_but_not_older_ones() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
@@ -53,7 +53,7 @@ fn a_volume_is_filled_and_follows_newer_images_but_not_older_ones() {
 }
 
 #[test]
-fn a_host_that_went_back_by_an_update_stays_there_until_a_newer_image_comes() {
+fn downgraded_volume_keeps_its_version_until_a_newer_image_is_started() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
@@ -71,21 +71,21 @@ fn a_host_that_went_back_by_an_update_stays_there_until_a_newer_image_comes() {
 }
 
 #[test]
-fn a_version_on_trial_is_left_alone() {
+fn image_is_not_installed_during_a_trial() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
     let offer = |text: &str| offer(&volume, &image(folder.path(), text), &version(text));
     offer("0.1.0").unwrap();
     fs::write(volume.join("trial.json"), "{}").unwrap();
-    assert_eq!(offer("0.2.0").unwrap(), Choice::Keep);
+    assert_eq!(offer("0.2.0").unwrap(), ImageChoice::Skip);
     assert_eq!(running(&volume), "0.1.0");
     fs::remove_file(volume.join("trial.json")).unwrap();
-    assert_eq!(offer("0.2.0").unwrap(), Choice::Take, "it was not counted as offered");
+    assert_eq!(offer("0.2.0").unwrap(), ImageChoice::Install, "it was not counted as offered");
 }
 
 #[test]
-fn what_was_cut_off_or_damaged_is_made_whole() {
+fn interrupted_or_damaged_installation_is_repaired() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     // Killed while it copied; and half a version, as an engine's copy may leave it.
@@ -98,20 +98,20 @@ fn what_was_cut_off_or_damaged_is_made_whole() {
 }
 
 #[test]
-fn of_two_containers_that_start_on_one_volume_one_waits_its_turn() {
+fn second_container_on_a_volume_is_refused_while_the_first_copies() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
     let beside = image(folder.path(), "0.1.0");
-    let turn = take_turn(&volume).unwrap();
+    let turn = lock_volume(&volume).unwrap();
     offer(&volume, &beside, &version("0.1.0")).unwrap_err();
     assert!(!volume.join("versions").exists());
     drop(turn);
-    assert_eq!(offer(&volume, &beside, &version("0.1.0")).unwrap(), Choice::Take);
+    assert_eq!(offer(&volume, &beside, &version("0.1.0")).unwrap(), ImageChoice::Install);
 }
 
 #[test]
-fn a_copy_that_fails_leaves_what_was_and_nothing_half() {
+fn failed_copy_leaves_the_current_version_and_no_partial_one() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
@@ -124,7 +124,7 @@ fn a_copy_that_fails_leaves_what_was_and_nothing_half() {
 }
 
 #[test]
-fn a_volume_that_can_not_be_written_is_an_error_that_names_the_place() {
+fn error_for_an_unwritable_volume_names_its_path() {
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::write(&volume, "a file").unwrap();

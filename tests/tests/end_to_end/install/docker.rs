@@ -52,7 +52,7 @@ async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
     let before = new_host.host.changes();
     let words = format!("--key {} --release-key {}", new_host.key, publisher.fingerprint());
     let said = new_host.host.run(&new_host.line(&words)).await.expect(0);
-    assert!(said.contains("they see only the container"), "{said}");
+    assert!(said.contains("see only the container"), "{said}");
     let id = new_host.fixture.online(&new_host.key_id).await["id"].clone();
     let id = id.as_str().expect("an id");
     assert!(new_host.printed_by(id, "hello").await.contains("Hello"));
@@ -91,7 +91,11 @@ async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
     for words in ["--stop", "--uninstall", ""] {
         let refused = new_host.host.run(&format!("{DEPLOY} {words}")).await;
         refused.expect(1);
-        assert!(complaint(&refused).contains("jobs run in the container"), "{}", refused.stderr);
+        assert!(
+            complaint(&refused).contains("executions are running in the container"),
+            "{}",
+            refused.stderr
+        );
     }
     new_host.host.run("touch /tmp/go").await.expect(0);
     assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");
@@ -125,13 +129,15 @@ async fn unsupported_container_options_are_refused_and_leave_no_container() {
     let with = |words: &str| format!("--key {} {words}", new_host.key);
     for (words, expected) in [
         (unknown, "key"),
-        (with("--image nowhere/agent:1"), "neither here nor to be pulled"),
+        (with("--image nowhere/agent:1"), "not present and can't be pulled"),
         (with("--image 'a b'"), "the name of an image"),
-        (with("--version 9.9.9"), "muster-agent:9.9.9 is neither here"),
-        (with("--docker --from /tmp"), "go with --native"),
-        (with("--docker --run-as root"), "go with --native"),
-        (with("--docker --native"), "exclude each other"),
-        (with("--native --image x"), "goes with --docker"),
+        (with("--version 9.9.9"), "muster-agent:9.9.9 is not present"),
+        (with("--docker --from /tmp"), "require --native"),
+        (with("--docker --run-as root"), "require --native"),
+        (with("--docker --native"), "can't be combined"),
+        (with("--native --image x"), "requires --docker"),
+        (with("--native --privileged"), "require --docker"),
+        (with("--cap-add net_raw"), "the name of a capability"),
         (with("--server http://127.0.0.1:1"), "Connection refused"),
     ] {
         let said = new_host.host.run(&new_host.line(&words)).await;
@@ -155,6 +161,45 @@ async fn unsupported_container_options_are_refused_and_leave_no_container() {
     said.expect(1);
     assert!(complaint(&said).contains("--uninstall it first"), "{}", said.stderr);
     drop(publisher);
+}
+
+#[tokio::test]
+async fn a_container_reaches_more_only_on_request_and_the_output_says_what() {
+    let (new_host, _publisher) = new_host().await;
+    let install = async |words: &str| {
+        new_host.host.run("rm -f /var/lib/docker-stub/calls").await.expect(0);
+        let line = new_host.line(&format!("--docker --yes --key {} {words}", new_host.key));
+        let printed = new_host.host.run(&line).await.expect(0);
+        new_host.fixture.online(&new_host.key_id).await;
+        let started = "grep -e '--detach' /var/lib/docker-stub/calls";
+        (printed, new_host.host.run(started).await.expect(0))
+    };
+    let (printed, started) = install("").await;
+    for word in ["--privileged", "--cap-add"] {
+        assert!(!printed.contains(word) && !started.contains(word), "{printed}{started}");
+    }
+    let words =
+        "--host-network --cap-add NET_RAW --cap-add=NET_ADMIN --cap-add NET_RAW --privileged";
+    let (printed, started) = install(words).await;
+    for word in ["--network host", "--cap-add NET_RAW --cap-add NET_ADMIN --privileged"] {
+        assert!(started.contains(word), "{started}");
+    }
+    for warning in [
+        "scripts use the host's network",
+        "file capabilities can use NET_RAW",
+        "becomes root in the container controls the host",
+    ] {
+        assert!(printed.contains(warning), "{printed}");
+    }
+    // An upgrade keeps them, and the status shows them.
+    let (printed, started) = install("").await;
+    assert!(started.contains("--cap-add NET_RAW --cap-add NET_ADMIN --privileged"), "{started}");
+    assert!(printed.contains("to drop them, --uninstall --keep-state"), "{printed}");
+    let status = new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+    assert!(status.contains("--privileged: a script that becomes root"), "{status}");
+    // Only the agent's container has them, not those that write files into its volumes.
+    let others = "! grep -v -e '--detach' /var/lib/docker-stub/calls | grep -e --privileged";
+    new_host.host.run(others).await.expect(0);
 }
 
 #[tokio::test]

@@ -5,10 +5,13 @@ mod hazards;
 mod life;
 mod managers;
 mod networks;
+mod output;
 mod refusals;
 mod releases;
 mod requests;
 mod server;
+mod signatures;
+mod trust;
 mod upgrade;
 mod user;
 

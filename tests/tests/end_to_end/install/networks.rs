@@ -1,7 +1,8 @@
 //! Through a company's network: its own authority, its proxy.
 
 use muster_tests::{
-    Authority, Database, Fixture, Host, Manager, ServerOptions, TestDir, Tinyproxy,
+    Authority, Database, Fixture, Host, Manager, Reaction, ServerOptions, TestDir, Tinyproxy,
+    WebhookSink,
 };
 
 use super::{ALL, DEPLOY, NewHost, complaint};
@@ -22,7 +23,16 @@ async fn private_authority_is_trusted_in_addition_to_those_of_the_host() {
     let refused = new_host.host.run(&line(&format!("--key {}", new_host.key))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("--ca FILE"), "{}", refused.stderr);
+    // A curl that notes what it is called with.
+    let curl = "#!/bin/sh\necho \"$*\" >>/tmp/calls\nexec /usr/bin/curl \"$@\"\n";
+    std::fs::write(new_host.host.file("/usr/local/bin/curl"), curl).expect("written");
+    new_host.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);
     new_host.host.run(&line(&format!("--key {} --ca {ca}", new_host.key))).await.expect(0);
+    let calls = new_host.host.run("grep -e ' -o ' /tmp/calls").await.expect(0);
+    assert!(calls.lines().count() >= 4, "{calls}");
+    for call in calls.lines() {
+        assert!(call.contains("--proto =https --proto-redir =https"), "{call}");
+    }
     new_host.fixture.online(&new_host.key_id).await;
     // It is kept: later runs need not name it.
     new_host.host.run(DEPLOY).await.expect(0);
@@ -51,4 +61,35 @@ async fn proxy_of_the_environment_is_used_and_stored() {
     let before = proxy.requests().len();
     new_host.host.run(DEPLOY).await.expect(0);
     assert!(proxy.requests().len() > before, "{:?}", proxy.requests());
+}
+
+#[tokio::test]
+async fn downloads_follow_no_redirect_with_curl_or_with_any_wget() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let host = &new_host.host;
+    let url = new_host.fixture.server.url();
+    host.run(&format!("curl -fsS {url}/install/deploy.sh >/srv/deploy.sh")).await.expect(0);
+    let platform = format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH);
+    let target = format!("{url}/install/{platform}/SHA256SUMS");
+    let redirect = || Reaction::Answer(307, vec![("location", target.clone())], String::new());
+    let redirecting = WebhookSink::start((0..3).map(|_| redirect())).await;
+    let line = format!(
+        "sh /srv/deploy.sh --native --server http://{} --key {}",
+        redirecting.address(),
+        new_host.key
+    );
+    let wget = "mv /usr/bin/curl /usr/bin/curl.away";
+    let busybox = "ln -s /usr/bin/busybox /usr/local/bin/wget";
+    for prepare in ["true", wget, busybox] {
+        host.run(prepare).await.expect(0);
+        let refused = host.run(&line).await;
+        refused.expect(1);
+        let reason = complaint(&refused);
+        assert!(reason.contains("redirects to another address"), "{prepare}: {reason}");
+        host.run("test ! -e /opt/muster").await.expect(0);
+    }
+    // Without a redirect the same wget installs.
+    let line = format!("sh /srv/deploy.sh --native --key {}", new_host.key);
+    host.run(&line).await.expect(0);
+    new_host.fixture.online(&new_host.key_id).await;
 }

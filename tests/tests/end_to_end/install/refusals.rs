@@ -22,13 +22,13 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
     let short = "--key mst_agent_abc".to_owned();
     let with_key = |words: &str| format!("--key {key} {words}");
     let cases: Vec<(String, &str)> = vec![
-        (String::new(), "no key: make one with 'muster keys create NAME'"),
+        (String::new(), "no key: create one with 'muster keys create NAME'"),
         ("--key".into(), "--key needs a value"),
-        ("--kye x".into(), "there is no option '--kye'"),
+        ("--kye x".into(), "unknown option '--kye'"),
         (short, "too short"),
-        ("--key hello".into(), "begins with mst_agent_"),
-        (format!("--key {}", api.key()), "that is an API key"),
-        (format!("--key '{key}$(id)'"), "characters that no key has"),
+        ("--key hello".into(), "starts with mst_agent_"),
+        (format!("--key {}", api.key()), "this is an API key"),
+        (format!("--key '{key}$(id)'"), "invalid characters"),
         ("--key-file /nowhere".into(), "can't be read"),
         (format!("--key {unknown}"), "key"),
         (format!("--key {disabled}"), "disabled"),
@@ -42,18 +42,20 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
         (with_key("--server http://127.0.0.1:1"), "can't be reached"),
         (with_key(&format!("--server {url}/nothing")), "check the address"),
         (with_key("--allow everything"), "manifest, library or shell"),
-        (with_key("--version 9.9.9"), "version 9.9.9 is not to be had"),
+        (with_key("--version 9.9.9"), "version 9.9.9 is not available"),
         (with_key("--ca /etc/passwd"), "no certificate"),
         (with_key("--from /nowhere"), "has no muster-agent"),
         (with_key("--run-as nobody-here"), "there is no user nobody-here"),
         (with_key("--dir '/srv/a b'"), "characters"),
         (with_key("--status"), "takes no key"),
-        ("--status --stop".into(), "exclude each other"),
+        ("--status --stop".into(), "can't be combined"),
         ("--status".into(), "no agent is installed"),
         ("--logs".into(), "no agent is installed"),
         ("--stop".into(), "no agent is installed"),
         ("--uninstall".into(), "no agent is installed"),
         ("--update".into(), "no agent is installed"),
+        ("--logs --privileged".into(), "are for installing"),
+        ("--stop --cap-add NET_RAW".into(), "are for installing"),
     ];
     let mut wrong = Vec::new();
     for (words, expected) in cases {
@@ -98,14 +100,14 @@ async fn unsupported_host_is_refused_in_one_line() {
         .expect(0);
     let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
-    assert!(complaint(&refused).contains("MiB left"), "{}", refused.stderr);
+    assert!(complaint(&refused).contains("MiB are free"), "{}", refused.stderr);
     host.run("umount /opt/muster && rm -rf /opt/muster").await.expect(0);
 
     // Something of somebody else's is there.
     host.run("mkdir -p /opt/muster && echo mine >/opt/muster/notes").await.expect(0);
     let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
-    assert!(complaint(&refused).contains("something else"), "{}", refused.stderr);
+    assert!(complaint(&refused).contains("contains other files"), "{}", refused.stderr);
     assert_eq!(host.run("cat /opt/muster/notes").await.expect(0), "mine\n");
 }
 

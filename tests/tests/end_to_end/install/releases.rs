@@ -161,7 +161,7 @@ async fn programs_are_verified_before_they_are_installed() {
         (format!("--release-key {STRANGE_KEY}"), "untrusted_key"),
         ("--release-key abc".into(), "64 hex digits"),
         (format!("--release-key g{}", &key[1..]), "64 hex digits"),
-        (format!("--release-key {key} --version 9.9.9"), "version 9.9.9 is not to be had"),
+        (format!("--release-key {key} --version 9.9.9"), "version 9.9.9 is not available"),
         ("--version newest".into(), "a version such as 0.2.0"),
         ("--version ../1".into(), "a version such as 0.2.0"),
     ] {
@@ -178,7 +178,7 @@ async fn programs_are_verified_before_they_are_installed() {
 
     // Another key is taken when that is said, and only if the release is of that key.
     let line = new_host.refused(&format!("{DEPLOY} --release-key {STRANGE_KEY}")).await;
-    assert!(line.contains("say --yes"), "{line}");
+    assert!(line.contains("use --yes"), "{line}");
     let line = new_host.refused(&format!("{DEPLOY} --yes --release-key {STRANGE_KEY}")).await;
     assert!(line.contains("untrusted_key"), "{line}");
     assert_eq!(pinned().await.trim(), key);
@@ -186,7 +186,7 @@ async fn programs_are_verified_before_they_are_installed() {
     let line = new_host.refused(DEPLOY).await;
     assert!(line.contains("untrusted_key"), "{line}");
     let said = new_host.host.run(&format!("{DEPLOY} --yes --release-key {key}")).await.expect(0);
-    assert!(said.contains(&format!("was {STRANGE_KEY}, and is to be {key}")), "{said}");
+    assert!(said.contains(&format!("changes from {STRANGE_KEY} to {key}")), "{said}");
     assert_eq!(pinned().await.trim(), key);
 }
 
@@ -206,7 +206,7 @@ async fn requested_version_is_installed_if_allowed() {
     new_host.host.run("test -s /opt/muster/versions/0.9.7/release.sig").await.expect(0);
     publisher.cli.run(&["release", "withdraw", OWN]).await.expect(0);
     let line = new_host.refused(&format!("{DEPLOY} --version {OWN}")).await;
-    assert!(line.contains("is not to be had"), "{line}");
+    assert!(line.contains("is not available"), "{line}");
     new_host.host.run("echo 0.9.8 >/opt/muster/release_floor").await.expect(0);
     let line = new_host.refused(&format!("{DEPLOY} --version 0.9.7")).await;
     assert!(line.contains("below_floor"), "{line}");
@@ -221,7 +221,7 @@ async fn host_with_a_pinned_key_refuses_unsigned_releases() {
     let publisher = Publisher::new(&new_host.fixture).await;
     let words = format!("--key {} --release-key {}", new_host.key, publisher.fingerprint());
     let line = new_host.refused(&new_host.line(&words)).await;
-    assert!(line.contains("takes signed ones only"), "{line}");
+    assert!(line.contains("accepts signed releases only"), "{line}");
     new_host.host.run("test ! -e /opt/muster").await.expect(0);
     // Without a key there is nobody to trust over http://: nothing is pinned.
     publisher.release(OWN).await;

@@ -40,7 +40,7 @@ async fn newer_version_replaces_a_busy_agent_and_an_older_one_only_on_request() 
     other_version(&newer, "0.9.7");
     let from = format!("{DEPLOY} --from {}", newer.display());
     let said = new_host.host.run(&from).await.expect(0);
-    assert!(said.contains(&format!("{} is replaced", env!("CARGO_PKG_VERSION"))), "{said}");
+    assert!(said.contains(&format!("replacing version {}", env!("CARGO_PKG_VERSION"))), "{said}");
     assert_eq!(new_host.fixture.online(&new_host.key_id).await["version"], "0.9.7");
     new_host.host.run("touch /tmp/go").await.expect(0);
     assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");

@@ -44,7 +44,7 @@ impl Scenario {
 }
 
 fn is(ended: &Value, verdict: &str, code: &str) {
-    assert_eq!(ended["result"]["verdict"], verdict, "{ended}");
+    assert_eq!(ended["result"]["update_result"], verdict, "{ended}");
     assert_eq!(ended["error_code"], code, "{ended}");
 }
 

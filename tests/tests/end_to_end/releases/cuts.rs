@@ -6,7 +6,7 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 use muster_protocol::release::Program;
-use muster_supervisor::fault::Cut;
+use muster_supervisor::fault_injection::CrashPoint;
 use muster_tests::{Fixture, Publisher, current_version};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -14,17 +14,32 @@ use serde_json::{Value, json};
 use super::{ask, host, options, runs};
 
 /// Up to here nothing has begun: the update is to be asked for again.
-const BEFORE_THE_TRIAL: [Cut; 5] =
-    [Cut::Fetched, Cut::Judged, Cut::SetAside, Cut::Placed, Cut::SelfTested];
+const BEFORE_THE_TRIAL: [CrashPoint; 5] = [
+    CrashPoint::Downloaded,
+    CrashPoint::Verified,
+    CrashPoint::MovedAside,
+    CrashPoint::Placed,
+    CrashPoint::SelfTested,
+];
 /// From here on the trial goes on.
-const IN_THE_TRIAL: [Cut; 5] =
-    [Cut::TrialNoted, Cut::HandingOver, Cut::TrialFound, Cut::BootCounted, Cut::Registered];
-const AT_THE_END: [Cut; 5] =
-    [Cut::Decided, Cut::Kept, Cut::Remembered, Cut::Told, Cut::TrialForgotten];
+const IN_THE_TRIAL: [CrashPoint; 5] = [
+    CrashPoint::TrialSaved,
+    CrashPoint::HandingOver,
+    CrashPoint::TrialResumed,
+    CrashPoint::BootCounted,
+    CrashPoint::Registered,
+];
+const AT_THE_END: [CrashPoint; 5] = [
+    CrashPoint::OutcomeSaved,
+    CrashPoint::MadeCurrent,
+    CrashPoint::PinsUpdated,
+    CrashPoint::ResultWritten,
+    CrashPoint::TrialRemoved,
+];
 /// Of a version that does not register.
-const ON_THE_WAY_BACK: [Cut; 2] = [Cut::Failing, Cut::GivenBack];
+const ON_THE_WAY_BACK: [CrashPoint; 2] = [CrashPoint::TrialFailed, CrashPoint::RolledBack];
 /// Of the version that runs, fetched afresh.
-const REPAIRING: [Cut; 2] = [Cut::HalfRepaired, Cut::Repaired];
+const REPAIRING: [CrashPoint; 2] = [CrashPoint::HalfRepaired, CrashPoint::Repaired];
 
 struct Scenario {
     fixture: Fixture,
@@ -41,18 +56,18 @@ impl Scenario {
 
     /// Cuts the power of a host right after a step of this command; the command in its end, and the
     /// version that the host then has.
-    async fn cut(&self, cut: Cut, command: &str, data: Value) -> (Value, String) {
+    async fn cut(&self, cut: CrashPoint, command: &str, data: Value) -> (Value, String) {
         let (options, folder) = options(&self.publisher, cut.name(), "0.1.0");
         prepare(&folder, cut);
         // Only who begins a second time counts itself.
         let faults = match cut {
-            Cut::BootCounted => format!("{},{}", Cut::TrialNoted.name(), cut.name()),
+            CrashPoint::BootCounted => format!("{},{}", CrashPoint::TrialSaved.name(), cut.name()),
             _ => cut.name().to_owned(),
         };
         let options = options.with("MUSTER_FAULT", faults).with("MUSTER_TRIAL_MS", 5_000);
         let (mut agent, id) = self.fixture.agent(options).await;
         let asked = ask(&self.fixture, &id, command, data).await;
-        let ends = if cut == Cut::BootCounted { 2 } else { 1 };
+        let ends = if cut == CrashPoint::BootCounted { 2 } else { 1 };
         for number in 1..=ends {
             let end = agent.process().ended().await;
             assert_eq!(end.signal(), Some(Signal::SIGABRT as i32), "{cut:?} was not reached");
@@ -68,11 +83,11 @@ impl Scenario {
         (ended, version)
     }
 
-    async fn each(&self, cuts: &[Cut], command: &str, data: Value, is: (&str, Value, &str)) {
+    async fn each(&self, cuts: &[CrashPoint], command: &str, data: Value, is: (&str, Value, &str)) {
         let all = cuts.iter().map(|cut| self.cut(*cut, command, data.clone()));
         for (cut, (ended, version)) in cuts.iter().zip(join_all(all).await) {
             let (verdict, code, expected) = &is;
-            assert_eq!(ended["result"]["verdict"], *verdict, "{cut:?}: {ended}");
+            assert_eq!(ended["result"]["update_result"], *verdict, "{cut:?}: {ended}");
             assert_eq!(ended["error_code"], *code, "{cut:?}: {ended}");
             assert_eq!(version, *expected, "{cut:?}: {ended}");
         }
@@ -80,14 +95,14 @@ impl Scenario {
 }
 
 /// Makes sure that there is something to be done in this step.
-fn prepare(folder: &Path, cut: Cut) {
+fn prepare(folder: &Path, cut: CrashPoint) {
     match cut {
-        Cut::SetAside => {
+        CrashPoint::MovedAside => {
             let place = folder.join("versions/0.2.0/bin");
             fs::create_dir_all(&place).expect("make a folder");
             fs::write(place.join("muster-agent"), "half a program").expect("write");
         }
-        Cut::HalfRepaired | Cut::Repaired => {
+        CrashPoint::HalfRepaired | CrashPoint::Repaired => {
             let program = folder.join("versions/0.1.0/bin/muster-agent");
             let changed = [fs::read(&program).expect("read"), vec![0]].concat();
             // Others share the file.
@@ -113,8 +128,8 @@ fn every_step_has_its_test() {
         &ON_THE_WAY_BACK[..],
         &REPAIRING[..],
     ];
-    assert_eq!(tested.concat().len(), Cut::ALL.len());
-    assert!(Cut::ALL.iter().all(|cut| tested.concat().contains(cut)));
+    assert_eq!(tested.concat().len(), CrashPoint::ALL.len());
+    assert!(CrashPoint::ALL.iter().all(|cut| tested.concat().contains(cut)));
 }
 
 #[tokio::test]
@@ -173,7 +188,7 @@ async fn supervisor_that_fails_to_start_three_times_is_rolled_back() {
         agent.resume();
     }
     let ended = scenario.fixture.api.finished(&asked).await;
-    assert_eq!(ended["result"]["verdict"], "rolled_back", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "rolled_back", "{ended}");
     assert_eq!(ended["error_code"], "supervisor_failed", "{ended}");
     runs(&scenario.fixture, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");

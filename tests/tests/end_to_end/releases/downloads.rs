@@ -26,7 +26,7 @@ async fn interrupted_download_resumes_and_one_that_never_arrives_is_abandoned() 
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["error_code"], "download_failed", "{ended}");
-    assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
     runs(&fixture, &id, "0.1.0").await;
     fixture.ask(&id, "ping", json!({})).await;
 
@@ -36,7 +36,7 @@ async fn interrupted_download_resumes_and_one_that_never_arrives_is_abandoned() 
     link.cut_downloads_after(cuts.clone());
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = fixture.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "cut after {cuts:?}: {ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "cut after {cuts:?}: {ended}");
     let resumed = link.resumed_at();
     assert!(resumed.len() >= 3, "cut after {cuts:?}, went on at {resumed:?}");
     assert!(resumed.iter().all(|start| *start > 0), "{resumed:?}");
@@ -87,7 +87,7 @@ async fn full_disk_keeps_the_host_working_and_the_update_succeeds_with_space() {
     disk.clear();
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = fixture.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
     assert_eq!(current_version(&folder), "0.2.0");
     // Before its disk.
@@ -107,6 +107,6 @@ async fn partial_download_after_a_power_cut_does_not_fail_the_release() {
     std::fs::write(left.join("muster-agent"), vec![0; 100_000]).expect("write");
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = fixture.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
 }

@@ -35,7 +35,7 @@ async fn host_that_loses_power_at_any_step_restarts_and_reports() {
         let ended = fixture.api.finished(&update).await;
         let is_known = ["installed", "unchanged", "rolled_back", "failed"]
             .iter()
-            .any(|verdict| ended["result"]["verdict"] == *verdict);
+            .any(|verdict| ended["result"]["update_result"] == *verdict);
         assert!(is_known, "{what}: {ended}");
         let version = current_version(&folder);
         let is_installed = ended["state"] == "succeeded";
@@ -67,6 +67,6 @@ async fn unreachable_server_does_not_fail_a_release() {
         (&ended["state"], &ended["error_code"]),
         (&json!("failed"), &json!("server_unreachable"))
     );
-    assert_eq!(ended["result"]["verdict"], "failed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
     super::runs(&fixture, &id, "0.1.0").await;
 }

@@ -73,14 +73,14 @@ async fn host_is_upgraded_and_downgraded_while_its_execution_runs() {
     let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["data"]["version"], "0.2.0", "{ended}");
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     let shown = runs(&fixture, &id, "0.2.0").await;
     assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
     assert_eq!(current_version(&folder), "0.2.0");
 
     let back = ask(&fixture, &id, "update", json!({"version": "0.1.0"})).await;
     let ended = fixture.api.finished(&back).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     assert_eq!(ended["result"]["from_version"], "0.2.0", "{ended}");
     runs(&fixture, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");
@@ -99,7 +99,7 @@ async fn current_version_is_unchanged_and_a_redeploy_repairs_it() {
     let same = ask(&fixture, &id, "update", json!({"version": "0.1.0"})).await;
     let ended = fixture.api.finished(&same).await;
     assert_eq!(
-        (&ended["state"], &ended["result"]["verdict"]),
+        (&ended["state"], &ended["result"]["update_result"]),
         (&json!("succeeded"), &json!("unchanged"))
     );
     let again = ask(&fixture, &id, "redeploy", json!({})).await;

@@ -129,6 +129,6 @@ async fn older_installation_is_upgraded_by_deploy_and_accepts_releases_afterward
     publisher.release("0.3.0").await;
     let update = ask(&fixture, id, "update", json!({})).await;
     let ended = fixture.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, id, "0.3.0").await;
 }

@@ -195,6 +195,6 @@ async fn hosts_accept_a_key_handover_and_the_server_refuses_other_keys() {
     publisher.publish("0.2.0").await.expect(0);
     let update = super::ask(&fixture, &id, "update", json!({})).await;
     let ended = fixture.api.finished(&update).await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
 }

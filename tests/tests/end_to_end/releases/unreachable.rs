@@ -1,6 +1,6 @@
 //! A host that goes away in the middle of its update: its wave goes on without it.
 
-use muster_supervisor::fault::Cut;
+use muster_supervisor::fault_injection::CrashPoint;
 use muster_tests::{Fixture, JsonFields as _, Publisher, ServerOptions, fake_time};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn host_that_disconnects_during_its_update_delays_no_other_and_counts_afte
     publisher.release("0.2.0").await;
     let (first, _) = options(&publisher, "first", "0.1.0");
     let (mut first, first_id) =
-        fixture.agent(first.with("MUSTER_FAULT", Cut::TrialNoted.name())).await;
+        fixture.agent(first.with("MUSTER_FAULT", CrashPoint::TrialSaved.name())).await;
     let (_second, second_id, _) = host(&fixture, &publisher, "second", "0.1.0").await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     let made = fixture.api.post("/api/groups", body).await.expect(201);

@@ -65,7 +65,7 @@ impl Host {
     async fn answers(&mut self, asked: &Value, success: bool) {
         let mut answer = json!({
             "type": "response", "command_id": asked["command_id"], "success": success,
-            "data": {"verdict": "installed", "from_version": "0.1.0", "to_version": "0.2.0"},
+            "data": {"update_result": "installed", "from_version": "0.1.0", "to_version": "0.2.0"},
         });
         if !success {
             answer["data"] = json!({});
@@ -194,7 +194,7 @@ async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline(
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
-        let well = fixture.server.query("SELECT 1 FROM groups_of_agents WHERE healthy_wave = 1");
+        let well = fixture.server.query("SELECT 1 FROM agent_groups WHERE healthy_wave = 1");
         (!well.is_empty()).then_some(())
     })
     .await;

@@ -99,7 +99,8 @@ async fn binary_garbage_and_forged_output_are_refused() {
     let mut host = host;
     host["agent_id"] = registered["agent_id"].clone();
     let (mut agent, _) = FakeAgent::registered_full(&address, &key, host).await;
-    let foreign_response = json!({"type": "response", "command_id": uuid::Uuid::now_v7(), "success": true});
+    let foreign_response =
+        json!({"type": "response", "command_id": uuid::Uuid::now_v7(), "success": true});
     agent.send(foreign_response).await;
     fixture.api.get("/healthz").await.expect(200);
     assert!(!fixture.agents_of(&id).await.is_empty());

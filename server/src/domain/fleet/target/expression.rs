@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::grammar;
 use super::pattern::Pattern;
 use super::syntax::ExpressionError;
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
 /// Which agents are meant.

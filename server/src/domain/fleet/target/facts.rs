@@ -1,6 +1,6 @@
 //! What is known of an agent when it is asked whether something is meant for it.
 
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
 /// What is known of one agent.

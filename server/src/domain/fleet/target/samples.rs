@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::expression::{Expression, Fact};
 use super::facts::Facts;
 use super::pattern::{Pattern, Piece};
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
 /// An agent of this name of which nothing else is special.

@@ -7,8 +7,8 @@ pub mod retry;
 pub mod signature;
 mod target;
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 pub use self::target::{InvalidUrl, MAX_URL_BYTES, WebhookUrl};
 
@@ -34,10 +34,11 @@ pub enum Reach {
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// It is tried, again and again.

@@ -7,8 +7,8 @@ pub mod plan;
 #[cfg(test)]
 mod tests;
 
-use sea_orm::{DeriveActiveEnum, EnumIter};
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::commands::rollout::amount::Amount;
 use crate::domain::ids::AgentId;
@@ -24,10 +24,11 @@ use crate::domain::time::Timestamp;
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum GroupState {
     /// It is: agents that come later are brought there too.
@@ -48,10 +49,11 @@ pub enum GroupState {
     Serialize,
     Deserialize,
     EnumIter,
-    DeriveActiveEnum,
+    EnumString,
+    IntoStaticStr,
     utoipa::ToSchema,
 )]
-#[sea_orm(rs_type = "String", db_type = "Text", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateState {
     /// It is asked again later.

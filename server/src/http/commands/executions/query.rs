@@ -180,7 +180,7 @@ fn states(text: Option<String>) -> Result<Vec<CommandState>, Problem> {
 }
 
 /// The value of this name.
-fn of_word<T: sea_orm::Iterable + Copy>(
+fn of_word<T: strum::IntoEnumIterator + Copy>(
     field: &str,
     word: &str,
     name: fn(T) -> &'static str,

@@ -14,13 +14,14 @@ use muster_protocol::{CloseCode, Permissions};
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::{KeyCache, KnownPrincipal};
 use crate::domain::access::credential::{NewSecret, SecretHash};
+use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Role, Scope};
 use crate::domain::ids::{ApiKeyId, AuditId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::KeyGrant;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::{agent_key, api_key, audit_entry, tenant};
-use crate::store::entities::column::{ActorKind, StringList};
+use crate::store::entities::column::StringList;
 use crate::store::queries::{AgentKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
 

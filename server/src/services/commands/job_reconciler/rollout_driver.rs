@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::JobReconciler;
+use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::gate::Health;
 use crate::domain::commands::rollout::step::{Halt, Standing, Step};
@@ -11,7 +12,6 @@ use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::queries::{LiveRollout, WaveAgent};
 use crate::store::writer::{AdvanceRollout, RolloutMove};
 

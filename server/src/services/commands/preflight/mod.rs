@@ -208,7 +208,8 @@ impl Preflight {
             return Ok(None);
         }
         let list = self.list(tenant_id, *agent_id, digest).await?;
-        let mismatch = |list: Arc<Manifest>| list.take(name, parameters, asked.secrets).err();
+        let mismatch =
+            |list: Arc<Manifest>| list.allowed_script(name, parameters, asked.secrets).err();
         let verdict = list.and_then(mismatch);
         verdicts.insert(digest, verdict.clone());
         Ok(verdict)

@@ -7,6 +7,7 @@ use muster_protocol::limits::DEFAULT_TIMEOUT_MS;
 use serde_json::{Value, json};
 
 use super::Groups;
+use crate::domain::access::principal::ActorKind;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, AuditId, CommandId};
@@ -15,7 +16,6 @@ use crate::domain::releases::group::attempt::{Asked, Told, Transition, judge};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::CommandWithReport;
@@ -152,13 +152,13 @@ fn told(found: &CommandWithReport) -> Told<'_> {
     let (code, message) = own.unzip();
     Told {
         state: found.command.state,
-        has_verdict: report.is_some_and(has_verdict),
+        has_update_result: report.is_some_and(has_update_result),
         code: code.or(report.and_then(|report| report.error_code.as_deref())),
         message: message.or(report.and_then(|report| report.error.as_deref())),
     }
 }
 
-fn has_verdict(report: &command_report::Model) -> bool {
+fn has_update_result(report: &command_report::Model) -> bool {
     let data: Option<Value> = serde_json::from_str(&report.data).ok();
-    data.is_some_and(|data| data.get("verdict").is_some())
+    data.is_some_and(|data| data.get("update_result").is_some())
 }

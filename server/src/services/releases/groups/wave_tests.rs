@@ -6,6 +6,7 @@ use muster_tests::{PostgresDatabase, TestDir};
 use uuid::Uuid;
 
 use super::{Groups, Settings};
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AgentId, ApiKeyId, AuditId, CommandId, GroupId, TenantId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::{Clock, Timestamp};
@@ -15,7 +16,6 @@ use crate::services::fleet::presence::Presence;
 use crate::services::releases::catalog::ReleaseCatalog;
 use crate::store::Store;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::entities::releases::{agent_update, group};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);

@@ -8,13 +8,13 @@ use serde_json::json;
 use super::Groups;
 use super::reconciliation::Turn;
 use super::update_attempts::{asked, command, note};
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AgentId, AuditId, CommandId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
 use crate::services::error::chain;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::ActorKind;
 use crate::store::entities::releases::{agent_update, group};
 
 /// Commands that are stored together. Between two pieces the group may be stopped.

@@ -159,7 +159,7 @@ impl Live {
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
             Ok(AgentFrame::InventoryEnd) => self.inventory_end().await,
             Ok(AgentFrame::Deregister) => self.deregister(transport).await,
-            Ok(AgentFrame::UpdateResult { verdict }) => self.record_verdict(verdict).await,
+            Ok(AgentFrame::UpdateResult { result: verdict }) => self.record_verdict(verdict).await,
             Err(error) => {
                 if let DecodeError::UnknownType(kind) = &error
                     && self.intake.unknown_types.len() < MAX_UNKNOWN_TYPES

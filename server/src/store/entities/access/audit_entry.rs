@@ -6,9 +6,9 @@ use sea_orm::entity::prelude::{
 };
 use uuid::Uuid;
 
+use crate::domain::access::principal::ActorKind;
 use crate::domain::ids::{AuditId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::store::entities::column::ActorKind;
 
 /// Who did what, in the transaction that did it.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]

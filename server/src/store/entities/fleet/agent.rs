@@ -6,9 +6,10 @@ use sea_orm::entity::prelude::{
 };
 use uuid::Uuid;
 
+use crate::domain::fleet::agent::{AgentLevel, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::store::entities::column::{AgentLevel, StringList, Transport};
+use crate::store::entities::column::StringList;
 
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]

@@ -5,9 +5,9 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
-use crate::store::entities::column::EventKind;
 
 /// A transition of an agent, once.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
@@ -17,7 +17,7 @@ pub struct Model {
     pub id: EventId,
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
-    pub kind: EventKind,
+    pub kind: AgentEventKind,
     pub detail: Option<String>,
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Table `groups_of_agents`: agents that are to be of one version.
+//! Table `agent_groups`: agents that are to be of one version.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -11,7 +11,7 @@ use crate::domain::time::Timestamp;
 
 /// Agents that are to be of one version. Who is meant is asked anew each time.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "groups_of_agents")]
+#[sea_orm(table_name = "agent_groups")]
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: GroupId,

@@ -3,12 +3,12 @@
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
 use crate::domain::commands::command_state::{EndReason, Event, Step, step};
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::AgentLevel;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;

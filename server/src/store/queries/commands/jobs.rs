@@ -10,7 +10,7 @@ use sea_orm::{
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;

@@ -6,12 +6,12 @@ use sea_orm::{
 };
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::column::EventKind;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::entities::releases::agent_update;
@@ -62,7 +62,7 @@ impl TenantScope {
                             id: EventId::new(),
                             tenant_id,
                             agent_id: id,
-                            kind: EventKind::Deregistered,
+                            kind: AgentEventKind::Deregistered,
                             detail: None,
                             at: now,
                         };

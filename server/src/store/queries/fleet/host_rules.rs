@@ -4,7 +4,7 @@ use sea_orm::{
     ColumnTrait as _, EntityTrait as _, JoinType, QueryFilter as _, QuerySelect as _, RelationDef,
 };
 
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;

@@ -4,7 +4,7 @@ use sea_orm::{ColumnTrait as _, DerivePartialModel, EntityTrait as _, QueryFilte
 use sea_orm::{QueryOrder as _, Select};
 use tokio::task::yield_now;
 
-use crate::domain::fleet::agent_level::AgentLevel;
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::fleet::target::{Chosen, Target};
 use crate::domain::ids::AgentId;

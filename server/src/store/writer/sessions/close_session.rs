@@ -5,10 +5,10 @@ use sea_orm::{
     QuerySelect as _,
 };
 
+use crate::domain::fleet::agent::AgentEventKind;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::entities::column::EventKind;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::fleet::agent_event;
 use crate::store::writer::connection::Work;
@@ -68,7 +68,7 @@ impl CloseSession {
             id: EventId::new(),
             tenant_id: self.tenant_id,
             agent_id: self.agent_id,
-            kind: EventKind::Offline,
+            kind: AgentEventKind::Offline,
             detail: Some(self.reason.to_owned()),
             at: self.now,
         }

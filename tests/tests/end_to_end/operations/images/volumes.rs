@@ -43,7 +43,7 @@ async fn update_stays_in_the_volume_until_a_newer_image_replaces_it() {
     runs(&fixture, &id, "0.1.0").await;
     publisher.release("0.2.0").await;
     let ended = update(&fixture, &id, "0.2.0").await;
-    assert_eq!(ended["result"]["verdict"], "installed", "{ended}");
+    assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
     assert!(container.is_healthy().await, "process 1 has become another program");
     container.stop().await;
@@ -77,7 +77,11 @@ async fn volume_with_a_broken_supervisor_falls_back_to_that_of_the_image() {
     fixture.reached_over(&id, "websocket").await;
     let program = container.run("readlink /proc/1/exe").await.expect(0);
     assert_eq!(program.trim(), "/usr/lib/muster/muster-supervisor");
-    assert!(container.log().contains("the image's supervisor goes on"), "{}", container.log());
+    assert!(
+        container.log().contains("continuing with the image's supervisor"),
+        "{}",
+        container.log()
+    );
     container.stop().await;
 }
 
@@ -96,7 +100,11 @@ async fn volume_with_broken_programs_falls_back_to_those_of_the_image() {
     }
     let container = start(&image, &fixture.server, "one");
     fixture.reached_over(&id, "websocket").await;
-    assert!(container.log().contains("the image's agent goes on as well"), "{}", container.log());
+    assert!(
+        container.log().contains("continuing with the image's agent as well"),
+        "{}",
+        container.log()
+    );
     container.stop().await;
 }
 

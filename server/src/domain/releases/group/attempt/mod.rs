@@ -39,7 +39,7 @@ pub struct Asked {
 pub struct Told<'a> {
     pub state: CommandState,
     /// It came with the verdict of a supervisor.
-    pub has_verdict: bool,
+    pub has_update_result: bool,
     pub code: Option<&'a str>,
     pub message: Option<&'a str>,
 }
@@ -69,7 +69,7 @@ pub fn judge(
         CommandState::Queued | CommandState::Delivered | CommandState::Running => {
             asked.judge_open(offline_since, now)
         }
-        CommandState::Succeeded if told.has_verdict => Some(asked.becomes(UpdateState::Done)),
+        CommandState::Succeeded if told.has_update_result => Some(asked.becomes(UpdateState::Done)),
         CommandState::Succeeded => {
             Some(asked.fails(
                 "no_verdict",

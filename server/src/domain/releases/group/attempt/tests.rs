@@ -8,7 +8,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 const ASKED: Asked = Asked { state: UpdateState::Updating, tries: 1, at: NOW };
 
 fn told(state: CommandState) -> Told<'static> {
-    Told { state, has_verdict: false, code: None, message: None }
+    Told { state, has_update_result: false, code: None, message: None }
 }
 
 fn failed(code: &str) -> Told<'_> {
@@ -31,7 +31,7 @@ fn who_goes_offline_is_set_aside_and_counts_once_it_tells() {
     let away = Asked { state: UpdateState::Unreachable, ..ASKED };
     let much_later = NOW.plus_ms(3 * VERDICT_MS);
     assert_eq!(judge(away, running, Some(NOW), much_later), None, "it is still away");
-    let verdict = Told { has_verdict: true, ..told(CommandState::Succeeded) };
+    let verdict = Told { has_update_result: true, ..told(CommandState::Succeeded) };
     let judgement = judge(away, Some(verdict), None, much_later).expect("it moves");
     assert_eq!((judgement.state, judgement.trouble), (UpdateState::Done, None));
 }
@@ -95,17 +95,17 @@ proptest! {
             CommandState::Lost,
         ]),
         code in prop::option::of(prop::sample::select(vec!["wrong_sum", "server_unreachable"])),
-        (has_verdict, is_online, tries) in (any::<bool>(), any::<bool>(), 1..8i32),
+        (has_update_result, is_online, tries) in (any::<bool>(), any::<bool>(), 1..8i32),
         after in 0..4 * VERDICT_MS,
     ) {
-        let found = Told { state, has_verdict, code, message: None };
+        let found = Told { state, has_update_result, code, message: None };
         let (asked, now) = (Asked { tries, ..ASKED }, NOW.plus_ms(after));
         let offline_since = (!is_online).then_some(NOW);
         let Some(judgement) = judge(asked, Some(found), offline_since, now) else {
             prop_assert!(!state.is_terminal(), "an ended command moves its agent");
             return Ok(());
         };
-        let is_done = state == CommandState::Succeeded && has_verdict;
+        let is_done = state == CommandState::Succeeded && has_update_result;
         prop_assert_eq!(judgement.state == UpdateState::Done, is_done);
         match judgement.state {
             UpdateState::Done => prop_assert_eq!(judgement.trouble, None),

@@ -1,6 +1,6 @@
 //! Which indexes are walked for a filter.
 
-use sea_orm::Iterable as _;
+use strum::IntoEnumIterator as _;
 use uuid::Uuid;
 
 use super::scan::{Stretch, Walk};

@@ -194,7 +194,7 @@ fn of_job(id: JobId) -> UpdateMany<job::Entity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sea_orm::Iterable as _;
+    use strum::IntoEnumIterator as _;
 
     #[test]
     fn whatever_is_over_or_ending_can_be_steered_no_more() {

@@ -11,11 +11,11 @@ use sea_orm::{
 pub use self::retention::Retention;
 pub(in crate::store::queries) use self::retention::first_id_at;
 use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
-use crate::store::entities::column::AgentLevel;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::queries::SystemScope;

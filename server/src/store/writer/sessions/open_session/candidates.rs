@@ -8,9 +8,9 @@ use sea_orm::{
 };
 
 use super::{AgentIdentity, OpenSession};
+use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::store::entities::access::agent_key;
-use crate::store::entities::column::AgentLevel;
 use crate::store::entities::fleet::{agent, agent_ledger};
 use crate::store::writer::MAX_LIST;
 use crate::store::writer::rows::filled;

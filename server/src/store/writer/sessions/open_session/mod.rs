@@ -4,16 +4,17 @@ mod candidates;
 mod rows;
 
 use muster_protocol::CloseCode;
-use muster_protocol::acceptance::{LedgerComparison, compare_ledger};
+use muster_protocol::frame::{LedgerComparison, compare_ledger};
 use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::Candidates;
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::agent_key;
-use crate::store::entities::column::{AgentLevel, EventKind, StringList, Transport};
+use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::writer::Merge;
 use crate::store::writer::connection::Work;
@@ -124,7 +125,7 @@ impl OpenSession {
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
             let mut row = row.clone();
             row.alert = Some("identity_conflict".into());
-            changes.events.push(self.event(row.id, EventKind::IdentityConflict));
+            changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
             candidates.put(row);
             return SessionOpening::Refused(CloseCode::IdentityConflict);
         }
@@ -134,7 +135,7 @@ impl OpenSession {
         }
         let mut row = known.unwrap_or_else(|| self.enrol(&key, candidates));
         if is_new {
-            changes.events.push(self.event(row.id, EventKind::Enrolled));
+            changes.events.push(self.event(row.id, AgentEventKind::Enrolled));
         }
         let server_restored = self.update(&mut row, is_new, candidates, changes);
         let opened = OpenedSession {
@@ -236,7 +237,7 @@ impl OpenSession {
                 if highest > row.epoch && *agent_id == Some(row.id) {
                     server_restored = true;
                     next_epoch = highest.saturating_add(1).min(i64::MAX - 1);
-                    changes.events.push(self.event(row.id, EventKind::ServerRestored));
+                    changes.events.push(self.event(row.id, AgentEventKind::ServerRestored));
                 }
                 // What an opening before it in this transaction has told is known as well.
                 let told = changes.counts.iter().find(|(id, _)| *id == row.id);
@@ -246,7 +247,7 @@ impl OpenSession {
                     == LedgerComparison::Replaced
                 {
                     changes.forgotten.push((row.id, self.now));
-                    changes.events.push(self.event(row.id, EventKind::LedgerReplaced));
+                    changes.events.push(self.event(row.id, AgentEventKind::LedgerReplaced));
                 }
                 changes.counts.retain(|(id, _)| *id != row.id);
                 changes.counts.push((row.id, *acceptance_count));
@@ -258,7 +259,7 @@ impl OpenSession {
             }
         }
         if !row.is_online || is_new {
-            changes.events.push(self.event(row.id, EventKind::Online));
+            changes.events.push(self.event(row.id, AgentEventKind::Online));
         }
         row.epoch = next_epoch;
         row.is_online = true;
@@ -295,7 +296,7 @@ impl OpenSession {
         }
     }
 
-    fn event(&self, agent_id: AgentId, kind: EventKind) -> agent_event::Model {
+    fn event(&self, agent_id: AgentId, kind: AgentEventKind) -> agent_event::Model {
         agent_event::Model {
             id: EventId::new(),
             tenant_id: self.tenant_id,

@@ -1,0 +1,378 @@
+-- The initial schema, table by table, grouped by feature.
+--
+-- Runs on SQLite and PostgreSQL. `{bytes}` is `blob` on SQLite and `bytea` on PostgreSQL.
+-- Instants are milliseconds since the Unix epoch. Ids are UUIDv7 (16 bytes on SQLite).
+-- Columns whose index entries are written later or only for open rows have partial indexes,
+-- so that the hot ones stay as small as the work that is open.
+
+-- access
+
+CREATE TABLE tenants (
+    id uuid NOT NULL PRIMARY KEY,
+    name text NOT NULL,
+    created_at bigint NOT NULL
+);
+
+CREATE TABLE api_keys (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    prefix text NOT NULL,
+    secret_hash {bytes} NOT NULL,
+    role text NOT NULL,
+    scopes json NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint,
+    revoked_at bigint
+);
+CREATE UNIQUE INDEX api_keys_secret ON api_keys (secret_hash);
+CREATE INDEX api_keys_tenant ON api_keys (tenant_id, id);
+
+CREATE TABLE agent_keys (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    prefix text NOT NULL,
+    secret_hash {bytes} NOT NULL,
+    previous_secret_hash {bytes},
+    previous_valid_until bigint,
+    permissions json NOT NULL,
+    tags json NOT NULL,
+    max_agents integer NOT NULL,
+    is_disabled boolean NOT NULL,
+    created_at bigint NOT NULL,
+    expires_at bigint
+);
+CREATE UNIQUE INDEX agent_keys_secret ON agent_keys (secret_hash);
+CREATE INDEX agent_keys_previous ON agent_keys (previous_secret_hash) WHERE previous_secret_hash IS NOT NULL;
+
+CREATE TABLE retired_agent_secrets (
+    secret_hash {bytes} NOT NULL PRIMARY KEY,
+    key_id uuid NOT NULL,
+    is_deleted boolean NOT NULL,
+    retired_at bigint NOT NULL
+);
+
+CREATE TABLE audit_entries (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    at bigint NOT NULL,
+    actor_kind text NOT NULL,
+    actor_id uuid,
+    action text NOT NULL,
+    subject_kind text NOT NULL,
+    subject_id uuid,
+    detail text NOT NULL,
+    source text
+);
+CREATE INDEX audit_tenant ON audit_entries (tenant_id, id);
+
+-- fleet
+
+CREATE TABLE agents (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    level text NOT NULL,
+    identity text NOT NULL,
+    name text NOT NULL,
+    hostname text NOT NULL,
+    ip text NOT NULL,
+    version text NOT NULL,
+    os text NOT NULL,
+    arch text NOT NULL,
+    capabilities json NOT NULL,
+    tags json NOT NULL,
+    policy text,
+    max_executions integer NOT NULL,
+    ledger_id uuid,
+    instance_id uuid,
+    previous_instance_id uuid,
+    epoch bigint NOT NULL,
+    transport text NOT NULL,
+    is_online boolean NOT NULL,
+    alert text,
+    connected_at bigint NOT NULL,
+    last_seen_at bigint NOT NULL,
+    created_at bigint NOT NULL,
+    deleted_at bigint,
+    update_result text,
+    update_result_at bigint
+);
+CREATE INDEX agents_tenant ON agents (tenant_id, id);
+CREATE INDEX agents_identity ON agents (key_id, identity);
+
+CREATE TABLE agent_ledgers (
+    agent_id uuid NOT NULL PRIMARY KEY,
+    acceptance_count bigint NOT NULL
+);
+
+CREATE TABLE agent_manifests (
+    agent_id uuid NOT NULL PRIMARY KEY,
+    manifest text NOT NULL,
+    error text,
+    reported_at bigint NOT NULL,
+    digest {bytes}
+);
+
+CREATE TABLE agent_events (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    kind text NOT NULL,
+    detail text,
+    at bigint NOT NULL
+);
+CREATE INDEX agent_events_agent ON agent_events (agent_id, id);
+
+CREATE TABLE telemetry_samples (
+    agent_id uuid NOT NULL,
+    at bigint NOT NULL,
+    cpu_percent double precision,
+    memory_percent double precision,
+    disk_percent double precision,
+    uptime_seconds double precision,
+    load_1m double precision,
+    running_executions double precision,
+    PRIMARY KEY (agent_id, at)
+);
+CREATE INDEX telemetry_age ON telemetry_samples (at);
+
+-- commands
+
+CREATE TABLE commands (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    command text NOT NULL,
+    data text NOT NULL,
+    sealed_parameters {bytes},
+    state text NOT NULL,
+    end_reason text,
+    requested_by uuid NOT NULL,
+    requested_from text,
+    created_at bigint NOT NULL,
+    expires_at bigint NOT NULL,
+    timeout_ms bigint NOT NULL,
+    lost_after_ms bigint NOT NULL,
+    delivered_at bigint,
+    started_at bigint,
+    finished_at bigint,
+    cancel_requested_at bigint,
+    job_id uuid,
+    wave integer,
+    is_held boolean NOT NULL DEFAULT FALSE,
+    -- Set for `execute` only.
+    script text,
+    trigger text NOT NULL DEFAULT 'api',
+    is_indexed boolean NOT NULL DEFAULT FALSE
+);
+CREATE INDEX commands_open ON commands (agent_id, id) WHERE finished_at IS NULL;
+CREATE INDEX commands_expiry ON commands (expires_at) WHERE state = 'queued';
+-- An index whose entries lie anywhere (by agent, by script) costs a page of its own for every
+-- new command. So new commands are only in this small index, in the order of their ids, and
+-- `index_history` adds them to the other history indexes in slices, many entries to a page.
+CREATE INDEX commands_unindexed ON commands (tenant_id, id) WHERE NOT is_indexed;
+-- The same condition in three wordings: SQLite uses a partial index only for a statement with
+-- its very words, so each scan names its index by them and the planner cannot pick another.
+CREATE INDEX commands_history ON commands (tenant_id, id) WHERE is_indexed;
+CREATE INDEX commands_agent ON commands (tenant_id, agent_id, id) WHERE is_indexed = TRUE;
+CREATE INDEX commands_script ON commands (tenant_id, script, id)
+    WHERE is_indexed <> FALSE AND script IS NOT NULL;
+-- Written once, when a command does not succeed; a success costs nothing.
+CREATE INDEX commands_unsuccessful ON commands (tenant_id, state, id)
+    WHERE finished_at IS NOT NULL AND state <> 'succeeded';
+-- Serves counts by state and pages in the order of ids.
+CREATE INDEX commands_job ON commands (job_id, state, id) WHERE job_id IS NOT NULL;
+-- Finds held and in-flight executions of a rollout without reading finished ones.
+CREATE INDEX commands_rollout ON commands (job_id, is_held, wave, id, finished_at)
+    WHERE wave IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX commands_wave ON commands (job_id, wave) WHERE wave IS NOT NULL;
+
+CREATE TABLE command_reports (
+    command_id uuid NOT NULL PRIMARY KEY,
+    is_late boolean NOT NULL,
+    outcome text NOT NULL,
+    data text NOT NULL,
+    error text,
+    error_code text,
+    reported_at bigint NOT NULL
+);
+
+CREATE TABLE idempotency_records (
+    tenant_id uuid NOT NULL,
+    principal_id uuid NOT NULL,
+    key text NOT NULL,
+    request_hash {bytes} NOT NULL,
+    command_id uuid NOT NULL,
+    created_at bigint NOT NULL,
+    PRIMARY KEY (tenant_id, principal_id, key)
+);
+CREATE INDEX idempotency_age ON idempotency_records (created_at);
+
+CREATE TABLE jobs (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    script text NOT NULL,
+    data text NOT NULL,
+    secret_names json NOT NULL,
+    target text NOT NULL,
+    agent_count bigint NOT NULL,
+    requested_by uuid NOT NULL,
+    requested_from text,
+    created_at bigint NOT NULL,
+    state text NOT NULL DEFAULT 'running',
+    finished_at bigint,
+    stop text,
+    webhook_url text
+);
+CREATE INDEX jobs_tenant ON jobs (tenant_id, id);
+CREATE INDEX jobs_unfinished ON jobs (id) WHERE finished_at IS NULL;
+
+CREATE TABLE rollouts (
+    job_id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    spec text NOT NULL,
+    expires_in_ms bigint NOT NULL,
+    wave integer NOT NULL,
+    wave_count integer NOT NULL,
+    offline_wave integer,
+    wave_ended_at bigint,
+    resumed_at bigint,
+    gate_waived_wave integer,
+    ignored_failures bigint NOT NULL,
+    halt_reason text
+);
+
+CREATE TABLE output_chunks (
+    command_id uuid NOT NULL,
+    offset_bytes bigint NOT NULL,
+    length_bytes bigint NOT NULL,
+    stdout_offset_bytes bigint NOT NULL,
+    stdout_bytes bigint NOT NULL,
+    records {bytes} NOT NULL,
+    file_bytes bigint NOT NULL DEFAULT 0,
+    file_end_bytes bigint NOT NULL DEFAULT 0,
+    checksum bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (command_id, offset_bytes)
+);
+-- Finds output to compact. Most commands have one short chunk, which is not in this index.
+CREATE INDEX output_chunks_to_compact ON output_chunks (command_id)
+    WHERE offset_bytes > 0 OR length_bytes > 4096;
+
+CREATE TABLE output_blobs (
+    command_id uuid NOT NULL PRIMARY KEY,
+    generation bigint NOT NULL,
+    length_bytes bigint NOT NULL,
+    stdout_bytes bigint NOT NULL,
+    stored_bytes bigint NOT NULL,
+    finished_at bigint NOT NULL,
+    dropped_at bigint
+);
+CREATE INDEX output_blobs_age ON output_blobs (finished_at, stored_bytes) WHERE dropped_at IS NULL;
+
+-- releases
+
+CREATE TABLE releases (
+    id uuid NOT NULL PRIMARY KEY,
+    version text NOT NULL UNIQUE,
+    manifest text NOT NULL,
+    signature text NOT NULL,
+    release_key text NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL,
+    published_at bigint,
+    published_by uuid,
+    withdrawn_at bigint
+);
+-- The release published last decides which key signs.
+CREATE INDEX releases_published ON releases (published_at) WHERE published_at IS NOT NULL;
+
+CREATE TABLE release_key_changes (
+    id uuid NOT NULL PRIMARY KEY,
+    old_key text NOT NULL UNIQUE,
+    new_key text NOT NULL UNIQUE,
+    signature text NOT NULL,
+    created_at bigint NOT NULL,
+    created_by uuid NOT NULL
+);
+
+CREATE TABLE agent_groups (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    name text NOT NULL,
+    target text NOT NULL,
+    desired_version text,
+    wave_size text NOT NULL,
+    max_failures text NOT NULL,
+    healthy_for_ms bigint NOT NULL,
+    state text NOT NULL,
+    halt_reason text,
+    generation bigint NOT NULL,
+    wave integer NOT NULL,
+    healthy_wave integer NOT NULL,
+    requested_by uuid NOT NULL,
+    created_at bigint NOT NULL,
+    changed_at bigint NOT NULL
+);
+CREATE UNIQUE INDEX agent_groups_name ON agent_groups (tenant_id, name);
+
+CREATE TABLE agent_updates (
+    agent_id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    group_id uuid NOT NULL,
+    generation bigint NOT NULL,
+    wave integer NOT NULL,
+    state text NOT NULL,
+    command_id uuid NOT NULL,
+    tries integer NOT NULL,
+    due_at bigint NOT NULL,
+    code text,
+    message text,
+    changed_at bigint NOT NULL
+);
+CREATE INDEX agent_updates_group ON agent_updates (group_id, agent_id);
+-- The group reconciler asks which groups have agents in a state, even if most agents are done.
+CREATE INDEX agent_updates_state ON agent_updates (state, group_id);
+
+-- integrations
+
+CREATE TABLE webhook_keys (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    sealed {bytes} NOT NULL,
+    created_at bigint NOT NULL,
+    valid_until bigint
+);
+-- A tenant has one present key, even if two callers ask for the first one at the same time.
+CREATE UNIQUE INDEX webhook_keys_present ON webhook_keys (tenant_id) WHERE valid_until IS NULL;
+CREATE INDEX webhook_keys_tenant ON webhook_keys (tenant_id, id);
+
+CREATE TABLE webhook_deliveries (
+    id uuid NOT NULL PRIMARY KEY,
+    tenant_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    event text NOT NULL,
+    url text NOT NULL,
+    host text NOT NULL,
+    state text NOT NULL,
+    created_at bigint NOT NULL,
+    due_at bigint NOT NULL,
+    give_up_at bigint NOT NULL,
+    finished_at bigint,
+    attempt_count integer NOT NULL,
+    tries integer NOT NULL,
+    attempts json NOT NULL
+);
+CREATE INDEX webhook_deliveries_tenant ON webhook_deliveries (tenant_id, id);
+CREATE INDEX webhook_deliveries_job ON webhook_deliveries (job_id, id);
+-- Read from its beginning: as small as what is pending, and enough to choose by.
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (due_at, host, id) WHERE state = 'pending';
+CREATE INDEX webhook_deliveries_state ON webhook_deliveries (tenant_id, state, id);
+
+-- operations
+
+CREATE TABLE settings (
+    name text NOT NULL PRIMARY KEY,
+    value {bytes} NOT NULL
+);

@@ -1,0 +1,6 @@
+//! Conventions of the repository that a compiler does not check: documented limits, and the words of
+//! the glossary. Reads sources and documentation, and runs nothing.
+
+mod limits;
+mod sources;
+mod table;
