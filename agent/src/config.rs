@@ -1,4 +1,5 @@
-//! How this agent was told to work: flags over environment over file over defaults.
+//! The agent's configuration: flags take precedence over environment variables, settings files and
+//! defaults, in this order.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,42 +10,45 @@ use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_MAX_EXECUTIONS, MAX_PO
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::commands::execute::OutputBounds;
+use crate::commands::execute::OutputLimits;
 use crate::link::endpoint::{Endpoint, EndpointError};
 use crate::link::{Authorities, AuthoritiesError, Proxy, ProxyError};
 use crate::platform;
 
-/// Options of `muster-agent run`. The key has none: command lines are public on a host.
+/// Options of `muster-agent run`. There is no option for the key, because command lines are visible
+/// to every user of a host.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RunArgs {
-    /// Where the server is: ws://, wss://, http:// or https://.
+    /// Address of the server: ws://, wss://, http:// or https://.
     #[arg(long, env = "MUSTER_SERVER_URL")]
     pub server_url: Option<String>,
-    /// Where this agent keeps what it must not forget [default: /var/lib/muster, ~/.muster without root].
+    /// Directory for the agent's state [default: /var/lib/muster, ~/.muster without root].
     #[arg(long, env = "MUSTER_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
-    /// A file that holds the agent key and nothing else; MUSTER_API_KEY comes before it.
+    /// File that contains only the agent key; MUSTER_API_KEY takes precedence.
     #[arg(long, env = "MUSTER_API_KEY_FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// Settings as TOML; may be given several times, a later file wins.
+    /// Settings file in TOML; may be repeated, later files take precedence.
     #[arg(long)]
     pub config: Vec<PathBuf>,
-    /// Allow ws:// and http:// to other hosts: the key then travels in the clear.
+    /// Allow ws:// and http:// to other hosts; the key is then sent unencrypted.
     #[arg(long)]
     pub insecure: bool,
-    /// Certificates of authorities to trust beside the host's store, PEM.
+    /// PEM file of certificate authorities to trust in addition to the host's store.
     #[arg(long, env = "MUSTER_CA_FILE")]
     pub ca_file: Option<PathBuf>,
-    /// HTTP when WebSockets fail: 1 allowed, 0 never, only: no WebSocket at all [default: 1].
+    /// Use of HTTP when WebSockets fail: 1 allowed, 0 never, only = no WebSocket at all [default:
+    /// 1].
     #[arg(long, env = "MUSTER_HTTP_FALLBACK")]
     pub http_fallback: Option<String>,
-    /// Longest wait of one request over HTTP, in seconds [default: 25].
+    /// Longest wait of one HTTP request, in seconds [default: 25].
     #[arg(long, env = "MUSTER_HTTP_POLL_INTERVAL")]
     pub http_poll_interval: Option<u64>,
-    /// Executions at once [default: 16].
+    /// Maximum number of simultaneous executions [default: 16].
     #[arg(long, env = "MUSTER_MAX_EXECUTIONS")]
     pub max_executions: Option<u32>,
-    /// Stay of this version at the start, whatever the server wants; `update` is carried out all the same.
+    /// Do not apply the version that the server desires when the agent starts; `update` commands
+    /// still work.
     #[arg(long, env = "MUSTER_SKIP_UPDATE", value_parser = clap::builder::FalseyValueParser::new())]
     pub skip_update: bool,
     #[arg(long, env = "MUSTER_INSECURE", hide = true)]
@@ -57,7 +61,7 @@ pub struct RunArgs {
     pub websocket_retry_ms: Option<u64>,
 }
 
-/// The file of settings.
+/// The content of a settings file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
@@ -73,22 +77,22 @@ struct ConfigFile {
     output_quota_bytes: Option<u64>,
 }
 
-/// When HTTP takes the place of the WebSocket.
+/// When HTTP replaces the WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fallback {
     Allowed,
     Never,
-    /// No WebSocket is tried.
+    /// HTTP only; no WebSocket is tried.
     Only,
 }
 
-/// Everything settled and checked.
+/// The configuration, complete and validated.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub endpoint: Endpoint,
-    /// What stands between, by `HTTPS_PROXY` and the like.
+    /// The proxy that `HTTPS_PROXY` and the related variables name.
     pub proxy: Option<Proxy>,
-    /// Trusted beside the host's store.
+    /// Trusted in addition to the host's store.
     pub authorities: Authorities,
     pub state_dir: PathBuf,
     pub api_key: SecretString,
@@ -96,35 +100,39 @@ pub struct Config {
     /// Longest wait of one long poll.
     pub poll_wait: Duration,
     pub max_executions: u32,
-    /// The version that the server wants is not looked at at the start.
+    /// Do not apply the version that the server desires when the agent starts.
     pub skip_update: bool,
-    /// Output kept of one execution.
+    /// Limit on the stored output of one execution.
     pub output_limit_bytes: u64,
-    /// Output kept of all executions together.
+    /// Limit on the stored output of all executions together.
     pub output_quota_bytes: u64,
-    /// First wait before the WebSocket is tried again while on HTTP; it grows from there.
+    /// First delay before the WebSocket is tried again while HTTP is in use; later delays are
+    /// longer.
     pub websocket_retry: Duration,
 }
 
-/// Why the agent can't work as configured. The text says what to do, behind its last semicolon.
+/// Why the agent can't work with this configuration. The text after the last semicolon says what to
+/// do.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "no agent key; set MUSTER_API_KEY, or put the key into a file and name it with --api-key-file or MUSTER_API_KEY_FILE"
+        "no agent key is configured; set MUSTER_API_KEY, or store the key in a file and set --api-key-file or MUSTER_API_KEY_FILE"
     )]
     NoKey,
-    #[error("no server; set MUSTER_SERVER_URL or --server-url, such as wss://muster.example.com")]
+    #[error(
+        "no server is configured; set MUSTER_SERVER_URL or --server-url, for example to wss://muster.example.com"
+    )]
     NoServer,
-    #[error("the agent key holds characters that no key has; copy it again")]
-    OddKey,
-    #[error("the {what} {} can't be read: {source}; check that it is there and who may read it", path.display())]
+    #[error("the agent key contains invalid characters; copy it again")]
+    InvalidKey,
+    #[error("failed to read the {what} {}: {source}; check that the file exists and that the agent may read it", path.display())]
     File {
         what: &'static str,
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("settings file {}: {message}; correct it there", path.display())]
+    #[error("invalid settings file {}: {message}; correct the file", path.display())]
     Settings { path: PathBuf, message: String },
     #[error("{0}")]
     Endpoint(#[from] EndpointError),
@@ -132,33 +140,33 @@ pub enum ConfigError {
     Proxy(#[from] ProxyError),
     #[error("{0}")]
     Authorities(#[from] AuthoritiesError),
-    #[error("{name} is `{value}`; use {allowed}")]
+    #[error("invalid value `{value}` for {name}; use {allowed}")]
     Value { name: &'static str, value: String, allowed: &'static str },
-    #[error("no home directory to keep state in; set MUSTER_STATE_DIR or --state-dir")]
+    #[error("no home directory for the agent's state; set MUSTER_STATE_DIR or --state-dir")]
     NoHome,
 }
 
 impl ConfigError {
-    /// What is wrong, and what to do, apart.
-    pub fn told(&self) -> (String, String) {
+    /// The problem and what to do about it, as separate texts.
+    pub fn message_and_hint(&self) -> (String, String) {
         let text = self.to_string();
-        let (what, remedy) = text.rsplit_once("; ").unwrap_or((&text, "correct the settings"));
-        (what.to_owned(), remedy.to_owned())
+        let (what, hint) = text.rsplit_once("; ").unwrap_or((&text, "correct the settings"));
+        (what.to_owned(), hint.to_owned())
     }
 }
 
 impl Config {
-    /// The host's bounds on output.
-    pub fn output_bounds(&self) -> OutputBounds {
-        OutputBounds { limit_bytes: self.output_limit_bytes, quota_bytes: self.output_quota_bytes }
+    /// The host's limits on stored output.
+    pub fn output_limits(&self) -> OutputLimits {
+        OutputLimits { limit_bytes: self.output_limit_bytes, quota_bytes: self.output_quota_bytes }
     }
 
-    /// Puts flags, environment, files and defaults together.
+    /// Combines flags, environment variables, files and defaults.
     ///
     /// # Errors
-    /// [`ConfigError`] with a sentence for the person who configures.
+    /// [`ConfigError`] with a message for the person who configures the agent.
     pub fn load(args: RunArgs) -> Result<Self, ConfigError> {
-        let file = read_files(&args.config)?;
+        let file = read_settings_files(&args.config)?;
         let url = args.server_url.or(file.server_url).filter(|url| !url.is_empty());
         let insecure = args.insecure
             || args.insecure_env.as_deref().is_some_and(is_yes)
@@ -204,7 +212,7 @@ impl Config {
     }
 }
 
-fn read_files(paths: &[PathBuf]) -> Result<ConfigFile, ConfigError> {
+fn read_settings_files(paths: &[PathBuf]) -> Result<ConfigFile, ConfigError> {
     let mut table = toml::Table::new();
     for path in paths {
         let text = read_text("settings file", path)?;
@@ -213,7 +221,7 @@ fn read_files(paths: &[PathBuf]) -> Result<ConfigFile, ConfigError> {
             message: error.to_string(),
         };
         let read: toml::Table = toml::from_str(&text).map_err(settings)?;
-        // Checked file by file, so that a mistake is blamed on the file that holds it.
+        // Each file is checked on its own, so that an error names the file that contains it.
         read.clone().try_into::<ConfigFile>().map_err(settings)?;
         table.extend(read);
     }
@@ -233,7 +241,7 @@ fn api_key(file: Option<PathBuf>) -> Result<SecretString, ConfigError> {
         return Err(ConfigError::NoKey);
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ConfigError::OddKey);
+        return Err(ConfigError::InvalidKey);
     }
     Ok(SecretString::from(key))
 }
@@ -263,22 +271,22 @@ fn is_yes(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "1" | "true" | "yes")
 }
 
-/// The state directory that these options mean, whatever else they lack.
+/// The state directory that these options name, even if other options are missing.
 ///
 /// # Errors
-/// [`ConfigError`] with a sentence for the person who configures.
+/// [`ConfigError`] with a message for the person who configures the agent.
 pub fn state_dir(args: &RunArgs) -> Result<PathBuf, ConfigError> {
     let configured = match &args.state_dir {
         Some(path) => Some(path.clone()),
-        None => read_files(&args.config)?.state_dir,
+        None => read_settings_files(&args.config)?.state_dir,
     };
     configured.map_or_else(default_state_dir, Ok)
 }
 
-/// Where an agent of this user keeps its state, unless it is told otherwise.
+/// The default state directory of this user.
 ///
 /// # Errors
-/// [`ConfigError::NoHome`] without root and without a home.
+/// [`ConfigError::NoHome`] without root and without a home directory.
 pub fn default_state_dir() -> Result<PathBuf, ConfigError> {
     if platform::is_root() {
         return Ok(PathBuf::from("/var/lib/muster"));
@@ -292,20 +300,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_settings_file_wins_and_unknown_settings_are_refused_by_name() {
+    fn a_later_settings_file_takes_precedence_and_unknown_settings_are_rejected_by_name() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = |name: &str| folder.path().join(name);
         fs::write(path("a"), "max_executions = 3\nserver_url = \"wss://a\"").expect("written");
         fs::write(path("b"), "max_executions = 4").expect("written");
         fs::write(path("c"), "max_job = 4").expect("written");
-        let read = read_files(&[path("a"), path("b")]).expect("both fit");
+        let read = read_settings_files(&[path("a"), path("b")]).expect("both fit");
         assert_eq!((read.max_executions, read.server_url.as_deref()), (Some(4), Some("wss://a")));
-        let error = read_files(&[path("c")]).expect_err("a typing error").to_string();
+        let error = read_settings_files(&[path("c")]).expect_err("a typing error").to_string();
         assert!(error.contains("max_job"), "{error}");
     }
 
     #[test]
-    fn fallback_words_are_read() {
+    fn the_values_of_http_fallback_are_parsed() {
         assert!(matches!(parse_fallback("1"), Ok(Fallback::Allowed)));
         assert!(matches!(parse_fallback("0"), Ok(Fallback::Never)));
         assert!(matches!(parse_fallback("only"), Ok(Fallback::Only)));

@@ -1,21 +1,21 @@
-//! Promises that this program can be made to break, so that the chaos suite can show that it would
-//! notice. Only debug builds look for `MUSTER_FAULT`; in any other every answer is no.
+//! Faults that can be injected so that the chaos suite can show that it detects them. Only debug
+//! builds read `MUSTER_FAULT`; in other builds no fault is ever on.
 
 use std::ffi::OsString;
 
 const VARIABLE: &str = "MUSTER_FAULT";
 
-/// A promise to break.
+/// A guarantee to break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// `unsynced_start`: the mark that a job was started is written, and not synced.
+    /// `unsynced_start`: the start mark of an execution is written but not synced.
     UnsyncedStart,
-    /// `forgotten_commands`: a command that is delivered again is taken for a new one.
+    /// `forgotten_commands`: a command that is delivered again counts as a new one.
     ForgottenCommands,
 }
 
 impl Fault {
-    /// True if this promise is to be broken.
+    /// True if this fault is injected.
     pub fn is_on(self) -> bool {
         let name = match self {
             Self::UnsyncedStart => "unsynced_start",
@@ -25,15 +25,15 @@ impl Fault {
     }
 }
 
-/// What shims are told, who break promises with their agent.
-pub fn passed_on() -> Option<(&'static str, OsString)> {
+/// The variable that passes the faults on to shims.
+pub fn shim_variable() -> Option<(&'static str, OsString)> {
     named().map(|names| (VARIABLE, names))
 }
 
-/// Says loudly that promises are broken, if they are.
-pub fn warn() {
+/// Logs a warning if faults are injected.
+pub fn warn_if_set() {
     if let Some(faults) = named() {
-        tracing::warn!(?faults, "{VARIABLE} is set: this program breaks its promises on purpose");
+        tracing::warn!(?faults, "{VARIABLE} is set: this program injects faults");
     }
 }
 
@@ -46,8 +46,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_broken_unless_it_is_asked_for() {
+    fn no_fault_is_injected_by_default() {
         assert!(!Fault::UnsyncedStart.is_on() && !Fault::ForgottenCommands.is_on());
-        assert_eq!(passed_on(), None);
+        assert_eq!(shim_variable(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! `muster-agent`: the agent, or, started by it, the shim of one job.
+//! `muster-agent`: the agent, or, when the agent starts it, the shim of one execution.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
-use muster_agent::doctor::{self, DoctorArgs};
-use muster_agent::host;
-use muster_agent::host::deregister::Departure;
-use muster_agent::host::status::Report;
-use muster_agent::layout::StateDir;
-use muster_agent::release::{self, fetch::Part};
+use muster_agent::error_chain;
+use muster_agent::releases::{self, fetch::ReleasePart};
+use muster_agent::storage::layout::StateDir;
+use muster_agent::subcommands;
+use muster_agent::subcommands::deregister::DeregisterOutcome;
+use muster_agent::subcommands::doctor::{self, DoctorArgs};
+use muster_agent::subcommands::status::HostReport;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "Muster's agent for one host")]
+#[command(name = "muster-agent", version = muster_protocol::version::own(), about = "The Muster agent of this host")]
 struct Arguments {
     #[command(subcommand)]
     mode: Mode,
@@ -26,35 +27,38 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Connect to the server and carry out what it may ask for.
+    /// Connect to the server and run the commands that it sends.
     Run(Box<RunArgs>),
-    /// Say how the agent of this host is: 0 connected, 3 running and not connected, 4 not running.
+    /// Show the state of this host's agent. Exit status: 0 connected, 3 running but not connected,
+    /// 4 not running.
     Status {
         #[command(flatten)]
-        place: Place,
-        /// As JSON.
+        state: StateDirArg,
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// End every running job of this host, with or without a running agent.
+    /// End all running executions on this host, whether or not an agent is running.
     EndExecutions {
         #[command(flatten)]
-        place: Place,
-        /// How long to wait until they are gone, in seconds.
+        state: StateDirArg,
+        /// How long to wait for the executions to end, in seconds.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
         wait_s: u64,
     },
-    /// Take this host out of the fleet: the server deletes its agent, which has to be stopped.
-    /// Results are reported before; jobs that still run are ended.
+    /// Remove this host from the fleet. The server deletes its agent. Stop the agent first. Results
+    /// are reported before; running executions are ended.
     Deregister(Box<RunArgs>),
-    /// Say what stands between this host and its server, and what to do about it. Takes the
-    /// options of `run`, changes nothing, and may be called while an agent runs or before any does.
-    /// Exits with 0 if nothing failed, 1 otherwise, 2 if called wrongly.
+    /// Check the connection to the server and explain how to fix problems. Accepts the options of
+    /// `run` and changes nothing. Works with or without a running agent. Exit status: 0 if no check
+    /// failed, 1 otherwise, 2 for wrong usage.
     Doctor(Box<DoctorArgs>),
-    /// Ask the agent that runs here to become another version, and wait for what comes of it: 0 if that
-    /// runs, 1 otherwise. Takes the options of `run`; for a host that was installed by deploy.sh.
+    /// Ask the running agent to install another version, and wait for the result. Exit status: 0 if
+    /// that version runs, 1 otherwise. Accepts the options of `run`. Requires an installation by
+    /// deploy.sh.
     RequestUpdate {
-        /// The version [default: what the agent's group wants, else the newest release].
+        /// The version [default: the desired version of the agent's group, otherwise the newest
+        /// release].
         #[arg(long)]
         version: Option<Version>,
         #[command(flatten)]
@@ -62,36 +66,36 @@ enum Mode {
     },
     /// Print the version.
     Version,
-    /// Download a release for the supervisor, or deploy.sh, which judge it. Started by those, not by
-    /// people. Prints its version.
+    /// Download a release for the supervisor or deploy.sh, which verify it. Not meant for manual
+    /// use. Prints the version.
     #[command(hide = true)]
     FetchRelease {
         /// The version [default: the newest].
         #[arg(long)]
         version: Option<Version>,
-        /// Where to.
+        /// Target folder.
         #[arg(long)]
         into: PathBuf,
-        /// What of it.
-        #[arg(long, value_enum, default_value_t = Part::All)]
-        part: Part,
+        /// Part of the release to download.
+        #[arg(long, value_enum, default_value_t = ReleasePart::All)]
+        part: ReleasePart,
         #[command(flatten)]
         run: Box<RunArgs>,
     },
-    /// Keep one job. Started by the agent, not by people.
+    /// Run one execution. Started by the agent, not meant for manual use.
     #[command(hide = true)]
-    Shim { job: PathBuf },
+    Shim { execution: PathBuf },
 }
 
-/// Which agent is meant.
+/// Selects the agent by its state directory.
 #[derive(Args)]
-struct Place {
-    /// Where it keeps its state [default: /var/lib/muster, ~/.muster without root].
+struct StateDirArg {
+    /// Directory of the agent's state [default: /var/lib/muster, ~/.muster without root].
     #[arg(long, env = "MUSTER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
 
-impl Place {
+impl StateDirArg {
     fn path(self) -> anyhow::Result<PathBuf> {
         Ok(self.state_dir.map_or_else(default_state_dir, Ok)?)
     }
@@ -100,19 +104,19 @@ impl Place {
 fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
-        Mode::Status { place, json } => told(status(place, json)),
-        Mode::EndExecutions { place, wait_s } => told(end_executions(place, wait_s)),
-        Mode::Deregister(args) => told(deregister(*args)),
-        Mode::Doctor(args) => examine(*args),
-        Mode::RequestUpdate { version, run } => told(request_update(version, *run)),
+        Mode::Status { state, json } => exit_code_of(status(state, json)),
+        Mode::EndExecutions { state, wait_s } => exit_code_of(end_executions(state, wait_s)),
+        Mode::Deregister(args) => exit_code_of(deregister(*args)),
+        Mode::Doctor(args) => run_doctor(*args),
+        Mode::RequestUpdate { version, run } => exit_code_of(request_update(version, *run)),
         Mode::Version => {
             println!("muster-agent {}", muster_protocol::version::own());
             ExitCode::SUCCESS
         }
         Mode::FetchRelease { version, into, part, run } => {
-            told(fetch_release(version, part, &into, *run))
+            exit_code_of(fetch_release(version, part, &into, *run))
         }
-        Mode::Shim { job } => keep(job),
+        Mode::Shim { execution } => run_shim(execution),
     }
 }
 
@@ -122,11 +126,11 @@ fn run(args: RunArgs) -> ExitCode {
         Ok(config) => match serve(config) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", error_chain::format(&*error));
                 ExitCode::FAILURE
             }
         },
-        // Nothing but a change of the configuration helps: the supervisor is told not to try again.
+        // Only a change of the configuration helps, so the supervisor must not restart the agent.
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(muster_protocol::ExitCode::Fatal.code() as u8)
@@ -135,52 +139,52 @@ fn run(args: RunArgs) -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<u8> {
-    let code = on_runtime(muster_agent::run::run(config))??;
+    let code = on_runtime(muster_agent::subcommands::run::run(config))??;
     Ok(code.code() as u8)
 }
 
 fn on_runtime<Work: Future>(work: Work) -> anyhow::Result<Work::Output> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(work);
-    // A look-up of a name may hang in a thread; nothing waits for it.
+    // A name lookup may block a thread; the process does not wait for it.
     runtime.shutdown_background();
     Ok(outcome)
 }
 
-fn status(place: Place, json: bool) -> anyhow::Result<u8> {
-    let report = Report::of(&place.path()?)?;
+fn status(state: StateDirArg, json: bool) -> anyhow::Result<u8> {
+    let report = HostReport::read(&state.path()?)?;
     if json {
-        say(&format!("{}\n", serde_json::to_string_pretty(&report)?));
+        print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     } else {
-        say(&report.text());
+        print(&report.text());
     }
     Ok(report.state.exit_code())
 }
 
-fn end_executions(place: Place, wait_s: u64) -> anyhow::Result<u8> {
-    let state = StateDir::at(&place.path()?);
-    let outcome = host::end_executions::end_executions(&state, Duration::from_secs(wait_s))?;
-    say(&outcome.text());
+fn end_executions(state: StateDirArg, wait_s: u64) -> anyhow::Result<u8> {
+    let state = StateDir::at(&state.path()?);
+    let outcome = subcommands::end_executions::end_executions(&state, Duration::from_secs(wait_s))?;
+    print(&outcome.text());
     Ok(if outcome.left.is_empty() { 0 } else { 1 })
 }
 
 fn deregister(args: RunArgs) -> anyhow::Result<u8> {
     start_log("error");
-    let departure = match host::deregister::enrolled(&config::state_dir(&args)?)? {
-        // Whoever was never enrolled may have been configured never, too.
-        None => Departure::NeverEnrolled,
+    let outcome = match subcommands::deregister::enrolled(&config::state_dir(&args)?)? {
+        // A host that was never enrolled may not be configured either.
+        None => DeregisterOutcome::NeverEnrolled,
         Some(_) => {
             let config = Config::load(args)?;
-            on_runtime(Box::pin(host::deregister::deregister(&config)))??
+            on_runtime(Box::pin(subcommands::deregister::deregister(&config)))??
         }
     };
-    say(&departure.text());
+    print(&outcome.text());
     Ok(0)
 }
 
 fn fetch_release(
     version: Option<Version>,
-    part: Part,
+    part: ReleasePart,
     into: &Path,
     args: RunArgs,
 ) -> anyhow::Result<u8> {
@@ -189,70 +193,73 @@ fn fetch_release(
     let fetching = async {
         let version = match version {
             Some(version) => version,
-            None => release::offer::newest(&config).await?,
+            None => releases::client::newest(&config).await?,
         };
-        let fetched = release::fetch::fetch(&config, &version, part, into).await;
+        let fetched = releases::fetch::fetch(&config, &version, part, into).await;
         anyhow::Ok((version, fetched))
     };
     let (version, fetched) = on_runtime(Box::pin(fetching))??;
     if let Err(error) = &fetched
         && error.code() == "no_space"
     {
-        tracing::error!(error = error as &dyn std::error::Error, "the download does not fit");
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "not enough disk space for the download"
+        );
         return Ok(NO_SPACE_EXIT);
     }
     fetched?;
-    say(&format!("{version}\n"));
+    print(&format!("{version}\n"));
     Ok(0)
 }
 
 fn request_update(version: Option<Version>, args: RunArgs) -> anyhow::Result<u8> {
     start_log("error");
     let config = Config::load(args)?;
-    let tell = |text: &str| say(&format!("{text}\n"));
-    let update = Box::pin(host::update::update(&config, version, tell));
-    say(&format!("{}\n", on_runtime(update)??));
+    let report = |text: &str| print(&format!("{text}\n"));
+    let update = Box::pin(subcommands::request_update::request_update(&config, version, report));
+    print(&format!("{}\n", on_runtime(update)??));
     Ok(0)
 }
 
-/// Prints to whoever still reads.
-fn say(text: &str) {
+/// Prints to standard output and ignores a closed pipe.
+fn print(text: &str) {
     use std::io::Write as _;
-    // A reader that has gone has seen enough; the exit code says the rest.
+    // If the reader is gone, the exit status is enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The end of what a person asked for at a terminal.
-fn told(outcome: anyhow::Result<u8>) -> ExitCode {
+/// Prints the error of a subcommand and returns the exit status.
+fn exit_code_of(outcome: anyhow::Result<u8>) -> ExitCode {
     outcome.map_or_else(
         |error| {
-            eprintln!("muster-agent: {error:#}");
+            eprintln!("muster-agent: {}", error_chain::format(&*error));
             ExitCode::FAILURE
         },
         ExitCode::from,
     )
 }
 
-fn examine(args: DoctorArgs) -> ExitCode {
+fn run_doctor(args: DoctorArgs) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "failed to {error:#}");
+            let _ = writeln!(std::io::stderr(), "muster-agent: {}", error_chain::format(&*error));
             return ExitCode::FAILURE;
         }
     };
-    let form = args.form();
-    let findings = runtime.block_on(doctor::examine(args.run));
+    let format = args.format();
+    let findings = runtime.block_on(doctor::run_checks(args.run));
     runtime.shutdown_background();
-    // Whoever stopped reading does not want to know.
-    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, form));
+    // A reader that is gone does not need the rest.
+    let _ = write!(std::io::stdout(), "{}", doctor::render(&findings, format));
     match doctor::root_cause(&findings) {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
     }
 }
 
-/// One thread for everything, and what every link needs.
+/// A runtime with one thread, and the TLS provider for all links.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider is installed already");
@@ -262,18 +269,18 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(4)
         .thread_stack_size(256 * 1024)
         .build()
-        .context("start the runtime")
+        .context("failed to start the runtime")
 }
 
-fn keep(job: PathBuf) -> ExitCode {
-    match muster_agent::exec::shim::run(job) {
+fn run_shim(execution: PathBuf) -> ExitCode {
+    match muster_agent::executions::shim::run(execution) {
         Ok(()) => ExitCode::SUCCESS,
-        // It stands in the job's log.
+        // The shim has written the error to the execution's log.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// `level`: unless MUSTER_LOG says otherwise.
+/// Starts the log; `level` applies if MUSTER_LOG is not set.
 fn start_log(level: &str) {
     let filter = EnvFilter::try_from_env("MUSTER_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()
@@ -281,7 +288,7 @@ fn start_log(level: &str) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
-        // It would be told on standard error, by a macro that panics where that can't be written.
+        // These errors would be printed to standard error by a macro that panics if that fails.
         .log_internal_errors(false)
         .init();
 }

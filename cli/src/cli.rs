@@ -1,87 +1,145 @@
-//! The command line: what may be typed, and its help.
+//! The command line: global options, subcommands, and which function runs each.
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use secrecy::SecretString;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
-use crate::commands::{
-    agents, command, commands, completion, executions, groups, jobs, keys, login, logs, ping,
-    release, run, webhooks,
-};
+use crate::api::client::ApiClient;
+use crate::commands::access::{keys, login};
+use crate::commands::commands::{command_history, executions, jobs, logs, raw_command, run};
+use crate::commands::fleet::{agents, ping};
+use crate::commands::integrations::webhooks;
+use crate::commands::releases::{groups, release};
+use crate::context::{self, Overrides};
+use crate::error::CliError;
+use crate::explanation::explain;
+use crate::output::printer::{Output, print};
+use crate::session::Session;
 
-/// Commands a fleet through a Muster server.
+/// Heading of the options that every command has.
+const GLOBAL: &str = "Global options";
+
+/// Run scripts and commands on a fleet of hosts through a Muster server
 ///
-/// Exits with 0 on success, 1 if something was refused or did not succeed, 2 for what can't be
-/// meant, 3 if the server can't be reached. `muster run` exits as the script did.
+/// Start with `muster login --server URL`, then `muster agents` and `muster run AGENT SCRIPT`.
+///
+/// Exit codes:
+///   0    success
+///   1    the server refused the request, or the command did not succeed
+///   2    invalid command line
+///   3    the server can't be reached
+///   130  interrupted or cancelled
+/// `muster run` on one agent exits with the code of the script: 124 after a timeout, 128 + N after signal N.
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, about, arg_required_else_help = true)]
+#[command(name = "muster", version, arg_required_else_help = true, verbatim_doc_comment)]
 pub struct Cli {
-    /// The server's address.
-    #[arg(long, global = true, env = "MUSTER_SERVER_URL", value_name = "URL")]
+    /// URL of the server [default: the server of the last `muster login`]
+    #[arg(long, global = true, env = "MUSTER_SERVER_URL", value_name = "URL", help_heading = GLOBAL)]
     pub server: Option<String>,
 
-    /// PEM file of a certificate authority to trust beside the system's own.
-    #[arg(long, global = true, env = "MUSTER_CA_FILE", value_name = "FILE")]
+    /// PEM file of a certificate authority to trust in addition to those of the system
+    #[arg(long, global = true, env = "MUSTER_CA_FILE", value_name = "FILE", help_heading = GLOBAL)]
     pub ca_file: Option<PathBuf>,
 
-    /// Print the server's answer as one JSON document.
-    #[arg(long, global = true)]
+    /// Print the server's answer as one JSON document
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
 
-    /// Allow http:// to another host: the key is then readable on the network.
-    #[arg(long, global = true)]
+    /// Allow http:// to another host; anyone on the network can then read the API key
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub insecure: bool,
 
-    /// What to do.
     #[command(subcommand)]
     pub action: Action,
 }
 
-/// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Check a key and keep it for later commands.
     Login(login::Args),
-    /// The hosts of the fleet.
-    Agents(agents::Args),
-    /// The keys that agents enrol with.
-    Keys(keys::Args),
-    /// Ask an agent for a sign of life.
-    Ping(ping::Args),
-    /// Send an agent any command.
-    Command(command::Args),
-    /// Run a script on an agent and follow its output.
     Run(run::Args),
-    /// Print the output of an execution or a job, as it comes.
     Logs(logs::Args),
-    /// What was asked of many agents at once.
+    /// Manage jobs: scripts and commands on many agents
     Jobs(jobs::Args),
-    /// What ran where, and what came of it.
+    /// List, show and cancel executions of scripts and commands
     #[command(visible_alias = "history")]
     Executions(executions::Args),
-    /// What was told of jobs that have ended, and whether it got there.
-    Webhooks(webhooks::Args),
-    /// What was asked of agents, and what came of it.
-    Commands(commands::Args),
-    /// Agents that are to be of one version.
+    /// List, show, rename and delete agents
+    Agents(agents::Args),
+    /// Check that an agent answers
+    Ping(ping::Args),
+    /// Manage the keys that agents enrol with
+    Keys(keys::Args),
+    /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
-    /// Versions of agent and supervisor: made, signed, published.
+    /// Build, sign and publish releases of the agent and the supervisor
     Release(release::Args),
-    /// Print a completion script for a shell.
-    Completion(completion::Args),
+    /// List and resend webhook deliveries, and manage their signing secrets
+    Webhooks(webhooks::Args),
+    /// Send an agent a command such as ping, info, restart or update
+    Command(raw_command::Args),
+    /// List, show and cancel commands, including restarts and updates
+    Commands(command_history::Args),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
 }
 
-/// Reads a key from `text`, `file` or nowhere; the first that is there.
-pub fn key_from(
-    text: Option<SecretString>,
-    file: Option<PathBuf>,
-) -> Result<Option<SecretString>, crate::error::CliError> {
-    let Some(path) = file else { return Ok(text) };
-    let read = std::fs::read_to_string(&path).map_err(|source| crate::error::CliError::File {
-        action: "read",
-        path,
-        source,
-    })?;
-    Ok(text.or_else(|| Some(read.trim().into())))
+#[derive(Debug, clap::Args)]
+pub struct CompletionArgs {
+    /// Shell to complete in
+    shell: Shell,
 }
+
+/// Runs the subcommand; returns the exit code.
+///
+/// # Errors
+/// [`CliError`], which has its own exit code.
+pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
+    let output = Output { json: cli.json };
+    let overrides = Overrides {
+        server: cli.server.filter(|server| !server.is_empty()),
+        api_key: std::env::var("MUSTER_API_KEY")
+            .ok()
+            .filter(|key| !key.trim().is_empty())
+            .map(|key| key.trim().into()),
+        insecure: cli.insecure,
+        ca_file: cli.ca_file.filter(|path| !path.as_os_str().is_empty()),
+    };
+    let action = match cli.action {
+        Action::Completion(args) => return print_completion(&args),
+        Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
+        action => action,
+    };
+    let context = context::resolve(overrides, context::default_path().as_deref())?;
+    let session = Session { api: ApiClient::new(&context)?, output };
+    let (options, result) = match action {
+        Action::Completion(_) | Action::Login(_) => (&[][..], Ok(0)),
+        Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
+        Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
+        Action::Ping(args) => (&[][..], ping::run(args, &session).await),
+        // Users of `command` write the API's fields themselves.
+        Action::Command(args) => (&[][..], raw_command::run(args, &session).await),
+        Action::Run(args) => (run::OPTIONS, run::run(args, &session).await),
+        Action::Logs(args) => (logs::OPTIONS, logs::run(args, &session).await),
+        Action::Jobs(args) => (jobs::OPTIONS, jobs::run(args, &session).await),
+        Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
+        Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
+        Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
+        Action::Release(args) => (&[][..], release::run(args, &session).await),
+        Action::Commands(args) => {
+            (command_history::OPTIONS, command_history::run(args, &session).await)
+        }
+    };
+    result.map_err(|error| explain(error, options))
+}
+
+fn print_completion(args: &CompletionArgs) -> Result<u8, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "muster", &mut script);
+    print(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
-//! Which server to talk to, with which key, and where that is remembered.
+//! The server and the API key of a command, and the file that stores them.
 //!
-//! Knows no HTTP. A key is only ever used with the server that it was stored for.
+//! Knows no HTTP. A stored key is used only with the server that it was stored for.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,20 +13,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
 
-/// A server and the right to use it.
+/// A server and an API key for it.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// The base address, without `/api`.
     pub server: Url,
     /// The API key.
     pub api_key: SecretString,
-    /// Whether plain HTTP off this host was asked for.
+    /// Plain HTTP to another host is allowed.
     pub insecure: bool,
-    /// PEM file of an authority to trust beside the system's own.
+    /// PEM file of an additional certificate authority.
     pub ca_file: Option<PathBuf>,
 }
 
-/// What the flags and variables say; each wins over the file.
+/// Values from flags and environment variables. Each takes precedence over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--server`, `MUSTER_SERVER_URL`.
@@ -58,7 +58,7 @@ pub fn default_path() -> Option<PathBuf> {
     Some(base.join("muster").join("config.toml"))
 }
 
-/// The context that `overrides` and the file at `path` amount to.
+/// Combines `overrides` with the file at `path`.
 ///
 /// # Errors
 /// [`CliError::Usage`] if server or key is missing or the address is not acceptable,
@@ -66,7 +66,8 @@ pub fn default_path() -> Option<PathBuf> {
 pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, CliError> {
     let stored = path.map(read).transpose()?.flatten();
     let insecure = overrides.insecure;
-    let asked = overrides.server.as_deref().map(|text| check_server(text, insecure)).transpose()?;
+    let requested =
+        overrides.server.as_deref().map(|text| check_server(text, insecure)).transpose()?;
     let stored = stored
         .map(|stored| {
             let server = check_server(&stored.server_url, stored.insecure || insecure)?;
@@ -78,45 +79,46 @@ pub fn resolve(overrides: Overrides, path: Option<&Path>) -> Result<Context, Cli
             })
         })
         .transpose()?;
-    // Another server must not be handed this one's key.
-    let stored = stored.filter(|stored| asked.as_ref().is_none_or(|url| *url == stored.server));
+    // Another server must not get this server's key.
+    let stored = stored.filter(|stored| requested.as_ref().is_none_or(|url| *url == stored.server));
 
-    let server = asked.or_else(|| Some(stored.as_ref()?.server.clone())).ok_or_else(|| {
+    let server = requested.or_else(|| Some(stored.as_ref()?.server.clone())).ok_or_else(|| {
         CliError::Usage(
-            "no server: run `muster login --server URL` or set MUSTER_SERVER_URL".into(),
+            "no server is set; run `muster login --server URL` or set MUSTER_SERVER_URL".into(),
         )
     })?;
     let ca_file = overrides.ca_file.or_else(|| stored.as_ref()?.ca_file.clone());
     let api_key = overrides.api_key.or_else(|| Some(stored?.api_key)).ok_or_else(|| {
         CliError::Usage(format!(
-            "no key for {server}: run `muster login --server {server}` or set MUSTER_API_KEY"
+            "no API key is stored for {server}; run `muster login --server {server}` or set MUSTER_API_KEY"
         ))
     })?;
     Ok(Context { server, api_key, insecure, ca_file })
 }
 
-/// Reads a base address.
+/// Parses a base URL.
 ///
 /// # Errors
-/// [`CliError::Usage`] if it is no HTTP address, carries a password, or would send the key in the
-/// clear to another host without `insecure`.
+/// [`CliError::Usage`] if the text is no HTTP URL, holds a password, or would send the key to another
+/// host over plain HTTP without `insecure`.
 pub fn check_server(text: &str, insecure: bool) -> Result<Url, CliError> {
-    let refuse = |why: &str| CliError::Usage(format!("{why}: use one like https://muster.example"));
-    let mut url = Url::parse(text.trim()).map_err(|_| refuse("the server is not an address"))?;
+    let refuse =
+        |why: &str| CliError::Usage(format!("{why}; use a URL such as https://muster.example"));
+    let mut url = Url::parse(text.trim()).map_err(|_| refuse("the server is not a URL"))?;
     match url.scheme() {
         "https" => {}
         "http" if insecure || is_loopback(&url) => {}
         "http" => {
             return Err(CliError::Usage(
-                "http:// would send the key in the clear: use https://, or --insecure if the \
-                 network is trusted"
+                "http:// would send the key unencrypted; use https://, or --insecure on a trusted \
+                 network"
                     .into(),
             ));
         }
-        _ => return Err(refuse("the server's address is not http or https")),
+        _ => return Err(refuse("the server's URL is neither http nor https")),
     }
     if url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("the server's address must hold a host and no user"));
+        return Err(refuse("the server's URL must have a host and no user"));
     }
     url.set_query(None);
     url.set_fragment(None);
@@ -132,19 +134,22 @@ fn read(path: &Path) -> Result<Option<Stored>, CliError> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(CliError::File { action: "read", path: path.into(), source }),
+        Err(error) => return Err(CliError::file("read", path)(error)),
     };
-    // The parser's own message quotes the line, and the line may hold the key.
+    // The parser's message quotes the line, which may hold the key.
     toml::from_str(&text).map(Some).map_err(|_| CliError::File {
-        action: "understand",
+        action: "parse",
         path: path.into(),
-        source: io::Error::new(io::ErrorKind::InvalidData, "run `muster login` again"),
+        source: io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file is not valid; run `muster login` again",
+        ),
     })
 }
 
-/// Keeps a context at `path`, readable by its owner alone.
+/// Stores a context at `path`, readable by its owner only.
 ///
-/// Repeats: replaces what was there, atomically.
+/// Repeats: replaces the file atomically.
 ///
 /// # Errors
 /// [`CliError::File`].
@@ -156,11 +161,7 @@ pub fn store(path: &Path, context: &Context) -> Result<(), CliError> {
         ca_file: context.ca_file.clone(),
     };
     let text = toml::to_string(&stored).map_err(|error| CliError::Answer(error.to_string()))?;
-    write_private(path, text.as_bytes()).map_err(|source| CliError::File {
-        action: "write",
-        path: path.into(),
-        source,
-    })
+    write_private(path, text.as_bytes()).map_err(CliError::file("write", path))
 }
 
 fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {

@@ -1,36 +1,29 @@
-//! Why a command failed, and the code that the process exits with for it.
+//! Why a command failed, and the exit code for it.
 //!
-//! Knows no HTTP library: a problem document is already read here.
+//! Knows no HTTP library: [`problem`] holds a problem document that was already read.
+
+pub mod problem;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// The process was told to stop from the keyboard: 128 + SIGINT.
+use problem::Problem;
+
+/// Interrupted from the keyboard: 128 + SIGINT.
 pub const EXIT_INTERRUPTED: u8 = 130;
-/// The reader of our output went away: 128 + SIGPIPE.
+/// The reader of standard output closed it: 128 + SIGPIPE.
 const EXIT_PIPE_CLOSED: u8 = 141;
 
 /// Every way a command can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was typed can't be meant.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// The server answered with a problem document; this is its sentence.
-    #[error("{sentence}")]
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The stable code of the problem, if it had one.
-        code: Option<String>,
-        /// What to do about it.
-        sentence: String,
-        /// Of an expression: the character, counted from 1, at which it goes wrong.
-        column: Option<usize>,
-        /// Seconds to wait before the same request has a chance.
-        retry_after_s: Option<u64>,
-    },
-    /// No answer, or not a whole one.
+    /// The server refused the request.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+    /// The server did not answer, or its answer was cut off.
     #[error("failed to reach {server}: {cause}")]
     Connection {
         /// The base address.
@@ -38,24 +31,24 @@ pub enum CliError {
         /// The chain of causes in one line.
         cause: String,
     },
-    /// An answer that this version does not understand.
-    #[error("the server's answer makes no sense here: {0}")]
+    /// This version does not understand the answer.
+    #[error("unexpected answer from the server: {0}")]
     Answer(String),
-    /// The command was carried out and did not succeed.
+    /// The command ran and did not succeed.
     #[error("{0}")]
     Unsuccessful(String),
-    /// The context could not be read or kept.
-    #[error("failed to {action} {path}: {source}")]
+    /// A file could not be used.
+    #[error("failed to {action} {path}")]
     File {
         /// A verb.
         action: &'static str,
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard output or the terminal failed.
-    #[error("failed to write the answer: {0}")]
+    #[error("failed to write the output")]
     Terminal(#[from] io::Error),
     /// Interrupted from the keyboard.
     #[error("{0}")]
@@ -63,6 +56,12 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Makes a [`CliError::File`] of an I/O error: `.map_err(CliError::file("read", path))`.
+    pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+
     /// 2 for usage, 3 for the connection, 130 and 141 as shells have them, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -74,17 +73,42 @@ impl CliError {
         }
     }
 
-    /// True if nobody reads our output any more, which is nothing to complain about.
+    /// True if the reader of standard output closed it, which needs no message.
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Terminal(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// True if the same request may succeed a little later.
-    pub fn is_passing(&self) -> bool {
+    /// True if the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Connection { .. } => true,
-            Self::Refused { status, .. } => matches!(status, 429 | 502 | 503 | 504),
+            Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
             _ => false,
         }
+    }
+}
+
+/// An error and its causes, joined by `: `. Leaves out a cause that its error already repeats.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = String::new();
+    for cause in anyhow::Chain::new(error) {
+        let text = cause.to_string();
+        if !line.ends_with(&text) {
+            line = if line.is_empty() { text } else { format!("{line}: {text}") };
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chain_names_each_cause_once() {
+        let error = CliError::file("read", Path::new("/a"))(io::Error::other("no such disk"));
+        assert_eq!(chain(&error), "failed to read /a: no such disk");
+        let repeating = anyhow::anyhow!("no such disk").context("failed: no such disk");
+        assert_eq!(chain(repeating.as_ref()), "failed: no such disk");
     }
 }

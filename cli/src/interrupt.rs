@@ -1,8 +1,8 @@
-//! Interrupts from the keyboard, none of them lost between two waits.
+//! Interrupts from the keyboard. None is lost between two waits.
 
 use std::io;
 
-/// Takes over the interrupt from the keyboard for the rest of the process.
+/// Handles the keyboard interrupt for the rest of the process.
 pub struct Interrupts {
     #[cfg(unix)]
     inner: tokio::signal::unix::Signal,
@@ -11,10 +11,10 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// From here on an interrupt no longer ends the process by itself.
+    /// From now on an interrupt does not end the process by itself.
     ///
     /// # Errors
-    /// What the system said.
+    /// The system's error.
     pub fn new() -> io::Result<Self> {
         #[cfg(unix)]
         let inner = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;

@@ -1,53 +1,111 @@
-//! `muster`: the command line of a Muster server.
+//! `muster`: the command-line client of a Muster server.
+//!
+//! The module tree below is the whole program. Modules use each other in one direction: `cli`, then
+//! `commands`, then `session`, then `api`, `output` and `input`, then `error`.
 
-mod api;
 mod cli;
-mod command_line;
-mod commands;
 mod context;
 mod error;
-mod expression;
-mod follow;
-mod instant;
+mod exit_status;
+mod explanation;
 mod interrupt;
-mod live;
-mod live_output;
-mod output;
-mod resolve;
-mod screen;
-mod secret_source;
-mod server_events;
-mod table;
-mod trust;
-mod verdict;
-mod wording;
+mod listing;
+mod session;
+
+/// The REST API: requests, server-sent events, output of executions.
+mod api {
+    pub mod certificates;
+    pub mod client;
+    pub mod event_stream;
+    pub mod output_poll;
+    pub mod output_stream;
+    pub mod sse_client;
+}
+
+/// What users type: times, amounts, expressions, names, secrets.
+mod input {
+    pub mod expressions;
+    pub mod instants;
+    pub mod name_lookup;
+    pub mod quantities;
+    pub mod secret_sources;
+}
+
+/// What users read: tables, JSON, notes, output of scripts.
+mod output {
+    pub mod printer;
+    pub mod table;
+    pub mod terminal_filter;
+    pub mod text;
+    pub mod work_summary;
+}
+
+/// The subcommands, by feature. The features have the same names as in the server.
+mod commands {
+    /// Agent keys and the login of this client.
+    pub mod access {
+        pub mod keys;
+        pub mod login;
+    }
+    /// Commands, jobs, rollouts, executions and their output.
+    #[expect(clippy::module_inception, reason = "the feature has the server's name for it")]
+    pub mod commands {
+        pub mod command_history;
+        pub mod executions;
+        pub mod job_progress;
+        pub mod jobs;
+        pub mod logs;
+        pub mod raw_command;
+        pub mod rollout_options;
+        pub mod run;
+    }
+    /// Agents and targets.
+    pub mod fleet {
+        pub mod agents;
+        pub mod ping;
+        pub mod target_options;
+    }
+    /// Webhooks.
+    pub mod integrations {
+        pub mod webhooks;
+    }
+    /// Releases and the groups that install them.
+    pub mod releases {
+        pub mod groups;
+        pub mod release;
+    }
+}
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
+use error::CliError;
+use output::printer::note;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    install_tls();
-    match start(cli) {
+    // A second call changes nothing.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            output::note(&format!("error: {error:#}"));
+            note(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(cli: cli::Cli) -> anyhow::Result<u8> {
+fn run(cli: cli::Cli) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("start the runtime")?;
-    let outcome = runtime.block_on(commands::dispatch(cli));
-    // A write to a terminal that nobody reads must not keep an interrupted command.
+        .context("failed to start the runtime")?;
+    let result = runtime.block_on(cli::dispatch(cli));
+    // A blocked write to a terminal must not keep an interrupted process alive.
     runtime.shutdown_background();
-    Ok(outcome.unwrap_or_else(|error| {
+    Ok(result.unwrap_or_else(|error| {
         if !error.is_closed_pipe() {
             report(&error);
         }
@@ -55,20 +113,18 @@ fn start(cli: cli::Cli) -> anyhow::Result<u8> {
     }))
 }
 
-fn report(error: &error::CliError) {
-    // The lines are the program's own layout; what stands in them came from outside.
-    for (number, line) in error.to_string().lines().enumerate() {
+fn report(error: &CliError) {
+    // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
+    // error are this program's own.
+    for (number, line) in error::chain(error).lines().enumerate() {
         match number {
-            0 => output::note(&format!("error: {line}")),
-            _ => output::note(line),
+            0 => note(&format!("error: {line}")),
+            _ => note(line),
         }
     }
-    if let error::CliError::Refused { status: 401, .. } = error {
-        output::note("the key was not accepted: run `muster login` with another one");
+    if let CliError::Refused(problem) = error
+        && problem.status == 401
+    {
+        note("the server does not accept this API key; run `muster login` with a valid key");
     }
-}
-
-/// Chooses the cryptography of TLS; further calls change nothing.
-fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }

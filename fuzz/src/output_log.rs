@@ -1,36 +1,36 @@
-//! A job's output file as a crash may leave it, beside marks that may be anything: what is sent is
-//! a byte-exact prefix of what stands in whole records, from wherever sending begins.
+//! An execution's output file as a crash may leave it, with arbitrary checkpoints: the agent sends
+//! a byte-exact prefix of the complete records, from any start.
 
 use std::fs;
 
-use muster_agent::ledger::marks;
-use muster_agent::outbox::reader::{self, Reader};
+use muster_agent::executions::ledger::checkpoints;
+use muster_agent::executions::output_reader::{self, OutputReader};
 use muster_protocol::frame::output::{decode_frame, records_of};
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 use uuid::Uuid;
 
-/// The first byte says where sending begins, the second how much a frame may carry, the third how
-/// much of the rest are marks.
+/// The first byte is the start, the second the size of a frame, the third the length of the
+/// checkpoints in the rest.
 pub fn check(mut bytes: &[u8]) {
     let begin = super::take_byte(&mut bytes);
     let most = super::take_byte(&mut bytes) as u64 + 1;
     let marks_bytes = super::take_byte(&mut bytes).min(bytes.len());
-    let (marks, log) = bytes.split_at(marks_bytes);
+    let (checkpoints, log) = bytes.split_at(marks_bytes);
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("output");
     fs::write(&path, log).expect("written");
-    fs::write(marks::path_of(&path), marks).expect("written");
+    fs::write(checkpoints::path_of(&path), checkpoints).expect("written");
 
     let whole: Vec<u8> = records_of(log)
         .map_while(Result::ok)
         .flat_map(|record| record.payload.iter().copied())
         .collect();
-    let recorded = reader::recorded_all(&path).expect("read");
+    let recorded = output_reader::recorded_from_start(&path).expect("read");
     assert_eq!(recorded.payload_bytes, whole.len() as u64);
     assert_eq!(recorded.stdout_bytes + recorded.stderr_bytes, recorded.payload_bytes);
 
     let begin = begin.min(whole.len());
-    let mut reader = Reader::open_at(&path, begin as u64).expect("opened");
+    let mut reader = OutputReader::open_at(&path, begin as u64).expect("opened");
     assert_eq!(reader.offset_bytes(), begin as u64);
     let mut sent = Vec::new();
     while let Some(frame) = reader.next_frame(Uuid::nil(), most).expect("read") {

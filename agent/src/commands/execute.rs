@@ -1,5 +1,5 @@
-//! `execute`: one script of the host's manifest, or an ad-hoc command where the policy allows any,
-//! with parameters, within limits.
+//! `execute`: runs one script of the host's manifest, or an ad-hoc command if the policy allows it,
+//! with parameters and limits.
 
 use muster_protocol::argv;
 use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
@@ -10,49 +10,49 @@ use muster_protocol::secret_parameters::SecretParameters;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::ledger::record::{Launch, ParameterRecord};
+use crate::executions::ledger::record::{Launch, ParameterRecord};
 use crate::policy::Allow;
 
-/// The data of an `execute`. Fields that are not known are for later agents, and ignored.
+/// The data of an `execute`. Unknown fields are ignored: they are for later agents.
 #[derive(Debug, Deserialize)]
 struct Request {
-    /// Its name in the manifest.
+    /// The script's name in the manifest.
     #[serde(default)]
     script: Option<String>,
-    /// Instead of a script: a program and its arguments.
+    /// A program and its arguments, instead of a script.
     #[serde(default)]
     argv: Option<Vec<String>>,
     #[serde(default)]
     parameters: Parameters,
     #[serde(default)]
     secret_parameters: SecretParameters,
-    /// May shorten what the manifest allows, never lengthen it.
+    /// May shorten the time that the manifest allows, never lengthen it.
     #[serde(default)]
     timeout_ms: Option<u64>,
 }
 
-/// The host's bounds on output.
+/// The host's limits on stored output.
 #[derive(Debug, Clone, Copy)]
-pub struct OutputBounds {
+pub struct OutputLimits {
     pub limit_bytes: u64,
     pub quota_bytes: u64,
 }
 
-/// Why an `execute` is refused. The texts go to the person who asked for it.
+/// Why an `execute` is refused. The messages are shown to the person who sent it.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    #[error("the data of `execute` does not fit: {0}; send `script`, and `parameters` as texts")]
+    #[error("the data of `execute` is invalid: {0}; send `script`, and `parameters` as strings")]
     Malformed(serde_json::Error),
-    #[error("`execute` takes a `script` or an `argv`: send exactly one of them")]
+    #[error("`execute` needs either `script` or `argv`; send exactly one of them")]
     Ambiguous,
     #[error("{0}")]
     ManifestMismatch(#[from] ManifestMismatch),
-    #[error("timeout_ms must be 1 to {MAX_TIMEOUT_MS}")]
+    #[error("timeout_ms must be between 1 and {MAX_TIMEOUT_MS}")]
     Timeout,
 }
 
 impl Refusal {
-    /// The stable word for programs.
+    /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) | Self::Ambiguous | Self::Timeout => "invalid_data",
@@ -61,21 +61,21 @@ impl Refusal {
     }
 }
 
-/// What the host lets the server ask for.
+/// What the host permits the server to run.
 #[derive(Debug, Clone, Copy)]
-pub struct Rules<'a> {
+pub struct AllowedScripts<'a> {
     pub manifest: &'a Manifest,
     pub allow: Allow,
 }
 
-/// Checks a request against the host's rules.
+/// Checks a request against what the host permits.
 ///
 /// # Errors
-/// [`Refusal`] with a sentence that says what to do.
+/// [`Refusal`] with a message that says what to do.
 pub fn plan(
     data: &Value,
-    rules: Rules<'_>,
-    bounds: OutputBounds,
+    allowed: AllowedScripts<'_>,
+    bounds: OutputLimits,
 ) -> Result<(Launch, ParameterRecord), Refusal> {
     let request = Request::deserialize(data).map_err(Refusal::Malformed)?;
     let asked_ms = request.timeout_ms;
@@ -97,7 +97,7 @@ pub fn plan(
     let (parameters, secrets) = (request.parameters, request.secret_parameters);
     match (request.script, request.argv) {
         (Some(name), None) => {
-            let script = rules.manifest.allowed_script(&name, &parameters, &secrets)?;
+            let script = allowed.manifest.allowed_script(&name, &parameters, &secrets)?;
             let launch = Launch {
                 path: script.path.clone(),
                 interpreter: script.interpreter.clone(),
@@ -117,7 +117,7 @@ pub fn plan(
             Ok((launch, ParameterRecord { parameters, secret_parameters }))
         }
         (None, Some(argv)) => {
-            if rules.allow != Allow::Shell {
+            if allowed.allow != Allow::Shell {
                 return Err(ManifestMismatch::ArgvNotAllowed.into());
             }
             argv::check(&argv).map_err(ManifestMismatch::from)?;
@@ -143,17 +143,17 @@ mod tests {
     }
 
     fn planned(data: Value) -> Result<(Launch, ParameterRecord), &'static str> {
-        let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
-        let rules = Rules { manifest: &manifest(), allow: Allow::Manifest };
-        plan(&data, rules, bounds).map_err(|refusal| refusal.code())
+        let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
+        let allowed = AllowedScripts { manifest: &manifest(), allow: Allow::Manifest };
+        plan(&data, allowed, bounds).map_err(|refusal| refusal.code())
     }
 
     #[test]
-    fn an_ad_hoc_command_is_for_hosts_that_allow_any() {
-        let bounds = OutputBounds { limit_bytes: 1, quota_bytes: 2 };
+    fn an_ad_hoc_command_needs_a_policy_that_allows_the_shell() {
+        let bounds = OutputLimits { limit_bytes: 1, quota_bytes: 2 };
         let planned = |allow, data: Value| {
-            let rules = Rules { manifest: &manifest(), allow };
-            let planned = plan(&data, rules, bounds).map_err(|refusal| refusal.code());
+            let allowed = AllowedScripts { manifest: &manifest(), allow };
+            let planned = plan(&data, allowed, bounds).map_err(|refusal| refusal.code());
             planned.map(|(launch, record)| (launch.argv.join(" "), record.parameters.len()))
         };
         let data = json!({"argv": ["uname", "-a"], "parameters": {"A": "1"}});
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_may_shorten_the_time_but_not_lengthen_it() {
+    fn a_caller_may_shorten_the_time_limit_but_not_lengthen_it() {
         let timeout = |data| planned(data).map(|(launch, _)| launch.timeout_ms);
         assert_eq!(timeout(json!({"script": "free"})), Ok(DEFAULT_TIMEOUT_MS));
         assert_eq!(timeout(json!({"script": "free", "timeout_ms": 5})), Ok(5));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_a_stable_word() {
+    fn an_invalid_request_is_refused_with_a_stable_code() {
         let code = |data| planned(data).err();
         assert_eq!(code(json!({"script": "none"})), Some("unknown_script"));
         assert_eq!(code(json!({"script": "tight"})), Some("invalid_parameters"));

@@ -1,56 +1,33 @@
-//! The commands, a file each. Pure: they look and answer; nothing here is stored, sent or started.
+//! The commands. The functions are pure: they read and answer, and never store, send or start
+//! anything.
 
-mod echo;
+pub mod decision;
 pub mod execute;
-mod info;
-mod ping;
-mod restart;
-mod scripts;
-mod shutdown;
+mod transient;
 pub mod update;
 
-use std::time::Duration;
-
 use muster_protocol::frame::Response;
-use muster_protocol::manifest::Manifest;
 use muster_protocol::{CommandName, ExitCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::identity::About;
+pub use transient::{CommandContext, answer};
 
-/// What transient commands may look at.
-pub struct Surroundings<'a> {
-    pub about: &'a About,
-    pub agent_id: Option<Uuid>,
-    /// Since the agent's process began.
-    pub running_for: Duration,
-    pub manifest: &'a Manifest,
-}
-
-/// The data of a transient command's answer; `None` for commands that are not transient.
-pub fn answer(command: CommandName, data: &Value, around: &Surroundings<'_>) -> Option<Value> {
-    match command {
-        CommandName::Ping => Some(ping::answer()),
-        CommandName::Info => Some(info::answer(around)),
-        CommandName::Echo => Some(echo::answer(data)),
-        CommandName::Scripts => Some(scripts::answer(around)),
-        _ => None,
-    }
-}
-
-/// How the agent's process ends for a lifecycle command, and what it says to that; `None` for the
-/// others.
+/// The exit code and the answer of a lifecycle command; `None` for other commands.
 pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
     let (code, note) = match command {
-        CommandName::Restart => restart::ending(),
-        CommandName::Shutdown => shutdown::ending(),
+        CommandName::Restart => {
+            (ExitCode::Restart, "the agent restarts; running executions continue")
+        }
+        CommandName::Shutdown => {
+            (ExitCode::Stop, "the agent stops and is not restarted; running executions continue")
+        }
         _ => return None,
     };
     Some((code, json!({"exit_code": code.code(), "note": note})))
 }
 
-/// A success with its data.
+/// A successful response with its data.
 pub fn success(command_id: Uuid, data: Value) -> Response {
     Response { command_id, success: true, data, error: None, error_code: None, outcome: None }
 }

@@ -1,40 +1,43 @@
-//! Where the server is, and whether the way there is safe.
+//! The server's address, and whether connections to it are encrypted.
 
 use std::net::IpAddr;
 
 use reqwest::Url;
 use tokio_tungstenite::tungstenite::http::Uri;
 
-/// A server's address, checked.
+/// A validated server address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub is_secure: bool,
     pub host: String,
     pub port: u16,
-    /// Empty, or begins with a slash and does not end with one.
+    /// Empty, or starts with a slash and does not end with one.
     base_path: String,
 }
 
-/// Why an address is refused.
+/// Why an address is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    #[error("the server address `{0}` is no URL; use one such as wss://muster.example.com")]
+    #[error(
+        "the server address `{0}` is not a URL; use an address such as wss://muster.example.com"
+    )]
     Malformed(String),
-    #[error("the server address begins with `{0}://`; use wss://, https://, ws:// or http://")]
+    #[error("the server address starts with `{0}://`; use wss://, https://, ws:// or http://")]
     Scheme(String),
-    #[error("the server address holds a user name, password or query; leave them out")]
+    #[error("the server address contains a user name, password or query; remove them")]
     Extras,
     #[error(
-        "the server address `{0}` is not encrypted, so that the agent key could be read on the way; use wss:// or https://, or allow it with --insecure"
+        "the server address `{0}` is not encrypted and would expose the agent key; use wss:// or https://, or permit it with --insecure"
     )]
     Insecure(String),
 }
 
 impl Endpoint {
-    /// Reads an address. One without encryption must be of this host, unless `insecure`.
+    /// Parses an address. An address without encryption must be on this host, unless `insecure` is
+    /// set.
     ///
     /// # Errors
-    /// [`EndpointError`] with a sentence for the person who configures.
+    /// [`EndpointError`] with a message for the person who configures the agent.
     pub fn parse(text: &str, insecure: bool) -> Result<Self, EndpointError> {
         let malformed = || EndpointError::Malformed(text.to_owned());
         let url = Url::parse(text).map_err(|_| malformed())?;
@@ -58,22 +61,22 @@ impl Endpoint {
         })
     }
 
-    /// Where WebSockets are opened.
+    /// The URL for WebSockets.
     pub fn websocket_url(&self) -> String {
         self.url(if self.is_secure { "wss" } else { "ws" }, "/ws/agent")
     }
 
-    /// Where frames are exchanged over HTTP.
+    /// The URL for frames over HTTP.
     pub fn exchange_url(&self) -> String {
         self.url(if self.is_secure { "https" } else { "http" }, "/api/agents/exchange")
     }
 
-    /// Where anybody may ask how the server is.
+    /// The URL of the public health check.
     pub fn health_url(&self) -> String {
         self.url(if self.is_secure { "https" } else { "http" }, "/healthz")
     }
 
-    /// Where a file lies that anybody may have; `path` begins with a slash.
+    /// The URL of a public file; `path` starts with a slash.
     pub fn file_url(&self, path: &str) -> String {
         self.url(if self.is_secure { "https" } else { "http" }, path)
     }
@@ -83,11 +86,11 @@ impl Endpoint {
         format!("{}:{}", self.host, self.port)
     }
 
-    /// The address as proxies and the rules about them know it: `http` or `https`, host and port.
+    /// The address in the form that proxies and their rules use: `http` or `https`, host and port.
     pub fn uri(&self) -> Uri {
         let scheme = if self.is_secure { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.authority()).path_and_query("/");
-        // A host that a URL may have is one that a URI may have.
+        // Every host that is valid in a URL is valid in a URI.
         uri.build().unwrap_or_default()
     }
 
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_four_schemes_lead_to_the_same_places() {
+    fn all_four_schemes_give_the_same_urls() {
         for text in ["wss://host/base/", "https://host/base"] {
             let endpoint = Endpoint::parse(text, false).expect(text);
             assert_eq!(endpoint.websocket_url(), "wss://host:443/base/ws/agent");
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clear_address_of_another_host_is_refused_unless_asked_for() {
+    fn an_unencrypted_address_of_another_host_is_rejected_unless_permitted() {
         for text in ["ws://host", "http://10.0.0.1:80", "ws://localhost.example.com"] {
             assert!(
                 matches!(Endpoint::parse(text, false), Err(EndpointError::Insecure(_))),
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_addresses_are_refused() {
+    fn invalid_addresses_are_rejected() {
         for text in ["", "host", "ftp://host", "wss://user@host", "wss://host?key=1"] {
             assert!(Endpoint::parse(text, true).is_err(), "{text}");
         }

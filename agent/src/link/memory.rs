@@ -1,4 +1,4 @@
-//! A link without a network, for tests: the other end is in the test's hands.
+//! A link without a network, for tests: the test holds the other end.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 
 use super::{Incoming, Link, LinkError, Outgoing};
 
-/// Both directions are bounded, as sockets are.
+/// Capacity of each direction, in frames; real sockets are bounded too.
 const FRAMES: usize = 8;
 
 /// The agent's end.
-pub struct Memory {
+pub struct MemoryLink {
     to_server: mpsc::Sender<Outgoing>,
     from_server: mpsc::Receiver<Incoming>,
 }
@@ -22,13 +22,13 @@ pub struct ServerEnd {
 }
 
 /// Both ends of a new link.
-pub fn pair() -> (Memory, ServerEnd) {
+pub fn pair() -> (MemoryLink, ServerEnd) {
     let (to_server, from_agent) = mpsc::channel(FRAMES);
     let (to_agent, from_server) = mpsc::channel(FRAMES);
-    (Memory { to_server, from_server }, ServerEnd { to_agent, from_agent })
+    (MemoryLink { to_server, from_server }, ServerEnd { to_agent, from_agent })
 }
 
-impl Link for Memory {
+impl Link for MemoryLink {
     fn name(&self) -> &'static str {
         "memory"
     }

@@ -1,40 +1,42 @@
-//! Ways to the server. A link carries frames and knows nothing of what they mean.
+//! Links to the server. A link carries frames and does not know their meaning.
 
+mod connect_error;
+mod connector;
 pub mod endpoint;
 mod exchange;
 pub mod memory;
-mod obstacle;
 mod proxy;
+mod socket;
 mod tls;
 mod tunnel;
-mod way;
 mod websocket;
 
 use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
 
+pub use connect_error::{ConnectError, instant};
+pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};
-pub use obstacle::{Obstacle, instant};
 pub use proxy::{Proxy, ProxyError};
+pub use socket::{Socket, resolve};
 pub use tls::{Authorities, AuthoritiesError, TlsSetup};
-pub use way::{Socket, Way, resolve};
 pub use websocket::WebSocket;
 
-/// What the agent calls itself in HTTP.
+/// The agent's `User-Agent` in HTTP.
 const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
 
-/// A frame on its way to the server.
+/// A frame to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
     Text(String),
     Binary(Vec<u8>),
 }
 
-/// What came from the server.
+/// A frame or an event from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     Text(String),
-    /// Servers send no binary frames; one that does is a curiosity, not an error.
+    /// Servers send no binary frames; one that does is reported in the log.
     Binary,
     /// The server ended the session.
     Closed {
@@ -43,38 +45,38 @@ pub enum Incoming {
     },
 }
 
-/// Why a link is of no more use.
+/// Why a link can't be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The server took the connection and said no.
+    /// The server accepted the connection and closed it with a reason.
     #[error("the server closed the link: {reason} ({code})")]
     Closed { code: u16, reason: String },
-    /// Something stands in the way that has a name.
-    #[error("{0}; {remedy}", remedy = .0.remedy())]
-    Blocked(Obstacle),
-    /// Broken, refused, or cut.
-    #[error("{action}")]
+    /// The connection failed with a known cause.
+    #[error("{0}; {hint}", hint = .0.hint())]
+    Blocked(ConnectError),
+    /// The connection failed or was interrupted.
+    #[error("failed to {action}")]
     Broken {
         action: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the server did not answer in time: {0}")]
+    #[error("the server did not {0} in time")]
     TimedOut(&'static str),
     #[error("the server answered {status}{} to {action}", behind_space(problem))]
     Refused {
         action: &'static str,
         status: u16,
-        /// The stable word of its problem document; empty if it sent none.
+        /// The code of the server's problem document; empty if there was none.
         problem: String,
     },
     #[error("the link has ended")]
     Ended,
 }
 
-impl From<Obstacle> for LinkError {
-    fn from(obstacle: Obstacle) -> Self {
-        Self::Blocked(obstacle)
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        Self::Blocked(error)
     }
 }
 
@@ -86,7 +88,7 @@ impl LinkError {
         move |source| Self::Broken { action, source: source.into() }
     }
 
-    /// The close that the error stands for, if the server said one.
+    /// The close code that the server sent, if it sent one.
     pub fn close_code(&self) -> Option<CloseCode> {
         match self {
             Self::Closed { code, reason } => CloseCode::from_wire(*code, reason),
@@ -99,17 +101,17 @@ fn behind_space(word: &str) -> String {
     if word.is_empty() { String::new() } else { format!(" {word}") }
 }
 
-/// One connection, or what passes for one.
+/// A connection to the server.
 ///
-/// `receive` may be dropped at any point and loses nothing. A `send` that is dropped half-way
-/// leaves the link unusable.
+/// `receive` may be dropped at any await point and loses nothing. A `send` that is dropped before
+/// it returns leaves the link unusable.
 pub trait Link: Send {
-    /// What the link is, for logs.
+    /// The name of the transport, for logs.
     fn name(&self) -> &'static str;
-    /// Hands a frame over; returns once there is room for the next.
+    /// Sends a frame; returns when there is room for the next one.
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>>;
-    /// The next frame.
+    /// Waits for the next frame.
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>>;
-    /// Says goodbye as well as it can in a short time.
+    /// Closes the connection, within a short time limit.
     fn close(&mut self) -> BoxFuture<'_, ()>;
 }

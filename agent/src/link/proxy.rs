@@ -1,7 +1,6 @@
-//! The proxy on the way to the server, if the environment names one. One rule decides it for every
-//! transport.
+//! The proxy that the environment names for the server. All transports use the same rule.
 //!
-//! A local server is no exception: as with curl, `NO_PROXY` alone exempts hosts.
+//! A local server is no exception: as with curl, only `NO_PROXY` exempts hosts.
 
 use std::fmt;
 
@@ -10,23 +9,23 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 
 use super::endpoint::Endpoint;
 
-/// A proxy to go through. Neither of its texts holds the password.
+/// A proxy. `Display` and `Debug` never show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     uri: Uri,
-    /// Ready for `Proxy-Authorization`.
+    /// The value of the `Proxy-Authorization` header.
     authorization: Option<HeaderValue>,
 }
 
-/// Why what the environment names can't be used.
+/// Why the proxy that the environment names can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     #[error(
-        "the proxy in {variable} is a {scheme} proxy; use one that begins with http:// or https://, or exempt the server in NO_PROXY"
+        "the proxy in {variable} is a {scheme} proxy; use an address that starts with http:// or https://, or exempt the server in NO_PROXY"
     )]
     Scheme { variable: &'static str, scheme: String },
     #[error(
-        "the proxy's address in {variable} can't be read; write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters as %XX"
+        "the proxy's address in {variable} is invalid; write it as http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, special characters as %XX"
     )]
     Unreadable { variable: &'static str },
 }
@@ -61,13 +60,13 @@ impl Proxy {
         let is_exempt = |proxy: &str| {
             Matcher::builder().all(proxy).no(exempt.as_str()).build().intercept(&uri).is_none()
         };
-        // The matcher's star stands for names only; people mean everything.
+        // The library applies the star only to names; users mean everything.
         let is_star = exempt.split(',').any(|entry| entry.trim() == "*");
         if is_star || is_exempt("http://proxy.invalid") {
             return Ok(None);
         }
         let matcher = Matcher::builder().all(address).no(exempt.as_str()).build();
-        // An @ in a password that is not escaped leaves half of it in the address.
+        // An unescaped @ in a password would leave a part of it in the address.
         let is_whole =
             |uri: &Uri| uri.authority().is_some_and(|whole| !whole.as_str().contains('@'));
         let intercept = matcher.intercept(&uri).filter(|intercept| is_whole(intercept.uri()));
@@ -87,12 +86,12 @@ impl Proxy {
         }))
     }
 
-    /// Where it is, without user name and password.
+    /// The proxy's address, without user name and password.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// True if what is said to the proxy itself is encrypted.
+    /// True if the connection to the proxy itself is encrypted.
     pub fn is_secure(&self) -> bool {
         self.uri.scheme_str() == Some("https")
     }
@@ -102,12 +101,12 @@ impl Proxy {
         self.uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// Its port, or what its scheme stands for.
+    /// The port, or the default port of the scheme.
     pub fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.is_secure() { 443 } else { 80 })
     }
 
-    /// User name and password as a header's value, marked as secret.
+    /// User name and password as a header value, marked as sensitive.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.authorization.as_ref()
     }
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_variable_and_all_proxy_stands_in_for_both() {
+    fn each_scheme_has_its_variable_and_all_proxy_applies_to_both() {
         let all = [
             ("HTTPS_PROXY", "http://secure:1"),
             ("http_proxy", "plain:2"),
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_suffixes_and_networks_are_exempt_by_no_proxy_and_nothing_else_is() {
+    fn only_no_proxy_exempts_hosts_suffixes_and_networks() {
         let exempt = "localhost, .example.com,10.0.0.0/8,::1";
         let all = [("ALL_PROXY", "http://p:1"), ("no_proxy", exempt)];
         for server in ["wss://localhost", "wss://a.example.com", "ws://10.9.8.7", "ws://[::1]"] {
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_in_the_header_and_in_no_text() {
+    fn a_password_is_in_the_header_and_never_displayed() {
         let given = [("ALL_PROXY", "http://Aladdin:open%20sesame@p:1")];
         let proxy = named("wss://server", &given).expect("usable").expect("named");
         assert_eq!(proxy.authorization().expect("given"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_can_t_be_used_is_refused_by_its_variable_and_without_its_password() {
+    fn an_unusable_proxy_is_rejected_with_its_variable_and_without_its_password() {
         for address in [
             "socks5://u:sesame@p:1",
             "ftp://u:sesame@p",

@@ -1,4 +1,5 @@
-//! Trust: the host's own certificate store and the operator's authorities, through rustls and ring.
+//! TLS: trusts the host's certificate store and the operator's authorities, through rustls and
+//! ring.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,42 +13,42 @@ use rustls_platform_verifier::Verifier;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{LinkError, Obstacle, Socket};
+use super::{ConnectError, LinkError, Socket};
 
-/// Certificates of authorities that are trusted beside the host's store.
+/// Certificate authorities that are trusted in addition to the host's store.
 #[derive(Debug, Clone, Default)]
 pub struct Authorities {
     certificates: Arc<[CertificateDer<'static>]>,
-    /// Where they were read from; absent if there are none.
+    /// The file that they were read from; absent if there are none.
     path: Option<PathBuf>,
 }
 
-/// Why a file of authorities can't be used. The texts say what to do.
+/// Why a file of certificate authorities can't be used. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthoritiesError {
-    #[error("read the CA file {}: {source}; check MUSTER_CA_FILE or --ca-file", path.display())]
+    #[error("failed to read the CA file {}: {source}; check MUSTER_CA_FILE or --ca-file", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
     #[error(
-        "the CA file {} holds no certificate; put the authority's certificate into it as PEM, from BEGIN CERTIFICATE to END CERTIFICATE",
+        "the CA file {} contains no certificate; add the authority's certificate as PEM, from BEGIN CERTIFICATE to END CERTIFICATE",
         path.display()
     )]
     Empty { path: PathBuf },
     #[error(
-        "the CA file {}: certificate {number} is damaged or no certificate of an authority; export it again as PEM",
+        "certificate {number} in the CA file {} is damaged or does not belong to an authority; export it again as PEM",
         path.display()
     )]
     Damaged { path: PathBuf, number: usize },
 }
 
 impl Authorities {
-    /// Reads a bundle of certificates, PEM.
+    /// Reads a PEM file with certificates.
     ///
     /// # Errors
-    /// [`AuthoritiesError`] if there is none in it, or one that can't be used.
+    /// [`AuthoritiesError`] if it contains no certificate or one that can't be used.
     pub fn read(path: &Path) -> Result<Self, AuthoritiesError> {
         let path = path.to_owned();
         let bytes = match std::fs::read(&path) {
@@ -72,17 +73,17 @@ impl Authorities {
         Ok(Self { certificates: certificates.into(), path: Some(path) })
     }
 
-    /// As their file is now. One that can't be used any more changes nothing.
-    pub fn read_again(&self) -> Self {
+    /// Reads the file again. If it can't be used any more, the current certificates stay in use.
+    pub fn reload(&self) -> Self {
         let Some(path) = &self.path else { return self.clone() };
         Self::read(path).unwrap_or_else(|error| {
-            tracing::warn!("{error}; the certificates read before stay in use");
+            tracing::warn!("{error}; the current certificates stay in use");
             self.clone()
         })
     }
 }
 
-/// What is needed to open encrypted links, made once and only when there is need.
+/// The TLS configuration, created once and only if needed.
 #[derive(Debug, Clone)]
 pub struct TlsSetup {
     config: Arc<ClientConfig>,
@@ -90,10 +91,10 @@ pub struct TlsSetup {
 }
 
 impl TlsSetup {
-    /// Trusts the host's certificate store, and these authorities too.
+    /// Trusts the host's certificate store and these authorities.
     ///
     /// # Errors
-    /// [`LinkError::Broken`] if there is nobody to trust.
+    /// [`LinkError::Broken`] if no authority is trusted at all.
     pub fn new(authorities: &Authorities) -> Result<Self, LinkError> {
         let broken = "set up TLS";
         let builder = ClientConfig::builder();
@@ -108,11 +109,11 @@ impl TlsSetup {
         Ok(Self { config: Arc::new(config), verifier })
     }
 
-    /// Agrees on TLS with whoever answers; it must prove to be `host`.
+    /// Performs the TLS handshake; the certificate must be valid for `host`.
     ///
     /// # Errors
-    /// [`LinkError::Blocked`] if its certificate is refused, [`LinkError::Broken`] otherwise.
-    pub async fn secure<S: Socket>(
+    /// [`LinkError::Blocked`] if the certificate is refused, [`LinkError::Broken`] otherwise.
+    pub async fn tls_handshake<S: Socket>(
         &self,
         host: &str,
         socket: S,
@@ -121,19 +122,19 @@ impl TlsSetup {
         let secured = connector.connect(server_name(host)?, socket).await;
         secured.map_err(|error| {
             let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            match tls.and_then(|tls| Obstacle::of_tls(tls, host)) {
-                Some(obstacle) => LinkError::Blocked(obstacle),
-                None => LinkError::broken("agree on TLS with the server")(error),
+            match tls.and_then(|tls| ConnectError::from_tls(tls, host)) {
+                Some(error) => LinkError::Blocked(error),
+                None => LinkError::broken("complete the TLS handshake with the server")(error),
             }
         })
     }
 
-    /// When the certificate of `host` ends, in seconds since 1970.
+    /// Expiry of the certificate of `host`, in seconds since 1970.
     pub fn expiry<S>(&self, host: &str, stream: &TlsStream<S>) -> Option<u64> {
         let (_, session) = stream.get_ref();
         let (leaf, chain) = session.peer_certificates()?.split_first()?;
-        // Whoever checks certificates knows how to read them: asked about a day long after the
-        // end, it names the end.
+        // The verifier reports the expiry of a certificate if it is asked about a time long after
+        // it.
         let far = UnixTime::since_unix_epoch(Duration::from_secs(u64::from(u32::MAX) * 64));
         let judged =
             self.verifier.verify_server_cert(leaf, chain, &server_name(host).ok()?, &[], far);
@@ -152,7 +153,7 @@ impl TlsSetup {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, LinkError> {
-    ServerName::try_from(host.to_owned()).map_err(LinkError::broken("read the server's name"))
+    ServerName::try_from(host.to_owned()).map_err(LinkError::broken("parse the server's name"))
 }
 
 #[cfg(test)]
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_a_usable_certificate_is_refused_with_what_to_do() {
+    fn a_ca_file_without_a_usable_certificate_is_rejected_with_a_hint() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("ca.pem");
         let refusal = || Authorities::read(&path).expect_err("refused").to_string();
@@ -169,14 +170,19 @@ mod tests {
             ["", "no certificate", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
         {
             std::fs::write(&path, empty).expect("written");
-            assert!(refusal().contains("holds no certificate"), "{}", refusal());
+            assert!(refusal().contains("contains no certificate"), "{}", refusal());
         }
         let pem = |body: &str| {
             format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
         };
         for damaged in [pem("AAAA"), pem("***"), "-----BEGIN CERTIFICATE-----\nAAAA\n".into()] {
             std::fs::write(&path, damaged).expect("written");
-            assert!(refusal().contains("certificate 1 is damaged"), "{}", refusal());
+            assert!(
+                refusal().contains("certificate 1 in the CA file")
+                    && refusal().contains("is damaged"),
+                "{}",
+                refusal()
+            );
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Through a proxy with CONNECT. The exchange itself is the HTTP library's; listening to what the
-//! proxy answers, where the library only says that it did not work, is done here.
+//! Opens a tunnel through a proxy with CONNECT. The HTTP library performs the exchange but reports
+//! only that it failed, so this module captures the proxy's status.
 
 use std::io;
 use std::pin::Pin;
@@ -15,32 +15,32 @@ use tokio_tungstenite::tungstenite::http::header::USER_AGENT;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
 use tower::{Service as _, service_fn};
 
-use super::Obstacle;
+use super::ConnectError;
 use super::endpoint::Endpoint;
 use super::proxy::Proxy;
-use super::way::Socket;
+use super::socket::Socket;
 
-/// How long a proxy may take to reach the server.
+/// How long a proxy may take to connect to the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// `HTTP/1.1 407`
 const STATUS_BYTES: usize = 12;
 
-/// Has the proxy at the other end of the socket connect to the server.
+/// Asks the proxy at the other end of the socket to connect to the server.
 ///
 /// # Errors
-/// [`Obstacle`] by what the proxy answered.
+/// [`ConnectError`] by the proxy's answer.
 pub async fn open(
     proxy: &Proxy,
     endpoint: &Endpoint,
     socket: Box<dyn Socket>,
-) -> Result<Box<dyn Socket>, Obstacle> {
-    let heard = Heard::default();
-    let mut socket = Some(TokioIo::new(Overheard { socket, heard: heard.clone() }));
+) -> Result<Box<dyn Socket>, ConnectError> {
+    let captured = CapturedBytes::default();
+    let mut socket = Some(TokioIo::new(CapturingStream { socket, captured: captured.clone() }));
     let connector = service_fn(move |_| {
-        let once = socket.take().ok_or_else(|| io::Error::other("one socket, one tunnel"));
+        let once = socket.take().ok_or_else(|| io::Error::other("the socket is already in use"));
         std::future::ready(once)
     });
-    // Some proxies turn away whoever does not say what it is.
+    // Some proxies reject requests without a `User-Agent`.
     let agent = HeaderValue::from_static(super::USER_AGENT);
     let headers = HeaderMap::from_iter([(USER_AGENT, agent)]);
     let mut tunnel = Tunnel::new(proxy.uri().clone(), connector).with_headers(headers);
@@ -50,51 +50,51 @@ pub async fn open(
     let name = proxy.to_string();
     match timeout(ANSWER_TIMEOUT, tunnel.call(endpoint.uri())).await {
         Ok(Ok(opened)) => Ok(opened.into_inner().socket),
-        Ok(Err(_)) => Err(obstacle(proxy, endpoint, heard.status())),
-        Err(_) => Err(Obstacle::ProxySilent { proxy: name, seconds: ANSWER_TIMEOUT.as_secs() }),
+        Ok(Err(_)) => Err(connect_error(proxy, endpoint, captured.status())),
+        Err(_) => Err(ConnectError::ProxySilent { proxy: name, seconds: ANSWER_TIMEOUT.as_secs() }),
     }
 }
 
-/// What an answer of the proxy other than 200 means; `None` is no answer of HTTP.
-pub fn obstacle(proxy: &Proxy, endpoint: &Endpoint, status: Option<u16>) -> Obstacle {
+/// The error for a status other than 200; `None` means that the answer was not HTTP.
+pub fn connect_error(proxy: &Proxy, endpoint: &Endpoint, status: Option<u16>) -> ConnectError {
     let (name, target) = (proxy.to_string(), endpoint.authority());
     match status {
-        // Some say 401 to a password that is wrong.
+        // Some proxies answer 401 to a wrong password.
         Some(status @ (401 | 407)) => match proxy.authorization() {
-            None => Obstacle::ProxyCredentialsMissing { proxy: name, status },
-            Some(_) => Obstacle::ProxyCredentialsWrong { proxy: name, status },
+            None => ConnectError::ProxyCredentialsMissing { proxy: name, status },
+            Some(_) => ConnectError::ProxyCredentialsWrong { proxy: name, status },
         },
-        Some(403) => Obstacle::ProxyForbids { proxy: name, target },
-        Some(status) => Obstacle::ProxyRefused { proxy: name, target, status },
-        None => Obstacle::ProxyNonsense { proxy: name },
+        Some(403) => ConnectError::ProxyForbids { proxy: name, target },
+        Some(status) => ConnectError::ProxyRefused { proxy: name, target, status },
+        None => ConnectError::NotAProxy { proxy: name },
     }
 }
 
-/// The first bytes that came from the proxy.
+/// The first bytes that the proxy sent.
 #[derive(Debug, Clone, Default)]
-struct Heard(Arc<Mutex<Vec<u8>>>);
+struct CapturedBytes(Arc<Mutex<Vec<u8>>>);
 
-impl Heard {
+impl CapturedBytes {
     fn note(&self, bytes: &[u8]) {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = STATUS_BYTES.saturating_sub(heard.len());
-        heard.extend(bytes.iter().take(room));
+        let mut captured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = STATUS_BYTES.saturating_sub(captured.len());
+        captured.extend(bytes.iter().take(room));
     }
 
     fn status(&self) -> Option<u16> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = std::str::from_utf8(&heard).ok()?.strip_prefix("HTTP/1.")?.get(2..)?;
+        let captured = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = std::str::from_utf8(&captured).ok()?.strip_prefix("HTTP/1.")?.get(2..)?;
         status.parse().ok().filter(|status| (100..600).contains(status))
     }
 }
 
-/// A socket whose first bytes are noted on the side.
-struct Overheard {
+/// A socket that captures the first bytes that are read from it.
+struct CapturingStream {
     socket: Box<dyn Socket>,
-    heard: Heard,
+    captured: CapturedBytes,
 }
 
-impl AsyncRead for Overheard {
+impl AsyncRead for CapturingStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -102,12 +102,12 @@ impl AsyncRead for Overheard {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        self.heard.note(&buffer.filled()[before..]);
+        self.captured.note(&buffer.filled()[before..]);
         read
     }
 }
 
-impl AsyncWrite for Overheard {
+impl AsyncWrite for CapturingStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -130,11 +130,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_heard_however_the_bytes_come_and_nonsense_is_none() {
+    fn a_status_split_over_any_reads_is_captured_and_other_bytes_are_not() {
         let status = |pieces: &[&[u8]]| {
-            let heard = Heard::default();
-            pieces.iter().for_each(|piece| heard.note(piece));
-            heard.status()
+            let captured = CapturedBytes::default();
+            pieces.iter().for_each(|piece| captured.note(piece));
+            captured.status()
         };
         assert_eq!(status(&[b"HTTP/1.1 407 Proxy Authentication Required\r\n"]), Some(407));
         assert_eq!(status(&[b"HT", b"TP/1.0 4", b"03", b" Forbidden"]), Some(403));

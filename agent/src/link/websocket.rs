@@ -1,4 +1,4 @@
-//! The usual link: one WebSocket.
+//! The default link: a WebSocket.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Incoming, Link, LinkError, Outgoing, Socket, Way};
+use super::{Connector, Incoming, Link, LinkError, Outgoing, Socket};
 
-/// For the name, the connection, the proxy, TLS and the upgrade together.
+/// Time limit for name resolution, TCP, proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Idle links are many and noisy ones few: small buffers, which grow with what passes.
+/// Most links are idle: small buffers, which grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
 
 /// An open WebSocket.
 pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Socket>>,
-    /// Taken from the stream before the session began.
+    /// Read from the stream before the session started.
     first: Option<Incoming>,
 }
 
@@ -34,23 +34,23 @@ impl WebSocket {
     ///
     /// # Errors
     /// [`LinkError`] if the server can't be reached or refuses the upgrade.
-    pub async fn open(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let opening = Self::open_unhurried(way, key);
+    pub async fn open(connector: &Connector, key: &SecretString) -> Result<Self, LinkError> {
+        let opening = Self::open_without_timeout(connector, key);
         timeout(OPEN_TIMEOUT, opening)
             .await
-            .unwrap_or(Err(LinkError::TimedOut("opening the WebSocket")))
+            .unwrap_or(Err(LinkError::TimedOut("open the WebSocket")))
     }
 
-    /// Opens a WebSocket and waits for the server's first word, so that one which lets nothing
-    /// through, or leads to a refusal, is not taken for a way to the server.
+    /// Opens a WebSocket and waits for the server's first frame: a WebSocket that carries no
+    /// frames, or is refused, is not usable.
     ///
     /// # Errors
-    /// As [`WebSocket::open`], and [`LinkError::Closed`] if the first word is a close.
-    pub async fn probe(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let mut link = Self::open(way, key).await?;
+    /// As [`WebSocket::open`], and [`LinkError::Closed`] if the server closes at once.
+    pub async fn probe(connector: &Connector, key: &SecretString) -> Result<Self, LinkError> {
+        let mut link = Self::open(connector, key).await?;
         let first = timeout(OPEN_TIMEOUT, link.receive())
             .await
-            .unwrap_or(Err(LinkError::TimedOut("greeting over the WebSocket")))?;
+            .unwrap_or(Err(LinkError::TimedOut("send its first frame over the WebSocket")))?;
         if let Incoming::Closed { code, reason } = first {
             return Err(LinkError::Closed { code, reason });
         }
@@ -58,15 +58,18 @@ impl WebSocket {
         Ok(link)
     }
 
-    async fn open_unhurried(way: &Way, key: &SecretString) -> Result<Self, LinkError> {
-        let socket = way.open().await?;
-        let mut request = way
+    async fn open_without_timeout(
+        connector: &Connector,
+        key: &SecretString,
+    ) -> Result<Self, LinkError> {
+        let socket = connector.connect().await?;
+        let mut request = connector
             .endpoint
             .websocket_url()
             .into_client_request()
-            .map_err(LinkError::broken("form the upgrade request"))?;
+            .map_err(LinkError::broken("build the upgrade request"))?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-            .map_err(LinkError::broken("form the upgrade request"))?;
+            .map_err(LinkError::broken("build the upgrade request"))?;
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         let agent = HeaderValue::from_static(super::USER_AGENT);

@@ -1,4 +1,4 @@
-//! Users of this host, and becoming one.
+//! Users of this host, and switching to one.
 
 use std::ffi::CString;
 use std::io;
@@ -10,7 +10,7 @@ use nix::unistd::{Gid, Uid, User};
 
 use super::native;
 
-/// A user, as the host's database has it.
+/// A user as listed in the host's user database.
 #[derive(Debug, Clone)]
 pub struct Account {
     pub name: String,
@@ -18,21 +18,21 @@ pub struct Account {
     pub shell: PathBuf,
     user: Uid,
     group: Gid,
-    /// All groups of the user, the main one among them.
+    /// All groups of the user, the primary group included.
     groups: Vec<Gid>,
 }
 
-/// The name of a user, or the number of one that has none.
+/// The name of a user, or the number of a user without a name.
 pub fn user_name(id: u32) -> String {
     let user = User::from_uid(Uid::from_raw(id)).ok().flatten();
     user.map_or_else(|| id.to_string(), |user| user.name)
 }
 
 impl Account {
-    /// Looks a user up by name; `None` if there is none.
+    /// Looks up a user by name; `None` if the user does not exist.
     ///
     /// # Errors
-    /// Whatever the database says.
+    /// The error of the user database.
     pub fn named(name: &str) -> io::Result<Option<Self>> {
         let Some(user) = User::from_name(name)? else { return Ok(None) };
         let name = CString::new(user.name.as_str()).map_err(io::Error::other)?;
@@ -51,24 +51,24 @@ impl Account {
         self.user.as_raw()
     }
 
-    /// True if becoming this user gives nothing up.
+    /// True if switching to this user gives up no rights.
     pub fn is_root(&self) -> bool {
         self.user.is_root()
     }
 
-    /// Becomes this user for good, with its groups and no others, in a child that is about to start
-    /// a program. Standard output and error become the user's own too: else a program that opens
-    /// them by name, as `/dev/stderr`, could not.
+    /// Switches to this user for good, with its groups and no others, in a child that is about to
+    /// start a program. Standard output and error are given to the user too, because otherwise a
+    /// program could not open them by name, as `/dev/stderr`.
     ///
-    /// Allocates nothing and takes no lock, as is due between fork and exec.
+    /// Allocates nothing and takes no lock, as required between fork and exec.
     ///
     /// # Errors
-    /// Whatever the system says; the child must start nothing then.
-    pub fn assume(&self) -> io::Result<()> {
+    /// The system's error; the child must start nothing then.
+    pub fn become_user(&self) -> io::Result<()> {
         for number in [libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-            // SAFETY: the child was given both before it comes here, and closes neither.
+            // SAFETY: the child has both descriptors from its start and closes neither.
             let pipe = unsafe { BorrowedFd::borrow_raw(number) };
-            // A failure costs that convenience and nothing else.
+            // A failure only affects programs that open the stream by name.
             let _ = nix::unistd::fchown(pipe, Some(self.user), Some(self.group));
         }
         native::set_groups(&self.groups)?;

@@ -1,10 +1,10 @@
-//! Time that survives a restart of the agent but not one of the host.
+//! A clock that survives a restart of the agent but not a reboot of the host.
 
 use serde::{Deserialize, Serialize};
 
 use super::native;
 
-/// A point on the clock that started with the host, in milliseconds, bound to that boot.
+/// An instant on the host's boot clock, in milliseconds, valid only for that boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootInstant {
     pub boot_id: String,
@@ -12,18 +12,18 @@ pub struct BootInstant {
 }
 
 impl BootInstant {
-    /// `delay_ms` from now; the farthest future if that can't be expressed.
+    /// The instant `delay_ms` from now, saturating.
     pub fn after_ms(delay_ms: u64) -> Self {
         Self { boot_id: boot_id(), at_ms: boot_now_ms().saturating_add(delay_ms) }
     }
 }
 
-/// Milliseconds since the host started, time asleep included.
+/// Milliseconds since the host booted, time asleep included.
 pub fn boot_now_ms() -> u64 {
     native::boot_now_ms()
 }
 
-/// Names this run of the host; another after every boot.
+/// Identifies this boot of the host; different after every boot.
 pub fn boot_id() -> String {
     native::boot_id()
 }

@@ -1,34 +1,33 @@
-//! Locks, FIFOs and room on disk.
+//! File locks, FIFOs and disk space.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::AccessFlags;
 
-/// An exclusive lock on a file, held until dropped or until the process ends, however it ends.
+/// An exclusive lock on a file (`flock`), held until it is dropped or the process ends in any way.
 #[derive(Debug)]
-pub struct FileLock(Flock<File>);
+pub struct FileLock(File);
 
-/// Why a lock was not taken.
+/// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error("another process holds the lock")]
     Held,
-    #[error("lock the file")]
+    #[error("failed to lock the file")]
     Io(#[from] io::Error),
 }
 
 impl FileLock {
-    /// Takes the lock without waiting; makes the file if it is missing.
+    /// Takes the lock without waiting; creates the file if it is missing.
     ///
     /// # Errors
-    /// [`LockError::Held`] if somebody else has it.
+    /// [`LockError::Held`] if another process holds it.
     pub fn take(path: &Path) -> Result<Self, LockError> {
         let file = OpenOptions::new()
             .read(true)
@@ -37,28 +36,29 @@ impl FileLock {
             .truncate(false)
             .mode(0o600)
             .open(path)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Self(lock)),
-            Err((_, Errno::EWOULDBLOCK)) => Err(LockError::Held),
-            Err((_, errno)) => Err(LockError::Io(errno.into())),
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
     }
 
-    /// True if somebody holds the lock. Makes nothing: where there is no file, nobody does.
+    /// True if a process holds the lock. Creates nothing: without a file the lock is not held.
     ///
     /// # Errors
-    /// Whatever the system says of the path.
+    /// The system's error for the path.
     pub fn is_held(path: &Path) -> io::Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         };
-        // Shared, so that two who look at once don't take each other for a holder.
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_) => Ok(false),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(true),
-            Err((_, errno)) => Err(errno.into()),
+        // A shared lock, so that two processes that check at once do not see each other as a
+        // holder.
+        match file.try_lock_shared() {
+            Ok(()) => file.unlock().map(|()| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
@@ -68,7 +68,15 @@ impl FileLock {
     }
 }
 
-/// True if this process may make files in the directory.
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Not left to the close: a child that another thread is just spawning has a copy of the
+        // descriptor until it executes its program, and would keep the lock.
+        let _ = self.0.unlock();
+    }
+}
+
+/// True if this process may create files in the directory.
 pub fn may_write(directory: &Path) -> bool {
     nix::unistd::access(directory, AccessFlags::W_OK | AccessFlags::X_OK).is_ok()
 }
@@ -76,7 +84,7 @@ pub fn may_write(directory: &Path) -> bool {
 /// Bytes that may still be written to the file system of `path`.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
     let stat = statvfs(path)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
@@ -85,7 +93,7 @@ pub fn disk_free_bytes(path: &Path) -> io::Result<u64> {
 /// How full the file system of `path` is, 0 to 100, as `df` counts it.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn disk_used_percent(path: &Path) -> io::Result<f64> {
     let stat = statvfs(path)?;
     let used = stat.blocks().saturating_sub(stat.blocks_free()) as f64;
@@ -93,10 +101,10 @@ pub fn disk_used_percent(path: &Path) -> io::Result<f64> {
     Ok(if usable > 0.0 { used / usable * 100.0 } else { 0.0 })
 }
 
-/// Makes a FIFO; one that is there already is kept.
+/// Creates a FIFO; an existing one is kept.
 ///
 /// # Errors
-/// Whatever the system says of the path.
+/// The system's error for the path.
 pub fn make_fifo(path: &Path) -> io::Result<()> {
     match nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
@@ -104,11 +112,11 @@ pub fn make_fifo(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens a FIFO without ever waiting for the other end. `keep` opens both ends, so that the
-/// reader never meets the end of the file; otherwise it fails when nobody reads.
+/// Opens a FIFO without waiting for the other end. `keep` opens both ends, so that the reader never
+/// sees the end of the file; otherwise opening fails if there is no reader.
 ///
 /// # Errors
-/// `ENXIO` if nobody reads and `keep` is false.
+/// `ENXIO` if there is no reader and `keep` is false.
 pub fn open_control(path: &Path, keep: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(keep)

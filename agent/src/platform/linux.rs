@@ -14,24 +14,24 @@ use nix::unistd::{Gid, Uid};
 
 use super::process::Signal;
 
-/// What is known of one process.
+/// The state of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     pub pid: u32,
     pub parent: u32,
     pub group: u32,
     pub session: u32,
-    /// In clock ticks since boot; with the pid it names a process for good.
+    /// In clock ticks since boot; together with the pid it identifies a process uniquely.
     pub start_ticks: u64,
-    /// Ended, but not collected by its parent yet.
+    /// Ended but not reaped by its parent yet.
     pub is_zombie: bool,
 }
 
 impl ProcessStat {
-    /// Looks one process up; `None` if there is none.
+    /// Reads the state of a process; `None` if it does not exist.
     pub fn of(pid: u32) -> Option<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name stands in brackets and may hold anything, brackets too.
+        // The name is in parentheses and may contain any characters, parentheses included.
         let fields: Vec<_> = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
         Some(Self {
             pid,
@@ -44,7 +44,7 @@ impl ProcessStat {
     }
 }
 
-/// Every process of the host that this one may see.
+/// All processes of the host that this process may see.
 pub fn all_processes() -> Vec<ProcessStat> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -55,7 +55,7 @@ pub fn all_processes() -> Vec<ProcessStat> {
 }
 
 /// True if the process was started with `mark` (`NAME=value`) in its environment.
-pub fn environment_marks(pid: u32, mark: &str) -> bool {
+pub fn has_environment_entry(pid: u32, mark: &str) -> bool {
     environment(pid)
         .is_ok_and(|text| text.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()))
 }
@@ -70,11 +70,11 @@ fn environment(pid: u32) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads a file as the owner of another one. In most containers root may become any user, and yet
-/// not look into that user's processes.
+/// Reads a file with the rights of the owner of another one. In most containers root may switch to
+/// any user but not read that user's processes.
 fn read_as(path: &str, owned: &fs::Metadata) -> io::Result<Vec<u8>> {
-    // For this thread alone, and only for files: nothing that this process is changes. Group before
-    // user, and back the other way round, since the user's change gives the right to it up.
+    // This affects only this thread and only file access. The group is set before the user and
+    // restored after it, because the change of user gives up the right to change the group.
     let group = nix::unistd::setfsgid(Gid::from_raw(owned.gid()));
     let user = nix::unistd::setfsuid(Uid::from_raw(owned.uid()));
     let read = fs::read(path);
@@ -83,7 +83,7 @@ fn read_as(path: &str, owned: &fs::Metadata) -> io::Result<Vec<u8>> {
     read
 }
 
-/// Orphans among this process's descendants become its children from now on.
+/// Orphaned descendants of this process become its children from now on.
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: PR_SET_CHILD_SUBREAPER takes one number and touches no memory.
     match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
@@ -92,10 +92,11 @@ pub fn become_subreaper() -> io::Result<()> {
     }
 }
 
-/// A descriptor that can be read once the process has ended; it never means another process.
+/// A descriptor that becomes readable when the process has ended; it never refers to another
+/// process.
 pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: pidfd_open takes two numbers; a result that is not negative is a descriptor that
-    // nobody else owns.
+    // SAFETY: pidfd_open takes two numbers; a non-negative result is a descriptor that has no other
+    // owner.
     unsafe {
         let descriptor = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
         if descriptor < 0 {
@@ -105,21 +106,21 @@ pub fn open_process(pid: u32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes room for a file's first bytes from the free space.
+/// Allocates space for the first bytes of a file.
 pub fn allocate(file: &File, bytes: u64) -> io::Result<()> {
     let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
-    // SAFETY: fallocate takes a descriptor that is open, and numbers.
+    // SAFETY: fallocate takes an open descriptor and numbers.
     match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Signals the process that the descriptor means, and never another one.
-pub fn signal_held(process: &OwnedFd, signal: Signal) -> io::Result<()> {
+/// Signals the process of the descriptor, and never another one.
+pub fn signal_open_process(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: pidfd_send_signal takes a descriptor that is open, a number, and may be given no
-    // further information.
+    // SAFETY: pidfd_send_signal takes an open descriptor and a number, and the further information
+    // may be null.
     let sent = unsafe {
         let descriptor = process.as_raw_fd();
         libc::syscall(libc::SYS_pidfd_send_signal, descriptor, signal.native() as i32, none, 0)
@@ -127,34 +128,34 @@ pub fn signal_held(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// The program this process runs, even if its file has been replaced since.
+/// The program of this process, even if its file has been replaced since.
 pub fn self_program() -> PathBuf {
     PathBuf::from("/proc/self/exe")
 }
 
-/// More room in a pipe saves switches between a noisy child and its reader; refusal is harmless.
+/// A larger pipe saves context switches between a noisy child and its reader; failure is harmless.
 pub fn enlarge_pipe(pipe: &impl AsRawFd) {
     // SAFETY: F_SETPIPE_SZ takes a number and touches no memory.
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, 256 * 1024) };
 }
 
-/// A path of a socket in `directory` that fits the 108 bytes of a socket address, whatever the
-/// directory is called. Valid while `directory` is open.
+/// A path of a socket in `directory` that fits into the 108 bytes of a socket address, however long
+/// the directory's own path is. Valid while `directory` is open.
 pub fn short_socket_path(directory: &File, _directory_path: &Path, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
 }
 
-/// All groups of a user, its main one among them.
+/// All groups of a user, the primary group included.
 pub(super) fn groups_of(user: &CStr, main: Gid) -> io::Result<Vec<Gid>> {
     Ok(nix::unistd::getgrouplist(user, main)?)
 }
 
-/// Gives this process these groups and no others.
+/// Sets the groups of this process.
 pub(super) fn set_groups(groups: &[Gid]) -> io::Result<()> {
     Ok(nix::unistd::setgroups(groups)?)
 }
 
-/// What names this installation of the system, if anything does.
+/// The identifier of this installation of the system, if there is one.
 pub fn machine_id_text() -> Option<String> {
     ["/etc/machine-id", "/var/lib/dbus/machine-id"]
         .iter()
@@ -165,13 +166,13 @@ pub fn machine_id_text() -> Option<String> {
 
 pub(super) fn boot_now_ms() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec that lives through the call.
+    // SAFETY: the pointer refers to a timespec that outlives the call.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
 pub(super) fn boot_id() -> String {
-    // It can't change while this process lives.
+    // It can't change during the life of this process.
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     let read = || fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BOOT_ID.get_or_init(|| read().trim().to_owned()).clone()

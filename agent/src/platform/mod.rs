@@ -1,9 +1,9 @@
-//! What differs between operating systems, and nothing else.
+//! Everything that differs between operating systems.
 //!
 //! The only folder with `cfg(target_os)`. It knows neither commands nor frames.
 
 #[cfg(not(unix))]
-compile_error!("custody of jobs needs a Unix: Windows hosts are not supported yet");
+compile_error!("the agent needs a Unix system: Windows hosts are not supported yet");
 
 mod account;
 mod clock;
@@ -25,10 +25,11 @@ pub use files::{
     FileLock, LockError, disk_free_bytes, disk_used_percent, make_fifo, may_write, open_control,
 };
 pub use native::{
-    ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, environment_marks,
-    machine_id_text, open_process, self_program, short_socket_path, signal_held,
+    ProcessStat, all_processes, allocate, become_subreaper, enlarge_pipe, has_environment_entry,
+    machine_id_text, open_process, self_program, short_socket_path, signal_open_process,
 };
 pub use process::{
-    Reaped, Signal, catch_termination, drain, forbid_core_dumps, hostname, is_root, new_session,
-    notice_children, reap_any, set_nonblocking, signal_group, signal_process, wait_readable,
+    Reaped, Signal, drain, forbid_core_dumps, hostname, is_root, new_session, reap_any,
+    set_nonblocking, signal_group, signal_process, survive_termination_signals, wait_readable,
+    wake_on_child_exit,
 };

@@ -1,6 +1,6 @@
-//! Unixes other than Linux. Unverified: written to compile, never run in anger.
+//! Unixes other than Linux. Compiles, but has never been tested.
 //!
-//! Without `/proc`, pidfd and the subreaper a descendant that leaves its process group escapes.
+//! Without `/proc`, pidfd and the subreaper, a descendant that leaves its process group escapes.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Gid;
 
-/// What is known of one process.
+/// The state of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     pub pid: u32,
@@ -31,7 +31,7 @@ pub fn all_processes() -> Vec<ProcessStat> {
     Vec::new()
 }
 
-pub fn environment_marks(_pid: u32, _mark: &str) -> bool {
+pub fn has_environment_entry(_pid: u32, _mark: &str) -> bool {
     false
 }
 
@@ -47,7 +47,7 @@ pub fn allocate(_file: &File, _bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-pub fn signal_held(_process: &OwnedFd, _signal: super::process::Signal) -> io::Result<()> {
+pub fn signal_open_process(_process: &OwnedFd, _signal: super::process::Signal) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

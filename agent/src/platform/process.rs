@@ -1,4 +1,4 @@
-//! Processes as any Unix has them: sessions, groups, signals, reaping.
+//! Processes on any Unix: sessions, groups, signals, reaping.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, kill, killpg, sig
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// The two ways a run is ended.
+/// The two signals that end a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     Term,
@@ -29,7 +29,7 @@ impl Signal {
     }
 }
 
-/// What a look at this process's children found.
+/// The result of reaping children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaped {
     Exited {
@@ -40,16 +40,17 @@ pub enum Reaped {
         pid: u32,
         signal: i32,
     },
-    /// Children are there, none has ended.
+    /// There are children, but none has ended.
     NoneEnded,
-    /// No children are left at all.
+    /// There are no children.
     NoChildren,
 }
 
-/// Becomes the leader of a new session without a terminal. One that leads already is fine.
+/// Makes this process the leader of a new session without a terminal. No error if it already is
+/// one.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn new_session() -> io::Result<()> {
     match nix::unistd::setsid() {
         Ok(_) | Err(Errno::EPERM) => Ok(()),
@@ -57,10 +58,10 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
-/// Collects one child that has ended, without waiting.
+/// Reaps one child that has ended, without waiting.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn reap_any() -> io::Result<Reaped> {
     loop {
         return match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
@@ -78,24 +79,25 @@ pub fn reap_any() -> io::Result<Reaped> {
     }
 }
 
-/// Signals a process group; one that is gone is no error.
+/// Signals a process group. No error if it does not exist.
 pub fn signal_group(group: u32, signal: Signal) {
     let _ = killpg(Pid::from_raw(group as i32), signal.native());
 }
 
-/// Signals one process; one that is gone is no error.
+/// Signals a process. No error if it does not exist.
 pub fn signal_process(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid as i32), signal.native());
 }
 
-/// Makes the signals that ask a process to end, or end it for a file's size, do nothing here, while children that are started
-/// later get them with their default effect.
+/// Makes this process ignore the signals that request its end or report a file size limit. Children
+/// that are started later get the default action.
 ///
 /// # Errors
-/// Whatever the system says.
-pub fn catch_termination() -> io::Result<()> {
+/// The system's error.
+pub fn survive_termination_signals() -> io::Result<()> {
     extern "C" fn nothing(_: nix::libc::c_int) {}
-    // A handler instead of "ignore": an ignored signal stays ignored in programs started from here.
+    // A handler instead of "ignore": an ignored signal stays ignored in programs that are started
+    // later.
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
     use nix::sys::signal::Signal as S;
     for signal in [S::SIGTERM, S::SIGINT, S::SIGHUP, S::SIGQUIT, S::SIGUSR1, S::SIGUSR2, S::SIGXFSZ]
@@ -106,12 +108,12 @@ pub fn catch_termination() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the end of a child, or of an orphan that became one, end a wait. Without this the orphans
-/// of a silent job would lie uncollected until the job ends.
+/// Interrupts a wait when a child, or an adopted orphan, ends. Otherwise the orphans of a silent
+/// execution would stay zombies until it ends.
 ///
 /// # Errors
-/// Whatever the system says.
-pub fn notice_children() -> io::Result<()> {
+/// The system's error.
+pub fn wake_on_child_exit() -> io::Result<()> {
     extern "C" fn nothing(_: nix::libc::c_int) {}
     let action =
         SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_NOCLDSTOP, SigSet::empty());
@@ -120,29 +122,29 @@ pub fn notice_children() -> io::Result<()> {
     Ok(())
 }
 
-/// No core dumps for this process and all it starts: they would hold parameters.
+/// Disables core dumps for this process and all its children: they would contain parameters.
 ///
 /// # Errors
-/// Whatever the system says.
+/// The system's error.
 pub fn forbid_core_dumps() -> io::Result<()> {
     Ok(setrlimit(Resource::RLIMIT_CORE, 0, 0)?)
 }
 
-/// Makes reads return at once when there is nothing to read.
+/// Makes reads return at once if there is nothing to read.
 ///
 /// # Errors
-/// Whatever the system says of the descriptor.
+/// The system's error for the descriptor.
 pub fn set_nonblocking(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?);
     fcntl(descriptor, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
 }
 
-/// Waits until one of the descriptors can be read or has met its end, a signal came, or the time
-/// is up; `None` waits for ever. Says for each whether it is ready.
+/// Waits until a descriptor is readable or closed, a signal arrives, or the time is up; `None`
+/// waits without limit. Returns whether each descriptor is ready.
 ///
 /// # Errors
-/// Whatever the system says of the descriptors.
+/// The system's error for the descriptors.
 pub fn wait_readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     timeout: Option<Duration>,
@@ -171,19 +173,19 @@ pub fn wait_readable<const N: usize>(
     Ok(index.map(|slot| slot.is_some_and(|at| polled[at].any().unwrap_or(true))))
 }
 
-/// The host's name as it knows itself.
+/// The host's name.
 pub fn hostname() -> String {
     nix::unistd::gethostname()
         .map(|name| name.to_string_lossy().into_owned())
         .unwrap_or_else(|_| "unknown".into())
 }
 
-/// True if this process may do anything on the host.
+/// True if this process has root rights.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
-/// Reads and forgets whatever stands in a control FIFO.
+/// Reads and discards the content of a control FIFO.
 pub fn drain(control: &mut File) {
     use std::io::Read as _;
     let mut buffer = [0; 64];

@@ -1,8 +1,8 @@
 //! The agent from outside: real shims, real processes, and sessions over a link in memory.
 
-mod custody;
+mod deregister;
 mod exchange;
-mod leaving;
+mod executions;
 mod process;
-mod session;
+mod sessions;
 mod support;

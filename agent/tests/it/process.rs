@@ -129,7 +129,7 @@ async fn next_text(socket: &mut WebSocketStream<TcpStream>) -> AgentFrame {
 }
 
 #[tokio::test]
-async fn without_a_key_or_an_encrypted_way_the_agent_stops_for_good_and_says_why() {
+async fn without_a_key_or_encryption_the_agent_stops_for_good_and_logs_the_reason() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let unset = Process::start("ws://127.0.0.1:1", folder.path(), &[("MUSTER_API_KEY", "")]);
     let (code, text) = unset.ended().await;
@@ -141,7 +141,7 @@ async fn without_a_key_or_an_encrypted_way_the_agent_stops_for_good_and_says_why
 }
 
 #[tokio::test]
-async fn the_key_travels_in_a_header_and_a_deleted_one_ends_the_agent() {
+async fn the_key_is_sent_in_a_header_and_a_deleted_key_ends_the_agent() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (listener, url) = listen().await;
     let agent = Process::start(&format!("{url}/base"), folder.path(), &[]);
@@ -187,7 +187,7 @@ pub async fn read_request(stream: &mut BufReader<TcpStream>, head: &str) -> Exch
 }
 
 /// Answers an exchange and closes the connection.
-pub async fn write_answer(
+pub async fn write_response(
     stream: &mut BufReader<TcpStream>,
     sequence: u64,
     parts: Vec<ExchangePart>,
@@ -207,12 +207,12 @@ async fn answer(
     parts: Vec<ExchangePart>,
 ) -> ExchangeRequest {
     let request = read_request(stream, head).await;
-    write_answer(stream, request.sequence, parts).await;
+    write_response(stream, request.sequence, parts).await;
     request
 }
 
 #[tokio::test]
-async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had() {
+async fn http_replaces_failing_websockets_until_a_websocket_works_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (listener, url) = listen().await;
     let _agent = Process::start(&url, folder.path(), &[("MUSTER_WS_RETRY_MS", "300")]);
@@ -221,7 +221,7 @@ async fn http_takes_over_when_websockets_fail_and_gives_way_when_one_can_be_had(
     let mut sequences = Vec::new();
     let mut held = Vec::new();
     let is_registered = |frames: &[AgentFrame]| frames.contains(&AgentFrame::InventoryEnd);
-    // Until the session stands over HTTP every WebSocket is refused.
+    // Every WebSocket is refused until the session uses HTTP.
     let mut socket = loop {
         let (head, mut stream) = accept(&listener).await;
         if head.starts_with("GET /ws/agent") {

@@ -1,15 +1,16 @@
 //! A host of its own for each test: a state directory, scripts, and a look at what is left running.
 
+use data_encoding::HEXLOWER;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use muster_agent::custody::{Custody, Notice};
-use muster_agent::layout::StateDir;
-use muster_agent::ledger::NewCommand;
-use muster_agent::ledger::record::{Launch, ParameterRecord};
-use muster_agent::platform::{all_processes, environment_marks};
+use muster_agent::executions::ledger::NewCommand;
+use muster_agent::executions::ledger::record::{Launch, ParameterRecord};
+use muster_agent::executions::{ExecutionEvent, ExecutionManager};
+use muster_agent::platform::{all_processes, has_environment_entry};
+use muster_agent::storage::layout::StateDir;
 use muster_protocol::CommandName;
 use muster_protocol::frame::output::records_of;
 use muster_protocol::frame::{ExecuteResult, Response};
@@ -38,17 +39,17 @@ impl Host {
         Self { state, ids: Default::default(), _folder: folder }
     }
 
-    pub fn custody(&self, max_executions: u32) -> Custody {
-        Custody::open(&self.state, program(), max_executions).expect("custody")
+    pub fn executions(&self, max_executions: u32) -> ExecutionManager {
+        ExecutionManager::open(&self.state, program(), max_executions).expect("executions")
     }
 
-    /// Custody whose shims may not write files larger than this: a disk that fills up meanwhile.
-    pub fn custody_on_a_small_disk(&self, file_kib: u32) -> Custody {
+    /// ExecutionManager whose shims may not write files larger than this: a disk that fills up meanwhile.
+    pub fn executions_on_small_disk(&self, file_kib: u32) -> ExecutionManager {
         let path = self.state.path().join("small-disk");
         let text = format!("#!/bin/sh\nulimit -f {}\nexec {:?} \"$@\"\n", file_kib * 2, program());
         fs::write(&path, text).expect("wrapper written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("made runnable");
-        Custody::open(&self.state, path, 1).expect("custody")
+        ExecutionManager::open(&self.state, path, 1).expect("executions")
     }
 
     /// Writes a shell script and gives its name.
@@ -89,9 +90,9 @@ impl Host {
         self.ids.borrow_mut().push(command_id);
     }
 
-    /// What the job's output file holds: stdout and stderr apart, and both in the order read.
+    /// What the execution's output file holds: stdout and stderr apart, and both in the order read.
     pub fn output(&self, command_id: Uuid) -> Output {
-        let bytes = fs::read(self.state.job(command_id).output()).unwrap_or_default();
+        let bytes = fs::read(self.state.execution(command_id).output()).unwrap_or_default();
         let mut output = Output::default();
         for record in records_of(&bytes) {
             let Ok(record) = record else { break };
@@ -112,7 +113,7 @@ impl Host {
         let mark = format!("MUSTER_COMMAND_ID={}", command_id.hyphenated());
         all_processes()
             .into_iter()
-            .filter(|process| !process.is_zombie && environment_marks(process.pid, &mark))
+            .filter(|process| !process.is_zombie && has_environment_entry(process.pid, &mark))
             .map(|process| process.pid)
             .collect()
     }
@@ -136,22 +137,22 @@ pub struct Output {
     pub both: Vec<u8>,
 }
 
-/// Waits until a notice is one that is looked for.
-pub async fn wait_for(custody: &mut Custody, wanted: impl Fn(Notice) -> bool) {
+/// Waits until a event is one that is looked for.
+pub async fn wait_for(executions: &mut ExecutionManager, wanted: impl Fn(ExecutionEvent) -> bool) {
     let waiting = async {
         loop {
-            if wanted(custody.next().await) {
+            if wanted(executions.next().await) {
                 return;
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("the notice comes");
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the event comes");
 }
 
 /// Waits for the end of a command.
-pub async fn settled(custody: &mut Custody, command_id: Uuid) -> Response {
-    wait_for(custody, |notice| notice == Notice::Settled(command_id)).await;
-    custody.ledger().response(command_id).expect("a settled command has its answer")
+pub async fn settled(executions: &mut ExecutionManager, command_id: Uuid) -> Response {
+    wait_for(executions, |event| event == ExecutionEvent::Settled(command_id)).await;
+    executions.ledger().response(command_id).expect("a settled command has its answer")
 }
 
 /// Looks again and again, without a fixed wait, until something holds.
@@ -169,5 +170,5 @@ pub fn result(response: &Response) -> ExecuteResult {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+    HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

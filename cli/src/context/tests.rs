@@ -9,12 +9,12 @@ fn context(server: &str) -> Context {
     }
 }
 
-fn asked(server: &str) -> Overrides {
+fn overrides(server: &str) -> Overrides {
     Overrides { server: Some(server.into()), ..Overrides::default() }
 }
 
 #[test]
-fn stored_context_comes_back_and_only_its_owner_can_read_it() {
+fn stored_context_is_read_back_and_readable_by_its_owner_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/muster/config.toml");
     store(&path, &context("https://one.example")).unwrap();
@@ -37,12 +37,15 @@ fn stored_key_is_not_sent_to_another_server() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     store(&path, &context("https://one.example")).unwrap();
-    let error = resolve(asked("https://other.example"), Some(&path)).unwrap_err();
+    let error = resolve(overrides("https://other.example"), Some(&path)).unwrap_err();
     assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().starts_with("no key for https://other.example/"), "{error}");
-    assert!(resolve(asked("https://one.example/"), Some(&path)).is_ok());
+    assert!(
+        error.to_string().starts_with("no API key is stored for https://other.example/;"),
+        "{error}"
+    );
+    assert!(resolve(overrides("https://one.example/"), Some(&path)).is_ok());
 
-    let mut with_key = asked("https://other.example");
+    let mut with_key = overrides("https://other.example");
     with_key.api_key = Some("mst_live_other".into());
     let read = resolve(with_key, Some(&path)).unwrap();
     assert_eq!(read.api_key.expose_secret(), "mst_live_other");
@@ -50,13 +53,13 @@ fn stored_key_is_not_sent_to_another_server() {
 }
 
 #[test]
-fn without_a_server_the_sentence_says_what_to_do() {
+fn missing_server_error_names_the_login_command() {
     let error = resolve(Overrides::default(), None).unwrap_err();
     assert!(error.to_string().contains("muster login --server URL"));
 }
 
 #[test]
-fn plain_http_is_for_this_host_or_on_request() {
+fn plain_http_to_another_host_needs_insecure() {
     for fine in ["http://localhost:8080", "http://127.0.0.2", "http://[::1]:1", "https://m.example"]
     {
         assert!(check_server(fine, false).is_ok(), "{fine}");
@@ -71,7 +74,7 @@ fn plain_http_is_for_this_host_or_on_request() {
 }
 
 #[test]
-fn broken_file_is_refused_without_quoting_it() {
+fn invalid_file_is_refused_without_quoting_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
     fs::write(&path, "api_key = mst_live_secret").unwrap();

@@ -1,56 +1,63 @@
-//! The host: an agent that does what the real judgement of its files says, and a shim.
+//! The host: an agent that follows the real recovery rules, and a shim.
 
-use muster_agent::ledger::recovery::{Evidence, Recovery, Window, judge};
+use muster_agent::executions::ledger::recovery::{
+    OnDiskState, RecoveryAction, StartWindow, decide,
+};
 use muster_protocol::frame::Outcome;
 
 use super::world::{Down, Ledger, Listed, Moves, Network, Sent, Shim, Up, World};
 
-/// What the child prints, so that the model stays small.
+/// How much the child prints; small, so that the model stays small.
 const OUTPUT_BYTES: u8 = 1;
-/// What the agent leaves on its way before it sends more.
+/// How many frames the agent has in flight at most.
 const FRAMES_UNDER_WAY: usize = 3;
-/// A session ends when frames overtake each other: without a bound there would be ever new ones.
+/// A session ends when frames are reordered: without a limit there would be endless new sessions.
 const LINKS_WITHOUT_ORDER: u8 = 2;
 
 impl World {
-    fn judged(&self) -> Recovery {
-        judge(Evidence {
+    fn judged(&self) -> RecoveryAction {
+        decide(OnDiskState {
             has_command: self.ledger.has_command,
             is_locked: self.run.shim.is_some(),
             has_started: self.ledger.has_started,
             has_settlement: self.ledger.settlement.is_some(),
             has_cancel: self.ledger.has_cancel,
-            window: Window::Open,
+            window: StartWindow::Open,
         })
     }
 
-    /// What the inventory says of the command.
+    /// The inventory's entry for the command.
     pub fn listed(&self) -> Option<Listed> {
         if self.ledger.is_receipted {
             return None;
         }
         match self.judged() {
-            Recovery::Discard => None,
-            Recovery::Report => Some(Listed::Settled),
-            Recovery::Reattach | Recovery::Lose => Some(Listed::Running),
-            Recovery::Start | Recovery::Cancel | Recovery::Expire => Some(Listed::Accepted),
+            RecoveryAction::Discard => None,
+            RecoveryAction::Report => Some(Listed::Settled),
+            RecoveryAction::Reattach | RecoveryAction::Lose => Some(Listed::Running),
+            RecoveryAction::Start | RecoveryAction::Cancel | RecoveryAction::Expire => {
+                Some(Listed::Accepted)
+            }
         }
     }
 
     pub fn host_moves(&self, moves: &mut Moves<'_>) {
         self.agent_sends(moves);
         match self.judged() {
-            Recovery::Start => {
+            RecoveryAction::Start => {
                 moves.may("the agent starts a shim", |world| world.run.shim = Some(Shim::Begun));
             }
-            Recovery::Cancel => {
-                moves.may("the agent ends it unstarted", |w| w.settle(Outcome::Cancelled));
+            RecoveryAction::Cancel => {
+                moves
+                    .may("the agent cancels it before its start", |w| w.settle(Outcome::Cancelled));
             }
-            Recovery::Expire => {
-                moves.may("the agent calls it expired", |w| w.settle(Outcome::Expired));
+            RecoveryAction::Expire => {
+                moves.may("the agent marks it expired", |w| w.settle(Outcome::Expired));
             }
-            Recovery::Lose => moves.may("the agent calls it lost", |w| w.settle(Outcome::Lost)),
-            Recovery::Report | Recovery::Reattach | Recovery::Discard => {}
+            RecoveryAction::Lose => {
+                moves.may("the agent marks it lost", |w| w.settle(Outcome::Lost))
+            }
+            RecoveryAction::Report | RecoveryAction::Reattach | RecoveryAction::Discard => {}
         }
         self.shim_moves(moves);
         if self.agent.link.is_some() {
@@ -58,7 +65,7 @@ impl World {
         } else if self.network == Network::Links || self.server.epoch < LINKS_WITHOUT_ORDER {
             moves.may("connect", Self::connect);
         }
-        // One that the server has not been told of can't be missed by it.
+        // The server can't miss a ledger that it does not know.
         let is_known = self.server.acceptance_count == self.ledger.acceptance_count;
         if self.faults.may_lose_ledger && self.ledger.has_command && is_known {
             moves.may_fail("the ledger is gone", |world| world.lose_ledger(2));
@@ -87,7 +94,7 @@ impl World {
         }
         let has_all = link.sent_bytes >= self.run.produced_bytes;
         if self.ledger.has_started && !link.has_told_start && is_open {
-            moves.may("the agent tells the start", |world| {
+            moves.may("the agent reports the start", |world| {
                 world.on_link(Up::Started, |link| link.has_told_start = true);
             });
         } else if !has_all && is_open {
@@ -121,7 +128,7 @@ impl World {
         };
         match shim {
             Shim::Begun if self.ledger.has_cancel => {
-                moves.may("the shim ends unstarted", |world| end(world, Outcome::Cancelled));
+                moves.may("the shim ends before the start", |world| end(world, Outcome::Cancelled));
             }
             Shim::Begun => moves.may("the shim commits to the start", |world| {
                 world.run.shim = Some(Shim::Committed);
@@ -144,7 +151,7 @@ impl World {
     }
 
     pub fn agent_takes(&mut self, sent: Sent<Down>) {
-        // Frames are read from the link that there is.
+        // Frames are received on the open link.
         if self.agent.link.is_none_or(|link| link.epoch != sent.epoch) {
             return;
         }
@@ -162,9 +169,9 @@ impl World {
                 }
             }
             Down::Cancel => match self.judged() {
-                Recovery::Reattach => self.ledger.has_cancel = true,
-                // Also of one that was never seen: a mark that it never starts.
-                Recovery::Start | Recovery::Discard => self.settle(Outcome::Cancelled),
+                RecoveryAction::Reattach => self.ledger.has_cancel = true,
+                // Also for an unknown command: a tombstone prevents its start.
+                RecoveryAction::Start | RecoveryAction::Discard => self.settle(Outcome::Cancelled),
                 _ => {}
             },
             Down::SendFrom(offset) => {
@@ -174,14 +181,14 @@ impl World {
             }
             Down::Receipt => self.ledger.is_receipted |= self.ledger.settlement.is_some(),
         }
-        // Of a mark that it never starts the server is told at once, as of what is new.
+        // A tombstone is reported at once, like a new command.
         if !is_known && let Some(link) = &mut self.agent.link {
             link.may_send |= self.ledger.has_command || self.ledger.settlement.is_some();
         }
     }
 
     fn accepted(&mut self) {
-        // It tells of the ledger alone, which is not lost where frames go astray.
+        // This depends only on the ledger, which lost frames do not affect.
         if self.network == Network::Anything {
             return;
         }

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod commands;
+pub mod field_error;
 pub mod fleet;
 pub mod ids;
 pub mod integrations;

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use super::AppState;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
-use crate::domain::page::PageRequest;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
+use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
 use crate::services::access::caller::Caller;
 
 /// The credential of a request.
@@ -93,7 +94,11 @@ pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
 fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     match axum::Json::<Object<T>>::from_bytes(bytes) {
         Ok(axum::Json(Object(value))) => Ok(Body(value)),
-        Err(JsonRejection::JsonDataError(error)) => Err(Problem::invalid_body(cause(&error))),
+        Err(JsonRejection::JsonDataError(error)) => {
+            let cause = cause(&error);
+            let error = FieldError::from_serde(&cause);
+            Err(Problem::invalid_body(cause).with_error(error))
+        }
         Err(error) => Err(Problem::malformed(cause(&error))),
     }
 }
@@ -132,7 +137,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Self(params)),
             Err(QueryRejection::FailedToDeserializeQueryString(error)) => {
-                Err(Problem::invalid_query(cause(&error)))
+                let cause = cause(&error);
+                let error = FieldError::from_serde(&cause);
+                Err(Problem::invalid_query(cause).with_error(error))
             }
             Err(_) => Err(Problem::invalid_query("the query can't be read".into())),
         }
@@ -174,7 +181,18 @@ impl PageParams {
 
 /// As [`PageParams::read`], for lists with more parameters.
 pub fn page(cursor: Option<&str>, limit: Option<u64>) -> Result<PageRequest, Problem> {
-    PageRequest::read(cursor, limit).map_err(|error| Problem::invalid_query(error.to_string()))
+    PageRequest::read(cursor, limit).map_err(|error| {
+        let field = match error {
+            PageError::Cursor => FieldError::new("cursor", FieldErrorCode::Invalid),
+            PageError::Limit if limit == Some(0) => {
+                FieldError::with_limit("limit", FieldErrorCode::TooSmall, 1)
+            }
+            PageError::Limit => {
+                FieldError::with_limit("limit", FieldErrorCode::TooLarge, MAX_LIMIT)
+            }
+        };
+        Problem::invalid_query(error.to_string()).with_error(field)
+    })
 }
 
 /// The `Idempotency-Key` header.

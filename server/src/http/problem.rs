@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use serde::Serialize;
 
+use crate::domain::field_error::FieldError;
 use crate::services::error::ServiceError;
 
 /// A problem document: `application/problem+json`.
@@ -25,6 +26,9 @@ pub struct Problem {
     /// wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// The fields that do not fit, for programs that word their own message.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -40,6 +44,7 @@ impl Problem {
             code,
             detail,
             column: None,
+            errors: Vec::new(),
             retry_after_s: None,
         }
     }
@@ -63,9 +68,15 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
     }
 
-    /// The body is JSON, and not what is asked for; the detail names the field.
+    /// The body is JSON, but a field does not fit.
     pub fn invalid_body(detail: String) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail)
+    }
+
+    /// Names the field that does not fit.
+    pub fn with_error(mut self, error: FieldError) -> Self {
+        self.errors.push(error);
+        self
     }
 
     /// A query parameter does not fit.
@@ -200,6 +211,10 @@ impl From<ServiceError> for Problem {
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             ServiceError::Invalid { code, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+            }
+            ServiceError::InvalidField { error, .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_field", detail)
+                    .with_error(error)
             }
             ServiceError::InvalidTarget(source) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);

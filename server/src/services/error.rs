@@ -1,7 +1,10 @@
 //! Why a use case was not carried out, in words for whoever asked.
 
+use std::ops::RangeInclusive;
+
 use crate::domain::access::credential::NoRandomness;
 use crate::domain::access::principal::Scope;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
@@ -24,6 +27,9 @@ pub enum ServiceError {
     /// The request makes no sense.
     #[error("{detail}")]
     Invalid { code: &'static str, detail: String },
+    /// A field of the request does not fit.
+    #[error("{detail}")]
+    InvalidField { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
     /// It was here and is no more, for good.
@@ -58,7 +64,33 @@ impl ServiceError {
 
     /// A field that does not fit.
     pub fn invalid_field(field: &str, problem: &str) -> Self {
-        Self::Invalid { code: "invalid_field", detail: format!("`{field}` {problem}") }
+        Self::field(FieldError::new(field, FieldErrorCode::Invalid), problem)
+    }
+
+    /// A number outside of its bounds.
+    pub fn out_of_range(field: &str, value: u64, bounds: RangeInclusive<u64>) -> Self {
+        let (least, most) = (*bounds.start(), *bounds.end());
+        let (code, limit) = if value < least {
+            (FieldErrorCode::TooSmall, least)
+        } else {
+            (FieldErrorCode::TooLarge, most)
+        };
+        let problem = format!("must be {least} to {most}");
+        Self::field(FieldError::with_limit(field, code, limit), &problem)
+    }
+
+    /// A field that is missing.
+    pub fn required(field: &str) -> Self {
+        Self::field(FieldError::new(field, FieldErrorCode::Required), "is required")
+    }
+
+    /// A field that contradicts another one.
+    pub fn conflicting(field: &str, other: &str, problem: &str) -> Self {
+        Self::field(FieldError::with_limit(field, FieldErrorCode::Conflict, other), problem)
+    }
+
+    fn field(error: FieldError, problem: &str) -> Self {
+        Self::InvalidField { detail: format!("`{}` {problem}", error.field), error }
     }
 }
 

@@ -180,7 +180,7 @@ impl Host {
 
     /// Executions that have a folder on the host.
     pub fn jobs(&self) -> BTreeSet<Uuid> {
-        names(&self.agent.state_dir().join("jobs"))
+        names(&self.agent.state_dir().join("executions"))
             .into_iter()
             .filter_map(|name| name.parse().ok())
             .collect()

@@ -15,7 +15,7 @@ use crate::wait::eventually_blocking;
 /// What an agent's state directory may hold in the end.
 const OF_A_HOST: [&str; 15] = [
     "identity.json",
-    "jobs",
+    "executions",
     "key.json",
     "ledger.json",
     "lock",

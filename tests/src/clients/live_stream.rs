@@ -1,8 +1,16 @@
-//! A reader of server-sent events, as far as the server sends them.
+//! Reads server-sent events of the server.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use reqwest::Response;
+use reqwest::header::HeaderMap;
 use serde_json::Value;
+use sse_stream::{Sse, SseByteStream};
 use tokio::time::timeout;
 
 use crate::clients::api::{Api, ApiResponse};
@@ -13,53 +21,64 @@ const PATIENCE: Duration = Duration::from_secs(45);
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiveEvent {
     pub name: String,
-    /// Empty if it has none.
+    /// Empty if the event has none.
     pub id: String,
     pub data: Value,
 }
 
-/// An answer that goes on.
-#[derive(Debug)]
+/// An event stream.
 pub struct LiveStream {
-    response: reqwest::Response,
-    read: Vec<u8>,
+    headers: HeaderMap,
+    events: Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>,
+    /// How many more bytes of the answer are read.
+    bytes_left: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for LiveStream {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LiveStream").field("headers", &self.headers).finish_non_exhaustive()
+    }
 }
 
 impl LiveStream {
-    /// Asks for a live resource, from behind the event with this id if there is one.
+    /// Opens an event stream, after the event with this id if the id is not empty.
     ///
     /// # Errors
-    /// The answer, if it is another than 200.
+    /// The answer, if its status is not 200.
     pub async fn open(api: &Api, path: &str, last_event_id: &str) -> Result<Self, ApiResponse> {
         let headers = [("last-event-id", last_event_id)];
         let headers = if last_event_id.is_empty() { &headers[..0] } else { &headers[..] };
         let response = api.stream(path, headers).await.expect("reach the server");
-        if response.status().as_u16() == 200 {
-            return Ok(Self { response, read: Vec::new() });
-        }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let bytes = response.bytes().await.expect("read the answer").to_vec();
-        Err(ApiResponse { status, headers, bytes })
+        if status != 200 {
+            let bytes = response.bytes().await.expect("read the answer").to_vec();
+            return Err(ApiResponse { status, headers, bytes });
+        }
+        let bytes_left = Arc::new(AtomicUsize::new(usize::MAX));
+        let chunks = chunks(response, Arc::clone(&bytes_left)).map(Ok::<_, std::io::Error>);
+        Ok(Self { headers, events: Box::pin(SseByteStream::new(chunks)), bytes_left })
     }
 
-    /// A header of the answer; empty when it is absent.
+    /// A header of the answer; empty if it is absent.
     pub fn header(&self, name: &str) -> &str {
-        self.response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
     }
 
-    /// The next event; `None` when the answer has ended or was cut off.
+    /// The next event; `None` after the answer ended or was cut off.
     pub async fn next(&mut self) -> Option<LiveEvent> {
         loop {
-            if let Some(event) = self.ready() {
-                return Some(event);
-            }
-            if !self.more().await {
-                return None;
-            }
+            let event = self.events.next().await?.expect("valid events");
+            // Blocks without data carry no event.
+            let Some(data) = event.data else { continue };
+            return Some(LiveEvent {
+                name: event.event.unwrap_or_default(),
+                id: event.id.unwrap_or_default(),
+                data: serde_json::from_str(&data).expect("data is JSON"),
+            });
         }
     }
 
-    /// The next event of this name; others are passed over.
+    /// The next event with this name; skips others.
     ///
     /// # Panics
     /// If the answer ends before.
@@ -73,40 +92,28 @@ impl LiveStream {
         }
     }
 
-    /// Whole events among the next `bytes` of the answer, wherever that cuts; then hangs up.
+    /// The whole events in the next `bytes` of the answer; then closes the connection.
     pub async fn cut_after(mut self, bytes: usize) -> Vec<LiveEvent> {
-        while self.read.len() < bytes && self.more().await {}
-        self.read.truncate(bytes);
-        std::iter::from_fn(|| self.ready()).collect()
-    }
-
-    async fn more(&mut self) -> bool {
-        let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("events in time");
-        match chunk {
-            Ok(Some(chunk)) => {
-                self.read.extend_from_slice(&chunk);
-                true
-            }
-            Ok(None) | Err(_) => false,
+        self.bytes_left.store(bytes, Ordering::Relaxed);
+        let mut events = Vec::new();
+        while let Some(event) = self.next().await {
+            events.push(event);
         }
+        events
     }
+}
 
-    /// The first whole event of what was read, signs of life passed over.
-    fn ready(&mut self) -> Option<LiveEvent> {
-        loop {
-            let end = self.read.windows(2).position(|pair| pair == b"\n\n")?;
-            let block: Vec<u8> = self.read.drain(..end + 2).collect();
-            let block = String::from_utf8(block).expect("events are text");
-            let field = |name: &str| {
-                let mut lines = block.lines().filter_map(|line| line.strip_prefix(name));
-                lines.next().map(|value| value.trim_start_matches(' ').to_owned())
-            };
-            let Some(data) = field("data:") else { continue };
-            return Some(LiveEvent {
-                name: field("event:").unwrap_or_default(),
-                id: field("id:").unwrap_or_default(),
-                data: serde_json::from_str(&data).expect("data is JSON"),
-            });
+/// The body in chunks, until it ends, is cut off, or `bytes_left` is 0.
+fn chunks(response: Response, bytes_left: Arc<AtomicUsize>) -> impl Stream<Item = Bytes> {
+    stream::unfold((response, bytes_left), |(mut response, bytes_left)| async move {
+        let left = bytes_left.load(Ordering::Relaxed);
+        if left == 0 {
+            return None;
         }
-    }
+        let chunk = timeout(PATIENCE, response.chunk()).await.expect("events in time");
+        let mut chunk = chunk.ok().flatten()?;
+        chunk.truncate(left);
+        bytes_left.store(left - chunk.len(), Ordering::Relaxed);
+        Some((chunk, (response, bytes_left)))
+    })
 }

@@ -1,4 +1,4 @@
-//! One request, repeated until it is answered or there is no hope.
+//! One request of the HTTP exchange, repeated until it is answered or can't succeed.
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::{LinkError, USER_AGENT, Way, tunnel};
+use super::super::{Connector, LinkError, USER_AGENT, tunnel};
 
-/// A repeated sequence gets the same answer, so that repeating does no harm.
+/// A repeated sequence number gets the same answer, so repeating does no harm.
 const ATTEMPTS: u32 = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a second look at a way that could not be gone.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// Beyond the server's own waiting.
+/// Time limit of the connection attempt that diagnoses an error.
+const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for the answer in addition to the server's own wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// Largest problem document that is read.
+/// Largest problem document that is read, in bytes.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// Posts bodies to one server with one key.
 #[derive(Clone)]
-pub struct Poster {
+pub struct ExchangeClient {
     client: Client,
-    way: Way,
+    connector: Connector,
     url: String,
     authorization: HeaderValue,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum Failure {
-    /// The server said no, in the words of a close.
+pub enum PostError {
+    /// The server refused with the code and reason of a close.
     Closed {
         code: u16,
         reason: String,
@@ -49,23 +49,29 @@ struct Problem {
     code: String,
 }
 
-impl Poster {
+impl ExchangeClient {
+    /// Creates a client for one server and one key.
+    ///
     /// # Errors
-    /// [`LinkError::Broken`] if no client can be made.
-    pub fn new(way: &Way, key: &SecretString, wait: Duration) -> Result<Self, LinkError> {
+    /// [`LinkError::Broken`] if no HTTP client can be created.
+    pub fn new(
+        connector: &Connector,
+        key: &SecretString,
+        wait: Duration,
+    ) -> Result<Self, LinkError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(LinkError::broken("set up HTTP"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: client(way, wait + ANSWER_TIMEOUT)?,
-            way: way.clone(),
-            url: way.endpoint.exchange_url(),
+            client: client(connector, wait + ANSWER_TIMEOUT)?,
+            connector: connector.clone(),
+            url: connector.endpoint.exchange_url(),
             authorization,
         })
     }
 
-    /// Posts a request until it is answered, for a bounded number of times.
-    pub async fn post(self, request: ExchangeRequest) -> Result<ExchangeResponse, Failure> {
+    /// Posts a request until it is answered, with a limited number of attempts.
+    pub async fn post(self, request: ExchangeRequest) -> Result<ExchangeResponse, PostError> {
         let body = bytes::Bytes::from(request.encode());
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut attempt = 1;
@@ -73,10 +79,10 @@ impl Poster {
             let error = match self.attempt(body.clone(), request.sequence).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(failure)) => return Err(failure),
-                Err(Attempt::Again(error)) => error,
+                Err(Attempt::Retry(error)) => error,
             };
             if attempt == ATTEMPTS {
-                return Err(Failure::Broken(self.explained(error).await));
+                return Err(PostError::Broken(self.diagnose(error).await));
             }
             attempt += 1;
             tokio::time::sleep(delays.next_delay()).await;
@@ -97,25 +103,25 @@ impl Poster {
             .send()
             .await;
         let response = sent.map_err(|error| {
-            Attempt::Again(LinkError::broken("reach the server over HTTP")(error))
+            Attempt::Retry(LinkError::broken("connect to the server over HTTP")(error))
         })?;
         let status = response.status();
         if status != StatusCode::OK {
-            return Err(self.refused(status, response).await);
+            return Err(self.classify_refusal(status, response).await);
         }
-        let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Again)?;
-        let unfit = |error| Attempt::Final(Failure::Broken(error));
+        let bytes = read_bounded(response, MAX_BODY_BYTES).await.map_err(Attempt::Retry)?;
+        let invalid = |error| Attempt::Final(PostError::Broken(error));
         let answer = ExchangeResponse::decode(&bytes)
-            .map_err(LinkError::broken("read the answer"))
-            .map_err(unfit)?;
+            .map_err(LinkError::broken("read the server's answer"))
+            .map_err(invalid)?;
         if answer.sequence != sequence {
-            let error = std::io::Error::other("it answers another request");
-            return Err(unfit(LinkError::broken("read the answer")(error)));
+            let error = std::io::Error::other("the answer is for another request");
+            return Err(invalid(LinkError::broken("read the server's answer")(error)));
         }
         Ok(answer)
     }
 
-    async fn refused(&self, status: StatusCode, response: Response) -> Attempt {
+    async fn classify_refusal(&self, status: StatusCode, response: Response) -> Attempt {
         let problem = read_bounded(response, MAX_PROBLEM_BYTES)
             .await
             .ok()
@@ -123,37 +129,38 @@ impl Poster {
         let problem = problem.map(|problem| problem.code).unwrap_or_default();
         if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
             let (code, reason) = (close.code(), close.reason().to_owned());
-            return Attempt::Final(Failure::Closed { code, reason });
+            return Attempt::Final(PostError::Closed { code, reason });
         }
         if let Some(error) = self.refused_by_proxy(status, &problem) {
-            return Attempt::Final(Failure::Broken(error));
+            return Attempt::Final(PostError::Broken(error));
         }
         let problem = problem.chars().take(64).collect();
         let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
-        // Between the server and here something may be restarting; anything else is meant.
+        // These three may come from a component that is restarting; other statuses are final.
         match status {
             StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Attempt::Again(error),
-            _ => Attempt::Final(Failure::Broken(error)),
+            | StatusCode::GATEWAY_TIMEOUT => Attempt::Retry(error),
+            _ => Attempt::Final(PostError::Broken(error)),
         }
     }
 
-    /// Requests in the clear are answered by the proxy itself; the server's refusals have a code.
+    /// The proxy itself answers unencrypted requests; the server's refusals have a code.
     fn refused_by_proxy(&self, status: StatusCode, problem: &str) -> Option<LinkError> {
-        let proxy = self.way.proxy.as_ref().filter(|_| !self.way.endpoint.is_secure)?;
-        let is_proxys = match status {
+        let proxy = self.connector.proxy.as_ref().filter(|_| !self.connector.endpoint.is_secure)?;
+        let is_from_proxy = match status {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => true,
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => problem.is_empty(),
             _ => false,
         };
-        let obstacle = || tunnel::obstacle(proxy, &self.way.endpoint, Some(status.as_u16())).into();
-        is_proxys.then(obstacle)
+        let error =
+            || tunnel::connect_error(proxy, &self.connector.endpoint, Some(status.as_u16())).into();
+        is_from_proxy.then(error)
     }
 
-    /// The HTTP library says that it could not connect, but not what stood in the way: going the
-    /// way once more does.
-    async fn explained(&self, error: LinkError) -> LinkError {
+    /// The HTTP library reports that it could not connect but not why; a second connection attempt
+    /// finds the cause.
+    async fn diagnose(&self, error: LinkError) -> LinkError {
         let is_unconnected = match &error {
             LinkError::Broken { source, .. } => {
                 source.downcast_ref::<reqwest::Error>().is_some_and(reqwest::Error::is_connect)
@@ -163,19 +170,19 @@ impl Poster {
         if !is_unconnected {
             return error;
         }
-        match tokio::time::timeout(LOOK_TIMEOUT, self.way.open()).await {
-            Ok(Err(obstacle)) => obstacle,
-            // It has come back meanwhile, or is as silent as before.
+        match tokio::time::timeout(DIAGNOSE_TIMEOUT, self.connector.connect()).await {
+            Ok(Err(error)) => error,
+            // The connection works again, or fails as silently as before.
             Ok(Ok(_)) | Err(_) => error,
         }
     }
 }
 
-/// An HTTP client that goes this way and no other.
+/// An HTTP client that uses the connector's proxy and trusted authorities.
 ///
 /// # Errors
-/// [`LinkError::Broken`] if it can't be made.
-pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
+/// [`LinkError::Broken`] if it can't be created.
+pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkError> {
     let broken = "set up HTTP";
     let mut builder = Client::builder()
         .http1_only()
@@ -184,8 +191,8 @@ pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
         .pool_max_idle_per_host(2)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(USER_AGENT);
-    builder = match &way.proxy {
-        // It would look into the environment by itself.
+    builder = match &connector.proxy {
+        // By default the library would read the environment itself.
         None => builder.no_proxy(),
         Some(proxy) => {
             let mut through =
@@ -196,15 +203,15 @@ pub fn client(way: &Way, timeout: Duration) -> Result<Client, LinkError> {
             builder.proxy(through)
         }
     };
-    if let Some(tls) = &way.tls {
+    if let Some(tls) = &connector.tls {
         builder = builder.tls_backend_preconfigured(tls.client_config());
     }
     builder.build().map_err(LinkError::broken(broken))
 }
 
 enum Attempt {
-    Again(LinkError),
-    Final(Failure),
+    Retry(LinkError),
+    Final(PostError),
 }
 
 async fn read_bounded(mut response: Response, bound: usize) -> Result<Vec<u8>, LinkError> {
@@ -213,7 +220,7 @@ async fn read_bounded(mut response: Response, bound: usize) -> Result<Vec<u8>, L
         response.chunk().await.map_err(LinkError::broken("read from the server over HTTP"))?
     {
         if body.len() + chunk.len() > bound {
-            let error = std::io::Error::other("it is larger than any that fits");
+            let error = std::io::Error::other("the answer is larger than permitted");
             return Err(LinkError::broken("read from the server over HTTP")(error));
         }
         body.extend_from_slice(&chunk);

@@ -104,11 +104,12 @@ impl CommandRequest {
             if may_hold_secrets { data.to_string() } else { std::mem::take(&mut *text) };
         let wait_ms = self.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
         if wait_ms > MAX_WAIT_MS {
-            return Err(ServiceError::invalid_field("wait_ms", "must be at most 60000"));
+            return Err(ServiceError::out_of_range("wait_ms", wait_ms, 0..=MAX_WAIT_MS));
         }
         let expires_in_ms = self.expires_in_ms.unwrap_or(DEFAULT_EXPIRES_IN_MS);
         if !(1..=MAX_EXPIRES_IN_MS).contains(&expires_in_ms) {
-            return Err(ServiceError::invalid_field("expires_in_ms", "must be 1 to 2592000000"));
+            let bounds = 1..=MAX_EXPIRES_IN_MS;
+            return Err(ServiceError::out_of_range("expires_in_ms", expires_in_ms, bounds));
         }
         if self.idempotency_key.as_ref().is_some_and(|key| !is_idempotency_key(key)) {
             return Err(ServiceError::invalid_field(
@@ -233,13 +234,14 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
         }
         (Some(_), Some(_)) => {
             let problem = "and `argv` exclude each other: send one of them";
-            return Err(ServiceError::invalid_field("script", problem));
+            return Err(ServiceError::conflicting("script", "argv", problem));
         }
     }
     parameter::check(&execute.parameters, &secrets).map_err(|error| mismatch(error.into()))?;
     let timeout_ms = execute.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS);
     if !(1..=MAX_TIMEOUT_MS).contains(&timeout_ms) {
-        return Err(ServiceError::invalid_field("data.timeout_ms", "must be 1 to 604800000"));
+        let bounds = 1..=MAX_TIMEOUT_MS;
+        return Err(ServiceError::out_of_range("data.timeout_ms", timeout_ms, bounds));
     }
     let work = match execute.script {
         Some(name) => Work::Script { name, parameters: execute.parameters },

@@ -158,7 +158,7 @@ async fn host_that_changes_its_key_loses_no_command() {
     agent.resume();
     let after = fixture.online(&second_id).await;
     let log = agent.log();
-    assert!(log.contains("enrolled this host anew"), "{log}");
+    assert!(log.contains("enrolled this host again"), "{log}");
     assert_ne!(before["id"], after["id"], "another key, another agent");
     let running = fixture.api.execute(after.id(), "long", json!({})).await;
     fixture.api.output_reaches(&running, 1).await;

@@ -173,7 +173,7 @@ async fn command_line_lists_and_cancels_executions() {
     let cli = Cli::new(&fixture.test_dir);
     let login = ["login", "--server", &fixture.server.url()];
     cli.run_with_input(&login, fixture.api.key()).await.expect(0);
-    assert_eq!(cli.run(&["executions"]).await.expect(0).trim(), "no executions");
+    assert_eq!(cli.run(&["executions"]).await.expect(0).trim(), "No executions.");
     let (mut running, agent) = agent(&fixture).await;
     let bad = fixture.api.execute(&agent, "fail", json!({})).await;
     fixture.api.finished(&bad).await;
@@ -196,7 +196,7 @@ async fn command_line_lists_and_cancels_executions() {
         assert_eq!(ids, [&json!(waiting)], "{line:?}");
     }
     let none = ["executions", "list", "--until", "1h"];
-    assert_eq!(cli.run(&none).await.expect(0).trim(), "no executions");
+    assert_eq!(cli.run(&none).await.expect(0).trim(), "No executions.");
     cli.run(&["executions", "list", "--since", "yesterday"]).await.expect(2);
     cli.run(&["executions", "list", "--state", "flying"]).await.expect(1);
     let cancelled = cli.run(&["executions", "cancel", &waiting, "--json"]).await.json();

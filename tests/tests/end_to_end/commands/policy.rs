@@ -33,7 +33,7 @@ async fn script_runs_as_the_user_of_the_policy_and_cannot_read_agent_files() {
     let fixture = Fixture::on_sqlite().await;
     let body = "id -un; id -Gn; echo \"$HOME $USER $LOGNAME $SHELL\"; pwd\n\
                 echo by name >/dev/stderr\n\
-                for file in identity.json ledger.json jobs settled wake.sock lock; do\n\
+                for file in identity.json ledger.json executions settled wake.sock lock; do\n\
                   ls -ld \"../$file\" >/dev/null || exit 9\n\
                   cat \"../$file\" 2>/dev/null && echo \"read $file\"\n\
                   ls \"../$file/\" 2>/dev/null && echo \"listed $file\"\n\
@@ -58,7 +58,7 @@ async fn script_runs_as_the_user_of_the_policy_and_cannot_read_agent_files() {
     );
     assert_eq!(output, expected);
     let mode = |path: &Path| fs::metadata(path).expect("look").permissions().mode() & 0o777;
-    assert_eq!(mode(&agent.state_dir().join("jobs")), 0o700);
+    assert_eq!(mode(&agent.state_dir().join("executions")), 0o700);
     assert_eq!(mode(&agent.state_dir().join("wake.sock")), 0o600);
 }
 
@@ -137,7 +137,7 @@ async fn user_of_a_command_is_fixed_when_it_is_accepted() {
     let (agent, id) = running_as_nobody(&fixture, vec![Script::new("wait", &wait)]).await;
     let first = fixture.api.execute(&id, "wait", json!({})).await;
     fixture.api.output_reaches(&first, 7).await;
-    let record = agent.state_dir().join("jobs").join(&first).join("command.json");
+    let record = agent.state_dir().join("executions").join(&first).join("command.json");
     let record = fs::read_to_string(record).expect("the record");
     assert!(record.contains(r#""run_as":"nobody""#), "{record}");
     agent.write_policy("{}");

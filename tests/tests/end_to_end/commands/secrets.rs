@@ -81,7 +81,7 @@ async fn secret_reaches_the_script_and_is_visible_nowhere_else(fixture: Fixture)
     // The beginning of the secret is held back until it is known to be no more than that.
     fixture.api.output_reaches(&run, "TOKEN is ".len() as u64).await;
     assert_eq!(fixture.api.output(&run).await, b"TOKEN is ");
-    let kept = agent.state_dir().join(format!("jobs/{run}/parameters.json"));
+    let kept = agent.state_dir().join(format!("executions/{run}/parameters.json"));
     let mode = std::fs::metadata(&kept).expect("the ledger keeps it").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let in_the_open = [kept.display().to_string()];

@@ -136,7 +136,7 @@ async fn running_commands_of_a_deregistering_host_are_killed_and_lost() {
     fixture.api.output_reaches(&run, 6).await;
     agent.stop();
     let said = deregister(&fixture, &agent, &key, &[]).await.expect(0);
-    assert!(said.contains("how 1 of its commands ended"), "{said}");
+    assert!(said.contains("results not reported to the server: 1"), "{said}");
     ends_with_its_agent(&fixture, &run, "lost").await;
     eventually("nothing of it runs", async || agent.shim_ids().is_empty().then_some(())).await;
 }
@@ -168,7 +168,7 @@ async fn failed_deregistration_explains_the_fix_and_keeps_the_enrolment() {
     fixture.server.stop();
     let own = [("MUSTER_SERVER_URL", url.as_str()), ("MUSTER_API_KEY", key.as_str())];
     let away = agent_program(agent.state_dir(), &["deregister"], &own).await;
-    refused(&away, "no link to the server");
+    refused(&away, "the connection to the server failed");
 
     fixture.server.resume();
     agent.resume();

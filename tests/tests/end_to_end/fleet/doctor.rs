@@ -21,7 +21,7 @@ fn text<'a>(finding: &'a Value, field: &str) -> &'a str {
 }
 
 fn verdicts(findings: &[Value]) -> Vec<&str> {
-    findings.iter().map(|finding| text(finding, "verdict")).collect()
+    findings.iter().map(|finding| text(finding, "status")).collect()
 }
 
 fn names_in(folder: &Path) -> BTreeSet<String> {
@@ -54,12 +54,15 @@ async fn valid_key_passes_every_check_before_installation_and_creates_no_files()
     for (line, check) in lines.iter().zip(checks()) {
         assert_eq!(line[9..].split("  ").next(), Some(check), "{table}");
     }
-    assert!(lines[10].starts_with("ok       key              the server takes it"), "{table}");
+    assert!(
+        lines[10].starts_with("ok       key              the server accepts the key"),
+        "{table}"
+    );
     assert!(!table.contains(&key) && !fixture.server.log().contains(&key));
     assert_eq!(doctor.say(&["--brief"]).await.expect(0), "");
     let over_http = doctor.with("MUSTER_HTTP_FALLBACK", "only").findings(0).await;
-    assert_eq!(finding(&over_http, "key")["detail"], "the server takes it, over HTTP");
-    assert_eq!(finding(&over_http, "websocket")["verdict"], "skipped");
+    assert_eq!(finding(&over_http, "key")["detail"], "the server accepts the key over HTTP");
+    assert_eq!(finding(&over_http, "websocket")["status"], "skipped");
     assert_eq!(fixture.agents_of(&id).await, Vec::<Value>::new());
     assert_eq!(names_in(fixture.test_dir.path()), before);
 }
@@ -82,7 +85,7 @@ async fn doctor_beside_a_running_agent_changes_nothing() {
     let before = names_in(agent.state_dir());
     let findings = doctor.findings(0).await;
     assert_eq!(text(finding(&findings, "manifest"), "detail"), "1 script");
-    assert_eq!(finding(&findings, "key")["verdict"], "ok");
+    assert_eq!(finding(&findings, "key")["status"], "ok");
     assert_eq!(names_in(agent.state_dir()), before);
     assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);
     let again = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
@@ -97,13 +100,13 @@ async fn each_refusal_of_a_key_explains_the_fix() {
         let doctor =
             Doctor::new(&fixture.test_dir, &url, key).with("MUSTER_HTTP_FALLBACK", fallback);
         let findings = doctor.findings(1).await;
-        assert_eq!(finding(&findings, "version")["verdict"], "ok", "{findings:#?}");
+        assert_eq!(finding(&findings, "version")["status"], "ok", "{findings:#?}");
         finding(&findings, "key").clone()
     };
-    let unknown_key = format!("mst_agent_{}", "x".repeat(43));
-    let unknown = refusal(&unknown_key, "1").await;
+    let stranger = format!("mst_agent_{}", "x".repeat(43));
+    let unknown = refusal(&stranger, "1").await;
     assert_eq!(unknown["detail"], "the server does not know the key");
-    assert!(text(&unknown, "remedy").contains("MUSTER_SERVER_URL"), "{unknown}");
+    assert!(text(&unknown, "hint").contains("MUSTER_SERVER_URL"), "{unknown}");
 
     let (id, key) = fixture.api.agent_key(json!({})).await;
     let path = format!("/api/agents/keys/{id}");
@@ -142,25 +145,25 @@ async fn unreachable_server_is_one_failure_and_the_other_checks_are_skipped() {
     let dns = finding(&findings, "dns");
     assert!(text(dns, "detail").contains("A 127.0.0.1; AAAA "), "{dns}");
     let tcp = finding(&findings, "tcp");
-    assert_eq!(tcp["verdict"], "fail", "{tcp}");
+    assert_eq!(tcp["status"], "fail", "{tcp}");
     assert!(text(tcp, "detail").contains("IPv4 fails (Connection refused"), "{tcp}");
     for check in &checks()[6..] {
         let skipped = finding(&findings, check);
-        assert_eq!(skipped["verdict"], "skipped", "{skipped}");
+        assert_eq!(skipped["status"], "skipped", "{skipped}");
         assert_eq!(skipped["detail"], "not checked, because tcp failed");
     }
     let brief = doctor.brief().await;
     assert!(brief.starts_with(&format!("tcp: port {port} of the server: ")), "{brief}");
-    assert!(brief.ends_with("let this host out to it\n"), "{brief}");
+    assert!(brief.ends_with("that firewalls permit the connection\n"), "{brief}");
 
     let elsewhere = format!("{}/elsewhere", fixture.server.url());
     let brief = Doctor::new(&fixture.test_dir, &elsewhere, &key).brief().await;
-    let sentence = "no WebSocket gets through: the server answered 404 to the WebSocket upgrade";
-    assert!(brief.starts_with(&format!("websocket: {sentence}; nor does HTTP: ")), "{brief}");
-    assert!(brief.ends_with("check that the address leads to a Muster server\n"), "{brief}");
+    let sentence = "WebSockets fail: the server answered 404 to the WebSocket upgrade";
+    assert!(brief.starts_with(&format!("websocket: {sentence}; HTTP fails too: ")), "{brief}");
+    assert!(brief.ends_with("check that the address is that of a Muster server\n"), "{brief}");
 
     let brief = Doctor::new(&fixture.test_dir, "wss://muster.invalid", &key).brief().await;
-    let sentence = "dns: the name muster.invalid of the server has no address";
+    let sentence = "dns: failed to resolve the name muster.invalid of the server";
     assert!(brief.starts_with(sentence), "{brief}");
 }
 
@@ -169,18 +172,21 @@ async fn invalid_settings_are_the_first_failure() {
     let fixture = Fixture::on_sqlite().await;
     let doctor = Doctor::new(&fixture.test_dir, &fixture.server.url(), "");
     let none = doctor.brief().await;
-    assert!(none.starts_with("configuration: no agent key; set MUSTER_API_KEY"), "{none}");
+    assert!(
+        none.starts_with("configuration: no agent key is configured; set MUSTER_API_KEY"),
+        "{none}"
+    );
     let doctor = doctor.with("MUSTER_API_KEY", "mst_agent_x");
     let empty = fixture.test_dir.path().join("empty.pem");
     std::fs::write(&empty, "").expect("write the file");
     for (file, sentence) in [
         ("/no/such.pem", "read the CA file"),
-        (empty.to_str().expect("plain text"), "holds no certificate"),
+        (empty.to_str().expect("plain text"), "contains no certificate"),
     ] {
         let findings = doctor.clone().with("MUSTER_CA_FILE", file).findings(1).await;
         let configuration = finding(&findings, "configuration");
         assert!(text(configuration, "detail").contains(sentence), "{configuration}");
-        assert!(!text(configuration, "remedy").is_empty(), "{configuration}");
+        assert!(!text(configuration, "hint").is_empty(), "{configuration}");
         assert_eq!(verdicts(&findings)[1..], vec!["skipped"; checks().len() - 1]);
     }
     let nobody = doctor.clone().with("MUSTER_SERVER_URL", "wss://127.0.0.1:9");
@@ -200,9 +206,9 @@ async fn wrong_clock_is_reported_relative_to_the_server() {
         let doctor = moved.iter().fold(doctor, |doctor, (name, value)| doctor.with(name, value));
         let findings = doctor.findings(code).await;
         let clock = finding(&findings, "clock");
-        assert_eq!(clock["verdict"], verdict, "{clock}");
-        assert!(text(clock, "remedy").contains("NTP"), "{clock}");
-        assert_eq!(finding(&findings, "key")["verdict"], "ok");
+        assert_eq!(clock["status"], verdict, "{clock}");
+        assert!(text(clock, "hint").contains("NTP"), "{clock}");
+        assert_eq!(finding(&findings, "key")["status"], "ok");
     }
 }
 
@@ -219,10 +225,10 @@ async fn scripts_that_cannot_run_are_named() {
     let findings = doctor.findings(1).await;
     let manifest = finding(&findings, "manifest");
     let detail = text(manifest, "detail");
-    assert!(detail.starts_with("2 of 3 scripts can't be run: "), "{manifest}");
+    assert!(detail.starts_with("2 of 3 scripts can't run: "), "{manifest}");
     assert!(detail.contains("`changed`: ") && detail.contains("`gone`: "), "{manifest}");
     // It is the host's own affair: the way to the server is looked at all the same.
-    assert_eq!(finding(&findings, "key")["verdict"], "ok");
+    assert_eq!(finding(&findings, "key")["status"], "ok");
 
     std::fs::write(state.join("script_manifest.json"), "{\n\"scripts\": 7}").expect("write");
     let findings = doctor.findings(1).await;
@@ -238,10 +244,10 @@ async fn blocked_websockets_are_a_warning_if_http_works() {
     let doctor = Doctor::new(&fixture.test_dir, &link.url(), &key);
     let findings = doctor.findings(0).await;
     let websocket = finding(&findings, "websocket");
-    assert_eq!(websocket["verdict"], "warn", "{websocket}");
+    assert_eq!(websocket["status"], "warn", "{websocket}");
     assert!(text(websocket, "detail").contains("403"), "{websocket}");
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over HTTP");
+    assert_eq!(finding(&findings, "key")["detail"], "the server accepts the key over HTTP");
     let findings = doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
-    assert_eq!(finding(&findings, "websocket")["verdict"], "fail");
+    assert_eq!(finding(&findings, "websocket")["status"], "fail");
     assert_eq!(finding(&findings, "key")["detail"], "not checked, because websocket failed");
 }

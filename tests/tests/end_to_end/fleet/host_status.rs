@@ -39,7 +39,7 @@ async fn status_without_an_agent_reports_that_and_creates_no_files() {
     let (code, value) = status(&state).await;
     assert_eq!((code, &value["state"]), (4, &json!("stopped")), "{value}");
     assert!(human(&state, 4).await.contains("not running\n"));
-    assert_eq!(end_executions(&state, "30").await.expect(0), "no job was running\n");
+    assert_eq!(end_executions(&state, "30").await.expect(0), "no execution was running\n");
     assert!(!state.exists(), "a look makes nothing");
     let empty = test_dir.folder("empty");
     assert_eq!(status(&empty).await.0, 4);
@@ -55,16 +55,16 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     let shown = stands(&state, 0, "the agent says that it is connected").await;
     assert_eq!(shown["agent"]["agent_id"], id, "{shown}");
     assert_eq!(shown["agent"]["transport"], "websocket", "{shown}");
-    assert_eq!(shown["jobs"], json!([]), "{shown}");
+    assert_eq!(shown["executions"], json!([]), "{shown}");
     assert!(shown["agent"]["server_url"].as_str().is_some_and(|url| url.starts_with("ws://")));
     assert!(!shown.to_string().contains("mst_agent_"), "{shown}");
 
     let run = fixture.api.execute(&id, "wait", json!({})).await;
     fixture.api.output_reaches(&run, 6).await;
     let (_, shown) = status(&state).await;
-    assert_eq!(shown["jobs"][0]["command_id"], run, "{shown}");
-    assert_eq!(shown["jobs"][0]["script"], "wait", "{shown}");
-    assert!(shown["jobs"][0]["started_at"].is_string(), "{shown}");
+    assert_eq!(shown["executions"][0]["command_id"], run, "{shown}");
+    assert_eq!(shown["executions"][0]["script"], "wait", "{shown}");
+    assert!(shown["executions"][0]["started_at"].is_string(), "{shown}");
     let text = human(&state, 0).await;
     assert!(text.contains(&format!("{run} (wait) since 2")), "{text}");
     assert!(text.contains("over websocket"), "{text}");
@@ -89,11 +89,11 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     agent.kill_9();
     let shown = stands(&state, 4, "nothing holds the lock any more").await;
     assert_eq!(shown["state"], "stopped", "{shown}");
-    assert_eq!(shown["jobs"][0]["command_id"], run, "its jobs run on: {shown}");
+    assert_eq!(shown["executions"][0]["command_id"], run, "its jobs run on: {shown}");
     assert!(human(&state, 4).await.contains("not running"));
 
     assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (wait)\n"));
-    assert_eq!(status(&state).await.1["jobs"], json!([]));
+    assert_eq!(status(&state).await.1["executions"], json!([]));
     agent.resume();
     assert_eq!(fixture.api.finished(&run).await["state"], "cancelled");
     assert_eq!(fixture.api.output(&run).await, b"begun\n");

@@ -49,7 +49,7 @@ async fn owner_updates_the_agent_while_its_execution_continues() {
     let agent = installed(&new_host, &publisher).await;
     let id = agent.id();
     let said = new_host.host.run(&format!("{DEPLOY} --update")).await.expect(0);
-    assert!(said.contains(&format!("{OWN} runs here already")), "{said}");
+    assert!(said.contains(&format!("{OWN} is already running")), "{said}");
     let body = "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
     new_host.allow("long", body).await;
     let run = new_host.fixture.api.execute(id, "long", json!({})).await;
@@ -75,7 +75,7 @@ async fn owner_updates_the_agent_while_its_execution_continues() {
     let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": OWN});
     new_host.fixture.api.post("/api/groups", group).await.expect(201);
     let said = new_host.host.run(&format!("{DEPLOY} --update")).await.expect(0);
-    assert!(said.contains(&format!("{OWN} runs here already")), "{said}");
+    assert!(said.contains(&format!("{OWN} is already running")), "{said}");
     let before = new_host.host.changes();
     new_host.host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
     let left: Vec<_> = before.iter().filter(|path| path.starts_with("/opt/muster")).collect();
@@ -101,7 +101,7 @@ async fn failed_update_keeps_the_old_version_running_with_a_reason() {
     .await;
 
     let line = new_host.refused(&format!("{DEPLOY} --update --version 0.9.8")).await;
-    assert!(line.contains("no release 0.9.8 is published"), "{line}");
+    assert!(line.contains("does not publish a release 0.9.8"), "{line}");
     new_host.host.run(&format!("printf {STRANGE_KEY} >/opt/muster/release_key")).await.expect(0);
     publisher.release("0.9.6").await;
     let line = new_host.refused(&format!("{DEPLOY} --update --version 0.9.6")).await;
@@ -121,7 +121,7 @@ async fn update_stops_no_agent_while_the_server_is_unreachable() {
     new_host.fixture.server.stop();
     for words in ["--update", "--update --version 0.9.7"] {
         let line = new_host.refused(&format!("{DEPLOY} {words}")).await;
-        assert!(line.contains("can't be reached"), "{line}");
+        assert!(line.contains("failed to connect"), "{line}");
     }
     assert_eq!(new_host.host.run("pgrep -x muster-agent").await.expect(0), process);
     new_host.fixture.server.resume();
@@ -141,7 +141,7 @@ async fn second_concurrent_update_is_refused_naming_the_first() {
     let trial = new_host.host.file("/opt/muster/trial.json");
     eventually("the first is at work", async || trial.exists().then_some(())).await;
     let line = new_host.refused(&format!("{DEPLOY} --update")).await;
-    assert!(line.contains("somebody else has asked"), "{line}");
+    assert!(line.contains("another update request"), "{line}");
     let told = eventually("the first is told", async || {
         let said = fs::read_to_string(new_host.host.file("/tmp/first")).ok()?;
         said.contains("exit ").then_some(said)

@@ -37,7 +37,7 @@ async fn running_server_is_healthy_and_a_stopped_one_is_not() {
     let said = complaint(&ask(&data_dir));
     assert!(said.contains(&address) && said.contains("does it run?"), "{said}");
     let said = complaint(&ask(&data_dir.join("elsewhere")));
-    assert!(said.contains("is the supervisor running?"), "{said}");
+    assert!(said.contains("has it been started?"), "{said}");
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ async fn server_restored_from_an_older_backup_reports_it_and_keeps_working() {
     let after = fixture.api.execute(&id, "hi", json!({})).await;
     assert_eq!(fixture.api.finished(&after).await["state"], "succeeded");
     eventually("the agent was told that its report is not wanted", async || {
-        let jobs = std::fs::read_dir(agent.state_dir().join("jobs")).ok()?;
+        let jobs = std::fs::read_dir(agent.state_dir().join("executions")).ok()?;
         (jobs.count() == 0).then_some(())
     })
     .await;

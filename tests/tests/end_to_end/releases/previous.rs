@@ -1,5 +1,7 @@
-//! Hosts with the version before this one, from a real build of it: they work with this server, say
-//! what they can't, and have a way up.
+//! Hosts with the build before this one, from a real build of it (`tests/previous/commit`): they work with
+//! this server, and this server and this script bring them up.
+//!
+//! Both builds may have the same version, and either may have any: the releases here are newer than all.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,17 +13,15 @@ use muster_tests::{
 };
 use serde_json::{Value, json};
 
-use super::groups::group;
 use super::{ask, runs};
 
-on_both_databases!(
-    older_agent_keeps_its_execution_while_the_server_is_killed,
-    older_agent_in_a_group_is_not_sent_unsupported_commands,
-);
+on_both_databases!(an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed);
 
 const LINES: u32 = 2_000;
+const NEWER: &str = "90.1.0";
+const NEWEST: &str = "90.2.0";
 
-/// An agent and a supervisor of the version before this one, as `deploy.sh` of that version starts them.
+/// An agent and a supervisor of the previous build, as `deploy.sh` of that build starts them.
 async fn older(fixture: &Fixture) -> (Agent, String) {
     let folder = previous("muster-agent");
     let folder = folder.parent().expect("a folder");
@@ -33,13 +33,9 @@ async fn older(fixture: &Fixture) -> (Agent, String) {
     fixture.agent(options).await
 }
 
-async fn refuses(fixture: &Fixture, id: &str, command: &str) {
-    let body = json!({"command": command, "data": {}});
-    let path = format!("/api/agents/{id}/command");
-    fixture.api.post(&path, body).await.expect_problem(409, "unsupported_command");
-}
-
-async fn older_agent_keeps_its_execution_while_the_server_is_killed(mut fixture: Fixture) {
+async fn an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed(
+    mut fixture: Fixture,
+) {
     let (agent, id) = older(&fixture).await;
     fixture.ask(&id, "ping", json!({})).await;
     let run = fixture.api.execute(&id, "long", json!({})).await;
@@ -51,31 +47,6 @@ async fn older_agent_keeps_its_execution_while_the_server_is_killed(mut fixture:
     assert!(fixture.api.output(&run).await == Script::counted(LINES), "the output differs");
     let restart = ask(&fixture, &id, "restart", json!({})).await;
     assert_eq!(fixture.api.finished(&restart).await["state"], "succeeded");
-    refuses(&fixture, &id, "update").await;
-    refuses(&fixture, &id, "redeploy").await;
-}
-
-async fn older_agent_in_a_group_is_not_sent_unsupported_commands(fixture: Fixture) {
-    let publisher = Publisher::new(&fixture).await;
-    publisher.release("0.2.0").await;
-    let (_agent, id) = older(&fixture).await;
-    let run = fixture.api.execute(&id, "long", json!({})).await;
-    fixture.api.output_reaches(&run, 1).await;
-    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
-    let made = fixture.api.post("/api/groups", body).await.expect(201);
-    let name = made.id();
-    let halted = |shown: &Value| shown["state"] == "halted";
-    let shown = group(&fixture, name, "the group halts", halted).await;
-    assert_eq!(shown["problems"][0]["code"], "unsupported_command", "{shown}");
-    assert_eq!(
-        (&shown["up_to_date_count"], &shown["failed_count"]),
-        (&json!(0), &json!(1)),
-        "{shown}"
-    );
-    runs(&fixture, &id, env!("CARGO_PKG_VERSION")).await;
-    fixture.ask(&id, "ping", json!({})).await;
-    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
-    assert!(fixture.api.output(&run).await == Script::counted(LINES), "the output differs");
 }
 
 /// Copies programs into a folder, which others may enter.
@@ -88,16 +59,16 @@ fn place(folder: &Path, programs: &[PathBuf]) {
 }
 
 #[tokio::test]
-async fn agent_under_an_older_supervisor_refuses_the_update_and_keeps_working() {
+async fn an_agent_under_an_older_supervisor_refuses_updates_and_stays_connected() {
     let fixture = Fixture::on_sqlite().await;
     let publisher = Publisher::new(&fixture).await;
-    publisher.release("0.1.0").await;
-    publisher.release("0.2.0").await;
+    publisher.release(env!("CARGO_PKG_VERSION")).await;
+    publisher.release(NEWER).await;
     let folder = fixture.test_dir.folder("mixed");
     place(&folder, &[previous("muster-supervisor"), binary("muster-agent")]);
     let options = AgentOptions::named("mixed").supervised().from_folder(&folder);
     let (_agent, id) = fixture.agent(options).await;
-    for (command, data) in [("update", json!({"version": "0.2.0"})), ("redeploy", json!({}))] {
+    for (command, data) in [("update", json!({"version": NEWER})), ("redeploy", json!({}))] {
         let asked = ask(&fixture, &id, command, data).await;
         let ended = fixture.api.finished(&asked).await;
         assert_eq!(ended["error_code"], "not_installed", "{ended}");
@@ -105,10 +76,8 @@ async fn agent_under_an_older_supervisor_refuses_the_update_and_keeps_working() 
     }
 }
 
-#[tokio::test]
-async fn older_installation_is_upgraded_by_deploy_and_accepts_releases_afterwards() {
-    let fixture = Fixture::on_sqlite().await;
-    let publisher = Publisher::new(&fixture).await;
+/// A host that the previous build's own `deploy.sh` installed, and its agent.
+async fn older_host(fixture: &Fixture) -> (Host, Value) {
     let host = Host::boot(&fixture.test_dir, Manager::Systemd).await;
     let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
     let older = fixture.test_dir.folder("older");
@@ -117,18 +86,53 @@ async fn older_installation_is_upgraded_by_deploy_and_accepts_releases_afterward
     let words = format!("{older}/deploy.sh --server {url} --key {key} --from {older}");
     host.run(&words).await.expect(0);
     let agent = fixture.online(&key_id).await;
-    let id = agent.id();
-    refuses(&fixture, id, "update").await;
+    (host, agent)
+}
 
-    publisher.release("0.2.0").await;
-    host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
-    runs(&fixture, id, "0.2.0").await;
-    // Over plain HTTP no key is trusted at first use.
+/// Pins the publisher's key: over plain HTTP no key is trusted at first use.
+fn pin(host: &Host, publisher: &Publisher) {
     let pinned = host.file("/opt/muster/release_key");
     fs::write(pinned, format!("{}\n", publisher.fingerprint())).expect("pin the key");
-    publisher.release("0.3.0").await;
+}
+
+#[tokio::test]
+async fn an_older_installation_is_upgraded_by_deploy_and_takes_releases_from_then_on() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    let (host, agent) = older_host(&fixture).await;
+    let id = agent.id();
+    publisher.release(NEWER).await;
+    let url = fixture.server.url();
+    host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
+    runs(&fixture, id, NEWER).await;
+    pin(&host, &publisher);
+    publisher.release(NEWEST).await;
     let update = ask(&fixture, id, "update", json!({})).await;
     let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&fixture, id, "0.3.0").await;
+    runs(&fixture, id, NEWEST).await;
+}
+
+#[tokio::test]
+async fn an_older_installation_follows_its_group_to_this_build_while_an_execution_runs() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    let (host, agent) = older_host(&fixture).await;
+    let id = agent.id();
+    pin(&host, &publisher);
+    let script = "echo started; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
+    let list = json!({"scripts": [{"name": "long", "path": "long.sh", "interpreter": "/bin/sh"}]});
+    let state = host.file("/var/lib/muster");
+    fs::write(state.join("scripts/long.sh"), script).expect("write the script");
+    fs::write(state.join("script_manifest.json"), list.to_string()).expect("write the list");
+    let run = fixture.api.execute(id, "long", json!({})).await;
+    fixture.api.output_reaches(&run, 8).await;
+
+    publisher.release(NEWER).await;
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": NEWER});
+    fixture.api.post("/api/groups", body).await.expect(201);
+    runs(&fixture, id, NEWER).await;
+    host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(fixture.api.output(&run).await, b"started\ndone\n");
 }

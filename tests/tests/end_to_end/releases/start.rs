@@ -18,7 +18,7 @@ on_both_databases!(
     hosts_do_not_update_themselves_to_a_version_their_group_no_longer_wants,
 );
 
-const ENDS: &str = "the agent ends for its supervisor to fetch a release";
+const ENDS: &str = "exiting so that the supervisor installs a release";
 
 /// A host that its group has brought to 0.2.0.
 struct Scenario {

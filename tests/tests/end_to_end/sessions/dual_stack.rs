@@ -19,10 +19,10 @@ async fn failing_address_family_is_a_warning_and_delays_no_agent() {
     let dns = finding(&findings, "dns").text("detail");
     assert_eq!(dns, "both.example (the server): A 127.0.0.1; AAAA ::1");
     let tcp = finding(&findings, "tcp");
-    assert_eq!(tcp["verdict"], "warn", "{tcp}");
+    assert_eq!(tcp["status"], "warn", "{tcp}");
     let detail = tcp.text("detail");
     assert!(detail.contains("IPv4 connects, IPv6 fails ("), "{tcp}");
-    assert_eq!(finding(&findings, "tls")["verdict"], "warn", "the key travels in the clear");
+    assert_eq!(finding(&findings, "tls")["status"], "warn", "the key travels in the clear");
 
     let options = AgentOptions::named("agent").with_mounts(&mounts).with("MUSTER_INSECURE", 1);
     let _agent = Agent::start(&fixture.test_dir, &url, &key, options);

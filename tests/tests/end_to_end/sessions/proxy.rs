@@ -74,7 +74,7 @@ async fn proxy_that_forbids_tunnels_allows_polling() {
         let detail = finding(&findings, check).text("detail");
         assert!(detail.contains("forbids connections to"), "{findings:#?}");
     }
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over HTTP");
+    assert_eq!(finding(&findings, "key")["detail"], "the server accepts the key over HTTP");
     doctor.with("MUSTER_HTTP_FALLBACK", "0").findings(1).await;
 }
 
@@ -112,7 +112,7 @@ async fn wrong_proxy_password_is_reported_over_either_transport_and_never_shown(
         let agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
         eventually("the agent says what the proxy wants", async || {
             // This proxy says 407 only to those who name no password at all.
-            agent.log().contains("does not accept the user name and password (401)").then_some(())
+            agent.log().contains("rejects the user name and password (401)").then_some(())
         })
         .await;
         assert!(agent.log().contains("http://USER:PASSWORD@HOST:PORT"), "{}", agent.log());
@@ -128,8 +128,8 @@ async fn missing_proxy_is_reported_over_either_transport() {
     let refusing = format!("http://127.0.0.1:{}", closed.number());
     let unknown = "http://proxy.invalid:3128";
     for (name, proxy, sentence) in [
-        ("unknown", unknown, format!("the name of the proxy {unknown} has no address")),
-        ("refusing", &refusing, format!("the proxy {refusing} can't be reached")),
+        ("unknown", unknown, format!("failed to resolve the name of the proxy {unknown}")),
+        ("refusing", &refusing, format!("failed to connect to the proxy {refusing}")),
     ] {
         for (transport, fallback) in [("websocket", "0"), ("polling", "only")] {
             let options = AgentOptions::named(&format!("{name}-{transport}"))
@@ -149,7 +149,7 @@ async fn proxy_finding(test_dir: &TestDir, proxy: &str) -> serde_json::Value {
     let key = format!("mst_agent_{}", "x".repeat(43));
     let doctor = Doctor::new(test_dir, "https://127.0.0.1:9", &key).with("HTTPS_PROXY", proxy);
     let findings = doctor.findings(1).await;
-    let failed = findings.iter().find(|finding| finding["verdict"] == "fail");
+    let failed = findings.iter().find(|finding| finding["status"] == "fail");
     failed.expect("a failure").clone()
 }
 
@@ -161,10 +161,10 @@ async fn each_proxy_failure_is_reported_distinctly() {
     let missing = proxy_finding(&test_dir, &format!("http://{}", proxy.address())).await;
     assert_eq!(missing["check"], "proxy", "{missing}");
     let detail = missing.text("detail");
-    assert!(detail.contains("asks for a user name and password (407)"), "{missing}");
+    assert!(detail.contains("requires a user name and password (407)"), "{missing}");
 
     let wrong = proxy_finding(&test_dir, &proxy.url_for("office:open-barley")).await;
-    assert!(wrong.text("detail").contains("does not accept"), "{wrong}");
+    assert!(wrong.text("detail").contains("rejects the user name and password"), "{wrong}");
     assert!(!wrong.to_string().contains("barley"), "{wrong}");
 
     let forbidden = proxy_finding(&test_dir, &proxy.url()).await;
@@ -194,7 +194,7 @@ async fn server_that_is_not_a_proxy_is_detected() {
     });
     let nonsense = proxy_finding(&test_dir, &format!("http://{address}")).await;
     let detail = nonsense.text("detail");
-    assert_eq!(detail, format!("what answers at http://{address} is no HTTP proxy"));
+    assert_eq!(detail, format!("the answer from http://{address} is not from an HTTP proxy"));
     answering.abort();
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 /// A server behind nginx, and the authority that vouches for it.
 struct Company {
-    // Before the fixture: no process may outlive the test's directory.
+    // Before the world: nothing may outlive the site.
     nginx: Nginx,
     authority: Authority,
     fixture: Fixture,
@@ -105,10 +105,10 @@ async fn reverse_proxy_that_drops_upgrades_allows_polling_over_tls() {
         .with("MUSTER_CA_FILE", company.authority.file().display());
     let findings = doctor.findings(0).await;
     let websocket = finding(&findings, "websocket");
-    assert_eq!(websocket["verdict"], "warn", "{websocket}");
-    assert!(websocket.text("remedy").contains("Upgrade"), "{websocket}");
+    assert_eq!(websocket["status"], "warn", "{websocket}");
+    assert!(websocket.text("hint").contains("Upgrade"), "{websocket}");
     let key = finding(&findings, "key");
-    assert_eq!(key["detail"], "the server takes it, over HTTP", "{key}");
+    assert_eq!(key["detail"], "the server accepts the key over HTTP", "{key}");
 }
 
 #[tokio::test]
@@ -143,11 +143,14 @@ async fn agent_reaches_tls_through_a_forward_proxy_by_either_transport() {
     let findings = doctor.findings(0).await;
     // The server stands on this host, which is seldom what a proxy is for.
     let through = finding(&findings, "proxy");
-    assert_eq!(through["verdict"], "warn", "{through}");
+    assert_eq!(through["status"], "warn", "{through}");
     let detail = through.text("detail");
     assert!(detail.contains(&format!("connects to {}", company.nginx.address())), "{through}");
-    assert_eq!(finding(&findings, "tls")["verdict"], "ok");
-    assert_eq!(finding(&findings, "key")["detail"], "the server takes it, over the WebSocket");
+    assert_eq!(finding(&findings, "tls")["status"], "ok");
+    assert_eq!(
+        finding(&findings, "key")["detail"],
+        "the server accepts the key over the WebSocket"
+    );
 }
 
 #[tokio::test]
@@ -181,7 +184,7 @@ async fn missing_proxy_password_before_tls_is_reported_over_either_transport() {
         let url = company.nginx.url("127.0.0.1");
         let agent = Agent::start(&company.fixture.test_dir, &url, &key, options);
         eventually("the agent says what the proxy wants", async || {
-            agent.log().contains("asks for a user name and password (407)").then_some(())
+            agent.log().contains("requires a user name and password (407)").then_some(())
         })
         .await;
     }
@@ -197,15 +200,15 @@ async fn unknown_issuer_is_reported_with_a_fix_over_either_transport() {
         let agent = Agent::start(&company.fixture.test_dir, &url, &key, options);
         eventually("the agent says whom it does not trust", async || {
             let log = agent.log();
-            let is_told = log.contains("comes from an issuer that this host does not know");
+            let is_told = log.contains("was issued by an authority that this host does not trust");
             (is_told && log.contains("MUSTER_CA_FILE")).then_some(())
         })
         .await;
     }
     let findings = Doctor::new(&company.fixture.test_dir, &url, &key).findings(1).await;
     let tls = finding(&findings, "tls");
-    assert_eq!(tls["verdict"], "fail", "{tls}");
-    assert!(tls.text("remedy").contains("MUSTER_CA_FILE"), "{tls}");
+    assert_eq!(tls["status"], "fail", "{tls}");
+    assert!(tls.text("hint").contains("MUSTER_CA_FILE"), "{tls}");
     let key = finding(&findings, "key");
     assert_eq!(key["detail"], "not checked, because tls failed", "{key}");
 }
@@ -216,7 +219,7 @@ async fn each_certificate_error_is_reported_distinctly() {
     let authority = Authority::new(&fixture.test_dir);
     let (_, key) = fixture.api.agent_key(json!({})).await;
     for (names, days, code, verdict, sentence) in [
-        (["other.example"], (-1, 90), 1, "fail", "not made out for 127.0.0.1, but for"),
+        (["other.example"], (-1, 90), 1, "fail", "not valid for 127.0.0.1, only for"),
         (["127.0.0.1"], (-9, -2), 1, "fail", "expired on"),
         (["127.0.0.1"], (2, 90), 1, "fail", "is not valid before"),
         (["127.0.0.1"], (-9, 5), 0, "warn", "is trusted until"),
@@ -229,10 +232,10 @@ async fn each_certificate_error_is_reported_distinctly() {
             .with("MUSTER_CA_FILE", authority.file().display());
         let findings = doctor.findings(code).await;
         let tls = finding(&findings, "tls");
-        assert_eq!(tls["verdict"], verdict, "{tls}");
+        assert_eq!(tls["status"], verdict, "{tls}");
         assert!(tls.text("detail").contains(sentence), "{tls}");
         let is_about_time = sentence.contains("expired") || sentence.contains("before");
-        let remedy = tls["remedy"].as_str().unwrap_or_default();
-        assert_eq!(remedy.contains("clock"), is_about_time, "{tls}");
+        let hint = tls["hint"].as_str().unwrap_or_default();
+        assert_eq!(hint.contains("clock"), is_about_time, "{tls}");
     }
 }

@@ -93,7 +93,8 @@ async fn command_line_manages_a_rollout() {
     assert_eq!(good.expect(0).trim(), "3 succeeded");
     let bad = cli.run(&[&waves[..], &["deploy", "N=1"]].concat()).await;
     assert_eq!(bad.expect(1).trim(), "1 failed, 2 queued");
-    assert!(bad.stderr.contains("wave 1/3: 1 execution failed and 0 may"), "{}", bad.stderr);
+    assert!(bad.stderr.contains("the job halted in wave 1 of 3\n"), "{}", bad.stderr);
+    assert!(bad.stderr.contains("1 failed, the limit is 0"), "{}", bad.stderr);
     let jobs = fixture.api.get("/api/jobs").await.expect(200);
     let id = jobs["items"][0].id();
     cli.run(&["jobs", "resume", id]).await.expect(0);

@@ -11,7 +11,7 @@ async fn command_line_requests_and_manages_webhooks() {
     let cli = Cli::new(&fixture.test_dir);
     let login = ["login", "--server", &fixture.server.url()];
     cli.run_with_input(&login, fixture.api.key()).await.expect(0);
-    assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "no deliveries yet");
+    assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "No webhook deliveries yet.");
     let url = receiver.url();
     let run =
         ["run", "--tag", "hand", "gone", "--webhook", &url, "--detach", "--on-mismatch", "send"];
@@ -24,7 +24,7 @@ async fn command_line_requests_and_manages_webhooks() {
     let listed = cli.run(&["webhooks", "list", "--job", job.trim()]).await.expect(0);
     assert!(listed.contains(id) && listed.contains("delivered"), "{listed}");
     let none = cli.run(&["webhooks", "list", "--state", "failed"]).await.expect(0);
-    assert_eq!(none.trim(), "no deliveries yet");
+    assert_eq!(none.trim(), "No webhook deliveries yet.");
     assert_eq!(
         cli.run(&["webhooks", "show", id, "--json"]).await.json()["attempts"][0]["status"],
         200

@@ -1,0 +1,179 @@
+//! Decides what to do with a command that has arrived. Has no side effects.
+
+use std::str::FromStr as _;
+
+use muster_protocol::command::Durability;
+use muster_protocol::frame::{Command, Outcome, Response};
+use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
+use muster_protocol::manifest::Manifest;
+use muster_protocol::manifest_mismatch::ManifestMismatch;
+use muster_protocol::release::Version;
+use muster_protocol::{CommandName, ExitCode, Permissions};
+use serde_json::Value;
+
+use crate::commands::{self, CommandContext, execute};
+use crate::executions::ledger::record::{Launch, refusal};
+use crate::executions::ledger::{KnownState, NewCommand};
+use crate::platform::BootInstant;
+use crate::policy::{self, Policy};
+
+/// Free disk space that must remain after a command is accepted.
+pub const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What to do with a command.
+#[derive(Debug)]
+pub enum CommandDecision {
+    /// Answer at once; nothing is stored.
+    Answer(Response),
+    /// The command is already known: report its state again.
+    Repeat(KnownState),
+    /// Refuse it and store the refusal.
+    Refuse(Response),
+    Accept(NewCommand),
+    /// Write an update request for the supervisor, then end the agent's process.
+    Update(Version),
+    /// Store and send the answer, then end the agent's process.
+    End {
+        command: CommandName,
+        code: ExitCode,
+        response: Response,
+    },
+}
+
+/// Everything that a decision depends on.
+pub struct DecisionInput<'a> {
+    pub permissions: &'a Permissions,
+    pub manifest: &'a Manifest,
+    /// Why a newer manifest is not in force, if there is one.
+    pub manifest_refusal: Option<&'a str>,
+    /// The policy, or a sentence that explains why there is none.
+    pub policy: Result<&'a Policy, &'a str>,
+    pub context: CommandContext<'a>,
+    pub known: KnownState,
+    /// `None` if it can't be read; nothing is refused for that.
+    pub free_bytes: Option<u64>,
+    pub output: execute::OutputLimits,
+    /// If no update is possible: a stable code and a sentence.
+    pub update: Result<(), (&'static str, &'static str)>,
+    /// The host is being deregistered and starts nothing.
+    pub is_deregistering: bool,
+}
+
+/// Decides about a command. Permission is checked before anything that could reveal details of the
+/// host.
+pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
+    let id = command.command_id;
+    let Ok(name) = CommandName::from_str(&command.command) else {
+        let shown: String = command.command.chars().take(64).collect();
+        let text = format!(
+            "this agent does not know the command `{shown}`; update the agent or use another command"
+        );
+        // The agent can't know whether the command is durable; a server of a later version
+        // recognises the refusal by its outcome.
+        return CommandDecision::Answer(refusal(
+            id,
+            Outcome::Rejected,
+            "unsupported_command",
+            text,
+        ));
+    };
+    let is_durable = name.durability() == Durability::Durable;
+    if is_durable && input.known != KnownState::Never {
+        return CommandDecision::Repeat(input.known);
+    }
+    let refuse = |code: &str, text: String| {
+        let response = refusal(id, Outcome::Rejected, code, text);
+        if is_durable {
+            return CommandDecision::Refuse(response);
+        }
+        CommandDecision::Answer(Response { outcome: None, ..response })
+    };
+    if !input.permissions.allows(name) {
+        let text =
+            format!("this agent's key does not permit `{name}`; grant the permission to the key");
+        return refuse("permission_denied", text);
+    }
+    if let Some(data) = commands::answer(name, &command.data, &input.context) {
+        return CommandDecision::Answer(commands::success(id, data));
+    }
+    if input.is_deregistering {
+        let text = "this host is being deregistered; send the command to another host";
+        return refuse("host_leaving", text.to_owned());
+    }
+    let policy = match input.policy {
+        Ok(policy) => policy,
+        Err(reason) => return refuse("invalid_policy", reason.to_owned()),
+    };
+    let wanted = match name {
+        CommandName::Update => Some(commands::update::requested_version(&command.data)),
+        CommandName::Redeploy => Some(commands::update::own_version()),
+        _ => None,
+    };
+    if let Some(wanted) = wanted {
+        return match (input.update, wanted) {
+            (Err((code, text)), _) => refuse(code, text.to_owned()),
+            (Ok(()), Err(text)) => refuse("invalid_data", text),
+            (Ok(()), Ok(version)) => CommandDecision::Update(version),
+        };
+    }
+    if let Some((code, data)) = commands::lifecycle(name) {
+        let response =
+            Response { outcome: Some(Outcome::Succeeded), ..commands::success(id, data) };
+        return CommandDecision::End { command: name, code, response };
+    }
+    if input.free_bytes.is_some_and(|free| free < MIN_FREE_BYTES) {
+        return refuse("no_space", no_space());
+    }
+    if serialized_len(&command.data) > MAX_COMMAND_DATA_BYTES {
+        let text = format!(
+            "the command's data is larger than {MAX_COMMAND_DATA_BYTES} bytes; send less data"
+        );
+        return refuse("invalid_data", text);
+    }
+    if let Some(Err(reason)) = policy.run_as.as_deref().map(policy::check_run_as) {
+        return refuse("invalid_policy", reason.to_string());
+    }
+    let allowed = execute::AllowedScripts { manifest: input.manifest, allow: policy.allow };
+    match execute::plan(&command.data, allowed, input.output) {
+        Ok((launch, parameters)) => CommandDecision::Accept(NewCommand {
+            command_id: id,
+            command: name,
+            start_by: command.start_within_ms.map(BootInstant::after_ms),
+            launch: Some(Launch { run_as: policy.run_as.clone(), ..launch }),
+            parameters,
+        }),
+        Err(reason) => {
+            let is_unlisted = matches!(
+                reason,
+                execute::Refusal::ManifestMismatch(ManifestMismatch::UnknownScript(_))
+            );
+            let text = match input.manifest_refusal.filter(|_| is_unlisted) {
+                Some(refusal) => format!("{reason}; the newest manifest was rejected: {refusal}"),
+                None => reason.to_string(),
+            };
+            refuse(reason.code(), text)
+        }
+    }
+}
+
+/// The message for a disk that is too full to accept a command.
+pub fn no_space() -> String {
+    "the host's disk has less than 64 MiB of free space; free some space and send the command again"
+        .into()
+}
+
+fn serialized_len(data: &Value) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    let _ = serde_json::to_writer(&mut counter, data);
+    counter.0
+}

@@ -1,9 +1,0 @@
-//! `ping`: the agent is there.
-
-use serde_json::{Value, json};
-
-use crate::clock::timestamp;
-
-pub fn answer() -> Value {
-    json!({"pong": true, "timestamp": timestamp()})
-}

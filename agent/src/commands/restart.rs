@@ -1,7 +1,0 @@
-//! `restart`: end so that the supervisor starts the agent again.
-
-use muster_protocol::ExitCode;
-
-pub fn ending() -> (ExitCode, &'static str) {
-    (ExitCode::Restart, "the agent restarts; running jobs go on")
-}

@@ -1,0 +1,71 @@
+//! Starts and cancels shims. A shim runs the script in a process of its own.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::environment;
+use crate::executions::ledger::record::{CancelRecord, HolderRecord};
+use crate::fault;
+use crate::platform;
+use crate::storage::layout::ExecutionDir;
+use crate::storage::{self, StorageError};
+
+/// Starts the shim of an execution. The shim does not inherit the agent's environment, which
+/// contains the key.
+///
+/// # Errors
+/// The system's error.
+pub fn start_shim(program: &Path, execution: &ExecutionDir) -> io::Result<Child> {
+    // Nothing here may force a fork: from a large process a fork is many times slower than a spawn.
+    Command::new(program)
+        // The program is started through a link of the system, so the process list would not show
+        // its name.
+        .arg0("muster-agent")
+        .arg("shim")
+        .arg(execution.path())
+        .env_clear()
+        .envs(environment::allowed())
+        .envs(fault::shim_variable())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        // The shim writes its own log in the execution's folder.
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// The program that is started as a shim: the running one.
+pub fn shim_program() -> PathBuf {
+    platform::self_program()
+}
+
+/// Requests that a shim ends its run. Repeated requests do no harm.
+///
+/// # Errors
+/// The system's error; the request may then not survive a crash.
+pub fn ask_to_cancel(execution: &ExecutionDir, grace_ms: u64) -> Result<(), StorageError> {
+    if !execution.cancel().exists() {
+        // The file is written first: a shim that does not listen yet checks it before it starts
+        // anything.
+        storage::replace_synced(&execution.cancel(), &storage::seal(&CancelRecord { grace_ms }))?;
+    }
+    match platform::open_control(&execution.control(), false) {
+        Ok(mut control) => {
+            let _ = control.write(&[1]);
+        }
+        Err(error) => {
+            tracing::debug!(path = %execution.path().display(), %error, "no shim is running to be notified")
+        }
+    }
+    Ok(())
+}
+
+/// The process that holds an execution's lock, as recorded by the holder; `None` for a moment after
+/// the lock was taken.
+pub fn holder(execution: &ExecutionDir) -> Option<HolderRecord> {
+    let mut bytes = Vec::new();
+    fs::File::open(execution.lock()).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
+    storage::unseal(&bytes, &execution.lock()).ok()
+}

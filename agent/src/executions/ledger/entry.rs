@@ -1,0 +1,82 @@
+//! The ledger's in-memory entries and the terms for their states.
+
+use muster_protocol::CommandName;
+use muster_protocol::frame::{InventoryState, Response};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::record::{CommandRecord, Launch, ParameterRecord};
+use crate::platform::BootInstant;
+
+/// The ledger's identity and counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub ledger_id: Uuid,
+    /// Commands ever accepted. The file may lag behind the records, which also carry the count.
+    pub acceptance_count: u64,
+    pub highest_epoch: u64,
+}
+
+/// A command without a receipt.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub phase: Phase,
+    /// Commands accepted earlier start earlier.
+    pub order: u64,
+    pub start_by: Option<BootInstant>,
+    /// A response that could not be written to the disk.
+    pub(super) unsaved: Option<Box<Response>>,
+}
+
+/// The phase of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Waiting,
+    Running,
+    Settled,
+}
+
+/// What the ledger knows about a command id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownState {
+    Never,
+    Open(Phase),
+    /// Settled, and the server has confirmed that it recorded the result.
+    Receipted,
+}
+
+/// A command that is about to be accepted.
+#[derive(Debug)]
+pub struct NewCommand {
+    pub command_id: Uuid,
+    pub command: CommandName,
+    pub start_by: Option<BootInstant>,
+    pub launch: Option<Launch>,
+    pub parameters: ParameterRecord,
+}
+
+impl Entry {
+    pub(super) fn of(record: &CommandRecord, phase: Phase) -> Self {
+        Self {
+            phase,
+            order: record.acceptance_count,
+            start_by: record.start_by.clone(),
+            unsaved: None,
+        }
+    }
+
+    pub(super) fn settled() -> Self {
+        Self { phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
+    }
+}
+
+impl Phase {
+    /// The state that the inventory reports.
+    pub fn inventory_state(self) -> InventoryState {
+        match self {
+            Self::Waiting => InventoryState::Accepted,
+            Self::Running => InventoryState::Running,
+            Self::Settled => InventoryState::Settled,
+        }
+    }
+}

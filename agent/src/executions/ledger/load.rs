@@ -1,0 +1,164 @@
+//! Loads the ledger that the previous agent process left, and decides what to do about each
+//! command.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::recovery::{self, RecoveryAction};
+use super::{Entry, Head, Ledger, Phase, files};
+use crate::storage::layout::{StateDir, id_of_name};
+use crate::storage::{self, StorageError};
+
+impl Ledger {
+    /// Opens the ledger or creates it. Returns the action for each command without a receipt.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the head is damaged, the disk fails, or a file exists that can't be
+    /// read: starting without it could break a promise.
+    pub fn open(state: &StateDir) -> Result<(Self, Vec<(Uuid, RecoveryAction)>), StorageError> {
+        state.ensure_ledger()?;
+        let head = match storage::read_sealed(&state.ledger())? {
+            Some(head) => head,
+            None => {
+                let head =
+                    Head { ledger_id: Uuid::new_v4(), acceptance_count: 0, highest_epoch: 0 };
+                storage::replace_synced(&state.ledger(), &storage::seal(&head))?;
+                head
+            }
+        };
+        let mut ledger = Self {
+            state: state.clone(),
+            head,
+            entries: BTreeMap::new(),
+            sweep_queue: BTreeSet::new(),
+        };
+        files::delete_parameters(state);
+        let recoveries = ledger.read_executions()?;
+        Ok((ledger, recoveries))
+    }
+
+    fn read_executions(&mut self) -> Result<Vec<(Uuid, RecoveryAction)>, StorageError> {
+        let executions = self.state.executions();
+        let mut recoveries = Vec::new();
+        for name in names_in(&executions)? {
+            let Some(command_id) = id_of_name(&name) else { continue };
+            let execution = self.state.execution(command_id);
+            let is_receipted = storage::exists(&self.state.settled_record(command_id))?;
+            let (on_disk, command) = files::read_on_disk_state(&execution)?;
+            // Receipted commands count too: the head is written only when they are swept.
+            if let Some(command) = &command {
+                self.head.acceptance_count =
+                    self.head.acceptance_count.max(command.acceptance_count);
+            }
+            if is_receipted {
+                self.sweep_queue.insert(command_id);
+                continue;
+            }
+            let recovery = recovery::decide(on_disk);
+            let phase = match recovery {
+                RecoveryAction::Discard => {
+                    files::remove_execution(&execution);
+                    continue;
+                }
+                RecoveryAction::Report => Phase::Settled,
+                RecoveryAction::Reattach | RecoveryAction::Lose => Phase::Running,
+                RecoveryAction::Start | RecoveryAction::Cancel | RecoveryAction::Expire => {
+                    Phase::Waiting
+                }
+            };
+            let entry = match &command {
+                Some(command) => Entry::of(command, phase),
+                None => Entry { phase, ..Entry::settled() },
+            };
+            self.entries.insert(command_id, entry);
+            recoveries.push((command_id, recovery));
+        }
+        // Executions start in the order in which they were accepted.
+        recoveries.sort_by_key(|(id, _)| self.entries.get(id).map(|entry| entry.order));
+        self.sweep();
+        Ok(recoveries)
+    }
+}
+
+fn names_in(path: &Path) -> Result<Vec<String>, StorageError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(StorageError::io("list", path))? {
+        let entry = entry.map_err(StorageError::io("list", path))?;
+        names.extend(entry.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executions::ledger::NewCommand;
+    use crate::executions::ledger::record::ParameterRecord;
+    use data_encoding::HEXLOWER;
+    use muster_protocol::CommandName;
+    use muster_protocol::parameter::Parameters;
+
+    fn accepted(state: &StateDir) -> Uuid {
+        let command_id = Uuid::from_u128(7);
+        let (mut ledger, _) = Ledger::open(state).expect("opened");
+        let outcomes = ledger.accept(vec![NewCommand {
+            command_id,
+            command: CommandName::Execute,
+            start_by: None,
+            launch: None,
+            parameters: ParameterRecord {
+                secret_parameters: Parameters::from([("SECRET".into(), "value".into())]).into(),
+                ..ParameterRecord::default()
+            },
+        }]);
+        assert!(matches!(outcomes[..], [(_, Ok(1))]), "{outcomes:?}");
+        command_id
+    }
+
+    #[test]
+    fn an_unreadable_execution_file_stops_the_agent_and_loses_no_command() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let execution = state.execution(accepted(&state));
+        // A folder can't be locked, which has the same effect as a system without free file
+        // descriptors.
+        fs::create_dir(execution.lock()).expect("created");
+        assert!(matches!(Ledger::open(&state), Err(StorageError::Io { .. })));
+        fs::remove_dir(execution.lock()).expect("removed");
+        fs::create_dir(execution.settled()).expect("created");
+        assert!(matches!(Ledger::open(&state), Err(StorageError::Io { .. })));
+        fs::remove_dir(execution.settled()).expect("removed");
+        let (_, recoveries) = Ledger::open(&state).expect("opened");
+        assert_eq!(recoveries, [(Uuid::from_u128(7), RecoveryAction::Start)]);
+    }
+
+    #[test]
+    fn a_result_of_a_later_version_does_not_count_as_missing() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let execution = state.execution(accepted(&state));
+        let json = br#"{"version":2}"#;
+        let seal = HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, json).as_ref());
+        fs::write(execution.settled(), [json.as_slice(), b"\n", seal.as_bytes()].concat())
+            .expect("written");
+        let opened = Ledger::open(&state);
+        assert!(matches!(opened, Err(StorageError::Version { version: 2, .. })), "{opened:?}");
+        assert!(execution.command().exists());
+    }
+
+    #[test]
+    fn a_ledger_that_is_set_aside_contains_no_parameter_values() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let command_id = accepted(&state);
+        assert!(state.execution(command_id).parameters().exists());
+        Ledger::set_aside(&state).expect("set aside");
+        let aside = files::set_aside_folders(state.path());
+        let execution = aside[0].1.join("executions").join(command_id.hyphenated().to_string());
+        assert!(execution.join("command.json").exists());
+        assert!(!execution.join("parameters.json").exists());
+    }
+}

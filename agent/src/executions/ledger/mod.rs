@@ -1,0 +1,329 @@
+//! The ledger: every command that this host has accepted, refused or cancelled.
+//!
+//! The ledger stores records and knows neither processes nor frames, except the responses that it
+//! stores. The files are authoritative; the table in memory only lists the commands without a
+//! receipt.
+
+pub mod checkpoints;
+mod entry;
+mod files;
+mod load;
+#[cfg(test)]
+mod model;
+pub mod record;
+pub mod recovery;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use muster_protocol::frame::{Outcome, Response};
+use muster_protocol::limits::SETTLED_RETENTION_MS;
+use uuid::Uuid;
+
+use crate::fault::Fault;
+use crate::platform::BootInstant;
+use crate::storage::layout::{StateDir, id_of_name};
+use crate::storage::{self, StorageError};
+pub use entry::{Entry, Head, KnownState, NewCommand, Phase};
+pub use files::read_settlement;
+use record::{CommandRecord, Settlement, refusal};
+use recovery::{RecoveryAction, StartWindow};
+
+/// Number of receipted executions whose folders are removed together.
+const SWEEP_AT: usize = 64;
+/// Ledgers of former identities that are kept for inspection.
+const SET_ASIDE_KEPT: usize = 3;
+
+/// The ledger of one state directory.
+#[derive(Debug)]
+pub struct Ledger {
+    state: StateDir,
+    head: Head,
+    entries: BTreeMap<Uuid, Entry>,
+    /// Receipted commands whose folders are not removed yet.
+    sweep_queue: BTreeSet<Uuid>,
+}
+
+impl Ledger {
+    /// The ledger's identity and counters.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Commands without a receipt.
+    pub fn entries(&self) -> impl Iterator<Item = (Uuid, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// One command without a receipt.
+    pub fn entry(&self, command_id: Uuid) -> Option<&Entry> {
+        self.entries.get(&command_id)
+    }
+
+    /// What is known about a command id, receipted commands included.
+    pub fn known(&self, command_id: Uuid) -> KnownState {
+        match self.entries.get(&command_id) {
+            Some(entry) => KnownState::Open(entry.phase),
+            // If the file can't be checked, an old command must not count as a new one.
+            None if storage::exists(&self.state.settled_record(command_id)).unwrap_or(true) => {
+                KnownState::Receipted
+            }
+            None => KnownState::Never,
+        }
+    }
+
+    /// Accepts several commands with as few syncs as possible. Returns the count of each, or why it
+    /// could not be written. A known id is never accepted again.
+    pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
+        let mut written = Vec::with_capacity(commands.len());
+        let mut count = self.head.acceptance_count;
+        for new in commands {
+            if Fault::ForgottenCommands.is_on() {
+                files::remove_execution(&self.state.execution(new.command_id));
+            } else if self.known(new.command_id) != KnownState::Never {
+                // The caller has checked this already; the second check protects the existing
+                // folder.
+                continue;
+            }
+            count += 1;
+            let record = CommandRecord {
+                command_id: new.command_id,
+                command: new.command,
+                acceptance_count: count,
+                start_by: new.start_by,
+                has_parameters: !new.parameters.is_empty(),
+                launch: new.launch,
+            };
+            let execution = self.state.execution(new.command_id);
+            written.push((files::write_command(&execution, &record, &new.parameters), record));
+        }
+        let mut accepted = Vec::with_capacity(written.len());
+        for (files, record) in written {
+            let command_id = record.command_id;
+            let execution = self.state.execution(command_id);
+            let synced = files.and_then(|files| {
+                files::sync_command(&execution, files)
+                    .inspect_err(|_| files::remove_execution(&execution))
+            });
+            if synced.is_ok() {
+                self.entries.insert(command_id, Entry::of(&record, Phase::Waiting));
+            }
+            accepted.push((command_id, synced.map(|()| record.acceptance_count)));
+        }
+        if let Err(error) = storage::sync_directory(&self.state.executions()) {
+            // Without durable names no acceptance may be reported, so none is made.
+            tracing::error!(error = &error as &dyn std::error::Error, "failed to sync acceptances");
+            for (command_id, outcome) in accepted.iter_mut().filter(|(_, outcome)| outcome.is_ok())
+            {
+                files::remove_execution(&self.state.execution(*command_id));
+                self.entries.remove(command_id);
+                let source = std::io::Error::other("the folder of executions could not be synced");
+                *outcome = Err(StorageError::io("sync", &self.state.executions())(source));
+            }
+        }
+        // Only commands with a record count: a count that a restart can't restore would look to the
+        // server like a ledger that lost commands.
+        let counts = accepted.iter().filter_map(|(_, outcome)| outcome.as_ref().ok().copied());
+        self.head.acceptance_count = counts.max().unwrap_or(self.head.acceptance_count);
+        accepted
+    }
+
+    /// Records that a shim runs the command.
+    pub fn set_running(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Running;
+        }
+    }
+
+    /// Records that the command waits for a shim again.
+    pub fn set_waiting(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Waiting;
+        }
+    }
+
+    /// Records that the result is stored in the files.
+    pub fn set_settled(&mut self, command_id: Uuid) {
+        if let Some(entry) = self.entries.get_mut(&command_id) {
+            entry.phase = Phase::Settled;
+        }
+        // Secrets are deleted as soon as they are not needed.
+        let _ = fs::remove_file(self.state.execution(command_id).parameters());
+    }
+
+    /// Writes the result of a command, known or not.
+    ///
+    /// # Errors
+    /// The system's error; nothing is settled then.
+    pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
+        let command_id = response.command_id;
+        self.write_response(response)?;
+        self.entries.entry(command_id).or_insert_with(Entry::settled);
+        self.set_settled(command_id);
+        Ok(())
+    }
+
+    /// Writes the result of a command and keeps it in memory if the disk fails. After a restart the
+    /// files lead to the same result.
+    pub fn settle(&mut self, response: Response) {
+        let command_id = response.command_id;
+        if let Err(error) = self.settle_durably(response.clone()) {
+            tracing::error!(
+                %command_id,
+                error = &error as &dyn std::error::Error,
+                "failed to write a result; it is kept in memory"
+            );
+            let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
+            entry.unsaved = Some(Box::new(response));
+            self.set_settled(command_id);
+        }
+    }
+
+    fn write_response(&self, response: Response) -> Result<(), StorageError> {
+        let execution = self.state.execution(response.command_id);
+        files::write_settlement(&execution, &Settlement::Answer { response })?;
+        storage::sync_directory(&self.state.executions())
+    }
+
+    /// The stored response of a settled command, receipted or not.
+    pub fn response(&self, command_id: Uuid) -> Option<Response> {
+        if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
+            return Some(response.clone());
+        }
+        let read = match files::read_settlement(&self.state.execution(command_id)) {
+            Ok(None) => storage::read_whole(&self.state.settled_record(command_id)),
+            read => read,
+        };
+        match read {
+            Ok(settlement) => {
+                settlement.map(|settlement: Settlement| settlement.response(command_id))
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%command_id, error, "failed to read a result");
+                None
+            }
+        }
+    }
+
+    /// The server has recorded the result: the output is deleted, the response is kept for a while.
+    pub fn receipt(&mut self, command_id: Uuid) {
+        match self.entries.get(&command_id) {
+            Some(entry) if entry.phase == Phase::Settled => {}
+            // A receipt for a result that was not reported is an error of the server and no reason
+            // to forget a run.
+            _ => return,
+        }
+        let execution = self.state.execution(command_id);
+        if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.clone()) {
+            // The disk may accept now what it rejected before.
+            let _ = self.write_response(*response);
+        }
+        if files::archive_settlement(&execution, &self.state.settled_record(command_id)) {
+            self.entries.remove(&command_id);
+            self.sweep_queue.insert(command_id);
+            if self.sweep_queue.len() >= SWEEP_AT {
+                self.sweep();
+            }
+        }
+    }
+
+    /// Removes the folders of receipted commands. Cheap when there are none.
+    pub fn sweep(&mut self) {
+        if self.sweep_queue.is_empty() {
+            return;
+        }
+        // The kept responses and the count must be durable before the folders are removed.
+        let durable = storage::sync_directory(&self.state.settled()).and_then(|()| {
+            storage::replace_synced(&self.state.ledger(), &storage::seal(&self.head))
+        });
+        if let Err(error) = durable {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "failed to sync receipts; trying again later"
+            );
+            return;
+        }
+        for command_id in std::mem::take(&mut self.sweep_queue) {
+            files::remove_execution(&self.state.execution(command_id));
+        }
+    }
+
+    /// Deletes responses that no server can request any more.
+    pub fn purge(&mut self) {
+        let retention = Duration::from_millis(SETTLED_RETENTION_MS);
+        let Some(before) = SystemTime::now().checked_sub(retention) else { return };
+        let Ok(entries) = fs::read_dir(self.state.settled()) else { return };
+        for entry in entries.flatten() {
+            let is_old =
+                entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
+            // While the folder exists, the response prevents the command from being run again.
+            let has_folder =
+                entry.file_name().to_str().and_then(id_of_name).is_some_and(|id| {
+                    storage::exists(self.state.execution(id).path()).unwrap_or(true)
+                });
+            if is_old && !has_folder {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Records the newest epoch durably. An older epoch indicates a restored server and changes
+    /// nothing here.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn record_epoch(&mut self, epoch: u64) -> Result<(), StorageError> {
+        if epoch <= self.head.highest_epoch {
+            return Ok(());
+        }
+        let head = Head { highest_epoch: epoch, ..self.head };
+        storage::replace_synced(&self.state.ledger(), &storage::seal(&head))?;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Sets the ledger of another identity aside: nothing in it is run or reported.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn set_aside(state: &StateDir) -> Result<(), StorageError> {
+        files::set_aside(state, SET_ASIDE_KEPT)
+    }
+
+    /// The action for one command in its current state. A shim releases its lock before its end can
+    /// be observed. A lock that is held after one shim ended therefore belongs to another shim,
+    /// which the previous agent may have started shortly before its own end.
+    ///
+    /// # Errors
+    /// If the files can't be read now.
+    pub fn decide(&self, command_id: Uuid) -> Result<RecoveryAction, StorageError> {
+        let (on_disk, _) = files::read_on_disk_state(&self.state.execution(command_id))?;
+        Ok(recovery::decide(on_disk))
+    }
+}
+
+/// Whether a command may still be started, by the clock of this boot.
+pub fn window(start_by: Option<&BootInstant>) -> StartWindow {
+    match start_by {
+        None => StartWindow::Open,
+        // No trusted clock knows how long the host was off, so a start after a boot could be
+        // arbitrarily late. The agent can only promise not to start it.
+        Some(by) if by.boot_id != crate::platform::boot_id() => StartWindow::Passed,
+        Some(by) if by.at_ms < crate::platform::boot_now_ms() => StartWindow::Passed,
+        Some(_) => StartWindow::Open,
+    }
+}
+
+/// The response to a command that was cancelled before it started.
+pub fn cancelled(command_id: Uuid) -> Response {
+    let text = "the command was cancelled before it started".to_owned();
+    refusal(command_id, Outcome::Cancelled, "cancelled", text)
+}
+
+/// The response to a command that did not start in time.
+pub fn expired(command_id: Uuid) -> Response {
+    let text = "the command did not start before its deadline; send it again".to_owned();
+    refusal(command_id, Outcome::Expired, "expired", text)
+}

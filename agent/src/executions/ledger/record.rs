@@ -1,0 +1,297 @@
+//! The records of one command. Shims read and write them too, possibly of the previous version, so
+//! fields are only added, and only as optional ones.
+
+use muster_protocol::CommandName;
+use muster_protocol::frame::{ExecuteResult, Outcome, Response};
+use muster_protocol::parameter::Parameters;
+use muster_protocol::secret_parameters::SecretParameters;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::platform::BootInstant;
+
+/// Space reserved for the exit record when a command is accepted, in bytes.
+pub const EXIT_BYTES: usize = 4096;
+/// Longest message kept in an exit record, in bytes; it must fit into [`EXIT_BYTES`] with the rest.
+const MAX_MESSAGE_BYTES: usize = 1024;
+
+/// An accepted command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRecord {
+    pub command_id: Uuid,
+    pub command: CommandName,
+    /// Number of commands that this ledger had accepted, this one included.
+    pub acceptance_count: u64,
+    /// Latest start of the child; no limit if absent.
+    #[serde(default)]
+    pub start_by: Option<BootInstant>,
+    /// Parameter values are stored in a separate file; without it the command must not be started.
+    #[serde(default)]
+    pub has_parameters: bool,
+    /// What to run; absent for commands that run nothing.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+}
+
+/// What a shim starts, and its limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Relative to the scripts folder; empty for an ad-hoc command.
+    pub path: String,
+    /// The program and arguments of an ad-hoc command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<String>,
+    #[serde(default)]
+    pub interpreter: Option<String>,
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Hex SHA-256 that the file must have when it starts.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// The script's name in the manifest, for people.
+    #[serde(default)]
+    pub script: Option<String>,
+    /// The user that it runs as; the agent's own user if absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+    pub timeout_ms: u64,
+    pub output_limit_bytes: u64,
+    pub output_quota_bytes: u64,
+}
+
+/// Parameter values, in a file of their own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ParameterRecord {
+    pub parameters: Parameters,
+    /// Masked in the output.
+    #[serde(default, skip_serializing_if = "SecretParameters::is_empty")]
+    pub secret_parameters: SecretParameters,
+}
+
+impl ParameterRecord {
+    pub fn is_empty(&self) -> bool {
+        self.parameters.is_empty() && self.secret_parameters.is_empty()
+    }
+}
+
+/// Written before the child is spawned: after that the command is never started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedRecord {
+    pub boot_id: String,
+    /// Also the session of the child.
+    pub shim_pid: u32,
+    /// Start time of the shim in system ticks; no process of this execution is older.
+    pub shim_start_ticks: u64,
+}
+
+/// The process that holds an execution's lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderRecord {
+    pub shim_pid: u32,
+    pub shim_start_ticks: u64,
+}
+
+/// A request that a shim ends its run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelRecord {
+    /// Time between TERM and KILL.
+    pub grace_ms: u64,
+}
+
+/// The final result of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Settlement {
+    /// Written by the shim.
+    Exit(ExitRecord),
+    /// Written by the agent: refusals, lifecycle answers, executions that never started or were
+    /// lost.
+    Answer { response: Response },
+}
+
+/// How a shim's work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    pub ending: ExecutionEnd,
+    #[serde(default)]
+    pub is_timed_out: bool,
+    #[serde(default)]
+    pub is_cancelled: bool,
+    pub result: ExecuteResult,
+}
+
+/// What happened to the direct child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum ExecutionEnd {
+    /// It ran and ended; the result has the details.
+    Ended,
+    /// It was refused before it started.
+    Refused { code: String, message: String },
+    /// The system could not start it.
+    NotSpawned { message: String },
+    /// It was cancelled before it started.
+    NeverStarted,
+}
+
+impl ExecutionEnd {
+    /// A refusal with a message of bounded length.
+    pub fn refused(code: &str, message: &str) -> Self {
+        Self::Refused { code: code.to_owned(), message: bounded(message) }
+    }
+
+    /// A failed start with a message of bounded length.
+    pub fn not_spawned(message: &str) -> Self {
+        Self::NotSpawned { message: bounded(message) }
+    }
+}
+
+impl Settlement {
+    /// The frame that reports it.
+    pub fn response(&self, command_id: Uuid) -> Response {
+        match self {
+            Self::Answer { response } => response.clone(),
+            Self::Exit(exit) => exit.response(command_id),
+        }
+    }
+}
+
+impl ExitRecord {
+    fn response(&self, command_id: Uuid) -> Response {
+        let (outcome, error_code, error) = match &self.ending {
+            ExecutionEnd::Refused { code, message } => {
+                (Outcome::Rejected, Some(code.as_str()), Some(message.clone()))
+            }
+            ExecutionEnd::NotSpawned { message } => {
+                (Outcome::Failed, Some("not_started"), Some(message.clone()))
+            }
+            ExecutionEnd::NeverStarted => (
+                Outcome::Cancelled,
+                Some("cancelled"),
+                Some("the command was cancelled before it started".to_owned()),
+            ),
+            ExecutionEnd::Ended => self.ended(),
+        };
+        let has_run = matches!(self.ending, ExecutionEnd::Ended);
+        Response {
+            command_id,
+            success: outcome == Outcome::Succeeded,
+            data: if has_run { result_data(&self.result) } else { Value::Null },
+            error,
+            error_code: error_code.map(str::to_owned),
+            outcome: Some(outcome),
+        }
+    }
+
+    fn ended(&self) -> (Outcome, Option<&'static str>, Option<String>) {
+        if self.is_timed_out {
+            let text = "the script exceeded its time limit and was ended".to_owned();
+            return (Outcome::TimedOut, Some("timed_out"), Some(text));
+        }
+        if self.is_cancelled {
+            let text = "the script was ended because the command was cancelled".to_owned();
+            return (Outcome::Cancelled, Some("cancelled"), Some(text));
+        }
+        match (self.result.exit_code, self.result.signal) {
+            (Some(0), _) => (Outcome::Succeeded, None, None),
+            (Some(code), _) => {
+                let text = format!("the script exited with code {code}");
+                (Outcome::Failed, Some("exit_code"), Some(text))
+            }
+            (None, Some(signal)) => {
+                let text = format!("the script was ended by signal {signal}");
+                (Outcome::Failed, Some("signal"), Some(text))
+            }
+            (None, None) => (
+                Outcome::Lost,
+                Some("lost"),
+                Some("the script's exit status is unknown".to_owned()),
+            ),
+        }
+    }
+}
+
+/// A result as `response.data`.
+pub fn result_data(result: &ExecuteResult) -> Value {
+    serde_json::to_value(result).unwrap_or_default()
+}
+
+/// The response to a command that was not run.
+pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) -> Response {
+    Response {
+        command_id,
+        success: false,
+        data: Value::Null,
+        error: Some(message),
+        error_code: Some(code.to_owned()),
+        outcome: Some(outcome),
+    }
+}
+
+fn bounded(message: &str) -> String {
+    let mut end = message.len().min(MAX_MESSAGE_BYTES);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    // Escapes may double the size of a message in JSON; control characters take six times their
+    // size.
+    message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage;
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_exit_record_always_fits_into_the_reserved_space(message in "\\PC{0,3000}") {
+            let exit = ExitRecord {
+                ending: ExecutionEnd::refused("script_missing", &message),
+                is_timed_out: false,
+                is_cancelled: false,
+                result: ExecuteResult {
+                    exit_code: Some(i32::MIN), signal: Some(i32::MIN), duration_ms: u64::MAX,
+                    output_bytes: u64::MAX, stdout_bytes: u64::MAX, stderr_bytes: u64::MAX,
+                    dropped_bytes: u64::MAX, output_complete: false,
+                    output_sha256: Some("f".repeat(64)),
+                },
+            };
+            prop_assert!(storage::seal(&Settlement::Exit(exit)).len() <= EXIT_BYTES);
+        }
+    }
+
+    #[test]
+    fn a_launch_from_before_policies_and_ad_hoc_commands_is_a_script_of_the_agents_own_user() {
+        // As the first version wrote it: do not edit this text.
+        let text = r#"{"path":"a.sh","interpreter":null,"args":[],"sha256":null,"timeout_ms":1,"output_limit_bytes":2,"output_quota_bytes":3}"#;
+        let launch: Launch = serde_json::from_str(text).expect("readable");
+        assert_eq!((launch.path.as_str(), launch.run_as, launch.script), ("a.sh", None, None));
+        assert!(launch.argv.is_empty());
+    }
+
+    #[test]
+    fn parameters_from_before_secrets_are_read_and_written_as_they_were() {
+        // As the first version wrote it: do not edit this text.
+        let text = r#"{"parameters":{"WHO":"me"}}"#;
+        let record: ParameterRecord = serde_json::from_str(text).expect("readable");
+        assert!(record.secret_parameters.is_empty());
+        assert_eq!(serde_json::to_string(&record).expect("plain"), text);
+    }
+
+    #[test]
+    fn records_of_version_1_are_read() {
+        // A record as the first version wrote it: do not edit this text.
+        let text = br#"{"version":1,"kind":"exit","ending":{"how":"ended"},"is_timed_out":false,"is_cancelled":false,"result":{"exit_code":3,"duration_ms":12,"output_bytes":2,"stdout_bytes":2,"stderr_bytes":0,"dropped_bytes":0,"output_complete":true}}"#;
+        let seal = HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, text).as_ref());
+        let bytes = [text.as_slice(), b"\n", seal.as_bytes(), b"\n"].concat();
+        let settlement: Settlement =
+            storage::unseal(&bytes, std::path::Path::new("exit")).expect("readable");
+        let response = settlement.response(Uuid::from_u128(1));
+        assert_eq!(response.outcome, Some(Outcome::Failed));
+        assert_eq!(response.data["exit_code"], 3);
+    }
+}

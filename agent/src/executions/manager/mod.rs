@@ -1,0 +1,312 @@
+//! Runs accepted commands to their result, with or without a connection to the server.
+//!
+//! The manager connects the ledger with the shims. It knows neither links nor sessions, and reports
+//! what happens as [`ExecutionEvent`]s.
+
+mod inventory;
+mod recovery;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_protocol::frame::Response;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::executions::launcher;
+use crate::executions::ledger::recovery::StartWindow;
+use crate::executions::ledger::{self, KnownState, Ledger, NewCommand, Phase};
+use crate::executions::notifier::NotificationSocket;
+use crate::executions::shim_watch;
+use crate::platform::{self};
+use crate::storage::StorageError;
+use crate::storage::layout::StateDir;
+
+/// Interval at which responses that no server can request any more are deleted.
+const PURGE_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// An event that the server may need to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecutionEvent {
+    Started(Uuid),
+    /// There may be new output.
+    Output(Uuid),
+    Settled(Uuid),
+}
+
+/// All commands of this host.
+#[derive(Debug)]
+pub struct ExecutionManager {
+    state: StateDir,
+    ledger: Ledger,
+    program: PathBuf,
+    max_executions: usize,
+    shims: BTreeMap<Uuid, ShimState>,
+    tasks: JoinSet<TaskEvent>,
+    notifications: NotificationSocket,
+    owner_requests: Arc<Notify>,
+    events: VecDeque<ExecutionEvent>,
+    purged_at: Instant,
+}
+
+#[derive(Debug, Default)]
+struct ShimState {
+    attempts: u32,
+    is_started: bool,
+}
+
+/// The result of a background task.
+#[derive(Debug, Clone, Copy)]
+enum TaskEvent {
+    ShimEnded(Uuid),
+    /// The state of the shim could not be determined.
+    Unknown(Uuid),
+    LeftoversKilled(Uuid),
+}
+
+/// Why the manager can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutionManagerError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("failed to open the notification socket")]
+    Socket(#[source] io::Error),
+}
+
+impl ExecutionManager {
+    /// Opens the ledger and takes over everything that the previous agent process left.
+    ///
+    /// # Errors
+    /// [`ExecutionManagerError`] if the state directory can't be used.
+    pub fn open(
+        state: &StateDir,
+        program: PathBuf,
+        max_executions: u32,
+    ) -> Result<Self, ExecutionManagerError> {
+        // Bound before the ledger is read, so that no notification in between is lost.
+        let notifications =
+            NotificationSocket::bind(state).map_err(ExecutionManagerError::Socket)?;
+        let (mut ledger, recoveries) = Ledger::open(state)?;
+        ledger.purge();
+        let mut executions = Self {
+            state: state.clone(),
+            ledger,
+            program,
+            max_executions: max_executions as usize,
+            shims: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            notifications,
+            owner_requests: Arc::default(),
+            events: VecDeque::new(),
+            purged_at: Instant::now(),
+        };
+        for (command_id, recovery) in recoveries {
+            tracing::info!(%command_id, ?recovery, "found an open command in the ledger");
+            executions.apply_recovery(command_id, recovery);
+        }
+        executions.start_waiting();
+        Ok(executions)
+    }
+
+    /// Sets the ledger aside and creates a new one. Requests that everything still running ends.
+    ///
+    /// # Errors
+    /// As [`ExecutionManager::open`].
+    pub fn reset(&mut self) -> Result<(), ExecutionManagerError> {
+        for command_id in self.shims.keys() {
+            let _ = launcher::ask_to_cancel(&self.state.execution(*command_id), 0);
+        }
+        self.tasks.abort_all();
+        Ledger::set_aside(&self.state)?;
+        *self = Self::open(&self.state.clone(), self.program.clone(), self.max_executions as u32)?;
+        Ok(())
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    pub fn state(&self) -> &StateDir {
+        &self.state
+    }
+
+    /// Number of executions that have a shim.
+    pub fn running_count(&self) -> usize {
+        self.shims.len()
+    }
+
+    /// True once the child of this command was started.
+    pub fn is_started(&self, command_id: Uuid) -> bool {
+        self.state.execution(command_id).started().exists()
+    }
+
+    /// Accepts commands durably and starts as many as the limit permits. The caller must send the
+    /// acceptances before anything else about these commands.
+    pub fn accept(&mut self, commands: Vec<NewCommand>) -> Vec<(Uuid, Result<u64, StorageError>)> {
+        let outcome = self.ledger.accept(commands);
+        self.start_waiting();
+        outcome
+    }
+
+    /// Writes the result of a command that runs nothing.
+    ///
+    /// # Errors
+    /// The system's error; nothing is settled then.
+    pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
+        let command_id = response.command_id;
+        self.ledger.settle_durably(response)?;
+        self.events.push_back(ExecutionEvent::Settled(command_id));
+        Ok(())
+    }
+
+    /// Writes the result of a command that runs nothing, and keeps it in memory if the disk fails.
+    pub fn settle(&mut self, response: Response) {
+        let command_id = response.command_id;
+        self.ledger.settle(response);
+        self.events.push_back(ExecutionEvent::Settled(command_id));
+    }
+
+    /// Cancels a command in any phase. An unknown id is marked so that it never starts.
+    pub fn cancel(&mut self, command_id: Uuid, grace_ms: u64) {
+        match self.ledger.known(command_id) {
+            KnownState::Never => self.settle(ledger::cancelled(command_id)),
+            KnownState::Open(Phase::Waiting) => {
+                if !self.settle_unstarted(ledger::cancelled(command_id)) {
+                    self.ask_to_cancel(command_id, grace_ms);
+                }
+            }
+            KnownState::Open(Phase::Running) => self.ask_to_cancel(command_id, grace_ms),
+            KnownState::Open(Phase::Settled) | KnownState::Receipted => {}
+        }
+    }
+
+    fn ask_to_cancel(&self, command_id: Uuid, grace_ms: u64) {
+        if let Err(error) = launcher::ask_to_cancel(&self.state.execution(command_id), grace_ms) {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(%command_id, error, "failed to write a cancellation");
+        }
+    }
+
+    /// Periodic maintenance. Cheap when there is nothing to do.
+    pub fn run_maintenance(&mut self) {
+        self.ledger.sweep();
+        if self.purged_at.elapsed() >= PURGE_EVERY {
+            self.purged_at = Instant::now();
+            self.ledger.purge();
+        }
+    }
+
+    /// Notified when the host's owner has made a request. Requests are received while
+    /// [`ExecutionManager::next`] is polled, and kept until they are read.
+    pub fn owner_requests(&self) -> Arc<Notify> {
+        Arc::clone(&self.owner_requests)
+    }
+
+    /// The next event. May be dropped at any await point.
+    pub async fn next(&mut self) -> ExecutionEvent {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            let due = self.next_start_deadline();
+            tokio::select! {
+                is_owner = self.notifications.notified() => {
+                    if is_owner {
+                        self.owner_requests.notify_one();
+                    }
+                    self.check_shims();
+                }
+                Some(event) = self.tasks.join_next() => self.handle_event(event),
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.start_waiting();
+                }
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: Result<TaskEvent, tokio::task::JoinError>) {
+        match event {
+            Ok(TaskEvent::ShimEnded(id)) => {
+                self.report_started(id);
+                self.recover(id);
+            }
+            Ok(TaskEvent::Unknown(id)) => self.recover(id),
+            Ok(TaskEvent::LeftoversKilled(id)) => self.settle(self.lost(id)),
+            Err(error) => tracing::error!(%error, "a background task failed"),
+        }
+        self.start_waiting();
+    }
+
+    fn start_waiting(&mut self) {
+        let mut waiting: Vec<_> = self
+            .ledger
+            .entries()
+            .filter(|(id, entry)| entry.phase == Phase::Waiting && !self.shims.contains_key(id))
+            .map(|(id, entry)| (entry.order, id, ledger::window(entry.start_by.as_ref())))
+            .collect();
+        waiting.sort_by_key(|(order, ..)| *order);
+        for (_, command_id, window) in waiting {
+            if window == StartWindow::Passed {
+                self.settle_unstarted(ledger::expired(command_id));
+            } else if self.shims.len() < self.max_executions {
+                self.start(command_id);
+            }
+        }
+    }
+
+    fn start(&mut self, command_id: Uuid) {
+        let execution = self.state.execution(command_id);
+        self.shims.entry(command_id).or_default().attempts += 1;
+        match launcher::start_shim(&self.program, &execution) {
+            Ok(child) => {
+                self.ledger.set_running(command_id);
+                let watch = shim_watch::watch_child(child);
+                self.tasks.spawn(async move {
+                    watch.ended().await;
+                    TaskEvent::ShimEnded(command_id)
+                });
+            }
+            Err(error) => {
+                tracing::error!(%command_id, %error, "failed to start a shim");
+                self.shims.remove(&command_id);
+                self.settle(recovery::shim_not_started(command_id));
+            }
+        }
+    }
+
+    fn check_shims(&mut self) {
+        let running: Vec<_> = self.shims.keys().copied().collect();
+        for command_id in running {
+            self.report_started(command_id);
+            if self.shims.get(&command_id).is_some_and(|shim| shim.is_started) {
+                self.events.push_back(ExecutionEvent::Output(command_id));
+            }
+        }
+    }
+
+    fn report_started(&mut self, command_id: Uuid) {
+        let Some(shim) = self.shims.get_mut(&command_id) else { return };
+        if !shim.is_started && self.state.execution(command_id).started().exists() {
+            shim.is_started = true;
+            self.events.push_back(ExecutionEvent::Started(command_id));
+        }
+    }
+
+    /// The first deadline of the waiting commands.
+    fn next_start_deadline(&self) -> Option<Instant> {
+        let waiting = self.ledger.entries().filter(|(_, entry)| entry.phase == Phase::Waiting);
+        let by = waiting.filter_map(|(_, entry)| Some(entry.start_by.as_ref()?.at_ms)).min()?;
+        // One more millisecond, so that the deadline has passed and not just arrived.
+        let left = by.saturating_sub(platform::boot_now_ms()) + 1;
+        Some(Instant::now() + Duration::from_millis(left))
+    }
+}

@@ -1,0 +1,20 @@
+//! Executions: each is one run of a script on this host, from the accepted command to its result.
+//!
+//! `ledger` records what was accepted and how it ended. `shim` is the process that runs one script
+//! and outlives the agent. `manager` starts shims, watches them and settles their commands; the
+//! other modules serve these three. Nothing here knows sessions or links.
+
+pub mod environment;
+mod launcher;
+pub mod ledger;
+mod manager;
+mod notifier;
+mod orphans;
+pub mod output_reader;
+pub mod shim;
+mod shim_watch;
+
+pub use launcher::{ask_to_cancel, holder, shim_program, start_shim};
+pub use manager::{ExecutionEvent, ExecutionManager, ExecutionManagerError};
+pub use notifier::Notifier;
+pub use orphans::kill_orphans;

@@ -1,0 +1,107 @@
+//! Finds and kills the processes of an execution: descendants of this process, and processes that
+//! carry the execution's environment entry.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::environment::ENV_MARKER;
+use crate::executions::ledger::record::StartedRecord;
+use crate::platform::{self, ProcessStat, Signal};
+
+/// Killed processes vanish at once unless the kernel holds them; the wait for them is bounded.
+const PATIENCE: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// All descendants of `ancestor` except zombies.
+pub fn descendants(ancestor: u32) -> Vec<ProcessStat> {
+    let all = platform::all_processes();
+    let mut family = BTreeSet::from([ancestor]);
+    // A parent may follow its children in the list: repeat until nothing is added.
+    loop {
+        let before = family.len();
+        for process in &all {
+            if family.contains(&process.parent) {
+                family.insert(process.pid);
+            }
+        }
+        if family.len() == before {
+            break;
+        }
+    }
+    all.into_iter()
+        .filter(|it| it.pid != ancestor && family.contains(&it.pid) && !it.is_zombie)
+        .collect()
+}
+
+/// Signals a process, unless its number was reused by another process since it was read.
+pub fn signal(process: &ProcessStat, signal: Signal) {
+    let held = platform::open_process(process.pid);
+    // Checked after opening: if the number still belongs to the same process, so does the
+    // descriptor.
+    let is_same =
+        ProcessStat::of(process.pid).is_some_and(|now| now.start_ticks == process.start_ticks);
+    if !is_same {
+        return;
+    }
+    match held {
+        Ok(held) if platform::signal_open_process(&held, signal).is_ok() => {}
+        // The system has no process descriptors, or none are left.
+        _ => platform::signal_process(process.pid, signal),
+    }
+}
+
+/// Kills everything that a vanished shim has left: its session, and all processes that carry the
+/// command's environment entry. Blocks until nothing is left or the time is up. True if nothing is
+/// left.
+pub fn kill_orphans(command_id: Uuid, started: Option<&StartedRecord>) -> bool {
+    // After a reboot nothing is left, and the numbers belong to other processes.
+    if started.is_some_and(|started| started.boot_id != platform::boot_id()) {
+        return true;
+    }
+    let mark = format!("{ENV_MARKER}={}", command_id.hyphenated());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let all = platform::all_processes();
+        let session = started.filter(|started| !is_pid_reused(started, &all));
+        let left: Vec<_> = all
+            .into_iter()
+            .filter(|process| {
+                !process.is_zombie && belongs_to_execution(process, started, session, &mark)
+            })
+            .collect();
+        if left.is_empty() {
+            return true;
+        }
+        if Instant::now() > deadline {
+            return false;
+        }
+        for process in &left {
+            signal(process, Signal::Kill);
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// True if the session's number belongs to another session now. The system does not reuse the
+/// number while a process of the old session is alive.
+fn is_pid_reused(started: &StartedRecord, all: &[ProcessStat]) -> bool {
+    let is_other = |it: &ProcessStat| it.start_ticks != started.shim_start_ticks;
+    all.iter().any(|process| process.pid == started.shim_pid && is_other(process))
+}
+
+fn belongs_to_execution(
+    process: &ProcessStat,
+    started: Option<&StartedRecord>,
+    session: Option<&StartedRecord>,
+    mark: &str,
+) -> bool {
+    // A process older than the shim has the same numbers by chance.
+    if started.is_some_and(|started| process.start_ticks < started.shim_start_ticks) {
+        return false;
+    }
+    let is_in_session = session.is_some_and(|session| process.session == session.shim_pid);
+    is_in_session || platform::has_environment_entry(process.pid, mark)
+}

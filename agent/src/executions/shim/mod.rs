@@ -1,0 +1,287 @@
+//! The shim: a small blocking process that runs one execution and outlives the agent.
+//!
+//! It shares files and a notification socket with the agent and nothing else. It knows neither
+//! network nor server.
+
+mod capture;
+mod log;
+pub mod mask;
+mod process_end;
+mod recorder;
+mod supervise;
+pub mod verify;
+
+use std::fs;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use muster_protocol::frame::ExecuteResult;
+use uuid::Uuid;
+
+use self::capture::OutputCapture;
+use self::log::Log;
+use self::mask::Masks;
+use self::recorder::{Recorder, RecorderLimits};
+use crate::error_chain;
+use crate::executions::ledger::record::{
+    CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
+    StartedRecord,
+};
+use crate::executions::notifier::Notifier;
+use crate::fault::Fault;
+use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::storage::layout::ExecutionDir;
+use crate::storage::{self, StorageError, UnsyncedFile};
+
+/// Why a shim can't run its execution. Nothing was started then.
+#[derive(Debug, thiserror::Error)]
+pub enum ShimError {
+    #[error("{} is not the folder of an execution", .0.display())]
+    InvalidFolder(PathBuf),
+    #[error("the execution already has a shim")]
+    Taken,
+    #[error("the execution was already started")]
+    StartedBefore,
+    #[error("the execution was settled before it started")]
+    SettledBefore,
+    #[error("the execution's parameter values are missing")]
+    NoParameters,
+    #[error("the execution has no command to run")]
+    NothingToRun,
+    #[error("failed to {action}")]
+    System {
+        action: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("failed to lock the execution")]
+    Lock(#[source] LockError),
+}
+
+impl ShimError {
+    fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}
+
+/// The execution of this shim.
+struct Execution {
+    dir: ExecutionDir,
+    command_id: Uuid,
+    launch: Launch,
+    has_parameters: bool,
+    /// Opened at the start: writing the result then needs neither a path nor free space.
+    exit: fs::File,
+    notifier: Notifier,
+    log: Log,
+    scripts: PathBuf,
+}
+
+/// Runs one execution from its folder to its exit record. Blocks until the execution has ended.
+///
+/// # Errors
+/// [`ShimError`] if nothing could be started. A failure of the child is not an error.
+pub fn run(path: PathBuf) -> Result<(), ShimError> {
+    let dir = ExecutionDir::at(path);
+    let log = Log::of(&dir);
+    log.capture_panics();
+    run_execution(dir, log.clone()).inspect_err(|error| log.line(error_chain::format(error)))
+}
+
+fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
+    let invalid_folder = || ShimError::InvalidFolder(dir.path().to_owned());
+    let command_id = dir.command_id().ok_or_else(invalid_folder)?;
+    let state = dir.state().ok_or_else(invalid_folder)?.to_owned();
+
+    platform::survive_termination_signals().map_err(ShimError::system("catch signals"))?;
+    platform::wake_on_child_exit().map_err(ShimError::system("wake on child exits"))?;
+    platform::new_session().map_err(ShimError::system("create a session"))?;
+    platform::become_subreaper().map_err(ShimError::system("adopt orphans"))?;
+    platform::forbid_core_dumps().map_err(ShimError::system("forbid core dumps"))?;
+    let _lock = take_lock(&dir)?;
+
+    let record: CommandRecord = storage::read_sealed(&dir.command())?.ok_or_else(invalid_folder)?;
+    let has_parameters = record.has_parameters;
+    let launch = record.launch.ok_or(ShimError::NothingToRun)?;
+    let exit = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.exit())
+        .map_err(ShimError::system("open the exit record"))?;
+    let notifier = Notifier::new(&state);
+    let scripts = state.join("scripts");
+    let mut execution =
+        Execution { dir, command_id, launch, has_parameters, exit, notifier, log, scripts };
+    let record = execution.execute()?;
+    execution.write_exit(record)?;
+    execution.notifier.notify();
+    Ok(())
+}
+
+impl Execution {
+    fn execute(&mut self) -> Result<ExitRecord, ShimError> {
+        // Opened before the cancel file is checked: a request is in the file or arrives through the
+        // pipe.
+        let control = platform::open_control(&self.dir.control(), true)
+            .map_err(ShimError::system("open the control pipe"))?;
+        // The agent settles commands that have not started under the lock that is held here.
+        if storage::exists(&self.dir.settled())? {
+            return Err(ShimError::SettledBefore);
+        }
+        if storage::exists(&self.dir.started())? {
+            return Err(ShimError::StartedBefore);
+        }
+        if storage::exists(&self.dir.cancel())? {
+            return Ok(exit_without_run(ExecutionEnd::NeverStarted));
+        }
+        let launch = &self.launch;
+        let looked_up = verify::account(launch).and_then(|account| {
+            let program = match launch.argv.first() {
+                Some(program) => verify::program(program)?,
+                None => verify::script(
+                    &self.scripts,
+                    &launch.path,
+                    launch.sha256.as_deref(),
+                    account.as_ref(),
+                )?,
+            };
+            Ok((account, program))
+        });
+        let (account, program) = match looked_up {
+            Ok(found) => found,
+            Err(refusal) => {
+                return Ok(exit_without_run(ExecutionEnd::refused(
+                    refusal.code(),
+                    &refusal.to_string(),
+                )));
+            }
+        };
+        let parameters: Option<ParameterRecord> = storage::read_sealed(&self.dir.parameters())?;
+        if self.has_parameters && parameters.is_none() {
+            return Err(ShimError::NoParameters);
+        }
+        let parameters = parameters.unwrap_or_default();
+        let masks = match Masks::of(&parameters.secret_parameters) {
+            Ok(masks) => masks,
+            Err(error) => {
+                let text = error.to_string();
+                return Ok(exit_without_run(ExecutionEnd::refused("invalid_parameters", &text)));
+            }
+        };
+        let capture = OutputCapture::new(self.mark_started()?, masks);
+        let started = Instant::now();
+        match supervise::spawn(self, &program, account, &parameters) {
+            Ok(child) => {
+                self.notifier.notify();
+                supervise::supervise(self, child, control, capture, started)
+            }
+            Err(error) => {
+                let user = self.launch.run_as.as_ref();
+                let user = user.map(|user| format!(" as `{user}`")).unwrap_or_default();
+                let (what, is_script) = match self.launch.argv.first() {
+                    Some(_) => ("program", false),
+                    None => ("script", true),
+                };
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied if is_script => {
+                        "; give that user access to the script and the folders above it, and make the \
+                         script executable or set its interpreter in the manifest"
+                    }
+                    _ => "",
+                };
+                let text = format!("the {what} could not be started{user}: {error}{hint}");
+                Ok(exit_without_run(ExecutionEnd::not_spawned(&text)))
+            }
+        }
+    }
+
+    /// Writes the start mark: after it no shim ever starts this execution again. One sync of the
+    /// folder makes the names of the mark and of the output durable.
+    fn mark_started(&self) -> Result<Recorder, ShimError> {
+        let this = this_process();
+        let record = StartedRecord {
+            boot_id: platform::boot_id(),
+            shim_pid: this.shim_pid,
+            shim_start_ticks: this.shim_start_ticks,
+        };
+        let is_synced = !Fault::UnsyncedStart.is_on();
+        let written = UnsyncedFile::create(self.dir.started(), &storage::seal(&record));
+        match written.and_then(|mark| if is_synced { mark.sync() } else { Ok(()) }) {
+            Ok(()) => {}
+            Err(StorageError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                return Err(ShimError::StartedBefore);
+            }
+            // The disk is full: nothing is started, and an incomplete mark must be removed.
+            Err(error) => {
+                let _ = fs::remove_file(self.dir.started());
+                return Err(error.into());
+            }
+        }
+        let limits = RecorderLimits {
+            limit_bytes: self.launch.output_limit_bytes,
+            quota_bytes: self.launch.output_quota_bytes,
+            executions: self.dir.path().parent().unwrap_or(self.dir.path()).to_owned(),
+        };
+        let recorder = Recorder::create(&self.dir, limits);
+        if is_synced {
+            storage::sync_directory(self.dir.path())?;
+        }
+        Ok(recorder)
+    }
+
+    /// Overwrites the space that was reserved at acceptance, so that a full disk can't prevent it.
+    fn write_exit(&mut self, record: ExitRecord) -> Result<(), ShimError> {
+        let bytes = storage::seal(&Settlement::Exit(record));
+        let mut write = || {
+            self.exit.seek(SeekFrom::Start(0))?;
+            self.exit.write_all(&bytes)?;
+            self.exit.sync_data()
+        };
+        write().map_err(ShimError::system("write the exit record"))
+    }
+}
+
+fn take_lock(dir: &ExecutionDir) -> Result<FileLock, ShimError> {
+    let mut lock = FileLock::take(&dir.lock()).map_err(|error| match error {
+        LockError::Held => ShimError::Taken,
+        error => ShimError::Lock(error),
+    })?;
+    let bytes = storage::seal(&this_process());
+    let file = lock.file();
+    let mut write = || {
+        file.set_len(0)?;
+        file.write_all(&bytes)
+    };
+    write().map_err(ShimError::system("write the lock's holder"))?;
+    Ok(lock)
+}
+
+fn this_process() -> HolderRecord {
+    let pid = std::process::id();
+    let start = ProcessStat::of(pid).map(|process| process.start_ticks).unwrap_or_default();
+    HolderRecord { shim_pid: pid, shim_start_ticks: start }
+}
+
+/// The record of an execution whose child never ran.
+fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
+    let result = ExecuteResult {
+        exit_code: None,
+        signal: None,
+        duration_ms: 0,
+        output_bytes: 0,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        dropped_bytes: 0,
+        output_complete: true,
+        output_sha256: None,
+    };
+    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result }
+}

@@ -1,0 +1,303 @@
+//! Stores output as complete records with a running hash, and never blocks the child.
+
+use data_encoding::HEXLOWER;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use muster_protocol::frame::ExecuteResult;
+use muster_protocol::frame::output::{RECORD_HEADER_BYTES, Stream, record_header};
+use muster_protocol::limits::MAX_OUTPUT_RECORD_BYTES;
+use ring::digest;
+
+use super::log::Log;
+use crate::executions::ledger::checkpoints::{Checkpoint, CheckpointWriter};
+use crate::storage::layout::ExecutionDir;
+
+/// Output written between two checks of the quota for all executions.
+const QUOTA_STEP_BYTES: u64 = 8 * 1024 * 1024;
+/// Output that every execution may store without a quota check, which costs more than a short
+/// execution prints.
+const QUOTA_FREE_BYTES: u64 = 64 * 1024;
+/// Less free buffer space than this is not worth a read.
+const SMALL_READ_BYTES: usize = 4 * 1024;
+
+/// Limits on stored output.
+#[derive(Debug, Clone)]
+pub struct RecorderLimits {
+    /// Maximum payload of this execution.
+    pub limit_bytes: u64,
+    /// Maximum size of the output files of all executions together.
+    pub quota_bytes: u64,
+    /// The folder of all executions.
+    pub executions: PathBuf,
+}
+
+/// Writes the output of one execution.
+///
+/// Output is buffered and becomes a record when the buffer is full, when the other stream has
+/// output, or when the agent is notified: a child that prints byte by byte must not cost one record
+/// per byte.
+pub struct Recorder {
+    file: Option<File>,
+    marker: CheckpointWriter,
+    log: Log,
+    limits: RecorderLimits,
+    hash: digest::Context,
+    /// Size of the complete records in the file, headers included.
+    file_bytes: u64,
+    /// Payload that may be stored before the quota is checked again.
+    check_at: u64,
+    stdout_bytes: u64,
+    stderr_bytes: u64,
+    dropped_bytes: u64,
+    is_cut: bool,
+    /// Space for a header, then the output read from `stream`.
+    buffer: Box<[u8]>,
+    stream: Stream,
+    filled: usize,
+}
+
+impl Recorder {
+    /// Creates an empty output file. If that fails, all output is dropped and counted.
+    pub fn create(execution: &ExecutionDir, limits: RecorderLimits) -> Self {
+        let log = Log::of(execution);
+        let path = execution.output();
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        if let Err(error) = &file {
+            log.line(format_args!("output is not stored: {error}"));
+        }
+        Self {
+            file: file.ok(),
+            marker: CheckpointWriter::new(&path),
+            log,
+            limits,
+            hash: digest::Context::new(&digest::SHA256),
+            file_bytes: 0,
+            check_at: QUOTA_FREE_BYTES,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            dropped_bytes: 0,
+            is_cut: false,
+            buffer: vec![0; RECORD_HEADER_BYTES + MAX_OUTPUT_RECORD_BYTES].into_boxed_slice(),
+            stream: Stream::Stdout,
+            filled: 0,
+        }
+    }
+
+    /// The buffer for the next read from this stream; never empty.
+    pub fn buffer_for(&mut self, stream: Stream) -> &mut [u8] {
+        if self.stream != stream || self.filled + SMALL_READ_BYTES > MAX_OUTPUT_RECORD_BYTES {
+            self.flush();
+        }
+        self.stream = stream;
+        &mut self.buffer[RECORD_HEADER_BYTES + self.filled..]
+    }
+
+    /// Accepts output that was read into [`Recorder::buffer_for`].
+    pub fn record(&mut self, read_bytes: usize) {
+        self.filled += read_bytes;
+        if self.filled == MAX_OUTPUT_RECORD_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Accepts output that was not read into [`Recorder::buffer_for`].
+    pub fn record_bytes(&mut self, stream: Stream, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.buffer_for(stream);
+            let (now, later) = bytes.split_at(bytes.len().min(space.len()));
+            space[..now.len()].copy_from_slice(now);
+            self.record(now.len());
+            bytes = later;
+        }
+    }
+
+    /// Stores the buffered output or counts it as dropped. The stored output is a prefix of the
+    /// whole: after the first drop nothing more is stored.
+    pub fn flush(&mut self) {
+        let read_bytes = std::mem::take(&mut self.filled);
+        if read_bytes == 0 {
+            return;
+        }
+        let kept = if self.dropped_bytes > 0 { 0 } else { self.room_for(read_bytes) };
+        let kept = if kept > 0 && self.append(kept).is_ok() { kept } else { 0 };
+        self.dropped_bytes += (read_bytes - kept) as u64;
+        match self.stream {
+            Stream::Stdout => self.stdout_bytes += kept as u64,
+            Stream::Stderr => self.stderr_bytes += kept as u64,
+        }
+        self.marker.note(Checkpoint {
+            position: self.file_bytes,
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+        });
+    }
+
+    /// Records that some output may never have been read.
+    pub fn mark_incomplete(&mut self) {
+        self.is_cut = true;
+    }
+
+    /// Makes the output durable and returns its statistics.
+    pub fn finish(mut self, duration_ms: u64) -> ExecuteResult {
+        self.flush();
+        // An empty file has nothing to sync.
+        let synced = self.file.as_ref().filter(|_| self.file_bytes > 0).map(File::sync_data);
+        if let Some(Err(error)) = synced {
+            self.log.line(format_args!("failed to sync output: {error}"));
+            self.is_cut = true;
+        }
+        ExecuteResult {
+            exit_code: None,
+            signal: None,
+            duration_ms,
+            output_bytes: self.stdout_bytes + self.stderr_bytes,
+            stdout_bytes: self.stdout_bytes,
+            stderr_bytes: self.stderr_bytes,
+            dropped_bytes: self.dropped_bytes,
+            output_complete: self.dropped_bytes == 0 && !self.is_cut,
+            output_sha256: Some(HEXLOWER.encode(self.hash.finish().as_ref())),
+        }
+    }
+
+    fn append(&mut self, payload: usize) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        let bytes = &mut self.buffer[..RECORD_HEADER_BYTES + payload];
+        bytes[..RECORD_HEADER_BYTES].copy_from_slice(&record_header(self.stream, payload as u32));
+        if let Err(error) = file.write_all(bytes) {
+            // An incomplete record does not count.
+            let _ = file.set_len(self.file_bytes);
+            self.log
+                .line(format_args!("output is dropped from here on: failed to write it: {error}"));
+            return Err(error);
+        }
+        self.hash.update(&bytes[RECORD_HEADER_BYTES..]);
+        self.file_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn room_for(&mut self, payload: usize) -> usize {
+        let kept = self.stdout_bytes + self.stderr_bytes;
+        if kept + payload as u64 > self.check_at {
+            self.check_at = kept + QUOTA_STEP_BYTES;
+            if output_of_all(&self.limits.executions) >= self.limits.quota_bytes {
+                self.log.line("output is dropped from here on: the host's quota is used up");
+                return 0;
+            }
+        }
+        let room = self.limits.limit_bytes.saturating_sub(kept);
+        usize::try_from(room).unwrap_or(usize::MAX).min(payload)
+    }
+}
+
+/// Total size of the output files in the folder of executions.
+fn output_of_all(executions: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(executions) else { return 0 };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::metadata(entry.path().join("output")).ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executions::ledger::checkpoints;
+    use muster_protocol::frame::output::records_of;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn stored_output_is_a_prefix_with_its_hash_and_the_rest_is_counted_as_dropped(
+            writes in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(any::<u8>(), 1..400)), 0..20),
+            limit_bytes in 0u64..3000,
+        ) {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            let execution = ExecutionDir::at(folder.path().into());
+            let limits = RecorderLimits { limit_bytes, quota_bytes: u64::MAX, executions: folder.path().into() };
+            let mut recorder = Recorder::create(&execution, limits);
+            let mut all = Vec::new();
+            let mut turns = 0;
+            let mut last = None;
+            for (is_stderr, is_looked_at, bytes) in &writes {
+                let stream = if *is_stderr { Stream::Stderr } else { Stream::Stdout };
+                recorder.buffer_for(stream)[..bytes.len()].copy_from_slice(bytes);
+                recorder.record(bytes.len());
+                turns += usize::from(last != Some(stream));
+                last = Some(stream);
+                all.extend_from_slice(bytes);
+                if *is_looked_at {
+                    recorder.flush();
+                    last = None;
+                }
+            }
+            let result = recorder.finish(0);
+            let kept = all.len().min(limit_bytes as usize);
+            let file = fs::read(execution.output()).expect("written");
+            let records: Vec<_> = records_of(&file).map(|record| record.expect("whole")).collect();
+            prop_assert!(records.len() <= turns, "reads of one stream share a record");
+            let payload: Vec<u8> =
+                records.iter().flat_map(|record| record.payload.to_vec()).collect();
+            prop_assert_eq!(&payload, &all[..kept]);
+            prop_assert_eq!(result.output_bytes, kept as u64);
+            prop_assert_eq!(result.dropped_bytes, (all.len() - kept) as u64);
+            prop_assert_eq!(result.output_complete, kept == all.len());
+            let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &all[..kept]).as_ref());
+            prop_assert_eq!(result.output_sha256, Some(hash));
+        }
+    }
+
+    #[test]
+    fn the_hosts_quota_limits_stored_output_above_a_small_free_amount() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let execution = ExecutionDir::at(folder.path().join("execution"));
+        fs::create_dir(execution.path()).expect("created");
+        let limits = RecorderLimits {
+            limit_bytes: u64::MAX,
+            quota_bytes: 1,
+            executions: folder.path().into(),
+        };
+        let mut recorder = Recorder::create(&execution, limits);
+        for _ in 0..20 {
+            recorder.buffer_for(Stream::Stdout)[..10_000].fill(1);
+            recorder.record(10_000);
+            recorder.flush();
+        }
+        let result = recorder.finish(0);
+        assert_eq!((result.output_bytes, result.dropped_bytes), (60_000, 140_000));
+        assert!(!result.output_complete);
+    }
+
+    #[test]
+    fn checkpoints_of_a_long_output_are_at_record_ends() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let execution = ExecutionDir::at(folder.path().into());
+        let limits = RecorderLimits {
+            limit_bytes: 3_000_000,
+            quota_bytes: u64::MAX,
+            executions: "/none".into(),
+        };
+        let mut recorder = Recorder::create(&execution, limits);
+        for turn in 0..1_000 {
+            let stream = if turn % 20 == 0 { Stream::Stderr } else { Stream::Stdout };
+            recorder.buffer_for(stream)[..SMALL_READ_BYTES].fill(7);
+            recorder.record(SMALL_READ_BYTES);
+        }
+        recorder.finish(0);
+        let file = fs::read(execution.output()).expect("written");
+        let mark = checkpoints::last(&execution.output(), u64::MAX, |_| true);
+        assert!(mark.position > 2 * 1024 * 1024, "{mark:?}");
+        let mut counted = Checkpoint::default();
+        for record in records_of(&file[..mark.position as usize]) {
+            let record = record.expect("a checkpoint is at the end of a record");
+            match record.stream {
+                Stream::Stdout => counted.stdout_bytes += record.payload.len() as u64,
+                Stream::Stderr => counted.stderr_bytes += record.payload.len() as u64,
+            }
+        }
+        assert_eq!(mark, Checkpoint { position: mark.position, ..counted });
+    }
+}

@@ -1,0 +1,282 @@
+//! Spawns the direct child, reads its output, enforces its time limit and ends it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use muster_protocol::frame::output::Stream;
+use muster_protocol::limits::CANCEL_GRACE_MS;
+
+use super::capture::OutputCapture;
+use super::process_end::{self, ChildExit};
+use super::{Execution, ShimError};
+use crate::executions::environment::{ENV_MARKER, allowed, for_account};
+use crate::executions::ledger::record::{CancelRecord, ExecutionEnd, ExitRecord, ParameterRecord};
+use crate::platform::{self, Account, Signal};
+use crate::storage;
+
+/// Interval between two notifications while there is new output.
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(2);
+/// How long pipes are read after the child and all its descendants are gone.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// Poll interval on systems where the end of a child can't be waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Starts the script or program from an argument list, without a shell.
+///
+/// # Errors
+/// The system's error; also if the child may not become the configured user.
+pub fn spawn(
+    execution: &Execution,
+    program: &Path,
+    account: Option<Account>,
+    parameters: &ParameterRecord,
+) -> io::Result<Child> {
+    let mut command = match (execution.launch.argv.split_first(), &execution.launch.interpreter) {
+        (Some((name, arguments)), _) => {
+            let mut command = Command::new(program);
+            // Some programs behave differently by the name that they are called with.
+            command.arg0(name).args(arguments).current_dir("/");
+            command
+        }
+        (None, Some(interpreter)) => {
+            let mut command = Command::new(interpreter);
+            command.arg(program).current_dir(&execution.scripts);
+            command
+        }
+        (None, None) => {
+            let mut command = Command::new(program);
+            command.current_dir(&execution.scripts);
+            command
+        }
+    };
+    command
+        .args(&execution.launch.args)
+        .env_clear()
+        .envs(allowed())
+        .envs(account.iter().flat_map(for_account))
+        .envs(&parameters.parameters)
+        .envs(parameters.secret_parameters.iter())
+        .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(account) = account {
+        // SAFETY: between fork and exec nothing is allocated and no lock is taken, and this process
+        // has only one thread, so no other thread can hold a lock.
+        unsafe { command.pre_exec(move || account.become_user()) };
+    }
+    command.spawn()
+}
+
+/// How far the termination of a run has progressed.
+#[derive(Debug, Clone, Copy)]
+enum KillStage {
+    Running,
+    /// TERM was sent; KILL follows at this instant.
+    Terminating {
+        kill_at: Instant,
+    },
+    Killed,
+}
+
+/// A running child with its pipes and limits.
+struct ChildSupervisor {
+    child_id: u32,
+    process: Option<OwnedFd>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    capture: OutputCapture,
+    kill_stage: KillStage,
+    deadline: Instant,
+    is_timed_out: bool,
+    is_cancelled: bool,
+    notified_at: Option<Instant>,
+    has_news: bool,
+}
+
+/// Supervises the run until the direct child and all its descendants have ended.
+///
+/// # Errors
+/// [`ShimError`] if the system can't wait for the child.
+pub fn supervise(
+    execution: &Execution,
+    mut child: Child,
+    mut control: File,
+    capture: OutputCapture,
+    started: Instant,
+) -> Result<ExitRecord, ShimError> {
+    let mut supervisor = ChildSupervisor::new(execution, &mut child, capture, started)?;
+    let exit = loop {
+        if let Some(exit) =
+            process_end::reap_child(supervisor.child_id).map_err(ShimError::system("wait"))?
+        {
+            break exit;
+        }
+        supervisor.advance_kill_stage();
+        let ready = platform::wait_readable(
+            [
+                supervisor.stdout.as_ref().map(|pipe| pipe.as_fd()),
+                supervisor.stderr.as_ref().map(|pipe| pipe.as_fd()),
+                supervisor.process.as_ref().map(|process| process.as_fd()),
+                Some(control.as_fd()),
+            ],
+            Some(supervisor.next_timeout()),
+        )
+        .map_err(ShimError::system("wait for output"))?;
+        supervisor.read([ready[0], ready[1]]);
+        if ready[3] {
+            platform::drain(&mut control);
+            supervisor.cancel(execution);
+        }
+        supervisor.notify(execution);
+    };
+    let duration_ms = started.elapsed().as_millis() as u64;
+    if !process_end::kill_descendants() {
+        execution.log.line("failed to end all processes of this execution");
+    }
+    supervisor.drain(Instant::now() + DRAIN_TIME);
+    let mut result = supervisor.capture.finish(duration_ms);
+    match exit {
+        ChildExit::Code(code) => result.exit_code = Some(code),
+        ChildExit::Signal(signal) => result.signal = Some(signal),
+    }
+    Ok(ExitRecord {
+        ending: ExecutionEnd::Ended,
+        is_timed_out: supervisor.is_timed_out,
+        is_cancelled: supervisor.is_cancelled,
+        result,
+    })
+}
+
+impl ChildSupervisor {
+    fn new(
+        execution: &Execution,
+        child: &mut Child,
+        capture: OutputCapture,
+        started: Instant,
+    ) -> Result<Self, ShimError> {
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let pipes = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|p| p.as_fd())];
+        for pipe in pipes.into_iter().flatten() {
+            platform::set_nonblocking(pipe).map_err(ShimError::system("set up a pipe"))?;
+            platform::enlarge_pipe(&pipe);
+        }
+        Ok(Self {
+            child_id: child.id(),
+            process: platform::open_process(child.id()).ok(),
+            stdout,
+            stderr,
+            capture,
+            kill_stage: KillStage::Running,
+            deadline: started + Duration::from_millis(execution.launch.timeout_ms),
+            is_timed_out: false,
+            is_cancelled: false,
+            notified_at: None,
+            has_news: false,
+        })
+    }
+
+    /// Sends TERM when the time is up, and KILL when the grace period is over.
+    fn advance_kill_stage(&mut self) {
+        let now = Instant::now();
+        match self.kill_stage {
+            KillStage::Running if now >= self.deadline => {
+                self.is_timed_out = true;
+                self.terminate(Duration::from_millis(CANCEL_GRACE_MS));
+            }
+            KillStage::Terminating { kill_at } if now >= kill_at => {
+                self.kill_stage = KillStage::Killed;
+                process_end::signal_all(self.child_id, Signal::Kill);
+            }
+            _ => {}
+        }
+    }
+
+    fn cancel(&mut self, execution: &Execution) {
+        // A child that has ended meanwhile keeps its real result.
+        if !matches!(self.kill_stage, KillStage::Running) || process_end::has_ended(self.child_id) {
+            return;
+        }
+        let asked: Option<CancelRecord> =
+            storage::read_sealed(&execution.dir.cancel()).ok().flatten();
+        let grace_ms = asked.map_or(CANCEL_GRACE_MS, |record| record.grace_ms);
+        self.is_cancelled = true;
+        self.terminate(Duration::from_millis(grace_ms));
+    }
+
+    fn terminate(&mut self, grace: Duration) {
+        self.kill_stage = KillStage::Terminating { kill_at: Instant::now() + grace };
+        process_end::signal_all(self.child_id, Signal::Term);
+    }
+
+    fn next_timeout(&self) -> Duration {
+        let now = Instant::now();
+        let mut until = match self.kill_stage {
+            KillStage::Running => self.deadline.saturating_duration_since(now),
+            KillStage::Terminating { kill_at } => kill_at.saturating_duration_since(now),
+            KillStage::Killed => Duration::from_secs(1),
+        };
+        if self.has_news {
+            until = until.min(NOTIFY_INTERVAL);
+        }
+        if self.process.is_none() {
+            until = until.min(POLL_INTERVAL);
+        }
+        until
+    }
+
+    /// Reads the available output of both pipes, up to a limit. True if there may be more.
+    fn read(&mut self, [is_out_ready, is_err_ready]: [bool; 2]) -> bool {
+        let mut may_have_more = false;
+        for progress in [
+            is_out_ready.then(|| self.capture.read(&mut self.stdout, Stream::Stdout)),
+            is_err_ready.then(|| self.capture.read(&mut self.stderr, Stream::Stderr)),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            self.has_news |= progress.has_read;
+            may_have_more |= progress.may_have_more;
+        }
+        may_have_more
+    }
+
+    /// All descendants are gone, so the pipes end, unless another process holds one open.
+    fn drain(&mut self, until: Instant) {
+        loop {
+            let may_have_more = self.read([true, true]);
+            if self.stdout.is_none() && self.stderr.is_none() {
+                return;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                self.capture.mark_incomplete();
+                return;
+            }
+            let pipes = [
+                self.stdout.as_ref().map(|pipe| pipe.as_fd()),
+                self.stderr.as_ref().map(|pipe| pipe.as_fd()),
+            ];
+            if !may_have_more && platform::wait_readable(pipes, Some(left)).is_err() {
+                self.capture.mark_incomplete();
+                return;
+            }
+        }
+    }
+
+    fn notify(&mut self, execution: &Execution) {
+        let is_due = self.notified_at.is_none_or(|at| at.elapsed() >= NOTIFY_INTERVAL);
+        if self.has_news && is_due {
+            self.capture.flush();
+            execution.notifier.notify();
+            self.notified_at = Some(Instant::now());
+            self.has_news = false;
+        }
+    }
+}

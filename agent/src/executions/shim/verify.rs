@@ -1,0 +1,169 @@
+//! Checks the file that is about to be started: its location, its hash and its permissions.
+
+use data_encoding::HEXLOWER;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use ring::digest;
+
+use crate::executions::environment::FIXED_PATH;
+use crate::executions::ledger::record::Launch;
+use crate::platform::Account;
+use crate::policy::guard::{self, GuardError};
+use crate::policy::{self, RunAsError};
+
+/// Why a script is not started. The messages are shown to the person who sent the command.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    #[error("the script's file `{0}` is missing on the host; restore it or change the manifest")]
+    Missing(String),
+    #[error("the script's path `{0}` is outside the scripts folder; move the file into it")]
+    Outside(String),
+    #[error(
+        "the script's file `{0}` does not match the manifest's SHA-256; check the change, then update the manifest"
+    )]
+    Hash(String),
+    #[error("the program `{0}` is not in {FIXED_PATH}; install it or use its full path")]
+    UnknownProgram(String),
+    #[error("the program `{0}` does not exist on the host; install it or use another one")]
+    MissingProgram(String),
+    #[error("{0}")]
+    Unsafe(#[from] GuardError),
+    #[error("{0}")]
+    RunAs(#[from] RunAsError),
+    #[error("failed to read the script's file `{path}`: {source}")]
+    Unreadable {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Refusal {
+    /// The stable code for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "script_missing",
+            Self::Outside(_) => "path_outside",
+            Self::Hash(_) => "hash_mismatch",
+            Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
+            Self::Unsafe(_) => "unsafe_permissions",
+            Self::RunAs(_) => "invalid_policy",
+            Self::Unreadable { .. } => "script_unreadable",
+        }
+    }
+}
+
+/// The user that the script runs as, if it is not this process's own.
+///
+/// # Errors
+/// [`Refusal`] with a message that says what to do.
+pub fn account(launch: &Launch) -> Result<Option<Account>, Refusal> {
+    Ok(launch.run_as.as_deref().map(policy::account).transpose()?)
+}
+
+/// Finds the program of an ad-hoc command by its full path, or by its name in the folders of the
+/// scripts' `PATH`.
+///
+/// # Errors
+/// [`Refusal`] with a message that says what to do.
+pub fn program(name: &str) -> Result<PathBuf, Refusal> {
+    let shown = || name.chars().take(128).collect();
+    if name.starts_with('/') {
+        let path = PathBuf::from(name);
+        return if path.is_file() { Ok(path) } else { Err(Refusal::MissingProgram(shown())) };
+    }
+    let is_executable = |path: &PathBuf| {
+        fs::metadata(path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
+    places.find(is_executable).ok_or_else(|| Refusal::UnknownProgram(shown()))
+}
+
+/// Finds the script's file and checks that it is the listed one.
+///
+/// A user who may write to the scripts folder can replace the file after this check. If the agent
+/// is root, only root may write there, which is checked too; otherwise the owner of the host must
+/// protect the folder.
+///
+/// # Errors
+/// [`Refusal`] with a message that says what to do.
+pub fn script(
+    scripts: &Path,
+    path: &str,
+    sha256: Option<&str>,
+    account: Option<&Account>,
+) -> Result<PathBuf, Refusal> {
+    let listed = || path.to_owned();
+    let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    let path = folder.join(path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    if !path.starts_with(&folder) {
+        return Err(Refusal::Outside(listed()));
+    }
+    if !path.is_file() {
+        return Err(Refusal::Missing(listed()));
+    }
+    // Replacing the folder itself needs write access only to its parent.
+    scripts.parent().map_or(Ok(()), guard::check)?;
+    guard::check(&folder)?;
+    // A script that runs as another user may belong to that user.
+    let owner = account.map_or(0, Account::user_id);
+    guard::check_within(&folder, &path, owner)?;
+    if let Some(expected) = sha256 {
+        let unreadable = |source| Refusal::Unreadable { path: listed(), source };
+        if !hash(&path).map_err(unreadable)?.eq_ignore_ascii_case(expected) {
+            return Err(Refusal::Hash(listed()));
+        }
+    }
+    Ok(path)
+}
+
+fn hash(path: &Path) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(HEXLOWER.encode(context.finish().as_ref())),
+            read => context.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_its_name_or_by_its_full_path() {
+        let refusal = |name: &str| program(name).map_err(|refusal| refusal.code()).err();
+        assert!(program("sh").expect("everywhere").ends_with("bin/sh"));
+        assert_eq!(program("/bin/sh").expect("everywhere"), Path::new("/bin/sh"));
+        for name in ["no-such-program", "/bin", "/no/such/program"] {
+            assert_eq!(refusal(name), Some("program_missing"), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_the_listed_file_inside_the_scripts_folder_is_found() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let scripts = folder.path().join("scripts");
+        fs::create_dir(&scripts).expect("created");
+        fs::write(folder.path().join("secret"), "x").expect("written");
+        fs::write(scripts.join("a.sh"), "abc").expect("written");
+        std::os::unix::fs::symlink("../secret", scripts.join("link")).expect("linked");
+        let refusal = |path: &str, hash: Option<&str>| {
+            script(&scripts, path, hash, None).map_err(|refusal| refusal.code()).err()
+        };
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(refusal("a.sh", Some(abc)), None);
+        assert_eq!(refusal("a.sh", Some(&abc.to_uppercase())), None);
+        assert_eq!(refusal("a.sh", Some(&"0".repeat(64))), Some("hash_mismatch"));
+        assert_eq!(refusal("b.sh", None), Some("script_missing"));
+        assert_eq!(refusal("link", None), Some("path_outside"));
+        assert_eq!(refusal(".", None), Some("script_missing"));
+    }
+}

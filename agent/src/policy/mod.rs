@@ -1,0 +1,235 @@
+//! The host's policy: what the server may run, and as which user. `policy.json` is read again when
+//! it has changed.
+//!
+//! Unlike a manifest, a policy does not stay in force when its replacement is invalid: nothing may
+//! be run until it is corrected.
+
+pub mod file_fingerprint;
+pub mod guard;
+pub mod manifest;
+
+use std::path::PathBuf;
+
+use muster_protocol::object;
+use serde::Deserialize;
+
+use crate::platform::{self, Account};
+use crate::policy::file_fingerprint::FileFingerprint;
+use crate::storage;
+use crate::storage::layout::StateDir;
+
+/// A policy is short.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The policy of one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    #[serde(default)]
+    pub allow: Allow,
+    /// The user that scripts run as; the agent's own user if absent.
+    #[serde(default)]
+    pub run_as: Option<String>,
+}
+
+/// What the server may run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Allow {
+    /// Scripts in the host's manifest.
+    #[default]
+    Manifest,
+    /// Also scripts from the server's library.
+    Library,
+    /// Also any program with any arguments.
+    Shell,
+}
+
+/// Why scripts can't run as the configured user. The messages are shown to the person who sent the
+/// command.
+#[derive(Debug, thiserror::Error)]
+pub enum RunAsError {
+    #[error(
+        "the host's policy.json sets run_as to `{0}`, but the agent is not root and can't switch users; start it as root, or remove run_as from policy.json"
+    )]
+    NotRoot(String),
+    #[error(
+        "the host's policy.json sets run_as to `{0}`, but the host has no such user; create the user, or change run_as in policy.json"
+    )]
+    UnknownUser(String),
+    #[error("the host failed to look up the user `{name}` of its policy.json: {source}")]
+    LookupFailed {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Policy {
+    /// Parses a policy.
+    ///
+    /// # Errors
+    /// A sentence that explains what is invalid and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        object::read(text).map_err(|error| format!("invalid policy.json: {error}"))
+    }
+}
+
+impl Allow {
+    /// The name in the file and in `register`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Library => "library",
+            Self::Shell => "shell",
+        }
+    }
+}
+
+/// Checks whether this process may switch to another user at all. The shim looks the user up,
+/// because a directory service may be slow.
+///
+/// # Errors
+/// [`RunAsError::NotRoot`]
+pub fn check_run_as(name: &str) -> Result<(), RunAsError> {
+    if platform::is_root() { Ok(()) } else { Err(RunAsError::NotRoot(name.to_owned())) }
+}
+
+/// Looks up the user that scripts run as. May block.
+///
+/// # Errors
+/// [`RunAsError`] with a message that says what to do.
+pub fn account(name: &str) -> Result<Account, RunAsError> {
+    check_run_as(name)?;
+    match Account::named(name) {
+        Ok(Some(account)) => Ok(account),
+        Ok(None) => Err(RunAsError::UnknownUser(name.to_owned())),
+        Err(source) => Err(RunAsError::LookupFailed { name: name.to_owned(), source }),
+    }
+}
+
+/// The policy in force and the state of its file.
+#[derive(Debug)]
+pub struct PolicyFile {
+    path: PathBuf,
+    /// A file that shows, across restarts, that there has been a policy.
+    seen_marker: PathBuf,
+    fingerprint: Option<FileFingerprint>,
+    current: Result<Policy, String>,
+}
+
+impl PolicyFile {
+    /// Reads the policy. A host that never had one gets the strictest. An invalid policy is not an
+    /// error: it is rejected with its reason. So is a policy that was deleted, because scripts
+    /// would then run as another user.
+    pub fn open(state: &StateDir) -> Self {
+        let path = state.policy();
+        let fingerprint = FileFingerprint::of(&path);
+        let mut file = Self {
+            path,
+            seen_marker: state.policy_seen(),
+            fingerprint,
+            current: Ok(Policy::default()),
+        };
+        file.read_file();
+        file
+    }
+
+    /// The policy in force.
+    ///
+    /// # Errors
+    /// A sentence that explains why there is none.
+    pub fn current(&self) -> Result<&Policy, &str> {
+        self.current.as_ref().map_err(String::as_str)
+    }
+
+    /// Reads the file again if it has changed. True if the policy is different now.
+    pub fn reload(&mut self) -> bool {
+        let fingerprint = FileFingerprint::of(&self.path);
+        // A rejected file is read again: the permissions of its folder may have been corrected.
+        if fingerprint == self.fingerprint && self.current.is_ok() {
+            return false;
+        }
+        self.fingerprint = fingerprint;
+        self.read_file()
+    }
+
+    fn read_file(&mut self) -> bool {
+        let read = match guard::read_text(&self.path, MAX_BYTES) {
+            Ok(text) => Policy::parse(&text),
+            Err(error) if error.is_missing() && !self.seen_marker.exists() => Ok(Policy::default()),
+            Err(error) if error.is_missing() => Err(format!(
+                "policy.json was deleted; restore it, or also remove {} if this host needs no policy",
+                self.seen_marker.display()
+            )),
+            Err(error) => Err(error.to_string()),
+        };
+        let read = read.map_err(|reason| {
+            format!("the host's policy is invalid: {reason}; correct it on the host")
+        });
+        if read == self.current {
+            return false;
+        }
+        match &read {
+            Ok(policy) => {
+                self.write_seen_marker();
+                let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
+                tracing::info!(allow, run_as, "policy read");
+            }
+            Err(reason) => tracing::error!("{reason}"),
+        }
+        self.current = read;
+        true
+    }
+}
+
+impl PolicyFile {
+    fn write_seen_marker(&self) {
+        if self.path.exists() && !self.seen_marker.exists() {
+            // A subcommand may run without the right to write here.
+            let _ = storage::replace_synced(&self.seen_marker, b"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_changed_policy_is_read_again_and_an_invalid_one_disables_all_scripts() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut file = PolicyFile::open(&state);
+        assert_eq!(file.current(), Ok(&Policy::default()));
+        assert!(!file.reload(), "nothing has changed");
+
+        fs::write(state.policy(), r#"{"allow":"shell","run_as":"nobody"}"#).expect("written");
+        assert!(file.reload());
+        let policy = file.current().expect("whole").clone();
+        assert_eq!((policy.allow, policy.run_as.as_deref()), (Allow::Shell, Some("nobody")));
+
+        for (text, expected) in [
+            (r#"{"alow":"shell"}"#, "`alow`"),
+            (r#"{"allow":"all"}"#, "`all`"),
+            ("", "line 1"),
+            (r#"["shell"]"#, "not a list"),
+        ] {
+            fs::write(state.policy(), text).expect("written");
+            assert!(file.reload());
+            let reason = file.current().expect_err("broken");
+            assert!(reason.contains(expected), "{reason}");
+        }
+        fs::write(state.policy(), "{}").expect("written");
+        assert!(file.reload());
+        fs::remove_file(state.policy()).expect("removed");
+        assert!(file.reload());
+        assert!(file.current().is_err_and(|reason| reason.contains("was deleted")));
+        let mut file = PolicyFile::open(&state);
+        assert!(file.current().is_err(), "a restart forgets it");
+        fs::remove_file(state.policy_seen()).expect("removed");
+        assert!(file.reload());
+        assert_eq!(file.current(), Ok(&Policy::default()));
+    }
+}

@@ -1,0 +1,343 @@
+//! The state machine of the protocol, the same over any link.
+//!
+//! A session starts with a link and ends with a [`SessionEnd`]. Other modules create links and
+//! decide what follows the end.
+
+mod deregister;
+mod ending;
+mod handshake;
+mod host_requests;
+mod inbound;
+mod outbound;
+pub mod outbox;
+pub mod reconnect;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use muster_protocol::frame::{AgentFrame, Registered};
+use muster_protocol::{CommandName, ExitCode, Permissions};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use uuid::Uuid;
+
+use crate::agent::Agent;
+use crate::commands::execute::OutputLimits;
+use crate::executions::{ExecutionEvent, ExecutionManager};
+use crate::link::{Incoming, Link, LinkError, Outgoing};
+use crate::sessions::outbox::{Outbox, encode};
+use deregister::Deregistration;
+pub use ending::SessionEnd;
+
+/// Time limit for each of `connected` and `registered`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Number of missed heartbeats after which the server counts as gone.
+const SILENT_INTERVALS: u32 = 2;
+/// Bounds of the interval that a server may request.
+const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3600);
+/// Frames handled together, so that acceptances share their syncs.
+const FRAMES_PER_BATCH: usize = 64;
+/// Frames waiting to be sent; above this number nothing more is received.
+const MAX_PENDING_FRAMES: usize = 256;
+/// How long the answer to a lifecycle command waits for its receipt.
+const EXIT_RECEIPT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The attempt to open a better link.
+pub type Upgrade<'a> = BoxFuture<'a, Box<dyn Link>>;
+
+/// How a session ended.
+pub struct SessionOutcome {
+    pub end: SessionEnd,
+    pub was_registered: bool,
+}
+
+/// Runs the last session of a host: reports, starts nothing, and asks to be deleted.
+pub async fn run_deregistration(
+    link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+) -> SessionOutcome {
+    run_session(link, agent, stop, None, true).await
+}
+
+/// Runs one session to its end. If `upgrade` opens a better link, the session ends with that link.
+pub async fn run(
+    link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+    upgrade: Option<Upgrade<'_>>,
+) -> SessionOutcome {
+    run_session(link, agent, stop, upgrade, false).await
+}
+
+async fn run_session(
+    mut link: Box<dyn Link>,
+    agent: &mut Agent,
+    stop: &mut watch::Receiver<bool>,
+    upgrade: Option<Upgrade<'_>>,
+    is_deregistering: bool,
+) -> SessionOutcome {
+    let handshake = tokio::select! {
+        handshake = handshake::perform(link.as_mut(), agent, is_deregistering) => handshake,
+        _ = stop.wait_for(|stop| *stop) => Err(SessionEnd::Stopped),
+    };
+    let (permissions, registered) = match handshake {
+        Ok(agreed) => agreed,
+        Err(ending) => {
+            link.close().await;
+            return SessionOutcome { end: ending, was_registered: false };
+        }
+    };
+    tracing::info!(
+        link = link.name(),
+        agent_id = %registered.agent_id,
+        epoch = registered.epoch,
+        server_version = %registered.server_version,
+        "registered"
+    );
+    if let Some(status_file) = &mut agent.status_file {
+        status_file.set_connected(link.name(), registered.agent_id);
+    }
+    let mut session = Session::new(link, agent, permissions, &registered);
+    session.deregistration = is_deregistering.then(Deregistration::begin);
+    let is_allowed = session.permissions.allows(CommandName::Update) && !is_deregistering;
+    let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
+    if let Some(version) = session.agent.update_requests.desired_update(wanted) {
+        session.exit_for_update(None, version);
+    }
+    let ending = match session.send_inventory() {
+        Ok(()) => session.run_loop(stop, upgrade).await,
+        Err(ending) => ending,
+    };
+    // The answer to a lifecycle command is durable, so the process exits even if the link breaks.
+    let ending = match session.pending_exit {
+        Some(pending_exit) if !matches!(ending, SessionEnd::Stopped) => {
+            SessionEnd::Exit(pending_exit.code)
+        }
+        _ => ending,
+    };
+    session.link.close().await;
+    SessionOutcome { end: ending, was_registered: true }
+}
+
+/// A registered session.
+struct Session<'a> {
+    link: Box<dyn Link>,
+    agent: &'a mut Agent,
+    permissions: Permissions,
+    /// The host's limits, reduced to what the server requested.
+    output: OutputLimits,
+    outbox: Outbox,
+    /// Frames that are sent before any output. Above [`MAX_PENDING_FRAMES`] nothing more is
+    /// received.
+    pending: VecDeque<Outgoing>,
+    heartbeat: Interval,
+    last_received_at: Instant,
+    max_silence: Duration,
+    /// The process exits once this command has its receipt or the time is up.
+    pending_exit: Option<PendingExit>,
+    /// Set in the last session of a host that is deregistered.
+    deregistration: Option<Deregistration>,
+    unexpected_frames: std::collections::BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct PendingExit {
+    code: ExitCode,
+    command_id: Uuid,
+    until: Instant,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        link: Box<dyn Link>,
+        agent: &'a mut Agent,
+        permissions: Permissions,
+        registered: &Registered,
+    ) -> Self {
+        let interval = Duration::from_millis(registered.heartbeat_interval_ms)
+            .clamp(MIN_HEARTBEAT_INTERVAL, MAX_HEARTBEAT_INTERVAL);
+        let mut heartbeat = tokio::time::interval(interval);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let granted = agent.limits.output;
+        let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
+        let limit_bytes = granted.limit_bytes.min(wanted_bytes);
+        Self {
+            link,
+            agent,
+            permissions,
+            output: OutputLimits { limit_bytes, ..granted },
+            outbox: Outbox::default(),
+            pending: VecDeque::new(),
+            heartbeat,
+            last_received_at: Instant::now(),
+            max_silence: interval * SILENT_INTERVALS + Duration::from_secs(1),
+            pending_exit: None,
+            deregistration: None,
+            unexpected_frames: Default::default(),
+        }
+    }
+
+    /// Sends the manifest and the inventory, which the server needs before it sends commands.
+    fn send_inventory(&mut self) -> Result<(), SessionEnd> {
+        if self.deregistration.is_some() {
+            self.cancel_waiting();
+        }
+        self.agent.reload_policy_and_manifest();
+        self.push(&self.agent.manifest_frame());
+        let mut items = self.agent.executions.inventory();
+        items.extend(self.agent.update_requests.inventory());
+        for page in items.chunks(muster_protocol::limits::MAX_INVENTORY_PAGE) {
+            self.push(&AgentFrame::Inventory { items: page.to_vec() });
+        }
+        self.push(&AgentFrame::InventoryEnd);
+        for item in &items {
+            self.outbox.await_offset(item.command_id);
+            if item.state == muster_protocol::frame::InventoryState::Settled {
+                self.outbox.enqueue(item.command_id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn run_loop(
+        &mut self,
+        stop: &mut watch::Receiver<bool>,
+        mut upgrade: Option<Upgrade<'_>>,
+    ) -> SessionEnd {
+        let owner = self.agent.executions.owner_requests();
+        loop {
+            if let Some(ending) = self.pending_exit_end() {
+                return ending;
+            }
+            if self.agent.update_requests.next_check_at().is_some_and(|at| at <= Instant::now()) {
+                self.check_update_result();
+            }
+            if let Err(ending) = self.advance_deregistration() {
+                return ending;
+            }
+            let can_send = !self.pending.is_empty() || self.outbox.has_queued();
+            let deadline = self.next_deadline();
+            let step = tokio::select! {
+                incoming = self.link.receive(), if self.pending.len() < MAX_PENDING_FRAMES => {
+                    Step::Incoming(incoming)
+                }
+                event = self.agent.executions.next() => Step::ExecutionEvent(event),
+                _ = self.heartbeat.tick() => Step::Heartbeat,
+                () = owner.notified() => Step::OwnerRequest,
+                _ = stop.wait_for(|stop| *stop) => Step::Stop,
+                link = poll_upgrade(&mut upgrade) => Step::Upgrade(link),
+                () = until(deadline) => Step::Deadline,
+                () = std::future::ready(()), if can_send => Step::Send,
+            };
+            let outcome = match step {
+                Step::Incoming(incoming) => self.receive_batch(incoming),
+                Step::ExecutionEvent(event) => {
+                    self.handle_event(event);
+                    Ok(())
+                }
+                Step::Heartbeat => self.send_heartbeat(),
+                Step::OwnerRequest => {
+                    self.accept_owner_request();
+                    Ok(())
+                }
+                Step::Send => self.send_next().await,
+                Step::Stop => Err(SessionEnd::Stopped),
+                Step::Upgrade(link) => Err(SessionEnd::Upgraded(link)),
+                // The start of the loop checks the deadlines.
+                Step::Deadline => Ok(()),
+            };
+            if let Err(ending) = outcome {
+                return ending;
+            }
+        }
+    }
+
+    fn pending_exit_end(&self) -> Option<SessionEnd> {
+        let pending_exit = self.pending_exit?;
+        let is_receipted = self.agent.executions.ledger().entry(pending_exit.command_id).is_none();
+        let is_reported = is_receipted && self.pending.is_empty();
+        let is_over = is_reported || Instant::now() >= pending_exit.until;
+        is_over.then_some(SessionEnd::Exit(pending_exit.code))
+    }
+
+    fn handle_event(&mut self, event: ExecutionEvent) {
+        match event {
+            ExecutionEvent::Started(command_id) => {
+                self.push(&AgentFrame::Started { command_id });
+                self.outbox.enqueue(command_id);
+            }
+            ExecutionEvent::Output(command_id) | ExecutionEvent::Settled(command_id) => {
+                self.outbox.enqueue(command_id);
+            }
+        }
+    }
+
+    fn send_heartbeat(&mut self) -> Result<(), SessionEnd> {
+        if self.last_received_at.elapsed() > self.max_silence {
+            return Err(SessionEnd::Broken(LinkError::TimedOut("acknowledge heartbeats")));
+        }
+        if self.agent.reload_policy_and_manifest() {
+            self.push(&self.agent.manifest_frame());
+        }
+        self.agent.executions.run_maintenance();
+        self.outbox.enqueue_all();
+        let running = self.agent.executions.running_count();
+        let heartbeat = self.agent.telemetry.heartbeat(running);
+        self.push(&AgentFrame::Heartbeat(heartbeat));
+        Ok(())
+    }
+
+    fn push(&mut self, frame: &AgentFrame) {
+        self.pending.extend(encode(frame));
+    }
+}
+
+enum Step {
+    Incoming(Result<Incoming, LinkError>),
+    ExecutionEvent(ExecutionEvent),
+    Heartbeat,
+    OwnerRequest,
+    Send,
+    Stop,
+    Upgrade(Box<dyn Link>),
+    Deadline,
+}
+
+/// Polls the manager while another future is awaited; its events are collected.
+pub async fn poll_with<T>(
+    executions: &mut ExecutionManager,
+    waited: impl Future<Output = T>,
+    events: &mut Vec<ExecutionEvent>,
+) -> T {
+    let mut waited = std::pin::pin!(waited);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut waited => return done,
+            event = executions.next() => {
+                if !events.contains(&event) {
+                    events.push(event);
+                }
+            }
+        }
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_upgrade(upgrade: &mut Option<Upgrade<'_>>) -> Box<dyn Link> {
+    match upgrade {
+        Some(upgrade) => Pin::new(upgrade).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,210 @@
+//! What still has to be sent in this session: output by offset, then the result.
+//!
+//! Created for every session; the files and the ledger are what persists. It produces one frame at
+//! a time, so that nothing queues up, and serves all commands in turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use muster_protocol::frame::AgentFrame;
+use muster_protocol::limits::OUTPUT_WINDOW_BYTES;
+use uuid::Uuid;
+
+use crate::executions::ExecutionManager;
+use crate::executions::ledger::Phase;
+use crate::executions::output_reader::OutputReader;
+use crate::link::Outgoing;
+
+/// The outbox of one session.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    deliveries: BTreeMap<Uuid, Delivery>,
+    queue: VecDeque<Uuid>,
+}
+
+#[derive(Debug, Default)]
+struct Delivery {
+    /// Listed in the inventory and not acknowledged yet: no output is sent.
+    awaits_offset: bool,
+    /// The server does not know the command or has ended it: only the result is sent.
+    is_output_unwanted: bool,
+    is_queued: bool,
+    /// Its `response` has been sent in this session.
+    is_reported: bool,
+    reader: Option<OutputReader>,
+    sent_bytes: u64,
+    acked_bytes: u64,
+}
+
+impl Outbox {
+    /// Sends no output of a listed command until the server has acknowledged its offset.
+    pub fn await_offset(&mut self, command_id: Uuid) {
+        self.deliveries.entry(command_id).or_default().awaits_offset = true;
+    }
+
+    /// Queues a command that may have something to send.
+    pub fn enqueue(&mut self, command_id: Uuid) {
+        let delivery = self.deliveries.entry(command_id).or_default();
+        if !delivery.is_queued {
+            delivery.is_queued = true;
+            self.queue.push_back(command_id);
+        }
+    }
+
+    /// Sends the result again to a server that requests it.
+    pub fn resend_result(&mut self, command_id: Uuid) {
+        self.deliveries.entry(command_id).or_default().is_reported = false;
+        self.enqueue(command_id);
+    }
+
+    /// The server has committed output up to this offset. Output may be sent from there.
+    pub fn acknowledge(&mut self, command_id: Uuid, offset_bytes: Option<u64>) {
+        let Some(delivery) = self.deliveries.get_mut(&command_id) else { return };
+        let offset_bytes = offset_bytes.unwrap_or(delivery.acked_bytes);
+        if delivery.awaits_offset {
+            delivery.awaits_offset = false;
+            delivery.reader = None;
+            delivery.sent_bytes = offset_bytes;
+            delivery.acked_bytes = offset_bytes;
+        } else {
+            // A server can't commit what was not sent; a higher offset opens no larger window.
+            let credible = offset_bytes.min(delivery.sent_bytes);
+            delivery.acked_bytes = delivery.acked_bytes.max(credible);
+        }
+        self.enqueue(command_id);
+    }
+
+    /// The server needs no output of this command, which still runs here.
+    pub fn stop_output(&mut self, command_id: Uuid) {
+        let delivery = self.deliveries.entry(command_id).or_default();
+        delivery.is_output_unwanted = true;
+        delivery.awaits_offset = false;
+        delivery.reader = None;
+    }
+
+    /// Nothing more of this command has to be sent.
+    pub fn remove(&mut self, command_id: Uuid) {
+        self.deliveries.remove(&command_id);
+    }
+
+    /// Queues all commands: output that could not be read before may be readable now.
+    pub fn enqueue_all(&mut self) {
+        let all: Vec<_> = self.deliveries.keys().copied().collect();
+        for command_id in all {
+            self.enqueue(command_id);
+        }
+    }
+
+    /// True if [`Outbox::next_frame`] may return a frame.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// The next frame, serving the commands in turn; `None` if there is nothing to send.
+    pub fn next_frame(&mut self, executions: &ExecutionManager) -> Option<Outgoing> {
+        while let Some(command_id) = self.queue.pop_front() {
+            let Some(delivery) = self.deliveries.get_mut(&command_id) else { continue };
+            delivery.is_queued = false;
+            if let Some(frame) = delivery.next_frame(command_id, executions) {
+                self.enqueue(command_id);
+                return Some(frame);
+            }
+        }
+        None
+    }
+}
+
+/// The next step for a command's output.
+enum OutputStep {
+    Frame(Vec<u8>),
+    /// Nothing may be sent until the server has acknowledged more.
+    WindowFull,
+    AllSent,
+}
+
+impl Delivery {
+    fn next_frame(&mut self, command_id: Uuid, executions: &ExecutionManager) -> Option<Outgoing> {
+        let phase = executions.ledger().entry(command_id).map(|entry| entry.phase);
+        if phase.is_none() {
+            // Receipted: the response is sent again on request; the output is deleted.
+            return self.report(command_id, executions);
+        }
+        // Read before the output, so that output that arrives later is sent the next time.
+        let is_settled = phase == Some(Phase::Settled);
+        if self.awaits_offset {
+            let has_output = executions.state().execution(command_id).output().exists();
+            return if is_settled && !has_output {
+                self.report(command_id, executions)
+            } else {
+                None
+            };
+        }
+        match self.output(command_id, executions) {
+            Ok(OutputStep::Frame(frame)) => Some(Outgoing::Binary(frame)),
+            Ok(OutputStep::AllSent) if is_settled => self.report(command_id, executions),
+            Ok(OutputStep::AllSent | OutputStep::WindowFull) => None,
+            Err(error) => {
+                // The result is not reported either: its receipt would delete the output that was
+                // not sent.
+                tracing::error!(%command_id, %error, "failed to read output; trying again later");
+                self.reader = None;
+                None
+            }
+        }
+    }
+
+    fn output(
+        &mut self,
+        command_id: Uuid,
+        executions: &ExecutionManager,
+    ) -> io::Result<OutputStep> {
+        if self.is_output_unwanted || self.is_reported {
+            return Ok(OutputStep::AllSent);
+        }
+        let window_bytes = OUTPUT_WINDOW_BYTES.saturating_sub(self.sent_bytes - self.acked_bytes);
+        if window_bytes == 0 {
+            return Ok(OutputStep::WindowFull);
+        }
+        if self.reader.is_none() {
+            let path = executions.state().execution(command_id).output();
+            match OutputReader::open_at(&path, self.sent_bytes) {
+                Ok(reader) if reader.offset_bytes() == self.sent_bytes => {
+                    self.reader = Some(reader);
+                }
+                // The server has more output than this host, which lost some of it in a power loss.
+                Ok(_) => return Ok(OutputStep::AllSent),
+                // The command has not started yet, or never ran.
+                Err(error) if is_absent(&error) => {
+                    return Ok(OutputStep::AllSent);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let Some(reader) = self.reader.as_mut() else { return Ok(OutputStep::AllSent) };
+        let Some(frame) = reader.next_frame(command_id, window_bytes)? else {
+            return Ok(OutputStep::AllSent);
+        };
+        self.sent_bytes = reader.offset_bytes();
+        Ok(OutputStep::Frame(frame))
+    }
+
+    fn report(&mut self, command_id: Uuid, executions: &ExecutionManager) -> Option<Outgoing> {
+        if self.is_reported {
+            return None;
+        }
+        let response = executions.ledger().response(command_id)?;
+        self.is_reported = true;
+        self.reader = None;
+        encode(&AgentFrame::Response(response))
+    }
+}
+
+/// Encodes a frame as text. Never `None`: frames are plain data.
+pub fn encode(frame: &AgentFrame) -> Option<Outgoing> {
+    serde_json::to_string(frame).map(Outgoing::Text).ok()
+}
+
+/// True if the file or its folder does not exist.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,0 +1,74 @@
+//! The host's manifest, and whether each of its scripts could start now.
+
+use std::io;
+
+use muster_protocol::manifest::Manifest;
+
+use super::finding::{Check, Finding};
+use crate::executions::shim::verify;
+use crate::policy::{self, PolicyFile};
+use crate::storage::layout::StateDir;
+
+/// How many scripts that can't start are named.
+const SHOWN: usize = 3;
+
+/// Reads the manifest and checks the file of every script.
+pub fn manifest(state: Option<&StateDir>) -> Finding {
+    let check = Check::Manifest;
+    let absent =
+        || Finding::ok(check, "the manifest does not exist yet; the agent will write an example");
+    let Some(state) = state else { return absent() };
+    let path = state.manifest();
+    let correct = format!("correct {}; no script can run until then", path.display());
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return absent(),
+        Err(error) => {
+            return Finding::fail(check, format!("failed to read the manifest: {error}"), correct);
+        }
+    };
+    let manifest = match Manifest::parse(&text) {
+        Ok(manifest) => manifest,
+        Err(error) => return Finding::fail(check, error.to_string(), correct),
+    };
+    let policy = PolicyFile::open(state);
+    let account = match policy.current() {
+        Ok(policy) => policy.run_as.as_deref().map(policy::account).transpose(),
+        Err(reason) => {
+            let hint = format!("correct {}; nothing can run until then", state.policy().display());
+            return Finding::fail(check, reason.to_owned(), hint);
+        }
+    };
+    let account = match account {
+        Ok(account) => account,
+        Err(error) => {
+            let hint = format!("correct {}", state.policy().display());
+            return Finding::fail(check, error.to_string(), hint);
+        }
+    };
+    let scripts = state.scripts();
+    let bad = manifest.scripts.iter().filter_map(|script| {
+        let looked =
+            verify::script(&scripts, &script.path, script.sha256.as_deref(), account.as_ref());
+        looked.err().map(|refusal| format!("`{}`: {refusal}", script.name))
+    });
+    let bad: Vec<String> = bad.collect();
+    let count = manifest.scripts.len();
+    if bad.is_empty() {
+        return Finding::ok(check, format!("{count} {}", plural(count)));
+    }
+    let more = match bad.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let shown = bad.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    Finding::fail(
+        check,
+        format!("{} of {count} {} can't run: {shown}{more}", bad.len(), plural(count)),
+        format!("correct the files, or change {}", path.display()),
+    )
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "script" } else { "scripts" }
+}

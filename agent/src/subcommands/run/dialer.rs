@@ -1,0 +1,80 @@
+//! Opens links to the configured server.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+
+use crate::clock::between;
+use crate::config::Config;
+use crate::identity::key::KeyRing;
+use crate::link::{Authorities, Connector, Exchange, Link, LinkError, WebSocket};
+use crate::sessions::Upgrade;
+use crate::sessions::reconnect::Transport;
+
+/// Longest delay between two attempts to open a WebSocket while HTTP is in use.
+const MAX_WEBSOCKET_RETRY: Duration = Duration::from_secs(600);
+
+/// Opens links over either transport.
+pub struct Dialer<'a> {
+    config: &'a Config,
+    authorities: Authorities,
+    /// Created on first use and kept: reading the host's certificates takes time and memory.
+    connector: Option<Connector>,
+}
+
+impl<'a> Dialer<'a> {
+    pub fn new(config: &'a Config) -> Self {
+        Self { config, authorities: config.authorities.clone(), connector: None }
+    }
+
+    pub async fn dial(
+        &mut self,
+        transport: Transport,
+        keys: KeyRing,
+    ) -> Result<Box<dyn Link>, LinkError> {
+        let connector = self.connector()?;
+        let key = keys.current();
+        Ok(match transport {
+            Transport::WebSocket => Box::new(WebSocket::open(&connector, key).await?),
+            Transport::Http => Box::new(Exchange::open(&connector, key, self.config.poll_wait)?),
+        })
+    }
+
+    /// Reads the certificate authorities again: they may have been renewed, and an agent that can't
+    /// connect can't be notified.
+    pub fn reload_authorities(&mut self) {
+        self.authorities = self.authorities.reload();
+        self.connector = None;
+    }
+
+    fn connector(&mut self) -> Result<Connector, LinkError> {
+        if let Some(connector) = &self.connector {
+            return Ok(connector.clone());
+        }
+        let Config { endpoint, proxy, .. } = self.config;
+        let connector = Connector::new(endpoint.clone(), proxy.clone(), &self.authorities)?;
+        self.connector = Some(connector.clone());
+        Ok(connector)
+    }
+
+    /// Tries to open a WebSocket, with growing delays, until it succeeds. `None` before the first
+    /// link.
+    pub fn upgrade(&self, keys: KeyRing) -> Option<Upgrade<'static>> {
+        let connector = self.connector.clone()?;
+        let mut longest = self.config.websocket_retry;
+        let looking = async move {
+            loop {
+                tokio::time::sleep(between(longest / 2, longest)).await;
+                longest = (longest * 2).min(MAX_WEBSOCKET_RETRY);
+                match WebSocket::probe(&connector, keys.current()).await {
+                    Ok(link) => return Box::new(link) as Box<dyn Link>,
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::debug!(error, "the WebSocket still fails");
+                    }
+                }
+            }
+        };
+        Some(looking.boxed())
+    }
+}

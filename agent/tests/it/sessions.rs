@@ -1,0 +1,541 @@
+//! Sessions over a link in memory, with a server that a test plays by hand and real shims.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::support::{Host, PATIENCE, program, sha256};
+use muster_agent::agent::{Agent, HostLimits};
+use muster_agent::commands::execute::OutputLimits;
+use muster_agent::identity::key::KeyRing;
+use muster_agent::link::memory::{ServerEnd, pair};
+use muster_agent::link::{Incoming, Outgoing};
+use muster_agent::sessions::{self, SessionEnd, SessionOutcome};
+use muster_protocol::frame::output::{decode_frame, records_of};
+use muster_protocol::frame::{
+    Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
+    Registration, Response, ServerFrame, decode_agent_frame,
+};
+use muster_protocol::{CloseCode, CommandName, ExitCode, Permissions};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const AGENT_ID: Uuid = Uuid::from_u128(0xa9e27);
+
+pub fn open_agent(host: &Host) -> Agent {
+    open_agent_with(host, 4)
+}
+
+pub fn open_agent_with(host: &Host, max_executions: u32) -> Agent {
+    let keys = KeyRing::load("mst_agent_test".to_owned().into(), &host.state).expect("keys");
+    let output = OutputLimits { limit_bytes: 1 << 30, quota_bytes: 5 << 30 };
+    let limits = HostLimits { max_executions, output, applies_desired_version: true };
+    Agent::open(host.state.clone(), keys, limits, program()).expect("agent")
+}
+
+/// A server, played by hand.
+pub struct Server {
+    end: ServerEnd,
+    session: JoinHandle<(Agent, SessionOutcome)>,
+    stop: watch::Sender<bool>,
+    epoch: u64,
+}
+
+impl Server {
+    pub fn meet(agent: Agent) -> Self {
+        Self::meet_with(agent, false)
+    }
+
+    /// In the last session of a host that leaves.
+    pub fn meet_leaving(agent: Agent) -> Self {
+        Self::meet_with(agent, true)
+    }
+
+    fn meet_with(mut agent: Agent, is_deregistering: bool) -> Self {
+        let (link, end) = pair();
+        let (stop, mut stopped) = watch::channel(false);
+        let session = tokio::spawn(async move {
+            let link = Box::new(link);
+            let ended = match is_deregistering {
+                true => sessions::run_deregistration(link, &mut agent, &mut stopped).await,
+                false => sessions::run(link, &mut agent, &mut stopped, None).await,
+            };
+            (agent, ended)
+        });
+        Self { end, session, stop, epoch: 1 }
+    }
+
+    pub async fn send(&self, frame: ServerFrame) {
+        let text = serde_json::to_string(&frame).expect("plain data");
+        self.end.to_agent.send(Incoming::Text(text)).await.expect("the agent listens");
+    }
+
+    async fn next(&mut self) -> Outgoing {
+        let next = tokio::time::timeout(PATIENCE, self.end.from_agent.recv()).await;
+        next.expect("a frame comes").expect("the session continues")
+    }
+
+    /// The next text frame that is no heartbeat.
+    pub async fn frame(&mut self) -> AgentFrame {
+        loop {
+            if let Outgoing::Text(text) = self.next().await {
+                let frame = decode_agent_frame(&text).expect("a frame of the protocol");
+                if !matches!(frame, AgentFrame::Heartbeat(_)) {
+                    return frame;
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self, permissions: Permissions) -> Registration {
+        self.send(ServerFrame::Connected {
+            message: "hello".into(),
+            agent_key_id: Uuid::from_u128(1),
+            permissions,
+            timestamp: "2026-01-01T00:00:00Z".into(),
+        })
+        .await;
+        let AgentFrame::Register { data } = self.frame().await else { panic!("register is first") };
+        self.send(ServerFrame::Registered(Box::new(Registered {
+            agent_id: AGENT_ID,
+            epoch: self.epoch,
+            heartbeat_interval_ms: 30_000,
+            max_output_bytes: None,
+            server_restored: false,
+            server_version: "0".into(),
+            desired_version: None,
+            timestamp: "2026-01-01T00:00:00Z".into(),
+        })))
+        .await;
+        *data
+    }
+
+    /// Greets and takes the inventory.
+    pub async fn greet(&mut self) -> (Registration, Vec<InventoryItem>) {
+        let registration = self.connect(Permissions::new(CommandName::ALL)).await;
+        let AgentFrame::Manifest { .. } = self.frame().await else { panic!("manifest is next") };
+        let mut inventory = Vec::new();
+        loop {
+            match self.frame().await {
+                AgentFrame::Inventory { items } => inventory.extend(items),
+                AgentFrame::InventoryEnd => return (registration, inventory),
+                other => panic!("{other:?} before the end of the inventory"),
+            }
+        }
+    }
+
+    pub async fn command(&self, command_id: Uuid, command: &str, data: Value) {
+        self.send(ServerFrame::Command(Box::new(Command {
+            command_id,
+            command: command.into(),
+            data,
+            timestamp: "2026-01-01T00:00:00Z".into(),
+            start_within_ms: None,
+        })))
+        .await;
+    }
+
+    pub async fn ack(&self, command_id: Uuid, offset_bytes: Option<u64>, receipt: Option<Receipt>) {
+        self.send(ServerFrame::Ack(Ack { command_id, offset_bytes, receipt })).await;
+    }
+
+    pub async fn response(&mut self) -> Response {
+        loop {
+            if let AgentFrame::Response(response) = self.frame().await {
+                return response;
+            }
+        }
+    }
+
+    /// Takes output, acknowledging it, until the response comes.
+    async fn output(&mut self, command_id: Uuid, mut at: u64) -> (Vec<u8>, Response) {
+        let mut output = Vec::new();
+        loop {
+            match self.next().await {
+                Outgoing::Binary(bytes) => {
+                    let frame = decode_frame(&bytes).expect("well formed");
+                    assert_eq!((frame.command_id, frame.offset_bytes), (command_id, at));
+                    for record in records_of(frame.records) {
+                        output.extend_from_slice(record.expect("checked").payload);
+                    }
+                    at += frame.payload_bytes;
+                    self.ack(command_id, Some(at), None).await;
+                }
+                Outgoing::Text(text) => {
+                    if let Ok(AgentFrame::Response(response)) = decode_agent_frame(&text) {
+                        return (output, response);
+                    }
+                }
+            }
+        }
+    }
+
+    pub async fn end(self) -> (Agent, SessionOutcome) {
+        let _ = self.stop.send(true);
+        self.ended().await
+    }
+
+    pub async fn ended(self) -> (Agent, SessionOutcome) {
+        let Self { mut end, session, .. } = self;
+        let emptied = tokio::spawn(async move {
+            while end.from_agent.recv().await.is_some() {}
+            drop(end.to_agent);
+        });
+        let ended =
+            tokio::time::timeout(PATIENCE, session).await.expect("it ends").expect("cleanly");
+        emptied.await.expect("cleanly");
+        ended
+    }
+}
+
+fn list(host: &Host, scripts: Value) {
+    fs::write(host.state.manifest(), json!({"scripts": scripts}).to_string()).expect("written");
+}
+
+fn execute(host: &Host, script: &str) -> (Uuid, Value) {
+    let id = Uuid::now_v7();
+    host.note(id);
+    (id, json!({"script": script}))
+}
+
+#[tokio::test]
+async fn transient_commands_are_answered_at_once() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    let (registration, inventory) = server.greet().await;
+    assert_eq!((registration.protocol, registration.agent_id), (Some(1), None));
+    assert!(inventory.is_empty());
+    for (command, data, expected) in [
+        ("ping", json!({}), "/pong"),
+        ("echo", json!({"message": "hi"}), "/message"),
+        ("info", json!(null), "/hostname"),
+        ("scripts", json!({}), "/scripts/0/name"),
+    ] {
+        let id = Uuid::now_v7();
+        server.command(id, command, data).await;
+        let response = server.response().await;
+        assert_eq!((response.command_id, response.success), (id, true));
+        assert!(response.data.pointer(expected).is_some(), "{response:?}");
+    }
+    server.command(Uuid::from_u128(2), "dance", json!({})).await;
+    let response = server.response().await;
+    assert_eq!(response.error_code.as_deref(), Some("unsupported_command"));
+    let (agent, ended) = server.end().await;
+    assert!(ended.was_registered);
+    // The id is kept and presented from now on.
+    let mut server = Server::meet(agent);
+    server.epoch = 2;
+    let (registration, _) = server.greet().await;
+    assert_eq!(registration.agent_id, Some(AGENT_ID.to_string()));
+    assert_eq!(registration.highest_epoch, Some(1));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_command_that_the_key_does_not_permit_is_refused_permanently() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.connect(Permissions::new([CommandName::Ping])).await;
+    let (id, data) = execute(&host, "hello");
+    for _ in 0..2 {
+        server.command(id, "execute", data.clone()).await;
+        let response = server.response().await;
+        assert_eq!(response.error_code.as_deref(), Some("permission_denied"));
+        assert_eq!(response.outcome, Some(Outcome::Rejected));
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_execution_is_accepted_started_reported_and_receipted_in_this_order() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "hello");
+    server.command(id, "execute", data.clone()).await;
+    let accepted = server.frame().await;
+    assert_eq!(accepted, AgentFrame::Accepted { command_id: id, acceptance_count: 1 });
+    assert_eq!(server.frame().await, AgentFrame::Started { command_id: id });
+    let (output, response) = server.output(id, 0).await;
+    assert!(output.starts_with(b"Hello, world, from "), "{output:?}");
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    assert_eq!(response.data["output_sha256"], sha256(&output));
+    server.ack(id, None, Some(Receipt::Recorded)).await;
+    // Delivered once more after all: it is answered and does not run again.
+    server.command(id, "execute", data).await;
+    let again = server.response().await;
+    assert_eq!(again, response);
+    let (agent, _) = server.end().await;
+    assert_eq!(agent.executions.running_count(), 0);
+    assert_eq!(agent.executions.ledger().head().acceptance_count, 1);
+}
+
+#[tokio::test]
+async fn output_of_a_listed_command_waits_for_its_offset_and_continues_from_there() {
+    let host = Host::new();
+    host.script("count.sh", "for i in 1 2 3 4; do printf 'line %s\\n' $i; done");
+    list(&host, json!([{"name": "count", "path": "count.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "count");
+    server.command(id, "execute", data).await;
+    let (whole, first) = server.output(id, 0).await;
+    let (agent, _) = server.end().await;
+
+    let mut server = Server::meet(agent);
+    let (_, inventory) = server.greet().await;
+    let listed = InventoryItem { command_id: id, state: InventoryState::Settled, offset_bytes: 28 };
+    assert_eq!(inventory, [listed]);
+    // Nothing comes of it before the acknowledgement: what is asked now is answered first.
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    let AgentFrame::Response(pong) = server.frame().await else { panic!("only the pong") };
+    assert_eq!(pong.data["pong"], true);
+    server.ack(id, Some(10), None).await;
+    let (rest, second) = server.output(id, 10).await;
+    assert_eq!(rest, whole[10..]);
+    assert_eq!(second, first);
+    server.ack(id, None, Some(Receipt::Late)).await;
+    // Answered after the receipt was taken in.
+    server.command(Uuid::from_u128(4), "ping", json!({})).await;
+    server.response().await;
+    let (agent, _) = server.end().await;
+    let mut server = Server::meet(agent);
+    let (_, inventory) = server.greet().await;
+    assert!(inventory.is_empty(), "{inventory:?}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_result_is_not_sent_before_its_output_can_be_read() {
+    let host = Host::new();
+    host.script("say.sh", "echo something");
+    list(&host, json!([{"name": "say", "path": "say.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "say");
+    server.command(id, "execute", data).await;
+    server.output(id, 0).await;
+    let (agent, _) = server.end().await;
+    let output = host.state.execution(id).output();
+    let aside = output.with_extension("aside");
+    fs::rename(&output, &aside).expect("moved");
+    // It can be opened and not be read.
+    fs::create_dir(&output).expect("created");
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.ack(id, Some(0), None).await;
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    let AgentFrame::Response(pong) = server.frame().await else { panic!("only the pong") };
+    assert_eq!(pong.data["pong"], true);
+    fs::remove_dir(&output).expect("removed");
+    fs::rename(&aside, &output).expect("moved");
+    server.ack(id, Some(0), None).await;
+    let (whole, response) = server.output(id, 0).await;
+    assert_eq!(whole, b"something\n");
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_more_output_than_the_host_receives_nothing_twice() {
+    let host = Host::new();
+    host.script("two.sh", "echo one; while [ ! -e go ]; do sleep 0.02; done; echo two");
+    list(&host, json!([{"name": "two", "path": "two.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "two");
+    server.command(id, "execute", data).await;
+    while !matches!(server.next().await, Outgoing::Binary(_)) {}
+    let (agent, _) = server.end().await;
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.ack(id, Some(1_000), None).await;
+    fs::write(host.state.scripts().join("go"), "").expect("written");
+    let (rest, response) = server.output(id, 1_000).await;
+    assert_eq!(rest, b"");
+    assert_eq!(response.data["output_bytes"], 8);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn output_waits_for_acknowledgements_and_a_noisy_execution_does_not_block_others() {
+    let host = Host::new();
+    host.script("noise.sh", "head -c 9000000 /dev/zero");
+    list(&host, json!([{"name": "noise", "path": "noise.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (id, data) = execute(&host, "noise");
+    server.command(id, "execute", data).await;
+    let mut at = 0;
+    while at < muster_protocol::limits::OUTPUT_WINDOW_BYTES {
+        if let Outgoing::Binary(bytes) = server.next().await {
+            at += decode_frame(&bytes).expect("well formed").payload_bytes;
+        }
+    }
+    assert_eq!(at, muster_protocol::limits::OUTPUT_WINDOW_BYTES);
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    let pong = server.frame().await;
+    assert!(matches!(&pong, AgentFrame::Response(pong) if pong.data["pong"] == true), "{pong:?}");
+    server.ack(id, Some(at), None).await;
+    let (rest, response) = server.output(id, at).await;
+    assert_eq!(at + rest.len() as u64, 9_000_000);
+    assert_eq!(response.data["output_bytes"], 9_000_000);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn cancel_ends_an_execution_and_a_cancelled_id_that_arrives_later_never_starts() {
+    let host = Host::new();
+    host.script("wait.sh", "echo up; while :; do sleep 0.05; done");
+    list(&host, json!([{"name": "wait", "path": "wait.sh", "interpreter": "/bin/sh"}]));
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let ((running, data), (unseen, _)) = (execute(&host, "wait"), execute(&host, "wait"));
+    server.command(running, "execute", data.clone()).await;
+    while !matches!(server.frame().await, AgentFrame::Started { .. }) {}
+    for command_id in [running, unseen] {
+        server.send(ServerFrame::Cancel { command_id, grace_ms: 200 }).await;
+    }
+    server.command(unseen, "execute", data).await;
+    let mut outcomes = std::collections::BTreeMap::new();
+    while outcomes.len() < 2 {
+        let response = server.response().await;
+        outcomes.insert(response.command_id, response.outcome);
+    }
+    assert!(outcomes.values().all(|outcome| *outcome == Some(Outcome::Cancelled)), "{outcomes:?}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_is_answered_durably_and_never_loops() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let id = Uuid::now_v7();
+    server.command(id, "restart", json!({})).await;
+    let response = server.response().await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded));
+    assert_eq!(response.data["exit_code"], 42);
+    server.ack(id, None, Some(Receipt::Recorded)).await;
+    let (agent, ended) = server.ended().await;
+    assert!(matches!(ended.end, SessionEnd::Exit(ExitCode::Restart)));
+    drop(agent);
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    server.command(id, "restart", json!({})).await;
+    assert_eq!(server.response().await, response);
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    assert_eq!(server.response().await.data["pong"], true);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_restart_happens_even_if_the_link_breaks_before_the_receipt() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    server.command(Uuid::now_v7(), "restart", json!({})).await;
+    server.response().await;
+    let Server { end, session, .. } = server;
+    drop(end);
+    let (_, ended) = session.await.expect("no panic");
+    assert!(matches!(ended.end, SessionEnd::Exit(ExitCode::Restart)));
+}
+
+#[tokio::test]
+async fn a_restart_whose_answer_cannot_be_stored_is_refused_and_never_loops() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let id = Uuid::now_v7();
+    // In the way of the folder that the answer would lie in.
+    fs::write(host.state.execution(id).path(), "").expect("written");
+    server.command(id, "restart", json!({})).await;
+    let response = server.response().await;
+    assert_eq!(response.outcome, Some(Outcome::Rejected));
+    assert_eq!(response.error_code.as_deref(), Some("storage_failed"));
+    server.command(Uuid::from_u128(3), "ping", json!({})).await;
+    assert_eq!(server.response().await.data["pong"], true);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn drain_close_and_rekey_frames_are_applied() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    server.send(ServerFrame::Rekey { key: "mst_agent_new".into(), grace_ms: 1 }).await;
+    server.end.to_agent.send(Incoming::Text("{\"type\":\"dance\"}".into())).await.expect("sent");
+    server.end.to_agent.send(Incoming::Text("[".repeat(1000))).await.expect("sent");
+    server.send(ServerFrame::Drain { reconnect_delay_ms: 1_500 }).await;
+    let (agent, ended) = server.ended().await;
+    assert!(
+        matches!(ended.end, SessionEnd::Drained(delay) if delay == Duration::from_millis(1_500))
+    );
+    use secrecy::ExposeSecret as _;
+    assert_eq!(agent.keys.current().expose_secret(), "mst_agent_new");
+    let server = Server::meet(agent);
+    let close = Incoming::Closed { code: 4002, reason: "key_deleted".into() };
+    server.end.to_agent.send(close).await.expect("sent");
+    let (_, ended) = server.ended().await;
+    assert!(!ended.was_registered);
+    assert!(matches!(ended.end, SessionEnd::Closed { meaning: Some(CloseCode::KeyDeleted), .. }));
+}
+
+#[tokio::test]
+async fn a_key_rejection_is_stored_across_restarts_until_a_server_accepts_the_key() {
+    let host = Host::new();
+    let mut agent = open_agent(&host);
+    agent.record_key_rejection();
+    drop(agent);
+    let agent = open_agent(&host);
+    assert!(agent.identity.key_rejected.is_some());
+    let mut server = Server::meet(agent);
+    server.greet().await;
+    server.end().await;
+    assert_eq!(open_agent(&host).identity.key_rejected, None);
+}
+
+#[tokio::test]
+async fn a_host_that_is_enrolled_again_sets_its_ledger_aside() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    let (before, _) = server.greet().await;
+    let (id, data) = execute(&host, "hello");
+    server.command(id, "execute", data).await;
+    server.response().await;
+    let (mut agent, _) = server.end().await;
+    agent.identity.agent_id = Some(Uuid::from_u128(99));
+    let mut server = Server::meet(agent);
+    server.epoch = 7;
+    let registered = server.connect(Permissions::new(CommandName::ALL)).await;
+    assert_eq!(registered.ledger_id, before.ledger_id);
+    // Whatever came in this session would be lost by the next one, which comes with another ledger.
+    let (agent, ended) = server.session.await.expect("the session");
+    assert!(matches!(ended.end, SessionEnd::Drained(_)) && !ended.was_registered);
+    let head = agent.executions.ledger().head();
+    assert_ne!(Some(head.ledger_id), before.ledger_id);
+    assert_eq!((head.acceptance_count, head.highest_epoch), (0, 7));
+    let mut server = Server::meet(agent);
+    let (registered, inventory) = server.greet().await;
+    assert_eq!(registered.ledger_id, Some(head.ledger_id));
+    assert!(inventory.is_empty(), "{inventory:?}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_changed_manifest_is_reported_and_a_removed_script_is_refused() {
+    let host = Host::new();
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    list(&host, json!([]));
+    let (id, data) = execute(&host, "hello");
+    server.command(id, "execute", data).await;
+    let reported = server.frame().await;
+    assert!(
+        matches!(&reported, AgentFrame::Manifest { manifest, .. } if manifest.scripts.is_empty())
+    );
+    assert_eq!(server.response().await.error_code.as_deref(), Some("unknown_script"));
+    server.end().await;
+}

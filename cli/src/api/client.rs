@@ -1,0 +1,231 @@
+//! The REST API: requests, problem documents, pages, retries.
+//!
+//! The only file that builds the HTTP library's client. Knows no terminal and no command.
+
+use std::time::Duration;
+
+use muster_protocol::backoff::Delays;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use super::certificates::read_authorities;
+use crate::context::Context;
+use crate::error::problem::Problem;
+use crate::error::{CliError, chain};
+
+/// Timeout of an answer, in addition to the `wait_ms` of the request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout of a whole event stream. Its reader watches for silence instead.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(7 * 86_400);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Attempts of a request that is safe to repeat.
+const MAX_ATTEMPTS: usize = 5;
+const PAGE_SIZE: usize = 200;
+const TIMED_OUT: &str = "the server did not answer in time";
+
+/// A client of one server with one API key.
+#[derive(Debug, Clone)]
+pub struct ApiClient {
+    client: Client,
+    server: Url,
+    authorization: HeaderValue,
+}
+
+impl ApiClient {
+    /// Opens no connection yet.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] if the key is not a valid header value, or the CA file holds no certificate.
+    pub fn new(context: &Context) -> Result<Self, CliError> {
+        let text = format!("Bearer {}", context.api_key.expose_secret());
+        let mut authorization = HeaderValue::from_str(&text)
+            .map_err(|_| CliError::Usage("the API key has invalid characters".into()))?;
+        authorization.set_sensitive(true);
+        let server = context.server.clone();
+        let authorities = context.ca_file.as_deref().map(read_authorities).transpose()?;
+        let client = Client::builder()
+            .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            // A redirect could send the key to another server or over plain HTTP.
+            .redirect(redirect::Policy::none())
+            .tls_certs_merge(authorities.unwrap_or_default())
+            .build()
+            .map_err(|error| connection(&server, &error))?;
+        Ok(Self { client, server, authorization })
+    }
+
+    /// A request to `/api/<segments>`. Escapes each segment, so that a name is never a path.
+    pub fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
+        let mut url = self.server.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().push("api").extend(segments);
+        }
+        self.client
+            .request(method, url)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .timeout(ANSWER_TIMEOUT)
+    }
+
+    /// A request that the server may hold for `wait_ms` before it answers.
+    pub fn with_wait(request: RequestBuilder, wait_ms: u64) -> RequestBuilder {
+        request.timeout(ANSWER_TIMEOUT + Duration::from_millis(wait_ms))
+    }
+
+    /// Sends a request. Any status but 2xx and 416 (a range after the end) is an error.
+    ///
+    /// # Errors
+    /// [`CliError::Connection`] or [`CliError::Refused`].
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let response = request.send().await.map_err(|error| connection(&self.server, &error))?;
+        let status = response.status();
+        if status.is_success() || status.as_u16() == 416 {
+            return Ok(response);
+        }
+        let retry_after_s = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let body = response.bytes().await.unwrap_or_default();
+        let problem = Problem::read(status.as_u16(), &body, retry_after_s);
+        Err(CliError::Refused(Box::new(problem)))
+    }
+
+    /// Sends a request for an event stream; only the start of its answer has the usual timeout.
+    ///
+    /// # Errors
+    /// As [`ApiClient::send`].
+    pub async fn send_stream(&self, request: RequestBuilder) -> Result<Response, CliError> {
+        let sending = self.send(request.timeout(STREAM_TIMEOUT));
+        tokio::time::timeout(ANSWER_TIMEOUT, sending)
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// Sends a request and reads JSON; an empty body is `null`.
+    ///
+    /// # Errors
+    /// As [`ApiClient::send`], and [`CliError::Answer`] if the body is not JSON.
+    pub async fn json(&self, request: RequestBuilder) -> Result<Value, CliError> {
+        let response = self.send(request).await?;
+        let body = response.bytes().await.map_err(|error| connection(&self.server, &error))?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).map_err(|error| CliError::Answer(error.to_string()))
+    }
+
+    /// As [`ApiClient::json`], with retries after transient errors. Only for requests that are safe to repeat.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn json_with_retries(&self, request: RequestBuilder) -> Result<Value, CliError> {
+        let mut delays = Delays::for_reconnect();
+        for _ in 1..MAX_ATTEMPTS {
+            let Some(attempt) = request.try_clone() else { break };
+            match self.json(attempt).await {
+                Err(error) if error.is_transient() => {
+                    tokio::time::sleep(delay_after(&error, &mut delays)).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.json(request).await
+    }
+
+    /// All items of a list, or the first `limit`, in the shape of one page.
+    ///
+    /// # Errors
+    /// As [`ApiClient::json`]; [`CliError::Answer`] if a page has no items or its cursor repeats.
+    pub async fn list(
+        &self,
+        segments: &[&str],
+        filters: &[(&str, &str)],
+        limit: Option<usize>,
+    ) -> Result<Value, CliError> {
+        let mut items: Vec<Value> = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let page_size = limit.map_or(PAGE_SIZE, |limit| (limit - items.len()).min(PAGE_SIZE));
+            let mut query: Vec<(&str, String)> = vec![("limit", page_size.to_string())];
+            query.extend(filters.iter().map(|(name, value)| (*name, (*value).to_owned())));
+            query.extend(cursor.iter().map(|cursor| ("cursor", cursor.clone())));
+            let page = self.json(self.request(Method::GET, segments).query(&query)).await?;
+            let Some(Value::Array(more)) = page.get("items").cloned() else {
+                return Err(CliError::Answer("the list has no `items`".into()));
+            };
+            items.extend(more);
+            let next = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            if next.is_none() || limit.is_some_and(|limit| items.len() >= limit) {
+                items.truncate(limit.unwrap_or(usize::MAX));
+                return Ok(serde_json::json!({ "items": items, "next_cursor": next }));
+            }
+            if next == cursor {
+                return Err(CliError::Answer("the list repeats its cursor".into()));
+            }
+            cursor = next;
+        }
+    }
+
+    /// The error for a server that stopped answering.
+    pub fn timed_out(&self) -> CliError {
+        let cause = TIMED_OUT.into();
+        CliError::Connection { server: self.server.to_string(), cause }
+    }
+
+    /// The error for a body that was cut off.
+    pub fn cut_off(&self, error: &reqwest::Error) -> CliError {
+        connection(&self.server, error)
+    }
+}
+
+/// The delay before a retry after a transient error. At most a minute.
+pub fn delay_after(error: &CliError, delays: &mut Delays) -> Duration {
+    match error {
+        CliError::Refused(problem) if problem.retry_after_s.is_some() => {
+            Duration::from_secs(problem.retry_after_s.unwrap_or_default().min(60))
+        }
+        _ => delays.next_delay(),
+    }
+}
+
+fn connection(server: &Url, error: &reqwest::Error) -> CliError {
+    let cause = match std::error::Error::source(error) {
+        _ if error.is_timeout() => TIMED_OUT.to_owned(),
+        Some(source) => chain(source),
+        None => "the request failed".to_owned(),
+    };
+    CliError::Connection { server: server.to_string(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_transient_errors_are_retried() {
+        let is_transient =
+            |status| CliError::Refused(Box::new(Problem::read(status, b"", None))).is_transient();
+        assert!([429, 502, 503, 504].into_iter().all(is_transient));
+        assert!(![400, 401, 403, 404, 409, 422, 500].into_iter().any(is_transient));
+    }
+
+    #[test]
+    fn names_in_urls_are_escaped_and_a_base_path_is_kept() {
+        let context = Context {
+            server: Url::parse("https://m.example/base/").unwrap(),
+            api_key: "mst_live_x".into(),
+            insecure: false,
+            ca_file: None,
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let request =
+            ApiClient::new(&context).unwrap().request(Method::GET, &["agents", "../a/b?c"]);
+        let request = request.query(&[("cursor", "a&b")]).build().unwrap();
+        assert_eq!(
+            request.url().as_str(),
+            "https://m.example/base/api/agents/..%2Fa%2Fb%3Fc?cursor=a%26b"
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Which option each field of the API belongs to, checked against the command line itself.
+
+use std::collections::BTreeSet;
+
+use clap::Command;
+use serde_json::json;
+
+use super::*;
+use crate::error::problem::Problem;
+use crate::explanation::OptionNames;
+
+/// Each command with the options that its refusals name.
+const COMMANDS: [(&str, OptionNames); 8] = [
+    ("agents", agents::OPTIONS),
+    ("keys", keys::OPTIONS),
+    ("run", run::OPTIONS),
+    ("logs", logs::OPTIONS),
+    ("jobs", jobs::OPTIONS),
+    ("executions", executions::OPTIONS),
+    ("webhooks", webhooks::OPTIONS),
+    ("groups", groups::OPTIONS),
+];
+
+/// Options that this client handles alone, so that no refusal of the server concerns them.
+const LOCAL_OPTIONS: [&str; 9] = [
+    "--server",
+    "--ca-file",
+    "--json",
+    "--insecure",
+    "--detach",
+    "--raw",
+    "--timeout-ms",
+    "--help",
+    "--version",
+];
+
+/// The options and arguments of a command and its actions, as users type them.
+fn typed_names(command: &Command, names: &mut BTreeSet<String>) {
+    for argument in command.get_arguments() {
+        match argument.get_long() {
+            Some(long) => drop(names.insert(format!("--{long}"))),
+            None => {
+                let words = argument.get_value_names().unwrap_or_default().iter();
+                let words = words.flat_map(|name| name.as_str().split([' ', '[', ']']));
+                names.extend(words.map(|word| word.to_uppercase()));
+            }
+        }
+    }
+    command.get_subcommands().for_each(|action| typed_names(action, names));
+}
+
+#[test]
+fn every_field_belongs_to_an_option_that_its_command_has() {
+    let cli = Cli::command();
+    let all = COMMANDS.iter().chain([&("commands", command_history::OPTIONS)]);
+    for (command, options) in all {
+        let mut names = BTreeSet::new();
+        typed_names(cli.find_subcommand(command).expect("a command"), &mut names);
+        for name in *options {
+            for option in name.option.split(" or ") {
+                assert!(names.contains(option), "{command}: {option} of {}: {names:?}", name.field);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_option_is_named_by_a_field_or_is_local() {
+    let cli = Cli::command();
+    for (command, options) in COMMANDS {
+        let mut names = BTreeSet::new();
+        typed_names(cli.find_subcommand(command).expect("a command"), &mut names);
+        for name in names.iter().filter(|name| name.starts_with("--")) {
+            let is_named =
+                options.iter().any(|known| known.option.split(" or ").any(|one| one == name));
+            // `agents wait` measures its timeout itself.
+            let is_local = LOCAL_OPTIONS.contains(&name.as_str())
+                || (command, name.as_str()) == ("agents", "--timeout");
+            assert!(is_named || is_local, "{command} {name}: which field does it set?");
+        }
+    }
+}
+
+#[test]
+fn every_field_error_is_explained_with_its_option_and_without_its_field() {
+    for (command, options) in COMMANDS {
+        for name in options {
+            for (code, limit, phrase) in [
+                ("required", json!(null), "is required"),
+                ("too_small", json!(1), "must be at least 1"),
+                ("too_large", json!(1), "must be at most 1"),
+                ("too_long", json!(1), "is too long; the limit is 1"),
+                ("too_many", json!(1), "has too many values; the limit is 1"),
+                ("unknown_field", json!(null), "the server does not support"),
+                ("unknown_value", json!("a, b"), "must be one of: a, b"),
+            ] {
+                let document = json!({"code": "invalid_field", "detail": "the server's words",
+                    "errors": [{"field": name.field, "code": code, "limit": limit}]});
+                let problem = Problem::read(422, document.to_string().as_bytes(), None);
+                let message = explain(CliError::Refused(Box::new(problem)), options).to_string();
+                assert!(message.contains(phrase), "{command} {}: {message}", name.field);
+                assert!(message.contains(name.option), "{command} {}: {message}", name.field);
+                let is_path = name.field.contains(['_', '.']);
+                assert!(!is_path || !message.contains(name.field), "{command}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_option_and_argument_has_a_help_text() {
+    fn check(command: &Command, path: &str) {
+        for argument in command.get_arguments() {
+            let name = argument.get_id();
+            assert!(argument.get_help().is_some(), "{path} {name} has no help");
+        }
+        for action in command.get_subcommands() {
+            let path = format!("{path} {}", action.get_name());
+            assert!(action.get_about().is_some(), "{path} has no help");
+            check(action, &path);
+        }
+    }
+    check(&Cli::command(), "muster");
+    Cli::command().debug_assert();
+}

@@ -1,0 +1,222 @@
+//! `muster keys`: the keys that agents enrol with.
+
+use clap::Subcommand;
+use muster_protocol::CommandName;
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::listing::{Limit, List};
+use crate::output::printer::note;
+use crate::output::table::Column;
+use crate::output::text::sanitize;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 7] = [
+    Column::of("NAME", "name"),
+    Column::of("STATUS", "status"),
+    Column::of("PERMISSIONS", "permissions"),
+    Column::of("TAGS", "tags"),
+    Column::of("MAX AGENTS", "max_agents"),
+    Column::of("EXPIRES", "expires_at"),
+    Column::of("ID", "id"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("name", "NAME")
+        .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("permissions", "--permission"),
+    option("tags", "--tag").expects("1 to 64 letters, digits and . _ : / -"),
+    option("max_agents", "--max-agents"),
+    option("expires_at", "--expires-at")
+        .expects("a future RFC 3339 time such as 2027-01-31T00:00:00Z"),
+    option("grace_ms", "--grace-ms"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all keys, without their secrets (default action)
+    List(Limit),
+    /// Create a key and print its secret, which is shown only once
+    Create(Create),
+    /// Show all details of a key
+    Show {
+        /// Key: an id, a name, or a unique prefix of one
+        key: String,
+    },
+    /// Disable a key; its agents are disconnected until it is enabled
+    Disable {
+        /// Key: an id, a name, or a unique prefix of one
+        key: String,
+    },
+    /// Enable a disabled key
+    Enable {
+        /// Key: an id, a name, or a unique prefix of one
+        key: String,
+    },
+    /// Replace the secret of a key and print the new one, which is shown only once
+    Regenerate {
+        /// Key: an id, a name, or a unique prefix of one
+        key: String,
+        /// Accept the old secret for this many milliseconds more [default: 0]
+        #[arg(long, value_name = "MS")]
+        grace_ms: Option<u64>,
+    },
+    /// Delete a key; the server then refuses its agents for good
+    Delete {
+        /// Key: an id or a full name
+        key: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// Name of the key
+    name: String,
+    /// Command that agents of this key accept; repeatable [default: ping, info, echo, scripts, execute]
+    #[arg(long = "permission", value_name = "COMMAND")]
+    permissions: Vec<CommandName>,
+    /// Tag for agents of this key; repeatable
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Number of agents that can use the key [default: 1]
+    #[arg(long, value_name = "N")]
+    max_agents: Option<u32>,
+    /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: never]
+    #[arg(long, value_name = "RFC3339")]
+    expires_at: Option<String>,
+}
+
+impl Create {
+    /// Only the given options; the server has the defaults.
+    fn body(self) -> Value {
+        let mut body = Map::new();
+        body.insert("name".into(), json!(self.name));
+        if !self.permissions.is_empty() {
+            body.insert("permissions".into(), json!(self.permissions));
+        }
+        if !self.tags.is_empty() {
+            body.insert("tags".into(), json!(self.tags));
+        }
+        if let Some(max_agents) = self.max_agents {
+            body.insert("max_agents".into(), json!(max_agents));
+        }
+        if let Some(expires_at) = self.expires_at {
+            body.insert("expires_at".into(), json!(expires_at));
+        }
+        body.into()
+    }
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or_else(|| Action::List(Limit::default())) {
+        Action::List(limit) => {
+            let empty = "No keys yet. Create one with `muster keys create`.";
+            let (segments, columns) = (&["agents", "keys"], &COLUMNS);
+            List { segments, filters: &[], limit, columns, empty }.show(session).await
+        }
+        Action::Create(create) => {
+            let request = session.api.request(Method::POST, &["agents", "keys"]);
+            show_secret(session, &session.api.json(request.json(&create.body())).await?)
+        }
+        Action::Show { key } => {
+            let id = session.id_of(ResourceKind::Key, &key).await?;
+            session.show(&["agents", "keys", &id]).await
+        }
+        Action::Disable { key } => set_status(session, &key, "disabled").await,
+        Action::Enable { key } => set_status(session, &key, "active").await,
+        Action::Regenerate { key, grace_ms } => {
+            let id = session.id_of(ResourceKind::Key, &key).await?;
+            let segments = ["agents", "keys", &id, "regenerate"];
+            let body = grace_ms.map_or_else(|| json!({}), |ms| json!({ "grace_ms": ms }));
+            let request = session.api.request(Method::POST, &segments).json(&body);
+            show_secret(session, &session.api.json(request).await?)
+        }
+        Action::Delete { key } => {
+            let id = session.exact_id_of(ResourceKind::Key, &key).await?;
+            session.delete(&["agents", "keys", &id]).await
+        }
+    }
+}
+
+async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, CliError> {
+    let id = session.id_of(ResourceKind::Key, key).await?;
+    let body = json!({ "status": status });
+    session.change(Method::PATCH, &["agents", "keys", &id], &body).await
+}
+
+/// Prints only the secret to standard output, so that a script can capture it.
+fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
+    let secret = ["key", "api_key", "secret"].iter().find_map(|name| answer.get(*name)?.as_str());
+    let Some(secret) = secret else {
+        session.output.details(answer)?;
+        return Err(CliError::Answer("the new key has no secret".into()));
+    };
+    session.output.answer(answer, |_| sanitize(secret))?;
+    note("Store this key now; it is not shown again.");
+    if let Some(line) = answer.get("install_line").and_then(Value::as_str) {
+        note("To install an agent with it, run this on the host:");
+        note(&format!("  {line}"));
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        create: Create,
+    }
+
+    fn body(line: &[&str]) -> Value {
+        let line = std::iter::once(&"create").chain(line);
+        CommandLine::try_parse_from(line).expect("a valid command line").create.body()
+    }
+
+    #[test]
+    fn create_sends_only_the_given_options() {
+        assert_eq!(body(&["fleet"]), json!({"name": "fleet"}));
+        let line = [
+            "fleet",
+            "--permission",
+            "ping",
+            "--permission",
+            "execute",
+            "--tag",
+            "eu",
+            "--max-agents",
+            "3",
+            "--expires-at",
+            "2027-01-31T00:00:00Z",
+        ];
+        assert_eq!(
+            body(&line),
+            json!({"name": "fleet", "permissions": ["ping", "execute"], "tags": ["eu"],
+                   "max_agents": 3, "expires_at": "2027-01-31T00:00:00Z"})
+        );
+    }
+
+    #[test]
+    fn permission_that_is_no_command_is_refused_before_a_request() {
+        let line = ["create", "fleet", "--permission", "everything"];
+        assert!(CommandLine::try_parse_from(line).is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! `muster commands`: commands of every kind that were sent to agents.
+
+use clap::Subcommand;
+
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::listing::{self, LatestLimit};
+use crate::output::table::Column;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 6] = [
+    Column::of("ID", "id"),
+    Column::of("COMMAND", "command"),
+    Column::of("STATE", "state"),
+    Column::of("AGENT", "agent_id"),
+    Column::of("CREATED", "created_at"),
+    Column::of("FINISHED", "finished_at"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("agent_id", "--agent"),
+    option("state", "--state").expects("the name of a command state, such as failed"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the latest commands (default action)
+    List(List),
+    /// Show all details of a command
+    Show {
+        /// Id of the command
+        id: String,
+    },
+    /// Cancel a command: end it, or keep it from starting
+    Cancel {
+        /// Id of the command
+        id: String,
+    },
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct List {
+    /// Only of this agent: an id, a name, a hostname, or a unique prefix of one
+    #[arg(long)]
+    agent: Option<String>,
+    /// Only in this state, such as queued, running or failed
+    #[arg(long)]
+    state: Option<String>,
+    #[command(flatten)]
+    limit: LatestLimit,
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or_else(|| Action::List(List::default())) {
+        Action::List(list) => show_list(list, session).await,
+        Action::Show { id } => session.show(&["commands", &id]).await,
+        Action::Cancel { id } => session.act(&["commands", &id, "cancel"]).await,
+    }
+}
+
+async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
+    let agent_id = match &list.agent {
+        Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
+        None => None,
+    };
+    let mut filters = Vec::new();
+    filters.extend(agent_id.iter().map(|id| ("agent_id", id.as_str())));
+    filters.extend(list.state.iter().map(|state| ("state", state.as_str())));
+    let list = listing::List {
+        segments: &["commands"],
+        filters: &filters,
+        limit: list.limit.into(),
+        columns: &COLUMNS,
+        empty: "No commands.",
+    };
+    list.show(session).await
+}

@@ -1,0 +1,130 @@
+//! `muster executions`: runs of scripts and ad-hoc commands, each on one agent.
+
+use chrono::Utc;
+use clap::Subcommand;
+
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::input::instants::instant;
+use crate::listing::{self, LatestLimit};
+use crate::output::table::Column;
+use crate::output::work_summary::work_summary;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 8] = [
+    Column::of("ID", "id"),
+    Column::by("SCRIPT", work_summary),
+    Column::of("STATE", "state"),
+    Column::of("AGENT", "agent_name"),
+    Column::of("EXIT", "exit_code"),
+    Column::of("TRIGGER", "trigger"),
+    Column::of("CREATED", "created_at"),
+    Column::of("FINISHED", "finished_at"),
+];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("agent_id", "--agent"),
+    option("script", "--script").expects("1 to 128 letters, digits and . _ -"),
+    option("state", "--state").expects("names of execution states, such as failed,lost"),
+    option("created_after", "--since"),
+    option("created_before", "--until"),
+    option("trigger", "--trigger").expects("api or retry"),
+    option("requested_by", "--by").expects("an id"),
+    option("job_id", "--job").expects("an id"),
+    option("limit", "--limit"),
+];
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the latest executions that match all filters (default action)
+    List(List),
+    /// Show all details of an execution
+    Show {
+        /// Id of the execution, which is also the id of its command
+        id: String,
+    },
+    /// Cancel an execution: end it, or keep it from starting
+    Cancel {
+        /// Id of the execution
+        id: String,
+    },
+}
+
+#[derive(Debug, Default, clap::Args)]
+struct List {
+    /// Only on this agent: an id, a name, a hostname, or a unique prefix of one
+    #[arg(long)]
+    agent: Option<String>,
+    /// Only of this script
+    #[arg(long)]
+    script: Option<String>,
+    /// Only in these states, such as failed,lost
+    #[arg(long, value_name = "STATES")]
+    state: Vec<String>,
+    /// Only created since then: RFC 3339 such as 2026-11-21T10:00:00Z, a date, or an age such as 2h
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only created before then, in the same forms
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only with this trigger: api or retry
+    #[arg(long)]
+    trigger: Option<String>,
+    /// Only requested with the API key of this id
+    #[arg(long, value_name = "KEY_ID")]
+    by: Option<String>,
+    /// Only of the job with this id
+    #[arg(long, value_name = "JOB_ID")]
+    job: Option<String>,
+    #[command(flatten)]
+    limit: LatestLimit,
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or_else(|| Action::List(List::default())) {
+        Action::List(list) => show_list(list, session).await,
+        Action::Show { id } => session.show(&["executions", &id]).await,
+        Action::Cancel { id } => session.act(&["executions", &id, "cancel"]).await,
+    }
+}
+
+async fn show_list(list: List, session: &Session) -> Result<u8, CliError> {
+    let at = |typed: Option<String>| typed.map(|typed| instant(&typed, Utc::now())).transpose();
+    let agent_id = match &list.agent {
+        Some(agent) => Some(session.id_of(ResourceKind::Agent, agent).await?),
+        None => None,
+    };
+    let filters = [
+        ("agent_id", agent_id),
+        ("script", list.script),
+        ("state", (!list.state.is_empty()).then(|| list.state.join(","))),
+        ("created_after", at(list.since)?),
+        ("created_before", at(list.until)?),
+        ("trigger", list.trigger),
+        ("requested_by", list.by),
+        ("job_id", list.job),
+    ];
+    let filters: Vec<_> = filters
+        .iter()
+        .filter_map(|(name, value)| value.as_deref().map(|value| (*name, value)))
+        .collect();
+    let list = listing::List {
+        segments: &["executions"],
+        filters: &filters,
+        limit: list.limit.into(),
+        columns: &COLUMNS,
+        empty: "No executions.",
+    };
+    list.show(session).await
+}

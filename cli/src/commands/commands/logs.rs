@@ -1,0 +1,111 @@
+//! `muster logs`: the output of an execution, or of all executions of a job.
+
+mod job_logs;
+mod prefixed_lines;
+mod stream_printer;
+
+use reqwest::Method;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::api::output_stream::{OutputRequest, Stream, read_output};
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::output::printer::note;
+use crate::session::Session;
+use stream_printer::{MISSING_OUTPUT, StreamPrinter, is_incomplete};
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("from_bytes", "--from").expects("a number of bytes"),
+    option("follow", "--follow"),
+    option("stream", "--stream").expects("stdout or stderr"),
+];
+
+/// Print the output of an execution or a job
+///
+/// Prints the output that exists now, and more with --follow. The exit code does not depend on the
+/// result of the script.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Id of an execution or a job; lines of a job start with the name of their agent
+    id: String,
+    /// Wait for more output until the execution or job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Print only this stream, to standard output [default: both, each to its own stream]
+    #[arg(long, value_enum)]
+    stream: Option<Stream>,
+    /// Skip this many bytes, counted over both streams; for an execution only
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    from: u64,
+    /// Write every byte to a terminal too, including control sequences
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Prints the output.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    if session.output.json {
+        let message = "`muster logs` has no JSON form; use the API, see docs/API.md";
+        return Err(CliError::Usage(message.into()));
+    }
+    if Uuid::try_parse(&args.id).is_err() {
+        let message = format!(
+            "\"{}\" is not an id of an execution or a job; see `muster executions` and `muster jobs`",
+            args.id
+        );
+        return Err(CliError::Usage(message));
+    }
+    let request = OutputRequest { stream: args.stream, from_bytes: args.from, follow: args.follow };
+    match look_up(session, &args.id).await? {
+        Source::Execution => {
+            let mut printer = StreamPrinter::new(args.stream, args.raw);
+            let end = read_output(&session.api, &args.id, request, |stream, bytes| {
+                printer.print(stream, bytes)
+            });
+            let end = end.await?;
+            printer.finish()?;
+            if is_incomplete(end) {
+                note(MISSING_OUTPUT);
+            }
+        }
+        Source::Job if args.from > 0 => {
+            let message = format!(
+                "--from needs the id of an execution; see `muster jobs executions {}`",
+                args.id
+            );
+            return Err(CliError::Usage(message));
+        }
+        Source::Job => job_logs::print(&session.api, &args.id, request, args.raw).await?,
+    }
+    Ok(0)
+}
+
+enum Source {
+    Execution,
+    Job,
+}
+
+/// Finds out whether the id is of an execution or a job.
+async fn look_up(session: &Session, id: &str) -> Result<Source, CliError> {
+    let api = &session.api;
+    match api.json_with_retries(api.request(Method::GET, &["commands", id])).await {
+        Ok(command) if command.get("command").and_then(Value::as_str) == Some("execute") => {
+            return Ok(Source::Execution);
+        }
+        Ok(_) => return Err(CliError::Usage("only executions and jobs have output".into())),
+        Err(CliError::Refused(problem)) if problem.status == 404 => {}
+        Err(error) => return Err(error),
+    }
+    match api.json_with_retries(api.request(Method::GET, &["jobs", id])).await {
+        Ok(_) => Ok(Source::Job),
+        Err(CliError::Refused(problem)) if problem.status == 404 => {
+            Err(CliError::Usage(format!("no execution and no job has the id {id}")))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,234 @@
+//! `muster run`: a script or an ad-hoc command on one agent or many.
+
+mod agent_run;
+mod job_run;
+
+use clap::ValueEnum;
+use muster_protocol::parameter::{self, Parameters};
+use muster_protocol::secret_parameters::SecretParameters;
+use serde_json::{Value, json};
+
+use super::rollout_options::RolloutOptions;
+use crate::commands::fleet::target_options::{
+    TARGET, TARGET_EXPRESSION, TARGET_TAGS, TargetOptions,
+};
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::input::quantities::milliseconds;
+use crate::input::secret_sources::SecretSource;
+use crate::session::{ResourceKind, Session};
+
+const PARAMETERS: &str = "Parameters";
+const EXECUTION: &str = "Execution";
+const OUTPUT: &str = "Output";
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("script", "SCRIPT").expects("1 to 128 letters, digits and . _ -"),
+    option("argv", "COMMAND"),
+    option("parameters", "--parameter"),
+    option("secret_parameters", "--secret"),
+    option("timeout_ms", "--timeout"),
+    option("expires_in_ms", "--expires"),
+    option("on_mismatch", "--on-mismatch"),
+    option("webhook", "--webhook"),
+    option("webhook.url", "--webhook"),
+    TARGET,
+    TARGET_EXPRESSION,
+    TARGET_TAGS,
+    option("rollout", "--wave"),
+    option("rollout.wave_size", "--wave").expects("a number, or a percentage such as 10%"),
+    option("rollout.pause_ms", "--pause"),
+    option("rollout.max_failures", "--max-failures")
+        .expects("a number, or a percentage such as 5%"),
+    option("rollout.count_in_flight", "--whole-waves"),
+    option("rollout.health_gate", "--healthy-for"),
+    option("rollout.health_gate.for_ms", "--healthy-for"),
+    option("rollout.health_gate.within_ms", "--healthy-within"),
+    option("rollout.offline", "--offline"),
+];
+
+/// Run a script or a command on one agent or many, and print its output
+///
+/// A script must be in the manifest of the host. A command after `--` needs hosts whose policy is `shell`.
+///
+///   muster run web-1 deploy ENV=test
+///   muster run web-1 -- uname -a
+///   muster run --on 'tag:web & os:linux' --wave 10% deploy ENV=test
+///
+/// A terminal gets text and colours only; a file or a pipe gets every byte. The first ^C cancels the run,
+/// the second exits without waiting.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Agent (without --on and --tag), script and parameters
+    ///
+    /// AGENT is an id, a name, a hostname, or a unique prefix of one.
+    #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
+    words: Vec<String>,
+    /// Program and arguments; no shell interprets them
+    #[arg(last = true, value_name = "COMMAND [ARGUMENT]")]
+    argv: Vec<String>,
+    #[command(flatten)]
+    target: TargetOptions,
+    /// Parameter, as after the script; repeatable
+    #[arg(short, long = "parameter", value_name = "NAME=VALUE", help_heading = PARAMETERS)]
+    parameters: Vec<String>,
+    /// Secret parameter: prompted for, read from a file (=@FILE), or taken from the environment variable
+    /// with this name (=env); repeatable
+    ///
+    /// Values of 4 bytes or more are masked in the output.
+    #[arg(long = "secret", value_name = "NAME[=@FILE|=env]", help_heading = PARAMETERS)]
+    secrets: Vec<String>,
+    /// End the script after this time, such as 30s, 5m or 2h [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = EXECUTION)]
+    timeout: Option<u64>,
+    /// As --timeout, in milliseconds
+    #[arg(long, value_name = "MS", conflicts_with = "timeout", hide = true)]
+    timeout_ms: Option<u64>,
+    /// Wait this long for an offline or busy agent, such as 30s, 5m or 1h [default: 24h]
+    ///
+    /// In a rollout, the time starts when the agent's wave starts.
+    #[arg(long, value_name = "TIME", value_parser = milliseconds, help_heading = EXECUTION)]
+    expires: Option<u64>,
+    /// What to do if a host's manifest or policy does not allow the run
+    #[arg(long, value_enum, default_value_t = OnMismatch::Refuse, help_heading = EXECUTION)]
+    on_mismatch: OnMismatch,
+    /// Send a webhook to this https:// URL when the job has ended; needs --on or --tag
+    #[arg(long, value_name = "URL", help_heading = EXECUTION)]
+    webhook: Option<String>,
+    /// Print the id and exit without waiting for the end
+    #[arg(long, help_heading = OUTPUT)]
+    detach: bool,
+    /// Write every byte to a terminal too, including control sequences
+    #[arg(long, help_heading = OUTPUT)]
+    raw: bool,
+    #[command(flatten)]
+    rollout: RolloutOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OnMismatch {
+    /// Refuse the run before anything is sent
+    Refuse,
+    /// Send it, and let each host decide
+    Send,
+}
+
+/// Where to run.
+enum RunTarget<'a> {
+    OneAgent(&'a str),
+    ManyAgents(Value),
+}
+
+impl Args {
+    /// Where to run, and the words that follow.
+    fn target(&self) -> Result<(RunTarget<'_>, &[String]), CliError> {
+        if let Some(target) = self.target.body() {
+            return Ok((RunTarget::ManyAgents(target), &self.words));
+        }
+        let (agent, rest) = self.words.split_first().ok_or_else(|| {
+            usage("no agent is given; use `muster run AGENT -- COMMAND` or --on EXPRESSION")
+        })?;
+        Ok((RunTarget::OneAgent(agent), rest))
+    }
+
+    /// The `script` or `argv` of an `execute`, and the parameters after the script.
+    fn script_or_command(&self) -> Result<(Value, &[String]), CliError> {
+        let (_, rest) = self.target()?;
+        match (rest.split_first(), self.argv.is_empty()) {
+            (Some((script, pairs)), true) => Ok((json!({ "script": script }), pairs)),
+            (None, true) => Err(usage(
+                "no script is given; use `muster run AGENT SCRIPT` or \
+                 `muster run --on EXPRESSION SCRIPT`",
+            )),
+            (None, false) => Ok((json!({ "argv": self.argv }), &[])),
+            (Some((script, _)), false) => Err(usage(&format!(
+                "both the script \"{script}\" and a command after `--` are given; use one of them \
+                 (parameters of a command need -p NAME=VALUE)"
+            ))),
+        }
+    }
+
+    /// The `data` of an `execute`.
+    fn data(&self) -> Result<Value, CliError> {
+        let (mut data, pairs) = self.script_or_command()?;
+        let mut parameters = Parameters::new();
+        for pair in pairs.iter().chain(&self.parameters) {
+            let (name, value) = pair
+                .split_once('=')
+                .ok_or_else(|| usage(&format!("invalid parameter \"{pair}\"; use NAME=VALUE")))?;
+            if parameters.insert(name.to_owned(), value.to_owned()).is_some() {
+                return Err(usage(&format!("parameter {name} is given twice")));
+            }
+        }
+        let mut secrets = SecretParameters::default();
+        for text in &self.secrets {
+            // Not a clap parser: clap's error would print the argument, which may hold a secret.
+            let source: SecretSource = text.parse().map_err(|error: &str| usage(error))?;
+            if !secrets.insert(source.name.clone(), source.read()?) {
+                return Err(usage(&format!("parameter {} is given twice", source.name)));
+            }
+        }
+        parameter::check(&parameters, &secrets).map_err(|error| usage(&error.to_string()))?;
+        data["parameters"] = json!(parameters);
+        if !secrets.is_empty() {
+            data["secret_parameters"] = json!(secrets);
+        }
+        if let Some(timeout_ms) = self.timeout.or(self.timeout_ms) {
+            data["timeout_ms"] = timeout_ms.into();
+        }
+        Ok(data)
+    }
+
+    /// Adds the fields that a command and a job have in common.
+    fn add_delivery(&self, body: &mut Value) {
+        if let Some(expires_in_ms) = self.expires {
+            body["expires_in_ms"] = expires_in_ms.into();
+        }
+        if self.on_mismatch == OnMismatch::Send {
+            body["on_mismatch"] = "send".into();
+        }
+    }
+}
+
+/// Starts the run and, unless detached, waits for its end.
+///
+/// # Errors
+/// [`CliError`]; after the start its message names the command or job, which keeps running.
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    let data = args.data()?;
+    match args.target()?.0 {
+        RunTarget::OneAgent(_) if args.rollout.body().is_some() => {
+            Err(usage("--wave needs --on or --tag"))
+        }
+        RunTarget::OneAgent(_) if args.webhook.is_some() => {
+            Err(usage("--webhook needs --on or --tag"))
+        }
+        RunTarget::OneAgent(agent) => {
+            let agent_id = session.id_of(ResourceKind::Agent, agent).await?;
+            let mut body = json!({ "command": "execute", "data": data });
+            args.add_delivery(&mut body);
+            agent_run::run(session, &agent_id, &body, args.detach, args.raw).await
+        }
+        RunTarget::ManyAgents(target) => {
+            let mut body = data;
+            body["target"] = target;
+            args.add_delivery(&mut body);
+            if let Some(rollout) = args.rollout.body() {
+                body["rollout"] = rollout;
+            }
+            if let Some(url) = &args.webhook {
+                body["webhook"] = json!({ "url": url });
+            }
+            job_run::run(session, &body, args.detach).await
+        }
+    }
+}
+
+fn usage(message: &str) -> CliError {
+    CliError::Usage(message.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! `muster agents`: the agents of the fleet.
+
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use muster_protocol::backoff::Delays;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::api::client::{ApiClient, delay_after};
+use crate::error::CliError;
+use crate::explanation::{OptionNames, option};
+use crate::input::expressions::mark_column;
+use crate::listing::{Limit, List};
+use crate::output::printer::note;
+use crate::output::table::Column;
+use crate::output::text::sanitize;
+use crate::session::{ResourceKind, Session};
+
+const COLUMNS: [Column; 8] = [
+    Column::of("NAME", "name"),
+    Column::of("STATUS", "status"),
+    Column::of("HOSTNAME", "hostname"),
+    Column::of("VERSION", "version"),
+    Column::of("OS", "os"),
+    Column::of("TAGS", "tags"),
+    Column::of("LAST SEEN", "last_seen_at"),
+    Column::of("ID", "id"),
+];
+
+const SCRIPT_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::by("PARAMETERS", parameters), Column::of("PATH", "path")];
+
+const MATCH_COLUMNS: [Column; 3] =
+    [Column::of("NAME", "name"), Column::of("ONLINE", "is_online"), Column::of("ID", "id")];
+
+/// The options that set fields of the API.
+pub const OPTIONS: OptionNames = &[
+    option("name", "NAME")
+        .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("expression", "--on"),
+    option("target.expression", "--on"),
+    option("limit", "--limit"),
+];
+
+/// How long the server may hold one request of `muster agents wait`.
+const WAIT_MS: u64 = 20_000;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all agents, or those that match an expression (default action)
+    List {
+        /// Only agents that match this expression, such as 'tag:web & os:linux & !name:db-*'
+        ///
+        /// A condition is FACT:VALUE, such as tag:web:
+        ///   FACT   tag, name, hostname, os, arch, version, id, status (online or offline),
+        ///          or level (full or basic)
+        ///   VALUE  may hold the wildcards * and ?; write "…" around spaces
+        /// Combine conditions with & (and), | (or), ! (not) and parentheses. `all` matches every agent.
+        ///
+        /// Shows the first 50 matches.
+        #[arg(long, value_name = "EXPRESSION", conflicts_with = "limit", verbatim_doc_comment)]
+        on: Option<String>,
+        #[command(flatten)]
+        limit: Limit,
+    },
+    /// Show all details of an agent
+    Show {
+        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        agent: String,
+    },
+    /// Rename an agent
+    Rename {
+        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        agent: String,
+        /// New name
+        name: String,
+    },
+    /// Delete an agent; a running agent can enrol again with its key
+    Delete {
+        /// Agent: an id, or a full name or hostname
+        agent: String,
+    },
+    /// Wait until an agent is connected
+    Wait {
+        /// Name or hostname of the agent
+        name: String,
+        /// Exit with code 1 after this many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 300,
+              value_parser = clap::value_parser!(u64).range(..=604_800))]
+        timeout: u64,
+    },
+    /// List the scripts in the manifest of a host
+    Scripts {
+        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        agent: String,
+    },
+}
+
+/// Runs one action.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
+    match args.action.unwrap_or_else(|| Action::List { on: None, limit: Limit::default() }) {
+        Action::List { on: Some(expression), .. } => preview_target(session, &expression).await,
+        Action::List { on: None, limit } => {
+            let empty = "No agents yet. Create a key with `muster keys create`.";
+            let (segments, columns) = (&["agents"], &COLUMNS);
+            List { segments, filters: &[], limit, columns, empty }.show(session).await
+        }
+        Action::Show { agent } => {
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
+            session.show(&["agents", &id]).await
+        }
+        Action::Rename { agent, name } => {
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
+            session.change(Method::PATCH, &["agents", &id], &json!({ "name": name })).await
+        }
+        Action::Delete { agent } => {
+            let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
+            session.delete(&["agents", &id]).await
+        }
+        Action::Wait { name, timeout } => {
+            wait_until_connected(session, &name, Duration::from_secs(timeout)).await
+        }
+        Action::Scripts { agent } => {
+            let id = session.id_of(ResourceKind::Agent, &agent).await?;
+            show_scripts(session, &id).await
+        }
+    }
+}
+
+/// Shows the manifest of a host, and why its newest version is not in force.
+async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
+    let request = session.api.request(Method::GET, &["agents", id, "scripts"]);
+    let manifest = session.api.json(request).await?;
+    session.output.list(&manifest, &SCRIPT_COLUMNS, "The manifest of this host has no scripts.")?;
+    if let Some(error) = manifest.get("error").and_then(Value::as_str)
+        && !session.output.json
+    {
+        note(&format!("the host rejected the newest version of its manifest: {error}"));
+    }
+    Ok(0)
+}
+
+/// The parameters that a script declares.
+fn parameters(script: &Value) -> String {
+    let declared = script.get("parameters").and_then(Value::as_array);
+    let words = declared.into_iter().flatten().map(|parameter| {
+        let is = |name: &str| parameter.get(name).and_then(Value::as_bool) == Some(true);
+        let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default();
+        let marks: Vec<_> = ["required", "secret"].into_iter().filter(|mark| is(mark)).collect();
+        if marks.is_empty() { name.to_owned() } else { format!("{name} ({})", marks.join(", ")) }
+    });
+    let words: Vec<_> = words.collect();
+    if words.is_empty() { "any".to_owned() } else { words.join(", ") }
+}
+
+/// Shows the agents that an expression matches.
+async fn preview_target(session: &Session, expression: &str) -> Result<u8, CliError> {
+    let body = json!({ "expression": expression });
+    let request = session.api.request(Method::POST, &["targets", "preview"]).json(&body);
+    let preview = session.api.json_with_retries(request).await;
+    let mut page = preview.map_err(|error| mark_column(error, expression))?;
+    // Every list has its items under this name.
+    if let Some(fields) = page.as_object_mut()
+        && let Some(agents) = fields.remove("agents")
+    {
+        fields.insert("items".into(), agents);
+    }
+    session.output.list(&page, &MATCH_COLUMNS, "No agents match.")?;
+    let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    if !session.output.json && shown > 0 {
+        note(&preview_summary(&page, shown));
+    }
+    Ok(0)
+}
+
+/// One line with the number of matches, and what the list does not show.
+fn preview_summary(preview: &Value, shown: usize) -> String {
+    let count = |name: &str| preview.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let mut line = format!("{} matched, {} online", count("matched_count"), count("online_count"));
+    if count("matched_count") > shown as u64 {
+        line.push_str(&format!("; only the first {shown} are shown"));
+    }
+    let unknown = preview.get("unknown_ids").and_then(Value::as_array);
+    let unknown: Vec<_> = unknown.into_iter().flatten().filter_map(Value::as_str).collect();
+    if !unknown.is_empty() {
+        line.push_str(&format!("; no agent has the id {}", unknown.join(", ")));
+    }
+    line
+}
+
+/// Sends one long poll after another until the agent is connected or `timeout` is over. Also waits for
+/// an unreachable server.
+async fn wait_until_connected(
+    session: &Session,
+    name: &str,
+    timeout: Duration,
+) -> Result<u8, CliError> {
+    let until = Instant::now() + timeout;
+    let mut delays = Delays::for_reconnect();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let wait_ms = WAIT_MS.min(u64::try_from(left.as_millis()).unwrap_or(WAIT_MS));
+        let query = [("name", name.to_owned()), ("wait_ms", wait_ms.to_string())];
+        let request = session.api.request(Method::GET, &["agents", "connected"]).query(&query);
+        match session.api.json(ApiClient::with_wait(request, wait_ms)).await {
+            Ok(page) => {
+                if let Some(agent) = page.get("items").and_then(|items| items.get(0)) {
+                    session.output.answer(agent, |agent| {
+                        let text = |name: &str| agent.get(name).and_then(Value::as_str);
+                        let name = text("name").unwrap_or(name);
+                        let id = text("id").unwrap_or_default();
+                        sanitize(&format!("{name} is connected ({id})"))
+                    })?;
+                    return Ok(0);
+                }
+                delays.reset();
+            }
+            Err(error) if error.is_transient() && !left.is_zero() => {
+                tokio::time::sleep(delay_after(&error, &mut delays).min(left)).await;
+            }
+            Err(error) => return Err(error),
+        }
+        if left.is_zero() {
+            note(&format!(
+                "{name} is not connected; see `muster agents`, and run deploy.sh --status on the host"
+            ));
+            return Ok(1);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Refusals of the API in words of the command line.
+//!
+//! The server names fields; users typed options. Each command lists its fields with their options, and
+//! the messages here are made of a problem's `code` and `errors`. The server's `detail` is never edited:
+//! it is shown whole wherever this client has no words of its own. Pure.
+
+use serde_json::Value;
+
+use crate::error::CliError;
+use crate::error::problem::{FieldError, Problem};
+use crate::input::quantities::format_milliseconds;
+
+/// A field of the API, and the option or argument that sets it.
+#[derive(Debug, Clone, Copy)]
+pub struct OptionName {
+    /// The JSON path in a body, or the name of a query parameter.
+    pub field: &'static str,
+    /// As users type it; two that set the same field are joined by ` or `.
+    pub option: &'static str,
+    /// What a valid value is.
+    format: Option<&'static str>,
+}
+
+/// The options of one command.
+pub type OptionNames = &'static [OptionName];
+
+/// `option` sets `field`.
+pub const fn option(field: &'static str, option: &'static str) -> OptionName {
+    OptionName { field, option, format: None }
+}
+
+impl OptionName {
+    /// States what a valid value is: `an id`.
+    pub const fn expects(self, format: &'static str) -> Self {
+        Self { format: Some(format), ..self }
+    }
+}
+
+/// Codes of the preflight: hosts would refuse the script or command. Their detail names the hosts.
+const PREFLIGHT_CODES: [&str; 4] =
+    ["unknown_script", "invalid_parameters", "argv_not_allowed", "hosts_would_refuse"];
+
+/// An error whose message names `options` instead of fields. Leaves any error but a refusal, and
+/// commands whose users write fields themselves, as they are.
+pub fn explain(error: CliError, options: OptionNames) -> CliError {
+    match error {
+        CliError::Refused(problem) if !options.is_empty() => {
+            let message = message(&problem, options);
+            CliError::Refused(Box::new(Problem { message, ..*problem }))
+        }
+        error => error,
+    }
+}
+
+fn message(problem: &Problem, options: OptionNames) -> String {
+    if let Some(sentence) = sentence(&problem.code) {
+        return sentence.to_owned();
+    }
+    let is_preflight = PREFLIGHT_CODES.contains(&problem.code.as_str());
+    let phrases: Option<Vec<_>> =
+        problem.errors.iter().map(|error| phrase(error, options)).collect();
+    if let Some(phrases) = phrases.filter(|phrases| !phrases.is_empty() && !is_preflight) {
+        return phrases.join("; ");
+    }
+    let mut message = problem.message.clone();
+    let mut named: Vec<_> =
+        problem.errors.iter().filter_map(|error| find(&error.field, options)).collect();
+    named.dedup_by_key(|name| name.option);
+    if !named.is_empty() {
+        let named: Vec<_> = named.iter().map(|name| name.option).collect();
+        message.push_str(&format!(" [{}]", named.join(", ")));
+    }
+    if is_preflight && find("on_mismatch", options).is_some() {
+        message.push_str(
+            "\nNothing was sent. Use --on-mismatch send to send it anyway and let each host decide.",
+        );
+    }
+    message
+}
+
+/// The whole message for a code that needs no further data.
+fn sentence(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "no_agents" => {
+            "the target matches no agents; list what it matches with \
+             `muster agents list --on EXPRESSION`"
+        }
+        "secrets_need_ids_or_tags" => {
+            "secrets can't go to a target chosen by facts that hosts report; use --tag or an agent id"
+        }
+        "ambiguous_agent" => "the name matches more than one agent; use an id from `muster agents`",
+        _ => return None,
+    })
+}
+
+/// What is wrong with one option; none if only the server's detail can say that.
+fn phrase(error: &FieldError, options: OptionNames) -> Option<String> {
+    let name = find(&error.field, options)?;
+    let option = name.option;
+    let limit = || limit(name, &error.limit);
+    Some(match error.code.as_str() {
+        "required" => format!("{option} is required"),
+        "too_small" => format!("{option} must be at least {}", limit()?),
+        "too_large" => format!("{option} must be at most {}", limit()?),
+        "too_long" => format!("{option} is too long; the limit is {}", limit()?),
+        "too_many" => format!("{option} has too many values; the limit is {}", limit()?),
+        "unknown_field" => format!("the server does not support {option}; update the server"),
+        "unknown_value" if error.limit.is_string() => {
+            format!("{option} must be one of: {}", limit()?)
+        }
+        "invalid" | "unknown_value" => format!("{option} must be {}", name.format?),
+        "conflict" => {
+            let other = find(error.limit.as_str()?, options)?;
+            format!("{option} conflicts with {}", other.option)
+        }
+        _ => return None,
+    })
+}
+
+/// A bound as users type it: times with their unit, unless the option counts milliseconds itself.
+fn limit(name: OptionName, limit: &Value) -> Option<String> {
+    match limit {
+        Value::Number(number) => {
+            let is_time = name.field.ends_with("_ms") && !name.option.ends_with("-ms");
+            let milliseconds = number.as_u64().filter(|_| is_time);
+            Some(milliseconds.map_or_else(|| number.to_string(), format_milliseconds))
+        }
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The option that sets a field. A command has its fields below `data`; an item of a list or an object
+/// belongs to the option that sets the whole.
+fn find(field: &str, options: OptionNames) -> Option<OptionName> {
+    let mut path = field.strip_prefix("data.").unwrap_or(field);
+    loop {
+        if let Some(name) = options.iter().find(|name| name.field == path) {
+            return Some(*name);
+        }
+        path = &path[..path.rfind(['.', '['])?];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const OPTIONS: OptionNames = &[
+        option("timeout_ms", "--timeout"),
+        option("grace_ms", "--grace-ms"),
+        option("name", "NAME"),
+        option("target", "--on or --tag"),
+        option("target.tags", "--tag"),
+        option("expires_at", "--expires-at").expects("an RFC 3339 time"),
+        option("created_after", "--since"),
+        option("created_before", "--until"),
+        option("on_mismatch", "--on-mismatch"),
+    ];
+
+    fn explained(code: &str, errors: Value) -> String {
+        let document = json!({"code": code, "detail": "`x` does not fit.", "errors": errors});
+        let problem = Problem::read(422, document.to_string().as_bytes(), None);
+        explain(CliError::Refused(Box::new(problem)), OPTIONS).to_string()
+    }
+
+    #[test]
+    fn codes_and_limits_become_sentences_about_options() {
+        for (field, code, limit, expected) in [
+            ("data.timeout_ms", "too_large", json!(604_800_000), "--timeout must be at most 7d"),
+            ("timeout_ms", "too_small", json!(1), "--timeout must be at least 1ms"),
+            ("grace_ms", "too_large", json!(604_800_000), "--grace-ms must be at most 604800000"),
+            ("name", "too_long", json!(64), "NAME is too long; the limit is 64"),
+            ("target", "required", json!(null), "--on or --tag is required"),
+            ("target.tags", "too_many", json!(32), "--tag has too many values; the limit is 32"),
+            ("expires_at", "invalid", json!(null), "--expires-at must be an RFC 3339 time"),
+            ("name", "unknown_value", json!("a, b"), "NAME must be one of: a, b"),
+            (
+                "name",
+                "unknown_field",
+                json!(null),
+                "the server does not support NAME; update the server",
+            ),
+            (
+                "created_after",
+                "conflict",
+                json!("created_before"),
+                "--since conflicts with --until",
+            ),
+        ] {
+            let errors = json!([{"field": field, "code": code, "limit": limit}]);
+            assert_eq!(explained("invalid_field", errors), expected);
+        }
+    }
+
+    #[test]
+    fn several_wrong_fields_are_all_named() {
+        let errors = json!([{"field": "target", "code": "required"},
+            {"field": "timeout_ms", "code": "too_small", "limit": 1}]);
+        assert_eq!(
+            explained("invalid_field", errors),
+            "--on or --tag is required; --timeout must be at least 1ms"
+        );
+    }
+
+    #[test]
+    fn detail_is_shown_unchanged_where_there_are_no_own_words() {
+        assert_eq!(explained("from_a_later_server", json!([])), "`x` does not fit.");
+        for (field, code) in [("target.tags[0]", "invalid"), ("target.tags", "not_yet_known")] {
+            let errors = json!([{"field": field, "code": code}]);
+            assert_eq!(explained("invalid_field", errors), "`x` does not fit. [--tag]");
+        }
+        let errors = json!([{"field": "not_an_option", "code": "too_small", "limit": 1}]);
+        assert_eq!(explained("invalid_field", errors), "`x` does not fit.");
+    }
+
+    #[test]
+    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_way_out() {
+        for code in PREFLIGHT_CODES {
+            let message = explained(code, json!([]));
+            assert!(message.starts_with("`x` does not fit.\n"), "{message}");
+            assert!(message.contains("--on-mismatch send"), "{message}");
+        }
+    }
+
+    #[test]
+    fn known_codes_have_whole_sentences_without_fields_or_paths() {
+        for code in ["no_agents", "secrets_need_ids_or_tags", "ambiguous_agent"] {
+            let message = explained(code, json!([]));
+            assert!(message != "`x` does not fit." && !message.contains("/api/"), "{message}");
+        }
+    }
+
+    #[test]
+    fn commands_whose_users_write_fields_keep_the_detail() {
+        let problem =
+            Problem { message: "`x`".into(), code: "no_agents".into(), ..Problem::default() };
+        assert_eq!(explain(CliError::Refused(Box::new(problem)), &[]).to_string(), "`x`");
+    }
+}

@@ -1,0 +1,198 @@
+//! Tables: items under headings, and the fields of one object.
+//!
+//! Pure: the caller passes the terminal's width. Text from hosts is sanitized.
+
+use chrono::DateTime;
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use serde_json::Value;
+
+use super::text::sanitize;
+
+/// Blanks between two columns.
+const GAP: u16 = 2;
+/// Least width of a truncated column, in characters.
+const MIN_WIDTH: u16 = 8;
+/// Levels of nested objects that are shown field by field. Deeper levels are shown as JSON.
+const MAX_DEPTH: usize = 4;
+
+/// One column: its heading, and how it formats an item.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    heading: &'static str,
+    content: Content,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    /// The value at this path: names with dots between them.
+    Field(&'static str),
+    /// A text about the whole item.
+    Text(fn(&Value) -> String),
+}
+
+impl Column {
+    /// Shows the value at a path: names with dots between them.
+    pub const fn of(heading: &'static str, path: &'static str) -> Self {
+        Self { heading, content: Content::Field(path) }
+    }
+
+    /// Shows the text that `text` makes of an item; the table sanitizes it.
+    pub const fn by(heading: &'static str, text: fn(&Value) -> String) -> Self {
+        Self { heading, content: Content::Text(text) }
+    }
+
+    /// True for columns that are never truncated: users copy ids, and half a state is useless.
+    fn is_never_truncated(self) -> bool {
+        match self.content {
+            Content::Field(path) => {
+                path.ends_with("id") || matches!(path, "state" | "status" | "exit_code")
+            }
+            Content::Text(_) => false,
+        }
+    }
+
+    fn is_instant(self) -> bool {
+        matches!(self.content, Content::Field(path) if path.ends_with("_at"))
+    }
+
+    fn cell(self, item: &Value, is_narrow: bool) -> String {
+        let text = match self.content {
+            Content::Field(path) => cell(at(item, path)),
+            Content::Text(text) => sanitize(&text(item)),
+        };
+        if is_narrow && self.is_instant() { short_instant(text) } else { text }
+    }
+}
+
+/// Items under headings. If the table is wider than `width` characters, times lose their seconds, long
+/// columns are truncated, and then the rightmost columns are left out; ids and states stay whole.
+pub fn table(items: &[Value], columns: &[Column], width: Option<u16>) -> String {
+    let full = build(items, columns, false);
+    let Some(width) = width.filter(|width| total_width(full.column_max_content_widths()) > *width)
+    else {
+        return lines_of(&full);
+    };
+    let columns = fitting(items, columns, width);
+    let mut narrow = build(items, &columns, true);
+    narrow.set_content_arrangement(ContentArrangement::Dynamic);
+    // One more blank at both ends, which `lines_of` trims.
+    narrow.set_width(width.saturating_add(GAP)).set_truncation_indicator("…");
+    for (column, shown) in narrow.column_iter_mut().zip(&columns) {
+        if shown.is_never_truncated() || shown.is_instant() {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    lines_of(&narrow)
+}
+
+/// The columns that fit after truncation.
+fn fitting(items: &[Value], columns: &[Column], width: u16) -> Vec<Column> {
+    let mut kept = columns.to_vec();
+    loop {
+        let widths = build(items, &kept, true).column_max_content_widths();
+        let needed = kept.iter().zip(widths).map(|(column, width)| {
+            let is_whole = column.is_never_truncated() || column.is_instant();
+            if is_whole { width } else { width.min(MIN_WIDTH) }
+        });
+        if total_width(needed.collect()) <= width {
+            return kept;
+        }
+        match kept.iter().rposition(|column| !column.is_never_truncated()) {
+            Some(last) if kept.len() > 1 => kept.remove(last),
+            _ => return kept,
+        };
+    }
+}
+
+/// The width of a table with these column widths.
+fn total_width(widths: Vec<u16>) -> u16 {
+    let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
+    let gaps = columns.saturating_sub(1).saturating_mul(GAP);
+    widths.into_iter().fold(gaps, u16::saturating_add)
+}
+
+fn build(items: &[Value], columns: &[Column], is_narrow: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(one_line(columns.iter().map(|column| column.heading.to_owned())));
+    for item in items {
+        table.add_row(one_line(columns.iter().map(|column| column.cell(item, is_narrow))));
+    }
+    table
+}
+
+fn one_line(cells: impl Iterator<Item = String>) -> Row {
+    let mut row = Row::from(cells.collect::<Vec<_>>());
+    row.max_height(1);
+    row
+}
+
+/// Month, day, hour and minute of a time.
+fn short_instant(text: String) -> String {
+    match DateTime::parse_from_rfc3339(&text) {
+        Ok(instant) => instant.to_utc().format("%m-%d %H:%MZ").to_string(),
+        Err(_) => text,
+    }
+}
+
+/// One line for each field of an object. Nested fields have dots between their names, and items of
+/// lists their number: `problems.1.code`.
+pub fn details(value: &Value) -> String {
+    if !value.is_object() {
+        return cell(Some(value));
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    add_fields(&mut table, "", value, MAX_DEPTH);
+    lines_of(&table)
+}
+
+fn add_fields(table: &mut Table, before: &str, value: &Value, depth: usize) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let name = format!("{before}{}", sanitize(name));
+        match value {
+            Value::Object(fields) if !fields.is_empty() && depth > 1 => {
+                add_fields(table, &format!("{name}."), value, depth - 1);
+            }
+            Value::Array(items)
+                if !items.is_empty() && depth > 1 && items.iter().all(Value::is_object) =>
+            {
+                for (index, item) in items.iter().enumerate() {
+                    add_fields(table, &format!("{name}.{}.", index + 1), item, depth - 1);
+                }
+            }
+            value => {
+                table.add_row([name, cell(Some(value))]);
+            }
+        }
+    }
+}
+
+fn lines_of(table: &Table) -> String {
+    let lines: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
+    lines.join("\n")
+}
+
+fn at<'a>(item: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(item, |value, name| value.get(name))
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(Value::String(text)) => sanitize(text),
+        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
+        Some(Value::Object(fields)) if fields.is_empty() => "-".to_owned(),
+        Some(Value::Array(items)) if items.iter().all(Value::is_string) => {
+            let items: Vec<_> = items.iter().filter_map(Value::as_str).map(sanitize).collect();
+            items.join(", ")
+        }
+        // JSON does not escape C1 control characters and direction marks.
+        Some(other) => sanitize(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

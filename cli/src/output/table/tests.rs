@@ -1,0 +1,77 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn columns_line_up_and_missing_values_are_dashes() {
+    let items = [
+        json!({"name": "web-1", "tags": ["eu", "web"], "key": {"name": "fleet"}}),
+        json!({"name": "a", "tags": [], "key": null}),
+    ];
+    let columns =
+        [Column::of("NAME", "name"), Column::of("TAGS", "tags"), Column::of("KEY", "key.name")];
+    assert_eq!(
+        table(&items, &columns, None),
+        "NAME   TAGS     KEY\nweb-1  eu, web  fleet\na      -        -"
+    );
+}
+
+#[test]
+fn control_characters_of_hosts_do_not_reach_the_terminal() {
+    let items = [json!({"name": "web\u{1b}[2J\u{9b}31m\u{202e}\r\n1", "os": {"a": "\u{9b}"}})];
+    let columns = [Column::of("NAME", "name"), Column::of("OS", "os")];
+    for width in [None, Some(12)] {
+        let text = table(&items, &columns, width);
+        let is_safe = |c: char| c == '\n' || sanitize(&c.to_string()) == c.to_string();
+        assert!(text.chars().all(is_safe), "{text:?}");
+        assert_eq!(text.lines().count(), 2);
+    }
+    let shown = details(&items[0]);
+    assert_eq!(shown.lines().count(), 2, "{shown:?}");
+}
+
+const ID: &str = "01a1fdb4-5130-7149-8191-20f9622b2a14";
+
+fn run() -> Value {
+    json!({"id": ID, "state": "succeeded", "created_at": "2026-11-21T10:43:35.344Z",
+        "argv": ["a program", "with", "more words than a narrow list can show"]})
+}
+
+const RUN: [Column; 4] = [
+    Column::of("ID", "id"),
+    Column::by("SCRIPT", crate::output::work_summary::work_summary),
+    Column::of("STATE", "state"),
+    Column::of("CREATED", "created_at"),
+];
+
+#[test]
+fn table_fits_a_narrow_terminal_and_keeps_ids_whole() {
+    let wide = table(&[run()], &RUN, None);
+    assert!(wide.contains("2026-11-21T10:43:35.344Z"), "{wide}");
+    assert_eq!(table(&[run()], &RUN, Some(400)), wide, "nothing is shortened where it fits");
+    for width in [76, 80, 100] {
+        let narrow = table(&[run()], &RUN, Some(width));
+        assert_eq!(narrow.lines().count(), 2, "{narrow}");
+        assert!(narrow.lines().all(|line| line.chars().count() <= width.into()), "{narrow}");
+        for whole in [ID, "succeeded", "11-21 10:43Z", "…"] {
+            assert!(narrow.contains(whole), "{whole} at {width}: {narrow}");
+        }
+    }
+    // The rightmost columns are left out; an id that is wider than the terminal wraps.
+    let least = table(&[run()], &RUN, Some(60));
+    assert!(!least.contains("CREATED") && least.contains("'a program…"), "{least}");
+    assert_eq!(
+        table(&[run()], &RUN, Some(20)).lines().last(),
+        Some(format!("{ID}  succeeded").as_str())
+    );
+}
+
+#[test]
+fn details_show_nested_fields_by_path_and_not_as_json() {
+    let value = json!({"id": 1, "counts": {"failed": 1, "succeeded": 2}, "empty": {}, "is_held": false,
+        "a": {"b": {"c": {"d": {"e": 1}}}}, "problems": [{"code": "x"}, {"code": "y"}]});
+    assert_eq!(
+        details(&value),
+        "a.b.c.d           {\"e\":1}\ncounts.failed     1\ncounts.succeeded  2\nempty             -\nid                1\nis_held           no\nproblems.1.code   x\nproblems.2.code   y"
+    );
+}

@@ -1,0 +1,32 @@
+//! Small texts: counts, and text from hosts without control characters.
+//!
+//! Pure.
+
+/// A count with its noun: `1 agent`, `2 agents`.
+pub fn pluralize(count: u64, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
+/// Replaces the characters that could control the terminal. Text from hosts is not trusted.
+pub fn sanitize(text: &str) -> String {
+    text.chars().map(|c| if is_control(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// True for control characters and for marks that change the reading direction.
+pub fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noun_is_singular_for_one_only() {
+        let shown = [0, 1, 2].map(|count| pluralize(count, "agent"));
+        assert_eq!(shown, ["0 agents", "1 agent", "2 agents"]);
+    }
+}

@@ -1,0 +1,125 @@
+//! What most commands share: the server, the output, names that become ids, and simple requests.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::api::client::ApiClient;
+use crate::error::{CliError, chain};
+use crate::input::name_lookup;
+use crate::interrupt::Interrupts;
+use crate::output::printer::{Output, note};
+
+/// A connection to one server, and the output of one command.
+pub struct Session {
+    pub api: ApiClient,
+    pub output: Output,
+}
+
+/// What users refer to by name.
+#[derive(Debug, Clone, Copy)]
+pub enum ResourceKind {
+    Agent,
+    Key,
+    Group,
+}
+
+impl ResourceKind {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Key => "key",
+            Self::Group => "group",
+        }
+    }
+
+    fn path(self) -> &'static [&'static str] {
+        match self {
+            Self::Agent => &["agents"],
+            Self::Key => &["agents", "keys"],
+            Self::Group => &["groups"],
+        }
+    }
+}
+
+impl Session {
+    /// The id that `typed` matches: an id, a name, a hostname, or a prefix that is unique. Does not
+    /// check that an id exists.
+    pub async fn id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
+        self.look_up(kind, typed, name_lookup::find).await
+    }
+
+    /// [`Session::id_of`] for changes that can't be undone: no prefixes.
+    pub async fn exact_id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
+        self.look_up(kind, typed, name_lookup::find_exact).await
+    }
+
+    async fn look_up(
+        &self,
+        kind: ResourceKind,
+        typed: &str,
+        find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
+    ) -> Result<String, CliError> {
+        if uuid::Uuid::try_parse(typed).is_ok() {
+            return Ok(typed.to_owned());
+        }
+        let page = self.api.list(kind.path(), &[], None).await?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice);
+        find(kind.noun(), typed, items.unwrap_or_default())
+    }
+
+    /// Requests one object and shows its fields.
+    pub async fn show(&self, segments: &[&str]) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(Method::GET, segments)).await?;
+        self.output.details(&answer)?;
+        Ok(0)
+    }
+
+    /// Sends a change and shows the answer.
+    pub async fn change(
+        &self,
+        method: Method,
+        segments: &[&str],
+        body: &Value,
+    ) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(method, segments).json(body)).await?;
+        self.output.details(&answer)?;
+        Ok(0)
+    }
+
+    /// Sends an action without arguments, such as `cancel`, and shows the answer.
+    pub async fn act(&self, segments: &[&str]) -> Result<u8, CliError> {
+        self.change(Method::POST, segments, &json!({})).await
+    }
+
+    /// Deletes one object and confirms it.
+    pub async fn delete(&self, segments: &[&str]) -> Result<u8, CliError> {
+        let answer = self.api.json(self.api.request(Method::DELETE, segments)).await?;
+        self.output.answer(&answer, |_| "deleted".to_owned())?;
+        Ok(0)
+    }
+
+    /// Handles interrupts while a command or job runs: the first cancels it, the second returns.
+    /// `collection` is the API's name: `commands` or `jobs`.
+    pub async fn cancel_on_interrupt(
+        &self,
+        collection: &str,
+        id: &str,
+        interrupts: &mut Interrupts,
+    ) -> CliError {
+        interrupts.next().await;
+        note("cancelling; press ^C again to exit without waiting");
+        let cancel = async {
+            let segments = [collection, id, "cancel"];
+            let request = self.api.request(Method::POST, &segments).json(&json!({}));
+            if let Err(error) = self.api.json_with_retries(request).await {
+                note(&format!("failed to cancel: {}", chain(&error)));
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = cancel => {}
+            () = interrupts.next() => {}
+        }
+        CliError::Interrupted(format!("interrupted; see `muster {collection} show {id}`"))
+    }
+}

@@ -1,0 +1,132 @@
+//! Which field of a request does not fit, for programs that word their own message.
+
+use serde::Serialize;
+
+/// One field that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// The path of the field in the body, such as `rollout.wave_size`, or the name of the query
+    /// parameter or header.
+    #[schema(example = "rollout.wave_size")]
+    pub field: String,
+    pub code: FieldErrorCode,
+    /// The bound that was missed: a number in the field's unit, or a length in characters, bytes
+    /// or items. With `unknown_value` the known values, with `conflict` the other field. Absent if
+    /// there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<FieldLimit>,
+}
+
+/// What a field was held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum FieldLimit {
+    Number(u64),
+    Text(String),
+}
+
+impl From<u64> for FieldLimit {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<String> for FieldLimit {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for FieldLimit {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldErrorCode {
+    /// It is missing.
+    Required,
+    /// It has the wrong type or form.
+    Invalid,
+    /// It is less than `limit`.
+    TooSmall,
+    /// It is more than `limit`.
+    TooLarge,
+    /// It has more than `limit` characters or bytes.
+    TooLong,
+    /// It has more than `limit` items.
+    TooMany,
+    /// No field has this name.
+    UnknownField,
+    /// It is none of the values that are known.
+    UnknownValue,
+    /// It contradicts another field.
+    Conflict,
+    /// The caller must not set it.
+    Forbidden,
+}
+
+impl FieldError {
+    /// A field without a bound.
+    pub fn new(field: impl Into<String>, code: FieldErrorCode) -> Self {
+        Self { field: field.into(), code, limit: None }
+    }
+
+    /// A field and what it was held against.
+    pub fn with_limit(
+        field: impl Into<String>,
+        code: FieldErrorCode,
+        limit: impl Into<FieldLimit>,
+    ) -> Self {
+        Self { field: field.into(), code, limit: Some(limit.into()) }
+    }
+
+    /// Reads what `serde_path_to_error` reports, `path: reason`. Serde gives its reason as text only.
+    pub fn from_serde(report: &str) -> Self {
+        let is_path =
+            |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_.[]-".contains(c));
+        let (path, message) = match report.split_once(": ") {
+            Some((path, message)) if is_path(path) => (path, message),
+            _ => ("", report),
+        };
+        let join = |name: &str| match path {
+            "" => name.to_owned(),
+            path => format!("{path}.{name}"),
+        };
+        let quoted = || message.split('`').nth(1).unwrap_or_default();
+        if message.starts_with("unknown field `") {
+            // Serde's path already ends with the name of an unknown field.
+            let field = if path.ends_with(quoted()) { path.to_owned() } else { join(quoted()) };
+            Self::new(field, FieldErrorCode::UnknownField)
+        } else if message.starts_with("missing field `") {
+            Self::new(join(quoted()), FieldErrorCode::Required)
+        } else if message.starts_with("unknown variant `") {
+            Self::new(path, FieldErrorCode::UnknownValue)
+        } else {
+            Self::new(path, FieldErrorCode::Invalid)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serde_messages_become_codes_with_the_path_of_the_field() {
+        for (report, field, code) in [
+            ("missing field `name` at line 1 column 2", "name", FieldErrorCode::Required),
+            ("rollout: missing field `wave_size`", "rollout.wave_size", FieldErrorCode::Required),
+            ("nmae: unknown field `nmae`, expected `name`", "nmae", FieldErrorCode::UnknownField),
+            ("unknown field `nmae`, expected `name`", "nmae", FieldErrorCode::UnknownField),
+            ("role: unknown variant `king`", "role", FieldErrorCode::UnknownValue),
+            ("tags[1]: invalid type: integer `4`", "tags[1]", FieldErrorCode::Invalid),
+            ("invalid type: integer `4`, expected a string", "", FieldErrorCode::Invalid),
+        ] {
+            assert_eq!(FieldError::from_serde(report), FieldError::new(field, code), "{report}");
+        }
+    }
+}
