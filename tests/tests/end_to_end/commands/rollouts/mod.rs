@@ -140,7 +140,7 @@ async fn failures_beyond_the_budget_halt_it_with_those_in_flight_counted(world: 
     assert!(
         job["halt_reason"]
             .as_str()
-            .is_some_and(|text| text.starts_with("Halted: 2 executions failed, the limit is 1")),
+            .is_some_and(|text| text.starts_with("Halted: 2 failed, the limit is 1")),
         "{job}"
     );
     assert_eq!(job["counts"], json!({"succeeded": 1, "failed": 2, "queued": 3}));
