@@ -503,13 +503,16 @@ download_with_curl() {
 }
 
 # Each kind of wget reports errors in its own way. GNU's can be told not to follow redirects. BusyBox's
-# always follows, so its download is dropped afterwards; nothing of a download is used before that.
+# always follows, so its download is dropped afterwards: nothing of a download is used before that. It also
+# lacks -T in some builds, and crashes there.
 download_with_wget() {
-    redirects=''
-    if wget --help 2>&1 | grep -q -e --max-redirect; then redirects='-nv --max-redirect=0'; else redirects=-S; fi
+    options=-S
+    if wget --help 2>&1 | grep -q -e --max-redirect; then options='-nv -T 60 --max-redirect=0'; fi
+    limit=''
+    ! has timeout || limit='timeout 600'
     code=0
-    # shellcheck disable=SC2086 # several options
-    wget $redirects -T 60 ${bundle:+--ca-certificate="$bundle"} -O "$2" "$web$1" 2>"$staging/wget" || code=$?
+    # shellcheck disable=SC2086 # several words
+    $limit wget $options ${bundle:+--ca-certificate="$bundle"} -O "$2" "$web$1" 2>"$staging/wget" || code=$?
     ! grep -q -i -e '^ *Location:' -e 'redirections exceeded' -e '^ *HTTP/[0-9.]* 3[0-9][0-9]' "$staging/wget" || refuse_redirect
     if [ -z "$is_plain" ] && grep -q 'certificate validation not implemented' "$staging/wget"; then
         die "this host's wget can't check certificates: install curl"
@@ -1016,7 +1019,7 @@ SystemCallErrorNumber=EPERM
 CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_TIME CAP_WAKE_ALARM CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_SYS_PACCT CAP_SYS_TTY_CONFIG CAP_BLOCK_SUSPEND CAP_LEASE CAP_SYSLOG
 
 [Install]
-RequestedBy=multi-user.target
+WantedBy=multi-user.target
 TEXT
 }
 

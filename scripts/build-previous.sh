@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # Builds agent and supervisor of the commit in tests/previous/commit into target/previous, for the
-# tests of old hosts with this server. Does nothing if they are there.
+# tests of older hosts with this server. Does nothing if they are present.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-commit=$(grep -v '^#' tests/previous/commit)
+commit=$(grep -v '^#' tests/previous/commit || true)
+if ! [[ $commit =~ ^[0-9a-f]{40}$ ]]; then
+    echo "tests/previous/commit needs one line with the full id of a commit: bash scripts/set-previous.sh COMMIT" >&2
+    exit 1
+fi
 previous="${CARGO_TARGET_DIR:-$PWD/target}/previous"
 if [ "$(cat "$previous/built" 2>/dev/null)" = "$commit" ]; then
     exit 0
@@ -18,11 +22,11 @@ rm -rf "$previous"
 mkdir -p "$previous/source"
 git archive "$commit" | tar -x -C "$previous/source"
 build() {
-    # Once and for tests: without what debuggers and later builds would want.
+    # Built once, for tests: without debug information and incremental files.
     env -C "$previous/source" CARGO_TARGET_DIR="$previous/build" CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 \
         cargo build --locked "$@" -p muster-agent -p muster-supervisor --bins
 }
-# What is here already may be enough; whoever has no network is not asked for one.
+# Offline first: the crates are usually present.
 build --offline || build
 mkdir "$previous/bin"
 mv "$previous/build/debug/muster-agent" "$previous/build/debug/muster-supervisor" "$previous/bin"
@@ -30,5 +34,5 @@ script=$previous/source/deploy.sh
 [ -e "$script" ] || script=$previous/source/deploy/deploy.sh
 cp "$script" "$previous/bin"
 rm -rf "$previous/build" "$previous/source"
-# Last: what is cut off before it is begun anew.
+# Written last: a build that was interrupted starts again.
 echo "$commit" >"$previous/built"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Raises the version of everything. It stands once, in Cargo.toml under [workspace.package]; the
-# lock files and the changelog follow.
+# Raises the version of everything: bump-version.sh patch, minor or major. The version is written once, in
+# Cargo.toml under [workspace.package]; the lock files, the changelog and server/openapi.json follow.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ major) next=$((major + 1)).0.0 ;;
 minor) next=$major.$((minor + 1)).0 ;;
 patch) next=$major.$minor.$((patch + 1)) ;;
 *)
-    echo "say which part of $version to raise: make bump PART=patch, PART=minor or PART=major" >&2
+    echo "usage: make bump PART=patch, PART=minor or PART=major; the version is $version" >&2
     exit 2
     ;;
 esac
@@ -23,9 +23,9 @@ edit() {
     rm "$1.new"
 }
 
-# Before anything is changed: a changelog without this line would get no part for the new version.
+# Checked before anything changes: without this line the changelog would get no part for the new version.
 if ! grep -q '^## \[Unreleased\]$' CHANGELOG.md; then
-    echo "CHANGELOG.md has no line '## [Unreleased]': put it above what is new" >&2
+    echo "CHANGELOG.md has no line '## [Unreleased]': add it above the unreleased changes" >&2
     exit 1
 fi
 
@@ -38,4 +38,5 @@ cargo update --workspace --offline --quiet
 if [ -e fuzz/engine/Cargo.lock ]; then
     edit fuzz/engine/Cargo.lock '/^name = "muster-/{n;s/^version = "'"$version"'"$/version = "'"$next"'"/;}'
 fi
+bash scripts/write-openapi.sh
 echo "$version → $next"

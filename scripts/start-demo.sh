@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds Muster, starts a server, installs an agent for this user with the line that the server
-# says, all under .demo/, runs a script through REST and says where everything is. Run again, it
-# uses what is running.
+# Builds the programs of the demo, starts a server, installs an agent for this user from that server, all
+# in .demo/, runs a script through the REST API and prints where everything is. Run again, it uses what
+# is running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/demo-processes.sh
@@ -13,16 +13,42 @@ for tool in cargo cc curl; do
     fi
 done
 
-cargo build --workspace --bins --locked
 programs=${CARGO_TARGET_DIR:-target}/debug
+if [ ! -x "$programs/muster-server" ]; then
+    echo "Building Muster. The first build compiles about 400 crates and takes several minutes."
+fi
+# show_progress: cargo's messages on standard input become one line that counts, errors stay as they are.
+show_progress() {
+    local line count=0
+    while IFS= read -r line; do
+        case $line in
+        *' Compiling '*)
+            count=$((count + 1))
+            if [ -t 1 ]; then
+                printf '\r%d crates compiled or in progress' "$count"
+            elif [ $((count % 50)) = 0 ]; then
+                echo "$count crates compiled or in progress"
+            fi
+            ;;
+        *' Finished '* | *' Downloading '* | *' Downloaded '* | *' Blocking '* | *' Updating '*) ;;
+        *) printf '%s\n' "$line" ;;
+        esac
+    done
+    if [ "$count" -gt 0 ]; then
+        if [ -t 1 ]; then echo; fi
+        echo "Built $count crates"
+    fi
+}
+cargo build --workspace --locked --bin muster-server --bin muster-agent --bin muster-supervisor --bin muster 2>&1 | show_progress
 
 umask 077
 mkdir -p "$demo"
 
+# True once the server has written its address and answers there.
 server_answers() { [ -s "$demo/server/server_url" ] && curl -fsS -o /dev/null "$(cat "$demo/server/server_url")/readyz" 2>/dev/null; }
 
 if [ -z "$(running_id server)" ]; then
-    # A server that comes back is where its agent looks for it.
+    # A restarted server keeps its address, where its agent looks for it.
     before=$(sed 's#^http://##; s#/*$##' "$demo/server/server_url" 2>/dev/null || true)
     rm -f "$demo/server/server_url"
     start server "$programs/muster-server" serve --listen "${MUSTER_DEMO_LISTEN:-${before:-127.0.0.1:0}}" --data-dir "$demo/server"
@@ -31,7 +57,7 @@ wait_until 30 "the server to answer" server_answers
 url=$(cat "$demo/server/server_url")
 url=${url%/}
 
-# call METHOD PATH [BODY]: one REST call with the owner's key, which stays off the command line.
+# call METHOD PATH [BODY]: one REST call with the owner's key, which does not appear on the command line.
 call() {
     local method=$1 path=$2 body=${3:-}
     curl -fsS -X "$method" -H @- ${body:+-H 'content-type: application/json' -d "$body"} "$url$path" \
@@ -60,7 +86,7 @@ echo
 call GET "/api/commands/$command/output" | sed 's/^/    /'
 echo
 if [ "$state" != succeeded ]; then
-    echo "That is not what it should do; the logs are in $demo" >&2
+    echo "The script failed; the logs are in $demo" >&2
     exit 1
 fi
 cat <<TEXT

@@ -7,7 +7,6 @@ pub mod agent;
 pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod error_chain;
 pub mod executions;
 pub mod fault;
 pub mod identity;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use muster_agent::config::{self, Config, RunArgs, default_state_dir};
-use muster_agent::error_chain;
 use muster_agent::releases::{self, fetch::ReleasePart};
 use muster_agent::storage::layout::StateDir;
 use muster_agent::subcommands;
 use muster_agent::subcommands::deregister::DeregisterOutcome;
 use muster_agent::subcommands::doctor::{self, DoctorArgs};
 use muster_agent::subcommands::status::HostReport;
+use muster_protocol::error_chain;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
 use tracing_subscriber::EnvFilter;
 
@@ -126,7 +126,7 @@ fn run(args: RunArgs) -> ExitCode {
         Ok(config) => match serve(config) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
-                tracing::error!("{}", error_chain::format(&*error));
+                tracing::error!("{}", error_chain(&*error));
                 ExitCode::FAILURE
             }
         },
@@ -233,7 +233,7 @@ fn print(text: &str) {
 fn exit_code_of(outcome: anyhow::Result<u8>) -> ExitCode {
     outcome.map_or_else(
         |error| {
-            eprintln!("muster-agent: {}", error_chain::format(&*error));
+            eprintln!("muster-agent: {}", error_chain(&*error));
             ExitCode::FAILURE
         },
         ExitCode::from,
@@ -244,7 +244,7 @@ fn run_doctor(args: DoctorArgs) -> ExitCode {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "muster-agent: {}", error_chain::format(&*error));
+            let _ = writeln!(std::io::stderr(), "muster-agent: {}", error_chain(&*error));
             return ExitCode::FAILURE;
         }
     };

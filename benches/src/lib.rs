@@ -1,8 +1,9 @@
-//! The performance claims of this repository, measured.
+//! Measures the performance targets of this repository.
 //!
-//! `muster-benches` starts what it measures, and beside each figure an anchor: the same work done
-//! by something bare, in the same run on the same machine. Machines differ and are noisy; ratios
-//! stay. `muster-fleet` plays any number of agents over real sockets. Nothing here asserts.
+//! `muster-benches` starts the programs that it measures, and measures an anchor beside each
+//! figure: the same work done by a minimal program, in the same run on the same machine. Machines
+//! differ and are noisy; ratios are stable. `muster-fleet` simulates any number of agents over real
+//! sockets. Nothing here asserts.
 
 pub mod anchor;
 pub mod fleet;

@@ -1,4 +1,4 @@
-//! One line a target, and the same as a page.
+//! One line per target, and a page with all of them.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ pub struct Line {
     pub id: &'static str,
     pub figure: f64,
     pub unit: &'static str,
-    /// The bare figure of the same run, in the same unit.
+    /// The anchor's figure of the same run, in the same unit.
     pub anchor: Option<f64>,
     pub anchor_name: &'static str,
-    /// As TARGETS has it.
+    /// The target in TARGETS.
     pub target: &'static str,
     pub is_met: bool,
-    /// What else was seen.
+    /// Other observations.
     pub notes: Vec<String>,
 }
 
 impl Line {
-    /// Figure over anchor.
+    /// The figure divided by the anchor's.
     pub fn ratio(&self) -> Option<f64> {
         self.anchor.map(|anchor| self.figure / anchor)
     }
@@ -85,7 +85,7 @@ fn optional(number: Option<f64>) -> String {
     number.map_or_else(|| "none".to_owned(), short)
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 fn short(number: f64) -> String {
     match number.abs() {
         n if n >= 100.0 => format!("{number:.0}"),

@@ -87,28 +87,3 @@ impl CliError {
         }
     }
 }
-
-/// An error and its causes, joined by `: `. Leaves out a cause that its error already repeats.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = String::new();
-    for cause in anyhow::Chain::new(error) {
-        let text = cause.to_string();
-        if !line.ends_with(&text) {
-            line = if line.is_empty() { text } else { format!("{line}: {text}") };
-        }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chain_names_each_cause_once() {
-        let error = CliError::file("read", Path::new("/a"))(io::Error::other("no such disk"));
-        assert_eq!(chain(&error), "failed to read /a: no such disk");
-        let repeating = anyhow::anyhow!("no such disk").context("failed: no such disk");
-        assert_eq!(chain(repeating.as_ref()), "failed: no such disk");
-    }
-}

@@ -116,7 +116,7 @@ fn run(cli: cli::Cli) -> anyhow::Result<u8> {
 fn report(error: &CliError) {
     // `note` replaces line breaks, so that text from the server can't forge lines. The breaks in an
     // error are this program's own.
-    for (number, line) in error::chain(error).lines().enumerate() {
+    for (number, line) in muster_protocol::error_chain(error).lines().enumerate() {
         match number {
             0 => note(&format!("error: {line}")),
             _ => note(line),

@@ -4,7 +4,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::api::client::ApiClient;
-use crate::error::{CliError, chain};
+use muster_protocol::error_chain;
+
+use crate::error::CliError;
 use crate::input::name_lookup;
 use crate::interrupt::Interrupts;
 use crate::output::printer::{Output, note};
@@ -112,7 +114,7 @@ impl Session {
             let segments = [collection, id, "cancel"];
             let request = self.api.request(Method::POST, &segments).json(&json!({}));
             if let Err(error) = self.api.json_with_retries(request).await {
-                note(&format!("failed to cancel: {}", chain(&error)));
+                note(&format!("failed to cancel: {}", error_chain(&error)));
             }
             std::future::pending::<()>().await;
         };

@@ -1,4 +1,4 @@
-//! Bodies of the HTTP link: what is read and written again is the same bytes.
+//! Exchange bodies: a decoded body encodes to the same bytes.
 
 use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
 
@@ -14,7 +14,7 @@ pub fn response(bytes: &[u8]) {
     assert_eq!(response.encode(), bytes);
 }
 
-/// Parts take no more room than the body that they came in.
+/// Parts are not larger than the body that contained them.
 fn check_parts(parts: &[ExchangePart], body: &[u8]) {
     let encoded: usize = parts.iter().map(ExchangePart::encoded_bytes).sum();
     assert!(encoded <= body.len());

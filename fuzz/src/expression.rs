@@ -1,4 +1,5 @@
-//! Target expressions: refused at a place that exists, or printed and read again as the same.
+//! Target expressions: rejected at an existing position, or printed and parsed again with the same
+//! result.
 
 use muster_server::domain::fleet::agent::AgentLevel;
 use muster_server::domain::fleet::target::expression::Expression;
@@ -13,7 +14,7 @@ pub fn check(bytes: &[u8]) {
         Ok(expression) => {
             assert!(text.len() <= MAX_EXPRESSION_BYTES);
             let printed = expression.to_string();
-            // What was typed at the bound may be longer in print, and is then refused for that.
+            // An expression at the length limit may print longer, and is then rejected.
             if printed.len() <= MAX_EXPRESSION_BYTES {
                 assert_eq!(printed.parse().as_ref(), Ok(&expression), "{printed}");
             }
@@ -29,7 +30,7 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// An agent that says of itself what is asked for: the hardest to match.
+/// An agent whose facts equal the expression's text: the hardest one to match.
 fn facts(text: &str) -> Facts {
     Facts {
         id: AgentId(Uuid::from_u128(1)),

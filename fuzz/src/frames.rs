@@ -1,5 +1,5 @@
-//! Text frames of both directions: read, or refused in bounded words; what was read and is written
-//! again is read as the same.
+//! Text frames of both directions: decoded, or rejected with a bounded message. A decoded frame
+//! round-trips.
 
 use std::fmt::Debug;
 

@@ -1,4 +1,5 @@
-//! The files that a host's owner writes by hand: a refusal tells where, an accepted one is safe.
+//! The files that a host's owner writes by hand: an error names the place, an accepted file is
+//! safe.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +28,7 @@ pub fn manifest(bytes: &[u8]) {
     }
 }
 
-/// Whatever is accepted stays in its folder and can be handed to a system that ends texts by NUL.
+/// An accepted script stays in its folder, and contains no NUL byte.
 fn check_script(script: &Script) {
     assert!(!script.path.starts_with('/') && !script.path.split('/').any(|part| part == ".."));
     assert!(script.path.split('/').any(|part| !part.is_empty()), "no path at all");
@@ -55,7 +56,7 @@ pub fn policy(bytes: &[u8]) {
     }
 }
 
-/// A place that a person is sent to is in the text, or right behind it.
+/// A reported position is in the text, or right after it.
 fn check_place(text: &str, line: usize, column: usize) {
     let lines = text.split('\n').count();
     assert!(line <= lines, "line {line} of {lines}");

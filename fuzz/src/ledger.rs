@@ -1,5 +1,5 @@
-//! Records of the ledger, as they are found after a crash or written by another version: damaged,
-//! or whole and written again as the same; never half of one.
+//! Ledger records, as found after a crash or written by another version: either damaged, or
+//! complete and round-tripping; never partial.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-/// The first byte says which record; the second, where a sealed one is cut off.
+/// The first byte selects the record type; the second, where a sealed record is truncated.
 pub fn check(mut bytes: &[u8]) {
     let kind = super::take_byte(&mut bytes);
     let cut = super::take_byte(&mut bytes);
@@ -26,18 +26,18 @@ pub fn check(mut bytes: &[u8]) {
         5 => check_as::<ParameterRecord>(bytes, cut),
         _ => {
             check_as::<Settlement>(bytes, cut);
-            check_answer(bytes);
+            check_response(bytes);
         }
     }
 }
 
 fn check_as<Record: Debug + Serialize + DeserializeOwned>(json: &[u8], cut: usize) {
     let path = Path::new("record");
-    // As it lies on the disk: not sealed, so it is never taken for a record.
+    // Unsealed bytes on disk are never accepted as a record.
     if let Ok(record) = storage::unseal::<Record>(json, path) {
         check_again(&record, cut);
     }
-    // Sealed by a version that writes other things.
+    // Sealed by a version that writes other fields.
     let line: Vec<u8> = json.iter().copied().filter(|byte| *byte != b'\n').collect();
     match storage::unseal::<Record>(&sealed(&line), path) {
         Ok(record) => check_again(&record, cut),
@@ -47,18 +47,21 @@ fn check_as<Record: Debug + Serialize + DeserializeOwned>(json: &[u8], cut: usiz
     }
 }
 
-/// What is read is written as something that is read as the same, and in no shorter form.
+/// A record round-trips, and no truncation of it is accepted.
 fn check_again<Record: Debug + Serialize + DeserializeOwned>(record: &Record, cut: usize) {
     let path = Path::new("record");
     let bytes = storage::seal(record);
     let again: Record = storage::unseal(&bytes, path).expect("just sealed");
     assert_eq!(storage::seal(&again), bytes, "{record:?}");
     let kept = bytes.len().saturating_sub(2 + cut);
-    assert!(storage::unseal::<Record>(&bytes[..kept], path).is_err(), "half a record was read");
+    assert!(
+        storage::unseal::<Record>(&bytes[..kept], path).is_err(),
+        "a truncated record was accepted"
+    );
 }
 
-/// The answer that a settled command is reported with can be sent, and is read as it was meant.
-fn check_answer(json: &[u8]) {
+/// The response of a settled command can be sent, and round-trips.
+fn check_response(json: &[u8]) {
     let Ok(settlement) = serde_json::from_slice::<Settlement>(json) else { return };
     let response = settlement.response(Uuid::from_u128(1));
     let text = serde_json::to_string(&response).expect("plain data");

@@ -1,12 +1,14 @@
-//! Secrets in output: however it is split into reads, the same is kept, and no secret is in it.
+//! Masking of secrets in output: the result does not depend on how the output is split into reads,
+//! and contains no secret.
 
 use muster_agent::executions::shim::mask::{MIN_SECRET_BYTES, Masker, Masks};
 use muster_protocol::parameter::Parameters;
 
-/// What stands in a secret's place; a secret of the same letter may come about by covering.
+/// The mask's own characters; masking may create a secret of the same letter.
 const MASK_LETTER: char = '*';
 
-/// The first line holds the secrets, apart by tabs; the next byte says how long the reads are.
+/// The first line contains the secrets, separated by tabs; the next byte is the length of the
+/// reads.
 pub fn check(bytes: &[u8]) {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
     let (line, mut output) = (&bytes[..end], &bytes[end + 1..]);
@@ -24,7 +26,7 @@ pub fn check(bytes: &[u8]) {
         let value = value.trim_end_matches(['\r', '\n']).as_bytes();
         let is_masked = value.len() >= MIN_SECRET_BYTES && !value.contains(&(MASK_LETTER as u8));
         let is_left = is_masked && whole.windows(value.len()).any(|part| part == value);
-        assert!(!is_left, "a secret is left");
+        assert!(!is_left, "a secret is not masked");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Binary output frames: what is read is exactly what was written, and within the bounds.
+//! Binary output frames: a decoded frame encodes to the same bytes, and is within its limits.
 
 use muster_protocol::frame::output::{decode_frame, record_header, records_of, write_frame_header};
 use muster_protocol::limits::{MAX_OUTPUT_FRAME_BYTES, MAX_OUTPUT_RECORD_BYTES};

@@ -1,5 +1,5 @@
-//! A job's output file as a crash may leave it, beside checkpoints that may be anything: what is sent is
-//! a byte-exact prefix of what stands in whole records, from wherever sending begins.
+//! An execution's output file as a crash may leave it, with arbitrary checkpoints: the agent sends
+//! a byte-exact prefix of the complete records, from any start.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use muster_protocol::frame::output::{decode_frame, records_of};
 use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 use uuid::Uuid;
 
-/// The first byte says where sending begins, the second how much a frame may carry, the third how
-/// much of the rest are checkpoints.
+/// The first byte is the start, the second the size of a frame, the third the length of the
+/// checkpoints in the rest.
 pub fn check(mut bytes: &[u8]) {
     let begin = super::take_byte(&mut bytes);
     let most = super::take_byte(&mut bytes) as u64 + 1;

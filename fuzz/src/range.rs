@@ -1,9 +1,9 @@
-//! The `Range` header and the cursor of a list: what is understood lies within the body.
+//! The `Range` header and the cursor of a list: an accepted range is within the body.
 
 use muster_server::domain::commands::range::ByteRange;
 use muster_server::domain::page::{MAX_LIMIT, PageRequest};
 
-/// The first byte says how long the body is; the rest is the header, and a cursor as well.
+/// The first byte is the length of the body; the rest is both the header and a cursor.
 pub fn check(mut bytes: &[u8]) {
     let length = super::take_byte(&mut bytes) as u64;
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -16,7 +16,7 @@ pub fn check(mut bytes: &[u8]) {
         let Some((start, end)) = range.resolve(length) else { continue };
         assert!(start < end && end <= length, "{range:?} of {length}");
         match range {
-            ByteRange::Whole => panic!("a header never means the whole"),
+            ByteRange::Whole => panic!("a header never selects the whole body"),
             ByteRange::Between(first, last) => {
                 assert!(start == first && end == last.saturating_add(1).min(length));
             }

@@ -1,4 +1,4 @@
-//! What fuzzing has found worth keeping is checked on every run, without a fuzzer.
+//! Checks the stored corpus on every run, without a fuzzer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_kept_input_keeps_every_property() {
+fn every_stored_input_satisfies_its_target() {
     for target in TARGETS {
         let folder = corpus().join(target.name);
         let inputs = names(&folder);
@@ -32,7 +32,7 @@ fn every_kept_input_keeps_every_property() {
 }
 
 #[test]
-fn every_kept_input_belongs_to_a_target() {
+fn every_stored_input_belongs_to_a_target() {
     let mut targets: Vec<_> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     targets.sort();
     assert_eq!(names(&corpus()), targets);

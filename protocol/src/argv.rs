@@ -1,18 +1,18 @@
-//! Ad-hoc commands: a program and its arguments, as they stand. Nothing is interpreted.
+//! Ad-hoc commands: a program and its arguments, without a shell.
 
 use crate::limits::{MAX_ARGV_BYTES, MAX_ARGV_WORDS};
 
-/// The policy, as `register` tells it, of hosts that take ad-hoc commands.
+/// The policy, as sent in `register`, of hosts that accept ad-hoc commands.
 pub const POLICY: &str = "shell";
 
-/// Why the words of a command are refused. Never holds one: it may be a secret.
+/// Why a command line is rejected. Never contains a word of it: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ArgvError {
-    #[error("`argv` is empty; name a program first")]
+    #[error("`argv` is empty; the first word must be a program")]
     Empty,
     #[error("`argv` has more than {MAX_ARGV_WORDS} words, or more than 64 KiB")]
     TooLarge,
-    #[error("a word of `argv` holds a NUL byte")]
+    #[error("a word of `argv` contains a NUL byte")]
     Nul,
     #[error(
         "the first word of `argv` must be the name of a program, such as `uname`, or its full path"
@@ -23,7 +23,7 @@ pub enum ArgvError {
 /// Checks a program and its arguments.
 ///
 /// # Errors
-/// [`ArgvError`] with a sentence that says what to do.
+/// [`ArgvError`], whose message says what to do.
 pub fn check(argv: &[String]) -> Result<(), ArgvError> {
     let program = argv.first().ok_or(ArgvError::Empty)?;
     if argv.len() > MAX_ARGV_WORDS || argv.iter().map(String::len).sum::<usize>() > MAX_ARGV_BYTES {
@@ -32,7 +32,7 @@ pub fn check(argv: &[String]) -> Result<(), ArgvError> {
     if argv.iter().any(|word| word.contains('\0')) {
         return Err(ArgvError::Nul);
     }
-    // A relative path would mean another program wherever it is read from.
+    // A relative path would depend on the working directory.
     let is_program = match program.as_str() {
         "" | "." | ".." => false,
         program => program.starts_with('/') || !program.contains('/'),
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_named_or_stands_under_its_full_path() {
+    fn program_must_be_a_name_or_an_absolute_path() {
         let check = |words: &[&str]| {
             check(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };

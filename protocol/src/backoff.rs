@@ -1,21 +1,21 @@
 //! Delays between attempts: exponential, with full jitter.
 //!
-//! The only file that knows the `backoff` crate, so that it can be exchanged in one place.
+//! The only file that uses the `backoff` crate, so that it can be replaced in one place.
 
 use std::time::Duration;
 
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-/// An endless row of delays. Delay *n* is uniform between zero and a ceiling that doubles from
-/// attempt to attempt until it reaches the maximum.
+/// An endless sequence of delays. Delay *n* is uniform between zero and a ceiling that doubles with
+/// each attempt up to a maximum.
 #[derive(Debug)]
 pub struct Delays {
     inner: ExponentialBackoff,
 }
 
 impl Delays {
-    /// `first_ceiling` bounds the first delay, `max_ceiling` bounds every one.
+    /// `first_ceiling` bounds the first delay; `max_ceiling` bounds every delay.
     pub fn new(first_ceiling: Duration, max_ceiling: Duration) -> Self {
         // The crate draws from `interval ± factor × interval`; with a factor of 1 that is full
         // jitter over twice the interval, so each interval is half its ceiling.
@@ -31,12 +31,12 @@ impl Delays {
         Self { inner }
     }
 
-    /// For connections: first within a second, never more than a minute.
+    /// For connections: at most 1 s first, at most 60 s later.
     pub fn for_reconnect() -> Self {
         Self::new(Duration::from_secs(1), Duration::from_secs(60))
     }
 
-    /// For a crashing process: first within two seconds, never more than two minutes.
+    /// For a crashing process: at most 2 s first, at most 120 s later.
     pub fn for_restart() -> Self {
         Self::new(Duration::from_secs(2), Duration::from_secs(120))
     }
@@ -46,7 +46,7 @@ impl Delays {
         self.inner.next_backoff().unwrap_or(self.inner.max_interval)
     }
 
-    /// Starts again from the first ceiling, after something worked.
+    /// Resets to the first ceiling after a success.
     pub fn reset(&mut self) {
         self.inner.reset();
     }

@@ -1,15 +1,13 @@
-//! The commands an agent can be sent.
+//! The commands that a server can send to an agent.
 
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The name of a command, which is also the name of the permission that allows it.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CommandName {
     Ping,
@@ -23,17 +21,17 @@ pub enum CommandName {
     Shutdown,
 }
 
-/// Whether a command outlives the request that made it.
+/// Whether a command outlives the request that created it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Answered now or failed now; never stored, never queued.
+    /// Answered or failed at once; never stored or queued.
     Transient,
-    /// A row first, a frame after; followed to one terminal state.
+    /// Stored before it is sent, and tracked until a terminal state.
     Durable,
 }
 
 impl CommandName {
-    /// Every command, in the order help texts list them.
+    /// Every command, in the order of help texts.
     pub const ALL: [Self; 9] = [
         Self::Ping,
         Self::Info,
@@ -84,7 +82,7 @@ impl fmt::Display for CommandName {
 /// A command name that is not one of [`CommandName::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown command; known are ping, info, echo, scripts, execute, restart, update, redeploy, shutdown"
+    "unknown command; use one of ping, info, echo, scripts, execute, restart, update, redeploy, shutdown"
 )]
 pub struct UnknownCommand;
 

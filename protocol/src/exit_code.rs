@@ -1,17 +1,17 @@
-//! How an agent tells its supervisor what to do next.
+//! Exit codes by which an agent tells its supervisor what to do next.
 
-/// The exit codes an agent gives a meaning to.
+/// The exit codes with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExitCode {
-    /// 0: stopped on purpose; stay stopped.
+    /// 0: stopped on request; stay stopped.
     Stop,
-    /// 42: start again now.
+    /// 42: restart now.
     Restart,
-    /// 43: fetch the wanted release, then start again.
+    /// 43: install the requested version, then restart.
     Update,
-    /// 44: fetch the current release afresh, then start again.
+    /// 44: download and install the current version again, then restart.
     Redeploy,
-    /// 99: can't ever work as configured; stay stopped and say why.
+    /// 99: can't work as configured; stay stopped and report why.
     Fatal,
 }
 
@@ -27,7 +27,7 @@ impl ExitCode {
         }
     }
 
-    /// The meaning of a number; `None` for any that has none (a crash).
+    /// The meaning of an exit code; `None` for any other code (a crash).
     pub const fn from_code(code: i32) -> Option<Self> {
         match code {
             0 => Some(Self::Stop),

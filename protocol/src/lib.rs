@@ -1,7 +1,7 @@
-//! What travels between Muster's parts, and the pure rules that both ends share.
+//! The protocol between Muster's programs, and pure rules that they share.
 //!
-//! This crate knows no sockets, no clocks, no files. A type here is a promise to agents already
-//! installed: fields are only ever added, and only as optional ones.
+//! This crate uses no sockets, clocks or files. A type here is a promise to agents already
+//! installed: fields are only added, and only as optional ones.
 
 pub mod argv;
 pub mod backoff;
@@ -28,5 +28,5 @@ pub use permission::Permissions;
 
 /// The version of the full protocol, sent as `register.data.protocol`.
 ///
-/// Absent in a frame means a *basic* agent, which speaks only the frames of the first generation.
+/// Absent in a frame: a *basic* agent, which supports only the frames of the first generation.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,9 +1,8 @@
-//! The agent's own allow-list of scripts, owned by the host: `script_manifest.json`.
+//! The host's allow-list of scripts: `script_manifest.json`.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
@@ -12,42 +11,44 @@ use crate::object::{self, ObjectError};
 use crate::parameter::{self, ParameterDeclaration, Parameters};
 use crate::secret_parameters::SecretParameters;
 
-/// The whole list.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The scripts that a host allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     pub scripts: Vec<Script>,
 }
 
 /// One script that may be run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Script {
-    /// What callers say: 1 to 128 of letters, digits, `.`, `_`, `-`.
+    /// The name that callers use: 1 to 128 of letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// Relative to the scripts folder; may not leave it, by `..` or by link.
+    /// Relative to the scripts folder; must not leave it by `..` or a link.
     pub path: String,
-    /// Program that is given the path; the file itself is started when absent.
+    /// Program that runs the file; without it the file itself is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interpreter: Option<String>,
-    /// Arguments behind the path, passed as they stand.
+    /// Arguments after the path, passed unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Parameters it takes; absent takes any, an empty list takes none.
+    /// Parameters of the script. Absent: any are allowed. Empty: none are allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<Vec<ParameterDeclaration>>,
-    /// Longest run, which a caller may shorten but not lengthen.
+    /// Timeout in milliseconds. A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// Hex SHA-256 that the file must have at the moment it is started.
+    /// Hex SHA-256 that the file must have when it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// For people.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
 
-/// Why a manifest is refused, in words for the person who edits it.
+/// Why a manifest is rejected, for the person who edits it.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("line {line}, column {column}: {message}")]
@@ -59,11 +60,11 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// Reads and checks the text of a manifest. Touches no file: whether a path leaves the folder
-    /// by a link is for the host to check when it starts the script.
+    /// Parses and checks a manifest. Opens no file: the host checks whether a path leaves the
+    /// folder by a link when it starts the script.
     ///
     /// # Errors
-    /// [`ManifestError`] with line and reason, or the script and reason.
+    /// [`ManifestError`] with line and reason, or script and reason.
     pub fn parse(text: &str) -> Result<Self, ManifestError> {
         let manifest: Self = object::read(text).map_err(|refused| {
             let ObjectError { line, column, message } = refused;
@@ -78,8 +79,8 @@ impl Manifest {
         self.scripts.iter().find(|script| script.name == name)
     }
 
-    /// The script that is asked for, if it takes these parameters. The server looks before anything
-    /// is queued, the host before anything is started; the host's word is the last.
+    /// The requested script, if it exists and accepts these parameters. The server checks this
+    /// before it queues a command, and the host checks it again before it starts the script.
     ///
     /// # Errors
     /// [`ManifestMismatch::UnknownScript`] or [`ManifestMismatch::Parameters`].
@@ -126,10 +127,10 @@ impl Script {
         }
         let texts = self.args.iter().chain(self.interpreter.iter()).chain([&self.path]);
         if texts.into_iter().any(|text| text.contains('\0')) {
-            return Err("a path or argument holds a NUL byte".into());
+            return Err("a path or argument contains a NUL byte".into());
         }
         if self.interpreter.as_deref() == Some("") {
-            return Err("the interpreter is empty; leave it out to start the file itself".into());
+            return Err("the interpreter is empty; omit it to start the file itself".into());
         }
         if let Some(hash) = &self.sha256
             && !(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -154,7 +155,7 @@ impl Script {
     }
 }
 
-/// True for a name that a script may have.
+/// True for a valid script name.
 pub fn is_script_name(name: &str) -> bool {
     (1..=128).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
@@ -173,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_first_generation_format_is_read() {
+    fn first_generation_format_is_accepted() {
         let manifest = Manifest::parse(r#"{"scripts":[{"name":"hello","path":"hello_world.py"}]}"#)
             .expect("valid");
         assert_eq!(
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_refused_with_line_and_reason() {
+    fn malformed_file_is_rejected_with_line_and_reason() {
         let error =
             Manifest::parse("{\n  \"scripts\": [\n    {\"name\": 7}\n  ]\n}").expect_err("broken");
         let text = error.to_string();
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_that_leave_the_folder_are_refused() {
+    fn paths_that_leave_the_folder_are_rejected() {
         for path in ["../x", "/etc/passwd", "a/../../b", "", "a\\b"] {
             let text = serde_json::json!({"scripts": [{"name": "x", "path": path}]}).to_string();
             assert!(Manifest::parse(&text).is_err(), "{path}");
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_fits_a_frame_whatever_is_refused() {
+    fn error_for_any_manifest_fits_in_a_frame() {
         let long = "x".repeat(400_000);
         for text in [
             format!(r#"{{"scripts":[{{"name":"x","path":"/{long}"}}]}}"#),
@@ -213,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_an_object_and_no_list_of_lists() {
+    fn manifest_must_be_an_object_and_not_a_list() {
         let refused = Manifest::parse("[[]]").expect_err("a list").to_string();
         assert_eq!(refused, "line 1, column 1: expected an object, not a list");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused_and_never_panics(text in "\\PC{0,200}") {
+        fn parsing_arbitrary_text_never_panics(text in "\\PC{0,200}") {
             let _ = Manifest::parse(&text);
         }
     }

@@ -1,34 +1,34 @@
-//! Why a host would not carry out an `execute`, whoever finds out: the server before it is queued,
-//! or the host before it is started. Never holds a value: it may be a secret.
+//! Why a host's manifest or policy does not allow an `execute`. The server checks this before it
+//! queues the command, the host before it starts it. Never contains a value: it may be a secret.
 
 use crate::argv::ArgvError;
 use crate::parameter::ParameterError;
 
-/// Longest name of a script that a sentence repeats, in characters.
+/// Longest script name that a message quotes, in characters.
 const MAX_SHOWN_CHARS: usize = 128;
 
-/// What does not fit. The texts go to the person who asked for it.
+/// The mismatch. The messages are shown to the person who requested the execution.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestMismatch {
-    #[error("no script `{0}` on this host's list; add it to the host's script_manifest.json")]
+    #[error("the host's manifest has no script `{0}`; add it to script_manifest.json on the host")]
     UnknownScript(String),
     #[error("{0}")]
     Parameters(#[from] ParameterError),
     #[error("{0}")]
     Argv(#[from] ArgvError),
     #[error(
-        "this host's policy allows no ad-hoc commands; say {{\"allow\": \"shell\"}} in its policy.json, or run a script of its list"
+        "the host's policy does not allow ad-hoc commands; set {{\"allow\": \"shell\"}} in policy.json on the host, or run a script of its manifest"
     )]
     ArgvNotAllowed,
 }
 
 impl ManifestMismatch {
-    /// That no script has this name.
+    /// The error for a missing script; truncates its name.
     pub fn unknown_script(name: &str) -> Self {
         Self::UnknownScript(name.chars().take(MAX_SHOWN_CHARS).collect())
     }
 
-    /// The stable word for programs.
+    /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::UnknownScript(_) => "unknown_script",

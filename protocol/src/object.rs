@@ -1,6 +1,6 @@
-//! JSON objects from outside: read, or refused in a sentence of bounded length that says where.
+//! Parses JSON objects from outside. Errors are bounded in length and name the place.
 //!
-//! Knows nothing of what the objects mean.
+//! Does not know what the objects mean.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,25 +9,25 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-/// Longest message of a refusal, in characters: what was refused stands in it, and it goes into
-/// frames, answers and logs.
+/// Longest error message, in characters. It quotes the input, and goes into frames, responses and
+/// logs.
 pub const MAX_MESSAGE_CHARS: usize = 300;
 
-/// Why a text is not the object that was expected.
+/// Why a text is not the expected object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}{}", place(*line, *column))]
 pub struct ObjectError {
-    /// From 1; 0 if the place is not known.
+    /// From 1; 0 if unknown.
     pub line: usize,
-    /// From 1, in bytes; 0 is the beginning of a line that ended too early.
+    /// From 1, in bytes; 0 means the start of a line that ended too early.
     pub column: usize,
     pub message: String,
 }
 
-/// Reads an object. A list of its values in order is none, though it could be read as one.
+/// Parses an object. Rejects a list of its values in order, which serde would accept.
 ///
 /// # Errors
-/// [`ObjectError`] at the first thing that does not fit.
+/// [`ObjectError`] for the first error.
 pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, ObjectError> {
     if text.trim_start().starts_with('[') {
         let before = &text[..text.len() - text.trim_start().len()];
@@ -42,7 +42,8 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, ObjectError> {
     })
 }
 
-/// A value that stands as an object. Without it a list of the fields in their order would do too.
+/// A value that must be a JSON object. Without this wrapper serde also accepts a list of its fields
+/// in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Object<T>(pub T);
 
@@ -79,7 +80,7 @@ fn without_place(error: &serde_json::Error) -> String {
     cut(&text[..end])
 }
 
-/// A text that is repeated to whoever sent it, cut to a bound.
+/// Truncates a quoted text to [`MAX_MESSAGE_CHARS`].
 pub fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_text_too_a_list_is_no_object() {
+    fn list_is_rejected_as_a_nested_object() {
         #[derive(Debug, PartialEq, Deserialize)]
         struct Outer {
             one: Object<One>,
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_read_and_a_list_of_its_values_is_not() {
+    fn object_is_accepted_and_a_list_of_its_values_is_rejected() {
         assert_eq!(read(" {\"number\": 7}"), Ok(One { number: 7 }));
         let error = read::<One>("\n\n [7]").expect_err("a list");
         assert_eq!(error.to_string(), "expected an object, not a list at line 3 column 2");
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_no_longer_than_its_bound_whatever_is_refused() {
+    fn error_message_is_bounded_for_any_input() {
         for text in ["ü".repeat(100_000), " at line 7".repeat(1000)] {
             let text = format!("{{\"{text}\": 7}}");
             let error = read::<One>(&text).expect_err("unknown field");

@@ -1,13 +1,12 @@
-//! Parameters of a script: what they may be called and how they are checked.
+//! Parameters of a script: their names, and checks of their values.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::secret_parameters::SecretParameters;
 
-/// Values by name, as they become environment variables of the child.
+/// Values by name. They become environment variables of the child.
 pub type Parameters = BTreeMap<String, String>;
 
 /// Longest name of a parameter, in bytes.
@@ -18,22 +17,23 @@ pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 pub const MAX_PARAMETERS: usize = 256;
 
 /// One parameter that a script declares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ParameterDeclaration {
-    /// The environment variable that carries it.
+    /// The name of the environment variable.
     pub name: String,
-    /// Refused when absent and without default.
+    /// If true, a call without a value is rejected, unless there is a default.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// The value when none is given.
+    /// The value if the caller gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// The only values it may take, if any are listed.
+    /// The allowed values; empty allows any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
-    /// True if the value must come as a secret: sealed where it is stored, masked where it would be
-    /// shown. Without it, it may.
+    /// True if the value must be sent as a secret: sealed where it is stored, masked where it would
+    /// be shown. Other parameters may be sent as a secret too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub secret: bool,
     /// For people.
@@ -41,7 +41,7 @@ pub struct ParameterDeclaration {
     pub description: Option<String>,
 }
 
-/// Why parameters are refused. Never holds a value: it may be a secret.
+/// Why parameters are rejected. Never contains a value: it may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
     #[error(
@@ -49,14 +49,14 @@ pub enum ParameterError {
     )]
     Malformed(String),
     #[error(
-        "parameter name `{0}` is reserved: it would change how programs start; choose another name"
+        "parameter name `{0}` is reserved because it changes how programs start; choose another name"
     )]
     Reserved(String),
-    #[error("parameter `{0}` is longer than 64 KiB or holds a NUL byte")]
+    #[error("parameter `{0}` is longer than 64 KiB or contains a NUL byte")]
     Value(String),
     #[error("more than {MAX_PARAMETERS} parameters")]
     TooMany,
-    #[error("parameter `{0}` is given twice, in the open and as a secret; give it once")]
+    #[error("parameter `{0}` is given both as a parameter and as a secret; give it once")]
     Twice(String),
     #[error("parameter `{0}` is declared secret: send it in `secret_parameters`")]
     NotSecret(String),
@@ -68,10 +68,10 @@ pub enum ParameterError {
     NotAChoice { name: String, choices: String },
 }
 
-/// Checks names and values that come from outside, whatever a script declares.
+/// Checks names and values from outside, for any script.
 ///
 /// # Errors
-/// [`ParameterError`] names the first parameter that is refused.
+/// [`ParameterError`] names the first rejected parameter.
 pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), ParameterError> {
     if parameters.len() + secrets.len() > MAX_PARAMETERS {
         return Err(ParameterError::TooMany);
@@ -89,11 +89,11 @@ pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), 
     }
 }
 
-/// Checks values against what a script declares. One that declares nothing takes any well-formed
-/// parameter, in the open or as a secret.
+/// Checks values against a script's declarations. A script without declarations takes any valid
+/// parameter.
 ///
 /// # Errors
-/// [`ParameterError`] names the first parameter that is refused.
+/// [`ParameterError`] names the first rejected parameter.
 pub fn check_declared(
     parameters: &Parameters,
     secrets: &SecretParameters,
@@ -129,7 +129,8 @@ pub fn check_declared(
     Ok(())
 }
 
-/// Checks values against what a script declares and adds the defaults; that of a secret is a secret.
+/// Checks values against a script's declarations and adds the defaults; the default of a secret is
+/// a secret.
 ///
 /// # Errors
 /// As [`check_declared`].
@@ -152,7 +153,7 @@ pub fn resolve(
     Ok((parameters, secrets))
 }
 
-/// Checks that a name can be an environment variable and can't change how programs start.
+/// Checks that a name is a valid environment variable and does not change how programs start.
 ///
 /// # Errors
 /// [`ParameterError::Malformed`] or [`ParameterError::Reserved`].
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_change_how_programs_start_are_refused() {
+    fn names_that_change_how_programs_start_are_rejected() {
         for name in
             ["PATH", "path", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "MUSTER_API_KEY", "IFS"]
         {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_fill_in_and_choices_bind() {
+    fn defaults_are_added_and_required_values_are_enforced() {
         let declared = [
             ParameterDeclaration {
                 default: Some("blue".into()),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_declared_secret_must_come_as_one_and_others_may() {
+    fn declared_secret_must_be_sent_as_a_secret_and_others_can_be() {
         let declared = [
             ParameterDeclaration { secret: true, ..declared("TOKEN") },
             ParameterDeclaration {
@@ -270,7 +271,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn accepted_names_are_plain_variable_names(name in "\\PC{0,20}") {
+        fn accepted_names_are_valid_variable_names(name in "\\PC{0,20}") {
             if check_name(&name).is_ok() {
                 prop_assert!(!name.is_empty() && !name.contains('=') && name.is_ascii());
             }

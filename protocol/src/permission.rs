@@ -1,14 +1,14 @@
-//! What an agent key allows: the same check on the server and again on the host.
+//! The permissions of an agent key, checked by the server and again by the host.
 
 use std::collections::BTreeSet;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::CommandName;
+use crate::command::CommandName;
 
-/// The commands an agent key allows. Permission is law: what is not listed is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The commands that an agent key allows. Any other command is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Permissions(BTreeSet<CommandName>);
 
@@ -18,7 +18,7 @@ impl Permissions {
         Self(commands.into_iter().collect())
     }
 
-    /// True if the command may be sent to, and carried out by, an agent of this key.
+    /// True if the command may be sent to and run by an agent with this key.
     pub fn allows(&self, command: CommandName) -> bool {
         self.0.contains(&command)
     }
@@ -30,7 +30,7 @@ impl Permissions {
 }
 
 impl Default for Permissions {
-    /// What a new key allows unless asked otherwise: everything but the commands that end the agent.
+    /// The default of a new key: every command except those that end the agent.
     fn default() -> Self {
         Self::new([
             CommandName::Ping,

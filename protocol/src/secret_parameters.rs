@@ -1,4 +1,4 @@
-//! Parameters that nobody is shown: what carries them neither prints nor keeps them.
+//! Secret parameters: a container that neither prints its values nor leaves them in memory.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,10 +7,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroize as _;
 
-/// What an agent lists among its capabilities if it takes `secret_parameters` and masks them.
+/// The capability of an agent that accepts `secret_parameters` and masks them in output.
 pub const CAPABILITY: &str = "secret_parameters";
 
-/// Secret values by name. Shown, it is its names; dropped, its values are wiped from memory.
+/// Secret values by name. `Debug` shows only the names; drop wipes the values from memory.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct SecretParameters(BTreeMap<String, String>);
@@ -24,17 +24,17 @@ impl SecretParameters {
         self.0.len()
     }
 
-    /// The value of this name, in the clear.
+    /// The value of this name, in plain text.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Names and values, in the clear, in the order of the names.
+    /// Names and values, in plain text, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Adds a value. False if the name had one, which is replaced.
+    /// Adds a value. Returns false if it replaced an earlier one.
     pub fn insert(&mut self, name: String, value: String) -> bool {
         match self.0.insert(name, value) {
             Some(mut previous) => {
@@ -60,10 +60,10 @@ impl From<BTreeMap<String, String>> for SecretParameters {
 
 impl<'de> Deserialize<'de> for SecretParameters {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The reader's own words would repeat what does not fit, which may be a secret.
+        // The deserializer's error would quote the input, which may be a secret.
         BTreeMap::deserialize(deserializer)
             .map(Self)
-            .map_err(|_| D::Error::custom("`secret_parameters` must be texts by name"))
+            .map_err(|_| D::Error::custom("`secret_parameters` must be an object of strings"))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_its_text_nor_the_error_of_reading_it_holds_a_value() {
+    fn neither_debug_output_nor_errors_contain_a_value() {
         let read = |text: &str| serde_json::from_str::<SecretParameters>(text);
         let secrets = read(r#"{"TOKEN": "hunter2"}"#).expect("texts by name");
         assert_eq!(format!("{secrets:?}"), r#"{"TOKEN"}"#);

@@ -1,7 +1,7 @@
-//! The version of a program, read_stamp into it so that it can be read from the file as well.
+//! The version of a program, stamped into its file so that it can be read from there too.
 //!
-//! Whoever puts a release together has programs of platforms that it can't run: the stamp says
-//! what they are.
+//! A release contains programs for platforms that the publisher can't run: the stamp tells their
+//! version.
 
 use std::hint::black_box;
 
@@ -22,7 +22,7 @@ const fn stamp(version: &[u8]) -> [u8; STAMP_BYTES] {
         at += 1;
     }
     let mut read = 0;
-    // One zero at least stands at the end.
+    // At least one zero remains at the end.
     while read < version.len() && at + read + 1 < STAMP_BYTES {
         stamp[at + read] = version[read];
         read += 1;
@@ -32,12 +32,12 @@ const fn stamp(version: &[u8]) -> [u8; STAMP_BYTES] {
 
 /// The version of this program, such as `0.1.0`.
 pub fn own() -> &'static str {
-    // Read from where a file's reader finds it, and not from a copy that the compiler made.
+    // Reads the static itself and not a copy made by the compiler, so that the file contains it.
     let stamp: &'static [u8; STAMP_BYTES] = black_box(&STAMP);
     version_of(&stamp[MARK.len()..]).unwrap_or(env!("CARGO_PKG_VERSION"))
 }
 
-/// The version of the program in a file; `None` if it has no stamp.
+/// Reads the version from a program's file; `None` if it has no stamp.
 pub fn read_stamp(program: &[u8]) -> Option<Version> {
     let mut rest = program;
     while let Some(at) = find(rest, MARK) {
@@ -56,7 +56,7 @@ fn version_of(stamp: &[u8]) -> Option<&str> {
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    // The first byte is looked for as the library does it, which is fast.
+    // Searching the first byte with the standard library is fast.
     let mut from = 0;
     while let Some(at) = text[from..].iter().position(|byte| *byte == wanted[0]) {
         let at = from + at;
@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_knows_its_version_and_its_file_tells_it() {
+    fn version_stamp_can_be_read_from_the_programs_file() {
         assert_eq!(own(), env!("CARGO_PKG_VERSION"));
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(read_stamp(&program).unwrap().to_string(), own());
     }
 
     #[test]
-    fn what_only_looks_like_a_stamp_is_passed_over() {
+    fn incomplete_stamps_are_skipped() {
         let mut program = b"muster-version: muster-version:no version\0 mm".to_vec();
         assert_eq!(read_stamp(&program), None);
         program.extend_from_slice(&stamp(b"1.2.3-rc.1"));

@@ -69,7 +69,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write to the data directory")?;
     let mut workers = Workers::start(&services, &hub).await?;
-    let state = AppState::new(http::Reach {
+    let state = AppState::new(http::ApiState {
         services: services.clone(),
         clock,
         exchanges: http::ExchangeSessions::default(),

@@ -21,7 +21,9 @@ use crate::domain::access::credential::presented;
 use crate::domain::fleet::agent::Transport;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
-use crate::services::sessions::{AgentTransport, Inbound, Origin, Sessions, TransportEnd};
+use crate::services::sessions::{
+    AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
+};
 
 /// An idle connection holds no more than this each way; both grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
@@ -83,11 +85,11 @@ async fn connect(
                 match admitted {
                     Err(code) => link.close(code).await,
                     Ok(admission) => {
-                        let origin = Origin {
+                        let origin = SessionRequest {
                             grant: admission.grant,
                             secret_hash: admission.secret_hash,
                             transport: Transport::Websocket,
-                            implied: None,
+                            implied_registration: None,
                             is_key_in_query,
                         };
                         sessions.run(origin, link).await;
@@ -100,11 +102,11 @@ async fn connect(
 struct Socket(Box<WebSocket>);
 
 impl AgentTransport for Socket {
-    async fn receive(&mut self) -> Result<Inbound, TransportEnd> {
+    async fn receive(&mut self) -> Result<AgentMessage, TransportEnd> {
         match self.0.recv().await {
-            Some(Ok(Message::Text(text))) => Ok(Inbound::Text(text.into())),
-            Some(Ok(Message::Binary(bytes))) => Ok(Inbound::Binary(bytes)),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Inbound::Alive),
+            Some(Ok(Message::Text(text))) => Ok(AgentMessage::Text(text.into())),
+            Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
             Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
             Some(Err(error)) => Err(why(error)),
         }

@@ -42,7 +42,7 @@ pub async fn fetch(
     let _ = std::fs::remove_file(&error_file);
     let fetched = fetch_part(config, version, part, into).await;
     if let Err(error) = &fetched {
-        let text = json!({"code": error.code(), "message": crate::error_chain::format(error)});
+        let text = json!({"code": error.code(), "message": muster_protocol::error_chain(error)});
         // The log contains the reason too.
         let _ = std::fs::write(error_file, text.to_string());
     }

@@ -10,8 +10,8 @@ use muster_protocol::release::Version;
 use serde::{Deserialize, Serialize};
 
 use super::update_requests::{UpdateRequests, exit_code, read};
-use crate::error_chain;
 use crate::storage;
+use muster_protocol::error_chain;
 
 /// A request of the host's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,7 @@ impl UpdateRequests {
                 Ok(()) => return Some(exit_code(&version)),
                 Err(error) => {
                     let code = if error.is_no_space() { "no_space" } else { "storage_failed" };
-                    UpdateRefusal { code: code.to_owned(), message: error_chain::format(&error) }
+                    UpdateRefusal { code: code.to_owned(), message: error_chain(&error) }
                 }
             },
         };

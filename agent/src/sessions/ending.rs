@@ -5,8 +5,8 @@ use std::time::Duration;
 use muster_protocol::{CloseCode, ExitCode};
 
 use crate::agent::AgentError;
-use crate::error_chain;
 use crate::link::{Link, LinkError};
+use muster_protocol::error_chain;
 
 /// Why a session ended.
 pub enum SessionEnd {
@@ -41,7 +41,7 @@ impl SessionEnd {
                 format!("the server closed the session: {reason} ({code})")
             }
             Self::Broken(error) => {
-                format!("the connection to the server failed: {}", error_chain::format(error))
+                format!("the connection to the server failed: {}", error_chain(error))
             }
             Self::Drained(_) => "the server asked the agent to reconnect later".to_owned(),
             Self::Exit(code) => format!("a command ended the agent with exit code {}", code.code()),
@@ -49,7 +49,7 @@ impl SessionEnd {
             Self::Upgraded(_) => return None,
             Self::Stopped => "the agent was stopped".to_owned(),
             Self::Failed(error) => {
-                format!("failed to store the session's state: {}", error_chain::format(error))
+                format!("failed to store the session's state: {}", error_chain(error))
             }
         })
     }

@@ -1,4 +1,4 @@
-//! What the machine itself asks for a process and for a durable write.
+//! The machine's own cost of a process and of a durable write.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::load::Latencies;
 
-/// Median time, in ms, from starting this script to having read its output and waited for it.
+/// Median time, in ms, to start this script, read its output and wait for it.
 pub fn spawn_ms(script: &Path, times: usize) -> Result<f64> {
     let mut latencies = Latencies::default();
     for _ in 0..times {
@@ -21,7 +21,7 @@ pub fn spawn_ms(script: &Path, times: usize) -> Result<f64> {
     Ok(latencies.quantile_ms(0.5))
 }
 
-/// Runs of this script per second, so many at once, each with its output read.
+/// Runs of this script per second with `at_once` in parallel, each with its output read.
 pub fn spawns_per_s(script: &Path, at_once: usize, duration: Duration) -> Result<f64> {
     let end = Instant::now() + duration;
     let runs: Result<u64> = std::thread::scope(|scope| {
@@ -46,7 +46,7 @@ fn spawn(script: &Path) -> Result<()> {
     Ok(())
 }
 
-/// MB per second that are appended to a file in pieces of 256 KiB and synced at the end.
+/// MB per second when appending to a file in pieces of 256 KiB with one sync at the end.
 pub fn append_mb_per_s(folder: &Path, bytes: u64) -> Result<f64> {
     let path = folder.join("appended");
     let piece = vec![b'x'; 256 * 1024];
@@ -61,7 +61,7 @@ pub fn append_mb_per_s(folder: &Path, bytes: u64) -> Result<f64> {
     Ok(bytes as f64 / 1e6 / elapsed.as_secs_f64())
 }
 
-/// Median time, in ms, of appending a little to a file and syncing it.
+/// Median time, in ms, of a small append with a sync.
 pub fn fsync_ms(folder: &Path, times: usize) -> Result<f64> {
     let mut file = File::create(folder.join("synced"))?;
     let mut latencies = Latencies::default();

@@ -1,9 +1,9 @@
-//! What figures are set beside: the same work, done by something bare.
+//! Anchors: the same work, done by minimal programs.
 
-mod bare;
 pub mod disk;
 mod nats;
+mod server;
 pub mod table;
 
-pub use self::bare::Bare;
-pub use self::nats::{Exchange, request_reply};
+pub use self::nats::{NatsWorkload, request_reply};
+pub use self::server::AnchorServer;

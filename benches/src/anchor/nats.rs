@@ -1,5 +1,5 @@
 //! Request and reply through NATS, in the shape of P1: requesters with one request in flight each,
-//! a thousand subscribers, each on a connection of its own. What a bus costs that keeps nothing.
+//! and a thousand subscribers, each with its own connection. The cost of a bus without storage.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -12,29 +12,32 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::load::Latencies;
-use crate::process::Program;
+use crate::process::ManagedProcess;
 
-/// Debian puts it where only root's path looks.
+/// Debian installs it in a folder that is only on root's path.
 const PROGRAMS: [&str; 2] = ["/usr/sbin/nats-server", "/usr/local/bin/nats-server"];
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is measured.
+/// The workload.
 #[derive(Debug, Clone, Copy)]
-pub struct Exchange {
+pub struct NatsWorkload {
     pub requesters: usize,
     pub subscribers: usize,
     pub duration: Duration,
 }
 
-/// Requests per second; `None` where NATS is not installed.
-pub async fn request_reply(folder: &Path, exchange: Exchange) -> Result<Option<(f64, Latencies)>> {
+/// Requests per second; `None` if NATS is not installed.
+pub async fn request_reply(
+    folder: &Path,
+    exchange: NatsWorkload,
+) -> Result<Option<(f64, Latencies)>> {
     let Some(program) = PROGRAMS.iter().find(|path| Path::new(path).exists()) else {
         return Ok(None);
     };
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
-    let _server = Program::start("nats", &command, folder, Signal::SIGKILL)?;
+    let _server = ManagedProcess::start("nats", &command, folder, Signal::SIGKILL)?;
     // Subscribers live on a thread of their own, as simulated agents live in their own process.
     let subscribers = exchange.subscribers;
     std::thread::spawn(move || subscribe(address, subscribers));
@@ -75,7 +78,7 @@ fn subscribe(address: SocketAddr, subscribers: usize) -> Result<()> {
     })
 }
 
-/// Answers until NATS is ended.
+/// Replies until NATS ends.
 async fn answer(mut connection: Connection, index: usize) -> Result<()> {
     connection.send(format!("SUB agent.{index} 1\r\n").as_bytes()).await?;
     loop {
@@ -134,7 +137,7 @@ impl Connection {
         Ok(self.stream.write_all(bytes).await?)
     }
 
-    /// Waits for one message; the subject that an answer goes to, if it names one.
+    /// Waits for one message; returns its reply subject, if any.
     async fn message(&mut self) -> Result<String> {
         loop {
             if let Some((used, message)) = step(&self.input) {
@@ -157,7 +160,7 @@ enum Step {
     Other,
 }
 
-/// One line of the protocol, with its payload, and the bytes it takes; `None` if more must come.
+/// Parses one line of the protocol with its payload, and its size; `None` if it is incomplete.
 fn step(input: &[u8]) -> Option<(usize, Step)> {
     let end = input.iter().position(|byte| *byte == b'\n')?;
     let line = str::from_utf8(&input[..end]).ok()?.trim_end();

@@ -1,5 +1,5 @@
-//! What the rows of durable commands cost in SQLite, written by the driver alone: each command
-//! inserted, delivered and ended with its report, every transaction synced.
+//! The cost of the rows of durable commands in SQLite, written with the driver only: each command
+//! is inserted, delivered and ended with its report, and every transaction is synced.
 
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use sea_orm::{ConnectionTrait as _, Database, DbBackend, Statement, TransactionTrait as _, Value};
 use uuid::Uuid;
 
-/// Rows of one statement, and of one transaction: as the server's writer has it.
+/// Rows per statement and per transaction, as in the server's writer.
 const PIECE: usize = 64;
 const BATCH: usize = 512;
 const DATA: &str = r#"{"parameters":{"NAME":"world"},"script":"hello"}"#;
@@ -23,7 +23,7 @@ const SCHEMA: [&str; 6] = [
     "CREATE TABLE reports (command_id BLOB PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID",
 ];
 
-/// Commands per second, from the first insert to the last committed result, of so many.
+/// Commands per second for `count` commands, from the first insert to the last committed result.
 pub async fn commands_per_s(folder: &Path, count: usize) -> Result<f64> {
     let path = folder.join(format!("bare-{}.db", Uuid::now_v7()));
     let mut options = sea_orm::ConnectOptions::new(format!("sqlite:{}?mode=rwc", path.display()));
@@ -68,7 +68,7 @@ pub async fn commands_per_s(folder: &Path, count: usize) -> Result<f64> {
     Ok(count as f64 / elapsed.as_secs_f64())
 }
 
-/// A statement with so many places behind it.
+/// A statement with `count` placeholders.
 fn listed(sql: &str, place: &str, count: usize) -> String {
     format!("{sql} {}", vec![place; count].join(","))
 }

@@ -1,6 +1,6 @@
-//! A client that only connects: what the agent's memory is set beside.
+//! A client that only connects: the anchor of the agent's memory.
 //!
-//! It takes the server's address and, for TLS, the file of the authority to trust.
+//! Its arguments are the server's address and, for TLS, the file of the CA to trust.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! A child that prints: so many bytes of noise, as its one argument says.
+//! A child that prints noise; its argument is the number of bytes.
 
 use anyhow::Context as _;
 use muster_benches::load::pattern;

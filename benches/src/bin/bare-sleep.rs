@@ -1,4 +1,4 @@
-//! A program that does nothing: what the supervisor's memory is set beside.
+//! A program that does nothing: the anchor of the supervisor's memory.
 
 fn main() {
     loop {

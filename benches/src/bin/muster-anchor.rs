@@ -1,7 +1,7 @@
-//! `muster-anchor`: servers that do nothing but carry bytes, to set figures beside.
+//! `muster-anchor`: servers that only move bytes, as anchors of figures.
 //!
-//! It prints its address and serves until it is ended. A certificate and its key, given behind the
-//! name, secure the connections of `websocket`.
+//! It prints its address and serves until it is killed. A certificate and key as further arguments
+//! make `websocket` serve over TLS.
 
 use std::path::PathBuf;
 
@@ -12,13 +12,13 @@ use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_benches::fleet::websocket_config;
-use muster_benches::process::Pair;
+use muster_benches::process::TlsCertificate;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::Message;
 
-/// As long as a heartbeat's acknowledgement.
+/// The size of a heartbeat's acknowledgement.
 const ANSWER: &str = r#"{"type":"heartbeat_ack","timestamp":"2026-01-01T00:00:00.000000Z"}"#;
 
 #[tokio::main]
@@ -32,7 +32,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// Reads a body and answers.
+/// Reads a body and responds.
 async fn posts(listener: TcpListener) -> anyhow::Result<()> {
     let answer =
         async |_body: axum::body::Bytes| ([(header::CONTENT_TYPE, "application/json")], ANSWER);
@@ -43,8 +43,8 @@ async fn posts(listener: TcpListener) -> anyhow::Result<()> {
     Ok(axum::serve(listener, app).await?)
 }
 
-/// Answers every text.
-async fn sockets(listener: TcpListener, pair: Option<Pair>) -> anyhow::Result<()> {
+/// Echoes every text.
+async fn sockets(listener: TcpListener, pair: Option<TlsCertificate>) -> anyhow::Result<()> {
     let tls = pair.map(|pair| pair.server()).transpose()?.map(TlsAcceptor::from);
     loop {
         let (stream, _) = listener.accept().await?;
@@ -60,9 +60,9 @@ async fn sockets(listener: TcpListener, pair: Option<Pair>) -> anyhow::Result<()
     }
 }
 
-fn pair() -> Option<Pair> {
+fn pair() -> Option<TlsCertificate> {
     let mut paths = std::env::args().skip(2).map(PathBuf::from);
-    Some(Pair { certificate: paths.next()?, key: paths.next()? })
+    Some(TlsCertificate { certificate: paths.next()?, key: paths.next()? })
 }
 
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> anyhow::Result<()> {

@@ -1,8 +1,7 @@
-//! `muster-fleet`: any number of agents over real sockets.
+//! `muster-fleet`: simulates any number of agents over real sockets.
 //!
-//! It waits for orders on standard input, a line each: `connect` connects every agent that is not
-//! connected, at once and without backoff; `counts` tells what they have done. It ends with its
-//! standard input.
+//! It reads orders from standard input, one per line: `connect` connects every disconnected agent
+//! at once and without backoff; `counts` prints counts of them. It ends with its standard input.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,25 +12,25 @@ use muster_benches::fleet::{MAX_SOCKETS, Plan, serve_alone, serve_shared};
 /// Simulates a fleet of agents
 #[derive(Parser)]
 struct Cli {
-    /// Where the server listens
+    /// Address of the server
     #[arg(long)]
     address: SocketAddr,
-    /// How many agents
+    /// Number of agents
     #[arg(long)]
     agents: usize,
-    /// Number of the first agent
+    /// Index of the first agent
     #[arg(long, default_value_t = 0)]
     first: usize,
-    /// The agent key; it must allow as many agents
+    /// Agent key, which must allow this many agents
     #[arg(long, env = "MUSTER_API_KEY", hide_env_values = true)]
     key: Option<String>,
-    /// Speak no protocol but a greeting: for servers that answer anything
+    /// Send only a greeting: for anchor servers without the protocol
     #[arg(long, conflicts_with = "key")]
     bare: bool,
     /// Accept executions and never settle them
     #[arg(long)]
     hold_executions: bool,
-    /// Connect over TLS, and trust the certificates in this PEM file
+    /// Connect over TLS and trust the certificates in this PEM file
     #[arg(long)]
     ca_file: Option<PathBuf>,
 }

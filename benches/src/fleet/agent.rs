@@ -12,32 +12,32 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::board::Board;
+use super::fleet_state::FleetState;
 use super::identity::Identity;
 use super::socket::Socket;
 use super::work;
 
-/// Attempts of one round.
+/// Connection attempts per round.
 const ATTEMPTS: usize = 3;
-/// For a handshake up to `registered`.
+/// Time limit of a handshake up to `registered`.
 const OPEN_WAIT: Duration = Duration::from_secs(60);
-/// Frames answered with one flush.
+/// Responses per flush.
 const FRAMES_PER_TURN: usize = 32;
 
-/// Connects whenever a round begins and lives until the connection ends.
-pub async fn run(index: usize, board: Arc<Board>, mut rounds: watch::Receiver<u64>) {
-    let mut identity = Identity::new(index, board.trust.as_deref());
+/// Connects at the start of each round and runs until the connection ends.
+pub async fn run(index: usize, state: Arc<FleetState>, mut rounds: watch::Receiver<u64>) {
+    let mut identity = Identity::new(index, state.trust.as_deref());
     while rounds.changed().await.is_ok() {
-        match connect(index, &mut identity, &board).await {
+        match connect(index, &mut identity, &state).await {
             Ok((mut socket, interval)) => {
-                board.went_up();
-                let _ended = live(&mut socket, interval, &mut identity, &board).await;
-                board.went_down();
+                state.record_connected();
+                let _ended = live(&mut socket, interval, &mut identity, &state).await;
+                state.record_disconnected();
                 // A round that began while this one lived is over.
                 rounds.mark_unchanged();
             }
             Err(error) => {
-                board.could_not(index, &error);
+                state.record_failure(index, &error);
             }
         }
     }
@@ -46,12 +46,12 @@ pub async fn run(index: usize, board: Arc<Board>, mut rounds: watch::Receiver<u6
 async fn connect(
     index: usize,
     identity: &mut Identity,
-    board: &Board,
+    state: &FleetState,
 ) -> Result<(Socket, Duration)> {
-    let _turn = board.handshakes.acquire().await?;
+    let _turn = state.handshakes.acquire().await?;
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        match tokio::time::timeout(OPEN_WAIT, open(index, identity, board)).await {
+        match tokio::time::timeout(OPEN_WAIT, open(index, identity, state)).await {
             Ok(Ok(opened)) => return Ok(opened),
             Ok(Err(error)) => last = Some(error),
             Err(elapsed) => last = Some(elapsed.into()),
@@ -60,8 +60,12 @@ async fn connect(
     Err(last.context("connect")?)
 }
 
-async fn open(index: usize, identity: &mut Identity, board: &Board) -> Result<(Socket, Duration)> {
-    let plan = &board.plan;
+async fn open(
+    index: usize,
+    identity: &mut Identity,
+    state: &FleetState,
+) -> Result<(Socket, Duration)> {
+    let plan = &state.plan;
     let mut socket =
         Socket::open(plan.address, index, plan.key.as_deref(), identity.tls.clone()).await?;
     if plan.key.is_none() {
@@ -95,7 +99,7 @@ async fn live(
     socket: &mut Socket,
     interval: Duration,
     identity: &mut Identity,
-    board: &Board,
+    state: &FleetState,
 ) -> Result<()> {
     let heartbeat = work::heartbeat();
     // A random phase: a fleet does not beat in step.
@@ -104,10 +108,10 @@ async fn live(
     loop {
         tokio::select! {
             text = socket.next() => {
-                let mut answered = work::take(&text?, identity, board, socket).await?;
+                let mut answered = work::handle_frame(&text?, identity, state, socket).await?;
                 for _ in 0..FRAMES_PER_TURN {
                     let Some(text) = socket.next().now_or_never() else { break };
-                    answered |= work::take(&text?, identity, board, socket).await?;
+                    answered |= work::handle_frame(&text?, identity, state, socket).await?;
                 }
                 if answered {
                     socket.flush().await?;
@@ -117,7 +121,7 @@ async fn live(
                 due += interval;
                 socket.feed(heartbeat.clone()).await?;
                 socket.flush().await?;
-                board.heartbeats.fetch_add(1, Ordering::Relaxed);
+                state.heartbeats.fetch_add(1, Ordering::Relaxed);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Who an agent is, and what it says of itself.
+//! The identity of a simulated agent and the facts that it reports.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use uuid::Uuid;
 
-/// What an agent's state directory would hold.
+/// The state that a real agent stores in its state directory.
 #[derive(Debug)]
 pub struct Identity {
     name: String,
     machine_id: Uuid,
     ledger_id: Uuid,
     instance_id: Uuid,
-    /// Tickets of its own, which it resumes with.
+    /// Its own TLS session tickets.
     pub tls: Option<Arc<ClientConfig>>,
     pub agent_id: Option<Uuid>,
     pub highest_epoch: u64,
@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A fresh one, which trusts as given.
+    /// A new identity with the given TLS configuration.
     pub fn new(index: usize, trust: Option<&ClientConfig>) -> Self {
         let tls = trust.map(|trust| {
             let mut own = trust.clone();
@@ -44,7 +44,7 @@ impl Identity {
         }
     }
 
-    /// The first frame.
+    /// The `register` frame.
     pub fn register(&self) -> String {
         let data = Registration {
             update: None,
@@ -67,7 +67,7 @@ impl Identity {
         text(&AgentFrame::Register { data: Box::new(data) })
     }
 
-    /// The allow-list of a fresh host.
+    /// The manifest of a new host.
     pub fn manifest() -> String {
         let script = Script {
             name: "hello".into(),
@@ -86,7 +86,7 @@ impl Identity {
         })
     }
 
-    /// An empty ledger.
+    /// The inventory of an empty ledger.
     pub fn inventory() -> [String; 2] {
         [text(&AgentFrame::Inventory { items: Vec::new() }), text(&AgentFrame::InventoryEnd)]
     }

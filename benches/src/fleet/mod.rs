@@ -1,17 +1,17 @@
 //! Simulated agents over real sockets.
 //!
-//! Each agent is one task with one connection; all share one thread, so that a fleet costs what it
-//! measures as little as possible. A process holds [`MAX_SOCKETS`] at the most.
+//! Each agent is one task with one connection. All share one thread, so that the fleet costs the
+//! measured server as little as possible. A process opens at most [`MAX_SOCKETS`].
 
 mod agent;
-mod board;
+mod control;
+mod fleet_state;
 mod identity;
-mod share;
 mod socket;
 mod work;
 
-pub use self::board::{Board, Plan};
-pub use self::share::{serve_alone, serve_shared};
+pub use self::control::{serve_alone, serve_shared};
+pub use self::fleet_state::{FleetState, Plan};
 pub use self::socket::websocket_config;
 
 /// Sockets of one process; open files are often limited to 20,000.

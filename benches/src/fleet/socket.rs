@@ -15,25 +15,25 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-/// Source addresses that agents are spread over: one has some 28,000 ports for one server.
+/// Source addresses of the agents: one address has about 28,000 ports per server.
 const ADDRESSES: usize = 8;
 const BUFFER_BYTES: usize = 4 * 1024;
 
-/// Small buffers, as the real agent's and server's.
+/// Small buffers, like the real agent's and server's.
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(BUFFER_BYTES).write_buffer_size(BUFFER_BYTES)
 }
 
-/// What carries a WebSocket.
+/// A stream below a WebSocket.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-/// A WebSocket that is open.
+/// An open WebSocket.
 pub struct Socket(WebSocketStream<Box<dyn Wire>>);
 
 impl Socket {
-    /// Connects from the address of this index.
+    /// Connects from the source address of this agent.
     pub async fn open(
         server: SocketAddr,
         index: usize,
@@ -66,7 +66,7 @@ impl Socket {
         Ok(Self(socket))
     }
 
-    /// The next text. Dropping the future loses nothing.
+    /// The next text. Cancel-safe.
     pub async fn next(&mut self) -> Result<Utf8Bytes> {
         loop {
             match self.0.next().await {
@@ -79,7 +79,7 @@ impl Socket {
         }
     }
 
-    /// Takes a frame, which leaves with the next flush.
+    /// Queues a frame for the next flush.
     pub async fn feed(&mut self, text: String) -> Result<()> {
         Ok(self.0.feed(Message::text(text)).await?)
     }

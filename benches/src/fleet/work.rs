@@ -1,18 +1,18 @@
-//! What an agent answers.
+//! The responses of a simulated agent.
 
 use muster_protocol::frame::{AgentFrame, ExecuteResult, Outcome, Response};
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::Board;
+use super::FleetState;
 use super::identity::Identity;
 use super::socket::Socket;
 use std::sync::atomic::Ordering;
 
-/// As much of a frame as decides what to do: a fleet shares its processors with the server.
+/// The fields of a frame that decide what to do. Parsing only these keeps the fleet cheap.
 #[derive(Deserialize)]
-struct Glance<'a> {
+struct FrameHeader<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
     command_id: Option<Uuid>,
@@ -21,22 +21,22 @@ struct Glance<'a> {
     receipt: Option<&'a str>,
 }
 
-/// Answers one frame; true if something was fed.
-pub async fn take(
+/// Responds to one frame; true if something was queued.
+pub async fn handle_frame(
     text: &str,
     identity: &mut Identity,
-    board: &Board,
+    state: &FleetState,
     socket: &mut Socket,
 ) -> anyhow::Result<bool> {
-    let glance: Glance<'_> = serde_json::from_str(text)?;
+    let glance: FrameHeader<'_> = serde_json::from_str(text)?;
     match (glance.kind, glance.command_id) {
         ("ack", Some(_)) if glance.receipt.is_some() => {
-            board.receipts.fetch_add(1, Ordering::Relaxed);
+            state.receipts.fetch_add(1, Ordering::Relaxed);
         }
         ("command", Some(id)) => {
-            board.answers.fetch_add(1, Ordering::Relaxed);
+            state.answers.fetch_add(1, Ordering::Relaxed);
             if glance.command == Some("execute") {
-                execute(id, identity, board, socket).await?;
+                execute(id, identity, state, socket).await?;
             } else {
                 socket.feed(pong(id)).await?;
             }
@@ -47,17 +47,17 @@ pub async fn take(
     Ok(false)
 }
 
-/// Answers as if a process had run and printed nothing.
+/// Responds as if a process had run without output.
 async fn execute(
     command_id: Uuid,
     identity: &mut Identity,
-    board: &Board,
+    state: &FleetState,
     socket: &mut Socket,
 ) -> anyhow::Result<()> {
     identity.acceptance_count += 1;
     let acceptance_count = identity.acceptance_count;
     socket.feed(text(&AgentFrame::Accepted { command_id, acceptance_count })?).await?;
-    if board.plan.answer_execute {
+    if state.plan.answer_execute {
         socket.feed(text(&AgentFrame::Started { command_id })?).await?;
         socket.feed(text(&AgentFrame::Response(executed(command_id)?))?).await?;
     }
@@ -91,7 +91,7 @@ fn pong(command_id: Uuid) -> String {
     format!(r#"{{"type":"response","command_id":"{id}","success":true,"data":{{"pong":true}}}}"#)
 }
 
-/// A sign of life with the figures that a real agent sends.
+/// A heartbeat with the telemetry of a real agent.
 pub fn heartbeat() -> String {
     let status = json!({
         "cpu_percent": 3.5, "memory_percent": 41.25, "disk_percent": 63.0,

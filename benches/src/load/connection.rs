@@ -1,4 +1,4 @@
-//! One keep-alive connection, spoken to in HTTP/1.1.
+//! One keep-alive HTTP/1.1 connection.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A request, written out.
+/// An encoded request.
 #[derive(Debug, Clone)]
 pub struct Request(Vec<u8>);
 
@@ -29,7 +29,7 @@ impl Request {
 pub struct Connection<S = TcpStream> {
     stream: S,
     buffer: Vec<u8>,
-    /// Where the body of the last answer lies.
+    /// The range of the last response's body.
     body: std::ops::Range<usize>,
 }
 
@@ -42,12 +42,12 @@ impl Connection {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Over a stream that stands.
+    /// Uses an open stream.
     pub fn over(stream: S) -> Self {
         Self { stream, buffer: Vec::with_capacity(16 * 1024), body: 0..0 }
     }
 
-    /// Sends a request and reads the whole answer; its status.
+    /// Sends a request and reads the whole response; returns its status.
     pub async fn send(&mut self, request: &Request) -> Result<u16> {
         self.stream.write_all(&request.0).await.context("send a request")?;
         self.buffer.clear();
@@ -69,12 +69,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// The body of the last answer.
+    /// The body of the last response.
     pub fn body(&self) -> &[u8] {
         &self.buffer[self.body.clone()]
     }
 
-    /// The same for people.
+    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(self.body()).into_owned()
     }

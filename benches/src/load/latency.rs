@@ -1,4 +1,4 @@
-//! How long things took.
+//! Measured latencies.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ impl Latencies {
         self.0.is_empty()
     }
 
-    /// Milliseconds that this share of all did not exceed.
+    /// The quantile of this share, in milliseconds.
     pub fn quantile_ms(&mut self, share: f64) -> f64 {
         self.0.sort_unstable();
         let last = self.0.len().saturating_sub(1);
@@ -31,7 +31,7 @@ impl Latencies {
         self.0.get(at).map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0)
     }
 
-    /// Median and 99th percentile in a sentence.
+    /// Median and 99th percentile as text.
     pub fn summary(&mut self) -> String {
         format!("p50 {:.2} ms, p99 {:.2} ms", self.quantile_ms(0.5), self.quantile_ms(0.99))
     }

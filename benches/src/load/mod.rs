@@ -1,7 +1,7 @@
 //! Load over HTTP: keep-alive connections, each with one request in flight.
 //!
-//! The generator shares the processors with what it measures, so it does as little as it can:
-//! requests are written beforehand, answers are read as far as their status and length.
+//! The generator shares the processors with the measured program, so it does as little as possible:
+//! requests are encoded in advance, and only the status and length of responses are parsed.
 
 mod connection;
 mod latency;
@@ -21,33 +21,34 @@ pub use self::latency::Latencies;
 /// Connections of one run.
 pub const CONNECTIONS: usize = 64;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
-pub struct Tally {
+pub struct LoadResult {
     pub per_second: f64,
     pub latencies: Latencies,
     pub answers: u64,
-    /// Processor time of the server for one answer, its share of commits and so on included.
+    /// The server's processor time per response, including its share of commits and background
+    /// work.
     pub cpu_us: f64,
 }
 
-/// Who is put under load.
+/// The server under load.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     pub address: SocketAddr,
-    /// Its process, whose time is counted.
+    /// Its process id, for processor time.
     pub pid: u32,
 }
 
-/// Sends these requests in turn, over [`CONNECTIONS`] connections, for `duration` behind a warm-up.
-/// Every answer must have the status `expected`.
+/// Sends these requests in turn, over [`CONNECTIONS`] connections, for `duration` after a warm-up.
+/// Every response must have the status `expected`.
 pub async fn run(
     target: Target,
     requests: Vec<Request>,
     expected: u16,
     warm_up: Duration,
     duration: Duration,
-) -> Result<Tally> {
+) -> Result<LoadResult> {
     let requests = Arc::new(requests);
     let begin = Instant::now() + warm_up;
     let end = begin + duration;
@@ -57,7 +58,8 @@ pub async fn run(
         tasks.push(tokio::spawn(async move {
             let mut connection = Connection::open(target.address).await?;
             let mut latencies = Latencies::default();
-            // Each connection walks its own way, so that no two hammer one agent in step.
+            // Each connection starts at its own offset, so that no two address the same agent in
+            // step.
             let mut at = index * requests.len() / CONNECTIONS;
             loop {
                 let sent_at = Instant::now();
@@ -82,7 +84,7 @@ pub async fn run(
         latencies.extend(task.await??);
     }
     let answers = latencies.len() as u64;
-    Ok(Tally {
+    Ok(LoadResult {
         per_second: answers as f64 / duration.as_secs_f64(),
         latencies,
         answers,

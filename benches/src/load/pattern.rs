@@ -1,4 +1,4 @@
-//! Bytes that are cheap to make, known in advance, and that nothing compresses.
+//! Bytes that are cheap to generate, known in advance and incompressible.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,10 @@ use ring::digest;
 
 const BLOCK_BYTES: usize = 1024 * 1024;
 
-/// Writes so many bytes: one block of noise again and again.
+/// Writes `bytes` bytes by repeating one block of noise.
 ///
 /// # Errors
-/// Whatever the writer says.
+/// The writer's error.
 pub fn write(mut to: impl Write, bytes: u64) -> io::Result<()> {
     let block = block();
     let mut left = bytes;
@@ -21,10 +21,10 @@ pub fn write(mut to: impl Write, bytes: u64) -> io::Result<()> {
     to.flush()
 }
 
-/// Hex SHA-256 of what [`write`] writes.
+/// Hex SHA-256 of the bytes that [`write`] writes.
 ///
 /// # Errors
-/// None: a hash takes everything.
+/// None.
 pub fn sha256(bytes: u64) -> io::Result<String> {
     let mut hash = Hash(digest::Context::new(&digest::SHA256));
     write(&mut hash, bytes)?;

@@ -1,4 +1,4 @@
-//! P12: real processes on one host, each started by the shim and committed with its result.
+//! P12: real processes on one host, each started by the shim, with its result committed.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use serde_json::{Value, json};
 use super::one_host;
 use crate::anchor::disk;
 use crate::load::{Connection, Latencies, Request};
-use crate::process::{Server, cpu_ms, scene};
+use crate::process::{Server, cpu_ms, measurement_folder};
 use crate::report::Line;
 
-/// More than a host runs at once (16): it always has something to do.
+/// More than a host runs at once (16), so that it is always busy.
 const IN_FLIGHT: usize = 48;
 const WARM_UP: Duration = Duration::from_secs(1);
 const DURATION: Duration = Duration::from_secs(8);
 const ANCHOR_DURATION: Duration = Duration::from_secs(3);
-/// Bare runs at once.
+/// Parallel runs of the anchor.
 const ANCHOR_THREADS: usize = 4;
 const TARGET: f64 = 500.0;
 
 pub async fn measure() -> Result<Line> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     let folder = folder.path();
     let script = one_host::write_script(&folder.join("state"))?;
     let bare = || disk::spawns_per_s(&script, ANCHOR_THREADS, ANCHOR_DURATION);
@@ -53,7 +53,8 @@ pub async fn measure() -> Result<Line> {
     })
 }
 
-/// From each POST to its committed result, and the server's processor time for one, in microseconds.
+/// Latency from each POST to its committed result, and the server's processor time per execution in
+/// microseconds.
 async fn load(server: &Server, agent_id: &str) -> Result<(Latencies, f64)> {
     let begin = Instant::now() + WARM_UP;
     let end = begin + DURATION;

@@ -1,4 +1,5 @@
-//! P3 and P4: durable commands submitted as jobs, many to a thousand agents and one to ten thousand.
+//! P3 and P4: durable commands submitted as jobs: many jobs on a thousand agents, and one job on
+//! ten thousand.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::anchor::table;
 use crate::load::{Connection, Latencies, Request};
-use crate::process::{FleetHandle, Server, cpu_ms, scene};
+use crate::process::{FleetHandle, Server, cpu_ms, measurement_folder};
 use crate::report::Line;
 
 const MANY_JOBS: usize = 60;
 const AGENTS_OF_MANY: usize = 1_000;
-/// Who submits the many jobs, each one after the other.
+/// Clients that submit the many jobs, each sequentially.
 const SUBMITTERS: usize = 4;
 const LARGE_JOBS: usize = 5;
 const AGENTS_OF_LARGE: usize = 10_000;
@@ -23,7 +24,7 @@ const ANCHOR_NAME: &str =
     "the rows of one command after the other, by the driver alone, 512 a synced transaction";
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let anchor_folder = scene()?;
+    let anchor_folder = measurement_folder()?;
     // Before and after: other work on the machine comes and goes.
     let before = table::commands_per_s(anchor_folder.path(), AGENTS_OF_LARGE).await?;
     let (many, large) = (many().await?, large().await?);
@@ -35,9 +36,9 @@ pub async fn measure() -> Result<Vec<Line>> {
     ])
 }
 
-/// From the first POST to the last committed result of many jobs.
+/// Many jobs: time from the first POST to the last committed result.
 async fn many() -> Result<Line> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     let server = Server::start(folder.path())?;
     let mut fleet = fleet(folder.path(), &server, AGENTS_OF_MANY).await?;
     let (began_at, cpu) = (Instant::now(), cpu_ms(server.pid())?);
@@ -68,9 +69,9 @@ async fn many() -> Result<Line> {
     })
 }
 
-/// From the POST to the last committed result of one job, several times.
+/// One large job, several times: time from the POST to the last committed result.
 async fn large() -> Result<Line> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     let server = Server::start(folder.path())?;
     let mut fleet = fleet(folder.path(), &server, AGENTS_OF_LARGE).await?;
     let (mut whole, mut accepted) = (Latencies::default(), Latencies::default());
@@ -112,7 +113,7 @@ async fn fleet(folder: &Path, server: &Server, agents: usize) -> Result<FleetHan
     Ok(fleet)
 }
 
-/// Submits so many jobs on every agent, [`SUBMITTERS`] at once.
+/// Submits `jobs` jobs on every agent, [`SUBMITTERS`] at once.
 async fn submit(server: &Server, jobs: usize) -> Result<Latencies> {
     let body = json!({
         "script": "hello",
@@ -145,7 +146,7 @@ async fn submit(server: &Server, jobs: usize) -> Result<Latencies> {
     Ok(latencies)
 }
 
-/// Waits until so many jobs are there and the server says of each that all of it has succeeded.
+/// Waits until the server reports `jobs` jobs that have succeeded completely.
 async fn finished(server: &Server, jobs: usize) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

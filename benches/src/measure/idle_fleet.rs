@@ -1,24 +1,26 @@
-//! P6, P7, P11: ten thousand agents that do nothing, and that come back; plain and over TLS.
+//! P6, P7, P11: ten thousand idle agents, and their reconnection; without and with TLS.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::anchor::Bare;
+use crate::anchor::AnchorServer;
 use crate::fleet::Plan;
-use crate::process::{FleetHandle, Memory, Pair, Server, cpu_ms, memory, peak_rss_bytes, scene};
+use crate::process::{
+    FleetHandle, Memory, Server, TlsCertificate, cpu_ms, measurement_folder, memory, peak_rss_bytes,
+};
 use crate::report::Line;
 
 const AGENTS: usize = 10_000;
-/// Memory and processor time are read when the connecting is forgotten.
+/// Memory and processor time are read after the effects of connecting are gone.
 const SETTLE: Duration = Duration::from_secs(8);
-/// One whole interval of heartbeats: every agent sends one.
+/// One full heartbeat interval: every agent sends one heartbeat.
 const WATCHED: Duration = Duration::from_secs(30);
 const KIB: f64 = 1024.0;
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// What idle connections cost.
+/// The cost of idle connections.
 struct Idle {
     kib_per_agent: f64,
     /// Processor time per minute and 1,000 agents.
@@ -26,8 +28,8 @@ struct Idle {
     connect_ms: f64,
 }
 
-/// A fleet that comes, stays idle, loses its server and comes back.
-struct Stay {
+/// A fleet that connects, stays idle, loses its server and reconnects.
+struct FleetRun {
     bare: Idle,
     idle: Idle,
     /// After the restart.
@@ -36,7 +38,7 @@ struct Stay {
     peak_mib: f64,
 }
 
-/// What the three figures may be.
+/// The targets of the three figures.
 struct Targets {
     memory_unit: &'static str,
     back_unit: &'static str,
@@ -59,16 +61,16 @@ const TLS: Targets = Targets {
 
 pub async fn measure() -> Result<Vec<Line>> {
     let plain = stay(None).await?;
-    let folder = scene()?;
-    let tls = stay(Some(Pair::make(folder.path())?)).await?;
+    let folder = measurement_folder()?;
+    let tls = stay(Some(TlsCertificate::make(folder.path())?)).await?;
     let mut lines = lines(&plain, &PLAIN);
     lines.push(processor(&plain, &tls));
     lines.extend(self::lines(&tls, &TLS));
     Ok(lines)
 }
 
-async fn stay(tls: Option<Pair>) -> Result<Stay> {
-    let folder = scene()?;
+async fn stay(tls: Option<TlsCertificate>) -> Result<FleetRun> {
+    let folder = measurement_folder()?;
     let folder = folder.path();
     let bare = bare(folder, tls.as_ref())?;
     let mut server = Server::start_over(folder, tls.clone())?;
@@ -95,11 +97,11 @@ async fn stay(tls: Option<Pair>) -> Result<Stay> {
     let peak_mib = peak_rss_bytes(server.pid())? as f64 / MIB;
     let live = fleet.counts()?.live;
     ensure!(live == AGENTS as u64, "{live} of {AGENTS} agents stayed");
-    Ok(Stay { bare, idle, known_kib, back_s: back.elapsed_ms / 1_000.0, peak_mib })
+    Ok(FleetRun { bare, idle, known_kib, back_s: back.elapsed_ms / 1_000.0, peak_mib })
 }
 
-fn lines(stay: &Stay, targets: &Targets) -> Vec<Line> {
-    let Stay { bare, idle, known_kib, back_s, peak_mib } = stay;
+fn lines(stay: &FleetRun, targets: &Targets) -> Vec<Line> {
+    let FleetRun { bare, idle, known_kib, back_s, peak_mib } = stay;
     let enrolled_s = idle.connect_ms / 1_000.0;
     vec![
         Line {
@@ -130,7 +132,7 @@ fn lines(stay: &Stay, targets: &Targets) -> Vec<Line> {
     ]
 }
 
-fn processor(plain: &Stay, tls: &Stay) -> Line {
+fn processor(plain: &FleetRun, tls: &FleetRun) -> Line {
     let (figure, watched_s) = (plain.idle.cpu_ms, WATCHED.as_secs());
     Line {
         id: "P7",
@@ -147,8 +149,8 @@ fn processor(plain: &Stay, tls: &Stay) -> Line {
     }
 }
 
-fn bare(folder: &Path, tls: Option<&Pair>) -> Result<Idle> {
-    let server = Bare::start_over(folder, "websocket", tls)?;
+fn bare(folder: &Path, tls: Option<&TlsCertificate>) -> Result<Idle> {
+    let server = AnchorServer::start_over(folder, "websocket", tls)?;
     let empty = memory(server.pid())?;
     let plan = Plan {
         address: server.address,

@@ -1,4 +1,4 @@
-//! What is measured, a file for each scene that has to be set.
+//! The measurements, one file for each setup.
 
 mod executions;
 mod fan_out;
@@ -13,7 +13,7 @@ use anyhow::Result;
 
 use crate::report::Line;
 
-/// Measures these targets, or all; prints each line as it is known.
+/// Measures these targets, or all; prints each line as soon as it is known.
 pub async fn all(wanted: &[String]) -> Result<Vec<Line>> {
     let is_wanted = |ids: &[&str]| {
         wanted.is_empty() || wanted.iter().any(|id| ids.iter().any(|known| id == known))

@@ -1,4 +1,4 @@
-//! P5, P8, P9: one host with the supervisor and agent that ship to hosts.
+//! P5, P8, P9: one host with the supervisor and agent built for hosts.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::anchor::{Bare, disk};
+use crate::anchor::{AnchorServer, disk};
 use crate::load::{Connection, Latencies, Request};
-use crate::process::{Memory, Pair, Program, Server, host_binary, memory, scene};
+use crate::process::{
+    ManagedProcess, Memory, Server, TlsCertificate, host_binary, measurement_folder, memory,
+};
 use crate::report::Line;
 
 const RUNS: usize = 200;
-/// Memory is read when start-up is forgotten.
+/// Memory is read after the effects of start-up are gone.
 const SETTLE: Duration = Duration::from_secs(5);
 const P8_ANCHOR: &str = "bare tokio client, rustls";
 const MIB: f64 = 1024.0 * 1024.0;
@@ -23,7 +25,7 @@ const MANIFEST: &str =
     r#"{"scripts":[{"name":"one-line","path":"one-line.sh","interpreter":"/bin/sh"}]}"#;
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     let server = Server::start(folder.path())?;
     let script = write_script(&folder.path().join("state"))?;
     let mut supervisor = supervisor(folder.path(), &server).await?;
@@ -36,7 +38,7 @@ pub async fn measure() -> Result<Vec<Line>> {
     supervisor.stop();
     drop(server);
 
-    let bare = Bare::start(folder.path(), "websocket")?;
+    let bare = AnchorServer::start(folder.path(), "websocket")?;
     let client = idle(folder.path(), "bare-client", &[&bare.address.to_string()])?;
     let (secured, secured_client) = over_tls().await?;
     let sleep = idle(folder.path(), "bare-sleep", &[])?;
@@ -75,10 +77,10 @@ pub async fn measure() -> Result<Vec<Line>> {
     ])
 }
 
-/// What the agent and a bare client hold that are connected over TLS and idle.
+/// Memory of the agent and of a minimal client, both connected over TLS and idle.
 async fn over_tls() -> Result<(Memory, Memory)> {
-    let folder = scene()?;
-    let pair = Pair::make(folder.path())?;
+    let folder = measurement_folder()?;
+    let pair = TlsCertificate::make(folder.path())?;
     let server = Server::start_over(folder.path(), Some(pair.clone()))?;
     write_script(&folder.path().join("state"))?;
     let mut supervisor = supervisor(folder.path(), &server).await?;
@@ -87,7 +89,7 @@ async fn over_tls() -> Result<(Memory, Memory)> {
     let agent = memory(child_of(supervisor.pid())?)?;
     supervisor.stop();
     drop(server);
-    let bare = Bare::start_over(folder.path(), "websocket", Some(&pair))?;
+    let bare = AnchorServer::start_over(folder.path(), "websocket", Some(&pair))?;
     let authority = pair.certificate.display().to_string();
     let client = idle(folder.path(), "bare-client", &[&bare.address.to_string(), &authority])?;
     Ok((agent, client))
@@ -112,7 +114,7 @@ fn memory_line(
     }
 }
 
-/// A manifest with one script, `one-line`; its file.
+/// Writes a manifest with one script, `one-line`; returns the script's path.
 pub(super) fn write_script(state: &Path) -> Result<PathBuf> {
     let scripts = state.join("scripts");
     std::fs::create_dir_all(&scripts)?;
@@ -122,8 +124,8 @@ pub(super) fn write_script(state: &Path) -> Result<PathBuf> {
     Ok(script)
 }
 
-/// The supervisor and agent that ship to hosts, with their state in the folder.
-pub(super) async fn supervisor(folder: &Path, server: &Server) -> Result<Program> {
+/// Starts the supervisor and agent built for hosts, with their state in the folder.
+pub(super) async fn supervisor(folder: &Path, server: &Server) -> Result<ManagedProcess> {
     let key = server.agent_key(1).await?;
     let mut command = Command::new(host_binary("muster-supervisor")?);
     command
@@ -135,10 +137,10 @@ pub(super) async fn supervisor(folder: &Path, server: &Server) -> Result<Program
     if let Some(authority) = server.authority() {
         command.env("MUSTER_CA_FILE", authority);
     }
-    Program::start("supervisor", &command, folder, Signal::SIGTERM)
+    ManagedProcess::start("supervisor", &command, folder, Signal::SIGTERM)
 }
 
-/// Waits for the one agent; its id.
+/// Waits for the agent; returns its id.
 pub(super) async fn connected(server: &Server) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -151,7 +153,8 @@ pub(super) async fn connected(server: &Server) -> Result<String> {
     }
 }
 
-/// From the submit to the committed result, one after the other; and the submits alone.
+/// Latency from submission to the committed result, one after the other, and of the submissions
+/// alone.
 async fn executions(server: &Server, agent_id: &str) -> Result<(Latencies, String)> {
     let mut connection = Connection::open(server.address).await?;
     let body = json!({"command": "execute", "data": {"script": "one-line"}}).to_string();
@@ -174,11 +177,11 @@ async fn executions(server: &Server, agent_id: &str) -> Result<(Latencies, Strin
     Ok((latencies, acceptances.summary()))
 }
 
-/// What a program holds that does nothing.
+/// Memory of an idle program.
 fn idle(folder: &Path, name: &str, args: &[&str]) -> Result<Memory> {
     let mut command = Command::new(host_binary(name)?);
     command.args(args);
-    let program = Program::start(name, &command, folder, Signal::SIGKILL)?;
+    let program = ManagedProcess::start(name, &command, folder, Signal::SIGKILL)?;
     std::thread::sleep(Duration::from_secs(2));
     memory(program.pid())
 }

@@ -1,4 +1,4 @@
-//! P10: what one child prints, into committed storage.
+//! P10: the output of one child, into committed storage.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::one_host;
-use crate::anchor::{Bare, disk};
+use crate::anchor::{AnchorServer, disk};
 use crate::load::{Connection, Request, pattern};
-use crate::process::{Server, cpu_ms, release_binary, scene};
+use crate::process::{Server, cpu_ms, measurement_folder, release_binary};
 use crate::report::Line;
 
-/// Printed by each run.
+/// Bytes printed by each run.
 const BYTES: u64 = 512 * 1024 * 1024;
 const RUNS: usize = 3;
 const MB: f64 = 1e6;
 const TARGET: f64 = 250.0;
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     let folder = folder.path();
     let file = disk::append_mb_per_s(folder, BYTES)?;
     let socket = {
-        let bare = Bare::start(folder, "websocket")?;
+        let bare = AnchorServer::start(folder, "websocket")?;
         bare.stream_mb_per_s(BYTES).await?
     };
     let server = Server::start(folder)?;
@@ -74,7 +74,7 @@ struct Run {
     server_cpu_ms: u64,
 }
 
-/// From the submit to the committed result, behind which all output is committed.
+/// Time from submission to the committed result, which follows all output.
 async fn run(server: &Server, agent_id: &str, sha256: &str) -> Result<Run> {
     let mut connection = Connection::open(server.address).await?;
     let body = json!({"command": "execute", "data": {"script": "print"}}).to_string();

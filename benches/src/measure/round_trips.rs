@@ -1,13 +1,13 @@
-//! P1: pings through REST, to simulated agents and back.
+//! P1: pings by REST to simulated agents.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::anchor::{self, Bare, Exchange};
-use crate::load::{self, Request, Tally};
-use crate::process::{FleetHandle, Server, cpu_ms, scene};
+use crate::anchor::{self, AnchorServer, NatsWorkload};
+use crate::load::{self, LoadResult, Request};
+use crate::process::{FleetHandle, Server, cpu_ms, measurement_folder};
 use crate::report::Line;
 
 const AGENTS: usize = 1_000;
@@ -17,7 +17,7 @@ const DURATION: Duration = Duration::from_secs(10);
 const ANCHOR_DURATION: Duration = Duration::from_secs(3);
 
 pub async fn measure() -> Result<Line> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     // Before and after: other work on the machine comes and goes.
     let before = anchors(folder.path()).await?;
     let (mut tally, fleet_cpu_us) = pings(folder.path()).await?;
@@ -51,21 +51,22 @@ pub async fn measure() -> Result<Line> {
 
 struct Anchors {
     nats: Option<f64>,
-    posts: Tally,
+    posts: LoadResult,
     echoes: f64,
 }
 
 async fn anchors(folder: &Path) -> Result<Anchors> {
     let exchange =
-        Exchange { requesters: IN_FLIGHT, subscribers: AGENTS, duration: ANCHOR_DURATION };
+        NatsWorkload { requesters: IN_FLIGHT, subscribers: AGENTS, duration: ANCHOR_DURATION };
     let nats = anchor::request_reply(folder, exchange).await?.map(|(per_second, _)| per_second);
-    let posts = Bare::start(folder, "axum")?.posts(None, ANCHOR_DURATION).await?;
-    let echoes = Bare::start(folder, "websocket")?.echoes(IN_FLIGHT, ANCHOR_DURATION).await?;
+    let posts = AnchorServer::start(folder, "axum")?.posts(None, ANCHOR_DURATION).await?;
+    let echoes =
+        AnchorServer::start(folder, "websocket")?.echoes(IN_FLIGHT, ANCHOR_DURATION).await?;
     Ok(Anchors { nats, posts, echoes })
 }
 
-/// The pings, and the fleet's processor time for one, in microseconds.
-async fn pings(folder: &Path) -> Result<(Tally, f64)> {
+/// The pings, and the fleet's processor time per ping in microseconds.
+async fn pings(folder: &Path) -> Result<(LoadResult, f64)> {
     let server = Server::start(folder)?;
     let key = server.agent_key(AGENTS).await?;
     let mut fleet = FleetHandle::start(folder, server.address, AGENTS, Some(&key))?;

@@ -1,13 +1,13 @@
-//! P13 and, while the scene stands, P2: durable commands by REST, one POST each.
+//! P13 and, with the same setup, P2: durable commands by REST, one POST each.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::anchor::Bare;
-use crate::load::{self, Request, Tally};
-use crate::process::{FleetHandle, Server, scene};
+use crate::anchor::AnchorServer;
+use crate::load::{self, LoadResult, Request};
+use crate::process::{FleetHandle, Server, measurement_folder};
 use crate::report::Line;
 
 const AGENTS: usize = 1_000;
@@ -19,7 +19,7 @@ const BODY: &str =
 const ANCHOR_NAME: &str = "bare axum POST";
 
 pub async fn measure() -> Result<Vec<Line>> {
-    let folder = scene()?;
+    let folder = measurement_folder()?;
     // Before and after: other work on the machine comes and goes.
     let before = bare(folder.path()).await?;
     let server = Server::start(folder.path())?;
@@ -55,7 +55,7 @@ pub async fn measure() -> Result<Vec<Line>> {
     ])
 }
 
-/// Commands to agents that answer at once: from the first POST to the last committed result.
+/// Commands to agents that answer at once: time from the first POST to the last committed result.
 async fn durable(server: &Server, fleet: &mut FleetHandle, requests: Vec<Request>) -> Result<Line> {
     let began_at = Instant::now();
     let mut posts = load::run(server.target(), requests, 202, WARM_UP, DURATION).await?;
@@ -81,8 +81,8 @@ async fn durable(server: &Server, fleet: &mut FleetHandle, requests: Vec<Request
     })
 }
 
-async fn bare(folder: &Path) -> Result<Tally> {
-    Bare::start(folder, "axum")?.posts(Some(BODY), ANCHOR_DURATION).await
+async fn bare(folder: &Path) -> Result<LoadResult> {
+    AnchorServer::start(folder, "axum")?.posts(Some(BODY), ANCHOR_DURATION).await
 }
 
 async fn requests(server: &Server) -> Result<Vec<Request>> {

@@ -1,4 +1,4 @@
-//! A `muster-fleet` at the end of a pipe.
+//! Controls a `muster-fleet` process through pipes.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -10,13 +10,13 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::program::{Program, release_binary};
+use super::managed_process::{ManagedProcess, release_binary};
 use crate::fleet::Plan;
 
-/// What a fleet has done so far.
+/// Counts of a fleet so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FleetCounts {
-    /// Sessions that stand.
+    /// Open sessions.
     pub live: u64,
     /// Agents that could not connect in the last round.
     pub failed: u64,
@@ -27,7 +27,7 @@ pub struct FleetCounts {
 }
 
 impl FleetCounts {
-    /// Adds what another part of the fleet has done.
+    /// Adds the counts of another part of the fleet.
     pub fn add(&mut self, other: Self) {
         self.live += other.live;
         self.failed += other.failed;
@@ -37,24 +37,24 @@ impl FleetCounts {
     }
 }
 
-/// How a round of connecting went.
+/// The result of a round of connecting.
 #[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 pub struct Round {
     pub live: u64,
     pub failed: u64,
-    /// From the word to the last `registered`.
+    /// Time from the order to the last `registered`.
     pub elapsed_ms: f64,
 }
 
-/// The pipe. The fleet ends when it is dropped.
+/// The pipes of a fleet, which ends on drop.
 pub struct FleetHandle {
-    program: Program,
+    program: ManagedProcess,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl FleetHandle {
-    /// Starts a fleet; nothing connects yet. Without a key it greets a bare server.
+    /// Starts a fleet without connections. Without a key it connects to an anchor server.
     pub fn start(
         folder: &Path,
         address: SocketAddr,
@@ -83,7 +83,7 @@ impl FleetHandle {
         if !plan.answer_execute {
             command.arg("--hold-executions");
         }
-        let mut program = Program::start("fleet", &command, folder, Signal::SIGKILL)?;
+        let mut program = ManagedProcess::start("fleet", &command, folder, Signal::SIGKILL)?;
         let (orders, answers) = program.pipes().context("reach the fleet")?;
         Ok(Self { program, orders, answers: BufReader::new(answers) })
     }
@@ -100,12 +100,12 @@ impl FleetHandle {
         Ok(round)
     }
 
-    /// What it has done so far.
+    /// Its counts so far.
     pub fn counts(&mut self) -> Result<FleetCounts> {
         self.order("counts")
     }
 
-    /// Waits until the counts are as wanted.
+    /// Waits until `wanted` is true for the counts.
     pub fn wait_for(&mut self, wanted: impl Fn(&FleetCounts) -> bool) -> Result<FleetCounts> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
@@ -123,12 +123,12 @@ impl FleetHandle {
         self.finish()
     }
 
-    /// Gives an order; its answer is to be fetched with [`finish`](Self::finish).
+    /// Sends an order; [`finish`](Self::finish) returns its reply.
     pub fn begin(&mut self, order: &str) -> Result<()> {
         writeln!(self.orders, "{order}").context("tell the fleet")
     }
 
-    /// Waits for the answer to an order.
+    /// Waits for the reply to an order.
     pub fn finish<T: for<'a> Deserialize<'a>>(&mut self) -> Result<T> {
         let mut line = String::new();
         self.answers.read_line(&mut line).context("hear from the fleet")?;

@@ -1,15 +1,15 @@
-//! Programs that a measurement starts, and what the kernel says of them.
+//! Processes that a measurement starts, and their statistics from the kernel.
 
+mod certificate;
 mod fleet;
-mod pair;
-mod program;
-mod readings;
-mod scene;
+mod folder;
+mod managed_process;
+mod proc_stats;
 mod server;
 
+pub use self::certificate::{TlsCertificate, trusting};
 pub use self::fleet::{FleetCounts, FleetHandle, Round};
-pub use self::pair::{Pair, trusting};
-pub use self::program::{Program, host_binary, release_binary};
-pub use self::readings::{Memory, cpu_ms, load_average, memory, peak_rss_bytes};
-pub use self::scene::scene;
+pub use self::folder::measurement_folder;
+pub use self::managed_process::{ManagedProcess, host_binary, release_binary};
+pub use self::proc_stats::{Memory, cpu_ms, load_average, memory, peak_rss_bytes};
 pub use self::server::Server;

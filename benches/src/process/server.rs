@@ -1,4 +1,4 @@
-//! `muster-server` on a fresh SQLite database, and the few requests that set the scene.
+//! `muster-server` on a new SQLite database, with the API requests that measurements need.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,31 +13,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::pair::{Pair, trusting};
-use super::program::{Program, release_binary};
+use super::certificate::{TlsCertificate, trusting};
+use super::managed_process::{ManagedProcess, release_binary};
 use crate::load::{Connection, Request, Target};
 
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server that can be killed and started again on the same port and data.
+/// A server that can be killed and restarted with the same port and data.
 pub struct Server {
-    program: Program,
+    program: ManagedProcess,
     folder: PathBuf,
     pub address: SocketAddr,
     /// The owner's API key.
     pub key: String,
-    tls: Option<Pair>,
+    tls: Option<TlsCertificate>,
 }
 
 impl Server {
-    /// Starts one in this folder and waits until it serves.
+    /// Starts a server in this folder and waits until it is ready.
     pub fn start(folder: &Path) -> Result<Self> {
         Self::start_over(folder, None)
     }
 
-    /// [`Server::start`]; with a pair it serves over TLS.
-    pub fn start_over(folder: &Path, tls: Option<Pair>) -> Result<Self> {
+    /// Like [`Server::start`]; with a certificate it serves over TLS.
+    pub fn start_over(folder: &Path, tls: Option<TlsCertificate>) -> Result<Self> {
         let (program, address) = launch(folder, "127.0.0.1:0", tls.as_ref())?;
         let key = std::fs::read_to_string(folder.join("data/bootstrap_key"))?.trim().to_owned();
         Ok(Self { program, folder: folder.to_owned(), address, key, tls })
@@ -48,35 +48,35 @@ impl Server {
         self.program.pid()
     }
 
-    /// Where agents reach it.
+    /// The URL for agents.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// Over TLS: the file of the authority to trust.
+    /// Over TLS: the file of the CA to trust.
     pub fn authority(&self) -> Option<&Path> {
         self.tls.as_ref().map(|pair| pair.certificate.as_path())
     }
 
-    /// For a load generator.
+    /// The target of a load generator.
     pub fn target(&self) -> Target {
         Target { address: self.address, pid: self.pid() }
     }
 
-    /// Kills it with -9.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.program.stop();
     }
 
-    /// Starts it again where it was.
+    /// Restarts it with the same port and data.
     pub fn resume(&mut self) -> Result<()> {
         std::fs::remove_file(self.folder.join("data/server_url"))?;
         self.program = launch(&self.folder, &self.address.to_string(), self.tls.as_ref())?.0;
         Ok(())
     }
 
-    /// Makes a key for so many agents; its secret.
+    /// Creates a key for `max_agents` agents; returns its secret.
     pub async fn agent_key(&self, max_agents: usize) -> Result<String> {
         let body = json!({"name": "bench", "max_agents": max_agents});
         let answer = self.call("POST", "/api/agents/keys", Some(&body)).await?;
@@ -96,7 +96,7 @@ impl Server {
         }
     }
 
-    /// One request; its answer, which must be a success.
+    /// Sends one request; returns its response, which must be a success.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let stream = TcpStream::connect(self.address).await?;
         match &self.tls {
@@ -125,13 +125,17 @@ impl Server {
     }
 }
 
-fn launch(folder: &Path, listen: &str, tls: Option<&Pair>) -> Result<(Program, SocketAddr)> {
+fn launch(
+    folder: &Path,
+    listen: &str,
+    tls: Option<&TlsCertificate>,
+) -> Result<(ManagedProcess, SocketAddr)> {
     let mut command = Command::new(release_binary("muster-server")?);
     command.args(["serve", "--listen", listen, "--data-dir", "data"]).env("MUSTER_LOG", "warn");
     if let Some(pair) = tls {
         command.arg("--tls-cert").arg(&pair.certificate).arg("--tls-key").arg(&pair.key);
     }
-    let mut program = Program::start("server", &command, folder, Signal::SIGKILL)?;
+    let mut program = ManagedProcess::start("server", &command, folder, Signal::SIGKILL)?;
     let deadline = Instant::now() + PATIENCE;
     let url = folder.join("data/server_url");
     loop {

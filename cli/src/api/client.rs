@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use muster_protocol::backoff::Delays;
+use muster_protocol::error_chain;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, Url, redirect};
 use secrecy::ExposeSecret as _;
@@ -12,8 +13,8 @@ use serde_json::Value;
 
 use super::certificates::read_authorities;
 use crate::context::Context;
+use crate::error::CliError;
 use crate::error::problem::Problem;
-use crate::error::{CliError, chain};
 
 /// Timeout of an answer, in addition to the `wait_ms` of the request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -193,7 +194,7 @@ pub fn delay_after(error: &CliError, delays: &mut Delays) -> Duration {
 fn connection(server: &Url, error: &reqwest::Error) -> CliError {
     let cause = match std::error::Error::source(error) {
         _ if error.is_timeout() => TIMED_OUT.to_owned(),
-        Some(source) => chain(source),
+        Some(source) => error_chain(source),
         None => "the request failed".to_owned(),
     };
     CliError::Connection { server: server.to_string(), cause }

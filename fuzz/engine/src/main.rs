@@ -1,4 +1,4 @@
-//! Feeds one target with what libFuzzer makes up: `MUSTER_FUZZ_TARGET` names it.
+//! Runs one target with libFuzzer's inputs; `MUSTER_FUZZ_TARGET` selects the target.
 #![no_main]
 
 use std::sync::OnceLock;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use libfuzzer_sys::fuzz_target;
 use muster_fuzz::Target;
 
-// libFuzzer owns `main` and calls back with bytes alone, so the choice has to stand somewhere.
+// libFuzzer owns `main` and passes only bytes, so the selection must be stored somewhere.
 static TARGET: OnceLock<Target> = OnceLock::new();
 
 fn chosen() -> Target {

@@ -1,4 +1,4 @@
-//! The host: an agent that does what the real judgement of its files says, and a shim.
+//! The host: an agent that follows the real recovery rules, and a shim.
 
 use muster_agent::executions::ledger::recovery::{
     OnDiskState, RecoveryAction, StartWindow, decide,
@@ -7,11 +7,11 @@ use muster_protocol::frame::Outcome;
 
 use super::world::{Down, Ledger, Listed, Moves, Network, Sent, Shim, Up, World};
 
-/// What the child prints, so that the model stays small.
+/// How much the child prints; small, so that the model stays small.
 const OUTPUT_BYTES: u8 = 1;
-/// What the agent leaves on its way before it sends more.
+/// How many frames the agent has in flight at most.
 const FRAMES_UNDER_WAY: usize = 3;
-/// A session ends when frames overtake each other: without a bound there would be ever new ones.
+/// A session ends when frames are reordered: without a limit there would be endless new sessions.
 const LINKS_WITHOUT_ORDER: u8 = 2;
 
 impl World {
@@ -26,7 +26,7 @@ impl World {
         })
     }
 
-    /// What the inventory says of the command.
+    /// The inventory's entry for the command.
     pub fn listed(&self) -> Option<Listed> {
         if self.ledger.is_receipted {
             return None;
@@ -48,13 +48,14 @@ impl World {
                 moves.may("the agent starts a shim", |world| world.run.shim = Some(Shim::Begun));
             }
             RecoveryAction::Cancel => {
-                moves.may("the agent ends it unstarted", |w| w.settle(Outcome::Cancelled));
+                moves
+                    .may("the agent cancels it before its start", |w| w.settle(Outcome::Cancelled));
             }
             RecoveryAction::Expire => {
-                moves.may("the agent calls it expired", |w| w.settle(Outcome::Expired));
+                moves.may("the agent marks it expired", |w| w.settle(Outcome::Expired));
             }
             RecoveryAction::Lose => {
-                moves.may("the agent calls it lost", |w| w.settle(Outcome::Lost))
+                moves.may("the agent marks it lost", |w| w.settle(Outcome::Lost))
             }
             RecoveryAction::Report | RecoveryAction::Reattach | RecoveryAction::Discard => {}
         }
@@ -64,7 +65,7 @@ impl World {
         } else if self.network == Network::Links || self.server.epoch < LINKS_WITHOUT_ORDER {
             moves.may("connect", Self::connect);
         }
-        // One that the server has not been told of can't be missed by it.
+        // The server can't miss a ledger that it does not know.
         let is_known = self.server.acceptance_count == self.ledger.acceptance_count;
         if self.faults.may_lose_ledger && self.ledger.has_command && is_known {
             moves.may_fail("the ledger is gone", |world| world.lose_ledger(2));
@@ -93,7 +94,7 @@ impl World {
         }
         let has_all = link.sent_bytes >= self.run.produced_bytes;
         if self.ledger.has_started && !link.has_told_start && is_open {
-            moves.may("the agent tells the start", |world| {
+            moves.may("the agent reports the start", |world| {
                 world.on_link(Up::Started, |link| link.has_told_start = true);
             });
         } else if !has_all && is_open {
@@ -127,7 +128,7 @@ impl World {
         };
         match shim {
             Shim::Begun if self.ledger.has_cancel => {
-                moves.may("the shim ends unstarted", |world| end(world, Outcome::Cancelled));
+                moves.may("the shim ends before the start", |world| end(world, Outcome::Cancelled));
             }
             Shim::Begun => moves.may("the shim commits to the start", |world| {
                 world.run.shim = Some(Shim::Committed);
@@ -150,7 +151,7 @@ impl World {
     }
 
     pub fn agent_takes(&mut self, sent: Sent<Down>) {
-        // Frames are read from the link that there is.
+        // Frames are received on the open link.
         if self.agent.link.is_none_or(|link| link.epoch != sent.epoch) {
             return;
         }
@@ -169,7 +170,7 @@ impl World {
             }
             Down::Cancel => match self.judged() {
                 RecoveryAction::Reattach => self.ledger.has_cancel = true,
-                // Also of one that was never seen: a mark that it never starts.
+                // Also for an unknown command: a tombstone prevents its start.
                 RecoveryAction::Start | RecoveryAction::Discard => self.settle(Outcome::Cancelled),
                 _ => {}
             },
@@ -180,14 +181,14 @@ impl World {
             }
             Down::Receipt => self.ledger.is_receipted |= self.ledger.settlement.is_some(),
         }
-        // Of a mark that it never starts the server is told at once, as of what is new.
+        // A tombstone is reported at once, like a new command.
         if !is_known && let Some(link) = &mut self.agent.link {
             link.may_send |= self.ledger.has_command || self.ledger.settlement.is_some();
         }
     }
 
     fn accepted(&mut self) {
-        // It tells of the ledger alone, which is not lost where frames go astray.
+        // This depends only on the ledger, which lost frames do not affect.
         if self.network == Network::Anything {
             return;
         }

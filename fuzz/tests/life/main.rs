@@ -1,12 +1,12 @@
-//! One command's whole life, every way it can go: a server, an agent, a shim and what travels between
-//! them, with parts that are killed and frames that are lost, doubled and out of order.
+//! Model checking of one command's life: a server, an agent, a shim and the frames between them,
+//! with killed parts and lost, duplicated and reordered frames.
 //!
-//! Every state that can be reached with a few faults is visited. The rules are the real ones
-//! (`domain::state::step`, `ledger::recovery::judge`, `frame::compare_ledger`); what stands here
-//! is who says what to whom.
+//! Visits every state that is reachable with a few faults. The rules are the real ones
+//! (`domain::state::step`, `ledger::recovery::decide`, `frame::compare_ledger`); the model only
+//! defines who sends what to whom.
 
 mod host;
-mod promises;
+mod invariants;
 mod server;
 mod world;
 
@@ -21,7 +21,7 @@ struct Search {
 }
 
 impl Search {
-    /// Visits every state; fails with the way that led to one that breaks a promise.
+    /// Visits every state; fails with the moves that led to a violated invariant.
     fn all_of(start: World) -> Self {
         let mut search = Self { states: vec![(start.clone(), None)], known: HashMap::new() };
         search.known.insert(start, 0);
@@ -29,9 +29,10 @@ impl Search {
         while let Some(index) = ahead.pop_front() {
             let before = search.states[index].0.clone();
             for (made, after) in before.moves() {
-                let broken = promises::of_step(&before, &after).or_else(|| promises::of(&after));
+                let broken =
+                    invariants::of_step(&before, &after).or_else(|| invariants::of(&after));
                 if let Some(broken) = broken {
-                    panic!("{broken}\n{}{made:?}\n{after:#?}", search.way_to(index));
+                    panic!("{broken}\n{}{made:?}\n{after:#?}", search.path_to(index));
                 }
                 if !search.known.contains_key(&after) {
                     let next = search.states.len();
@@ -44,7 +45,7 @@ impl Search {
         search
     }
 
-    fn way_to(&self, mut index: usize) -> String {
+    fn path_to(&self, mut index: usize) -> String {
         let mut way = Vec::new();
         while let Some((before, made)) = &self.states[index].1 {
             way.push(format!("{made:?}\n"));
@@ -53,12 +54,12 @@ impl Search {
         way.into_iter().rev().collect()
     }
 
-    /// From every state: when nothing goes wrong any more, the command ends, and both ends agree.
-    fn all_come_to_an_end(&self) {
+    /// From every state: without further faults the command ends, and both sides agree.
+    fn check_every_state_terminates(&self) {
         for (index, (world, _)) in self.states.iter().enumerate() {
-            let end = world.in_peace();
-            if let Some(broken) = promises::of_the_end(&end) {
-                panic!("{broken}\n{}then in peace\n{end:#?}", self.way_to(index));
+            let end = world.without_faults();
+            if let Some(broken) = invariants::of_the_end(&end) {
+                panic!("{broken}\n{}then without faults\n{end:#?}", self.path_to(index));
             }
         }
     }
@@ -68,21 +69,21 @@ fn visit(network: Network, faults: Faults, at_least: usize) {
     let search = Search::all_of(World::new(network, faults));
     let count = search.states.len();
     println!("{count} states");
-    assert!(count > at_least, "only {count} states: the model has come apart");
-    search.all_come_to_an_end();
+    assert!(count > at_least, "only {count} states: the model is broken");
+    search.check_every_state_terminates();
 }
 
 #[test]
-fn a_command_keeps_its_promises_whichever_part_is_killed_and_whichever_link_is_cut() {
+fn invariants_hold_if_any_part_is_killed_and_any_link_is_cut() {
     visit(Network::Links, Faults { left: 2, may_lose_ledger: false }, 10_000);
 }
 
 #[test]
-fn a_command_keeps_its_promises_though_the_host_loses_what_it_knew() {
+fn invariants_hold_if_the_host_loses_its_ledger() {
     visit(Network::Links, Faults { left: 2, may_lose_ledger: true }, 5_000);
 }
 
 #[test]
-fn a_command_keeps_its_promises_though_frames_are_lost_and_doubled_and_overtake_each_other() {
+fn invariants_hold_if_frames_are_lost_duplicated_and_reordered() {
     visit(Network::Anything, Faults { left: 1, may_lose_ledger: false }, 10_000);
 }

@@ -1,4 +1,4 @@
-//! The server: every change of state is what the real table of transitions says.
+//! The server: every state change follows the real transition table.
 
 use muster_protocol::frame::{LedgerComparison, compare_ledger};
 use muster_server::domain::commands::command_state::{CommandState, EndReason, Event, Step, step};
@@ -13,35 +13,35 @@ impl World {
             && !server.is_cancel_requested
         {
             moves.may("deliver", |world| {
-                world.happens(Event::Delivered);
-                world.tell_agent(Down::Command);
+                world.apply(Event::Delivered);
+                world.send_to_agent(Down::Command);
             });
             moves.may_fail("deliver, and end before the frame leaves", |world| {
-                world.happens(Event::Delivered);
+                world.apply(Event::Delivered);
                 world.server_ends();
             });
         }
         if !server.is_cancel_requested && !server.state.is_terminal() {
             moves.may("cancel", |world| {
-                if !world.happens(Event::CancelRequested) {
+                if !world.apply(Event::CancelRequested) {
                     world.server.is_cancel_requested = true;
                     if world.server.session == Some(Session::Ready) {
-                        world.tell_agent(Down::Cancel);
+                        world.send_to_agent(Down::Cancel);
                     }
                 }
             });
         }
         if server.state == CommandState::Queued {
             moves.may_fail("expire", |world| {
-                world.happens(Event::Ended(EndReason::ExpiredInQueue));
+                world.apply(Event::Ended(EndReason::ExpiredInQueue));
             });
         }
         if server.session.is_some() {
-            moves.may_fail("the server ends and starts", Self::server_ends);
+            moves.may_fail("the server restarts", Self::server_ends);
         } else if !server.state.is_terminal() {
-            moves.may_fail("the agent is away for too long", |world| {
+            moves.may_fail("the agent is disconnected for too long", |world| {
                 world.run.was_away_too_long = true;
-                world.happens(Event::Ended(EndReason::AgentAway));
+                world.apply(Event::Ended(EndReason::AgentAway));
             });
         }
     }
@@ -51,8 +51,8 @@ impl World {
         self.cut();
     }
 
-    /// Takes the step that the table says; true if there is one.
-    fn happens(&mut self, event: Event) -> bool {
+    /// Applies the transition for an event; true if there is one.
+    fn apply(&mut self, event: Event) -> bool {
         let Step::To(next) = step(self.server.state, event) else { return false };
         self.server.state = next;
         self.server.reason = match event {
@@ -64,20 +64,20 @@ impl World {
         true
     }
 
-    fn tell_agent(&mut self, frame: Down) {
-        // A link that is over carries nothing.
+    fn send_to_agent(&mut self, frame: Down) {
+        // A closed link delivers nothing.
         if self.agent.link.is_some_and(|link| link.epoch == self.server.epoch) {
             self.down.push(Sent { epoch: self.server.epoch, frame });
         }
     }
 
-    /// A session begins: a new epoch, and a look at the ledger.
+    /// A session starts: a new epoch, and a comparison of the ledger.
     pub fn connect(&mut self) {
         self.server.epoch += 1;
         let remembered = (&self.server.ledger_id, u64::from(self.server.acceptance_count));
         let presented = (&self.ledger.id, u64::from(self.ledger.acceptance_count));
         if compare_ledger(Some(remembered), presented) == LedgerComparison::Replaced {
-            self.happens(Event::Ended(EndReason::LedgerReplaced));
+            self.apply(Event::Ended(EndReason::LedgerReplaced));
         }
         self.server.ledger_id = self.ledger.id;
         self.server.acceptance_count = self.ledger.acceptance_count;
@@ -94,30 +94,30 @@ impl World {
     }
 
     pub fn server_takes(&mut self, sent: Sent<Up>) {
-        // The fence: a session that is over writes nothing.
+        // Fencing: a closed session writes nothing.
         if sent.epoch != self.server.epoch {
             return;
         }
         let Some(session) = self.server.session else { return };
         match (sent.frame, session) {
             (Up::Inventory(listed), Session::Open) => self.reconcile(listed),
-            // A session has one inventory; with a second one it is closed.
+            // A session has one inventory; a second one closes it.
             (Up::Inventory(_), Session::Ready) => self.server_ends(),
             (Up::Result(outcome), _) => {
-                if self.happens(Event::Reported(outcome)) {
+                if self.apply(Event::Reported(outcome)) {
                     self.server.report = Some((outcome, false));
                 }
                 self.server.report.get_or_insert((outcome, true));
-                self.tell_agent(Down::Receipt);
+                self.send_to_agent(Down::Receipt);
             }
-            // Of a command that the session does not hold yet.
+            // A command that the session does not own yet.
             (_, Session::Open) => {}
             (Up::Accepted { acceptance_count }, Session::Ready) => {
                 let known = &mut self.server.acceptance_count;
                 *known = acceptance_count.max(*known);
             }
             (Up::Started, Session::Ready) => {
-                self.happens(Event::Started);
+                self.apply(Event::Started);
             }
             (Up::Output { offset }, Session::Ready) => self.append(offset),
         }
@@ -142,22 +142,22 @@ impl World {
         self.server.session = Some(Session::Ready);
         let Some(listed) = listed else {
             let was_sent = !self.server.state.is_terminal();
-            if was_sent && self.happens(Event::Unlisted) && self.server.is_cancel_requested {
-                // It never arrived, and nobody wants it to any more.
-                self.happens(Event::CancelRequested);
+            if was_sent && self.apply(Event::Unlisted) && self.server.is_cancel_requested {
+                // It never arrived, and is not wanted any more.
+                self.apply(Event::CancelRequested);
             }
             return;
         };
         if self.server.report.is_some() {
-            return self.tell_agent(Down::Receipt);
+            return self.send_to_agent(Down::Receipt);
         }
-        self.happens(match listed {
+        self.apply(match listed {
             Listed::Running => Event::Started,
             Listed::Accepted | Listed::Settled => Event::ListedAccepted,
         });
-        self.tell_agent(Down::SendFrom(self.server.committed_bytes));
+        self.send_to_agent(Down::SendFrom(self.server.committed_bytes));
         if self.server.is_cancel_requested {
-            self.tell_agent(Down::Cancel);
+            self.send_to_agent(Down::Cancel);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Everything that there is, and what can happen next.
+//! The state of the model, and its possible moves.
 
 use std::fmt;
 
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 
-/// One moment.
+/// One state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub network: Network,
@@ -14,41 +14,42 @@ pub struct World {
     pub agent: Agent,
     pub ledger: Ledger,
     pub run: Run,
-    /// To the server; those of a link that is over may still arrive.
+    /// Frames to the server; those of a closed link may still arrive.
     pub up: Vec<Sent<Up>>,
-    /// To the agent.
+    /// Frames to the agent.
     pub down: Vec<Sent<Down>>,
 }
 
-/// What may happen to frames.
+/// How the network delivers frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// Those of one link arrive in order until it is cut; links overtake each other.
+    /// Frames of one link arrive in order until it is cut; frames of different links may be
+    /// reordered.
     Links,
-    /// Each may be lost, come twice, and overtake any other.
+    /// Each frame may be lost, duplicated or reordered.
     Anything,
 }
 
-/// What may still go wrong.
+/// The faults that may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Faults {
     pub left: u8,
     pub may_lose_ledger: bool,
 }
 
-/// What the server has committed, and its session.
+/// The server's committed state, and its session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Server {
     pub state: CommandState,
     pub reason: Option<EndReason>,
     pub is_cancel_requested: bool,
-    /// Reported, and whether too late.
+    /// The report, and whether it was too late.
     pub report: Option<(Outcome, bool)>,
     pub committed_bytes: u8,
     pub epoch: u8,
     pub ledger_id: u8,
     pub acceptance_count: u8,
-    /// Of the newest epoch; forgotten when the server ends.
+    /// The session of the newest epoch; lost when the server restarts.
     pub session: Option<Session>,
 }
 
@@ -59,7 +60,7 @@ pub enum Session {
     Ready,
 }
 
-/// What the agent's process knows of its link.
+/// What the agent's process knows about its link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Agent {
     pub link: Option<Link>,
@@ -68,14 +69,14 @@ pub struct Agent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Link {
     pub epoch: u8,
-    /// Output may be sent: the command is new, or the server has said from where on.
+    /// Output may be sent: the command is new, or the server has confirmed the offset.
     pub may_send: bool,
     pub sent_bytes: u8,
     pub has_told_start: bool,
     pub has_told_result: bool,
 }
 
-/// The ledger's files on one command.
+/// The ledger's files for one command.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ledger {
     pub id: u8,
@@ -84,11 +85,11 @@ pub struct Ledger {
     pub has_cancel: bool,
     pub has_started: bool,
     pub settlement: Option<Outcome>,
-    /// The server needs no more of it: output is gone, the answer is kept.
+    /// The server has everything: output is deleted, the result is kept.
     pub is_receipted: bool,
 }
 
-/// What has really happened on the host.
+/// What actually happened on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Run {
     pub shim: Option<Shim>,
@@ -103,13 +104,13 @@ pub struct Run {
 pub enum Shim {
     /// Holds the lock.
     Begun,
-    /// Has written that it starts the child.
+    /// Has recorded that it starts the child.
     Committed,
     /// The child runs.
     Started,
 }
 
-/// A frame on its way.
+/// A frame in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sent<T> {
     pub epoch: u8,
@@ -125,7 +126,7 @@ pub enum Up {
     Result(Outcome),
 }
 
-/// How far the inventory says the command is.
+/// The command's state in the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Listed {
     Accepted,
@@ -141,7 +142,7 @@ pub enum Down {
     Receipt,
 }
 
-/// Something that happens.
+/// A move of the model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Move {
     pub name: &'static str,
@@ -154,7 +155,7 @@ impl fmt::Debug for Move {
     }
 }
 
-/// What can happen next, as it is gathered.
+/// Collects the possible moves.
 pub struct Moves<'a> {
     pub from: &'a World,
     pub found: Vec<(Move, World)>,
@@ -217,9 +218,9 @@ impl World {
         moves.found
     }
 
-    /// What comes of it when nothing goes wrong any more. Whatever link there is is cut once: what
-    /// a broken network has swallowed comes again with the next.
-    pub fn in_peace(&self) -> Self {
+    /// The final state without further faults. An open link is cut once, so that frames lost by the
+    /// network are sent again.
+    pub fn without_faults(&self) -> Self {
         let mut world = self.clone();
         world.faults.left = 0;
         world.network = Network::Links;
@@ -233,7 +234,7 @@ impl World {
         world
     }
 
-    /// The link ends; what was on its way to the agent goes with it.
+    /// The link ends; frames in flight to the agent are lost.
     pub fn cut(&mut self) {
         self.agent.link = None;
         self.down.clear();

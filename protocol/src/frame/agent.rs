@@ -1,39 +1,40 @@
 //! Frames that an agent sends.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::Outcome;
+use super::result::Outcome;
 use crate::manifest::Manifest;
 use crate::release::UpdateResult;
 
 /// A text frame from an agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum AgentFrame {
     /// First frame after `connected`.
     Register { data: Box<Registration> },
     /// Sent periodically; keeps the session alive.
     Heartbeat(Heartbeat),
-    /// The answer to a command. Of a durable one: repeated until its `ack` has a receipt.
+    /// The result of a command. Repeated for a durable command until its `ack` has a receipt.
     Response(Response),
-    /// Full: the command stands in the fsynced ledger.
+    /// Full: the command is in the fsynced ledger.
     Accepted {
         command_id: Uuid,
-        /// Commands this ledger has accepted so far, this one included.
+        /// Commands that this ledger has accepted so far, including this one.
         acceptance_count: u64,
     },
     /// Full: the child was started.
     Started { command_id: Uuid },
-    /// Full: the scripts this host allows; after `registered`, and whenever they or the policy change.
+    /// Full: the scripts that this host allows. Sent after `registered`, and whenever they or the
+    /// policy change.
     Manifest {
         manifest: Manifest,
-        /// Why the newest file was refused, while an older one stays in force.
+        /// Why the newest file was rejected; an older one stays in force.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<String>,
-        /// The host's policy by now, as in `register`; absent while it can't be used.
+        /// The host's current policy, as in `register`; absent while it can't be used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<String>,
     },
@@ -41,19 +42,20 @@ pub enum AgentFrame {
     Inventory { items: Vec<InventoryItem> },
     /// Full: the inventory is complete.
     InventoryEnd,
-    /// Full: the host leaves the fleet for good: delete this agent. After the inventory; what has
-    /// not ended then is ended by the server.
+    /// Full: the host leaves the fleet for good, and asks the server to delete this agent. Sent
+    /// after the inventory; the server ends the commands that are still open.
     Deregister,
-    /// Full: what came of a wish of the host's own, as in `register`. What came of an `update` is said
-    /// in its `response`.
+    /// Full: the result of an update that the host itself requested, as in `register`. The result
+    /// of an `update` command is in its `response`.
     UpdateResult { result: UpdateResult },
 }
 
-/// What an agent says of itself.
+/// What an agent reports about itself.
 ///
-/// Every field but those of the first generation is optional for basic agents; a full agent sends
-/// `protocol`, `ledger_id`, `acceptance_count`, `machine_id`, `instance_id` and `highest_epoch`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Basic agents need only the fields of the first generation. A full agent sends `protocol`,
+/// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id` and `highest_epoch`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Registration {
     /// Full: the id issued in `registered`, absent before enrolment. Basic: display only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,39 +68,39 @@ pub struct Registration {
     pub version: String,
     #[serde(default)]
     pub os: String,
-    /// Names of commands the agent can carry out; unknown names are ignored.
+    /// Names of the commands that the agent supports; unknown names are ignored.
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// Absent: basic. 1: full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<u32>,
-    /// Processor architecture, as Rust names it: `x86_64`, `aarch64`.
+    /// Processor architecture in Rust's notation: `x86_64`, `aarch64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
-    /// Made with the state directory.
+    /// Created with the state directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger_id: Option<Uuid>,
-    /// Commands this ledger has ever accepted, fsynced.
+    /// Commands that this ledger has ever accepted, fsynced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acceptance_count: Option<u64>,
-    /// Opaque and stable per machine; a hash, never the raw id.
+    /// Opaque and stable per machine: a hash, never the raw id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
-    /// Made at every start of the agent's process.
+    /// Created at every start of the agent's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<Uuid>,
-    /// Highest session epoch this ledger has seen; 0 before the first.
+    /// Highest session epoch that this ledger has seen; 0 before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest_epoch: Option<u64>,
-    /// Executions the agent runs at once; the server keeps no more delivered. 0: nothing is sent any
-    /// more, as in the last session of a host that leaves the fleet.
+    /// Executions that the agent runs at once; the server delivers no more. 0: the server must send
+    /// nothing more, as in the last session of a host that leaves the fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_executions: Option<u32>,
-    /// What the host lets the server ask for: `manifest`, `library` or `shell`; absent while its
-    /// policy can't be used.
+    /// What the host lets the server run: `manifest`, `library` or `shell`; absent while its policy
+    /// can't be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// Full: what came of the latest wish for another version, while nothing newer is known.
+    /// Full: the result of the latest update, until the server has a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateResult>,
 }
@@ -131,15 +133,17 @@ pub fn compare_ledger<Id: PartialEq>(
     }
 }
 
-/// A sign of life. Free-form: an agent of any generation puts what it likes into `status`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// A periodic sign of life. `status` is free-form: agents of any generation choose its content.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     #[serde(default)]
     pub status: Map<String, Value>,
 }
 
-/// The fields of a heartbeat's `status` that the server keeps as telemetry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The fields of a heartbeat's `status` that the server stores as telemetry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Telemetry {
     /// 0 to 100, over all processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,7 +166,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Picks the known numbers out of a free-form status; anything else in it is left alone.
+    /// Extracts the known numbers from a free-form status; ignores the rest.
     pub fn from_status(status: &Map<String, Value>) -> Self {
         let number =
             |name: &str| status.get(name).and_then(Value::as_f64).filter(|n| n.is_finite());
@@ -178,17 +182,18 @@ impl Telemetry {
     }
 }
 
-/// What came of a command.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The result of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Response {
     pub command_id: Uuid,
     pub success: bool,
     #[serde(default)]
     pub data: Value,
-    /// A sentence for people; present when `success` is false.
+    /// A message for people; present when `success` is false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// A stable word for programs, such as `no_space`, `unknown_script`, `permission_denied`.
+    /// A stable code for programs, such as `no_space`, `unknown_script`, `permission_denied`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_code: Option<String>,
     /// Full, durable commands: the terminal state. Absent: `succeeded` or `failed` by `success`.
@@ -197,7 +202,8 @@ pub struct Response {
 }
 
 /// One command in the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct InventoryItem {
     pub command_id: Uuid,
     pub state: InventoryState,
@@ -206,8 +212,9 @@ pub struct InventoryItem {
     pub offset_bytes: u64,
 }
 
-/// How far the ledger says a command is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The state of a command in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InventoryState {
     /// In the ledger, child not started.

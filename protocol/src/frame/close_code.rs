@@ -1,38 +1,38 @@
-//! Why a server ends an agent's session.
+//! Why a server closes an agent's session.
 
 use serde::{Deserialize, Serialize};
 
-/// A WebSocket close code of Muster's own, with the reason that travels beside it.
+/// A WebSocket close code of Muster with its reason text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CloseCode {
-    /// 4001: the connection brought no key.
+    /// 4001: the connection sent no key.
     KeyMissing,
     /// 4002: the key was deleted.
     KeyDeleted,
     /// 4002: the key was replaced by a newer secret.
     KeyRegenerated,
-    /// 4002: no such key is known here.
+    /// 4002: the server does not know this key.
     KeyUnknown,
     /// 4003: the key is disabled; an operator may enable it again.
     KeyDisabled,
     /// 4003: the key is past its `expires_at`; an operator may extend it.
     KeyExpired,
-    /// 4004: the key already has as many agents as it may.
+    /// 4004: the key has reached its limit of agents.
     AgentLimit,
     /// 4009: a newer session of the same agent took over; wait 30 s or more.
     SessionReplaced,
-    /// 4010: two hosts present one identity; both wait for an operator.
+    /// 4010: two hosts use one identity; both wait for an operator.
     IdentityConflict,
-    /// 1000: the agent has asked to be deleted, and is.
+    /// 1000: the agent was deleted at its own request.
     Deregistered,
-    /// 1001: the server is going away; reconnect after the announced delay.
+    /// 1001: the server is shutting down; reconnect after the announced delay.
     GoingAway,
-    /// 1009: a frame is larger than its bound.
+    /// 1009: a frame exceeds the size limit.
     FrameTooBig,
-    /// 1008: the peer broke the protocol; the reason says how.
+    /// 1008: the peer violated the protocol; the reason says how.
     PolicyViolation,
-    /// 1013: the server can't take the session now; back off and try again.
+    /// 1013: the server can't accept the session now; back off and retry.
     TryAgainLater,
 }
 
@@ -72,7 +72,7 @@ impl CloseCode {
         }
     }
 
-    /// The reason on the wire: `snake_case`, stable, meant for programs.
+    /// The reason on the wire: stable `snake_case`, for programs.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::KeyMissing => "key_missing",
@@ -92,7 +92,7 @@ impl CloseCode {
         }
     }
 
-    /// Reads a close back; a reason that is not known falls back to the code's mildest meaning.
+    /// Parses a close. An unknown reason maps to the mildest meaning of its code.
     pub fn from_wire(code: u16, reason: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.code() == code && known.reason() == reason).or(
             match code {
@@ -117,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_close_reads_back_as_itself() {
+    fn every_close_code_round_trips() {
         for close in CloseCode::ALL {
             assert_eq!(CloseCode::from_wire(close.code(), close.reason()), Some(close));
         }
     }
 
     #[test]
-    fn an_unknown_reason_of_4002_never_stops_an_agent_for_good() {
+    fn unknown_reason_of_4002_is_not_treated_as_a_deleted_key() {
         assert_eq!(CloseCode::from_wire(4002, "whatever"), Some(CloseCode::KeyUnknown));
     }
 }

@@ -1,9 +1,10 @@
-//! From text to frames, with errors that tell unknown from broken.
+//! Decodes text frames. Errors distinguish unknown types from invalid frames.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{AgentFrame, ErrorCode, ServerFrame};
+use super::agent::AgentFrame;
+use super::server::{ErrorCode, ServerFrame};
 use crate::object;
 
 const AGENT_TYPES: [&str; 10] = [
@@ -30,10 +31,10 @@ const SERVER_TYPES: [&str; 10] = [
     "rekey",
     "deregistered",
 ];
-/// Longest `type` that is repeated in an error.
+/// Longest `type` that an error quotes.
 const MAX_ECHOED_TYPE_CHARS: usize = 64;
 
-/// Why a text is no frame. The message is fit to be sent back.
+/// Why a text is not a valid frame. The message can be sent back to the peer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the frame is not a JSON object with a string `type`: {0}")]
@@ -45,7 +46,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The code of the `error` frame that answers it.
+    /// The code for the `error` frame in response.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::MalformedJson(_) => ErrorCode::MalformedJson,
@@ -61,15 +62,15 @@ struct Envelope {
     kind: String,
 }
 
-/// Reads a frame from an agent. Unknown fields are ignored.
+/// Decodes a frame from an agent. Unknown fields are ignored.
 ///
 /// # Errors
-/// [`DecodeError`] tells broken JSON, unknown types and unfit fields apart.
+/// [`DecodeError`] distinguishes malformed JSON, unknown types and invalid fields.
 pub fn decode_agent_frame(text: &str) -> Result<AgentFrame, DecodeError> {
     decode(text, &AGENT_TYPES)
 }
 
-/// Reads a frame from a server. Unknown fields are ignored.
+/// Decodes a frame from a server. Unknown fields are ignored.
 ///
 /// # Errors
 /// As [`decode_agent_frame`].
@@ -82,7 +83,7 @@ fn decode<Frame: DeserializeOwned>(text: &str, known: &[&str]) -> Result<Frame, 
         Ok(frame) => return Ok(frame),
         Err(error) => error,
     };
-    // Only the failure pays for a second look.
+    // Only a failure is parsed twice.
     let envelope: Envelope =
         object::read(text).map_err(|error| DecodeError::MalformedJson(error.to_string()))?;
     if known.contains(&envelope.kind.as_str()) {
@@ -98,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn broken_unknown_and_unfit_frames_are_told_apart() {
+    fn malformed_unknown_and_invalid_frames_have_different_codes() {
         let code = |text: &str| decode_agent_frame(text).expect_err("no frame").code();
         assert_eq!(code("{"), ErrorCode::MalformedJson);
         assert_eq!(code("[]"), ErrorCode::MalformedJson);
@@ -107,20 +108,20 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_a_frames_values_is_no_frame() {
+    fn list_of_a_frames_values_is_rejected() {
         let refused = decode_agent_frame(r#"["inventory_end"]"#).expect_err("a list");
         assert_eq!(refused.code(), ErrorCode::MalformedJson);
     }
 
     #[test]
-    fn what_is_refused_is_repeated_in_bounded_words() {
+    fn error_that_quotes_a_frame_is_bounded() {
         let text = format!(r#"{{"type":"inventory","items":["{}"]}}"#, "x".repeat(100_000));
         let refused = decode_agent_frame(&text).expect_err("no item").to_string();
         assert!(refused.chars().count() < 400, "{refused}");
     }
 
     #[test]
-    fn numbers_are_read_as_they_were_written() {
+    fn numbers_round_trip_exactly() {
         let text =
             r#"{"type":"heartbeat","status":{"x":1.7e307,"y":0.1,"z":2.2250738585072011e-308}}"#;
         let frame = decode_agent_frame(text).expect("a heartbeat");
@@ -135,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_refused() {
+    fn excessive_nesting_is_rejected() {
         let deep = format!(r#"{{"type":"heartbeat","status":{{"x":{}"#, "[".repeat(100_000));
         assert!(decode_agent_frame(&deep).is_err());
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused_and_never_panics(text in "\\PC{0,200}") {
+        fn decoding_arbitrary_text_never_panics(text in "\\PC{0,200}") {
             let _ = decode_agent_frame(&text);
             let _ = decode_server_frame(&text);
         }

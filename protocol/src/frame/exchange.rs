@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! request = version u8 (1) · session id 16 bytes · sequence u64 · wait_ms u32 · part*
-//! answer  = version u8 (1) · sequence u64 · part*
+//! response = version u8 (1) · sequence u64 · part*
 //! part    = kind u8 (1 text, 2 binary, 3 close) · length u32 · bytes
 //! close   = code u16 · reason (UTF-8)
 //! ```
-//! Numbers are big-endian. The agent makes a random session id per link. Sequence 0 opens the
-//! session; each further request counts one up. A repeated sequence gets the same answer again.
-//! A request that arrives while the one before still waits makes that one return at once, so that
-//! a second request can carry frames at any moment; more than two are never open together.
+//! Numbers are big-endian. The agent creates a random session id per link. Sequence 0 opens the
+//! session; each further request increments the sequence. A repeated sequence gets the same
+//! response again. A request that arrives while the previous one still waits makes the previous one
+//! return at once, so that the agent can send frames at any time. At most two requests are open at
+//! once.
 
 use uuid::Uuid;
 
-/// Largest body of a request or an answer.
+/// Largest body of a request or a response.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
 const VERSION: u8 = 1;
 const REQUEST_HEADER_BYTES: usize = 29;
@@ -35,27 +36,27 @@ pub enum ExchangePart {
     },
 }
 
-/// What the agent posts.
+/// The body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeRequest {
     pub session_id: Uuid,
     pub sequence: u64,
-    /// How long the server may hold the answer when it has nothing to say.
+    /// How long the server may delay an empty response.
     pub wait_ms: u32,
     pub parts: Vec<ExchangePart>,
 }
 
-/// What the server answers.
+/// The body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExchangeResponse {
     pub sequence: u64,
     pub parts: Vec<ExchangePart>,
 }
 
-/// Why a body is refused.
+/// Why a body is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ExchangeError {
-    #[error("the body is cut off")]
+    #[error("the body is incomplete")]
     Cut,
     #[error("unknown version {0} of exchange bodies")]
     Version(u8),
@@ -66,7 +67,7 @@ pub enum ExchangeError {
 }
 
 impl ExchangeRequest {
-    /// The body to post.
+    /// Encodes the body.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = vec![VERSION];
         body.extend_from_slice(self.session_id.as_bytes());
@@ -76,10 +77,10 @@ impl ExchangeRequest {
         body
     }
 
-    /// Reads a posted body.
+    /// Decodes a request's body.
     ///
     /// # Errors
-    /// [`ExchangeError`] at the first thing that does not fit.
+    /// [`ExchangeError`] for the first error.
     pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
         let header = body.first_chunk::<REQUEST_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
         if header[0] != VERSION {
@@ -101,7 +102,7 @@ impl ExchangeRequest {
 }
 
 impl ExchangeResponse {
-    /// The body to answer with.
+    /// Encodes the body.
     pub fn encode(&self) -> Vec<u8> {
         let mut body = vec![VERSION];
         body.extend_from_slice(&self.sequence.to_be_bytes());
@@ -109,10 +110,10 @@ impl ExchangeResponse {
         body
     }
 
-    /// Reads an answered body.
+    /// Decodes a response's body.
     ///
     /// # Errors
-    /// [`ExchangeError`] at the first thing that does not fit.
+    /// [`ExchangeError`] for the first error.
     pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
         let header = body.first_chunk::<RESPONSE_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
         if header[0] != VERSION {
@@ -128,7 +129,7 @@ impl ExchangeResponse {
 }
 
 impl ExchangePart {
-    /// Bytes this part takes in a body.
+    /// Size of this part in a body.
     pub fn encoded_bytes(&self) -> usize {
         PART_HEADER_BYTES
             + match self {
@@ -206,18 +207,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_and_answers_read_back(
+        fn requests_and_responses_round_trip(
             id in any::<u128>(), sequence in any::<u64>(), wait_ms in any::<u32>(),
             parts in prop::collection::vec(part(), 0..10),
         ) {
             let request = ExchangeRequest { session_id: Uuid::from_u128(id), sequence, wait_ms, parts: parts.clone() };
             prop_assert_eq!(ExchangeRequest::decode(&request.encode()), Ok(request));
-            let answer = ExchangeResponse { sequence, parts };
-            prop_assert_eq!(ExchangeResponse::decode(&answer.encode()), Ok(answer));
+            let response = ExchangeResponse { sequence, parts };
+            prop_assert_eq!(ExchangeResponse::decode(&response.encode()), Ok(response));
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_arbitrary_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = ExchangeRequest::decode(&bytes);
             let _ = ExchangeResponse::decode(&bytes);
         }

@@ -1,6 +1,6 @@
 //! The frames of a session.
 //!
-//! Text frames are JSON objects tagged by `type`; output travels in binary frames. Over HTTP the
+//! Text frames are JSON objects tagged by `type`; output is sent in binary frames. Over HTTP the
 //! same frames are packed into the bodies of [`exchange`].
 //!
 //! A session of a *full* agent, in order:

@@ -1,11 +1,11 @@
-//! Output of a child: records on the host's disk and in binary frames alike.
+//! Output of a child process: records, in the same format on the host's disk and in binary frames.
 //!
 //! ```text
 //! frame  = version u8 (1) · command id 16 bytes · offset u64 · record*
 //! record = stream u8 (1 stdout, 2 stderr) · length u32 · payload
 //! ```
-//! Numbers are big-endian. `offset` counts the payload of both streams, in the order read, that
-//! stands before the frame's first record; record headers do not count.
+//! Numbers are big-endian. `offset` counts the payload of both streams, in the order read, before
+//! the frame's first record, without record headers.
 
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ pub const FRAME_HEADER_BYTES: usize = 25;
 /// Bytes before a record's payload.
 pub const RECORD_HEADER_BYTES: usize = 5;
 
-/// Where a record was read from.
+/// The stream that a record was read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stream {
     Stdout,
@@ -50,18 +50,18 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// A binary frame, borrowed from what arrived.
+/// A binary frame, borrowed from the received bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputFrame<'a> {
     pub command_id: Uuid,
     pub offset_bytes: u64,
-    /// Whole records, checked.
+    /// Complete, valid records.
     pub records: &'a [u8],
-    /// Payload of all records together.
+    /// Total payload of all records.
     pub payload_bytes: u64,
 }
 
-/// Why bytes are no output.
+/// Why bytes are not an output frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
     #[error("the output frame is shorter than its header")]
@@ -70,19 +70,19 @@ pub enum OutputError {
     Version(u8),
     #[error("unknown stream tag {0}")]
     Stream(u8),
-    #[error("an output record is cut off")]
+    #[error("an output record is incomplete")]
     Cut,
-    #[error("an output record or frame exceeds its bound, or a record is empty")]
+    #[error("an output record is empty, or a record or frame exceeds its size limit")]
     Bound,
 }
 
-/// Writes the header of a record; the payload follows it.
+/// Encodes the header of a record; the payload follows it.
 pub fn record_header(stream: Stream, payload_bytes: u32) -> [u8; RECORD_HEADER_BYTES] {
     let [a, b, c, d] = payload_bytes.to_be_bytes();
     [stream.tag(), a, b, c, d]
 }
 
-/// Reads the header of a record: its stream and the length of its payload.
+/// Decodes the header of a record: its stream and payload length.
 ///
 /// # Errors
 /// [`OutputError`] if the tag is unknown or the length is out of bounds.
@@ -98,17 +98,17 @@ pub fn read_record_header(
     Ok((stream, length))
 }
 
-/// Writes a frame's header into an empty buffer; whole records follow it.
+/// Writes a frame's header into an empty buffer; complete records follow it.
 pub fn write_frame_header(buffer: &mut Vec<u8>, command_id: Uuid, offset_bytes: u64) {
     buffer.push(VERSION);
     buffer.extend_from_slice(command_id.as_bytes());
     buffer.extend_from_slice(&offset_bytes.to_be_bytes());
 }
 
-/// Reads and checks a binary frame without copying it.
+/// Decodes and validates a binary frame without copying it.
 ///
 /// # Errors
-/// [`OutputError`] at the first thing that does not fit.
+/// [`OutputError`] for the first error.
 pub fn decode_frame(frame: &[u8]) -> Result<OutputFrame<'_>, OutputError> {
     if frame.len() < FRAME_HEADER_BYTES {
         return Err(OutputError::Short);
@@ -135,7 +135,7 @@ pub fn decode_frame(frame: &[u8]) -> Result<OutputFrame<'_>, OutputError> {
     Ok(OutputFrame { command_id: Uuid::from_bytes(id), offset_bytes, records, payload_bytes })
 }
 
-/// The records of a run of bytes, one by one.
+/// Iterates over the records in bytes.
 pub fn records_of(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, OutputError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn encoded_frames_round_trip(
             offset in any::<u32>(),
             records in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..300)), 0..20),
         ) {
@@ -184,7 +184,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn decoding_arbitrary_bytes_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_frame(&bytes);
         }
     }

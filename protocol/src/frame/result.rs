@@ -1,49 +1,50 @@
-//! What an `execute` ends in.
+//! The result of an `execute`.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The terminal states that an agent may report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The child exited with 0.
     Succeeded,
-    /// The child exited otherwise, died by a signal, or could not be started.
+    /// The child exited with another code, was killed by a signal, or could not be started.
     Failed,
-    /// It ran past `timeout_ms` and was ended.
+    /// It exceeded `timeout_ms` and was killed.
     TimedOut,
     /// It was cancelled, before its start or while it ran.
     Cancelled,
-    /// `start_within_ms` had passed when its turn came; it never started.
+    /// `start_within_ms` had passed before it could start; it never started.
     Expired,
-    /// The host refused it; it never started.
+    /// The host rejected it; it never started.
     Rejected,
-    /// It was started and what came of it can't be known.
+    /// It was started, and its result can't be known.
     Lost,
 }
 
 /// `response.data` of an `execute` that was started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ExecuteResult {
-    /// Of the direct child; absent if a signal ended it or it was never started.
+    /// Of the direct child; absent if a signal killed it or it was never started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The signal that ended the direct child.
+    /// The signal that killed the direct child.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// Wall time on the host from start to exit of the direct child, by a monotonic clock.
+    /// Time from start to exit of the direct child, by the host's monotonic clock.
     pub duration_ms: u64,
-    /// Payload of both streams that was kept; what the output is read against.
+    /// Stored payload of both streams; the length of the complete output.
     pub output_bytes: u64,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
-    /// Payload that was read from the child and not kept (cap, quota, full disk).
+    /// Payload that was read from the child and not stored (limit, quota, full disk).
     #[serde(default)]
     pub dropped_bytes: u64,
-    /// False if anything is missing from the output.
+    /// False if any part of the output is missing.
     pub output_complete: bool,
-    /// Hex SHA-256 of the kept payload, both streams in the order read.
+    /// Hex SHA-256 of the stored payload, both streams in the order read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_sha256: Option<String>,
 }

@@ -1,14 +1,14 @@
 //! Frames that a server sends.
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::Permissions;
+use crate::permission::Permissions;
 
 /// A text frame from a server.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ServerFrame {
     /// At once, after the key was accepted.
@@ -19,26 +19,27 @@ pub enum ServerFrame {
         /// RFC 3339, UTC.
         timestamp: String,
     },
-    /// The answer to `register`.
+    /// The response to `register`.
     Registered(Box<Registered>),
-    /// The answer to each heartbeat.
+    /// The response to each heartbeat.
     HeartbeatAck {
         /// RFC 3339, UTC.
         timestamp: String,
     },
-    /// Something that was sent could not be understood; the session goes on.
+    /// A frame was rejected; the session continues.
     Error { code: ErrorCode, message: String },
-    /// Do this.
+    /// Run this command.
     Command(Box<Command>),
-    /// Full: end this command; repeated at every resume. An id never seen gets a tombstone.
+    /// Full: end this command. Repeated at every resume. The agent stores a tombstone for an
+    /// unknown id.
     Cancel {
         command_id: Uuid,
         /// Between TERM and KILL.
         grace_ms: u64,
     },
-    /// Full: what the server has committed of a command.
+    /// Full: what the server has committed for a command.
     Ack(Ack),
-    /// Full: close this link and come back after the delay.
+    /// Full: close this connection and reconnect after the delay.
     Drain { reconnect_delay_ms: u64 },
     /// Full: use this key from now on.
     Rekey {
@@ -47,44 +48,46 @@ pub enum ServerFrame {
         /// How long the old one stays valid.
         grace_ms: u64,
     },
-    /// Full: the agent is deleted, committed; the session ends.
+    /// Full: the agent's deletion is committed; the session ends.
     Deregistered,
 }
 
-/// The session is open; what holds in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The session is open. Contains its parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Registered {
-    /// The agent's id for life. A full agent that presented another id has been enrolled anew:
-    /// it sets its ledger aside and runs nothing of it.
+    /// The agent's permanent id. If a full agent presented another id, it was enrolled again: it
+    /// sets its ledger aside and runs nothing from it.
     pub agent_id: Uuid,
-    /// This session's epoch; newer ones fence off older ones.
+    /// This session's epoch; a newer epoch fences off older sessions.
     pub epoch: u64,
     pub heartbeat_interval_ms: u64,
-    /// Payload that is wanted of one execution's output: a full agent keeps no more of what is
-    /// accepted from now on. Absent: the bound of the protocol.
+    /// Output that the server stores per execution, in bytes: a full agent keeps no more for
+    /// commands that it accepts from now on. Absent: the protocol's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_bytes: Option<u64>,
-    /// True if the server knows less than the agent: it was restored from a backup.
+    /// True if the server knows less than the agent because it was restored from a backup.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub server_restored: bool,
     /// The version of the server, for people.
     pub server_version: String,
-    /// The version that this agent should be of; absent leaves it as it is.
+    /// The version that this agent should run; absent means no change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub desired_version: Option<String>,
-    /// RFC 3339, UTC; informs, decides nothing.
+    /// RFC 3339, UTC. For information only.
     pub timestamp: String,
 }
 
 /// An instruction.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Command {
     pub command_id: Uuid,
-    /// A name of [`CommandName`](crate::CommandName); unknown ones are answered, not dropped.
+    /// A name of [`CommandName`](crate::CommandName). Unknown names get an error response.
     pub command: String,
     #[serde(default)]
     pub data: Value,
-    /// RFC 3339, UTC; informs, decides nothing.
+    /// RFC 3339, UTC. For information only.
     pub timestamp: String,
     /// Durable: the child must be started within this time of the frame's arrival, by the
     /// agent's monotonic clock; else the command ends `expired`.
@@ -92,42 +95,45 @@ pub struct Command {
     pub start_within_ms: Option<u64>,
 }
 
-/// What is committed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What the server has committed for a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Ack {
     pub command_id: Uuid,
-    /// Output is committed up to here. As the answer to an inventory: send on from here.
+    /// Output is committed up to this offset. In response to an inventory: continue from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset_bytes: Option<u64>,
-    /// The result needs no further sending.
+    /// The server has the result; the agent must not send it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Receipt>,
 }
 
-/// What became of a reported result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the server handled a reported result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Receipt {
-    /// It is the result, now or already before.
+    /// It is stored as the result, now or earlier.
     Recorded,
-    /// The command had ended otherwise; the report is kept beside as `late_result`.
+    /// The command had already ended differently; the report is stored as `late_result`.
     Late,
-    /// This server knows no such command; output is not wanted either.
+    /// This server does not know the command and does not want its output.
     UnknownCommand,
 }
 
-/// Why a frame could not be understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// Why a frame was rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// Not JSON, or not an object with a `type`.
     MalformedJson,
-    /// A `type` this server does not know.
+    /// An unknown `type`.
     UnknownType,
-    /// A known `type` whose fields don't fit.
+    /// A known `type` with invalid fields.
     InvalidFrame,
     /// A known `type` at the wrong moment, such as a `heartbeat` before `register`.
     UnexpectedFrame,
-    /// An answer to a command that is not open.
+    /// A response to a command that is not open.
     UnknownCommand,
 }

@@ -1,4 +1,4 @@
-//! Keys that sign releases: Ed25519, by ring.
+//! Keys that sign releases: Ed25519, with ring.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// What is put before signed bytes, so that a signature of one kind is none of another.
+/// Prefixes of signed bytes, so that a signature of one kind is never valid for another.
 const RELEASE: &[u8] = b"muster release 1\0";
 const KEY_CHANGE: &[u8] = b"muster release key change 1\0";
 
-/// The text or the bytes are no key.
+/// The text or bytes are not a valid key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("read a key that signs releases")]
+#[error("the release key can't be read")]
 pub struct InvalidKey;
 
-/// The half of a key that everybody may know. As text: base64.
+/// The public half of a key. As text: base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PublicKey([u8; 32]);
 
-/// Whose signature, and the signature. As JSON it stands beside what it signs.
+/// A signature and the key that made it. As JSON it is a file beside the signed one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
@@ -31,7 +31,7 @@ pub struct Signature {
     pub signature: String,
 }
 
-/// The statement that from now on another key signs releases, signed by the one before it.
+/// A statement, signed by the old key, that a new key signs releases from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyChange {
@@ -41,11 +41,11 @@ pub struct KeyChange {
     pub signature: String,
 }
 
-/// The half of a key that stays with whoever publishes releases.
+/// The private half of a key, kept by the publisher of releases.
 pub struct SigningKey(Ed25519KeyPair);
 
 impl PublicKey {
-    /// What people compare and hosts pin: 64 hex digits of SHA-256.
+    /// The fingerprint that people compare and hosts pin: 64 hex digits of SHA-256.
     pub fn fingerprint(&self) -> String {
         let digest = ring::digest::digest(&ring::digest::SHA256, &self.0);
         HEXLOWER.encode(digest.as_ref())
@@ -87,24 +87,24 @@ impl Signature {
 }
 
 impl KeyChange {
-    /// True if the old key has said so.
+    /// True if the old key has signed this change.
     pub fn is_valid(&self) -> bool {
         self.old.has_signed(KEY_CHANGE, &self.new.0, &self.signature)
     }
 }
 
 impl SigningKey {
-    /// A new key, as the bytes to keep: PKCS #8, DER.
+    /// Generates a key, as PKCS #8 DER.
     ///
     /// # Errors
-    /// [`InvalidKey`] if the system has no randomness.
+    /// [`InvalidKey`] if the system provides no randomness.
     pub fn generate() -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
         let document =
             Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| InvalidKey)?;
         Ok(Zeroizing::new(document.as_ref().to_vec()))
     }
 
-    /// Reads what [`SigningKey::generate`] has made.
+    /// Parses the result of [`SigningKey::generate`].
     ///
     /// # Errors
     /// [`InvalidKey`]
@@ -112,10 +112,10 @@ impl SigningKey {
         Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| InvalidKey)
     }
 
-    /// The half that everybody may know.
+    /// The public half.
     ///
     /// # Errors
-    /// [`InvalidKey`], which no key that could be read is.
+    /// [`InvalidKey`], which a valid key never returns.
     pub fn public(&self) -> Result<PublicKey, InvalidKey> {
         self.0.public_key().as_ref().try_into().map(PublicKey).map_err(|_| InvalidKey)
     }
@@ -128,7 +128,7 @@ impl SigningKey {
         Ok(Signature { key: self.public()?, signature: self.signature(RELEASE, document) })
     }
 
-    /// States that `new` signs releases from now on.
+    /// Signs the statement that `new` signs releases from now on.
     ///
     /// # Errors
     /// As [`SigningKey::public`].
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_of_its_bytes_its_key_and_its_kind() {
+    fn signature_is_valid_only_for_its_bytes_its_key_and_its_kind() {
         let (one, other) = (key(), key());
         let signature = one.sign(b"abc").unwrap();
         assert!(signature.is_of(b"abc"));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_back_from_their_text_and_nothing_else_is() {
+    fn keys_round_trip_as_text_and_other_text_is_rejected() {
         let public = key().public().unwrap();
         assert_eq!(PublicKey::try_from(public.to_string()), Ok(public));
         assert_eq!(public.fingerprint().len(), 64);

@@ -1,4 +1,4 @@
-//! What a program was built for: an operating system and a processor.
+//! The platform of a program: an operating system and a processor.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Reads `<system>-<processor>`; `None` if one of them is not known.
+    /// Parses `<system>-<processor>`; `None` if one of them is unknown.
     pub fn parse(text: &str) -> Option<Self> {
         let (system, processor) = text.split_once('-')?;
         Some(Self {
@@ -25,14 +25,14 @@ impl Platform {
         })
     }
 
-    /// Every platform there may be.
+    /// Every known platform.
     pub fn all() -> impl Iterator<Item = Self> {
         SYSTEMS.into_iter().flat_map(|system| {
             PROCESSORS.into_iter().map(move |processor| Self { system, processor })
         })
     }
 
-    /// What this program itself was built for; `None` on a platform that has no name here.
+    /// The platform of this program; `None` if it has no name here.
     pub fn own() -> Option<Self> {
         Self::parse(&format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH))
     }
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Platform {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text)
-            .ok_or_else(|| de::Error::custom(format_args!("there is no platform `{text}`")))
+            .ok_or_else(|| de::Error::custom(format_args!("unknown platform `{text}`")))
     }
 }
 
@@ -63,21 +63,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_platform_is_read_back_from_its_name() {
+    fn every_platform_round_trips() {
         for platform in Platform::all() {
             assert_eq!(Platform::parse(&platform.to_string()), Some(platform));
         }
     }
 
     #[test]
-    fn what_is_no_platform_is_not_read() {
+    fn unknown_platforms_are_rejected() {
         for text in ["", "linux", "linux-", "-x86_64", "linux-x86_64/..", "../..", "linux-X86_64"] {
             assert_eq!(Platform::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn this_program_knows_what_it_was_built_for() {
+    fn own_platform_is_known() {
         assert!(Platform::own().is_some());
     }
 }

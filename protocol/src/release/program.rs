@@ -1,8 +1,8 @@
-//! The programs that a host is given.
+//! The programs that a host runs.
 
 use serde::{Deserialize, Serialize};
 
-/// One of the programs of a release. Its name is safe as a part of a path.
+/// One of the programs of a release. Its name is safe as part of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Program {
     #[serde(rename = "muster-agent")]
@@ -12,7 +12,7 @@ pub enum Program {
 }
 
 impl Program {
-    /// Every program; a release has all of them for each of its platforms.
+    /// Every program. A release contains all of them for each platform.
     pub const ALL: [Self; 2] = [Self::Agent, Self::Supervisor];
 
     /// The program whose file has this name.
@@ -20,7 +20,7 @@ impl Program {
         Self::ALL.into_iter().find(|program| program.file_name() == name)
     }
 
-    /// The name of its file, without what a platform puts behind it.
+    /// The name of its file, without the platform's suffix.
     pub const fn file_name(self) -> &'static str {
         match self {
             Self::Agent => "muster-agent",

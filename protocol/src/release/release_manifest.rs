@@ -1,23 +1,32 @@
-//! What a release consists of.
+//! The manifest of a release.
 
 use std::collections::BTreeMap;
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, MAX_PROGRAM_BYTES, Platform, Program};
+use super::platform::Platform;
+use super::program::Program;
 
-/// What a release consists of. The bytes that were signed are kept and handed on as they are; this
-/// is what they say.
+/// The manifest format that this version writes, and the only one that it reads.
+pub const FORMAT: u32 = 1;
+/// Largest manifest, in bytes.
+pub const MAX_MANIFEST_BYTES: usize = 64 * 1024;
+/// Largest program, in bytes.
+pub const MAX_PROGRAM_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The content of a release. The signed bytes are stored and passed on unchanged; this is their
+/// parsed form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseManifest {
     /// [`FORMAT`].
     pub format: u32,
     pub version: Version,
-    /// A host that has run this release takes none below it any more. At most `version`.
+    /// A host that has run this release accepts no version below the floor any more. At most
+    /// `version`.
     pub floor: Version,
-    /// RFC 3339, UTC; informs, decides nothing.
+    /// RFC 3339, UTC. For information only.
     pub created_at: String,
     /// The programs for each platform.
     pub targets: BTreeMap<Platform, Vec<ProgramFile>>,
@@ -34,32 +43,32 @@ pub struct ProgramFile {
 }
 
 impl ReleaseManifest {
-    /// Reads what was signed, without judging who signed it.
+    /// Parses a manifest without checking its signature.
     ///
     /// # Errors
-    /// A sentence on what is wrong with it.
+    /// A message that says what is wrong.
     pub fn read(document: &[u8]) -> Result<Self, String> {
-        if document.len() > super::MAX_MANIFEST_BYTES {
-            return Err(format!("it has more than {} bytes", super::MAX_MANIFEST_BYTES));
+        if document.len() > MAX_MANIFEST_BYTES {
+            return Err(format!("the manifest has more than {} bytes", MAX_MANIFEST_BYTES));
         }
         let manifest: Self = serde_json::from_slice(document).map_err(|error| error.to_string())?;
         manifest.check().map(|()| manifest)
     }
 
-    /// The programs for a platform; `None` if the release is not for it.
+    /// The programs for a platform; `None` if the release does not support it.
     pub fn files(&self, platform: Platform) -> Option<&[ProgramFile]> {
         self.targets.get(&platform).map(Vec::as_slice)
     }
 
     fn check(&self) -> Result<(), String> {
         if self.format != FORMAT {
-            return Err(format!("its format is {}, and {FORMAT} is what can be read", self.format));
+            return Err(format!("the format is {}, but only {FORMAT} is supported", self.format));
         }
         if self.floor > self.version {
-            return Err(format!("its floor {} is above its version {}", self.floor, self.version));
+            return Err(format!("the floor {} is above the version {}", self.floor, self.version));
         }
         if self.targets.is_empty() {
-            return Err("it has no platform".into());
+            return Err("the manifest lists no platform".into());
         }
         self.targets.iter().try_for_each(|(platform, files)| check_files(*platform, files))
     }
@@ -68,7 +77,7 @@ impl ReleaseManifest {
 fn check_files(platform: Platform, files: &[ProgramFile]) -> Result<(), String> {
     for program in Program::ALL {
         if files.iter().filter(|file| file.name == program).count() != 1 {
-            return Err(format!("{platform} has not one {}", program.file_name()));
+            return Err(format!("{platform} must have exactly one {}", program.file_name()));
         }
     }
     let is_sum = |text: &str| {
@@ -77,10 +86,13 @@ fn check_files(platform: Platform, files: &[ProgramFile]) -> Result<(), String> 
     for file in files {
         let name = file.name.file_name();
         if !is_sum(&file.sha256) {
-            return Err(format!("{name} of {platform} has a sha256 that is not 64 hex digits"));
+            return Err(format!("the sha256 of {name} for {platform} must be 64 hex digits"));
         }
         if file.bytes == 0 || file.bytes > MAX_PROGRAM_BYTES {
-            return Err(format!("{name} of {platform} has {} bytes", file.bytes));
+            return Err(format!(
+                "the size of {name} for {platform} is out of range: {} bytes",
+                file.bytes
+            ));
         }
     }
     Ok(())
@@ -108,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_survives_being_written_and_read() {
+    fn manifest_round_trips() {
         let manifest = read(&document()).unwrap();
         assert_eq!(serde_json::to_value(&manifest).unwrap(), document());
         assert!(manifest.files(Platform::parse("linux-x86_64").unwrap()).is_some());
@@ -116,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_a_sentence() {
+    fn invalid_manifests_are_rejected_with_a_message() {
         let wrong: [(&str, Value); 11] = [
             ("/format", json!(2)),
             ("/version", json!("2")),
@@ -138,6 +150,6 @@ mod tests {
         let mut more = document();
         more["more"] = json!(1);
         assert!(read(&more).is_err());
-        assert!(ReleaseManifest::read(&vec![b' '; super::super::MAX_MANIFEST_BYTES + 1]).is_err());
+        assert!(ReleaseManifest::read(&vec![b' '; MAX_MANIFEST_BYTES + 1]).is_err());
     }
 }

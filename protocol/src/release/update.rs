@@ -1,7 +1,6 @@
-//! What an agent asks of its supervisor, and what the supervisor answers: two files in the state
-//! directory.
+//! The update request of an agent to its supervisor, and the supervisor's result: two files in the
+//! state directory.
 
-use schemars::JsonSchema;
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,55 +10,57 @@ pub const UPDATE_REQUEST_FILE: &str = "update_request.json";
 /// The name of the file that holds an [`UpdateResult`].
 pub const UPDATE_RESULT_FILE: &str = "update_result.json";
 
-/// What `muster-agent fetch-release` ends with if the disk is full: it can't write down why.
+/// The exit code of `muster-agent fetch-release` on a full disk, which can't store the reason.
 pub const NO_SPACE_EXIT: u8 = 28;
 
-/// What the agent asks for before it ends with 43 or 44. It stays until the agent has taken note
-/// of the verdict.
+/// The agent's request before it exits with 43 or 44. The file stays until the agent has read the
+/// result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateRequest {
-    /// The command that asked for it; absent if the agent wishes it by itself.
+    /// The command that requested it; absent if the host requested it.
     #[serde(default)]
     pub command_id: Option<Uuid>,
     pub version: Version,
 }
 
-/// What came of a wish.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The result of an update request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct UpdateResult {
-    /// Of the wish.
+    /// The command of the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<Uuid>,
     pub outcome: UpdateOutcome,
-    /// The version that was there.
+    /// The version before the update.
     pub from_version: String,
-    /// The version that was wished.
+    /// The requested version.
     pub to_version: String,
-    /// A stable name of the reason, unless all is well.
+    /// A stable code of the reason, unless the update succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// A sentence.
+    /// A message for people.
     pub message: String,
 }
 
 /// How an update ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum UpdateOutcome {
-    /// The agent of the wished version has registered.
+    /// The agent of the requested version has registered.
     Installed,
-    /// It was in place already.
+    /// The version was already installed.
     Unchanged,
-    /// It was tried, and the version before it runs again.
+    /// It failed its trial, and the previous version runs again.
     RolledBack,
-    /// It was not taken: the host's rules forbid it.
+    /// The host's rules forbid it.
     Refused,
-    /// It could not be had or not be tried.
+    /// It could not be downloaded or tried.
     Failed,
 }
 
 impl UpdateOutcome {
-    /// True if the host runs what was wished.
+    /// True if the host runs the requested version.
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Installed | Self::Unchanged)
     }
@@ -77,8 +78,8 @@ impl UpdateOutcome {
 }
 
 impl UpdateResult {
-    /// True if it is the answer to this wish.
-    pub fn is_of(&self, wish: &UpdateRequest) -> bool {
-        self.command_id == wish.command_id && self.to_version == wish.version.to_string()
+    /// True if it is the result of this request.
+    pub fn is_of(&self, request: &UpdateRequest) -> bool {
+        self.command_id == request.command_id && self.to_version == request.version.to_string()
     }
 }

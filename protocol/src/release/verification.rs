@@ -1,20 +1,23 @@
-//! Whether a host takes a release.
+//! Verifies that a host may install a release.
 
 use semver::Version;
 
-use super::{
-    KeyChange, MAX_KEY_CHANGES, Platform, ProgramFile, PublicKey, ReleaseManifest, Signature,
-};
+use super::key::{KeyChange, PublicKey, Signature};
+use super::platform::Platform;
+use super::release_manifest::{ProgramFile, ReleaseManifest};
 
-/// What a host is ready to take.
+/// Most key changes of one release.
+pub const MAX_KEY_CHANGES: usize = 16;
+
+/// What a host requires of a release.
 #[derive(Debug, Clone)]
 pub struct ReleaseRequirements<'a> {
-    /// The version that was asked for, and no other.
+    /// The requested version.
     pub version: &'a Version,
     pub platform: Platform,
-    /// The highest floor of the releases that it has run.
+    /// The highest floor of the releases that the host has run.
     pub floor: Option<&'a Version>,
-    /// The fingerprint that it has pinned; `None` takes whatever key comes first.
+    /// The fingerprint of the pinned key; `None` accepts any key.
     pub fingerprint: Option<&'a str>,
 }
 
@@ -22,35 +25,33 @@ pub struct ReleaseRequirements<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedRelease {
     pub manifest: ReleaseManifest,
-    /// Of this platform.
+    /// The programs for the host's platform.
     pub files: Vec<ProgramFile>,
-    /// Who signed it: what the host pins from now on.
+    /// The key that signed it, which the host pins from now on.
     pub key: PublicKey,
 }
 
-/// Why a release is not taken.
+/// Why a release is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    #[error("the release's manifest makes no sense: {0}")]
+    #[error("the release's manifest is invalid: {0}")]
     Manifest(String),
-    #[error("the release's signature is not of its manifest: it was altered, or signed wrongly")]
+    #[error("the release's signature does not match its manifest")]
     Signature,
     #[error(
-        "the release is signed by the key {key}, and this host trusts {pinned}: publish a statement of the old key, or install with --release-key"
+        "the release is signed by the key {key}, but this host trusts {pinned}; publish a key change signed by the old key, or install with --release-key"
     )]
     Key { key: String, pinned: String },
-    #[error("version {wanted} was asked for, and the release is {found}")]
+    #[error("version {wanted} was requested, but the release is {found}")]
     Version { wanted: Version, found: Version },
-    #[error("the release has no programs for {0}")]
+    #[error("the release does not support {0}")]
     Platform(Platform),
-    #[error(
-        "version {found} is below {floor}, and nothing below that may be installed here any more"
-    )]
+    #[error("version {found} is below {floor}, the lowest version that this host accepts")]
     Floor { found: Version, floor: Version },
 }
 
 impl VerifyError {
-    /// A stable name.
+    /// A stable code for programs.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Manifest(_) => "bad_manifest",
@@ -63,10 +64,10 @@ impl VerifyError {
     }
 }
 
-/// Judges a release: `document` is the manifest as it was signed.
+/// Verifies a release; `document` is the manifest as it was signed.
 ///
 /// # Errors
-/// [`VerifyError`], the first that applies; nothing of the release may be used then.
+/// [`VerifyError`], the first that applies; the release must not be used.
 pub fn verify(
     document: &[u8],
     signature: &Signature,
@@ -94,7 +95,8 @@ pub fn verify(
     Ok(VerifiedRelease { manifest, files, key: signature.key })
 }
 
-/// Judges whether a manifest makes sense and is what its signature is of; by whom is not judged.
+/// Verifies that a manifest is valid and matches its signature. Does not check whether the key is
+/// trusted.
 ///
 /// # Errors
 /// [`VerifyError::Signature`], [`VerifyError::Manifest`].
@@ -108,8 +110,8 @@ pub fn verify_signature(
     ReleaseManifest::read(document).map_err(VerifyError::Manifest)
 }
 
-/// True if statements lead from the pinned key, named by its fingerprint, to this one, each signed by
-/// the one before.
+/// True if a chain of key changes, each signed by the previous key, leads from the pinned key
+/// (given as fingerprint) to this key.
 pub fn is_trusted_key(pinned: &str, changes: &[KeyChange], key: PublicKey) -> bool {
     let mut trusted = pinned.to_owned();
     for _ in 0..=MAX_KEY_CHANGES {
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_release_that_was_asked_for_is_taken() {
+    fn only_the_requested_release_is_accepted() {
         let (key, wanted) = (key(), Version::new(0, 2, 0));
         let pinned = key.public().unwrap().fingerprint();
         let requirements = ReleaseRequirements {
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_needs_the_word_of_the_old_one() {
+    fn new_key_needs_a_key_change_signed_by_the_old_key() {
         let (one, two, three) = (key(), key(), key());
         let wanted = Version::new(0, 2, 0);
         let pinned = one.public().unwrap().fingerprint();

@@ -34,10 +34,10 @@ use crate::services::Services;
 
 /// What handlers reach. Cloned for every request, so it is one count and not sixty.
 #[derive(Clone)]
-pub struct AppState(Arc<Reach>);
+pub struct AppState(Arc<ApiState>);
 
 /// The rooms behind [`AppState`].
-pub struct Reach {
+pub struct ApiState {
     pub services: Services,
     pub clock: Clock,
     pub exchanges: ExchangeSessions,
@@ -50,15 +50,15 @@ pub struct Reach {
 
 impl AppState {
     /// Shares it among all requests.
-    pub fn new(reach: Reach) -> Self {
-        Self(Arc::new(reach))
+    pub fn new(state: ApiState) -> Self {
+        Self(Arc::new(state))
     }
 }
 
 impl Deref for AppState {
-    type Target = Reach;
+    type Target = ApiState;
 
-    fn deref(&self) -> &Reach {
+    fn deref(&self) -> &ApiState {
         &self.0
     }
 }

@@ -233,7 +233,7 @@ impl From<ServiceError> for Problem {
                 Self { retry_after_s: Some(5), ..problem }
             }
             ServiceError::Store(source) => {
-                tracing::error!(error = %crate::services::error::chain(&source), "failed to answer a request");
+                tracing::error!(error = %muster_protocol::error_chain(&source), "failed to answer a request");
                 Self::storage()
             }
             // Nothing else keeps a secret from being sealed.
@@ -262,4 +262,4 @@ impl IntoResponse for Problem {
 }
 
 /// What a handler returns.
-pub type Answer<T> = Result<T, Problem>;
+pub type ApiResult<T> = Result<T, Problem>;

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, TryStreamExt as _};
 use serde::Serialize;
 
-use crate::services::error::chain;
+use muster_protocol::error_chain;
 
 /// Where the client was when it lost its connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -26,7 +26,7 @@ where
     E: Error + Send + Sync + 'static,
 {
     let events = events.inspect_err(|error| {
-        tracing::warn!(error = chain(error), "a live stream is cut off");
+        tracing::warn!(error = error_chain(error), "a live stream is cut off");
     });
     let headers = [
         (header::CACHE_CONTROL, "no-store"),

@@ -1,7 +1,7 @@
-//! Commands that changed, for whoever wants to know of all of them.
+//! Ids of changed commands and jobs, for the change processor.
 //!
-//! Holds ids and nothing else: whoever takes them reads what became of them. A thousand changes of
-//! one command before anybody looks are one.
+//! It holds only ids, because the reader queries the current state. Repeated changes of one command
+//! count once.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,35 +10,35 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::{CommandId, JobId};
 
-/// Ids of each kind that may wait. Beyond it, they are forgotten and the set says so.
+/// Most ids of each kind. Further ids are dropped, and `has_overflowed` is set.
 const MAX_WAITING: usize = 65_536;
 
-/// What waits to be looked at. For one reader.
+/// ChangedIds ids that were not processed yet. For one reader.
 #[derive(Debug)]
-pub struct Changes {
-    waiting: Mutex<Changed>,
+pub struct ChangeQueue {
+    waiting: Mutex<ChangedIds>,
     notify: Notify,
 }
 
-/// What changed since somebody last asked.
+/// Ids that changed since the last [`ChangeQueue::take`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct ChangedIds {
     pub commands: HashSet<CommandId>,
-    /// Jobs of which an execution has ended, or that were changed themselves.
+    /// Jobs that changed, or of which an execution ended.
     pub jobs: HashSet<JobId>,
-    /// There was more: whatever is open has to be read again.
+    /// Ids were dropped: every open job must be read again.
     pub has_overflowed: bool,
 }
 
-impl Default for Changes {
-    /// What changed before this server began nobody noted.
+impl Default for ChangeQueue {
+    /// Starts as overflowed, because changes before this server started were not recorded.
     fn default() -> Self {
-        let waiting = Changed { has_overflowed: true, ..Changed::default() };
+        let waiting = ChangedIds { has_overflowed: true, ..ChangedIds::default() };
         Self { waiting: Mutex::new(waiting), notify: Notify::new() }
     }
 }
 
-impl Changes {
+impl ChangeQueue {
     pub fn add_command(&self, id: CommandId) {
         self.add(|waiting| insert(&mut waiting.commands, id));
     }
@@ -47,8 +47,8 @@ impl Changes {
         self.add(|waiting| insert(&mut waiting.jobs, id));
     }
 
-    /// Gives back what could not be looked at.
-    pub fn add_again(&self, changed: Changed) {
+    /// Adds ids that could not be processed.
+    pub fn requeue(&self, changed: ChangedIds) {
         self.add(|waiting| {
             let fits = changed.commands.into_iter().all(|id| insert(&mut waiting.commands, id))
                 && changed.jobs.into_iter().all(|id| insert(&mut waiting.jobs, id));
@@ -56,21 +56,21 @@ impl Changes {
         });
     }
 
-    /// Waits until there is something, and takes all of it.
-    pub async fn take(&self) -> Changed {
+    /// Waits for changes, and takes all of them.
+    pub async fn take(&self) -> ChangedIds {
         loop {
             let taken = std::mem::take(&mut *self.lock());
-            if taken != Changed::default() {
+            if taken != ChangedIds::default() {
                 return taken;
             }
             self.notify.notified().await;
         }
     }
 
-    /// `add` tells whether everything fitted.
-    fn add(&self, add: impl FnOnce(&mut Changed) -> bool) {
+    /// `add` returns false if ids were dropped.
+    fn add(&self, add: impl FnOnce(&mut ChangedIds) -> bool) {
         let mut waiting = self.lock();
-        let is_first = *waiting == Changed::default();
+        let is_first = *waiting == ChangedIds::default();
         if !add(&mut waiting) {
             waiting.has_overflowed = true;
         }
@@ -80,7 +80,7 @@ impl Changes {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Changed> {
+    fn lock(&self) -> MutexGuard<'_, ChangedIds> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,50 +98,50 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_changed_before_the_start_has_to_be_read() {
-        let changes = Changes::default();
-        assert!(changes.take().await.has_overflowed);
+    async fn queue_starts_as_overflowed_so_that_all_open_jobs_are_read() {
+        let queue = ChangeQueue::default();
+        assert!(queue.take().await.has_overflowed);
     }
 
     #[tokio::test]
-    async fn many_changes_of_one_command_are_one() {
-        let changes = Changes::default();
-        changes.take().await;
+    async fn repeated_changes_of_one_command_count_once() {
+        let queue = ChangeQueue::default();
+        queue.take().await;
         let (command, job) = (CommandId::new(), JobId::new());
-        changes.add_command(command);
-        changes.add_command(command);
-        changes.add_job(job);
-        let taken = changes.take().await;
+        queue.add_command(command);
+        queue.add_command(command);
+        queue.add_job(job);
+        let taken = queue.take().await;
         assert_eq!(taken.commands, HashSet::from([command]));
         assert_eq!(taken.jobs, HashSet::from([job]));
         assert!(!taken.has_overflowed);
     }
 
     #[tokio::test]
-    async fn beyond_the_bound_ids_are_forgotten_and_the_set_says_so() {
-        let changes = Changes::default();
-        changes.take().await;
+    async fn ids_beyond_the_limit_are_dropped_and_the_queue_is_overflowed() {
+        let queue = ChangeQueue::default();
+        queue.take().await;
         for _ in 0..MAX_WAITING + 10 {
-            changes.add_command(CommandId::new());
+            queue.add_command(CommandId::new());
         }
-        let taken = changes.take().await;
+        let taken = queue.take().await;
         assert_eq!(taken.commands.len(), MAX_WAITING);
         assert!(taken.has_overflowed);
-        changes.add_again(taken.clone());
-        assert_eq!(changes.take().await, taken, "what is given back is there again");
+        queue.requeue(taken.clone());
+        assert_eq!(queue.take().await, taken, "requeued ids are returned again");
     }
 
     #[tokio::test]
-    async fn whoever_waits_is_woken() {
-        let changes = std::sync::Arc::new(Changes::default());
-        changes.take().await;
+    async fn waiting_reader_is_woken_by_a_change() {
+        let queue = std::sync::Arc::new(ChangeQueue::default());
+        queue.take().await;
         let waiting = tokio::spawn({
-            let changes = std::sync::Arc::clone(&changes);
-            async move { changes.take().await }
+            let queue = std::sync::Arc::clone(&queue);
+            async move { queue.take().await }
         });
         tokio::task::yield_now().await;
         let job = JobId::new();
-        changes.add_job(job);
+        queue.add_job(job);
         assert_eq!(waiting.await.expect("woken").jobs, HashSet::from([job]));
     }
 }

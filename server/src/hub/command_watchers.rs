@@ -1,4 +1,4 @@
-//! Readers that wait for something new of one command.
+//! Notifies requests that wait for changes of one command.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,73 +7,73 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::CommandId;
 
-/// With how many subscriptions share it.
-type Map = Mutex<HashMap<CommandId, (Arc<Bells>, usize)>>;
+/// The notifiers of each watched command, and how many watches share them.
+type Map = Mutex<HashMap<CommandId, (Arc<Notifiers>, usize)>>;
 
-/// Whoever waits for an end is not woken by what comes before it.
+/// Two of them, so that progress does not wake requests that wait for the end.
 #[derive(Debug, Default)]
-struct Bells {
+struct Notifiers {
     change: Notify,
     end: Notify,
 }
 
-/// As many entries as requests wait, no more.
+/// Has entries only for commands that are being watched.
 #[derive(Debug, Default)]
 pub struct CommandWatchers(Arc<Map>);
 
-/// A reader's wish to be woken. Ends when dropped.
+/// A watch on one command. It ends when dropped.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct CommandWatch {
     command_id: CommandId,
-    bells: Arc<Bells>,
+    notifiers: Arc<Notifiers>,
     map: Arc<Map>,
 }
 
 impl CommandWatchers {
-    pub fn subscribe(&self, command_id: CommandId) -> Subscription {
+    pub fn subscribe(&self, command_id: CommandId) -> CommandWatch {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (bells, subscriptions) = map.entry(command_id).or_default();
-        *subscriptions += 1;
-        let bells = Arc::clone(bells);
-        Subscription { command_id, bells, map: Arc::clone(&self.0) }
+        let (notifiers, watch_count) = map.entry(command_id).or_default();
+        *watch_count += 1;
+        let notifiers = Arc::clone(notifiers);
+        CommandWatch { command_id, notifiers, map: Arc::clone(&self.0) }
     }
 
-    /// Something is new, and it is not the command's end.
+    /// Notifies of a change that is not the end of the command.
     pub fn notify_progress(&self, command_id: CommandId) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((bells, _)) = map.get(&command_id) {
-            bells.change.notify_waiters();
+        if let Some((notifiers, _)) = map.get(&command_id) {
+            notifiers.change.notify_waiters();
         }
     }
 
-    /// Something is new, and it may be the command's end.
-    pub fn changed(&self, command_id: CommandId) {
+    /// Notifies of a change that may be the end of the command.
+    pub fn notify_maybe_ended(&self, command_id: CommandId) {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((bells, _)) = map.get(&command_id) {
-            bells.change.notify_waiters();
-            bells.end.notify_waiters();
+        if let Some((notifiers, _)) = map.get(&command_id) {
+            notifiers.change.notify_waiters();
+            notifiers.end.notify_waiters();
         }
     }
 }
 
-impl Subscription {
-    /// Waits for a change. Enable it before reading, so that no change falls between.
+impl CommandWatch {
+    /// Waits for a change. Enable it before reading the database, or a change may be missed.
     pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
-        self.bells.change.notified()
+        self.notifiers.change.notified()
     }
 
-    /// Waits for what may be the command's end. To be enabled before reading, as the other.
+    /// Waits for a change that may be the end. Enable it before reading, as above.
     pub fn ended(&self) -> tokio::sync::futures::Notified<'_> {
-        self.bells.end.notified()
+        self.notifiers.end.notified()
     }
 }
 
-impl Drop for Subscription {
+impl Drop for CommandWatch {
     fn drop(&mut self) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, subscriptions)) = map.get_mut(&self.command_id) {
-            *subscriptions -= 1;
-            if *subscriptions == 0 {
+        if let Some((_, watch_count)) = map.get_mut(&self.command_id) {
+            *watch_count -= 1;
+            if *watch_count == 0 {
                 map.remove(&self.command_id);
             }
         }
@@ -87,16 +87,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_an_end_is_not_woken_by_what_comes_before_it() {
-        let (watches, id) = (CommandWatchers::default(), CommandId::new());
-        let watch = watches.subscribe(id);
+    fn progress_does_not_wake_a_request_that_waits_for_the_end() {
+        let (watchers, id) = (CommandWatchers::default(), CommandId::new());
+        let watch = watchers.subscribe(id);
         let (mut changed, mut ended) = (Box::pin(watch.changed()), Box::pin(watch.ended()));
         changed.as_mut().enable();
         ended.as_mut().enable();
-        watches.notify_progress(id);
+        watchers.notify_progress(id);
         assert!(changed.as_mut().now_or_never().is_some());
         assert!(ended.as_mut().now_or_never().is_none());
-        watches.changed(id);
+        watchers.notify_maybe_ended(id);
         assert!(ended.now_or_never().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Where changes of commands are published to whoever looks on at this moment.
+//! Broadcasts changes of commands to the readers of this moment.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::broadcast;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{AgentId, CommandId, JobId, TenantId};
 
-/// Rounds that a reader may lag behind; one that lags further is told that it missed some.
+/// Rounds that a reader may lag behind; a slower one gets an error.
 const ROUNDS: usize = 256;
 
-/// A command that changed, as it stood when it was read. Several changes may have become one.
+/// A changed command, with the state that was read. Several changes may be combined into one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandChange {
     pub id: CommandId,
@@ -18,52 +18,52 @@ pub struct CommandChange {
     pub agent_id: AgentId,
     pub job_id: Option<JobId>,
     pub command: String,
-    /// Of an `execute`.
+    /// For an `execute`.
     pub script: Option<String>,
     pub state: CommandState,
 }
 
-/// What changed in one round, of all tenants.
+/// The changes of one round, of all tenants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandChanges {
     pub commands: Vec<CommandChange>,
     /// Jobs that may have changed.
     pub jobs: Vec<JobId>,
-    /// False if changes were too many to be noted: whoever shows commands reads them again.
+    /// False if ids of other changed commands were dropped: viewers must read all commands again.
     pub is_complete: bool,
 }
 
-/// The point of publication.
+/// Sends each round of changes to all subscribers.
 #[derive(Debug)]
-pub struct Events(broadcast::Sender<Arc<CommandChanges>>);
+pub struct EventFeed(broadcast::Sender<Arc<CommandChanges>>);
 
-impl Default for Events {
+impl Default for EventFeed {
     fn default() -> Self {
         Self(broadcast::Sender::new(ROUNDS))
     }
 }
 
-impl Events {
-    /// Everything that is published from now on.
+impl EventFeed {
+    /// Receives every round that is published from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<CommandChanges>> {
         self.0.subscribe()
     }
 
-    /// True if anybody reads what is published.
-    pub fn is_wanted(&self) -> bool {
+    /// True if there are subscribers.
+    pub fn has_subscribers(&self) -> bool {
         self.0.receiver_count() > 0
     }
 
-    /// Hands on which jobs may have changed.
+    /// Publishes jobs that may have changed.
     pub fn publish_jobs(&self, jobs: Vec<JobId>) {
         if !jobs.is_empty() {
             self.publish(CommandChanges { commands: Vec::new(), jobs, is_complete: true });
         }
     }
 
-    /// Hands changes to whoever reads them.
+    /// Publishes one round of changes.
     pub fn publish(&self, changes: CommandChanges) {
-        // Nobody reads: nobody misses it.
+        // Fails only without subscribers.
         let _ = self.0.send(Arc::new(changes));
     }
 }

@@ -1,6 +1,6 @@
-//! What happened lately, tenant by tenant, for whoever looks on or comes back in time.
+//! A bounded log of recent events by tenant.
 //!
-//! Readers have a place in it and no queue of their own: one that is too slow finds a gap.
+//! A reader has a cursor and no queue of its own. A reader that is too slow gets a gap.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,51 +11,51 @@ use uuid::Uuid;
 use crate::domain::ids::TenantId;
 use crate::domain::integrations::tenant_event::TenantEvent;
 
-/// Events that are remembered, of all tenants together.
+/// Most events in the log, of all tenants together.
 const MAX_EVENTS: usize = 10_000;
 
 /// Recent events.
 #[derive(Debug)]
 pub struct EventLog {
-    /// Tells events of this server's life from those of another.
-    mark: String,
+    /// Part of every event id, so that ids of an earlier server process are recognized.
+    instance: String,
     rings: Mutex<Rings>,
     readers: watch::Sender<usize>,
-    /// True while what changes in the database is told here.
-    is_fed: watch::Sender<bool>,
+    /// True while changes in the database are appended.
+    is_recording: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Rings {
     by_tenant: HashMap<TenantId, Ring>,
-    /// Whose events are remembered, oldest first.
+    /// The tenants of all events, oldest event first.
     order: VecDeque<TenantId>,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// The number of the oldest event that is remembered.
+    /// Number of the oldest event.
     first: u64,
     events: VecDeque<Arc<TenantEvent>>,
-    /// The number that the next event gets.
+    /// Number of the next event.
     next: watch::Sender<u64>,
 }
 
-/// What a reader finds behind its place.
+/// Events after a position.
 #[derive(Debug)]
-pub struct Found {
-    /// With their numbers.
+pub struct EventBatch {
+    /// Each with the position after it.
     pub events: Vec<(u64, Arc<TenantEvent>)>,
-    /// The reader's new place.
+    /// The position after these events.
     pub next: u64,
-    /// True if something was told that is remembered no longer; then no events are given.
+    /// True if events after the position were dropped; `events` is then empty.
     pub has_gap: bool,
 }
 
-/// One reader; while there is one, what changes in the database is told.
+/// A reader of one tenant's events. While there is one, changes are recorded.
 #[derive(Debug)]
-pub struct Reader {
-    timeline: Arc<EventLog>,
+pub struct EventCursor {
+    log: Arc<EventLog>,
     tenant_id: TenantId,
     next: watch::Receiver<u64>,
 }
@@ -63,61 +63,61 @@ pub struct Reader {
 impl Default for EventLog {
     fn default() -> Self {
         Self {
-            mark: Uuid::new_v4().simple().to_string()[..12].to_owned(),
+            instance: Uuid::new_v4().simple().to_string()[..12].to_owned(),
             rings: Mutex::default(),
             readers: watch::Sender::new(0),
-            is_fed: watch::Sender::new(false),
+            is_recording: watch::Sender::new(false),
         }
     }
 }
 
 impl EventLog {
-    /// Begins to read a tenant's events, once everything that happens is told.
-    pub async fn reader(self: &Arc<Self>, tenant_id: TenantId) -> Reader {
+    /// A reader of a tenant's events. Waits until changes are recorded.
+    pub async fn reader(self: &Arc<Self>, tenant_id: TenantId) -> EventCursor {
         let next = self.lock().by_tenant.entry(tenant_id).or_default().next.subscribe();
         self.readers.send_modify(|count| *count += 1);
-        let reader = Reader { timeline: Arc::clone(self), tenant_id, next };
-        // The sender is in this very timeline.
-        let _ = self.is_fed.subscribe().wait_for(|is_fed| *is_fed).await;
+        let reader = EventCursor { log: Arc::clone(self), tenant_id, next };
+        // Cannot fail: the sender is in `self`.
+        let _ = self.is_recording.subscribe().wait_for(|is_recording| *is_recording).await;
         reader
     }
 
-    /// Tells an event.
-    pub fn tell(&self, tenant_id: TenantId, event: TenantEvent) {
+    /// Appends an event.
+    pub fn append(&self, tenant_id: TenantId, event: TenantEvent) {
         let mut rings = self.lock();
         let ring = rings.by_tenant.entry(tenant_id).or_default();
         ring.events.push_back(Arc::new(event));
         ring.next.send_modify(|next| *next += 1);
         rings.order.push_back(tenant_id);
         if rings.order.len() > MAX_EVENTS {
-            rings.forget_oldest();
+            rings.drop_oldest();
         }
     }
 
-    /// Says that something happened that was not told: every reader finds a gap.
+    /// Records that events are missing: every reader gets a gap.
     pub fn interrupt(&self) {
         let mut rings = self.lock();
         rings.order.clear();
         for ring in rings.by_tenant.values_mut() {
             ring.events.clear();
-            // A number that no event has, so that a reader who has seen all finds a gap too.
+            // Skips one number, so that a reader that has read everything gets a gap too.
             ring.next.send_modify(|next| *next += 1);
             ring.first = *ring.next.borrow();
         }
     }
 
-    /// From here on what happens is told. What did before was not.
-    pub fn begin(&self) {
+    /// Starts recording. Earlier changes were not recorded.
+    pub fn start_recording(&self) {
         self.interrupt();
-        self.is_fed.send_replace(true);
+        self.is_recording.send_replace(true);
     }
 
-    /// From here on what happens is not told.
-    pub fn end(&self) {
-        self.is_fed.send_replace(false);
+    /// Stops recording.
+    pub fn stop_recording(&self) {
+        self.is_recording.send_replace(false);
     }
 
-    /// How many read.
+    /// Number of readers.
     pub fn readers(&self) -> watch::Receiver<usize> {
         self.readers.subscribe()
     }
@@ -128,7 +128,7 @@ impl EventLog {
 }
 
 impl Rings {
-    fn forget_oldest(&mut self) {
+    fn drop_oldest(&mut self) {
         let oldest = self.order.pop_front();
         if let Some(ring) = oldest.and_then(|tenant_id| self.by_tenant.get_mut(&tenant_id)) {
             ring.events.pop_front();
@@ -137,48 +137,48 @@ impl Rings {
     }
 }
 
-impl Reader {
-    /// The place behind everything that was told so far.
+impl EventCursor {
+    /// The position after the newest event.
     pub fn end(&self) -> u64 {
         *self.next.borrow()
     }
 
-    /// What an event is called outside: the place behind it.
-    pub fn id_of(&self, place: u64) -> String {
-        format!("{}-{place}", self.timeline.mark)
+    /// The public id of the event before a position.
+    pub fn id_of(&self, position: u64) -> String {
+        format!("{}-{position}", self.log.instance)
     }
 
-    /// The place that an id names; `None` if it is not of this server's life.
-    pub fn place_of(&self, id: &str) -> Option<u64> {
-        let (mark, place) = id.split_once('-')?;
-        (mark == self.timeline.mark).then(|| place.parse().ok())?
+    /// The position of a public id; `None` if the id is not from this server process.
+    pub fn position_of(&self, id: &str) -> Option<u64> {
+        let (instance, position) = id.split_once('-')?;
+        (instance == self.log.instance).then(|| position.parse().ok())?
     }
 
-    /// At most `limit` events behind a place.
-    pub fn read(&mut self, place: u64, limit: usize) -> Found {
-        let rings = self.timeline.lock();
+    /// At most `limit` events after a position.
+    pub fn read(&mut self, position: u64, limit: usize) -> EventBatch {
+        let rings = self.log.lock();
         let next = *self.next.borrow_and_update();
         let ring = rings.by_tenant.get(&self.tenant_id);
-        let Some(ring) = ring.filter(|ring| (ring.first..=next).contains(&place)) else {
-            return Found { events: Vec::new(), next, has_gap: true };
+        let Some(ring) = ring.filter(|ring| (ring.first..=next).contains(&position)) else {
+            return EventBatch { events: Vec::new(), next, has_gap: true };
         };
-        let skipped = usize::try_from(place - ring.first).unwrap_or(usize::MAX);
+        let skipped = usize::try_from(position - ring.first).unwrap_or(usize::MAX);
         let events = ring.events.iter().skip(skipped).take(limit).cloned();
-        let events: Vec<_> = (place + 1..).zip(events).collect();
-        let next = place + events.len() as u64;
-        Found { events, next, has_gap: false }
+        let events: Vec<_> = (position + 1..).zip(events).collect();
+        let next = position + events.len() as u64;
+        EventBatch { events, next, has_gap: false }
     }
 
-    /// Waits until there is more than [`Self::read`] last found in all.
+    /// Waits for an event that the last [`Self::read`] did not see.
     pub async fn more(&mut self) {
-        // The sender is in the timeline that this reader holds.
+        // Cannot fail: this reader keeps the sender alive.
         let _ = self.next.changed().await;
     }
 }
 
-impl Drop for Reader {
+impl Drop for EventCursor {
     fn drop(&mut self) {
-        self.timeline.readers.send_modify(|count| *count = count.saturating_sub(1));
+        self.log.readers.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -187,12 +187,12 @@ mod tests {
     use super::*;
     use crate::domain::ids::AgentId;
 
-    async fn fed() -> (Arc<EventLog>, TenantId, Reader) {
-        let timeline = Arc::new(EventLog::default());
-        timeline.begin();
+    async fn recording() -> (Arc<EventLog>, TenantId, EventCursor) {
+        let event_log = Arc::new(EventLog::default());
+        event_log.start_recording();
         let tenant_id = TenantId::new();
-        let reader = timeline.reader(tenant_id).await;
-        (timeline, tenant_id, reader)
+        let reader = event_log.reader(tenant_id).await;
+        (event_log, tenant_id, reader)
     }
 
     fn event() -> TenantEvent {
@@ -200,54 +200,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_finds_each_event_once_and_none_of_another_tenant() {
-        let (timeline, tenant_id, mut reader) = fed().await;
-        let mut place = reader.end();
-        let told: Vec<_> = (0..5).map(|_| event()).collect();
-        for event in &told {
-            timeline.tell(tenant_id, event.clone());
-            timeline.tell(TenantId::new(), event.clone());
+    async fn reader_gets_each_event_of_its_tenant_once() {
+        let (event_log, tenant_id, mut reader) = recording().await;
+        let mut position = reader.end();
+        let sent: Vec<_> = (0..5).map(|_| event()).collect();
+        for event in &sent {
+            event_log.append(tenant_id, event.clone());
+            event_log.append(TenantId::new(), event.clone());
         }
         let mut seen = Vec::new();
         while seen.len() < 5 {
-            let found = reader.read(place, 2);
+            let found = reader.read(position, 2);
             assert!(!found.has_gap && found.events.len() <= 2);
             assert_eq!(found.events.last().map(|(number, _)| *number), Some(found.next));
             seen.extend(found.events.into_iter().map(|(_, event)| (*event).clone()));
-            place = found.next;
+            position = found.next;
         }
-        assert_eq!(seen, told);
-        assert_eq!(reader.place_of(&reader.id_of(place)), Some(place));
-        assert_eq!(reader.place_of(&format!("another-{place}")), None);
+        assert_eq!(seen, sent);
+        assert_eq!(reader.position_of(&reader.id_of(position)), Some(position));
+        assert_eq!(reader.position_of(&format!("another-{position}")), None);
     }
 
     #[tokio::test]
-    async fn whoever_is_too_slow_or_missed_an_interruption_finds_a_gap() {
-        let (timeline, tenant_id, mut reader) = fed().await;
-        let place = reader.end();
+    async fn slow_or_interrupted_reader_gets_a_gap() {
+        let (event_log, tenant_id, mut reader) = recording().await;
+        let position = reader.end();
         for _ in 0..=MAX_EVENTS {
-            timeline.tell(tenant_id, event());
+            event_log.append(tenant_id, event());
         }
-        assert!(reader.read(place, 10).has_gap);
-        let place = reader.read(place, 10).next;
-        assert!(!reader.read(place, 10).has_gap);
-        timeline.interrupt();
-        assert!(reader.read(place, 10).has_gap);
-        assert!(reader.read(u64::MAX, 10).has_gap, "no place at all");
+        assert!(reader.read(position, 10).has_gap);
+        let position = reader.read(position, 10).next;
+        assert!(!reader.read(position, 10).has_gap);
+        event_log.interrupt();
+        assert!(reader.read(position, 10).has_gap);
+        assert!(reader.read(u64::MAX, 10).has_gap, "a position beyond the end");
     }
 
     #[tokio::test]
-    async fn a_busy_tenant_takes_the_places_of_what_is_oldest() {
-        let (timeline, tenant_id, mut reader) = fed().await;
-        let place = reader.end();
-        timeline.tell(tenant_id, event());
+    async fn events_of_a_busy_tenant_replace_the_oldest_events() {
+        let (event_log, tenant_id, mut reader) = recording().await;
+        let position = reader.end();
+        event_log.append(tenant_id, event());
         let busy = TenantId::new();
         for _ in 1..MAX_EVENTS {
-            timeline.tell(busy, event());
+            event_log.append(busy, event());
         }
-        assert_eq!(reader.read(place, 10).events.len(), 1);
-        timeline.tell(busy, event());
-        assert!(reader.read(place, 10).has_gap);
-        assert_eq!(timeline.lock().order.len(), MAX_EVENTS);
+        assert_eq!(reader.read(position, 10).events.len(), 1);
+        event_log.append(busy, event());
+        assert!(reader.read(position, 10).has_gap);
+        assert_eq!(event_log.lock().order.len(), MAX_EVENTS);
     }
 }

@@ -1,7 +1,7 @@
-//! Who is connected here.
+//! Live sessions, and notifications between the parts of this process.
 //!
-//! Knows sessions, not what they mean: no database, no rules. Wake-ups carry no data, so that a
-//! lost or doubled one does no harm: whoever wakes reads again what is to be done.
+//! The hub does not know the database or any rule. A wake-up carries no data: its receiver reads the
+//! database again, so a lost or repeated wake-up does no harm.
 
 mod change_queue;
 mod command_watchers;
@@ -13,11 +13,11 @@ mod registry;
 mod session_handle;
 mod wake_queue;
 
-pub use self::change_queue::Changed;
-pub use self::command_watchers::Subscription;
-pub use self::event_feed::{CommandChange, CommandChanges, Events};
-pub use self::event_log::{EventLog, Found, Reader as TimelineReader};
+pub use self::change_queue::ChangedIds;
+pub use self::command_watchers::CommandWatch;
+pub use self::event_feed::{CommandChange, CommandChanges, EventFeed};
+pub use self::event_log::{EventBatch, EventCursor, EventLog};
 pub use self::host_rules::{HostRules, ReportedRules};
-pub use self::pending_replies::{CantWait, TransientReply};
+pub use self::pending_replies::{ReplyError, TransientReply};
 pub use self::registry::Hub;
-pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionMessage, SessionParts};
+pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionMessage, SessionParams};

@@ -1,4 +1,4 @@
-//! Requests that wait for the answer to a transient command.
+//! Requests that wait for the reply to a transient command.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::domain::ids::CommandId;
 
-/// Transient commands that one agent may have open.
-const MAX_WAITERS: usize = 1_024;
+/// Most open transient commands of one agent.
+const MAX_PENDING: usize = 1_024;
 
-/// What an agent answered to a transient command.
+/// The reply of an agent to a transient command.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TransientReply {
     pub success: bool,
@@ -20,15 +20,14 @@ pub struct TransientReply {
     pub error_code: Option<String>,
 }
 
-/// Why nobody can wait for an answer.
+/// Why a request cannot wait for a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CantWait {
+pub enum ReplyError {
     TooMany,
-    /// The session is over.
-    Over,
+    SessionOver,
 }
 
-/// Open transient commands of one session; `None` once it is over.
+/// Open transient commands of one session; `None` once it has ended.
 #[derive(Debug)]
 pub struct PendingReplies(Mutex<Option<HashMap<CommandId, oneshot::Sender<TransientReply>>>>);
 
@@ -39,55 +38,58 @@ impl Default for PendingReplies {
 }
 
 impl PendingReplies {
-    /// Starts to wait.
+    /// Adds an open command. The receiver gets its reply.
     ///
     /// # Errors
-    /// [`CantWait`] at the bound, or when the session is over.
-    pub fn wait_for(
+    /// [`ReplyError`] at the limit, or if the session has ended.
+    pub fn register(
         &self,
         command_id: CommandId,
-    ) -> Result<oneshot::Receiver<TransientReply>, CantWait> {
-        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiters = waiters.as_mut().ok_or(CantWait::Over)?;
-        if waiters.len() >= MAX_WAITERS {
-            return Err(CantWait::TooMany);
+    ) -> Result<oneshot::Receiver<TransientReply>, ReplyError> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pending = pending.as_mut().ok_or(ReplyError::SessionOver)?;
+        if pending.len() >= MAX_PENDING {
+            return Err(ReplyError::TooMany);
         }
-        let (answer, waiting) = oneshot::channel();
-        waiters.insert(command_id, answer);
-        Ok(waiting)
+        let (sender, receiver) = oneshot::channel();
+        pending.insert(command_id, sender);
+        Ok(receiver)
     }
 
-    /// Gives up waiting.
-    pub fn forget(&self, command_id: CommandId) {
+    /// Removes an open command whose request stopped waiting.
+    pub fn cancel(&self, command_id: CommandId) {
         self.remove(command_id);
     }
 
-    /// Hands an answer to whoever waits; gives it back if nobody does.
-    pub fn answer(
+    /// Passes a reply to the waiting request.
+    ///
+    /// # Errors
+    /// The reply itself, if no such command is open.
+    pub fn deliver(
         &self,
         command_id: CommandId,
-        answer: TransientReply,
+        reply: TransientReply,
     ) -> Result<(), TransientReply> {
         match self.remove(command_id) {
-            // Whoever stopped waiting this very moment is told that it took too long.
-            Some(waiter) => waiter.send(answer).or(Ok(())),
-            None => Err(answer),
+            // The request may have timed out at this moment.
+            Some(sender) => sender.send(reply).or(Ok(())),
+            None => Err(reply),
         }
     }
 
-    /// True if somebody waits for this command's answer.
+    /// True if a request waits for the reply to this command.
     pub fn contains(&self, command_id: CommandId) -> bool {
-        let waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiters.as_ref().is_some_and(|waiters| waiters.contains_key(&command_id))
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.as_ref().is_some_and(|pending| pending.contains_key(&command_id))
     }
 
-    /// The session is over: whoever waits learns it now.
+    /// Ends the session: every waiting request fails now.
     pub fn close(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn remove(&self, command_id: CommandId) -> Option<oneshot::Sender<TransientReply>> {
-        let mut waiters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiters.as_mut()?.remove(&command_id)
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.as_mut()?.remove(&command_id)
     }
 }

@@ -1,4 +1,4 @@
-//! The live sessions by agent.
+//! The live sessions by agent, and everything that may be notified.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,38 +6,36 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::{Notify, watch};
 
-use super::change_queue::{Changed, Changes};
+use super::change_queue::{ChangeQueue, ChangedIds};
 use super::command_watchers::CommandWatchers;
-use super::event_feed::Events;
+use super::event_feed::EventFeed;
 use super::wake_queue::WakeQueue;
-use super::{EventLog, SessionHandle, SessionMessage, Subscription};
+use super::{CommandWatch, EventLog, SessionHandle, SessionMessage};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, JobId};
 use crate::domain::integrations::tenant_event::TenantEvent;
 
-/// Everything that is connected to this server. One per server.
+/// Live sessions and notifications. One per server.
 #[derive(Debug, Default)]
 pub struct Hub {
     sessions: RwLock<HashMap<AgentId, Arc<SessionHandle>>>,
-    wakes: WakeQueue,
-    watches: CommandWatchers,
-    changes: Changes,
-    /// Changes of commands, for whoever looks on.
-    pub events: Events,
-    /// What happened lately, as viewers are told.
-    pub timeline: Arc<EventLog>,
+    wake_queue: WakeQueue,
+    watchers: CommandWatchers,
+    change_queue: ChangeQueue,
+    /// Broadcasts changes of commands.
+    pub event_feed: EventFeed,
+    /// Recent events, which viewers read.
+    pub event_log: Arc<EventLog>,
     key_revision: AtomicU64,
-    /// A webhook may be due.
-    webhooks: Notify,
-    /// Output may have come to its end.
-    outputs: Notify,
-    /// Counts sessions that entered.
-    arrivals: watch::Sender<u64>,
+    webhook_due: Notify,
+    output_finished: Notify,
+    /// Counts registered sessions.
+    connect_count: watch::Sender<u64>,
 }
 
 impl Hub {
-    /// Enters a session; gives back the one that it replaces. An older epoch replaces nothing:
-    /// it is given back itself.
-    pub fn enter(&self, session: Arc<SessionHandle>) -> Option<Arc<SessionHandle>> {
+    /// Adds a session and returns the one that it replaces. A session with an older epoch than the
+    /// known one is returned itself, and not added.
+    pub fn register(&self, session: Arc<SessionHandle>) -> Option<Arc<SessionHandle>> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         match sessions.get(&session.agent_id) {
             Some(known) if known.epoch > session.epoch => Some(session),
@@ -46,27 +44,27 @@ impl Hub {
                 let replaced = sessions.insert(id, session);
                 if replaced.is_none() {
                     let event = TenantEvent::Agent { id, is_connected: true };
-                    self.timeline.tell(tenant_id, event);
+                    self.event_log.append(tenant_id, event);
                 }
-                self.arrivals.send_modify(|count| *count = count.wrapping_add(1));
+                self.connect_count.send_modify(|count| *count = count.wrapping_add(1));
                 replaced
             }
         }
     }
 
-    /// Changes whenever an agent connects.
-    pub fn arrivals(&self) -> watch::Receiver<u64> {
-        self.arrivals.subscribe()
+    /// A counter that changes whenever an agent connects.
+    pub fn subscribe_connects(&self) -> watch::Receiver<u64> {
+        self.connect_count.subscribe()
     }
 
-    /// Removes a session, unless a newer one has taken its place.
-    pub fn leave(&self, agent_id: AgentId, epoch: i64) {
+    /// Removes a session, unless a newer one has replaced it.
+    pub fn unregister(&self, agent_id: AgentId, epoch: i64) {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         if sessions.get(&agent_id).is_some_and(|session| session.epoch == epoch)
-            && let Some(left) = sessions.remove(&agent_id)
+            && let Some(removed) = sessions.remove(&agent_id)
         {
             let event = TenantEvent::Agent { id: agent_id, is_connected: false };
-            self.timeline.tell(left.tenant_id, event);
+            self.event_log.append(removed.tenant_id, event);
         }
     }
 
@@ -91,19 +89,18 @@ impl Hub {
         sessions.values().filter(|session| session.grant().key_id == key_id).cloned().collect()
     }
 
-    /// Counts changes of agent keys. A session that was entering the hub while it changed looks
-    /// at its key again.
+    /// Counts changes of agent keys. A session that is being registered while this changes reads its
+    /// key again.
     pub fn key_revision(&self) -> u64 {
         self.key_revision.load(Ordering::SeqCst)
     }
 
-    /// Says that a key was changed. To be called after the commit and before the key's sessions
-    /// are looked up.
-    pub fn keys_changed(&self) {
+    /// Must be called after the commit of a changed key, and before its sessions are looked up.
+    pub fn bump_key_revision(&self) {
         self.key_revision.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How many agents are connected.
+    /// Number of connected agents.
     pub fn len(&self) -> usize {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -113,17 +110,17 @@ impl Hub {
         self.len() == 0
     }
 
-    /// Says that something may be deliverable to an agent.
+    /// Wakes the dispatcher for an agent that may have deliverable commands.
     pub fn wake(&self, agent_id: AgentId) {
-        self.wakes.add(agent_id);
+        self.wake_queue.add(agent_id);
     }
 
-    /// Waits for agents that were woken; at most `limit`.
-    pub async fn woken(&self, limit: usize) -> Vec<AgentId> {
-        self.wakes.take(limit).await
+    /// Waits for agents with a wake-up, and takes at most `limit`.
+    pub async fn next_woken(&self, limit: usize) -> Vec<AgentId> {
+        self.wake_queue.take(limit).await
     }
 
-    /// Gives a command's place in its agent's window back.
+    /// Releases the slot of a command, and wakes its agent if another command waits for one.
     pub fn release(&self, agent_id: AgentId, command_id: CommandId) {
         if let Some(session) = self.session(agent_id)
             && session.release(command_id)
@@ -132,86 +129,86 @@ impl Hub {
         }
     }
 
-    /// Asks to be woken when something of a command changes.
-    pub fn watch(&self, command_id: CommandId) -> Subscription {
-        self.watches.subscribe(command_id)
+    /// Watches one command.
+    pub fn watch_command(&self, command_id: CommandId) -> CommandWatch {
+        self.watchers.subscribe(command_id)
     }
 
-    /// Says that a command's state may have changed, its end included.
+    /// Notifies that the state of a command changed, and that it may have ended.
     pub fn notify_maybe_ended(&self, command_id: CommandId) {
-        self.watches.changed(command_id);
-        self.changes.add_command(command_id);
+        self.watchers.notify_maybe_ended(command_id);
+        self.change_queue.add_command(command_id);
         self.output_finished();
     }
 
-    /// Says that a command was made, or moved on and is still open.
+    /// Notifies that a command was created, or changed and is still open.
     pub fn notify_progress(&self, command_id: CommandId) {
-        self.watches.notify_progress(command_id);
-        self.note_if_wanted(command_id);
+        self.watchers.notify_progress(command_id);
+        self.queue_for_viewers(command_id);
     }
 
-    /// Says that a command ended, which is of this job, if of any.
+    /// Notifies that a command ended, and its job if it has one.
     pub fn notify_ended(&self, command_id: CommandId, job_id: Option<JobId>) {
-        self.watches.changed(command_id);
-        self.note_if_wanted(command_id);
+        self.watchers.notify_maybe_ended(command_id);
+        self.queue_for_viewers(command_id);
         if let Some(job_id) = job_id {
-            self.job_changed(job_id);
+            self.notify_job_changed(job_id);
         }
     }
 
-    fn note_if_wanted(&self, command_id: CommandId) {
-        if self.events.is_wanted() {
-            self.changes.add_command(command_id);
+    fn queue_for_viewers(&self, command_id: CommandId) {
+        if self.event_feed.has_subscribers() {
+            self.change_queue.add_command(command_id);
         }
     }
 
-    /// Says that there is more output of a command, whose state is as it was.
+    /// Notifies that a command has new output. Its state did not change.
     pub fn output_appended(&self, command_id: CommandId) {
-        self.watches.notify_progress(command_id);
+        self.watchers.notify_progress(command_id);
     }
 
-    /// Says that something of a job changed.
-    pub fn job_changed(&self, job_id: JobId) {
-        self.changes.add_job(job_id);
+    /// Notifies that a job or one of its executions changed.
+    pub fn notify_job_changed(&self, job_id: JobId) {
+        self.change_queue.add_job(job_id);
     }
 
-    /// Waits for changes, and takes them. For one reader.
-    pub async fn changes(&self) -> Changed {
-        self.changes.take().await
+    /// Waits for changes, and takes all of them. For one reader.
+    pub async fn next_changes(&self) -> ChangedIds {
+        self.change_queue.take().await
     }
 
-    /// Gives back changes that could not be looked at.
-    pub fn changed_again(&self, changed: Changed) {
-        self.changes.add_again(changed);
+    /// Returns changes that could not be processed.
+    pub fn requeue_changes(&self, changed: ChangedIds) {
+        self.change_queue.requeue(changed);
     }
 
-    /// How many agents wait for the dispatcher.
+    /// Number of agents that wait for the dispatcher.
     pub fn waiting_wakes(&self) -> usize {
-        self.wakes.len()
+        self.wake_queue.len()
     }
 
-    /// Says that a webhook may be due.
-    pub fn webhook_due(&self) {
-        self.webhooks.notify_one();
+    /// Notifies that a webhook may be due.
+    pub fn notify_webhook_due(&self) {
+        self.webhook_due.notify_one();
     }
 
-    /// Waits for a webhook that may be due, also one of which it was said before.
-    pub fn until_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
-        self.webhooks.notified()
+    /// Waits for [`Self::notify_webhook_due`]; returns at once if it was called before.
+    pub fn wait_webhook_due(&self) -> tokio::sync::futures::Notified<'_> {
+        self.webhook_due.notified()
     }
 
-    /// Says that the output of a command may have come to its end.
+    /// Notifies that the output of a command may be complete.
     pub fn output_finished(&self) {
-        self.outputs.notify_one();
+        self.output_finished.notify_one();
     }
 
-    /// Waits for output that may have come to its end, also such of which it was said before.
-    pub async fn until_output_over(&self) {
-        self.outputs.notified().await;
+    /// Waits for [`Self::output_finished`]; returns at once if it was called before.
+    pub async fn wait_output_finished(&self) {
+        self.output_finished.notified().await;
     }
 
-    /// Tells every session to leave, each after its own delay, so that they don't all come back
-    /// at once.
+    /// Asks every agent to reconnect, each after its own delay, so that they do not all reconnect at
+    /// once.
     pub fn drain(&self, mut delay_ms: impl FnMut() -> u64) {
         for session in self.sessions() {
             session.send_or_spawn(SessionMessage::Drain { reconnect_delay_ms: delay_ms() });

@@ -1,4 +1,4 @@
-//! One live session, as the rest of the server sees it.
+//! The handle of one live session, which the rest of the server uses.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,22 +14,22 @@ use super::pending_replies::PendingReplies;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// Messages that may wait for one session.
-const MAILBOX: usize = 32;
+/// Smallest capacity of a mailbox.
+const MIN_MAILBOX: usize = 32;
 
-/// What the server tells a session to do. Every mailbox has room for 32 from its first day, so what
-/// is seldom sent stands in a box.
+/// A message to a session. Mailboxes allocate their capacity when the session starts, so large and
+/// rare variants are boxed.
 #[derive(Debug)]
 pub enum SessionMessage {
-    /// Send a command. `held` if it takes a place in the window: a durable one.
-    Command { frame: Box<Command>, held: bool },
-    /// Tell the agent to end a command.
+    /// Send a command. A durable one holds a slot.
+    Command { frame: Box<Command>, is_durable: bool },
+    /// Ask the agent to cancel a command.
     Cancel(Box<CommandId>),
-    /// Tell the agent what its key allows now.
+    /// Send the agent the new permissions of its key.
     Grant(Arc<KeyGrant>),
-    /// Hand the agent its key's new secret.
+    /// Send the agent the new secret of its key.
     Rekey(Box<Rekey>),
-    /// Tell the agent to come back later, and end.
+    /// Ask the agent to reconnect after this delay, and end the session.
     Drain { reconnect_delay_ms: u64 },
 }
 
@@ -37,7 +37,7 @@ pub enum SessionMessage {
 #[derive(Debug)]
 pub struct Rekey {
     pub key: Box<str>,
-    /// How long the old one is good for.
+    /// How long the old secret stays valid.
     pub grace_ms: u64,
 }
 
@@ -52,23 +52,23 @@ pub struct KeyGrant {
     pub expires_at: Option<Timestamp>,
 }
 
-/// What a handle is made of.
+/// What [`SessionHandle::new`] needs.
 #[derive(Debug)]
-pub struct SessionParts {
+pub struct SessionParams {
     pub agent_id: AgentId,
     pub tenant_id: TenantId,
     pub epoch: i64,
-    /// Full agents can carry out what they list; of basic ones the list is advice.
+    /// A full agent supports exactly its capabilities; for a basic one they are a hint.
     pub is_full: bool,
     pub capabilities: Vec<CommandName>,
-    /// It asks for its frames over HTTP, request by request.
+    /// The agent polls for its frames over HTTP.
     pub is_http: bool,
-    /// It keeps secret parameters, and masks them.
-    pub takes_secrets: bool,
-    /// Durable commands that the agent may hold at once.
-    pub window: usize,
+    /// The agent protects secret parameters and masks them in output.
+    pub supports_secrets: bool,
+    /// Most durable commands that the agent may have at once.
+    pub max_in_flight: usize,
     pub grant: Arc<KeyGrant>,
-    /// When the secret ends that was presented, if it was replaced by another.
+    /// When the presented secret becomes invalid, if it was replaced.
     pub secret_until: Option<Timestamp>,
 }
 
@@ -80,57 +80,59 @@ pub struct SessionHandle {
     pub epoch: i64,
     pub is_full: bool,
     pub is_http: bool,
-    pub takes_secrets: bool,
-    pub waiters: PendingReplies,
-    /// Of a full agent.
+    pub supports_secrets: bool,
+    pub pending_replies: PendingReplies,
+    /// Reported by full agents.
     pub rules: ReportedRules,
     capabilities: Vec<CommandName>,
-    window: usize,
+    max_in_flight: usize,
     grant: RwLock<Arc<KeyGrant>>,
     mailbox: mpsc::Sender<SessionMessage>,
-    held: Mutex<HashSet<CommandId>>,
+    /// Durable commands that hold a slot.
+    in_flight: Mutex<HashSet<CommandId>>,
     is_ready: AtomicBool,
+    /// A command was refused a slot since the last release.
     is_starved: AtomicBool,
-    /// Something older may be queued: a new command waits behind it.
+    /// An older command may be queued, so a new one must go through the queue.
     has_backlog: AtomicBool,
     close: watch::Sender<Option<CloseCode>>,
-    /// When the secret ends that the session was opened with, if it was replaced.
+    /// When the secret of the session becomes invalid, if it was replaced.
     secret_until: Mutex<Option<Timestamp>>,
 }
 
-/// The session has ended, or does not read its mail.
+/// The session has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the session has ended or is overloaded")]
-pub struct Unreachable;
+#[error("the session has ended")]
+pub struct SessionGone;
 
 impl SessionHandle {
-    /// A handle and the mail that its session reads.
-    pub fn new(parts: SessionParts) -> (Arc<Self>, mpsc::Receiver<SessionMessage>) {
-        let (mailbox, mail) = mpsc::channel(MAILBOX.max(parts.window.min(1_024)));
+    /// A handle, and the messages that its session reads.
+    pub fn new(params: SessionParams) -> (Arc<Self>, mpsc::Receiver<SessionMessage>) {
+        let (mailbox, messages) = mpsc::channel(MIN_MAILBOX.max(params.max_in_flight.min(1_024)));
         let handle = Self {
-            agent_id: parts.agent_id,
-            tenant_id: parts.tenant_id,
-            epoch: parts.epoch,
-            is_full: parts.is_full,
-            is_http: parts.is_http,
-            takes_secrets: parts.takes_secrets,
-            waiters: PendingReplies::default(),
+            agent_id: params.agent_id,
+            tenant_id: params.tenant_id,
+            epoch: params.epoch,
+            is_full: params.is_full,
+            is_http: params.is_http,
+            supports_secrets: params.supports_secrets,
+            pending_replies: PendingReplies::default(),
             rules: ReportedRules::default(),
-            capabilities: parts.capabilities,
-            window: parts.window,
-            grant: RwLock::new(parts.grant),
+            capabilities: params.capabilities,
+            max_in_flight: params.max_in_flight,
+            grant: RwLock::new(params.grant),
             mailbox,
-            held: Mutex::default(),
+            in_flight: Mutex::default(),
             is_ready: AtomicBool::new(false),
             is_starved: AtomicBool::new(false),
             has_backlog: AtomicBool::new(true),
             close: watch::Sender::new(None),
-            secret_until: Mutex::new(parts.secret_until),
+            secret_until: Mutex::new(params.secret_until),
         };
-        (Arc::new(handle), mail)
+        (Arc::new(handle), messages)
     }
 
-    /// What the agent's key allows, as it stands now.
+    /// What the agent's key allows now.
     pub fn grant(&self) -> Arc<KeyGrant> {
         Arc::clone(&self.grant.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -140,24 +142,23 @@ impl SessionHandle {
         *self.grant.write().unwrap_or_else(PoisonError::into_inner) = grant;
     }
 
-    /// The session's secret was replaced by another, and ends at this instant.
+    /// Sets when the secret of this session becomes invalid, because it was replaced.
     pub fn expire_secret_at(&self, until: Timestamp) {
         *self.secret_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
-    /// True if the session rests on a secret that has ended.
+    /// True if the secret of this session is no longer valid.
     pub fn is_secret_over(&self, now: Timestamp) -> bool {
         let until = *self.secret_until.lock().unwrap_or_else(PoisonError::into_inner);
         until.is_some_and(|until| until <= now)
     }
 
-    /// True unless the agent has said that it can't carry this out.
+    /// True unless the agent reported capabilities without this command.
     pub fn supports(&self, command: CommandName) -> bool {
         !self.is_full || self.capabilities.contains(&command)
     }
 
-    /// Ends the session, whatever it is doing: never waits, and is never lost. The first code
-    /// counts.
+    /// Ends the session. Never waits and is never lost; the first code counts.
     pub fn close(&self, code: CloseCode) {
         self.close.send_if_modified(|slot| {
             let is_first = slot.is_none();
@@ -166,7 +167,7 @@ impl SessionHandle {
         });
     }
 
-    /// Waits until the session is to end.
+    /// Waits for [`Self::close`] and returns its code.
     pub async fn closed(&self) -> CloseCode {
         let mut close = self.close.subscribe();
         loop {
@@ -179,81 +180,80 @@ impl SessionHandle {
         }
     }
 
-    /// Puts a message into the mailbox now, or as soon as there is room, without the caller
-    /// waiting. For what holds a place in the window, which bounds how many wait, and for what
-    /// people cause by hand.
+    /// Queues a message without making the caller wait, in a task if the mailbox is full. Only for
+    /// commands with a slot, which bounds the tasks, and for actions of people.
     pub fn send_or_spawn(self: &Arc<Self>, message: SessionMessage) {
         if let Err(TrySendError::Full(message)) = self.mailbox.try_send(message) {
             let session = Arc::clone(self);
-            // If the session ends first, the next one's inventory puts the command back.
+            // If the session ends first, the inventory of the next one puts the command back.
             tokio::spawn(async move { session.send(message).await });
         }
     }
 
-    /// Messages that wait in the mailbox.
-    pub fn waiting_mail(&self) -> usize {
+    /// Messages in the mailbox.
+    pub fn queued_messages(&self) -> usize {
         self.mailbox.max_capacity() - self.mailbox.capacity()
     }
 
-    /// Puts a message into the mailbox when there is room.
+    /// Queues a message; waits while the mailbox is full.
     ///
     /// # Errors
-    /// [`Unreachable`] if the session has ended.
-    pub async fn send(&self, message: SessionMessage) -> Result<(), Unreachable> {
-        self.mailbox.send(message).await.map_err(|_| Unreachable)
+    /// [`SessionGone`] if the session has ended.
+    pub async fn send(&self, message: SessionMessage) -> Result<(), SessionGone> {
+        self.mailbox.send(message).await.map_err(|_| SessionGone)
     }
 
-    /// Opens the session for durable commands; `held` are those the agent has already.
-    pub fn make_ready(&self, held: impl IntoIterator<Item = CommandId>) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+    /// Opens the session for durable commands. `in_flight`: the commands that the agent already has.
+    pub fn make_ready(&self, in_flight: impl IntoIterator<Item = CommandId>) {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).extend(in_flight);
         self.is_ready.store(true, Ordering::Release);
     }
 
-    /// Takes a place in the window for a new command. False if there is none, or if something
-    /// older may be queued, which goes first.
+    /// Acquires a slot for a new command. False if no slot is free, or if an older command may be
+    /// queued, which goes first.
     pub fn try_acquire_new(&self, command_id: CommandId) -> bool {
-        let is_held = !self.has_backlog.load(Ordering::Acquire) && self.hold(command_id);
-        if !is_held {
+        let is_acquired = !self.has_backlog.load(Ordering::Acquire) && self.acquire(command_id);
+        if !is_acquired {
             self.has_backlog.store(true, Ordering::Release);
         }
-        is_held
+        is_acquired
     }
 
-    /// Says whether something is still queued for this agent.
+    /// Sets whether commands may still be queued for this agent.
     pub fn set_backlog(&self, has_backlog: bool) {
         self.has_backlog.store(has_backlog, Ordering::Release);
     }
 
-    /// Takes a place in the window. False if there is none; whoever frees one then wakes the
-    /// dispatcher.
-    pub fn hold(&self, command_id: CommandId) -> bool {
+    /// Acquires a slot. False if none is free; the next [`Self::release`] then returns true.
+    pub fn acquire(&self, command_id: CommandId) -> bool {
         if !self.is_ready.load(Ordering::Acquire) {
             return false;
         }
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() >= self.window {
+        let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        if in_flight.len() >= self.max_in_flight {
             self.is_starved.store(true, Ordering::Release);
             return false;
         }
-        held.insert(command_id)
+        in_flight.insert(command_id)
     }
 
-    /// Places that are free in the window; none before the session is ready.
-    pub fn room(&self) -> usize {
+    /// Free slots; none before the session is ready.
+    pub fn free_slots(&self) -> usize {
         if !self.is_ready.load(Ordering::Acquire) {
             return 0;
         }
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.window.saturating_sub(held.len());
-        if room == 0 {
+        let in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.max_in_flight.saturating_sub(in_flight.len());
+        if free == 0 {
             self.is_starved.store(true, Ordering::Release);
         }
-        room
+        free
     }
 
-    /// Gives a place back. True if somebody was refused one meanwhile.
+    /// Releases a slot. True if a command was refused one meanwhile: its agent must be woken.
     pub fn release(&self, command_id: CommandId) -> bool {
-        let freed = self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
+        let freed =
+            self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
         freed && self.is_starved.swap(false, Ordering::AcqRel)
     }
 }

@@ -1,4 +1,4 @@
-//! Agents for whom something may be deliverable.
+//! Agents that may have deliverable commands.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::AgentId;
 
-/// A set, so that a thousand wake-ups of one agent are one.
+/// A set, so that repeated wake-ups of one agent count once.
 #[derive(Debug, Default)]
 pub struct WakeQueue {
     agents: Mutex<HashSet<AgentId>>,
@@ -22,12 +22,12 @@ impl WakeQueue {
         }
     }
 
-    /// How many there are.
+    /// Number of agents.
     pub fn len(&self) -> usize {
         self.agents.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Waits until there is at least one, and takes at most `limit`.
+    /// Waits for at least one agent, and takes at most `limit`.
     pub async fn take(&self, limit: usize) -> Vec<AgentId> {
         loop {
             {

@@ -96,15 +96,3 @@ impl ServiceError {
 
 /// The result of every use case.
 pub type Result<T> = std::result::Result<T, ServiceError>;
-
-/// An error and its causes, in one line for the log.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    line
-}

@@ -16,6 +16,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
 pub use self::access::stream_permits::StreamPermits;
+use self::commands::delivery::Delivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
@@ -66,18 +67,18 @@ pub struct Services {
     pub api_keys: access::api_keys::ApiKeys,
     pub agents: fleet::agents::Agents,
     pub audit_log: access::audit_log::AuditLog,
-    pub changes: commands::changes::Changes,
+    pub change_publisher: commands::change_publisher::ChangePublisher,
     pub commands: commands::Commands,
-    pub dispatch: commands::dispatch::Dispatch,
+    pub dispatcher: commands::dispatch::Dispatcher,
     pub events: integrations::events::Events,
     pub groups: releases::groups::Groups,
     pub installation: operations::installation::Installation,
     pub jobs: commands::jobs::Jobs,
-    pub keeping: commands::job_reconciler::JobReconciler,
+    pub job_reconciler: commands::job_reconciler::JobReconciler,
     pub live_output: commands::output::live::LiveOutput,
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
-    pub output_keeping: commands::output::compaction::OutputCompaction,
+    pub output_compaction: commands::output::compaction::OutputCompaction,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: fleet::targets::Targets,
@@ -98,14 +99,21 @@ impl Services {
     ) -> Self {
         let parts = MetricSet { writer: store.writer().meters().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
-        let (lists, turns) = (ManifestCache::default(), SubmissionLimiter::default());
+        let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
             store: store.clone(),
             hub: Arc::clone(hub),
             clock: clock.clone(),
-            lists: lists.clone(),
+            manifests: manifests.clone(),
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
+        let delivery = Delivery {
+            store: store(),
+            hub: hub(),
+            clock: clock(),
+            secret_box: secret_box.clone(),
+            metrics: parts.dispatch.clone(),
+        };
         let viewers = StreamPermits::new(store(), cache.clone(), clock());
         let (release_files, catalog) = (Arc::new(outside.releases), ReleaseCatalog::new(store()));
         let presence = fleet::presence::Presence {
@@ -139,26 +147,27 @@ impl Services {
                 cache: cache.clone(),
             },
             audit_log: access::audit_log::AuditLog { store: store() },
-            changes: commands::changes::Changes { store: store(), hub: hub() },
+            change_publisher: commands::change_publisher::ChangePublisher {
+                store: store(),
+                hub: hub(),
+            },
             commands: commands::Commands {
                 store: store(),
-                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
                 cache: cache.clone(),
-                secret_box: secret_box.clone(),
+                delivery: delivery.clone(),
                 preflight: preflight.clone(),
-                turns: turns.clone(),
+                limiter: limiter.clone(),
                 catalog: catalog.clone(),
-                book: fleet::group_membership::GroupMembership { store: store() },
+                membership: fleet::group_membership::GroupMembership { store: store() },
             },
-            dispatch: commands::dispatch::Dispatch {
+            dispatcher: commands::dispatch::Dispatcher {
                 store: store(),
-                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
-                secret_box: secret_box.clone(),
+                delivery: delivery.clone(),
             },
             events: integrations::events::Events {
                 store: store(),
@@ -182,17 +191,16 @@ impl Services {
             },
             jobs: commands::jobs::Jobs {
                 store: store(),
-                meters: parts.dispatch.clone(),
                 hub: hub(),
                 clock: clock(),
                 settings,
-                secret_box: secret_box.clone(),
+                delivery,
                 presence: presence.clone(),
                 webhook_reach: outside.webhooks.reach(),
                 preflight,
-                turns,
+                limiter,
             },
-            keeping: commands::job_reconciler::JobReconciler {
+            job_reconciler: commands::job_reconciler::JobReconciler {
                 store: store(),
                 hub: hub(),
                 clock: clock(),
@@ -206,7 +214,7 @@ impl Services {
             },
             monitoring: operations::monitoring::Monitoring::new(store(), hub(), &parts),
             output: commands::output::read::Output { store: store(), hub: hub() },
-            output_keeping: commands::output::compaction::OutputCompaction {
+            output_compaction: commands::output::compaction::OutputCompaction {
                 store: store(),
                 clock: clock(),
                 settings,
@@ -225,9 +233,9 @@ impl Services {
                 settings,
                 heartbeats.clone(),
                 cache,
-                lists,
-                sessions::Wishes {
-                    book: fleet::group_membership::GroupMembership { store: store() },
+                manifests,
+                sessions::DesiredVersions {
+                    membership: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
             )),

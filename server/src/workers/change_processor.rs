@@ -1,4 +1,4 @@
-//! Takes what changed, tells whoever looks on, and has the jobs kept that it is part of.
+//! Publishes changed commands to viewers, and reconciles the jobs that they belong to.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,35 +7,34 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::ids::JobId;
-use crate::hub::{Changed, Hub};
-use crate::services::commands::changes::Changes;
+use crate::hub::{ChangedIds, Hub};
+use crate::services::commands::change_publisher::ChangePublisher;
 use crate::services::commands::job_reconciler::{DueJobs, JobReconciler};
-use crate::services::error::chain;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
 /// Commands that are read together.
-const ROUND: usize = 500;
-/// Between two rounds: what changes meanwhile is looked at once, however often it changes.
+const BATCH: usize = 500;
+/// Pause between two rounds, so that repeated changes are read once.
 const PAUSE: Duration = Duration::from_millis(20);
-/// Between two looks at every job that is not finished: a change whose commit was not answered,
-/// though it stands, was noted by nobody.
-const LOOK_AT_ALL: Duration = Duration::from_secs(30);
-/// Between two tries when the database does not answer.
-const RETRY: Duration = Duration::from_secs(1);
+/// Interval between reconciliations of all open jobs: a commit without an answer may have changed
+/// commands without a notification.
+const RECONCILE_ALL_EVERY: Duration = Duration::from_secs(30);
+/// Pause after a database error.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until it is dropped. An error gives back what was taken: no change is forgotten.
-pub async fn run(changes: Changes, keeping: JobReconciler, hub: Arc<Hub>) {
+/// Runs until it is dropped. After an error it requeues the ids, so no change is lost.
+pub async fn run(publisher: ChangePublisher, reconciler: JobReconciler, hub: Arc<Hub>) {
     let mut due = DueJobs::new();
-    let mut turns = interval_at(Instant::now() + LOOK_AT_ALL, LOOK_AT_ALL);
-    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval_at(Instant::now() + RECONCILE_ALL_EVERY, RECONCILE_ALL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changed = tokio::select! {
-            changed = hub.changes() => changed,
-            jobs = due_now(&keeping, &due) => Changed { jobs, ..Changed::default() },
-            // Nothing changed that anybody noted: everything is looked at.
-            _ = turns.tick() => Changed::default(),
+            changed = hub.next_changes() => changed,
+            jobs = due_jobs(&reconciler, &due) => ChangedIds { jobs, ..ChangedIds::default() },
+            _ = ticks.tick() => ChangedIds::default(),
         };
-        match look(&changes, &keeping, &changed).await {
+        match process(&publisher, &reconciler, &changed).await {
             Ok(next) => {
                 if is_all(&changed) {
                     due.clear();
@@ -45,47 +44,47 @@ pub async fn run(changes: Changes, keeping: JobReconciler, hub: Arc<Hub>) {
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(error, "failed to look at what changed; trying again");
-                hub.changed_again(changed);
-                tokio::time::sleep(RETRY).await;
+                let error = error_chain(&error);
+                tracing::warn!(error, "failed to process changes; retrying");
+                hub.requeue_changes(changed);
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
     }
 }
 
-/// Waits until jobs are to be looked at though nothing changed; which.
-async fn due_now(keeping: &JobReconciler, due: &DueJobs) -> HashSet<JobId> {
+/// Waits until jobs are due, and returns them.
+async fn due_jobs(reconciler: &JobReconciler, due: &DueJobs) -> HashSet<JobId> {
     let Some(first) = due.values().min() else { return std::future::pending().await };
-    tokio::time::sleep(Duration::from_millis(keeping.ms_until(*first))).await;
-    due.iter().filter(|(_, at)| keeping.ms_until(**at) == 0).map(|(id, _)| *id).collect()
+    tokio::time::sleep(Duration::from_millis(reconciler.ms_until(*first))).await;
+    due.iter().filter(|(_, at)| reconciler.ms_until(**at) == 0).map(|(id, _)| *id).collect()
 }
 
-/// True if every job that is not finished is to be looked at.
-fn is_all(changed: &Changed) -> bool {
-    changed.has_overflowed || *changed == Changed::default()
+/// True if all open jobs must be reconciled: ids were dropped, or the interval passed.
+fn is_all(changed: &ChangedIds) -> bool {
+    changed.has_overflowed || *changed == ChangedIds::default()
 }
 
-async fn look(
-    changes: &Changes,
-    keeping: &JobReconciler,
-    changed: &Changed,
+async fn process(
+    publisher: &ChangePublisher,
+    reconciler: &JobReconciler,
+    changed: &ChangedIds,
 ) -> Result<DueJobs, StoreError> {
     let mut jobs: HashSet<JobId> = changed.jobs.clone();
     let commands: Vec<_> = changed.commands.iter().copied().collect();
     if changed.has_overflowed {
-        changes.publish(&[], false).await?;
+        publisher.publish(&[], false).await?;
     }
-    for commands in commands.chunks(ROUND) {
-        jobs.extend(changes.publish(commands, true).await?);
+    for commands in commands.chunks(BATCH) {
+        jobs.extend(publisher.publish(commands, true).await?);
     }
     let jobs: Vec<_> = jobs.into_iter().collect();
     let due = if is_all(changed) {
-        keeping.reconcile_all().await?
+        reconciler.reconcile_all().await?
     } else {
-        keeping.reconcile(&jobs).await?
+        reconciler.reconcile(&jobs).await?
     };
-    // After the commit of what was kept: of a job that is over, its end is told.
-    changes.publish_jobs(jobs);
+    // After the reconciliation, so that viewers see the end of finished jobs.
+    publisher.publish_jobs(jobs);
     Ok(due)
 }

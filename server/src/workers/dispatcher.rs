@@ -1,26 +1,26 @@
-//! Delivers what is queued to agents that were woken.
+//! Delivers queued commands to agents with a wake-up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub::Hub;
-use crate::services::commands::dispatch::Dispatch;
-use crate::services::error::chain;
+use crate::services::commands::dispatch::Dispatcher;
+use muster_protocol::error_chain;
 
-/// Agents of one round.
-const ROUND: usize = 500;
-/// Between two tries when the database does not answer.
-const RETRY: Duration = Duration::from_secs(1);
+/// Most agents of one call.
+const AGENTS_PER_CALL: usize = 500;
+/// Pause after a database error.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until it is dropped. An error keeps its agents awake: nothing queued is forgotten.
-pub async fn run(dispatch: Dispatch, hub: Arc<Hub>) {
+/// Runs until it is dropped. After an error it wakes the agents again.
+pub async fn run(dispatcher: Dispatcher, hub: Arc<Hub>) {
     loop {
-        let agents = hub.woken(ROUND).await;
-        if let Err(error) = dispatch.deliver(&agents).await {
-            let error = chain(&error);
-            tracing::warn!(error, "failed to deliver; trying again");
+        let agents = hub.next_woken(AGENTS_PER_CALL).await;
+        if let Err(error) = dispatcher.deliver(&agents).await {
+            let error = error_chain(&error);
+            tracing::warn!(error, "failed to deliver commands; retrying");
             agents.iter().for_each(|id| hub.wake(*id));
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use crate::services::error::chain;
 use crate::services::releases::groups::{Groups, ReconcileOutcome};
+use muster_protocol::error_chain;
 
 /// Runs until it is dropped. Dropping it loses nothing: each round decides from what is stored.
 pub async fn run(groups: Groups) {
@@ -12,7 +12,7 @@ pub async fn run(groups: Groups) {
         let outcome = match groups.reconcile_all().await {
             Ok(outcome) => outcome,
             Err(error) => {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(error, "failed to reconcile groups; retrying");
                 ReconcileOutcome::Busy
             }

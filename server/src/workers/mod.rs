@@ -29,15 +29,16 @@ impl Workers {
     pub async fn start(services: &Services, hub: &Arc<Hub>) -> anyhow::Result<Self> {
         let mut tasks = JoinSet::new();
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
-        let (dispatch, for_dispatch) = (services.dispatch.clone(), Arc::clone(hub));
+        let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
             dispatcher::run(dispatch, for_dispatch).await;
             "dispatcher"
         });
-        let (changes, keeping) = (services.changes.clone(), services.keeping.clone());
+        let (changes, reconciler) =
+            (services.change_publisher.clone(), services.job_reconciler.clone());
         let (for_events, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
-            change_processor::run(changes, keeping, hub).await;
+            change_processor::run(changes, reconciler, hub).await;
             "change processor"
         });
         let webhooks = services.webhooks.clone();
@@ -55,7 +56,7 @@ impl Workers {
             group_reconciler::run(groups).await;
             "group reconciler"
         });
-        let compaction = services.output_keeping.clone();
+        let compaction = services.output_compaction.clone();
         tasks.spawn(async move {
             output_compactor::run(compaction, for_output).await;
             "output compactor"

@@ -1,5 +1,5 @@
-//! Looks after output that is over. One task: compaction, dropping and sweeping take turns, and
-//! nothing is looked at while no command ends.
+//! Compacts output of ended commands, enforces the quota and sweeps leftovers, in one task. While no
+//! command ends it does not query the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::commands::output::compaction::{OutputCompaction, Stored, Stuck};
-use crate::services::error::chain;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
-/// Between two looks for output to compact: what ends meanwhile is found by one.
+/// Pause between two compactions, so that one finds all commands that ended meanwhile.
 const COMPACT_EVERY: Duration = Duration::from_secs(2);
-/// Between two looks at how much there is.
+/// Pause between two checks of the quota.
 const QUOTA_EVERY: Duration = Duration::from_secs(10);
-/// Between two sweeps; the first is at the start. Each is followed by a look: a commit without an
-/// answer may have stood.
+/// Pause between two sweeps; the first is at the start. Each is followed by a compaction, because a
+/// commit without an answer may have ended commands.
 const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Runs until it is dropped, which loses nothing.
-pub async fn run(keeping: OutputCompaction, hub: Arc<Hub>) {
+/// Runs until it is dropped, which loses no output.
+pub async fn run(compaction: OutputCompaction, hub: Arc<Hub>) {
     let (mut stuck, mut stored) = (Stuck::default(), Stored::default());
     let (mut sweep_at, mut quota_at) = (Instant::now(), Instant::now());
     loop {
         if Instant::now() >= sweep_at {
-            told("sweep leftovers of output", keeping.sweep_leftovers().await);
+            logged("failed to sweep leftovers of output", compaction.sweep_leftovers().await);
             sweep_at = Instant::now() + SWEEP_EVERY;
         }
-        tracing::debug!("looking for output that is over");
-        let compacted = keeping.compact(&mut stuck, &mut stored).await;
-        let mut look_at = match told("compact output", compacted) {
+        tracing::debug!("looking for output to compact");
+        let compacted = compaction.compact(&mut stuck, &mut stored).await;
+        let mut next_at = match logged("failed to compact output", compacted) {
             Some(None) => sweep_at,
             Some(Some(due_in_ms)) => {
                 sweep_at.min(Instant::now() + Duration::from_millis(due_in_ms))
@@ -38,25 +38,28 @@ pub async fn run(keeping: OutputCompaction, hub: Arc<Hub>) {
             None => Instant::now(),
         };
         if Instant::now() >= quota_at {
-            told("drop output for room", keeping.drop_over_quota(&mut stored).await);
+            logged(
+                "failed to drop output over the quota",
+                compaction.drop_over_quota(&mut stored).await,
+            );
             quota_at = Instant::now() + QUOTA_EVERY;
         }
-        if !keeping.is_within_quota(&stored) {
-            look_at = look_at.min(quota_at);
+        if !compaction.is_within_quota(&stored) {
+            next_at = next_at.min(quota_at);
         }
         tokio::time::sleep(COMPACT_EVERY).await;
         tokio::select! {
-            () = hub.until_output_over() => {}
-            () = tokio::time::sleep_until(look_at) => {}
+            () = hub.wait_output_finished() => {}
+            () = tokio::time::sleep_until(next_at) => {}
         }
     }
 }
 
-/// What came of it; `None` if it failed, and the next turn tries again.
-fn told<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
+/// The result; `None` after an error, which is logged. The next round tries again.
+fn logged<T>(what: &'static str, result: Result<T, StoreError>) -> Option<T> {
     result
         .inspect_err(|error| {
-            tracing::warn!(what, error = chain(error), "failed; the next turn tries again");
+            tracing::warn!(error = error_chain(error), "{what}; retrying");
         })
         .ok()
 }

@@ -5,9 +5,9 @@ use std::future::Future;
 use anyhow::Context as _;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
-use crate::services::error::chain;
 use crate::services::operations::maintenance::Maintenance;
 use crate::store::StoreError;
+use muster_protocol::error_chain;
 
 // Cron expressions, not intervals: this scheduler never runs an interval job again if one run comes
 // a whole interval late, for example after the machine was suspended.
@@ -69,7 +69,7 @@ where
         Box::pin(async move {
             let Ok(_turn) = turn.try_lock() else { return };
             if let Err(error) = work(upkeep).await {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(
                     worker = name,
                     error,

@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::domain::ids::DeliveryId;
 use crate::hub::Hub;
-use crate::services::error::chain;
 use crate::services::integrations::webhooks::{Responsiveness, Webhooks};
 use crate::store::StoreError;
 use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
+use muster_protocol::error_chain;
 
 /// Most deliveries in progress.
 const AT_ONCE: usize = 32;
@@ -37,7 +37,7 @@ pub async fn run(webhooks: Webhooks, hub: Arc<Hub>) {
     let mut is_place_free = false;
     loop {
         // Registered before the query, so that no delivery that becomes due in between is missed.
-        let due = hub.until_webhook_due();
+        let due = hub.wait_webhook_due();
         // A slot that a known delivery takes at once needs no query.
         if !(post.start_ready(&webhooks) && is_place_free) {
             look_at = Instant::now() + post.fill(&webhooks).await;
@@ -67,7 +67,10 @@ impl Post {
         match self.try_fill(webhooks).await {
             Ok(sleep) => sleep,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "failed to read due webhooks; retrying");
+                tracing::warn!(
+                    error = error_chain(&error),
+                    "failed to read due webhooks; retrying"
+                );
                 RETRY
             }
         }
@@ -141,7 +144,7 @@ impl Post {
         let (id, done) = match self.tasks.join_next_with_id().await {
             // No delivery is in progress.
             None => return std::future::pending().await,
-            Some(Ok((id, done))) => (id, done.map_err(|error| chain(&error))),
+            Some(Ok((id, done))) => (id, done.map_err(|error| error_chain(&error))),
             Some(Err(error)) => (error.id(), Err(error.to_string())),
         };
         let Some((_, host)) = self.under_way.remove(&id) else { return };

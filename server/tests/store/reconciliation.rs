@@ -53,7 +53,7 @@ async fn what_never_arrived_is_queued_again_and_what_ran_is_lost(fixture: Fixtur
     start(&fixture, &session, ran).await;
     assert_eq!(fixture.state(ran).await, CommandState::Running);
     let reconciled = reconcile(&fixture, &session, &[]).await;
-    assert_eq!(reconciled.moved.len(), 2);
+    assert_eq!(reconciled.changed.len(), 2);
     assert_eq!(fixture.state(never).await, CommandState::Queued);
     let lost = fixture.command(ran).await.command;
     assert_eq!(lost.state, CommandState::Lost);

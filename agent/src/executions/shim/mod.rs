@@ -24,7 +24,6 @@ use self::capture::OutputCapture;
 use self::log::Log;
 use self::mask::Masks;
 use self::recorder::{Recorder, RecorderLimits};
-use crate::error_chain;
 use crate::executions::ledger::record::{
     CommandRecord, ExecutionEnd, ExitRecord, HolderRecord, Launch, ParameterRecord, Settlement,
     StartedRecord,
@@ -34,6 +33,7 @@ use crate::fault::Fault;
 use crate::platform::{self, FileLock, LockError, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError, UnsyncedFile};
+use muster_protocol::error_chain;
 
 /// Why a shim can't run its execution. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +89,7 @@ pub fn run(path: PathBuf) -> Result<(), ShimError> {
     let dir = ExecutionDir::at(path);
     let log = Log::of(&dir);
     log.capture_panics();
-    run_execution(dir, log.clone()).inspect_err(|error| log.line(error_chain::format(error)))
+    run_execution(dir, log.clone()).inspect_err(|error| log.line(error_chain(error)))
 }
 
 fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {

@@ -22,10 +22,10 @@ pub use finding::{Check, CheckStatus, Finding};
 pub use report::{ReportFormat, render, root_cause};
 
 use crate::config::{Config, Fallback, RunArgs};
-use crate::error_chain;
 use crate::identity::key::KeyRing;
 use crate::link::{Connector, LinkError};
 use crate::storage::layout::StateDir;
+use muster_protocol::error_chain;
 
 /// Options of `muster-agent doctor`: those of `run`, and the report format.
 #[derive(Debug, Clone, Args)]
@@ -127,7 +127,7 @@ async fn check_connection(findings: &mut Vec<Finding>, config: &Config, state: O
 fn current_key(config: &Config, state: Option<&StateDir>) -> Result<KeyRing, Finding> {
     let Some(state) = state else { return Ok(KeyRing::configured(config.api_key.clone())) };
     KeyRing::load(config.api_key.clone(), state).map_err(|error| {
-        let detail = error_chain::format(&error);
+        let detail = error_chain(&error);
         let hint = format!(
             "run this as the agent's user; if the file is damaged, remove {}",
             state.key().display()
@@ -159,9 +159,8 @@ fn detail_and_hint(error: &LinkError) -> (String, String) {
             format!("the server did not {action} in time"),
             "check that firewalls in between do not drop the traffic".to_owned(),
         ),
-        other => (
-            error_chain::format(other),
-            "check that the address is that of a Muster server".to_owned(),
-        ),
+        other => {
+            (error_chain(other), "check that the address is that of a Muster server".to_owned())
+        }
     }
 }

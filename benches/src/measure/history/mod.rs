@@ -1,25 +1,25 @@
-//! P14: pages of the history of executions, at ten thousand and at a million of them.
+//! P14: pages of the execution history, with ten thousand and with a million executions.
 
-mod past;
+mod dataset;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 
-use self::past::Past;
+use self::dataset::Dataset;
 use crate::load::{Connection, Latencies, Request};
-use crate::process::{Server, scene};
+use crate::process::{Server, measurement_folder};
 use crate::report::Line;
 
 const FEW: u32 = 10_000;
 const MANY: u32 = 1_000_000;
 const REPEATS: usize = 40;
 
-/// What each question took, in milliseconds at the median.
-struct Seen {
+/// The median time of each query, in milliseconds.
+struct QueryTimes {
     pages: Vec<(&'static str, f64)>,
-    /// Fifty rows through an index, by the driver alone.
+    /// Fifty rows through an index, with the driver only.
     look_up_ms: f64,
 }
 
@@ -50,23 +50,23 @@ pub async fn measure() -> Result<Vec<Line>> {
     }])
 }
 
-/// Of pages of the usual length.
+/// The slowest query with pages of the usual length.
 fn worst(pages: &[(&'static str, f64)]) -> (&'static str, f64) {
-    let usual = pages.iter().filter(|(name, _)| *name != past::LONG_PAGE);
+    let usual = pages.iter().filter(|(name, _)| *name != dataset::LONG_PAGE);
     usual.copied().fold(("", 0.0), |worst, page| if page.1 > worst.1 { page } else { worst })
 }
 
-async fn over(executions: u32) -> Result<Seen> {
-    let folder = scene()?;
+async fn over(executions: u32) -> Result<QueryTimes> {
+    let folder = measurement_folder()?;
     let mut server = Server::start(folder.path())?;
     server.kill();
     let database = folder.path().join("data/muster.db");
-    let past = Past::fill(&database, executions).await?;
-    let look_up_ms = look_up(&database, &past).await?;
+    let dataset = Dataset::fill(&database, executions).await?;
+    let look_up_ms = look_up(&database, &dataset).await?;
     server.resume()?;
     let mut connection = Connection::open(server.address).await?;
     let mut pages = Vec::new();
-    for (name, query) in past.questions() {
+    for (name, query) in dataset.queries() {
         let request =
             Request::new("GET", &format!("/api/executions?{query}"), Some(&server.key), None);
         let mut latencies = Latencies::default();
@@ -78,15 +78,15 @@ async fn over(executions: u32) -> Result<Seen> {
         }
         pages.push((name, latencies.quantile_ms(0.5)));
     }
-    Ok(Seen { pages, look_up_ms })
+    Ok(QueryTimes { pages, look_up_ms })
 }
 
-async fn look_up(database: &Path, past: &Past) -> Result<f64> {
-    let connection = past::connect(database).await?;
+async fn look_up(database: &Path, dataset: &Dataset) -> Result<f64> {
+    let connection = dataset::connect(database).await?;
     let mut latencies = Latencies::default();
     for _ in 0..REPEATS {
         let asked_at = Instant::now();
-        let rows = past.look_up(&connection).await?;
+        let rows = dataset.look_up(&connection).await?;
         latencies.add(asked_at.elapsed());
         ensure!(rows == 50, "{rows} rows");
     }

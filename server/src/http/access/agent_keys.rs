@@ -15,7 +15,7 @@ use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params};
 use crate::http::origin::RequestOrigin;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::agent_keys::{MadeAgentKey, NewAgentKey};
 use crate::services::access::caller::Caller;
@@ -147,7 +147,7 @@ async fn create_agent_key(
     caller: Caller,
     reached: RequestOrigin,
     Body(body): Body<CreateAgentKey>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let new = NewAgentKey {
         name: body.name,
         permissions: body.permissions,
@@ -168,7 +168,7 @@ async fn list_agent_keys(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<AgentKeyView>>> {
+) -> ApiResult<axum::Json<PageView<AgentKeyView>>> {
     let page = state.services.agent_keys.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(AgentKeyView::from).into()))
 }
@@ -181,7 +181,7 @@ async fn get_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<AgentKeyView>> {
+) -> ApiResult<axum::Json<AgentKeyView>> {
     let row = state.services.agent_keys.get(&caller, AgentKeyId(id)).await?;
     Ok(axum::Json(row.into()))
 }
@@ -195,7 +195,7 @@ async fn update_agent_key(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<UpdateAgentKey>,
-) -> Answer<axum::Json<AgentKeyView>> {
+) -> ApiResult<axum::Json<AgentKeyView>> {
     let change = AgentKeyChange {
         name: body.name,
         permissions: body
@@ -218,7 +218,7 @@ async fn delete_agent_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     state.services.agent_keys.delete(&caller, AgentKeyId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -233,7 +233,7 @@ async fn regenerate_agent_key(
     Id(id): Id,
     reached: RequestOrigin,
     Body(body): Body<RegenerateAgentKey>,
-) -> Answer<axum::Json<CreatedAgentKeyView>> {
+) -> ApiResult<axum::Json<CreatedAgentKeyView>> {
     let keys = &state.services.agent_keys;
     let made = keys.regenerate(&caller, AgentKeyId(id), body.grace_ms).await?;
     Ok(axum::Json(CreatedAgentKeyView::new(made, reached)))
@@ -248,7 +248,7 @@ async fn ping_agent_of_key(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<PingBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = CommandBody::from(body).into_request(None);
     let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
     Ok(crate::http::commands::commands::answer(sent))
@@ -265,7 +265,7 @@ async fn command_agent_of_key(
     Id(id): Id,
     headers: axum::http::HeaderMap,
     Body(body): Body<CommandBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = body.into_request(crate::http::extract::idempotency_key(&headers)?);
     let sent = state.services.commands.send_to_key(&caller, AgentKeyId(id), request).await?;
     Ok(crate::http::commands::commands::answer(sent))

@@ -12,7 +12,7 @@ use crate::domain::ids::ApiKeyId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::api_keys::NewApiKey;
 use crate::services::access::caller::Caller;
@@ -80,7 +80,7 @@ async fn create_api_key(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<CreateApiKey>,
-) -> Answer<(StatusCode, axum::Json<CreatedApiKeyView>)> {
+) -> ApiResult<(StatusCode, axum::Json<CreatedApiKeyView>)> {
     let new = NewApiKey {
         name: body.name,
         role: body.role.unwrap_or(Role::Member),
@@ -99,7 +99,7 @@ async fn list_api_keys(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<ApiKeyView>>> {
+) -> ApiResult<axum::Json<PageView<ApiKeyView>>> {
     let page = state.services.api_keys.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(ApiKeyView::from).into()))
 }
@@ -112,7 +112,7 @@ async fn revoke_api_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     state.services.api_keys.revoke(&caller, ApiKeyId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -12,7 +12,7 @@ use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{PageParams, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::store::entities::access::audit_entry;
@@ -61,7 +61,7 @@ async fn list_audit_entries(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<AuditEntryView>>> {
+) -> ApiResult<axum::Json<PageView<AuditEntryView>>> {
     let page = state.services.audit_log.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(AuditEntryView::from).into()))
 }

@@ -13,7 +13,7 @@ use crate::domain::commands::range::ByteRange;
 use crate::domain::ids::CommandId;
 use crate::http::AppState;
 use crate::http::extract::{Id, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
 use crate::services::commands::output::read::OutputPart;
 use crate::store::queries::OutputStream;
@@ -95,7 +95,7 @@ async fn read_output(
     Id(id): Id,
     headers: HeaderMap,
     Params(params): Params<OutputParams>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let name = match params.download {
         Download::Yes => Some(file_name("command", CommandId(id), params.stream)),
         Download::No => None,
@@ -114,7 +114,7 @@ async fn read_execution_output(
     Id(id): Id,
     headers: HeaderMap,
     Params(params): Params<OutputParams>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let script = state.services.output.script(&caller, CommandId(id)).await?;
     let name = match params.download {
         Download::Yes => Some(file_name(&script, CommandId(id), params.stream)),
@@ -149,7 +149,7 @@ async fn read(
     id: CommandId,
     headers: &HeaderMap,
     params: &OutputParams,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let stream = StreamName::wanted(params.stream);
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);

@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::fleet::agents::AgentSnapshot;
@@ -180,7 +180,7 @@ async fn list_agents(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<AgentView>>> {
+) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let page = state.services.agents.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
@@ -209,7 +209,7 @@ async fn list_connected_agents(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<ConnectedParams>,
-) -> Answer<axum::Json<PageView<AgentView>>> {
+) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let agents = &state.services.agents;
     let page = page(params.cursor.as_deref(), params.limit)?;
     let page = match params.name {
@@ -227,7 +227,7 @@ async fn get_agent(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<AgentView>> {
+) -> ApiResult<axum::Json<AgentView>> {
     let (agent, newest) = state.services.agents.get(&caller, AgentId(id)).await?;
     let telemetry = newest.map(TelemetrySampleView::from);
     Ok(axum::Json(AgentView { telemetry, ..agent.into() }))
@@ -242,7 +242,7 @@ async fn update_agent(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<UpdateAgent>,
-) -> Answer<axum::Json<AgentView>> {
+) -> ApiResult<axum::Json<AgentView>> {
     let change = AgentChange { name: body.name, tags: body.tags };
     let agent = state.services.agents.update(&caller, AgentId(id), change).await?;
     Ok(axum::Json(agent.into()))
@@ -256,7 +256,7 @@ async fn delete_agent(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     state.services.agents.delete(&caller, AgentId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -269,7 +269,7 @@ async fn list_agent_scripts(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<ScriptsView>> {
+) -> ApiResult<axum::Json<ScriptsView>> {
     let view = match state.services.agents.manifest(&caller, AgentId(id)).await? {
         None => ScriptsView { items: Value::Array(Vec::new()), error: None, reported_at: None },
         Some(row) => ScriptsView {
@@ -300,7 +300,7 @@ async fn list_agent_metrics(
     caller: Caller,
     Id(id): Id,
     Params(params): Params<MetricsParams>,
-) -> Answer<axum::Json<MetricsView>> {
+) -> ApiResult<axum::Json<MetricsView>> {
     let since = params.since.unwrap_or_default();
     let limit = params.limit.unwrap_or(MAX_SAMPLES);
     if !(1..=MAX_SAMPLES).contains(&limit) {
@@ -319,7 +319,7 @@ async fn list_agent_events(
     caller: Caller,
     Id(id): Id,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<AgentEventView>>> {
+) -> ApiResult<axum::Json<PageView<AgentEventView>>> {
     let page = state.services.agents.events(&caller, AgentId(id), params.read()?).await?;
     Ok(axum::Json(page.map(AgentEventView::from).into()))
 }
@@ -333,7 +333,7 @@ async fn ping_agent(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<PingBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = CommandBody::from(body).into_request(None);
     let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
     Ok(crate::http::commands::commands::answer(sent))
@@ -350,7 +350,7 @@ async fn command_agent(
     Id(id): Id,
     headers: HeaderMap,
     Body(body): Body<CommandBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let request = body.into_request(idempotency_key(&headers)?);
     let sent = state.services.commands.send(&caller, AgentId(id), request).await?;
     Ok(crate::http::commands::commands::answer(sent))

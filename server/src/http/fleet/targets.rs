@@ -11,7 +11,7 @@ use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::AgentId;
 use crate::http::AppState;
 use crate::http::extract::Body;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
 use crate::services::fleet::targets::Preview;
 
@@ -67,7 +67,7 @@ async fn preview_target(
     State(state): State<AppState>,
     caller: Caller,
     Body(spec): Body<TargetSpec>,
-) -> Answer<axum::Json<PreviewView>> {
+) -> ApiResult<axum::Json<PreviewView>> {
     let preview = state.services.targets.preview(&caller, spec).await?;
     Ok(axum::Json(preview.into()))
 }

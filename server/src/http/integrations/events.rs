@@ -18,7 +18,7 @@ use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, Tenant
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::Params;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::sse;
 use crate::services::access::caller::Caller;
 use crate::services::integrations::events::StreamItem;
@@ -86,7 +86,7 @@ async fn follow_events(
     caller: Caller,
     headers: HeaderMap,
     Params(params): Params<EventsParams>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let filter = EventFilter {
         kinds: kinds(params.types.as_deref())?,
         agent_id: params.agent.map(AgentId),
@@ -101,7 +101,7 @@ async fn follow_events(
     })))
 }
 
-fn kinds(types: Option<&str>) -> Answer<Vec<TenantEventKind>> {
+fn kinds(types: Option<&str>) -> ApiResult<Vec<TenantEventKind>> {
     let named = types.into_iter().flat_map(|types| types.split(','));
     let kind =
         |name: &str| TenantEventKind::ALL.into_iter().find(|kind| kind.as_str() == name.trim());

@@ -12,7 +12,7 @@ use crate::domain::integrations::webhook::{DeliveryState, WebhookUrl};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, page};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 use crate::store::entities::integrations::webhook_delivery;
@@ -98,7 +98,7 @@ async fn list_deliveries(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<DeliveriesParams>,
-) -> Answer<axum::Json<PageView<DeliveryView>>> {
+) -> ApiResult<axum::Json<PageView<DeliveryView>>> {
     let filter = DeliveryFilter { job_id: params.job_id.map(JobId), state: params.state };
     let page = page(params.cursor.as_deref(), params.limit)?;
     let deliveries = state.services.webhooks.list(&caller, filter, page).await?;
@@ -113,7 +113,7 @@ async fn get_delivery(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<DeliveryWithAttempts>> {
+) -> ApiResult<axum::Json<DeliveryWithAttempts>> {
     let row = state.services.webhooks.get(&caller, DeliveryId(id)).await?;
     let attempts = row.attempts.0.clone();
     Ok(axum::Json(DeliveryWithAttempts { view: row.into(), attempts }))
@@ -128,7 +128,7 @@ async fn resend_delivery(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<(StatusCode, axum::Json<DeliveryView>)> {
+) -> ApiResult<(StatusCode, axum::Json<DeliveryView>)> {
     let row = state.services.webhooks.resend(&caller, DeliveryId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(row.into())))
 }
@@ -157,7 +157,7 @@ async fn show_secret(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<SecretBody>,
-) -> Answer<axum::Json<SecretView>> {
+) -> ApiResult<axum::Json<SecretView>> {
     let shown = state.services.webhooks.secret(&caller, &body.url).await?;
     Ok(axum::Json(SecretView { secret: shown.secret.to_string() }))
 }
@@ -178,7 +178,7 @@ async fn rotate_secrets(
     State(state): State<AppState>,
     caller: Caller,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<RotatedSecretView>> {
+) -> ApiResult<axum::Json<RotatedSecretView>> {
     let rotated = state.services.webhooks.rotate(&caller).await?;
     let previous_valid_until = rotated.previous_until;
     Ok(axum::Json(RotatedSecretView { rotated_at: rotated.at, previous_valid_until }))

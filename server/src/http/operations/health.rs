@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::AppState;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 
 /// How long the database may take to answer.
 const DATABASE_WAIT: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ async fn get_health() -> axum::Json<HealthView> {
 /// The server is ready: its database can be read and written.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
-async fn get_readiness(State(state): State<AppState>) -> Answer<axum::Json<HealthView>> {
+async fn get_readiness(State(state): State<AppState>) -> ApiResult<axum::Json<HealthView>> {
     match tokio::time::timeout(DATABASE_WAIT, state.services.upkeep.check_database()).await {
         Ok(Ok(())) => Ok(OK),
         Ok(Err(_)) | Err(_) => Err(Problem::storage()),

@@ -15,7 +15,7 @@ use tower_http::services::ServeFile;
 
 use crate::http::AppState;
 use crate::http::origin::RequestOrigin;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 
 const SCRIPT: &str = include_str!("../../../../deploy.sh");
 /// The line of the script that names the server.
@@ -52,7 +52,7 @@ struct InstallPage {
     is_secure: bool,
 }
 
-async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Answer<Response> {
+async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
     let page = InstallPage {
         line: origin.install_line("KEY"),
@@ -80,7 +80,7 @@ async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> Ans
 }
 
 /// The script contains the URL of its server, so that the install command needs it only once.
-async fn get_script(reached: RequestOrigin) -> Answer<Response> {
+async fn get_script(reached: RequestOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
     let version = concat!("\nscript_version='", env!("CARGO_PKG_VERSION"), "'\n");
     let script = SCRIPT.replacen(VERSION_LINE, version, 1);
@@ -92,7 +92,7 @@ async fn get_script(reached: RequestOrigin) -> Answer<Response> {
 async fn get_sums(
     State(state): State<AppState>,
     FromPath(platform): FromPath<String>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     Ok(state.services.installation.sums(&platform).await?.into_response())
 }
 
@@ -100,7 +100,7 @@ async fn get_program(
     State(state): State<AppState>,
     FromPath((platform, file)): FromPath<(String, String)>,
     request: Request,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let path = state.services.installation.program(&platform, &file).await?;
     serve(&path, request).await
 }
@@ -108,7 +108,7 @@ async fn get_program(
 async fn get_manifest(
     State(state): State<AppState>,
     FromPath(version): FromPath<String>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let manifest = state.services.releases.manifest(&released(&version)?).await?;
     Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], manifest).into_response())
 }
@@ -116,12 +116,12 @@ async fn get_manifest(
 async fn get_signature(
     State(state): State<AppState>,
     FromPath(version): FromPath<String>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let signature = state.services.releases.signature(&released(&version)?).await?;
     Ok(([(CONTENT_TYPE, JSON), (CACHE_CONTROL, NOT_KEPT)], signature).into_response())
 }
 
-async fn get_statements(State(state): State<AppState>) -> Answer<Response> {
+async fn get_statements(State(state): State<AppState>) -> ApiResult<Response> {
     let statements = state.services.releases.statements().await?;
     Ok(([(CACHE_CONTROL, NOT_KEPT)], axum::Json(statements)).into_response())
 }
@@ -130,7 +130,7 @@ async fn get_released_program(
     State(state): State<AppState>,
     FromPath((version, platform, program)): FromPath<(String, String, String)>,
     request: Request,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let unknown = || Problem::not_found("program for that platform");
     let platform = Platform::parse(&platform).ok_or_else(unknown)?;
     let program = Program::named(&program).ok_or_else(unknown)?;
@@ -139,12 +139,12 @@ async fn get_released_program(
 }
 
 /// A malformed version does not exist.
-fn released(version: &str) -> Answer<Version> {
+fn released(version: &str) -> ApiResult<Version> {
     version.parse().map_err(|_| Problem::not_found("release"))
 }
 
 /// The file, or the requested range of it.
-async fn serve(path: &Path, request: Request) -> Answer<Response> {
+async fn serve(path: &Path, request: Request) -> ApiResult<Response> {
     match ServeFile::new(path).try_call(request).await {
         Ok(response) => Ok(response.map(axum::body::Body::new)),
         Err(error) => {

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use crate::http::AppState;
 use crate::http::extract::DegradedCaller;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -30,7 +30,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 async fn get_metrics(
     State(state): State<AppState>,
     DegradedCaller(caller): DegradedCaller,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let text = state.services.monitoring.text(&caller).await?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
 }

@@ -14,7 +14,7 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::GroupId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 use crate::services::releases::groups::GroupRequest;
@@ -77,7 +77,7 @@ async fn list_groups(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<GroupView>>> {
+) -> ApiResult<axum::Json<PageView<GroupView>>> {
     let page = state.services.groups.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(GroupView::from).into()))
 }
@@ -91,7 +91,7 @@ async fn create_group(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<GroupBody>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let group = state.services.groups.create(&caller, body.into()).await?;
     let location = [(header::LOCATION, format!("/api/groups/{}", group.row.id))];
     let view = axum::Json(GroupWithAgents::from(group));
@@ -105,7 +105,7 @@ async fn get_group(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.get(&caller, GroupId(id)).await?.into()))
 }
 
@@ -119,7 +119,7 @@ async fn update_group(
     caller: Caller,
     Id(id): Id,
     Body(body): Body<GroupBody>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     let group = state.services.groups.update(&caller, GroupId(id), body.into()).await?;
     Ok(axum::Json(group.into()))
 }
@@ -131,7 +131,7 @@ async fn delete_group(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     state.services.groups.delete(&caller, GroupId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -144,7 +144,7 @@ async fn pause_group(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.pause(&caller, GroupId(id)).await?.into()))
 }
 
@@ -156,6 +156,6 @@ async fn resume_group(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<GroupWithAgents>> {
+) -> ApiResult<axum::Json<GroupWithAgents>> {
     Ok(axum::Json(state.services.groups.resume(&caller, GroupId(id)).await?.into()))
 }

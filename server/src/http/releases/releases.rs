@@ -13,7 +13,7 @@ use crate::domain::ids::{ApiKeyId, ReleaseId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, PageParams, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 use crate::services::releases::{NewKeyChange, Release, ReleaseProgram};
@@ -141,7 +141,7 @@ struct KeyChangeView {
 }
 
 /// A version in the path. A malformed version does not exist.
-fn version(text: &str) -> Answer<Version> {
+fn version(text: &str) -> ApiResult<Version> {
     text.parse().map_err(|_| Problem::not_found("release"))
 }
 
@@ -152,7 +152,7 @@ async fn list_releases(
     State(state): State<AppState>,
     caller: Caller,
     Params(params): Params<PageParams>,
-) -> Answer<axum::Json<PageView<ReleaseView>>> {
+) -> ApiResult<axum::Json<PageView<ReleaseView>>> {
     let page = state.services.releases.list(&caller, params.read()?).await?;
     Ok(axum::Json(page.map(ReleaseView::from).into()))
 }
@@ -165,7 +165,7 @@ async fn draft_release(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<DraftBody>,
-) -> Answer<(StatusCode, axum::Json<ReleaseView>)> {
+) -> ApiResult<(StatusCode, axum::Json<ReleaseView>)> {
     let release = state.services.releases.draft(&caller, body.manifest, body.signature).await?;
     Ok((StatusCode::CREATED, axum::Json(release.into())))
 }
@@ -177,7 +177,7 @@ async fn get_release(
     State(state): State<AppState>,
     caller: Caller,
     Path(text): Path<String>,
-) -> Answer<axum::Json<ReleaseWithPrograms>> {
+) -> ApiResult<axum::Json<ReleaseWithPrograms>> {
     let (release, programs) = state.services.releases.get(&caller, &version(&text)?).await?;
     let programs = programs.into_iter().map(ProgramView::from).collect();
     Ok(axum::Json(ReleaseWithPrograms { release: release.into(), programs }))
@@ -193,7 +193,7 @@ async fn publish_release(
     caller: Caller,
     Path(text): Path<String>,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<ReleaseView>> {
+) -> ApiResult<axum::Json<ReleaseView>> {
     let release = state.services.releases.publish(&caller, &version(&text)?).await?;
     Ok(axum::Json(release.into()))
 }
@@ -207,7 +207,7 @@ async fn withdraw_release(
     caller: Caller,
     Path(text): Path<String>,
     Body(Empty {}): Body<Empty>,
-) -> Answer<axum::Json<ReleaseView>> {
+) -> ApiResult<axum::Json<ReleaseView>> {
     let release = state.services.releases.withdraw(&caller, &version(&text)?).await?;
     Ok(axum::Json(release.into()))
 }
@@ -224,7 +224,7 @@ async fn upload_program(
     caller: Caller,
     Path((text, platform, program)): Path<(String, String, String)>,
     request: Request,
-) -> Answer<StatusCode> {
+) -> ApiResult<StatusCode> {
     let unknown = || Problem::not_found("program in this release");
     let platform = Platform::parse(&platform).ok_or_else(unknown)?;
     let program = Program::named(&program).ok_or_else(unknown)?;
@@ -249,7 +249,7 @@ async fn change_release_key(
     State(state): State<AppState>,
     caller: Caller,
     Body(body): Body<KeyChangeBody>,
-) -> Answer<(StatusCode, axum::Json<KeyChangeView>)> {
+) -> ApiResult<(StatusCode, axum::Json<KeyChangeView>)> {
     let new = NewKeyChange { old: body.old, new: body.new, signature: body.signature };
     let (old, new) = state.services.releases.change_key(&caller, new).await?;
     let view = KeyChangeView { old_fingerprint: old, new_fingerprint: new };

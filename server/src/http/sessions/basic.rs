@@ -24,9 +24,9 @@ use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::{Body, Params};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
-use crate::services::sessions::{Inbound, Origin};
+use crate::services::sessions::{AgentMessage, SessionRequest};
 
 /// Bytes of commands that one poll answers with.
 const MAX_POLL_BYTES: usize = 4 * 1024 * 1024;
@@ -97,7 +97,7 @@ async fn post_heartbeat(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Body(body): Body<HeartbeatBody>,
-) -> Answer<axum::Json<HeartbeatView>> {
+) -> ApiResult<axum::Json<HeartbeatView>> {
     let registration = body.data.unwrap_or(body.beside);
     let relay = state.polls.find_or_open(&state, admission, registration)?;
     let frame = AgentFrame::Heartbeat(Heartbeat { status: body.status });
@@ -113,9 +113,9 @@ async fn poll_commands(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Params(params): Params<PollParams>,
-) -> Answer<axum::Json<PollView>> {
+) -> ApiResult<axum::Json<PollView>> {
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
-    relay.push(Inbound::Alive).await;
+    relay.push(AgentMessage::KeepAlive).await;
     let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
     let deadline = tokio::time::Instant::now() + wait;
     let mut commands = Vec::new();
@@ -138,24 +138,24 @@ async fn post_result(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Body(body): Body<ResultBody>,
-) -> Answer<axum::Json<ResultView>> {
+) -> ApiResult<axum::Json<ResultView>> {
     let mut result = body.result;
     result.insert("command_id".into(), Value::String(body.command_id.to_string()));
     let response: Response = serde_json::from_value(Value::Object(result))
         .map_err(|error| Problem::invalid_body(format!("`result`: {error}")))?;
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     let (told, receipt) = oneshot::channel();
-    relay.push(Inbound::Report(Box::new(response), told)).await;
+    relay.push(AgentMessage::Report(Box::new(response), told)).await;
     match receipt.await.map_err(|_| closed(&relay))? {
         Receipt::Recorded | Receipt::Late => Ok(axum::Json(ResultView { recorded: true })),
         Receipt::UnknownCommand => Err(Problem::unknown_command()),
     }
 }
 
-async fn push(relay: &Relay, frame: &AgentFrame) -> Answer<()> {
+async fn push(relay: &Relay, frame: &AgentFrame) -> ApiResult<()> {
     let text =
         serde_json::to_vec(frame).map_err(|error| Problem::invalid_body(error.to_string()))?;
-    if relay.push(Inbound::Text(text.into())).await { Ok(()) } else { Err(closed(relay)) }
+    if relay.push(AgentMessage::Text(text.into())).await { Ok(()) } else { Err(closed(relay)) }
 }
 
 fn closed(relay: &Relay) -> Problem {
@@ -175,7 +175,7 @@ impl PollSessions {
         state: &AppState,
         admission: Admission,
         registration: Registration,
-    ) -> Answer<Arc<Relay>> {
+    ) -> ApiResult<Arc<Relay>> {
         if admission.grant.max_agents > 1 {
             return Err(Problem::ambiguous_agent());
         }
@@ -193,11 +193,11 @@ impl PollSessions {
         // Whatever it calls itself, an agent of these endpoints is a basic one.
         let implied = Some(Box::new(Registration { protocol: None, ..registration }));
         tokio::spawn(async move {
-            let origin = Origin {
+            let origin = SessionRequest {
                 grant: admission.grant,
                 secret_hash: admission.secret_hash,
                 transport: Transport::Http,
-                implied,
+                implied_registration: implied,
                 is_key_in_query: false,
             };
             services.sessions.run(origin, transport).await;

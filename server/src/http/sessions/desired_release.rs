@@ -13,7 +13,7 @@ use super::Admitted;
 use crate::domain::ids::AgentId;
 use crate::http::AppState;
 use crate::http::extract::Params;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_desired_release))
@@ -42,7 +42,7 @@ async fn get_desired_release(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     Params(params): Params<DesiredReleaseParams>,
-) -> Answer<axum::Json<DesiredReleaseView>> {
+) -> ApiResult<axum::Json<DesiredReleaseView>> {
     let agent_id = params.agent_id.map(AgentId);
     let platform = params.platform.as_deref().and_then(Platform::parse);
     let version =

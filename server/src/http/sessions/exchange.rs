@@ -24,9 +24,9 @@ use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::extract::unread_body;
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
-use crate::services::sessions::{Inbound, Origin};
+use crate::services::sessions::{AgentMessage, SessionRequest};
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
 /// included that linger.
@@ -81,7 +81,7 @@ async fn exchange_frames(
     Admitted(admission): Admitted,
     headers: HeaderMap,
     body: Result<Bytes, axum::extract::rejection::BytesRejection>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let body = body.map_err(|rejection| unread_body(&rejection, MAX_BODY_BYTES))?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
@@ -104,7 +104,7 @@ impl ExchangeSessions {
         state: &AppState,
         admission: Admission,
         request: &ExchangeRequest,
-    ) -> Answer<Arc<Exchange>> {
+    ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_key = sessions.entry(key_id).or_default();
@@ -135,11 +135,11 @@ impl ExchangeSessions {
         let entry = Entry { sessions: self.clone(), key_id, session_id };
         tokio::spawn(async move {
             let _entry = entry;
-            let origin = Origin {
+            let origin = SessionRequest {
                 grant: admission.grant,
                 secret_hash: admission.secret_hash,
                 transport: Transport::Http,
-                implied: None,
+                implied_registration: None,
                 is_key_in_query: false,
             };
             services.sessions.run(origin, transport).await;
@@ -169,7 +169,7 @@ impl Drop for Entry {
 }
 
 impl Exchange {
-    async fn process(&self, request: ExchangeRequest) -> Answer<Bytes> {
+    async fn process(&self, request: ExchangeRequest) -> ApiResult<Bytes> {
         let sequence = request.sequence;
         self.arrivals.send_modify(|arrivals| {
             arrivals.count += 1;
@@ -210,14 +210,14 @@ impl Exchange {
     }
 
     async fn push(&self, parts: Vec<ExchangePart>) {
-        let mut inbound = Inbound::Alive;
+        let mut inbound = AgentMessage::KeepAlive;
         for part in parts {
             inbound = match part {
-                ExchangePart::Text(text) => Inbound::Text(text.into()),
-                ExchangePart::Binary(bytes) => Inbound::Binary(bytes.into()),
-                ExchangePart::Close { .. } => Inbound::Bye,
+                ExchangePart::Text(text) => AgentMessage::Text(text.into()),
+                ExchangePart::Binary(bytes) => AgentMessage::Binary(bytes.into()),
+                ExchangePart::Close { .. } => AgentMessage::Closed,
             };
-            if !self.relay.push(std::mem::replace(&mut inbound, Inbound::Alive)).await {
+            if !self.relay.push(std::mem::replace(&mut inbound, AgentMessage::KeepAlive)).await {
                 return;
             }
         }

@@ -17,7 +17,7 @@ pub use self::basic::PollSessions;
 pub use self::exchange::ExchangeSessions;
 use super::AppState;
 use super::extract::credential;
-use super::problem::{Answer, Problem};
+use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{Admission, AgentRefusal};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -34,7 +34,7 @@ struct Admitted(Admission);
 impl FromRequestParts<AppState> for Admitted {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Answer<Self> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let secret =
             credential(&parts.headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
         let admission = state.services.authentication.authenticate_agent(secret).await;

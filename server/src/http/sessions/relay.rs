@@ -8,7 +8,7 @@ use muster_protocol::frame::ServerFrame;
 use muster_protocol::frame::exchange::ExchangePart;
 use tokio::sync::{Notify, mpsc};
 
-use crate::services::sessions::{AgentTransport, Inbound, TransportEnd};
+use crate::services::sessions::{AgentMessage, AgentTransport, TransportEnd};
 
 /// Frames from the agent that may wait for the session.
 const INBOUND: usize = 64;
@@ -18,7 +18,7 @@ const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 
 /// The session's end.
 pub struct RelayTransport {
-    inbound: mpsc::Receiver<Inbound>,
+    inbound: mpsc::Receiver<AgentMessage>,
     shared: Arc<Shared>,
     carries: Carries,
 }
@@ -33,7 +33,7 @@ pub enum Carries {
 
 /// The requests' end.
 pub struct Relay {
-    inbound: mpsc::Sender<Inbound>,
+    inbound: mpsc::Sender<AgentMessage>,
     shared: Arc<Shared>,
 }
 
@@ -63,7 +63,7 @@ pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
 
 impl Relay {
     /// Hands something to the session; false if it has ended.
-    pub async fn push(&self, inbound: Inbound) -> bool {
+    pub async fn push(&self, inbound: AgentMessage) -> bool {
         self.inbound.send(inbound).await.is_ok()
     }
 
@@ -124,7 +124,7 @@ impl Shared {
 }
 
 impl AgentTransport for RelayTransport {
-    async fn receive(&mut self) -> Result<Inbound, TransportEnd> {
+    async fn receive(&mut self) -> Result<AgentMessage, TransportEnd> {
         self.inbound.recv().await.ok_or(TransportEnd::Gone)
     }
 

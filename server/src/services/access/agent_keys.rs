@@ -131,7 +131,7 @@ impl AgentKeys {
         let _turn = self.turn.lock().await;
         let row = tenant.update_agent_key(id, change, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
-        self.hub.keys_changed();
+        self.hub.bump_key_revision();
         let grant = Arc::new(to_grant(&row));
         for session in self.hub.sessions_of_key(id) {
             if *session.grant() == *grant {
@@ -171,7 +171,7 @@ impl AgentKeys {
         let row =
             tenant.regenerate_agent_key(id, stored, now, until, audit).await?.ok_or(UNKNOWN)?;
         self.cache.forget_grants();
-        self.hub.keys_changed();
+        self.hub.bump_key_revision();
         for session in self.hub.sessions_of_key(id) {
             match until {
                 Some(_) if session.is_full => {
@@ -197,7 +197,7 @@ impl AgentKeys {
             return Err(UNKNOWN);
         }
         self.cache.forget_grants();
-        self.hub.keys_changed();
+        self.hub.bump_key_revision();
         for session in self.hub.sessions_of_key(id) {
             session.close(CloseCode::KeyDeleted);
         }

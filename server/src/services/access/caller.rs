@@ -1,4 +1,4 @@
-//! The caller of a use case, and audit entries of what callers and the server itself change.
+//! Who asks, from where, and the audit entry of what it did.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::{AuditId, TenantId};
+use crate::domain::ids::{AgentId, AuditId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
 
-/// An authenticated principal and where its request came from.
+/// A principal at work.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub principal: Arc<Principal>,
-    /// The client's address.
+    /// The address it asks from.
     pub source: Option<String>,
 }
 
-/// The resource that an audit entry is about.
+/// What an audit entry speaks of.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject {
     pub kind: &'static str,
@@ -34,8 +34,7 @@ impl Caller {
         if self.principal.may(scope) { Ok(()) } else { Err(ServiceError::missing_scope(scope)) }
     }
 
-    /// The audit entry of a change by this caller, for the transaction of the change. `detail` must
-    /// not contain secrets.
+    /// The entry that goes into the transaction of what it did. `detail` holds no secret.
     pub fn audit(
         &self,
         action: &str,
@@ -43,33 +42,47 @@ impl Caller {
         detail: &Value,
         now: Timestamp,
     ) -> audit_entry::Model {
-        audit_entry::Model {
-            actor_kind: ActorKind::ApiKey,
-            actor_id: Some(self.principal.id.0),
-            source: self.source.clone(),
-            ..system_audit(self.principal.tenant_id, action, subject, detail, now)
-        }
+        let tenant_id = self.principal.tenant_id;
+        let action = AuditAction { tenant_id, action, subject, detail, at: now };
+        let entry = action.entry(ActorKind::ApiKey, Some(self.principal.id.0));
+        audit_entry::Model { source: self.source.clone(), ..entry }
     }
 }
 
-/// The audit entry of a change that the server made by itself.
-pub(in crate::services) fn system_audit(
-    tenant_id: TenantId,
-    action: &str,
-    subject: Subject,
-    detail: &Value,
-    now: Timestamp,
-) -> audit_entry::Model {
-    audit_entry::Model {
-        id: AuditId::new(),
-        tenant_id,
-        at: now,
-        actor_kind: ActorKind::System,
-        actor_id: None,
-        action: action.to_owned(),
-        subject_kind: subject.kind.to_owned(),
-        subject_id: Some(subject.id),
-        detail: detail.to_string(),
-        source: None,
+/// An action for the audit log. `detail` holds no secret.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditAction<'a> {
+    pub tenant_id: TenantId,
+    /// `<subject>.<verb>`, as in `job.halt`.
+    pub action: &'a str,
+    pub subject: Subject,
+    pub detail: &'a Value,
+    pub at: Timestamp,
+}
+
+impl AuditAction<'_> {
+    /// The entry of an action that the server takes by itself.
+    pub fn by_system(self) -> audit_entry::Model {
+        self.entry(ActorKind::System, None)
+    }
+
+    /// The entry of an action that an agent requested.
+    pub fn by_agent(self, id: AgentId) -> audit_entry::Model {
+        self.entry(ActorKind::Agent, Some(id.0))
+    }
+
+    fn entry(self, actor_kind: ActorKind, actor_id: Option<Uuid>) -> audit_entry::Model {
+        audit_entry::Model {
+            id: AuditId::new(),
+            tenant_id: self.tenant_id,
+            at: self.at,
+            actor_kind,
+            actor_id,
+            action: self.action.to_owned(),
+            subject_kind: self.subject.kind.to_owned(),
+            subject_id: Some(self.subject.id),
+            detail: self.detail.to_string(),
+            source: None,
+        }
     }
 }

@@ -1,156 +1,124 @@
-//! From the queue to agents that have room.
+//! Delivers queued commands to agents that have free slots.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use muster_protocol::CloseCode;
+use futures_util::future::join_all;
 
-use super::secret_parameters::Outgoing;
+use super::delivery::{Delivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::{AgentId, CommandId};
-use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
-use crate::hub::{Hub, SessionHandle, SessionMessage};
-use crate::metrics::DispatchMetrics;
+use crate::hub::{Hub, SessionHandle};
 use crate::store::entities::commands::command;
 use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
 
-/// Commands that one round delivers at the most.
-const ROUND: u64 = 1_000;
+/// Most commands that one call delivers.
+const COMMANDS_PER_CALL: u64 = 1_000;
 
-/// Delivers what is queued.
+/// Delivers queued commands.
 #[derive(Clone, Debug)]
-pub struct Dispatch {
+pub struct Dispatcher {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) secret_box: SecretBox,
-    pub(in crate::services) meters: DispatchMetrics,
+    pub(in crate::services) delivery: Delivery,
 }
 
-impl Dispatch {
-    /// Delivers to some agents whatever is queued for them and fits their windows.
+type Sessions = HashMap<AgentId, Arc<SessionHandle>>;
+
+/// Queued commands, sorted by what happens to them now.
+#[derive(Default)]
+struct Selection {
+    reserved: HashMap<AgentId, Vec<Reservation>>,
+    /// Commands that cannot be sent any more.
+    refused: HashMap<EndReason, Vec<(CommandId, AgentId)>>,
+    /// Agents with commands that got no slot.
+    starved: HashSet<AgentId>,
+    /// How many commands were read, by agent.
+    read_counts: HashMap<AgentId, u64>,
+}
+
+impl Dispatcher {
+    /// Delivers to some agents the queued commands for which they have free slots.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is sent that is not committed as delivered.
+    /// [`StoreError`]. No frame is sent for a command that is not committed as `delivered`.
     pub async fn deliver(&self, agents: &[AgentId]) -> Result<(), StoreError> {
-        let sessions: HashMap<AgentId, Arc<SessionHandle>> = agents
+        let sessions: Sessions = agents
             .iter()
             .filter_map(|id| self.hub.session(*id))
-            .filter(|session| session.room() > 0)
+            .filter(|session| session.free_slots() > 0)
             .map(|session| (session.agent_id, session))
             .collect();
         if sessions.is_empty() {
             return Ok(());
         }
         let ids: Vec<_> = sessions.keys().copied().collect();
-        let room = sessions.values().map(|session| session.room()).max().unwrap_or(0) as u64;
-        // From here on new commands go into the queue, behind what is read now.
+        let max_free = sessions.values().map(|session| session.free_slots()).max().unwrap_or(0);
+        let max_free = max_free as u64;
+        // From now on new commands are queued, behind the ones that are read here.
         sessions.values().for_each(|session| session.set_backlog(true));
-        // One more than the largest room tells whether anything is left.
-        let due = self.clock.now();
-        let rows = self.store.system().deliverable(&ids, due, room + 1, ROUND).await?;
-        // Later than whatever was read: nothing is delivered before it was made.
+        let due_at = self.clock.now();
+        // One more than the most free slots shows whether an agent has commands left over.
+        let rows =
+            self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;
+        // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
-        let is_cut = rows.len() as u64 == ROUND;
-        let mut by_agent: HashMap<AgentId, Vec<Outgoing>> = HashMap::new();
-        let mut read: HashMap<AgentId, u64> = HashMap::new();
-        let mut left = HashSet::new();
-        let mut refused: HashMap<EndReason, Vec<(CommandId, AgentId)>> = HashMap::new();
-        for row in rows {
-            *read.entry(row.agent_id).or_default() += 1;
-            let session = &sessions[&row.agent_id];
-            let (id, agent_id) = (row.id, row.agent_id);
-            match self.prepare(session, row) {
-                Err(reason) => refused.entry(reason).or_default().push((id, agent_id)),
-                // The place is taken before the commit, so that nobody else counts on it.
-                Ok(outgoing) if session.hold(id) => {
-                    by_agent.entry(agent_id).or_default().push(outgoing);
-                }
-                Ok(_) => {
-                    left.insert(agent_id);
-                }
-            }
-        }
+        let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
+        let selection = self.select(&sessions, rows);
         for session in sessions.values() {
             let agent_id = session.agent_id;
-            if is_cut || read.get(&agent_id).is_some_and(|count| *count > room) {
-                // There may be more than was read, and places may have come free meanwhile.
+            let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
+            if is_truncated || read_count > max_free {
+                // More commands may be queued than were read, and slots may become free meanwhile.
                 self.hub.wake(agent_id);
-            } else if !left.contains(&agent_id) {
+            } else if !selection.starved.contains(&agent_id) {
                 session.set_backlog(false);
             }
         }
-        let mut waits = Vec::with_capacity(by_agent.len());
-        for (agent_id, outgoing) in by_agent {
-            let session = Arc::clone(&sessions[&agent_id]);
+        let commits = selection.reserved.into_iter().map(|(agent_id, reservations)| {
             let operation = MarkDelivered {
                 agent_id,
-                epoch: session.epoch,
-                command_ids: outgoing.iter().map(|outgoing| outgoing.row.id).collect(),
+                epoch: sessions[&agent_id].epoch,
+                command_ids: reservations.iter().map(Reservation::command_id).collect(),
                 now,
             };
-            waits.push((session, outgoing, self.store.writer().enqueue(operation).await?));
-        }
-        let mut failure = None;
-        for (session, outgoing, wait) in waits {
-            match wait.await {
-                Ok(delivered) => self.send(&session, outgoing, &delivered, now),
-                // A session that was replaced is served by its successor.
-                Err(StoreError::StaleEpoch) => session.close(CloseCode::SessionReplaced),
-                Err(error) => {
-                    // They may stand as delivered, though no frame has left: the next session's
-                    // inventory tells.
-                    session.close(CloseCode::TryAgainLater);
-                    failure = Some(error);
-                }
-            }
-        }
-        for (reason, refused) in refused {
+            self.delivery.commit(operation, reservations, now)
+        });
+        // Polled together, so that the writer commits them in one transaction.
+        let failure = join_all(commits).await.into_iter().filter_map(Result::err);
+        // The session that replaced a stale one asks for its commands itself.
+        let failure = failure.filter(|error| !matches!(error, StoreError::StaleEpoch)).last();
+        for (reason, refused) in selection.refused {
             self.refuse(refused, reason, now).await?;
         }
         failure.map_or(Ok(()), Err)
     }
 
-    fn send(
-        &self,
-        session: &Arc<SessionHandle>,
-        outgoing: Vec<Outgoing>,
-        delivered: &[CommandId],
-        now: Timestamp,
-    ) {
-        for outgoing in outgoing {
-            let id = outgoing.row.id;
-            if !delivered.contains(&id) {
-                self.give_back(session, [id]);
-                continue;
-            }
-            self.hub.notify_progress(id);
-            self.meters.sent(self.clock.now().ms_since(outgoing.row.created_at));
-            let frame = Box::new(outgoing.into_frame(now));
-            // If the session has ended, the command stays `delivered`; the next session's
-            // inventory does not list it, which puts it back into the queue.
-            session.send_or_spawn(SessionMessage::Command { frame, held: true });
-        }
-    }
-
-    /// Opens what is to be sent, unless it can't be sent any more.
-    fn prepare(&self, session: &SessionHandle, row: command::Model) -> Result<Outgoing, EndReason> {
-        if !is_allowed(session, &row) {
-            return Err(EndReason::PermissionRevoked);
-        }
-        match Outgoing::open(&self.secret_box, row) {
-            Ok(outgoing) if session.takes_secrets || !outgoing.has_secrets() => Ok(outgoing),
-            Ok(_) => Err(EndReason::SecretsUndeliverable),
-            Err(row) => {
-                tracing::error!(command_id = %row.id, "failed to open a command's secret parameters");
-                Err(EndReason::SecretsUndeliverable)
+    /// Acquires slots before the commit, so that no other delivery uses them.
+    fn select(&self, sessions: &Sessions, rows: Vec<command::Model>) -> Selection {
+        let mut selection = Selection::default();
+        for row in rows {
+            let (id, agent_id) = (row.id, row.agent_id);
+            *selection.read_counts.entry(agent_id).or_default() += 1;
+            match self.delivery.reserve_queued(&sessions[&agent_id], row) {
+                Ok(Some(reservation)) => {
+                    selection.reserved.entry(agent_id).or_default().push(reservation);
+                }
+                Ok(None) => {
+                    selection.starved.insert(agent_id);
+                }
+                Err(reason) => {
+                    selection.refused.entry(reason).or_default().push((id, agent_id));
+                }
             }
         }
+        selection
     }
 
-    /// Ends what can't be sent any more, though it could be when it was submitted.
+    /// Ends commands that could be sent when they were submitted and cannot be sent any more.
     async fn refuse(
         &self,
         refused: Vec<(CommandId, AgentId)>,
@@ -162,16 +130,4 @@ impl Dispatch {
         }
         Ok(())
     }
-
-    fn give_back(&self, session: &SessionHandle, ids: impl IntoIterator<Item = CommandId>) {
-        for id in ids {
-            if session.release(id) {
-                self.hub.wake(session.agent_id);
-            }
-        }
-    }
-}
-
-fn is_allowed(session: &SessionHandle, row: &command::Model) -> bool {
-    row.command.parse().is_ok_and(|name| session.grant().permissions.allows(name))
 }

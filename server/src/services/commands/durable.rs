@@ -1,185 +1,137 @@
-//! Commands that outlive the request that made them.
+//! Submits durable commands: they are stored, and outlive the request that created them.
 
 use std::sync::Arc;
 
-use muster_protocol::secret_parameters::SecretParameters;
-use muster_protocol::{CloseCode, CommandName};
+use muster_protocol::CommandName;
 use serde_json::json;
 
+use super::idempotency::{find_earlier, key_reused};
 use super::preflight::OnMismatch;
-use super::request::Checked;
-use super::secret_parameters;
-use super::secret_parameters::Outgoing;
-use super::target::{Target, UNKNOWN};
-use super::{Commands, Sent};
+use super::request::ValidatedCommand;
+use super::secret_parameters::seal;
+use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
+use super::{Commands, SendResult};
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
-use crate::hub::{SessionHandle, SessionMessage};
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::commands::command;
+use crate::store::entities::commands::command::NewCommand;
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::{Idempotency, SubmitCommand, Submitted};
 
 impl Commands {
-    /// Commits a command. For an agent that is connected and has room, the insert itself is
+    /// Commits a command. If its agent is connected and has a free slot, the insert itself is
     /// `delivered`, and the frame leaves after the commit.
     pub(super) async fn submit(
         &self,
         caller: &Caller,
-        target: Target,
+        target: TargetAgent,
         name: CommandName,
-        mut checked: Checked,
-    ) -> Result<Sent> {
-        let _turn = self.turns.take(caller.principal.id)?;
-        let idempotency = checked.idempotency_key.clone().map(|key| Idempotency {
+        mut validated: ValidatedCommand,
+    ) -> Result<SendResult> {
+        let _permit = self.limiter.acquire(caller.principal.id)?;
+        let idempotency = validated.idempotency_key.clone().map(|key| Idempotency {
             key,
-            request_hash: checked.hash(target.agent_id, name, &self.secret_box),
+            request_hash: validated.hash(target.agent_id, name, &self.delivery.secret_box),
         });
-        let fits = match self.choose_release(caller, &target, name, &mut checked).await {
-            Ok(()) => self.check_hosts(caller, &target, &checked).await,
-            refused => refused,
-        };
-        if let Err(refusal) = fits {
-            // What was asked for before is answered as before, whatever the host says now.
-            let known = self.known(caller, idempotency.as_ref()).await?;
-            return known.map(|known| Sent::Accepted(Box::new(known))).ok_or(refusal);
+        if let Err(refusal) = self.prepare(caller, &target, name, &mut validated).await {
+            // A repeated request gets the answer of the first one, whatever the host allows now.
+            return match &idempotency {
+                Some(key) => match find_earlier(&self.store, &caller.principal, key).await? {
+                    Some(command_id) => self.accepted(caller, command_id).await,
+                    None => Err(refusal),
+                },
+                None => Err(refusal),
+            };
         }
-        let (what, work) = checked.audited();
-        let secrets = std::mem::take(&mut checked.secret_parameters);
+        let (what, work) = validated.audit_detail();
+        let secrets = Arc::new(std::mem::take(&mut validated.secret_parameters));
         let tenant_id = caller.principal.tenant_id;
-        let sealed_parameters = secret_parameters::seal(&self.secret_box, tenant_id, &secrets)?;
-        let row = command::Model { sealed_parameters, ..self.row(caller, &target, name, checked) };
+        let sealed_parameters = seal(&self.delivery.secret_box, tenant_id, &secrets)?;
+        let row = self.row(caller, &target, name, validated, sealed_parameters);
         let subject = Subject { kind: "command", id: row.id.0 };
         let detail = json!({"command": name, "agent_id": row.agent_id, what: work});
         let audit = caller.audit("command.submit", subject, &detail, row.created_at);
-        let session = target.session.filter(|session| session.try_acquire_new(row.id));
+        let reservation =
+            target.session.and_then(|session| self.delivery.reserve_new(&session, &row, &secrets));
         let operation = SubmitCommand {
             row: row.clone(),
-            deliver_in_epoch: session.as_ref().map(|session| session.epoch),
+            deliver_in_epoch: reservation.as_ref().map(|reservation| reservation.epoch()),
             idempotency,
             audit,
         };
-        let submitted = self.store.writer().commit(operation).await;
-        if !matches!(submitted, Ok(Submitted::New { delivered: true }))
-            && let Some(session) = &session
-            && session.release(row.id)
-        {
-            self.hub.wake(row.agent_id);
-        }
-        if submitted.is_err()
-            && let Some(session) = &session
-        {
-            // It may stand as delivered, though no frame has left: the next session's inventory
-            // tells.
-            session.close(CloseCode::TryAgainLater);
-        }
-        match submitted? {
-            Submitted::New { delivered } => Ok(self.follow_up(row, secrets, session, delivered)),
-            Submitted::Repeated { command_id } => {
-                let tenant = self.store.tenant(caller.principal.tenant_id);
-                let known = tenant.command(command_id).await?;
-                Ok(Sent::Accepted(Box::new(known.ok_or(ServiceError::NotFound("command"))?)))
-            }
-            Submitted::AgentGone => Err(UNKNOWN),
+        let reservations = reservation.into_iter().collect();
+        match self.delivery.commit(operation, reservations, row.created_at).await? {
+            Submitted::New { delivered } => Ok(self.announce(row, delivered)),
+            Submitted::Repeated { command_id } => self.accepted(caller, command_id).await,
+            Submitted::AgentGone => Err(UNKNOWN_AGENT),
             Submitted::KeyReused => Err(key_reused()),
         }
     }
 
-    async fn check_hosts(&self, caller: &Caller, target: &Target, checked: &Checked) -> Result<()> {
-        match (checked.asked(), target.host()) {
-            (Some(asked), Some(host)) if checked.on_mismatch == OnMismatch::Refuse => {
-                self.preflight.check(caller.principal.tenant_id, vec![host], 1, asked).await
+    /// Chooses the release of an `update`, and runs the preflight of an `execute`.
+    async fn prepare(
+        &self,
+        caller: &Caller,
+        target: &TargetAgent,
+        name: CommandName,
+        validated: &mut ValidatedCommand,
+    ) -> Result<()> {
+        self.choose_release(caller, target, name, validated).await?;
+        match (validated.preflight_request(), target.host()) {
+            (Some(request), Some(host)) if validated.on_mismatch == OnMismatch::Refuse => {
+                self.preflight.check(caller.principal.tenant_id, vec![host], 1, request).await
             }
             _ => Ok(()),
         }
     }
 
-    /// The command that this very request made before.
-    async fn known(
-        &self,
-        caller: &Caller,
-        idempotency: Option<&Idempotency>,
-    ) -> Result<Option<CommandWithReport>> {
-        let Some(idempotency) = idempotency else { return Ok(None) };
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let record = tenant.idempotency_record(caller.principal.id, &idempotency.key).await?;
-        match record {
-            None => Ok(None),
-            Some(record) if record.request_hash == idempotency.request_hash => {
-                Ok(tenant.command(record.command_id).await?)
-            }
-            Some(_) => Err(key_reused()),
-        }
+    /// The result for a command that an earlier request created.
+    async fn accepted(&self, caller: &Caller, command_id: CommandId) -> Result<SendResult> {
+        let found = self.store.tenant(caller.principal.tenant_id).command(command_id).await?;
+        Ok(SendResult::Accepted(Box::new(found.ok_or(ServiceError::NotFound("command"))?)))
     }
 
-    fn follow_up(
-        &self,
-        mut row: command::Model,
-        secrets: SecretParameters,
-        session: Option<Arc<SessionHandle>>,
-        delivered: bool,
-    ) -> Sent {
-        self.hub.notify_progress(row.id);
-        if delivered && let Some(session) = session {
-            let frame = Box::new(Outgoing::new(row.clone(), secrets).into_frame(row.created_at));
+    fn announce(&self, mut row: command::Model, delivered: bool) -> SendResult {
+        if delivered {
             row.state = CommandState::Delivered;
             row.delivered_at = Some(row.created_at);
-            self.meters.sent(self.clock.now().ms_since(row.created_at));
-            // If the session has ended meanwhile, the next one's inventory does not list the
-            // command, which puts it back into the queue.
-            session.send_or_spawn(SessionMessage::Command { frame, held: true });
-        } else if self.hub.is_connected(row.agent_id) {
-            self.hub.wake(row.agent_id);
+        } else {
+            self.delivery.announce_new(row.agent_id, row.id, true);
         }
-        Sent::Accepted(Box::new(CommandWithReport { command: row, report: None }))
+        SendResult::Accepted(Box::new(CommandWithReport { command: row, report: None }))
     }
 
     fn row(
         &self,
         caller: &Caller,
-        target: &Target,
+        target: &TargetAgent,
         name: CommandName,
-        checked: Checked,
+        validated: ValidatedCommand,
+        sealed_parameters: Option<Vec<u8>>,
     ) -> command::Model {
-        let now = self.clock.now();
-        let script = match name {
-            // Of an ad-hoc command the empty one.
-            CommandName::Execute => Some(checked.script().unwrap_or_default().to_owned()),
-            _ => None,
-        };
-        command::Model {
+        let is_execute = name == CommandName::Execute;
+        // Empty for an ad-hoc command.
+        let script = is_execute.then(|| validated.script().unwrap_or_default().to_owned());
+        NewCommand {
             id: CommandId::new(),
             tenant_id: caller.principal.tenant_id,
             agent_id: target.agent_id,
-            command: name.as_str().to_owned(),
-            data: checked.data_text,
-            sealed_parameters: None,
-            state: CommandState::Queued,
-            end_reason: None,
+            name,
+            data: validated.data_text,
+            sealed_parameters,
             requested_by: caller.principal.id,
             requested_from: caller.source.clone(),
-            created_at: now,
-            expires_at: now.plus_ms(checked.expires_in_ms),
-            timeout_ms: checked.timeout_ms.cast_signed(),
-            lost_after_ms: self.settings.lost_after_ms.cast_signed(),
-            delivered_at: None,
-            started_at: None,
-            finished_at: None,
-            cancel_requested_at: None,
+            created_at: self.clock.now(),
+            expires_in_ms: validated.expires_in_ms,
+            timeout_ms: validated.timeout_ms,
+            lost_after_ms: self.settings.lost_after_ms,
             job_id: None,
-            wave: None,
-            is_held: false,
             script,
             trigger: Trigger::Api,
         }
-    }
-}
-
-fn key_reused() -> ServiceError {
-    ServiceError::Invalid {
-        code: "idempotency_key_reused",
-        detail: "this Idempotency-Key belongs to another request; use a new one".into(),
+        .into_row()
     }
 }

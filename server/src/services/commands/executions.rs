@@ -1,4 +1,4 @@
-//! Executions: the `execute` commands, as those who asked for them see them.
+//! Executions: `execute` commands with the data that people see beside them.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -13,18 +13,18 @@ use crate::store::queries::{CommandFilter, CommandWithReport, TenantScope};
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("execution");
 
-/// An execution with what is known beside it.
+/// An execution with related data.
 #[derive(Debug, Clone)]
 pub struct Execution {
     pub found: CommandWithReport,
-    /// What its agent is called now.
+    /// Current name of its agent.
     pub agent_name: Option<String>,
-    /// Of a job's: names of its secret parameters.
+    /// Names of the secret parameters of its job.
     pub secret_names: Option<Vec<String>>,
 }
 
 impl Commands {
-    /// One page of executions, newest first; it may be short and go on nevertheless.
+    /// One page of executions, newest first. A page may be short although more follow.
     pub async fn executions(
         &self,
         caller: &Caller,
@@ -35,13 +35,13 @@ impl Commands {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let filter = CommandFilter { is_execution: true, ..filter };
         let Page { items, next_cursor } = tenant.commands(&filter, page).await?;
-        Ok(Page { items: completed(&tenant, items).await?, next_cursor })
+        Ok(Page { items: with_related(&tenant, items).await?, next_cursor })
     }
 
-    /// [`Self::executions`] of one job.
+    /// One page of the executions of a job.
     ///
     /// # Errors
-    /// 404 if there is no such job.
+    /// 404 if the job does not exist.
     pub async fn executions_of_job(
         &self,
         caller: &Caller,
@@ -55,10 +55,10 @@ impl Commands {
         self.executions(caller, CommandFilter { job_id: Some(id), ..filter }, page).await
     }
 
-    /// An execution as it stands, after at most `wait_ms` of waiting for its end.
+    /// One execution. Waits up to `wait_ms` for its end.
     ///
     /// # Errors
-    /// 404 also for a command of another kind.
+    /// 404, also for a command that is no `execute`.
     pub async fn execution(
         &self,
         caller: &Caller,
@@ -69,23 +69,23 @@ impl Commands {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_is_execution(&tenant, id).await?;
         let found = self.get(caller, id, wait_ms).await?;
-        completed(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+        with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
     }
 
-    /// Asks for an execution's end, as [`Self::cancel`] does.
+    /// Requests the cancellation of an execution, as [`Self::cancel`] does.
     ///
     /// # Errors
-    /// 404 also for a command of another kind; 409 `cancel_unsupported` as there.
+    /// 404, also for a command that is no `execute`; 409 `cancel_unsupported`.
     pub async fn cancel_execution(&self, caller: &Caller, id: CommandId) -> Result<Execution> {
         caller.require(Scope::CommandsRun)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_is_execution(&tenant, id).await?;
         let found = self.cancel(caller, id).await?;
-        completed(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
+        with_related(&tenant, vec![found]).await?.pop().ok_or(UNKNOWN)
     }
 }
 
-/// What a command is never changes: it need be asked once.
+/// The kind of a command never changes, so one check is enough.
 async fn check_is_execution(tenant: &TenantScope, id: CommandId) -> Result<()> {
     match tenant.command(id).await? {
         Some(found) if found.command.script.is_some() => Ok(()),
@@ -93,7 +93,10 @@ async fn check_is_execution(tenant: &TenantScope, id: CommandId) -> Result<()> {
     }
 }
 
-async fn completed(tenant: &TenantScope, found: Vec<CommandWithReport>) -> Result<Vec<Execution>> {
+async fn with_related(
+    tenant: &TenantScope,
+    found: Vec<CommandWithReport>,
+) -> Result<Vec<Execution>> {
     let agents: BTreeSet<AgentId> = found.iter().map(|found| found.command.agent_id).collect();
     let jobs: BTreeSet<JobId> = found.iter().filter_map(|found| found.command.job_id).collect();
     let names = match agents.is_empty() {

@@ -1,9 +1,11 @@
-//! Commands: transient ones answered now, durable ones stored, followed, cancelled.
+//! Commands: transient ones are answered at once, durable ones are stored and delivered.
 
-pub mod changes;
+pub mod change_publisher;
+pub(super) mod delivery;
 pub mod dispatch;
 mod durable;
 mod executions;
+mod idempotency;
 pub mod job_reconciler;
 pub mod jobs;
 pub mod output;
@@ -12,7 +14,7 @@ mod releases;
 mod request;
 pub(super) mod secret_parameters;
 pub(super) mod submission_limiter;
-mod target;
+mod target_agent;
 mod transient;
 
 use std::sync::Arc;
@@ -21,12 +23,12 @@ use std::time::Duration;
 use muster_protocol::command::Durability;
 use serde_json::json;
 
+use self::delivery::Delivery;
 pub use self::executions::Execution;
 use self::preflight::Preflight;
-pub(in crate::services) use self::request::{Checked, request_hash};
 pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_WAIT_MS};
 use self::submission_limiter::SubmissionLimiter;
-use self::target::check_permission;
+use self::target_agent::check_permission;
 use super::Settings;
 use super::access::authentication::to_grant;
 use super::access::caller::{Caller, Subject};
@@ -37,10 +39,8 @@ use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId};
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage, TransientReply};
-use crate::metrics::DispatchMetrics;
 use crate::store::Store;
 use crate::store::queries::{Cancelled, CommandFilter, CommandWithReport};
 
@@ -52,35 +52,34 @@ pub struct Commands {
     pub(super) clock: Clock,
     pub(super) settings: Settings,
     pub(super) cache: KeyCache,
-    pub(super) secret_box: SecretBox,
-    pub(super) meters: DispatchMetrics,
+    pub(super) delivery: Delivery,
     pub(super) preflight: Preflight,
-    pub(super) turns: SubmissionLimiter,
+    pub(super) limiter: SubmissionLimiter,
     pub(super) catalog: ReleaseCatalog,
-    pub(super) book: GroupMembership,
+    pub(super) membership: GroupMembership,
 }
 
-/// What came of a request.
+/// The result of sending a command.
 #[derive(Debug)]
-pub enum Sent {
-    /// A transient command, and its answer.
-    Answered { command_id: CommandId, answer: TransientReply },
+pub enum SendResult {
+    /// The reply to a transient command.
+    Replied { command_id: CommandId, reply: TransientReply },
     /// A durable command, committed.
     Accepted(Box<CommandWithReport>),
 }
 
 impl Commands {
-    /// Sends a command to the one agent of a key.
+    /// Sends a command to the only agent of a key.
     ///
     /// # Errors
     /// As [`Self::send`]; 409 `ambiguous_agent` if the key has several agents, `agent_offline` if
-    /// it has none yet.
+    /// no agent has connected with it yet.
     pub async fn send_to_key(
         &self,
         caller: &Caller,
         key_id: AgentKeyId,
         request: CommandRequest,
-    ) -> Result<Sent> {
+    ) -> Result<SendResult> {
         caller.require(Scope::CommandsRun)?;
         let name = request.name()?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -94,37 +93,37 @@ impl Commands {
             [agent] => self.send(caller, agent.id, request).await,
             _ => Err(ServiceError::Conflict {
                 code: "ambiguous_agent",
-                detail: "this key has several agents; address one by /api/agents/{id}".into(),
+                detail: "this key has several agents; send the command to one of them with /api/agents/{id}/command".into(),
             }),
         }
     }
 
-    /// Sends a command: permission first, then everything else.
+    /// Sends a command. The permission of the agent's key is checked before the data.
     ///
     /// # Errors
     /// `permission_denied`, `unsupported_command`, `agent_offline`, `agent_timeout`,
-    /// `idempotency_key_reused`, the field that does not fit, what the host would refuse, or
+    /// `idempotency_key_reused`, an invalid field, a refusal by the host's manifest or policy, or
     /// `too_many_requests`.
     pub async fn send(
         &self,
         caller: &Caller,
         agent_id: AgentId,
         request: CommandRequest,
-    ) -> Result<Sent> {
+    ) -> Result<SendResult> {
         caller.require(Scope::CommandsRun)?;
         let name = request.name()?;
-        let target = self.target(caller, agent_id).await?;
+        let target = self.find_target(caller, agent_id).await?;
         target.check(name)?;
-        let checked = request.check(name)?;
-        checked.check_scope(caller)?;
-        target.check_secrets(&checked.secret_parameters)?;
+        let validated = request.validate(name)?;
+        validated.check_scope(caller)?;
+        target.check_secrets(&validated.secret_parameters)?;
         match name.durability() {
-            Durability::Transient => self.ask(caller, target, name, checked).await,
-            Durability::Durable => self.submit(caller, target, name, checked).await,
+            Durability::Transient => self.request_reply(caller, target, name, validated).await,
+            Durability::Durable => self.submit(caller, target, name, validated).await,
         }
     }
 
-    /// A command as it stands, after at most `wait_ms` of waiting for its end.
+    /// One command. Waits up to `wait_ms` for its end.
     pub async fn get(
         &self,
         caller: &Caller,
@@ -133,7 +132,7 @@ impl Commands {
     ) -> Result<CommandWithReport> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let watch = self.hub.watch(id);
+        let watch = self.hub.watch_command(id);
         let deadline =
             tokio::time::Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         loop {
@@ -150,7 +149,7 @@ impl Commands {
         }
     }
 
-    /// One page of commands, newest first; it may be short and go on nevertheless.
+    /// One page of commands, newest first. A page may be short although more follow.
     pub async fn list(
         &self,
         caller: &Caller,
@@ -161,10 +160,10 @@ impl Commands {
         Ok(self.store.tenant(caller.principal.tenant_id).commands(&filter, page).await?)
     }
 
-    /// Asks for a command's end. From `queued` it ends at once; else its agent decides.
+    /// Requests the cancellation of a command. A queued one ends at once; otherwise its agent decides.
     ///
     /// # Errors
-    /// 409 `cancel_unsupported` if a basic agent has been sent it.
+    /// 409 `cancel_unsupported` if the command was sent to a basic agent.
     pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<CommandWithReport> {
         caller.require(Scope::CommandsRun)?;
         let now = self.clock.now();
@@ -176,13 +175,14 @@ impl Commands {
             Cancelled::Unsupported => {
                 return Err(ServiceError::Conflict {
                     code: "cancel_unsupported",
-                    detail: "a basic agent has been sent this command and can't cancel it".into(),
+                    detail: "this command was sent to a basic agent, which can't cancel commands"
+                        .into(),
                 });
             }
-            Cancelled::Requested { command, tell } => {
+            Cancelled::Requested { command, is_sent } => {
                 self.hub.notify_maybe_ended(id);
-                if tell && let Some(session) = self.hub.session(command.agent_id) {
-                    // If the session has just ended, the next one repeats the cancel.
+                if is_sent && let Some(session) = self.hub.session(command.agent_id) {
+                    // If the session has just ended, the next one sends the cancel again.
                     session.send_or_spawn(SessionMessage::Cancel(Box::new(id)));
                 }
             }

@@ -1,4 +1,4 @@
-//! What callers ask for, checked before anything is stored or sent.
+//! Requests for commands, and their validation before they are stored or sent.
 
 use muster_protocol::CommandName;
 use muster_protocol::argv;
@@ -10,12 +10,12 @@ use muster_protocol::manifest::is_script_name;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::{self, Parameters};
 use muster_protocol::secret_parameters::SecretParameters;
-use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::preflight::{Asked, OnMismatch, Work};
+use super::idempotency::request_hash;
+use super::preflight::{Executable, OnMismatch, PreflightRequest};
 use super::secret_parameters::digest;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::AgentId;
@@ -24,44 +24,44 @@ use crate::domain::secret_box::SecretBox;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
 
-/// How long an answer to a transient command is waited for, unless asked otherwise.
+/// Default wait for the reply to a transient command.
 pub const DEFAULT_WAIT_MS: u64 = 10_000;
-/// The longest that a request may wait.
+/// Longest wait of a request.
 pub const MAX_WAIT_MS: u64 = 60_000;
-/// Of an ad-hoc command in an audit entry.
+/// Most words of an ad-hoc command in an audit entry, and most characters.
 const MAX_AUDITED_WORDS: usize = 64;
 const MAX_AUDITED_CHARS: usize = 2_000;
 /// Longest idempotency key, in characters.
 const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
-/// A command as it was asked for. It may hold secrets, and is not to be printed.
+/// A request for a command. It may hold secrets, so it has no `Debug`.
 pub struct CommandRequest {
     pub command: String,
     pub data: Option<Value>,
     pub wait_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub idempotency_key: Option<String>,
-    /// Of an `execute`.
+    /// For an `execute`.
     pub on_mismatch: OnMismatch,
 }
 
-/// A command that makes sense.
-pub(in crate::services) struct Checked {
-    /// Without secrets.
+/// A validated command.
+pub(in crate::services) struct ValidatedCommand {
+    /// Without secret parameters.
     pub data: Value,
     pub secret_parameters: SecretParameters,
-    /// `data` as JSON. Maps are sorted: the order in which a caller writes fields does not matter.
+    /// `data` as JSON with sorted fields, so that the order in a request does not matter.
     pub data_text: String,
     pub wait_ms: u64,
     pub expires_in_ms: u64,
     pub timeout_ms: u64,
     pub idempotency_key: Option<String>,
-    /// Of an `execute`: what is to be run.
-    pub work: Option<Work>,
+    /// For an `execute`.
+    pub executable: Option<Executable>,
     pub on_mismatch: OnMismatch,
 }
 
-/// `data` of an `execute`: a script or a command, exactly one of them.
+/// `data` of an `execute`: exactly one of a script and an ad-hoc command.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Execute {
@@ -73,7 +73,8 @@ struct Execute {
 }
 
 impl CommandRequest {
-    /// The command that is meant.
+    /// # Errors
+    /// 422 `unknown_command`.
     pub(super) fn name(&self) -> Result<CommandName> {
         self.command.parse().map_err(|error| ServiceError::Invalid {
             code: "unknown_command",
@@ -81,7 +82,7 @@ impl CommandRequest {
         })
     }
 
-    pub(in crate::services) fn check(self, name: CommandName) -> Result<Checked> {
+    pub(in crate::services) fn validate(self, name: CommandName) -> Result<ValidatedCommand> {
         let mut data = match self.data {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
             Some(data @ Value::Object(_)) => data,
@@ -92,14 +93,14 @@ impl CommandRequest {
             return Err(ServiceError::invalid_field("data", "must be at most 512 KiB"));
         }
         let may_hold_secrets = data.get("secret_parameters").is_some();
-        let (timeout_ms, work, secret_parameters) = match name {
+        let (timeout_ms, executable, secret_parameters) = match name {
             CommandName::Execute => {
-                let (timeout_ms, work, secrets) = check_execute(&mut data)?;
-                (timeout_ms, Some(work), secrets)
+                let (timeout_ms, executable, secrets) = validate_execute(&mut data)?;
+                (timeout_ms, Some(executable), secrets)
             }
             _ => (DEFAULT_TIMEOUT_MS, None, SecretParameters::default()),
         };
-        // Written out again only where something was taken out of it.
+        // Serialized again only if the secrets were taken out.
         let data_text =
             if may_hold_secrets { data.to_string() } else { std::mem::take(&mut *text) };
         let wait_ms = self.wait_ms.unwrap_or(DEFAULT_WAIT_MS);
@@ -117,7 +118,7 @@ impl CommandRequest {
                 "must be 1 to 255 printable ASCII characters",
             ));
         }
-        Ok(Checked {
+        Ok(ValidatedCommand {
             data,
             secret_parameters,
             data_text,
@@ -125,20 +126,20 @@ impl CommandRequest {
             expires_in_ms,
             timeout_ms,
             idempotency_key: self.idempotency_key,
-            work,
+            executable,
             on_mismatch: self.on_mismatch,
         })
     }
 }
 
-impl Checked {
-    /// Says something more exact than was asked.
+impl ValidatedCommand {
+    /// Replaces the data.
     pub(super) fn set_data(&mut self, data: Value) {
         self.data_text = data.to_string();
         self.data = data;
     }
 
-    /// The same for the same request, and for no other.
+    /// A hash that identifies the request.
     pub(super) fn hash(
         &self,
         agent_id: AgentId,
@@ -156,15 +157,15 @@ impl Checked {
 
     /// The script of an `execute`.
     pub(in crate::services) fn script(&self) -> Option<&str> {
-        match &self.work {
-            Some(Work::Script { name, .. }) => Some(name),
+        match &self.executable {
+            Some(Executable::Script { name, .. }) => Some(name),
             _ => None,
         }
     }
 
-    /// What an audit entry says is run: the script, or the words of an ad-hoc command, cut where they
-    /// are many. Parameters may be secret and stay out of it.
-    pub(in crate::services) fn audited(&self) -> (&'static str, Value) {
+    /// What an audit entry records: the script, or the words of an ad-hoc command, truncated. It
+    /// never has parameters, which may be secret.
+    pub(in crate::services) fn audit_detail(&self) -> (&'static str, Value) {
         let Some(Value::Array(words)) = self.data.get("argv") else {
             return ("script", self.script().into());
         };
@@ -177,36 +178,25 @@ impl Checked {
         ("argv", words.take(MAX_AUDITED_WORDS).collect())
     }
 
-    /// What hosts judge of it, if it is an `execute`.
-    pub(in crate::services) fn asked(&self) -> Option<Asked<'_>> {
-        let work = self.work.as_ref()?;
-        Some(Asked { work, secrets: &self.secret_parameters })
+    /// The part that hosts decide on, for an `execute`.
+    pub(in crate::services) fn preflight_request(&self) -> Option<PreflightRequest<'_>> {
+        let executable = self.executable.as_ref()?;
+        Some(PreflightRequest { executable, secrets: &self.secret_parameters })
     }
 
     /// # Errors
-    /// 403 for an ad-hoc command of a caller that may run scripts only.
+    /// 403 for an ad-hoc command if the caller lacks the scope for it.
     pub(in crate::services) fn check_scope(&self, caller: &Caller) -> Result<()> {
-        match self.work {
-            Some(Work::Argv) => caller.require(Scope::CommandsShell),
+        match self.executable {
+            Some(Executable::Argv) => caller.require(Scope::CommandsShell),
             _ => Ok(()),
         }
     }
 }
 
-/// A hash of everything that makes a request what it is.
-pub(in crate::services) fn request_hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
-}
-
-/// Checks the data of an `execute` and takes its secrets out; its run time, what it is, and them.
-fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
+/// Validates the data of an `execute` and takes its secrets out. Returns its timeout, what to run
+/// and the secrets.
+fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParameters)> {
     let mismatch = |error: serde_json::Error| ServiceError::Invalid {
         code: "invalid_field",
         detail: format!("`data` of `execute`: {error}"),
@@ -229,11 +219,11 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
         (Some(_), None) => {}
         (None, Some(argv)) => argv::check(argv).map_err(|error| mismatch(error.into()))?,
         (None, None) => {
-            let problem = "is missing: say which script, or give a command as `argv`";
+            let problem = "is missing; send `script`, or `argv` for an ad-hoc command";
             return Err(ServiceError::invalid_field("script", problem));
         }
         (Some(_), Some(_)) => {
-            let problem = "and `argv` exclude each other: send one of them";
+            let problem = "and `argv` exclude each other; send one of them";
             return Err(ServiceError::conflicting("script", "argv", problem));
         }
     }
@@ -243,11 +233,11 @@ fn check_execute(data: &mut Value) -> Result<(u64, Work, SecretParameters)> {
         let bounds = 1..=MAX_TIMEOUT_MS;
         return Err(ServiceError::out_of_range("data.timeout_ms", timeout_ms, bounds));
     }
-    let work = match execute.script {
-        Some(name) => Work::Script { name, parameters: execute.parameters },
-        None => Work::Argv,
+    let executable = match execute.script {
+        Some(name) => Executable::Script { name, parameters: execute.parameters },
+        None => Executable::Argv,
     };
-    Ok((timeout_ms, work, secrets))
+    Ok((timeout_ms, executable, secrets))
 }
 
 fn is_idempotency_key(key: &str) -> bool {

@@ -1,5 +1,8 @@
-//! Secret parameters between a request and a frame: sealed where they are stored, in the clear only
-//! where they are sent. Whoever stores an `execute` calls [`seal`], whoever sends one [`Outgoing`].
+//! Secret parameters between request and frame: sealed in storage, in the clear only in the frame.
+//!
+//! [`seal`] is called before an `execute` is stored, [`OutgoingCommand`] builds the frame.
+
+use std::sync::Arc;
 
 use muster_protocol::frame::Command;
 use muster_protocol::secret_parameters::SecretParameters;
@@ -11,14 +14,14 @@ use crate::domain::secret_box::{SecretBox, Unsealable};
 use crate::domain::time::Timestamp;
 use crate::store::entities::commands::command;
 
-/// What is sealed belongs here and nowhere else.
+/// A sealed value is bound to this field and cannot be opened as another one.
 const FIELD: &str = "commands.sealed_parameters";
 
-/// The value of `commands.sealed_parameters`; `None` without secrets. What was sealed once may stand
-/// beside any number of commands of the tenant.
+/// The value of `commands.sealed_parameters`; `None` without secrets. Several commands of the tenant
+/// may share one sealed value.
 ///
 /// # Errors
-/// [`Unsealable`] if there is no randomness.
+/// [`Unsealable`] if the system has no random numbers.
 pub fn seal(
     secret_box: &SecretBox,
     tenant_id: TenantId,
@@ -30,39 +33,39 @@ pub fn seal(
     secret_box.seal(tenant_id, FIELD, &plain(secrets)).map(Some)
 }
 
-/// What tells one set of secrets from another, to nobody without the master key.
+/// A digest that differs between sets of secrets; without the master key it reveals nothing.
 pub fn digest(secret_box: &SecretBox, secrets: &SecretParameters) -> Option<[u8; 32]> {
     (!secrets.is_empty()).then(|| secret_box.digest(&plain(secrets)))
 }
 
 fn plain(secrets: &SecretParameters) -> Zeroizing<Vec<u8>> {
-    // Texts by name always make JSON.
+    // A map of strings always serializes.
     Zeroizing::new(serde_json::to_vec(secrets).unwrap_or_default())
 }
 
-/// A command with its secrets, on its way to its agent.
-pub struct Outgoing {
+/// A command with its secrets in the clear, ready to be sent.
+pub struct OutgoingCommand {
     pub row: command::Model,
-    secrets: SecretParameters,
+    secrets: Arc<SecretParameters>,
 }
 
-impl Outgoing {
-    /// A command whose secrets are at hand.
-    pub fn new(row: command::Model, secrets: SecretParameters) -> Self {
+impl OutgoingCommand {
+    /// A command whose secrets are known from its request.
+    pub fn new(row: command::Model, secrets: Arc<SecretParameters>) -> Self {
         Self { row, secrets }
     }
 
-    /// A stored command, opened.
+    /// A stored command, with its secrets opened.
     ///
     /// # Errors
-    /// The row as it was, if its secrets were sealed with another key, or are damaged.
+    /// The unchanged row, if its secrets were sealed with another key or are damaged.
     pub fn open(secret_box: &SecretBox, row: command::Model) -> Result<Self, Box<command::Model>> {
         let Some(sealed) = &row.sealed_parameters else {
-            return Ok(Self::new(row, SecretParameters::default()));
+            return Ok(Self::new(row, Arc::default()));
         };
         let opened = secret_box.open(row.tenant_id, FIELD, sealed);
         match opened.ok().and_then(|opened| serde_json::from_slice(&opened).ok()) {
-            Some(secrets) => Ok(Self::new(row, secrets)),
+            Some(secrets) => Ok(Self::new(row, Arc::new(secrets))),
             None => Err(Box::new(row)),
         }
     }
@@ -71,12 +74,12 @@ impl Outgoing {
         !self.secrets.is_empty()
     }
 
-    /// The frame of a stored command.
+    /// The frame that is sent at `now`.
     pub fn into_frame(self, now: Timestamp) -> Command {
-        // What is stored was JSON when it was written.
+        // The column holds JSON that was validated before the insert.
         let mut data = serde_json::from_str(&self.row.data).unwrap_or(Value::Null);
         if self.has_secrets() {
-            data["secret_parameters"] = serde_json::to_value(&self.secrets).unwrap_or_default();
+            data["secret_parameters"] = serde_json::to_value(&*self.secrets).unwrap_or_default();
         }
         Command {
             command_id: self.row.id.0,

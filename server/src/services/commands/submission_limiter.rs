@@ -1,5 +1,5 @@
-//! How much of what callers ask for is under way at once: one caller that sends ten thousand requests
-//! is told to come back later, and the memory that jobs take has a bound.
+//! Limits on submissions that are in progress: one API key with thousands of requests is told to
+//! retry later, and the memory that jobs use stays bounded.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,23 +11,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::domain::ids::ApiKeyId;
 use crate::services::error::{Result, ServiceError};
 
-/// Submissions of one caller that may be under way; more are refused.
-const REQUESTS: usize = 1_024;
+/// Most submissions in progress for one API key; more are refused.
+const MAX_REQUESTS_PER_KEY: usize = 1_024;
 const TOO_MANY: ServiceError = ServiceError::TooMany {
     code: "too_many_requests",
-    detail: "this API key has 1,024 submissions under way; send fewer at once, and this one again later",
+    detail: "this API key has 1,024 submissions in progress; send fewer at once and retry later",
 };
-/// Submissions of jobs that read at once, some of them all agents of a tenant; more wait. Each reads
-/// several times: were they to wait for the database itself, none of a thousand would be through
-/// before its patience ends.
-const READERS: usize = 16;
-/// Executions of jobs that are being stored at once, two of the largest jobs; more wait.
-const EXECUTIONS: usize = 20_000;
+/// Most job submissions that read the database at once; more wait. Each reads several times, some
+/// of them all agents of a tenant. If a thousand of them waited for database connections instead,
+/// all of them would time out.
+const MAX_READERS: usize = 16;
+/// Most executions of jobs that are stored at once, which is two of the largest jobs; more wait.
+const MAX_EXECUTIONS: usize = 20_000;
 
-/// Whose turn it is. Cheap to clone.
+/// Admits submissions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(in crate::services) struct SubmissionLimiter {
-    callers: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
+    counts: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
     readers: Arc<Semaphore>,
     executions: Arc<Semaphore>,
 }
@@ -35,53 +35,53 @@ pub(in crate::services) struct SubmissionLimiter {
 impl Default for SubmissionLimiter {
     fn default() -> Self {
         Self {
-            callers: Arc::default(),
-            readers: Arc::new(Semaphore::new(READERS)),
-            executions: Arc::new(Semaphore::new(EXECUTIONS)),
+            counts: Arc::default(),
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
+            executions: Arc::new(Semaphore::new(MAX_EXECUTIONS)),
         }
     }
 }
 
-/// One submission under way, until it is dropped.
+/// One submission in progress, until it is dropped.
 #[derive(Debug)]
-pub(in crate::services) struct Turn {
-    callers: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
-    caller: ApiKeyId,
+pub(in crate::services) struct SubmissionPermit {
+    counts: Arc<Mutex<HashMap<ApiKeyId, usize>>>,
+    key_id: ApiKeyId,
 }
 
 impl SubmissionLimiter {
-    /// Lets a submission begin.
+    /// Admits a submission.
     ///
     /// # Errors
-    /// [`ServiceError::TooMany`] if its caller has as many under way as it may.
-    pub fn take(&self, caller: ApiKeyId) -> Result<Turn> {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = callers.entry(caller).or_default();
-        if *under_way >= REQUESTS {
+    /// [`ServiceError::TooMany`] if the API key is at its limit.
+    pub fn acquire(&self, key_id: ApiKeyId) -> Result<SubmissionPermit> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key_id).or_default();
+        if *count >= MAX_REQUESTS_PER_KEY {
             return Err(TOO_MANY);
         }
-        *under_way += 1;
-        Ok(Turn { callers: Arc::clone(&self.callers), caller })
+        *count += 1;
+        Ok(SubmissionPermit { counts: Arc::clone(&self.counts), key_id })
     }
 
-    /// Reads when it is its turn.
-    pub async fn reading<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
-        let _room = self.readers.acquire().await.map_err(|_| TOO_MANY)?;
+    /// Waits for a read permit, then reads.
+    pub async fn with_read_permit<T>(&self, read: impl Future<Output = Result<T>>) -> Result<T> {
+        let _permit = self.readers.acquire().await.map_err(|_| TOO_MANY)?;
         read.await
     }
 
-    /// Waits until there is room for a job of so many executions.
+    /// Waits until a job of this many executions may be stored.
     pub async fn acquire_executions(&self, executions: usize) -> Result<OwnedSemaphorePermit> {
-        let room = u32::try_from(executions.clamp(1, EXECUTIONS)).unwrap_or(1);
-        let waiting = Arc::clone(&self.executions).acquire_many_owned(room);
-        waiting.await.map_err(|_| TOO_MANY)
+        let permits = u32::try_from(executions.clamp(1, MAX_EXECUTIONS)).unwrap_or(1);
+        let acquired = Arc::clone(&self.executions).acquire_many_owned(permits);
+        acquired.await.map_err(|_| TOO_MANY)
     }
 }
 
-impl Drop for Turn {
+impl Drop for SubmissionPermit {
     fn drop(&mut self) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = callers.entry(self.caller) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = counts.entry(self.key_id) {
             *entry.get_mut() -= 1;
             if *entry.get() == 0 {
                 entry.remove();
@@ -95,14 +95,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_has_so_many_turns_and_gets_them_back() {
-        let (turns, one, other) = (SubmissionLimiter::default(), ApiKeyId::new(), ApiKeyId::new());
-        let mut taken: Vec<_> = (0..REQUESTS).map(|_| turns.take(one).expect("a turn")).collect();
-        assert!(matches!(turns.take(one), Err(ServiceError::TooMany { .. })));
-        turns.take(other).expect("another caller's turn");
-        taken.pop();
-        taken.push(turns.take(one).expect("a turn that was given back"));
-        drop(taken);
-        assert!(turns.callers.lock().expect("whole").is_empty(), "nothing is remembered");
+    fn api_key_at_its_limit_is_refused_until_a_permit_is_dropped() {
+        let (limiter, key, other) =
+            (SubmissionLimiter::default(), ApiKeyId::new(), ApiKeyId::new());
+        let mut permits: Vec<_> =
+            (0..MAX_REQUESTS_PER_KEY).map(|_| limiter.acquire(key).expect("a permit")).collect();
+        assert!(matches!(limiter.acquire(key), Err(ServiceError::TooMany { .. })));
+        limiter.acquire(other).expect("a permit of another key");
+        permits.pop();
+        permits.push(limiter.acquire(key).expect("the permit that was dropped"));
+        drop(permits);
+        assert!(limiter.counts.lock().expect("not poisoned").is_empty(), "no key is remembered");
     }
 }

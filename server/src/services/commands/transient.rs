@@ -1,4 +1,4 @@
-//! Commands that are answered now or failed now.
+//! Transient commands: the agent answers now, or the request fails now.
 
 use std::time::Duration;
 
@@ -6,28 +6,30 @@ use muster_protocol::CommandName;
 use muster_protocol::frame::Command;
 use serde_json::json;
 
-use super::request::Checked;
-use super::target::Target;
-use super::{Commands, Sent};
+use super::request::ValidatedCommand;
+use super::target_agent::TargetAgent;
+use super::{Commands, SendResult};
 use crate::domain::ids::CommandId;
-use crate::hub::{CantWait, SessionMessage};
+use crate::hub::{ReplyError, SessionMessage};
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::writer::AppendAudit;
 
 impl Commands {
-    /// Asks a connected agent and waits for its answer. The audit entry is committed meanwhile:
-    /// nobody learns the answer before.
-    pub(super) async fn ask(
+    /// Sends a command to a connected agent and waits for the reply. The audit entry is committed
+    /// at the same time; the caller gets the reply only after that commit.
+    pub(super) async fn request_reply(
         &self,
         caller: &Caller,
-        target: Target,
+        target: TargetAgent,
         name: CommandName,
-        checked: Checked,
-    ) -> Result<Sent> {
+        validated: ValidatedCommand,
+    ) -> Result<SendResult> {
         let offline = || ServiceError::Conflict {
             code: "agent_offline",
-            detail: format!("the agent is not connected; `{name}` is answered now or not at all"),
+            detail: format!(
+                "the agent is not connected, and `{name}` is never queued; try again when it is online"
+            ),
         };
         let session = target.session.ok_or_else(offline)?;
         let command_id = CommandId::new();
@@ -36,34 +38,34 @@ impl Commands {
         let detail = json!({"command": name, "command_id": command_id});
         let audit = caller.audit("command.send", subject, &detail, now);
         let audited = self.store.writer().enqueue(AppendAudit(audit)).await?;
-        let answer = session.waiters.wait_for(command_id).map_err(|why| match why {
-            CantWait::Over => offline(),
-            CantWait::TooMany => ServiceError::Busy {
+        let reply = session.pending_replies.register(command_id).map_err(|error| match error {
+            ReplyError::SessionOver => offline(),
+            ReplyError::TooMany => ServiceError::Busy {
                 code: "agent_busy",
-                detail: "too many commands wait for this agent's answer; try again later",
+                detail: "too many commands wait for this agent's reply; try again later",
             },
         })?;
         let frame = Command {
             command_id: command_id.0,
             command: name.as_str().to_owned(),
-            data: checked.data,
+            data: validated.data,
             timestamp: now.to_string(),
             start_within_ms: None,
         };
-        let message = SessionMessage::Command { frame: Box::new(frame), held: false };
-        let wait = Duration::from_millis(checked.wait_ms);
-        let answer = tokio::time::timeout(wait, async {
+        let message = SessionMessage::Command { frame: Box::new(frame), is_durable: false };
+        let wait = Duration::from_millis(validated.wait_ms);
+        let reply = tokio::time::timeout(wait, async {
             session.send(message).await.map_err(|_| offline())?;
-            answer.await.map_err(|_| offline())
+            reply.await.map_err(|_| offline())
         })
         .await;
-        session.waiters.forget(command_id);
+        session.pending_replies.cancel(command_id);
         audited.await?;
-        match answer {
-            Ok(answer) => Ok(Sent::Answered { command_id, answer: answer? }),
+        match reply {
+            Ok(reply) => Ok(SendResult::Replied { command_id, reply: reply? }),
             Err(_) => Err(ServiceError::Timeout {
                 code: "agent_timeout",
-                detail: format!("the agent did not answer within {} ms", checked.wait_ms),
+                detail: format!("the agent did not reply within {} ms", validated.wait_ms),
             }),
         }
     }

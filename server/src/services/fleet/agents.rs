@@ -82,7 +82,7 @@ impl Agents {
     ) -> Result<Page<AgentSnapshot>> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let mut arrivals = self.hub.arrivals();
+        let mut arrivals = self.hub.subscribe_connects();
         let deadline = Instant::now() + Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         loop {
             arrivals.mark_unchanged();

@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::services::Settings;
 use crate::services::sessions::heartbeats::Heartbeats;
 use crate::store::queries::Retention;
-use crate::store::writer::{CloseSession, FileHistory, RecordHeartbeat};
+use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};
 
 /// How long telemetry is kept: 24 h.
@@ -182,7 +182,7 @@ impl Maintenance {
     /// [`StoreError`]; the next run indexes them.
     pub async fn file_history(&self) -> Result<(), StoreError> {
         if self.store.system().has_unfiled().await? {
-            self.store.writer().commit(FileHistory { limit: FILED_AT_ONCE }).await?;
+            self.store.writer().commit(IndexHistory { limit: FILED_AT_ONCE }).await?;
         }
         Ok(())
     }

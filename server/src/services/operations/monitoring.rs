@@ -11,8 +11,9 @@ use crate::hub::Hub;
 use crate::metrics::{Gauges, HttpMetrics, MetricSet, Registry};
 use crate::services::access::authentication::DATABASE_PATIENCE;
 use crate::services::access::caller::Caller;
-use crate::services::error::{Result, chain};
+use crate::services::error::Result;
 use crate::store::{Store, StoreError};
+use muster_protocol::error_chain;
 
 /// States that are not terminal.
 const OPEN: [CommandState; 3] =
@@ -67,7 +68,7 @@ impl Monitoring {
         };
         let result = match tokio::time::timeout(DATABASE_PATIENCE, query).await {
             Ok(Ok(found)) => Ok(found),
-            Ok(Err(error)) => Err(chain(&error)),
+            Ok(Err(error)) => Err(error_chain(&error)),
             Err(_) => Err("the database did not answer in time".to_owned()),
         };
         match result {
@@ -96,7 +97,7 @@ impl Monitoring {
                 self.gauges.set_sessions(level, transport, count);
             }
         }
-        let waiting: usize = sessions.iter().map(|session| session.waiting_mail()).sum();
+        let waiting: usize = sessions.iter().map(|session| session.queued_messages()).sum();
         self.gauges.mailbox_messages.set(waiting as i64);
         self.gauges.dispatch_wakes.set(self.hub.waiting_wakes() as i64);
     }

@@ -23,7 +23,7 @@ use self::catalog::ReleaseCatalog;
 pub use self::keys::NewKeyChange;
 pub use self::upload::Upload;
 use super::access::caller::{Caller, Subject};
-use super::error::{Result, ServiceError, chain};
+use super::error::{Result, ServiceError};
 use crate::adapters::release_files::ReleaseFiles;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
@@ -31,6 +31,7 @@ use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::entities::releases::release;
+use muster_protocol::error_chain;
 
 /// Most releases that are drafted and not published.
 const MAX_DRAFTS: usize = 32;
@@ -216,7 +217,7 @@ where
     match spawn_blocking(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(error)) => {
-            tracing::error!(error = chain(&error), "failed to use the release directory");
+            tracing::error!(error = error_chain(&error), "failed to use the release directory");
             Err(UNWRITABLE)
         }
         Err(_) => Err(UNWRITABLE),

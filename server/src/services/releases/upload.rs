@@ -11,7 +11,8 @@ use crate::adapters::release_files::{IncomingProgram, ReleaseStoreError};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::services::access::caller::Caller;
-use crate::services::error::{Result, ServiceError, chain};
+use crate::services::error::{Result, ServiceError};
+use muster_protocol::error_chain;
 
 /// Bytes that are collected before they are written.
 const WRITTEN_AT_ONCE: usize = 256 * 1024;
@@ -131,7 +132,7 @@ fn refused(why: ReleaseStoreError) -> ServiceError {
             };
         }
         ReleaseStoreError::File(error) => {
-            tracing::error!(error = chain(error), "failed to store a program of a release");
+            tracing::error!(error = error_chain(error), "failed to store a program of a release");
             return UNWRITABLE;
         }
     };

@@ -1,91 +1,70 @@
-//! What an agent is told after a commit. An acknowledgement never comes before it.
+//! Acknowledges to the agent what was committed. An acknowledgement never precedes its commit.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use muster_protocol::CloseCode;
-use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
+use muster_protocol::frame::{ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
-
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::live::Live;
+use super::live::{CommitAck, LiveSession};
 use super::{AgentTransport, SessionEnd};
 use crate::domain::ids::CommandId;
 use crate::store::StoreError;
 use crate::store::blobs::BlobError;
 use crate::store::writer::{Disposition, Reconciled, Settled};
 
-/// How long output waits on its host when there is no room for it here.
+/// How long output waits on its host when the server's disk is full.
 const OUTPUT_RETRY: Duration = Duration::from_secs(30);
 
-/// What was committed.
-#[derive(Debug)]
-pub(super) enum Answer {
-    /// Nothing that the agent needs to know.
-    Nothing,
-    /// A step of a command.
-    Progress(CommandId),
-    /// Output up to an offset.
-    Output { command_id: CommandId, offset_bytes: u64 },
-    /// There is no room for a command's output.
-    NoRoom(CommandId),
-    /// The output before this chunk or report was not stored, so neither was this.
-    OutputMissing(CommandId),
-    /// A result.
-    Settled { command_id: CommandId, settled: Settled, told: Option<oneshot::Sender<Receipt>> },
-    /// The inventory.
-    Reconciled(Reconciled),
-}
-
-impl Live {
-    pub(super) async fn answer<T: AgentTransport>(
+impl LiveSession {
+    pub(super) async fn acknowledge_commit<T: AgentTransport>(
         &mut self,
-        answer: Result<Answer, StoreError>,
+        committed: Result<CommitAck, StoreError>,
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
-        let answer = answer.map_err(|error| match error {
+        let committed = committed.map_err(|error| match error {
             StoreError::StaleEpoch => SessionEnd::Closed(CloseCode::SessionReplaced),
             error => {
-                // What was not committed is not acknowledged: the agent sends it again.
+                // The agent sends again what was not acknowledged.
                 tracing::warn!(agent_id = %self.handle.agent_id, %error, "failed to commit for a session");
                 SessionEnd::Closed(CloseCode::TryAgainLater)
             }
         })?;
-        match answer {
-            Answer::Nothing => Ok(()),
-            Answer::Progress(command_id) => {
+        match committed {
+            CommitAck::None => Ok(()),
+            CommitAck::Progress(command_id) => {
                 self.service.hub.notify_progress(command_id);
                 Ok(())
             }
-            Answer::Output { command_id, offset_bytes } => {
+            CommitAck::Output { command_id, offset_bytes } => {
                 self.service.hub.output_appended(command_id);
                 self.acknowledge(command_id, Some(offset_bytes), None, transport).await
             }
-            Answer::NoRoom(command_id) => {
+            CommitAck::NoSpace(command_id) => {
                 self.refuse_output(command_id);
                 Ok(())
             }
-            Answer::OutputMissing(command_id) => self.output_missing(command_id),
-            Answer::Settled { command_id, settled, told } => {
-                self.settled(command_id, settled);
-                match told {
-                    // Whoever asked may have hung up.
-                    Some(told) => {
-                        let _ = told.send(settled.receipt);
+            CommitAck::OutputMissing(command_id) => self.check_missing_output(command_id),
+            CommitAck::Settled { command_id, settled, receipt } => {
+                self.notify_settled(command_id, settled);
+                match receipt {
+                    Some(receipt) => {
+                        // Fails if the request that waited for it has ended.
+                        let _ = receipt.send(settled.receipt);
                         Ok(())
                     }
-                    None => self.tell_receipt(command_id, settled.receipt, transport).await,
+                    None => self.send_receipt(command_id, settled.receipt, transport).await,
                 }
             }
-            Answer::Reconciled(reconciled) => self.reconciled(reconciled, transport).await,
+            CommitAck::Reconciled(reconciled) => self.finish_handshake(reconciled, transport).await,
         }
     }
 
-    /// The rest of the session goes on; its end makes the agent send the output again.
+    /// Refuses further output of one command. The end of the session makes the agent send it again.
     fn refuse_output(&mut self, command_id: CommandId) {
-        self.custody.refuse(command_id);
+        self.output.refuse(command_id);
         if self.retry_output_at.is_none() {
             let error = BlobError::NoSpace;
             tracing::warn!(agent_id = %self.handle.agent_id, %command_id, %error, "output waits on its host");
@@ -93,10 +72,10 @@ impl Live {
         }
     }
 
-    /// Answers come in the order of the frames: by now it is known what became of the output
-    /// before. What waits for room, it waits with; it was on its way already when that was found.
-    fn output_missing(&self, command_id: CommandId) -> Result<(), SessionEnd> {
-        if self.custody.is_refused(command_id) {
+    /// Commits finish in the order of the frames, so the result of the earlier output is known. If
+    /// it was refused for lack of space, this frame was sent before the agent could know.
+    fn check_missing_output(&self, command_id: CommandId) -> Result<(), SessionEnd> {
+        if self.output.is_refused(command_id) {
             return Ok(());
         }
         let (agent_id, error) = (self.handle.agent_id, StoreError::OutputMissing);
@@ -104,41 +83,43 @@ impl Live {
         Err(SessionEnd::Closed(CloseCode::TryAgainLater))
     }
 
-    /// Waits for what is still to be committed, and wakes whom it concerns: the agent is gone, and
-    /// its last words may have ended a command.
-    pub(super) async fn follow_pending(&mut self) {
-        while let Some(answer) = self.pending.next().await {
-            match answer {
-                Ok(Answer::Progress(command_id)) => self.service.hub.notify_progress(command_id),
-                Ok(Answer::Output { command_id, .. }) => {
-                    self.service.hub.output_appended(command_id)
+    /// Waits for the remaining commits of an ended session and sends their notifications: its last
+    /// frames may have ended commands.
+    pub(super) async fn finish_pending(&mut self) {
+        while let Some(committed) = self.pending.next().await {
+            match committed {
+                Ok(CommitAck::Progress(command_id)) => self.service.hub.notify_progress(command_id),
+                Ok(CommitAck::Output { command_id, .. }) => {
+                    self.service.hub.output_appended(command_id);
                 }
-                Ok(Answer::Settled { command_id, settled, told }) => {
-                    self.settled(command_id, settled);
-                    // Whoever asked may have hung up.
-                    let _ = told.map(|told| told.send(settled.receipt));
+                Ok(CommitAck::Settled { command_id, settled, receipt }) => {
+                    self.notify_settled(command_id, settled);
+                    // Fails if the request that waited for it has ended.
+                    let _ = receipt.map(|receipt| receipt.send(settled.receipt));
                 }
-                Ok(Answer::Reconciled(reconciled)) => {
-                    reconciled.moved.iter().for_each(|id| self.service.hub.notify_maybe_ended(*id));
+                Ok(CommitAck::Reconciled(reconciled)) => {
+                    let changed = reconciled.changed.iter();
+                    changed.for_each(|id| self.service.hub.notify_maybe_ended(*id));
                 }
-                Ok(Answer::NoRoom(_) | Answer::OutputMissing(_) | Answer::Nothing) | Err(_) => {}
+                Ok(CommitAck::NoSpace(_) | CommitAck::OutputMissing(_) | CommitAck::None)
+                | Err(_) => {}
             }
         }
     }
 
-    fn settled(&mut self, command_id: CommandId, settled: Settled) {
-        self.custody.drop_command(command_id);
+    fn notify_settled(&mut self, command_id: CommandId, settled: Settled) {
+        self.output.remove(command_id);
         if self.handle.release(command_id) {
             self.service.hub.wake(self.handle.agent_id);
         }
-        // Also of a report that was recorded before: its commit may have stood without an answer.
+        // Also for a repeated report: the first commit may have had no answer.
         self.service.hub.output_finished();
         if settled.was_open {
             self.service.hub.notify_ended(command_id, settled.job_id);
         }
     }
 
-    async fn tell_receipt<T: AgentTransport>(
+    async fn send_receipt<T: AgentTransport>(
         &mut self,
         command_id: CommandId,
         receipt: Receipt,
@@ -155,7 +136,8 @@ impl Live {
         Ok(())
     }
 
-    async fn reconciled<T: AgentTransport>(
+    /// Answers the inventory, and opens the session for durable commands.
+    async fn finish_handshake<T: AgentTransport>(
         &mut self,
         reconciled: Reconciled,
         transport: &mut T,
@@ -163,7 +145,7 @@ impl Live {
         for (command_id, disposition) in reconciled.dispositions {
             let (offset, receipt) = match disposition {
                 Disposition::SendFrom(committed) => {
-                    self.custody.hold(command_id, committed);
+                    self.output.track_from(command_id, committed);
                     (Some(committed.offset_bytes), None)
                 }
                 Disposition::Done(receipt) => (None, Some(receipt)),
@@ -174,21 +156,10 @@ impl Live {
             let frame = ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS };
             transport.feed(&frame).await?;
         }
-        for command_id in reconciled.moved {
+        for command_id in reconciled.changed {
             self.service.hub.notify_maybe_ended(command_id);
         }
         self.make_ready(reconciled.open);
         Ok(())
-    }
-
-    pub(super) async fn acknowledge<T: AgentTransport>(
-        &mut self,
-        command_id: CommandId,
-        offset_bytes: Option<u64>,
-        receipt: Option<Receipt>,
-        transport: &mut T,
-    ) -> Result<(), SessionEnd> {
-        let ack = Ack { command_id: command_id.0, offset_bytes, receipt };
-        Ok(transport.feed(&ServerFrame::Ack(ack)).await?)
     }
 }

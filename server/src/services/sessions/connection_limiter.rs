@@ -1,4 +1,4 @@
-//! How many connections each key has here, and whether more are let in.
+//! Limits the connections of each agent key.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ pub(super) struct ConnectionLimiter(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     counts: Mutex<Counts>,
-    left: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -23,50 +23,51 @@ struct Counts {
     is_closed: bool,
 }
 
-/// One connection; counted until it is dropped.
+/// One connection, counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    census: ConnectionLimiter,
+    limiter: ConnectionLimiter,
     key_id: AgentKeyId,
 }
 
 impl ConnectionLimiter {
-    /// Counts a connection of a key that may have `most`; `None` if it has, or none is let in.
-    pub(super) fn enter(&self, key_id: AgentKeyId, most: usize) -> Option<ConnectionPermit> {
+    /// Admits a connection of a key that may have `max` of them. `None` at the limit, and after
+    /// [`Self::close`].
+    pub(super) fn acquire(&self, key_id: AgentKeyId, max: usize) -> Option<ConnectionPermit> {
         let mut counts = self.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if counts.is_closed {
             return None;
         }
         let count = counts.by_key.entry(key_id).or_default();
-        if *count >= most {
+        if *count >= max {
             return None;
         }
         *count += 1;
-        Some(ConnectionPermit { census: self.clone(), key_id })
+        Some(ConnectionPermit { limiter: self.clone(), key_id })
     }
 
-    /// Lets nobody in any more.
+    /// Admits no more connections.
     pub(super) fn close(&self) {
         self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).is_closed = true;
     }
 
-    /// Waits until nobody is here.
-    pub(super) async fn empty(&self) {
+    /// Waits until all connections have ended.
+    pub(super) async fn wait_empty(&self) {
         loop {
-            let left = self.0.left.notified();
-            tokio::pin!(left);
-            left.as_mut().enable();
+            let ended = self.0.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
             if self.0.counts.lock().unwrap_or_else(PoisonError::into_inner).by_key.is_empty() {
                 return;
             }
-            left.await;
+            ended.await;
         }
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let mut counts = self.census.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.limiter.0.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.by_key.get_mut(&self.key_id) {
             *count -= 1;
             if *count == 0 {
@@ -74,7 +75,7 @@ impl Drop for ConnectionPermit {
             }
         }
         drop(counts);
-        self.census.0.left.notify_waiters();
+        self.limiter.0.ended.notify_waiters();
     }
 }
 
@@ -83,16 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_no_more_connections_than_it_may() {
-        let census = ConnectionLimiter::default();
+    fn key_at_its_connection_limit_is_refused() {
+        let limiter = ConnectionLimiter::default();
         let key = AgentKeyId::new();
-        let first = census.enter(key, 2).expect("room");
-        let _second = census.enter(key, 2).expect("room");
-        assert!(census.enter(key, 2).is_none());
-        assert!(census.enter(AgentKeyId::new(), 2).is_some(), "another key is not concerned");
+        let first = limiter.acquire(key, 2).expect("below the limit");
+        let _second = limiter.acquire(key, 2).expect("below the limit");
+        assert!(limiter.acquire(key, 2).is_none());
+        assert!(limiter.acquire(AgentKeyId::new(), 2).is_some(), "another key has its own limit");
         drop(first);
-        assert!(census.enter(key, 2).is_some());
-        census.close();
-        assert!(census.enter(AgentKeyId::new(), 2).is_none());
+        assert!(limiter.acquire(key, 2).is_some());
+        limiter.close();
+        assert!(limiter.acquire(AgentKeyId::new(), 2).is_none());
     }
 }

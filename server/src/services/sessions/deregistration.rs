@@ -1,38 +1,38 @@
-//! Agents that ask to be deleted, since their hosts leave the fleet.
+//! `deregister`: an agent asks to be deleted because its host leaves the fleet.
 
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{ErrorCode, ServerFrame};
+use serde_json::json;
 
-use super::live::Live;
+use super::live::LiveSession;
 use super::{AgentTransport, SessionEnd, Sessions};
-use crate::domain::access::principal::ActorKind;
-use crate::domain::ids::AuditId;
 use crate::hub::SessionHandle;
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
-use crate::store::entities::access::audit_entry;
 use crate::store::queries::Deletion;
 
-impl Live {
-    /// Deletes the agent of this session, and says so after the commit.
+impl LiveSession {
+    /// Deletes the agent of this session, and confirms it after the commit.
     ///
-    /// Always an error: the end of the session, unless it came too early and was refused.
+    /// # Errors
+    /// The end of the session, unless the request came too early and was refused.
     pub(super) async fn deregister<T: AgentTransport>(
         &mut self,
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
-        // What it has reported counts, and may be its inventory.
-        while let Some(answer) = self.pending.next().await {
-            self.answer(answer, transport).await?;
+        // Reports before it count, and one of them may be the inventory.
+        while let Some(committed) = self.pending.next().await {
+            self.acknowledge_commit(committed, transport).await?;
         }
         if !self.is_ready {
             let message = "send the inventory before `deregister`".into();
             return self.refuse(ErrorCode::UnexpectedFrame, message, transport).await;
         }
-        // In a task of its own: a commit is followed by what it calls for, also if this session is
-        // told to end meanwhile.
+        // In a task of its own, so that the notifications follow the commit even if this session is
+        // closed meanwhile.
         let deleting = delete(Arc::clone(&self.service), Arc::clone(&self.handle));
         match tokio::spawn(deleting).await {
             Ok(Ok(true)) => {}
@@ -49,22 +49,18 @@ impl Live {
     }
 }
 
-/// False if this session is no longer its agent's newest, or the agent is gone already.
+/// Deletes the agent. False if this session was replaced or the agent is already deleted.
 async fn delete(service: Arc<Sessions>, session: Arc<SessionHandle>) -> Result<bool, StoreError> {
     let agent_id = session.agent_id;
     let now = service.clock.now();
-    let audit = audit_entry::Model {
-        id: AuditId::new(),
+    let action = AuditAction {
         tenant_id: session.tenant_id,
+        action: "agent.deregister",
+        subject: Subject { kind: "agent", id: agent_id.0 },
+        detail: &json!({}),
         at: now,
-        actor_kind: ActorKind::Agent,
-        actor_id: Some(agent_id.0),
-        action: "agent.deregister".to_owned(),
-        subject_kind: "agent".to_owned(),
-        subject_id: Some(agent_id.0),
-        detail: "{}".to_owned(),
-        source: None,
     };
+    let audit = action.by_agent(agent_id);
     let deletion = Deletion::Agent { epoch: session.epoch };
     let tenant = service.store.tenant(session.tenant_id);
     let Some(ended) = tenant.delete_agent(agent_id, deletion, now, audit).await? else {

@@ -1,16 +1,16 @@
-//! Signs of life between their arrival and their commit.
+//! Heartbeats that were received and not committed yet.
 //!
-//! A heartbeat is no promise: it waits up to a second for others, so that a quiet fleet costs one
-//! transaction a second and not one a heartbeat.
+//! A heartbeat needs no durability, so it waits up to a second for others: a quiet fleet costs one
+//! transaction a second.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::store::writer::RecordHeartbeat;
 
-/// Heartbeats that may wait; beyond, the newest are dropped, since the next ones follow soon.
+/// Most waiting heartbeats. Further ones are dropped; the next ones follow soon.
 const MAX_WAITING: usize = 100_000;
 
-/// Shared by the sessions, which add, and the upkeep, which takes. Cheap to clone.
+/// Sessions add heartbeats and maintenance stores them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Heartbeats(Arc<Mutex<Vec<RecordHeartbeat>>>);
 
@@ -23,7 +23,7 @@ impl Heartbeats {
         }
     }
 
-    /// Takes all that wait.
+    /// Takes all waiting heartbeats.
     pub(in crate::services) fn take(&self) -> Vec<RecordHeartbeat> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,228 +1,179 @@
-//! A live session: mail to the agent, frames from it, and what was committed meanwhile.
+//! The state of a live session, which every part of the session shares.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use muster_protocol::CloseCode;
-use muster_protocol::frame::{Command, ServerFrame};
-use muster_protocol::limits::CANCEL_GRACE_MS;
-use tokio::sync::mpsc;
+use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::commit_ack::Answer;
-use super::inbound::Intake;
-use super::output_tracker::Custody;
-use super::{AgentTransport, Inbound, SessionEnd, Sessions, TransportEnd};
+use super::output_tracker::OutputTracker;
+use super::{AgentTransport, SessionEnd, Sessions};
 use crate::domain::ids::CommandId;
-use crate::fault;
-use crate::fault::Fault;
+use crate::domain::name::clean;
 use crate::hub::{SessionHandle, SessionMessage};
 use crate::store::StoreError;
-use crate::store::writer::CloseSession;
+use crate::store::writer::{Listed, Reconciled, Settled};
 
-/// Writes of one session that may be under way; beyond, nothing more is read from the agent.
-const MAX_PENDING: usize = 64;
-/// How long a full agent may take for its inventory.
-const INVENTORY_WAIT: Duration = Duration::from_secs(60);
+/// Most refused frames of one session; then it is closed.
+pub(super) const MAX_ERRORS: u32 = 100;
+/// Longest message of an `error` frame, in characters. It may repeat what the agent sent.
+pub(super) const MAX_ERROR_FRAME_CHARS: usize = 300;
+/// Frames of one session per second, and in one burst.
+const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
+const BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
-/// The wait for a commit, and what to tell the agent after it.
-pub(super) type PendingAnswer = Pin<Box<dyn Future<Output = Result<Answer, StoreError>> + Send>>;
+/// The end of a session whose agent broke the protocol.
+pub(super) const VIOLATION: SessionEnd = SessionEnd::Closed(CloseCode::PolicyViolation);
 
 /// A session in progress.
-pub(super) struct Live {
+pub(super) struct LiveSession {
     pub(super) service: Arc<Sessions>,
     pub(super) handle: Arc<SessionHandle>,
-    pub(super) custody: Custody,
-    pub(super) intake: Intake,
-    pub(super) pending: FuturesOrdered<PendingAnswer>,
-    mail: mpsc::Receiver<SessionMessage>,
+    pub(super) output: OutputTracker,
+    pub(super) inbound: InboundState,
+    /// Commits of this session, in the order of the frames that caused them.
+    pub(super) pending: FuturesOrdered<PendingCommit>,
+    pub(super) messages: mpsc::Receiver<SessionMessage>,
     pub(super) is_ready: bool,
-    /// When output that there was no room for is to be sent again, over a new session.
+    /// When to end the session so that the agent sends refused output again.
     pub(super) retry_output_at: Option<Instant>,
 }
 
-enum Event {
-    Mail(Option<SessionMessage>),
-    Committed(Result<Answer, StoreError>),
-    Inbound(Result<Inbound, TransportEnd>),
-    Silence,
-    RetryOutput,
+/// A commit in progress.
+pub(super) type PendingCommit = Pin<Box<dyn Future<Output = Result<CommitAck, StoreError>> + Send>>;
+
+/// What was committed, and therefore may be acknowledged.
+#[derive(Debug)]
+pub(super) enum CommitAck {
+    /// The agent does not wait for an acknowledgement.
+    None,
+    /// A command was accepted or started.
+    Progress(CommandId),
+    /// Output up to an offset.
+    Output { command_id: CommandId, offset_bytes: u64 },
+    /// The disk has no space for the output of a command.
+    NoSpace(CommandId),
+    /// Earlier output was not stored, so neither was this output or report.
+    OutputMissing(CommandId),
+    /// A result. `receipt`: where to send the receipt instead of a frame.
+    Settled { command_id: CommandId, settled: Settled, receipt: Option<oneshot::Sender<Receipt>> },
+    /// The inventory.
+    Reconciled(Reconciled),
 }
 
-impl Live {
+/// What a session remembers of the frames from its agent.
+pub(super) struct InboundState {
+    pub(super) opened_at: Instant,
+    pub(super) last_received_at: Instant,
+    pub(super) heartbeat_stored_at: Option<Instant>,
+    /// Unknown frame types that were already refused once.
+    pub(super) unknown_types: HashSet<String>,
+    error_count: u32,
+    /// Items of a full agent's inventory, until it is complete.
+    pub(super) inventory: Option<Vec<Listed>>,
+    rate: DefaultDirectRateLimiter,
+}
+
+impl InboundState {
+    /// Waits until the agent may send another frame. An agent that sends too many is read more
+    /// slowly, until its own connection is full.
+    pub(super) async fn wait_for_quota(&self) {
+        while let Err(early) = self.rate.check() {
+            let wait = early.wait_time_from(DefaultClock::default().now());
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+impl Default for InboundState {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self {
+            opened_at: now,
+            last_received_at: now,
+            heartbeat_stored_at: None,
+            unknown_types: HashSet::new(),
+            error_count: 0,
+            inventory: Some(Vec::new()),
+            rate: RateLimiter::direct(Quota::per_second(FRAMES_PER_SECOND).allow_burst(BURST)),
+        }
+    }
+}
+
+impl LiveSession {
     pub(super) fn new(
         service: Arc<Sessions>,
         handle: Arc<SessionHandle>,
-        mail: mpsc::Receiver<SessionMessage>,
+        messages: mpsc::Receiver<SessionMessage>,
     ) -> Self {
         Self {
             service,
             handle,
-            custody: Custody::default(),
-            intake: Intake::default(),
+            output: OutputTracker::default(),
+            inbound: InboundState::default(),
             pending: FuturesOrdered::new(),
-            mail,
+            messages,
             is_ready: false,
             retry_output_at: None,
         }
     }
 
-    /// Opens the session for durable commands and asks for what is queued.
-    pub(super) fn make_ready(&mut self, held: impl IntoIterator<Item = CommandId>) {
-        self.handle.make_ready(held);
+    /// Opens the session for durable commands, and wakes the dispatcher for queued ones.
+    pub(super) fn make_ready(&mut self, in_flight: impl IntoIterator<Item = CommandId>) {
+        self.handle.make_ready(in_flight);
         self.is_ready = true;
         self.service.hub.wake(self.handle.agent_id);
     }
 
-    pub(super) async fn run<T: AgentTransport>(&mut self, transport: &mut T) -> SessionEnd {
-        let handle = Arc::clone(&self.handle);
-        let turns = async {
-            loop {
-                if let Err(end) = self.turn(transport).await {
-                    return end;
-                }
-            }
-        };
-        // An order to end waits for nothing, an agent that does not read included.
-        tokio::select! {
-            biased;
-            code = handle.closed() => SessionEnd::Closed(code),
-            end = turns => end,
-        }
-    }
-
-    /// One wake-up: whatever is at hand, then one flush.
-    async fn turn<T: AgentTransport>(&mut self, transport: &mut T) -> Result<(), SessionEnd> {
-        let event = self.next(transport).await;
-        match event {
-            Event::Mail(Some(message)) => self.deliver(message, transport).await?,
-            Event::Mail(None) => return Err(SessionEnd::Gone),
-            Event::Committed(answer) => self.answer(answer, transport).await?,
-            Event::Inbound(inbound) => {
-                self.intake.last_heard_at = Instant::now();
-                self.receive(inbound?, transport).await?;
-            }
-            Event::Silence => return Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
-            Event::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
-        }
-        while let Ok(message) = self.mail.try_recv() {
-            self.deliver(message, transport).await?;
-        }
-        Ok(transport.flush().await?)
-    }
-
-    async fn next<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
-        loop {
-            let deadline = self.deadline();
-            let may_read = self.pending.len() < MAX_PENDING;
-            tokio::select! {
-                message = self.mail.recv() => return Event::Mail(message),
-                Some(answer) = self.pending.next(), if !self.pending.is_empty() => {
-                    return Event::Committed(answer);
-                }
-                inbound = transport.receive(), if may_read => return Event::Inbound(inbound),
-                () = until(self.retry_output_at) => return Event::RetryOutput,
-                // While its own writes are waited for, an agent is not silent.
-                () = tokio::time::sleep_until(deadline), if may_read => {
-                    if self.deadline() <= Instant::now() {
-                        return Event::Silence;
-                    }
-                }
-            }
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        let silence = Duration::from_millis(self.service.settings.silence_ms());
-        let heard = self.intake.last_heard_at + silence;
-        if self.is_ready { heard } else { heard.min(self.intake.opened_at + INVENTORY_WAIT) }
-    }
-
-    async fn deliver<T: AgentTransport>(
+    /// Acknowledges output or a result of a command. Only for what is committed.
+    pub(super) async fn acknowledge<T: AgentTransport>(
         &mut self,
-        message: SessionMessage,
+        command_id: CommandId,
+        offset_bytes: Option<u64>,
+        receipt: Option<Receipt>,
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
-        let frame = match message {
-            SessionMessage::Command { frame, held } => {
-                if held {
-                    self.custody.try_acquire_new(CommandId(frame.command_id));
-                    self.repeat_if_faulty(&frame);
-                }
-                ServerFrame::Command(frame)
-            }
-            SessionMessage::Cancel(command_id) => {
-                ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
-            }
-            SessionMessage::Grant(grant) => self.service.connected(&grant),
-            SessionMessage::Rekey(rekey) => {
-                ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
-            }
-            SessionMessage::Drain { reconnect_delay_ms } => {
-                if self.handle.is_full {
-                    transport.feed(&ServerFrame::Drain { reconnect_delay_ms }).await?;
-                }
-                return Err(SessionEnd::Drained);
-            }
-        };
-        Ok(transport.feed(&frame).await?)
+        let ack = Ack { command_id: command_id.0, offset_bytes, receipt };
+        Ok(transport.feed(&ServerFrame::Ack(ack)).await?)
     }
 
-    fn repeat_if_faulty(&self, frame: &Command) {
-        if !Fault::RepeatedDelivery.is_on() {
-            return;
+    /// Refuses a frame with an `error` frame.
+    ///
+    /// # Errors
+    /// The end of the session, if too many frames were refused.
+    pub(super) async fn refuse<T: AgentTransport>(
+        &mut self,
+        code: ErrorCode,
+        message: String,
+        transport: &mut T,
+    ) -> Result<(), SessionEnd> {
+        self.inbound.error_count += 1;
+        if self.inbound.error_count > MAX_ERRORS {
+            return Err(VIOLATION);
         }
-        let (session, frame) = (Arc::clone(&self.handle), Box::new(frame.clone()));
-        tokio::spawn(async move {
-            tokio::time::sleep(fault::DELAY).await;
-            // A session that has ended repeats nothing.
-            let _ = session.send(SessionMessage::Command { frame, held: false }).await;
-        });
+        let message = clean(&message, MAX_ERROR_FRAME_CHARS);
+        Ok(transport.feed(&ServerFrame::Error { code, message }).await?)
     }
 
-    /// Is no longer there for anybody: who waits for its agent learns it now.
-    fn depart(&mut self) {
-        self.service.hub.leave(self.handle.agent_id, self.handle.epoch);
-        self.mail.close();
-        self.handle.waiters.close();
-    }
-
-    /// Leaves the hub and, unless the server itself is going, notes that the agent is offline.
-    pub(super) async fn leave(&mut self, end: SessionEnd) {
-        self.depart();
-        self.follow_pending().await;
-        let handle = &self.handle;
-        tracing::info!(agent_id = %handle.agent_id, epoch = handle.epoch, reason = end.reason(), "session over");
-        if end == SessionEnd::Drained {
-            return;
-        }
-        let operation = CloseSession {
-            tenant_id: handle.tenant_id,
-            agent_id: handle.agent_id,
-            epoch: handle.epoch,
-            reason: end.reason(),
-            now: self.service.clock.now(),
-        };
-        if let Err(error) = self.service.store.writer().commit(operation).await {
-            tracing::warn!(agent_id = %handle.agent_id, %error, "failed to note the end; a sweep will");
-        }
+    /// Unregisters the session, and fails the requests that wait for replies of its agent.
+    pub(super) fn unregister(&mut self) {
+        self.service.hub.unregister(self.handle.agent_id, self.handle.epoch);
+        self.messages.close();
+        self.handle.pending_replies.close();
     }
 }
 
-async fn until(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => tokio::time::sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-impl Drop for Live {
+impl Drop for LiveSession {
     fn drop(&mut self) {
-        // Also when something in it has failed.
-        self.depart();
+        // Also after a panic.
+        self.unregister();
     }
 }

@@ -1,8 +1,8 @@
-//! Sessions of agents: one implementation, whatever carries the frames.
+//! Sessions of agents: one implementation for all transports.
 //!
-//! An edge hands over an authenticated key and a [`AgentTransport`]; [`Sessions::run`] does the
-//! rest, from `connected` to the end. Everything an agent sends is hostile input: sizes are bounded
-//! by the transport, rates and counts here.
+//! An edge passes an authenticated key and an [`AgentTransport`] to [`Sessions::run`], which runs the
+//! session from `connected` to its end. Everything that an agent sends is hostile input: the
+//! transport limits sizes, the session limits rates and counts.
 
 mod commit_ack;
 mod connection_limiter;
@@ -12,6 +12,7 @@ mod inbound;
 mod live;
 mod opening;
 mod output_tracker;
+mod run_loop;
 mod transport;
 mod update_results;
 
@@ -23,9 +24,8 @@ use muster_protocol::frame::{Registration, ServerFrame};
 use tokio::sync::Semaphore;
 
 use self::connection_limiter::ConnectionLimiter;
-
 use self::heartbeats::Heartbeats;
-pub use self::transport::{AgentTransport, Inbound, TransportEnd};
+pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::key_cache::KeyCache;
 use super::commands::preflight::ManifestCache;
@@ -37,14 +37,14 @@ use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
 
-/// Sessions that may be opening at once; the rest wait their turn, connected but not registered.
-const OPENING: usize = 1_024;
-/// Connections that a key may have beyond two for each of its agents.
+/// Most sessions that open at once; others wait, connected but not registered.
+const MAX_OPENING: usize = 1_024;
+/// Connections of a key beyond two for each of its agents.
 const SPARE_CONNECTIONS: usize = 8;
-/// How long one waits for its turn before it is sent away to come back later.
-const ADMISSION_WAIT: Duration = Duration::from_secs(20);
+/// How long a session waits to open before the agent must reconnect later.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an agent may take to register.
-const REGISTER_WAIT: Duration = Duration::from_secs(30);
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Use cases of sessions.
 #[derive(Clone, Debug)]
@@ -53,41 +53,41 @@ pub struct Sessions {
     pub(super) hub: Arc<Hub>,
     pub(super) clock: Clock,
     pub(super) settings: Settings,
-    admission: Arc<Semaphore>,
-    census: ConnectionLimiter,
+    opening: Arc<Semaphore>,
+    connections: ConnectionLimiter,
     heartbeats: Heartbeats,
     cache: KeyCache,
-    lists: ManifestCache,
-    wishes: Wishes,
+    manifests: ManifestCache,
+    desired_versions: DesiredVersions,
 }
 
-/// What is wanted of the versions of agents.
+/// Finds the desired version of an agent that connects.
 #[derive(Debug, Clone)]
-pub(super) struct Wishes {
-    pub book: GroupMembership,
+pub(super) struct DesiredVersions {
+    pub membership: GroupMembership,
     pub catalog: ReleaseCatalog,
 }
 
-/// How a session came about.
+/// A request for a session, with an authenticated key.
 #[derive(Debug, Clone)]
-pub struct Origin {
+pub struct SessionRequest {
     pub grant: Arc<KeyGrant>,
     pub secret_hash: SecretHash,
     pub transport: Transport,
-    /// Of an agent whose requests stand for a session: what a `register` would have said.
-    pub implied: Option<Box<Registration>>,
-    /// The key stood in the URL, which is for basic agents only.
+    /// Replaces `register` for agents that only send single requests.
+    pub implied_registration: Option<Box<Registration>>,
+    /// The key was in the URL, which only basic agents may do.
     pub is_key_in_query: bool,
 }
 
-/// Why a session is over.
+/// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The agent is gone.
+    /// The connection ended.
     Gone,
-    /// It was told to come back later, because the server is going away.
+    /// The agent must reconnect later, because the server is shutting down.
     Drained,
-    /// The server ended it.
+    /// The server closed it.
     Closed(CloseCode),
 }
 
@@ -110,51 +110,51 @@ impl Sessions {
         settings: Settings,
         heartbeats: Heartbeats,
         cache: KeyCache,
-        lists: ManifestCache,
-        wishes: Wishes,
+        manifests: ManifestCache,
+        desired_versions: DesiredVersions,
     ) -> Self {
-        let admission = Arc::new(Semaphore::new(OPENING));
+        let opening = Arc::new(Semaphore::new(MAX_OPENING));
         Self {
             store,
             hub,
             clock,
             settings,
-            admission,
-            census: ConnectionLimiter::default(),
+            opening,
+            connections: ConnectionLimiter::default(),
             heartbeats,
             cache,
-            lists,
-            wishes,
+            manifests,
+            desired_versions,
         }
     }
 
-    /// Lets no more sessions in, and waits until those that are here have ended.
+    /// Admits no more sessions, and waits until all sessions have ended.
     pub async fn wind_down(&self) {
-        self.census.close();
-        self.census.empty().await;
+        self.connections.close();
+        self.connections.wait_empty().await;
     }
 
-    /// Lets no more sessions in.
+    /// Admits no more sessions.
     pub fn close(&self) {
-        self.census.close();
+        self.connections.close();
     }
 
     /// Runs a session to its end. The transport is closed when this returns.
     pub async fn run<T: AgentTransport>(
         self: &Arc<Self>,
-        origin: Origin,
+        request: SessionRequest,
         mut transport: T,
     ) -> SessionEnd {
-        let most = usize::try_from(origin.grant.max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
-        let Some(_counted) = self.census.enter(origin.grant.key_id, most) else {
+        let max = usize::try_from(request.grant.max_agents).unwrap_or(1) * 2 + SPARE_CONNECTIONS;
+        let Some(_permit) = self.connections.acquire(request.grant.key_id, max) else {
             transport.close(CloseCode::TryAgainLater).await;
             return SessionEnd::Closed(CloseCode::TryAgainLater);
         };
-        // Each phase in a box of its own: what an idle connection holds for hours should not have
-        // the size of its busiest moment.
-        let end = match Box::pin(self.greet(&origin, &mut transport)).await {
+        // Each phase is boxed, so that an idle connection does not hold the memory of the largest
+        // phase for hours.
+        let end = match Box::pin(self.start_handshake(&request, &mut transport)).await {
             Ok(registration) => {
-                match Box::pin(self.open(&origin, registration, &mut transport)).await {
+                match Box::pin(self.open(&request, registration, &mut transport)).await {
                     Ok(mut live) => {
                         let end = Box::pin(live.run(&mut transport)).await;
                         Box::pin(live.leave(end)).await;
@@ -173,20 +173,20 @@ impl Sessions {
         end
     }
 
-    /// Says `connected` and waits for `register`.
-    async fn greet<T: AgentTransport>(
+    /// Sends `connected` and waits for `register`.
+    async fn start_handshake<T: AgentTransport>(
         &self,
-        origin: &Origin,
+        request: &SessionRequest,
         transport: &mut T,
     ) -> Result<Registration, SessionEnd> {
-        let connected = self.connected(&origin.grant);
+        let connected = self.connected(&request.grant);
         transport.feed(&connected).await?;
         transport.flush().await?;
-        if let Some(registration) = origin.implied.clone() {
+        if let Some(registration) = request.implied_registration.clone() {
             return Ok(*registration);
         }
-        let waiting = inbound::registration(transport);
-        match tokio::time::timeout(REGISTER_WAIT, Box::pin(waiting)).await {
+        let registration = inbound::receive_registration(transport);
+        match tokio::time::timeout(REGISTER_TIMEOUT, Box::pin(registration)).await {
             Ok(registration) => registration,
             Err(_) => Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
         }

@@ -1,4 +1,4 @@
-//! From `register` to a live session.
+//! Opens a session: from `register` to `registered`.
 
 use std::sync::Arc;
 
@@ -9,46 +9,49 @@ use muster_protocol::secret_parameters::CAPABILITY;
 use muster_protocol::{CloseCode, CommandName, PROTOCOL_VERSION};
 use uuid::Uuid;
 
-use super::live::Live;
-use super::{ADMISSION_WAIT, AgentTransport, Origin, SessionEnd, Sessions, Wishes, update_results};
+use super::live::LiveSession;
+use super::{
+    AgentTransport, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
+    update_results,
+};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
-use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParts};
+use crate::hub::{HostRules, KeyGrant, SessionHandle, SessionParams};
 use crate::services::access::authentication::to_grant;
 use crate::services::releases::catalog::platform_of;
 use crate::store::StoreError;
 use crate::store::writer::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 
-/// Longest text that an agent may say of itself, in characters.
+/// Longest text that an agent reports about itself, in characters.
 const MAX_TEXT: usize = 255;
-/// Most capabilities that are read.
+/// Most capabilities that are stored.
 const MAX_CAPABILITIES: usize = 64;
 
 impl Sessions {
-    /// Commits the session's epoch, takes over from an older session, says `registered`.
+    /// Commits the session's epoch, replaces an older session, and sends `registered`.
     pub(super) async fn open<T: AgentTransport>(
         self: &Arc<Self>,
-        origin: &Origin,
+        request: &SessionRequest,
         registration: Registration,
         transport: &mut T,
-    ) -> Result<Box<Live>, SessionEnd> {
-        if origin.is_key_in_query && registration.is_full() {
-            // URLs end up in logs on the way; a full agent can send a header.
+    ) -> Result<Box<LiveSession>, SessionEnd> {
+        if request.is_key_in_query && registration.is_full() {
+            // Proxies log URLs, and a full agent can send a header.
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
         }
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
-        let turn = Arc::clone(&self.admission).acquire_owned();
-        let Ok(Ok(permit)) = tokio::time::timeout(ADMISSION_WAIT, turn).await else {
+        let permit = Arc::clone(&self.opening).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(OPENING_TIMEOUT, permit).await else {
             return Err(busy);
         };
         let revision = self.hub.key_revision();
-        let operation = self.operation(origin, &registration)?;
+        let operation = self.operation(request, &registration)?;
         let max_executions = operation.max_executions;
         let opened = match self.store.writer().commit(operation).await {
             Ok(SessionOpening::Opened(opened)) => opened,
             Ok(SessionOpening::Refused(code)) => {
-                tracing::info!(key_id = %origin.grant.key_id, reason = code.reason(), "agent refused");
+                tracing::info!(key_id = %request.grant.key_id, reason = code.reason(), "agent refused");
                 return Err(SessionEnd::Closed(code));
             }
             Err(error) => {
@@ -58,18 +61,18 @@ impl Sessions {
         };
         opened.lost.iter().for_each(|command_id| self.hub.notify_maybe_ended(*command_id));
         let grant = Arc::new(to_grant(&opened.key));
-        let (handle, mail) = SessionHandle::new(SessionParts {
+        let (handle, messages) = SessionHandle::new(SessionParams {
             agent_id: opened.agent_id,
             tenant_id: grant.tenant_id,
             epoch: opened.epoch,
             is_full: registration.is_full(),
-            is_http: origin.transport == Transport::Http,
+            is_http: request.transport == Transport::Http,
             capabilities: registration.capabilities.iter().filter_map(|c| c.parse().ok()).collect(),
-            takes_secrets: registration.is_full()
+            supports_secrets: registration.is_full()
                 && registration.capabilities.iter().any(|name| name == CAPABILITY),
-            window: usize::try_from(max_executions).unwrap_or(1),
+            max_in_flight: usize::try_from(max_executions).unwrap_or(1),
             grant: Arc::clone(&grant),
-            secret_until: (opened.key.secret_hash != origin.secret_hash.0)
+            secret_until: (opened.key.secret_hash != request.secret_hash.0)
                 .then_some(opened.key.previous_valid_until)
                 .flatten(),
         });
@@ -77,21 +80,23 @@ impl Sessions {
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT).into()),
             ..HostRules::default()
         });
-        // From here on the session leaves the hub when it is dropped.
-        let mut live = Box::new(Live::new(Arc::clone(self), Arc::clone(&handle), mail));
+        // From here on the session unregisters itself when it is dropped.
+        let mut live = Box::new(LiveSession::new(Arc::clone(self), Arc::clone(&handle), messages));
         drop(permit);
-        if let Some(replaced) = self.hub.enter(handle) {
+        if let Some(replaced) = self.hub.register(handle) {
             if replaced.epoch >= live.handle.epoch {
                 return Err(SessionEnd::Closed(CloseCode::SessionReplaced));
             }
             replaced.close(CloseCode::SessionReplaced);
         }
         let session = Arc::clone(&live.handle);
-        let welcomed = match self.follow_key(&session, revision).await {
-            Ok(()) => self.welcome(origin, &opened, (&registration, &session), transport).await,
+        let registered = match self.recheck_key(&session, revision).await {
+            Ok(()) => {
+                self.send_registered(request, &opened, (&registration, &session), transport).await
+            }
             Err(code) => Err(SessionEnd::Closed(code)),
         };
-        if let Err(end) = welcomed {
+        if let Err(end) = registered {
             live.leave(end).await;
             return Err(end);
         }
@@ -101,9 +106,9 @@ impl Sessions {
         Ok(live)
     }
 
-    /// A key that changed after it was looked at, and before this session stood in the hub, was
-    /// not told to it.
-    async fn follow_key(&self, session: &SessionHandle, revision: u64) -> Result<(), CloseCode> {
+    /// Reads the key again if it changed after it was read and before this session was registered:
+    /// the session missed that notification.
+    async fn recheck_key(&self, session: &SessionHandle, revision: u64) -> Result<(), CloseCode> {
         if self.hub.key_revision() == revision {
             return Ok(());
         }
@@ -120,21 +125,21 @@ impl Sessions {
         }
     }
 
-    async fn welcome<T: AgentTransport>(
+    async fn send_registered<T: AgentTransport>(
         &self,
-        origin: &Origin,
+        request: &SessionRequest,
         opened: &OpenedSession,
         (registration, session): (&Registration, &SessionHandle),
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         let grant = session.grant();
-        if grant.permissions != origin.grant.permissions {
+        if grant.permissions != request.grant.permissions {
             transport.feed(&self.connected(&grant)).await?;
         }
         if opened.server_restored {
             tracing::warn!(
                 agent_id = %opened.agent_id,
-                "an agent knows of sessions that this database does not: it was restored from a backup"
+                "an agent has a newer epoch than the database, which was restored from a backup"
             );
         }
         let desired_version = self.desired_version(opened.agent_id, &grant, registration).await;
@@ -153,7 +158,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// What an agent that comes is to ask for by itself, if its key allows it and it can be had.
+    /// The version that the agent should update to, if its key allows updates and the release has a
+    /// program for it.
     async fn desired_version(
         &self,
         agent_id: AgentId,
@@ -163,23 +169,25 @@ impl Sessions {
         if !registration.is_full() || !grant.permissions.allows(CommandName::Update) {
             return None;
         }
-        let found = self.find_wanted(agent_id, grant.tenant_id, registration).await;
-        // Nobody is sent away for this: the next start asks again.
+        let found = self.find_desired_version(agent_id, grant.tenant_id, registration).await;
+        // A failure must not prevent the session; the next one tries again.
         found
-            .inspect_err(|error| tracing::warn!(%agent_id, %error, "failed to look for a wish"))
+            .inspect_err(
+                |error| tracing::warn!(%agent_id, %error, "failed to find the desired version"),
+            )
             .unwrap_or_default()
     }
 
-    async fn find_wanted(
+    async fn find_desired_version(
         &self,
         agent_id: AgentId,
         tenant_id: TenantId,
         registration: &Registration,
     ) -> Result<Option<String>, StoreError> {
-        let Wishes { book, catalog } = &self.wishes;
-        let wanted =
-            book.desired_version_at_start(tenant_id, agent_id, &registration.version).await?;
-        let Some(version) = wanted.and_then(|wanted| wanted.parse::<Version>().ok()) else {
+        let DesiredVersions { membership, catalog } = &self.desired_versions;
+        let desired =
+            membership.desired_version_at_start(tenant_id, agent_id, &registration.version).await?;
+        let Some(version) = desired.and_then(|desired| desired.parse::<Version>().ok()) else {
             return Ok(None);
         };
         let os = &registration.os;
@@ -190,15 +198,15 @@ impl Sessions {
 
     fn operation(
         &self,
-        origin: &Origin,
+        request: &SessionRequest,
         registration: &Registration,
     ) -> Result<OpenSession, SessionEnd> {
         let max_executions =
             registration.max_executions.unwrap_or(DEFAULT_MAX_EXECUTIONS).min(MAX_MAX_EXECUTIONS);
         Ok(OpenSession {
-            tenant_id: origin.grant.tenant_id,
-            key_id: origin.grant.key_id,
-            secret_hash: origin.secret_hash.0.to_vec(),
+            tenant_id: request.grant.tenant_id,
+            key_id: request.grant.key_id,
+            secret_hash: request.secret_hash.0.to_vec(),
             identity: identity(registration)?,
             hostname: clean(&registration.hostname, MAX_TEXT),
             ip: clean(&registration.ip, MAX_TEXT),
@@ -213,14 +221,14 @@ impl Sessions {
                 .collect(),
             policy: registration.policy.as_deref().map(|policy| clean(policy, MAX_TEXT)),
             max_executions: i32::try_from(max_executions).unwrap_or(1),
-            transport: origin.transport,
-            update_result: registration.update.as_ref().map(update_results::stored),
+            transport: request.transport,
+            update_result: registration.update.as_ref().map(update_results::to_stored),
             now: self.clock.now(),
         })
     }
 }
 
-/// A full agent says all of what makes it one; a basic agent's payload decides nothing.
+/// A full agent must report all fields of its identity. The payload of a basic agent is ignored.
 fn identity(registration: &Registration) -> Result<AgentIdentity, SessionEnd> {
     if !registration.is_full() {
         return Ok(AgentIdentity::Basic);

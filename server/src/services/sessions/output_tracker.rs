@@ -1,4 +1,4 @@
-//! How far the output of each command of a session has come.
+//! Tracks the received output of each command of a session.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,23 @@ use muster_protocol::limits::MAX_OUTPUT_BYTES;
 use crate::domain::ids::CommandId;
 use crate::store::writer::Committed;
 
-/// Output received per command that the agent holds. The session's epoch makes it the only one
-/// that appends.
+/// Received output of every command that the agent has. The session's epoch guarantees that no
+/// other session appends output.
 #[derive(Debug, Default)]
-pub(super) struct Custody(HashMap<CommandId, Held>);
+pub(super) struct OutputTracker(HashMap<CommandId, TrackedOutput>);
 
 #[derive(Debug)]
-struct Held {
+struct TrackedOutput {
     received: Committed,
-    /// Whatever has output was started before, and may never be sent again.
+    /// The agent reported the start. Output before the start is a violation.
     is_started: bool,
-    /// Where the last chunk begins that came in this session.
+    /// Offset of the last chunk of this session.
     last_chunk_bytes: Option<u64>,
-    /// Its output is not taken in for the rest of this session.
+    /// Output is ignored for the rest of this session.
     is_refused: bool,
 }
 
-impl Held {
+impl TrackedOutput {
     fn new(received: Committed, is_started: bool) -> Self {
         Self { received, is_started, last_chunk_bytes: None, is_refused: false }
     }
@@ -35,20 +35,20 @@ impl Held {
 
 /// What to do with an output frame.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Intake {
-    /// Store this.
+pub(super) enum FrameDecision {
+    /// Store this chunk.
     Append(Chunk),
-    /// Nothing of it is taken in, and nothing is said: the agent keeps it.
-    Refused,
-    /// Everything in it is stored or on its way already.
-    Known { offset_bytes: u64 },
-    /// The agent holds no such command.
+    /// Ignore the frame without an acknowledgement: the agent keeps the output.
+    Ignore,
+    /// All of the frame was received before.
+    AlreadyReceived { offset_bytes: u64 },
+    /// The agent has no such command.
     UnknownCommand,
-    /// Bytes are missing before it, it comes before the start, or beyond the bound.
+    /// The frame leaves a gap, precedes the start, or exceeds the limit.
     Violation,
 }
 
-/// Records that continue where the received output ends.
+/// Records that directly follow the received output.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub start: Committed,
@@ -57,70 +57,70 @@ pub(super) struct Chunk {
     pub records: Bytes,
 }
 
-impl Custody {
-    /// The agent was sent a command.
-    pub(super) fn try_acquire_new(&mut self, command_id: CommandId) {
+impl OutputTracker {
+    /// Tracks a command that was just sent.
+    pub(super) fn track_new(&mut self, command_id: CommandId) {
         let received = Committed::default();
-        self.0.insert(command_id, Held::new(received, false));
+        self.0.insert(command_id, TrackedOutput::new(received, false));
     }
 
-    /// The agent has a command from an earlier session, whose output is stored so far.
-    pub(super) fn hold(&mut self, command_id: CommandId, received: Committed) {
-        self.0.insert(command_id, Held::new(received, true));
+    /// Tracks a command of an earlier session whose output is stored up to `received`.
+    pub(super) fn track_from(&mut self, command_id: CommandId, received: Committed) {
+        self.0.insert(command_id, TrackedOutput::new(received, true));
     }
 
-    pub(super) fn start(&mut self, command_id: CommandId) {
-        if let Some(held) = self.0.get_mut(&command_id) {
-            held.is_started = true;
+    pub(super) fn mark_started(&mut self, command_id: CommandId) {
+        if let Some(tracked) = self.0.get_mut(&command_id) {
+            tracked.is_started = true;
         }
     }
 
-    pub(super) fn holds(&self, command_id: CommandId) -> bool {
+    pub(super) fn is_tracked(&self, command_id: CommandId) -> bool {
         self.0.contains_key(&command_id)
     }
 
-    pub(super) fn drop_command(&mut self, command_id: CommandId) {
+    pub(super) fn remove(&mut self, command_id: CommandId) {
         self.0.remove(&command_id);
     }
 
-    /// Takes in no more output of a command, nor its report, which comes behind it.
+    /// Ignores all further output of a command, and its report, which follows the output.
     pub(super) fn refuse(&mut self, command_id: CommandId) {
-        if let Some(held) = self.0.get_mut(&command_id) {
-            held.is_refused = true;
+        if let Some(tracked) = self.0.get_mut(&command_id) {
+            tracked.is_refused = true;
         }
     }
 
     pub(super) fn is_refused(&self, command_id: CommandId) -> bool {
-        self.0.get(&command_id).is_some_and(|held| held.is_refused)
+        self.0.get(&command_id).is_some_and(|tracked| tracked.is_refused)
     }
 
-    /// Where the last chunk begins that came in this session.
+    /// Offset of the last chunk of this session.
     pub(super) fn last_chunk_bytes(&self, command_id: CommandId) -> Option<u64> {
         self.0.get(&command_id)?.last_chunk_bytes
     }
 
-    /// Judges a frame against what came before it, and counts what is new as received.
-    pub(super) fn take(&mut self, frame: &OutputFrame<'_>, whole: &Bytes) -> Intake {
-        let Some(held) = self.0.get_mut(&CommandId(frame.command_id)) else {
-            return Intake::UnknownCommand;
+    /// Decides what to do with a frame, and counts its new part as received.
+    pub(super) fn accept(&mut self, frame: &OutputFrame<'_>, whole: &Bytes) -> FrameDecision {
+        let Some(tracked) = self.0.get_mut(&CommandId(frame.command_id)) else {
+            return FrameDecision::UnknownCommand;
         };
-        if held.is_refused {
-            return Intake::Refused;
+        if tracked.is_refused {
+            return FrameDecision::Ignore;
         }
-        let received = &mut held.received;
+        let received = &mut tracked.received;
         let start = *received;
         let end = frame.offset_bytes + frame.payload_bytes;
-        let is_in_turn = frame.offset_bytes <= start.offset_bytes;
-        if !is_in_turn || !held.is_started || end > MAX_OUTPUT_BYTES {
-            return Intake::Violation;
+        let is_contiguous = frame.offset_bytes <= start.offset_bytes;
+        if !is_contiguous || !tracked.is_started || end > MAX_OUTPUT_BYTES {
+            return FrameDecision::Violation;
         }
         if end <= start.offset_bytes {
-            return Intake::Known { offset_bytes: start.offset_bytes };
+            return FrameDecision::AlreadyReceived { offset_bytes: start.offset_bytes };
         }
         let records = if frame.offset_bytes == start.offset_bytes {
             whole.slice_ref(frame.records)
         } else {
-            behind(frame, start.offset_bytes)
+            after_offset(frame, start.offset_bytes)
         };
         let stdout_bytes = records_of(&records)
             .flatten()
@@ -129,8 +129,8 @@ impl Custody {
             .sum();
         received.offset_bytes = end;
         received.stdout_bytes += stdout_bytes;
-        held.last_chunk_bytes = Some(start.offset_bytes);
-        Intake::Append(Chunk {
+        tracked.last_chunk_bytes = Some(start.offset_bytes);
+        FrameDecision::Append(Chunk {
             start,
             length_bytes: end - start.offset_bytes,
             stdout_bytes,
@@ -139,8 +139,8 @@ impl Custody {
     }
 }
 
-/// The records of a frame that was sent again, without what is stored of them.
-fn behind(frame: &OutputFrame<'_>, offset_bytes: u64) -> Bytes {
+/// The records of a repeated frame without the part before `offset_bytes`.
+fn after_offset(frame: &OutputFrame<'_>, offset_bytes: u64) -> Bytes {
     let mut offset = frame.offset_bytes;
     let mut rest = Vec::with_capacity(frame.records.len());
     for record in records_of(frame.records).flatten() {
@@ -175,9 +175,9 @@ mod tests {
         bytes.into()
     }
 
-    /// Cuts a stream of records into frames that each start anywhere at or before the point
-    /// reached, as an agent's do that resends after every cut.
-    fn resent(records: Vec<(bool, Vec<u8>)>, cuts: &[(usize, usize)]) -> Vec<Bytes> {
+    /// Splits records into frames that each start at or before the end of the previous one, as an
+    /// agent sends them after interruptions.
+    fn resend(records: Vec<(bool, Vec<u8>)>, cuts: &[(usize, usize)]) -> Vec<Bytes> {
         let offset_of = |index: usize| records[..index].iter().map(|r| r.1.len() as u64).sum();
         let mut frames = Vec::new();
         let mut reached = 0;
@@ -193,16 +193,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_sent_again_every_byte_is_stored_once_and_in_order(
+        fn resent_output_is_stored_once_and_in_order(
             records in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..20)), 1..30),
             cuts in prop::collection::vec((0usize..6, 0usize..6), 0..12),
         ) {
-            let mut custody = Custody::default();
-            custody.hold(CommandId(Uuid::nil()), Committed::default());
+            let mut tracker = OutputTracker::default();
+            tracker.track_from(CommandId(Uuid::nil()), Committed::default());
             let (mut stored, mut stdout) = (Vec::new(), 0);
-            for bytes in resent(records.clone(), &cuts) {
-                let decoded = decode_frame(&bytes).expect("made here");
-                if let Intake::Append(chunk) = custody.take(&decoded, &bytes) {
+            for bytes in resend(records.clone(), &cuts) {
+                let decoded = decode_frame(&bytes).expect("a valid frame");
+                if let FrameDecision::Append(chunk) = tracker.accept(&decoded, &bytes) {
                     prop_assert_eq!(chunk.start.offset_bytes, stored.len() as u64);
                     prop_assert_eq!(chunk.start.stdout_bytes, stdout);
                     for record in records_of(&chunk.records) {
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn half_a_record_that_is_known_is_cut_off() {
-        let mut custody = Custody::default();
+    fn known_half_of_a_record_is_cut_off() {
+        let mut tracker = OutputTracker::default();
         let start = Committed { offset_bytes: 3, stdout_bytes: 3 };
-        custody.hold(CommandId(Uuid::nil()), start);
+        tracker.track_from(CommandId(Uuid::nil()), start);
         let bytes = frame(&[(false, b"abcdef".to_vec())], 0);
-        match custody.take(&decode_frame(&bytes).expect("made here"), &bytes) {
-            Intake::Append(chunk) => {
+        match tracker.accept(&decode_frame(&bytes).expect("a valid frame"), &bytes) {
+            FrameDecision::Append(chunk) => {
                 assert_eq!((chunk.length_bytes, chunk.stdout_bytes), (3, 3));
                 assert!(chunk.records.ends_with(b"def"));
             }
@@ -232,24 +232,24 @@ mod tests {
     }
 
     #[test]
-    fn output_before_the_start_is_never_stored() {
-        let mut custody = Custody::default();
-        custody.try_acquire_new(CommandId(Uuid::nil()));
+    fn output_before_the_start_is_a_violation() {
+        let mut tracker = OutputTracker::default();
+        tracker.track_new(CommandId(Uuid::nil()));
         let bytes = frame(&[(false, b"x".to_vec())], 0);
-        let decoded = decode_frame(&bytes).expect("made here");
-        assert_eq!(custody.take(&decoded, &bytes), Intake::Violation);
-        custody.start(CommandId(Uuid::nil()));
-        assert!(matches!(custody.take(&decoded, &bytes), Intake::Append(_)));
+        let decoded = decode_frame(&bytes).expect("a valid frame");
+        assert_eq!(tracker.accept(&decoded, &bytes), FrameDecision::Violation);
+        tracker.mark_started(CommandId(Uuid::nil()));
+        assert!(matches!(tracker.accept(&decoded, &bytes), FrameDecision::Append(_)));
     }
 
     #[test]
-    fn a_gap_is_never_stored() {
-        let mut custody = Custody::default();
-        custody.hold(CommandId(Uuid::nil()), Committed::default());
+    fn output_after_a_gap_is_a_violation() {
+        let mut tracker = OutputTracker::default();
+        tracker.track_from(CommandId(Uuid::nil()), Committed::default());
         let bytes = frame(&[(false, b"x".to_vec())], 1);
         assert_eq!(
-            custody.take(&decode_frame(&bytes).expect("made here"), &bytes),
-            Intake::Violation
+            tracker.accept(&decode_frame(&bytes).expect("a valid frame"), &bytes),
+            FrameDecision::Violation
         );
     }
 }

@@ -1,4 +1,4 @@
-//! What carries a session's frames.
+//! The connection to one agent, without its transport protocol.
 
 use std::future::Future;
 
@@ -7,45 +7,45 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Receipt, Response, ServerFrame};
 use tokio::sync::oneshot;
 
-/// Something from an agent.
+/// A message from an agent.
 #[derive(Debug)]
-pub enum Inbound {
-    /// A text frame, not yet known to be UTF-8 or JSON.
+pub enum AgentMessage {
+    /// A text frame. It may be neither UTF-8 nor JSON.
     Text(Bytes),
     /// A binary frame.
     Binary(Bytes),
-    /// A sign of life without content.
-    Alive,
-    /// The agent ends the link.
-    Bye,
-    /// A response, and where to say what became of it after the commit.
+    /// Shows that the agent is alive, without content.
+    KeepAlive,
+    /// The agent closes the connection.
+    Closed,
+    /// A response, and where to send its receipt after the commit.
     Report(Box<Response>, oneshot::Sender<Receipt>),
 }
 
-/// The link is over.
+/// Why a connection has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransportEnd {
     Gone,
-    /// A frame is larger than the transport takes.
+    /// A frame exceeds the limit of the transport.
     TooBig,
-    /// The peer broke a bound or a rule of the transport.
+    /// The peer broke a rule of the transport.
     Violation,
 }
 
-/// A link to one agent. It bounds the size of what it hands over.
+/// A connection to one agent. It limits the size of frames.
 pub trait AgentTransport: Send {
-    /// The next thing from the agent. Dropping the future loses nothing.
-    fn receive(&mut self) -> impl Future<Output = Result<Inbound, TransportEnd>> + Send;
+    /// The next message. Dropping the future loses no message.
+    fn receive(&mut self) -> impl Future<Output = Result<AgentMessage, TransportEnd>> + Send;
 
-    /// Takes a frame; it may leave only with the next [`flush`](Self::flush).
+    /// Buffers a frame. It may be sent only with the next [`flush`](Self::flush).
     fn feed(
         &mut self,
         frame: &ServerFrame,
     ) -> impl Future<Output = Result<(), TransportEnd>> + Send;
 
-    /// Sends what was taken.
+    /// Sends all buffered frames.
     fn flush(&mut self) -> impl Future<Output = Result<(), TransportEnd>> + Send;
 
-    /// Ends the link and tells the agent why, if it can still be told.
+    /// Closes the connection with a code, if the agent still reads.
     fn close(&mut self, code: CloseCode) -> impl Future<Output = ()> + Send;
 }

@@ -1,4 +1,4 @@
-//! What agents tell of updates: bounded, cleaned, and kept for people to see.
+//! Results of updates that agents report: cleaned, truncated and stored.
 
 use muster_protocol::CommandName;
 use muster_protocol::release::{UpdateOutcome, UpdateResult};
@@ -6,32 +6,32 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::SessionEnd;
-use super::live::Live;
+use super::live::LiveSession;
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::store::StoreError;
 
-/// Of a verdict's sentence.
+/// Longest message of a result.
 const MAX_MESSAGE_CHARS: usize = 1_024;
-/// Of its code, and of versions.
+/// Longest code and version.
 const MAX_WORD_CHARS: usize = 64;
 
-/// A verdict as it is stored.
-pub(super) fn stored(verdict: &UpdateResult) -> String {
+/// The stored form of a result, as JSON.
+pub(super) fn to_stored(result: &UpdateResult) -> String {
     let cleaned = UpdateResult {
-        command_id: verdict.command_id,
-        outcome: verdict.outcome,
-        from_version: clean(&verdict.from_version, MAX_WORD_CHARS),
-        to_version: clean(&verdict.to_version, MAX_WORD_CHARS),
-        code: verdict.code.as_deref().map(|code| clean(code, MAX_WORD_CHARS)),
-        message: clean(&verdict.message, MAX_MESSAGE_CHARS),
+        command_id: result.command_id,
+        outcome: result.outcome,
+        from_version: clean(&result.from_version, MAX_WORD_CHARS),
+        to_version: clean(&result.to_version, MAX_WORD_CHARS),
+        code: result.code.as_deref().map(|code| clean(code, MAX_WORD_CHARS)),
+        message: clean(&result.message, MAX_MESSAGE_CHARS),
     };
-    // Texts always make JSON.
+    // A struct of strings always serializes.
     serde_json::to_string(&cleaned).unwrap_or_default()
 }
 
-/// The verdict that the result of a command is; `None` for the result of another command.
-pub(super) fn told(
+/// The update result within the response to a command; `None` for other commands.
+pub(super) fn from_response(
     command_id: Uuid,
     data: &Value,
     error_code: Option<&str>,
@@ -48,34 +48,37 @@ pub(super) fn told(
     })
 }
 
-impl Live {
-    /// Commits a verdict, before the command that it is of ends by it.
-    pub(super) async fn record_verdict(&mut self, verdict: UpdateResult) -> Result<(), SessionEnd> {
+impl LiveSession {
+    /// Commits an update result, before the command ends.
+    pub(super) async fn record_update_result(
+        &mut self,
+        result: UpdateResult,
+    ) -> Result<(), SessionEnd> {
         let service = &self.service;
         let tenant = service.store.tenant(self.handle.tenant_id);
         let (agent_id, epoch) = (self.handle.agent_id, self.handle.epoch);
         let now = service.clock.now();
         let record = async {
-            let is_verdict = match verdict.command_id {
-                // Of a wish of the host's own, which no command has asked for.
+            let is_update = match result.command_id {
+                // The host's owner requested the update, so there is no command.
                 None => true,
-                // What an agent answers to anything else is no verdict, whatever it looks like.
+                // A response to any other command is not an update result, whatever its fields.
                 Some(id) => {
-                    let asked = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
+                    let names = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
                     tenant.command(CommandId(id)).await?.is_some_and(|found| {
                         found.command.agent_id == agent_id
-                            && asked.contains(&found.command.command.as_str())
+                            && names.contains(&found.command.command.as_str())
                     })
                 }
             };
-            match is_verdict {
-                true => tenant.record_update_result(agent_id, epoch, stored(&verdict), now).await,
+            match is_update {
+                true => tenant.record_update_result(agent_id, epoch, to_stored(&result), now).await,
                 false => Ok(()),
             }
         };
         record.await.map_err(|error: StoreError| {
-            tracing::warn!(%agent_id, %error, "failed to record what came of an update");
-            // What was not committed is not acknowledged: the agent says it again.
+            tracing::warn!(%agent_id, %error, "failed to record the result of an update");
+            // The agent sends again what was not acknowledged.
             SessionEnd::Closed(muster_protocol::CloseCode::TryAgainLater)
         })
     }

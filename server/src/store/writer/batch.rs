@@ -1,46 +1,46 @@
-//! The writer's loop: drain, merge, commit, answer.
+//! The writer's loop: drain the queue, merge operations, commit, answer the callers.
 
 use std::time::{Duration, Instant};
 
 use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::mpsc;
 
-use super::connection::{Connection, Work, is_away, is_busy};
+use super::connection::{Connection, WriteTx, is_locked, is_unreachable};
 use super::{
-    AdvanceRollout, AppendAudit, AppendOutput, Change, CloseSession, FileHistory, FinishJob,
-    MAX_BATCH, MarkDelivered, Merge, OpenSession, Reconcile, RecordHeartbeat, RecordManifest,
-    RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
+    AdvanceRollout, AppendAudit, AppendOutput, BatchOperation, Change, CloseSession, FinishJob,
+    IndexHistory, MAX_BATCH, MarkDelivered, OpenSession, Reconcile, RecordHeartbeat,
+    RecordManifest, RecordProgress, Reply, Settle, SubmitCommand, SubmitJob,
 };
 use crate::metrics::WriterMetrics;
 use crate::store::StoreError;
 use crate::store::blobs::Blobs;
 
-/// How long a transaction may take before the database counts as out of reach.
+/// How long a transaction may take before the database counts as unreachable.
 const COMMIT_WAIT: Duration = Duration::from_secs(60);
-/// How often a batch waits for SQLite's lock, which checkpoints may hold; each time as long as the
-/// connection's own patience.
-const BUSY_TRIES: usize = 4;
+/// How often a batch waits for the lock of SQLite, which checkpoints may hold. Each wait lasts as
+/// long as the timeout of the connection.
+const LOCK_ATTEMPTS: usize = 4;
 
-/// Operations of one kind, with those who wait for them.
-struct Group<Op: Merge> {
+/// Operations of one kind, with the channels to their callers.
+struct Group<Op: BatchOperation> {
     operations: Vec<Op>,
     replies: Vec<Reply<Op::Done>>,
 }
 
-impl<Op: Merge> Default for Group<Op> {
+impl<Op: BatchOperation> Default for Group<Op> {
     fn default() -> Self {
         Self { operations: Vec::new(), replies: Vec::new() }
     }
 }
 
-impl<Op: Merge> Group<Op> {
+impl<Op: BatchOperation> Group<Op> {
     fn push(&mut self, operation: Op, reply: Reply<Op::Done>) {
         self.operations.push(operation);
         self.replies.push(reply);
     }
 
     fn answer(self, results: Vec<Result<Op::Done, StoreError>>) {
-        // A caller that has gone away no longer wants to know; what it asked for is committed.
+        // Fails if the caller has stopped waiting; its operation is committed all the same.
         for (reply, result) in self.replies.into_iter().zip(results) {
             let _ = reply.send(result);
         }
@@ -53,17 +53,22 @@ impl<Op: Merge> Group<Op> {
         }
     }
 
-    /// `away`: the error that showed the database to be out of reach; nothing is tried after it.
-    async fn one_by_one(self, connection: &mut Connection, away: &mut Option<StoreError>) {
+    /// Commits each operation in a transaction of its own. `unreachable`: the error that showed that
+    /// the database is unreachable; later operations fail with it at once.
+    async fn commit_one_by_one(
+        self,
+        connection: &mut Connection,
+        unreachable: &mut Option<StoreError>,
+    ) {
         for (operation, reply) in self.operations.into_iter().zip(self.replies) {
-            let result = match away {
+            let result = match unreachable {
                 Some(error) => Err(error.clone()),
-                None => alone(connection, &operation).await,
+                None => commit_alone(connection, &operation).await,
             };
             if let Err(StoreError::Database(error)) = &result
-                && is_away(error)
+                && is_unreachable(error)
             {
-                *away = Some(StoreError::Database(error.clone()));
+                *unreachable = Some(StoreError::Database(error.clone()));
             }
             if result.as_ref().is_err_and(|error| !error.is_of_one_output()) {
                 connection.fail_session(operation.session());
@@ -73,20 +78,20 @@ impl<Op: Merge> Group<Op> {
     }
 }
 
-/// Where a transaction failed decides whether it may be tried again.
-enum Failure {
-    /// Before the commit: nothing of it stands.
-    Before(DbErr),
-    /// At the commit, or without an answer: it may stand.
+/// Whether a failed transaction may be tried again.
+enum BatchFailure {
+    /// It failed before the commit, so none of it is stored.
+    NotCommitted(DbErr),
+    /// It failed at the commit or got no answer, so it may be stored.
     Unknown(DbErr),
 }
 
-async fn alone<Op: Merge>(
+async fn commit_alone<Op: BatchOperation>(
     connection: &mut Connection,
     operation: &Op,
 ) -> Result<Op::Done, StoreError> {
-    let work = connection.begin().await?;
-    let done = match Op::apply(&work, std::slice::from_ref(operation)).await {
+    let tx = connection.begin().await?;
+    let done = match Op::apply(&tx, std::slice::from_ref(operation)).await {
         Ok(mut results) => connection.commit().await.map(|()| results.pop()),
         Err(error) => Err(error),
     };
@@ -96,16 +101,16 @@ async fn alone<Op: Merge>(
     done?.unwrap_or(Err(StoreError::WriterStopped))
 }
 
-/// One list of kinds makes the queue's type, the batch, and the order within a transaction.
+/// Generates the queue's type, the batch and the order within a transaction from one list of kinds.
 macro_rules! operations {
     ($($field:ident: $kind:ident),+ $(,)?) => {
         /// One entry of the writer's queue.
         pub enum Operation {
-            $($kind($kind, Reply<<$kind as Merge>::Done>),)+
+            $($kind($kind, Reply<<$kind as BatchOperation>::Done>),)+
         }
 
-        $(impl From<($kind, Reply<<$kind as Merge>::Done>)> for Operation {
-            fn from((operation, reply): ($kind, Reply<<$kind as Merge>::Done>)) -> Self {
+        $(impl From<($kind, Reply<<$kind as BatchOperation>::Done>)> for Operation {
+            fn from((operation, reply): ($kind, Reply<<$kind as BatchOperation>::Done>)) -> Self {
                 Self::$kind(operation, reply)
             }
         })+
@@ -117,7 +122,7 @@ macro_rules! operations {
         }
 
         struct Results {
-            $($field: Vec<Result<<$kind as Merge>::Done, StoreError>>,)+
+            $($field: Vec<Result<<$kind as BatchOperation>::Done, StoreError>>,)+
         }
 
         impl Batch {
@@ -130,21 +135,21 @@ macro_rules! operations {
 
             async fn apply(
                 &self,
-                work: &Work<'_>,
+                tx: &WriteTx<'_>,
             ) -> Result<Results, DbErr> {
                 Ok(Results {
                     $($field: if self.$field.operations.is_empty() {
                         Vec::new()
                     } else {
-                        Box::pin($kind::apply(work, &self.$field.operations)).await?
+                        Box::pin($kind::apply(tx, &self.$field.operations)).await?
                     },)+
                 })
             }
 
-            async fn commit(&self, connection: &mut Connection) -> Result<Results, Failure> {
-                let work = connection.begin().await.map_err(Failure::Before)?;
-                let results = self.apply(&work).await.map_err(Failure::Before)?;
-                connection.commit().await.map_err(Failure::Unknown)?;
+            async fn commit(&self, connection: &mut Connection) -> Result<Results, BatchFailure> {
+                let tx = connection.begin().await.map_err(BatchFailure::NotCommitted)?;
+                let results = self.apply(&tx).await.map_err(BatchFailure::NotCommitted)?;
+                connection.commit().await.map_err(BatchFailure::Unknown)?;
                 Ok(results)
             }
 
@@ -156,16 +161,16 @@ macro_rules! operations {
                 $(self.$field.fail(error, connection);)+
             }
 
-            async fn one_by_one(self, connection: &mut Connection) {
-                let mut away = None;
-                $(Box::pin(self.$field.one_by_one(connection, &mut away)).await;)+
+            async fn commit_one_by_one(self, connection: &mut Connection) {
+                let mut unreachable = None;
+                $(Box::pin(self.$field.commit_one_by_one(connection, &mut unreachable)).await;)+
             }
         }
     };
 }
 
-// The order matters within one command: it is submitted before it is delivered, started before
-// its output, and its output stands before its end.
+// The order matters within one command: submit before deliver, start before output, output before
+// the result.
 operations! {
     changes: Change,
     opens: OpenSession,
@@ -182,10 +187,10 @@ operations! {
     heartbeats: RecordHeartbeat,
     audits: AppendAudit,
     closes: CloseSession,
-    filings: FileHistory,
+    history_indexing: IndexHistory,
 }
 
-/// Runs until every handle is gone.
+/// Runs until every [`super::Writer`] is dropped.
 pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
@@ -196,7 +201,7 @@ pub(super) async fn run(
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);
-        // Requests that have arrived meanwhile get their turn first, and share this transaction.
+        // Lets requests that have just arrived queue their operations for this transaction.
         tokio::task::yield_now().await;
         while batch.len < MAX_BATCH {
             match queue.try_recv() {
@@ -210,7 +215,7 @@ pub(super) async fn run(
 
 async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMetrics) {
     let started = Instant::now();
-    let failure = match commit_in_turn(connection, &batch).await {
+    let failure = match commit_with_lock_retries(connection, &batch).await {
         Ok(results) => {
             meters.committed(batch.len, started.elapsed());
             return batch.answer(results);
@@ -220,33 +225,40 @@ async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMetric
     meters.failed();
     connection.roll_back().await;
     match failure {
-        Failure::Before(error) if batch.len > 1 && !is_away(&error) && !is_busy(&error) => {
-            tracing::warn!(operations = batch.len, %error, "failed to write together; one by one now");
-            batch.one_by_one(connection).await;
+        BatchFailure::NotCommitted(error)
+            if batch.len > 1 && !is_unreachable(&error) && !is_locked(&error) =>
+        {
+            tracing::warn!(operations = batch.len, %error, "failed to commit a batch; committing its operations one by one");
+            batch.commit_one_by_one(connection).await;
         }
-        // What may stand is not tried again: its callers are told that it failed, and sessions
-        // reconcile what they were told.
-        Failure::Before(error) | Failure::Unknown(error) => {
+        // A batch that may be stored is not tried again. Its callers get the error, and sessions
+        // reconcile with their agents.
+        BatchFailure::NotCommitted(error) | BatchFailure::Unknown(error) => {
             tracing::error!(operations = batch.len, %error, "failed to commit");
             batch.fail(&StoreError::Database(error), connection);
         }
     }
 }
 
-/// Waits for SQLite's lock, again if need be: nothing of a batch stands that did not get it.
-async fn commit_in_turn(connection: &mut Connection, batch: &Batch) -> Result<Results, Failure> {
-    let mut tries = 1;
+/// Commits a batch, and repeats it while SQLite is locked: without the lock none of it was stored.
+async fn commit_with_lock_retries(
+    connection: &mut Connection,
+    batch: &Batch,
+) -> Result<Results, BatchFailure> {
+    let mut attempts = 1;
     loop {
         let committed = tokio::time::timeout(COMMIT_WAIT, batch.commit(connection)).await;
         match committed {
-            Ok(Err(Failure::Before(error))) if is_busy(&error) && tries < BUSY_TRIES => {
+            Ok(Err(BatchFailure::NotCommitted(error)))
+                if is_locked(&error) && attempts < LOCK_ATTEMPTS =>
+            {
                 connection.roll_back().await;
-                tries += 1;
+                attempts += 1;
             }
             Ok(result) => return result,
             Err(_) => {
                 let error = DbErr::Custom("no answer from the database".into());
-                return Err(Failure::Unknown(error));
+                return Err(BatchFailure::Unknown(error));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Writes too rare to merge: each runs inside a savepoint of the shared transaction.
+//! Rare writes as closures: each runs inside a savepoint of the shared transaction.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,36 +6,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sea_orm::{DatabaseTransaction, DbErr, TransactionTrait as _};
 
-use super::Merge;
-use super::connection::Work;
+use super::BatchOperation;
+use super::connection::WriteTx;
 use crate::store::StoreError;
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
-/// A change whose type of value is forgotten, so that changes of all types share a queue.
-trait Run: Send + Sync {
+/// A change without the type of its value, so that all changes share a queue.
+trait ErasedChange: Send + Sync {
     fn run<'a>(&'a self, transaction: &'a DatabaseTransaction) -> Running<'a>;
 }
 
-/// A change whose value is left in its [`Slot`].
-pub struct Change(Box<dyn Run>);
+/// A closure that writes. Its value is stored in a [`ValueSlot`].
+pub struct Change(Box<dyn ErasedChange>);
 
-/// Where a change leaves what it made, until the commit.
-pub(super) struct Slot<T>(Arc<Mutex<Option<T>>>);
+/// Holds the value of a change until the commit.
+pub(super) struct ValueSlot<T>(Arc<Mutex<Option<T>>>);
 
-impl<T> Slot<T> {
+impl<T> ValueSlot<T> {
     pub(super) fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-struct Typed<T, F> {
+struct TypedChange<T, F> {
     change: F,
     slot: Arc<Mutex<Option<T>>>,
 }
 
 impl Change {
-    pub(super) fn new<T, F>(change: F) -> (Self, Slot<T>)
+    pub(super) fn new<T, F>(change: F) -> (Self, ValueSlot<T>)
     where
         T: Send + 'static,
         F: for<'a> Fn(
@@ -47,12 +47,12 @@ impl Change {
             + 'static,
     {
         let slot = Arc::new(Mutex::new(None));
-        let typed = Typed { change, slot: Arc::clone(&slot) };
-        (Self(Box::new(typed)), Slot(slot))
+        let typed = TypedChange { change, slot: Arc::clone(&slot) };
+        (Self(Box::new(typed)), ValueSlot(slot))
     }
 }
 
-impl<T, F> Run for Typed<T, F>
+impl<T, F> ErasedChange for TypedChange<T, F>
 where
     T: Send,
     F: for<'a> Fn(
@@ -70,14 +70,14 @@ where
     }
 }
 
-impl Merge for Change {
+impl BatchOperation for Change {
     type Done = ();
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
+        let transaction = tx.transaction;
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             let savepoint = transaction.begin().await?;
@@ -89,7 +89,7 @@ impl Merge for Change {
             }
             results.push(result);
         }
-        work.epochs.forget();
+        tx.epochs.clear();
         Ok(results)
     }
 }

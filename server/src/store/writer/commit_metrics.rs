@@ -1,5 +1,5 @@
-//! What a transaction is to have counted once it stands: one that fails, and is tried again in
-//! pieces, counts nothing.
+//! Counts of a transaction, which are added to the metrics after its commit. A transaction that
+//! fails and is repeated counts only once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::domain::commands::command_state::CommandState;
 use crate::metrics::WriterMetrics;
 
-/// The counts of the transaction under way.
+/// The counts of the transaction in progress.
 #[derive(Default)]
 pub(super) struct CommitMetrics(Mutex<Counts>);
 
@@ -19,24 +19,24 @@ struct Counts {
 }
 
 impl CommitMetrics {
-    /// So many commands end in this state, if it is a terminal one.
+    /// Counts commands that reach this state, if it is terminal.
     pub(super) fn ended(&self, state: CommandState, commands: u64) {
         if state.is_terminal() {
             *self.counts().ended.entry(state).or_default() += commands;
         }
     }
 
-    /// So much output is being stored.
+    /// Counts stored output.
     pub(super) fn stored_output(&self, bytes: u64) {
         self.counts().output_bytes += bytes;
     }
 
-    /// Forgets what an earlier transaction left, which did not come to its commit.
+    /// Drops the counts of a transaction that was not committed.
     pub(super) fn clear(&self) {
         *self.counts() = Counts::default();
     }
 
-    /// The transaction stands.
+    /// Adds the counts after the commit.
     pub(super) fn add_to(&self, meters: &WriterMetrics) {
         let counts = std::mem::take(&mut *self.counts());
         for (state, commands) in counts.ended {

@@ -1,8 +1,8 @@
-//! The writer's one connection, held from one transaction to the next.
+//! The writer's connection, which it keeps between transactions.
 //!
-//! Taken from the pool each time, it would be tested and handed back by way of other threads, and
-//! every batch would wait for that. So `BEGIN` and `COMMIT` are statements here, on a connection
-//! that is held by the only thing that can hold one: a transaction that the library counts as open.
+//! A connection from the pool is tested and returned through other threads each time, and every
+//! batch would wait for that. So the writer keeps one connection and sends `BEGIN` and `COMMIT` as
+//! statements. The library offers only one way to keep a connection: an open transaction object.
 
 use std::time::Duration;
 
@@ -12,49 +12,49 @@ use sea_orm::{
 };
 
 use super::commit_metrics::CommitMetrics;
-use super::epoch::KnownEpochs;
+use super::epoch::EpochCache;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;
 
-/// How long the end of a failed transaction may take before its connection is given up.
+/// How long a rollback may take before the connection is dropped.
 const ROLLBACK_WAIT: Duration = Duration::from_secs(5);
 
-/// The connection. Between two transactions it holds no lock.
+/// The connection. Between transactions it holds no lock.
 pub(super) struct Connection {
     pool: DatabaseConnection,
     held: Option<DatabaseTransaction>,
-    epochs: KnownEpochs,
-    tally: CommitMetrics,
+    epochs: EpochCache,
+    tx_metrics: CommitMetrics,
     meters: WriterMetrics,
     blobs: Blobs,
 }
 
-/// A transaction under way, with what is known of the data without asking.
-pub struct Work<'a> {
+/// A transaction in progress, with cached data.
+pub struct WriteTx<'a> {
     pub(super) transaction: &'a DatabaseTransaction,
-    pub(super) epochs: &'a KnownEpochs,
-    /// What counts once it stands.
-    pub(super) tally: &'a CommitMetrics,
-    /// Where long output goes.
+    pub(super) epochs: &'a EpochCache,
+    /// Counted after the commit.
+    pub(super) metrics: &'a CommitMetrics,
+    /// Files for long output.
     pub(super) blobs: &'a Blobs,
 }
 
 impl Connection {
     pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMetrics) -> Self {
-        let (epochs, tally) = (KnownEpochs::default(), CommitMetrics::default());
-        Self { pool, held: None, epochs, tally, meters, blobs }
+        let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
+        Self { pool, held: None, epochs, tx_metrics, meters, blobs }
     }
 
-    /// Begins a transaction. On SQLite it may write from the start: one that begins with a read
-    /// could not wait for its turn.
-    pub(super) async fn begin(&mut self) -> Result<Work<'_>, DbErr> {
-        self.tally.clear();
+    /// Begins a transaction. On SQLite it takes the write lock at once, because a transaction that
+    /// starts with a read cannot wait for the lock later.
+    pub(super) async fn begin(&mut self) -> Result<WriteTx<'_>, DbErr> {
+        self.tx_metrics.clear();
         if let Some(held) = &self.held {
             match held.execute_unprepared(begin_statement(held)).await {
                 Ok(_) => {}
-                // It broke while nothing was under way: a new one does as well.
-                Err(error) if is_away(&error) => self.held = None,
+                // The connection broke between transactions; a new one works as well.
+                Err(error) if is_unreachable(&error) => self.held = None,
                 Err(error) => return Err(error),
             }
         }
@@ -62,42 +62,42 @@ impl Connection {
             Some(held) => held,
             None => self.connect().await?,
         };
-        Ok(Work {
+        Ok(WriteTx {
             transaction: self.held.insert(held),
             epochs: &self.epochs,
-            tally: &self.tally,
+            metrics: &self.tx_metrics,
             blobs: &self.blobs,
         })
     }
 
     /// # Errors
-    /// What was written may stand nevertheless.
+    /// The transaction may be committed nevertheless.
     pub(super) async fn commit(&mut self) -> Result<(), DbErr> {
         let Some(held) = &self.held else {
             return Err(DbErr::Custom("no transaction was begun".into()));
         };
         held.execute_unprepared("COMMIT").await?;
-        self.tally.add_to(&self.meters);
+        self.tx_metrics.add_to(&self.meters);
         Ok(())
     }
 
-    /// Ends a transaction that failed, or of which nothing is known.
+    /// Ends a transaction that failed or whose result is unknown.
     pub(super) async fn roll_back(&mut self) {
-        self.epochs.forget();
+        self.epochs.clear();
         let Some(held) = &self.held else { return };
         let rollback = tokio::time::timeout(ROLLBACK_WAIT, held.execute_unprepared("ROLLBACK"));
         let is_over = matches!(rollback.await, Ok(Ok(_)));
-        // SQLite may have rolled back by itself, which makes this an error and the connection no
-        // worse. One to PostgreSQL that does not answer goes back to the pool, which tests it.
+        // SQLite may have rolled back by itself; then this fails and the connection is still good. A
+        // PostgreSQL connection that does not answer goes back to the pool, which tests it.
         if !is_over && held.get_database_backend() != DbBackend::Sqlite {
             self.held = None;
         }
     }
 
-    /// Refuses whatever else the session of a failed write has written.
+    /// Refuses all later writes of a session of which one write failed.
     pub(super) fn fail_session(&self, session: Option<(AgentId, i64)>) {
         if let Some((agent_id, epoch)) = session {
-            self.epochs.fail(agent_id, epoch);
+            self.epochs.mark_failed(agent_id, epoch);
         }
     }
 
@@ -115,8 +115,8 @@ fn begin_statement(held: &DatabaseTransaction) -> &'static str {
     }
 }
 
-/// True if the database itself is out of reach: trying each operation alone would only take longer.
-pub(super) fn is_away(error: &DbErr) -> bool {
+/// True if the database is unreachable, so that trying each operation alone is pointless.
+pub(super) fn is_unreachable(error: &DbErr) -> bool {
     use sea_orm::sqlx::Error;
     if matches!(error, DbErr::Conn(_) | DbErr::ConnectionAcquire(_)) {
         return true;
@@ -127,9 +127,9 @@ pub(super) fn is_away(error: &DbErr) -> bool {
     )
 }
 
-/// True if another connection to SQLite holds the lock: a checkpoint that empties the log.
-pub(super) fn is_busy(error: &DbErr) -> bool {
-    /// `SQLITE_BUSY`; the higher bits say more of it.
+/// True if another connection holds the lock of SQLite, as a checkpoint does.
+pub(super) fn is_locked(error: &DbErr) -> bool {
+    /// `SQLITE_BUSY`. Higher bits are details.
     const BUSY: u32 = 5;
     let Some(sea_orm::sqlx::Error::Database(error)) = source_of(error) else { return false };
     error.code().and_then(|code| code.parse().ok()).is_some_and(|code: u32| code & 0xff == BUSY)

@@ -1,5 +1,5 @@
-//! The fence: a session's writes count only while it is its agent's newest, and only until one of
-//! them has failed.
+//! Epoch checks: a session may write only while it is the newest one of its agent, and only until
+//! one of its writes has failed.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,40 +7,40 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, QueryFilter as _, QuerySelect as _};
 
 use super::MAX_LIST;
-use super::connection::Work;
-use super::rows::filled;
+use super::connection::WriteTx;
+use super::rows::pad_to_power_of_two;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::fleet::agent;
 
-/// Agents whose epoch is remembered.
-const MAX_KNOWN: usize = 65_536;
+/// Most agents whose epoch is cached.
+const MAX_CACHED: usize = 65_536;
 
 /// Epochs that earlier transactions read.
 ///
-/// They hold for as long as nothing is written that changes them, and only the writer writes: so
-/// whatever opens a session or changes an agent forgets them, and so does a transaction that fails.
+/// Only the writer changes epochs, so the cache is valid until it opens a session, changes an agent
+/// or fails a transaction. Each of these clears it.
 #[derive(Default)]
-pub(super) struct KnownEpochs {
+pub(super) struct EpochCache {
     newest: Mutex<HashMap<AgentId, i64>>,
-    /// Sessions of which a write has failed; at most one of each agent, until its next one.
+    /// Sessions of which a write has failed: at most one for each agent, until its next session.
     failed: Mutex<HashMap<AgentId, i64>>,
 }
 
-impl KnownEpochs {
-    pub(super) fn forget(&self) {
+impl EpochCache {
+    pub(super) fn clear(&self) {
         self.map().clear();
     }
 
-    /// A write of this session has failed. What it wrote behind that may be queued already, and
-    /// must not stand: a result would end a command whose output is not all there.
-    pub(super) fn fail(&self, agent_id: AgentId, epoch: i64) {
+    /// Records a failed write of a session. Its later writes may already be queued and must fail too:
+    /// a result must not end a command whose output is incomplete.
+    pub(super) fn mark_failed(&self, agent_id: AgentId, epoch: i64) {
         let mut failed = self.failed();
         let last = failed.entry(agent_id).or_insert(epoch);
         *last = epoch.max(*last);
     }
 
-    /// Moves those that are known from `ids` to the answer.
+    /// Returns the cached epochs, and removes their agents from `ids`.
     fn take_known(&self, ids: &mut Vec<AgentId>) -> HashMap<AgentId, i64> {
         let known = self.map();
         let mut found = HashMap::with_capacity(ids.len());
@@ -50,7 +50,7 @@ impl KnownEpochs {
 
     fn remember(&self, rows: &[(AgentId, i64)]) {
         let mut known = self.map();
-        if known.len() + rows.len() > MAX_KNOWN {
+        if known.len() + rows.len() > MAX_CACHED {
             known.clear();
         }
         known.extend(rows.iter().copied());
@@ -82,32 +82,32 @@ impl KnownEpochs {
 /// The newest epochs of some agents.
 pub(super) struct Epochs {
     newest: HashMap<AgentId, i64>,
-    /// Those of sessions of which a write has failed.
+    /// Epochs of sessions of which a write has failed.
     failed: HashMap<AgentId, i64>,
 }
 
 impl Epochs {
-    /// As they are in the transaction that rests on them.
+    /// Reads the epochs within a transaction.
     pub(super) async fn read(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         agents: impl IntoIterator<Item = AgentId>,
     ) -> Result<Self, DbErr> {
         let mut ids: Vec<_> = agents.into_iter().collect();
         ids.sort_unstable();
         ids.dedup();
-        let failed = work.epochs.failed_among(&ids);
-        let mut newest = work.epochs.take_known(&mut ids);
+        let failed = tx.epochs.failed_among(&ids);
+        let mut newest = tx.epochs.take_known(&mut ids);
         for ids in ids.chunks(MAX_LIST) {
             let rows: Vec<(AgentId, i64)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
                 .column(agent::Column::Epoch)
-                .filter(agent::Column::Id.is_in(filled(ids.iter().copied())))
+                .filter(agent::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
                 .filter(agent::Column::DeletedAt.is_null())
                 .into_tuple()
-                .all(work.transaction)
+                .all(tx.transaction)
                 .await?;
-            work.epochs.remember(&rows);
+            tx.epochs.remember(&rows);
             newest.extend(rows);
         }
         Ok(Self { newest, failed })
@@ -118,13 +118,12 @@ impl Epochs {
         self.newest.contains_key(&agent_id)
     }
 
-    /// True if this epoch is its agent's newest.
+    /// True if this is the newest epoch of the agent.
     pub(super) fn is_current(&self, agent_id: AgentId, epoch: i64) -> bool {
         self.newest.get(&agent_id) == Some(&epoch)
     }
 
-    /// True if what this session writes may stand: the epoch is its agent's newest, and none of its
-    /// writes has failed.
+    /// True if this session may write: its epoch is the newest, and none of its writes has failed.
     pub(super) fn may_write(&self, agent_id: AgentId, epoch: i64) -> bool {
         self.check(agent_id, epoch).is_ok()
     }

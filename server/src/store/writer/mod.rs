@@ -1,11 +1,11 @@
-//! The one writer: every write of the server goes through its queue.
+//! The writer: every write of the server goes through its queue.
 //!
-//! It drains whatever is queued, without a timer, into one transaction: operations of one kind are
-//! merged into multi-row statements, the transaction costs one fsync, and each caller is answered
-//! after the commit. If a transaction fails, its operations are tried again one by one, so that
-//! one bad write spoils no other.
+//! It drains the queue, without a timer, into one transaction. Operations of one kind are merged into
+//! multi-row statements, the transaction costs one fsync, and each caller gets its result after the
+//! commit. If a transaction fails before its commit, its operations are repeated one by one, so that
+//! one bad write does not fail the others.
 //!
-//! Bounds: [`QUEUE`] waiting operations (callers wait for room), [`MAX_BATCH`] in a transaction.
+//! Limits: [`MAX_QUEUED`] waiting operations (more callers wait), [`MAX_BATCH`] in a transaction.
 
 pub mod access;
 mod batch;
@@ -30,13 +30,13 @@ use self::change::Change;
 pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
 pub use self::commands::finish_job::FinishJob;
-pub use self::commands::index_history::FileHistory;
+pub use self::commands::index_history::IndexHistory;
 pub use self::commands::mark_delivered::MarkDelivered;
 pub use self::commands::record_progress::{Progress, RecordProgress};
 pub use self::commands::settle::{Report, Settle, Settled};
 pub use self::commands::submit_command::{Idempotency, SubmitCommand, Submitted};
 pub use self::commands::submit_job::{NewExecution, SubmitJob, SubmittedJob};
-use self::connection::Work;
+use self::connection::WriteTx;
 pub use self::sessions::close_session::CloseSession;
 pub use self::sessions::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
@@ -47,66 +47,66 @@ use super::blobs::Blobs;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMetrics;
 
-/// Operations that may wait.
-const QUEUE: usize = 4_096;
-/// Operations of one transaction.
+/// Most operations in the queue.
+const MAX_QUEUED: usize = 4_096;
+/// Most operations of one transaction.
 const MAX_BATCH: usize = 512;
-/// Values of one list in a statement.
+/// Most values of one list in a statement.
 const MAX_LIST: usize = 256;
 
-/// Where the answer to a write goes.
+/// Receives the result of a write.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// A write that can share its transaction, and its statements, with others of its kind.
-pub trait Merge: Send + Sync + Sized + 'static {
-    /// What its caller learns after the commit.
+/// A write that shares its transaction and its statements with others of its kind.
+pub trait BatchOperation: Send + Sync + Sized + 'static {
+    /// What its caller gets after the commit.
     type Done: Send + 'static;
 
-    /// The session that it is a write of, by agent and epoch: once it has failed, what the session
-    /// wrote behind it is refused.
+    /// Agent and epoch of the session that writes. If the write fails, later writes of the session
+    /// are refused.
     fn session(&self) -> Option<(AgentId, i64)> {
         None
     }
 
-    /// Carries out all of them. Must be repeatable: a failed transaction is tried again. What is to
-    /// be counted goes to the work's tally, never to meters. An inner `Err` concerns one operation,
-    /// which must then have changed nothing.
+    /// Applies all operations. Must be repeatable, because a failed transaction is tried again:
+    /// counts go to `tx.metrics`, never to the metrics themselves. An inner `Err` concerns one
+    /// operation, which must then have changed no row.
     fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> impl Future<Output = Result<Vec<Result<Self::Done, StoreError>>, DbErr>> + Send;
 }
 
-/// The queue's end that callers hold. Cheap to clone.
+/// Sends operations to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
     meters: WriterMetrics,
 }
 
-/// The answer to a write, after its commit.
+/// The result of a write, after its commit.
 pub type Pending<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
 impl Writer {
-    /// Starts the writer on a connection of its own. It ends when the last handle is dropped.
+    /// Starts the writer on its own connection. It ends when the last `Writer` is dropped.
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
-        let (queue, operations) = mpsc::channel(QUEUE);
+        let (queue, operations) = mpsc::channel(MAX_QUEUED);
         let meters = WriterMetrics::default();
         tokio::spawn(batch::run(connection, blobs, operations, meters.clone()));
         Self { queue, meters }
     }
 
-    /// What it counts.
+    /// The metrics of the writer.
     pub fn meters(&self) -> &WriterMetrics {
         &self.meters
     }
 
-    /// Writes that wait.
+    /// Number of operations in the queue.
     pub fn waiting(&self) -> usize {
-        QUEUE - self.queue.capacity()
+        MAX_QUEUED - self.queue.capacity()
     }
 
-    /// Waits for the writer to end, which it does not while anybody holds it and it is in order.
+    /// Waits for the end of the writer. While this handle exists, that is a failure.
     pub async fn ended(&self) {
         self.queue.closed().await;
     }
@@ -114,17 +114,18 @@ impl Writer {
     /// Queues a write and waits for its commit.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing of the write is committed then.
+    /// [`StoreError`]. After a failed commit, or without an answer of the database, the write may be
+    /// committed nevertheless.
     pub async fn commit<Op>(&self, operation: Op) -> Result<Op::Done, StoreError>
     where
-        Op: Merge,
+        Op: BatchOperation,
         Operation: From<(Op, Reply<Op::Done>)>,
     {
         self.enqueue(operation).await?.await
     }
 
-    /// Queues a write, waits only for room in the queue, and hands back the wait for its commit.
-    /// Writes of one caller are carried out in the order they were queued, kind by kind.
+    /// Queues a write and returns a future for its commit; waits only while the queue is full.
+    /// Writes of one caller and one kind are applied in the order in which they were queued.
     ///
     /// # Errors
     /// [`StoreError::WriterStopped`].
@@ -133,12 +134,12 @@ impl Writer {
         operation: Op,
     ) -> impl Future<Output = Result<Pending<Op::Done>, StoreError>> + Send + 'static
     where
-        Op: Merge,
+        Op: BatchOperation,
         Operation: From<(Op, Reply<Op::Done>)>,
     {
         let (reply, answer) = oneshot::channel();
-        // Tried at once, outside of the future: whoever waits for a commit should not hold room
-        // for the widest operation meanwhile.
+        // Before the future, so that a caller that waits for its commit does not hold memory for the
+        // largest operation.
         let queued = match self.queue.try_send(Operation::from((operation, reply))) {
             Ok(()) => None,
             Err(TrySendError::Full(operation)) => {
@@ -159,11 +160,12 @@ impl Writer {
         }
     }
 
-    /// A write of its own making, for changes too rare to merge. `change` may run more than once: what
-    /// it did is counted by whoever gets its answer.
+    /// Runs a closure as a write, for changes too rare to merge. `change` may run more than once, so
+    /// the caller counts its effects after the commit.
     ///
     /// # Errors
-    /// Whatever `change` returns; nothing of it is committed then.
+    /// The error that `change` returns; none of it is committed then. [`StoreError::Database`] as in
+    /// [`Self::commit`].
     pub async fn change<T, F>(&self, change: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -9,7 +9,7 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::{command, job};
 use muster_server::store::queries::{CommandFilter, Effort};
-use muster_server::store::writer::FileHistory;
+use muster_server::store::writer::IndexHistory;
 use proptest::prelude::Strategy as _;
 use proptest::test_runner::TestRunner;
 use sea_orm::{EntityTrait as _, IntoActiveModel as _, Iterable as _};
@@ -205,7 +205,7 @@ pub async fn insert(fixture: &Fixture, jobs: Vec<job::Model>, rows: Vec<command:
 
 /// Files at most so many; how many it was.
 pub async fn file(fixture: &Fixture, limit: u64) -> u64 {
-    fixture.store.writer().commit(FileHistory { limit }).await.expect("file")
+    fixture.store.writer().commit(IndexHistory { limit }).await.expect("file")
 }
 
 /// All pages of a filter in one. Each comes in time: no cursor is given out twice.

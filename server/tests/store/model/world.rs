@@ -301,7 +301,7 @@ impl World {
                     answer(done, |cancelled| match cancelled {
                         Cancelled::Unknown => Answer::Unknown,
                         Cancelled::Unsupported => Answer::Refused,
-                        Cancelled::Requested { tell, .. } => Answer::Cancelled { tell },
+                        Cancelled::Requested { is_sent, .. } => Answer::Cancelled { tell: is_sent },
                     })
                 }
                 .boxed()
@@ -340,7 +340,7 @@ impl World {
             dispositions: told.dispositions.into_iter().map(disposition).collect(),
             cancels: self.numbers(told.cancels),
             open: self.numbers(told.open),
-            moved: self.numbers(told.moved),
+            moved: self.numbers(told.changed),
         }
     }
 

@@ -93,7 +93,8 @@ async fn of_a_host_that_is_away_its_last_word_counts_unless_it_is_sent_anyway(wo
     let refused = world.api.try_execute(&id, data.clone()).await;
     let refused = refused.expect_problem(422, "unknown_script");
     let detail = refused["detail"].as_str().expect("a sentence");
-    assert!(detail.contains("unreachable") && detail.contains("on_mismatch"), "{detail}");
+    assert!(detail.contains("(offline, by its last report)"), "{detail}");
+    assert!(detail.ends_with("The request was not stored"), "{detail}");
     nothing_is_stored(&world).await;
     let sent = world.api.execute_anyway(&id, data).await;
     assert_eq!(world.api.command(&sent).await["state"], "queued");

@@ -95,7 +95,7 @@ async fn a_host_that_does_not_fit_is_refused_in_one_line() {
     }
     host.run("rm /usr/local/bin/uname").await.expect(0);
 
-    host.run("mkdir -p /opt/muster && mount -t tmpfs -o size=20m tmpfs /opt/muster")
+    host.run("mkdir -p /opt/muster && mount -t tmpfs -o size=20m,mode=755 tmpfs /opt/muster")
         .await
         .expect(0);
     let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;

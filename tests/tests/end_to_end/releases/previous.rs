@@ -1,5 +1,7 @@
-//! Hosts with the version before this one, from a real build of it: they work with this server, say
-//! what they can't, and have a way up.
+//! Hosts with the build before this one, from a real build of it (`tests/previous/commit`): they work with
+//! this server, and this server and this script bring them up.
+//!
+//! Both builds may have the same version, and either may have any: the releases here are newer than all.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,17 +13,15 @@ use muster_tests::{
 };
 use serde_json::{Value, json};
 
-use super::groups::group;
 use super::{ask, runs};
 
-on_both_databases!(
-    an_older_agent_works_and_keeps_its_job_while_the_server_is_killed,
-    an_older_agent_in_a_group_is_not_asked_for_what_it_can_not_do,
-);
+on_both_databases!(an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed);
 
 const LINES: u32 = 2_000;
+const NEWER: &str = "90.1.0";
+const NEWEST: &str = "90.2.0";
 
-/// An agent and a supervisor of the version before this one, as `deploy.sh` of that version starts them.
+/// An agent and a supervisor of the previous build, as `deploy.sh` of that build starts them.
 async fn older(world: &World) -> (Agent, String) {
     let folder = previous("muster-agent");
     let folder = folder.parent().expect("a folder");
@@ -33,13 +33,7 @@ async fn older(world: &World) -> (Agent, String) {
     world.agent(options).await
 }
 
-async fn refuses(world: &World, id: &str, command: &str) {
-    let body = json!({"command": command, "data": {}});
-    let path = format!("/api/agents/{id}/command");
-    world.api.post(&path, body).await.expect_problem(409, "unsupported_command");
-}
-
-async fn an_older_agent_works_and_keeps_its_job_while_the_server_is_killed(mut world: World) {
+async fn an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed(mut world: World) {
     let (agent, id) = older(&world).await;
     world.ask(&id, "ping", json!({})).await;
     let run = world.api.execute(&id, "long", json!({})).await;
@@ -51,31 +45,6 @@ async fn an_older_agent_works_and_keeps_its_job_while_the_server_is_killed(mut w
     assert!(world.api.output(&run).await == Script::counted(LINES), "the output differs");
     let restart = ask(&world, &id, "restart", json!({})).await;
     assert_eq!(world.api.finished(&restart).await["state"], "succeeded");
-    refuses(&world, &id, "update").await;
-    refuses(&world, &id, "redeploy").await;
-}
-
-async fn an_older_agent_in_a_group_is_not_asked_for_what_it_can_not_do(world: World) {
-    let publisher = Publisher::new(&world).await;
-    publisher.release("0.2.0").await;
-    let (_agent, id) = older(&world).await;
-    let run = world.api.execute(&id, "long", json!({})).await;
-    world.api.output_reaches(&run, 1).await;
-    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
-    let made = world.api.post("/api/groups", body).await.expect(201);
-    let name = made["id"].as_str().expect("an id");
-    let halted = |shown: &Value| shown["state"] == "halted";
-    let shown = group(&world, name, "the group halts", halted).await;
-    assert_eq!(shown["problems"][0]["code"], "unsupported_command", "{shown}");
-    assert_eq!(
-        (&shown["up_to_date_count"], &shown["failed_count"]),
-        (&json!(0), &json!(1)),
-        "{shown}"
-    );
-    runs(&world, &id, env!("CARGO_PKG_VERSION")).await;
-    world.ask(&id, "ping", json!({})).await;
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
-    assert!(world.api.output(&run).await == Script::counted(LINES), "the output differs");
 }
 
 /// Copies programs into a folder, which others may enter.
@@ -88,16 +57,16 @@ fn place(folder: &Path, programs: &[PathBuf]) {
 }
 
 #[tokio::test]
-async fn an_agent_under_an_older_supervisor_refuses_and_stays_on_duty() {
+async fn an_agent_under_an_older_supervisor_refuses_updates_and_stays_connected() {
     let world = World::on_sqlite().await;
     let publisher = Publisher::new(&world).await;
-    publisher.release("0.1.0").await;
-    publisher.release("0.2.0").await;
+    publisher.release(env!("CARGO_PKG_VERSION")).await;
+    publisher.release(NEWER).await;
     let folder = world.site.folder("mixed");
     place(&folder, &[previous("muster-supervisor"), binary("muster-agent")]);
     let options = AgentOptions::named("mixed").supervised().from_folder(&folder);
     let (_agent, id) = world.agent(options).await;
-    for (command, data) in [("update", json!({"version": "0.2.0"})), ("redeploy", json!({}))] {
+    for (command, data) in [("update", json!({"version": NEWER})), ("redeploy", json!({}))] {
         let asked = ask(&world, &id, command, data).await;
         let ended = world.api.finished(&asked).await;
         assert_eq!(ended["error_code"], "not_installed", "{ended}");
@@ -105,10 +74,8 @@ async fn an_agent_under_an_older_supervisor_refuses_and_stays_on_duty() {
     }
 }
 
-#[tokio::test]
-async fn an_older_installation_is_brought_up_by_deploy_and_takes_releases_from_then_on() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+/// A host that the previous build's own `deploy.sh` installed, and its agent.
+async fn older_host(world: &World) -> (Host, Value) {
     let host = Host::boot(&world.site, Manager::Systemd).await;
     let (key_id, key) = world.api.agent_key(json!({"permissions": ALL})).await;
     let older = world.site.folder("older");
@@ -117,18 +84,53 @@ async fn an_older_installation_is_brought_up_by_deploy_and_takes_releases_from_t
     let words = format!("{older}/deploy.sh --server {url} --key {key} --from {older}");
     host.run(&words).await.expect(0);
     let agent = world.online(&key_id).await;
-    let id = agent["id"].as_str().expect("an id");
-    refuses(&world, id, "update").await;
+    (host, agent)
+}
 
-    publisher.release("0.2.0").await;
-    host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
-    runs(&world, id, "0.2.0").await;
-    // Over plain HTTP no key is trusted at first use.
+/// Pins the publisher's key: over plain HTTP no key is trusted at first use.
+fn pin(host: &Host, publisher: &Publisher) {
     let pinned = host.file("/opt/muster/release_key");
     fs::write(pinned, format!("{}\n", publisher.fingerprint())).expect("pin the key");
-    publisher.release("0.3.0").await;
+}
+
+#[tokio::test]
+async fn an_older_installation_is_upgraded_by_deploy_and_takes_releases_from_then_on() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    let (host, agent) = older_host(&world).await;
+    let id = agent["id"].as_str().expect("an id");
+    publisher.release(NEWER).await;
+    let url = world.server.url();
+    host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
+    runs(&world, id, NEWER).await;
+    pin(&host, &publisher);
+    publisher.release(NEWEST).await;
     let update = ask(&world, id, "update", json!({})).await;
     let ended = world.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&world, id, "0.3.0").await;
+    runs(&world, id, NEWEST).await;
+}
+
+#[tokio::test]
+async fn an_older_installation_follows_its_group_to_this_build_while_an_execution_runs() {
+    let world = World::on_sqlite().await;
+    let publisher = Publisher::new(&world).await;
+    let (host, agent) = older_host(&world).await;
+    let id = agent["id"].as_str().expect("an id");
+    pin(&host, &publisher);
+    let script = "echo started; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
+    let list = json!({"scripts": [{"name": "long", "path": "long.sh", "interpreter": "/bin/sh"}]});
+    let state = host.file("/var/lib/muster");
+    fs::write(state.join("scripts/long.sh"), script).expect("write the script");
+    fs::write(state.join("script_manifest.json"), list.to_string()).expect("write the list");
+    let run = world.api.execute(id, "long", json!({})).await;
+    world.api.output_reaches(&run, 8).await;
+
+    publisher.release(NEWER).await;
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": NEWER});
+    world.api.post("/api/groups", body).await.expect(201);
+    runs(&world, id, NEWER).await;
+    host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(world.api.output(&run).await, b"started\ndone\n");
 }

@@ -26,6 +26,8 @@ fn workspace() -> tempfile::TempDir {
     write("one/src/lib.rs", "");
     write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- news\n");
     write("fuzz/engine/Cargo.lock", &fuzzer_lock("1.2.3"));
+    // Stands for the one that builds the server.
+    write("scripts/write-openapi.sh", "bash scripts/show-version.sh >server_openapi\n");
     for script in SCRIPTS {
         write(script, &fs::read_to_string(Path::new(ROOT).join(script)).expect("read a script"));
     }
@@ -62,6 +64,9 @@ fn one_command_raises_the_version_and_starts_its_part_of_the_changelog() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         assert_eq!(String::from_utf8_lossy(&done.stdout), format!("1.2.3 → {next}\n"));
         assert_eq!(version(folder.path()), next);
+        // The document has the version in it, so it is written after the version was raised.
+        let document = fs::read_to_string(folder.path().join("server_openapi")).expect("written");
+        assert_eq!(document, format!("{next}\n"));
         let changelog = fs::read_to_string(folder.path().join("CHANGELOG.md")).expect("read");
         let start = format!("# Changelog\n\n## [Unreleased]\n\n## [{next}] - 2");
         assert!(

@@ -1,4 +1,4 @@
-//! `/api/executions`: what ran where, and what came of it. Each is a command of the same id.
+//! `/api/executions`: executions and their results. Each is a command with the same id.
 
 mod query;
 mod view;
@@ -13,7 +13,7 @@ use self::view::ExecutionView;
 use crate::domain::ids::{CommandId, JobId};
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, WaitParams};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
 
@@ -27,15 +27,15 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 
 /// List executions, newest first.
 ///
-/// A page takes the same time however long the history is. Where few of many fit the filters, it
-/// may therefore be short, or empty, and go on: only a page without `next_cursor` is the last.
+/// A page takes bounded time even in a long history. If few executions match the filters, it may be
+/// short or empty although more follow: only a page without `next_cursor` is the last.
 #[utoipa::path(get, path = "/api/executions", tag = "executions", params(ExecutionsQuery),
     responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem)))]
 async fn list_executions(
     State(state): State<AppState>,
     caller: Caller,
     Params(pairs): Params<Vec<(String, String)>>,
-) -> Answer<axum::Json<PageView<ExecutionView>>> {
+) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
     let (filter, page) = ExecutionsQuery::of(pairs)?.read()?;
     let executions = state.services.commands.executions(&caller, filter, page).await?;
     Ok(axum::Json(executions.map(ExecutionView::from).into()))
@@ -50,14 +50,14 @@ async fn list_job_executions(
     caller: Caller,
     Id(id): Id,
     Params(pairs): Params<Vec<(String, String)>>,
-) -> Answer<axum::Json<PageView<ExecutionView>>> {
+) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
     let (filter, page) = JobExecutionsQuery::of(pairs)?.read()?;
     let commands = &state.services.commands;
     let executions = commands.executions_of_job(&caller, JobId(id), filter, page).await?;
     Ok(axum::Json(executions.map(ExecutionView::from).into()))
 }
 
-/// Get one execution, now or when it has ended. Its output is at `/api/commands/{id}/output`.
+/// Get one execution. With `wait_ms`, wait for its end. Its output is at `/api/commands/{id}/output`.
 #[utoipa::path(get, path = "/api/executions/{id}", tag = "executions",
     params(("id" = uuid::Uuid, Path), WaitParams),
     responses((status = 200, body = ExecutionView), (status = 404, body = Problem)))]
@@ -66,13 +66,13 @@ async fn get_execution(
     caller: Caller,
     Id(id): Id,
     Params(params): Params<WaitParams>,
-) -> Answer<axum::Json<ExecutionView>> {
+) -> ApiResult<axum::Json<ExecutionView>> {
     let found = state.services.commands.execution(&caller, CommandId(id), params.wait_ms).await?;
     let output = state.services.output.summary(&caller, &found.found).await?;
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }
 
-/// Ask for an execution's end. From `queued` it ends at once; else its agent decides. Repeatable.
+/// Cancel an execution. A queued one ends at once; otherwise its agent decides. Repeatable.
 #[utoipa::path(post, path = "/api/executions/{id}/cancel", tag = "executions",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = ExecutionView), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -81,7 +81,7 @@ async fn cancel_execution(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<(StatusCode, axum::Json<ExecutionView>)> {
+) -> ApiResult<(StatusCode, axum::Json<ExecutionView>)> {
     let found = state.services.commands.cancel_execution(&caller, CommandId(id)).await?;
     Ok((StatusCode::ACCEPTED, axum::Json(found.into())))
 }

@@ -14,7 +14,7 @@ use crate::domain::ids::JobId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id};
-use crate::http::problem::{Answer, Problem};
+use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::stored_json;
 use crate::services::access::caller::Caller;
 use crate::store::queries::{RolloutAction, RolloutProgress};
@@ -68,7 +68,7 @@ async fn pause_job(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     Ok(accepted(
         state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Pause).await?,
     ))
@@ -84,7 +84,7 @@ async fn resume_job(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     Ok(accepted(
         state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Resume).await?,
     ))
@@ -99,7 +99,7 @@ async fn abort_job(
     caller: Caller,
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     Ok(accepted(
         state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Abort).await?,
     ))

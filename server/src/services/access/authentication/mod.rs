@@ -14,13 +14,13 @@ use muster_protocol::{CloseCode, Permissions};
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::{KeyCache, KnownPrincipal};
 use crate::domain::access::credential::{NewSecret, SecretHash};
-use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Role, Scope};
-use crate::domain::ids::{ApiKeyId, AuditId, TenantId};
+use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::KeyGrant;
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::services::error::{Result, ServiceError};
-use crate::store::entities::access::{agent_key, api_key, audit_entry, tenant};
+use crate::store::entities::access::{agent_key, api_key, tenant};
 use crate::store::entities::column::StringList;
 use crate::store::queries::{AgentKeyMatch, Bootstrap};
 use crate::store::{Store, StoreError};
@@ -177,18 +177,14 @@ impl Authentication {
             expires_at: None,
             revoked_at: None,
         };
-        let audit = audit_entry::Model {
-            id: AuditId::new(),
+        let audit = AuditAction {
             tenant_id: tenant.id,
+            action: "tenant.create",
+            subject: Subject { kind: "tenant", id: tenant.id.0 },
+            detail: &serde_json::json!({}),
             at: now,
-            actor_kind: ActorKind::System,
-            actor_id: None,
-            action: "tenant.create".into(),
-            subject_kind: "tenant".into(),
-            subject_id: Some(tenant.id.0),
-            detail: "{}".into(),
-            source: None,
-        };
+        }
+        .by_system();
         Bootstrap { tenant, api_key, audit }
     }
 }

@@ -67,7 +67,7 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     let onlooker = Onlooker::new().await;
     let (store, hub, viewers) =
         (onlooker.store.clone(), Arc::clone(&onlooker.hub), onlooker.viewers.clone());
-    onlooker.hub.timeline.begin();
+    onlooker.hub.event_log.start_recording();
     let events = Events { store, hub, viewers };
     let mut view =
         events.open(&onlooker.caller, EventFilter::default(), None).await.expect("a view");
@@ -75,7 +75,7 @@ async fn events_read_before_a_key_was_revoked_are_not_sent_after() {
     let tenant_id = onlooker.caller.principal.tenant_id;
     for _ in 0..3 {
         let event = TenantEvent::Agent { id: AgentId::new(), is_connected: true };
-        onlooker.hub.timeline.tell(tenant_id, event);
+        onlooker.hub.event_log.append(tenant_id, event);
     }
     assert!(matches!(view.next().await, Ok(Some(StreamItem::Event { .. }))));
     onlooker.revoke_key().await;

@@ -49,7 +49,7 @@ impl JobReconciler {
                 if let Some(at) = self.advance(rollout).await? {
                     due.insert(job_id, at);
                 }
-                self.hub.events.publish_jobs(vec![job_id]);
+                self.hub.event_feed.publish_jobs(vec![job_id]);
             }
         }
         Ok(due)
@@ -91,11 +91,11 @@ impl JobReconciler {
             let done = wait.await;
             if !matches!(done, Ok(false)) {
                 // Also after an error: the change may be committed, and a webhook with it.
-                self.hub.webhook_due();
+                self.hub.notify_webhook_due();
             }
             done?;
         }
-        self.hub.events.publish_jobs(finished);
+        self.hub.event_feed.publish_jobs(finished);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use crate::domain::commands::rollout::step::{AgentHealth, HALT_REMEDY, RolloutSn
 use crate::domain::commands::rollout::{Offline, Rollout, RolloutSpec};
 use crate::domain::time::Timestamp;
 use crate::domain::waves::{HaltReason, WaveStep};
-use crate::services::access::caller::{Subject, system_audit};
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
 use crate::store::queries::{LiveRollout, WaveAgent};
 use crate::store::writer::{AdvanceRollout, RolloutChange};
@@ -178,7 +178,14 @@ impl JobReconciler {
         tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "rollout halted");
         let subject = Subject { kind: "job", id: row.job_id.0 };
         let detail = json!({"wave": row.wave, "reason": reason});
-        let audit = system_audit(row.tenant_id, "job.halt", subject, &detail, now);
+        let audit = AuditAction {
+            tenant_id: row.tenant_id,
+            action: "job.halt",
+            subject,
+            detail: &detail,
+            at: now,
+        }
+        .by_system();
         let change = RolloutChange::Halt { reason, audit: Box::new(audit) };
         self.commit(live, change, now).await.map(|_| ())
     }

@@ -1,4 +1,4 @@
-//! Jobs: one request, however many agents.
+//! Jobs: one request for many agents.
 
 mod plan;
 mod retry;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::delivery::Delivery;
 use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
@@ -19,10 +20,8 @@ use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::JobId;
 use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::page::{Page, PageRequest};
-use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, SessionMessage};
-use crate::metrics::DispatchMetrics;
 use crate::services::Settings;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
@@ -31,7 +30,7 @@ use crate::store::Store;
 use crate::store::entities::commands::job;
 use crate::store::queries::{JobProgress, RolloutProgress};
 
-/// Executions of one job.
+/// Most executions of one job.
 pub const MAX_EXECUTIONS: usize = 10_000;
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("job");
@@ -43,38 +42,36 @@ pub struct Jobs {
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
     pub(in crate::services) settings: Settings,
-    pub(in crate::services) secret_box: SecretBox,
+    pub(in crate::services) delivery: Delivery,
     pub(in crate::services) presence: Presence,
     pub(in crate::services) webhook_reach: WebhookReach,
-    pub(in crate::services) meters: DispatchMetrics,
     pub(in crate::services) preflight: Preflight,
-    pub(in crate::services) turns: SubmissionLimiter,
+    pub(in crate::services) limiter: SubmissionLimiter,
 }
 
-/// A job as it is asked for.
+/// A request for a job.
 #[derive(Debug, Clone)]
 pub struct JobRequest {
     pub script: Option<String>,
     /// Instead of a script: a program and its arguments.
     pub argv: Option<Value>,
-    /// Names and texts.
+    /// A JSON object of strings.
     pub parameters: Option<Value>,
-    /// Names and texts that are kept sealed and never shown.
+    /// A JSON object of strings that are sealed and never shown.
     pub secret_parameters: Option<Value>,
     pub timeout_ms: Option<u64>,
     pub expires_in_ms: Option<u64>,
     pub target: TargetSpec,
-    /// In waves; all at once without it.
+    /// Without it, all executions start at once.
     pub rollout: Option<RolloutSpec>,
-    /// Where the job's end is told.
+    /// Receives a message when the job ends.
     pub webhook_url: Option<String>,
     pub idempotency_key: Option<String>,
-    /// What sets it going.
     pub trigger: Trigger,
     pub on_mismatch: OnMismatch,
 }
 
-/// Which executions of a job are done once more.
+/// Which executions of a job to retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryScope {
     All,
@@ -82,7 +79,7 @@ pub enum RetryScope {
     Failed,
 }
 
-/// A job and how far it is.
+/// A job with its progress.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
     pub row: job::Model,
@@ -116,7 +113,7 @@ impl Jobs {
         }))
     }
 
-    /// Asks for the end of every execution that is open. Queued ones end at once; of the others
+    /// Requests the cancellation of every open execution. Queued ones end at once; for the others
     /// their agents decide. Repeatable.
     pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
@@ -125,14 +122,14 @@ impl Jobs {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let cancelled = tenant.cancel_job(id, now, audit).await?.ok_or(UNKNOWN)?;
         cancelled.ended.iter().for_each(|command_id| self.hub.notify_ended(*command_id, Some(id)));
-        for (command_id, agent_id) in cancelled.asked {
+        for (command_id, agent_id) in cancelled.sent {
             self.hub.notify_progress(command_id);
             if let Some(session) = self.hub.session(agent_id) {
-                // If the session has just ended, the next one repeats the cancel.
+                // If the session has just ended, the next one sends the cancel again.
                 session.send_or_spawn(SessionMessage::Cancel(Box::new(command_id)));
             }
         }
-        self.hub.job_changed(id);
+        self.hub.notify_job_changed(id);
         self.get(caller, id).await
     }
 }

@@ -1,4 +1,4 @@
-//! A job once more, as a new one.
+//! Retries a job as a new job.
 
 use serde_json::Value;
 
@@ -11,32 +11,34 @@ use crate::services::commands::preflight::OnMismatch;
 use crate::services::error::{Result, ServiceError};
 
 impl Jobs {
-    /// Does a job once more, as a new one, on the agents of its executions.
+    /// Submits a new job with the same work, for the agents of the old job's executions.
     ///
     /// # Errors
-    /// 409 while an execution is open, or if there is nothing to do once more.
+    /// 409 while an execution is open, if the job had secrets, or if no execution is left to retry.
     pub async fn retry(
         &self,
         caller: &Caller,
         id: JobId,
-        again: RetryScope,
+        scope: RetryScope,
         idempotency_key: Option<String>,
     ) -> Result<JobSnapshot> {
         let job = self.get(caller, id).await?;
         if !job.progress.is_over() {
             return Err(ServiceError::Conflict {
                 code: "job_running",
-                detail: "the job is not over: wait for it, or cancel it, then retry".into(),
+                detail: "the job is still running; wait for its end or cancel it, then retry"
+                    .into(),
             });
         }
         if !job.row.secret_names.0.is_empty() {
             return Err(ServiceError::Conflict {
                 code: "secrets_gone",
-                detail: "the job had secret parameters, which are not kept: submit it anew".into(),
+                detail: "the job had secret parameters, which are not stored; submit a new job"
+                    .into(),
             });
         }
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let ids = tenant.agents_of_job(id, again == RetryScope::Failed).await?;
+        let ids = tenant.agents_of_job(id, scope == RetryScope::Failed).await?;
         if ids.is_empty() {
             return Err(ServiceError::Conflict {
                 code: "nothing_to_retry",
@@ -52,11 +54,11 @@ impl Jobs {
             timeout_ms: data.get("timeout_ms").and_then(Value::as_u64),
             expires_in_ms: None,
             target: TargetSpec { ids: Some(ids), ..TargetSpec::default() },
-            rollout: job.rollout.and_then(|now| serde_json::from_str(&now.row.spec).ok()),
+            rollout: job.rollout.and_then(|rollout| serde_json::from_str(&rollout.row.spec).ok()),
             webhook_url: job.row.webhook_url,
             idempotency_key,
             trigger: Trigger::Retry,
-            // What was accepted once is each host's own affair.
+            // The first job passed its preflight; now each host decides for itself.
             on_mismatch: OnMismatch::Send,
         };
         self.submit(caller, request).await

@@ -35,7 +35,7 @@ impl Jobs {
                 for command_id in ended {
                     self.hub.notify_ended(command_id, Some(id));
                 }
-                self.hub.job_changed(id);
+                self.hub.notify_job_changed(id);
                 self.get(caller, id).await
             }
             RolloutActionResult::Unknown => Err(UNKNOWN),

@@ -1,9 +1,9 @@
-//! From a request to a job that makes sense.
+//! Validates a request for a job, resolves its target and stores it.
 
 use muster_protocol::CommandName;
 use serde_json::json;
 
-use super::storage::{Submission, key_reused};
+use super::storage::NewJob;
 use super::{JobRequest, JobSnapshot, Jobs, MAX_EXECUTIONS};
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::JobState;
@@ -11,170 +11,166 @@ use crate::domain::fleet::target::Target;
 use crate::domain::ids::{AgentId, JobId};
 use crate::domain::integrations::webhook::WebhookUrl;
 use crate::services::access::caller::Caller;
+use crate::services::commands::CommandRequest;
+use crate::services::commands::idempotency::{find_earlier, request_hash};
 use crate::services::commands::preflight::{Host, OnMismatch};
+use crate::services::commands::request::ValidatedCommand;
 use crate::services::commands::secret_parameters::digest;
-use crate::services::commands::{Checked, CommandRequest, request_hash};
 use crate::services::error::{Result, ServiceError};
 use crate::services::integrations::webhooks::check_url;
 use crate::store::entities::column::StringList;
 use crate::store::entities::commands::job;
 use crate::store::writer::Idempotency;
 
-/// Ids that a refusal names.
+/// Most agent ids that an error names.
 const SHOWN: usize = 3;
 
-/// What a job is beside its command.
-struct Asked {
+/// The parts of a job beside its command.
+struct JobParts {
     /// JSON.
     target: String,
     webhook_url: Option<WebhookUrl>,
 }
 
-/// What a submission comes to before it is stored.
-enum Looked {
-    /// This very request made this job before.
-    Known(JobId),
-    /// These agents, and those of their hosts that are to be held against the request.
-    Meant(Vec<AgentId>, Vec<Host>),
+/// What the database says about a request before it is stored.
+enum Lookup {
+    /// The same request created this job before.
+    Repeated(JobId),
+    /// The agents of the target, and the hosts for the preflight.
+    New(Vec<AgentId>, Vec<Host>),
 }
 
 impl Jobs {
-    /// Stores a job with an execution for every agent that its target means, and sends what can
-    /// be sent. Agents that are away have it queued.
+    /// Stores a job with an execution for every agent that its target matches, and sends what can be
+    /// sent. For offline agents the executions are queued.
     ///
     /// # Errors
-    /// 422 for a request that makes no sense, for a target that means nobody, and for what hosts
-    /// would refuse; 429 if the caller has too many requests under way.
+    /// 422 for an invalid request, a target that matches no agents, and a refusal by the hosts'
+    /// manifests; 429 if the caller has too many requests in progress.
     pub async fn submit(&self, caller: &Caller, request: JobRequest) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRun)?;
-        let _turn = self.turns.take(caller.principal.id)?;
+        let _permit = self.limiter.acquire(caller.principal.id)?;
         let target = Target::try_from(request.target.clone())?;
         let trigger = request.trigger;
-        let asked_target = json!(request.target).to_string();
-        let rollout = request.valid_rollout()?;
+        let target_text = json!(request.target).to_string();
+        let requested_rollout = request.valid_rollout()?;
         let webhook_url = match &request.webhook_url {
             Some(url) => Some(check_url(url, self.webhook_reach)?),
             None => None,
         };
-        let checked = request.into_command().check(CommandName::Execute)?;
-        checked.check_scope(caller)?;
-        if !checked.secret_parameters.is_empty() && target.needs_facts() {
+        let validated = request.into_command().validate(CommandName::Execute)?;
+        validated.check_scope(caller)?;
+        if !validated.secret_parameters.is_empty() && target.needs_facts() {
             return Err(ServiceError::Invalid {
                 code: "secrets_need_ids_or_tags",
-                detail: "a host could make itself the target by what it says of itself: name the \
-                         agents of a job with secrets by ids or tags"
-                    .into(),
+                detail:
+                    "secrets can't go to a target resolved by facts that hosts report; use tags or \
+                         agent ids"
+                        .into(),
             });
         }
-        let idempotency = checked.idempotency_key.clone().map(|key| {
-            let secrets = digest(&self.secret_box, &checked.secret_parameters);
-            let expires_in_ms = checked.expires_in_ms.to_be_bytes();
+        let idempotency = validated.idempotency_key.clone().map(|key| {
+            let secrets = digest(&self.delivery.secret_box, &validated.secret_parameters);
+            let expires_in_ms = validated.expires_in_ms.to_be_bytes();
             let mut parts: Vec<&[u8]> = vec![
                 b"job",
-                asked_target.as_bytes(),
+                target_text.as_bytes(),
                 &expires_in_ms,
-                checked.data_text.as_bytes(),
+                validated.data_text.as_bytes(),
                 secrets.as_ref().map_or(&[], |digest| &digest[..]),
-                rollout.as_ref().map_or(&[], |rollout| rollout.text.as_bytes()),
+                requested_rollout.as_ref().map_or(&[], |rollout| rollout.text.as_bytes()),
             ];
             parts.extend(webhook_url.iter().map(|url| url.as_str().as_bytes()));
             Idempotency { key, request_hash: request_hash(&parts) }
         });
-        let (agents, hosts) = match self
-            .turns
-            .reading(self.look(caller, &target, &checked, idempotency.as_ref()))
-            .await?
-        {
-            Looked::Known(job_id) => return self.turns.reading(self.get(caller, job_id)).await,
-            Looked::Meant(agents, hosts) => (agents, hosts),
+        let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref());
+        let (agents, hosts) = match self.limiter.with_read_permit(lookup).await? {
+            Lookup::Repeated(job_id) => {
+                return self.limiter.with_read_permit(self.get(caller, job_id)).await;
+            }
+            Lookup::New(agents, hosts) => (agents, hosts),
         };
-        // Hosts may take their time: nobody else waits for them.
-        if let Some(asked) = checked.asked() {
+        // Without a permit: slow hosts must not delay other submissions.
+        if let Some(request) = validated.preflight_request() {
             let tenant_id = caller.principal.tenant_id;
-            self.preflight.check(tenant_id, hosts, agents.len(), asked).await?;
+            self.preflight.check(tenant_id, hosts, agents.len(), request).await?;
         }
-        let _room = self.turns.acquire_executions(agents.len()).await?;
-        let planned = match rollout {
+        let _permits = self.limiter.acquire_executions(agents.len()).await?;
+        let planned = match requested_rollout {
             Some(rollout) => Some(self.plan_rollout(rollout, &agents).await?),
             None => None,
         };
-        let asked = Asked { target: asked_target, webhook_url };
-        let row = self.row(caller, asked, &checked, agents.len());
-        let submission = Submission { row, checked, idempotency, agents, planned, trigger };
-        let job_id = self.store_and_send(caller, submission).await?;
-        self.turns.reading(self.get(caller, job_id)).await
+        let parts = JobParts { target: target_text, webhook_url };
+        let row = self.row(caller, parts, &validated, agents.len());
+        let new = NewJob { row, validated, idempotency, agents, planned, trigger };
+        let job_id = self.store(caller, new).await?;
+        self.limiter.with_read_permit(self.get(caller, job_id)).await
     }
 
-    /// What has to be known before anything is stored.
-    async fn look(
+    /// Reads what has to be known before the job is stored.
+    async fn look_up(
         &self,
         caller: &Caller,
         target: &Target,
-        checked: &Checked,
+        validated: &ValidatedCommand,
         idempotency: Option<&Idempotency>,
-    ) -> Result<Looked> {
-        // Whoever the target means by now: what was asked for before is what is meant.
+    ) -> Result<Lookup> {
+        // First, because the target may match other agents by now.
         if let Some(idempotency) = idempotency
-            && let Some(job_id) = self.known(caller, idempotency).await?
+            && let Some(id) = find_earlier(&self.store, &caller.principal, idempotency).await?
         {
-            return Ok(Looked::Known(job_id));
+            return Ok(Lookup::Repeated(JobId(id.0)));
         }
-        let agents = self.choose(caller, target).await?;
-        let hosts = match checked.on_mismatch {
+        let agents = self.resolve_target(caller, target).await?;
+        let hosts = match validated.on_mismatch {
             OnMismatch::Refuse => self.preflight.hosts(caller.principal.tenant_id, &agents).await?,
             OnMismatch::Send => Vec::new(),
         };
-        Ok(Looked::Meant(agents, hosts))
+        Ok(Lookup::New(agents, hosts))
     }
 
-    async fn known(&self, caller: &Caller, idempotency: &Idempotency) -> Result<Option<JobId>> {
-        let tenant = self.store.tenant(caller.principal.tenant_id);
-        let known = tenant.idempotency_record(caller.principal.id, &idempotency.key).await?;
-        match known {
-            None => Ok(None),
-            Some(record) if record.request_hash == idempotency.request_hash => {
-                Ok(Some(JobId(record.command_id.0)))
-            }
-            Some(_) => Err(key_reused()),
-        }
-    }
-
-    async fn choose(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
+    async fn resolve_target(&self, caller: &Caller, target: &Target) -> Result<Vec<AgentId>> {
         let invalid = |code, detail| Err(ServiceError::Invalid { code, detail });
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let chosen = tenant.resolve(target, |id| self.hub.is_connected(id)).await?;
-        if let Some(id) = chosen.unknown_ids.first() {
-            let others = chosen.unknown_ids.len().saturating_sub(SHOWN);
+        let resolved = tenant.resolve(target, |id| self.hub.is_connected(id)).await?;
+        if let Some(id) = resolved.unknown_ids.first() {
+            let others = resolved.unknown_ids.len().saturating_sub(SHOWN);
             let shown: Vec<_> =
-                chosen.unknown_ids.iter().take(SHOWN).map(ToString::to_string).collect();
+                resolved.unknown_ids.iter().take(SHOWN).map(ToString::to_string).collect();
             let more = if others == 0 { String::new() } else { format!(" and {others} more") };
-            tracing::debug!(%id, "a job names agents that are not there");
+            tracing::debug!(%id, "a job names unknown agents");
             let detail = format!("there is no agent {}{more}; see /api/agents", shown.join(", "));
             return invalid("unknown_agent", detail);
         }
-        let count = chosen.agents.len();
+        let count = resolved.agents.len();
         if count == 0 {
-            let detail = "the target means no agent; look at it with /api/targets/preview";
+            let detail = "the target matches no agents; check it with /api/targets/preview";
             return invalid("no_agents", detail.to_owned());
         }
         if count > MAX_EXECUTIONS {
             let detail =
-                format!("the target means {count} agents; a job has at most {MAX_EXECUTIONS}");
+                format!("the target matches {count} agents; a job has at most {MAX_EXECUTIONS}");
             return invalid("too_many_agents", detail);
         }
-        Ok(chosen.agents.into_iter().map(|agent| agent.id).collect())
+        Ok(resolved.agents.into_iter().map(|agent| agent.id).collect())
     }
 
-    fn row(&self, caller: &Caller, asked: Asked, checked: &Checked, agents: usize) -> job::Model {
+    fn row(
+        &self,
+        caller: &Caller,
+        parts: JobParts,
+        validated: &ValidatedCommand,
+        agents: usize,
+    ) -> job::Model {
         job::Model {
             id: JobId::new(),
             tenant_id: caller.principal.tenant_id,
-            script: checked.script().unwrap_or_default().to_owned(),
-            data: checked.data_text.clone(),
+            script: validated.script().unwrap_or_default().to_owned(),
+            data: validated.data_text.clone(),
             secret_names: StringList(
-                checked.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
+                validated.secret_parameters.iter().map(|(name, _)| name.to_owned()).collect(),
             ),
-            target: asked.target,
+            target: parts.target,
             agent_count: agents as i64,
             requested_by: caller.principal.id,
             requested_from: caller.source.clone(),
@@ -182,13 +178,13 @@ impl Jobs {
             state: JobState::Running,
             finished_at: None,
             stop: None,
-            webhook_url: asked.webhook_url.map(|url| url.as_str().to_owned()),
+            webhook_url: parts.webhook_url.map(|url| url.as_str().to_owned()),
         }
     }
 }
 
 impl JobRequest {
-    /// The same as a command for one agent: what makes sense there makes sense here.
+    /// The same work as a command for one agent, so that both have the same validation.
     fn into_command(self) -> CommandRequest {
         let mut data = serde_json::Map::new();
         if let Some(script) = self.script {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::domain::ids::CommandId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::services::Settings;
-use crate::services::error::chain;
 use crate::store::queries::{Compacted, SystemScope};
 use crate::store::{Store, StoreError};
+use muster_protocol::error_chain;
 
 /// Commands of one look for what is to be compacted, running ones included.
 const ROUND: u64 = 256;
@@ -74,7 +74,7 @@ impl OutputCompaction {
                         }
                     }
                     Err(StoreError::Blob(error)) if error.is_loss() => {
-                        tracing::error!(command_id = %id, error = chain(&error), "output can't be compacted");
+                        tracing::error!(command_id = %id, error = error_chain(&error), "output can't be compacted");
                         if stuck.0.len() < MAX_STUCK {
                             stuck.0.insert(id);
                         }

@@ -94,7 +94,7 @@ impl Output {
     ) -> Result<std::result::Result<OutputPart, (CommandState, u64)>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let watch = self.hub.watch(command_id);
+        let watch = self.hub.watch_command(command_id);
         let wait = Duration::from_millis(wait_ms.min(MAX_WAIT_MS));
         let deadline = tokio::time::Instant::now() + wait;
         loop {

@@ -1,4 +1,4 @@
-//! Hosts' lists of scripts, read once for all hosts that share one.
+//! Parsed manifests, shared by all hosts that report the same one.
 
 use std::sync::Arc;
 
@@ -7,37 +7,39 @@ use muster_protocol::manifest::Manifest;
 
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 
-/// ManifestCache that are kept in memory, by the size of their texts; others are read when they are asked
-/// for.
+/// Memory for manifests, by the size of their texts. Others are read from the database when they
+/// are needed.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-/// The lists that were seen lately. Cheap to clone.
+/// Recently used manifests. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct ManifestCache(Cache<ManifestDigest, Kept>);
+pub(in crate::services) struct ManifestCache(Cache<ManifestDigest, CachedManifest>);
 
 #[derive(Clone, Debug)]
-struct Kept {
-    list: Arc<Manifest>,
+struct CachedManifest {
+    manifest: Arc<Manifest>,
     bytes: u32,
 }
 
 impl Default for ManifestCache {
     fn default() -> Self {
-        let weigh = |_: &ManifestDigest, kept: &Kept| kept.bytes;
+        let weigh = |_: &ManifestDigest, cached: &CachedManifest| cached.bytes;
         Self(Cache::builder().max_capacity(MAX_BYTES).weigher(weigh).build())
     }
 }
 
 impl ManifestCache {
-    /// Keeps a list and says what to ask for it by.
-    pub fn keep(&self, text: &str, list: Manifest) -> ManifestDigest {
+    /// Caches a manifest and returns its digest.
+    pub fn insert(&self, text: &str, manifest: Manifest) -> ManifestDigest {
         let digest = ManifestDigest::of(text);
         let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        self.0.entry(digest).or_insert_with(|| Kept { list: Arc::new(list), bytes });
+        self.0
+            .entry(digest)
+            .or_insert_with(|| CachedManifest { manifest: Arc::new(manifest), bytes });
         digest
     }
 
     pub fn get(&self, digest: ManifestDigest) -> Option<Arc<Manifest>> {
-        self.0.get(&digest).map(|kept| kept.list)
+        self.0.get(&digest).map(|cached| cached.manifest)
     }
 }

@@ -1,9 +1,9 @@
-//! What hosts would refuse, refused before anything is stored: an `execute` is held against the
-//! rules that each host told last, by the very rule that the host goes by.
+//! The preflight: an `execute` that hosts would refuse is refused before it is stored.
 //!
-//! The host has the last word, so nothing is promised here. A connected host whose rules are against
-//! the request is asked for them as they stand now; of one that is away its last word counts; one
-//! that never said anything decides when it is sent the command.
+//! It checks the manifest and policy that each host reported last, with the same code as the host.
+//! A connected host that seems to refuse is asked for its current ones first; for an offline host
+//! the last report counts; a host without a report is not checked. The host always decides again
+//! when it gets the command.
 
 mod host_query;
 mod manifest_cache;
@@ -21,7 +21,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 use tokio::time::Instant;
 
 pub(in crate::services) use self::manifest_cache::ManifestCache;
-use self::refusal::Refused;
+use self::refusal::HostMismatches;
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::time::Clock;
@@ -30,52 +30,52 @@ use crate::services::error::Result;
 use crate::store::Store;
 use crate::store::queries::StoredRules;
 
-/// Different lists that one request is held against; hosts of more judge for themselves.
-const MAX_LISTS: usize = 1_000;
-/// Hosts that are asked again at once.
-const ASKED_AT_ONCE: usize = 256;
-/// How long one host may take to answer; one that does not will judge for itself.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// How long all that are asked for one request may take; the others will judge for themselves.
-const ASK_FOR: Duration = Duration::from_secs(10);
+/// Most different manifests that one request is checked against; other hosts are not checked.
+const MAX_MANIFESTS: usize = 1_000;
+/// Hosts that are queried at once.
+const HOSTS_AT_ONCE: usize = 256;
+/// How long one host may take to reply; a host that does not is not checked.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long all queries of one request may take; hosts left over are not checked.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What becomes of a request that some of its hosts would refuse.
+/// What happens to a request that some of its hosts would refuse.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnMismatch {
-    /// It is refused as a whole; nothing is stored.
+    /// The whole request is refused, and not stored.
     #[default]
     Refuse,
-    /// It is sent, and each host judges for itself.
+    /// The request is sent, and each host decides for itself.
     Send,
 }
 
-/// What is to be run.
+/// What an `execute` runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::services) enum Work {
+pub(in crate::services) enum Executable {
     Script { name: String, parameters: Parameters },
     Argv,
 }
 
-/// A request as far as hosts judge it.
+/// The part of a request that hosts decide on.
 #[derive(Clone, Copy)]
-pub(in crate::services) struct Asked<'a> {
-    pub work: &'a Work,
+pub(in crate::services) struct PreflightRequest<'a> {
+    pub executable: &'a Executable,
     pub secrets: &'a SecretParameters,
 }
 
-/// Looks at requests before they are stored.
+/// Checks requests before they are stored.
 #[derive(Clone, Debug)]
 pub(in crate::services) struct Preflight {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) lists: ManifestCache,
+    pub(in crate::services) manifests: ManifestCache,
 }
 
-/// A host that a request is for, and what it said that it lets the server ask for.
+/// A host that a request is for, with its last report.
 pub(in crate::services) struct Host {
     agent_id: AgentId,
-    /// Of a host that can be asked.
+    /// Set if the agent is connected.
     session: Option<Arc<SessionHandle>>,
     rules: HostRules,
 }
@@ -85,7 +85,7 @@ impl Host {
         Self { agent_id: session.agent_id, rules: session.rules.get(), session: Some(session) }
     }
 
-    pub fn away(agent_id: AgentId, rules: HostRules) -> Self {
+    pub fn offline(agent_id: AgentId, rules: HostRules) -> Self {
         Self { agent_id, session: None, rules }
     }
 }
@@ -97,139 +97,143 @@ impl From<StoredRules> for HostRules {
     }
 }
 
-/// A host that would refuse, as far as its rules are known.
-struct Mismatch {
+/// A host that would refuse, by its last report.
+struct HostMismatch {
     host: Host,
     mismatch: ManifestMismatch,
 }
 
-/// PreflightResults by list: most hosts share one.
+/// Results by manifest: most hosts share one.
 type PreflightResults = HashMap<ManifestDigest, Option<ManifestMismatch>>;
 
 impl Preflight {
-    /// The hosts of these agents that have told their rules, or can still.
+    /// The hosts of these agents that are connected or have reported before.
     pub async fn hosts(&self, tenant_id: TenantId, agents: &[AgentId]) -> Result<Vec<Host>> {
         let mut hosts = Vec::with_capacity(agents.len());
-        let mut away = Vec::new();
+        let mut offline = Vec::new();
         for &agent_id in agents {
             match self.hub.session(agent_id) {
                 Some(session) => hosts.push(Host::connected(session)),
-                None => away.push(agent_id),
+                None => offline.push(agent_id),
             }
         }
-        let stored = self.store.tenant(tenant_id).host_rules(&away).await?;
-        hosts.extend(stored.into_iter().map(|stored| Host::away(stored.agent_id, stored.into())));
+        let stored = self.store.tenant(tenant_id).host_rules(&offline).await?;
+        hosts
+            .extend(stored.into_iter().map(|stored| Host::offline(stored.agent_id, stored.into())));
         Ok(hosts)
     }
 
-    /// Refuses a request for `meant` agents that one of these hosts would refuse.
+    /// Refuses a request for `target_count` agents if one of these hosts would refuse it.
     ///
     /// # Errors
-    /// 422 (409 `argv_not_allowed`) with the code that the host would give, how many hosts it is, the
-    /// first of them, and why.
+    /// 422 (409 for `argv_not_allowed`) with the code that the host would return, the number of such
+    /// hosts, and the names and reasons of the first ones.
     pub async fn check(
         &self,
         tenant_id: TenantId,
         hosts: Vec<Host>,
-        meant: usize,
-        asked: Asked<'_>,
+        target_count: usize,
+        request: PreflightRequest<'_>,
     ) -> Result<()> {
-        let mut verdicts = PreflightResults::new();
-        let mut doubtful = Vec::new();
-        let mut refused = Refused::default();
+        let mut results = PreflightResults::new();
+        let mut unconfirmed = Vec::new();
+        let mut mismatches = HostMismatches::default();
         for host in hosts {
-            let verdict = self.judge(tenant_id, &host, asked, &mut verdicts).await?;
-            let Some(mismatch) = verdict else { continue };
+            let result = self.check_host(tenant_id, &host, request, &mut results).await?;
+            let Some(mismatch) = result else { continue };
             match host.session {
-                Some(_) => doubtful.push(Mismatch { host, mismatch }),
-                None => refused.add(Mismatch { host, mismatch }),
+                Some(_) => unconfirmed.push(HostMismatch { host, mismatch }),
+                None => mismatches.add(HostMismatch { host, mismatch }),
             }
         }
-        self.ask_again(tenant_id, doubtful, asked, &mut verdicts, &mut refused).await?;
-        if refused.is_empty() {
+        self.confirm(tenant_id, unconfirmed, request, &mut results, &mut mismatches).await?;
+        if mismatches.is_empty() {
             return Ok(());
         }
-        Err(self.refusal(tenant_id, refused, meant, asked).await?)
+        Err(self.refusal(tenant_id, mismatches, target_count, request).await?)
     }
 
-    /// Asks those that seem to refuse for their rules as they stand now, until one is sure to refuse.
-    async fn ask_again(
+    /// Checks connected hosts again with their current manifest and policy, until one mismatch is
+    /// confirmed.
+    async fn confirm(
         &self,
         tenant_id: TenantId,
-        doubtful: Vec<Mismatch>,
-        asked: Asked<'_>,
-        verdicts: &mut PreflightResults,
-        refused: &mut Refused,
+        unconfirmed: Vec<HostMismatch>,
+        request: PreflightRequest<'_>,
+        results: &mut PreflightResults,
+        mismatches: &mut HostMismatches,
     ) -> Result<()> {
-        let until = Instant::now() + ASK_FOR;
-        let mut rest = doubtful.into_iter().peekable();
+        let until = Instant::now() + QUERY_TIMEOUT;
+        let mut rest = unconfirmed.into_iter().peekable();
         let mut is_first = true;
-        while rest.peek().is_some() && (is_first || refused.is_empty()) && Instant::now() < until {
+        while rest.peek().is_some() && (is_first || mismatches.is_empty()) && Instant::now() < until
+        {
             is_first = false;
-            let turn: Vec<_> = rest.by_ref().take(ASKED_AT_ONCE).collect();
-            let sessions = turn.iter().filter_map(|mismatch| mismatch.host.session.as_deref());
+            let batch: Vec<_> = rest.by_ref().take(HOSTS_AT_ONCE).collect();
+            let sessions = batch.iter().filter_map(|mismatch| mismatch.host.session.as_deref());
             let now = self.clock.now();
-            let until = until.min(Instant::now() + ANSWER_WITHIN);
-            let answered = host_query::ask_all(sessions, now, until).await;
-            for (mismatch, has_answered) in turn.into_iter().zip(answered) {
-                let Some(session) = mismatch.host.session.filter(|_| has_answered) else {
+            let until = until.min(Instant::now() + REPLY_TIMEOUT);
+            let replied = host_query::refresh_all(sessions, now, until).await;
+            for (mismatch, has_replied) in batch.into_iter().zip(replied) {
+                let Some(session) = mismatch.host.session.filter(|_| has_replied) else {
                     continue;
                 };
                 let host = Host::connected(session);
-                if let Some(mismatch) = self.judge(tenant_id, &host, asked, verdicts).await? {
-                    refused.add(Mismatch { host, mismatch });
+                if let Some(mismatch) = self.check_host(tenant_id, &host, request, results).await? {
+                    mismatches.add(HostMismatch { host, mismatch });
                 }
             }
         }
-        // What holds for the others is what they told before.
-        if !refused.is_empty() {
-            rest.for_each(|mismatch| refused.add(mismatch));
+        // For the hosts left over the last report counts.
+        if !mismatches.is_empty() {
+            rest.for_each(|mismatch| mismatches.add(mismatch));
         }
         Ok(())
     }
 
-    /// Why a host would refuse; `None` if it would not, or if that can't be known.
-    async fn judge(
+    /// Why a host would refuse; `None` if it would not, or if that is unknown.
+    async fn check_host(
         &self,
         tenant_id: TenantId,
         Host { agent_id, rules, .. }: &Host,
-        asked: Asked<'_>,
-        verdicts: &mut PreflightResults,
+        request: PreflightRequest<'_>,
+        results: &mut PreflightResults,
     ) -> Result<Option<ManifestMismatch>> {
-        let Work::Script { name, parameters } = asked.work else {
-            let is_against = rules.policy.as_deref().is_some_and(|policy| policy != argv::POLICY);
-            return Ok(is_against.then_some(ManifestMismatch::ArgvNotAllowed));
+        let Executable::Script { name, parameters } = request.executable else {
+            let is_refused = rules.policy.as_deref().is_some_and(|policy| policy != argv::POLICY);
+            return Ok(is_refused.then_some(ManifestMismatch::ArgvNotAllowed));
         };
         let Some(digest) = rules.manifest else { return Ok(None) };
-        if let Some(verdict) = verdicts.get(&digest) {
-            return Ok(verdict.clone());
+        if let Some(result) = results.get(&digest) {
+            return Ok(result.clone());
         }
-        if verdicts.len() >= MAX_LISTS {
+        if results.len() >= MAX_MANIFESTS {
             return Ok(None);
         }
-        let list = self.list(tenant_id, *agent_id, digest).await?;
-        let mismatch =
-            |list: Arc<Manifest>| list.allowed_script(name, parameters, asked.secrets).err();
-        let verdict = list.and_then(mismatch);
-        verdicts.insert(digest, verdict.clone());
-        Ok(verdict)
+        let manifest = self.manifest(tenant_id, *agent_id, digest).await?;
+        let check = |manifest: Arc<Manifest>| {
+            manifest.allowed_script(name, parameters, request.secrets).err()
+        };
+        let result = manifest.and_then(check);
+        results.insert(digest, result.clone());
+        Ok(result)
     }
 
-    async fn list(
+    async fn manifest(
         &self,
         tenant_id: TenantId,
         agent_id: AgentId,
         digest: ManifestDigest,
     ) -> Result<Option<Arc<Manifest>>> {
-        if let Some(list) = self.lists.get(digest) {
-            return Ok(Some(list));
+        if let Some(manifest) = self.manifests.get(digest) {
+            return Ok(Some(manifest));
         }
         let stored = self.store.tenant(tenant_id).agent_manifest(agent_id).await?;
-        // What is stored by now may be another one than the digest was read of.
+        // The host may have reported another manifest since the digest was read.
         let read = stored.and_then(|row| {
-            let list = serde_json::from_str(&row.manifest).ok()?;
-            (self.lists.keep(&row.manifest, list) == digest).then_some(())
+            let manifest = serde_json::from_str(&row.manifest).ok()?;
+            (self.manifests.insert(&row.manifest, manifest) == digest).then_some(())
         });
-        Ok(read.and_then(|()| self.lists.get(digest)))
+        Ok(read.and_then(|()| self.manifests.get(digest)))
     }
 }

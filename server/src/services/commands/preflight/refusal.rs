@@ -1,41 +1,41 @@
-//! The sentence that refuses a request on behalf of hosts. What hosts say of themselves is cleaned and
-//! cut: they are not trusted.
+//! The error for a request that hosts would refuse. Texts that hosts reported are cleaned and
+//! truncated, because hosts are not trusted.
 
 use std::collections::HashMap;
 
 use muster_protocol::manifest::is_script_name;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 
-use super::{Asked, Mismatch, Preflight, Work};
+use super::{Executable, HostMismatch, Preflight, PreflightRequest};
 use crate::domain::ids::{AgentId, TenantId};
 use crate::domain::name::clean;
 use crate::services::error::{Result, ServiceError};
 
-/// Hosts that a refusal names.
+/// Most hosts that the error names.
 const SHOWN: usize = 3;
 /// Longest reason of one host, in characters.
 const MAX_REASON_CHARS: usize = 600;
-/// How like a script's name another must be to be meant.
-const LIKENESS: f64 = 0.8;
-/// Given where hosts refuse for more than one reason.
-const MIXED: &str = "hosts_would_refuse";
+/// Lowest similarity of two script names for a hint.
+const MIN_SIMILARITY: f64 = 0.8;
+/// Code of the error if hosts refuse for different reasons.
+const MIXED_CODE: &str = "hosts_would_refuse";
 
-/// The hosts that would refuse.
+/// The hosts that would refuse: their number, and the first ones.
 #[derive(Default)]
-pub(super) struct Refused {
+pub(super) struct HostMismatches {
     count: usize,
     code: &'static str,
-    first: Vec<Mismatch>,
+    first: Vec<HostMismatch>,
 }
 
-impl Refused {
+impl HostMismatches {
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub(super) fn add(&mut self, mismatch: Mismatch) {
+    pub(super) fn add(&mut self, mismatch: HostMismatch) {
         let code = mismatch.mismatch.code();
-        self.code = if self.count == 0 || self.code == code { code } else { MIXED };
+        self.code = if self.count == 0 || self.code == code { code } else { MIXED_CODE };
         self.count += 1;
         if self.first.len() < SHOWN {
             self.first.push(mismatch);
@@ -47,47 +47,46 @@ impl Preflight {
     pub(super) async fn refusal(
         &self,
         tenant_id: TenantId,
-        refused: Refused,
-        meant: usize,
-        asked: Asked<'_>,
+        mismatches: HostMismatches,
+        target_count: usize,
+        request: PreflightRequest<'_>,
     ) -> Result<ServiceError> {
-        let ids: Vec<_> = refused.first.iter().map(|mismatch| mismatch.host.agent_id).collect();
+        let ids: Vec<_> = mismatches.first.iter().map(|mismatch| mismatch.host.agent_id).collect();
         let agents = self.store.tenant(tenant_id).agents_by_id(&ids).await?;
         let names: HashMap<AgentId, String> =
             agents.into_iter().map(|agent| (agent.id, agent.name)).collect();
         let mut reasons = Vec::with_capacity(SHOWN);
-        for mismatch in &refused.first {
+        for mismatch in &mismatches.first {
             let id = mismatch.host.agent_id;
             let name = names.get(&id).cloned().unwrap_or_else(|| id.to_string());
-            let away = match mismatch.host.session {
+            let note = match mismatch.host.session {
                 Some(_) => "",
-                None => " (away, by the rules that it told last)",
+                None => " (offline, by its last report)",
             };
             let reason = self.reason(tenant_id, mismatch).await?;
-            reasons.push(format!("{name}{away}: {}", clean(&reason, MAX_REASON_CHARS)));
+            reasons.push(format!("{name}{note}: {}", clean(&reason, MAX_REASON_CHARS)));
         }
-        let others = refused.count - reasons.len();
+        let others = mismatches.count - reasons.len();
         let more = if others == 0 { String::new() } else { format!("; and {others} more") };
-        let how_many = match (refused.count, meant) {
+        let summary = match (mismatches.count, target_count) {
             (_, 1) => "the host would refuse this".to_owned(),
-            (count, meant) if count == meant => format!("all {meant} hosts would refuse this"),
-            (count, meant) => format!("{count} of {meant} hosts would refuse this"),
+            (count, target_count) if count == target_count => {
+                format!("all {target_count} hosts would refuse this")
+            }
+            (count, target_count) => format!("{count} of {target_count} hosts would refuse this"),
         };
-        let hint = self.near_match(tenant_id, &refused, asked).await?;
-        let detail = format!(
-            "{how_many}: {}{more}{hint}. Nothing was sent; to leave it to the hosts, say \
-             `\"on_mismatch\": \"send\"`",
-            reasons.join("; ")
-        );
-        let code = refused.code;
-        Ok(match refused.first.first().map(|mismatch| &mismatch.mismatch) {
+        let hint = self.near_match(tenant_id, &mismatches, request).await?;
+        let detail =
+            format!("{summary}: {}{more}{hint}. The request was not stored", reasons.join("; "));
+        let code = mismatches.code;
+        Ok(match mismatches.first.first().map(|mismatch| &mismatch.mismatch) {
             Some(ManifestMismatch::ArgvNotAllowed) => ServiceError::Conflict { code, detail },
             _ => ServiceError::Invalid { code, detail },
         })
     }
 
-    /// What does not fit, and if a script is not listed, why the newest list is not in force.
-    async fn reason(&self, tenant_id: TenantId, mismatch: &Mismatch) -> Result<String> {
+    /// The mismatch of one host. For an unknown script it adds why a newer manifest is not in force.
+    async fn reason(&self, tenant_id: TenantId, mismatch: &HostMismatch) -> Result<String> {
         let reason = mismatch.mismatch.to_string();
         let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { return Ok(reason) };
         let error = match &mismatch.host.session {
@@ -98,30 +97,32 @@ impl Preflight {
             }
         };
         Ok(match error {
-            Some(error) => format!("{reason}; its newest version was refused: {error}"),
+            Some(error) => format!("{reason}; the host refused its newer manifest: {error}"),
             None => reason,
         })
     }
 
-    /// A script of the hosts that are named, of nearly the name that was asked for.
+    /// A hint to a script of the named hosts with a similar name.
     async fn near_match(
         &self,
         tenant_id: TenantId,
-        refused: &Refused,
-        asked: Asked<'_>,
+        mismatches: &HostMismatches,
+        request: PreflightRequest<'_>,
     ) -> Result<String> {
-        let Work::Script { name, .. } = asked.work else { return Ok(String::new()) };
+        let Executable::Script { name, .. } = request.executable else { return Ok(String::new()) };
         let mut nearest: Option<(f64, String)> = None;
-        for mismatch in &refused.first {
+        for mismatch in &mismatches.first {
             let ManifestMismatch::UnknownScript(_) = mismatch.mismatch else { continue };
             let agent_id = mismatch.host.agent_id;
             let Some(digest) = mismatch.host.rules.manifest else { continue };
-            let Some(list) = self.list(tenant_id, agent_id, digest).await? else { continue };
-            for known in list.scripts.iter().map(|script| &script.name) {
-                let likeness = strsim::jaro_winkler(known, name);
-                let is_nearer = nearest.as_ref().is_none_or(|(nearest, _)| likeness > *nearest);
-                if likeness >= LIKENESS && is_nearer && is_script_name(known) {
-                    nearest = Some((likeness, known.clone()));
+            let Some(manifest) = self.manifest(tenant_id, agent_id, digest).await? else {
+                continue;
+            };
+            for known in manifest.scripts.iter().map(|script| &script.name) {
+                let similarity = strsim::jaro_winkler(known, name);
+                let is_nearer = nearest.as_ref().is_none_or(|(nearest, _)| similarity > *nearest);
+                if similarity >= MIN_SIMILARITY && is_nearer && is_script_name(known) {
+                    nearest = Some((similarity, known.clone()));
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub use self::publisher::EventPublisher;
 use crate::domain::access::principal::Scope;
 use crate::domain::integrations::tenant_event::{EventFilter, TenantEvent, TenantEventKind};
-use crate::hub::{Hub, TimelineReader};
+use crate::hub::{EventCursor, Hub};
 use crate::services::access::caller::Caller;
 use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
 use crate::services::error::Result;
@@ -46,7 +46,7 @@ pub enum StreamItem {
 #[derive(Debug)]
 pub struct EventStream {
     viewer: StreamPermit,
-    reader: TimelineReader,
+    reader: EventCursor,
     filter: EventFilter,
     scopes: Vec<Scope>,
     place: u64,
@@ -85,9 +85,9 @@ impl Events {
             caller.require(*scope)?;
         }
         let viewer = self.viewers.admit(caller)?;
-        let reader = self.hub.timeline.reader(caller.principal.tenant_id).await;
+        let reader = self.hub.event_log.reader(caller.principal.tenant_id).await;
         let end = reader.end();
-        let (place, first) = match last_id.map(|id| reader.place_of(id)) {
+        let (place, first) = match last_id.map(|id| reader.position_of(id)) {
             Some(Some(place)) => (place, None),
             Some(None) => (end, Some(StreamItem::Reset { id: reader.id_of(end) })),
             None => (end, Some(StreamItem::Ready { id: reader.id_of(end) })),

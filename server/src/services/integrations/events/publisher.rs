@@ -43,13 +43,13 @@ impl EventPublisher {
     /// Records one round of changes, and publishes its executions.
     pub fn record(&mut self, changes: &CommandChanges) {
         if !changes.is_complete {
-            self.hub.timeline.interrupt();
+            self.hub.event_log.interrupt();
         }
         self.jobs.extend(&changes.jobs);
         for change in &changes.commands {
             self.jobs.extend(change.job_id);
             if change.command == "execute" && self.is_new(change) {
-                self.hub.timeline.tell(change.tenant_id, event(change));
+                self.hub.event_log.append(change.tenant_id, event(change));
             }
         }
         if self.jobs.len() > MAX_JOBS {
@@ -89,7 +89,7 @@ impl EventPublisher {
                     self.published_jobs.clear();
                 }
                 if self.published_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {
-                    self.hub.timeline.tell(job.tenant_id, event);
+                    self.hub.event_log.append(job.tenant_id, event);
                 }
             }
             ids.iter().for_each(|id| {
@@ -103,7 +103,7 @@ impl EventPublisher {
     pub fn missed(&mut self) {
         self.published.clear();
         self.published_jobs.clear();
-        self.hub.timeline.interrupt();
+        self.hub.event_log.interrupt();
     }
 }
 

@@ -11,11 +11,12 @@ use crate::domain::integrations::webhook::retry::{
     DeliveryOutcome, NextDelivery, TRIED_FOR_MS, due_unless_recorded, plan_delivery, retry_after_ms,
 };
 use crate::domain::time::Timestamp;
-use crate::services::error::{ServiceError, chain};
+use crate::services::error::ServiceError;
 use crate::store::StoreError;
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
+use muster_protocol::error_chain;
 
 /// Whether the host answered, with any status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl Webhooks {
             match secret {
                 Ok(secret) => signatures.push(secret.sign(&id, timestamp_s, &body)),
                 Err(error) if place == 0 => {
-                    tracing::error!(error = chain(&error), "failed to sign a webhook");
+                    tracing::error!(error = error_chain(&error), "failed to sign a webhook");
                     return Err(ServiceError::Conflict {
                         code: "webhook_key_unreadable",
                         detail: error.to_string(),

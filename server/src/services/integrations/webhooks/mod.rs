@@ -72,7 +72,7 @@ impl Webhooks {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.resend_webhook(id, now, now.plus_ms(TRIED_FOR_MS), audit).await?;
         let row = row.ok_or(UNKNOWN)?;
-        self.hub.webhook_due();
+        self.hub.notify_webhook_due();
         Ok(row)
     }
 }

@@ -16,10 +16,10 @@ use crate::domain::releases::group::{
     CurrentWave, GroupState, Member, MemberProgress, UpdateState,
 };
 use crate::domain::time::Timestamp;
-use crate::services::error::chain;
 use crate::services::fleet::group_membership::GroupMember;
 use crate::store::StoreError;
 use crate::store::entities::releases::group;
+use muster_protocol::error_chain;
 
 /// Delay between two rounds while updates are under way.
 const BUSY_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,7 +44,7 @@ impl Groups {
     /// Waits until the next round is needed. `took` is the length of the last round: rounds use at
     /// most a tenth of the time, however large the fleets.
     pub async fn wait(&self, outcome: ReconcileOutcome, took: Duration) {
-        let mut arrivals = self.hub.arrivals();
+        let mut arrivals = self.hub.subscribe_connects();
         let shortest = BUSY_INTERVAL.max(took.saturating_mul(9));
         let interval = match outcome {
             ReconcileOutcome::Busy => shortest,
@@ -77,7 +77,7 @@ impl Groups {
             let group_id = row.id;
             let one = self.reconcile_one(row, &mut members).await;
             outcome = outcome.and(one.unwrap_or_else(|error| {
-                let error = chain(&error);
+                let error = error_chain(&error);
                 tracing::warn!(%group_id, error, "failed to reconcile a group; retrying");
                 let until = Some(self.clock.now().plus_ms(RETRY_MS));
                 ReconcileOutcome::Idle { until }

@@ -7,7 +7,7 @@ use muster_protocol::limits::DEFAULT_TIMEOUT_MS;
 use serde_json::{Value, json};
 
 use super::Groups;
-use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::command_state::EndReason;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::UpdateState;
@@ -15,9 +15,10 @@ use crate::domain::releases::group::attempt::{
     AttemptOutcome, AttemptTransition, UpdateAttempt, evaluate_attempt,
 };
 use crate::domain::time::Timestamp;
-use crate::services::access::caller::{Subject, system_audit};
+use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
-use crate::store::entities::commands::{command, command_report};
+use crate::store::entities::commands::command::NewCommand;
+use crate::store::entities::commands::command_report;
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::SubmitCommand;
@@ -42,34 +43,34 @@ pub(super) fn update_command(
     now: Timestamp,
 ) -> SubmitCommand {
     let data = json!({"version": version});
-    let command = command::Model {
+    let command = NewCommand {
         id: update.command_id,
         tenant_id: row.tenant_id,
         agent_id: update.agent_id,
-        command: CommandName::Update.as_str().to_owned(),
+        name: CommandName::Update,
         data: data.to_string(),
         sealed_parameters: None,
-        state: CommandState::Queued,
-        end_reason: None,
         requested_by: row.requested_by,
         requested_from: None,
         created_at: now,
-        expires_at: now.plus_ms(EXPIRES_IN_MS),
-        timeout_ms: DEFAULT_TIMEOUT_MS.cast_signed(),
-        lost_after_ms: lost_after_ms.cast_signed(),
-        delivered_at: None,
-        started_at: None,
-        finished_at: None,
-        cancel_requested_at: None,
+        expires_in_ms: EXPIRES_IN_MS,
+        timeout_ms: DEFAULT_TIMEOUT_MS,
+        lost_after_ms,
         job_id: None,
-        wave: None,
-        is_held: false,
         script: None,
         trigger: Trigger::Group,
-    };
+    }
+    .into_row();
     let detail = json!({"command": "update", "agent_id": update.agent_id, "group_id": row.id, "version": version});
     let subject = Subject { kind: "command", id: command.id.0 };
-    let audit = system_audit(row.tenant_id, "command.submit", subject, &detail, now);
+    let audit = AuditAction {
+        tenant_id: row.tenant_id,
+        action: "command.submit",
+        subject,
+        detail: &detail,
+        at: now,
+    }
+    .by_system();
     SubmitCommand { row: command, deliver_in_epoch: None, idempotency: None, audit }
 }
 

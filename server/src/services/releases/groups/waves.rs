@@ -11,10 +11,10 @@ use super::{Groups, subject};
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::{GroupState, UpdateState};
 use crate::domain::time::Timestamp;
-use crate::services::access::caller::system_audit;
-use crate::services::error::chain;
+use crate::services::access::caller::AuditAction;
 use crate::store::StoreError;
 use crate::store::entities::releases::{agent_update, group};
+use muster_protocol::error_chain;
 
 /// Commands of one batch.
 const BATCH: usize = 500;
@@ -113,7 +113,7 @@ impl Groups {
                         self.hub.wake(agent_id);
                     }
                     Err(error) => {
-                        let error = chain(&error);
+                        let error = error_chain(&error);
                         tracing::warn!(%agent_id, error, "failed to request an update");
                     }
                 }
@@ -131,7 +131,14 @@ impl Groups {
     ) -> Result<(), StoreError> {
         tracing::info!(group_id = %row.id, wave = row.wave, reason, "group halted");
         let detail = json!({"wave": row.wave, "reason": reason});
-        let audit = system_audit(row.tenant_id, "group.halt", subject(row.id), &detail, now);
+        let audit = AuditAction {
+            tenant_id: row.tenant_id,
+            action: "group.halt",
+            subject: subject(row.id),
+            detail: &detail,
+            at: now,
+        }
+        .by_system();
         let tenant = self.store.tenant(row.tenant_id);
         let now = now.max(row.changed_at.plus_ms(1));
         tenant.halt_group(row, reason, now, audit).await?;

@@ -1,4 +1,4 @@
-//! What an agent tells of its host: signs of life, the list of its scripts, what it holds.
+//! Frames about the host: heartbeats, manifest and inventory.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +8,23 @@ use muster_protocol::limits::MAX_INVENTORY_PAGE;
 use muster_protocol::manifest::Manifest;
 use tokio::time::Instant;
 
-use super::{MAX_ERROR_CHARS, VIOLATION};
+use super::MAX_ERROR_CHARS;
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;
-use crate::services::sessions::commit_ack::Answer;
-use crate::services::sessions::live::Live;
+use crate::services::sessions::live::{CommitAck, LiveSession, VIOLATION};
 use crate::services::sessions::{AgentTransport, SessionEnd};
 use crate::store::entities::fleet::agent_manifest;
 use crate::store::writer::{Listed, Reconcile, RecordHeartbeat, RecordManifest};
 
-/// Commands that one inventory may list.
+/// Most commands of one inventory.
 const MAX_INVENTORY: usize = 20_000;
-/// Heartbeats closer together than this are answered and not stored.
+/// Heartbeats that follow each other faster are acknowledged but not stored.
 const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest word for a policy that is kept, in characters.
+/// Longest stored name of a policy, in characters.
 const MAX_POLICY_CHARS: usize = 64;
 
-impl Live {
+impl LiveSession {
     pub(super) async fn heartbeat<T: AgentTransport>(
         &mut self,
         heartbeat: &Heartbeat,
@@ -33,11 +32,11 @@ impl Live {
     ) -> Result<(), SessionEnd> {
         let now = self.service.clock.now();
         let is_due = self
-            .intake
+            .inbound
             .heartbeat_stored_at
             .is_none_or(|at| at.elapsed() >= HEARTBEAT_STORE_INTERVAL);
         if is_due {
-            self.intake.heartbeat_stored_at = Some(Instant::now());
+            self.inbound.heartbeat_stored_at = Some(Instant::now());
             self.service.heartbeats.add(RecordHeartbeat {
                 agent_id: self.handle.agent_id,
                 epoch: self.handle.epoch,
@@ -57,10 +56,10 @@ impl Live {
     ) -> Result<(), SessionEnd> {
         let agent_id = self.handle.agent_id;
         let text = serde_json::to_string(&manifest).map_err(|_| VIOLATION)?;
-        let digest = self.service.lists.keep(&text, manifest);
+        let digest = self.service.manifests.insert(&text, manifest);
         let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
         let policy: Option<Arc<str>> = policy.map(Into::into);
-        // An agent that says nothing of its policy here said it when it registered.
+        // An agent without a policy in this frame sent it with `register`.
         let known = self.handle.rules.get().policy;
         let error = error.map(|text| clean(&text, MAX_ERROR_CHARS));
         let rules = HostRules {
@@ -88,13 +87,13 @@ impl Live {
         self.pending.push_back(Box::pin(async move {
             stored.await?;
             cache.forget_agent(agent_id);
-            Ok(Answer::Nothing)
+            Ok(CommitAck::None)
         }));
         Ok(())
     }
 
     pub(super) fn inventory(&mut self, items: &[InventoryItem]) -> Result<(), SessionEnd> {
-        let listed = self.intake.inventory.as_mut().ok_or(VIOLATION)?;
+        let listed = self.inbound.inventory.as_mut().ok_or(VIOLATION)?;
         if items.len() > MAX_INVENTORY_PAGE || listed.len() + items.len() > MAX_INVENTORY {
             return Err(VIOLATION);
         }
@@ -107,7 +106,7 @@ impl Live {
     }
 
     pub(super) async fn inventory_end(&mut self) -> Result<(), SessionEnd> {
-        let listed = self.intake.inventory.take().ok_or(VIOLATION)?;
+        let listed = self.inbound.inventory.take().ok_or(VIOLATION)?;
         let operation = Reconcile {
             agent_id: self.handle.agent_id,
             epoch: self.handle.epoch,
@@ -115,7 +114,7 @@ impl Live {
             now: self.service.clock.now(),
         };
         let done = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
-        self.pending.push_back(Box::pin(async move { Ok(Answer::Reconciled(done.await?)) }));
+        self.pending.push_back(Box::pin(async move { Ok(CommitAck::Reconciled(done.await?)) }));
         Ok(())
     }
 }

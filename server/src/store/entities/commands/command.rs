@@ -1,5 +1,6 @@
-//! Table `commands`: one durable command and where it is.
+//! Table `commands`: durable commands, their state and their deadlines.
 
+use muster_protocol::CommandName;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -10,8 +11,8 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// One durable command and where it is. The column `is_indexed` is the history's own, and `false`
-/// in a new row.
+/// One durable command. The column `is_indexed` belongs to the history queries; it is `false` in a
+/// new row.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "commands")]
 pub struct Model {
@@ -21,7 +22,7 @@ pub struct Model {
     pub agent_id: AgentId,
     pub command: String,
     pub data: String,
-    /// Secret parameters of an `execute`, sealed, until it ends.
+    /// Sealed secret parameters of an `execute`; removed when the command ends.
     pub sealed_parameters: Option<Vec<u8>>,
     pub state: CommandState,
     pub end_reason: Option<EndReason>,
@@ -35,15 +36,14 @@ pub struct Model {
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub cancel_requested_at: Option<Timestamp>,
-    /// The job that it is an execution of.
+    /// The job that this execution belongs to.
     pub job_id: Option<JobId>,
-    /// Of a roll-out: the wave that it belongs to, counted from 1.
+    /// Wave of the rollout, counted from 1.
     pub wave: Option<i32>,
-    /// Queued, and not to be sent before its roll-out lets it go. Of those that have ended it means
-    /// nothing.
+    /// Queued, and not sent until its rollout releases it. Has no meaning once the command ended.
     pub is_held: bool,
-    /// The script of an `execute`, empty if it is an ad-hoc command; every execution has one, and no
-    /// other command does.
+    /// Script of an `execute`, empty for an ad-hoc command. Set for every execution and for no other
+    /// command.
     pub script: Option<String>,
     pub trigger: Trigger,
 }
@@ -52,3 +52,56 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+/// What the creator of a durable command decides. [`NewCommand::into_row`] adds the rest.
+#[derive(Debug)]
+pub struct NewCommand {
+    pub id: CommandId,
+    pub tenant_id: TenantId,
+    pub agent_id: AgentId,
+    pub name: CommandName,
+    /// JSON.
+    pub data: String,
+    pub sealed_parameters: Option<Vec<u8>>,
+    pub requested_by: ApiKeyId,
+    /// Address of the caller.
+    pub requested_from: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_in_ms: u64,
+    pub timeout_ms: u64,
+    pub lost_after_ms: u64,
+    pub job_id: Option<JobId>,
+    pub script: Option<String>,
+    pub trigger: Trigger,
+}
+
+impl NewCommand {
+    /// The row of a command that is queued and not held by a rollout.
+    pub fn into_row(self) -> Model {
+        Model {
+            id: self.id,
+            tenant_id: self.tenant_id,
+            agent_id: self.agent_id,
+            command: self.name.as_str().to_owned(),
+            data: self.data,
+            sealed_parameters: self.sealed_parameters,
+            state: CommandState::Queued,
+            end_reason: None,
+            requested_by: self.requested_by,
+            requested_from: self.requested_from,
+            created_at: self.created_at,
+            expires_at: self.created_at.plus_ms(self.expires_in_ms),
+            timeout_ms: self.timeout_ms.cast_signed(),
+            lost_after_ms: self.lost_after_ms.cast_signed(),
+            delivered_at: None,
+            started_at: None,
+            finished_at: None,
+            cancel_requested_at: None,
+            job_id: self.job_id,
+            wave: None,
+            is_held: false,
+            script: self.script,
+            trigger: self.trigger,
+        }
+    }
+}

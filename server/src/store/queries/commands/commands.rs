@@ -1,4 +1,4 @@
-//! Durable commands of a tenant.
+//! Reads and cancels durable commands of a tenant.
 
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
@@ -14,22 +14,22 @@ use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// A command and what its agent reported of it.
+/// A command with the report of its agent.
 #[derive(Debug, Clone)]
 pub struct CommandWithReport {
     pub command: command::Model,
     pub report: Option<command_report::Model>,
 }
 
-/// What came of a generation to cancel.
+/// The result of a request to cancel.
 #[derive(Debug, Clone)]
 pub enum Cancelled {
-    /// No such command.
+    /// The tenant has no such command.
     Unknown,
-    /// Its agent can't cancel: it is a basic one and has been sent the command.
+    /// The command was sent to a basic agent, which cannot cancel.
     Unsupported,
-    /// The generation is stored; `tell` if the agent is to be told now.
-    Requested { command: Box<command::Model>, tell: bool },
+    /// The request is stored. `is_sent`: the agent may have the command, and must be notified.
+    Requested { command: Box<command::Model>, is_sent: bool },
 }
 
 impl TenantScope {
@@ -45,7 +45,7 @@ impl TenantScope {
         Ok(Some(CommandWithReport { command, report }))
     }
 
-    /// Stores the generation to cancel; a queued command ends at once.
+    /// Stores a request to cancel. A queued command ends at once.
     pub async fn cancel_command(
         &self,
         id: CommandId,
@@ -65,7 +65,7 @@ impl TenantScope {
                     };
                     if row.state.is_terminal() {
                         let command = Box::new(row);
-                        return Ok((Cancelled::Requested { command, tell: false }, None));
+                        return Ok((Cancelled::Requested { command, is_sent: false }, None));
                     }
                     let cancelled = cancel_open(transaction, row, now).await?;
                     let mut ended = None;
@@ -92,9 +92,9 @@ async fn cancel_open(
     let requested_at = row.cancel_requested_at.unwrap_or(now);
     row.cancel_requested_at = Some(requested_at);
     let mut update = command::Entity::update_many();
-    let mut tell = true;
+    let mut is_sent = true;
     if let Step::To(next) = step(row.state, Event::CancelRequested) {
-        tell = false;
+        is_sent = false;
         row.state = next;
         row.finished_at = Some(now);
         row.end_reason = Some(EndReason::CancelledInQueue);
@@ -111,5 +111,5 @@ async fn cancel_open(
         .filter(command::Column::Id.eq(row.id))
         .exec(transaction)
         .await?;
-    Ok(Cancelled::Requested { command: Box::new(row), tell })
+    Ok(Cancelled::Requested { command: Box::new(row), is_sent })
 }

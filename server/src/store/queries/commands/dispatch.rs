@@ -1,4 +1,4 @@
-//! What waits for agents that are connected.
+//! Reads queued commands for the dispatcher.
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query};
 use sea_orm::{
@@ -13,8 +13,10 @@ use crate::store::entities::commands::command;
 use crate::store::queries::SystemScope;
 
 impl SystemScope {
-    /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first: at
-    /// most `per_agent` of each, so that one's backlog hides no other's, and `limit` in all.
+    /// Queued commands of some agents that are neither expired, cancelled nor held, oldest first.
+    ///
+    /// At most `per_agent` of each agent, so that one backlog does not hide the others, and at most
+    /// `limit` in all.
     pub async fn deliverable(
         &self,
         agents: &[AgentId],
@@ -22,11 +24,11 @@ impl SystemScope {
         per_agent: u64,
         limit: u64,
     ) -> Result<Vec<command::Model>, StoreError> {
-        const PLACE: &str = "place";
+        const RANK: &str = "rank_in_queue";
         const RANKED: &str = "ranked";
         let mut ranked = Query::select()
             .column(command::Column::Id)
-            .expr_as(Expr::cust("ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY id)"), PLACE)
+            .expr_as(Expr::cust("ROW_NUMBER() OVER (PARTITION BY agent_id ORDER BY id)"), RANK)
             .from(command::Entity)
             .and_where(command::Column::AgentId.is_in(agents.iter().copied()))
             .and_where(command::Column::FinishedAt.is_null())
@@ -38,7 +40,7 @@ impl SystemScope {
         let first = Query::select()
             .column(command::Column::Id)
             .from_subquery(ranked.take(), RANKED)
-            .and_where(Expr::col(PLACE).lte(per_agent.cast_signed()))
+            .and_where(Expr::col(RANK).lte(per_agent.cast_signed()))
             .take();
         Ok(command::Entity::find()
             .filter(command::Column::Id.in_subquery(first))

@@ -29,7 +29,7 @@ pub struct CancelledJob {
     /// Executions that had not been sent, and have ended.
     pub ended: Vec<CommandId>,
     /// Executions whose agents are to be told.
-    pub asked: Vec<(CommandId, AgentId)>,
+    pub sent: Vec<(CommandId, AgentId)>,
 }
 
 /// How far a job is.
@@ -175,7 +175,7 @@ impl TenantScope {
                     }
                     Ok(CancelledJob {
                         ended: queued.into_iter().map(|row| row.0).collect(),
-                        asked: sent.into_iter().map(|row| (row.0, row.1)).collect(),
+                        sent: sent.into_iter().map(|row| (row.0, row.1)).collect(),
                     })
                 })
             })
@@ -202,7 +202,7 @@ async fn open_executions(
         .from(agent::Entity)
         .and_where(agent::Column::Level.eq(AgentLevel::Basic))
         .take();
-    let can_be_asked = command::Column::State
+    let is_sent = command::Column::State
         .eq(CommandState::Queued)
         .or(command::Column::AgentId.not_in_subquery(basic));
     Ok(command::Entity::find()
@@ -212,7 +212,7 @@ async fn open_executions(
         .column(command::Column::State)
         .filter(command::Column::JobId.eq(id))
         .filter(command::Column::FinishedAt.is_null())
-        .filter(can_be_asked)
+        .filter(is_sent)
         .into_tuple()
         .all(transaction)
         .await?)

@@ -21,7 +21,7 @@ use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
-use crate::store::writer::rows::filled;
+use crate::store::writer::rows::pad_to_power_of_two;
 
 /// A filter of deliveries.
 #[derive(Debug, Clone, Copy, Default)]
@@ -174,11 +174,11 @@ impl SystemScope {
             .order_by_asc(webhook_delivery::Column::DueAt)
             .limit(limit);
         if !busy.hosts.is_empty() {
-            let hosts = filled(busy.hosts.iter().map(String::as_str));
+            let hosts = pad_to_power_of_two(busy.hosts.iter().map(String::as_str));
             query = query.filter(webhook_delivery::Column::Host.is_not_in(hosts));
         }
         if !busy.ids.is_empty() {
-            let ids = filled(busy.ids.iter().copied());
+            let ids = pad_to_power_of_two(busy.ids.iter().copied());
             query = query.filter(webhook_delivery::Column::Id.is_not_in(ids));
         }
         let rows: Vec<(DeliveryId, String, Timestamp)> =

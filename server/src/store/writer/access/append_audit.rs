@@ -4,20 +4,20 @@ use sea_orm::{DatabaseTransaction, DbErr, IntoActiveModel as _};
 
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
-use crate::store::writer::connection::Work;
-use crate::store::writer::{Merge, rows};
+use crate::store::writer::connection::WriteTx;
+use crate::store::writer::{BatchOperation, rows};
 
 /// Adds one entry.
 pub struct AppendAudit(pub audit_entry::Model);
 
-impl Merge for AppendAudit {
+impl BatchOperation for AppendAudit {
     type Done = ();
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
+        let transaction = tx.transaction;
         insert(transaction, operations.iter().map(|operation| operation.0.clone()).collect())
             .await?;
         Ok(operations.iter().map(|_| Ok(())).collect())

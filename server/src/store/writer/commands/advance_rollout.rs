@@ -16,9 +16,9 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::hold::hold_queued;
 use crate::store::writer::access::append_audit;
-use crate::store::writer::connection::Work;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::connection::WriteTx;
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
 /// Applies one step to a running rollout.
 pub struct AdvanceRollout {
@@ -47,25 +47,25 @@ pub enum RolloutChange {
     Halt { reason: String, audit: Box<audit_entry::Model> },
 }
 
-impl Merge for AdvanceRollout {
+impl BatchOperation for AdvanceRollout {
     /// False if the rollout is in another wave or was stopped; then nothing changed.
     type Done = bool;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            results.push(Ok(operation.apply_one(work).await?));
+            results.push(Ok(operation.apply_one(tx).await?));
         }
         Ok(results)
     }
 }
 
 impl AdvanceRollout {
-    async fn apply_one(&self, work: &Work<'_>) -> Result<bool, DbErr> {
-        let transaction = work.transaction;
+    async fn apply_one(&self, tx: &WriteTx<'_>) -> Result<bool, DbErr> {
+        let transaction = tx.transaction;
         if !self.is_current(transaction).await? {
             return Ok(false);
         }
@@ -85,7 +85,7 @@ impl AdvanceRollout {
             }
             RolloutChange::NextWave { skipped, postponed } => {
                 let skipped = self.skip(transaction, skipped).await?;
-                work.tally.ended(CommandState::Cancelled, skipped);
+                tx.metrics.ended(CommandState::Cancelled, skipped);
                 self.postpone(transaction, postponed).await?;
                 let next = [
                     (rollout::Column::Wave, (self.wave + 1).into()),
@@ -182,7 +182,7 @@ impl AdvanceRollout {
 /// Limits an update to the given executions that are still held.
 fn held(ids: &[CommandId], update: UpdateMany<command::Entity>) -> UpdateMany<command::Entity> {
     update
-        .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
+        .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
         .filter(command::Column::State.eq(CommandState::Queued))
         .filter(command::Column::IsHeld.eq(true))
 }

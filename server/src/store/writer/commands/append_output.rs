@@ -1,4 +1,4 @@
-//! Output into storage: short chunks into rows, long ones into the command's live file.
+//! Stores output: short chunks in rows, long ones in the live file of the command.
 
 use std::collections::HashMap;
 
@@ -13,24 +13,23 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::store::StoreError;
 use crate::store::blobs::{BlobError, BlobName, Blobs};
 use crate::store::entities::commands::{output_blob, output_chunk};
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::{Merge, rows};
+use crate::store::writer::{BatchOperation, rows};
 
-/// Records from this size on go into a file: a database writes them twice. Below it, one sync for
-/// all rows of a transaction costs less than one for each command's file.
+/// Records from this size on go into a file, because a database writes them twice. Below it, one
+/// sync for all rows of a transaction costs less than one sync for each file.
 const FILE_FROM_BYTES: usize = 64 * 1024;
-/// A command's first payload up to here is taken in while output waits for room: it is little, and
-/// most commands have no more.
+/// The first bytes of each command are stored even if the disk is almost full: most commands have no
+/// more.
 const SHORT_BYTES: u64 = 4 * 1024;
-/// Files that are synced at once.
+/// Most files that are synced at once.
 const SYNCS: usize = 16;
 
 /// Adds a chunk of output.
 ///
-/// Shape: whole records; `offset_bytes` is where the command's committed output ends, which the
-/// session knows, since its epoch fences off every other. A chunk that does not continue what is
-/// committed is refused: one before it has failed.
+/// Shape: whole records; `offset_bytes` is the end of the committed output, which the session knows
+/// because its epoch excludes other writers. A chunk after a gap is refused: an earlier one failed.
 pub struct AppendOutput {
     pub agent_id: AgentId,
     pub epoch: i64,
@@ -46,8 +45,8 @@ pub struct AppendOutput {
     pub records: Bytes,
 }
 
-impl Merge for AppendOutput {
-    /// The offset up to which output is now committed.
+impl BatchOperation for AppendOutput {
+    /// The end of the committed output.
     type Done = u64;
 
     fn session(&self) -> Option<(AgentId, i64)> {
@@ -55,54 +54,54 @@ impl Merge for AppendOutput {
     }
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<u64, StoreError>>, DbErr> {
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
-        let space = work.blobs.check_space();
-        let mut growths: HashMap<CommandId, Growth> = HashMap::new();
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
+        let space = tx.blobs.check_space();
+        let mut appends: HashMap<CommandId, OutputAppend> = HashMap::new();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
-            let growth = match growths.remove(&operation.command_id) {
-                Some(growth) => growth,
-                None => Growth::read(work.transaction, operation).await?,
+            let append = match appends.remove(&operation.command_id) {
+                Some(append) => append,
+                None => OutputAppend::read(tx.transaction, operation).await?,
             };
-            let growth = growths.entry(operation.command_id).or_insert(growth);
+            let append = appends.entry(operation.command_id).or_insert(append);
             let admitted = epochs.check(operation.agent_id, operation.epoch);
             let admitted = match operation.is_short() {
                 true => admitted,
                 false => admitted.and_then(|()| Ok(space.clone()?)),
             };
-            results.push(admitted.and_then(|()| growth.take(operation)));
+            results.push(admitted.and_then(|()| append.push(operation)));
         }
-        let failed = write_files(work.blobs, &mut growths).await;
+        let failed = write_files(tx.blobs, &mut appends).await;
         for (operation, result) in operations.iter().zip(&mut results) {
             if let (Ok(_), Some(error)) = (&result, failed.get(&operation.command_id)) {
                 *result = Err(error.clone().into());
             }
         }
         let stored = operations.iter().zip(&results).filter(|(_, result)| result.is_ok());
-        work.tally.stored_output(stored.map(|(operation, _)| operation.length_bytes).sum());
-        // Behind the sync of the files: what rows name is there.
-        let whole = growths.into_iter().filter(|(id, _)| !failed.contains_key(id));
-        let chunks = whole.flat_map(|(_, growth)| growth.chunks).collect();
-        rows::insert(work.transaction, chunks, None).await?;
+        tx.metrics.stored_output(stored.map(|(operation, _)| operation.length_bytes).sum());
+        // After the sync of the files: rows never name bytes that may be lost.
+        let whole = appends.into_iter().filter(|(id, _)| !failed.contains_key(id));
+        let chunks = whole.flat_map(|(_, append)| append.chunks).collect();
+        rows::insert(tx.transaction, chunks, None).await?;
         Ok(results)
     }
 }
 
-/// What a batch adds to a command's output.
-struct Growth {
+/// What a batch appends to the output of one command.
+struct OutputAppend {
     end_bytes: u64,
-    /// In use of the live file before the batch.
+    /// Size of the live file before the batch.
     file_start_bytes: u64,
     file_end_bytes: u64,
     pieces: Vec<Bytes>,
     chunks: Vec<output_chunk::ActiveModel>,
 }
 
-impl Growth {
-    /// Where the command's committed output ends: one look into the primary key.
+impl OutputAppend {
+    /// Reads the end of the committed output with one lookup by primary key.
     async fn read(transaction: &DatabaseTransaction, first: &AppendOutput) -> Result<Self, DbErr> {
         let last: Option<(i64, i64, i64)> = output_chunk::Entity::find()
             .select_only()
@@ -117,7 +116,7 @@ impl Growth {
             .await?;
         let (end, file_end) = match last {
             Some((offset, length, file_end)) => (offset + length, file_end),
-            // All of it was compacted before more came, or there is none yet.
+            // All earlier output is compacted, or there is none.
             None if first.offset_bytes > 0 => {
                 let blob = output_blob::Entity::find_by_id(first.command_id);
                 let blob = blob.all(transaction).await?.pop();
@@ -134,8 +133,9 @@ impl Growth {
         })
     }
 
-    /// A chunk may have failed while those behind it were waiting: no gap is ever stored.
-    fn take(&mut self, operation: &AppendOutput) -> Result<u64, StoreError> {
+    /// Adds a chunk. It is refused after a gap: an earlier chunk may have failed while this one
+    /// waited.
+    fn push(&mut self, operation: &AppendOutput) -> Result<u64, StoreError> {
         if self.end_bytes != operation.offset_bytes {
             return Err(StoreError::OutputMissing);
         }
@@ -150,16 +150,16 @@ impl Growth {
     }
 }
 
-/// Writes what goes into files, and syncs them; why it failed, by command.
+/// Writes and syncs the live files. Returns the errors by command.
 async fn write_files(
     blobs: &Blobs,
-    growths: &mut HashMap<CommandId, Growth>,
+    appends: &mut HashMap<CommandId, OutputAppend>,
 ) -> HashMap<CommandId, BlobError> {
-    let files = growths.iter_mut().filter(|(_, growth)| !growth.pieces.is_empty());
+    let files = appends.iter_mut().filter(|(_, append)| !append.pieces.is_empty());
     let writes: Vec<_> = files
-        .map(|(id, growth)| {
-            let (id, position) = (*id, growth.file_start_bytes);
-            let (blobs, pieces) = (blobs.clone(), std::mem::take(&mut growth.pieces));
+        .map(|(id, append)| {
+            let (id, position) = (*id, append.file_start_bytes);
+            let (blobs, pieces) = (blobs.clone(), std::mem::take(&mut append.pieces));
             async move {
                 let write = move || blobs.append(BlobName::Live(id), position, &pieces);
                 let written = tokio::task::spawn_blocking(write).await;

@@ -1,4 +1,4 @@
-//! The end of jobs, once and for all.
+//! Finishes jobs, once each.
 
 use std::collections::HashMap;
 
@@ -16,25 +16,25 @@ use crate::store::StoreError;
 use crate::store::entities::commands::job;
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::DeliveryAttempts;
-use crate::store::writer::connection::Work;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::connection::WriteTx;
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// Finishes a job all of whose executions have ended.
+/// Finishes a job after the end of all its executions.
 pub struct FinishJob {
     pub tenant_id: TenantId,
     pub job_id: JobId,
     pub state: JobState,
-    /// When the last of its executions ended.
+    /// When its last execution ended.
     pub finished_at: Timestamp,
 }
 
-impl Merge for FinishJob {
-    /// False if it was finished before, which changes nothing.
+impl BatchOperation for FinishJob {
+    /// False if the job was already finished.
     type Done = bool;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<bool, StoreError>>, DbErr> {
         let mut unfinished = HashMap::with_capacity(operations.len());
@@ -43,10 +43,13 @@ impl Merge for FinishJob {
                 .select_only()
                 .column(job::Column::Id)
                 .column(job::Column::WebhookUrl)
-                .filter(job::Column::Id.is_in(filled(operations.iter().map(|op| op.job_id))))
+                .filter(
+                    job::Column::Id
+                        .is_in(pad_to_power_of_two(operations.iter().map(|op| op.job_id))),
+                )
                 .filter(job::Column::FinishedAt.is_null())
                 .into_tuple()
-                .all(work.transaction)
+                .all(tx.transaction)
                 .await?;
             unfinished.extend(rows);
         }
@@ -55,7 +58,7 @@ impl Merge for FinishJob {
             let first = unfinished.remove(&operation.job_id);
             results.push(Ok(first.is_some()));
             if let Some(webhook_url) = first {
-                operation.finish(work, webhook_url).await?;
+                operation.finish(tx, webhook_url).await?;
             }
         }
         Ok(results)
@@ -63,26 +66,26 @@ impl Merge for FinishJob {
 }
 
 impl FinishJob {
-    /// Runs once in a job's life: whatever is to follow from its end is written here, in the same
+    /// Runs once for each job, so everything that follows from its end is written in this
     /// transaction.
-    async fn finish(&self, work: &Work<'_>, webhook_url: Option<String>) -> Result<(), DbErr> {
+    async fn finish(&self, tx: &WriteTx<'_>, webhook_url: Option<String>) -> Result<(), DbErr> {
         job::Entity::update_many()
             .col_expr(job::Column::State, self.state.as_str().into())
             .col_expr(job::Column::FinishedAt, self.finished_at.0.into())
             .filter(job::Column::Id.eq(self.job_id))
             .filter(job::Column::TenantId.eq(self.tenant_id))
-            .exec(work.transaction)
+            .exec(tx.transaction)
             .await?;
         if let Some(url) = webhook_url {
             let delivery = self.delivery(url).into_active_model();
             webhook_delivery::Entity::insert(delivery)
-                .exec_without_returning(work.transaction)
+                .exec_without_returning(tx.transaction)
                 .await?;
         }
         Ok(())
     }
 
-    /// The message that tells of it, due at once.
+    /// The webhook message, due at once.
     fn delivery(&self, url: String) -> webhook_delivery::Model {
         webhook_delivery::Model {
             id: DeliveryId::new(),

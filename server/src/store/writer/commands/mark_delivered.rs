@@ -1,4 +1,4 @@
-//! From the queue to an agent: committed before the frame leaves.
+//! Marks queued commands as delivered, before their frames are sent.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,10 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
 /// Marks queued commands of one agent as delivered.
 pub struct MarkDelivered {
@@ -22,16 +22,16 @@ pub struct MarkDelivered {
     pub now: Timestamp,
 }
 
-impl Merge for MarkDelivered {
-    /// Those that still were queued and in time: their frames may leave.
+impl BatchOperation for MarkDelivered {
+    /// The commands that were still queued and not expired: their frames must be sent now.
     type Done = Vec<CommandId>;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Vec<CommandId>, StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let wanted: Vec<(CommandId, Timestamp)> = operations
             .iter()
             .filter(|op| epochs.may_write(op.agent_id, op.epoch))
@@ -43,7 +43,10 @@ impl Merge for MarkDelivered {
             let ids: Vec<CommandId> = command::Entity::find()
                 .select_only()
                 .column(command::Column::Id)
-                .filter(command::Column::Id.is_in(filled(wanted.iter().map(|(id, _)| *id))))
+                .filter(
+                    command::Column::Id
+                        .is_in(pad_to_power_of_two(wanted.iter().map(|(id, _)| *id))),
+                )
                 .filter(command::Column::State.eq(CommandState::Queued))
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
@@ -54,7 +57,7 @@ impl Merge for MarkDelivered {
             command::Entity::update_many()
                 .col_expr(command::Column::State, CommandState::Delivered.as_str().into())
                 .col_expr(command::Column::DeliveredAt, now.0.into())
-                .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
+                .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
                 .exec(transaction)
                 .await?;
             delivered.extend(ids);
@@ -63,7 +66,7 @@ impl Merge for MarkDelivered {
             .iter()
             .map(|op| {
                 epochs.check(op.agent_id, op.epoch)?;
-                // The frame leaves once, whoever else asked for it in this transaction.
+                // The frame is sent once, even if another operation of this batch has the same command.
                 Ok(op.command_ids.iter().copied().filter(|id| delivered.remove(id)).collect())
             })
             .collect())

@@ -1,4 +1,4 @@
-//! What agents say on the way: accepted, started.
+//! Records the progress that agents report: accepted and started.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent_ledger;
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
 /// A step that an agent reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct RecordProgress {
     pub now: Timestamp,
 }
 
-impl Merge for RecordProgress {
+impl BatchOperation for RecordProgress {
     type Done = ();
 
     fn session(&self) -> Option<(AgentId, i64)> {
@@ -45,11 +45,11 @@ impl Merge for RecordProgress {
     }
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let mut counts: HashMap<AgentId, u64> = HashMap::new();
         let mut started = Vec::new();
         for op in operations.iter().filter(|op| epochs.check(op.agent_id, op.epoch).is_ok()) {
@@ -93,12 +93,14 @@ async fn mark_running(
         .col_expr(command::Column::State, CommandState::Running.as_str().into())
         .col_expr(command::Column::StartedAt, now.0.into())
         .col_expr(command::Column::IsHeld, Expr::value(false))
-        .filter(command::Column::Id.is_in(filled(started.iter().map(|(_, id, _)| *id))))
+        .filter(
+            command::Column::Id.is_in(pad_to_power_of_two(started.iter().map(|(_, id, _)| *id))),
+        )
         // An agent can't move another's command, whatever id it sends: nor one of an agent that
         // reports a start in the same transaction.
         .filter(
             Expr::tuple([Expr::col(command::Column::Id), Expr::col(command::Column::AgentId)])
-                .in_tuples(filled(started.iter().map(|(agent, id, _)| (*id, *agent)))),
+                .in_tuples(pad_to_power_of_two(started.iter().map(|(agent, id, _)| (*id, *agent)))),
         )
         .filter(command::Column::State.is_in([CommandState::Queued, CommandState::Delivered]))
         .exec(transaction)

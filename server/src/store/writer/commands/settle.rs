@@ -1,4 +1,4 @@
-//! How commands end by their agents' word: once, whatever is repeated.
+//! Records the results that agents report: once, even if a report is repeated.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,13 +15,13 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::commands::{command, command_report};
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// What an agent reports of a command.
+/// The report of an agent about a command.
 #[derive(Debug, Clone)]
 pub struct Report {
     pub outcome: Outcome,
@@ -31,29 +31,29 @@ pub struct Report {
     pub error_code: Option<String>,
 }
 
-/// Settles a command.
+/// Ends a command with its report.
 pub struct Settle {
     pub agent_id: AgentId,
     pub epoch: i64,
     pub command_id: CommandId,
     pub report: Report,
-    /// Where the last chunk begins that came in this session, if one did. Its agent forgets the
-    /// output once the report is recorded: it is not recorded before that chunk is.
+    /// Offset of the last chunk of this session. The report is recorded only if that chunk is stored,
+    /// because the agent deletes its output after that.
     pub last_chunk_bytes: Option<u64>,
     pub now: Timestamp,
 }
 
-/// What became of a report.
+/// The result of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
     pub receipt: Receipt,
-    /// True if the command was open until now.
+    /// True if this report ended the command.
     pub was_open: bool,
-    /// The job that it is an execution of.
+    /// The job that the execution belongs to.
     pub job_id: Option<JobId>,
 }
 
-impl Merge for Settle {
+impl BatchOperation for Settle {
     type Done = Settled;
 
     fn session(&self) -> Option<(AgentId, i64)> {
@@ -61,12 +61,12 @@ impl Merge for Settle {
     }
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Settled, StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
-        let mut known = Known::read(transaction, operations).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
+        let mut stored = StoredState::read(transaction, operations).await?;
         let mut ended: HashMap<CommandState, Vec<&Self>> = HashMap::new();
         let mut reports = Vec::with_capacity(operations.len());
         let mut results = Vec::with_capacity(operations.len());
@@ -75,12 +75,12 @@ impl Merge for Settle {
                 results.push(Err(error));
                 continue;
             }
-            if !operation.last_chunk().is_none_or(|chunk| known.output.reaches(chunk)) {
+            if !operation.last_chunk().is_none_or(|chunk| stored.output.reaches(chunk)) {
                 results.push(Err(StoreError::OutputMissing));
                 continue;
             }
-            let settled = known.settle(operation);
-            match (settled, known.is_new_report(operation, settled)) {
+            let settled = stored.settle(operation);
+            match (settled, stored.is_new_report(operation, settled)) {
                 (Settled { was_open: true, .. }, _) => {
                     ended.entry(operation.report.outcome.into()).or_default().push(operation);
                     reports.push(operation.row(false));
@@ -92,7 +92,7 @@ impl Merge for Settle {
         }
         for (state, operations) in ended {
             for operations in operations.chunks(MAX_LIST) {
-                write_end(work, state, operations).await?;
+                write_end(tx, state, operations).await?;
             }
         }
         rows::insert(transaction, reports, None).await?;
@@ -119,16 +119,16 @@ impl Settle {
     }
 }
 
-/// The commands of a batch as they stand, kept up as the batch is decided.
-struct Known {
+/// The stored state of the commands of a batch, updated as its reports are applied.
+struct StoredState {
     commands: HashMap<CommandId, (AgentId, CommandState, Option<JobId>)>,
-    /// Commands of which a report is stored; true if it is a late one.
+    /// Commands with a stored report; true if it is late.
     reported: HashMap<CommandId, bool>,
     new_late: HashSet<CommandId>,
     output: StoredOutput,
 }
 
-impl Known {
+impl StoredState {
     async fn read(transaction: &DatabaseTransaction, operations: &[Settle]) -> Result<Self, DbErr> {
         let mut commands = HashMap::with_capacity(operations.len());
         let mut reported = HashMap::new();
@@ -142,7 +142,7 @@ impl Known {
                     .column(command::Column::JobId)
                     .filter(
                         command::Column::Id
-                            .is_in(filled(operations.iter().map(|op| op.command_id))),
+                            .is_in(pad_to_power_of_two(operations.iter().map(|op| op.command_id))),
                     )
                     .into_tuple()
                     .all(transaction)
@@ -158,7 +158,7 @@ impl Known {
                 .select_only()
                 .column(command_report::Column::CommandId)
                 .column(command_report::Column::IsLate)
-                .filter(command_report::Column::CommandId.is_in(filled(over)))
+                .filter(command_report::Column::CommandId.is_in(pad_to_power_of_two(over)))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -187,13 +187,13 @@ impl Known {
                     };
                 (receipt, was_open, *job_id)
             }
-            // Another agent's command is as unknown as one that never was.
+            // A command of another agent is reported as unknown.
             Some(_) | None => (Receipt::UnknownCommand, false, None),
         };
         Settled { receipt, was_open, job_id }
     }
 
-    /// True once for a late report that is not stored yet.
+    /// True for a late report that is not stored yet; only once for each command.
     fn is_new_report(&mut self, operation: &Settle, settled: Settled) -> bool {
         settled.receipt == Receipt::Late
             && !self.reported.contains_key(&operation.command_id)
@@ -202,15 +202,18 @@ impl Known {
 }
 
 async fn write_end(
-    work: &Work<'_>,
+    tx: &WriteTx<'_>,
     state: CommandState,
     operations: &[&Settle],
 ) -> Result<(), DbErr> {
     let now = operations.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
     let ended = end_of(state, now)
-        .filter(command::Column::Id.is_in(filled(operations.iter().map(|op| op.command_id))))
-        .exec(work.transaction)
+        .filter(
+            command::Column::Id
+                .is_in(pad_to_power_of_two(operations.iter().map(|op| op.command_id))),
+        )
+        .exec(tx.transaction)
         .await?;
-    work.tally.ended(state, ended.rows_affected);
+    tx.metrics.ended(state, ended.rows_affected);
     Ok(())
 }

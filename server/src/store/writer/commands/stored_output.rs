@@ -1,4 +1,4 @@
-//! Whether the output that reports come behind is stored: in chunks, or compacted already.
+//! Checks whether the output before a report is stored, as chunks or compacted.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,17 +11,17 @@ use sea_orm::{
 use crate::domain::ids::CommandId;
 use crate::store::entities::commands::{output_blob, output_chunk};
 use crate::store::writer::MAX_LIST;
-use crate::store::writer::rows::filled;
+use crate::store::writer::rows::pad_to_power_of_two;
 use output_chunk::Column::{CommandId as Id, LengthBytes, OffsetBytes};
 
-/// A command, and where a chunk of its output begins.
+/// A command and the offset of one of its chunks.
 pub(in crate::store::writer) type ChunkPlace = (CommandId, i64);
 
-/// What is stored of the output that is asked about.
+/// The stored part of some output.
 pub(in crate::store::writer) struct StoredOutput {
-    /// The chunks that are there as they came.
+    /// Chunks that are stored as they were received.
     chunks: HashSet<ChunkPlace>,
-    /// Of the others, where what is stored of their commands' output ends.
+    /// For other chunks, the end of the stored output of their commands.
     ends: HashMap<CommandId, i64>,
 }
 
@@ -30,24 +30,24 @@ impl StoredOutput {
         transaction: &DatabaseTransaction,
         wanted: Vec<ChunkPlace>,
     ) -> Result<Self, DbErr> {
-        // Most commands have one chunk: of those, the ids alone say which.
+        // Most commands have one chunk, for which the id is enough.
         let (first, later): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, offset)| *offset == 0);
         let mut chunks = HashSet::with_capacity(wanted.len());
         for first in first.chunks(MAX_LIST) {
-            let ids = filled(first.iter().map(|(id, _)| *id));
+            let ids = pad_to_power_of_two(first.iter().map(|(id, _)| *id));
             let places = places().filter(OffsetBytes.eq(0)).filter(Id.is_in(ids));
             chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
         }
         for later in later.chunks(MAX_LIST) {
-            // Spelt out: of pairs in a list, SQLite would look into the whole index.
+            // As conditions: for a list of pairs SQLite would scan the whole index.
             let pair = |(id, offset): ChunkPlace| Id.eq(id).and(OffsetBytes.eq(offset));
-            let pairs = filled(later.iter().copied()).into_iter().map(pair);
+            let pairs = pad_to_power_of_two(later.iter().copied()).into_iter().map(pair);
             let places = places().filter(pairs.fold(Condition::any(), Condition::add));
             chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
         }
         let mut ends = HashMap::new();
         for (id, _) in wanted.iter().filter(|place| !chunks.contains(*place)) {
-            // Rare, and one look into the primary key each.
+            // Rare, and one lookup by primary key each.
             if !ends.contains_key(id) {
                 ends.insert(*id, end_of(transaction, *id).await?);
             }
@@ -55,8 +55,8 @@ impl StoredOutput {
         Ok(Self { chunks, ends })
     }
 
-    /// True if the chunk that begins there is stored, by itself or as a part of what it was merged
-    /// into: no gap is ever stored, so all before the end is there.
+    /// True if the chunk is stored, by itself or merged into another one. Output is stored without
+    /// gaps, so everything before the end is stored.
     pub(in crate::store::writer) fn reaches(&self, chunk: ChunkPlace) -> bool {
         self.chunks.contains(&chunk) || self.ends.get(&chunk.0).is_some_and(|end| *end > chunk.1)
     }
@@ -66,7 +66,7 @@ fn places() -> sea_orm::Select<output_chunk::Entity> {
     output_chunk::Entity::find().select_only().column(Id).column(OffsetBytes)
 }
 
-/// Where the stored output of a command ends: its last chunk, else what was compacted.
+/// End of the stored output of a command: of its last chunk, or of the compacted output.
 async fn end_of(transaction: &DatabaseTransaction, id: CommandId) -> Result<i64, DbErr> {
     let last: Option<(i64, i64)> = output_chunk::Entity::find()
         .select_only()

@@ -1,4 +1,4 @@
-//! New durable commands, with their audit entry and idempotency record in one transaction.
+//! Stores new durable commands, each with its audit entry and idempotency record.
 
 use std::collections::HashMap;
 
@@ -13,54 +13,54 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record};
 use crate::store::writer::access::append_audit;
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// What makes a repeated request the same request.
+/// Identifies repeated requests.
 #[derive(Debug, Clone)]
 pub struct Idempotency {
     pub key: String,
-    /// Of everything that was asked.
+    /// Hash of the whole request.
     pub request_hash: [u8; 32],
 }
 
-/// Stores a command, `queued`.
+/// Stores a command as `queued` or `delivered`.
 pub struct SubmitCommand {
     pub row: command::Model,
-    /// The epoch of a live session with room in its window: the insert itself is `delivered`
-    /// then, unless a newer session has begun.
+    /// The epoch of the session that acquired a slot for it. The insert is then `delivered`, unless a
+    /// newer session has started.
     pub deliver_in_epoch: Option<i64>,
     pub idempotency: Option<Idempotency>,
     pub audit: audit_entry::Model,
 }
 
-/// What came of a submission.
+/// The result of a submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Submitted {
-    /// It is stored. `delivered`: the frame is to leave now.
+    /// It is stored. `delivered`: the frame must be sent now.
     New { delivered: bool },
-    /// The idempotency key made this command before; nothing new is stored.
+    /// The same request created this command before; no new one is stored.
     Repeated { command_id: CommandId },
-    /// The idempotency key belongs to another request; nothing is stored.
+    /// The idempotency key belongs to another request; no command is stored.
     KeyReused,
-    /// The agent was deleted a moment before; nothing is stored.
+    /// The agent was just deleted; no command is stored.
     AgentGone,
 }
 
 pub(in crate::store::writer) type RecordKey = (TenantId, ApiKeyId, String);
 
-impl Merge for SubmitCommand {
+impl BatchOperation for SubmitCommand {
     type Done = Submitted;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Submitted, StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.row.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.row.agent_id)).await?;
         let keys = operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key));
         let mut records = read_records(transaction, keys.collect()).await?;
         let mut new = Vec::with_capacity(operations.len());
@@ -126,7 +126,7 @@ impl SubmitCommand {
     }
 }
 
-/// What stands under some idempotency keys: the request's hash, and what it made.
+/// Reads the records of some idempotency keys: the hash of each request, and what it created.
 pub(in crate::store::writer) async fn read_records(
     transaction: &DatabaseTransaction,
     keys: Vec<RecordKey>,
@@ -135,14 +135,16 @@ pub(in crate::store::writer) async fn read_records(
     for keys in keys.chunks(MAX_LIST) {
         let rows = idempotency_record::Entity::find()
             .filter(
-                idempotency_record::Column::TenantId.is_in(filled(keys.iter().map(|key| key.0))),
+                idempotency_record::Column::TenantId
+                    .is_in(pad_to_power_of_two(keys.iter().map(|key| key.0))),
             )
             .filter(
-                idempotency_record::Column::PrincipalId.is_in(filled(keys.iter().map(|key| key.1))),
+                idempotency_record::Column::PrincipalId
+                    .is_in(pad_to_power_of_two(keys.iter().map(|key| key.1))),
             )
             .filter(
                 idempotency_record::Column::Key
-                    .is_in(filled(keys.iter().map(|key| key.2.as_str()))),
+                    .is_in(pad_to_power_of_two(keys.iter().map(|key| key.2.as_str()))),
             )
             .all(transaction)
             .await?;

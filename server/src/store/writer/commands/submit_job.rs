@@ -1,4 +1,4 @@
-//! New jobs: the job, its executions, audit entry and idempotency record in one transaction.
+//! Stores new jobs, each with its executions, audit entry and idempotency record.
 
 use sea_orm::{DbErr, EntityTrait as _, IntoActiveModel as _};
 
@@ -11,16 +11,16 @@ use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
 use crate::store::writer::access::append_audit;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::{Merge, Work, rows};
+use crate::store::writer::{BatchOperation, WriteTx, rows};
 
 /// One execution of a new job.
 pub struct NewExecution {
     pub row: command::Model,
-    /// As of a single command: the insert itself is `delivered` in this epoch.
+    /// As for a single command: the insert is `delivered` in this epoch.
     pub deliver_in_epoch: Option<i64>,
 }
 
-/// Stores a job with its executions: 10,000 at the most.
+/// Stores a job with at most 10,000 executions.
 pub struct SubmitJob {
     pub row: job::Model,
     pub rollout: Option<rollout::Model>,
@@ -29,37 +29,37 @@ pub struct SubmitJob {
     pub audit: audit_entry::Model,
 }
 
-/// What came of a submission.
+/// The result of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmittedJob {
-    /// It is stored. The frames of these executions, in the order of their ids, are to leave now.
-    /// The others are queued; those of agents that were deleted a moment before are not stored.
+    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are queued.
+    /// `gone`: executions that were not stored because their agents were just deleted.
     New { delivered: Vec<CommandId>, gone: usize },
-    /// The idempotency key made this job before; nothing new is stored.
+    /// The same request created this job before; no new one is stored.
     Repeated { job_id: JobId },
-    /// The idempotency key belongs to another request; nothing is stored.
+    /// The idempotency key belongs to another request; no job is stored.
     KeyReused,
 }
 
-impl Merge for SubmitJob {
+impl BatchOperation for SubmitJob {
     type Done = SubmittedJob;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<SubmittedJob, StoreError>>, DbErr> {
         let mut results = Vec::with_capacity(operations.len());
-        // One after the other: each is a batch by itself, and may repeat the one before.
+        // One by one: each is large, and may repeat the request of the one before.
         for operation in operations {
-            results.push(Ok(operation.store(work).await?));
+            results.push(Ok(operation.store(tx).await?));
         }
         Ok(results)
     }
 }
 
 impl SubmitJob {
-    async fn store(&self, work: &Work<'_>) -> Result<SubmittedJob, DbErr> {
-        let transaction = work.transaction;
+    async fn store(&self, tx: &WriteTx<'_>) -> Result<SubmittedJob, DbErr> {
+        let transaction = tx.transaction;
         if let Some(key) = self.record_key() {
             let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
             if let Some((hash, id)) = known.get(&key) {
@@ -70,7 +70,7 @@ impl SubmitJob {
             }
         }
         let agents = self.executions.iter().map(|execution| execution.row.agent_id);
-        let epochs = Epochs::read(work, agents).await?;
+        let epochs = Epochs::read(tx, agents).await?;
         let mut new = Vec::with_capacity(self.executions.len());
         let mut delivered = Vec::new();
         for execution in &self.executions {
@@ -84,8 +84,8 @@ impl SubmitJob {
                 row.delivered_at = Some(row.created_at);
                 delivered.push(row.id);
             }
-            // Some are over before they begin: refused, cancelled, left out because they are offline.
-            work.tally.ended(row.state, 1);
+            // Some have ended already: rejected, or skipped because the agent is offline.
+            tx.metrics.ended(row.state, 1);
             new.push(row.into_active_model());
         }
         let gone = self.executions.len() - new.len();

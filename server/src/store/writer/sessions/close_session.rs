@@ -1,4 +1,4 @@
-//! The end of sessions.
+//! Marks agents offline when their sessions end.
 
 use sea_orm::{
     ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
@@ -11,13 +11,13 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::fleet::agent_event;
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// Marks an agent offline, unless a newer session has begun. One event per transition.
+/// Marks an agent offline, unless a newer session has started. One event per transition.
 pub struct CloseSession {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
@@ -26,22 +26,25 @@ pub struct CloseSession {
     pub now: Timestamp,
 }
 
-impl Merge for CloseSession {
+impl BatchOperation for CloseSession {
     type Done = ();
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
         for ended in current.chunks(MAX_LIST) {
             let online: Vec<AgentId> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::Id)
-                .filter(agent::Column::Id.is_in(filled(ended.iter().map(|op| op.agent_id))))
+                .filter(
+                    agent::Column::Id
+                        .is_in(pad_to_power_of_two(ended.iter().map(|op| op.agent_id))),
+                )
                 .filter(agent::Column::IsOnline.eq(true))
                 .into_tuple()
                 .all(transaction)
@@ -51,7 +54,7 @@ impl Merge for CloseSession {
             }
             agent::Entity::update_many()
                 .col_expr(agent::Column::IsOnline, false.into())
-                .filter(agent::Column::Id.is_in(filled(online.iter().copied())))
+                .filter(agent::Column::Id.is_in(pad_to_power_of_two(online.iter().copied())))
                 .exec(transaction)
                 .await?;
             let events =

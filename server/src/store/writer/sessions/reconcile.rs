@@ -1,4 +1,4 @@
-//! What an agent's inventory says, against what is stored: before anything else is delivered.
+//! Reconciles an agent's inventory with the stored commands, before any command is delivered.
 
 use std::collections::HashMap;
 
@@ -15,12 +15,12 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::commands::{command, command_report, output_blob, output_chunk};
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// One listed command.
+/// One command of an inventory.
 #[derive(Debug, Clone, Copy)]
 pub struct Listed {
     pub command_id: CommandId,
@@ -44,28 +44,28 @@ pub struct Committed {
     pub stdout_bytes: u64,
 }
 
-/// What the agent is to do about one listed command.
+/// What the agent must do with one listed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Send output from here on, and the result.
+    /// Send output from this offset, and the result.
     SendFrom(Committed),
-    /// Send nothing more.
+    /// Send no more of it.
     Done(Receipt),
 }
 
-/// The outcome, after the commit.
+/// The result, after the commit.
 #[derive(Debug, Clone, Default)]
 pub struct Reconciled {
     pub dispositions: Vec<(CommandId, Disposition)>,
-    /// Commands that are to be cancelled.
+    /// Commands that the agent must cancel.
     pub cancels: Vec<CommandId>,
-    /// Commands that the agent now holds and that are open here.
+    /// Open commands that the agent has.
     pub open: Vec<CommandId>,
-    /// Commands whose state has changed.
-    pub moved: Vec<CommandId>,
+    /// Commands whose state changed.
+    pub changed: Vec<CommandId>,
 }
 
-impl Merge for Reconcile {
+impl BatchOperation for Reconcile {
     type Done = Reconciled;
 
     fn session(&self) -> Option<(AgentId, i64)> {
@@ -73,22 +73,22 @@ impl Merge for Reconcile {
     }
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<Reconciled, StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
-        let known = Known::read(transaction, operations).await?;
-        let mut moves = Moves::default();
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
+        let stored = StoredState::read(transaction, operations).await?;
+        let mut changes = StateChanges::default();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
             results.push(
                 epochs
                     .check(operation.agent_id, operation.epoch)
-                    .map(|()| known.reconcile(operation, &mut moves)),
+                    .map(|()| stored.reconcile(operation, &mut changes)),
             );
         }
-        moves.write(work).await?;
+        changes.write(tx).await?;
         Ok(results)
     }
 }
@@ -100,8 +100,8 @@ struct Row {
     is_cancel_requested: bool,
 }
 
-/// Everything stored that the inventories of a batch touch.
-struct Known {
+/// The stored state of all commands that the inventories of a batch affect.
+struct StoredState {
     commands: HashMap<CommandId, Row>,
     open_of: HashMap<AgentId, Vec<CommandId>>,
     offsets: HashMap<CommandId, Committed>,
@@ -110,7 +110,7 @@ struct Known {
 
 type CommandRow = (CommandId, AgentId, CommandState, Option<Timestamp>);
 
-impl Known {
+impl StoredState {
     async fn read(
         transaction: &DatabaseTransaction,
         operations: &[Reconcile],
@@ -120,7 +120,9 @@ impl Known {
         for agents in agents.chunks(MAX_LIST) {
             rows.extend(
                 columns()
-                    .filter(command::Column::AgentId.is_in(filled(agents.iter().copied())))
+                    .filter(
+                        command::Column::AgentId.is_in(pad_to_power_of_two(agents.iter().copied())),
+                    )
                     .filter(command::Column::FinishedAt.is_null())
                     .filter(command::Column::State.ne(CommandState::Queued))
                     .into_tuple::<CommandRow>()
@@ -139,19 +141,19 @@ impl Known {
             let ids = || listed.iter().copied();
             rows.extend(
                 columns()
-                    .filter(command::Column::Id.is_in(filled(ids())))
+                    .filter(command::Column::Id.is_in(pad_to_power_of_two(ids())))
                     .into_tuple::<CommandRow>()
                     .all(transaction)
                     .await?,
             );
-            // Chunks follow what was compacted before they came.
+            // Chunks come after compacted output, so their offsets replace it.
             offsets.extend(read_compacted(transaction, ids()).await?);
             offsets.extend(read_offsets(transaction, ids()).await?);
             let reported: Vec<(CommandId, bool)> = command_report::Entity::find()
                 .select_only()
                 .column(command_report::Column::CommandId)
                 .column(command_report::Column::IsLate)
-                .filter(command_report::Column::CommandId.is_in(filled(ids())))
+                .filter(command_report::Column::CommandId.is_in(pad_to_power_of_two(ids())))
                 .into_tuple()
                 .all(transaction)
                 .await?;
@@ -166,12 +168,12 @@ impl Known {
         Ok(Self { commands, open_of, offsets, reports })
     }
 
-    fn reconcile(&self, operation: &Reconcile, moves: &mut Moves) -> Reconciled {
+    fn reconcile(&self, operation: &Reconcile, changes: &mut StateChanges) -> Reconciled {
         let mut reconciled = Reconciled::default();
         let listed: HashMap<_, _> =
             operation.listed.iter().map(|item| (item.command_id, item.state)).collect();
         for (id, state) in &listed {
-            let disposition = self.take_listed(operation, *id, *state, moves, &mut reconciled);
+            let disposition = self.take_listed(operation, *id, *state, changes, &mut reconciled);
             reconciled.dispositions.push((*id, disposition));
         }
         for id in self.open_of.get(&operation.agent_id).into_iter().flatten() {
@@ -180,7 +182,7 @@ impl Known {
             }
             let row = &self.commands[id];
             let (next, reason) = match step(row.state, Event::Unlisted) {
-                // It never arrived, and nobody wants it to any more.
+                // It never reached the agent, and its cancellation was requested.
                 Step::To(CommandState::Queued) if row.is_cancel_requested => {
                     (CommandState::Cancelled, Some(EndReason::CancelledInQueue))
                 }
@@ -190,8 +192,8 @@ impl Known {
                 Step::To(next) => (next, None),
                 Step::Stay | Step::Late => continue,
             };
-            reconciled.moved.push(*id);
-            moves.push(next, reason, *id, operation.now);
+            reconciled.changed.push(*id);
+            changes.push(next, reason, *id, operation.now);
         }
         reconciled
     }
@@ -201,7 +203,7 @@ impl Known {
         operation: &Reconcile,
         id: CommandId,
         listed: InventoryState,
-        moves: &mut Moves,
+        changes: &mut StateChanges,
         reconciled: &mut Reconciled,
     ) -> Disposition {
         let row = match self.commands.get(&id) {
@@ -216,17 +218,17 @@ impl Known {
         let event = match listed {
             InventoryState::Accepted => Event::ListedAccepted,
             InventoryState::Running => Event::Started,
-            // Its result follows and decides; until then it counts as sent.
+            // Its result follows; until then it counts as delivered.
             InventoryState::Settled => Event::ListedAccepted,
         };
         if let Step::To(next) = step(row.state, event) {
-            reconciled.moved.push(id);
-            moves.push(next, None, id, operation.now);
+            reconciled.changed.push(id);
+            changes.push(next, None, id, operation.now);
         }
         if !row.state.is_terminal() {
             reconciled.open.push(id);
         }
-        // Also of a command that was given up here: if it still runs, it is to end.
+        // Also for a command that has ended here: if it still runs, it must end.
         if row.is_cancel_requested {
             reconciled.cancels.push(id);
         }
@@ -254,7 +256,7 @@ async fn read_offsets(
         .column(output_chunk::Column::CommandId)
         .column_as(end(OffsetBytes, LengthBytes), "end_bytes")
         .column_as(end(StdoutOffsetBytes, StdoutBytes), "stdout_end_bytes")
-        .filter(output_chunk::Column::CommandId.is_in(filled(ids)))
+        .filter(output_chunk::Column::CommandId.is_in(pad_to_power_of_two(ids)))
         .group_by(output_chunk::Column::CommandId)
         .into_tuple()
         .all(transaction)
@@ -275,7 +277,7 @@ async fn read_compacted(
         .column(output_blob::Column::CommandId)
         .column(output_blob::Column::LengthBytes)
         .column(output_blob::Column::StdoutBytes)
-        .filter(output_blob::Column::CommandId.is_in(filled(ids)))
+        .filter(output_blob::Column::CommandId.is_in(pad_to_power_of_two(ids)))
         .into_tuple()
         .all(transaction)
         .await?;
@@ -286,11 +288,11 @@ async fn read_compacted(
     Ok(rows.into_iter().map(|(id, length, stdout)| (id, committed(length, stdout))).collect())
 }
 
-/// Changes of state, gathered so that each kind is one statement.
+/// Changes of state, grouped so that each kind is one statement.
 #[derive(Default)]
-struct Moves(HashMap<(CommandState, Option<EndReason>), (Vec<CommandId>, Timestamp)>);
+struct StateChanges(HashMap<(CommandState, Option<EndReason>), (Vec<CommandId>, Timestamp)>);
 
-impl Moves {
+impl StateChanges {
     fn push(
         &mut self,
         state: CommandState,
@@ -303,36 +305,36 @@ impl Moves {
         *at = std::cmp::max(now, *at);
     }
 
-    async fn write(self, work: &Work<'_>) -> Result<(), DbErr> {
+    async fn write(self, tx: &WriteTx<'_>) -> Result<(), DbErr> {
         for ((state, reason), (ids, now)) in self.0 {
             for ids in ids.chunks(MAX_LIST) {
-                let moved = || {
+                let set_state = || {
                     command::Entity::update_many()
                         .col_expr(command::Column::State, state.as_str().into())
                 };
                 let update = match state {
-                    // Whether one of a roll-out may be sent again its roll-out says.
-                    CommandState::Queued => moved()
+                    // A rollout releases its executions itself.
+                    CommandState::Queued => set_state()
                         .col_expr(command::Column::DeliveredAt, Option::<i64>::None.into())
                         .col_expr(
                             command::Column::IsHeld,
                             Expr::col(command::Column::Wave).is_not_null(),
                         ),
-                    // A server that was restored from a backup may hold what an agent has already.
-                    CommandState::Delivered => moved()
+                    // A restored database may hold a command that the agent already has.
+                    CommandState::Delivered => set_state()
                         .col_expr(command::Column::DeliveredAt, now.0.into())
                         .col_expr(command::Column::IsHeld, Expr::value(false)),
-                    CommandState::Running => moved()
+                    CommandState::Running => set_state()
                         .col_expr(command::Column::StartedAt, now.0.into())
                         .col_expr(command::Column::IsHeld, Expr::value(false)),
                     _ => end_of(state, now)
                         .col_expr(command::Column::EndReason, reason.map(EndReason::as_str).into()),
                 };
-                let moved = update
-                    .filter(command::Column::Id.is_in(filled(ids.iter().copied())))
-                    .exec(work.transaction)
+                let updated = update
+                    .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
+                    .exec(tx.transaction)
                     .await?;
-                work.tally.ended(state, moved.rows_affected);
+                tx.metrics.ended(state, updated.rows_affected);
             }
         }
         Ok(())

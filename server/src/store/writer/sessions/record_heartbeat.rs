@@ -1,4 +1,4 @@
-//! Signs of life and their figures.
+//! Records heartbeats and their telemetry.
 
 use muster_protocol::frame::Telemetry;
 use sea_orm::sea_query::OnConflict;
@@ -8,13 +8,13 @@ use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::fleet::{agent, telemetry_sample};
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
-use crate::store::writer::{MAX_LIST, Merge};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST};
 
-/// Notes that an agent was heard of, with its figures if it sent any.
+/// Records when an agent was last seen, with its telemetry if it sent any.
 #[derive(Debug)]
 pub struct RecordHeartbeat {
     pub agent_id: AgentId,
@@ -23,22 +23,24 @@ pub struct RecordHeartbeat {
     pub now: Timestamp,
 }
 
-impl Merge for RecordHeartbeat {
+impl BatchOperation for RecordHeartbeat {
     type Done = ();
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         let current: Vec<_> =
             operations.iter().filter(|op| epochs.is_current(op.agent_id, op.epoch)).collect();
         for seen in current.chunks(MAX_LIST) {
             let now = seen.iter().map(|op| op.now).max().unwrap_or(Timestamp(0));
             agent::Entity::update_many()
                 .col_expr(agent::Column::LastSeenAt, now.0.into())
-                .filter(agent::Column::Id.is_in(filled(seen.iter().map(|op| op.agent_id))))
+                .filter(
+                    agent::Column::Id.is_in(pad_to_power_of_two(seen.iter().map(|op| op.agent_id))),
+                )
                 .exec(transaction)
                 .await?;
             let samples: Vec<_> = seen.iter().filter_map(|op| op.sample()).collect();

@@ -1,4 +1,4 @@
-//! The scripts that hosts allow, as they report them.
+//! Stores the manifests and policies that hosts report.
 
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
@@ -6,20 +6,20 @@ use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, Q
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::fleet::{agent, agent_manifest};
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::{Merge, rows};
+use crate::store::writer::{BatchOperation, rows};
 
-/// Replaces what an agent reported before.
+/// Replaces the last report of an agent.
 pub struct RecordManifest {
     pub agent_id: AgentId,
     pub epoch: i64,
     pub row: agent_manifest::Model,
-    /// The host's policy, if it is another one now than it was before in this session.
+    /// Policy of the host, if it changed within this session.
     pub new_policy: Option<String>,
 }
 
-impl Merge for RecordManifest {
+impl BatchOperation for RecordManifest {
     type Done = ();
 
     fn session(&self) -> Option<(AgentId, i64)> {
@@ -27,11 +27,11 @@ impl Merge for RecordManifest {
     }
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
-        let transaction = work.transaction;
-        let epochs = Epochs::read(work, operations.iter().map(|op| op.agent_id)).await?;
+        let transaction = tx.transaction;
+        let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         // One statement can't touch a row twice: of several reports of one agent the last counts.
         let mut rows: Vec<&Self> = Vec::with_capacity(operations.len());
         for operation in operations.iter().filter(|op| epochs.may_write(op.agent_id, op.epoch)) {

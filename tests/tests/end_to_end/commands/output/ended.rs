@@ -9,7 +9,7 @@ async fn output_is_looked_for_when_a_command_has_ended_and_not_between() {
     let world = World::with(options).await;
     let scripts = [Script::new("short", "seq 1 9"), Script::new("long", "seq 1 9; sleep 9")];
     let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
-    let looks = || world.server.log().matches("looking for output that is over").count();
+    let looks = || world.server.log().matches("looking for output to compact").count();
     let reaches = async |count| {
         eventually("it is looked for", async || (looks() >= count).then_some(())).await;
     };

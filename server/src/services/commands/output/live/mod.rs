@@ -17,7 +17,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::output_event::Piece;
 use crate::domain::ids::CommandId;
-use crate::hub::{Hub, Subscription};
+use crate::hub::{CommandWatch, Hub};
 use crate::services::access::caller::Caller;
 use crate::services::access::stream_permits::{StreamPermit, StreamPermits};
 use crate::services::error::{Result, ServiceError};
@@ -71,7 +71,7 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct LiveStream {
     viewer: StreamPermit,
-    watch: Subscription,
+    watch: CommandWatch,
     source: Source,
     ready: VecDeque<Piece>,
     ended: Option<Box<Ended>>,
@@ -104,7 +104,7 @@ impl LiveOutput {
         source.read(&mut ready).await.map_err(told)?;
         Ok(LiveStream {
             viewer,
-            watch: self.hub.watch(id),
+            watch: self.hub.watch_command(id),
             source,
             ready,
             ended: None,

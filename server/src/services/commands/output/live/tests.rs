@@ -24,7 +24,7 @@ async fn output_that_was_read_before_a_key_was_revoked_is_not_shown_after() {
     });
     let mut view = LiveStream {
         viewer: onlooker.viewers.admit(&onlooker.caller).expect("a place"),
-        watch: onlooker.hub.watch(id),
+        watch: onlooker.hub.watch_command(id),
         source: Source::new(tenant, id, OutputStream::Both, 3),
         ready: VecDeque::from_iter(pieces),
         ended: None,

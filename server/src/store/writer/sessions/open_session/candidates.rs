@@ -13,7 +13,7 @@ use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::store::entities::access::agent_key;
 use crate::store::entities::fleet::{agent, agent_ledger};
 use crate::store::writer::MAX_LIST;
-use crate::store::writer::rows::filled;
+use crate::store::writer::rows::pad_to_power_of_two;
 
 pub(super) struct Candidates {
     keys: HashMap<AgentKeyId, agent_key::Model>,
@@ -49,14 +49,15 @@ impl Candidates {
     ) -> Result<(), DbErr> {
         let key_ids: HashSet<_> = operations.iter().map(|op| op.key_id).collect();
         let keys = agent_key::Entity::find()
-            .filter(agent_key::Column::Id.is_in(filled(key_ids.iter().copied())))
+            .filter(agent_key::Column::Id.is_in(pad_to_power_of_two(key_ids.iter().copied())))
             .all(transaction)
             .await?;
         self.keys.extend(keys.into_iter().map(|key| (key.id, key)));
 
         let issued: Vec<_> = operations.iter().filter_map(OpenSession::issued_id).collect();
-        let by_id =
-            agent::Entity::find().filter(agent::Column::Id.is_in(filled(issued))).all(transaction);
+        let by_id = agent::Entity::find()
+            .filter(agent::Column::Id.is_in(pad_to_power_of_two(issued)))
+            .all(transaction);
         self.add(by_id.await?);
         // Those that come without an id, or with one that is not theirs, are told by key and host.
         let homeless: Vec<_> =
@@ -64,8 +65,11 @@ impl Candidates {
         if !homeless.is_empty() {
             let identities: HashSet<_> = homeless.iter().flat_map(|op| op.identities()).collect();
             let by_host = agent::Entity::find()
-                .filter(agent::Column::KeyId.is_in(filled(homeless.iter().map(|op| op.key_id))))
-                .filter(agent::Column::Identity.is_in(filled(identities)))
+                .filter(
+                    agent::Column::KeyId
+                        .is_in(pad_to_power_of_two(homeless.iter().map(|op| op.key_id))),
+                )
+                .filter(agent::Column::Identity.is_in(pad_to_power_of_two(identities)))
                 .filter(agent::Column::DeletedAt.is_null())
                 .all(transaction);
             self.add(by_host.await?);
@@ -73,7 +77,10 @@ impl Candidates {
                 .select_only()
                 .column(agent::Column::KeyId)
                 .column_as(agent::Column::Id.count(), "agents")
-                .filter(agent::Column::KeyId.is_in(filled(homeless.iter().map(|op| op.key_id))))
+                .filter(
+                    agent::Column::KeyId
+                        .is_in(pad_to_power_of_two(homeless.iter().map(|op| op.key_id))),
+                )
                 .filter(agent::Column::DeletedAt.is_null())
                 .group_by(agent::Column::KeyId)
                 .into_tuple()
@@ -82,7 +89,10 @@ impl Candidates {
             self.agents_of_key.extend(counts);
         }
         let ledgers = agent_ledger::Entity::find()
-            .filter(agent_ledger::Column::AgentId.is_in(filled(self.agents.keys().copied())))
+            .filter(
+                agent_ledger::Column::AgentId
+                    .is_in(pad_to_power_of_two(self.agents.keys().copied())),
+            )
             .all(transaction)
             .await?;
         self.acceptance_counts.extend(

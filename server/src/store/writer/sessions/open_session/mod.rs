@@ -16,8 +16,8 @@ use crate::store::StoreError;
 use crate::store::entities::access::agent_key;
 use crate::store::entities::column::StringList;
 use crate::store::entities::fleet::{agent, agent_event};
-use crate::store::writer::Merge;
-use crate::store::writer::connection::Work;
+use crate::store::writer::BatchOperation;
+use crate::store::writer::connection::WriteTx;
 
 /// What tells one agent of a key from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,21 +77,21 @@ pub enum SessionOpening {
     Refused(CloseCode),
 }
 
-impl Merge for OpenSession {
+impl BatchOperation for OpenSession {
     type Done = SessionOpening;
 
     async fn apply(
-        work: &Work<'_>,
+        tx: &WriteTx<'_>,
         operations: &[Self],
     ) -> Result<Vec<Result<SessionOpening, StoreError>>, DbErr> {
-        let transaction = work.transaction;
+        let transaction = tx.transaction;
         let mut candidates = Candidates::read(transaction, operations).await?;
         let mut changes = Changes::default();
         let mut results: Vec<SessionOpening> = operations
             .iter()
             .map(|operation| operation.open(&mut candidates, &mut changes))
             .collect();
-        for (agent_id, command_id) in rows::write(work, candidates.into_changed(), changes).await? {
+        for (agent_id, command_id) in rows::write(tx, candidates.into_changed(), changes).await? {
             for result in &mut results {
                 if let SessionOpening::Opened(opened) = result
                     && opened.agent_id == agent_id
@@ -100,7 +100,7 @@ impl Merge for OpenSession {
                 }
             }
         }
-        work.epochs.forget();
+        tx.epochs.clear();
         Ok(results.into_iter().map(Ok).collect())
     }
 }

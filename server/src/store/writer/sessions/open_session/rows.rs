@@ -15,17 +15,17 @@ use crate::store::entities::commands::command;
 use crate::store::entities::fleet::{agent, agent_event};
 use crate::store::writer::MAX_LIST;
 use crate::store::writer::commands::record_progress;
-use crate::store::writer::connection::Work;
+use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows;
-use crate::store::writer::rows::filled;
+use crate::store::writer::rows::pad_to_power_of_two;
 
 /// Writes all of it; which commands are lost with their agents' ledgers.
 pub(super) async fn write(
-    work: &Work<'_>,
+    tx: &WriteTx<'_>,
     agents: Vec<agent::Model>,
     changes: Changes,
 ) -> Result<Vec<(AgentId, CommandId)>, DbErr> {
-    let transaction = work.transaction;
+    let transaction = tx.transaction;
     let agents = agents.into_iter().map(agent::Model::into_active_model).collect();
     let update = OnConflict::column(agent::Column::Id).update_columns(SESSION_COLUMNS).to_owned();
     rows::insert(transaction, agents, Some(update)).await?;
@@ -36,7 +36,10 @@ pub(super) async fn write(
             .select_only()
             .column(command::Column::AgentId)
             .column(command::Column::Id)
-            .filter(command::Column::AgentId.is_in(filled(forgotten.iter().map(|(id, _)| *id))))
+            .filter(
+                command::Column::AgentId
+                    .is_in(pad_to_power_of_two(forgotten.iter().map(|(id, _)| *id))),
+            )
             .filter(command::Column::FinishedAt.is_null())
             .filter(command::Column::State.ne(CommandState::Queued))
             .into_tuple()
@@ -45,10 +48,12 @@ pub(super) async fn write(
         for sent in sent.chunks(MAX_LIST) {
             let ended = end_of(CommandState::Lost, now)
                 .col_expr(command::Column::EndReason, EndReason::LedgerReplaced.as_str().into())
-                .filter(command::Column::Id.is_in(filled(sent.iter().map(|(_, id)| *id))))
+                .filter(
+                    command::Column::Id.is_in(pad_to_power_of_two(sent.iter().map(|(_, id)| *id))),
+                )
                 .exec(transaction)
                 .await?;
-            work.tally.ended(CommandState::Lost, ended.rows_affected);
+            tx.metrics.ended(CommandState::Lost, ended.rows_affected);
         }
         lost.extend(sent);
     }

@@ -4,18 +4,18 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// The kernel counts processor time for programs in hundredths of a second, on every platform.
+/// The kernel reports processor time in hundredths of a second, on every platform.
 const MS_PER_TICK: u64 = 10;
 
 /// Memory of one process, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     pub rss_bytes: u64,
-    /// What nobody else maps.
+    /// Private memory.
     pub private_bytes: u64,
 }
 
-/// What a process holds now.
+/// The current memory of a process.
 pub fn memory(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .context("read the memory of a process")?;
@@ -26,13 +26,13 @@ pub fn memory(pid: u32) -> Result<Memory> {
     })
 }
 
-/// The most it has ever held.
+/// Its peak resident memory.
 pub fn peak_rss_bytes(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("read a status")?;
     Ok(field(&text, "VmHWM:").context("find the peak")? * 1024)
 }
 
-/// Processor time of all threads so far, user and system.
+/// Processor time of all threads so far, user and system, in ms.
 pub fn cpu_ms(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("read processor time")?;
     // The name in parentheses may hold spaces; what is counted comes behind it.

@@ -1,4 +1,4 @@
-//! Commands that changed: told to whoever looks on, and to the jobs they are part of.
+//! Reads changed commands and publishes them to live viewers.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use crate::hub::{CommandChange, CommandChanges, Hub};
 use crate::store::queries::ChangedCommand;
 use crate::store::{Store, StoreError};
 
-/// Use cases of what changed.
+/// Publishes changes of commands and jobs.
 #[derive(Clone, Debug)]
-pub struct Changes {
+pub struct ChangePublisher {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
 }
 
-impl Changes {
-    /// Reads what became of some commands, publishes it if anybody looks on, and returns the jobs
-    /// that they are part of. `is_complete`: false if others changed too, nobody knows which.
+impl ChangePublisher {
+    /// Publishes some changed commands if there are viewers, and returns the jobs that they belong
+    /// to. `is_complete` is false if other commands changed too and their ids are lost.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing is published then.
+    /// [`StoreError`]; in that case no change is published.
     pub async fn publish(
         &self,
         ids: &[CommandId],
         is_complete: bool,
     ) -> Result<HashSet<JobId>, StoreError> {
         let system = self.store.system();
-        if !self.hub.events.is_wanted() {
+        if !self.hub.event_feed.has_subscribers() {
             return Ok(match ids {
                 [] => HashSet::new(),
                 ids => system.jobs_of(ids).await?.into_iter().collect(),
@@ -42,14 +42,14 @@ impl Changes {
         let jobs = rows.iter().filter_map(|row| row.job_id).collect();
         let commands: Vec<_> = rows.into_iter().map(CommandChange::from).collect();
         if !commands.is_empty() || !is_complete {
-            self.hub.events.publish(CommandChanges { commands, jobs: Vec::new(), is_complete });
+            self.hub.event_feed.publish(CommandChanges { commands, jobs: Vec::new(), is_complete });
         }
         Ok(jobs)
     }
 
-    /// Publishes that some jobs may have changed.
+    /// Publishes the ids of jobs that may have changed.
     pub fn publish_jobs(&self, jobs: Vec<JobId>) {
-        self.hub.events.publish_jobs(jobs);
+        self.hub.event_feed.publish_jobs(jobs);
     }
 }
 

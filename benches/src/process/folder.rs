@@ -3,11 +3,11 @@
 use anyhow::Result;
 use tempfile::TempDir;
 
-/// Keeps the folders when set.
+/// If set, the folders are kept.
 const KEEP: &str = "MUSTER_BENCH_KEEP";
 
-/// A fresh folder on the disk for temporary files, removed when dropped.
-pub fn scene() -> Result<TempDir> {
+/// A new folder on the disk for temporary files, removed on drop.
+pub fn measurement_folder() -> Result<TempDir> {
     let mut folder = tempfile::Builder::new().prefix("muster-bench-").tempdir()?;
     if std::env::var_os(KEEP).is_some() {
         folder.disable_cleanup(true);

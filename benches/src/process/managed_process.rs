@@ -1,4 +1,4 @@
-//! One program, ended with the measurement that started it.
+//! A process that ends with the measurement that started it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,17 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How long a program may take to end when asked.
+/// How long a process may take to end after its signal.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A running program. What it prints goes to `<name>.log` in its folder.
-pub struct Program {
+/// A running process. Its output goes to `<name>.log` in its folder.
+pub struct ManagedProcess {
     child: Child,
     ending: Signal,
 }
 
-impl Program {
-    /// Starts it. `ending` is the signal that ends it: TERM for what has children of its own.
+impl ManagedProcess {
+    /// Starts the process. `ending` is the signal that ends it: TERM for a process with children.
     pub fn start(name: &str, command: &Command, folder: &Path, ending: Signal) -> Result<Self> {
         let log = File::options()
             .create(true)
@@ -53,7 +53,7 @@ impl Program {
         Ok(())
     }
 
-    /// Ends it and waits until it is gone.
+    /// Ends it and waits for its exit.
     pub fn stop(&mut self) {
         // It may have ended by itself.
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -68,13 +68,13 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for ManagedProcess {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-/// The same command, in a process that the kernel ends if this one is killed.
+/// The same command, in a process that the kernel kills if this one dies.
 fn bound_to_this(command: &Command) -> Command {
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "TERM"]).arg(command.get_program()).args(command.get_args());
@@ -84,12 +84,12 @@ fn bound_to_this(command: &Command) -> Command {
     bound
 }
 
-/// A program built in the profile of this one.
+/// The path of a program built with this program's profile.
 pub fn release_binary(name: &str) -> Result<PathBuf> {
     beside(name, None)
 }
 
-/// A program built as it ships to hosts.
+/// The path of a program built with the profile for hosts.
 pub fn host_binary(name: &str) -> Result<PathBuf> {
     beside(name, Some("host"))
 }

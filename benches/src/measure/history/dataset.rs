@@ -1,4 +1,4 @@
-//! A past made up: executions of ninety days, written into a server's database while it is down.
+//! A generated dataset: executions of ninety days, written into the database of a stopped server.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result};
 use sea_orm::{ConnectionTrait as _, Database, DatabaseConnection, DbBackend, Statement, Value};
 use uuid::Uuid;
 
-/// How long ago it begins; what is older than 90 days would be dropped.
+/// Age of the oldest execution; those older than 90 days would be deleted.
 const SPAN: Duration = Duration::from_secs(80 * 24 * 3_600);
-/// Rows of one transaction.
+/// Rows per transaction.
 const PIECE: u32 = 100_000;
-/// Rare among all: a script, a key.
+/// Rare values of a script and a key.
 const RARE: u32 = 100_000;
 const AGENTS: u32 = 1_000;
-/// The one question about more than fifty executions.
+/// The only query for more than fifty executions.
 pub const LONG_PAGE: &str = "no filter, 500 a page";
 
-/// What questions are asked about.
-pub struct Past {
+/// The values that queries filter by.
+pub struct Dataset {
     tenant_id: Uuid,
     first_ms: i64,
     step_ms: i64,
@@ -28,7 +28,7 @@ pub struct Past {
     rare_key_id: Uuid,
 }
 
-/// Ids are of version 7, in the order of the rows; everything else lies anywhere.
+/// Ids are UUIDv7 in the order of the rows; everything else is scattered.
 const COMMANDS: &str = r#"
     WITH RECURSIVE number(i) AS (SELECT $1 UNION ALL SELECT i + 1 FROM number WHERE i + 1 < $2)
     INSERT INTO commands (id, tenant_id, agent_id, command, data, state, requested_by,
@@ -55,19 +55,19 @@ const JOB: &str =
 const LOOK_UP: &str = "SELECT * FROM commands WHERE tenant_id = $1 AND is_indexed
     ORDER BY id DESC LIMIT 50";
 
-/// The database of a server that does not run.
+/// Opens the database of a stopped server.
 pub async fn connect(database: &Path) -> Result<DatabaseConnection> {
     Database::connect(format!("sqlite:{}", database.display())).await.context("open the database")
 }
 
-impl Past {
-    /// Writes so many executions and their reports.
+impl Dataset {
+    /// Writes `executions` executions and their reports.
     pub async fn fill(database: &Path, executions: u32) -> Result<Self> {
         let connection = connect(database).await?;
         let tenant = Statement::from_string(DbBackend::Sqlite, "SELECT id FROM tenants");
         let tenant = connection.query_one_raw(tenant).await?.context("find the tenant")?;
         let first = SystemTime::now().duration_since(UNIX_EPOCH)? - SPAN;
-        let past = Self {
+        let dataset = Self {
             tenant_id: tenant.try_get("", "id")?,
             first_ms: i64::try_from(first.as_millis())?,
             step_ms: i64::try_from(SPAN.as_millis())? / i64::from(executions),
@@ -76,15 +76,19 @@ impl Past {
             key_id: Uuid::now_v7(),
             rare_key_id: Uuid::now_v7(),
         };
-        let job =
-            [past.job_id.into(), past.tenant_id.into(), past.key_id.into(), past.first_ms.into()];
+        let job = [
+            dataset.job_id.into(),
+            dataset.tenant_id.into(),
+            dataset.key_id.into(),
+            dataset.first_ms.into(),
+        ];
         run(&connection, JOB, job).await?;
         for from in (0..executions).step_by(PIECE as usize) {
             let to = executions.min(from + PIECE);
-            past.write(&connection, from, to).await?;
+            dataset.write(&connection, from, to).await?;
         }
         connection.close().await?;
-        Ok(past)
+        Ok(dataset)
     }
 
     async fn write(&self, connection: &DatabaseConnection, from: u32, to: u32) -> Result<()> {
@@ -108,8 +112,8 @@ impl Past {
         self.first_ms + i64::from(row) * self.step_ms
     }
 
-    /// Names and queries: each filter, common and rare, and some together.
-    pub fn questions(&self) -> Vec<(&'static str, String)> {
+    /// Names and query strings: each filter with common and rare values, and combinations.
+    pub fn queries(&self) -> Vec<(&'static str, String)> {
         let agent = Uuid::from_u128(7);
         let instant = |row: u32| {
             let at = chrono::DateTime::from_timestamp_millis(self.at(row)).unwrap_or_default();
@@ -141,7 +145,7 @@ impl Past {
         ]
     }
 
-    /// Fifty rows, as the server reads them; how many came.
+    /// Reads fifty rows like the server does; returns how many were found.
     pub async fn look_up(&self, connection: &DatabaseConnection) -> Result<usize> {
         let statement =
             Statement::from_sql_and_values(DbBackend::Sqlite, LOOK_UP, [self.tenant_id.into()]);
@@ -155,6 +159,6 @@ async fn run<const N: usize>(
     values: [Value; N],
 ) -> Result<()> {
     let statement = Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
-    connection.execute_raw(statement).await.context("write the past")?;
+    connection.execute_raw(statement).await.context("write the dataset")?;
     Ok(())
 }

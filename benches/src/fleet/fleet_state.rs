@@ -1,4 +1,4 @@
-//! What all agents of one process share: orders to them, counts from them.
+//! State shared by all agents of one process: orders for them, counts of them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,33 +12,33 @@ use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::process::{FleetCounts, Round, trusting};
 
-/// Handshakes under way at once; more would overflow the server's backlog and wait for retries of
-/// the kernel, a second each.
+/// Concurrent handshakes. More would overflow the server's backlog and wait a second each for the
+/// kernel's retries.
 const HANDSHAKES: usize = 512;
 
 /// Failures of one round that are printed.
 const FAILURES_TOLD: u64 = 5;
 
-/// What a process's agents are to be.
+/// The configuration of a process's agents.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub address: SocketAddr,
     pub agents: usize,
     /// Index of the first agent, for names and addresses that are unique over all processes.
     pub first: usize,
-    /// Absent: a bare server is greeted, which knows no protocol.
+    /// Absent: connect to an anchor server, which has no protocol.
     pub key: Option<String>,
-    /// Without it, `execute` is accepted and never settled.
+    /// If false, `execute` is accepted and never settled.
     pub answer_execute: bool,
-    /// Connect over TLS, and trust what is in this file.
+    /// Connect over TLS and trust the certificates in this file.
     pub ca_file: Option<PathBuf>,
 }
 
 /// Orders and counts.
 #[derive(Debug)]
-pub struct Board {
+pub struct FleetState {
     pub plan: Plan,
-    /// As the plan's file has it.
+    /// The TLS configuration of the plan.
     pub trust: Option<Arc<ClientConfig>>,
     pub handshakes: Semaphore,
     pub answers: AtomicU64,
@@ -50,7 +50,7 @@ pub struct Board {
     round: watch::Sender<u64>,
 }
 
-impl Board {
+impl FleetState {
     pub fn new(plan: Plan) -> Result<Self> {
         let trust = plan.ca_file.as_deref().map(trusting).transpose()?;
         Ok(Self {
@@ -67,12 +67,12 @@ impl Board {
         })
     }
 
-    /// Where an agent hears that it is to connect.
+    /// Notifies agents of a new round.
     pub fn rounds(&self) -> watch::Receiver<u64> {
         self.round.subscribe()
     }
 
-    /// Lets every agent that is down connect, and waits until each has or could not.
+    /// Connects every disconnected agent, and waits until each has connected or failed.
     pub async fn connect(&self) -> Round {
         let began_at = Instant::now();
         self.failed.store(0, Ordering::Relaxed);
@@ -99,17 +99,17 @@ impl Board {
         }
     }
 
-    pub fn went_up(&self) {
+    pub fn record_connected(&self) {
         self.live.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
     }
 
-    pub fn went_down(&self) {
+    pub fn record_disconnected(&self) {
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Counts a failure; the first ones are told, since many have one reason.
-    pub fn could_not(&self, index: usize, error: &anyhow::Error) {
+    /// Counts a failure and prints the first ones, since many have the same cause.
+    pub fn record_failure(&self, index: usize, error: &anyhow::Error) {
         if self.failed.fetch_add(1, Ordering::Relaxed) < FAILURES_TOLD {
             eprintln!("agent {index}: {error:#}");
         }

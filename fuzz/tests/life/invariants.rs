@@ -1,11 +1,11 @@
-//! What Muster promises of a command, as sentences that must hold in every state.
+//! The invariants of a command, which hold in every state.
 
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 
 use super::world::{Network, World};
 
-/// The promise that a state breaks, if it does.
+/// The invariant that a state violates, if any.
 pub fn of(world: &World) -> Option<&'static str> {
     let World { server, ledger, run, .. } = world;
     let unsent = [EndReason::ExpiredInQueue, EndReason::CancelledInQueue];
@@ -17,69 +17,72 @@ pub fn of(world: &World) -> Option<&'static str> {
         .is_some_and(|(outcome, is_late)| !is_late && server.state != CommandState::from(outcome));
     [
         (run.starts > 1, "it started twice"),
-        (is_unsent && run.starts > 0, "it ran, and is said never to have been sent"),
-        (server.state == CommandState::Lost && !may_be_lost, "it is lost though all was known"),
-        (is_reported, "its state is not what was reported"),
+        (is_unsent && run.starts > 0, "it ran, but is marked as never sent"),
+        (
+            server.state == CommandState::Lost && !may_be_lost,
+            "it is lost although its result was known",
+        ),
+        (is_reported, "its state differs from the report"),
         (
             ledger.is_receipted && server.report.map(|(outcome, _)| outcome) != ledger.settlement,
-            "the host has dropped a result that the server has not stored",
+            "the host deleted a result that the server has not stored",
         ),
         (
             server.committed_bytes > run.produced_bytes && !run.was_ledger_lost,
-            "output is stored that was never printed",
+            "stored output was never printed",
         ),
         (
             server.state == CommandState::Succeeded
                 && world.network == Network::Links
                 && !run.was_ledger_lost
                 && server.committed_bytes != run.produced_bytes,
-            "output is missing, and not marked as missing",
+            "output is missing without a mark",
         ),
     ]
     .into_iter()
     .find_map(|(is_broken, promise)| is_broken.then_some(promise))
 }
 
-/// The promise that a step breaks, if it does.
+/// The invariant that a step violates, if any.
 pub fn of_step(before: &World, after: &World) -> Option<&'static str> {
     let (was, is) = (&before.server, &after.server);
     let knows = after.ledger.has_command || after.ledger.settlement.is_some();
     let is_new = |state| was.state != state && is.state == state;
     let is_missing = is.reason == Some(EndReason::MissingFromInventory);
     [
-        (was.state.is_terminal() && was.state != is.state, "a terminal state has changed"),
+        (was.state.is_terminal() && was.state != is.state, "a terminal state changed"),
         (was.report.is_some() && was.report != is.report, "a report was replaced"),
-        (was.committed_bytes > is.committed_bytes, "output was taken back"),
+        (was.committed_bytes > is.committed_bytes, "committed output was removed"),
         (
             is_new(CommandState::Queued) && knows && !after.ledger.is_receipted,
-            "it is queued again though the host has it",
+            "it is queued again although the host has it",
         ),
         (
             is_new(CommandState::Lost) && is_missing && knows,
-            "it is called missing though the host has it",
+            "it is marked missing although the host has it",
         ),
         (
             before.ledger.settlement.is_some()
                 && !after.run.was_ledger_lost
                 && before.ledger.settlement != after.ledger.settlement,
-            "the host has changed its word",
+            "the host changed its result",
         ),
     ]
     .into_iter()
     .find_map(|(is_broken, promise)| is_broken.then_some(promise))
 }
 
-/// The promise that is broken when nothing more can happen, if one is.
+/// The invariant that is violated when no move is left, if any.
 pub fn of_the_end(world: &World) -> Option<&'static str> {
     let World { server, ledger, run, .. } = world;
     let ran = ledger.settlement.filter(|outcome| *outcome != Outcome::Lost);
     [
         (!server.state.is_terminal(), "it never ends"),
-        (ledger.settlement.is_some() && !ledger.is_receipted, "its result is never taken"),
-        (run.shim.is_some(), "it runs on for ever"),
+        (ledger.settlement.is_some() && !ledger.is_receipted, "its result is never acknowledged"),
+        (run.shim.is_some(), "its process runs forever"),
         (
             ran.is_some() && !run.was_ledger_lost && server.report.is_none(),
-            "what came of it is known and was not stored",
+            "its result is known but not stored",
         ),
     ]
     .into_iter()

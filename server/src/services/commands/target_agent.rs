@@ -1,4 +1,4 @@
-//! Whom a command is for, and whether it may be sent there.
+//! The agent that a command is for, and whether the command may be sent to it.
 
 use std::sync::Arc;
 
@@ -15,54 +15,63 @@ use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::OfflineAgentKey;
 use crate::services::error::{Result, ServiceError};
 
-/// An agent that a command is for, with what decides whether it may be sent.
-pub(super) struct Target {
+/// The agent that a command is for, with what decides whether it may be sent.
+pub(super) struct TargetAgent {
     pub agent_id: AgentId,
     pub grant: Arc<KeyGrant>,
     pub session: Option<Arc<SessionHandle>>,
-    /// Of a full agent: what it can carry out.
+    /// Commands that a full agent supports, if it is offline.
     pub capabilities: Option<Vec<String>>,
-    /// Of a full agent that is away: what its host said last.
-    pub away_rules: Option<HostRules>,
+    /// Last report of the host, if the agent is full and offline.
+    pub offline_rules: Option<HostRules>,
 }
 
 impl Commands {
-    pub(super) async fn target(&self, caller: &Caller, agent_id: AgentId) -> Result<Target> {
+    pub(super) async fn find_target(
+        &self,
+        caller: &Caller,
+        agent_id: AgentId,
+    ) -> Result<TargetAgent> {
         let tenant_id = caller.principal.tenant_id;
         if let Some(session) = self.hub.session(agent_id) {
-            // Whoever is connected is known without a query.
+            // A connected agent is known without a query.
             if session.tenant_id != tenant_id {
-                return Err(UNKNOWN);
+                return Err(UNKNOWN_AGENT);
             }
             let grant = session.grant();
             let session = Some(session);
-            let known = Target { agent_id, grant, session, capabilities: None, away_rules: None };
-            return Ok(known);
+            return Ok(TargetAgent {
+                agent_id,
+                grant,
+                session,
+                capabilities: None,
+                offline_rules: None,
+            });
         }
-        let away = match self.cache.away_agent(agent_id) {
-            Some(away) => away,
+        let offline = match self.cache.away_agent(agent_id) {
+            Some(offline) => offline,
             None => {
                 let read_at = self.cache.revision();
-                let away = Arc::new(self.read_away(caller, agent_id).await?);
-                self.cache.remember_away_agent(agent_id, Arc::clone(&away), read_at);
-                away
+                let offline = Arc::new(self.read_offline(caller, agent_id).await?);
+                self.cache.remember_away_agent(agent_id, Arc::clone(&offline), read_at);
+                offline
             }
         };
-        if away.grant.tenant_id != tenant_id {
-            return Err(UNKNOWN);
+        if offline.grant.tenant_id != tenant_id {
+            return Err(UNKNOWN_AGENT);
         }
-        Ok(Target {
+        Ok(TargetAgent {
             agent_id,
-            grant: Arc::clone(&away.grant),
+            grant: Arc::clone(&offline.grant),
             session: None,
-            capabilities: away.capabilities.clone(),
-            away_rules: away.rules.clone(),
+            capabilities: offline.capabilities.clone(),
+            offline_rules: offline.rules.clone(),
         })
     }
 
-    async fn read_away(&self, caller: &Caller, agent_id: AgentId) -> Result<OfflineAgentKey> {
+    async fn read_offline(&self, caller: &Caller, agent_id: AgentId) -> Result<OfflineAgentKey> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN)?;
+        let agent = tenant.agent(agent_id).await?.ok_or(UNKNOWN_AGENT)?;
         let key = tenant.agent_key(agent.key_id).await?.ok_or_else(|| ServiceError::Forbidden {
             code: "permission_denied",
             detail: "this agent's key was deleted; install the agent again with a new key".into(),
@@ -73,7 +82,7 @@ impl Commands {
     }
 }
 
-pub(super) const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
+pub(super) const UNKNOWN_AGENT: ServiceError = ServiceError::NotFound("agent");
 
 pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()> {
     if grant.permissions.allows(name) {
@@ -85,33 +94,33 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
     })
 }
 
-impl Target {
-    /// As far as its host is known to judge.
+impl TargetAgent {
+    /// The host for the preflight; `None` if it never reported its manifest and policy.
     pub fn host(&self) -> Option<Host> {
-        match (&self.session, &self.away_rules) {
+        match (&self.session, &self.offline_rules) {
             (Some(session), _) => Some(Host::connected(Arc::clone(session))),
-            (None, rules) => rules.clone().map(|rules| Host::away(self.agent_id, rules)),
+            (None, rules) => rules.clone().map(|rules| Host::offline(self.agent_id, rules)),
         }
     }
 
-    /// The key's permission first, then what the agent can do.
+    /// Checks the permission of the agent's key, then what the agent supports.
     pub fn check(&self, name: CommandName) -> Result<()> {
         check_permission(&self.grant, name)?;
-        let is_able = match (&self.session, &self.capabilities) {
+        let is_supported = match (&self.session, &self.capabilities) {
             (Some(session), _) => session.supports(name),
             (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
             (None, None) => true,
         };
-        if !is_able {
+        if !is_supported {
             return Err(ServiceError::Conflict {
                 code: "unsupported_command",
-                detail: format!("this agent can't carry out `{name}`; update the agent"),
+                detail: format!("this agent does not support `{name}`; update the agent"),
             });
         }
         Ok(())
     }
 
-    /// True if it speaks the full protocol.
+    /// True if the agent uses the full protocol.
     pub fn is_full(&self) -> bool {
         match &self.session {
             Some(session) => session.is_full,
@@ -119,20 +128,17 @@ impl Target {
         }
     }
 
-    /// Secrets are for agents alone that keep them and mask them.
+    /// Secrets are sent only to agents that protect and mask them.
     pub fn check_secrets(&self, secrets: &SecretParameters) -> Result<()> {
-        let is_able = match (&self.session, &self.capabilities) {
-            (Some(session), _) => session.takes_secrets,
+        let is_supported = match (&self.session, &self.capabilities) {
+            (Some(session), _) => session.supports_secrets,
             (None, Some(capabilities)) => capabilities.iter().any(|known| known == CAPABILITY),
             (None, None) => false,
         };
-        if !secrets.is_empty() && !is_able {
+        if !secrets.is_empty() && !is_supported {
             return Err(ServiceError::Conflict {
                 code: "secrets_unsupported",
-                detail:
-                    "this agent can't keep secret parameters; run muster-agent of this version \
-                         on its host"
-                        .into(),
+                detail: "this agent does not support secret parameters; update the agent".into(),
             });
         }
         Ok(())

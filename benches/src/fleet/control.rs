@@ -1,5 +1,5 @@
-//! Orders on standard input, answers on standard output: `connect` and `counts`, a line of JSON
-//! each. A fleet larger than one process may be passes the orders on to processes like itself.
+//! Orders on standard input, replies on standard output: `connect` and `counts`, one line of JSON
+//! each. A fleet that is too large for one process passes its orders on to child processes.
 
 use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
@@ -7,29 +7,29 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::mpsc;
 
-use super::board::{Board, Plan};
+use super::fleet_state::{FleetState, Plan};
 use super::{MAX_SOCKETS, agent};
 use crate::process::{FleetCounts, FleetHandle, Round};
 
-/// Serves with the agents of this process, until standard input ends.
+/// Controls the agents of this process, until standard input ends.
 pub async fn serve_alone(plan: Plan) -> Result<()> {
     let (first, agents) = (plan.first, plan.agents);
-    let board = Arc::new(Board::new(plan)?);
+    let state = Arc::new(FleetState::new(plan)?);
     for index in first..first + agents {
-        tokio::spawn(agent::run(index, Arc::clone(&board), board.rounds()));
+        tokio::spawn(agent::run(index, Arc::clone(&state), state.rounds()));
     }
     let mut orders = orders();
     while let Some(order) = orders.recv().await {
         match order.as_str() {
-            "connect" => say(&board.connect().await)?,
-            "counts" => say(&board.counts())?,
+            "connect" => say(&state.connect().await)?,
+            "counts" => say(&state.counts())?,
             other => bail!("unknown order `{other}`"),
         }
     }
     Ok(())
 }
 
-/// Serves with as many processes as the fleet needs.
+/// Starts and controls as many processes as the fleet needs.
 pub fn serve_shared(plan: &Plan) -> Result<()> {
     let folder = std::env::current_dir()?;
     let mut shares = Vec::new();
@@ -69,7 +69,7 @@ pub fn serve_shared(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Lines of standard input, read by a thread of their own: agents must not wait for them.
+/// Lines of standard input, read on a separate thread so that agents don't wait for them.
 fn orders() -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(1);
     std::thread::spawn(move || {

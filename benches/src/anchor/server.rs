@@ -1,4 +1,4 @@
-//! `muster-anchor` as a process of its own, as the server is one.
+//! Runs `muster-anchor` as a separate process, like the server.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -13,29 +13,29 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::load::{self, Request, Tally, Target};
-use crate::process::{Pair, Program, release_binary};
+use crate::load::{self, LoadResult, Request, Target};
+use crate::process::{ManagedProcess, TlsCertificate, release_binary};
 
-/// A bare server.
-pub struct Bare {
-    program: Program,
+/// A minimal server.
+pub struct AnchorServer {
+    program: ManagedProcess,
     pub address: SocketAddr,
 }
 
-impl Bare {
-    /// Starts the one of this name: `axum` or `websocket`.
+impl AnchorServer {
+    /// Starts the server with this name: `axum` or `websocket`.
     pub fn start(folder: &Path, name: &str) -> Result<Self> {
         Self::start_over(folder, name, None)
     }
 
-    /// [`Bare::start`]; with a pair it serves over TLS, which `websocket` can.
-    pub fn start_over(folder: &Path, name: &str, tls: Option<&Pair>) -> Result<Self> {
+    /// Like [`AnchorServer::start`]; with a certificate it serves over TLS (only `websocket`).
+    pub fn start_over(folder: &Path, name: &str, tls: Option<&TlsCertificate>) -> Result<Self> {
         let mut command = Command::new(release_binary("muster-anchor")?);
         command.arg(name);
         if let Some(pair) = tls {
             command.args([&pair.certificate, &pair.key]);
         }
-        let mut program = Program::start("anchor", &command, folder, Signal::SIGKILL)?;
+        let mut program = ManagedProcess::start("anchor", &command, folder, Signal::SIGKILL)?;
         let (_, output) = program.pipes().context("reach the anchor")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
@@ -48,14 +48,14 @@ impl Bare {
         self.program.pid()
     }
 
-    /// POSTs per second that a handler takes which does nothing.
-    pub async fn posts(&self, body: Option<&str>, duration: Duration) -> Result<Tally> {
+    /// POSTs per second of a handler that does nothing.
+    pub async fn posts(&self, body: Option<&str>, duration: Duration) -> Result<LoadResult> {
         let requests = vec![Request::new("POST", "/", Some("nobody"), body); load::CONNECTIONS];
         let target = Target { address: self.address, pid: self.pid() };
         load::run(target, requests, 200, Duration::from_millis(500), duration).await
     }
 
-    /// MB per second over one WebSocket, in frames as large as those of output.
+    /// MB per second over one WebSocket, in frames of the size of output frames.
     pub async fn stream_mb_per_s(&self, bytes: u64) -> Result<f64> {
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
@@ -71,7 +71,7 @@ impl Bare {
         Ok(bytes as f64 / 1e6 / began_at.elapsed().as_secs_f64())
     }
 
-    /// Echoes per second over so many WebSockets, one in flight on each.
+    /// Echoes per second over `connections` WebSockets, one in flight on each.
     pub async fn echoes(&self, connections: usize, duration: Duration) -> Result<f64> {
         let end = Instant::now() + duration;
         let mut tasks = Vec::with_capacity(connections);

@@ -1,4 +1,4 @@
-//! A certificate for this machine and its key, for servers that are measured over TLS.
+//! A certificate and key for this machine, for measurements over TLS.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// The files. The certificate is its own authority.
+/// The files. The certificate is self-signed.
 #[derive(Debug, Clone)]
-pub struct Pair {
+pub struct TlsCertificate {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-impl Pair {
-    /// Makes one (ECDSA on P-256) in this folder.
+impl TlsCertificate {
+    /// Creates a certificate (ECDSA on P-256) in this folder.
     pub fn make(folder: &Path) -> Result<Self> {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names)?;
@@ -27,7 +27,7 @@ impl Pair {
         Ok(pair)
     }
 
-    /// A server that shows it, with tickets that resume.
+    /// A server configuration with this certificate and session tickets.
     pub fn server(&self) -> Result<Arc<ServerConfig>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let chain = CertificateDer::pem_file_iter(&self.certificate)?.collect::<Result<_, _>>()?;
@@ -41,7 +41,7 @@ impl Pair {
     }
 }
 
-/// A client that trusts the certificates in this file and nobody else.
+/// A client configuration that trusts only the certificates in this file.
 pub fn trusting(file: &Path) -> Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();

@@ -1,0 +1,180 @@
+//! The only path by which durable commands reach agents: acquire a slot, commit, then send the
+//! frame or release the slot.
+//!
+//! Single commands, jobs and the dispatcher use it, so `delivered` is always committed before the
+//! frame leaves. If the result of a commit is unknown, a command may be stored as `delivered`
+//! although no frame was sent. The session is then closed, and the inventory of the agent's next
+//! session puts the command back into the queue.
+
+use std::sync::Arc;
+
+use muster_protocol::CloseCode;
+use muster_protocol::secret_parameters::SecretParameters;
+
+use super::secret_parameters::OutgoingCommand;
+use crate::domain::commands::command_state::EndReason;
+use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::secret_box::SecretBox;
+use crate::domain::time::{Clock, Timestamp};
+use crate::hub::{Hub, SessionHandle, SessionMessage};
+use crate::metrics::DispatchMetrics;
+use crate::store::entities::commands::command;
+use crate::store::writer::{BatchOperation, Operation, Reply, Submitted, SubmittedJob};
+use crate::store::{Store, StoreError};
+
+/// Delivers durable commands to live sessions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(in crate::services) struct Delivery {
+    pub(in crate::services) store: Store,
+    pub(in crate::services) hub: Arc<Hub>,
+    pub(in crate::services) clock: Clock,
+    pub(in crate::services) secret_box: SecretBox,
+    pub(in crate::services) metrics: DispatchMetrics,
+}
+
+/// A slot of a session, acquired for a command that is not committed as `delivered` yet.
+pub(in crate::services) struct Reservation {
+    session: Arc<SessionHandle>,
+    outgoing: OutgoingCommand,
+}
+
+impl Reservation {
+    pub fn command_id(&self) -> CommandId {
+        self.outgoing.row.id
+    }
+
+    /// The epoch of the session, which the commit checks.
+    pub fn epoch(&self) -> i64 {
+        self.session.epoch
+    }
+}
+
+/// The result of a commit that may mark commands as `delivered`.
+pub(in crate::services) trait DeliveryCommit {
+    /// True if the commit stored this command as `delivered`.
+    fn is_delivered(&self, command_id: CommandId) -> bool;
+}
+
+impl DeliveryCommit for Submitted {
+    fn is_delivered(&self, _: CommandId) -> bool {
+        matches!(self, Self::New { delivered: true })
+    }
+}
+
+impl DeliveryCommit for SubmittedJob {
+    fn is_delivered(&self, command_id: CommandId) -> bool {
+        match self {
+            Self::New { delivered, .. } => delivered.binary_search(&command_id).is_ok(),
+            Self::Repeated { .. } | Self::KeyReused => false,
+        }
+    }
+}
+
+/// What `MarkDelivered` stored.
+impl DeliveryCommit for Vec<CommandId> {
+    fn is_delivered(&self, command_id: CommandId) -> bool {
+        self.contains(&command_id)
+    }
+}
+
+impl Delivery {
+    /// Acquires a slot for a new command. `None` if the session has no free slot, if an older
+    /// command may be queued for the agent, or if the agent does not support secret parameters: the
+    /// command then goes through the queue.
+    pub fn reserve_new(
+        &self,
+        session: &Arc<SessionHandle>,
+        row: &command::Model,
+        secrets: &Arc<SecretParameters>,
+    ) -> Option<Reservation> {
+        let is_sendable = secrets.is_empty() || session.supports_secrets;
+        if !is_sendable || !session.try_acquire_new(row.id) {
+            return None;
+        }
+        let outgoing = OutgoingCommand::new(row.clone(), Arc::clone(secrets));
+        Some(Reservation { session: Arc::clone(session), outgoing })
+    }
+
+    /// Acquires a slot for a queued command; `None` if the session has no free slot.
+    ///
+    /// # Errors
+    /// The reason why the command cannot be sent any more.
+    pub fn reserve_queued(
+        &self,
+        session: &Arc<SessionHandle>,
+        row: command::Model,
+    ) -> Result<Option<Reservation>, EndReason> {
+        let permissions = &session.grant().permissions;
+        if !row.command.parse().is_ok_and(|name| permissions.allows(name)) {
+            return Err(EndReason::PermissionRevoked);
+        }
+        let outgoing = match OutgoingCommand::open(&self.secret_box, row) {
+            Ok(outgoing) if session.supports_secrets || !outgoing.has_secrets() => outgoing,
+            Ok(_) => return Err(EndReason::SecretsUndeliverable),
+            Err(row) => {
+                tracing::error!(command_id = %row.id, "failed to open a command's secret parameters");
+                return Err(EndReason::SecretsUndeliverable);
+            }
+        };
+        let is_acquired = session.acquire(outgoing.row.id);
+        Ok(is_acquired.then(|| Reservation { session: Arc::clone(session), outgoing }))
+    }
+
+    /// Commits the operation, then sends what it stored as `delivered` and releases the other
+    /// slots.
+    ///
+    /// # Errors
+    /// [`StoreError`]. The sessions of all reservations are closed: the operation may be committed
+    /// although its result did not arrive.
+    pub async fn commit<Op>(
+        &self,
+        operation: Op,
+        reservations: Vec<Reservation>,
+        delivered_at: Timestamp,
+    ) -> Result<Op::Done, StoreError>
+    where
+        Op: BatchOperation,
+        Op::Done: DeliveryCommit,
+        Operation: From<(Op, Reply<Op::Done>)>,
+    {
+        let committed = self.store.writer().commit(operation).await.inspect_err(|error| {
+            let code = match error {
+                StoreError::StaleEpoch => CloseCode::SessionReplaced,
+                _ => CloseCode::TryAgainLater,
+            };
+            reservations.iter().for_each(|reservation| reservation.session.close(code));
+        })?;
+        for reservation in reservations {
+            if committed.is_delivered(reservation.command_id()) {
+                self.send(reservation, delivered_at);
+            } else {
+                self.release(&reservation);
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Announces a new command that was not delivered with its insert. `is_ready`: it may be sent
+    /// now.
+    pub fn announce_new(&self, agent_id: AgentId, command_id: CommandId, is_ready: bool) {
+        self.hub.notify_progress(command_id);
+        if is_ready && self.hub.is_connected(agent_id) {
+            self.hub.wake(agent_id);
+        }
+    }
+
+    fn send(&self, Reservation { session, outgoing }: Reservation, delivered_at: Timestamp) {
+        self.hub.notify_progress(outgoing.row.id);
+        self.metrics.sent(self.clock.now().ms_since(outgoing.row.created_at));
+        let frame = Box::new(outgoing.into_frame(delivered_at));
+        // If the session has ended meanwhile, the command stays `delivered`. The inventory of the
+        // next session does not list it, which puts it back into the queue.
+        session.send_or_spawn(SessionMessage::Command { frame, is_durable: true });
+    }
+
+    fn release(&self, reservation: &Reservation) {
+        if reservation.session.release(reservation.command_id()) {
+            self.hub.wake(reservation.session.agent_id);
+        }
+    }
+}
