@@ -151,7 +151,7 @@ async fn agent_whose_key_forbids_updates_halts_its_group_with_a_reason() {
     let message = trouble.text("message");
     assert!(message.contains("does not allow `update`"), "{message}");
     let reason = shown.text("halt_reason");
-    assert!(reason.starts_with("Halted: 1 agent failed, the limit is"), "{reason}");
+    assert!(reason.starts_with("Halted: 1 failed, the limit is"), "{reason}");
 }
 
 #[tokio::test]
@@ -182,6 +182,8 @@ async fn busy_host_delays_no_other_and_is_reported_as_busy() {
 
     fixture.server.query("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
     busy.answers(&long, true).await;
+    // A change of the group makes the server look at it now, and not at its next regular round.
+    fixture.api.patch(&format!("/api/groups/{id}"), json!({"healthy_for_ms": 0})).await.expect(200);
     busy.is_asked("update").await;
 }
 

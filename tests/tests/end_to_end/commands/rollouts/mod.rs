@@ -141,7 +141,7 @@ async fn rollout_halts_when_failures_exceed_the_limit_including_those_in_flight(
     assert!(
         job["halt_reason"]
             .as_str()
-            .is_some_and(|text| text.starts_with("Halted: 2 executions failed, the limit is 1")),
+            .is_some_and(|text| text.starts_with("Halted: 2 failed, the limit is 1")),
         "{job}"
     );
     assert_eq!(job["counts"], json!({"succeeded": 1, "failed": 2, "queued": 3}));
