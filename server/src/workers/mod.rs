@@ -61,7 +61,7 @@ impl Workers {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
         });
-        let scheduler = scheduler::Scheduler::start(&services.upkeep).await?;
+        let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })
     }
 

@@ -301,7 +301,7 @@ impl Simulation {
                     answer(done, |cancelled| match cancelled {
                         Cancelled::Unknown => Answer::Unknown,
                         Cancelled::Unsupported => Answer::Refused,
-                        Cancelled::Requested { is_sent, .. } => Answer::Cancelled { tell: is_sent },
+                        Cancelled::Requested { is_sent, .. } => Answer::Cancelled { is_sent },
                     })
                 }
                 .boxed()

@@ -82,15 +82,15 @@ async fn one_agent_answers(fixture: &Fixture, agent: &Agent, id: &str) {
 }
 
 async fn kills_at_any_time_start_no_command_twice(mut fixture: Fixture) {
-    let tally = fixture.test_dir.path().join("tally");
-    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"");
+    let starts_file = fixture.test_dir.path().join("starts_file");
+    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"");
     let (mut agent, agent_id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     let mut ids = Vec::new();
     for round in 0..6 {
         for _ in 0..4 {
             let n = ids.len().to_string();
-            let data = json!({"parameters": {"N": n, "TALLY": tally}});
-            ids.push(fixture.api.execute(&agent_id, "tally", data).await);
+            let data = json!({"parameters": {"N": n, "TALLY": starts_file}});
+            ids.push(fixture.api.execute(&agent_id, "count", data).await);
         }
         // No waiting before the kill: each round meets the commands at another point of their way.
         if round % 2 == 0 {
@@ -108,8 +108,8 @@ async fn kills_at_any_time_start_no_command_twice(mut fixture: Fixture) {
         assert_eq!(command["state"], "succeeded", "{command}");
         assert_eq!(fixture.api.output(id).await, format!("done {n}\n").into_bytes());
     }
-    let mut starts: Vec<usize> = std::fs::read_to_string(&tally)
-        .expect("the tally")
+    let mut starts: Vec<usize> = std::fs::read_to_string(&starts_file)
+        .expect("the starts")
         .lines()
         .map(|line| line.parse().expect("a number"))
         .collect();

@@ -162,22 +162,23 @@ async fn output_can_be_followed_while_the_script_runs() {
 #[tokio::test]
 async fn commands_beyond_the_execution_limit_of_an_agent_all_run_once() {
     let fixture = Fixture::on_sqlite().await;
-    let tally = fixture.test_dir.path().join("tally");
-    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"");
+    let starts_file = fixture.test_dir.path().join("starts_file");
+    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"");
     let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_EXECUTIONS", 3);
     let (mut agent, id) = fixture.agent(options).await;
     agent.stop();
     let mut commands = Vec::new();
     for n in 0..60 {
-        let data = json!({"parameters": {"N": n.to_string(), "TALLY": tally}});
-        commands.push(fixture.api.execute(&id, "tally", data).await);
+        let data = json!({"parameters": {"N": n.to_string(), "TALLY": starts_file}});
+        commands.push(fixture.api.execute(&id, "count", data).await);
     }
     agent.resume();
     for command in &commands {
         assert_eq!(fixture.api.finished(command).await["state"], "succeeded");
     }
-    let tally = std::fs::read_to_string(&tally).expect("the tally");
-    let mut starts: Vec<u32> = tally.lines().map(|line| line.parse().expect("a number")).collect();
+    let starts_file = std::fs::read_to_string(&starts_file).expect("the file of starts");
+    let mut starts: Vec<u32> =
+        starts_file.lines().map(|line| line.parse().expect("a number")).collect();
     starts.sort_unstable();
     assert_eq!(starts, (0..60).collect::<Vec<_>>(), "each was started once");
 }

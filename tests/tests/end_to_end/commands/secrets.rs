@@ -20,7 +20,7 @@ const SECRET: &str = "correct-horse/battery";
 const MASKED: &str = "TOKEN is *** and *** and ***\n";
 
 /// Prints its secret in two pieces, then whole; behind another gate, encoded.
-fn telling() -> Script {
+fn print_secret() -> Script {
     let body = r#"printf 'TOKEN is %s' "${TOKEN%battery}"
         until [ -e "$GATE" ]; do sleep 0.02; done
         printf '%s and %s' "${TOKEN#*/}" "$TOKEN"
@@ -75,7 +75,7 @@ async fn both_streams(fixture: &Fixture, id: &str) -> (String, String) {
 }
 
 async fn secret_reaches_the_script_and_is_visible_nowhere_else(fixture: Fixture) {
-    let (agent, id) = fixture.agent(AgentOptions::with_scripts([telling()])).await;
+    let (agent, id) = fixture.agent(AgentOptions::with_scripts([print_secret()])).await;
     let gate = fixture.test_dir.path().join("gate");
     let run = fixture.api.execute(&id, "tell", data(&gate)).await;
     // The beginning of the secret is held back until it is known to be no more than that.
@@ -107,7 +107,7 @@ async fn secret_reaches_the_script_and_is_visible_nowhere_else(fixture: Fixture)
 }
 
 async fn secret_for_an_offline_agent_survives_a_server_restart(mut fixture: Fixture) {
-    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([telling()])).await;
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([print_secret()])).await;
     let gate = fixture.test_dir.path().join("gate");
     open(&gate);
     agent.stop();
@@ -183,7 +183,7 @@ async fn secrets_are_sent_only_to_agents_that_support_them(fixture: Fixture) {
 async fn secret_parameter_sent_as_plain_text_is_refused() {
     let fixture = Fixture::on_sqlite().await;
     let declared = json!([{"name": "TOKEN", "secret": true}, {"name": "GATE"}]);
-    let options = AgentOptions::with_scripts([telling().with("parameters", declared)]);
+    let options = AgentOptions::with_scripts([print_secret().with("parameters", declared)]);
     let (_agent, id) = fixture.agent(options).await;
     fixture.ask(&id, "scripts", json!({})).await;
     let gate = fixture.test_dir.path().join("gate");
@@ -205,7 +205,7 @@ async fn secret_parameter_sent_as_plain_text_is_refused() {
 #[tokio::test]
 async fn command_line_reads_secrets_from_files_and_never_from_arguments() {
     let fixture = Fixture::on_sqlite().await;
-    let (_agent, _) = fixture.agent(AgentOptions::with_scripts([telling()])).await;
+    let (_agent, _) = fixture.agent(AgentOptions::with_scripts([print_secret()])).await;
     let gate = fixture.test_dir.path().join("gate");
     open(&gate);
     let cli = Cli::new(&fixture.test_dir);
@@ -229,7 +229,7 @@ async fn command_line_reads_secrets_from_files_and_never_from_arguments() {
 #[tokio::test]
 async fn secret_without_its_master_key_rejects_only_its_command() {
     let mut fixture = Fixture::on_sqlite().await;
-    let scripts = [telling(), Script::new("hi", "echo hi")];
+    let scripts = [print_secret(), Script::new("hi", "echo hi")];
     let (mut agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     agent.stop();
     let sealed = fixture.api.execute(&id, "tell", data(Path::new("/"))).await;

@@ -20,7 +20,7 @@ fn text<'a>(finding: &'a Value, field: &str) -> &'a str {
     finding[field].as_str().unwrap_or_default()
 }
 
-fn verdicts(findings: &[Value]) -> Vec<&str> {
+fn statuses(findings: &[Value]) -> Vec<&str> {
     findings.iter().map(|finding| text(finding, "status")).collect()
 }
 
@@ -43,7 +43,7 @@ async fn valid_key_passes_every_check_before_installation_and_creates_no_files()
     assert_eq!(names, checks());
     let mut expected = vec!["ok"; checks().len()];
     expected[7] = "skipped";
-    assert_eq!(verdicts(&findings), expected, "{findings:#?}");
+    assert_eq!(statuses(&findings), expected, "{findings:#?}");
     assert!(text(finding(&findings, "state_directory"), "detail").contains("first start"));
     assert_eq!(names_in(fixture.test_dir.path()), before);
     assert_eq!(fixture.agents_of(&id).await, Vec::<Value>::new());
@@ -187,7 +187,7 @@ async fn invalid_settings_are_the_first_failure() {
         let configuration = finding(&findings, "configuration");
         assert!(text(configuration, "detail").contains(sentence), "{configuration}");
         assert!(!text(configuration, "hint").is_empty(), "{configuration}");
-        assert_eq!(verdicts(&findings)[1..], vec!["skipped"; checks().len() - 1]);
+        assert_eq!(statuses(&findings)[1..], vec!["skipped"; checks().len() - 1]);
     }
     let nobody = doctor.clone().with("MUSTER_SERVER_URL", "wss://127.0.0.1:9");
     let brief = nobody.with("SSL_CERT_FILE", "/no/such.pem").brief().await;
@@ -200,13 +200,13 @@ async fn invalid_settings_are_the_first_failure() {
 async fn wrong_clock_is_reported_relative_to_the_server() {
     let fixture = Fixture::on_sqlite().await;
     let (_, key) = fixture.api.agent_key(json!({})).await;
-    for (offset, code, verdict) in [("-3m", 0, "warn"), ("+20m", 1, "fail")] {
+    for (offset, code, status) in [("-3m", 0, "warn"), ("+20m", 1, "fail")] {
         let doctor = Doctor::new(&fixture.test_dir, &fixture.server.url(), &key);
         let moved = fake_time(offset);
         let doctor = moved.iter().fold(doctor, |doctor, (name, value)| doctor.with(name, value));
         let findings = doctor.findings(code).await;
         let clock = finding(&findings, "clock");
-        assert_eq!(clock["status"], verdict, "{clock}");
+        assert_eq!(clock["status"], status, "{clock}");
         assert!(text(clock, "hint").contains("NTP"), "{clock}");
         assert_eq!(finding(&findings, "key")["status"], "ok");
     }

@@ -9,10 +9,10 @@ use serde_json::json;
 
 on_both_databases!(metrics_follow_the_work_done);
 
-/// The figures, as a parser reads them.
-struct Figures(Vec<prometheus_parse::Sample>);
+/// The metrics, as a parser reads them.
+struct Metrics(Vec<prometheus_parse::Sample>);
 
-impl Figures {
+impl Metrics {
     async fn of(api: &Api) -> Self {
         let answer = api.get("/metrics").await;
         assert_eq!(answer.status, 200);
@@ -45,7 +45,7 @@ impl Figures {
 }
 
 async fn metrics_follow_the_work_done(fixture: Fixture) {
-    let before = Figures::of(&fixture.api).await;
+    let before = Metrics::of(&fixture.api).await;
     assert_eq!(before.sum("muster_agents_online", &[]), 0.0);
     let scripts = [Script::new("good", "echo twelve bytes"), Script::new("bad", "exit 3")];
     let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
@@ -58,30 +58,30 @@ async fn metrics_follow_the_work_done(fixture: Fixture) {
     let basic = fixture.online(&away.0).await.id().to_owned();
     let hanging = fixture.api.execute(&basic, "never", json!({})).await;
     gone.expect("command").await;
-    let figures = Figures::of(&fixture.api).await;
-    assert_eq!(figures.sum("muster_agents_online", &[]), 2.0);
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_agents_online", &[]), 2.0);
     let full = [("level", "full"), ("transport", "websocket")];
-    assert_eq!(figures.sum("muster_sessions", &full), 1.0);
+    assert_eq!(metrics.sum("muster_sessions", &full), 1.0);
     let basic = [("level", "basic"), ("transport", "websocket")];
-    assert_eq!(figures.sum("muster_sessions", &basic), 1.0);
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "succeeded")]), 2.0);
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "failed")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[("state", "delivered")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[("state", "queued")]), 0.0);
-    assert_eq!(figures.sum("muster_output_stored_bytes_total", &[]), 26.0);
+    assert_eq!(metrics.sum("muster_sessions", &basic), 1.0);
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "succeeded")]), 2.0);
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "failed")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[("state", "delivered")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[("state", "queued")]), 0.0);
+    assert_eq!(metrics.sum("muster_output_stored_bytes_total", &[]), 26.0);
     let posts = [("method", "POST"), ("route", "/api/agents/:id/command"), ("status", "202")];
-    assert_eq!(figures.sum("muster_http_requests_total", &posts), 4.0);
-    assert_eq!(figures.sum("muster_dispatch_wait_seconds_count", &[]), 4.0);
+    assert_eq!(metrics.sum("muster_http_requests_total", &posts), 4.0);
+    assert_eq!(metrics.sum("muster_dispatch_wait_seconds_count", &[]), 4.0);
     for moved in ["muster_writer_batch_operations_count", "muster_writer_commit_seconds_count"] {
-        assert!(figures.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
+        assert!(metrics.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
     }
-    assert!(figures.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
+    assert!(metrics.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
     // Ended by the server, not by its agent's word.
     let agent = fixture.api.command(&hanging).await.text("agent_id").to_owned();
     fixture.api.delete(&format!("/api/agents/{agent}")).await.expect(204);
-    let figures = Figures::of(&fixture.api).await;
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "lost")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[]), 0.0);
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "lost")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[]), 0.0);
 }
 
 #[tokio::test]
@@ -124,12 +124,12 @@ async fn webhooks_are_counted_by_outcome() {
         "webhook": {"url": receiver.url()}});
     fixture.api.post("/api/jobs", body).await.expect(202);
     eventually("both attempts are counted", async || {
-        let figures = Figures::of(&fixture.api).await;
+        let metrics = Metrics::of(&fixture.api).await;
         let count =
-            |result| figures.sum("muster_webhook_attempts_total", &[("result", result)]) as u64;
+            |result| metrics.sum("muster_webhook_attempts_total", &[("result", result)]) as u64;
         let is_there = count("refused") == 1
             && count("delivered") == 1
-            && figures.sum("muster_webhook_deliveries_pending", &[]) == 0.0;
+            && metrics.sum("muster_webhook_deliveries_pending", &[]) == 0.0;
         is_there.then_some(())
     })
     .await;
@@ -140,17 +140,17 @@ async fn metrics_without_a_database_are_served_while_it_is_down() {
     let mut fixture = Fixture::on_cluster().await;
     let (_agent, _) = fixture.agent(AgentOptions::named("agent")).await;
     let stored = ["muster_commands_open", "muster_webhook_deliveries_pending"];
-    let figures = Figures::of(&fixture.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
-    assert!(stored.iter().all(|name| figures.has(name)));
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| metrics.has(name)));
     fixture.server.cluster().stop();
-    let figures = Figures::of(&fixture.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 0.0);
-    assert!(!stored.iter().any(|name| figures.has(name)), "not what was so once");
-    assert!(figures.has("muster_agents_online") && figures.has("muster_writer_queue_operations"));
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 0.0);
+    assert!(!stored.iter().any(|name| metrics.has(name)), "not what was so once");
+    assert!(metrics.has("muster_agents_online") && metrics.has("muster_writer_queue_operations"));
     fixture.server.cluster().resume();
     fixture.server.ready().await;
-    let figures = Figures::of(&fixture.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
-    assert!(stored.iter().all(|name| figures.has(name)));
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| metrics.has(name)));
 }

@@ -1,4 +1,4 @@
-//! Releases that are no good, each in its way: the right verdict, and the host on duty.
+//! Releases that are no good, each in its way: the right outcome, and the host on duty.
 
 use std::fs;
 use std::path::Path;
@@ -43,8 +43,8 @@ impl Scenario {
     }
 }
 
-fn is(ended: &Value, verdict: &str, code: &str) {
-    assert_eq!(ended["result"]["update_result"], verdict, "{ended}");
+fn is(ended: &Value, outcome: &str, code: &str) {
+    assert_eq!(ended["result"]["update_result"], outcome, "{ended}");
     assert_eq!(ended["error_code"], code, "{ended}");
 }
 

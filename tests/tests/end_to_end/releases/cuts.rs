@@ -86,8 +86,8 @@ impl Scenario {
     async fn each(&self, cuts: &[CrashPoint], command: &str, data: Value, is: (&str, Value, &str)) {
         let all = cuts.iter().map(|cut| self.cut(*cut, command, data.clone()));
         for (cut, (ended, version)) in cuts.iter().zip(join_all(all).await) {
-            let (verdict, code, expected) = &is;
-            assert_eq!(ended["result"]["update_result"], *verdict, "{cut:?}: {ended}");
+            let (outcome, code, expected) = &is;
+            assert_eq!(ended["result"]["update_result"], *outcome, "{cut:?}: {ended}");
             assert_eq!(ended["error_code"], *code, "{cut:?}: {ended}");
             assert_eq!(version, *expected, "{cut:?}: {ended}");
         }

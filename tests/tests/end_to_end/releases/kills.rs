@@ -35,7 +35,7 @@ async fn host_that_loses_power_at_any_step_restarts_and_reports() {
         let ended = fixture.api.finished(&update).await;
         let is_known = ["installed", "unchanged", "rolled_back", "failed"]
             .iter()
-            .any(|verdict| ended["result"]["update_result"] == *verdict);
+            .any(|outcome| ended["result"]["update_result"] == *outcome);
         assert!(is_known, "{what}: {ended}");
         let version = current_version(&folder);
         let is_installed = ended["state"] == "succeeded";

@@ -82,7 +82,7 @@ async fn with_release(fixture: &Fixture) {
 }
 
 /// A group of all that wants it.
-async fn wish(fixture: &Fixture, fields: Value) -> String {
+async fn group_for_next_version(fixture: &Fixture, fields: Value) -> String {
     let mut body =
         json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     for (name, value) in fields.as_object().into_iter().flatten() {
@@ -100,7 +100,7 @@ async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
     with_release(&fixture).await;
     let mut one = Host::new(&fixture, "one", 16).await;
     let mut two = Host::new(&fixture, "two", 16).await;
-    let id = wish(&fixture, json!({"wave_size": 2})).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     change(&fixture, &id, "pause").await;
     one.answers(&first, true).await;
@@ -116,7 +116,7 @@ async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
     with_release(&fixture).await;
     let mut one = Host::new(&fixture, "one", 16).await;
     let mut two = Host::new(&fixture, "two", 16).await;
-    let id = wish(&fixture, json!({"wave_size": 2, "max_failures": 1})).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2, "max_failures": 1})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     one.answers(&first, true).await;
     two.answers(&second, false).await;
@@ -141,7 +141,7 @@ async fn agent_whose_key_forbids_updates_halts_its_group_with_a_reason() {
     let fixture = Fixture::on_sqlite().await;
     with_release(&fixture).await;
     let host = Host::with_permissions(&fixture, "host", 16, json!(["ping", "execute"])).await;
-    let id = wish(&fixture, json!({})).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
     let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
     let trouble = &shown["problems"][0];
     assert_eq!(
@@ -163,7 +163,7 @@ async fn busy_host_delays_no_other_and_is_reported_as_busy() {
     fixture.api.post(&format!("/api/agents/{}/command", busy.id), body).await.expect(202);
     let long = busy.is_asked("execute").await;
     let mut other = Host::new(&fixture, "other", 1).await;
-    let id = wish(&fixture, json!({})).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
     // Time passes for the command, which waits for a place.
     let expire = "UPDATE commands SET expires_at = 1 WHERE command = 'update' AND state = 'queued'
         RETURNING agent_id";
@@ -192,7 +192,7 @@ async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline(
     let fixture = Fixture::on_postgres().await;
     with_release(&fixture).await;
     let mut first = Host::new(&fixture, "first", 16).await;
-    let id = wish(&fixture, json!({})).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
@@ -216,7 +216,7 @@ async fn member_that_reconnects_with_another_version_is_updated_again() {
     with_release(&fixture).await;
     let mut host = Host::new(&fixture, "host", 16).await;
     // Whoever was never asked comes first, so there has to be room for both.
-    let id = wish(&fixture, json!({"wave_size": 2})).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let first = host.is_asked("update").await;
     host.answers(&first, true).await;
     group(&fixture, &id, "it has told", |shown| shown["updating_count"] == 0).await;

@@ -218,7 +218,7 @@ async fn each_certificate_error_is_reported_distinctly() {
     let fixture = Fixture::on_sqlite().await;
     let authority = Authority::new(&fixture.test_dir);
     let (_, key) = fixture.api.agent_key(json!({})).await;
-    for (names, days, code, verdict, sentence) in [
+    for (names, days, code, status, sentence) in [
         (["other.example"], (-1, 90), 1, "fail", "not valid for 127.0.0.1, only for"),
         (["127.0.0.1"], (-9, -2), 1, "fail", "expired on"),
         (["127.0.0.1"], (2, 90), 1, "fail", "is not valid before"),
@@ -232,7 +232,7 @@ async fn each_certificate_error_is_reported_distinctly() {
             .with("MUSTER_CA_FILE", authority.file().display());
         let findings = doctor.findings(code).await;
         let tls = finding(&findings, "tls");
-        assert_eq!(tls["status"], verdict, "{tls}");
+        assert_eq!(tls["status"], status, "{tls}");
         assert!(tls.text("detail").contains(sentence), "{tls}");
         let is_about_time = sentence.contains("expired") || sentence.contains("before");
         let hint = tls["hint"].as_str().unwrap_or_default();
