@@ -336,7 +336,7 @@ mod tests {
         let error = ConfigSources { config: Some(path), settings: PartialConfig::default() }
             .resolve()
             .expect_err("unknown");
-        let text = crate::services::error::chain(&error);
+        let text = muster_protocol::error_chain(&error);
         assert!(text.contains("lisen"), "{text}");
     }
 }

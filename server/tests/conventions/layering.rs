@@ -252,10 +252,7 @@ fn cycles(modules: &BTreeMap<Path, Uses>) -> Vec<String> {
     let edges: BTreeMap<&Path, BTreeSet<&Path>> = modules
         .iter()
         .map(|(module, uses)| {
-            let used = uses
-                .inside
-                .iter()
-                .filter_map(|path| file_of(modules, path));
+            let used = uses.inside.iter().filter_map(|path| file_of(modules, path));
             let apart = used.filter(|used| !used.starts_with(module) && !module.starts_with(used));
             (module, apart.collect())
         })
