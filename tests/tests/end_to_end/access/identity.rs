@@ -157,8 +157,10 @@ async fn host_that_changes_its_key_loses_no_command() {
     agent.set("MUSTER_API_KEY", Some(&second));
     agent.resume();
     let after = fixture.online(&second_id).await;
-    let log = agent.log();
-    assert!(log.contains("enrolled this host again"), "{log}");
+    eventually("the agent logs that it was enrolled again", async || {
+        agent.log().contains("enrolled this host again").then_some(())
+    })
+    .await;
     assert_ne!(before["id"], after["id"], "another key, another agent");
     let running = fixture.api.execute(after.id(), "long", json!({})).await;
     fixture.api.output_reaches(&running, 1).await;

@@ -264,7 +264,7 @@ async fn server_without_its_master_key_does_not_start_and_explains_the_fix() {
     std::fs::remove_file(&file).expect("lose it");
     refused(&fixture, "from a backup").await;
     std::fs::write(&file, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").expect("another");
-    refused(&fixture, "give that one").await;
+    refused(&fixture, "use that key").await;
     std::fs::write(&file, &key).expect("put back");
     fixture.server.resume();
     fixture.server.ready().await;

@@ -138,7 +138,7 @@ async fn command_line_previews_a_target_and_marks_the_error() {
     assert!(!shown.contains("db-1"), "{shown}");
     assert!(said.stderr.contains("1 matched, 1 online"), "{}", said.stderr);
     let nobody = on("tag:wbe").await;
-    assert_eq!(nobody.expect(0), "no agent matches\n");
+    assert_eq!(nobody.expect(0), "No agents match.\n");
     let json = cli.run(&["agents", "list", "--on", "all", "--json"]).await.json();
     assert_eq!(json["matched_count"], 2);
 
