@@ -218,7 +218,7 @@ impl From<ServiceError> for Problem {
             }
             ServiceError::InvalidTarget(source) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
-                Self { column: source.column(), ..problem }
+                Self { column: source.column(), ..problem }.with_error(source.field_error())
             }
             ServiceError::Gone { code, .. } => Self::new(StatusCode::GONE, code, detail),
             ServiceError::Timeout { code, .. } => {

@@ -77,7 +77,8 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     eventually_shown("the newest reason is told, and the first instant stays", async || {
         let (_, shown) = status(&state).await;
         let error = &shown["agent"]["last_error"];
-        let is_newest = error["message"].as_str().is_some_and(|text| text.contains("failed to connect"));
+        let is_newest =
+            error["message"].as_str().is_some_and(|text| text.contains("failed to connect"));
         if is_newest && error["since"] == since { Ok(()) } else { Err(shown) }
     })
     .await;

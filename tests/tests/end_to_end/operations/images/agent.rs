@@ -22,7 +22,7 @@ async fn container_runs_scripts_unprivileged_and_stays_healthy_without_its_serve
     let ended = fixture.api.finished(&run).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     let said = String::from_utf8(fixture.api.output(&run).await).expect("text");
-    assert!(said.starts_with("Hello, fixture, from container-one"), "{said}");
+    assert!(said.starts_with("Hello, world, from container-one"), "{said}");
 
     let status = container.run("cat /proc/1/status").await.expect(0);
     assert!(status.contains("Uid:\t10001\t10001\t10001\t10001"), "{status}");

@@ -118,6 +118,6 @@ async fn container_with_a_read_only_program_volume_still_runs_its_agent() {
     std::fs::write(volume.join("lost+found"), "").expect("written");
     let (container, _) = agent(&fixture, &image, "one").await;
     let log = container.log();
-    assert!(log.contains("check who owns the volume"), "{log}");
+    assert!(log.contains("check the volume's owner"), "{log}");
     container.stop().await;
 }
