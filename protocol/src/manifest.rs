@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
 use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
-use crate::parameter::{self, ParameterDeclaration, Parameters};
+use crate::parameter::{self, AcceptedParameters, Parameters};
 use crate::secret_parameters::SecretParameters;
 
 /// The scripts that a host allows.
@@ -34,9 +34,9 @@ pub struct Script {
     /// Arguments after the path, passed unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Parameters of the script. Absent: any are allowed. Empty: none are allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Vec<ParameterDeclaration>>,
+    /// Parameters of the script: a list, or `"any"`. Absent: none are accepted.
+    #[serde(default, skip_serializing_if = "AcceptedParameters::is_none")]
+    pub parameters: AcceptedParameters,
     /// Timeout in milliseconds. A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -79,6 +79,12 @@ impl Manifest {
         self.scripts.iter().find(|script| script.name == name)
     }
 
+    /// Names of the scripts that take any parameter.
+    pub fn scripts_with_any_parameters(&self) -> impl Iterator<Item = &str> {
+        let any = |script: &&Script| script.parameters == AcceptedParameters::Any;
+        self.scripts.iter().filter(any).map(|script| script.name.as_str())
+    }
+
     /// The requested script, if it exists and accepts these parameters. The server checks this
     /// before it queues a command, and the host checks it again before it starts the script.
     ///
@@ -91,7 +97,7 @@ impl Manifest {
         secrets: &SecretParameters,
     ) -> Result<&Script, ManifestMismatch> {
         let script = self.script(name).ok_or_else(|| ManifestMismatch::unknown_script(name))?;
-        parameter::check_declared(parameters, secrets, script.parameters.as_deref())?;
+        parameter::check_accepted(parameters, secrets, &script.parameters)?;
         Ok(script)
     }
 
@@ -145,7 +151,7 @@ impl Script {
 
     fn check_parameters(&self) -> Result<(), String> {
         let mut names = BTreeSet::new();
-        for declaration in self.parameters.iter().flatten() {
+        for declaration in self.parameters.declared() {
             parameter::check_name(&declaration.name).map_err(|error| error.to_string())?;
             if !names.insert(&declaration.name) {
                 return Err(format!("parameter `{}` is declared twice", declaration.name));
@@ -210,6 +216,27 @@ mod tests {
         ] {
             let refused = Manifest::parse(&text).expect_err("refused").to_string();
             assert!(refused.chars().count() < 1_000, "{refused}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_absent_a_list_or_the_word_any() {
+        let parse = |parameters: &str| {
+            let text = format!(r#"{{"scripts":[{{"name":"x","path":"x"{parameters}}}]}}"#);
+            Manifest::parse(&text).map(|manifest| {
+                let accepted = manifest.scripts[0].parameters.clone();
+                let text = serde_json::to_string(&manifest).expect("JSON");
+                assert_eq!(Manifest::parse(&text).expect("its own form"), manifest);
+                (accepted.is_none(), manifest.scripts_with_any_parameters().count())
+            })
+        };
+        assert_eq!(parse("").expect("absent"), (true, 0));
+        assert_eq!(parse(r#","parameters":[]"#).expect("empty"), (true, 0));
+        assert_eq!(parse(r#","parameters":[{"name":"A"}]"#).expect("list"), (false, 0));
+        assert_eq!(parse(r#","parameters":"any""#).expect("any"), (false, 1));
+        for wrong in [r#""all""#, "null", "true", r#"{"A":1}"#, r#"["A"]"#, r#"[{"nam":"A"}]"#] {
+            let error = parse(&format!(r#","parameters":{wrong}"#)).expect_err(wrong).to_string();
+            assert!(error.starts_with("line 1, column "), "{error}");
         }
     }
 

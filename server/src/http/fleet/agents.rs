@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use muster_protocol::parameter::ANY;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -100,8 +101,13 @@ struct MetricsView {
 /// The scripts that a host allows.
 #[derive(Debug, Serialize, ToSchema)]
 struct ScriptsView {
+    /// The entries of the manifest. `parameters` is a list, or `"any"`; without it the script
+    /// accepts none.
     #[schema(value_type = Vec<Object>)]
     items: Value,
+    /// Names of the scripts that accept any parameter. List their parameters in the manifest: a
+    /// parameter is an environment variable, and can change what the script's programs do.
+    scripts_with_any_parameters: Vec<String>,
     /// Why the host refused its newest manifest file. The scripts above stay in force.
     error: Option<String>,
     /// When the host last reported; `null` if it never has.
@@ -271,14 +277,29 @@ async fn list_agent_scripts(
     Id(id): Id,
 ) -> ApiResult<axum::Json<ScriptsView>> {
     let view = match state.services.agents.manifest(&caller, AgentId(id)).await? {
-        None => ScriptsView { items: Value::Array(Vec::new()), error: None, reported_at: None },
-        Some(row) => ScriptsView {
-            items: stored_json(&row.manifest)["scripts"].take(),
-            error: row.error,
-            reported_at: Some(row.reported_at),
+        None => ScriptsView {
+            items: Value::Array(Vec::new()),
+            scripts_with_any_parameters: Vec::new(),
+            error: None,
+            reported_at: None,
         },
+        Some(row) => {
+            let items = stored_json(&row.manifest)["scripts"].take();
+            ScriptsView {
+                scripts_with_any_parameters: scripts_with_any_parameters(&items),
+                items,
+                error: row.error,
+                reported_at: Some(row.reported_at),
+            }
+        }
     };
     Ok(axum::Json(view))
+}
+
+fn scripts_with_any_parameters(scripts: &Value) -> Vec<String> {
+    let any = |script: &&Value| script["parameters"] == ANY;
+    let scripts = scripts.as_array().into_iter().flatten().filter(any);
+    scripts.filter_map(|script| script["name"].as_str().map(str::to_owned)).collect()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -81,7 +81,8 @@ async fn one_agent_answers(world: &World, agent: &Agent, id: &str) {
 
 async fn kills_at_any_moment_start_nothing_twice(mut world: World) {
     let tally = world.site.path().join("tally");
-    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"");
+    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"")
+        .taking(["N", "TALLY"]);
     let (mut agent, agent_id) = world.agent(AgentOptions::with_scripts([script])).await;
     let mut ids = Vec::new();
     for round in 0..6 {

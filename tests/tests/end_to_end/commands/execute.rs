@@ -58,7 +58,8 @@ async fn a_command_waits_for_its_agent_and_runs_when_it_comes(world: World) {
 }
 
 async fn a_command_past_its_deadline_expires_and_never_runs(world: World) {
-    let options = AgentOptions::with_scripts([Script::new("mark", "touch \"$MARK\"")]);
+    let options =
+        AgentOptions::with_scripts([Script::new("mark", "touch \"$MARK\"").taking(["MARK"])]);
     let (mut agent, id) = world.agent(options).await;
     agent.stop();
     let mark = world.site.path().join("mark");
@@ -133,7 +134,7 @@ async fn a_cancelled_command_ends_cancelled_wherever_it_was(world: World) {
 async fn output_can_be_followed_while_the_script_runs() {
     let world = World::on_sqlite().await;
     let body = "echo first; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; echo second";
-    let options = AgentOptions::with_scripts([Script::new("gate", body)]);
+    let options = AgentOptions::with_scripts([Script::new("gate", body).taking(["GATE"])]);
     let (_agent, agent) = world.agent(options).await;
     let gate = world.site.path().join("gate");
     let id = world.api.execute(&agent, "gate", json!({"parameters": {"GATE": gate}})).await;
@@ -160,7 +161,7 @@ async fn output_can_be_followed_while_the_script_runs() {
 async fn more_commands_than_an_agent_takes_at_once_all_run_each_once() {
     let world = World::on_sqlite().await;
     let tally = world.site.path().join("tally");
-    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"");
+    let script = Script::new("tally", "echo \"$N\" >> \"$TALLY\"").taking(["N", "TALLY"]);
     let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_EXECUTIONS", 3);
     let (mut agent, id) = world.agent(options).await;
     agent.stop();

@@ -41,7 +41,7 @@ async fn executions(world: &World, job: &str) -> Vec<Value> {
 }
 
 async fn a_job_runs_on_every_agent_that_is_meant_and_waits_for_those_that_are_away(world: World) {
-    let hello = || vec![Script::new("hello", "echo \"hello $NAME\"")];
+    let hello = || vec![Script::new("hello", "echo \"hello $NAME\"").taking(["NAME"])];
     let (_one, one) = agent(&world, "one", hello()).await;
     let (mut two_runs, two) = agent(&world, "two", hello()).await;
     let (_other, other) = world.agent(AgentOptions::named("other")).await;
@@ -120,7 +120,7 @@ async fn only_what_did_not_succeed_is_done_once_more(world: World) {
 #[tokio::test]
 async fn a_job_that_the_server_did_not_live_to_finish_is_finished_by_the_next_one() {
     let mut world = World::on_sqlite().await;
-    let script = Script::new("wait", "until test -e \"$GO\"; do sleep 0.1; done");
+    let script = Script::new("wait", "until test -e \"$GO\"; do sleep 0.1; done").taking(["GO"]);
     let (_one, one) = agent(&world, "one", vec![script]).await;
     let go = world.site.path().join("go");
     let body = json!({"script": "wait", "parameters": {"GO": go}, "target": {"ids": [one]}});
@@ -146,7 +146,12 @@ async fn a_job_that_the_server_did_not_live_to_finish_is_finished_by_the_next_on
 #[tokio::test]
 async fn secrets_of_a_job_reach_its_agents_and_nobody_else() {
     let world = World::on_sqlite().await;
-    let scripts = || vec![Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")];
+    let scripts = || {
+        vec![
+            Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")
+                .taking(["TOKEN", "USER_NAME"]),
+        ]
+    };
     let (_one, one) = agent(&world, "one", scripts()).await;
     let (_two, _) = agent(&world, "two", scripts()).await;
     let asked = |target: Value| {
@@ -256,8 +261,10 @@ async fn a_run_on_many_agents_says_what_came_of_it_and_exits_accordingly() {
     let cli = Cli::new(&world.site);
     let login = ["login", "--server", &world.server.url()];
     cli.run_with_input(&login, world.api.key()).await.expect(0);
-    let (_good, _) = agent(&world, "good", vec![Script::new("try", "test \"$N\" != 3")]).await;
-    let (_bad, _) = agent(&world, "bad", vec![Script::new("try", "exit \"$N\"")]).await;
+    let (_good, _) =
+        agent(&world, "good", vec![Script::new("try", "test \"$N\" != 3").taking(["N"])]).await;
+    let (_bad, _) =
+        agent(&world, "bad", vec![Script::new("try", "exit \"$N\"").taking(["N"])]).await;
     let said = cli.run(&["run", "--tag", "web", "try", "N=0"]).await;
     assert_eq!(said.expect(0).trim(), "2 succeeded");
     let said = cli.run(&["run", "--on", "tag:web & name:*", "try", "N=5"]).await;

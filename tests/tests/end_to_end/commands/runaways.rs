@@ -74,7 +74,8 @@ async fn a_child_that_prints_without_end_is_cut_at_the_limit_and_ended_in_time()
 async fn a_script_deleted_while_it_runs_ends_as_it_would_have_and_is_refused_afterwards() {
     let world = World::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho ended";
-    let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("gone", body)])).await;
+    let (agent, id) =
+        world.agent(AgentOptions::with_scripts([Script::new("gone", body).taking(["GATE"])])).await;
     let gate = world.site.path().join("gate");
     let data = json!({"parameters": {"GATE": gate}});
     let run = world.api.execute(&id, "gone", data.clone()).await;

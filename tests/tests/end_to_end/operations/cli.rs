@@ -76,7 +76,8 @@ async fn keys_and_agents_can_be_looked_after() {
 async fn a_run_prints_both_streams_and_exits_as_the_script_did() {
     let world = World::on_sqlite().await;
     let body = "printf '\\377 %s\\n' \"$NAME\"; echo oh >&2; exit 7";
-    let scripts = [Script::new("seven", body), Script::new("crash", "kill -KILL $$")];
+    let scripts =
+        [Script::new("seven", body).taking(["NAME"]), Script::new("crash", "kill -KILL $$")];
     let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
     let cli = logged_in(&world).await;
     let said = cli.run(&["run", &id, "seven", "NAME=Ada = x"]).await;
@@ -181,7 +182,9 @@ async fn a_terminal_gets_text_and_colours_and_a_pipe_every_byte() {
 #[tokio::test]
 async fn parameters_can_be_announced_and_a_refusal_says_what_was_meant() {
     let world = World::on_sqlite().await;
-    let options = AgentOptions::with_scripts([Script::new("greet", "echo \"$WHO $HOW\"")]);
+    let options = AgentOptions::with_scripts([
+        Script::new("greet", "echo \"$WHO $HOW\"").taking(["WHO", "HOW"])
+    ]);
     let (_agent, id) = world.agent(options).await;
     let cli = logged_in(&world).await;
     let said = cli.run(&["run", "-p", "WHO=Ada", &id, "greet", "--parameter", "HOW=a=b"]).await;

@@ -78,7 +78,8 @@ async fn prints_on_a_disk_with_room_for(room: u64) {
     let world = World::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\n\
                 head -c 60000000 /dev/zero | tr '\\0' x\nexit 3";
-    let (mut agent, id) = on_a_small_disk(&world, 120, vec![Script::new("fill", body)]).await;
+    let (mut agent, id) =
+        on_a_small_disk(&world, 120, vec![Script::new("fill", body).taking(["GATE"])]).await;
     let gate = world.site.path().join("gate");
     let run = world.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
     world.api.output_reaches(&run, 6).await;
@@ -126,7 +127,7 @@ async fn a_server_without_space_refuses_what_is_new_and_loses_nothing_that_was_p
     let disk = SmallDisk::over(&site.folder("server"), 64);
     let world = World::on(site, Database::Sqlite, ServerOptions::default()).await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho done";
-    let options = AgentOptions::with_scripts([Script::new("wait", body)]);
+    let options = AgentOptions::with_scripts([Script::new("wait", body).taking(["GATE"])]);
     let (_agent, id) = world.agent(options).await;
     let gate = world.site.path().join("gate");
     let run = world.api.execute(&id, "wait", json!({"parameters": {"GATE": gate}})).await;

@@ -160,7 +160,7 @@ async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are(
                 while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; \
                 printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
     let (_agent, agent) =
-        world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
+        world.agent(AgentOptions::with_scripts([Script::new("torn", body).taking(["GATE"])])).await;
     let id = world.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
     let mut stream = open(&world.api, &id, "").await;
     let mut seen = Seen::default();

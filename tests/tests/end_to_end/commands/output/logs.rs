@@ -83,7 +83,7 @@ async fn a_jobs_lines_stand_behind_their_agents_names_until_the_job_is_over() {
     let body = "echo begun; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; printf 'last'";
     let mut agents = Vec::new();
     for name in ["one", "two"] {
-        let scripts = vec![Script::new("gate", body)];
+        let scripts = vec![Script::new("gate", body).taking(["GATE"])];
         let options = AgentOptions { scripts, ..AgentOptions::named(name) };
         let (agent, id) = world.agent(options).await;
         let path = format!("/api/agents/{id}");

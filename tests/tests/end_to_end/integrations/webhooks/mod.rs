@@ -98,10 +98,12 @@ mod the_end_of_a_job_is_told_with_a_signature_and_without_what_is_secret_or_prin
 async fn told(world: World) {
     let receiver = Receiver::start([]).await;
     let script = "echo \"printed $TOKEN $NAME\"; exit \"$CODE\"";
-    let (_bad, bad) = world.agent(AgentOptions::with_scripts([Script::new("try", script)])).await;
+    let names = ["NAME", "CODE", "TOKEN"];
+    let scripts = [Script::new("try", script).taking(names)];
+    let (_bad, bad) = world.agent(AgentOptions::with_scripts(scripts)).await;
     let (_good, good) = world
         .agent(AgentOptions {
-            scripts: vec![Script::new("try", "exit 0")],
+            scripts: vec![Script::new("try", "exit 0").taking(names)],
             ..AgentOptions::named("good")
         })
         .await;
