@@ -33,6 +33,14 @@ impl AcceptedParameters {
             Self::Any => &[],
         }
     }
+
+    /// The declarations, to change them.
+    pub fn declared_mut(&mut self) -> &mut [ParameterDeclaration] {
+        match self {
+            Self::Declared(declared) => declared,
+            Self::Any => &mut [],
+        }
+    }
 }
 
 impl Default for AcceptedParameters {
