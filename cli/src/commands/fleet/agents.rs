@@ -73,19 +73,19 @@ enum Action {
     },
     /// Show all details of an agent
     Show {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
     /// Rename an agent
     Rename {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
         /// New name
         name: String,
     },
     /// Delete an agent; a running agent can enrol again with its key
     Delete {
-        /// Agent: an id, or a full name or hostname
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
     /// Wait until an agent is connected
@@ -99,7 +99,7 @@ enum Action {
     },
     /// List the scripts in the manifest of a host
     Scripts {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
 }

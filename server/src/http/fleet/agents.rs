@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -30,6 +30,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_agents))
         .routes(routes!(list_connected_agents))
+        .routes(routes!(resolve_agent))
         .routes(routes!(get_agent, update_agent, delete_agent))
         .routes(routes!(list_agent_scripts))
         .routes(routes!(list_agent_metrics))
@@ -43,6 +44,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 struct AgentView {
     id: AgentId,
     name: String,
+    name_source: NameSource,
     status: AgentStatus,
     level: AgentLevel,
     transport: Transport,
@@ -57,7 +59,7 @@ struct AgentView {
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
-    /// A condition that needs a person's attention, such as `identity_conflict`.
+    /// A condition that needs a person's attention, `identity_conflict` or `name_conflict`.
     alert: Option<String>,
     connected_at: Timestamp,
     last_seen_at: Timestamp,
@@ -135,6 +137,7 @@ impl From<AgentSnapshot> for AgentView {
         Self {
             id: row.id,
             name: row.name,
+            name_source: row.name_source,
             status: if is_connected { AgentStatus::Online } else { AgentStatus::Offline },
             level: row.level,
             transport: row.transport,
@@ -223,6 +226,43 @@ async fn list_connected_agents(
         None => agents.list_connected(&caller, page).await?,
     };
     Ok(axum::Json(page.map(AgentView::from).into()))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ResolveParams {
+    /// An id, or a whole name or hostname.
+    name: String,
+    /// True if the caller means to send secrets: what only a host reported does not match then.
+    #[serde(default)]
+    with_secrets: bool,
+}
+
+/// The agent that a word names.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResolvedAgentView {
+    matched_by: MatchedBy,
+    #[serde(flatten)]
+    agent: AgentView,
+}
+
+/// Find the agent that a word names.
+///
+/// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
+/// reported names and hostnames are compared together. If several agents match, the answer is
+/// `ambiguous_agent` with `candidates`. Beginnings of names never match.
+#[utoipa::path(get, path = "/api/agents/resolve", tag = "agents", params(ResolveParams),
+    responses((status = 200, body = ResolvedAgentView), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn resolve_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<ResolveParams>,
+) -> ApiResult<axum::Json<ResolvedAgentView>> {
+    let agents = &state.services.agents;
+    let (agent, matched_by) = agents.resolve(&caller, &params.name, params.with_secrets).await?;
+    Ok(axum::Json(ResolvedAgentView { matched_by, agent: agent.into() }))
 }
 
 /// Get one agent, with its latest telemetry.
