@@ -174,7 +174,7 @@ impl JobReconciler {
         reason: HaltReason,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (row, reason) = (&live.row, reason.sentence("execution", HALT_REMEDY));
+        let (row, reason) = (&live.row, reason.sentence(HALT_REMEDY));
         tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "rollout halted");
         let subject = Subject { kind: "job", id: row.job_id.0 };
         let detail = json!({"wave": row.wave, "reason": reason});

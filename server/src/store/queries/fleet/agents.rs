@@ -182,16 +182,16 @@ impl TenantScope {
         &self,
         id: AgentId,
         epoch: i64,
-        verdict: String,
+        result: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
-                let verdict = verdict.clone();
+                let result = result.clone();
                 Box::pin(async move {
                     agent::Entity::update_many()
-                        .col_expr(agent::Column::UpdateResult, Expr::value(verdict.clone()))
+                        .col_expr(agent::Column::UpdateResult, Expr::value(result.clone()))
                         .col_expr(agent::Column::UpdateResultAt, Expr::value(now))
                         .filter(agent::Column::Id.eq(id))
                         .filter(agent::Column::TenantId.eq(tenant_id))
@@ -199,7 +199,7 @@ impl TenantScope {
                         .filter(
                             agent::Column::UpdateResult
                                 .is_null()
-                                .or(agent::Column::UpdateResult.ne(verdict)),
+                                .or(agent::Column::UpdateResult.ne(result)),
                         )
                         .exec(transaction)
                         .await?;
