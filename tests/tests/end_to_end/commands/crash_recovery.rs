@@ -83,7 +83,8 @@ async fn one_agent_answers(fixture: &Fixture, agent: &Agent, id: &str) {
 
 async fn kills_at_any_time_start_no_command_twice(mut fixture: Fixture) {
     let starts_file = fixture.test_dir.path().join("starts_file");
-    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"");
+    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"; sleep 0.2; echo done \"$N\"")
+        .taking(["N", "TALLY"]);
     let (mut agent, agent_id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     let mut ids = Vec::new();
     for round in 0..6 {

@@ -60,7 +60,8 @@ async fn command_for_an_offline_agent_runs_when_it_connects(fixture: Fixture) {
 }
 
 async fn command_past_its_deadline_expires_and_never_runs(fixture: Fixture) {
-    let options = AgentOptions::with_scripts([Script::new("mark", "touch \"$MARK\"")]);
+    let options =
+        AgentOptions::with_scripts([Script::new("mark", "touch \"$MARK\"").taking(["MARK"])]);
     let (mut agent, id) = fixture.agent(options).await;
     agent.stop();
     let mark = fixture.test_dir.path().join("mark");
@@ -136,7 +137,7 @@ async fn cancelled_command_ends_cancelled_in_every_open_state(fixture: Fixture) 
 async fn output_can_be_followed_while_the_script_runs() {
     let fixture = Fixture::on_sqlite().await;
     let body = "echo first; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; echo second";
-    let options = AgentOptions::with_scripts([Script::new("gate", body)]);
+    let options = AgentOptions::with_scripts([Script::new("gate", body).taking(["GATE"])]);
     let (_agent, agent) = fixture.agent(options).await;
     let gate = fixture.test_dir.path().join("gate");
     let id = fixture.api.execute(&agent, "gate", json!({"parameters": {"GATE": gate}})).await;
@@ -163,7 +164,7 @@ async fn output_can_be_followed_while_the_script_runs() {
 async fn commands_beyond_the_execution_limit_of_an_agent_all_run_once() {
     let fixture = Fixture::on_sqlite().await;
     let starts_file = fixture.test_dir.path().join("starts_file");
-    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"");
+    let script = Script::new("count", "echo \"$N\" >> \"$TALLY\"").taking(["N", "TALLY"]);
     let options = AgentOptions::with_scripts([script]).with("MUSTER_MAX_EXECUTIONS", 3);
     let (mut agent, id) = fixture.agent(options).await;
     agent.stop();

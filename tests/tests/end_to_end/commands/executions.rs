@@ -12,8 +12,10 @@ on_both_databases!(
 const NOBODY: &str = "01980000-0000-7000-8000-000000000000";
 
 async fn agent(fixture: &Fixture) -> (muster_tests::Agent, String) {
-    let scripts =
-        [Script::new("hello", "echo \"hello $NAME\"; echo oh >&2"), Script::new("fail", "exit 7")];
+    let scripts = [
+        Script::new("hello", "echo \"hello $NAME\"; echo oh >&2").taking(["NAME"]),
+        Script::new("fail", "exit 7").taking(["TOKEN"]),
+    ];
     let (agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let named = json!({"name": "front", "tags": ["web"]});
     fixture.api.patch(&format!("/api/agents/{id}"), named).await.expect(200);

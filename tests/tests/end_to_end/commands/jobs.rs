@@ -42,7 +42,7 @@ async fn executions(fixture: &Fixture, job: &str) -> Vec<Value> {
 }
 
 async fn job_runs_on_every_matching_agent_and_waits_for_offline_ones(fixture: Fixture) {
-    let hello = || vec![Script::new("hello", "echo \"hello $NAME\"")];
+    let hello = || vec![Script::new("hello", "echo \"hello $NAME\"").taking(["NAME"])];
     let (_one, one) = agent(&fixture, "one", hello()).await;
     let (mut two_runs, two) = agent(&fixture, "two", hello()).await;
     let (_other, other) = fixture.agent(AgentOptions::named("other")).await;
@@ -121,7 +121,7 @@ async fn retry_runs_only_what_did_not_succeed(fixture: Fixture) {
 #[tokio::test]
 async fn job_of_a_killed_server_is_finished_after_its_restart() {
     let mut fixture = Fixture::on_sqlite().await;
-    let script = Script::new("wait", "until test -e \"$GO\"; do sleep 0.1; done");
+    let script = Script::new("wait", "until test -e \"$GO\"; do sleep 0.1; done").taking(["GO"]);
     let (_one, one) = agent(&fixture, "one", vec![script]).await;
     let go = fixture.test_dir.path().join("go");
     let body = json!({"script": "wait", "parameters": {"GO": go}, "target": {"ids": [one]}});
@@ -147,7 +147,12 @@ async fn job_of_a_killed_server_is_finished_after_its_restart() {
 #[tokio::test]
 async fn secrets_of_a_job_reach_only_its_agents() {
     let fixture = Fixture::on_sqlite().await;
-    let scripts = || vec![Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")];
+    let scripts = || {
+        vec![
+            Script::new("login", "echo \"$TOKEN\" $USER_NAME; test -n \"$TOKEN\"")
+                .taking(["TOKEN", "USER_NAME"]),
+        ]
+    };
     let (_one, one) = agent(&fixture, "one", scripts()).await;
     let (_two, _) = agent(&fixture, "two", scripts()).await;
     let asked = |target: Value| {
@@ -258,8 +263,10 @@ async fn run_on_many_agents_prints_the_results_and_exits_accordingly() {
     let cli = Cli::new(&fixture.test_dir);
     let login = ["login", "--server", &fixture.server.url()];
     cli.run_with_input(&login, fixture.api.key()).await.expect(0);
-    let (_good, _) = agent(&fixture, "good", vec![Script::new("try", "test \"$N\" != 3")]).await;
-    let (_bad, _) = agent(&fixture, "bad", vec![Script::new("try", "exit \"$N\"")]).await;
+    let (_good, _) =
+        agent(&fixture, "good", vec![Script::new("try", "test \"$N\" != 3").taking(["N"])]).await;
+    let (_bad, _) =
+        agent(&fixture, "bad", vec![Script::new("try", "exit \"$N\"").taking(["N"])]).await;
     let said = cli.run(&["run", "--tag", "web", "try", "N=0"]).await;
     assert_eq!(said.expect(0).trim(), "2 succeeded");
     let said = cli.run(&["run", "--on", "tag:web & name:*", "try", "N=5"]).await;

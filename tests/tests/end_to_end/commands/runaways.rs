@@ -74,7 +74,9 @@ async fn endless_output_is_truncated_at_the_limit_and_the_child_killed_in_time()
 async fn script_deleted_while_it_runs_finishes_and_is_refused_afterwards() {
     let fixture = Fixture::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho ended";
-    let (agent, id) = fixture.agent(AgentOptions::with_scripts([Script::new("gone", body)])).await;
+    let (agent, id) = fixture
+        .agent(AgentOptions::with_scripts([Script::new("gone", body).taking(["GATE"])]))
+        .await;
     let gate = fixture.test_dir.path().join("gate");
     let data = json!({"parameters": {"GATE": gate}});
     let run = fixture.api.execute(&id, "gone", data.clone()).await;

@@ -10,7 +10,7 @@ async fn parameters_become_variables_and_the_agent_key_does_not() {
     let fixture = Fixture::on_sqlite().await;
     let declared = json!([{"name": "COLOUR", "required": true, "choices": ["red", "blue"]}]);
     let scripts = [
-        Script::new("env", "env"),
+        Script::new("env", "env").with("parameters", json!("any")),
         Script::new("strict", "echo \"$COLOUR\"").with("parameters", declared),
     ];
     let (_agent, agent) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
@@ -52,6 +52,43 @@ async fn parameter_names_that_affect_the_loader_or_shell_are_refused() {
         let problem = answer.json();
         assert!(problem["detail"].as_str().is_some_and(|text| text.contains(name)), "{problem}");
     }
+}
+
+#[tokio::test]
+async fn undeclared_parameter_cannot_make_a_program_of_a_script_run_another_one() {
+    let fixture = Fixture::on_sqlite().await;
+    let site = fixture.test_dir.folder("archive");
+    let (packed, proof) = (site.join("packed.tar"), site.join("proof"));
+    let body = format!("tar -cf {} /etc/hostname 2>/dev/null; exit 0", packed.display());
+    let scripts = [
+        Script::new("pack", &body),
+        Script::new("pack-any", &body).with("parameters", json!("any")),
+    ];
+    let (_agent, agent) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
+    fixture.ask(&agent, "scripts", json!({})).await;
+    let action = format!("--checkpoint=1 --checkpoint-action=exec=id>{}", proof.display());
+    for script in ["pack", "pack-any"] {
+        for field in ["parameters", "secret_parameters"] {
+            let data = json!({"script": script, field: {"TAR_OPTIONS": action}});
+            let refused = fixture.api.try_execute(&agent, data.clone()).await;
+            refused.expect_problem(422, "invalid_parameters");
+        }
+    }
+    // The server refuses these by the manifest, and the host decides the same without it.
+    for (script, hint) in
+        [("pack", r#""parameters": [{"name": "GIT_DIR"}]"#), ("pack-any", "GIT_DIR")]
+    {
+        let data = json!({"script": script, "parameters": {"GIT_DIR": "/tmp"}});
+        let refused = fixture.api.try_execute(&agent, data.clone()).await;
+        let refused = refused.expect_problem(422, "invalid_parameters");
+        assert!(refused["detail"].as_str().is_some_and(|text| text.contains(hint)), "{refused}");
+        let command = fixture.api.finished(&fixture.api.execute_anyway(&agent, data).await).await;
+        assert_eq!(command["state"], "rejected", "{command}");
+        assert!(command["error"].as_str().is_some_and(|text| text.contains(hint)), "{command}");
+    }
+    assert!(!proof.exists(), "a parameter ran a program");
+    let shown = fixture.api.get(&format!("/api/agents/{agent}/scripts")).await.expect(200);
+    assert_eq!(shown["scripts_with_any_parameters"], json!(["pack-any"]));
 }
 
 #[tokio::test]

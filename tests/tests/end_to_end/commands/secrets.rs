@@ -29,7 +29,7 @@ fn print_secret() -> Script {
         printf '%s' "$TOKEN" | base64
         echo "to stderr: $TOKEN" >&2
         [ "$TOKEN" = correct-horse"/"battery ]"#;
-    Script::new("tell", body)
+    Script::new("tell", body).taking(["TOKEN", "GATE"])
 }
 
 fn open(gate: &Path) {

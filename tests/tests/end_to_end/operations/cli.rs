@@ -76,7 +76,8 @@ async fn command_line_manages_keys_and_agents() {
 async fn run_prints_both_streams_and_exits_like_the_script() {
     let fixture = Fixture::on_sqlite().await;
     let body = "printf '\\377 %s\\n' \"$NAME\"; echo oh >&2; exit 7";
-    let scripts = [Script::new("seven", body), Script::new("crash", "kill -KILL $$")];
+    let scripts =
+        [Script::new("seven", body).taking(["NAME"]), Script::new("crash", "kill -KILL $$")];
     let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let cli = logged_in(&fixture).await;
     let said = cli.run(&["run", &id, "seven", "NAME=Ada = x"]).await;
@@ -181,7 +182,9 @@ async fn terminal_gets_text_and_colours_and_a_pipe_gets_every_byte() {
 #[tokio::test]
 async fn parameters_are_passed_and_a_refusal_suggests_the_right_name() {
     let fixture = Fixture::on_sqlite().await;
-    let options = AgentOptions::with_scripts([Script::new("greet", "echo \"$WHO $HOW\"")]);
+    let options = AgentOptions::with_scripts([
+        Script::new("greet", "echo \"$WHO $HOW\"").taking(["WHO", "HOW"])
+    ]);
     let (_agent, id) = fixture.agent(options).await;
     let cli = logged_in(&fixture).await;
     let said = cli.run(&["run", "-p", "WHO=Ada", &id, "greet", "--parameter", "HOW=a=b"]).await;

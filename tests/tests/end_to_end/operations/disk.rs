@@ -79,7 +79,8 @@ async fn prints_on_a_disk_with_room_for(room: u64) {
     let fixture = Fixture::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\n\
                 head -c 60000000 /dev/zero | tr '\\0' x\nexit 3";
-    let (mut agent, id) = on_a_small_disk(&fixture, 120, vec![Script::new("fill", body)]).await;
+    let (mut agent, id) =
+        on_a_small_disk(&fixture, 120, vec![Script::new("fill", body).taking(["GATE"])]).await;
     let gate = fixture.test_dir.path().join("gate");
     let run = fixture.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
     fixture.api.output_reaches(&run, 6).await;
@@ -127,7 +128,7 @@ async fn server_with_a_full_disk_refuses_new_work_and_loses_no_accepted_work() {
     let disk = SmallDisk::over(&test_dir.folder("server"), 64);
     let fixture = Fixture::on(test_dir, Database::Sqlite, ServerOptions::default()).await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho done";
-    let options = AgentOptions::with_scripts([Script::new("wait", body)]);
+    let options = AgentOptions::with_scripts([Script::new("wait", body).taking(["GATE"])]);
     let (_agent, id) = fixture.agent(options).await;
     let gate = fixture.test_dir.path().join("gate");
     let run = fixture.api.execute(&id, "wait", json!({"parameters": {"GATE": gate}})).await;

@@ -22,7 +22,7 @@ const SOON_MS: u32 = 500;
 fn flowing() -> Script {
     let body = "i=0\nwhile [ ! -e \"$STOP\" ]; do\n  i=$((i+1))\n  \
                 printf 'line %08d of the output\\n' $i\n  sleep 0.005\ndone\n";
-    Script::new("flowing", body)
+    Script::new("flowing", body).taking(["STOP"])
 }
 
 async fn started(fixture: &Fixture, agent: &str) -> String {

@@ -1,6 +1,6 @@
 //! Agents that send what no agent should: each gets a clear answer, and the server goes on.
 
-use muster_tests::{Closed, FakeAgent, Fixture, JsonFields as _, on_both_databases};
+use muster_tests::{Closed, FakeAgent, Fixture, JsonFields as _, eventually, on_both_databases};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -173,4 +173,46 @@ async fn facts_reported_by_an_agent_are_bounded_and_stay_text() {
     let name = shown.text("hostname");
     assert!(!name.contains(['\u{0}', '\u{7}']), "control characters: {name:?}");
     assert_ne!(shown["ip"], Value::Null);
+}
+
+#[tokio::test]
+async fn manifest_of_a_hostile_agent_is_checked_cleaned_and_written_once() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
+    let (mut agent, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
+    let id = fixture.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/agents/{id}/scripts");
+    let shown = async |is_current: &dyn Fn(&Value) -> bool| {
+        eventually("the manifest is stored", async || {
+            let shown = fixture.api.get(&path).await.expect(200);
+            is_current(&shown).then_some(shown)
+        })
+        .await
+    };
+    let script = |name: &str, text: &str| json!({"name": name, "path": "x", "description": text});
+    let send = |scripts: Value| json!({"type": "manifest", "manifest": {"scripts": scripts}});
+
+    let hidden = "greets\u{1b}[2J\u{200b}\u{2028}\u{202e} people";
+    agent.send(send(json!([script("hello", hidden)]))).await;
+    let first = shown(&|shown| shown["items"][0]["name"] == "hello").await;
+    assert_eq!(first["items"][0]["description"], "greets[2J people");
+    // The same again, as often as the agent likes, is not written again.
+    for _ in 0..50 {
+        agent.send(send(json!([script("hello", hidden)]))).await;
+    }
+    agent.send(json!({"type": "heartbeat", "status": {}})).await;
+    agent.expect("heartbeat_ack").await;
+    assert_eq!(fixture.api.get(&path).await.expect(200)["reported_at"], first["reported_at"]);
+
+    let many: Vec<_> = (0..10_001).map(|n| script(&n.to_string(), "")).collect();
+    for refused in [json!(many), json!([script("<b>hello</b>", "")])] {
+        agent.send(send(json!([script("hello", "")]))).await;
+        shown(&|shown| shown["error"].is_null()).await;
+        agent.send(send(refused)).await;
+        let shown = shown(&|shown| shown["error"].is_string()).await;
+        assert_eq!(shown["items"], json!([]), "{shown}");
+        let reason = shown["error"].as_str().expect("a reason");
+        assert!(reason.starts_with("the server does not use the reported manifest"), "{reason}");
+    }
 }

@@ -159,8 +159,9 @@ async fn split_characters_are_joined_and_other_bytes_are_unchanged() {
     let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
                 while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; \
                 printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
-    let (_agent, agent) =
-        fixture.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
+    let (_agent, agent) = fixture
+        .agent(AgentOptions::with_scripts([Script::new("torn", body).taking(["GATE"])]))
+        .await;
     let id = fixture.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
     let mut stream = open(&fixture.api, &id, "").await;
     let mut seen = Seen::default();

@@ -83,7 +83,7 @@ async fn logs_of_a_job_prefix_lines_with_agent_names_until_it_ends() {
     let body = "echo begun; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; printf 'last'";
     let mut agents = Vec::new();
     for name in ["one", "two"] {
-        let scripts = vec![Script::new("gate", body)];
+        let scripts = vec![Script::new("gate", body).taking(["GATE"])];
         let options = AgentOptions { scripts, ..AgentOptions::named(name) };
         let (agent, id) = fixture.agent(options).await;
         let path = format!("/api/agents/{id}");

@@ -98,10 +98,12 @@ mod job_end_is_delivered_signed_and_without_secrets_or_output {
 async fn told(fixture: Fixture) {
     let receiver = WebhookSink::start([]).await;
     let script = "echo \"printed $TOKEN $NAME\"; exit \"$CODE\"";
-    let (_bad, bad) = fixture.agent(AgentOptions::with_scripts([Script::new("try", script)])).await;
+    let names = ["NAME", "CODE", "TOKEN"];
+    let scripts = [Script::new("try", script).taking(names)];
+    let (_bad, bad) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let (_good, good) = fixture
         .agent(AgentOptions {
-            scripts: vec![Script::new("try", "exit 0")],
+            scripts: vec![Script::new("try", "exit 0").taking(names)],
             ..AgentOptions::named("good")
         })
         .await;
