@@ -80,7 +80,7 @@ async fn full_disk_keeps_the_host_working_and_the_update_succeeds_with_space() {
     let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["error_code"], "no_space", "{ended}");
     let told = ended["result"]["message"].as_str().unwrap_or_default();
-    assert!(told.contains("64 of them to spare"), "{ended}");
+    assert!(told.contains("64 MiB of it as reserve"), "{ended}");
     assert!(!staging.exists());
     runs(&fixture, &id, "0.1.0").await;
 
