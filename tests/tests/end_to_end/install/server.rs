@@ -20,19 +20,35 @@ async fn page_and_script_name_the_server_as_it_was_asked_for() {
         page.contains(&format!("curl -fsSL {}/install/deploy.sh | sudo sh", world.server.url()))
     );
     assert!(!page.contains("--insecure"), "{page}");
+    let made = world.api.post("/api/agents/keys", json!({"name": "web"})).await.expect(201);
+    let line = made["install_line"].as_str().expect("a line");
+    assert!(line.starts_with(&format!("curl -fsSL {}/install", world.server.url())), "{line}");
     let script = text(&world, "/install/deploy.sh", &[]).await;
     assert!(script.contains(&format!("\nserver_default='{}'\n", world.server.url())));
 
-    let outside = [("host", "muster.example")];
-    assert!(text(&world, "/install", &outside).await.contains("--insecure"));
     let behind = [("host", "muster.example"), ("x-forwarded-proto", "https")];
     let script = text(&world, "/install/deploy.sh", &behind).await;
     assert!(script.contains("\nserver_default='https://muster.example'\n"));
+    let page = text(&world, "/install", &behind).await;
+    let line = "curl --proto &#39;=https&#39; --proto-redir &#39;=https&#39; -fsSL https://muster.example/install/deploy.sh | sudo sh";
+    assert!(page.contains(line), "{page}");
     for host in ["a'b", "$(id)", "a b", "<script>"] {
         let answer =
             world.api.try_send(Method::GET, "/install/deploy.sh", &[("host", host)], None).await;
         answer.expect("an answer").expect_problem(400, "unknown_host");
     }
+}
+
+#[tokio::test]
+async fn a_plain_address_off_this_host_gets_no_install_line_but_what_to_set() {
+    let world = World::on_sqlite().await;
+    let outside = [("host", "muster.example")];
+    let page = text(&world, "/install", &outside).await;
+    assert!(!page.contains("--insecure") && !page.contains("http://muster.example/install"));
+    assert!(page.contains("--public-url") && page.contains("MUSTER_PUBLIC_URL"), "{page}");
+    let body = Some(json!({"name": "web"}).to_string().into_bytes());
+    let made = world.api.try_send(Method::POST, "/api/agents/keys", &outside, body).await;
+    assert_eq!(made.expect("an answer").expect(201)["install_line"], json!(null));
 }
 
 #[tokio::test]
@@ -45,7 +61,7 @@ async fn a_configured_address_stands_over_what_requests_name() {
     let made = world.api.post("/api/agents/keys", json!({"name": "web"})).await.expect(201);
     let key = made["key"].as_str().expect("a key");
     let line = format!(
-        "curl -fsSL https://fleet.example/muster/install/deploy.sh | sudo sh -s -- --key {key}"
+        "curl --proto '=https' --proto-redir '=https' -fsSL https://fleet.example/muster/install/deploy.sh | sudo sh -s -- --key {key}"
     );
     assert_eq!(made["install_line"], line.as_str());
 }
