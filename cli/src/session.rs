@@ -22,6 +22,7 @@ pub struct Session {
 pub enum ResourceKind {
     Agent,
     Key,
+    ApiKey,
     Group,
 }
 
@@ -30,6 +31,7 @@ impl ResourceKind {
         match self {
             Self::Agent => "agent",
             Self::Key => "key",
+            Self::ApiKey => "API key",
             Self::Group => "group",
         }
     }
@@ -38,6 +40,7 @@ impl ResourceKind {
         match self {
             Self::Agent => &["agents"],
             Self::Key => &["agents", "keys"],
+            Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
         }
     }
