@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
-use crate::commands::access::{keys, login};
+use crate::commands::access::{api_keys, keys, login};
 use crate::commands::commands::{command_history, executions, jobs, logs, raw_command, run};
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
@@ -70,6 +70,8 @@ pub enum Action {
     Ping(ping::Args),
     /// Manage the keys that agents enrol with
     Keys(keys::Args),
+    /// Manage the keys that people and programs use the API with
+    ApiKeys(api_keys::Args),
     /// Manage groups of agents and roll out versions to them
     Groups(groups::Args),
     /// Build, sign and publish releases of the agent and the supervisor
@@ -117,6 +119,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Completion(_) | Action::Login(_) => (&[][..], Ok(0)),
         Action::Agents(args) => (agents::OPTIONS, agents::run(args, &session).await),
         Action::Keys(args) => (keys::OPTIONS, keys::run(args, &session).await),
+        Action::ApiKeys(args) => (api_keys::OPTIONS, api_keys::run(args, &session).await),
         Action::Ping(args) => (&[][..], ping::run(args, &session).await),
         // Users of `command` write the API's fields themselves.
         Action::Command(args) => (&[][..], raw_command::run(args, &session).await),

@@ -125,7 +125,8 @@ pub fn check_server(text: &str, insecure: bool) -> Result<Url, CliError> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// True if the URL is of this machine.
+pub fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

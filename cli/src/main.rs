@@ -44,6 +44,7 @@ mod output {
 mod commands {
     /// Agent keys and the login of this client.
     pub mod access {
+        pub mod api_keys;
         pub mod keys;
         pub mod login;
     }

@@ -24,6 +24,7 @@ pub struct Session {
 pub enum ResourceKind {
     Agent,
     Key,
+    ApiKey,
     Group,
 }
 
@@ -32,6 +33,7 @@ impl ResourceKind {
         match self {
             Self::Agent => "agent",
             Self::Key => "key",
+            Self::ApiKey => "API key",
             Self::Group => "group",
         }
     }
@@ -40,6 +42,7 @@ impl ResourceKind {
         match self {
             Self::Agent => &["agents"],
             Self::Key => &["agents", "keys"],
+            Self::ApiKey => &["keys"],
             Self::Group => &["groups"],
         }
     }

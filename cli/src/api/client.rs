@@ -57,6 +57,11 @@ impl ApiClient {
         Ok(Self { client, server, authorization })
     }
 
+    /// The base URL of the server.
+    pub fn server(&self) -> &Url {
+        &self.server
+    }
+
     /// A request to `/api/<segments>`. Escapes each segment, so that a name is never a path.
     pub fn request(&self, method: Method, segments: &[&str]) -> RequestBuilder {
         let mut url = self.server.clone();

@@ -10,9 +10,10 @@ use crate::error::problem::Problem;
 use crate::explanation::OptionNames;
 
 /// Each command with the options that its refusals name.
-const COMMANDS: [(&str, OptionNames); 8] = [
+const COMMANDS: [(&str, OptionNames); 9] = [
     ("agents", agents::OPTIONS),
     ("keys", keys::OPTIONS),
+    ("api-keys", api_keys::OPTIONS),
     ("run", run::OPTIONS),
     ("logs", logs::OPTIONS),
     ("jobs", jobs::OPTIONS),
@@ -73,9 +74,15 @@ fn every_option_is_named_by_a_field_or_is_local() {
         for name in names.iter().filter(|name| name.starts_with("--")) {
             let is_named =
                 options.iter().any(|known| known.option.split(" or ").any(|one| one == name));
-            // `agents wait` measures its timeout itself.
-            let is_local = LOCAL_OPTIONS.contains(&name.as_str())
-                || (command, name.as_str()) == ("agents", "--timeout");
+            // `agents wait` measures its timeout itself, and the options of `api-keys revoke` are
+            // switches without a value that a server could refuse.
+            let alone = [
+                ("agents", "--timeout"),
+                ("api-keys", "--cascade"),
+                ("api-keys", "--cancel-queued"),
+            ];
+            let is_local =
+                LOCAL_OPTIONS.contains(&name.as_str()) || alone.contains(&(command, name.as_str()));
             assert!(is_named || is_local, "{command} {name}: which field does it set?");
         }
     }

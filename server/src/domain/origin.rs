@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+/// Options that keep curl to `https`, also after a redirect.
+const HTTPS_ONLY: &str = "--proto '=https' --proto-redir '=https' ";
 /// Longest address, in bytes.
 const MAX_BYTES: usize = 512;
 
@@ -63,10 +65,14 @@ impl Origin {
         !self.is_secure && !is_loopback
     }
 
-    /// What a person pastes on a host to install an agent with this key.
-    pub fn install_line(&self, key: &str) -> String {
-        let insecure = if self.is_exposed() { " --insecure" } else { "" };
-        format!("curl -fsSL {self}/install/deploy.sh | sudo sh -s -- --key {key}{insecure}")
+    /// What a person pastes on a host to install an agent with this key; `None` if others can read
+    /// the way to the server. curl then never leaves `https`, wherever it is redirected to.
+    pub fn install_line(&self, key: &str) -> Option<String> {
+        if self.is_exposed() {
+            return None;
+        }
+        let protocol = if self.is_secure { HTTPS_ONLY } else { "" };
+        Some(format!("curl {protocol}-fsSL {self}/install/deploy.sh | sudo sh -s -- --key {key}"))
     }
 }
 
@@ -102,6 +108,22 @@ mod tests {
         assert_eq!(Origin::of_host(true, "a/b"), Err(InvalidOrigin));
         assert_eq!(Origin::of_host(true, &"a".repeat(600)), Err(InvalidOrigin));
         assert_eq!(Origin::parse("wss://a.example"), Err(InvalidOrigin));
+    }
+
+    #[test]
+    fn install_line_never_sends_a_key_in_the_clear() {
+        let line = |text: &str| Origin::parse(text).expect(text).install_line("KEY");
+        assert_eq!(line("http://a.example"), None);
+        assert_eq!(
+            line("https://a.example").as_deref(),
+            Some(
+                "curl --proto '=https' --proto-redir '=https' -fsSL https://a.example/install/deploy.sh | sudo sh -s -- --key KEY"
+            )
+        );
+        assert_eq!(
+            line("http://127.0.0.1:1").as_deref(),
+            Some("curl -fsSL http://127.0.0.1:1/install/deploy.sh | sudo sh -s -- --key KEY")
+        );
     }
 
     #[test]

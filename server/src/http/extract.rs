@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody, JsonRejection, QueryRejection};
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use muster_protocol::object::Object;
 use serde::Deserialize;
@@ -61,24 +61,37 @@ fn source(parts: &Parts) -> Option<String> {
 }
 
 /// A JSON body. An empty one is `{}`.
+///
+/// The content type must be `application/json`. A browser sends a request of another site without
+/// asking this server first if its body is a form or plain text, so neither is accepted, not even
+/// with an empty body.
 pub struct Body<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let is_typed = request.headers().contains_key(header::CONTENT_TYPE);
+        let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+        if kind.as_ref().is_some_and(|kind| !is_json(kind)) {
+            return Err(Problem::media_type("application/json"));
+        }
         let bytes = axum::body::Bytes::from_request(request, state)
             .await
             .map_err(|rejection| unread_body(&rejection, MAX_FRAME_BYTES))?;
         if bytes.is_empty() {
             return from_json(b"{}");
         }
-        if !is_typed {
+        if kind.is_none() {
             return Err(Problem::media_type("application/json"));
         }
         from_json(&bytes)
     }
+}
+
+/// True for `application/json`, with parameters or without.
+fn is_json(kind: &HeaderValue) -> bool {
+    let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Why a body could not be read, of which at most so many bytes are taken.

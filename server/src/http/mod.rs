@@ -11,6 +11,7 @@ pub mod operations;
 mod origin;
 pub mod problem;
 pub mod releases;
+mod security_headers;
 mod sessions;
 mod sse;
 mod views;
@@ -79,6 +80,7 @@ pub fn router(state: AppState) -> Router {
             tracing::error!("a handler panicked");
             Problem::busy("the server failed to answer; report this").into_response()
         }))
+        .layer(middleware::from_fn(security_headers::add))
         .with_state(state)
 }
 

@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::domain::integrations::webhook::WebhookUrl;
 use crate::domain::page::Page;
+use crate::services::access::caller::Caller;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,4 +24,12 @@ impl<T> From<Page<T>> for PageView<T> {
 /// Text that was stored as JSON.
 pub fn stored_json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or(serde_json::Value::Null)
+}
+
+/// The URL of a webhook as the caller may see it.
+pub fn shown_webhook(url: &str, caller: &Caller) -> String {
+    match caller.may_see_webhook_urls() {
+        true => WebhookUrl::shown(url).to_owned(),
+        false => WebhookUrl::shown_to_readers(url),
+    }
 }

@@ -137,6 +137,7 @@ impl Services {
             },
             api_keys: access::api_keys::ApiKeys {
                 store: store(),
+                hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
             },

@@ -1,7 +1,7 @@
 //! Connections: how each database is opened, and why a second server can't.
 
-use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 
 use super::StoreError;
 
+/// Permissions of group and others.
+const OTHERS: u32 = 0o077;
 /// Readers of one server.
 const READERS: u32 = 4;
 /// How long a caller waits for a connection before it is told that the database is away.
@@ -79,8 +81,8 @@ pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError>
 /// Holds `<data-dir>/lock` until the process ends.
 fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
     let describe = |error: std::io::Error| StoreError::Directory(error.to_string());
-    // What lies in it, keys and output included, is nobody else's business.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(describe)?;
+    close_to_others(data_dir).map_err(describe)?;
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -95,6 +97,28 @@ fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
         }
         Err(_) => Err(StoreError::Locked),
     }
+}
+
+/// Takes the rights of other users off the files of the data directory, which hold keys and output.
+/// The directory itself may be shared on purpose, so it is only reported.
+fn close_to_others(data_dir: &Path) -> std::io::Result<()> {
+    let mode = fs::metadata(data_dir)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        tracing::warn!(
+            directory = %data_dir.display(),
+            mode = format!("{:o}", mode & 0o7777),
+            "other users can open the data directory; run chmod 700 on it"
+        );
+    }
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let found = entry.metadata()?;
+        let mode = found.permissions().mode();
+        if found.is_file() && mode & OTHERS != 0 {
+            fs::set_permissions(entry.path(), Permissions::from_mode(mode & 0o700))?;
+        }
+    }
+    Ok(())
 }
 
 async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {

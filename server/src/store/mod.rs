@@ -12,6 +12,7 @@ mod error;
 mod hold;
 mod migrations;
 pub mod queries;
+mod requester;
 pub mod writer;
 
 use std::path::Path;

@@ -6,6 +6,7 @@ use muster_server::domain::time::Timestamp;
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::api_key;
 use muster_server::store::entities::column::StringList;
+use muster_server::store::queries::RevocationScope;
 
 use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
@@ -29,6 +30,7 @@ impl Fixture {
             role: Role::Owner,
             scopes: StringList(scopes.iter().map(|scope| (*scope).to_owned()).collect()),
             created_at: NOW,
+            created_by: None,
             expires_at,
             revoked_at: None,
         };
@@ -39,7 +41,10 @@ impl Fixture {
 
     async fn revoke(&self, id: ApiKeyId) -> bool {
         let tenant = self.store.tenant(self.tenant_id);
-        match tenant.revoke_api_key(id, NOW, audit(self.tenant_id)).await {
+        match tenant
+            .revoke_api_key(id, RevocationScope::default(), NOW, audit(self.tenant_id))
+            .await
+        {
             Err(StoreError::Refused(_)) => false,
             revoked => revoked.expect("asked").is_some(),
         }

@@ -93,7 +93,7 @@ impl Fixture {
     async fn act(&self, id: JobId, steering: RolloutAction) -> RolloutActionResult {
         let tenant = self.store.tenant(self.tenant_id);
         let audit = audit(self.tenant_id);
-        tenant.apply_rollout_action(id, steering, NOW, audit).await.expect("act")
+        tenant.apply_rollout_action(id, steering, ApiKeyId::new(), NOW, audit).await.expect("act")
     }
 
     async fn mark(&self, session: &OpenedSession, id: CommandId) -> Vec<CommandId> {
@@ -123,7 +123,8 @@ async fn a_held_execution_is_neither_sent_nor_expired_before_its_release(fixture
     assert!(system.expire_queued(NOW.plus_ms(1_000_000_000)).await.expect("sweep").is_empty());
     let held = WaveCounts { held: 1, ..WaveCounts::default() };
     assert_eq!(fixture.counts(job, 1).await, held);
-    assert_eq!(system.held_executions(job, 1, 9).await.expect("read"), [(first, one.agent_id)]);
+    let held = system.held_executions(job, 1, 9).await.expect("read");
+    assert_eq!(held.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(), [(first, one.agent_id)]);
     assert!(fixture.release(job, 1, &[first]).await);
     let ids: Vec<_> = deliverable().await.iter().map(|row| row.id).collect();
     assert_eq!(ids, [first]);

@@ -2,9 +2,10 @@
 
 use clap::Subcommand;
 use muster_protocol::CommandName;
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde_json::{Map, Value, json};
 
+use crate::context::is_loopback;
 use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
@@ -167,11 +168,33 @@ fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
     };
     session.output.answer(answer, |_| sanitize(secret))?;
     note("Store this key now; it is not shown again.");
-    if let Some(line) = answer.get("install_line").and_then(Value::as_str) {
-        note("To install an agent with it, run this on the host:");
-        note(&format!("  {line}"));
+    let line = answer.get("install_line").and_then(Value::as_str).map(str::to_owned);
+    match line.or_else(|| install_line(session.api.server(), secret)) {
+        Some(line) => {
+            note("To install an agent with it, run this on the host:");
+            note(&format!("  {line}"));
+        }
+        None => note(
+            "No install command is shown, because others could read the key on its way to this \
+             server. Start the server with --public-url https://… or with a certificate.",
+        ),
     }
     Ok(0)
+}
+
+/// The install command for the address that this program uses itself; `None` if others could read the
+/// key on the way. For servers that do not know their own address.
+fn install_line(server: &Url, secret: &str) -> Option<String> {
+    let is_secure = server.scheme() == "https";
+    let address = server.as_str().trim_end_matches('/');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:/[]_".contains(&byte);
+    if !(is_secure || is_loopback(server)) || !address.bytes().chain(secret.bytes()).all(is_plain) {
+        return None;
+    }
+    let protocol = if is_secure { "--proto '=https' --proto-redir '=https' " } else { "" };
+    Some(format!(
+        "curl {protocol}-fsSL {address}/install/deploy.sh | sudo sh -s -- --server {address} --key {secret}"
+    ))
 }
 
 #[cfg(test)]
@@ -212,6 +235,20 @@ mod tests {
             json!({"name": "fleet", "permissions": ["ping", "execute"], "tags": ["eu"],
                    "max_agents": 3, "expires_at": "2027-01-31T00:00:00Z"})
         );
+    }
+
+    #[test]
+    fn install_line_names_the_address_of_this_program_and_never_leaves_https() {
+        let line = |server: &str| install_line(&Url::parse(server).unwrap(), "mst_agent_x");
+        assert_eq!(
+            line("https://m.example/base/").unwrap(),
+            "curl --proto '=https' --proto-redir '=https' -fsSL https://m.example/base/install/deploy.sh | sudo sh -s -- --server https://m.example/base --key mst_agent_x"
+        );
+        assert!(line("http://127.0.0.1:8080").unwrap().starts_with("curl -fsSL http://127.0.0.1"));
+        for unsafe_server in ["http://m.example", "https://m.example/$(id)", "https://m.example/'"]
+        {
+            assert_eq!(line(unsafe_server), None, "{unsafe_server}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::ids::{ApiKeyId, TenantId};
+use crate::domain::time::Timestamp;
 
 /// The role of a principal within its tenant.
 #[derive(
@@ -55,6 +56,9 @@ pub enum Scope {
     AgentsRead,
     #[serde(rename = "agents:write")]
     AgentsWrite,
+    /// Life-cycle commands: `restart`, `update`, `redeploy` and `shutdown`.
+    #[serde(rename = "agents:manage")]
+    AgentsManage,
     #[serde(rename = "agent_keys:read")]
     AgentKeysRead,
     #[serde(rename = "agent_keys:write")]
@@ -66,6 +70,9 @@ pub enum Scope {
     /// Ad-hoc commands, in addition to `commands:run`.
     #[serde(rename = "commands:shell")]
     CommandsShell,
+    /// Cancels, pauses, resumes and aborts what other keys requested.
+    #[serde(rename = "commands:manage")]
+    CommandsManage,
     #[serde(rename = "api_keys:read")]
     ApiKeysRead,
     #[serde(rename = "api_keys:write")]
@@ -85,14 +92,16 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::AgentsRead,
         Self::AgentsWrite,
+        Self::AgentsManage,
         Self::AgentKeysRead,
         Self::AgentKeysWrite,
         Self::CommandsRead,
         Self::CommandsRun,
         Self::CommandsShell,
+        Self::CommandsManage,
         Self::ApiKeysRead,
         Self::ApiKeysWrite,
         Self::AuditRead,
@@ -106,11 +115,13 @@ impl Scope {
         match self {
             Self::AgentsRead => "agents:read",
             Self::AgentsWrite => "agents:write",
+            Self::AgentsManage => "agents:manage",
             Self::AgentKeysRead => "agent_keys:read",
             Self::AgentKeysWrite => "agent_keys:write",
             Self::CommandsRead => "commands:read",
             Self::CommandsRun => "commands:run",
             Self::CommandsShell => "commands:shell",
+            Self::CommandsManage => "commands:manage",
             Self::ApiKeysRead => "api_keys:read",
             Self::ApiKeysWrite => "api_keys:write",
             Self::AuditRead => "audit:read",
@@ -147,6 +158,15 @@ impl FromStr for Scope {
 }
 
 impl Role {
+    /// Orders roles: a role with a higher rank may have more scopes.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Member => 0,
+            Self::Admin => 1,
+            Self::Owner => 2,
+        }
+    }
+
     /// The scopes that a role may have at most.
     pub fn scopes(self) -> BTreeSet<Scope> {
         let refused: &[Scope] = match self {
@@ -154,8 +174,10 @@ impl Role {
             Self::Admin => &[Scope::ApiKeysWrite, Scope::ReleasesManage],
             Self::Member => &[
                 Scope::AgentsWrite,
+                Scope::AgentsManage,
                 Scope::AgentKeysWrite,
                 Scope::CommandsShell,
+                Scope::CommandsManage,
                 Scope::ApiKeysRead,
                 Scope::ApiKeysWrite,
                 Scope::AuditRead,
@@ -177,6 +199,8 @@ pub struct Principal {
     pub role: Role,
     /// At most the scopes of the role.
     pub scopes: BTreeSet<Scope>,
+    /// When its key expires.
+    pub expires_at: Option<Timestamp>,
 }
 
 impl Principal {
@@ -217,6 +241,17 @@ mod tests {
         assert!(Role::Owner.scopes().contains(&Scope::ApiKeysWrite));
         assert!(!Role::Admin.scopes().contains(&Scope::ApiKeysWrite));
         assert!(!Role::Member.scopes().contains(&Scope::ApiKeysWrite));
+    }
+
+    #[test]
+    fn members_run_scripts_but_manage_neither_agents_nor_the_work_of_others() {
+        let member = Role::Member.scopes();
+        assert!(member.contains(&Scope::CommandsRun));
+        for managed in [Scope::AgentsManage, Scope::CommandsManage] {
+            assert!(!member.contains(&managed));
+            assert!(Role::Admin.scopes().contains(&managed));
+            assert!(Role::Owner.scopes().contains(&managed));
+        }
     }
 
     #[test]

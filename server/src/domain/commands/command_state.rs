@@ -109,6 +109,8 @@ pub enum EndReason {
     AgentDeleted,
     /// The agent's key no longer allowed it when its turn came.
     PermissionRevoked,
+    /// The API key that requested it was revoked, or had expired, when its turn came.
+    ApiKeyInvalid,
     /// Its secret parameters could not be handed to its agent when its turn came.
     SecretsUndeliverable,
     /// Its agent was offline, and its roll-out leaves such agents out.
@@ -129,6 +131,7 @@ impl EndReason {
             Self::MissingFromInventory => "missing_from_inventory",
             Self::AgentDeleted => "agent_deleted",
             Self::PermissionRevoked => "permission_revoked",
+            Self::ApiKeyInvalid => "api_key_invalid",
             Self::SecretsUndeliverable => "secrets_undeliverable",
             Self::SkippedOffline => "skipped_offline",
             Self::AbortedInQueue => "aborted_in_queue",
@@ -159,6 +162,9 @@ impl EndReason {
             }
             Self::PermissionRevoked => {
                 "the agent's key no longer allows this command; it was never sent"
+            }
+            Self::ApiKeyInvalid => {
+                "the API key that requested it was revoked or has expired; it was never sent"
             }
             Self::SecretsUndeliverable => {
                 "its secret parameters can't be opened here, or the agent is now one that can't keep them; it was never sent: send it again"
@@ -228,7 +234,9 @@ pub fn step(state: CommandState, event: Event) -> Step {
                 EndReason::AgentDeleted | EndReason::SkippedOffline | EndReason::AbortedInQueue,
             ),
         ) => Step::To(Cancelled),
-        (Queued, Event::Ended(EndReason::PermissionRevoked)) => Step::To(Rejected),
+        (Queued, Event::Ended(EndReason::PermissionRevoked | EndReason::ApiKeyInvalid)) => {
+            Step::To(Rejected)
+        }
         (
             Delivered | Running,
             Event::Ended(

@@ -107,6 +107,9 @@ pub enum HaltReason {
     },
 }
 
+/// Why nothing more is sent of what a key requested. Continues "Halted: ".
+pub const INVALID_API_KEY: &str = "the API key that requested it was revoked or has expired";
+
 impl HaltReason {
     /// The text that people read. `remedy` is a whole sentence.
     pub fn sentence(self, remedy: &str) -> String {

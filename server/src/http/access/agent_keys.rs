@@ -61,8 +61,8 @@ enum KeyStatus {
 struct CreatedAgentKeyView {
     /// The secret, `mst_agent_…`. It can't be shown again.
     key: String,
-    /// The install command for a host, with the secret in it. `null` if the request had no host
-    /// name.
+    /// The install command for a host, with the secret in it. `null` if the server does not know an
+    /// address at which nobody else can read the key: set its `--public-url`.
     install_line: Option<String>,
     #[serde(flatten)]
     view: AgentKeyView,
@@ -134,7 +134,7 @@ impl From<agent_key::Model> for AgentKeyView {
 
 impl CreatedAgentKeyView {
     fn new(made: MadeAgentKey, reached: RequestOrigin) -> Self {
-        let install_line = reached.0.map(|origin| origin.install_line(&made.secret));
+        let install_line = reached.0.and_then(|origin| origin.install_line(&made.secret));
         Self { key: made.secret, install_line, view: made.row.into() }
     }
 }

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::access::principal::{Role, Scope};
-use crate::domain::ids::ApiKeyId;
+use crate::domain::ids::{ApiKeyId, GroupId, JobId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Id, PageParams, Params};
@@ -17,6 +17,7 @@ use crate::http::views::PageView;
 use crate::services::access::api_keys::NewApiKey;
 use crate::services::access::caller::Caller;
 use crate::store::entities::access::api_key;
+use crate::store::queries::RevocationScope;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -34,6 +35,8 @@ struct ApiKeyView {
     role: Role,
     scopes: Vec<String>,
     created_at: Timestamp,
+    /// The key that created it; null for the first one.
+    created_by: Option<ApiKeyId>,
     expires_at: Option<Timestamp>,
 }
 
@@ -56,6 +59,7 @@ struct CreateApiKey {
     /// not have.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Vec<Scope>>,
+    /// Default: when the caller's key expires. A key can't outlive the key that created it.
     expires_at: Option<Timestamp>,
 }
 
@@ -68,6 +72,7 @@ impl From<api_key::Model> for ApiKeyView {
             role: row.role,
             scopes: row.scopes.0,
             created_at: row.created_at,
+            created_by: row.created_by,
             expires_at: row.expires_at,
         }
     }
@@ -104,15 +109,64 @@ async fn list_api_keys(
     Ok(axum::Json(page.map(ApiKeyView::from).into()))
 }
 
+/// How to revoke an API key.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct RevokeParams {
+    /// Also revoke the keys that it created, and those that they created. Default: false.
+    #[serde(default)]
+    cascade: bool,
+    /// What happens at once to what the revoked keys queued. `keep` (default): nothing; it is never
+    /// sent, and ends as `rejected` with the code `api_key_invalid` when its turn comes. `cancel`:
+    /// queued commands are cancelled, rollouts and groups are paused.
+    #[serde(default)]
+    #[param(inline)]
+    queued: Queued,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Queued {
+    #[default]
+    Keep,
+    Cancel,
+}
+
+/// What a revocation changed.
+#[derive(Debug, Serialize, ToSchema)]
+struct RevocationView {
+    revoked_keys: Vec<ApiKeyId>,
+    /// Queued commands that were cancelled.
+    cancelled_commands: usize,
+    /// Jobs whose rollouts were paused. Another key can resume them.
+    paused_jobs: Vec<JobId>,
+    /// Groups that were paused. Another key can resume them.
+    paused_groups: Vec<GroupId>,
+}
+
 /// Revoke an API key. It is invalid as soon as this request returns.
+///
+/// Work that the key queued is not sent any more, and its rollouts and groups halt before their next
+/// wave. A key revokes only keys that it could have created.
 #[utoipa::path(delete, path = "/api/keys/{id}", tag = "API keys",
-    params(("id" = uuid::Uuid, Path)),
-    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    params(("id" = uuid::Uuid, Path), RevokeParams),
+    responses((status = 200, body = RevocationView), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn revoke_api_key(
     State(state): State<AppState>,
     caller: Caller,
     Id(id): Id,
-) -> ApiResult<StatusCode> {
-    state.services.api_keys.revoke(&caller, ApiKeyId(id)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Params(params): Params<RevokeParams>,
+) -> ApiResult<axum::Json<RevocationView>> {
+    let scope = RevocationScope {
+        is_cascade: params.cascade,
+        cancels_queued: params.queued == Queued::Cancel,
+    };
+    let revocation = state.services.api_keys.revoke(&caller, ApiKeyId(id), scope).await?;
+    Ok(axum::Json(RevocationView {
+        revoked_keys: revocation.keys,
+        cancelled_commands: revocation.cancelled.len(),
+        paused_jobs: revocation.paused_jobs,
+        paused_groups: revocation.paused_groups,
+    }))
 }

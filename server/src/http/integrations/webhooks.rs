@@ -8,12 +8,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::ids::{DeliveryId, JobId};
-use crate::domain::integrations::webhook::{DeliveryState, WebhookUrl};
+use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, Params, page};
 use crate::http::problem::{ApiResult, Problem};
-use crate::http::views::PageView;
+use crate::http::views::{PageView, shown_webhook};
 use crate::services::access::caller::Caller;
 use crate::store::entities::integrations::webhook_delivery;
 use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
@@ -36,7 +36,7 @@ struct DeliveryView {
     job_id: JobId,
     /// `job.finished`.
     event: String,
-    /// Without the query string.
+    /// Without the query string. Callers who may only read see the host.
     url: String,
     state: DeliveryState,
     /// All attempts, including those that are no longer stored.
@@ -60,13 +60,14 @@ struct DeliveryWithAttempts {
     attempts: Vec<DeliveryAttempt>,
 }
 
-impl From<webhook_delivery::Model> for DeliveryView {
-    fn from(mut row: webhook_delivery::Model) -> Self {
+impl DeliveryView {
+    /// The delivery as this caller may see it.
+    fn new(mut row: webhook_delivery::Model, caller: &Caller) -> Self {
         Self {
             id: row.id,
             job_id: row.job_id,
             event: row.event,
-            url: WebhookUrl::shown(&row.url).to_owned(),
+            url: shown_webhook(&row.url, caller),
             state: row.state,
             attempt_count: row.attempt_count,
             created_at: row.created_at,
@@ -102,7 +103,7 @@ async fn list_deliveries(
     let filter = DeliveryFilter { job_id: params.job_id.map(JobId), state: params.state };
     let page = page(params.cursor.as_deref(), params.limit)?;
     let deliveries = state.services.webhooks.list(&caller, filter, page).await?;
-    Ok(axum::Json(deliveries.map(DeliveryView::from).into()))
+    Ok(axum::Json(deliveries.map(|row| DeliveryView::new(row, &caller)).into()))
 }
 
 /// Get one webhook delivery, with its attempts.
@@ -116,7 +117,7 @@ async fn get_delivery(
 ) -> ApiResult<axum::Json<DeliveryWithAttempts>> {
     let row = state.services.webhooks.get(&caller, DeliveryId(id)).await?;
     let attempts = row.attempts.0.clone();
-    Ok(axum::Json(DeliveryWithAttempts { view: row.into(), attempts }))
+    Ok(axum::Json(DeliveryWithAttempts { view: DeliveryView::new(row, &caller), attempts }))
 }
 
 /// Send a webhook again under the same id, with retries for another day. Repeatable.
@@ -130,7 +131,7 @@ async fn resend_delivery(
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<(StatusCode, axum::Json<DeliveryView>)> {
     let row = state.services.webhooks.resend(&caller, DeliveryId(id)).await?;
-    Ok((StatusCode::ACCEPTED, axum::Json(row.into())))
+    Ok((StatusCode::ACCEPTED, axum::Json(DeliveryView::new(row, &caller))))
 }
 
 /// The URL of a webhook.

@@ -27,7 +27,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The script and the page contain the URL at which they were requested.
 const NOT_KEPT: HeaderValue = HeaderValue::from_static("no-store");
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
 pub(in crate::http) fn routes() -> Router<AppState> {
@@ -45,18 +45,17 @@ pub(in crate::http) fn routes() -> Router<AppState> {
 #[derive(Template)]
 #[template(path = "install.html")]
 struct InstallPage {
-    line: String,
+    /// `None` if hosts can't reach this address safely.
+    line: Option<String>,
     server: String,
     platforms: Vec<String>,
     version: &'static str,
-    is_secure: bool,
 }
 
 async fn show_page(State(state): State<AppState>, reached: RequestOrigin) -> ApiResult<Response> {
     let origin = reached.required()?;
     let page = InstallPage {
         line: origin.install_line("KEY"),
-        is_secure: !origin.is_exposed(),
         server: origin.to_string(),
         platforms: state
             .services

@@ -16,7 +16,7 @@ use crate::http::extract::{Body, Empty, PageParams, Params};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::caller::Caller;
-use crate::services::releases::{NewKeyChange, Release, ReleaseProgram};
+use crate::services::releases::{NewKeyChange, Release, ReleaseProgram, is_manager};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -40,8 +40,12 @@ struct ReleaseView {
     /// Fingerprint of the key that signed it. Hosts pin this key.
     key_fingerprint: String,
     created_at: Timestamp,
-    created_by: ApiKeyId,
+    /// Only for callers with `releases:manage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_by: Option<ApiKeyId>,
     published_at: Option<Timestamp>,
+    /// Only for callers with `releases:manage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     published_by: Option<ApiKeyId>,
     withdrawn_at: Option<Timestamp>,
 }
@@ -76,8 +80,10 @@ struct ProgramView {
     is_there: bool,
 }
 
-impl From<Release> for ReleaseView {
-    fn from(release: Release) -> Self {
+impl ReleaseView {
+    /// The release as this caller may see it.
+    fn new(release: Release, caller: &Caller) -> Self {
+        let is_manager = is_manager(caller);
         let Release { row, manifest, fingerprint } = release;
         Self {
             id: row.id,
@@ -91,9 +97,9 @@ impl From<Release> for ReleaseView {
             platforms: manifest.targets.keys().map(Platform::to_string).collect(),
             key_fingerprint: fingerprint,
             created_at: row.created_at,
-            created_by: row.created_by,
+            created_by: is_manager.then_some(row.created_by),
             published_at: row.published_at,
-            published_by: row.published_by,
+            published_by: row.published_by.filter(|_| is_manager),
             withdrawn_at: row.withdrawn_at,
         }
     }
@@ -154,7 +160,7 @@ async fn list_releases(
     Params(params): Params<PageParams>,
 ) -> ApiResult<axum::Json<PageView<ReleaseView>>> {
     let page = state.services.releases.list(&caller, params.read()?).await?;
-    Ok(axum::Json(page.map(ReleaseView::from).into()))
+    Ok(axum::Json(page.map(|release| ReleaseView::new(release, &caller)).into()))
 }
 
 /// Draft a release from its signed manifest. Upload its programs next, then publish it. Repeatable.
@@ -167,7 +173,7 @@ async fn draft_release(
     Body(body): Body<DraftBody>,
 ) -> ApiResult<(StatusCode, axum::Json<ReleaseView>)> {
     let release = state.services.releases.draft(&caller, body.manifest, body.signature).await?;
-    Ok((StatusCode::CREATED, axum::Json(release.into())))
+    Ok((StatusCode::CREATED, axum::Json(ReleaseView::new(release, &caller))))
 }
 
 /// Get a release, and which of its programs are on the server.
@@ -180,7 +186,8 @@ async fn get_release(
 ) -> ApiResult<axum::Json<ReleaseWithPrograms>> {
     let (release, programs) = state.services.releases.get(&caller, &version(&text)?).await?;
     let programs = programs.into_iter().map(ProgramView::from).collect();
-    Ok(axum::Json(ReleaseWithPrograms { release: release.into(), programs }))
+    let release = ReleaseView::new(release, &caller);
+    Ok(axum::Json(ReleaseWithPrograms { release, programs }))
 }
 
 /// Publish a release whose programs are all uploaded, so that hosts may install it. Repeatable.
@@ -195,7 +202,7 @@ async fn publish_release(
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<axum::Json<ReleaseView>> {
     let release = state.services.releases.publish(&caller, &version(&text)?).await?;
-    Ok(axum::Json(release.into()))
+    Ok(axum::Json(ReleaseView::new(release, &caller)))
 }
 
 /// Withdraw a release: hosts no longer install it. Repeatable; it can be published again.
@@ -209,7 +216,7 @@ async fn withdraw_release(
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<axum::Json<ReleaseView>> {
     let release = state.services.releases.withdraw(&caller, &version(&text)?).await?;
-    Ok(axum::Json(release.into()))
+    Ok(axum::Json(ReleaseView::new(release, &caller)))
 }
 
 /// Upload a program of a release. Repeatable: a file that is on the server already is not stored

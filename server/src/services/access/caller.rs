@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
 use crate::domain::access::principal::{Principal, Scope};
-use crate::domain::ids::{AgentId, AuditId, TenantId};
+use crate::domain::ids::{AgentId, ApiKeyId, AuditId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::services::error::{Result, ServiceError};
 use crate::store::entities::access::audit_entry;
@@ -32,6 +32,37 @@ impl Caller {
     /// [`ServiceError::Forbidden`] if the principal lacks the scope.
     pub fn require(&self, scope: Scope) -> Result<()> {
         if self.principal.may(scope) { Ok(()) } else { Err(ServiceError::missing_scope(scope)) }
+    }
+
+    /// Checks the right to cancel, pause, resume or abort work. Call [`Self::require_own_control`]
+    /// first, and read whose work it is within the tenant.
+    ///
+    /// # Errors
+    /// [`ServiceError::Forbidden`] if another key requested the work and the principal lacks
+    /// `commands:manage`, or if it requested the work itself and lacks `commands:run`.
+    pub fn require_control(&self, requested_by: ApiKeyId) -> Result<()> {
+        if self.principal.may(Scope::CommandsManage) {
+            return Ok(());
+        }
+        self.require(match requested_by == self.principal.id {
+            true => Scope::CommandsRun,
+            false => Scope::CommandsManage,
+        })
+    }
+
+    /// The least right to cancel, pause, resume or abort anything, checked before it is known whose
+    /// work it is.
+    ///
+    /// # Errors
+    /// [`ServiceError::Forbidden`] if the principal has neither `commands:run` nor `commands:manage`.
+    pub fn require_own_control(&self) -> Result<()> {
+        self.require_control(self.principal.id)
+    }
+
+    /// True for a caller who may see where webhooks are sent: it may send or sign them, and not only
+    /// read.
+    pub fn may_see_webhook_urls(&self) -> bool {
+        self.principal.may(Scope::CommandsRun) || self.principal.may(Scope::WebhooksWrite)
     }
 
     /// The entry that goes into the transaction of what it did. `detail` holds no secret.

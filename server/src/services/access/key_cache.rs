@@ -13,20 +13,12 @@ use tokio::sync::watch;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Principal;
 use crate::domain::ids::AgentId;
-use crate::domain::time::Timestamp;
 use crate::hub::{HostRules, KeyGrant};
 
 /// Most cached secrets of each kind.
 const ENTRIES: u64 = 16_384;
 /// How long an entry is cached.
 const TIME_TO_LIVE: Duration = Duration::from_secs(30);
-
-/// A principal, and when its key expires.
-#[derive(Debug)]
-pub struct KnownPrincipal {
-    pub principal: Arc<Principal>,
-    pub expires_at: Option<Timestamp>,
-}
 
 /// An offline agent, with what is needed to accept a command for it.
 #[derive(Debug)]
@@ -41,9 +33,9 @@ pub struct OfflineAgentKey {
 /// The cache. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct KeyCache {
-    principals: Cache<[u8; 32], Arc<KnownPrincipal>>,
+    principals: Cache<[u8; 32], Arc<Principal>>,
     /// The same entries without a time to live, for when the database is unavailable.
-    last_known: Cache<[u8; 32], Arc<KnownPrincipal>>,
+    last_known: Cache<[u8; 32], Arc<Principal>>,
     grants: Cache<[u8; 32], Arc<KeyGrant>>,
     targets: Cache<AgentId, Arc<OfflineAgentKey>>,
     /// Counts changes. A value that was read before a change is not cached after it.
@@ -74,7 +66,7 @@ impl Default for KeyCache {
 
 impl KeyCache {
     /// A principal that was seen before and whose key has not changed since, however long ago.
-    pub fn last_known_principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
+    pub fn last_known_principal(&self, hash: SecretHash) -> Option<Arc<Principal>> {
         self.last_known.get(&hash.0)
     }
 
@@ -83,12 +75,12 @@ impl KeyCache {
         self.revision.load(Ordering::SeqCst)
     }
 
-    pub fn principal(&self, hash: SecretHash) -> Option<Arc<KnownPrincipal>> {
+    pub fn principal(&self, hash: SecretHash) -> Option<Arc<Principal>> {
         self.principals.get(&hash.0)
     }
 
     /// Caches a principal. `read_at`: the revision before the database was read.
-    pub fn remember_principal(&self, hash: SecretHash, known: Arc<KnownPrincipal>, read_at: u64) {
+    pub fn remember_principal(&self, hash: SecretHash, known: Arc<Principal>, read_at: u64) {
         self.principals.insert(hash.0, Arc::clone(&known));
         self.last_known.insert(hash.0, known);
         if self.revision() != read_at {

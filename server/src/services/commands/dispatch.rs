@@ -1,13 +1,13 @@
 //! Delivers queued commands to agents that have free slots.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
 use super::delivery::{Delivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle};
 use crate::store::entities::commands::command;
@@ -64,10 +64,15 @@ impl Dispatcher {
         // One more than the most free slots shows whether an agent has commands left over.
         let rows =
             self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;
+        let requesters = rows.iter().map(|row| row.requested_by).collect();
+        let invalid_keys = match rows.is_empty() {
+            true => BTreeSet::new(),
+            false => self.store.system().invalid_api_keys(requesters, due_at).await?,
+        };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
         let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
-        let selection = self.select(&sessions, rows);
+        let selection = self.select(&sessions, rows, &invalid_keys);
         for session in sessions.values() {
             let agent_id = session.agent_id;
             let read_count = selection.read_counts.get(&agent_id).copied().unwrap_or(0);
@@ -98,11 +103,21 @@ impl Dispatcher {
     }
 
     /// Acquires slots before the commit, so that no other delivery uses them.
-    fn select(&self, sessions: &Sessions, rows: Vec<command::Model>) -> Selection {
+    fn select(
+        &self,
+        sessions: &Sessions,
+        rows: Vec<command::Model>,
+        invalid_keys: &BTreeSet<ApiKeyId>,
+    ) -> Selection {
         let mut selection = Selection::default();
         for row in rows {
             let (id, agent_id) = (row.id, row.agent_id);
             *selection.read_counts.entry(agent_id).or_default() += 1;
+            if invalid_keys.contains(&row.requested_by) {
+                let refused = selection.refused.entry(EndReason::ApiKeyInvalid).or_default();
+                refused.push((id, agent_id));
+                continue;
+            }
             match self.delivery.reserve_queued(&sessions[&agent_id], row) {
                 Ok(Some(reservation)) => {
                     selection.reserved.entry(agent_id).or_default().push(reservation);

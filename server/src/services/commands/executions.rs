@@ -75,9 +75,10 @@ impl Commands {
     /// Requests the cancellation of an execution, as [`Self::cancel`] does.
     ///
     /// # Errors
-    /// 404, also for a command that is no `execute`; 409 `cancel_unsupported`.
+    /// 403 as [`Self::cancel`]; 404, also for a command that is no `execute`; 409
+    /// `cancel_unsupported`.
     pub async fn cancel_execution(&self, caller: &Caller, id: CommandId) -> Result<Execution> {
-        caller.require(Scope::CommandsRun)?;
+        caller.require_own_control()?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         check_is_execution(&tenant, id).await?;
         let found = self.cancel(caller, id).await?;

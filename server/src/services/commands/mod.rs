@@ -80,8 +80,7 @@ impl Commands {
         key_id: AgentKeyId,
         request: CommandRequest,
     ) -> Result<SendResult> {
-        caller.require(Scope::CommandsRun)?;
-        let name = request.name()?;
+        let name = request.authorized_name(caller)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let key = tenant.agent_key(key_id).await?.ok_or(ServiceError::NotFound("agent key"))?;
         check_permission(&to_grant(&key), name)?;
@@ -110,8 +109,7 @@ impl Commands {
         agent_id: AgentId,
         request: CommandRequest,
     ) -> Result<SendResult> {
-        caller.require(Scope::CommandsRun)?;
-        let name = request.name()?;
+        let name = request.authorized_name(caller)?;
         let target = self.find_target(caller, agent_id).await?;
         target.check(name)?;
         let validated = request.validate(name)?;
@@ -131,6 +129,16 @@ impl Commands {
         wait_ms: u64,
     ) -> Result<CommandWithReport> {
         caller.require(Scope::CommandsRead)?;
+        self.wait_for_end(caller, id, wait_ms).await
+    }
+
+    /// One command, for a caller whose right was checked.
+    async fn wait_for_end(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        wait_ms: u64,
+    ) -> Result<CommandWithReport> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let watch = self.hub.watch_command(id);
         let deadline =
@@ -163,9 +171,13 @@ impl Commands {
     /// Requests the cancellation of a command. A queued one ends at once; otherwise its agent decides.
     ///
     /// # Errors
-    /// 409 `cancel_unsupported` if the command was sent to a basic agent.
+    /// 403 if another key requested it and the caller lacks `commands:manage`; 409
+    /// `cancel_unsupported` if the command was sent to a basic agent.
     pub async fn cancel(&self, caller: &Caller, id: CommandId) -> Result<CommandWithReport> {
-        caller.require(Scope::CommandsRun)?;
+        caller.require_own_control()?;
+        let found = self.store.tenant(caller.principal.tenant_id).command(id).await?;
+        let found = found.ok_or(ServiceError::NotFound("command"))?;
+        caller.require_control(found.command.requested_by)?;
         let now = self.clock.now();
         let subject = Subject { kind: "command", id: id.0 };
         let audit = caller.audit("command.cancel", subject, &json!({}), now);
@@ -187,6 +199,6 @@ impl Commands {
                 }
             }
         }
-        self.get(caller, id, 0).await
+        self.wait_for_end(caller, id, 0).await
     }
 }

@@ -82,6 +82,17 @@ impl CommandRequest {
         })
     }
 
+    /// The command, if the caller has the scope for it: `agents:manage` for the life cycle of
+    /// agents, `commands:run` for everything else.
+    ///
+    /// # Errors
+    /// 403 without the scope, 422 `unknown_command`.
+    pub(super) fn authorized_name(&self, caller: &Caller) -> Result<CommandName> {
+        let name = self.name();
+        caller.require(name.as_ref().map_or(Scope::CommandsRun, |name| scope_of(*name)))?;
+        name
+    }
+
     pub(in crate::services) fn validate(self, name: CommandName) -> Result<ValidatedCommand> {
         let mut data = match self.data {
             None | Some(Value::Null) => Value::Object(serde_json::Map::new()),
@@ -238,6 +249,21 @@ fn validate_execute(data: &mut Value) -> Result<(u64, Executable, SecretParamete
         None => Executable::Argv,
     };
     Ok((timeout_ms, executable, secrets))
+}
+
+/// The scope that a command needs.
+const fn scope_of(name: CommandName) -> Scope {
+    match name {
+        CommandName::Restart
+        | CommandName::Update
+        | CommandName::Redeploy
+        | CommandName::Shutdown => Scope::AgentsManage,
+        CommandName::Ping
+        | CommandName::Info
+        | CommandName::Echo
+        | CommandName::Scripts
+        | CommandName::Execute => Scope::CommandsRun,
+    }
 }
 
 fn is_idempotency_key(key: &str) -> bool {

@@ -135,24 +135,29 @@ impl Releases {
         Release::read(row)
     }
 
-    /// One page of releases, newest first.
+    /// One page of releases, newest first. Only callers who manage releases see those that were never
+    /// published.
     pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<Release>> {
         caller.require(Scope::AgentsRead)?;
-        let rows = self.store.system().releases(page).await?;
+        let rows = self.store.system().releases(page, !is_manager(caller)).await?;
         let Page { items, next_cursor } = Page::of(rows, page, |row| row.id.0);
         let items = items.into_iter().map(Release::read).collect::<Result<_>>()?;
         Ok(Page { items, next_cursor })
     }
 
     /// One release, and which of its programs are on the server.
+    ///
+    /// # Errors
+    /// 404, also for one that was never published if the caller does not manage releases.
     pub async fn get(
         &self,
         caller: &Caller,
         version: &Version,
     ) -> Result<(Release, Vec<ReleaseProgram>)> {
         caller.require(Scope::AgentsRead)?;
-        let row = self.store.system().release(&version.to_string()).await?.ok_or(UNKNOWN)?;
-        let release = Release::read(row)?;
+        let row = self.store.system().release(&version.to_string()).await?;
+        let is_visible = |row: &release::Model| is_manager(caller) || row.published_at.is_some();
+        let release = Release::read(row.filter(is_visible).ok_or(UNKNOWN)?)?;
         let programs = self.look_at(&release.manifest).await?;
         Ok((release, programs))
     }
@@ -200,6 +205,12 @@ fn published(version: &Version) -> ServiceError {
         code: "release_published",
         detail: format!("{version} was already published with other content; use another version"),
     }
+}
+
+/// Releases belong to the server's operator. Other callers see what their hosts may install, and not
+/// who made it.
+pub fn is_manager(caller: &Caller) -> bool {
+    caller.principal.may(Scope::ReleasesManage)
 }
 
 fn subject(id: ReleaseId) -> Subject {

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::release::{Platform, Program, ProgramFile, Version};
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use super::{Release, Releases, UNKNOWN, UNWRITABLE};
+use super::{Release, Releases, UNKNOWN, UNWRITABLE, subject};
 use crate::adapters::release_files::{IncomingProgram, ReleaseStoreError};
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::services::access::caller::Caller;
 use crate::services::error::{Result, ServiceError};
+use crate::store::writer::AppendAudit;
 use muster_protocol::error_chain;
 
 /// Bytes that are collected before they are written.
@@ -23,6 +25,9 @@ pub struct Upload {
     /// The release when the upload started. Another draft of the same version has another id.
     release_id: ReleaseId,
     version: Version,
+    caller: Caller,
+    /// What the audit entry says.
+    detail: Value,
     /// `None` while a write is in progress.
     receiving: Option<Box<IncomingProgram>>,
     pending: Vec<u8>,
@@ -53,6 +58,8 @@ impl Releases {
             .find(|file| file.name == program)
             .cloned()
             .ok_or(ServiceError::NotFound("program in this release"))?;
+        let detail = json!({"version": row.version, "platform": platform.to_string(),
+            "program": program.file_name(), "sha256": expected.sha256});
         let (files, of) = (Arc::clone(&self.files), version.clone());
         let begin = move || match files.has(&of, platform, &expected) {
             true => Ok(None),
@@ -63,6 +70,8 @@ impl Releases {
             releases: self.clone(),
             release_id: row.id,
             version: version.clone(),
+            caller: caller.clone(),
+            detail,
             receiving: Some(receiving),
             pending: Vec::new(),
         }))
@@ -99,7 +108,11 @@ impl Upload {
         }
         let receiving = self.receiving.take().ok_or(UNWRITABLE)?;
         let finished = spawn_blocking(move || receiving.finish()).await;
-        finished.map_err(|_| UNWRITABLE)?.map_err(refused)
+        finished.map_err(|_| UNWRITABLE)?.map_err(refused)?;
+        let now = self.releases.clock.now();
+        let audit =
+            self.caller.audit("release.upload", subject(self.release_id), &self.detail, now);
+        Ok(self.releases.store.writer().commit(AppendAudit(audit)).await?)
     }
 
     async fn flush(&mut self) -> Result<()> {

@@ -22,6 +22,8 @@ CREATE TABLE api_keys (
     role text NOT NULL,
     scopes json NOT NULL,
     created_at bigint NOT NULL,
+    -- The key that created it; null for the first one.
+    created_by uuid,
     expires_at bigint,
     revoked_at bigint
 );

@@ -12,6 +12,7 @@ pub mod releases;
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
+pub use self::access::api_key_revocation::{Revocation, RevocationScope};
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};

@@ -20,19 +20,35 @@ async fn page_and_script_name_the_requested_server_address() {
         page.contains(&format!("curl -fsSL {}/install/deploy.sh | sudo sh", fixture.server.url()))
     );
     assert!(!page.contains("--insecure"), "{page}");
+    let made = fixture.api.post("/api/agents/keys", json!({"name": "web"})).await.expect(201);
+    let line = made.text("install_line");
+    assert!(line.starts_with(&format!("curl -fsSL {}/install", fixture.server.url())), "{line}");
     let script = text(&fixture, "/install/deploy.sh", &[]).await;
     assert!(script.contains(&format!("\nserver_default='{}'\n", fixture.server.url())));
 
-    let outside = [("host", "muster.example")];
-    assert!(text(&fixture, "/install", &outside).await.contains("--insecure"));
     let behind = [("host", "muster.example"), ("x-forwarded-proto", "https")];
     let script = text(&fixture, "/install/deploy.sh", &behind).await;
     assert!(script.contains("\nserver_default='https://muster.example'\n"));
+    let page = text(&fixture, "/install", &behind).await;
+    let line = "curl --proto &#39;=https&#39; --proto-redir &#39;=https&#39; -fsSL https://muster.example/install/deploy.sh | sudo sh";
+    assert!(page.contains(line), "{page}");
     for host in ["a'b", "$(id)", "a b", "<script>"] {
         let answer =
             fixture.api.try_send(Method::GET, "/install/deploy.sh", &[("host", host)], None).await;
         answer.expect("an answer").expect_problem(400, "unknown_host");
     }
+}
+
+#[tokio::test]
+async fn plain_address_of_another_host_gets_advice_and_no_install_line() {
+    let fixture = Fixture::on_sqlite().await;
+    let outside = [("host", "muster.example")];
+    let page = text(&fixture, "/install", &outside).await;
+    assert!(!page.contains("--insecure") && !page.contains("http://muster.example/install"));
+    assert!(page.contains("--public-url") && page.contains("MUSTER_PUBLIC_URL"), "{page}");
+    let body = Some(json!({"name": "web"}).to_string().into_bytes());
+    let made = fixture.api.try_send(Method::POST, "/api/agents/keys", &outside, body).await;
+    assert_eq!(made.expect("an answer").expect(201)["install_line"], json!(null));
 }
 
 #[tokio::test]
@@ -45,7 +61,7 @@ async fn configured_address_overrides_the_host_header() {
     let made = fixture.api.post("/api/agents/keys", json!({"name": "web"})).await.expect(201);
     let key = made.text("key");
     let line = format!(
-        "curl -fsSL https://fleet.example/muster/install/deploy.sh | sudo sh -s -- --key {key}"
+        "curl --proto '=https' --proto-redir '=https' -fsSL https://fleet.example/muster/install/deploy.sh | sudo sh -s -- --key {key}"
     );
     assert_eq!(made["install_line"], line.as_str());
 }

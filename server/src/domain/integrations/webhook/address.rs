@@ -24,6 +24,16 @@ impl Kind {
     }
 }
 
+/// Metadata services inside private ranges: Alibaba Cloud, and the fabric address of Azure, which is
+/// public. Others are link-local.
+const METADATA_V4: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+/// The same: AWS and Google Cloud.
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
 /// Classifies an address. An IPv6 address that stands for an IPv4 address is classified as that
 /// one.
 pub fn kind(address: IpAddr) -> Kind {
@@ -34,6 +44,9 @@ pub fn kind(address: IpAddr) -> Kind {
 }
 
 fn kind_of_v4(address: Ipv4Addr) -> Kind {
+    if METADATA_V4.contains(&address) {
+        return Kind::Unusable;
+    }
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         // Loopback; RFC 1918; carrier-grade NAT (RFC 6598).
@@ -50,6 +63,9 @@ fn kind_of_v4(address: Ipv4Addr) -> Kind {
 fn kind_of_v6(address: Ipv6Addr) -> Kind {
     if let Some(mapped) = address.to_ipv4_mapped() {
         return kind_of_v4(mapped);
+    }
+    if METADATA_V6.contains(&address) {
+        return Kind::Unusable;
     }
     let [a, b, c, d, e, f, g, h] = address.segments();
     match (a, b) {
@@ -136,6 +152,12 @@ mod tests {
             "5f00::1",
             "4000::1",
             "::ffff:169.254.169.254",
+            "100.100.100.200",
+            "::ffff:100.100.100.200",
+            "64:ff9b::100.100.100.200",
+            "168.63.129.16",
+            "fd00:ec2::254",
+            "fd20:ce::254",
         ] {
             assert_eq!(of(unusable), Kind::Unusable, "{unusable}");
         }
@@ -167,7 +189,9 @@ mod tests {
             of("10.0.0.1").is_within(WebhookReach::Private)
                 && !of("10.0.0.1").is_within(WebhookReach::Public)
         );
-        assert!(!of("169.254.169.254").is_within(WebhookReach::Private));
+        for metadata in ["169.254.169.254", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"] {
+            assert!(!of(metadata).is_within(WebhookReach::Private), "{metadata}");
+        }
         assert!(of("1.1.1.1").is_within(WebhookReach::Public));
     }
 

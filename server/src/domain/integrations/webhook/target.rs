@@ -131,6 +131,12 @@ impl WebhookUrl {
     pub fn shown(text: &str) -> &str {
         text.split('?').next().unwrap_or_default()
     }
+
+    /// The form for people who may only read: scheme, host and port. A path often contains a secret
+    /// that lets its holder send messages.
+    pub fn shown_to_readers(text: &str) -> String {
+        Url::parse(text).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for WebhookUrl {
@@ -217,6 +223,9 @@ mod tests {
         let url = WebhookUrl::parse("https://a.example/hook?token=1", WebhookReach::Public)
             .expect("fits");
         assert_eq!(url.to_string(), "https://a.example/hook");
+        let with_port = "https://a.example:8443/hook/secret?token=1";
+        assert_eq!(WebhookUrl::shown_to_readers(with_port), "https://a.example:8443");
+        assert_eq!(WebhookUrl::shown_to_readers("odd"), "");
         assert_eq!((url.host(), url.as_str()), ("a.example", "https://a.example/hook?token=1"));
     }
 

@@ -21,12 +21,11 @@ use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{ApiKeyId, JobId};
-use crate::domain::integrations::webhook::WebhookUrl;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params, idempotency_key};
 use crate::http::problem::{ApiResult, Problem};
-use crate::http::views::{PageView, stored_json};
+use crate::http::views::{PageView, shown_webhook, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::commands::jobs::{JobRequest, JobSnapshot, RetryScope};
 
@@ -129,7 +128,7 @@ struct JobView {
     /// Number of executions by state. States without executions are left out.
     #[schema(value_type = Object)]
     counts: BTreeMap<&'static str, u64>,
-    /// Address of its webhook, without the query.
+    /// Address of its webhook, without the query. Callers who may only read see the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_url: Option<String>,
     /// Number of executions at its start.
@@ -141,8 +140,9 @@ struct JobView {
     finished_at: Option<Timestamp>,
 }
 
-impl From<JobSnapshot> for JobView {
-    fn from(job: JobSnapshot) -> Self {
+impl JobView {
+    /// The job as this caller may see it.
+    fn new(job: JobSnapshot, caller: &Caller) -> Self {
         let JobSnapshot { row, progress, rollout } = job;
         let data = stored_json(&row.data);
         Self {
@@ -157,7 +157,7 @@ impl From<JobSnapshot> for JobView {
             stop: row.stop,
             state: row.state,
             counts: progress.counts.iter().map(|(state, n)| (state.as_str(), *n)).collect(),
-            webhook_url: row.webhook_url.map(|url| WebhookUrl::shown(&url).to_owned()),
+            webhook_url: row.webhook_url.map(|url| shown_webhook(&url, caller)),
             agent_count: row.agent_count,
             requested_by: row.requested_by,
             requested_from: row.requested_from,
@@ -167,9 +167,9 @@ impl From<JobSnapshot> for JobView {
     }
 }
 
-fn accepted(job: JobSnapshot) -> Response {
+fn accepted(job: JobSnapshot, caller: &Caller) -> Response {
     let location = format!("/api/jobs/{}", job.row.id);
-    let view = axum::Json(JobView::from(job));
+    let view = axum::Json(JobView::new(job, caller));
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
 }
 
@@ -197,7 +197,7 @@ async fn submit_job(
         trigger: Trigger::Api,
         on_mismatch: body.on_mismatch.into(),
     };
-    Ok(accepted(state.services.jobs.submit(&caller, request).await?))
+    Ok(accepted(state.services.jobs.submit(&caller, request).await?, &caller))
 }
 
 /// List jobs, newest first.
@@ -209,7 +209,7 @@ async fn list_jobs(
     Params(params): Params<PageParams>,
 ) -> ApiResult<axum::Json<PageView<JobView>>> {
     let jobs = state.services.jobs.list(&caller, params.read()?).await?;
-    Ok(axum::Json(jobs.map(JobView::from).into()))
+    Ok(axum::Json(jobs.map(|job| JobView::new(job, &caller)).into()))
 }
 
 /// Get one job.
@@ -221,7 +221,8 @@ async fn get_job(
     caller: Caller,
     Id(id): Id,
 ) -> ApiResult<axum::Json<JobView>> {
-    Ok(axum::Json(state.services.jobs.get(&caller, JobId(id)).await?.into()))
+    let job = state.services.jobs.get(&caller, JobId(id)).await?;
+    Ok(axum::Json(JobView::new(job, &caller)))
 }
 
 /// Cancel every open execution. Queued ones end at once; otherwise the agents decide. Repeatable.
@@ -234,7 +235,7 @@ async fn cancel_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?))
+    Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?, &caller))
 }
 
 /// Retry a job as a new one, on the agents of its executions.
@@ -253,5 +254,5 @@ async fn retry_job(
         RetryChoice::Failed => RetryScope::Failed,
     };
     let key = idempotency_key(&headers)?;
-    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), scope, key).await?))
+    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), scope, key).await?, &caller))
 }

@@ -69,9 +69,9 @@ async fn pause_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(
-        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Pause).await?,
-    ))
+    let jobs = &state.services.jobs;
+    let job = jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Pause).await?;
+    Ok(accepted(job, &caller))
 }
 
 /// Resume a rollout that is paused or halted. After a halt its failures so far are ignored, and the
@@ -85,9 +85,9 @@ async fn resume_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(
-        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Resume).await?,
-    ))
+    let jobs = &state.services.jobs;
+    let job = jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Resume).await?;
+    Ok(accepted(job, &caller))
 }
 
 /// Abort a rollout: queued executions end, and running ones continue. Repeatable.
@@ -100,7 +100,7 @@ async fn abort_job(
     Id(id): Id,
     Body(Empty {}): Body<Empty>,
 ) -> ApiResult<Response> {
-    Ok(accepted(
-        state.services.jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Abort).await?,
-    ))
+    let jobs = &state.services.jobs;
+    let job = jobs.apply_rollout_action(&caller, JobId(id), RolloutAction::Abort).await?;
+    Ok(accepted(job, &caller))
 }

@@ -24,7 +24,7 @@ impl Authentication {
         };
         let authentication = self.authenticate_caller(secret);
         match tokio::time::timeout(DATABASE_PATIENCE, authentication).await {
-            Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(&known),
+            Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(known),
             Ok(answer) => answer,
         }
     }

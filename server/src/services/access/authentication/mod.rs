@@ -12,7 +12,7 @@ use muster_protocol::secret::{AGENT_KEY_PREFIX, API_KEY_PREFIX, is_well_formed};
 use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
-use super::key_cache::{KeyCache, KnownPrincipal};
+use super::key_cache::KeyCache;
 use crate::domain::access::credential::{NewSecret, SecretHash};
 use crate::domain::access::principal::{Principal, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
@@ -74,18 +74,18 @@ impl Authentication {
                 known
             }
         };
-        self.admit_principal(&known)
+        self.admit_principal(known)
     }
 
     /// The principal, unless its key has expired.
-    fn admit_principal(&self, known: &KnownPrincipal) -> Result<Arc<Principal>> {
+    fn admit_principal(&self, known: Arc<Principal>) -> Result<Arc<Principal>> {
         if known.expires_at.is_some_and(|at| at <= self.clock.now()) {
             return Err(ServiceError::Unauthenticated {
                 code: "expired_api_key",
                 detail: "the API key has expired; ask an owner for a new one",
             });
         }
-        Ok(Arc::clone(&known.principal))
+        Ok(known)
     }
 
     /// The permissions of an agent key.
@@ -174,6 +174,7 @@ impl Authentication {
             role: Role::Owner,
             scopes: StringList(Role::Owner.scopes().iter().map(Scope::to_string).collect()),
             created_at: now,
+            created_by: None,
             expires_at: None,
             revoked_at: None,
         };
@@ -217,19 +218,17 @@ fn admit(
 }
 
 /// The principal of a key's row.
-pub(in crate::services) fn to_principal(row: api_key::Model) -> KnownPrincipal {
+pub(in crate::services) fn to_principal(row: api_key::Model) -> Principal {
     let listed: BTreeSet<Scope> =
         row.scopes.0.iter().filter_map(|scope| scope.parse().ok()).collect();
     let scopes = listed.intersection(&row.role.scopes()).copied().collect();
-    KnownPrincipal {
+    Principal {
+        tenant_id: row.tenant_id,
+        id: row.id,
+        name: row.name,
+        role: row.role,
+        scopes,
         expires_at: row.expires_at,
-        principal: Arc::new(Principal {
-            tenant_id: row.tenant_id,
-            id: row.id,
-            name: row.name,
-            role: row.role,
-            scopes,
-        }),
     }
 }
 

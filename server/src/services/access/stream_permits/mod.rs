@@ -120,9 +120,9 @@ impl StreamPermit {
         if self.is_in_doubt {
             let tenant = self.viewers.store.tenant(self.principal.tenant_id);
             let Some(row) = tenant.api_key(self.principal.id).await? else { return Ok(false) };
-            let known = to_principal(row);
-            self.expires_at = known.expires_at;
-            self.principal = known.principal;
+            let principal = to_principal(row);
+            self.expires_at = principal.expires_at;
+            self.principal = Arc::new(principal);
             self.is_in_doubt = false;
         }
         Ok(!self.is_expired() && scopes.iter().all(|scope| self.principal.may(*scope)))

@@ -16,6 +16,7 @@ use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::KeyCache;
 use crate::services::integrations::events::{Events, StreamItem};
 use crate::store::Store;
+use crate::store::queries::RevocationScope;
 
 const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 
@@ -38,11 +39,12 @@ impl Onlooker {
         let authentication =
             Authentication { store: store.clone(), cache: cache.clone(), clock: clock.clone() };
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
+        let hub = Arc::new(Hub::default());
         let principal = authentication.authenticate_caller(KEY).await.expect("it holds");
         Self {
             viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
-            api_keys: ApiKeys { store: store.clone(), cache, clock },
-            hub: Arc::new(Hub::default()),
+            api_keys: ApiKeys { store: store.clone(), hub: Arc::clone(&hub), cache, clock },
+            hub,
             caller: Caller { principal, source: None },
             store,
             _site: test_dir,
@@ -58,7 +60,8 @@ impl Onlooker {
             expires_at: None,
         };
         self.api_keys.create(&self.caller, heir).await.expect("another key");
-        self.api_keys.revoke(&self.caller, self.caller.principal.id).await.expect("revoke");
+        let (id, scope) = (self.caller.principal.id, RevocationScope::default());
+        self.api_keys.revoke(&self.caller, id, scope).await.expect("revoke");
     }
 }
 

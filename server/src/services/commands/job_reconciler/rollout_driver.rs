@@ -6,8 +6,9 @@ use super::JobReconciler;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::rollout::step::{AgentHealth, HALT_REMEDY, RolloutSnapshot};
 use crate::domain::commands::rollout::{Offline, Rollout, RolloutSpec};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
 use crate::domain::time::Timestamp;
-use crate::domain::waves::{HaltReason, WaveStep};
+use crate::domain::waves::{INVALID_API_KEY, WaveStep};
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
 use crate::store::queries::{LiveRollout, WaveAgent};
@@ -17,6 +18,9 @@ use crate::store::writer::{AdvanceRollout, RolloutChange};
 const MAX_STEPS: usize = 16;
 /// Most executions that one step releases; the next step releases more.
 const MAX_RELEASED: u64 = 1_000;
+
+/// An execution that is held, and the key that requested it.
+type Held = (CommandId, AgentId, ApiKeyId);
 
 impl JobReconciler {
     /// Takes the due steps of a rollout. Returns when the rollout must be reconciled again even if
@@ -43,7 +47,16 @@ impl JobReconciler {
             let is_committed = match step {
                 WaveStep::Wait | WaveStep::Idle { .. } => return Ok(None),
                 WaveStep::WaitUntil(at) => return Ok(Some(at)),
-                WaveStep::Start(count) => self.release(&live, count, now).await?,
+                WaveStep::Start(count) => {
+                    let held = self.held(&live, count).await?;
+                    let requesters = held.iter().map(|(_, _, requested_by)| *requested_by);
+                    let system = self.store.system();
+                    if !system.invalid_api_keys(requesters.collect(), now).await?.is_empty() {
+                        let reason = format!("Halted: {INVALID_API_KEY}. {HALT_REMEDY}");
+                        return self.halt(&live, reason, now).await.map(|()| None);
+                    }
+                    self.release(&live, held, now).await?
+                }
                 WaveStep::EndWave => {
                     live.row.wave_ended_at = Some(now);
                     self.commit(&live, RolloutChange::EndWave, now).await?
@@ -59,6 +72,7 @@ impl JobReconciler {
                     moved_to.is_some()
                 }
                 WaveStep::Halt(reason) => {
+                    let reason = reason.sentence(HALT_REMEDY);
                     return self.halt(&live, reason, now).await.map(|()| None);
                 }
             };
@@ -115,21 +129,24 @@ impl JobReconciler {
         }
     }
 
+    async fn held(&self, live: &LiveRollout, count: u64) -> Result<Vec<Held>, StoreError> {
+        let (row, limit) = (&live.row, count.min(MAX_RELEASED));
+        self.store.system().held_executions(row.job_id, row.wave, limit).await
+    }
+
     async fn release(
         &self,
         live: &LiveRollout,
-        count: u64,
+        held: Vec<Held>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let (row, limit) = (&live.row, count.min(MAX_RELEASED));
-        let held = self.store.system().held_executions(row.job_id, row.wave, limit).await?;
         let change = RolloutChange::Release {
-            command_ids: held.iter().map(|(id, _)| *id).collect(),
-            expires_at: now.plus_ms(row.expires_in_ms.unsigned_abs()),
+            command_ids: held.iter().map(|(id, ..)| *id).collect(),
+            expires_at: now.plus_ms(live.row.expires_in_ms.unsigned_abs()),
         };
         let is_committed = self.commit(live, change, now).await?;
         if is_committed {
-            for (_, agent_id) in held {
+            for (_, agent_id, _) in held {
                 self.hub.wake(agent_id);
             }
         }
@@ -171,10 +188,10 @@ impl JobReconciler {
     async fn halt(
         &self,
         live: &LiveRollout,
-        reason: HaltReason,
+        reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let (row, reason) = (&live.row, reason.sentence(HALT_REMEDY));
+        let row = &live.row;
         tracing::info!(job_id = %row.job_id, wave = row.wave, reason, "rollout halted");
         let subject = Subject { kind: "job", id: row.job_id.0 };
         let detail = json!({"wave": row.wave, "reason": reason});

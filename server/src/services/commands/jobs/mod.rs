@@ -91,6 +91,11 @@ impl Jobs {
     /// One job.
     pub async fn get(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
         caller.require(Scope::CommandsRead)?;
+        self.snapshot(caller, id).await
+    }
+
+    /// One job, for a caller whose right was checked.
+    async fn snapshot(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
@@ -115,8 +120,11 @@ impl Jobs {
 
     /// Requests the cancellation of every open execution. Queued ones end at once; for the others
     /// their agents decide. Repeatable.
+    ///
+    /// # Errors
+    /// 403 if another key requested it and the caller lacks `commands:manage`.
     pub async fn cancel(&self, caller: &Caller, id: JobId) -> Result<JobSnapshot> {
-        caller.require(Scope::CommandsRun)?;
+        self.check_control(caller, id).await?;
         let now = self.clock.now();
         let audit = caller.audit("job.cancel", subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
@@ -130,7 +138,14 @@ impl Jobs {
             }
         }
         self.hub.notify_job_changed(id);
-        self.get(caller, id).await
+        self.snapshot(caller, id).await
+    }
+
+    /// Checks that the caller may cancel, pause, resume or abort this job.
+    async fn check_control(&self, caller: &Caller, id: JobId) -> Result<()> {
+        caller.require_own_control()?;
+        let job = self.store.tenant(caller.principal.tenant_id).job(id).await?.ok_or(UNKNOWN)?;
+        caller.require_control(job.requested_by)
     }
 }
 

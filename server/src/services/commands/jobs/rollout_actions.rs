@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use super::{JobSnapshot, Jobs, UNKNOWN, subject};
-use crate::domain::access::principal::Scope;
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::ids::JobId;
 use crate::services::access::caller::Caller;
@@ -14,14 +13,14 @@ impl Jobs {
     /// Pauses, resumes or aborts the rollout of a job. Repeatable.
     ///
     /// # Errors
-    /// 409 `no_rollout` if the job has no rollout, `wrong_state` if its state does not allow the action.
+    /// 403 if another key requested it and the caller lacks `commands:manage`; 409 `no_rollout` if the job has no rollout, `wrong_state` if its state does not allow the action.
     pub async fn apply_rollout_action(
         &self,
         caller: &Caller,
         id: JobId,
         action: RolloutAction,
     ) -> Result<JobSnapshot> {
-        caller.require(Scope::CommandsRun)?;
+        self.check_control(caller, id).await?;
         let (audit_action, verb) = match action {
             RolloutAction::Pause => ("job.pause", "paused"),
             RolloutAction::Resume => ("job.resume", "resumed"),
@@ -30,13 +29,13 @@ impl Jobs {
         let now = self.clock.now();
         let audit = caller.audit(audit_action, subject(id), &json!({}), now);
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        match tenant.apply_rollout_action(id, action, now, audit).await? {
+        match tenant.apply_rollout_action(id, action, caller.principal.id, now, audit).await? {
             RolloutActionResult::Done { ended } => {
                 for command_id in ended {
                     self.hub.notify_ended(command_id, Some(id));
                 }
                 self.hub.notify_job_changed(id);
-                self.get(caller, id).await
+                self.snapshot(caller, id).await
             }
             RolloutActionResult::Unknown => Err(UNKNOWN),
             RolloutActionResult::NoRollout => Err(ServiceError::Conflict {

@@ -86,7 +86,7 @@ impl Jobs {
         let lookup = self.look_up(caller, &target, &validated, idempotency.as_ref());
         let (agents, hosts) = match self.limiter.with_read_permit(lookup).await? {
             Lookup::Repeated(job_id) => {
-                return self.limiter.with_read_permit(self.get(caller, job_id)).await;
+                return self.limiter.with_read_permit(self.snapshot(caller, job_id)).await;
             }
             Lookup::New(agents, hosts) => (agents, hosts),
         };
@@ -104,7 +104,7 @@ impl Jobs {
         let row = self.row(caller, parts, &validated, agents.len());
         let new = NewJob { row, validated, idempotency, agents, planned, trigger };
         let job_id = self.store(caller, new).await?;
-        self.limiter.with_read_permit(self.get(caller, job_id)).await
+        self.limiter.with_read_permit(self.snapshot(caller, job_id)).await
     }
 
     /// Reads what has to be known before the job is stored.

@@ -143,14 +143,20 @@ impl Groups {
     }
 
     /// Continues after a pause or a halt: failed agents are tried again, and the health gate of the
-    /// last wave is waived. Repeatable: an active group stays as it is.
+    /// last wave is waived. The caller's key becomes the one that requests the updates. Repeatable:
+    /// an active group stays as it is.
     pub async fn resume(&self, caller: &Caller, id: GroupId) -> Result<GroupSnapshot> {
         require(caller)?;
         let known = self.find(caller, id).await?;
         if known.state == GroupState::Active {
             return self.snapshot(known).await;
         }
-        let row = group::Model { state: GroupState::Active, halt_reason: None, ..known.clone() };
+        let row = group::Model {
+            state: GroupState::Active,
+            halt_reason: None,
+            requested_by: caller.principal.id,
+            ..known.clone()
+        };
         self.store_change(caller, "group.resume", known, row, (false, true)).await
     }
 
@@ -196,10 +202,10 @@ impl Groups {
     }
 }
 
-/// Groups change agents and send them commands, so both scopes are needed.
+/// Groups change agents and update them, so both scopes are needed.
 fn require(caller: &Caller) -> Result<()> {
     caller.require(Scope::AgentsWrite)?;
-    caller.require(Scope::CommandsRun)
+    caller.require(Scope::AgentsManage)
 }
 
 fn name_taken() -> ServiceError {

@@ -16,6 +16,7 @@ use crate::domain::releases::group::{
     CurrentWave, GroupState, Member, MemberProgress, UpdateState,
 };
 use crate::domain::time::Timestamp;
+use crate::domain::waves::INVALID_API_KEY;
 use crate::services::fleet::group_membership::GroupMember;
 use crate::store::StoreError;
 use crate::store::entities::releases::group;
@@ -126,6 +127,16 @@ impl Groups {
         Ok(if is_under_way { ReconcileOutcome::Busy } else { ReconcileOutcome::UNCHANGED })
     }
 
+    /// True if the key that requests the updates of the group is revoked or has expired.
+    async fn is_requester_invalid(
+        &self,
+        row: &group::Model,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let requesters = BTreeSet::from([row.requested_by]);
+        Ok(!self.store.system().invalid_api_keys(requesters, now).await?.is_empty())
+    }
+
     async fn reconcile_group(
         &self,
         mut row: group::Model,
@@ -164,6 +175,10 @@ impl Groups {
                     self.halt(row, withdrawn(version), now).await?;
                     return Ok(ReconcileOutcome::UNCHANGED);
                 }
+                NextStep::StartWave(_) if self.is_requester_invalid(&row, now).await? => {
+                    self.halt(row, invalid_requester(), now).await?;
+                    return Ok(ReconcileOutcome::UNCHANGED);
+                }
                 NextStep::StartWave(chosen) => {
                     self.start_wave(row, version, chosen, &updates, now).await?;
                 }
@@ -171,6 +186,10 @@ impl Groups {
             return Ok(ReconcileOutcome::Busy);
         }
     }
+}
+
+fn invalid_requester() -> String {
+    format!("Halted: {INVALID_API_KEY}. Resume the group with another key.")
 }
 
 fn withdrawn(version: &str) -> String {

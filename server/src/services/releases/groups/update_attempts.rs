@@ -145,8 +145,11 @@ pub(super) fn apply(
 fn outcome(found: &CommandWithReport) -> AttemptOutcome<'_> {
     let report = found.report.as_ref();
     // There is no report of a command that this server did not let through.
-    let is_forbidden = found.command.end_reason == Some(EndReason::PermissionRevoked);
-    let own = is_forbidden.then_some(("permission_denied", FORBIDDEN));
+    let own = match found.command.end_reason {
+        Some(EndReason::PermissionRevoked) => Some(("permission_denied", FORBIDDEN)),
+        Some(reason @ EndReason::ApiKeyInvalid) => Some((reason.as_str(), reason.sentence())),
+        _ => None,
+    };
     let (code, message) = own.unzip();
     AttemptOutcome {
         state: found.command.state,

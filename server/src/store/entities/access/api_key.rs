@@ -23,6 +23,8 @@ pub struct Model {
     pub role: Role,
     pub scopes: StringList,
     pub created_at: Timestamp,
+    /// The key that created it; `None` for the first one.
+    pub created_by: Option<ApiKeyId>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
 }

@@ -1,18 +1,22 @@
 //! The owner of a secret, and the first API key of a new database.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{
     ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _,
+    PaginatorTrait as _, QueryFilter as _, QuerySelect as _,
 };
 
 use super::agent_keys::write_audit;
 use crate::domain::access::credential::SecretHash;
+use crate::domain::ids::ApiKeyId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::{
     agent_key, api_key, audit_entry, retired_agent_secret, tenant,
 };
 use crate::store::queries::SystemScope;
+use crate::store::requester::is_invalid_key;
 
 /// The state of a presented agent key.
 #[derive(Debug, Clone)]
@@ -44,6 +48,21 @@ impl SystemScope {
             .filter(api_key::Column::SecretHash.eq(hash.0.to_vec()))
             .filter(api_key::Column::RevokedAt.is_null());
         Ok(query.all(&self.reader).await?.pop())
+    }
+
+    /// Of some API keys, those that are revoked or have expired.
+    pub async fn invalid_api_keys(
+        &self,
+        ids: BTreeSet<ApiKeyId>,
+        now: Timestamp,
+    ) -> Result<BTreeSet<ApiKeyId>, StoreError> {
+        let query = api_key::Entity::find()
+            .select_only()
+            .column(api_key::Column::Id)
+            .filter(api_key::Column::Id.is_in(ids))
+            .filter(is_invalid_key(now));
+        let ids: Vec<ApiKeyId> = query.into_tuple().all(&self.reader).await?;
+        Ok(ids.into_iter().collect())
     }
 
     /// The agent key of a secret.

@@ -31,11 +31,19 @@ impl SystemScope {
     }
 
     /// One page of releases, newest first, with one row more than the limit if there is one.
-    pub async fn releases(&self, page: PageRequest) -> Result<Vec<release::Model>, StoreError> {
+    /// `is_published`: only those that were published.
+    pub async fn releases(
+        &self,
+        page: PageRequest,
+        is_published: bool,
+    ) -> Result<Vec<release::Model>, StoreError> {
         let mut query =
             release::Entity::find().order_by_desc(release::Column::Id).limit(page.limit + 1);
         if let Some(before) = page.after {
             query = query.filter(release::Column::Id.lt(before));
+        }
+        if is_published {
+            query = query.filter(release::Column::PublishedAt.is_not_null());
         }
         Ok(query.all(&self.reader).await?)
     }

@@ -9,6 +9,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::command;
+use crate::store::requester::has_valid_requester;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows::pad_to_power_of_two;
@@ -23,7 +24,7 @@ pub struct MarkDelivered {
 }
 
 impl BatchOperation for MarkDelivered {
-    /// The commands that were still queued and not expired: their frames must be sent now.
+    /// The commands that were still queued and not expired, and whose API key is valid: their frames must be sent now.
     type Done = Vec<CommandId>;
 
     async fn apply(
@@ -51,6 +52,7 @@ impl BatchOperation for MarkDelivered {
                 .filter(command::Column::ExpiresAt.gt(now))
                 .filter(command::Column::CancelRequestedAt.is_null())
                 .filter(command::Column::IsHeld.eq(false))
+                .filter(has_valid_requester(now))
                 .into_tuple()
                 .all(transaction)
                 .await?;

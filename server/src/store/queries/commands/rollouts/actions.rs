@@ -1,5 +1,6 @@
 //! Actions of people on a rollout: pause, resume, abort.
 
+use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _, QuerySelect as _,
     UpdateMany,
@@ -8,7 +9,7 @@ use sea_orm::{
 use super::failures;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
-use crate::domain::ids::{CommandId, JobId};
+use crate::domain::ids::{ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
@@ -43,11 +44,14 @@ pub enum RolloutActionResult {
 }
 
 impl TenantScope {
-    /// Applies an action. Repeatable: an action without effect is not audited.
+    /// Applies an action. Repeatable: an action without effect is not audited. After a resume,
+    /// `principal_id` is the requester of the executions that are still queued: they are sent while
+    /// that key is valid.
     pub async fn apply_rollout_action(
         &self,
         id: JobId,
         action: RolloutAction,
+        principal_id: ApiKeyId,
         now: Timestamp,
         audit: audit_entry::Model,
     ) -> Result<RolloutActionResult, StoreError> {
@@ -78,7 +82,10 @@ impl TenantScope {
                     }
                     let ended = match action {
                         RolloutAction::Pause => pause(transaction, id).await?,
-                        RolloutAction::Resume => resume(transaction, &job, &rollout, now).await?,
+                        RolloutAction::Resume => {
+                            take_over(transaction, id, principal_id).await?;
+                            resume(transaction, &job, &rollout, now).await?
+                        }
                         RolloutAction::Abort => abort(transaction, id, now).await?,
                     };
                     write_audit(transaction, audit).await?;
@@ -115,7 +122,25 @@ fn check_action(action: RolloutAction, state: JobState, stop: Option<Stop>) -> A
     }
 }
 
-async fn pause(transaction: &DatabaseTransaction, id: JobId) -> Result<Vec<CommandId>, StoreError> {
+/// Makes a key the requester of a job's queued executions.
+async fn take_over(
+    transaction: &DatabaseTransaction,
+    id: JobId,
+    principal_id: ApiKeyId,
+) -> Result<(), StoreError> {
+    command::Entity::update_many()
+        .col_expr(command::Column::RequestedBy, Expr::value(principal_id))
+        .filter(command::Column::JobId.eq(id))
+        .filter(command::Column::State.eq(CommandState::Queued))
+        .exec(transaction)
+        .await?;
+    Ok(())
+}
+
+pub(in crate::store::queries) async fn pause(
+    transaction: &DatabaseTransaction,
+    id: JobId,
+) -> Result<Vec<CommandId>, StoreError> {
     of_job(id)
         .col_expr(job::Column::State, JobState::Paused.as_str().into())
         .exec(transaction)

@@ -1,6 +1,6 @@
 //! The progress of rollouts.
 
-mod actions;
+pub(in crate::store::queries) mod actions;
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use sea_orm::{
 pub use self::actions::{RolloutAction, RolloutActionResult};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
-use crate::domain::ids::{AgentId, CommandId, JobId};
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::FAILURES;
@@ -130,17 +130,18 @@ impl SystemScope {
         })
     }
 
-    /// Held executions of a wave and the waves before it, in order.
+    /// Held executions of a wave and the waves before it, in order, and the keys that requested them.
     pub async fn held_executions(
         &self,
         job_id: JobId,
         wave: i32,
         limit: u64,
-    ) -> Result<Vec<(CommandId, AgentId)>, StoreError> {
+    ) -> Result<Vec<(CommandId, AgentId, ApiKeyId)>, StoreError> {
         Ok(command::Entity::find()
             .select_only()
             .column(command::Column::Id)
             .column(command::Column::AgentId)
+            .column(command::Column::RequestedBy)
             .filter(command::Column::JobId.eq(job_id))
             .filter(command::Column::Wave.is_not_null())
             .filter(command::Column::FinishedAt.is_null())

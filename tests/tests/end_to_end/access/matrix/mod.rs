@@ -1,0 +1,278 @@
+//! Every operation of the OpenAPI document, called by everybody who must not get through.
+//!
+//! The result is docs/ACCESS.md. `MUSTER_WRITE_DOCS=1` writes the file instead of comparing it.
+
+mod operations;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use muster_tests::{Api, FakeAgent, Fixture, eventually};
+use reqwest::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use self::operations::{Foreign, Needs, Operation, operations};
+
+const ALL_SCOPES: [&str; 15] = [
+    "agents:read",
+    "agents:write",
+    "agents:manage",
+    "agent_keys:read",
+    "agent_keys:write",
+    "commands:read",
+    "commands:run",
+    "commands:shell",
+    "commands:manage",
+    "api_keys:read",
+    "api_keys:write",
+    "audit:read",
+    "webhooks:write",
+    "metrics:read",
+    "releases:manage",
+];
+const MALFORMED: [&str; 3] = ["mst_live_short", "nonsense", "mst_agent_short"];
+
+/// The ids that stand for `{id}` in a path, by what comes before it.
+type Ids = BTreeMap<&'static str, String>;
+
+/// A server with one of everything, and callers of every kind.
+struct TestDir {
+    fixture: Fixture,
+    /// Of this tenant.
+    ids: Ids,
+    other_tenant: Api,
+    agent_key: String,
+    keys: BTreeMap<String, String>,
+    _agent: FakeAgent,
+}
+
+/// Sends one request and reads its status, not its body: streams have no end.
+async fn status(fixture: &Fixture, key: &str, operation: &Operation, ids: &Ids) -> u16 {
+    response(fixture, key, operation, ids).await.status().as_u16()
+}
+
+async fn response(
+    fixture: &Fixture,
+    key: &str,
+    operation: &Operation,
+    ids: &Ids,
+) -> reqwest::Response {
+    let client = reqwest::Client::builder().no_proxy().build().expect("make a client");
+    let method: Method = operation.method.parse().expect("a method");
+    let url = format!("{}{}{}", fixture.server.url(), path(operation, ids), operation.query);
+    let mut request = client.request(method, url);
+    if !key.is_empty() {
+        request = request.bearer_auth(key);
+    }
+    if let Some(body) = &operation.body {
+        request = request.header("content-type", "application/json").body(body.to_string());
+    }
+    request.send().await.expect("reach the server")
+}
+
+fn path(operation: &Operation, ids: &Ids) -> String {
+    let template = operation.path;
+    let template = template.replace("{version}", "9.9.9").replace("{platform}", "linux-x86_64");
+    let template = template.replace("{program}", "muster-agent");
+    let Some((before, after)) = template.split_once("{id}") else { return template };
+    let id = ids.get(before).unwrap_or_else(|| panic!("no id for {before}"));
+    format!("{before}{id}{after}")
+}
+
+impl TestDir {
+    async fn new() -> Self {
+        let fixture = Fixture::on_sqlite().await;
+        let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
+        let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
+        let mut agent = FakeAgent::registered(&fixture.server.address(), &agent_key, "one").await;
+        let agent_id = text(&fixture.online(&agent_key_id).await, "id");
+        let job = json!({"script": "deploy", "target": {"ids": [agent_id]},
+            "webhook": {"url": "https://hooks.invalid/secret"}});
+        let job = text(&fixture.api.post("/api/jobs", job).await.expect(202), "id");
+        let command = agent.expect("command").await;
+        let id = &command["command_id"];
+        agent.send(json!({"type": "response", "command_id": id, "success": true})).await;
+        let delivery = eventually("the webhook is stored", async || {
+            let page = fixture.api.get("/api/webhooks/deliveries").await.expect(200);
+            page["items"][0]["id"].as_str().map(str::to_owned)
+        })
+        .await;
+        let group = json!({"name": "first", "target": {"tags": ["none"]}});
+        let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let first_key = fixture.api.get("/api/keys").await.expect(200);
+        let command = text(&command, "command_id");
+        let ids = Ids::from([
+            ("/api/agents/", agent_id),
+            ("/api/agents/keys/", agent_key_id),
+            ("/api/commands/", command.clone()),
+            ("/api/executions/", command),
+            ("/api/jobs/", job),
+            ("/api/groups/", group),
+            ("/api/keys/", text(&first_key["items"][0], "id")),
+            ("/api/webhooks/deliveries/", delivery),
+        ]);
+        let other_tenant = fixture.other_tenant();
+        Self { fixture, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
+    }
+
+    /// Ids of nothing.
+    fn unknown_ids(&self) -> Ids {
+        self.ids.keys().map(|before| (*before, Uuid::now_v7().to_string())).collect()
+    }
+
+    /// A key with these scopes.
+    async fn key(&mut self, scopes: &[&str]) -> String {
+        let body = json!({"name": "k", "role": "owner", "scopes": scopes});
+        self.made_key(&scopes.join(" "), body).await
+    }
+
+    /// A key with the default scopes of a role.
+    async fn role(&mut self, role: &str) -> String {
+        self.made_key(role, json!({"name": "k", "role": role})).await
+    }
+
+    async fn made_key(&mut self, known_as: &str, body: Value) -> String {
+        if let Some(key) = self.keys.get(known_as) {
+            return key.clone();
+        }
+        let made = self.fixture.api.post("/api/keys", body).await.expect(201);
+        self.keys.insert(known_as.to_owned(), text(&made, "key"));
+        text(&made, "key")
+    }
+
+    /// The statuses that callers get who lack one of the scopes.
+    async fn without_scopes(&mut self, operation: &Operation, groups: &[&[&str]]) -> u16 {
+        for group in groups {
+            let rest: Vec<&str> =
+                ALL_SCOPES.into_iter().filter(|scope| !group.contains(scope)).collect();
+            let key = self.key(&rest).await;
+            let got = status(&self.fixture, &key, operation, &self.ids).await;
+            assert_eq!(got, 403, "{} without {group:?}", operation.name());
+        }
+        // The table asks for no more than the server does.
+        let first: Vec<&str> = groups.iter().map(|group| group[0]).collect();
+        let key = self.key(&first).await;
+        let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
+        assert!(!matches!(got, 401 | 403), "{} with {first:?}: {got}", operation.name());
+        403
+    }
+
+    /// What a caller of another tenant gets.
+    async fn foreign(&self, operation: &Operation) -> &'static str {
+        let key = self.other_tenant.key();
+        let name = operation.name();
+        match operation.foreign {
+            Foreign::NotFound => {
+                assert_eq!(status(&self.fixture, key, operation, &self.ids).await, 404, "{name}");
+                "404"
+            }
+            Foreign::Hidden => {
+                let response = response(&self.fixture, key, operation, &self.ids).await;
+                assert_eq!(response.status().as_u16(), 200, "{name}");
+                let body = response.text().await.expect("a body");
+                for id in self.ids.values() {
+                    assert!(!body.contains(id.as_str()), "{name} shows {id} to another tenant");
+                }
+                "nothing"
+            }
+            Foreign::Unrelated => "–",
+            Foreign::Shared => "whole server",
+        }
+    }
+
+    /// One row of the matrix.
+    async fn row(&mut self, operation: &Operation) -> String {
+        let name = operation.name();
+        let (mut cells, needs) = match operation.needs {
+            Needs::Nothing => {
+                let got = status(&self.fixture, "", operation, &self.ids).await;
+                assert_eq!(got, 200, "{name}");
+                (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
+            }
+            Needs::AgentKey => {
+                let owner = self.fixture.api.key().to_owned();
+                for key in ["", &owner, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                let got = status(&self.fixture, &self.agent_key, operation, &self.ids).await;
+                assert!(!matches!(got, 401 | 403), "{name} with an agent key: {got}");
+                (["401", "401", "yes", "–"].map(str::to_owned).to_vec(), "agent key".to_owned())
+            }
+            Needs::Scopes(groups) => {
+                let agent_key = self.agent_key.clone();
+                for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
+                    assert_eq!(got, 401, "{name} with {key:?}");
+                }
+                let missing = self.without_scopes(operation, groups).await.to_string();
+                let groups = groups.iter().map(|group| {
+                    let scopes: Vec<_> = group.iter().map(|scope| format!("`{scope}`")).collect();
+                    scopes.join(" or ")
+                });
+                let cells = vec!["401".into(), "401".into(), "401".into(), missing];
+                (cells, groups.collect::<Vec<_>>().join(" and "))
+            }
+        };
+        cells.push(self.foreign(operation).await.to_owned());
+        for role in ["owner", "admin", "member"] {
+            let key = self.role(role).await;
+            let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
+            cells.push(if matches!(got, 401 | 403) { "no" } else { "yes" }.to_owned());
+        }
+        format!("| {name} | {needs} | {} |", cells.join(" | "))
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("{field}: {value}")).to_owned()
+}
+
+const HEAD: &str = "\
+# Access
+
+Who can call which operation. A test calls every operation of the OpenAPI document as each of these callers, and compares
+the result with this page; `MUSTER_WRITE_DOCS=1 cargo nextest run --workspace -E 'test(access_matrix)'` writes it. The rules
+behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
+
+- **Needs**: the scopes of the API key. To cancel, pause, resume or abort what another key requested, a key needs
+  `commands:manage`.
+- **No key**, **malformed key**, **agent key**: the status for these callers.
+- **Scope missing**: the status for a key that has every scope except the needed one.
+- **Other tenant**: the status for an owner of another tenant who uses the ids of this tenant; *nothing* is a list without
+  anything of this tenant, *whole server* is what belongs to no tenant.
+- **Owner**, **admin**, **member**: whether a key with the default scopes of the role can call it.
+
+| Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member |
+|---|---|---|---|---|---|---|---|---|---|
+";
+
+#[tokio::test]
+async fn access_matrix_is_as_documented_and_has_every_operation() {
+    let mut test_dir = TestDir::new().await;
+    let description = test_dir.fixture.api.get("/openapi.json").await.expect(200);
+    let mut documented = BTreeSet::new();
+    for (path, item) in description["paths"].as_object().expect("paths") {
+        for method in item.as_object().expect("methods").keys() {
+            documented.insert(format!("{} {path}", method.to_uppercase()));
+        }
+    }
+    let table = operations();
+    let entries: BTreeSet<String> =
+        table.iter().map(|operation| format!("{} {}", operation.method, operation.path)).collect();
+    assert_eq!(documented, entries, "the table and the OpenAPI document differ");
+
+    let mut matrix = HEAD.to_owned();
+    for operation in &table {
+        let row = test_dir.row(operation).await;
+        writeln!(matrix, "{row}").expect("a string");
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ACCESS.md");
+    if std::env::var_os("MUSTER_WRITE_DOCS").is_some() {
+        std::fs::write(&file, &matrix).expect("write docs/ACCESS.md");
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == matrix, "docs/ACCESS.md is out of date; it must be:\n{matrix}");
+}

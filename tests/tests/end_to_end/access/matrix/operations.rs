@@ -1,0 +1,217 @@
+//! Every operation of the API, with what it needs and how it treats another tenant.
+
+use serde_json::{Value, json};
+
+/// What a caller must present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing.
+    Nothing,
+    /// An agent key.
+    AgentKey,
+    /// An API key with one scope of each group.
+    Scopes(&'static [&'static [&'static str]]),
+}
+
+/// What a caller of another tenant gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// 404 for the ids of this tenant.
+    NotFound,
+    /// A list without anything of this tenant.
+    Hidden,
+    /// The request names nothing of a tenant.
+    Unrelated,
+    /// What belongs to the whole server, not to a tenant.
+    Shared,
+}
+
+/// One operation, or one of its variants that needs other scopes.
+#[derive(Debug)]
+pub struct Operation {
+    pub method: &'static str,
+    /// As in the OpenAPI document.
+    pub path: &'static str,
+    /// What distinguishes the variant; empty for the only one.
+    pub variant: &'static str,
+    pub query: &'static str,
+    /// A valid body.
+    pub body: Option<Value>,
+    pub needs: Needs,
+    pub foreign: Foreign,
+}
+
+impl Operation {
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        needs: &'static [&'static [&'static str]],
+        foreign: Foreign,
+    ) -> Self {
+        let needs = Needs::Scopes(needs);
+        Self { method, path, variant: "", query: "", body: None, needs, foreign }
+    }
+
+    fn needing(self, needs: Needs) -> Self {
+        Self { needs, ..self }
+    }
+
+    fn with(self, body: Value) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    fn variant(self, variant: &'static str) -> Self {
+        Self { variant, ..self }
+    }
+
+    fn query(self, query: &'static str) -> Self {
+        Self { query, ..self }
+    }
+
+    /// The name in the matrix.
+    pub fn name(&self) -> String {
+        let variant = match self.variant {
+            "" => String::new(),
+            variant => format!(" ({variant})"),
+        };
+        format!("`{} {}`{variant}", self.method, self.path)
+    }
+}
+
+const AGENTS_READ: &[&[&str]] = &[&["agents:read"]];
+const AGENTS_WRITE: &[&[&str]] = &[&["agents:write"]];
+const AGENTS_MANAGE: &[&[&str]] = &[&["agents:manage"]];
+const GROUPS: &[&[&str]] = &[&["agents:write"], &["agents:manage"]];
+const AGENT_KEYS_READ: &[&[&str]] = &[&["agent_keys:read"]];
+const AGENT_KEYS_WRITE: &[&[&str]] = &[&["agent_keys:write"]];
+const COMMANDS_READ: &[&[&str]] = &[&["commands:read"]];
+const RUN: &[&[&str]] = &[&["commands:run"]];
+const SHELL: &[&[&str]] = &[&["commands:run"], &["commands:shell"]];
+const RETRY: &[&[&str]] = &[&["commands:read"], &["commands:run"]];
+/// For the work of the caller's own key. For that of others it must be `commands:manage`.
+const CONTROL: &[&[&str]] = &[&["commands:run", "commands:manage"]];
+const API_KEYS_READ: &[&[&str]] = &[&["api_keys:read"]];
+const API_KEYS_WRITE: &[&[&str]] = &[&["api_keys:write"]];
+const AUDIT_READ: &[&[&str]] = &[&["audit:read"]];
+const WEBHOOKS_WRITE: &[&[&str]] = &[&["webhooks:write"]];
+const METRICS_READ: &[&[&str]] = &[&["metrics:read"]];
+const RELEASES_MANAGE: &[&[&str]] = &[&["releases:manage"]];
+
+/// The table. An operation of the OpenAPI document without an entry fails the test.
+pub fn operations() -> Vec<Operation> {
+    use Foreign::{Hidden, NotFound, Shared, Unrelated};
+    let get = |path, needs, foreign| Operation::new("GET", path, needs, foreign);
+    let delete = |path, needs| Operation::new("DELETE", path, needs, NotFound);
+    let patch = |path, needs, body| Operation::new("PATCH", path, needs, NotFound).with(body);
+    let post = |path, needs, foreign, body| Operation::new("POST", path, needs, foreign).with(body);
+    let act = |path, needs| Operation::new("POST", path, needs, NotFound).with(json!({}));
+    let open = |path| get(path, &[], Unrelated).needing(Needs::Nothing);
+    let by_agent = |operation: Operation| operation.needing(Needs::AgentKey);
+    let nobody = json!({"tags": ["of-no-agent"]});
+    let heartbeat = json!({"status": {}});
+    let result = json!({"command_id": "00000000-0000-7000-8000-000000000000", "result": {}});
+    let ping = json!({"command": "ping", "wait_ms": 1});
+    let restart = json!({"command": "restart"});
+    let new_group = json!({"name": "new", "target": nobody});
+    let argv = json!({"argv": ["true"], "target": nobody});
+    let key_change = json!({"old": "", "new": "", "signature": ""});
+    vec![
+        open("/healthz"),
+        open("/readyz"),
+        get("/metrics", METRICS_READ, Shared),
+        get("/api/agents", AGENTS_READ, Hidden),
+        get("/api/agents/connected", AGENTS_READ, Hidden),
+        get("/api/agents/{id}", AGENTS_READ, NotFound),
+        patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
+        delete("/api/agents/{id}", AGENTS_WRITE),
+        post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
+        post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
+            .variant("life cycle"),
+        get("/api/agents/{id}/events", AGENTS_READ, NotFound),
+        get("/api/agents/{id}/metrics", AGENTS_READ, NotFound),
+        post("/api/agents/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
+        get("/api/agents/{id}/scripts", AGENTS_READ, NotFound),
+        get("/api/agents/keys", AGENT_KEYS_READ, Hidden),
+        post("/api/agents/keys", AGENT_KEYS_WRITE, Unrelated, json!({"name": "new"})),
+        get("/api/agents/keys/{id}", AGENT_KEYS_READ, NotFound),
+        patch("/api/agents/keys/{id}", AGENT_KEYS_WRITE, json!({"name": "renamed"})),
+        delete("/api/agents/keys/{id}", AGENT_KEYS_WRITE),
+        post("/api/agents/keys/{id}/command", RUN, NotFound, ping),
+        post("/api/agents/keys/{id}/command", AGENTS_MANAGE, NotFound, restart)
+            .variant("life cycle"),
+        post("/api/agents/keys/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
+        act("/api/agents/keys/{id}/regenerate", AGENT_KEYS_WRITE),
+        by_agent(get("/api/agents/desired-release", &[], Unrelated))
+            .query("?platform=linux-x86_64&version=0.1.0"),
+        by_agent(post("/api/agents/exchange", &[], Unrelated, json!({}))),
+        by_agent(post("/api/agents/heartbeat", &[], Unrelated, heartbeat)),
+        by_agent(get("/api/agents/poll", &[], Unrelated)),
+        by_agent(post("/api/agents/result", &[], Unrelated, result)),
+        get("/api/audit", AUDIT_READ, Hidden),
+        get("/api/commands", COMMANDS_READ, Hidden),
+        get("/api/commands/{id}", COMMANDS_READ, NotFound),
+        act("/api/commands/{id}/cancel", CONTROL),
+        get("/api/commands/{id}/output", COMMANDS_READ, NotFound),
+        get("/api/events", AGENTS_READ, Unrelated).variant("agents").query("?types=agent"),
+        get("/api/events", COMMANDS_READ, Unrelated).variant("jobs").query("?types=job"),
+        get("/api/executions", COMMANDS_READ, Hidden),
+        get("/api/executions/{id}", COMMANDS_READ, NotFound),
+        act("/api/executions/{id}/cancel", CONTROL),
+        get("/api/executions/{id}/output", COMMANDS_READ, NotFound),
+        get("/api/executions/{id}/output/live", COMMANDS_READ, NotFound),
+        get("/api/groups", AGENTS_READ, Hidden),
+        post("/api/groups", GROUPS, Unrelated, new_group),
+        get("/api/groups/{id}", AGENTS_READ, NotFound),
+        patch("/api/groups/{id}", GROUPS, json!({"name": "renamed"})),
+        delete("/api/groups/{id}", GROUPS),
+        act("/api/groups/{id}/pause", GROUPS),
+        act("/api/groups/{id}/resume", GROUPS),
+        get("/api/jobs", COMMANDS_READ, Hidden),
+        post("/api/jobs", RUN, Unrelated, json!({"script": "hi", "target": nobody})),
+        post("/api/jobs", SHELL, Unrelated, argv).variant("ad hoc"),
+        get("/api/jobs/{id}", COMMANDS_READ, NotFound),
+        act("/api/jobs/{id}/abort", CONTROL),
+        act("/api/jobs/{id}/cancel", CONTROL),
+        get("/api/jobs/{id}/executions", COMMANDS_READ, NotFound),
+        act("/api/jobs/{id}/pause", CONTROL),
+        act("/api/jobs/{id}/resume", CONTROL),
+        post("/api/jobs/{id}/retry", RETRY, NotFound, json!({"executions": "all"})),
+        get("/api/keys", API_KEYS_READ, Hidden),
+        post("/api/keys", API_KEYS_WRITE, Unrelated, json!({"name": "new", "scopes": []})),
+        delete("/api/keys/{id}", API_KEYS_WRITE),
+        get("/api/releases", AGENTS_READ, Shared),
+        post("/api/releases", RELEASES_MANAGE, Shared, json!({"manifest": "", "signature": ""})),
+        post("/api/releases/key-changes", RELEASES_MANAGE, Shared, key_change),
+        get("/api/releases/{version}", AGENTS_READ, Shared),
+        act("/api/releases/{version}/publish", RELEASES_MANAGE).shared(),
+        act("/api/releases/{version}/withdraw", RELEASES_MANAGE).shared(),
+        Operation::new(
+            "PUT",
+            "/api/releases/{version}/{platform}/{program}",
+            RELEASES_MANAGE,
+            Shared,
+        )
+        .with(json!({})),
+        post("/api/targets/preview", AGENTS_READ, Hidden, json!({"expression": "all"})),
+        get("/api/webhooks/deliveries", COMMANDS_READ, Hidden),
+        get("/api/webhooks/deliveries/{id}", COMMANDS_READ, NotFound),
+        act("/api/webhooks/deliveries/{id}/resend", RUN),
+        post(
+            "/api/webhooks/secret",
+            WEBHOOKS_WRITE,
+            Unrelated,
+            json!({"url": "https://hooks.example/x"}),
+        ),
+        act("/api/webhooks/secret/rotate", WEBHOOKS_WRITE).unrelated(),
+    ]
+}
+
+impl Operation {
+    fn shared(self) -> Self {
+        Self { foreign: Foreign::Shared, ..self }
+    }
+
+    fn unrelated(self) -> Self {
+        Self { foreign: Foreign::Unrelated, ..self }
+    }
+}
