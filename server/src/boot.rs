@@ -78,7 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         is_secure: config.tls.is_some(),
     });
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
-    let app = http::router(state).merge(ws::router(&services));
+    let app = http::with_security_headers(http::router(state).merge(ws::router(&services)));
     let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, connections, "serving");

@@ -80,8 +80,12 @@ pub fn router(state: AppState) -> Router {
             tracing::error!("a handler panicked");
             Problem::busy("the server failed to answer; report this").into_response()
         }))
-        .layer(middleware::from_fn(security_headers::add))
         .with_state(state)
+}
+
+/// Adds the headers that limit what browsers do with answers to every route.
+pub fn with_security_headers(router: Router) -> Router {
+    router.layer(middleware::from_fn(security_headers::add))
 }
 
 /// Runs what changes something to its end, also when the caller hangs up meanwhile: a commit is

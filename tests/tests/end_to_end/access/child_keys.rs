@@ -36,7 +36,7 @@ async fn a_child_key_never_outlives_or_outranks_its_maker(fixture: Fixture) {
     assert_eq!(
         time(child_expires_at),
         time(&expires_at),
-        "without a wish it expires with its maker"
+        "by default it expires with its maker"
     );
 
     let later = json!({"name": "c", "role": "owner", "expires_at": in_hours(2)});

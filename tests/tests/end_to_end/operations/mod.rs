@@ -6,6 +6,7 @@ mod cli_output;
 mod databases;
 mod dependencies;
 mod disk;
+mod file_permissions;
 mod harness;
 mod health;
 mod images;

@@ -24,8 +24,8 @@ use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
 use crate::store::queries::commands::rollouts::actions::pause;
 
-/// Ids of one statement.
-const MAX_IDS: usize = 500;
+/// Rows of one statement.
+const ROWS: usize = 500;
 
 /// What a revocation includes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl TenantScope {
                     }
                     check_last_publisher(transaction, &keys, now).await?;
                     let ids: Vec<ApiKeyId> = keys.iter().map(|key| key.id).collect();
-                    for ids in ids.chunks(MAX_IDS) {
+                    for ids in ids.chunks(ROWS) {
                         api_key::Entity::update_many()
                             .col_expr(api_key::Column::RevokedAt, now.0.into())
                             .filter(api_key::Column::Id.is_in(ids.iter().copied()))
@@ -175,7 +175,7 @@ async fn stop_work(
     }
     let ended = queued.iter().filter(|row| row.2.is_none()).map(|row| (row.0, row.1));
     revocation.cancelled = ended.collect();
-    for ended in revocation.cancelled.chunks(MAX_IDS) {
+    for ended in revocation.cancelled.chunks(ROWS) {
         end_of(CommandState::Cancelled, now)
             .col_expr(command::Column::EndReason, EndReason::CancelledInQueue.as_str().into())
             .col_expr(command::Column::CancelRequestedAt, now.0.into())
@@ -219,7 +219,7 @@ async fn rollouts_of(
         .all(transaction)
         .await?;
     let mut found = Vec::new();
-    for ids in open.chunks(MAX_IDS) {
+    for ids in open.chunks(ROWS) {
         let rollouts: Vec<JobId> = rollout::Entity::find()
             .select_only()
             .column(rollout::Column::JobId)
