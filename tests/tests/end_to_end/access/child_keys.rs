@@ -33,11 +33,7 @@ async fn a_child_key_never_outlives_or_outranks_its_maker(fixture: Fixture) {
     assert_eq!(child["scopes"], json!(["agents:read", "api_keys:read", "api_keys:write"]));
     let time = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
     let child_expires_at = child.text("expires_at");
-    assert_eq!(
-        time(child_expires_at),
-        time(&expires_at),
-        "by default it expires with its maker"
-    );
+    assert_eq!(time(child_expires_at), time(&expires_at), "by default it expires with its maker");
 
     let later = json!({"name": "c", "role": "owner", "expires_at": in_hours(2)});
     let refused = brief.post("/api/keys", later).await.expect_problem(422, "invalid_field");
