@@ -86,7 +86,8 @@ fn sentence(code: &str) -> Option<&'static str> {
              `muster agents list --on EXPRESSION`"
         }
         "secrets_need_ids_or_tags" => {
-            "secrets can't go to a target chosen by facts that hosts report; use --tag or an agent id"
+            "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \
+             that a person gave with `muster agents rename`"
         }
         "ambiguous_agent" => "the name matches more than one agent; use an id from `muster agents`",
         _ => return None,

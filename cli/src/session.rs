@@ -7,9 +7,11 @@ use crate::api::client::ApiClient;
 use muster_protocol::error_chain;
 
 use crate::error::CliError;
+use crate::error::problem::Problem;
 use crate::input::name_lookup;
 use crate::interrupt::Interrupts;
 use crate::output::printer::{Output, note};
+use crate::output::text::sanitize;
 
 /// A connection to one server, and the output of one command.
 pub struct Session {
@@ -47,10 +49,28 @@ impl ResourceKind {
 }
 
 impl Session {
-    /// The id that `typed` matches: an id, a name, a hostname, or a prefix that is unique. Does not
-    /// check that an id exists.
+    /// The id that `typed` matches: an id, a name, or a prefix of one that is unique. For an agent:
+    /// see [`Session::agent_id`]. Does not check that an id exists.
     pub async fn id_of(&self, kind: ResourceKind, typed: &str) -> Result<String, CliError> {
         self.look_up(kind, typed, name_lookup::find).await
+    }
+
+    /// The id of the agent with this id, name or hostname. The server decides: no prefixes, and
+    /// `with_secrets` no name that only a host reported.
+    pub async fn agent_id(&self, typed: &str, with_secrets: bool) -> Result<String, CliError> {
+        if uuid::Uuid::try_parse(typed).is_ok() {
+            return Ok(typed.to_owned());
+        }
+        let query =
+            [("name", typed), ("with_secrets", if with_secrets { "true" } else { "false" })];
+        let request = self.api.request(Method::GET, &["agents", "resolve"]).query(&query);
+        let agent = match self.api.json_with_retries(request).await {
+            Ok(agent) => agent,
+            Err(CliError::Refused(problem)) => return Err(agent_error(typed, problem)),
+            Err(error) => return Err(error),
+        };
+        let id = agent.get("id").and_then(Value::as_str).map(str::to_owned);
+        id.ok_or_else(|| CliError::Answer("the agent has no id".into()))
     }
 
     /// [`Session::id_of`] for changes that can't be undone: no prefixes.
@@ -64,6 +84,9 @@ impl Session {
         typed: &str,
         find: fn(&str, &str, &[Value]) -> Result<String, CliError>,
     ) -> Result<String, CliError> {
+        if matches!(kind, ResourceKind::Agent) {
+            return self.agent_id(typed, false).await;
+        }
         if uuid::Uuid::try_parse(typed).is_ok() {
             return Ok(typed.to_owned());
         }
@@ -126,5 +149,27 @@ impl Session {
             () = interrupts.next() => {}
         }
         CliError::Interrupted(format!("interrupted; see `muster {collection} show {id}`"))
+    }
+}
+
+/// The error for a word that names no agent, or more than one.
+fn agent_error(typed: &str, problem: Box<Problem>) -> CliError {
+    match (problem.status, problem.code.as_str()) {
+        (404, _) => CliError::Usage(format!(
+            "no agent has the id, name or hostname \"{typed}\"; list them with `muster agents`"
+        )),
+        (409, "ambiguous_agent") => {
+            let lines = problem.candidates.iter().map(|agent| {
+                let text = |name: &str| agent.get(name).and_then(Value::as_str).unwrap_or_default();
+                let line = format!("  {}  {}  {}", text("id"), text("name"), text("hostname"));
+                sanitize(line.trim_end())
+            });
+            let lines: Vec<_> = lines.collect();
+            CliError::Usage(format!(
+                "\"{typed}\" matches more than one agent; use an id:\n{}",
+                lines.join("\n")
+            ))
+        }
+        _ => CliError::Refused(problem),
     }
 }

@@ -15,7 +15,7 @@ pub enum ArgvError {
     #[error("a word of `argv` contains a NUL byte")]
     Nul,
     #[error(
-        "the first word of `argv` must be the name of a program, such as `uname`, or its full path"
+        "the first word of the command must be the name of a program, such as `uname`, or its full path"
     )]
     Program,
 }

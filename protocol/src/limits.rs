@@ -23,6 +23,14 @@ pub const MAX_ARGV_BYTES: usize = 64 * 1024;
 pub const MAX_JSON_DEPTH: usize = 64;
 /// Scripts of one manifest.
 pub const MAX_MANIFEST_SCRIPTS: usize = 1_000;
+/// Size of a host's manifest as JSON. It still fits into a frame.
+pub const MAX_SCRIPT_MANIFEST_BYTES: usize = MAX_FRAME_BYTES / 2;
+/// Size of the path and of the interpreter of a script.
+pub const MAX_PATH_BYTES: usize = 4 * 1024;
+/// Length of a description in a manifest, in characters.
+pub const MAX_DESCRIPTION_CHARS: usize = 1_024;
+/// Choices of one parameter.
+pub const MAX_CHOICES: usize = 256;
 /// The highest session epoch that an agent may report.
 pub const MAX_EPOCH: u64 = 1 << 53;
 /// Default number of commands that one agent runs or holds accepted at once.

@@ -1,8 +1,8 @@
 //! What a script is given, held against what it declares: at the bounds, and for secrets too.
 
 use muster_protocol::parameter::{
-    MAX_NAME_BYTES, MAX_VALUE_BYTES, ParameterDeclaration, ParameterError, Parameters, check,
-    check_name, resolve,
+    AcceptedParameters, MAX_NAME_BYTES, MAX_VALUE_BYTES, ParameterDeclaration, ParameterError,
+    Parameters, check, check_name, resolve,
 };
 use muster_protocol::secret_parameters::SecretParameters;
 
@@ -27,23 +27,23 @@ fn colour() -> ParameterDeclaration {
 
 #[test]
 fn a_value_is_one_of_the_choices_in_the_open_and_as_a_secret() {
-    let declared = [colour()];
+    let declared = AcceptedParameters::Declared(vec![colour()]);
     let refusal = ParameterError::NotAChoice { name: "COLOUR".into(), choices: "blue, red".into() };
     let none = SecretParameters::default();
-    let open = resolve(given("COLOUR", "green"), none, Some(&declared));
+    let open = resolve(given("COLOUR", "green"), none, &declared);
     assert_eq!(open.expect_err("no choice"), refusal);
-    let hidden = resolve(Parameters::new(), secret("COLOUR", "green"), Some(&declared));
+    let hidden = resolve(Parameters::new(), secret("COLOUR", "green"), &declared);
     assert_eq!(hidden.expect_err("no choice"), refusal);
 }
 
 #[test]
 fn a_default_gives_way_to_what_is_given_in_the_open_and_as_a_secret() {
-    let declared = [colour()];
+    let declared = AcceptedParameters::Declared(vec![colour()]);
     let none = SecretParameters::default();
-    let (open, _) = resolve(given("COLOUR", "red"), none, Some(&declared)).expect("a choice");
+    let (open, _) = resolve(given("COLOUR", "red"), none, &declared).expect("a choice");
     assert_eq!(open, given("COLOUR", "red"));
     let (open, secrets) =
-        resolve(Parameters::new(), secret("COLOUR", "red"), Some(&declared)).expect("a choice");
+        resolve(Parameters::new(), secret("COLOUR", "red"), &declared).expect("a choice");
     assert_eq!((open, secrets.get("COLOUR")), (Parameters::new(), Some("red")));
 }
 

@@ -336,6 +336,7 @@ mod tests {
         let error = ConfigSources { config: Some(path), settings: PartialConfig::default() }
             .resolve()
             .expect_err("unknown");
-        assert!(error.to_string().contains("lisen"), "{error}");
+        let text = muster_protocol::error_chain(&error);
+        assert!(text.contains("lisen"), "{text}");
     }
 }

@@ -115,7 +115,7 @@ impl RestartHistory {
             .is_some_and(|started| now.saturating_duration_since(started) >= self.healthy_after)
     }
 
-    fn planned_pace(&self, healthy: bool, now: Instant) -> RestartDelay {
+    fn planned_restart_delay(&self, healthy: bool, now: Instant) -> RestartDelay {
         let recent = self
             .planned_at
             .iter()
@@ -147,7 +147,9 @@ pub fn decide(end: ProcessExit, history: &RestartHistory, now: Instant) -> Decis
     };
     let delay = match cause {
         Cause::Crash => RestartDelay::Backoff,
-        Cause::RestartRequested | Cause::ReleaseRequested(_) => history.planned_pace(healthy, now),
+        Cause::RestartRequested | Cause::ReleaseRequested(_) => {
+            history.planned_restart_delay(healthy, now)
+        }
     };
     Decision::Start { cause, delay, healthy }
 }

@@ -56,7 +56,7 @@ fn agent_that_does_not_stop_in_time_is_killed_and_its_execution_keeps_running() 
     // The execution ends once the test opens the pipe that it reads.
     let mut harness = Harness::new(
         r#"trap '' TERM
-setsid sh -c 'echo job $$; trap "" TERM; read line < hold; echo job read $line' &
+setsid sh -c 'echo child $$; trap "" TERM; read line < hold; echo child read $line' &
 read line < never"#,
     );
     for pipe in ["hold", "never"] {
@@ -65,14 +65,14 @@ read line < never"#,
     harness.set("MUSTER_STOP_GRACE_MS", "50");
     let mut running = harness.start();
     let agent = running.run(1);
-    let job = job_of(&running.line());
+    let child = child_of(&running.line());
     running.signal(Signal::SIGTERM);
     assert_eq!(running.exit_code(), Some(0));
     assert!(!is_alive(agent));
     assert_eq!(running.state(|_| true)["last_exit"]["signal"], 9);
-    assert!(is_alive(job));
+    assert!(is_alive(child));
     fs::write(harness.path("hold"), "on\n").unwrap();
-    assert_eq!(running.line(), "job read on");
+    assert_eq!(running.line(), "child read on");
     assert!(running.rest_of_log().contains("killing it"));
 }
 
@@ -80,19 +80,19 @@ read line < never"#,
 fn agent_ends_with_a_killed_supervisor_and_its_execution_keeps_running() {
     let mut harness = Harness::new(
         r#"trap 'echo got TERM; exit 0' TERM
-setsid sh -c 'echo job $$; read line < hold; echo job read $line' &
+setsid sh -c 'echo child $$; read line < hold; echo child read $line' &
 while :; do wait; done"#,
     );
     nix::unistd::mkfifo(&harness.path("hold"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut running = harness.start();
     running.run(1);
-    let job = job_of(&running.line());
+    let child = child_of(&running.line());
     running.signal(Signal::SIGKILL);
     assert_eq!(running.ended().code(), None);
     assert_eq!(running.line(), "got TERM");
-    assert!(is_alive(job));
+    assert!(is_alive(child));
     fs::write(harness.path("hold"), "on\n").unwrap();
-    assert_eq!(running.line(), "job read on");
+    assert_eq!(running.line(), "child read on");
 }
 
 #[test]
@@ -201,7 +201,8 @@ fn process_1_reaps_orphans_while_parked() {
     assert_eq!(running.exit_code(), Some(0));
 }
 
-fn job_of(line: &str) -> Pid {
-    let pid = line.strip_prefix("job ").unwrap_or_else(|| panic!("expected a job, got {line:?}"));
+fn child_of(line: &str) -> Pid {
+    let pid =
+        line.strip_prefix("child ").unwrap_or_else(|| panic!("expected a child, got {line:?}"));
     one_process(pid)
 }

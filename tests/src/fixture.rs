@@ -1,4 +1,4 @@
-//! What most tests begin with: a site, a server on one of the databases, and its first key.
+//! What most tests start with: a directory, a server on one of the databases, and its first key.
 
 use serde_json::{Value, json};
 
@@ -6,19 +6,20 @@ use crate::agents::agent::{Agent, AgentOptions};
 use crate::clients::api::Api;
 use crate::databases::cluster::PostgresCluster;
 use crate::databases::database::PostgresDatabase;
-use crate::processes::test_dir::Site;
+use crate::json::JsonFields as _;
+use crate::processes::test_dir::TestDir;
 use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::eventually;
 
 /// A running server with the means to give it agents.
 #[derive(Debug)]
-pub struct World {
+pub struct Fixture {
     pub api: Api,
     pub server: Server,
-    pub site: Site,
+    pub test_dir: TestDir,
 }
 
-impl World {
+impl Fixture {
     /// A server on a database file.
     pub async fn on_sqlite() -> Self {
         Self::with(ServerOptions::default()).await
@@ -27,35 +28,35 @@ impl World {
     /// A server on a PostgreSQL database.
     pub async fn on_postgres() -> Self {
         let database = Database::Postgres(PostgresDatabase::empty());
-        Self::on(Site::new(), database, ServerOptions::default()).await
+        Self::on(TestDir::new(), database, ServerOptions::default()).await
     }
 
     /// A server on a PostgreSQL cluster for this test alone, for tests that stop it.
     pub async fn on_cluster() -> Self {
-        let site = Site::new();
-        let database = Database::Cluster(PostgresCluster::start(&site));
-        Self::on(site, database, ServerOptions::default()).await
+        let test_dir = TestDir::new();
+        let database = Database::Cluster(PostgresCluster::start(&test_dir));
+        Self::on(test_dir, database, ServerOptions::default()).await
     }
 
     /// A server on a database file, set otherwise.
     pub async fn with(options: ServerOptions) -> Self {
-        Self::on(Site::new(), Database::Sqlite, options).await
+        Self::on(TestDir::new(), Database::Sqlite, options).await
     }
 
     /// A server on this database, set otherwise.
-    pub async fn on(site: Site, database: Database, options: ServerOptions) -> Self {
-        let server = Server::start(&site, database, options);
+    pub async fn on(test_dir: TestDir, database: Database, options: ServerOptions) -> Self {
+        let server = Server::start(&test_dir, database, options);
         server.ready().await;
-        Self { api: server.api(), server, site }
+        Self { api: server.api(), server, test_dir }
     }
 
     /// A server that was given its first key.
     pub async fn with_first_key(options: ServerOptions, key: &str) -> Self {
-        let site = Site::new();
+        let test_dir = TestDir::new();
         let options = options.with("MUSTER_BOOTSTRAP_KEY", key);
-        let server = Server::start(&site, Database::Sqlite, options);
+        let server = Server::start(&test_dir, Database::Sqlite, options);
         let api = Api::new(&server.url(), key);
-        Self { api, server, site }
+        Self { api, server, test_dir }
     }
 
     /// An agent with a key of its own that is online; the agent and its id.
@@ -63,11 +64,11 @@ impl World {
         self.agent_through(&self.server.url(), options).await
     }
 
-    /// [`World::agent`], reaching the server through another address.
+    /// [`Fixture::agent`], reaching the server through another address.
     pub async fn agent_through(&self, url: &str, options: AgentOptions) -> (Agent, String) {
         let (key_id, key) = self.api.agent_key(json!({"permissions": ALL})).await;
-        let agent = Agent::start(&self.site, url, &key, options);
-        let id = self.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+        let agent = Agent::start(&self.test_dir, url, &key, options);
+        let id = self.online(&key_id).await.id().to_owned();
         (agent, id)
     }
 

@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: real servers, agents, supervisors and databases, started
-//! in a folder of the test's own and gone when it ends.
+//! in a directory of the test and stopped when it ends.
 //!
-//! Knows the programs only from outside: their command lines, files, REST and wire. A test never
+//! It uses the programs only from outside: command lines, files, REST and the wire. A test never
 //! sleeps; it waits on a condition with [`eventually`].
 
 mod agents;
@@ -11,6 +11,7 @@ mod databases;
 mod fixture;
 mod hosts;
 mod images;
+mod json;
 mod processes;
 mod proxies;
 mod servers;
@@ -19,29 +20,30 @@ mod wait;
 pub use agents::agent::{Agent, AgentOptions, agent_program};
 pub use agents::doctor::{Doctor, finding};
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration};
-pub use agents::fleet_upgrade::{Migration, Passage};
+pub use agents::fleet_upgrade::{FleetUpgrade, FleetUpgradeReport};
 pub use agents::publisher::{Publisher, current_version, point_to};
 pub use agents::scripts::{Script, install, sha256, write_policy};
-pub use agents::third_party_agent::ThirdParty;
-pub use clients::api::{Answer, Api, is_terminal};
-pub use clients::cli::{Cli, Said, ended};
+pub use agents::third_party_agent::ThirdPartyAgent;
+pub use clients::api::{Api, ApiResponse, is_terminal};
+pub use clients::cli::{Cli, ProgramOutput, ended};
 pub use clients::live_stream::{LiveEvent, LiveStream};
-pub use clients::webhook_sink::{Reaction, Received, Receiver};
+pub use clients::webhook_sink::{Reaction, ReceivedMessage, WebhookSink};
 pub use databases::cluster::PostgresCluster;
 pub use databases::database::PostgresDatabase;
-pub use fixture::{ALL, World};
+pub use fixture::{ALL, Fixture};
 pub use hosts::fake_time::fake_time;
 pub use hosts::host::{Host, Manager};
 pub use hosts::small_disk::SmallDisk;
 pub use images::{Container, Dockerfile, Image, repository};
+pub use json::JsonFields;
 pub use processes::binaries::{binary, previous};
 pub use processes::ports::ClosedPort;
 pub use processes::process::Process;
-pub use processes::test_dir::Site;
+pub use processes::test_dir::TestDir;
 pub use proxies::link::Link;
 pub use proxies::nginx::{Nginx, Upgrades};
 pub use proxies::tinyproxy::Tinyproxy;
-pub use proxies::tls_terminator::TlsFront;
+pub use proxies::tls_terminator::TlsTerminator;
 pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
 pub use servers::server::{Database, Server, ServerOptions};
 pub use wait::{eventually, eventually_shown, within};
@@ -55,19 +57,19 @@ pub fn needs_root() {
     assert!(nix::unistd::geteuid().is_root(), "this test needs root: run the tests as root");
 }
 
-/// Makes each named `async fn(World)` two tests: one on SQLite, one on PostgreSQL.
+/// Makes each named `async fn(Fixture)` two tests: one on SQLite, one on PostgreSQL.
 #[macro_export]
 macro_rules! on_both_databases {
     ($($name:ident),* $(,)?) => { $(
         mod $name {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_sqlite() {
-                super::$name($crate::World::on_sqlite().await).await;
+                super::$name($crate::Fixture::on_sqlite().await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn on_postgres() {
-                super::$name($crate::World::on_postgres().await).await;
+                super::$name($crate::Fixture::on_postgres().await).await;
             }
         }
     )* };

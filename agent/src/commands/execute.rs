@@ -111,8 +111,8 @@ pub fn plan(
                 },
                 ..launch
             };
-            let declared = script.parameters.as_deref();
-            let (parameters, secret_parameters) = parameter::resolve(parameters, secrets, declared)
+            let accepted = &script.parameters;
+            let (parameters, secret_parameters) = parameter::resolve(parameters, secrets, accepted)
                 .map_err(ManifestMismatch::from)?;
             Ok((launch, ParameterRecord { parameters, secret_parameters }))
         }
@@ -137,6 +137,7 @@ mod tests {
     fn manifest() -> Manifest {
         let text = json!({"scripts": [
             {"name": "free", "path": "a.sh"},
+            {"name": "any", "path": "c.sh", "parameters": "any"},
             {"name": "tight", "path": "b.sh", "timeout_ms": 1000, "parameters": [{"name": "WHO", "required": true}]},
         ]});
         Manifest::parse(&text.to_string()).expect("valid")
@@ -191,10 +192,19 @@ mod tests {
         let code = |data| planned(data).err();
         assert_eq!(code(json!({"script": "none"})), Some("unknown_script"));
         assert_eq!(code(json!({"script": "tight"})), Some("invalid_parameters"));
-        assert_eq!(
-            code(json!({"script": "free", "parameters": {"PATH": "x"}})),
-            Some("invalid_parameters")
-        );
+        for (script, name) in [
+            ("free", "PATH"),
+            ("free", "WHO"),
+            ("free", "TAR_OPTIONS"),
+            ("any", "TAR_OPTIONS"),
+            ("any", "GIT_SSH_COMMAND"),
+        ] {
+            for field in ["parameters", "secret_parameters"] {
+                let data = json!({"script": script, field: {name: "x"}});
+                assert_eq!(code(data.clone()), Some("invalid_parameters"), "{data}");
+            }
+        }
+        assert_eq!(code(json!({"script": "any", "parameters": {"WHO": "x"}})), None);
         assert_eq!(code(json!({"script": 7})), Some("invalid_data"));
         assert_eq!(code(json!(null)), Some("invalid_data"));
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use muster_protocol::frame::AgentFrame;
-use muster_protocol::limits::MAX_FRAME_BYTES;
+use muster_protocol::limits::MAX_SCRIPT_MANIFEST_BYTES;
 use muster_protocol::manifest::Manifest;
 
 use crate::policy::file_fingerprint::FileFingerprint;
@@ -13,8 +13,6 @@ use crate::policy::guard;
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 
-/// A manifest of this size still fits into a frame.
-const MAX_BYTES: u64 = MAX_FRAME_BYTES as u64 / 2;
 const EXAMPLE_MANIFEST: &str = include_str!("../../assets/script_manifest.json");
 const EXAMPLE_SCRIPT: &str = include_str!("../../assets/hello.sh");
 
@@ -87,12 +85,13 @@ impl ManifestFile {
 
     fn read(&self) -> Result<Manifest, String> {
         let name = "script_manifest.json";
-        let text = guard::read_text(&self.path, MAX_BYTES).map_err(|error| {
-            if error.is_missing() {
-                return format!("{name} does not exist");
-            }
-            error.to_string()
-        })?;
+        let text =
+            guard::read_text(&self.path, MAX_SCRIPT_MANIFEST_BYTES as u64).map_err(|error| {
+                if error.is_missing() {
+                    return format!("{name} does not exist");
+                }
+                error.to_string()
+            })?;
         Manifest::parse(&text).map_err(|error| format!("{name}: {error}"))
     }
 }

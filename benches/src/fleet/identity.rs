@@ -5,6 +5,7 @@ use std::sync::Arc;
 use muster_protocol::frame::{AgentFrame, Registration};
 use muster_protocol::limits::DEFAULT_MAX_EXECUTIONS;
 use muster_protocol::manifest::{Manifest, Script};
+use muster_protocol::parameter::{AcceptedParameters, ParameterDeclaration};
 use muster_protocol::{CommandName, PROTOCOL_VERSION};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -74,7 +75,14 @@ impl Identity {
             path: "hello.sh".into(),
             interpreter: Some("/bin/sh".into()),
             args: Vec::new(),
-            parameters: None,
+            parameters: AcceptedParameters::Declared(vec![ParameterDeclaration {
+                name: "NAME".into(),
+                required: false,
+                default: Some("world".into()),
+                choices: Vec::new(),
+                secret: false,
+                description: Some("Who is greeted".into()),
+            }]),
             timeout_ms: Some(60_000),
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),

@@ -20,15 +20,15 @@ pub async fn measure() -> Result<Line> {
     let folder = measurement_folder()?;
     // Before and after: other work on the machine comes and goes.
     let before = anchors(folder.path()).await?;
-    let (mut tally, fleet_cpu_us) = pings(folder.path()).await?;
+    let (mut load, fleet_cpu_us) = pings(folder.path()).await?;
     let after = anchors(folder.path()).await?;
     let nats = before.nats.zip(after.nats).map(|(before, after)| f64::midpoint(before, after));
     let notes = vec![
-        format!("{}; {} answers, {AGENTS} agents", tally.latencies.summary(), tally.answers),
+        format!("{}; {} answers, {AGENTS} agents", load.latencies.summary(), load.answers),
         format!(
             "processor time for one answer: server {:.0} us, simulated agent {fleet_cpu_us:.0} us; \
              bare axum POST {:.0} us",
-            tally.cpu_us,
+            load.cpu_us,
             f64::midpoint(before.posts.cpu_us, after.posts.cpu_us)
         ),
         format!(
@@ -39,12 +39,12 @@ pub async fn measure() -> Result<Line> {
     ];
     Ok(Line {
         id: "P1",
-        figure: tally.per_second,
+        figure: load.per_second,
         unit: "round-trips/s",
         anchor: nats,
         anchor_name: "NATS request/reply, 100 in flight, 1,000 subscribers",
         target: ">=25000,p99<10ms",
-        is_met: tally.per_second >= 25_000.0 && tally.latencies.quantile_ms(0.99) < 10.0,
+        is_met: load.per_second >= 25_000.0 && load.latencies.quantile_ms(0.99) < 10.0,
         notes,
     })
 }
@@ -79,8 +79,8 @@ async fn pings(folder: &Path) -> Result<(LoadResult, f64)> {
         .map(|id| Request::new("POST", &path(id), Some(&server.key), None))
         .collect();
     let (cpu, answers) = (cpu_ms(fleet.pid())?, fleet.counts()?.answers);
-    let tally = load::run(server.target(), requests, 200, WARM_UP, DURATION).await?;
+    let load = load::run(server.target(), requests, 200, WARM_UP, DURATION).await?;
     let answers = fleet.counts()?.answers - answers;
     let cpu_us = (cpu_ms(fleet.pid())? - cpu) as f64 * 1_000.0;
-    Ok((tally, cpu_us / answers.max(1) as f64))
+    Ok((load, cpu_us / answers.max(1) as f64))
 }

@@ -18,6 +18,8 @@ pub struct Problem {
     pub column: Option<usize>,
     /// The fields that are wrong, if the server named any.
     pub errors: Vec<FieldError>,
+    /// The agents that an ambiguous name matches.
+    pub candidates: Vec<Value>,
     /// Seconds to wait before the same request can succeed.
     pub retry_after_s: Option<u64>,
 }
@@ -53,6 +55,11 @@ impl Problem {
             message,
             column: column.and_then(|column| usize::try_from(column).ok()),
             errors: serde_json::from_value(errors).unwrap_or_default(),
+            candidates: document
+                .get("candidates")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default(),
             retry_after_s,
         }
     }

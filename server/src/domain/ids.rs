@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::time::Timestamp;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -79,3 +81,34 @@ id!(
     /// Agents that are to be of one version.
     GroupId
 );
+
+/// The smallest id that can be created at or after an instant.
+pub fn first_id_at(at: Timestamp) -> Uuid {
+    let milliseconds = Ord::max(at.0, 0).cast_unsigned();
+    let instant = uuid::Timestamp::from_unix(
+        uuid::NoContext,
+        milliseconds / 1_000,
+        u32::try_from(milliseconds % 1_000 * 1_000_000).unwrap_or(0),
+    );
+    let mut bytes = *Uuid::new_v7(instant).as_bytes();
+    // All bits after the milliseconds are random, so the smallest id has zeros there.
+    bytes[6] = 0x70;
+    bytes[7] = 0;
+    bytes[8] = 0x80;
+    bytes[9..].fill(0);
+    Uuid::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_created_now_sorts_between_this_millisecond_and_the_next() {
+        let id = Uuid::now_v7();
+        let (seconds, nanoseconds) = id.get_timestamp().expect("of version 7").to_unix();
+        let made = Timestamp((seconds * 1_000).cast_signed() + i64::from(nanoseconds / 1_000_000));
+        assert!(first_id_at(made) <= id);
+        assert!(id < first_id_at(made.plus_ms(1)));
+    }
+}

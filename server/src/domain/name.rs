@@ -7,14 +7,14 @@ pub const MAX_TAG_BYTES: usize = 64;
 /// Most tags of one thing.
 pub const MAX_TAGS: usize = 64;
 
-/// Checks a name for people: 1 to 128 characters, none of them a control character.
+/// Checks a name for people: 1 to 128 characters, none of them invisible.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let trimmed = name.trim();
     if trimmed.is_empty() || trimmed.len() != name.len() {
         return Err("must not be empty or start or end with a space");
     }
-    if name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-        return Err("must be at most 128 characters, without control characters");
+    if name.chars().count() > MAX_NAME_CHARS || name.chars().any(is_invisible) {
+        return Err("must be at most 128 characters, without control or invisible characters");
     }
     Ok(())
 }
@@ -33,7 +33,52 @@ pub fn check_tags(tags: &[String]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What an agent says of itself, cut to a bound and without control characters.
+/// What an agent reports about itself, truncated, without characters that are not shown.
 pub fn clean(text: &str, max_chars: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(max_chars).collect()
+    text.chars().filter(|c| !is_invisible(*c)).take(max_chars).collect()
+}
+
+/// True for control and format characters and for separators of lines: the general categories Cc,
+/// Cf, Zl and Zp of Unicode. They make different names look the same, or reorder what is shown.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_invisible_characters_and_given_names_must_not_contain_them() {
+        for hidden in [
+            '\u{0}',
+            '\u{7}',
+            '\u{9f}',
+            '\u{ad}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0041}',
+        ] {
+            assert_eq!(clean(&format!("pay{hidden}-1"), 99), "pay-1", "{hidden:?}");
+            assert!(check_name(&format!("pay{hidden}-1")).is_err(), "{hidden:?}");
+        }
+        for shown in ["pay-1", "Zürich 2", "サーバー", "שרת", "🔑"] {
+            assert_eq!(clean(shown, 99), shown);
+            assert_eq!(check_name(shown), Ok(()));
+        }
+    }
 }

@@ -6,6 +6,7 @@ use muster_protocol::CloseCode;
 use serde::Serialize;
 
 use crate::domain::field_error::FieldError;
+use crate::domain::fleet::agent::AgentCandidate;
 use crate::services::error::ServiceError;
 
 /// A problem document: `application/problem+json`.
@@ -29,6 +30,9 @@ pub struct Problem {
     /// The fields that do not fit, for programs that word their own message.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
+    /// With `ambiguous_agent`, for a name: the first 10 agents that it matches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<AgentCandidate>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
@@ -45,6 +49,7 @@ impl Problem {
             detail,
             column: None,
             errors: Vec::new(),
+            candidates: Vec::new(),
             retry_after_s: None,
         }
     }
@@ -209,6 +214,10 @@ impl From<ServiceError> for Problem {
             ServiceError::Forbidden { code, .. } => Self::new(StatusCode::FORBIDDEN, code, detail),
             ServiceError::NotFound(what) => Self::not_found(what),
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
+            ServiceError::AmbiguousAgent { candidates, .. } => {
+                let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
+                Self { candidates, ..problem }
+            }
             ServiceError::Invalid { code, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
             }
@@ -218,7 +227,7 @@ impl From<ServiceError> for Problem {
             }
             ServiceError::InvalidTarget(source) => {
                 let problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_target", detail);
-                Self { column: source.column(), ..problem }
+                Self { column: source.column(), ..problem }.with_error(source.field_error())
             }
             ServiceError::Gone { code, .. } => Self::new(StatusCode::GONE, code, detail),
             ServiceError::Timeout { code, .. } => {

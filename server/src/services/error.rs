@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use crate::domain::access::credential::NoRandomness;
 use crate::domain::access::principal::Scope;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
+use crate::domain::fleet::agent::AgentCandidate;
 use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
@@ -24,6 +25,9 @@ pub enum ServiceError {
     /// The current state does not allow it.
     #[error("{detail}")]
     Conflict { code: &'static str, detail: String },
+    /// A name matches several agents.
+    #[error("{detail}")]
+    AmbiguousAgent { detail: String, candidates: Vec<AgentCandidate> },
     /// The request is invalid.
     #[error("{detail}")]
     Invalid { code: &'static str, detail: String },

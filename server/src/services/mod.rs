@@ -82,7 +82,7 @@ pub struct Services {
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: fleet::targets::Targets,
-    pub upkeep: operations::maintenance::Maintenance,
+    pub maintenance: operations::maintenance::Maintenance,
     pub viewers: StreamPermits,
     pub webhooks: integrations::webhooks::Webhooks,
 }
@@ -97,7 +97,7 @@ impl Services {
         outside: Adapters,
         settings: Settings,
     ) -> Self {
-        let parts = MetricSet { writer: store.writer().meters().clone(), ..MetricSet::default() };
+        let parts = MetricSet { writer: store.writer().metrics().clone(), ..MetricSet::default() };
         let (cache, heartbeats) = (KeyCache::default(), Heartbeats::default());
         let (manifests, limiter) = (ManifestCache::default(), SubmissionLimiter::default());
         let preflight = Preflight {
@@ -241,7 +241,7 @@ impl Services {
                 },
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
-            upkeep: operations::maintenance::Maintenance {
+            maintenance: operations::maintenance::Maintenance {
                 store: store(),
                 hub: hub(),
                 started_at: clock().now(),

@@ -34,11 +34,11 @@ impl Workers {
             dispatcher::run(dispatch, for_dispatch).await;
             "dispatcher"
         });
-        let (changes, keeping) =
+        let (changes, reconciler) =
             (services.change_publisher.clone(), services.job_reconciler.clone());
         let (for_events, hub) = (Arc::clone(hub), Arc::clone(hub));
         tasks.spawn(async move {
-            change_processor::run(changes, keeping, hub).await;
+            change_processor::run(changes, reconciler, hub).await;
             "change processor"
         });
         let webhooks = services.webhooks.clone();
@@ -61,7 +61,7 @@ impl Workers {
             output_compactor::run(compaction, for_output).await;
             "output compactor"
         });
-        let scheduler = scheduler::Scheduler::start(&services.upkeep).await?;
+        let scheduler = scheduler::Scheduler::start(&services.maintenance).await?;
         Ok(Self { tasks, scheduler })
     }
 

@@ -21,24 +21,31 @@ pub struct Scheduler(JobScheduler);
 
 impl Scheduler {
     /// Starts every periodic task.
-    pub async fn start(upkeep: &Maintenance) -> anyhow::Result<Self> {
+    pub async fn start(maintenance: &Maintenance) -> anyhow::Result<Self> {
         let scheduler = JobScheduler::new().await.context("failed to create the scheduler")?;
-        add(&scheduler, "deadlines", EVERY_SECOND, upkeep, async |u| u.sweep_deadlines().await)
+        add(&scheduler, "deadlines", EVERY_SECOND, maintenance, async |u| {
+            u.sweep_deadlines().await
+        })
+        .await?;
+        add(&scheduler, "heartbeats", EVERY_SECOND, maintenance, async |u| {
+            u.store_heartbeats().await
+        })
+        .await?;
+        add(&scheduler, "lost", EVERY_2_SECONDS, maintenance, async |u| u.sweep_lost().await)
             .await?;
-        add(&scheduler, "heartbeats", EVERY_SECOND, upkeep, async |u| u.store_heartbeats().await)
+        add(&scheduler, "history", EVERY_SECOND, maintenance, async |u| u.file_history().await)
             .await?;
-        add(&scheduler, "lost", EVERY_2_SECONDS, upkeep, async |u| u.sweep_lost().await).await?;
-        add(&scheduler, "history", EVERY_SECOND, upkeep, async |u| u.file_history().await).await?;
-        add(&scheduler, "expired keys", EVERY_SECOND, upkeep, async |u| {
+        add(&scheduler, "expired keys", EVERY_SECOND, maintenance, async |u| {
             u.sweep_expired_keys();
             Ok(())
         })
         .await?;
-        add(&scheduler, "silence", EVERY_5_SECONDS, upkeep, async |u| u.sweep_silent().await)
+        add(&scheduler, "silence", EVERY_5_SECONDS, maintenance, async |u| u.sweep_silent().await)
             .await?;
-        add(&scheduler, "checkpoint", EVERY_2_SECONDS, upkeep, async |u| u.checkpoint().await)
+        add(&scheduler, "checkpoint", EVERY_2_SECONDS, maintenance, async |u| u.checkpoint().await)
             .await?;
-        add(&scheduler, "retention", EVERY_5_MINUTES, upkeep, async |u| u.drop_old().await).await?;
+        add(&scheduler, "retention", EVERY_5_MINUTES, maintenance, async |u| u.drop_old().await)
+            .await?;
         scheduler.start().await.context("failed to start the scheduler")?;
         Ok(Self(scheduler))
     }
@@ -54,21 +61,22 @@ async fn add<Work, Run>(
     scheduler: &JobScheduler,
     name: &'static str,
     when: &str,
-    upkeep: &Maintenance,
+    maintenance: &Maintenance,
     work: Work,
 ) -> anyhow::Result<()>
 where
     Work: Fn(Maintenance) -> Run + Clone + Send + Sync + 'static,
     Run: Future<Output = Result<(), StoreError>> + Send,
 {
-    let upkeep = upkeep.clone();
+    let maintenance = maintenance.clone();
     // One run at a time: a task that takes longer than its interval is not started twice.
     let turn = std::sync::Arc::new(tokio::sync::Mutex::new(()));
     let job = Job::new_async(when, move |_, _| {
-        let (upkeep, work, turn) = (upkeep.clone(), work.clone(), std::sync::Arc::clone(&turn));
+        let (maintenance, work, turn) =
+            (maintenance.clone(), work.clone(), std::sync::Arc::clone(&turn));
         Box::pin(async move {
             let Ok(_turn) = turn.try_lock() else { return };
-            if let Err(error) = work(upkeep).await {
+            if let Err(error) = work(maintenance).await {
                 let error = error_chain(&error);
                 tracing::warn!(
                     worker = name,

@@ -2,6 +2,8 @@
 //! the glossary. Reads sources and documentation, and runs nothing.
 
 mod glossary;
+mod layering;
 mod limits;
+mod modules;
 mod sources;
 mod table;

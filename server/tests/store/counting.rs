@@ -18,7 +18,7 @@ use crate::fixture::{Fixture, NOW, audit, settle};
 use crate::on_both_databases;
 
 on_both_databases!(
-    what_is_written_anew_after_a_failed_batch_counts_once,
+    writes_retried_after_a_failed_batch_count_once,
     what_a_change_ends_counts_once_though_its_batch_failed,
     executions_that_are_over_before_they_begin_count_whatever_ended_them,
     what_does_not_stand_does_not_count,
@@ -28,7 +28,7 @@ impl Fixture {
     /// A counter as it is written out.
     fn count(&self, name: &str) -> u64 {
         let parts =
-            MetricSet { writer: self.store.writer().meters().clone(), ..MetricSet::default() };
+            MetricSet { writer: self.store.writer().metrics().clone(), ..MetricSet::default() };
         let text = Registry::new(&parts).text().expect("text");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a number"))
@@ -65,7 +65,7 @@ impl Fixture {
     }
 }
 
-async fn what_is_written_anew_after_a_failed_batch_counts_once(fixture: Fixture) {
+async fn writes_retried_after_a_failed_batch_count_once(fixture: Fixture) {
     let session = fixture.agent("host").await;
     let (done, printing) = (fixture.delivered(&session).await, fixture.delivered(&session).await);
     let writer = fixture.store.writer();

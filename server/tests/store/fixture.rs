@@ -16,7 +16,7 @@ use muster_server::store::writer::{
     AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
     SubmitCommand, Submitted,
 };
-use muster_tests::{PostgresCluster, PostgresDatabase, Site};
+use muster_tests::{PostgresCluster, PostgresDatabase, TestDir};
 use uuid::Uuid;
 
 /// The instant at which tests happen.
@@ -35,38 +35,38 @@ pub struct Fixture {
     pub key_id: AgentKeyId,
     // After the store: dropped after it.
     database: Database,
-    pub site: Site,
+    pub test_dir: TestDir,
 }
 
 impl Fixture {
     pub async fn sqlite() -> Self {
-        let site = Site::new();
-        let url = format!("sqlite:{}", site.path().join("muster.db").display());
-        Self::over(site, &url, Database::Sqlite).await
+        let test_dir = TestDir::new();
+        let url = format!("sqlite:{}", test_dir.path().join("muster.db").display());
+        Self::over(test_dir, &url, Database::Sqlite).await
     }
 
     pub async fn postgres() -> Self {
-        let site = Site::new();
+        let test_dir = TestDir::new();
         let database = PostgresDatabase::migrated(async |url| {
-            drop(Store::open(url, &site.folder("template")).await.expect("migrate"));
+            drop(Store::open(url, &test_dir.folder("template")).await.expect("migrate"));
         });
         let database = database.await;
         let url = database.url();
-        Self::over(site, &url, Database::Postgres(database)).await
+        Self::over(test_dir, &url, Database::Postgres(database)).await
     }
 
     /// On a cluster for this test alone, for tests that stop it.
     pub async fn postgres_cluster() -> Self {
-        let site = Site::new();
-        let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&site));
+        let test_dir = TestDir::new();
+        let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
         let url = cluster.url();
-        Self::over(site, &url, Database::Cluster(cluster)).await
+        Self::over(test_dir, &url, Database::Cluster(cluster)).await
     }
 
-    async fn over(site: Site, url: &str, database: Database) -> Self {
-        let store = Store::open(url, &site.folder("data")).await.expect("open the store");
+    async fn over(test_dir: TestDir, url: &str, database: Database) -> Self {
+        let store = Store::open(url, &test_dir.folder("data")).await.expect("open the store");
         let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
-        let fixture = Self { store, tenant_id, key_id, database, site };
+        let fixture = Self { store, tenant_id, key_id, database, test_dir };
         fixture.make_key(tenant_id, key_id, 3).await;
         fixture
     }

@@ -70,10 +70,10 @@ async fn one_bad_write_spoils_no_other(fixture: Fixture) {
 }
 
 async fn a_second_server_is_refused(fixture: Fixture) {
-    let same_folder = Store::open("sqlite::memory:", &fixture.site.folder("data")).await;
+    let same_folder = Store::open("sqlite::memory:", &fixture.test_dir.folder("data")).await;
     assert!(matches!(same_folder, Err(StoreError::Locked)), "{same_folder:?}");
     if let Some(url) = fixture.postgres_url() {
-        let same_database = Store::open(&url, &fixture.site.folder("other")).await;
+        let same_database = Store::open(&url, &fixture.test_dir.folder("other")).await;
         assert!(matches!(same_database, Err(StoreError::Locked)), "{same_database:?}");
     }
 }

@@ -25,7 +25,7 @@ fn places(own_file: &Path) -> KeyPlaces {
 }
 
 async fn a_master_key_is_created_once_with_mode_0600_and_found_again(fixture: Fixture) {
-    let file = fixture.site.path().join("master.key");
+    let file = fixture.test_dir.path().join("master.key");
     let first = unlock(&fixture.store, places(&file)).await.expect("made");
     let sealed = first.seal(TENANT, "field", b"secret").expect("sealed");
     let mode = std::fs::metadata(&file).expect("the file").permissions().mode();
@@ -35,7 +35,7 @@ async fn a_master_key_is_created_once_with_mode_0600_and_found_again(fixture: Fi
 }
 
 async fn a_lost_master_key_is_not_recreated_and_another_key_is_refused(fixture: Fixture) {
-    let file = fixture.site.path().join("master.key");
+    let file = fixture.test_dir.path().join("master.key");
     unlock(&fixture.store, places(&file)).await.expect("made");
     let key = std::fs::read_to_string(&file).expect("the key");
     std::fs::remove_file(&file).expect("lost");
@@ -57,8 +57,8 @@ async fn a_lost_master_key_is_not_recreated_and_another_key_is_refused(fixture: 
 }
 
 async fn a_configured_key_or_key_file_is_never_created(fixture: Fixture) {
-    let own = fixture.site.path().join("master.key");
-    let file = fixture.site.path().join("given.key");
+    let own = fixture.test_dir.path().join("master.key");
+    let file = fixture.test_dir.path().join("given.key");
     let given = || KeyPlaces { file: Some(file.clone()), ..places(&own) };
     let none = unlock(&fixture.store, given()).await.expect_err("no file");
     assert!(matches!(none, UnlockError::NoFile(_)), "{none}");

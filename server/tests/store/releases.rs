@@ -113,7 +113,7 @@ async fn a_release_key_is_replaced_only_once(fixture: Fixture) {
 
 async fn an_update_result_is_kept_until_the_next_one(fixture: Fixture) {
     let mut session = fixture.agent("machine").await;
-    for verdict in [Some("first"), None] {
+    for result in [Some("first"), None] {
         let registration = fixture.registration("machine");
         let AgentIdentity::Full { machine_id, ledger_id, instance_id, .. } = registration.identity
         else {
@@ -127,7 +127,7 @@ async fn an_update_result_is_kept_until_the_next_one(fixture: Fixture) {
             instance_id,
             highest_epoch: 0,
         };
-        let update_result = verdict.map(str::to_owned);
+        let update_result = result.map(str::to_owned);
         let registration =
             OpenSession { identity, update_result, ..fixture.registration("machine") };
         session = match fixture.open(registration).await {
@@ -142,9 +142,9 @@ async fn an_update_result_is_kept_until_the_next_one(fixture: Fixture) {
     };
     assert_eq!(shown().await, ("first".into(), Some(NOW)));
     let later = NOW.plus_ms(5);
-    for (epoch, verdict) in [(session.epoch - 1, "stale"), (session.epoch, "second")] {
+    for (epoch, result) in [(session.epoch - 1, "stale"), (session.epoch, "second")] {
         let id = session.agent_id;
-        tenant.record_update_result(id, epoch, verdict.into(), later).await.expect("asked");
+        tenant.record_update_result(id, epoch, result.into(), later).await.expect("asked");
     }
     assert_eq!(shown().await, ("second".into(), Some(later)));
 }

@@ -108,7 +108,7 @@ async fn after_a_failed_write_of_a_session_none_behind_it_stands() {
 async fn a_write_waits_for_whoever_holds_sqlites_lock() {
     let fixture = Fixture::sqlite().await;
     let agent = fixture.agent("host").await.agent_id;
-    let url = format!("sqlite:{}", fixture.site.path().join("muster.db").display());
+    let url = format!("sqlite:{}", fixture.test_dir.path().join("muster.db").display());
     let mut options = sea_orm::ConnectOptions::new(url);
     options.max_connections(1);
     let other = Database::connect(options).await.expect("open the database");

@@ -1,4 +1,4 @@
-//! An agent of the test's own, alone or under its supervisor, with its state in the site.
+//! An agent under test, alone or under its supervisor, with its state in the test's directory.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,10 +7,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
 use crate::agents::scripts::{self, Script};
-use crate::clients::cli::{Said, ended};
+use crate::clients::cli::{ProgramOutput, ended};
 use crate::processes::binaries::binary;
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::wait::eventually;
 
 /// What a test may set otherwise.
@@ -22,7 +22,7 @@ pub struct AgentOptions {
     pub supervised: bool,
     /// The scripts it allows.
     pub scripts: Vec<Script>,
-    /// Where its state is; in the site when absent.
+    /// Where its state is (default: a folder of the test's directory).
     pub state_dir: Option<PathBuf>,
     /// The program folder that its supervisor runs from, as `deploy.sh` installs it.
     pub installed: Option<PathBuf>,
@@ -86,13 +86,13 @@ pub struct Agent {
     options: AgentOptions,
     environment: Vec<(String, String)>,
     state_dir: PathBuf,
-    site: Site,
+    test_dir: TestDir,
 }
 
 impl Agent {
     /// Starts an agent that connects to `server_url` with `key`.
-    pub fn start(site: &Site, server_url: &str, key: &str, options: AgentOptions) -> Self {
-        let state_dir = options.state_dir.clone().unwrap_or_else(|| site.folder(&options.name));
+    pub fn start(test_dir: &TestDir, server_url: &str, key: &str, options: AgentOptions) -> Self {
+        let state_dir = options.state_dir.clone().unwrap_or_else(|| test_dir.folder(&options.name));
         if !options.scripts.is_empty() {
             scripts::install(&state_dir, &options.scripts);
         }
@@ -104,7 +104,8 @@ impl Agent {
         ];
         let mut environment: Vec<_> = own.map(|(name, value)| (name.to_owned(), value)).into();
         environment.extend(options.environment.iter().cloned());
-        let mut agent = Self { process: None, options, environment, state_dir, site: site.clone() };
+        let mut agent =
+            Self { process: None, options, environment, state_dir, test_dir: test_dir.clone() };
         agent.resume();
         agent
     }
@@ -120,7 +121,7 @@ impl Agent {
         };
         let (name, environment) = (&self.options.name, self.environment.clone());
         let start = |program: &Path, args: &[&str]| {
-            Process::start(name, program, args, environment, self.site.path())
+            Process::start(name, program, args, environment, self.test_dir.path())
         };
         let process = match &self.options.mounts {
             None => start(&program, &["run"]),
@@ -146,7 +147,7 @@ impl Agent {
         if let Some(mut process) = self.process.take() {
             process.kill_9();
         }
-        for process in self.site.processes(&self.state_dir, "") {
+        for process in self.test_dir.processes(&self.state_dir, "") {
             // It may end by itself in between.
             let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
         }
@@ -176,7 +177,7 @@ impl Agent {
 
     /// Everything it has logged.
     pub fn log(&self) -> String {
-        let file = self.site.path().join(format!("{}.log", self.options.name));
+        let file = self.test_dir.path().join(format!("{}.log", self.options.name));
         std::fs::read_to_string(file).unwrap_or_default()
     }
 
@@ -223,13 +224,17 @@ impl Agent {
     }
 
     fn ids(&self, word: &str) -> Vec<i32> {
-        let found = self.site.processes(&self.state_dir, word);
+        let found = self.test_dir.processes(&self.state_dir, word);
         found.into_iter().map(|process| process.id).collect()
     }
 }
 
 /// Runs the agent's program to its end, as the owner of a host with this state directory does.
-pub async fn agent_program(state: &Path, args: &[&str], environment: &[(&str, &str)]) -> Said {
+pub async fn agent_program(
+    state: &Path,
+    args: &[&str],
+    environment: &[(&str, &str)],
+) -> ProgramOutput {
     let child = Command::new(binary("muster-agent"))
         .args(args)
         .env_clear()

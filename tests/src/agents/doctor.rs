@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use nix::unistd::geteuid;
 use serde_json::Value;
 
-use crate::clients::cli::{Said, ended};
+use crate::clients::cli::{ProgramOutput, ended};
 use crate::processes::binaries::binary;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 
 /// A call that has not been made yet.
 #[derive(Debug, Clone)]
@@ -20,9 +20,9 @@ pub struct Doctor {
 
 impl Doctor {
     /// For an agent with this key at this server, whose state directory is not there yet.
-    pub fn new(site: &Site, server_url: &str, key: &str) -> Self {
-        let doctor = Self { environment: vec![], folder: site.path().to_owned(), mounts: None };
-        let state = site.path().join("state-of-nobody");
+    pub fn new(test_dir: &TestDir, server_url: &str, key: &str) -> Self {
+        let doctor = Self { environment: vec![], folder: test_dir.path().to_owned(), mounts: None };
+        let state = test_dir.path().join("state-of-nobody");
         doctor.with("MUSTER_SERVER_URL", server_url).with("MUSTER_API_KEY", key).with_state(&state)
     }
 
@@ -44,7 +44,7 @@ impl Doctor {
     }
 
     /// Calls it and waits for its end.
-    pub async fn say(&self, args: &[&str]) -> Said {
+    pub async fn say(&self, args: &[&str]) -> ProgramOutput {
         let child = self
             .command()
             .arg("doctor")

@@ -1,5 +1,5 @@
-//! A fleet that goes to another version and back, wave by wave, while every host of it works. Who
-//! asks judges: nothing may be lost, doubled or altered, and nobody may be left behind.
+//! Upgrades a fleet to another version and back, wave by wave, while every host runs an execution.
+//! No execution may be lost, repeated or altered, and no host may be left on the old version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::agents::agent::{Agent, AgentOptions};
 use crate::agents::publisher::Publisher;
 use crate::agents::scripts::Script;
-use crate::fixture::World;
+use crate::fixture::Fixture;
+use crate::json::JsonFields as _;
 use crate::wait::{pass, within};
 
 /// Hosts that are started, or asked for something, at once.
@@ -24,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How large, and how long.
 #[derive(Debug, Clone, Copy)]
-pub struct Migration {
+pub struct FleetUpgrade {
     pub hosts: usize,
     /// Hosts of a wave.
     pub wave: usize,
@@ -34,10 +35,10 @@ pub struct Migration {
     pub patience: Duration,
 }
 
-/// What came of it, and how long it took.
+/// The result and how long each part took.
 #[derive(Debug, Clone)]
-pub struct Passage {
-    pub migration: Migration,
+pub struct FleetUpgradeReport {
+    pub upgrade: FleetUpgrade,
     pub jobs: usize,
     /// Jobs that ran while the version of their host changed.
     pub carried: usize,
@@ -46,9 +47,9 @@ pub struct Passage {
     pub down: Duration,
 }
 
-impl fmt::Display for Passage {
+impl fmt::Display for FleetUpgradeReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Migration { hosts, wave, lines, .. } = self.migration;
+        let FleetUpgrade { hosts, wave, lines, .. } = self.upgrade;
         write!(
             formatter,
             "{hosts} hosts in waves of {wave}, {} jobs of {lines} lines, {} of which ran while their host changed: started in {:.0} s, up in {:.0} s, back in {:.0} s; none lost, none doubled, every byte in its place",
@@ -66,54 +67,54 @@ struct HostAtWork {
     id: String,
 }
 
-impl Migration {
+impl FleetUpgrade {
     /// Starts the fleet, sends it from 0.1.0 to 0.2.0 and back, and judges.
     ///
     /// # Panics
     /// If anything is not as promised.
-    pub async fn run(self, world: &World) -> Passage {
-        let publisher = Publisher::new(world).await;
+    pub async fn run(self, fixture: &Fixture) -> FleetUpgradeReport {
+        let publisher = Publisher::new(fixture).await;
         publisher.release("0.1.0").await;
         publisher.release("0.2.0").await;
         let begun = Instant::now();
         let hosts: Vec<HostAtWork> = stream::iter(0..self.hosts)
-            .map(|number| self.host(world, &publisher, number))
+            .map(|number| self.host(fixture, &publisher, number))
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
         let starting = begun.elapsed();
         let body = json!({"name": "all", "target": {"expression": "all"}, "wave_size": self.wave});
-        let made = world.api.post("/api/groups", body).await.expect(201);
-        let group = made["id"].as_str().expect("an id");
+        let made = fixture.api.post("/api/groups", body).await.expect(201);
+        let group = made.id();
 
         let mut jobs = Vec::new();
         let mut changes = Vec::new();
         let mut ways = Vec::new();
         for version in ["0.2.0", "0.1.0"] {
-            jobs.extend(self.set_to_work(world, &hosts).await);
+            jobs.extend(self.set_to_work(fixture, &hosts).await);
             let begun = Instant::now();
-            self.go(world, group, version).await;
+            self.go(fixture, group, version).await;
             ways.push(begun.elapsed());
             for (number, host) in hosts.iter().enumerate() {
-                let shown = world.api.get(&format!("/api/agents/{}", host.id)).await.expect(200);
+                let shown = fixture.api.get(&format!("/api/agents/{}", host.id)).await.expect(200);
                 assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
                 assert_eq!(shown["update"]["to_version"], version, "{shown}");
-                let update = shown["update"]["command_id"].as_str().expect("asked by a command");
-                changes.push((number, at(&world.api.command(update).await, "finished_at")));
+                let update = shown["update"].text("command_id");
+                changes.push((number, at(&fixture.api.command(update).await, "finished_at")));
             }
         }
-        let carried = self.judge(world, &hosts, &jobs, &changes).await;
+        let carried = self.judge(fixture, &hosts, &jobs, &changes).await;
         let (up, down) = (ways[0], ways[1]);
-        Passage { migration: self, jobs: jobs.len(), carried, starting, up, down }
+        FleetUpgradeReport { upgrade: self, jobs: jobs.len(), carried, starting, up, down }
     }
 
-    async fn host(&self, world: &World, publisher: &Publisher, number: usize) -> HostAtWork {
+    async fn host(&self, fixture: &Fixture, publisher: &Publisher, number: usize) -> HostAtWork {
         // None is the beginning of another.
         let name = format!("host-{number:04}");
         let folder = publisher.install(&name, "0.1.0");
         let options = AgentOptions { scripts: vec![self.script()], ..AgentOptions::named(&name) };
         let options = options.installed(folder).with("MUSTER_BACKOFF_MAX_MS", 1_000);
-        let (agent, id) = world.agent(options).await;
+        let (agent, id) = fixture.agent(options).await;
         HostAtWork { agent, id }
     }
 
@@ -124,24 +125,24 @@ impl Migration {
         counting.beginning_with(note)
     }
 
-    async fn set_to_work(&self, world: &World, hosts: &[HostAtWork]) -> Vec<(usize, String)> {
+    async fn set_to_work(&self, fixture: &Fixture, hosts: &[HostAtWork]) -> Vec<(usize, String)> {
         let jobs = stream::iter(hosts.iter().enumerate())
             .map(async |(number, host)| {
-                let run = world.api.execute(&host.id, "work", json!({})).await;
-                world.api.output_reaches(&run, 1).await;
+                let run = fixture.api.execute(&host.id, "work", json!({})).await;
+                fixture.api.output_reaches(&run, 1).await;
                 (number, run)
             })
             .buffer_unordered(AT_ONCE);
         jobs.collect().await
     }
 
-    async fn go(&self, world: &World, group: &str, version: &str) {
+    async fn go(&self, fixture: &Fixture, group: &str, version: &str) {
         let path = format!("/api/groups/{group}");
-        world.api.patch(&path, json!({"desired_version": version})).await.expect(200);
+        fixture.api.patch(&path, json!({"desired_version": version})).await.expect(200);
         within(self.patience, &format!("every host is of {version}"), async || {
             // The server has better to do.
             pass(LOOK_EVERY).await;
-            let shown = world.api.get(&path).await.expect(200);
+            let shown = fixture.api.get(&path).await.expect(200);
             assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
             let is_there = shown["up_to_date_count"] == json!(self.hosts);
             (is_there && shown["updating_count"] == 0).then_some(())
@@ -152,7 +153,7 @@ impl Migration {
     /// How many jobs ran while their host changed; the others have been judged as well.
     async fn judge(
         &self,
-        world: &World,
+        fixture: &Fixture,
         hosts: &[HostAtWork],
         jobs: &[(usize, String)],
         changes: &[(usize, String)],
@@ -162,14 +163,14 @@ impl Migration {
         let mut expected: BTreeMap<usize, Vec<String>> = BTreeMap::new();
         for (number, run) in jobs {
             let ended: Value = within(self.patience, &format!("job {run} ends"), async || {
-                let shown = world.api.command(run).await;
+                let shown = fixture.api.command(run).await;
                 let has_ended =
                     shown["state"].as_str().is_some_and(crate::clients::api::is_terminal);
                 has_ended.then_some(shown)
             })
             .await;
             assert_eq!(ended["state"], "succeeded", "{ended}");
-            assert!(world.api.output(run).await == wanted, "the output of {run} differs");
+            assert!(fixture.api.output(run).await == wanted, "the output of {run} differs");
             let (began, finished) = (at(&ended, "started_at"), at(&ended, "finished_at"));
             let is_in = |change: &str| began.as_str() < change && change < finished.as_str();
             let mut own = changes.iter().filter(|(host, _)| host == number);

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use muster_protocol::release::{Platform, Program};
 
-use crate::clients::cli::{Cli, Said};
-use crate::fixture::World;
+use crate::clients::cli::{Cli, ProgramOutput};
+use crate::fixture::Fixture;
+use crate::json::JsonFields as _;
 use crate::processes::binaries::binary;
 
 const MARK: &[u8] = b"muster-version:";
@@ -26,11 +27,11 @@ pub struct Publisher {
 
 impl Publisher {
     /// With a key of their own, logged in with the server's first key.
-    pub async fn new(world: &World) -> Self {
-        let cli = Cli::new(&world.site);
-        let login = ["login", "--server", &world.server.url()];
-        cli.run_with_input(&login, world.api.key()).await.expect(0);
-        let folder = world.site.folder("releases");
+    pub async fn new(fixture: &Fixture) -> Self {
+        let cli = Cli::new(&fixture.test_dir);
+        let login = ["login", "--server", &fixture.server.url()];
+        cli.run_with_input(&login, fixture.api.key()).await.expect(0);
+        let folder = fixture.test_dir.folder("releases");
         let publisher = Self { cli, folder, fingerprint: String::new() };
         let fingerprint = publisher.make_key("key").await;
         Self { fingerprint, ..publisher }
@@ -40,7 +41,7 @@ impl Publisher {
     pub async fn make_key(&self, name: &str) -> String {
         let file = self.key(name);
         let made = self.cli.run(&["release", "keygen", text(&file), "--json"]).await.json();
-        made["fingerprint"].as_str().expect("a fingerprint").to_owned()
+        made.text("fingerprint").to_owned()
     }
 
     /// The file of a key.
@@ -107,13 +108,13 @@ impl Publisher {
     }
 
     /// Signs the folder of a release with a key.
-    pub async fn sign(&self, version: &str, key: &str) -> Said {
+    pub async fn sign(&self, version: &str, key: &str) -> ProgramOutput {
         let (folder, key) = (self.folder(version), self.key(key));
         self.cli.run(&["release", "sign", text(&folder), "--key", text(&key)]).await
     }
 
     /// Publishes a folder.
-    pub async fn publish(&self, version: &str) -> Said {
+    pub async fn publish(&self, version: &str) -> ProgramOutput {
         self.cli.run(&["release", "publish", text(&self.folder(version)), "--json"]).await
     }
 

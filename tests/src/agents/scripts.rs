@@ -26,6 +26,11 @@ impl Script {
         self
     }
 
+    /// Declares these parameters.
+    pub fn taking<const N: usize>(self, names: [&str; N]) -> Self {
+        self.with("parameters", names.iter().map(|name| json!({"name": name})).collect())
+    }
+
     /// Prints lines with numbers until it has printed `lines`, resting a little every `step`
     /// lines; what it prints is [`Script::counted`].
     pub fn counting(name: &str, lines: u32, step: u32, rest_seconds: &str) -> Self {

@@ -13,8 +13,8 @@ use uuid::Uuid;
 fn main() -> anyhow::Result<ExitCode> {
     let id: Uuid = read("MUSTER_COMMAND_ID")?;
     // One write at the end of the file: whoever is killed has left a whole line, or none.
-    let mut tally = File::options().append(true).open(read::<String>("TALLY")?)?;
-    tally.write_all(format!("{}\n", id.hyphenated()).as_bytes())?;
+    let mut start_log = File::options().append(true).open(read::<String>("START_LOG")?)?;
+    start_log.write_all(format!("{}\n", id.hyphenated()).as_bytes())?;
 
     let stay = Duration::from_millis(read("STAY_MS")?);
     let pieces = read::<Print>("PRINT")?.pieces(id);

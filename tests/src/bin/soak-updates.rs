@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use muster_tests::{Migration, World};
+use muster_tests::{Fixture, FleetUpgrade};
 
 /// Send a working fleet to another version and back, and see whether what was promised holds.
 #[derive(Parser)]
@@ -26,12 +26,12 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    let world = World::on_sqlite().await;
-    let migration = Migration {
+    let fixture = Fixture::on_sqlite().await;
+    let upgrade = FleetUpgrade {
         hosts: arguments.hosts as usize,
         wave: arguments.wave as usize,
         lines: arguments.lines,
         patience: Duration::from_secs(60 * arguments.patience_minutes),
     };
-    println!("{}", migration.run(&world).await);
+    println!("{}", upgrade.run(&fixture).await);
 }

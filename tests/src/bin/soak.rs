@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use muster_tests::chaos::{Figures, Settings, Store, Verdict, kept, run};
+use muster_tests::chaos::{ChaosReport, Settings, Statistics, Store, kept, run};
 
 /// Kill everything at any moment, for long, and see whether what was promised holds.
 #[derive(Parser)]
@@ -15,7 +15,7 @@ struct Arguments {
     /// How long to begin new runs.
     #[arg(long, default_value_t = 20)]
     minutes: u64,
-    /// Hosts of each run; its executions and blows grow with them.
+    /// Hosts of each run; its executions and faults grow with them.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     hosts: u32,
     /// Of the first run; each run after it takes the next. A new one unless given.
@@ -45,21 +45,21 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(runs) => round >= runs,
         None => begun.elapsed() >= Duration::from_secs(60 * arguments.minutes),
     };
-    let mut total = Figures::default();
+    let mut total = Statistics::default();
     let mut round = 0;
     while !is_over(round) {
         let turns = if round % 2 == 0 { Store::Sqlite } else { Store::Postgres };
         let store = arguments.store.unwrap_or(turns);
         let settings = Settings::long(first + round, store, arguments.hosts as usize);
         match one(settings) {
-            Ok(verdict) => {
-                println!("{verdict}");
-                total.add(&verdict.figures);
+            Ok(report) => {
+                println!("{report}");
+                total.add(&report.statistics);
             }
             // What it panicked with stands above. There is something to look at first.
             Err(error) => {
                 println!("seed {} on {store:?}: {error:#}", first + round);
-                total.add(&Figures { runs: 1, violations: 1, ..Figures::default() });
+                total.add(&Statistics { runs: 1, violations: 1, ..Statistics::default() });
                 break;
             }
         }
@@ -72,13 +72,13 @@ fn main() -> anyhow::Result<ExitCode> {
         arguments.hosts
     );
     println!("\n{text}");
-    std::fs::create_dir_all(kept()).context("failed to make a folder for the figures")?;
-    std::fs::write(kept().join("figures.md"), text).context("failed to write the figures")?;
+    std::fs::create_dir_all(kept()).context("failed to make a folder for the statistics")?;
+    std::fs::write(kept().join("statistics.md"), text).context("failed to write the statistics")?;
     Ok(if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One run on threads of its own: if it can't come to its end, the figures are still told.
-fn one(settings: Settings) -> anyhow::Result<Verdict> {
+/// One run on threads of its own: if it can't come to its end, the statistics are still printed.
+fn one(settings: Settings) -> anyhow::Result<ChaosReport> {
     let work = move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build()?;

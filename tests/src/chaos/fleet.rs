@@ -1,4 +1,4 @@
-//! What the blows fall on: a server, its database, and hosts that have a disk, a link and a
+//! The fleet that faults are injected into: a server, its database, and hosts that have a disk, a link and a
 //! supervised agent each.
 
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use crate::databases::cluster::PostgresCluster;
 use crate::fixture::ALL;
 use crate::processes::binaries::binary;
 use crate::processes::process_tree::processes_of;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::proxies::link::Link;
 use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::{eventually, eventually_blocking};
@@ -38,7 +38,7 @@ pub struct Host {
     pub agent_id: String,
     pub link: Link,
     disk: Disk,
-    site: Site,
+    test_dir: TestDir,
 }
 
 /// All of it.
@@ -48,30 +48,30 @@ pub struct Fleet {
     pub server: Server,
     server_disk: Option<Disk>,
     pub api: Api,
-    /// Where executions note that they have begun. It is on no disk that loses power: what was
-    /// done to the world stays done.
-    pub tally: PathBuf,
-    pub site: Site,
+    /// Where executions note that they have begun. It is on no disk that loses power:
+    /// what an execution did outside its host stays done.
+    pub start_log: PathBuf,
+    pub test_dir: TestDir,
 }
 
 impl Fleet {
     /// Starts everything and waits until every host is connected.
     pub async fn start(settings: &Settings) -> Self {
-        let site = Site::new();
-        let tally = site.path().join("tally");
-        std::fs::write(&tally, "").expect("make the tally");
+        let test_dir = TestDir::new();
+        let start_log = test_dir.path().join("start_log");
+        std::fs::write(&start_log, "").expect("make the start_log");
         let mut options = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 1_000);
         if let Some(fault) = &settings.server_fault {
             options = options.with("MUSTER_FAULT", fault);
         }
         let (database, server_disk) = match settings.store {
-            Store::Sqlite => (Database::Sqlite, Some(Disk::mounted(&site.folder("server")))),
-            Store::Postgres => (Database::Cluster(PostgresCluster::start(&site)), None),
+            Store::Sqlite => (Database::Sqlite, Some(Disk::mounted(&test_dir.folder("server")))),
+            Store::Postgres => (Database::Cluster(PostgresCluster::start(&test_dir)), None),
         };
-        let server = Server::start(&site, database, options);
+        let server = Server::start(&test_dir, database, options);
         server.ready().await;
         let api = server.api();
-        let mut fleet = Self { hosts: vec![], server, server_disk, api, tally, site };
+        let mut fleet = Self { hosts: vec![], server, server_disk, api, start_log, test_dir };
         for number in 0..settings.shape.hosts {
             let host = fleet.host(number, settings).await;
             fleet.hosts.push(host);
@@ -82,7 +82,7 @@ impl Fleet {
     async fn host(&self, number: usize, settings: &Settings) -> Host {
         let name = format!("host-{number}");
         let link = Link::to(&self.server.address()).await;
-        let disk = Disk::mounted(&self.site.folder(&name));
+        let disk = Disk::mounted(&self.test_dir.folder(&name));
         let keyed = json!({"permissions": ALL, "tags": [TAG]});
         let (key_id, key) = self.api.agent_key(keyed).await;
         let work = format!("exec '{}'\n", binary("chaos-work").display());
@@ -91,7 +91,8 @@ impl Fleet {
             // The agents are killed more often than any crash would be paced for.
             .with("MUSTER_BACKOFF_MAX_MS", 500)
             .with("MUSTER_WS_RETRY_MS", 1_000);
-        options.scripts = vec![Script::new(SCRIPT, &work)];
+        options.scripts =
+            vec![Script::new(SCRIPT, &work).taking(["TALLY", "PRINT", "STAY_MS", "EXIT", "TOKEN"])];
         options.state_dir = Some(disk.place().to_owned());
         if number % 3 == 2 {
             options = options.with("MUSTER_HTTP_FALLBACK", "only");
@@ -99,7 +100,7 @@ impl Fleet {
         if let Some(fault) = &settings.agent_fault {
             options = options.with("MUSTER_FAULT", fault);
         }
-        let agent = Agent::start(&self.site, &link.url(), &key, options);
+        let agent = Agent::start(&self.test_dir, &link.url(), &key, options);
         let agent_id = eventually("the host is connected", async || {
             let agents = self.api.get("/api/agents?limit=100").await.expect(200);
             let items = agents["items"].as_array()?;
@@ -109,7 +110,7 @@ impl Fleet {
         .await;
         // What is on the disk by now has been there for long.
         nix::unistd::sync();
-        Host { agent, agent_id, link, disk, site: self.site.clone() }
+        Host { agent, agent_id, link, disk, test_dir: self.test_dir.clone() }
     }
 
     /// Takes the power from under the database, or the database from under the server.
@@ -129,20 +130,20 @@ impl Fleet {
 
     /// How many executions have begun.
     pub fn begun(&self) -> usize {
-        begun(&self.tally)
+        begun(&self.start_log)
     }
 }
 
-/// How many lines a tally has.
-pub fn begun(tally: &std::path::Path) -> usize {
+/// How many lines a start log has.
+pub fn begun(start_log: &std::path::Path) -> usize {
     const LINE_BYTES: u64 = 37;
-    std::fs::metadata(tally).map_or(0, |data| (data.len() / LINE_BYTES) as usize)
+    std::fs::metadata(start_log).map_or(0, |data| (data.len() / LINE_BYTES) as usize)
 }
 
 impl Host {
     /// Kills the keeper of one of the running jobs; the execution whose it was.
     pub fn kill_shim(&self, number: u64) -> Option<Uuid> {
-        let shims = self.site.processes(self.agent.state_dir(), "muster-agent shim ");
+        let shims = self.test_dir.processes(self.agent.state_dir(), "muster-agent shim ");
         let shim = shims.get((number % shims.len().max(1) as u64) as usize)?;
         let id = shim.command_line.trim().rsplit('/').next()?.parse().ok()?;
         // It may have ended by itself: then nobody was killed.
@@ -164,7 +165,7 @@ impl Host {
         // From the top: nobody is there to note another's end.
         for word in ["muster-agent run", "muster-agent shim ", ""] {
             let gone = eventually_blocking(PATIENCE, || {
-                let alive = self.site.processes(self.agent.state_dir(), word);
+                let alive = self.test_dir.processes(self.agent.state_dir(), word);
                 for process in &alive {
                     let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
                 }

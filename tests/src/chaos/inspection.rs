@@ -8,8 +8,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::SECRET;
+use super::checker::{Promise, Violation};
 use super::fleet::{Fleet, Host, names};
-use super::judge::{Promise, Violation};
 use crate::wait::eventually_blocking;
 
 /// What an agent's state directory may hold in the end.
@@ -44,7 +44,7 @@ pub fn leftovers(fleet: &Fleet, known: &BTreeSet<Uuid>) -> Vec<Violation> {
         left.extend(of_host.into_iter().map(|what| format!("on host {number}: {what}")));
     }
     left.extend(rows(fleet, known.len()));
-    let files = holding(fleet.site.path(), SECRET);
+    let files = holding(fleet.test_dir.path(), SECRET);
     left.extend(files.into_iter().map(|file| format!("a secret in {file}")));
     left.into_iter().map(|what| Violation::new(Promise::NothingIsLeft, what)).collect()
 }

@@ -1,57 +1,57 @@
-//! Chaos: real programs, real work, and a killer that kills any of them at any moment; then a judge
-//! who compares what was promised with what there is.
+//! Chaos: real programs do real work while faults are injected at random times; then a checker
+//! compares what was promised with the result.
 //!
-//! A run is made from a seed: `plan` says what is asked and what is done, `workload` asks, `killer`
-//! does, `trial` and `judge` look at what came of it. It knows the programs only from outside, but
-//! for `MUSTER_FAULT`, by which debug builds can be made to break a promise: a judge who never finds
-//! anything proves nothing.
+//! A run is made from a seed. `plan` lists its submissions and its faults, `workload` submits,
+//! `fault_injector` injects, `evaluation` and `checker` examine the result. The programs are used only
+//! from outside, except for `MUSTER_FAULT`, which makes a debug build break a promise: a checker that
+//! never finds a violation proves nothing.
 
-mod dice;
+mod checker;
 mod disk;
+mod evaluation;
+mod fault_injector;
 mod fleet;
 mod inspection;
-mod judge;
-mod killer;
 mod plan;
 mod print;
+mod random;
+mod report;
 mod settings;
-mod trial;
-mod verdict;
 mod workload;
 
 use tokio::sync::watch;
 
+pub use checker::{Promise, Violation};
 pub use disk::Disk;
-pub use judge::{Promise, Violation};
-pub use plan::{Kind, Plan, Shape};
+pub use plan::{FaultKind, Plan, Shape};
 pub use print::Print;
+pub use report::{ChaosReport, Statistics, kept};
 pub use settings::{Settings, Store};
-pub use verdict::{Figures, Verdict, kept};
 
 /// What the values of all secret parameters begin with.
 const SECRET: &str = "chaos-s3cret-";
 
-/// Makes one run, from the start of everything to the judgement. Needs root, and a runtime with
+/// Executes one run, from the start of the fleet to the report. Needs root, and a runtime with
 /// several threads.
-pub async fn run(settings: &Settings) -> Verdict {
+pub async fn run(settings: &Settings) -> ChaosReport {
     let plan = Plan::of(settings.seed, &settings.shape);
     let mut fleet = fleet::Fleet::start(settings).await;
     let agents = fleet.hosts.iter().map(|host| host.agent_id.clone()).collect();
-    let tally = fleet.tally.clone();
-    let caller = workload::Caller::new(fleet.api.clone(), settings, agents, &tally);
+    let start_log = fleet.start_log.clone();
+    let caller = workload::Caller::new(fleet.api.clone(), settings, agents, &start_log);
     let over = watch::Sender::new(false);
     let asking = async {
         let asked = caller.ask(&plan.submissions).await;
         over.send_replace(true);
         asked
     };
-    let striking = killer::strike(&mut fleet, &plan.strikes, over.subscribe());
-    let (asked, deeds) = tokio::join!(asking, striking);
+    let striking = fault_injector::strike(&mut fleet, &plan.planned_faults, over.subscribe());
+    let (asked, injected) = tokio::join!(asking, striking);
     fleet.server.ready().await;
-    let findings = trial::judge_all(&fleet, &plan, &asked, &deeds).await;
-    let verdict = Verdict::new(settings, findings, deeds);
-    if !verdict.violations.is_empty() {
-        verdict::keep_logs(&fleet, &verdict);
+    let findings = evaluation::check_all(&fleet, &plan, &asked, &injected).await;
+    let report = ChaosReport::new(settings, findings, injected);
+    if !report.violations.is_empty() {
+        report::keep_logs(&fleet, &report);
     }
-    verdict
+    report
 }

@@ -4,26 +4,26 @@
 //! Pure. The same seed and shape give the same plan; how the machine's own timing falls in
 //! between is not the plan's.
 
-use super::dice::Dice;
 use super::print::Print;
+use super::random::Random;
 
 /// How large a plan is, and of what it is made.
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub hosts: usize,
     pub submissions: usize,
-    pub strikes: usize,
-    /// Each kind of blow with its weight.
-    pub blows: Vec<(Kind, u64)>,
+    pub planned_faults: usize,
+    /// Each kind of fault with its weight.
+    pub faults: Vec<(FaultKind, u64)>,
     /// How long most executions stay, in milliseconds.
     pub stay_ms: std::ops::Range<u64>,
     /// Executions that may be queued before the next ones are asked for.
     pub backlog: usize,
 }
 
-/// What may be done to the fleet.
+/// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum FaultKind {
     /// kill -9, and start it again.
     KillServer,
     /// Ended as an operator does it, and started again.
@@ -48,7 +48,7 @@ pub enum Kind {
     BlockUpgrades,
 }
 
-impl Kind {
+impl FaultKind {
     /// All of them, each as often as is useful.
     pub const ALL: [(Self, u64); 11] = [
         (Self::KillServer, 5),
@@ -65,14 +65,14 @@ impl Kind {
     ];
 }
 
-/// One blow and its moment.
+/// One fault and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Strike {
+pub struct PlannedFault {
     /// Comes once so many executions have begun…
     pub begun: usize,
     /// …and so much time has passed since.
     pub after_ms: u64,
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// The host that it is done to, if it is done to one.
     pub host: usize,
     /// Which of several jobs, and for how long: meaning depends on the kind.
@@ -91,7 +91,7 @@ pub enum End {
 
 /// Where a piece of work is to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Target {
     /// One command for this host.
     Host(usize),
     /// A job for the hosts with these numbers.
@@ -100,10 +100,10 @@ pub enum Place {
     All,
 }
 
-/// Something that is asked of the fleet.
+/// One request to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submission {
-    pub place: Place,
+    pub place: Target,
     pub print: Print,
     pub end: End,
     pub stay_ms: u64,
@@ -121,7 +121,7 @@ pub struct Submission {
 pub struct Plan {
     pub submissions: Vec<Submission>,
     /// In the order of their moments.
-    pub strikes: Vec<Strike>,
+    pub planned_faults: Vec<PlannedFault>,
 }
 
 /// Long enough for anything that is not to run out of time.
@@ -130,24 +130,24 @@ pub const AMPLE_MS: u64 = 3_600_000;
 impl Plan {
     /// The plan of this seed.
     pub fn of(seed: u64, shape: &Shape) -> Self {
-        let mut dice = Dice::new(seed);
+        let mut random = Random::new(seed);
         let submissions: Vec<_> =
-            (0..shape.submissions).map(|_| submission(&mut dice, shape)).collect();
+            (0..shape.submissions).map(|_| submission(&mut random, shape)).collect();
         let executions: usize = submissions.iter().map(|it| it.executions(shape.hosts)).sum();
-        // Some executions never begin: the last blows should not wait for those.
+        // Some executions never begin: the last faults should not wait for those.
         let begin = (executions * 7 / 10).max(1) as u64;
-        let count = if shape.blows.is_empty() { 0 } else { shape.strikes };
-        let mut strikes: Vec<_> =
-            (0..count).map(|number| strike(&mut dice, shape, number, begin)).collect();
-        strikes.sort_by_key(|strike| strike.begun);
+        let count = if shape.faults.is_empty() { 0 } else { shape.planned_faults };
+        let mut planned_faults: Vec<_> =
+            (0..count).map(|number| strike(&mut random, shape, number, begin)).collect();
+        planned_faults.sort_by_key(|strike| strike.begun);
         // Some come right behind another, while what that one hit has not come back.
-        for next in 1..strikes.len() {
-            if dice.is_in(30) {
-                strikes[next].begun = strikes[next - 1].begun;
-                strikes[next].after_ms = dice.below(15);
+        for next in 1..planned_faults.len() {
+            if random.is_in(30) {
+                planned_faults[next].begun = planned_faults[next - 1].begun;
+                planned_faults[next].after_ms = random.below(15);
             }
         }
-        Self { submissions, strikes }
+        Self { submissions, planned_faults }
     }
 }
 
@@ -155,32 +155,32 @@ impl Submission {
     /// How many executions it makes in a fleet of so many hosts.
     pub fn executions(&self, hosts: usize) -> usize {
         match &self.place {
-            Place::Host(_) => 1,
-            Place::Hosts(chosen) => chosen.len(),
-            Place::All => hosts,
+            Target::Host(_) => 1,
+            Target::Hosts(chosen) => chosen.len(),
+            Target::All => hosts,
         }
     }
 }
 
-fn submission(dice: &mut Dice, shape: &Shape) -> Submission {
-    let place = match dice.below(10) {
-        0 => Place::All,
+fn submission(random: &mut Random, shape: &Shape) -> Submission {
+    let place = match random.below(10) {
+        0 => Target::All,
         1 => {
-            let chosen: Vec<_> = (0..shape.hosts).filter(|_| dice.is_in(60)).collect();
-            if chosen.is_empty() { Place::Hosts(vec![0]) } else { Place::Hosts(chosen) }
+            let chosen: Vec<_> = (0..shape.hosts).filter(|_| random.is_in(60)).collect();
+            if chosen.is_empty() { Target::Hosts(vec![0]) } else { Target::Hosts(chosen) }
         }
-        _ => Place::Host(dice.below(shape.hosts as u64) as usize),
+        _ => Target::Host(random.below(shape.hosts as u64) as usize),
     };
-    let code = dice.within(1..120) as u8;
-    let end = dice.choose(&[(End::Succeeds, 80), (End::Fails(code), 8), (End::RunsOutOfTime, 6)]);
-    let stays = dice.within(shape.stay_ms.clone());
+    let code = random.within(1..120) as u8;
+    let end = random.choose(&[(End::Succeeds, 80), (End::Fails(code), 8), (End::RunsOutOfTime, 6)]);
+    let stays = random.within(shape.stay_ms.clone());
     let (stay_ms, timeout_ms) = match end {
-        End::RunsOutOfTime => (AMPLE_MS, dice.within(200..1_500)),
+        End::RunsOutOfTime => (AMPLE_MS, random.within(200..1_500)),
         End::Succeeds | End::Fails(_) => (stays, AMPLE_MS),
     };
     Submission {
         place,
-        print: dice.choose(&[
+        print: random.choose(&[
             (Print::Nothing, 20),
             (Print::Line, 50),
             (Print::Both, 25),
@@ -189,22 +189,22 @@ fn submission(dice: &mut Dice, shape: &Shape) -> Submission {
         end,
         stay_ms,
         timeout_ms,
-        expires_in_ms: if dice.is_in(6) { dice.within(1..200) } else { AMPLE_MS },
-        is_unlisted: dice.is_in(2),
-        has_secret: dice.is_in(15),
-        cancel_after: dice.is_in(8).then(|| dice.below(8) as usize),
+        expires_in_ms: if random.is_in(6) { random.within(1..200) } else { AMPLE_MS },
+        is_unlisted: random.is_in(2),
+        has_secret: random.is_in(15),
+        cancel_after: random.is_in(8).then(|| random.below(8) as usize),
     }
 }
 
-fn strike(dice: &mut Dice, shape: &Shape, number: usize, begin: u64) -> Strike {
-    // Each kind once, then as the dice fall.
-    let first = shape.blows.get(number).map(|(kind, _)| *kind);
-    Strike {
-        begun: 1 + dice.below(begin) as usize,
-        after_ms: dice.below(120),
-        kind: first.unwrap_or_else(|| dice.choose(&shape.blows)),
-        host: dice.below(shape.hosts as u64) as usize,
-        number: dice.roll(),
+fn strike(random: &mut Random, shape: &Shape, number: usize, begin: u64) -> PlannedFault {
+    // Each kind once, then at random.
+    let first = shape.faults.get(number).map(|(kind, _)| *kind);
+    PlannedFault {
+        begun: 1 + random.below(begin) as usize,
+        after_ms: random.below(120),
+        kind: first.unwrap_or_else(|| random.choose(&shape.faults)),
+        host: random.below(shape.hosts as u64) as usize,
+        number: random.roll(),
     }
 }
 
@@ -216,8 +216,8 @@ mod tests {
         Shape {
             hosts: 3,
             submissions: 400,
-            strikes: 60,
-            blows: Kind::ALL.into(),
+            planned_faults: 60,
+            faults: FaultKind::ALL.into(),
             stay_ms: 0..100,
             backlog: 20,
         }
@@ -236,9 +236,9 @@ mod tests {
         assert!(some(&|it| it.end == End::Succeeds) && some(&|it| it.end == End::RunsOutOfTime));
         assert!(some(&|it| matches!(it.end, End::Fails(_))) && some(&|it| it.is_unlisted));
         assert!(some(&|it| it.cancel_after.is_some()) && some(&|it| it.expires_in_ms < 200));
-        for (kind, _) in Kind::ALL {
-            assert!(plan.strikes.iter().any(|strike| strike.kind == kind), "{kind:?}");
+        for (kind, _) in FaultKind::ALL {
+            assert!(plan.planned_faults.iter().any(|strike| strike.kind == kind), "{kind:?}");
         }
-        assert!(plan.strikes.is_sorted_by_key(|strike| strike.begun));
+        assert!(plan.planned_faults.is_sorted_by_key(|strike| strike.begun));
     }
 }

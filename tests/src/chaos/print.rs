@@ -1,12 +1,12 @@
 //! What a piece of work prints, made from its execution's id: whoever knows the id can say every
-//! byte of it. Shared by the program that prints and the judge that compares.
+//! byte of it. Shared by the program that prints and the checker that compares.
 
 use std::fmt;
 use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::dice::Dice;
+use super::random::Random;
 
 /// Bytes that one write of [`Print::Both`] has, so that both streams come in turns.
 const PIECE: usize = 1024;
@@ -34,14 +34,19 @@ impl Print {
     /// Every write of the execution with this id, in order.
     pub fn pieces(self, id: Uuid) -> Vec<Piece> {
         let (high, low) = id.as_u64_pair();
-        let mut dice = Dice::new(high ^ low.rotate_left(32));
+        let mut random = Random::new(high ^ low.rotate_left(32));
         let stdout = |bytes| Piece { is_stderr: false, bytes };
         match self {
             Self::Nothing => vec![],
-            Self::Line => vec![stdout(format!("{:016x}\n", dice.roll()).into_bytes())],
-            Self::Mebibyte => (0..16).map(|_| stdout(random(&mut dice, 64 * PIECE))).collect(),
+            Self::Line => vec![stdout(format!("{:016x}\n", random.roll()).into_bytes())],
+            Self::Mebibyte => {
+                (0..16).map(|_| stdout(random_bytes(&mut random, 64 * PIECE))).collect()
+            }
             Self::Both => (0..64)
-                .map(|turn| Piece { is_stderr: turn % 4 == 3, bytes: random(&mut dice, PIECE) })
+                .map(|turn| Piece {
+                    is_stderr: turn % 4 == 3,
+                    bytes: random_bytes(&mut random, PIECE),
+                })
                 .collect(),
         }
     }
@@ -56,10 +61,10 @@ impl Print {
     }
 }
 
-fn random(dice: &mut Dice, length: usize) -> Vec<u8> {
+fn random_bytes(random: &mut Random, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {
-        bytes.extend(dice.roll().to_le_bytes());
+        bytes.extend(random.roll().to_le_bytes());
     }
     bytes.truncate(length);
     bytes

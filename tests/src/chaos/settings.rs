@@ -1,6 +1,6 @@
 //! What a run is made with.
 
-use super::plan::{Kind, Shape};
+use super::plan::{FaultKind, Shape};
 
 /// What the server keeps its data in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +29,8 @@ impl Settings {
         let shape = Shape {
             hosts: 3,
             submissions: 120,
-            strikes: 18,
-            blows: Kind::ALL.into(),
+            planned_faults: 18,
+            faults: FaultKind::ALL.into(),
             stay_ms: 0..400,
             backlog: 20,
         };
@@ -42,7 +42,7 @@ impl Settings {
         let shape = Shape {
             hosts,
             submissions: 220 * hosts,
-            strikes: 25 * hosts,
+            planned_faults: 25 * hosts,
             backlog: 12 * hosts,
             ..Self::short(seed, store).shape
         };

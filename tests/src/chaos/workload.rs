@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::fleet::{SCRIPT, TAG};
-use super::plan::{Place, Submission};
+use super::plan::{Submission, Target};
 use super::settings::Settings;
-use crate::clients::api::{Answer, Api};
+use crate::clients::api::{Api, ApiResponse};
 use crate::wait::within;
 
 /// A server may be killed again and again before it answers.
@@ -44,14 +44,14 @@ pub struct Caller<'a> {
     api: Api,
     settings: &'a Settings,
     agents: Vec<String>,
-    tally: &'a Path,
+    start_log: &'a Path,
     asked: Asked,
 }
 
 impl<'a> Caller<'a> {
     /// `agents`: the ids of the hosts' agents, in the hosts' order.
-    pub fn new(api: Api, settings: &'a Settings, agents: Vec<String>, tally: &'a Path) -> Self {
-        Self { api, settings, agents, tally, asked: Asked::default() }
+    pub fn new(api: Api, settings: &'a Settings, agents: Vec<String>, start_log: &'a Path) -> Self {
+        Self { api, settings, agents, start_log, asked: Asked::default() }
     }
 
     /// Makes all submissions and waits until nothing is open.
@@ -123,7 +123,7 @@ impl<'a> Caller<'a> {
     fn request(&self, index: usize, submission: &Submission) -> (String, Value) {
         let script = if submission.is_unlisted { "nowhere" } else { SCRIPT };
         let parameters = json!({
-            "TALLY": self.tally,
+            "START_LOG": self.start_log,
             "PRINT": submission.print.to_string(),
             "STAY_MS": submission.stay_ms.to_string(),
             "EXIT": match submission.end {
@@ -140,18 +140,18 @@ impl<'a> Caller<'a> {
             data["secret_parameters"] = json!({"TOKEN": format!("{}{index}", super::SECRET)});
         }
         let target = match &submission.place {
-            Place::Host(host) => {
+            Target::Host(host) => {
                 let expires_in_ms = submission.expires_in_ms;
                 // What no host allows is for the hosts to refuse.
                 let body = json!({"command": "execute", "data": data,
                     "expires_in_ms": expires_in_ms, "on_mismatch": "send"});
                 return (format!("/api/agents/{}/command", self.agents[*host]), body);
             }
-            Place::Hosts(hosts) => {
+            Target::Hosts(hosts) => {
                 let ids: Vec<_> = hosts.iter().map(|host| &self.agents[*host]).collect();
                 json!({"ids": ids})
             }
-            Place::All => json!({"tags": [TAG]}),
+            Target::All => json!({"tags": [TAG]}),
         };
         data["target"] = target;
         data["on_mismatch"] = "send".into();
@@ -159,8 +159,8 @@ impl<'a> Caller<'a> {
         ("/api/jobs".to_owned(), data)
     }
 
-    async fn cancel(&mut self, index: usize, place: &Place) {
-        let kind = if matches!(place, Place::Host(_)) { "commands" } else { "jobs" };
+    async fn cancel(&mut self, index: usize, place: &Target) {
+        let kind = if matches!(place, Target::Host(_)) { "commands" } else { "jobs" };
         let path = format!("/api/{kind}/{}/cancel", self.asked.accepted[index]);
         let answer = self.answered(&path, &[], json!({})).await;
         // 409: it has ended by itself.
@@ -170,7 +170,7 @@ impl<'a> Caller<'a> {
     }
 
     /// The answer of a server that is there and able to work.
-    async fn answered(&self, path: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    async fn answered(&self, path: &str, headers: &[(&str, &str)], body: Value) -> ApiResponse {
         let bytes = body.to_string().into_bytes();
         within(PATIENCE, "an answer", async || {
             let body = Some(bytes.clone());
@@ -181,7 +181,7 @@ impl<'a> Caller<'a> {
         .await
     }
 
-    fn note(&mut self, path: &str, answer: &Answer) {
+    fn note(&mut self, path: &str, answer: &ApiResponse) {
         let text = String::from_utf8_lossy(&answer.bytes);
         self.asked.odd_answers.push(format!("{} to POST {path}: {text}", answer.status));
     }

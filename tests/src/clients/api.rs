@@ -6,6 +6,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
+use crate::json::JsonFields as _;
 use crate::wait::{eventually, eventually_shown};
 
 /// A caller of the REST API with one key.
@@ -18,7 +19,7 @@ pub struct Api {
 
 /// What the server answered.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub headers: HeaderMap,
     pub bytes: Vec<u8>,
@@ -29,7 +30,7 @@ pub fn is_terminal(state: &str) -> bool {
     !matches!(state, "queued" | "delivered" | "running")
 }
 
-impl Answer {
+impl ApiResponse {
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
@@ -103,7 +104,7 @@ impl Api {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Result<ApiResponse, reqwest::Error> {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if !self.key.is_empty() {
             request = request.bearer_auth(&self.key);
@@ -117,7 +118,7 @@ impl Api {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        Ok(Answer { status, headers, bytes: response.bytes().await?.to_vec() })
+        Ok(ApiResponse { status, headers, bytes: response.bytes().await?.to_vec() })
     }
 
     /// A request whose answer is read bit by bit.
@@ -135,29 +136,29 @@ impl Api {
     }
 
     /// One request, with a JSON body if any.
-    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub async fn send(&self, method: Method, path: &str, body: Option<Value>) -> ApiResponse {
         let body = body.map(|body| body.to_string().into_bytes());
         self.try_send(method, path, &[], body).await.expect("reach the server")
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> ApiResponse {
         self.send(Method::GET, path, None).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> ApiResponse {
         self.send(Method::POST, path, Some(body)).await
     }
 
-    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+    pub async fn patch(&self, path: &str, body: Value) -> ApiResponse {
         self.send(Method::PATCH, path, Some(body)).await
     }
 
-    pub async fn delete(&self, path: &str) -> Answer {
+    pub async fn delete(&self, path: &str) -> ApiResponse {
         self.send(Method::DELETE, path, None).await
     }
 
     /// [`Api::post`] with an `Idempotency-Key`.
-    pub async fn post_once(&self, path: &str, key: &str, body: Value) -> Answer {
+    pub async fn post_once(&self, path: &str, key: &str, body: Value) -> ApiResponse {
         let body = Some(body.to_string().into_bytes());
         self.try_send(Method::POST, path, &[("idempotency-key", key)], body)
             .await
@@ -183,7 +184,7 @@ impl Api {
         let answer = self.post(&path, body).await;
         let location = answer.header("location").to_owned();
         let body = answer.expect(202);
-        let id = body["id"].as_str().expect("a command id").to_owned();
+        let id = body.id().to_owned();
         assert_eq!(location, format!("/api/commands/{id}"));
         id
     }
@@ -192,11 +193,11 @@ impl Api {
     pub async fn execute_anyway(&self, agent: &str, data: Value) -> String {
         let body = json!({"command": "execute", "data": data, "on_mismatch": "send"});
         let made = self.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
-        made["id"].as_str().expect("a command id").to_owned()
+        made.id().to_owned()
     }
 
     /// Asks for an `execute` as it comes; the answer.
-    pub async fn try_execute(&self, agent: &str, data: Value) -> Answer {
+    pub async fn try_execute(&self, agent: &str, data: Value) -> ApiResponse {
         let body = json!({"command": "execute", "data": data});
         self.post(&format!("/api/agents/{agent}/command"), body).await
     }

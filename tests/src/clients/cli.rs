@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::processes::binaries::binary;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 
 /// A terminal of somebody who uses `muster`.
 #[derive(Debug, Clone)]
@@ -17,13 +17,13 @@ pub struct Cli {
 
 /// What a call came to.
 #[derive(Debug)]
-pub struct Said {
+pub struct ProgramOutput {
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
     pub stderr: String,
 }
 
-impl Said {
+impl ProgramOutput {
     /// Standard output, once the exit code is as expected.
     ///
     /// # Panics
@@ -47,8 +47,8 @@ impl Said {
 
 impl Cli {
     /// Somebody who has not logged in.
-    pub fn new(site: &Site) -> Self {
-        Self { home: site.folder("home") }
+    pub fn new(test_dir: &TestDir) -> Self {
+        Self { home: test_dir.folder("home") }
     }
 
     /// Their home.
@@ -57,12 +57,12 @@ impl Cli {
     }
 
     /// Runs `muster` to its end.
-    pub async fn run(&self, args: &[&str]) -> Said {
+    pub async fn run(&self, args: &[&str]) -> ProgramOutput {
         self.run_with_input(args, "").await
     }
 
     /// [`Cli::run`], with something on standard input.
-    pub async fn run_with_input(&self, args: &[&str], input: &str) -> Said {
+    pub async fn run_with_input(&self, args: &[&str], input: &str) -> ProgramOutput {
         let mut child = self.start(args);
         // It may not want any.
         let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
@@ -70,12 +70,12 @@ impl Cli {
     }
 
     /// Runs `muster` with a terminal of its own; standard output is what that terminal is given.
-    pub async fn run_on_a_terminal(&self, args: &[&str]) -> Said {
+    pub async fn run_on_a_terminal(&self, args: &[&str]) -> ProgramOutput {
         self.run_on_a_terminal_of(200, args).await
     }
 
     /// [`Cli::run_on_a_terminal`], with lines of so many characters.
-    pub async fn run_on_a_terminal_of(&self, columns: u16, args: &[&str]) -> Said {
+    pub async fn run_on_a_terminal_of(&self, columns: u16, args: &[&str]) -> ProgramOutput {
         const TERMINAL: &str = "import os, pty, sys\n\
             sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
         let size = format!("stty rows 24 cols {columns}; exec \"$@\"");
@@ -107,10 +107,10 @@ impl Cli {
 }
 
 /// Waits for a call's end and takes all it said.
-pub async fn ended(child: Child) -> Said {
+pub async fn ended(child: Child) -> ProgramOutput {
     let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
     let output = waiting.await.expect("wait").expect("collect what it said");
-    Said {
+    ProgramOutput {
         code: output.status.code(),
         stdout: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),

@@ -13,7 +13,7 @@ use serde_json::Value;
 use sse_stream::{Sse, SseByteStream};
 use tokio::time::timeout;
 
-use crate::clients::api::{Answer, Api};
+use crate::clients::api::{Api, ApiResponse};
 
 const PATIENCE: Duration = Duration::from_secs(45);
 
@@ -45,14 +45,14 @@ impl LiveStream {
     ///
     /// # Errors
     /// The answer, if its status is not 200.
-    pub async fn open(api: &Api, path: &str, last_event_id: &str) -> Result<Self, Answer> {
+    pub async fn open(api: &Api, path: &str, last_event_id: &str) -> Result<Self, ApiResponse> {
         let headers = [("last-event-id", last_event_id)];
         let headers = if last_event_id.is_empty() { &headers[..0] } else { &headers[..] };
         let response = api.stream(path, headers).await.expect("reach the server");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         if status != 200 {
             let bytes = response.bytes().await.expect("read the answer").to_vec();
-            return Err(Answer { status, headers, bytes });
+            return Err(ApiResponse { status, headers, bytes });
         }
         let bytes_left = Arc::new(AtomicUsize::new(usize::MAX));
         let chunks = chunks(response, Arc::clone(&bytes_left)).map(Ok::<_, std::io::Error>);

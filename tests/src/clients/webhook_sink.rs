@@ -1,4 +1,4 @@
-//! A receiver of webhooks of the test's own: it takes what comes, and answers as it is told.
+//! A receiver of webhooks: it records each message and answers as the test sets.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,15 +9,14 @@ use axum::body::Bytes;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use data_encoding::BASE64;
-use ring::hmac;
 use serde_json::Value;
+use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::wait::eventually;
 
-/// What a receiver does with a message.
+/// How a sink answers a message.
 #[derive(Debug, Clone)]
 pub enum Reaction {
     /// Answers with this status, these headers and this body.
@@ -28,23 +27,23 @@ pub enum Reaction {
 
 /// A message that has arrived.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedMessage {
     pub path: String,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
-struct Desk {
-    received: Mutex<Vec<Received>>,
+struct SinkState {
+    received: Mutex<Vec<ReceivedMessage>>,
     reactions: Mutex<VecDeque<Reaction>>,
 }
 
-/// A receiver on a port of this machine. It ends when dropped.
+/// A receiver on a port of this machine. It stops when dropped.
 #[derive(Debug)]
-pub struct Receiver {
+pub struct WebhookSink {
     address: SocketAddr,
-    desk: Arc<Desk>,
+    state: Arc<SinkState>,
     serving: JoinHandle<()>,
 }
 
@@ -55,7 +54,7 @@ impl Reaction {
     }
 }
 
-impl Received {
+impl ReceivedMessage {
     /// A header's value.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
@@ -66,37 +65,32 @@ impl Received {
         serde_json::from_slice(&self.body).expect("a message is JSON")
     }
 
-    /// True if one of the signatures is by this secret (`whsec_…`), as the specification has it.
+    /// True if one of the signatures is by this secret (`whsec_…`), according to the verifier that
+    /// the specification's authors publish. All of them must be of version 1.
     pub fn is_signed_by(&self, secret: &str) -> bool {
-        let key = secret.strip_prefix("whsec_").expect("a secret");
-        let key = BASE64.decode(key.as_bytes()).expect("base64");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
-        let head = format!("{}.{}.", self.header("webhook-id"), self.header("webhook-timestamp"));
-        let signed = [head.as_bytes(), &self.body].concat();
-        self.header("webhook-signature").split(' ').any(|signature| {
-            let signature = signature.strip_prefix("v1,").expect("version 1");
-            let signature = BASE64.decode(signature.as_bytes()).expect("base64");
-            hmac::verify(&key, &signed, &signature).is_ok()
-        })
+        let mut signatures = self.header("webhook-signature").split(' ');
+        assert!(signatures.all(|signature| signature.starts_with("v1,")), "{:?}", self.headers);
+        let webhook = Webhook::new(secret).expect("a secret");
+        webhook.verify(&self.body, &self.headers).is_ok()
     }
 }
 
-impl Receiver {
+impl WebhookSink {
     /// A receiver that reacts like this, message by message, and takes all that come after.
     pub async fn start(reactions: impl IntoIterator<Item = Reaction>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("listen"), reactions)
     }
 
-    /// [`Receiver::start`], where the caller listens.
+    /// [`WebhookSink::start`], where the caller listens.
     pub fn on(listener: TcpListener, reactions: impl IntoIterator<Item = Reaction>) -> Self {
         let address = listener.local_addr().expect("a bound address");
-        let desk = Arc::new(Desk::default());
-        desk.reactions.lock().unwrap_or_else(PoisonError::into_inner).extend(reactions);
-        let app = Router::new().fallback(take).with_state(Arc::clone(&desk));
+        let state = Arc::new(SinkState::default());
+        state.reactions.lock().unwrap_or_else(PoisonError::into_inner).extend(reactions);
+        let app = Router::new().fallback(take).with_state(Arc::clone(&state));
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, app).await;
         });
-        Self { address, desk, serving }
+        Self { address, state, serving }
     }
 
     /// `127.0.0.1:PORT`.
@@ -110,12 +104,12 @@ impl Receiver {
     }
 
     /// Everything that has arrived, oldest first.
-    pub fn received(&self) -> Vec<Received> {
-        self.desk.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn received(&self) -> Vec<ReceivedMessage> {
+        self.state.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until so many have arrived.
-    pub async fn receives(&self, count: usize) -> Vec<Received> {
+    pub async fn receives(&self, count: usize) -> Vec<ReceivedMessage> {
         eventually(&format!("{count} messages arrive"), async || {
             Some(self.received()).filter(|received| received.len() >= count)
         })
@@ -123,22 +117,22 @@ impl Receiver {
     }
 }
 
-impl Drop for Receiver {
+impl Drop for WebhookSink {
     fn drop(&mut self) {
         self.serving.abort();
     }
 }
 
 async fn take(
-    State(desk): State<Arc<Desk>>,
+    State(state): State<Arc<SinkState>>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let path = uri.to_string();
-    let received = Received { path, headers, body: body.to_vec() };
-    desk.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
-    let reaction = desk.reactions.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let received = ReceivedMessage { path, headers, body: body.to_vec() };
+    state.received.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+    let reaction = state.reactions.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     match reaction {
         None => StatusCode::OK.into_response(),
         Some(Reaction::Silence) => std::future::pending().await,

@@ -11,7 +11,7 @@ use super::shared_cluster::SharedCluster;
 use super::sql;
 use crate::processes::ports::free_port;
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::wait::eventually_blocking;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A cluster that listens on 127.0.0.1 and trusts every connection.
 #[derive(Debug)]
 pub struct PostgresCluster {
-    site: Site,
+    test_dir: TestDir,
     data_dir: PathBuf,
     port: u16,
     process: Option<Process>,
@@ -30,12 +30,13 @@ impl PostgresCluster {
     ///
     /// # Panics
     /// If PostgreSQL is not installed: a missing service fails the tests.
-    pub fn start(site: &Site) -> Self {
-        let parent = site.folder("postgres");
+    pub fn start(test_dir: &TestDir) -> Self {
+        let parent = test_dir.folder("postgres");
         programs::own_by_postgres(&parent);
         let data_dir = parent.join("cluster");
         programs::copy_data_dir(SharedCluster::get().initialised_data_dir(), &data_dir);
-        let mut cluster = Self { site: site.clone(), data_dir, port: free_port(), process: None };
+        let mut cluster =
+            Self { test_dir: test_dir.clone(), data_dir, port: free_port(), process: None };
         cluster.resume();
         cluster
     }
@@ -65,7 +66,7 @@ impl PostgresCluster {
         args.extend(programs::postgres_args(&self.data_dir, self.port, &[]));
         let args: Vec<&str> = args.iter().map(|arg| arg.to_str().expect("plain text")).collect();
         let none: [(&str, &str); 0] = [];
-        let folder = self.site.folder("postgres");
+        let folder = self.test_dir.folder("postgres");
         let mut process =
             Process::start("postgres", &program, &args, none, &folder).ended_by(Signal::SIGINT);
         let ready = eventually_blocking(PATIENCE, || {

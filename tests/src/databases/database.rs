@@ -51,6 +51,14 @@ impl PostgresDatabase {
     pub fn url(&self) -> String {
         self.cluster.url(&self.name)
     }
+
+    /// Runs a statement on it. Returns a line for each row, its fields separated by `|`.
+    ///
+    /// # Panics
+    /// If the statement fails.
+    pub fn query(&self, statement: &str) -> Vec<String> {
+        sql::query(&self.url(), statement)
+    }
 }
 
 impl Drop for PostgresDatabase {

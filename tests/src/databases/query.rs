@@ -12,7 +12,7 @@ impl Server {
     pub fn query(&self, statement: &str) -> Vec<String> {
         match &self.database {
             Database::Sqlite => sql::query_file(&self.data_dir().join("muster.db"), statement),
-            Database::Postgres(database) => sql::query(&database.url(), statement),
+            Database::Postgres(database) => database.query(statement),
             Database::Cluster(cluster) => sql::query(&cluster.url(), statement),
         }
     }

@@ -4,10 +4,10 @@ use uuid::Uuid;
 
 use crate::agents::scripts::sha256;
 use crate::clients::api::Api;
-use crate::fixture::World;
+use crate::fixture::Fixture;
 use crate::servers::server::Database;
 
-impl World {
+impl Fixture {
     /// An owner of another tenant on this server: a copy of the first tenant and of its owner's key,
     /// under other ids and with another secret.
     ///

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::programs::{self, USER};
 use crate::processes::ports::free_port;
+use crate::processes::test_run::TestRun;
 use crate::wait::eventually_blocking;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,7 +59,7 @@ impl SharedCluster {
     }
 
     fn find_or_start() -> Self {
-        let run = Run::current();
+        let run = TestRun::current();
         let folder = std::env::temp_dir().join(format!("muster-postgres-{}", run.id));
         // The user that runs PostgreSQL passes through it.
         let mut builder = DirBuilder::new();
@@ -81,7 +82,7 @@ impl SharedCluster {
     }
 }
 
-fn start(run: &Run, folder: &Path, data_dir: &Path, port: u16) {
+fn start(run: &TestRun, folder: &Path, data_dir: &Path, port: u16) {
     let (program, mut args) = programs::command("postgres");
     args.extend(programs::postgres_args(data_dir, port, &SETTINGS));
     let mut guard = Command::new("sh")
@@ -106,20 +107,4 @@ fn start(run: &Run, folder: &Path, data_dir: &Path, port: u16) {
     });
     let log = || fs::read_to_string(folder.join("postgres.log")).unwrap_or_default();
     assert!(is_ready.is_some(), "the shared cluster is not ready: {}", log());
-}
-
-/// What shares a cluster: all processes of one call of nextest, or one process without it.
-struct Run {
-    id: String,
-    /// The process that lives as long as the run.
-    process_id: u32,
-}
-
-impl Run {
-    fn current() -> Self {
-        match std::env::var("NEXTEST_RUN_ID") {
-            Ok(id) => Self { id, process_id: std::os::unix::process::parent_id() },
-            Err(_) => Self { id: Uuid::new_v4().to_string(), process_id: std::process::id() },
-        }
-    }
 }

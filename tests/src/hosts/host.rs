@@ -11,10 +11,10 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
-use crate::clients::cli::Said;
+use crate::clients::cli::ProgramOutput;
 use crate::processes::binaries::binary;
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::wait::{eventually, eventually_blocking};
 
 const BOOT: &str = include_str!("boot.sh");
@@ -53,16 +53,16 @@ pub struct Host {
     process: Option<Process>,
     manager: Manager,
     place: PathBuf,
-    site: Site,
+    test_dir: TestDir,
 }
 
 impl Host {
     /// Boots a new one. Needs root.
-    pub async fn boot(site: &Site, manager: Manager) -> Self {
-        let place = site.folder("host");
+    pub async fn boot(test_dir: &TestDir, manager: Manager) -> Self {
+        let place = test_dir.folder("host");
         mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some(DISK))
             .expect("mount the host's disk; these tests need root");
-        let mut host = Self { process: None, manager, place, site: site.clone() };
+        let mut host = Self { process: None, manager, place, test_dir: test_dir.clone() };
         host.start().await;
         host
     }
@@ -79,13 +79,18 @@ impl Host {
         let namespaces =
             ["--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child"];
         let mut args = namespaces.to_vec();
-        let (place, site) = (text(&self.place), text(self.site.path()));
+        let (place, test_dir) = (text(&self.place), text(self.test_dir.path()));
         args.extend(["sh", "-c", BOOT, "boot", &place, self.manager.word()]);
         let programs = text(programs);
-        args.extend([programs.as_str(), site.as_str()]);
+        args.extend([programs.as_str(), test_dir.as_str()]);
         let none: [(&str, &str); 0] = [];
-        let process =
-            Process::start("host", Path::new("/usr/bin/unshare"), &args, none, self.site.path());
+        let process = Process::start(
+            "host",
+            Path::new("/usr/bin/unshare"),
+            &args,
+            none,
+            self.test_dir.path(),
+        );
         self.process = Some(process.ended_by(Signal::SIGKILL));
         let is_up = match self.manager {
             Manager::Systemd => "systemctl is-active multi-user.target",
@@ -121,12 +126,12 @@ impl Host {
     }
 
     /// Runs a shell command there as root, with a clean environment.
-    pub async fn run(&self, command: &str) -> Said {
+    pub async fn run(&self, command: &str) -> ProgramOutput {
         self.run_as("root", command).await
     }
 
     /// [`Host::run`] as another user.
-    pub async fn run_as(&self, user: &str, command: &str) -> Said {
+    pub async fn run_as(&self, user: &str, command: &str) -> ProgramOutput {
         let first = self.first_process().expect("the host runs").to_string();
         let mut enter = Command::new("nsenter");
         enter.args(["-t", &first, "-m", "-p", "-u", "-i", "-C", "--"]);
@@ -146,7 +151,7 @@ impl Host {
         let status = tokio::task::spawn_blocking(move || enter.status());
         let status = status.await.expect("wait").expect("enter the host");
         let read = |file: &Path| fs::read(file).expect("what it said");
-        Said {
+        ProgramOutput {
             code: status.code(),
             stdout: read(out.path()),
             stderr: String::from_utf8_lossy(&read(err.path())).into_owned(),

@@ -9,9 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{BOOT, Image, NAMESPACES, PATH, text};
-use crate::clients::cli::Said;
+use crate::clients::cli::ProgramOutput;
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::wait::eventually;
 
 /// A container that runs, or has ended. It shares the machine's network.
@@ -24,18 +24,18 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts one by its image's entry point. Its volumes are folders of the site, called
+    /// Starts one by its image's entry point. Its volumes are folders of the test's directory, called
     /// `<name>-<volume>`: new ones are empty, and those of an earlier container of that name are
     /// found again. Variables stand over the image's.
     pub fn start(image: &Image, name: &str, variables: &[(&str, &str)]) -> Self {
         let file = &image.file;
-        let place = image.site.folder(&format!("container-{name}"));
+        let place = image.test_dir.folder(&format!("container-{name}"));
         let mut words = vec![text(&place).to_owned(), image.layers.clone()];
         words.push(image.programs.as_deref().map_or("", text).to_owned());
         let user = file.user();
         words.extend([format!("{}:{}", user.0, user.1), file.only("WORKDIR").to_owned()]);
         for path in file.volumes() {
-            words.push(format!("{}:{path}", text(&Self::volume(&image.site, name, path))));
+            words.push(format!("{}:{path}", text(&Self::volume(&image.test_dir, name, path))));
         }
         words.push("--".into());
         let mut set = vec![PATH.to_owned()];
@@ -52,7 +52,7 @@ impl Container {
         let none: [(&str, &str); 0] = [];
         let name = format!("container-{name}");
         let unshare = Path::new("/usr/bin/unshare");
-        let process = Process::start(&name, unshare, &args, none, image.site.path());
+        let process = Process::start(&name, unshare, &args, none, image.test_dir.path());
         Self {
             process: process.ended_by(Signal::SIGKILL),
             user,
@@ -62,8 +62,8 @@ impl Container {
     }
 
     /// The folder of a volume.
-    pub fn volume(site: &Site, name: &str, path: &str) -> PathBuf {
-        site.folder(&format!("{name}{}", path.replace('/', "-")))
+    pub fn volume(test_dir: &TestDir, name: &str, path: &str) -> PathBuf {
+        test_dir.folder(&format!("{name}{}", path.replace('/', "-")))
     }
 
     /// Everything it has said, over all starts of that name.
@@ -79,9 +79,13 @@ impl Container {
     }
 
     /// Runs a shell command inside as the container's user, with its variables.
-    pub async fn run(&self, command: &str) -> Said {
+    pub async fn run(&self, command: &str) -> ProgramOutput {
         let Some(first) = self.first_process() else {
-            return Said { code: None, stdout: Vec::new(), stderr: "it does not run".into() };
+            return ProgramOutput {
+                code: None,
+                stdout: Vec::new(),
+                stderr: "it does not run".into(),
+            };
         };
         let mut enter = Command::new("nsenter");
         enter.args(["-t", &first.to_string(), "-m", "-p", "-u", "-i", "--"]);
@@ -93,7 +97,7 @@ impl Container {
         let output = tokio::task::spawn_blocking(move || enter.output());
         let output = output.await.expect("wait").expect("enter the container");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Said { code: output.status.code(), stdout: output.stdout, stderr }
+        ProgramOutput { code: output.status.code(), stdout: output.stdout, stderr }
     }
 
     /// What its health check says now.

@@ -15,7 +15,7 @@ use std::process::Command;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::processes::binaries::binary;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 
 pub use container::Container;
 pub use dockerfile::{Dockerfile, repository};
@@ -34,34 +34,35 @@ pub struct Image {
     /// Mounted on `/usr/lib/muster`; absent where the file system has them.
     programs: Option<PathBuf>,
     place: PathBuf,
-    site: Site,
+    test_dir: TestDir,
 }
 
 impl Image {
     /// Builds `Dockerfile.<part>` around the programs under test. Needs root.
-    pub fn build(site: &Site, part: &str) -> Self {
+    pub fn build(test_dir: &TestDir, part: &str) -> Self {
         let file = Dockerfile::read(part);
-        let place = site.folder(&format!("image-{part}"));
+        let place = test_dir.folder(&format!("image-{part}"));
         if let Some(built) = std::env::var_os("MUSTER_IMAGES") {
             let layers = text(&PathBuf::from(built).join(part)).to_owned();
-            return Self { file, layers, programs: None, place, site: site.clone() };
+            return Self { file, layers, programs: None, place, test_dir: test_dir.clone() };
         }
         mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some(DISK))
             .expect("mount the image's disk; these tests need root");
-        let programs = site.folder(&format!("programs-{part}"));
+        let programs = test_dir.folder(&format!("programs-{part}"));
         let names = if part == "server" { &SERVER_PROGRAMS[..] } else { &SERVER_PROGRAMS[2..] };
         for name in names {
             link(&binary(name), &programs.join(name));
         }
         let layers = format!("{}:/", place.join("changes").display());
-        let image = Self { file, layers, programs: Some(programs), place, site: site.clone() };
+        let image =
+            Self { file, layers, programs: Some(programs), place, test_dir: test_dir.clone() };
         image.run_steps();
         image
     }
 
-    /// The site that containers and volumes of it lie in.
-    pub fn site(&self) -> &Site {
-        &self.site
+    /// The directory that holds its containers and volumes.
+    pub fn test_dir(&self) -> &TestDir {
+        &self.test_dir
     }
 
     /// The same image with other programs, such as those of another version.

@@ -1,13 +1,31 @@
-//! Where the programs under test are: beside the test's own executable, in cargo's folder.
+//! The programs under test: beside the test's own executable, in cargo's folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::freshness::changed_source;
+use super::test_run::TestRun;
+
+/// What builds every program of the workspace.
+const BUILD: &str = "cargo build --workspace --bins";
 
 /// The path of one of the workspace's programs.
 ///
 /// # Panics
-/// If it has not been built: `cargo test` alone does not build programs of other crates.
+/// If it was not built, or was changed since: `cargo test` alone builds no programs of other crates.
 pub fn binary(name: &str) -> PathBuf {
-    existing(folder().join(name), "run `cargo build --workspace --bins` before the tests")
+    static CURRENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let program = existing(folder().join(name), &format!("run `{BUILD}` before the tests"));
+    let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !current.contains(&program) {
+        let changed = changed_source(&program, TestRun::current().started_at());
+        if let Some(source) = changed {
+            panic!("{name} is older than {}: run `{BUILD}`", source.display());
+        }
+        current.insert(program.clone());
+    }
+    program
 }
 
 /// The path of a file of the older build that hosts may still have.
@@ -24,7 +42,7 @@ pub fn previous(name: &str) -> PathBuf {
 fn folder() -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its executable");
     // target/<profile>/deps/<test> → target/<profile>/<program>; a program is there itself.
-    let folder = test.parent().expect("it lies in a folder");
+    let folder = test.parent().expect("an executable is in a folder");
     let folder = if folder.ends_with("deps") { folder.parent().expect("cargo's") } else { folder };
     folder.to_owned()
 }

@@ -1,7 +1,9 @@
-//! Child processes of a test: programs, ports, the test's directory.
+//! Programs, their processes and ports, and the directory and the run of a test.
 
 pub mod binaries;
+mod freshness;
 pub mod ports;
 pub mod process;
 pub mod process_tree;
 pub mod test_dir;
+pub mod test_run;

@@ -1,5 +1,5 @@
-//! Finds processes that belong to a folder: by command line, environment or working directory,
-//! and by descent from one of those.
+//! Finds processes that belong to a folder: by command line, environment, working directory or
+//! ancestor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// A process that is running now.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub struct FoundProcess {
     pub id: i32,
     pub parent_id: i32,
     /// Its arguments, joined by spaces.
@@ -15,10 +15,10 @@ pub struct Found {
 }
 
 /// Every live process, other than this one, that mentions the folder or descends from one that does.
-pub fn processes_of(folder: &Path) -> Vec<Found> {
+pub fn processes_of(folder: &Path) -> Vec<FoundProcess> {
     let needle = folder.as_os_str().as_encoded_bytes();
     let own = std::process::id() as i32;
-    let all: BTreeMap<i32, Found> = numeric_entries().filter_map(read).collect();
+    let all: BTreeMap<i32, FoundProcess> = numeric_entries().filter_map(read).collect();
     let mut ours: BTreeSet<i32> =
         all.keys().copied().filter(|id| *id != own && mentions(*id, needle)).collect();
     loop {
@@ -42,7 +42,7 @@ fn numeric_entries() -> impl Iterator<Item = i32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-fn read(id: i32) -> Option<(i32, Found)> {
+fn read(id: i32) -> Option<(i32, FoundProcess)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name in brackets may hold anything, so read on from the last bracket.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
@@ -53,7 +53,7 @@ fn read(id: i32) -> Option<(i32, Found)> {
     }
     let arguments = fs::read(format!("/proc/{id}/cmdline")).ok()?;
     let command_line = String::from_utf8_lossy(&arguments).replace('\0', " ");
-    Some((id, Found { id, parent_id, command_line }))
+    Some((id, FoundProcess { id, parent_id, command_line }))
 }
 
 fn mentions(id: i32, needle: &[u8]) -> bool {

@@ -1,4 +1,4 @@
-//! The folder of one test. When its last user is gone, nothing may be running in it.
+//! The directory of one test. No process may be running in it when its last user is dropped.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::processes::process_tree::{Found, processes_of};
+use crate::processes::process_tree::{FoundProcess, processes_of};
 use crate::wait::eventually_blocking;
 
 /// What the test started may take this long to be gone after its parents are.
@@ -18,15 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A temporary folder, shared by everything a test starts.
 #[derive(Debug, Clone)]
-pub struct Site(Arc<Folder>);
+pub struct TestDir(Arc<Folder>);
 
 #[derive(Debug)]
 struct Folder(TempDir);
 
-impl Site {
-    /// A new, empty folder with a name that no other process mentions.
+impl TestDir {
+    /// A new, empty directory with a name that no other process mentions.
     pub fn new() -> Self {
-        // Others may pass through: PostgreSQL runs as a user of its own.
+        // Other users may traverse it: PostgreSQL runs as a user of its own.
         let folder = tempfile::Builder::new()
             .prefix("muster-test-")
             .permissions(Permissions::from_mode(0o711))
@@ -46,15 +46,15 @@ impl Site {
         path
     }
 
-    /// Live processes that belong to a folder of this site and whose command line has `word`.
-    pub fn processes(&self, folder: &Path, word: &str) -> Vec<Found> {
+    /// Live processes that belong to a folder of this directory and whose command line has `word`.
+    pub fn processes(&self, folder: &Path, word: &str) -> Vec<FoundProcess> {
         let mut found = processes_of(folder);
         found.retain(|process| process.command_line.contains(word));
         found
     }
 }
 
-impl Default for Site {
+impl Default for TestDir {
     fn default() -> Self {
         Self::new()
     }

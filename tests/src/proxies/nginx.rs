@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::processes::ports::{free_port, listens};
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::servers::authority::Certificate;
 use crate::wait::eventually_blocking;
 
@@ -32,8 +32,13 @@ impl Nginx {
     ///
     /// # Panics
     /// If nginx is not installed: a missing program fails the tests.
-    pub fn start(site: &Site, server: &str, certificate: &Certificate, upgrades: Upgrades) -> Self {
-        let folder = site.folder("nginx");
+    pub fn start(
+        test_dir: &TestDir,
+        server: &str,
+        certificate: &Certificate,
+        upgrades: Upgrades,
+    ) -> Self {
+        let folder = test_dir.folder("nginx");
         let port = free_port();
         let configuration = folder.join("nginx.conf");
         let text = configured(&folder, port, server, certificate, upgrades);

@@ -1,4 +1,4 @@
-//! A tinyproxy of the test's own: the kind of proxy that stands between an office and the world.
+//! A tinyproxy for one test: a forward proxy as offices use them.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::processes::ports::{free_port, listens};
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::wait::eventually_blocking;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,13 +29,13 @@ impl Tinyproxy {
     ///
     /// # Panics
     /// If tinyproxy is not installed: a missing program fails the tests.
-    pub fn start(site: &Site) -> Self {
-        Self::with(site, "")
+    pub fn start(test_dir: &TestDir) -> Self {
+        Self::with(test_dir, "")
     }
 
     /// [`Tinyproxy::start`], with further lines in its configuration.
-    pub fn with(site: &Site, settings: &str) -> Self {
-        let folder = site.folder("tinyproxy");
+    pub fn with(test_dir: &TestDir, settings: &str) -> Self {
+        let folder = test_dir.folder("tinyproxy");
         // As root it becomes somebody else, who has to be able to write here.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("chmod");
         let (port, log) = (free_port(), folder.join("requests.log"));

@@ -1,4 +1,4 @@
-//! TLS in front of something that speaks none, such as a proxy.
+//! A TLS terminator in front of a server without TLS, such as a proxy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::servers::authority::Certificate;
 
-/// A listening address that takes TLS off and passes on what is inside.
+/// A listening address that ends TLS and forwards the plain bytes.
 #[derive(Debug)]
-pub struct TlsFront {
+pub struct TlsTerminator {
     address: SocketAddr,
     accepting: JoinHandle<()>,
 }
 
-impl TlsFront {
+impl TlsTerminator {
     /// Opens one in front of `inner` (`HOST:PORT`).
     pub async fn before(inner: &str, certificate: &Certificate) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -45,7 +45,7 @@ impl TlsFront {
     }
 }
 
-impl Drop for TlsFront {
+impl Drop for TlsTerminator {
     fn drop(&mut self) {
         self.accepting.abort();
     }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 
 /// A connection over TLS.
 pub type Secured = TlsStream<TcpStream>;
@@ -45,11 +45,11 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// A new one, which has issued a pair into the site's folder `tls`.
-    pub fn new(site: &Site) -> Self {
+    /// A new one, which has issued a pair into the folder `tls` of the test's directory.
+    pub fn new(test_dir: &TestDir) -> Self {
         // Fails when it was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let folder = site.folder("tls");
+        let folder = test_dir.folder("tls");
         let mut params = CertificateParams::new([]).expect("no names");
         params.distinguished_name.push(DnType::CommonName, "Office CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,4 @@
-//! A server of the test's own: a real process on a free port, with its data in the site.
+//! A server under test: a real process on a free port, with its data in the test's directory.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::databases::cluster::PostgresCluster;
 use crate::databases::database::PostgresDatabase;
 use crate::processes::binaries::binary;
 use crate::processes::process::Process;
-use crate::processes::test_dir::Site;
+use crate::processes::test_dir::TestDir;
 use crate::servers::authority::Authority;
 use crate::wait::{eventually, eventually_blocking};
 
@@ -25,7 +25,7 @@ pub enum Database {
     Cluster(PostgresCluster),
 }
 
-/// What a test may set otherwise.
+/// Settings that differ from the defaults of the harness.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
     /// `MUSTER_…` variables beside those that the harness sets.
@@ -68,27 +68,27 @@ pub struct Server {
     options: ServerOptions,
     data_dir: PathBuf,
     listen: String,
-    site: Site,
+    test_dir: TestDir,
 }
 
 impl Server {
     /// Starts a server and waits until it is ready.
-    pub fn start(site: &Site, database: Database, options: ServerOptions) -> Self {
-        let mut server = Self::unstarted(site, database, options);
+    pub fn start(test_dir: &TestDir, database: Database, options: ServerOptions) -> Self {
+        let mut server = Self::unstarted(test_dir, database, options);
         server.resume();
         server.listen = server.address();
         server
     }
 
-    /// A server that is all there but not started.
-    pub fn unstarted(site: &Site, database: Database, options: ServerOptions) -> Self {
+    /// A server that is set up but not started.
+    pub fn unstarted(test_dir: &TestDir, database: Database, options: ServerOptions) -> Self {
         Self {
             process: None,
             database,
             options,
-            data_dir: site.folder("server"),
+            data_dir: test_dir.folder("server"),
             listen: "127.0.0.1:0".to_owned(),
-            site: site.clone(),
+            test_dir: test_dir.clone(),
         }
     }
 
@@ -135,7 +135,7 @@ impl Server {
         environment.extend(database_url.map(|url| ("MUSTER_DATABASE_URL".into(), url)));
         let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         let start = |program: &Path, args: &[&str]| {
-            Process::start("server", program, args, environment, self.site.path())
+            Process::start("server", program, args, environment, self.test_dir.path())
         };
         let program = binary("muster-server");
         let Some(commands) = &self.options.mounts else { return start(&program, &args) };
@@ -181,7 +181,7 @@ impl Server {
 
     /// Everything it has logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.site.path().join("server.log")).unwrap_or_default()
+        std::fs::read_to_string(self.test_dir.path().join("server.log")).unwrap_or_default()
     }
 
     /// A client with the first owner's key.

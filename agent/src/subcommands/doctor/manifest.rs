@@ -1,6 +1,7 @@
 //! The host's manifest, and whether each of its scripts could start now.
 
 use std::io;
+use std::path::Path;
 
 use muster_protocol::manifest::Manifest;
 
@@ -55,7 +56,7 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     let bad: Vec<String> = bad.collect();
     let count = manifest.scripts.len();
     if bad.is_empty() {
-        return Finding::ok(check, format!("{count} {}", plural(count)));
+        return whole(&manifest, &path);
     }
     let more = match bad.len().saturating_sub(SHOWN) {
         0 => String::new(),
@@ -69,6 +70,51 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     )
 }
 
+/// The finding for a manifest whose scripts can all start.
+fn whole(manifest: &Manifest, path: &Path) -> Finding {
+    let count = manifest.scripts.len();
+    let detail = format!("{count} {}", plural(count));
+    let any: Vec<_> = manifest.scripts_with_any_parameters().collect();
+    if any.is_empty() {
+        return Finding::ok(Check::Manifest, detail);
+    }
+    let shown: Vec<_> = any.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = match any.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Finding::warn(
+        Check::Manifest,
+        format!("{detail}; any parameter is accepted by {}{more}", shown.join(", ")),
+        format!("list the parameters of these scripts in {}", path.display()),
+    )
+}
+
 fn plural(count: usize) -> &'static str {
     if count == 1 { "script" } else { "scripts" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subcommands::doctor::finding::CheckStatus;
+
+    #[test]
+    fn scripts_that_take_any_parameter_are_named() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let script = state.scripts().join("a.sh");
+        std::fs::write(&script, "#!/bin/sh\n").expect("written");
+        let write = |parameters: &str| {
+            let text = format!(
+                r#"{{"scripts":[{{"name":"free","path":"a.sh","interpreter":"/bin/sh"{parameters}}}]}}"#
+            );
+            std::fs::write(state.manifest(), text).expect("written");
+            manifest(Some(&state))
+        };
+        assert_eq!(write("").status, CheckStatus::Ok);
+        let finding = write(r#","parameters":"any""#);
+        assert_eq!(finding.status, CheckStatus::Warn, "{finding:?}");
+        assert!(finding.detail.contains("`free`"), "{finding:?}");
+    }
 }

@@ -48,7 +48,7 @@ enum Action {
 
 #[derive(Debug, Default, clap::Args)]
 struct List {
-    /// Only of this agent: an id, a name, a hostname, or a unique prefix of one
+    /// Only of this agent: an id, a name or a hostname
     #[arg(long)]
     agent: Option<String>,
     /// Only in this state, such as queued, running or failed

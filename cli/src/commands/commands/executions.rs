@@ -59,7 +59,7 @@ enum Action {
 
 #[derive(Debug, Default, clap::Args)]
 struct List {
-    /// Only on this agent: an id, a name, a hostname, or a unique prefix of one
+    /// Only on this agent: an id, a name or a hostname
     #[arg(long)]
     agent: Option<String>,
     /// Only of this script

@@ -8,11 +8,11 @@ use uuid::Uuid;
 use crate::api::client::ApiClient;
 use crate::commands::fleet::ping::check_success;
 use crate::error::CliError;
-use crate::session::{ResourceKind, Session};
+use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Agent: an id, a name, a hostname, or a unique prefix of one
+    /// Agent: an id, a name or a hostname
     agent: String,
     /// Command: ping, info, echo, scripts, execute, restart, update, redeploy or shutdown
     name: CommandName,
@@ -33,7 +33,8 @@ fn json_object(text: &str) -> Result<Map<String, Value>, String> {
 /// # Errors
 /// [`CliError::Unsuccessful`] if the agent answered with an error.
 pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
-    let id = session.id_of(ResourceKind::Agent, &args.agent).await?;
+    let has_secrets = args.data.as_ref().is_some_and(|data| data.contains_key("secret_parameters"));
+    let id = session.agent_id(&args.agent, has_secrets).await?;
     let mut body = json!({ "command": args.name, "data": args.data.unwrap_or_default() });
     if let Some(wait_ms) = args.wait_ms {
         body["wait_ms"] = wait_ms.into();

@@ -16,7 +16,7 @@ use crate::error::CliError;
 use crate::explanation::{OptionNames, option};
 use crate::input::quantities::milliseconds;
 use crate::input::secret_sources::SecretSource;
-use crate::session::{ResourceKind, Session};
+use crate::session::Session;
 
 const PARAMETERS: &str = "Parameters";
 const EXECUTION: &str = "Execution";
@@ -63,7 +63,7 @@ pub const OPTIONS: OptionNames = &[
 pub struct Args {
     /// Agent (without --on and --tag), script and parameters
     ///
-    /// AGENT is an id, a name, a hostname, or a unique prefix of one.
+    /// AGENT is an id, a name or a hostname.
     #[arg(value_name = "[AGENT] SCRIPT [NAME=VALUE]", required_unless_present = "argv")]
     words: Vec<String>,
     /// Program and arguments; no shell interprets them
@@ -206,7 +206,7 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
             Err(usage("--webhook needs --on or --tag"))
         }
         RunTarget::OneAgent(agent) => {
-            let agent_id = session.id_of(ResourceKind::Agent, agent).await?;
+            let agent_id = session.agent_id(agent, data.get("secret_parameters").is_some()).await?;
             let mut body = json!({ "command": "execute", "data": data });
             args.add_delivery(&mut body);
             agent_run::run(session, &agent_id, &body, args.detach, args.raw).await

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use muster_protocol::backoff::Delays;
+use muster_protocol::parameter::ANY;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -72,19 +73,19 @@ enum Action {
     },
     /// Show all details of an agent
     Show {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
     /// Rename an agent
     Rename {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
         /// New name
         name: String,
     },
     /// Delete an agent; a running agent can enrol again with its key
     Delete {
-        /// Agent: an id, or a full name or hostname
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
     /// Wait until an agent is connected
@@ -98,7 +99,7 @@ enum Action {
     },
     /// List the scripts in the manifest of a host
     Scripts {
-        /// Agent: an id, a name, a hostname, or a unique prefix of one
+        /// Agent: an id, a name or a hostname
         agent: String,
     },
 }
@@ -150,8 +151,11 @@ async fn show_scripts(session: &Session, id: &str) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The parameters that a script declares.
+/// The parameters that a script accepts.
 fn parameters(script: &Value) -> String {
+    if script.get("parameters").and_then(Value::as_str) == Some(ANY) {
+        return ANY.to_owned();
+    }
     let declared = script.get("parameters").and_then(Value::as_array);
     let words = declared.into_iter().flatten().map(|parameter| {
         let is = |name: &str| parameter.get(name).and_then(Value::as_bool) == Some(true);
@@ -159,8 +163,7 @@ fn parameters(script: &Value) -> String {
         let marks: Vec<_> = ["required", "secret"].into_iter().filter(|mark| is(mark)).collect();
         if marks.is_empty() { name.to_owned() } else { format!("{name} ({})", marks.join(", ")) }
     });
-    let words: Vec<_> = words.collect();
-    if words.is_empty() { "any".to_owned() } else { words.join(", ") }
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Shows the agents that an expression matches.

@@ -9,7 +9,7 @@ use crate::session::{ResourceKind, Session};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Agent: an id, a name, a hostname, or a unique prefix of one
+    /// Agent: an id, a name or a hostname
     agent: String,
 }
 

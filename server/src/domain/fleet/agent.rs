@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
+use crate::domain::ids::AgentId;
+
 /// How much of the protocol an agent speaks.
 #[derive(
     Debug,
@@ -24,6 +26,29 @@ pub enum AgentLevel {
     Basic,
     /// It keeps a ledger, reports output by offset and can cancel.
     Full,
+}
+
+/// Who gave an agent its name.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    utoipa::ToSchema,
+)]
+#[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum NameSource {
+    /// A person, through the API.
+    Given,
+    /// The host, when it enrolled. Another host may report the same name.
+    Reported,
 }
 
 /// What a session runs over.
@@ -73,6 +98,42 @@ pub enum AgentEventKind {
     LedgerReplaced,
     /// Two hosts present its identity.
     IdentityConflict,
+    /// Its name or hostname is that of another agent.
+    NameConflict,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
+}
+
+/// The alert of an agent whose identity two hosts present.
+pub const IDENTITY_CONFLICT: &str = "identity_conflict";
+/// The alert of an agent whose name or hostname another agent had first.
+pub const NAME_CONFLICT: &str = "name_conflict";
+
+/// What a typed word matched of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchedBy {
+    Id,
+    /// A name that a person gave.
+    GivenName,
+    /// A name that the host reported.
+    ReportedName,
+    /// The hostname that the host reported.
+    Hostname,
+}
+
+impl MatchedBy {
+    /// True if a host cannot bring about this match by what it reports.
+    pub fn is_trusted(self) -> bool {
+        matches!(self, Self::Id | Self::GivenName)
+    }
+}
+
+/// One of several agents that a word matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct AgentCandidate {
+    pub id: AgentId,
+    pub name: String,
+    pub name_source: NameSource,
+    pub hostname: String,
 }

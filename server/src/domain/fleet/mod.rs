@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod manifest_digest;
+pub mod reported_manifest;
 pub mod target;

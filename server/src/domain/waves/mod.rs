@@ -111,16 +111,15 @@ pub enum HaltReason {
 pub const INVALID_API_KEY: &str = "the API key that requested it was revoked or has expired";
 
 impl HaltReason {
-    /// The text that people read. `member` is the singular noun for a member, such as `execution`;
-    /// `remedy` is a whole sentence.
-    pub fn sentence(self, member: &str, remedy: &str) -> String {
+    /// The text that people read. `remedy` is a whole sentence.
+    pub fn sentence(self, remedy: &str) -> String {
         let fact = match self {
             Self::Failures { failures, limit } => {
-                format!("{} failed, the limit is {limit}", pluralize(failures, member))
+                format!("{failures} failed, the limit is {limit}")
             }
             Self::Unreachable { failures, unreachable, limit } => format!(
                 "{} went offline and {failures} failed, the limit for both together is {limit}",
-                pluralize(unreachable, member)
+                pluralize(unreachable, "agent")
             ),
             Self::Unhealthy { wave, agents, within_ms } => format!(
                 "{} of wave {wave} did not stay online for the required time within {within_ms} ms",

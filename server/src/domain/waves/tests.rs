@@ -113,8 +113,8 @@ proptest! {
 #[test]
 fn a_halt_names_the_count_and_the_limit() {
     let halted = HaltReason::Failures { failures: 1, limit: 0 };
-    let text = halted.sentence("execution", "Resume or abort the job.");
-    assert_eq!(text, "Halted: 1 execution failed, the limit is 0. Resume or abort the job.");
+    let text = halted.sentence("Resume or abort the job.");
+    assert_eq!(text, "Halted: 1 failed, the limit is 0. Resume or abort the job.");
     let halted = HaltReason::Unreachable { failures: 0, unreachable: 2, limit: 1 };
-    assert!(halted.sentence("agent", "").starts_with("Halted: 2 agents went offline and 0 failed"));
+    assert!(halted.sentence("").starts_with("Halted: 2 agents went offline and 0 failed"));
 }

@@ -1,4 +1,4 @@
-//! `/api/commands`, and what sends commands to agents.
+//! `/api/commands`, and the types for sending commands to agents.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -33,26 +33,27 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct CommandBody {
-    /// `ping info echo scripts` are answered now; `execute restart update redeploy shutdown` are
-    /// stored and followed.
+    /// `ping`, `info`, `echo` and `scripts` are transient: the agent replies at once. `execute`,
+    /// `restart`, `update`, `redeploy` and `shutdown` are durable: they are stored and delivered.
     command: String,
-    /// Of `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`, or with `argv` (a program
-    /// and its arguments) instead of `script`, for hosts whose policy is `shell`. Secret parameters are
-    /// sealed until the command ends, never given back, and masked in its output from 4 bytes on.
+    /// For `execute`: `{script, parameters?, secret_parameters?, timeout_ms?}`. Hosts with the policy
+    /// `shell` also accept `argv` (a program and its arguments) instead of `script`. Secret parameters
+    /// are sealed until the command ends, never returned, and masked in the output if they have 4
+    /// bytes or more.
     #[schema(value_type = Option<Object>)]
     data: Option<Value>,
-    /// How long the answer to a transient command is waited for: at most 60000, 10000 unless
-    /// asked otherwise.
+    /// How long to wait for the reply to a transient command: at most 60000, default 10000.
     wait_ms: Option<u64>,
-    /// How long a durable command waits for its agent: at most 30 days, 24 h unless asked otherwise.
+    /// How long a durable command waits for its agent: at most 30 days,
+    /// default 24 h.
     expires_in_ms: Option<u64>,
-    /// Of `execute`, if the host would refuse it by the rules that it told: `refuse` (unless asked
-    /// otherwise) the request here, or `send` it and leave it to the host.
+    /// For `execute`, if the host would refuse it by its last reported manifest and policy: `refuse`
+    /// the request (default), or `send` it and let the host decide.
     #[serde(default)]
     on_mismatch: Mismatch,
 }
 
-/// What becomes of a request that hosts would refuse.
+/// What happens to a request that hosts would refuse.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::http) enum Mismatch {
@@ -70,11 +71,11 @@ impl From<Mismatch> for OnMismatch {
     }
 }
 
-/// How long the answer is waited for.
+/// How long to wait for the reply.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct PingBody {
-    /// At most 60000, 10000 unless asked otherwise.
+    /// At most 60000, default 10000.
     wait_ms: Option<u64>,
 }
 
@@ -90,7 +91,7 @@ impl From<PingBody> for CommandBody {
     }
 }
 
-/// What an agent answered to a transient command.
+/// The reply of an agent to a transient command.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct CommandResponseView {
     command_id: CommandId,
@@ -108,36 +109,36 @@ pub(in crate::http) struct CommandResponseView {
 pub(in crate::http) struct CommandView {
     id: CommandId,
     agent_id: AgentId,
-    /// The job that it is an execution of.
+    /// The job that this execution belongs to.
     job_id: Option<JobId>,
-    /// Of a roll-out: its wave, counted from 1.
+    /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Queued, and not to be sent before its roll-out lets it go.
+    /// Queued, and not sent until its rollout releases it.
     is_held: bool,
     command: String,
     state: CommandState,
     #[schema(value_type = Object)]
     data: Box<RawValue>,
-    /// What the agent reported, once it has. Of an `execute`: exit code, duration, byte counts.
+    /// The report of the agent. For an `execute`: exit code, duration, byte counts.
     #[schema(value_type = Option<Object>)]
     result: Option<Value>,
-    /// Why it ended as it did, in a sentence.
+    /// Why it ended as it did.
     error: Option<String>,
-    /// The same for programs.
+    /// Stable code for `error`.
     error_code: Option<String>,
-    /// A report that came after the end; the state stays as it was.
+    /// A report that arrived after the command had ended; it does not change the state.
     late_result: Option<LateResult>,
-    /// Output committed so far, both streams; in lists left out.
+    /// Output committed so far, both streams. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     output_bytes: Option<u64>,
-    /// When its output was dropped to make room for newer output; in lists left out.
+    /// When its output was dropped to make room for newer output. Not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     output_dropped_at: Option<Timestamp>,
     requested_by: ApiKeyId,
     requested_from: Option<String>,
     timeout_ms: i64,
     created_at: Timestamp,
-    /// Null while it is held: its time to wait begins when it is let go.
+    /// Null while it is held: its time to expire starts when its rollout releases it.
     expires_at: Option<Timestamp>,
     delivered_at: Option<Timestamp>,
     started_at: Option<Timestamp>,
@@ -145,7 +146,7 @@ pub(in crate::http) struct CommandView {
     cancel_requested_at: Option<Timestamp>,
 }
 
-/// What an agent reported of a command that had ended otherwise.
+/// A report that arrived after the command had ended.
 #[derive(Debug, Serialize, ToSchema)]
 struct LateResult {
     state: CommandState,
@@ -179,7 +180,7 @@ impl From<CommandWithReport> for CommandView {
             is_held,
             command: row.command,
             state: row.state,
-            // As it was checked and written here: it need not be read to be shown.
+            // Validated before the insert, so it is returned without parsing.
             data: RawValue::from_string(row.data).unwrap_or_else(|_| RawValue::NULL.to_owned()),
             result,
             error,
@@ -219,7 +220,7 @@ impl CommandBody {
     }
 }
 
-/// 200 with the agent's answer, or 202 with what was stored.
+/// 200 with the reply of the agent, or 202 with the stored command.
 pub(in crate::http) fn answer(sent: SendResult) -> Response {
     match sent {
         SendResult::Replied { command_id, reply } => axum::Json(CommandResponseView {
@@ -244,14 +245,14 @@ pub(in crate::http) fn answer(sent: SendResult) -> Response {
 struct CommandsParams {
     cursor: Option<String>,
     limit: Option<u64>,
-    /// Only this agent's.
+    /// Only commands of this agent.
     agent_id: Option<uuid::Uuid>,
-    /// Only in this state.
+    /// Only commands in this state.
     #[param(inline)]
     state: Option<CommandState>,
 }
 
-/// List durable commands, newest first. A page may be short; the last has no `next_cursor`.
+/// List durable commands, newest first. A page may be short; only the last has no `next_cursor`.
 #[utoipa::path(get, path = "/api/commands", tag = "commands", params(CommandsParams),
     responses((status = 200, body = PageView<CommandView>)))]
 async fn list_commands(
@@ -269,7 +270,7 @@ async fn list_commands(
     Ok(axum::Json(commands.map(CommandView::from).into()))
 }
 
-/// Get one durable command, now or when it has ended.
+/// Get one durable command. With `wait_ms`, wait for its end.
 #[utoipa::path(get, path = "/api/commands/{id}", tag = "commands",
     params(("id" = uuid::Uuid, Path), WaitParams),
     responses((status = 200, body = CommandView), (status = 404, body = Problem)))]
@@ -286,7 +287,7 @@ async fn get_command(
     Ok(axum::Json(CommandView { output_bytes, output_dropped_at, ..found.into() }))
 }
 
-/// Ask for a command's end. From `queued` it ends at once; else its agent decides. Repeatable.
+/// Cancel a command. A queued one ends at once; otherwise its agent decides. Repeatable.
 #[utoipa::path(post, path = "/api/commands/{id}/cancel", tag = "commands",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = CommandView), (status = 404, body = Problem), (status = 409, body = Problem)))]

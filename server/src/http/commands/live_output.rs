@@ -31,14 +31,13 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LiveParams {
-    /// One stream only. Offsets are of both together all the same.
+    /// Only this stream. Offsets still count both streams.
     #[param(inline)]
     stream: Option<StreamName>,
-    /// Where to begin: payload of both streams before the first byte that is wanted. A
-    /// `Last-Event-ID` counts for more.
+    /// Where to start: number of bytes of both streams to skip. `Last-Event-ID` takes precedence.
     #[serde(default)]
     from_bytes: u64,
-    /// `false`: to the end of what there is now, without waiting for more.
+    /// `false`: return the output so far and do not wait for more.
     #[serde(default = "yes")]
     follow: bool,
 }
@@ -47,12 +46,13 @@ fn yes() -> bool {
     true
 }
 
-/// Data of an event `output`: bytes of one stream, as `text` where they are UTF-8, else as `base64`.
+/// Data of an event `output`: bytes of one stream, as `text` if they are UTF-8, otherwise as
+/// `base64`.
 #[derive(Serialize, ToSchema)]
 struct OutputEvent {
     /// `stdout` or `stderr`.
     stream: &'static str,
-    /// Payload of both streams before these bytes.
+    /// Number of bytes of both streams before these.
     offset_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -60,35 +60,35 @@ struct OutputEvent {
     base64: Option<String>,
 }
 
-/// Data of the event `result`: what came of an execution. Nothing follows it.
+/// Data of the event `result`: the result of the execution. It is the last event.
 #[derive(Serialize, ToSchema)]
 struct ResultEvent {
     id: CommandId,
     state: CommandState,
-    /// Of a script that exited by itself.
+    /// Exit code, if the script exited by itself.
     exit_code: Option<i64>,
-    /// The signal that ended it otherwise.
+    /// Signal that ended the script otherwise.
     signal: Option<i64>,
     duration_ms: Option<u64>,
-    /// Why it ended as it did, in a sentence.
+    /// Why it ended as it did.
     error: Option<String>,
-    /// The same for programs.
+    /// Stable code for `error`.
     error_code: Option<String>,
-    /// Payload that is here, of both streams and of each.
+    /// Stored output of both streams; the next fields have each stream.
     output_bytes: u64,
     stdout_bytes: u64,
     stderr_bytes: u64,
-    /// True if not all that the script wrote is here, or that can't be known.
+    /// True if output of the script is missing, or may be missing.
     is_output_incomplete: bool,
 }
 
-/// Follow an execution's output as it comes, as server-sent events.
+/// Follow the output of an execution as server-sent events.
 ///
-/// An event `output` has the bytes and, as its `id`, the offset behind them; pass that as
-/// `Last-Event-ID` to go on there. After all output comes one event `result`, and the answer ends.
-/// It ends without one when the right to see ends, or when the server goes: ask again. 410
-/// `output_dropped` and `output_damaged` as for the output itself; what is lost on the way cuts the
-/// answer off, and is told when it is asked for again.
+/// An event `output` has bytes and, as its `id`, the offset after them; send it as `Last-Event-ID` to
+/// resume there. After all output one event `result` follows, and the response ends. The response
+/// ends without `result` if the API key loses its right to see the output, or if the server stops;
+/// reconnect to resume. 410 `output_dropped` and `output_damaged` as for the output itself. If output
+/// is lost during the response, it ends early, and the next request gets that error.
 #[utoipa::path(get, path = "/api/executions/{id}/output/live", tag = "executions",
     params(("id" = uuid::Uuid, Path), LiveParams, ("Last-Event-ID" = Option<String>, Header)),
     responses((status = 200, content_type = "text/event-stream", body = OutputEvent), (status = 400, body = Problem),

@@ -3,13 +3,14 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use muster_protocol::parameter::ANY;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -29,6 +30,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_agents))
         .routes(routes!(list_connected_agents))
+        .routes(routes!(resolve_agent))
         .routes(routes!(get_agent, update_agent, delete_agent))
         .routes(routes!(list_agent_scripts))
         .routes(routes!(list_agent_metrics))
@@ -42,6 +44,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 struct AgentView {
     id: AgentId,
     name: String,
+    name_source: NameSource,
     status: AgentStatus,
     level: AgentLevel,
     transport: Transport,
@@ -56,7 +59,7 @@ struct AgentView {
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
-    /// A condition that needs a person's attention, such as `identity_conflict`.
+    /// A condition that needs a person's attention, `identity_conflict` or `name_conflict`.
     alert: Option<String>,
     connected_at: Timestamp,
     last_seen_at: Timestamp,
@@ -100,8 +103,13 @@ struct MetricsView {
 /// The scripts that a host allows.
 #[derive(Debug, Serialize, ToSchema)]
 struct ScriptsView {
+    /// The entries of the manifest. `parameters` is a list, or `"any"`; without it the script
+    /// accepts none.
     #[schema(value_type = Vec<Object>)]
     items: Value,
+    /// Names of the scripts that accept any parameter. List their parameters in the manifest: a
+    /// parameter is an environment variable, and can change what the script's programs do.
+    scripts_with_any_parameters: Vec<String>,
     /// Why the host refused its newest manifest file. The scripts above stay in force.
     error: Option<String>,
     /// When the host last reported; `null` if it never has.
@@ -129,6 +137,7 @@ impl From<AgentSnapshot> for AgentView {
         Self {
             id: row.id,
             name: row.name,
+            name_source: row.name_source,
             status: if is_connected { AgentStatus::Online } else { AgentStatus::Offline },
             level: row.level,
             transport: row.transport,
@@ -219,6 +228,43 @@ async fn list_connected_agents(
     Ok(axum::Json(page.map(AgentView::from).into()))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ResolveParams {
+    /// An id, or a whole name or hostname.
+    name: String,
+    /// True if the caller means to send secrets: what only a host reported does not match then.
+    #[serde(default)]
+    with_secrets: bool,
+}
+
+/// The agent that a word names.
+#[derive(Debug, Serialize, ToSchema)]
+struct ResolvedAgentView {
+    matched_by: MatchedBy,
+    #[serde(flatten)]
+    agent: AgentView,
+}
+
+/// Find the agent that a word names.
+///
+/// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
+/// reported names and hostnames are compared together. If several agents match, the answer is
+/// `ambiguous_agent` with `candidates`. Beginnings of names never match.
+#[utoipa::path(get, path = "/api/agents/resolve", tag = "agents", params(ResolveParams),
+    responses((status = 200, body = ResolvedAgentView), (status = 404, body = Problem),
+        (status = 409, body = Problem), (status = 422, body = Problem)))]
+async fn resolve_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<ResolveParams>,
+) -> ApiResult<axum::Json<ResolvedAgentView>> {
+    let agents = &state.services.agents;
+    let (agent, matched_by) = agents.resolve(&caller, &params.name, params.with_secrets).await?;
+    Ok(axum::Json(ResolvedAgentView { matched_by, agent: agent.into() }))
+}
+
 /// Get one agent, with its latest telemetry.
 #[utoipa::path(get, path = "/api/agents/{id}", tag = "agents",
     params(("id" = uuid::Uuid, Path)),
@@ -271,14 +317,29 @@ async fn list_agent_scripts(
     Id(id): Id,
 ) -> ApiResult<axum::Json<ScriptsView>> {
     let view = match state.services.agents.manifest(&caller, AgentId(id)).await? {
-        None => ScriptsView { items: Value::Array(Vec::new()), error: None, reported_at: None },
-        Some(row) => ScriptsView {
-            items: stored_json(&row.manifest)["scripts"].take(),
-            error: row.error,
-            reported_at: Some(row.reported_at),
+        None => ScriptsView {
+            items: Value::Array(Vec::new()),
+            scripts_with_any_parameters: Vec::new(),
+            error: None,
+            reported_at: None,
         },
+        Some(row) => {
+            let items = stored_json(&row.manifest)["scripts"].take();
+            ScriptsView {
+                scripts_with_any_parameters: scripts_with_any_parameters(&items),
+                items,
+                error: row.error,
+                reported_at: Some(row.reported_at),
+            }
+        }
     };
     Ok(axum::Json(view))
+}
+
+fn scripts_with_any_parameters(scripts: &Value) -> Vec<String> {
+    let any = |script: &&Value| script["parameters"] == ANY;
+    let scripts = scripts.as_array().into_iter().flatten().filter(any);
+    scripts.filter_map(|script| script["name"].as_str().map(str::to_owned)).collect()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

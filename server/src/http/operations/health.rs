@@ -38,7 +38,7 @@ async fn get_health() -> axum::Json<HealthView> {
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
 async fn get_readiness(State(state): State<AppState>) -> ApiResult<axum::Json<HealthView>> {
-    match tokio::time::timeout(DATABASE_WAIT, state.services.upkeep.check_database()).await {
+    match tokio::time::timeout(DATABASE_WAIT, state.services.maintenance.check_database()).await {
         Ok(Ok(())) => Ok(OK),
         Ok(Err(_)) | Err(_) => Err(Problem::storage()),
     }

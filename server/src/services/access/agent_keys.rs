@@ -159,7 +159,7 @@ impl AgentKeys {
     ) -> Result<MadeAgentKey> {
         caller.require(Scope::AgentKeysWrite)?;
         if grace_ms > MAX_GRACE_MS {
-            return Err(ServiceError::invalid_field("grace_ms", "must be at most seven days"));
+            return Err(ServiceError::out_of_range("grace_ms", grace_ms, 0..=MAX_GRACE_MS));
         }
         let now = self.clock.now();
         let secret = NewSecret::random(AGENT_KEY_PREFIX)?;
@@ -216,8 +216,11 @@ fn check(change: &AgentKeyChange, now: Timestamp) -> Result<()> {
     if let Some(tags) = &change.tags {
         check_tags(tags).map_err(|problem| ServiceError::invalid_field("tags", problem))?;
     }
-    if change.max_agents.is_some_and(|count| !(1..=MAX_AGENTS_OF_KEY).contains(&count)) {
-        return Err(ServiceError::invalid_field("max_agents", "must be from 1 to 100000"));
+    if let Some(count) = change.max_agents.filter(|count| !(1..=MAX_AGENTS_OF_KEY).contains(count))
+    {
+        let count = u64::try_from(count).unwrap_or(0);
+        let bounds = 1..=u64::from(MAX_AGENTS_OF_KEY.unsigned_abs());
+        return Err(ServiceError::out_of_range("max_agents", count, bounds));
     }
     if change.expires_at.flatten().is_some_and(|at| at <= now) {
         return Err(ServiceError::invalid_field(

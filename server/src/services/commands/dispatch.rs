@@ -15,7 +15,7 @@ use crate::store::writer::MarkDelivered;
 use crate::store::{Store, StoreError};
 
 /// Most commands that one call delivers.
-const MAX_COMMANDS: u64 = 1_000;
+const COMMANDS_PER_CALL: u64 = 1_000;
 
 /// Delivers queued commands.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Dispatcher {
         let due_at = self.clock.now();
         // One more than the most free slots shows whether an agent has commands left over.
         let rows =
-            self.store.system().deliverable(&ids, due_at, max_free + 1, MAX_COMMANDS).await?;
+            self.store.system().deliverable(&ids, due_at, max_free + 1, COMMANDS_PER_CALL).await?;
         let requesters = rows.iter().map(|row| row.requested_by).collect();
         let invalid_keys = match rows.is_empty() {
             true => BTreeSet::new(),
@@ -71,7 +71,7 @@ impl Dispatcher {
         };
         // Read again: `delivered_at` must not precede `created_at` of a command that was just read.
         let now = self.clock.now();
-        let is_truncated = rows.len() as u64 == MAX_COMMANDS;
+        let is_truncated = rows.len() as u64 == COMMANDS_PER_CALL;
         let selection = self.select(&sessions, rows, &invalid_keys);
         for session in sessions.values() {
             let agent_id = session.agent_id;

@@ -6,10 +6,12 @@ use std::time::Duration;
 use muster_protocol::CloseCode;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use crate::domain::access::principal::Scope;
+use crate::domain::fleet::agent::{AgentCandidate, MatchedBy, NameSource};
 use crate::domain::ids::AgentId;
-use crate::domain::name::{check_name, check_tags};
+use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
@@ -39,6 +41,8 @@ pub struct AgentSnapshot {
 /// Longest time that a request waits for an agent to connect.
 const MAX_WAIT_MS: u64 = 60_000;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
+/// Most candidates that the error for an ambiguous name lists.
+const MAX_CANDIDATES: usize = 10;
 const UNKNOWN: ServiceError = ServiceError::NotFound("agent");
 
 impl Agents {
@@ -110,6 +114,49 @@ impl Agents {
         let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
         let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop();
         Ok((self.now(row), newest))
+    }
+
+    /// The agent that a word names: an id, or a whole name or hostname.
+    ///
+    /// A name that a person gave wins, so that no host can take it or make it ambiguous. Names and
+    /// hostnames that hosts reported are looked at together. Beginnings of names never match.
+    ///
+    /// # Errors
+    /// `ambiguous_agent` with the candidates. `secrets_need_ids_or_tags` if the caller means to send
+    /// secrets and only what a host reported matches.
+    pub async fn resolve(
+        &self,
+        caller: &Caller,
+        word: &str,
+        with_secrets: bool,
+    ) -> Result<(AgentSnapshot, MatchedBy)> {
+        caller.require(Scope::AgentsRead)?;
+        let tenant = self.store.tenant(caller.principal.tenant_id);
+        if let Ok(id) = Uuid::try_parse(word) {
+            let row = tenant.agent(AgentId(id)).await?.ok_or(UNKNOWN)?;
+            return Ok((self.now(row), MatchedBy::Id));
+        }
+        let limit = MAX_CANDIDATES as u64 + 1;
+        let given = tenant.agents_with_given_name(word, limit).await?;
+        let (mut rows, is_given) = match given.is_empty() {
+            false => (given, true),
+            true => (tenant.agents_called(word, limit).await?, false),
+        };
+        if rows.len() > 1 {
+            return Err(ambiguous(word, rows));
+        }
+        let row = rows.pop().ok_or(UNKNOWN)?;
+        let matched_by = match is_given {
+            true => MatchedBy::GivenName,
+            false if row.name == word && row.name_source == NameSource::Reported => {
+                MatchedBy::ReportedName
+            }
+            false => MatchedBy::Hostname,
+        };
+        if with_secrets && !matched_by.is_trusted() {
+            return Err(untrusted_for_secrets(word, row.id));
+        }
+        Ok((self.now(row), matched_by))
     }
 
     /// Renames or tags an agent.
@@ -192,6 +239,37 @@ impl Agents {
 
     fn now(&self, row: agent::Model) -> AgentSnapshot {
         AgentSnapshot { is_connected: self.hub.is_connected(row.id), row }
+    }
+}
+
+fn ambiguous(word: &str, rows: Vec<agent::Model>) -> ServiceError {
+    let count = match rows.len() {
+        count if count > MAX_CANDIDATES => format!("more than {MAX_CANDIDATES}"),
+        count => count.to_string(),
+    };
+    let candidates = rows.into_iter().take(MAX_CANDIDATES).map(|row| AgentCandidate {
+        id: row.id,
+        name: row.name,
+        name_source: row.name_source,
+        hostname: row.hostname,
+    });
+    ServiceError::AmbiguousAgent {
+        detail: format!(
+            "`{}` is the name or hostname of {count} agents; use an id, or give one of them another name",
+            clean(word, MAX_NAME_CHARS)
+        ),
+        candidates: candidates.collect(),
+    }
+}
+
+fn untrusted_for_secrets(word: &str, id: AgentId) -> ServiceError {
+    ServiceError::Invalid {
+        code: "secrets_need_ids_or_tags",
+        detail: format!(
+            "only a host reported the name `{}`, and any host can report it; to send secrets, use the \
+             id {id}, a tag, or a name that a person gave",
+            clean(word, MAX_NAME_CHARS)
+        ),
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) struct InboundState {
     pub(super) opened_at: Instant,
     pub(super) last_received_at: Instant,
     pub(super) heartbeat_stored_at: Option<Instant>,
+    pub(super) manifest_stored_at: Option<Instant>,
     /// Unknown frame types that were already refused once.
     pub(super) unknown_types: HashSet<String>,
     error_count: u32,
@@ -100,6 +101,7 @@ impl Default for InboundState {
             opened_at: now,
             last_received_at: now,
             heartbeat_stored_at: None,
+            manifest_stored_at: None,
             unknown_types: HashSet::new(),
             error_count: 0,
             inventory: Some(Vec::new()),

@@ -12,7 +12,7 @@ use crate::domain::access::principal::{ActorKind, Role};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId,
     ReleaseId, TenantId, WebhookKeyId,
@@ -84,6 +84,7 @@ macro_rules! text_columns {
 text_columns!(
     ActorKind,
     AgentEventKind,
+    NameSource,
     AgentLevel,
     CommandState,
     DeliveryState,
@@ -175,6 +176,7 @@ mod tests {
         check!(
             ActorKind,
             AgentEventKind,
+            NameSource,
             AgentLevel,
             CommandState,
             DeliveryState,

@@ -78,6 +78,7 @@ CREATE TABLE agents (
     level text NOT NULL,
     identity text NOT NULL,
     name text NOT NULL,
+    name_source text NOT NULL,
     hostname text NOT NULL,
     ip text NOT NULL,
     version text NOT NULL,
@@ -103,6 +104,8 @@ CREATE TABLE agents (
 );
 CREATE INDEX agents_tenant ON agents (tenant_id, id);
 CREATE INDEX agents_identity ON agents (key_id, identity);
+CREATE INDEX agents_name ON agents (tenant_id, name);
+CREATE INDEX agents_hostname ON agents (tenant_id, hostname);
 
 CREATE TABLE agent_ledgers (
     agent_id uuid NOT NULL PRIMARY KEY,

@@ -195,9 +195,9 @@ pub(super) async fn run(
     connection: DatabaseConnection,
     blobs: Blobs,
     mut queue: mpsc::Receiver<Operation>,
-    meters: WriterMetrics,
+    metrics: WriterMetrics,
 ) {
-    let mut connection = Connection::new(connection, blobs, meters.clone());
+    let mut connection = Connection::new(connection, blobs, metrics.clone());
     while let Some(first) = queue.recv().await {
         let mut batch = Batch::default();
         batch.push(first);
@@ -209,20 +209,20 @@ pub(super) async fn run(
                 Err(_) => break,
             }
         }
-        commit(&mut connection, batch, &meters).await;
+        commit(&mut connection, batch, &metrics).await;
     }
 }
 
-async fn commit(connection: &mut Connection, batch: Batch, meters: &WriterMetrics) {
+async fn commit(connection: &mut Connection, batch: Batch, metrics: &WriterMetrics) {
     let started = Instant::now();
     let failure = match commit_with_lock_retries(connection, &batch).await {
         Ok(results) => {
-            meters.committed(batch.len, started.elapsed());
+            metrics.committed(batch.len, started.elapsed());
             return batch.answer(results);
         }
         Err(failure) => failure,
     };
-    meters.failed();
+    metrics.failed();
     connection.roll_back().await;
     match failure {
         BatchFailure::NotCommitted(error)

@@ -37,12 +37,12 @@ impl CommitMetrics {
     }
 
     /// Adds the counts after the commit.
-    pub(super) fn add_to(&self, meters: &WriterMetrics) {
+    pub(super) fn add_to(&self, metrics: &WriterMetrics) {
         let counts = std::mem::take(&mut *self.counts());
         for (state, commands) in counts.ended {
-            meters.ended(state.as_str(), commands);
+            metrics.ended(state.as_str(), commands);
         }
-        meters.stored_output(counts.output_bytes);
+        metrics.stored_output(counts.output_bytes);
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::commit_metrics::CommitMetrics;
-use super::epoch::EpochCache;
+use super::epoch_cache::EpochCache;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;
@@ -26,7 +26,7 @@ pub(super) struct Connection {
     held: Option<DatabaseTransaction>,
     epochs: EpochCache,
     tx_metrics: CommitMetrics,
-    meters: WriterMetrics,
+    metrics: WriterMetrics,
     blobs: Blobs,
 }
 
@@ -41,9 +41,9 @@ pub struct WriteTx<'a> {
 }
 
 impl Connection {
-    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, meters: WriterMetrics) -> Self {
+    pub(super) fn new(pool: DatabaseConnection, blobs: Blobs, metrics: WriterMetrics) -> Self {
         let (epochs, tx_metrics) = (EpochCache::default(), CommitMetrics::default());
-        Self { pool, held: None, epochs, tx_metrics, meters, blobs }
+        Self { pool, held: None, epochs, tx_metrics, metrics, blobs }
     }
 
     /// Begins a transaction. On SQLite it takes the write lock at once, because a transaction that
@@ -77,7 +77,7 @@ impl Connection {
             return Err(DbErr::Custom("no transaction was begun".into()));
         };
         held.execute_unprepared("COMMIT").await?;
-        self.tx_metrics.add_to(&self.meters);
+        self.tx_metrics.add_to(&self.metrics);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ pub mod commands;
 mod commit_metrics;
 mod connection;
 mod epoch;
+mod epoch_cache;
 pub(super) mod rows;
 pub mod sessions;
 
@@ -81,7 +82,7 @@ pub trait BatchOperation: Send + Sync + Sized + 'static {
 #[derive(Clone, Debug)]
 pub struct Writer {
     queue: mpsc::Sender<Operation>,
-    meters: WriterMetrics,
+    metrics: WriterMetrics,
 }
 
 /// The result of a write, after its commit.
@@ -91,14 +92,14 @@ impl Writer {
     /// Starts the writer on its own connection. It ends when the last `Writer` is dropped.
     pub fn start(connection: DatabaseConnection, blobs: Blobs) -> Self {
         let (queue, operations) = mpsc::channel(MAX_QUEUED);
-        let meters = WriterMetrics::default();
-        tokio::spawn(batch::run(connection, blobs, operations, meters.clone()));
-        Self { queue, meters }
+        let metrics = WriterMetrics::default();
+        tokio::spawn(batch::run(connection, blobs, operations, metrics.clone()));
+        Self { queue, metrics }
     }
 
     /// The metrics of the writer.
-    pub fn meters(&self) -> &WriterMetrics {
-        &self.meters
+    pub fn metrics(&self) -> &WriterMetrics {
+        &self.metrics
     }
 
     /// Number of operations in the queue.

@@ -2,8 +2,8 @@
 //! once, it does what a table in memory does that takes one operation after the other.
 
 mod reference;
+mod simulation;
 mod step;
-mod world;
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::runtime::{Builder, Runtime};
 
+use self::simulation::Simulation;
 use self::step::{Step, step};
-use self::world::World;
 use crate::fixture::Fixture;
 
 /// Operations that are queued before the writer gets its turn, so that they share a transaction.
@@ -36,9 +36,9 @@ fn keeps_to_the_model(runtime: &Runtime, fixture: Fixture, cases: u32) {
     let outcome = TestRunner::new(config).run(&plan(), |plan| {
         let fixture = Arc::clone(&fixture);
         let case = runtime.spawn(async move {
-            let mut world = World::new(&fixture).await;
+            let mut simulation = Simulation::new(&fixture).await;
             for batch in &plan {
-                world.take(batch).await;
+                simulation.take(batch).await;
             }
         });
         runtime.block_on(case).map_err(|panic| TestCaseError::fail(panic.to_string()))

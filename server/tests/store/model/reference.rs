@@ -52,7 +52,7 @@ pub enum Answer {
     Reconciled(Reconciled),
     Opened(i64),
     Cancelled {
-        tell: bool,
+        is_sent: bool,
     },
     Unknown,
 }
@@ -212,14 +212,14 @@ impl Reference {
     pub fn cancel(&mut self, command: usize) -> Answer {
         let Some(row) = self.rows.get_mut(&command) else { return Answer::Unknown };
         if row.is_over() {
-            return Answer::Cancelled { tell: false };
+            return Answer::Cancelled { is_sent: false };
         }
         row.is_cancel_requested = true;
-        let tell = row.state() != Queued;
-        if !tell {
+        let is_sent = row.state() != Queued;
+        if !is_sent {
             row.end(Cancelled, EndReason::CancelledInQueue);
         }
-        Answer::Cancelled { tell }
+        Answer::Cancelled { is_sent }
     }
 
     pub fn refuse(&mut self, commands: &[usize]) -> Answer {

@@ -154,7 +154,7 @@ async fn a_compaction_goes_on_wherever_it_was_cut_off(fixture: Fixture) {
     let live = scene.file_of_kind("live");
     let kept = std::fs::read(&live).expect("read");
     // Half a file of a server that was killed in the middle of it, and a whole one without a row.
-    let compacted = scene.fixture.site.path().join("data/output/compacted");
+    let compacted = scene.fixture.test_dir.path().join("data/output/compacted");
     let inner: PathBuf =
         live.components().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
     let whole = compacted.join(&inner).with_added_extension("1");

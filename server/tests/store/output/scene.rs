@@ -185,7 +185,7 @@ impl Scene {
     }
 
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        files_below(self.fixture.site.path().join("data/output"))
+        files_below(self.fixture.test_dir.path().join("data/output"))
     }
 
     pub(super) fn file_of_kind(&self, kind: &str) -> PathBuf {

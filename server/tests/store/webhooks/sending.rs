@@ -15,7 +15,7 @@ use muster_server::hub::Hub;
 use muster_server::services::integrations::webhooks::Webhooks;
 use muster_server::services::{Adapters, Services, Settings};
 use muster_server::store::entities::integrations::webhook_delivery;
-use muster_tests::Receiver;
+use muster_tests::WebhookSink;
 use sea_orm::ConnectionTrait as _;
 
 use crate::fixture::{Fixture, NOW, audit};
@@ -38,8 +38,8 @@ impl Fixture {
         let limits =
             WebhookLimits { reach: WebhookReach::Private, timeout: Duration::from_secs(30) };
         let outside = Adapters {
-            files: ProgramFiles::new(self.site.path().to_owned()),
-            releases: ReleaseFiles::new(self.site.folder("releases")),
+            files: ProgramFiles::new(self.test_dir.path().to_owned()),
+            releases: ReleaseFiles::new(self.test_dir.folder("releases")),
             webhooks: WebhookClient::new(limits, None).expect("a client"),
         };
         let settings = Settings {
@@ -56,7 +56,7 @@ impl Fixture {
         Services::new(&self.store, &hub, &clock, &secret_box, outside, settings).webhooks
     }
 
-    async fn told_to(&self, receiver: &Receiver) -> DeliveryId {
+    async fn told_to(&self, receiver: &WebhookSink) -> DeliveryId {
         self.told(Some(&receiver.url()), NOW).await;
         self.deliveries(self.tenant_id).await[0].id
     }
@@ -104,7 +104,7 @@ impl Fixture {
 }
 
 async fn a_webhook_is_not_sent_if_its_attempt_cannot_be_recorded(fixture: Fixture) {
-    let receiver = Receiver::start([]).await;
+    let receiver = WebhookSink::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(ANY_UPDATE).await;
     for _ in 0..3 {
@@ -122,7 +122,7 @@ async fn a_webhook_is_not_sent_if_its_attempt_cannot_be_recorded(fixture: Fixtur
 }
 
 async fn an_attempt_without_a_recorded_result_counts_and_is_delayed(fixture: Fixture) {
-    let receiver = Receiver::start([]).await;
+    let receiver = WebhookSink::start([]).await;
     let (id, sender) = (fixture.told_to(&receiver).await, fixture.sender());
     fixture.refuse_updates(RECORDS).await;
     for tries in 1..=3 {
@@ -140,7 +140,7 @@ async fn an_attempt_without_a_recorded_result_counts_and_is_delayed(fixture: Fix
 }
 
 async fn a_delivery_resent_during_an_attempt_starts_a_new_round(fixture: Fixture) {
-    let id = fixture.told_to(&Receiver::start([]).await).await;
+    let id = fixture.told_to(&WebhookSink::start([]).await).await;
     let system = fixture.store.system();
     let claimed = system.claim_webhook(id, |_| ()).await.expect("claim").expect("it waits");
     assert_eq!(claimed.tries, 1);

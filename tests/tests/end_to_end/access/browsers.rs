@@ -1,6 +1,6 @@
 //! What other sites can make a browser do, and what a browser does with answers.
 
-use muster_tests::{ServerOptions, World, on_both_databases};
+use muster_tests::{Fixture, ServerOptions, on_both_databases};
 use reqwest::{Client, Method, Response};
 
 on_both_databases!(
@@ -8,17 +8,17 @@ on_both_databases!(
     every_answer_forbids_frames_scripts_and_guesses_of_its_type,
 );
 
-async fn send(world: &World, method: Method, path: &str, kind: &str, body: &str) -> Response {
+async fn send(fixture: &Fixture, method: Method, path: &str, kind: &str, body: &str) -> Response {
     let client = Client::builder().no_proxy().build().expect("make a client");
-    let request = client.request(method, format!("{}{path}", world.server.url()));
-    let request = request.bearer_auth(world.api.key()).body(body.to_owned());
+    let request = client.request(method, format!("{}{path}", fixture.server.url()));
+    let request = request.bearer_auth(fixture.api.key()).body(body.to_owned());
     let request = if kind.is_empty() { request } else { request.header("content-type", kind) };
     request.send().await.expect("reach the server")
 }
 
-async fn only_json_bodies_change_something(world: World) {
+async fn only_json_bodies_change_something(fixture: Fixture) {
     let created = async || {
-        let page = world.api.get("/api/keys").await.expect(200);
+        let page = fixture.api.get("/api/keys").await.expect(200);
         page["items"].as_array().expect("items").len()
     };
     let known = created().await;
@@ -33,7 +33,7 @@ async fn only_json_bodies_change_something(world: World) {
         "",
     ] {
         for path in ["/api/keys", "/api/agents/keys", "/api/jobs", "/api/targets/preview"] {
-            let answer = send(&world, Method::POST, path, kind, key).await;
+            let answer = send(&fixture, Method::POST, path, kind, key).await;
             assert_eq!(answer.status().as_u16(), 415, "{path} with {kind:?}");
         }
         if kind.is_empty() {
@@ -41,17 +41,17 @@ async fn only_json_bodies_change_something(world: World) {
         }
         // An empty body of a form is a form.
         let path = "/api/webhooks/secret/rotate";
-        let answer = send(&world, Method::POST, path, kind, "").await;
+        let answer = send(&fixture, Method::POST, path, kind, "").await;
         assert_eq!(answer.status().as_u16(), 415, "{path} with an empty {kind:?}");
     }
     assert_eq!(created().await, known, "a refused request created a key");
     for kind in ["application/json", "application/json; charset=utf-8", "Application/JSON;a=b"] {
-        let answer = send(&world, Method::POST, "/api/keys", kind, key).await;
+        let answer = send(&fixture, Method::POST, "/api/keys", kind, key).await;
         assert_eq!(answer.status().as_u16(), 201, "{kind}");
     }
 }
 
-async fn every_answer_forbids_frames_scripts_and_guesses_of_its_type(world: World) {
+async fn every_answer_forbids_frames_scripts_and_guesses_of_its_type(fixture: Fixture) {
     for (method, path) in [
         (Method::GET, "/"),
         (Method::GET, "/docs/"),
@@ -68,7 +68,7 @@ async fn every_answer_forbids_frames_scripts_and_guesses_of_its_type(world: Worl
         (Method::POST, "/api/keys"),
         (Method::GET, "/ws/agent"),
     ] {
-        let answer = send(&world, method, path, "", "").await;
+        let answer = send(&fixture, method, path, "", "").await;
         let header = |name: &str| {
             let value = answer.headers().get(name).map(|value| value.to_str().expect("text"));
             value.unwrap_or_else(|| panic!("{path} has no {name}")).to_owned()
@@ -86,8 +86,8 @@ async fn every_answer_forbids_frames_scripts_and_guesses_of_its_type(world: Worl
 
 #[tokio::test]
 async fn the_documentation_needs_nothing_that_its_policy_forbids() {
-    let world = World::with(ServerOptions::default()).await;
-    let answer = send(&world, Method::GET, "/docs/", "", "").await;
+    let fixture = Fixture::with(ServerOptions::default()).await;
+    let answer = send(&fixture, Method::GET, "/docs/", "", "").await;
     let policy = answer.headers()["content-security-policy"].to_str().expect("text").to_owned();
     assert!(policy.contains("script-src 'self'") && policy.contains("style-src 'self'"));
     assert!(policy.contains("connect-src 'self'") && policy.contains("img-src 'self' data:"));
@@ -99,7 +99,7 @@ async fn the_documentation_needs_nothing_that_its_policy_forbids() {
         let source = tag.split("src=\"./").nth(1).expect("no inline script");
         let source = source.split('"').next().expect("a name");
         assert!(inside.trim_start().starts_with("</script>"), "an inline script: {inside}");
-        let script = send(&world, Method::GET, &format!("/docs/{source}"), "", "").await;
+        let script = send(&fixture, Method::GET, &format!("/docs/{source}"), "", "").await;
         assert_eq!(script.status().as_u16(), 200, "{source}");
         // With `nosniff` a browser runs nothing else.
         let kind = script.headers()["content-type"].to_str().expect("text").to_owned();
@@ -107,6 +107,6 @@ async fn the_documentation_needs_nothing_that_its_policy_forbids() {
         scripts += 1;
     }
     assert_eq!(scripts, 3);
-    let initializer = send(&world, Method::GET, "/docs/swagger-initializer.js", "", "").await;
+    let initializer = send(&fixture, Method::GET, "/docs/swagger-initializer.js", "", "").await;
     assert!(initializer.text().await.expect("a script").contains("/openapi.json"));
 }

@@ -1,7 +1,7 @@
 //! Keys that keys create: they outlive and outrank their makers in nothing.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use muster_tests::{Api, World, on_both_databases};
+use muster_tests::{Api, Fixture, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -21,42 +21,38 @@ fn in_hours(hours: i64) -> String {
     (Utc::now() + TimeDelta::hours(hours)).to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-async fn a_child_key_never_outlives_or_outranks_its_maker(world: World) {
+async fn a_child_key_never_outlives_or_outranks_its_maker(fixture: Fixture) {
     let expires_at = in_hours(1);
     let scopes = json!(["api_keys:write", "api_keys:read", "agents:read"]);
     let brief =
         json!({"name": "brief", "role": "owner", "scopes": scopes, "expires_at": expires_at});
-    let (brief_id, brief) = made(&world.api, brief).await;
+    let (brief_id, brief) = made(&fixture.api, brief).await;
 
     let child = brief.post("/api/keys", json!({"name": "c", "role": "owner"})).await.expect(201);
     assert_eq!(child["created_by"], brief_id);
     assert_eq!(child["scopes"], json!(["agents:read", "api_keys:read", "api_keys:write"]));
     let time = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
     let child_expires_at = child["expires_at"].as_str().expect("it expires");
-    assert_eq!(
-        time(child_expires_at),
-        time(&expires_at),
-        "by default it expires with its maker"
-    );
+    assert_eq!(time(child_expires_at), time(&expires_at), "by default it expires with its maker");
 
     let later = json!({"name": "c", "role": "owner", "expires_at": in_hours(2)});
     let refused = brief.post("/api/keys", later).await.expect_problem(422, "invalid_field");
     assert_eq!(refused["errors"][0]["field"], "expires_at", "{refused}");
     let wider = json!({"name": "c", "role": "owner", "scopes": ["commands:shell"]});
     brief.post("/api/keys", wider).await.expect_problem(403, "scope_not_held");
-    let first = world.api.get("/api/keys").await.expect(200);
+    let first = fixture.api.get("/api/keys").await.expect(200);
     assert!(first["items"][0]["created_by"].is_null(), "{first}");
 }
 
-async fn a_key_revokes_only_what_it_could_have_created(world: World) {
-    let keys = world.api.get("/api/keys").await.expect(200);
+async fn a_key_revokes_only_what_it_could_have_created(fixture: Fixture) {
+    let keys = fixture.api.get("/api/keys").await.expect(200);
     let first = keys["items"][0]["id"].as_str().expect("an id").to_owned();
     let narrow = json!({"name": "n", "role": "owner", "scopes": ["api_keys:write", "agents:read"]});
-    let (own_id, narrow) = made(&world.api, narrow).await;
+    let (own_id, narrow) = made(&fixture.api, narrow).await;
     let (_, brief) =
-        made(&world.api, json!({"name": "b", "role": "owner", "expires_at": in_hours(1)})).await;
+        made(&fixture.api, json!({"name": "b", "role": "owner", "expires_at": in_hours(1)})).await;
     let reader = json!({"name": "r", "role": "member", "scopes": ["agents:read"]});
-    let (reader_id, reader) = made(&world.api, reader).await;
+    let (reader_id, reader) = made(&fixture.api, reader).await;
 
     for path in [format!("/api/keys/{first}"), format!("/api/keys/{first}?cascade=true")] {
         narrow.delete(&path).await.expect_problem(403, "key_not_held");
@@ -71,23 +67,23 @@ async fn a_key_revokes_only_what_it_could_have_created(world: World) {
     narrow.get("/api/agents").await.expect_problem(401, "invalid_api_key");
 }
 
-async fn a_key_is_revoked_with_the_keys_that_it_created(world: World) {
+async fn a_key_is_revoked_with_the_keys_that_it_created(fixture: Fixture) {
     let owner = json!({"name": "maker", "role": "owner"});
-    let (maker_id, maker) = made(&world.api, owner.clone()).await;
+    let (maker_id, maker) = made(&fixture.api, owner.clone()).await;
     let (child_id, child) = made(&maker, owner.clone()).await;
     let (grandchild_id, grandchild) = made(&child, owner.clone()).await;
-    let (_, other) = made(&world.api, owner).await;
+    let (_, other) = made(&fixture.api, owner).await;
     // A key in between that was revoked before does not protect what it created.
-    world.api.delete(&format!("/api/keys/{child_id}")).await.expect(200);
+    fixture.api.delete(&format!("/api/keys/{child_id}")).await.expect(200);
     grandchild.get("/api/agents").await.expect(200);
     let path = format!("/api/keys/{maker_id}?cascade=true");
-    let revoked = world.api.delete(&path).await.expect(200);
+    let revoked = fixture.api.delete(&path).await.expect(200);
     assert_eq!(revoked["revoked_keys"], json!([maker_id, grandchild_id]));
     for key in [&maker, &child, &grandchild] {
         key.get("/api/agents").await.expect_problem(401, "invalid_api_key");
     }
     other.get("/api/agents").await.expect(200);
-    let audit = world.api.get("/api/audit").await.expect(200);
+    let audit = fixture.api.get("/api/audit").await.expect(200);
     let entry = |id: &str| {
         let mut entries = audit["items"].as_array().expect("items").iter();
         let is_it =

@@ -1,34 +1,35 @@
 //! Who an agent is: one key, one host, one ledger; copies are told apart.
 
 use muster_tests::{
-    Agent, AgentOptions, Closed, FakeAgent, Script, World, eventually, on_both_databases,
+    Agent, AgentOptions, Closed, FakeAgent, Fixture, JsonFields as _, Script, eventually,
+    on_both_databases,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 on_both_databases!(
-    a_second_agent_on_a_key_for_one_is_turned_away,
-    a_newer_session_replaces_the_older_one,
-    a_ledger_replaced_by_an_older_copy_leaves_delivered_work_lost,
+    second_agent_on_a_key_for_one_agent_is_refused,
+    newer_session_replaces_the_older_one,
+    ledger_restored_from_an_older_copy_makes_delivered_commands_lost,
 );
 
-async fn a_second_agent_on_a_key_for_one_is_turned_away(world: World) {
-    let address = world.server.address();
-    let (id, key) = world.api.agent_key(json!({})).await;
+async fn second_agent_on_a_key_for_one_agent_is_refused(fixture: Fixture) {
+    let address = fixture.server.address();
+    let (id, key) = fixture.api.agent_key(json!({})).await;
     let first = json!({"hostname": "one"});
     let (_one, registered) = FakeAgent::registered_full(&address, &key, first).await;
     let mut two = FakeAgent::connect_with_header(&address, &key).await;
     two.expect("connected").await;
     two.register(muster_tests::full_registration(json!({"hostname": "two"}))).await;
     assert_eq!(two.closed().await, Closed::new(4004, "agent_limit"));
-    let agents = world.agents_of(&id).await;
+    let agents = fixture.agents_of(&id).await;
     assert_eq!((agents.len(), &agents[0]["id"]), (1, &registered["agent_id"]));
     assert_eq!(agents[0]["status"], "online");
 }
 
-async fn a_newer_session_replaces_the_older_one(world: World) {
-    let address = world.server.address();
-    let (_, key) = world.api.agent_key(json!({})).await;
+async fn newer_session_replaces_the_older_one(fixture: Fixture) {
+    let address = fixture.server.address();
+    let (_, key) = fixture.api.agent_key(json!({})).await;
     let mut old = FakeAgent::registered(&address, &key, "one").await;
     let mut new = FakeAgent::registered(&address, &key, "one").await;
     assert_eq!(old.closed().await, Closed::new(4009, "session_replaced"));
@@ -36,35 +37,35 @@ async fn a_newer_session_replaces_the_older_one(world: World) {
     new.expect("heartbeat_ack").await;
 }
 
-async fn a_ledger_replaced_by_an_older_copy_leaves_delivered_work_lost(world: World) {
-    let address = world.server.address();
-    let (id, key) = world.api.agent_key(json!({})).await;
+async fn ledger_restored_from_an_older_copy_makes_delivered_commands_lost(fixture: Fixture) {
+    let address = fixture.server.address();
+    let (id, key) = fixture.api.agent_key(json!({})).await;
     let host = json!({"machine_id": "a".repeat(64), "ledger_id": Uuid::new_v4()});
     let (mut agent, registered) = FakeAgent::registered_full(&address, &key, host.clone()).await;
     let body = json!({"command": "execute", "data": {"script": "x"}});
     let path = format!("/api/agents/keys/{id}/command");
-    let made = world.api.post(&path, body).await.expect(202);
+    let made = fixture.api.post(&path, body).await.expect(202);
     let command = agent.expect("command").await;
     let command_id = &command["command_id"];
     let accepted = json!({"type": "accepted", "command_id": command_id, "acceptance_count": 5});
     agent.send(accepted).await;
     agent.send(json!({"type": "started", "command_id": command_id})).await;
-    let made = made["id"].as_str().expect("an id");
-    world.api.in_state(made, "running").await;
+    let made = made.id();
+    fixture.api.in_state(made, "running").await;
     drop(agent);
     // The same ledger, as it was before it accepted anything.
     let mut older = host;
     older["agent_id"] = registered["agent_id"].clone();
     let (_agent, again) = FakeAgent::registered_full(&address, &key, older).await;
     assert_eq!(again["agent_id"], registered["agent_id"]);
-    assert_eq!(world.api.finished(made).await["state"], "lost");
+    assert_eq!(fixture.api.finished(made).await["state"], "lost");
 }
 
 #[tokio::test]
-async fn two_hosts_with_one_identity_are_both_stopped_and_an_operator_is_told() {
-    let world = World::on_sqlite().await;
-    let address = world.server.address();
-    let (key_id, key) = world.api.agent_key(json!({})).await;
+async fn two_hosts_with_one_identity_are_both_stopped_and_reported() {
+    let fixture = Fixture::on_sqlite().await;
+    let address = fixture.server.address();
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
     let host = json!({"machine_id": "a".repeat(64), "ledger_id": Uuid::new_v4()});
     let (mut first, registered) = FakeAgent::registered_full(&address, &key, host.clone()).await;
     let claim = |instance: Uuid| {
@@ -97,39 +98,39 @@ async fn two_hosts_with_one_identity_are_both_stopped_and_an_operator_is_told() 
         }
     }
     assert_eq!(conflict, Some(Closed::new(4010, "identity_conflict")));
-    let agent = world.agents_of(&key_id).await[0]["id"].as_str().expect("an id").to_owned();
+    let agent = fixture.agents_of(&key_id).await[0].id().to_owned();
     eventually("the conflict is in the agent's events", async || {
-        let events = world.api.get(&format!("/api/agents/{agent}/events")).await.expect(200);
+        let events = fixture.api.get(&format!("/api/agents/{agent}/events")).await.expect(200);
         events.to_string().contains("identity_conflict").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_state_directory_copied_to_another_machine_is_a_new_agent_and_runs_nothing_found() {
-    let world = World::on_sqlite().await;
-    let (key_id, key) = world.api.agent_key(json!({"max_agents": 2})).await;
+async fn copied_state_directory_becomes_a_new_agent_and_runs_nothing_it_contains() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key_id, key) = fixture.api.agent_key(json!({"max_agents": 2})).await;
     let script = Script::counting("long", 2_000, 50, "0.05");
-    let url = world.server.url();
-    let mut one = Agent::start(&world.site, &url, &key, AgentOptions::with_scripts([script]));
-    let first = world.online(&key_id).await["id"].as_str().expect("an id").to_owned();
-    let running = world.api.execute(&first, "long", json!({})).await;
-    world.api.output_reaches(&running, 1).await;
+    let url = fixture.server.url();
+    let mut one = Agent::start(&fixture.test_dir, &url, &key, AgentOptions::with_scripts([script]));
+    let first = fixture.online(&key_id).await.id().to_owned();
+    let running = fixture.api.execute(&first, "long", json!({})).await;
+    fixture.api.output_reaches(&running, 1).await;
     one.kill_9();
     eventually("the job ends", async || one.shim_ids().is_empty().then_some(())).await;
-    let copy = world.site.path().join("copy");
+    let copy = fixture.test_dir.path().join("copy");
     let copied =
         std::process::Command::new("cp").arg("-a").arg(one.state_dir()).arg(&copy).status();
     assert!(copied.expect("run cp").success());
-    let machine = world.site.path().join("machine-id");
+    let machine = fixture.test_dir.path().join("machine-id");
     std::fs::write(&machine, format!("{}\n", "f".repeat(32))).expect("write");
     let mounts = format!("mount --bind {} /etc/machine-id", machine.display());
     let mut options = AgentOptions::named("two").with_mounts(&mounts);
     options.state_dir = Some(copy);
-    let _two = Agent::start(&world.site, &url, &key, options);
+    let _two = Agent::start(&fixture.test_dir, &url, &key, options);
 
     let second = eventually("the copy is enrolled", async || {
-        let agents = world.agents_of(&key_id).await;
+        let agents = fixture.agents_of(&key_id).await;
         agents
             .into_iter()
             .find(|agent| agent["id"] != first.as_str() && agent["status"] == "online")
@@ -137,55 +138,58 @@ async fn a_state_directory_copied_to_another_machine_is_a_new_agent_and_runs_not
     .await;
     assert_ne!(second["id"], first.as_str());
     // The copy knows the job too, but it is not its to report.
-    assert_eq!(world.api.command(&running).await["state"], "running");
+    assert_eq!(fixture.api.command(&running).await["state"], "running");
     one.resume();
-    assert_eq!(world.api.finished(&running).await["state"], "succeeded");
+    assert_eq!(fixture.api.finished(&running).await["state"], "succeeded");
 }
 
 #[tokio::test]
-async fn a_host_that_goes_to_another_key_loses_nothing_that_it_is_asked_there() {
-    let world = World::on_sqlite().await;
-    let (first_id, first) = world.api.agent_key(json!({})).await;
-    let (second_id, second) = world.api.agent_key(json!({})).await;
+async fn host_that_changes_its_key_loses_no_command() {
+    let fixture = Fixture::on_sqlite().await;
+    let (first_id, first) = fixture.api.agent_key(json!({})).await;
+    let (second_id, second) = fixture.api.agent_key(json!({})).await;
     let script = Script::counting("long", 2_000, 50, "0.1");
-    let url = world.server.url();
-    let mut agent = Agent::start(&world.site, &url, &first, AgentOptions::with_scripts([script]));
-    let before = world.online(&first_id).await;
+    let url = fixture.server.url();
+    let mut agent =
+        Agent::start(&fixture.test_dir, &url, &first, AgentOptions::with_scripts([script]));
+    let before = fixture.online(&first_id).await;
     agent.kill_9();
     agent.set("MUSTER_API_KEY", Some(&second));
     agent.resume();
-    let after = world.online(&second_id).await;
-    let log = agent.log();
-    assert!(log.contains("enrolled this host again"), "{log}");
+    let after = fixture.online(&second_id).await;
+    eventually("the agent logs that it was enrolled again", async || {
+        agent.log().contains("enrolled this host again").then_some(())
+    })
+    .await;
     assert_ne!(before["id"], after["id"], "another key, another agent");
-    let running = world.api.execute(after["id"].as_str().expect("an id"), "long", json!({})).await;
-    world.api.output_reaches(&running, 1).await;
+    let running = fixture.api.execute(after.id(), "long", json!({})).await;
+    fixture.api.output_reaches(&running, 1).await;
     agent.kill_9();
     agent.resume();
-    assert_eq!(world.api.finished(&running).await["state"], "succeeded");
+    assert_eq!(fixture.api.finished(&running).await["state"], "succeeded");
 }
 
 #[tokio::test]
-async fn a_host_installed_again_takes_its_place_back() {
-    let world = World::on_sqlite().await;
-    let (key_id, key) = world.api.agent_key(json!({})).await;
-    let url = world.server.url();
-    let mut before = Agent::start(&world.site, &url, &key, AgentOptions::named("before"));
-    let first = world.online(&key_id).await["id"].clone();
+async fn reinstalled_host_becomes_the_same_agent() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let url = fixture.server.url();
+    let mut before = Agent::start(&fixture.test_dir, &url, &key, AgentOptions::named("before"));
+    let first = fixture.online(&key_id).await["id"].clone();
     before.stop();
-    world.with_status(&key_id, "offline").await;
-    let _after = Agent::start(&world.site, &url, &key, AgentOptions::named("after"));
-    assert_eq!(world.online(&key_id).await["id"], first);
+    fixture.with_status(&key_id, "offline").await;
+    let _after = Agent::start(&fixture.test_dir, &url, &key, AgentOptions::named("after"));
+    assert_eq!(fixture.online(&key_id).await["id"], first);
 }
 
 #[tokio::test]
-async fn a_second_agent_on_one_state_directory_is_refused() {
-    let world = World::on_sqlite().await;
-    let (agent, _) = world.agent(AgentOptions::named("agent")).await;
+async fn second_agent_on_one_state_directory_is_refused() {
+    let fixture = Fixture::on_sqlite().await;
+    let (agent, _) = fixture.agent(AgentOptions::named("agent")).await;
     let mut options = AgentOptions::named("second");
     options.state_dir = Some(agent.state_dir().to_owned());
     let key = format!("mst_agent_{}", "x".repeat(43));
-    let mut second = Agent::start(&world.site, &world.server.url(), &key, options);
+    let mut second = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
     let status = second.process().ended().await;
     assert!(!status.success());
     assert!(second.log().contains("another agent uses the state directory"), "{}", second.log());

@@ -1,6 +1,6 @@
 //! Every refusal stands in the API's description, in the shape that it says.
 
-use muster_tests::{AgentOptions, FakeAgent, Script, World};
+use muster_tests::{AgentOptions, FakeAgent, Fixture, JsonFields as _, Script};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -23,19 +23,19 @@ fn described(description: &Value, method: &Method, path: &str, status: u16) -> O
 }
 
 #[tokio::test]
-async fn every_refusal_stands_in_the_description() {
-    let world = World::on_sqlite().await;
+async fn every_refusal_is_documented_in_openapi() {
+    let fixture = Fixture::on_sqlite().await;
     let scripts = [Script::new("hi", "echo hi")];
-    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
-    let (key, secret) = world.api.agent_key(json!({"permissions": ["ping", "execute"]})).await;
-    let _basic = FakeAgent::registered(&world.server.address(), &secret, "basic").await;
-    let basic = world.online(&key).await["id"].as_str().expect("an id").to_owned();
-    let done = world.api.execute(&id, "hi", json!({})).await;
-    world.api.finished(&done).await;
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
+    let (key, secret) = fixture.api.agent_key(json!({"permissions": ["ping", "execute"]})).await;
+    let _basic = FakeAgent::registered(&fixture.server.address(), &secret, "basic").await;
+    let basic = fixture.online(&key).await.id().to_owned();
+    let done = fixture.api.execute(&id, "hi", json!({})).await;
+    fixture.api.finished(&done).await;
     let body = json!({"script": "hi", "target": {"ids": [id]}});
-    let job = world.api.post("/api/jobs", body).await.expect(202);
-    let job = job["id"].as_str().expect("an id").to_owned();
-    let description = world.api.get("/openapi.json").await.expect(200);
+    let job = fixture.api.post("/api/jobs", body).await.expect(202);
+    let job = job.id().to_owned();
+    let description = fixture.api.get("/openapi.json").await.expect(200);
     let (get, post, patch, delete) = (Method::GET, Method::POST, Method::PATCH, Method::DELETE);
     let large = "x".repeat(1_100_000);
     for (method, path, body, status, code) in [
@@ -138,7 +138,7 @@ async fn every_refusal_stands_in_the_description() {
         ),
     ] {
         let what = format!("{method} {path}");
-        let answer = world.api.send(method.clone(), &path, body).await;
+        let answer = fixture.api.send(method.clone(), &path, body).await;
         answer.clone().expect_problem(status, code);
         let kind = answer.header("content-type");
         let said = described(&description, method, &path, status);
@@ -149,20 +149,20 @@ async fn every_refusal_stands_in_the_description() {
             let detail = answer.json()["detail"].to_string();
             assert!(detail.contains("1048576 bytes"), "{detail}");
         }
-        let stranger = world.api.with_key("").send(method.clone(), &path, Some(json!({}))).await;
-        assert_eq!(stranger.status, 401, "{what}");
+        let keyless = fixture.api.with_key("").send(method.clone(), &path, Some(json!({}))).await;
+        assert_eq!(keyless.status, 401, "{what}");
         assert!(described(&description, method, &path, 401).is_some(), "{what}: 401");
         assert!(described(&description, method, &path, 503).is_some(), "{what}: 503");
     }
 }
 
 #[tokio::test]
-async fn who_comes_by_the_bare_address_is_shown_the_documentation() {
-    let world = World::on_sqlite().await;
+async fn root_path_redirects_to_the_documentation() {
+    let fixture = Fixture::on_sqlite().await;
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
     let client = client.no_proxy().build().expect("make a client");
-    let answer = client.get(world.server.url()).send().await.expect("reach the server");
+    let answer = client.get(fixture.server.url()).send().await.expect("reach the server");
     assert_eq!(answer.status().as_u16(), 303);
     assert_eq!(answer.headers()["location"], "/docs");
-    world.api.with_key("").get("/").await.expect(200);
+    fixture.api.with_key("").get("/").await.expect(200);
 }

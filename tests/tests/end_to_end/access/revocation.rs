@@ -1,6 +1,6 @@
 //! What happens to the work of a revoked key.
 
-use muster_tests::{ALL, Api, Cli, FakeAgent, World, eventually_shown, on_both_databases};
+use muster_tests::{ALL, Api, Cli, FakeAgent, Fixture, eventually_shown, on_both_databases};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,37 +11,37 @@ on_both_databases!(
 );
 
 /// Basic agents of one key: the secret of the key, and each agent with its id.
-async fn agents(world: &World, count: usize) -> (String, Vec<(FakeAgent, String)>) {
+async fn agents(fixture: &Fixture, count: usize) -> (String, Vec<(FakeAgent, String)>) {
     let fields = json!({"permissions": ALL, "max_agents": count});
-    let (key_id, key) = world.api.agent_key(fields).await;
+    let (key_id, key) = fixture.api.agent_key(fields).await;
     let mut agents = Vec::new();
     for index in 0..count {
         let name = format!("fake-{index}");
-        let agent = FakeAgent::registered(&world.server.address(), &key, &name).await;
-        let known = world.agents_of(&key_id).await;
+        let agent = FakeAgent::registered(&fixture.server.address(), &key, &name).await;
+        let known = fixture.agents_of(&key_id).await;
         let known = known.iter().find(|known| known["hostname"] == name).expect("enrolled");
         agents.push((agent, known["id"].as_str().expect("an id").to_owned()));
     }
     (key, agents)
 }
 
-async fn api_key(world: &World, role: &str) -> (String, Api) {
-    let made = world.api.post("/api/keys", json!({"name": role, "role": role})).await.expect(201);
+async fn api_key(fixture: &Fixture, role: &str) -> (String, Api) {
+    let made = fixture.api.post("/api/keys", json!({"name": role, "role": role})).await.expect(201);
     let text = |field: &str| made[field].as_str().expect("a string").to_owned();
-    (text("id"), world.api.with_key(&text("key")))
+    (text("id"), fixture.api.with_key(&text("key")))
 }
 
-async fn offline(world: &World, id: &str) {
+async fn offline(fixture: &Fixture, id: &str) {
     eventually_shown("the agent is offline", async || {
-        let agent = world.api.get(&format!("/api/agents/{id}")).await.expect(200);
+        let agent = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
         if agent["status"] == "offline" { Ok(()) } else { Err(agent) }
     })
     .await;
 }
 
-async fn job_that(world: &World, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+async fn job_that(fixture: &Fixture, id: &str, is: impl Fn(&Value) -> bool) -> Value {
     eventually_shown("the job is as expected", async || {
-        let job = world.api.get(&format!("/api/jobs/{id}")).await.expect(200);
+        let job = fixture.api.get(&format!("/api/jobs/{id}")).await.expect(200);
         if is(&job) { Ok(job) } else { Err(job) }
     })
     .await
@@ -57,21 +57,21 @@ fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("{field}: {value}")).to_owned()
 }
 
-async fn queued_work_of_a_revoked_key_is_never_sent(world: World) {
-    let (key, mut agents) = agents(&world, 1).await;
+async fn queued_work_of_a_revoked_key_is_never_sent(fixture: Fixture) {
+    let (key, mut agents) = agents(&fixture, 1).await;
     let (agent, id) = agents.remove(0);
     drop(agent);
-    offline(&world, &id).await;
-    let (revoked_id, revoked) = api_key(&world, "member").await;
+    offline(&fixture, &id).await;
+    let (revoked_id, revoked) = api_key(&fixture, "member").await;
     let command = revoked.execute_anyway(&id, json!({"script": "deploy"})).await;
-    let kept = world.api.execute_anyway(&id, json!({"script": "deploy"})).await;
-    let answer = world.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
+    let kept = fixture.api.execute_anyway(&id, json!({"script": "deploy"})).await;
+    let answer = fixture.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
     assert_eq!(answer["cancelled_commands"], 0);
-    assert_eq!(world.api.command(&command).await["state"], "queued");
-    let mut agent = FakeAgent::registered(&world.server.address(), &key, "fake-0").await;
+    assert_eq!(fixture.api.command(&command).await["state"], "queued");
+    let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "fake-0").await;
     let sent = agent.expect("command").await;
     assert_eq!(sent["command_id"], kept.as_str(), "the command of the revoked key was sent");
-    let ended = world.api.finished(&command).await;
+    let ended = fixture.api.finished(&command).await;
     assert_eq!(
         (&ended["state"], &ended["error_code"]),
         (&json!("rejected"), &json!("api_key_invalid"))
@@ -79,69 +79,77 @@ async fn queued_work_of_a_revoked_key_is_never_sent(world: World) {
     assert!(ended["delivered_at"].is_null(), "{ended}");
 }
 
-async fn a_rollout_of_a_revoked_key_halts_until_another_key_resumes_it(world: World) {
-    let (_, mut agents) = agents(&world, 2).await;
-    let (revoked_id, revoked) = api_key(&world, "member").await;
+async fn a_rollout_of_a_revoked_key_halts_until_another_key_resumes_it(fixture: Fixture) {
+    let (_, mut agents) = agents(&fixture, 2).await;
+    let (revoked_id, revoked) = api_key(&fixture, "member").await;
     let ids: Vec<_> = agents.iter().map(|(_, id)| id.clone()).collect();
     let body = json!({"script": "deploy", "target": {"ids": ids}, "rollout": {"wave_size": 1}});
     let job = text(&revoked.post("/api/jobs", body).await.expect(202), "id");
-    world.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
+    fixture.api.delete(&format!("/api/keys/{revoked_id}")).await.expect(200);
     answer(&mut agents[0].0).await;
-    let job_shown = job_that(&world, &job, |job| job["state"] == "halted").await;
+    let job_shown = job_that(&fixture, &job, |job| job["state"] == "halted").await;
     let reason = text(&job_shown, "halt_reason");
     assert!(reason.contains("the API key that requested it was revoked"), "{reason}");
     assert_eq!(job_shown["rollout"]["held"], 1, "{job_shown}");
-    world.api.post(&format!("/api/jobs/{job}/resume"), json!({})).await.expect(202);
+    fixture.api.post(&format!("/api/jobs/{job}/resume"), json!({})).await.expect(202);
     answer(&mut agents[1].0).await;
-    job_that(&world, &job, |job| job["state"] == "succeeded").await;
+    job_that(&fixture, &job, |job| job["state"] == "succeeded").await;
 }
 
-async fn a_revocation_cancels_what_the_key_queued_and_pauses_its_rollouts_and_groups(world: World) {
-    let (_, mut agents) = agents(&world, 2).await;
-    let (revoked_id, revoked) = api_key(&world, "admin").await;
+async fn a_revocation_cancels_what_the_key_queued_and_pauses_its_rollouts_and_groups(
+    fixture: Fixture,
+) {
+    let (_, mut agents) = agents(&fixture, 2).await;
+    let (revoked_id, revoked) = api_key(&fixture, "admin").await;
     let ids: Vec<_> = agents.iter().map(|(_, id)| id.clone()).collect();
     let body = json!({"script": "deploy", "target": {"ids": ids}, "rollout": {"wave_size": 1}});
     let rollout = text(&revoked.post("/api/jobs", body).await.expect(202), "id");
     let group = json!({"name": "g", "target": {"tags": ["none"]}});
     let group = text(&revoked.post("/api/groups", group).await.expect(201), "id");
     // A published release would take long to build; the row is what matters.
-    world.server.query("UPDATE agent_groups SET desired_version = '9.9.9'");
+    fixture.server.query("UPDATE agent_groups SET desired_version = '9.9.9'");
     let (_, last) = agents.pop().expect("an agent");
-    offline(&world, &last).await;
+    offline(&fixture, &last).await;
     let queued = revoked.execute_anyway(&last, json!({"script": "deploy"})).await;
-    let kept = world.api.execute_anyway(&last, json!({"script": "deploy"})).await;
+    let kept = fixture.api.execute_anyway(&last, json!({"script": "deploy"})).await;
 
     let path = format!("/api/keys/{revoked_id}?queued=cancel");
-    let stopped = world.api.delete(&path).await.expect(200);
+    let stopped = fixture.api.delete(&path).await.expect(200);
     assert_eq!(stopped["cancelled_commands"], 1, "{stopped}");
     assert_eq!(stopped["paused_jobs"], json!([rollout]));
     assert_eq!(stopped["paused_groups"], json!([group]));
-    let ended = world.api.command(&queued).await;
+    let ended = fixture.api.command(&queued).await;
     assert_eq!(
         (&ended["state"], &ended["error_code"]),
         (&json!("cancelled"), &json!("cancelled_in_queue"))
     );
-    assert_eq!(world.api.command(&kept).await["state"], "queued");
-    assert_eq!(world.api.get(&format!("/api/jobs/{rollout}")).await.expect(200)["state"], "paused");
-    assert_eq!(world.api.get(&format!("/api/groups/{group}")).await.expect(200)["state"], "paused");
+    assert_eq!(fixture.api.command(&kept).await["state"], "queued");
+    assert_eq!(
+        fixture.api.get(&format!("/api/jobs/{rollout}")).await.expect(200)["state"],
+        "paused"
+    );
+    assert_eq!(
+        fixture.api.get(&format!("/api/groups/{group}")).await.expect(200)["state"],
+        "paused"
+    );
     // What was sent already runs on, and what follows waits for a person.
     answer(&mut agents[0].0).await;
-    let job = job_that(&world, &rollout, |job| job["counts"]["succeeded"] == 1).await;
+    let job = job_that(&fixture, &rollout, |job| job["counts"]["succeeded"] == 1).await;
     assert_eq!((&job["state"], &job["rollout"]["held"]), (&json!("paused"), &json!(1)));
 }
 
 #[tokio::test]
 async fn api_keys_are_created_and_revoked_from_the_command_line() {
-    let world = World::on_sqlite().await;
-    let cli = Cli::new(&world.site);
-    let login = ["login", "--server", &world.server.url()];
-    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    let fixture = Fixture::on_sqlite().await;
+    let cli = Cli::new(&fixture.test_dir);
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
     let made = cli.run(&["api-keys", "create", "deployer", "--scope", "commands:run"]).await;
-    let deployer = world.api.with_key(made.expect(0).trim());
-    let (_, agents) = agents(&world, 1).await;
+    let deployer = fixture.api.with_key(made.expect(0).trim());
+    let (_, agents) = agents(&fixture, 1).await;
     let id = agents[0].1.clone();
     drop(agents);
-    offline(&world, &id).await;
+    offline(&fixture, &id).await;
     let queued = deployer.execute_anyway(&id, json!({"script": "deploy"})).await;
     let revoke = ["api-keys", "revoke", "deployer", "--cancel-queued", "--cascade", "--json"];
     let stopped = cli.run(&revoke).await.json();
@@ -149,7 +157,7 @@ async fn api_keys_are_created_and_revoked_from_the_command_line() {
         (&stopped["cancelled_commands"], stopped["revoked_keys"].as_array().map(Vec::len)),
         (&json!(1), Some(1))
     );
-    assert_eq!(world.api.command(&queued).await["state"], "cancelled");
+    assert_eq!(fixture.api.command(&queued).await["state"], "cancelled");
     let answer = deployer.try_send(Method::GET, "/api/agents", &[], None).await;
     answer.expect("reach the server").expect_problem(401, "invalid_api_key");
 }

@@ -1,41 +1,41 @@
 //! Children that will not behave: deaf to TERM, daemons, printers without end, scripts deleted
 //! while they run.
 
-use muster_tests::{AgentOptions, Script, World, eventually};
+use muster_tests::{AgentOptions, Fixture, JsonFields as _, Script, eventually};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_child_that_ignores_term_is_killed_after_the_grace() {
-    let world = World::on_sqlite().await;
+async fn child_that_ignores_sigterm_is_killed_after_the_grace_period() {
+    let fixture = Fixture::on_sqlite().await;
     let body = "trap '' TERM; echo deaf; while :; do sleep 1; done";
-    let (_agent, id) = world.agent(AgentOptions::with_scripts([Script::new("deaf", body)])).await;
-    let run = world.api.execute(&id, "deaf", json!({})).await;
-    world.api.output_reaches(&run, 5).await;
-    world.api.post(&format!("/api/commands/{run}/cancel"), json!({})).await;
-    let command = world.api.finished(&run).await;
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts([Script::new("deaf", body)])).await;
+    let run = fixture.api.execute(&id, "deaf", json!({})).await;
+    fixture.api.output_reaches(&run, 5).await;
+    fixture.api.post(&format!("/api/commands/{run}/cancel"), json!({})).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "cancelled", "{command}");
     assert_eq!(command["result"]["signal"], 9, "{command}");
-    assert_eq!(world.api.output(&run).await, b"deaf\n");
+    assert_eq!(fixture.api.output(&run).await, b"deaf\n");
 }
 
 #[tokio::test]
-async fn a_child_that_leaves_daemons_behind_ends_with_them() {
-    let world = World::on_sqlite().await;
+async fn daemons_of_a_child_are_killed_with_it() {
+    let fixture = Fixture::on_sqlite().await;
     // Once beside its parent, once in a session of its own with its output held open.
     // Durations that no other run of this test asks for at the same time.
-    let [child, grandchild, stranger] =
+    let [child, grandchild, detached] =
         [1, 2, 3].map(|n| format!("sleep 100{n}.{}", std::process::id()));
     let body =
-        format!("{child} &\nsetsid sh -c '{grandchild} & {stranger}' &\nsleep 0.3\necho leaving");
+        format!("{child} &\nsetsid sh -c '{grandchild} & {detached}' &\nsleep 0.3\necho leaving");
     let options = AgentOptions::with_scripts([Script::new("daemon", &body)]);
-    let (_agent, id) = world.agent(options).await;
-    let run = world.api.execute(&id, "daemon", json!({})).await;
-    let command = world.api.finished(&run).await;
+    let (_agent, id) = fixture.agent(options).await;
+    let run = fixture.api.execute(&id, "daemon", json!({})).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
-    assert_eq!(world.api.output(&run).await, b"leaving\n");
-    let duration = command["result"]["duration_ms"].as_u64().expect("a duration");
+    assert_eq!(fixture.api.output(&run).await, b"leaving\n");
+    let duration = command["result"].number("duration_ms");
     assert!(duration < 20_000, "it waited for daemons: {duration} ms");
-    for sleep in [&child, &grandchild, &stranger] {
+    for sleep in [&child, &grandchild, &detached] {
         eventually(&format!("`{sleep}` is gone"), async || (!runs(sleep)).then_some(())).await;
     }
 }
@@ -50,53 +50,56 @@ fn runs(command_line: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_child_that_prints_without_end_is_cut_at_the_limit_and_ended_in_time() {
-    let world = World::on_sqlite().await;
+async fn endless_output_is_truncated_at_the_limit_and_the_child_killed_in_time() {
+    let fixture = Fixture::on_sqlite().await;
     let limit = 3_000_000;
     let options = AgentOptions::with_scripts([Script::new("yes", "exec yes")])
         .with("MUSTER_OUTPUT_LIMIT_BYTES", limit);
-    let (_agent, id) = world.agent(options).await;
-    let run = world.api.execute(&id, "yes", json!({"timeout_ms": 3000})).await;
-    let command = world.api.finished(&run).await;
+    let (_agent, id) = fixture.agent(options).await;
+    let run = fixture.api.execute(&id, "yes", json!({"timeout_ms": 3000})).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "timed_out", "{command}");
     let result = &command["result"];
     assert_eq!(result["output_complete"], false, "{result}");
     assert!(result["dropped_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{result}");
-    let output = world.api.output(&run).await;
+    let output = fixture.api.output(&run).await;
     assert!(output.len() <= limit, "{} bytes", output.len());
     assert_eq!(result["output_bytes"], output.len(), "{result}");
     assert!(output.chunks(2).all(|line| line == b"y\n" || line == b"y"), "not what it printed");
     // The agent was never in its way.
-    assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);
+    assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);
 }
 
 #[tokio::test]
-async fn a_script_deleted_while_it_runs_ends_as_it_would_have_and_is_refused_afterwards() {
-    let world = World::on_sqlite().await;
+async fn script_deleted_while_it_runs_finishes_and_is_refused_afterwards() {
+    let fixture = Fixture::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho ended";
-    let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("gone", body)])).await;
-    let gate = world.site.path().join("gate");
+    let (agent, id) = fixture
+        .agent(AgentOptions::with_scripts([Script::new("gone", body).taking(["GATE"])]))
+        .await;
+    let gate = fixture.test_dir.path().join("gate");
     let data = json!({"parameters": {"GATE": gate}});
-    let run = world.api.execute(&id, "gone", data.clone()).await;
-    world.api.output_reaches(&run, 6).await;
+    let run = fixture.api.execute(&id, "gone", data.clone()).await;
+    fixture.api.output_reaches(&run, 6).await;
     agent.allow(&[Script::new("other", "echo other")]);
     std::fs::remove_file(agent.state_dir().join("scripts/gone.sh")).expect("delete the script");
     std::fs::write(&gate, "").expect("open the gate");
-    let command = world.api.finished(&run).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
-    assert_eq!(world.api.output(&run).await, b"begun\nended\n");
-    let again = world.api.execute(&id, "gone", data).await;
-    let command = world.api.finished(&again).await;
+    assert_eq!(fixture.api.output(&run).await, b"begun\nended\n");
+    let again = fixture.api.execute(&id, "gone", data).await;
+    let command = fixture.api.finished(&again).await;
     assert_eq!(command["state"], "rejected", "{command}");
 }
 
 #[tokio::test]
-async fn a_listed_script_whose_file_is_missing_is_refused_with_a_reason() {
-    let world = World::on_sqlite().await;
-    let (agent, id) = world.agent(AgentOptions::with_scripts([Script::new("gone", "true")])).await;
+async fn listed_script_without_a_file_is_refused_with_a_reason() {
+    let fixture = Fixture::on_sqlite().await;
+    let (agent, id) =
+        fixture.agent(AgentOptions::with_scripts([Script::new("gone", "true")])).await;
     std::fs::remove_file(agent.state_dir().join("scripts/gone.sh")).expect("delete the script");
-    let run = world.api.execute(&id, "gone", json!({})).await;
-    let command = world.api.finished(&run).await;
+    let run = fixture.api.execute(&id, "gone", json!({})).await;
+    let command = fixture.api.finished(&run).await;
     assert!(command["state"] == "rejected" || command["state"] == "failed", "{command}");
     assert!(command["error"].as_str().is_some_and(|text| !text.is_empty()), "{command}");
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use muster_tests::{
-    AgentOptions, Said, Script, World, agent_program, eventually, eventually_shown,
+    AgentOptions, Fixture, ProgramOutput, Script, agent_program, eventually, eventually_shown,
 };
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn human(state: &Path, code: i32) -> String {
     agent_program(state, &["status"], &[]).await.expect(code)
 }
 
-async fn end_executions(state: &Path, wait_s: &str) -> Said {
+async fn end_executions(state: &Path, wait_s: &str) -> ProgramOutput {
     agent_program(state, &["end-executions", "--wait-s", wait_s], &[]).await
 }
 
@@ -33,24 +33,24 @@ async fn stands(state: &Path, code: i32, what: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_host_that_never_had_an_agent_is_told_so_and_nothing_is_made() {
-    let site = muster_tests::Site::new();
-    let state = site.path().join("nowhere");
+async fn status_without_an_agent_reports_that_and_creates_no_files() {
+    let test_dir = muster_tests::TestDir::new();
+    let state = test_dir.path().join("nowhere");
     let (code, value) = status(&state).await;
     assert_eq!((code, &value["state"]), (4, &json!("stopped")), "{value}");
     assert!(human(&state, 4).await.contains("not running\n"));
     assert_eq!(end_executions(&state, "30").await.expect(0), "no execution was running\n");
     assert!(!state.exists(), "a look makes nothing");
-    let empty = site.folder("empty");
+    let empty = test_dir.folder("empty");
     assert_eq!(status(&empty).await.0, 4);
     assert_eq!(fs::read_dir(&empty).expect("look").count(), 0, "a look makes nothing");
 }
 
 #[tokio::test]
-async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
-    let mut world = World::on_sqlite().await;
+async fn status_changes_from_connected_to_disconnected_to_stopped() {
+    let mut fixture = Fixture::on_sqlite().await;
     let script = Script::new("wait", "echo begun; while :; do sleep 0.1; done");
-    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     let state = agent.state_dir().to_owned();
     let shown = stands(&state, 0, "the agent says that it is connected").await;
     assert_eq!(shown["agent"]["agent_id"], id, "{shown}");
@@ -59,8 +59,8 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     assert!(shown["agent"]["server_url"].as_str().is_some_and(|url| url.starts_with("ws://")));
     assert!(!shown.to_string().contains("mst_agent_"), "{shown}");
 
-    let run = world.api.execute(&id, "wait", json!({})).await;
-    world.api.output_reaches(&run, 6).await;
+    let run = fixture.api.execute(&id, "wait", json!({})).await;
+    fixture.api.output_reaches(&run, 6).await;
     let (_, shown) = status(&state).await;
     assert_eq!(shown["executions"][0]["command_id"], run, "{shown}");
     assert_eq!(shown["executions"][0]["script"], "wait", "{shown}");
@@ -69,7 +69,7 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     assert!(text.contains(&format!("{run} (wait) since 2")), "{text}");
     assert!(text.contains("over websocket"), "{text}");
 
-    world.server.stop();
+    fixture.server.stop();
     let shown = stands(&state, 3, "the agent says that it is away").await;
     assert_eq!(shown["state"], "disconnected", "{shown}");
     assert_eq!(shown["agent"]["connected_since"], Value::Null, "{shown}");
@@ -77,12 +77,13 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     eventually_shown("the newest reason is told, and the first instant stays", async || {
         let (_, shown) = status(&state).await;
         let error = &shown["agent"]["last_error"];
-        let is_newest = error["message"].as_str().is_some_and(|text| text.contains("no link"));
+        let is_newest =
+            error["message"].as_str().is_some_and(|text| text.contains("failed to connect"));
         if is_newest && error["since"] == since { Ok(()) } else { Err(shown) }
     })
     .await;
     assert!(human(&state, 3).await.contains("connected   no, since"));
-    world.server.resume();
+    fixture.server.resume();
     stands(&state, 0, "the agent is connected again").await;
 
     // Also the last word of an agent that had no time for one does not pass for a living agent.
@@ -95,32 +96,32 @@ async fn status_follows_the_agent_from_connected_over_away_to_stopped() {
     assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (wait)\n"));
     assert_eq!(status(&state).await.1["executions"], json!([]));
     agent.resume();
-    assert_eq!(world.api.finished(&run).await["state"], "cancelled");
-    assert_eq!(world.api.output(&run).await, b"begun\n");
+    assert_eq!(fixture.api.finished(&run).await["state"], "cancelled");
+    assert_eq!(fixture.api.output(&run).await, b"begun\n");
 }
 
 #[tokio::test]
-async fn what_a_vanished_shim_has_left_is_ended_too_and_called_lost_by_the_next_agent() {
-    let world = World::on_sqlite().await;
+async fn orphans_of_a_vanished_shim_are_killed_and_reported_lost_by_the_next_agent() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("long", "setsid sleep 600 & echo begun; sleep 600");
-    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    let run = world.api.execute(&id, "long", json!({})).await;
-    world.api.output_reaches(&run, 6).await;
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    let run = fixture.api.execute(&id, "long", json!({})).await;
+    fixture.api.output_reaches(&run, 6).await;
     agent.stop();
     agent.kill_9_shims().await;
     let state = agent.state_dir().to_owned();
     assert_eq!(end_executions(&state, "30").await.expect(0), format!("ended {run} (long)\n"));
-    let left = world.site.processes(&state, "sleep 600");
+    let left = fixture.test_dir.processes(&state, "sleep 600");
     assert!(left.is_empty(), "{left:?}");
     agent.resume();
-    assert_eq!(world.api.finished(&run).await["state"], "lost");
+    assert_eq!(fixture.api.finished(&run).await["state"], "lost");
 }
 
 #[tokio::test]
-async fn the_supervisor_is_asked_for_restarts_and_the_last_exit() {
-    let world = World::on_sqlite().await;
+async fn status_shows_restarts_and_the_last_exit() {
+    let fixture = Fixture::on_sqlite().await;
     let options = AgentOptions::named("agent").supervised().with("MUSTER_BACKOFF_MAX_MS", 200);
-    let (agent, _) = world.agent(options).await;
+    let (agent, _) = fixture.agent(options).await;
     stands(agent.state_dir(), 0, "connected").await;
     agent.kill_9_beneath_the_supervisor().await;
     eventually("the restart is told", async || {
@@ -135,25 +136,25 @@ async fn the_supervisor_is_asked_for_restarts_and_the_last_exit() {
 }
 
 #[tokio::test]
-async fn jobs_are_ended_beneath_a_running_agent_and_reported_at_once() {
-    let world = World::on_sqlite().await;
+async fn ending_executions_beside_a_running_agent_reports_them_at_once() {
+    let fixture = Fixture::on_sqlite().await;
     let scripts = [
         Script::new("wait", "setsid sleep 600 & echo begun; sleep 600"),
         Script::new("stubborn", "trap '' TERM; echo begun; while :; do sleep 1; done"),
     ];
-    let (agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let (agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let mut runs = Vec::new();
     for script in ["wait", "stubborn"] {
-        let run = world.api.execute(&id, script, json!({})).await;
-        world.api.output_reaches(&run, 6).await;
+        let run = fixture.api.execute(&id, script, json!({})).await;
+        fixture.api.output_reaches(&run, 6).await;
         runs.push(run);
     }
     let hasty = end_executions(agent.state_dir(), "0").await.expect(1);
     assert!(hasty.contains(&format!("still running {} (stubborn)", runs[1])), "{hasty}");
     end_executions(agent.state_dir(), "30").await.expect(0);
     for run in &runs {
-        let command = world.api.finished(run).await;
+        let command = fixture.api.finished(run).await;
         assert_eq!(command["state"], "cancelled", "{command}");
     }
-    assert!(world.site.processes(agent.state_dir(), "sleep 600").is_empty());
+    assert!(fixture.test_dir.processes(agent.state_dir(), "sleep 600").is_empty());
 }

@@ -6,22 +6,22 @@ use std::fs;
 use muster_tests::{Manager, Publisher};
 use serde_json::json;
 
-use super::{DEPLOY, Newcomer, complaint, new_files};
+use super::{DEPLOY, NewHost, complaint, new_files};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 /// Where the stub keeps the volume of the state.
 const STATE: &str = "/var/lib/docker-stub/volumes/muster-agent-state";
 
 /// A host with an engine and the image of the version under test, and its server's releases.
-async fn newcomer() -> (Newcomer, Publisher) {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    newcomer.host.install_docker(&format!("muster-agent:{OWN}")).await;
-    let publisher = Publisher::new(&newcomer.world).await;
+async fn new_host() -> (NewHost, Publisher) {
+    let new_host = NewHost::on(Manager::Bare).await;
+    new_host.host.install_docker(&format!("muster-agent:{OWN}")).await;
+    let publisher = Publisher::new(&new_host.fixture).await;
     publisher.release(OWN).await;
-    (newcomer, publisher)
+    (new_host, publisher)
 }
 
-impl Newcomer {
+impl NewHost {
     /// A line of what the stub was told that begins with these words.
     async fn docker_was_told(&self, words: &str) -> Option<String> {
         let calls = self.host.run("cat /var/lib/docker-stub/calls").await.expect(0);
@@ -47,49 +47,49 @@ impl Newcomer {
 }
 
 #[tokio::test]
-async fn where_an_engine_answers_the_agent_lives_in_a_container_and_is_updated_in_its_volume() {
-    let (newcomer, publisher) = newcomer().await;
-    let before = newcomer.host.changes();
-    let words = format!("--key {} --release-key {}", newcomer.key, publisher.fingerprint());
-    let said = newcomer.host.run(&newcomer.line(&words)).await.expect(0);
+async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
+    let (new_host, publisher) = new_host().await;
+    let before = new_host.host.changes();
+    let words = format!("--key {} --release-key {}", new_host.key, publisher.fingerprint());
+    let said = new_host.host.run(&new_host.line(&words)).await.expect(0);
     assert!(said.contains("see only the container"), "{said}");
-    let id = newcomer.world.online(&newcomer.key_id).await["id"].clone();
+    let id = new_host.fixture.online(&new_host.key_id).await["id"].clone();
     let id = id.as_str().expect("an id");
-    assert!(newcomer.printed_by(id, "hello").await.contains("Hello"));
+    assert!(new_host.printed_by(id, "hello").await.contains("Hello"));
 
-    let run = newcomer.docker_was_told("run --hostname").await.expect("a run");
-    let started = newcomer.host.run("grep -- '--detach' /var/lib/docker-stub/calls").await;
+    let run = new_host.docker_was_told("run --hostname").await.expect("a run");
+    let started = new_host.host.run("grep -- '--detach' /var/lib/docker-stub/calls").await;
     let started = started.expect(0);
     for word in ["--restart unless-stopped", "muster-agent-programs:/opt/muster"] {
         assert!(started.contains(word), "{started}");
     }
     // The key is nowhere but in its file: not in arguments, nor in variables, nor in a shell's.
-    let search = format!("grep -rlF {} /var/lib/docker-stub /opt /etc/muster", newcomer.key);
-    let holders = newcomer.host.run(&search).await;
+    let search = format!("grep -rlF {} /var/lib/docker-stub /opt /etc/muster", new_host.key);
+    let holders = new_host.host.run(&search).await;
     let holders = String::from_utf8_lossy(&holders.stdout).into_owned();
     assert_eq!(holders, "/var/lib/docker-stub/volumes/muster-agent-settings/agent_key\n", "{run}");
     let mode = format!("stat -c %a:%u {}", holders.trim());
-    assert_eq!(newcomer.host.run(&mode).await.expect(0).trim(), "600:10001");
+    assert_eq!(new_host.host.run(&mode).await.expect(0).trim(), "600:10001");
 
-    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
-    let log = newcomer.host.run(&format!("{DEPLOY} --logs")).await.expect(0);
+    new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+    let log = new_host.host.run(&format!("{DEPLOY} --logs")).await.expect(0);
     assert!(log.contains("registered"), "{log}");
     let body = "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
     let list = json!({"scripts": [{"name": "long", "path": "long.sh", "interpreter": "/bin/sh"}]});
     let write = |path: &str, text: &str| {
-        fs::write(newcomer.host.file(&format!("{STATE}/{path}")), text).expect("written");
+        fs::write(new_host.host.file(&format!("{STATE}/{path}")), text).expect("written");
     };
     write("scripts/long.sh", body);
     write("script_manifest.json", &list.to_string());
-    let run = newcomer.world.api.execute(id, "long", json!({})).await;
-    newcomer.world.api.output_reaches(&run, 6).await;
+    let run = new_host.fixture.api.execute(id, "long", json!({})).await;
+    new_host.fixture.api.output_reaches(&run, 6).await;
 
     publisher.release("0.9.7").await;
-    let said = newcomer.host.run(&format!("{DEPLOY} --update")).await.expect(0);
+    let said = new_host.host.run(&format!("{DEPLOY} --update")).await.expect(0);
     assert!(said.contains(&format!("updated from {OWN} to 0.9.7")), "{said}");
     // What would end the job is refused.
     for words in ["--stop", "--uninstall", ""] {
-        let refused = newcomer.host.run(&format!("{DEPLOY} {words}")).await;
+        let refused = new_host.host.run(&format!("{DEPLOY} {words}")).await;
         refused.expect(1);
         assert!(
             complaint(&refused).contains("executions are running in the container"),
@@ -97,36 +97,36 @@ async fn where_an_engine_answers_the_agent_lives_in_a_container_and_is_updated_i
             refused.stderr
         );
     }
-    newcomer.host.run("touch /tmp/go").await.expect(0);
-    assert_eq!(newcomer.world.api.finished(&run).await["state"], "succeeded");
-    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+    new_host.host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(new_host.fixture.api.output(&run).await, b"begun\ndone\n");
 
     // Another container of the same volumes is the same agent, of the version that was updated to.
-    let unasked = newcomer.host.run("docker rm --force muster-agent").await;
+    let unasked = new_host.host.run("docker rm --force muster-agent").await;
     unasked.expect(0);
-    newcomer.world.with_status(&newcomer.key_id, "offline").await;
-    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(4);
-    newcomer.host.run(DEPLOY).await.expect(0);
-    let agent = newcomer.world.online(&newcomer.key_id).await;
+    new_host.fixture.with_status(&new_host.key_id, "offline").await;
+    new_host.host.run(&format!("{DEPLOY} --status")).await.expect(4);
+    new_host.host.run(DEPLOY).await.expect(0);
+    let agent = new_host.fixture.online(&new_host.key_id).await;
     assert_eq!((&agent["id"], &agent["version"]), (&json!(id), &json!("0.9.7")), "{agent}");
 
-    newcomer.host.run(&format!("{DEPLOY} --stop --kill-executions")).await.expect(0);
-    newcomer.world.with_status(&newcomer.key_id, "offline").await;
-    newcomer.host.run(&format!("{DEPLOY} --start")).await.expect(0);
-    newcomer.world.online(&newcomer.key_id).await;
-    newcomer.host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
-    assert!(newcomer.world.agents_of(&newcomer.key_id).await.is_empty());
-    assert_eq!(newcomer.in_docker().await, Vec::<String>::new());
-    let left = newcomer.left_beside_docker(&before);
+    new_host.host.run(&format!("{DEPLOY} --stop --kill-executions")).await.expect(0);
+    new_host.fixture.with_status(&new_host.key_id, "offline").await;
+    new_host.host.run(&format!("{DEPLOY} --start")).await.expect(0);
+    new_host.fixture.online(&new_host.key_id).await;
+    new_host.host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
+    assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());
+    assert_eq!(new_host.in_docker().await, Vec::<String>::new());
+    let left = new_host.left_beside_docker(&before);
     assert!(left.is_empty(), "{left:#?}");
 }
 
 #[tokio::test]
-async fn what_can_not_run_in_a_container_is_refused_and_leaves_none() {
-    let (newcomer, publisher) = newcomer().await;
-    let before = newcomer.host.changes();
+async fn unsupported_container_options_are_refused_and_leave_no_container() {
+    let (new_host, publisher) = new_host().await;
+    let before = new_host.host.changes();
     let unknown = format!("--key mst_agent_{}", "0".repeat(64));
-    let with = |words: &str| format!("--key {} {words}", newcomer.key);
+    let with = |words: &str| format!("--key {} {words}", new_host.key);
     for (words, expected) in [
         (unknown, "key"),
         (with("--image nowhere/agent:1"), "not present and can't be pulled"),
@@ -140,24 +140,24 @@ async fn what_can_not_run_in_a_container_is_refused_and_leaves_none() {
         (with("--cap-add net_raw"), "the name of a capability"),
         (with("--server http://127.0.0.1:1"), "Connection refused"),
     ] {
-        let said = newcomer.host.run(&newcomer.line(&words)).await;
+        let said = new_host.host.run(&new_host.line(&words)).await;
         assert_ne!(said.code, Some(0), "{words}");
         assert!(complaint(&said).contains(expected), "{words}: {}", said.stderr);
-        assert_eq!(newcomer.in_docker().await, Vec::<String>::new(), "{words}");
-        let left = newcomer.left_beside_docker(&before);
+        assert_eq!(new_host.in_docker().await, Vec::<String>::new(), "{words}");
+        let left = new_host.left_beside_docker(&before);
         assert!(left.is_empty(), "{words}: {left:#?}");
     }
-    newcomer.host.run("touch /var/lib/docker-stub/down").await.expect(0);
-    let said = newcomer.host.run(&newcomer.line(&with("--docker"))).await;
+    new_host.host.run("touch /var/lib/docker-stub/down").await.expect(0);
+    let said = new_host.host.run(&new_host.line(&with("--docker"))).await;
     said.expect(1);
     assert!(complaint(&said).contains("no Docker engine answers"), "{}", said.stderr);
 
     // Without an engine it is a service of the host, and stays one.
-    newcomer.install().await;
-    newcomer.host.run("rm /var/lib/docker-stub/down").await.expect(0);
-    newcomer.host.run(DEPLOY).await.expect(0);
-    assert_eq!(newcomer.in_docker().await, Vec::<String>::new());
-    let said = newcomer.host.run(&format!("{DEPLOY} --docker")).await;
+    new_host.install().await;
+    new_host.host.run("rm /var/lib/docker-stub/down").await.expect(0);
+    new_host.host.run(DEPLOY).await.expect(0);
+    assert_eq!(new_host.in_docker().await, Vec::<String>::new());
+    let said = new_host.host.run(&format!("{DEPLOY} --docker")).await;
     said.expect(1);
     assert!(complaint(&said).contains("--uninstall it first"), "{}", said.stderr);
     drop(publisher);
@@ -165,14 +165,14 @@ async fn what_can_not_run_in_a_container_is_refused_and_leaves_none() {
 
 #[tokio::test]
 async fn a_container_reaches_more_only_on_request_and_the_output_says_what() {
-    let (newcomer, _publisher) = newcomer().await;
+    let (new_host, _publisher) = new_host().await;
     let install = async |words: &str| {
-        newcomer.host.run("rm -f /var/lib/docker-stub/calls").await.expect(0);
-        let line = newcomer.line(&format!("--docker --yes --key {} {words}", newcomer.key));
-        let printed = newcomer.host.run(&line).await.expect(0);
-        newcomer.world.online(&newcomer.key_id).await;
+        new_host.host.run("rm -f /var/lib/docker-stub/calls").await.expect(0);
+        let line = new_host.line(&format!("--docker --yes --key {} {words}", new_host.key));
+        let printed = new_host.host.run(&line).await.expect(0);
+        new_host.fixture.online(&new_host.key_id).await;
         let started = "grep -e '--detach' /var/lib/docker-stub/calls";
-        (printed, newcomer.host.run(started).await.expect(0))
+        (printed, new_host.host.run(started).await.expect(0))
     };
     let (printed, started) = install("").await;
     for word in ["--privileged", "--cap-add"] {
@@ -195,40 +195,40 @@ async fn a_container_reaches_more_only_on_request_and_the_output_says_what() {
     let (printed, started) = install("").await;
     assert!(started.contains("--cap-add NET_RAW --cap-add NET_ADMIN --privileged"), "{started}");
     assert!(printed.contains("to drop them, --uninstall --keep-state"), "{printed}");
-    let status = newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+    let status = new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
     assert!(status.contains("--privileged: a script that becomes root"), "{status}");
     // Only the agent's container has them, not those that write files into its volumes.
     let others = "! grep -v -e '--detach' /var/lib/docker-stub/calls | grep -e --privileged";
-    newcomer.host.run(others).await.expect(0);
+    new_host.host.run(others).await.expect(0);
 }
 
 #[tokio::test]
-async fn a_container_that_does_not_connect_gives_way_to_the_one_before() {
-    let (newcomer, _publisher) = newcomer().await;
+async fn container_that_does_not_connect_is_replaced_by_the_previous_one() {
+    let (new_host, _publisher) = new_host().await;
     // An installation that was killed half way is no hindrance.
     let record =
         "layout=1\nscope=system\nservice=docker\nname=muster-agent\nimage=muster-agent:1\n";
     let cut_off = format!(
         "mkdir /opt/muster && printf '{record}' >/opt/muster/installation && docker volume create muster-agent-state"
     );
-    newcomer.host.run(&cut_off).await.expect(0);
-    newcomer.install().await;
+    new_host.host.run(&cut_off).await.expect(0);
+    new_host.install().await;
     // Its image has programs that answer everything and do nothing.
     let idle =
         "#!/bin/sh\n[ \"$1\" != status ] || exit 3\n[ \"$1\" = run ] && exec sleep 600\nexit 0\n";
     for name in ["muster-agent", "muster-supervisor"] {
         let version = "/var/lib/docker-stub/volumes/muster-agent-programs/versions/current/bin";
-        let path = newcomer.host.file(&format!("{version}/{name}"));
+        let path = new_host.host.file(&format!("{version}/{name}"));
         fs::copy(&path, path.with_extension("before")).expect("copied");
         fs::remove_file(&path).expect("removed");
         fs::write(&path, idle).expect("written");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&path, mode).expect("executable");
     }
-    let said = newcomer.host.run(DEPLOY).await;
+    let said = new_host.host.run(DEPLOY).await;
     said.expect(1);
     assert!(said.stderr.contains("does not connect within 30 s"), "{}", said.stderr);
     assert!(said.stderr.contains("as it was before"), "{}", said.stderr);
-    let containers = newcomer.in_docker().await;
+    let containers = new_host.in_docker().await;
     assert!(!containers.iter().any(|name| name.ends_with("before")), "{containers:?}");
 }

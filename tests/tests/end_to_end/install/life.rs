@@ -2,21 +2,21 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use muster_tests::Manager;
+use muster_tests::{JsonFields as _, Manager};
 use serde_json::json;
 
-use super::{DEPLOY, Newcomer, complaint, new_files};
+use super::{DEPLOY, NewHost, complaint, new_files};
 
 #[tokio::test]
 async fn one_pasted_line_installs_and_another_removes_everything() {
-    let mut newcomer = Newcomer::on(Manager::Systemd).await;
-    let before = newcomer.host.changes();
-    let agent = newcomer.install().await;
-    let id = agent["id"].as_str().expect("an id").to_owned();
+    let mut new_host = NewHost::on(Manager::Systemd).await;
+    let before = new_host.host.changes();
+    let agent = new_host.install().await;
+    let id = agent.id().to_owned();
     assert_eq!(agent["policy"], "manifest", "{agent}");
-    assert!(newcomer.printed_by(&id, "hello").await.contains("Hello"));
+    assert!(new_host.printed_by(&id, "hello").await.contains("Hello"));
 
-    let host = &newcomer.host;
+    let host = &new_host.host;
     let status = host.run(&format!("{DEPLOY} --status")).await;
     let status = status.expect(0);
     assert!(status.contains("connected"), "{status}");
@@ -34,7 +34,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
     assert_eq!(mode & 0o777, 0o600);
     let search = format!(
         "grep -rlF {0} /etc /opt /var/log/muster /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | grep -v '^/proc/self'",
-        &newcomer.key
+        &new_host.key
     );
     let holders = host.run(&format!("sh -c \"$(cat)\" <<'END'\n{search}\nEND\n")).await;
     let holders = String::from_utf8_lossy(&holders.stdout).into_owned();
@@ -46,14 +46,14 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
 
     // Installed again it is the same agent.
     host.run(DEPLOY).await.expect(0);
-    assert_eq!(newcomer.world.online(&newcomer.key_id).await["id"], id.as_str());
+    assert_eq!(new_host.fixture.online(&new_host.key_id).await["id"], id.as_str());
 
-    newcomer.host.reboot().await;
-    assert_eq!(newcomer.world.online(&newcomer.key_id).await["id"], id.as_str());
-    let host = &newcomer.host;
+    new_host.host.reboot().await;
+    assert_eq!(new_host.fixture.online(&new_host.key_id).await["id"], id.as_str());
+    let host = &new_host.host;
 
     host.run(&format!("{DEPLOY} --uninstall")).await.expect(0);
-    assert!(newcomer.world.agents_of(&newcomer.key_id).await.is_empty());
+    assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());
     let left = new_files(&before, &host.changes());
     assert!(left.is_empty(), "{left:#?}");
     host.run("! grep muster /etc/passwd && ! pgrep muster && ! systemctl cat muster-agent")
@@ -72,28 +72,28 @@ fn is_of_search(host: &muster_tests::Host, path: &str) -> bool {
 
 #[tokio::test]
 async fn scripts_run_as_the_user_made_for_them_and_cannot_read_the_key() {
-    let newcomer = Newcomer::on(Manager::Systemd).await;
-    let agent = newcomer.install().await;
-    let id = agent["id"].as_str().expect("an id");
+    let new_host = NewHost::on(Manager::Systemd).await;
+    let agent = new_host.install().await;
+    let id = agent.id();
     let body = "id -un; cat /etc/muster/agent_key /var/lib/muster/identity.json 2>/dev/null; touch \"$HOME/mine\" && echo home";
-    newcomer.allow("who", body).await;
-    assert_eq!(newcomer.printed_by(id, "who").await, "muster\nhome\n");
+    new_host.allow("who", body).await;
+    assert_eq!(new_host.printed_by(id, "who").await, "muster\nhome\n");
 }
 
 #[tokio::test]
-async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
-    let newcomer = Newcomer::on(Manager::Systemd).await;
-    let agent = newcomer.install().await;
-    let id = agent["id"].as_str().expect("an id");
-    newcomer
+async fn stopping_keeps_executions_running_unless_told_to_kill_them() {
+    let new_host = NewHost::on(Manager::Systemd).await;
+    let agent = new_host.install().await;
+    let id = agent.id();
+    new_host
         .allow("long", "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done")
         .await;
     let started = async || {
-        let run = newcomer.world.api.execute(id, "long", json!({})).await;
-        newcomer.world.api.output_reaches(&run, 6).await;
+        let run = new_host.fixture.api.execute(id, "long", json!({})).await;
+        new_host.fixture.api.output_reaches(&run, 6).await;
         run
     };
-    let host = &newcomer.host;
+    let host = &new_host.host;
     let run = started().await;
     let refused = host.run(&format!("{DEPLOY} --uninstall")).await;
     refused.expect(1);
@@ -102,50 +102,50 @@ async fn stopping_leaves_jobs_running_unless_they_are_to_be_killed() {
     host.run(&format!("{DEPLOY} --status")).await.expect(4);
     host.run("touch /tmp/go").await.expect(0);
     host.run(&format!("{DEPLOY} --start")).await.expect(0);
-    let command = newcomer.world.api.finished(&run).await;
+    let command = new_host.fixture.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
-    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+    assert_eq!(new_host.fixture.api.output(&run).await, b"begun\ndone\n");
 
     host.run("rm /tmp/go").await.expect(0);
     let run = started().await;
     host.run(&format!("{DEPLOY} --stop --kill-executions")).await.expect(0);
     host.run("! pgrep -f 'lon[g].sh'").await.expect(0);
     host.run(DEPLOY).await.expect(0);
-    assert_eq!(newcomer.world.api.finished(&run).await["state"], "cancelled");
+    assert_eq!(new_host.fixture.api.finished(&run).await["state"], "cancelled");
 }
 
 #[tokio::test]
-async fn kept_state_makes_the_next_installation_the_same_agent() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let id = newcomer.install().await["id"].clone();
-    newcomer.host.run(&format!("{DEPLOY} --uninstall --keep-state")).await.expect(0);
-    let left = std::fs::read_dir(newcomer.host.file("/opt")).expect("there").count();
-    newcomer
+async fn installation_with_kept_state_is_the_same_agent() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let id = new_host.install().await["id"].clone();
+    new_host.host.run(&format!("{DEPLOY} --uninstall --keep-state")).await.expect(0);
+    let left = std::fs::read_dir(new_host.host.file("/opt")).expect("there").count();
+    new_host
         .host
         .run("test ! -e /opt/muster && test ! -e /etc/muster && test -e /var/lib/muster")
         .await
         .expect(0);
-    assert_eq!(newcomer.install().await["id"], id, "{left}");
+    assert_eq!(new_host.install().await["id"], id, "{left}");
 }
 
 #[tokio::test]
-async fn an_interrupted_installation_leaves_nothing_and_the_next_one_works() {
-    let newcomer = Newcomer::on(Manager::Systemd).await;
-    let before = newcomer.host.changes();
+async fn interrupted_installation_leaves_no_files_and_the_next_one_works() {
+    let new_host = NewHost::on(Manager::Systemd).await;
+    let before = new_host.host.changes();
     // The last step but one fails: the service can't be set up.
-    newcomer.host.run("mkdir -p /etc/systemd/system/muster-agent.service").await.expect(0);
-    let line = newcomer.line(&format!("--key {}", newcomer.key));
-    newcomer.host.run(&line).await.expect(1);
-    newcomer.host.run("rm -rf /etc/systemd/system/muster-agent.service").await.expect(0);
-    let left = new_files(&before, &newcomer.host.changes());
+    new_host.host.run("mkdir -p /etc/systemd/system/muster-agent.service").await.expect(0);
+    let line = new_host.line(&format!("--key {}", new_host.key));
+    new_host.host.run(&line).await.expect(1);
+    new_host.host.run("rm -rf /etc/systemd/system/muster-agent.service").await.expect(0);
+    let left = new_files(&before, &new_host.host.changes());
     assert!(left.is_empty(), "{left:#?}");
 
     // The power goes in the middle.
-    newcomer
+    new_host
         .host
         .run("mkdir -p /opt/muster/versions/9.9.9 && touch /opt/muster/.installing")
         .await
         .expect(0);
-    newcomer.install().await;
-    newcomer.host.run("test ! -e /opt/muster/versions/9.9.9").await.expect(0);
+    new_host.install().await;
+    new_host.host.run("test ! -e /opt/muster/versions/9.9.9").await.expect(0);
 }

@@ -2,30 +2,30 @@
 
 use muster_tests::Manager;
 
-use super::{DEPLOY, Newcomer, new_files};
+use super::{DEPLOY, NewHost, new_files};
 
 async fn lives_under(manager: Manager, shell: &str) {
-    let mut newcomer = Newcomer::on(manager).await;
-    let before = newcomer.host.changes();
-    let line = newcomer.line_for(shell, &format!("--key {}", newcomer.key));
-    newcomer.host.run(&line).await.expect(0);
-    let id = newcomer.world.online(&newcomer.key_id).await["id"].clone();
-    assert!(newcomer.printed_by(id.as_str().expect("an id"), "hello").await.contains("Hello"));
+    let mut new_host = NewHost::on(manager).await;
+    let before = new_host.host.changes();
+    let line = new_host.line_for(shell, &format!("--key {}", new_host.key));
+    new_host.host.run(&line).await.expect(0);
+    let id = new_host.fixture.online(&new_host.key_id).await["id"].clone();
+    assert!(new_host.printed_by(id.as_str().expect("an id"), "hello").await.contains("Hello"));
 
-    newcomer.host.run(&format!("{shell} {DEPLOY}")).await.expect(0);
-    newcomer.host.run(&format!("{shell} {DEPLOY} --status")).await.expect(0);
-    newcomer.host.run(&format!("{shell} {DEPLOY} --stop")).await.expect(0);
-    newcomer.world.with_status(&newcomer.key_id, "offline").await;
-    newcomer.host.run("! pgrep -x muster-supervis && ! pgrep -x muster-agent").await.expect(0);
-    newcomer.host.run(&format!("{shell} {DEPLOY} --start")).await.expect(0);
+    new_host.host.run(&format!("{shell} {DEPLOY}")).await.expect(0);
+    new_host.host.run(&format!("{shell} {DEPLOY} --status")).await.expect(0);
+    new_host.host.run(&format!("{shell} {DEPLOY} --stop")).await.expect(0);
+    new_host.fixture.with_status(&new_host.key_id, "offline").await;
+    new_host.host.run("! pgrep -x muster-supervis && ! pgrep -x muster-agent").await.expect(0);
+    new_host.host.run(&format!("{shell} {DEPLOY} --start")).await.expect(0);
 
     if manager != Manager::Bare {
-        newcomer.host.reboot().await;
-        newcomer.world.online(&newcomer.key_id).await;
+        new_host.host.reboot().await;
+        new_host.fixture.online(&new_host.key_id).await;
     }
-    newcomer.host.run(&format!("{shell} {DEPLOY} --uninstall")).await.expect(0);
-    assert!(newcomer.world.agents_of(&newcomer.key_id).await.is_empty());
-    let left = new_files(&before, &newcomer.host.changes());
+    new_host.host.run(&format!("{shell} {DEPLOY} --uninstall")).await.expect(0);
+    assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());
+    let left = new_files(&before, &new_host.host.changes());
     assert!(left.is_empty(), "{left:#?}");
 }
 
@@ -40,11 +40,11 @@ async fn runit_starts_the_agent() {
 }
 
 #[tokio::test]
-async fn cron_starts_the_agent_where_there_is_nothing_else() {
+async fn cron_starts_the_agent_without_a_service_manager() {
     lives_under(Manager::Cron, "busybox sh").await;
 }
 
 #[tokio::test]
-async fn a_host_without_any_still_has_its_agent_until_it_is_booted_again() {
+async fn host_without_a_service_manager_runs_its_agent_until_reboot() {
     lives_under(Manager::Bare, "bash").await;
 }

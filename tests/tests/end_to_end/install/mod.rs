@@ -15,26 +15,26 @@ mod trust;
 mod upgrade;
 mod user;
 
-use muster_tests::{ALL, Host, Manager, Said, World};
+use muster_tests::{ALL, Fixture, Host, Manager, ProgramOutput};
 use serde_json::{Value, json};
 
 /// Where the installed copy of the script lies.
 const DEPLOY: &str = "/opt/muster/deploy.sh";
 
 /// A server, a key, and a host on which nothing is installed yet.
-struct Newcomer {
-    world: World,
+struct NewHost {
+    fixture: Fixture,
     host: Host,
     key_id: String,
     key: String,
 }
 
-impl Newcomer {
+impl NewHost {
     async fn on(manager: Manager) -> Self {
-        let world = World::on_sqlite().await;
-        let host = Host::boot(&world.site, manager).await;
-        let (key_id, key) = world.api.agent_key(json!({"permissions": ALL})).await;
-        Self { world, host, key_id, key }
+        let fixture = Fixture::on_sqlite().await;
+        let host = Host::boot(&fixture.test_dir, manager).await;
+        let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
+        Self { fixture, host, key_id, key }
     }
 
     /// The line that the server's page says, with these words after `sh -s --`.
@@ -43,22 +43,25 @@ impl Newcomer {
     }
 
     fn line_for(&self, shell: &str, words: &str) -> String {
-        format!("curl -fsSL {}/install/deploy.sh | {shell} -s -- {words}", self.world.server.url())
+        format!(
+            "curl -fsSL {}/install/deploy.sh | {shell} -s -- {words}",
+            self.fixture.server.url()
+        )
     }
 
     /// Installs, and waits until the server sees the agent.
     async fn install(&self) -> Value {
         let said = self.host.run(&self.line(&format!("--key {}", self.key))).await;
         said.expect(0);
-        self.world.online(&self.key_id).await
+        self.fixture.online(&self.key_id).await
     }
 
     /// Runs a script on the agent and returns what it printed.
     async fn printed_by(&self, agent: &str, script: &str) -> String {
-        let run = self.world.api.execute(agent, script, json!({})).await;
-        let command = self.world.api.finished(&run).await;
+        let run = self.fixture.api.execute(agent, script, json!({})).await;
+        let command = self.fixture.api.finished(&run).await;
         assert_eq!(command["state"], "succeeded", "{command}");
-        let output = self.world.api.output(&run).await;
+        let output = self.fixture.api.output(&run).await;
         String::from_utf8(output).expect("plain text")
     }
 
@@ -77,7 +80,7 @@ impl Newcomer {
 }
 
 /// The last line of what a command complained of.
-fn complaint(said: &Said) -> &str {
+fn complaint(said: &ProgramOutput) -> &str {
     said.stderr.trim_end().lines().last().unwrap_or_default()
 }
 

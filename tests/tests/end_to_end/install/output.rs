@@ -2,21 +2,21 @@
 
 use muster_tests::{Manager, repository};
 
-use super::{DEPLOY, Newcomer, complaint};
+use super::{DEPLOY, NewHost, complaint};
 
 const SHELLS: [&str; 3] = ["dash", "bash", "busybox sh"];
 
 #[tokio::test]
 async fn no_shell_and_no_open_output_remain_on_a_host_without_a_service_manager() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let host = &newcomer.host;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let host = &new_host.host;
     for shell in SHELLS {
-        let line = newcomer.line_for(shell, &format!("--key {}", newcomer.key));
+        let line = new_host.line_for(shell, &format!("--key {}", new_host.key));
         // `$( )` ends when the last process that holds its output open has ended.
         let captured = format!("timeout 120 sh -c 'printed=$({line}) && echo \"$printed\"'");
         let printed = host.run(&captured).await.expect(0);
         assert!(printed.contains("  connected\n"), "{shell}: {printed}");
-        newcomer.world.online(&newcomer.key_id).await;
+        new_host.fixture.online(&new_host.key_id).await;
         let holders = host.run("grep -lF -f /etc/muster/agent_key /proc/[0-9]*/cmdline").await;
         assert_eq!(String::from_utf8_lossy(&holders.stdout), "", "{shell}");
 
@@ -43,8 +43,8 @@ async fn busybox_installs_although_its_output_can_not_be_written() {
 
 /// Output that can't be written changes neither the result nor the files that are written.
 async fn works_without_output(shell: &str) {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let host = &newcomer.host;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let host = &new_host.host;
     for (sink, after) in [("", " | true"), (">/dev/full 2>/dev/full", ""), (">&- 2>&-", "")] {
         let case = format!("{shell} {sink}{after}");
         let run = async |command: &str| {
@@ -53,8 +53,8 @@ async fn works_without_output(shell: &str) {
             let code = host.run("cat /tmp/code").await.expect(0);
             assert_eq!(code, "0\n", "{case}: {command}");
         };
-        run(&newcomer.line_for(shell, &format!("--key {}", newcomer.key))).await;
-        newcomer.world.online(&newcomer.key_id).await;
+        run(&new_host.line_for(shell, &format!("--key {}", new_host.key))).await;
+        new_host.fixture.online(&new_host.key_id).await;
         host.run("! grep -v \"^[A-Z_]*='[^']*'$\" /etc/muster/agent.env").await.expect(0);
         let record = host.run("cat /opt/muster/installation").await.expect(0);
         let expected =
@@ -71,9 +71,9 @@ async fn works_without_output(shell: &str) {
 
 #[tokio::test]
 async fn no_message_suggests_to_give_up_encryption() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let words = format!("--key {} --server http://192.0.2.1", newcomer.key);
-    let refused = newcomer.host.run(&newcomer.line(&words)).await;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let words = format!("--key {} --server http://192.0.2.1", new_host.key);
+    let refused = new_host.host.run(&new_host.line(&words)).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("use an https:// address"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("--insecure"), "{}", refused.stderr);

@@ -3,12 +3,12 @@
 use muster_tests::Manager;
 use serde_json::json;
 
-use super::{DEPLOY, Newcomer, complaint, new_files};
+use super::{DEPLOY, NewHost, complaint, new_files};
 
 #[tokio::test]
-async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let (host, api, key) = (&newcomer.host, &newcomer.world.api, &newcomer.key);
+async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let (host, api, key) = (&new_host.host, &new_host.fixture.api, &new_host.key);
     let (disabled_id, disabled) = api.agent_key(json!({})).await;
     api.patch(&format!("/api/agents/keys/{disabled_id}"), json!({"status": "disabled"}))
         .await
@@ -16,7 +16,7 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
     let (deleted_id, deleted) = api.agent_key(json!({})).await;
     api.delete(&format!("/api/agents/keys/{deleted_id}")).await.expect(204);
     let unknown = format!("mst_agent_{}", "0".repeat(64));
-    let url = newcomer.world.server.url();
+    let url = new_host.fixture.server.url();
     let before = host.changes();
 
     let short = "--key mst_agent_abc".to_owned();
@@ -59,7 +59,7 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
     ];
     let mut wrong = Vec::new();
     for (words, expected) in cases {
-        let said = host.run(&newcomer.line(&words)).await;
+        let said = host.run(&new_host.line(&words)).await;
         let line = complaint(&said);
         let left = new_files(&before, &host.changes());
         let is_one_line = said.stderr.trim_end().lines().count() == 1;
@@ -68,15 +68,15 @@ async fn what_can_not_be_installed_is_refused_in_one_line_and_leaves_nothing() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(newcomer.world.api.get("/api/agents").await.expect(200)["items"] == json!([]));
+    assert!(new_host.fixture.api.get("/api/agents").await.expect(200)["items"] == json!([]));
 }
 
 #[tokio::test]
-async fn a_host_that_does_not_fit_is_refused_in_one_line() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let (host, key) = (&newcomer.host, &newcomer.key);
+async fn unsupported_host_is_refused_in_one_line() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let (host, key) = (&new_host.host, &new_host.key);
     host.run("useradd --create-home ada").await.expect(0);
-    let refused = host.run_as("ada", &newcomer.line(&format!("--key {key}"))).await;
+    let refused = host.run_as("ada", &new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("--user"), "{}", refused.stderr);
 
@@ -89,7 +89,7 @@ async fn a_host_that_does_not_fit_is_refused_in_one_line() {
             "mkdir -p /usr/local/bin && printf '#!/bin/sh\\n%s\\n' '{fake}' >/usr/local/bin/uname && chmod 755 /usr/local/bin/uname"
         );
         host.run(&make).await.expect(0);
-        let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+        let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
         refused.expect(1);
         assert!(complaint(&refused).contains(expected), "{}", refused.stderr);
     }
@@ -98,68 +98,68 @@ async fn a_host_that_does_not_fit_is_refused_in_one_line() {
     host.run("mkdir -p /opt/muster && mount -t tmpfs -o size=20m,mode=755 tmpfs /opt/muster")
         .await
         .expect(0);
-    let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+    let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("MiB are free"), "{}", refused.stderr);
     host.run("umount /opt/muster && rm -rf /opt/muster").await.expect(0);
 
     // Something of somebody else's is there.
     host.run("mkdir -p /opt/muster && echo mine >/opt/muster/notes").await.expect(0);
-    let refused = host.run(&newcomer.line(&format!("--key {key}"))).await;
+    let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("contains other files"), "{}", refused.stderr);
     assert_eq!(host.run("cat /opt/muster/notes").await.expect(0), "mine\n");
 }
 
 #[tokio::test]
-async fn another_key_or_server_takes_over_only_when_that_is_said() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    newcomer.install().await;
-    let (other_id, other) = newcomer.world.api.agent_key(json!({})).await;
-    let refused = newcomer.host.run(&format!("{DEPLOY} --key {other}")).await;
+async fn another_key_or_server_replaces_the_first_only_with_a_flag() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    new_host.install().await;
+    let (other_id, other) = new_host.fixture.api.agent_key(json!({})).await;
+    let refused = new_host.host.run(&format!("{DEPLOY} --key {other}")).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("--yes"), "{}", refused.stderr);
-    newcomer.world.online(&newcomer.key_id).await;
-    newcomer.host.run(&format!("{DEPLOY} --yes --key {other}")).await.expect(0);
-    newcomer.world.online(&other_id).await;
+    new_host.fixture.online(&new_host.key_id).await;
+    new_host.host.run(&format!("{DEPLOY} --yes --key {other}")).await.expect(0);
+    new_host.fixture.online(&other_id).await;
 }
 
 #[tokio::test]
-async fn a_program_that_was_changed_on_the_way_is_not_installed() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
+async fn program_altered_in_transit_is_not_installed() {
+    let new_host = NewHost::on(Manager::Bare).await;
     // A curl that adds a byte to what it loads.
     let curl = "#!/bin/sh\n/usr/bin/curl \"$@\" || exit\nwhile [ $# -gt 0 ]; do case $1 in -o) case $2 in */muster-agent) echo >>\"$2\";; esac;; esac; shift; done\n";
-    std::fs::write(newcomer.host.file("/usr/local/bin/curl"), curl).expect("written");
-    newcomer.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);
-    let refused = newcomer.host.run(&newcomer.line(&format!("--key {}", newcomer.key))).await;
+    std::fs::write(new_host.host.file("/usr/local/bin/curl"), curl).expect("written");
+    new_host.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);
+    let refused = new_host.host.run(&new_host.line(&format!("--key {}", new_host.key))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("checksum"), "{}", refused.stderr);
-    newcomer.host.run("test ! -e /opt/muster").await.expect(0);
+    new_host.host.run("test ! -e /opt/muster").await.expect(0);
 }
 
 #[tokio::test]
-async fn what_a_person_has_in_the_environment_is_not_the_agents() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let line = newcomer.line(&format!("--key {}", newcomer.key));
+async fn environment_of_the_installing_user_is_not_passed_to_the_agent() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let line = new_host.line(&format!("--key {}", new_host.key));
     let set =
-        format!("export MUSTER_API_KEY={} MUSTER_HTTP_FALLBACK=only", newcomer.world.api.key());
-    newcomer.host.run(&format!("{set}; {line}")).await.expect(0);
-    let agent = newcomer.world.online(&newcomer.key_id).await;
+        format!("export MUSTER_API_KEY={} MUSTER_HTTP_FALLBACK=only", new_host.fixture.api.key());
+    new_host.host.run(&format!("{set}; {line}")).await.expect(0);
+    let agent = new_host.fixture.online(&new_host.key_id).await;
     assert_eq!(agent["transport"], "websocket", "{agent}");
-    newcomer
+    new_host
         .host
         .run("! cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -q '^MUSTER_API_KEY=.*live'")
         .await;
 }
 
 #[tokio::test]
-async fn wget_does_where_there_is_no_curl_and_a_key_may_come_by_standard_input() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let url = newcomer.world.server.url();
+async fn wget_replaces_curl_and_the_key_may_come_from_stdin() {
+    let new_host = NewHost::on(Manager::Bare).await;
+    let url = new_host.fixture.server.url();
     let line = format!(
         "wget -q -O /tmp/deploy.sh {url}/install/deploy.sh && mv /usr/bin/curl /usr/bin/curl.away && echo {} | sh /tmp/deploy.sh --key-file -",
-        newcomer.key
+        new_host.key
     );
-    newcomer.host.run(&line).await.expect(0);
-    newcomer.world.online(&newcomer.key_id).await;
+    new_host.host.run(&line).await.expect(0);
+    new_host.fixture.online(&new_host.key_id).await;
 }

@@ -5,19 +5,19 @@ use std::fs;
 use muster_protocol::release::Program;
 use muster_tests::{Manager, Publisher};
 
-use super::{Newcomer, complaint, new_files};
+use super::{NewHost, complaint, new_files};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
 const STRANGE_KEY: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
 
 /// Puts a curl on the host that changes downloads as a server that was taken over would: `CHANGES` are
 /// branches of a `case` over the name of the downloaded file, `$2`.
-fn take_over_downloads(newcomer: &Newcomer, changes: &str) {
+fn take_over_downloads(new_host: &NewHost, changes: &str) {
     let curl = format!(
         "#!/bin/sh\n/usr/bin/curl \"$@\" || exit\n\
         while [ $# -gt 0 ]; do case $1 in -o) case $2 in\n{changes}\nesac;; esac; shift; done\n"
     );
-    let path = newcomer.host.file("/usr/local/bin/curl");
+    let path = new_host.host.file("/usr/local/bin/curl");
     fs::write(&path, curl).expect("written");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(path, mode).expect("executable");
@@ -33,10 +33,10 @@ fn other_agent(evil: &str) -> String {
 
 #[tokio::test]
 async fn a_program_that_differs_from_what_was_signed_never_runs() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let publisher = Publisher::new(&newcomer.world).await;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let publisher = Publisher::new(&new_host.fixture).await;
     publisher.release(OWN).await;
-    let before = newcomer.host.changes();
+    let before = new_host.host.changes();
     let script = format!("touch /srv/ran; echo muster-agent {OWN}; exit");
     publisher.replace(OWN, Program::Agent, &script);
     let evil = publisher.programs(OWN).join("muster-agent");
@@ -51,13 +51,13 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
         (manifest.to_owned(), trusted.as_str(), "bad_signature"),
         (":) ;;".to_owned(), &format!("--release-key {STRANGE_KEY}"), "untrusted_key"),
     ] {
-        take_over_downloads(&newcomer, &changes);
-        let line = newcomer.line(&format!("--key {} {words}", newcomer.key));
-        let refused = newcomer.host.run(&line).await;
+        take_over_downloads(&new_host, &changes);
+        let line = new_host.line(&format!("--key {} {words}", new_host.key));
+        let refused = new_host.host.run(&line).await;
         refused.expect(1);
         assert!(complaint(&refused).contains(expected), "{expected}: {}", refused.stderr);
-        newcomer.host.run("test ! -e /srv/ran && rm /usr/local/bin/curl").await.expect(0);
-        let left = new_files(&before, &newcomer.host.changes());
+        new_host.host.run("test ! -e /srv/ran && rm /usr/local/bin/curl").await.expect(0);
+        let left = new_files(&before, &new_host.host.changes());
         let left: Vec<_> = left.iter().filter(|path| *path != "/usr/local/bin/curl").collect();
         assert!(left.is_empty(), "{expected}: {left:#?}");
     }
@@ -65,8 +65,8 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
 
 #[tokio::test]
 async fn a_release_is_confirmed_also_by_statements_that_lead_to_its_key() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let publisher = Publisher::new(&newcomer.world).await;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let publisher = Publisher::new(&new_host.fixture).await;
     // Statements follow a release of the key before.
     publisher.release("0.0.9").await;
     for (old, new) in [("key", "second"), ("second", "third")] {
@@ -81,24 +81,24 @@ async fn a_release_is_confirmed_also_by_statements_that_lead_to_its_key() {
     publisher.sign(OWN, "third").await.expect(0);
     publisher.publish(OWN).await.expect(0);
     let key = publisher.fingerprint();
-    let line = newcomer.line(&format!("--key {} --release-key {key}", newcomer.key));
-    let printed = newcomer.host.run(&line).await.expect(0);
+    let line = new_host.line(&format!("--key {} --release-key {key}", new_host.key));
+    let printed = new_host.host.run(&line).await.expect(0);
     assert!(
         printed.contains(&format!("openssl confirms the signature of release {OWN}")),
         "{printed}"
     );
-    newcomer.world.online(&newcomer.key_id).await;
+    new_host.fixture.online(&new_host.key_id).await;
 }
 
 #[tokio::test]
 async fn a_host_without_openssl_leaves_the_check_to_the_programs() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let publisher = Publisher::new(&newcomer.world).await;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let publisher = Publisher::new(&new_host.fixture).await;
     publisher.release(OWN).await;
-    newcomer.host.run("mv /usr/bin/openssl /usr/bin/openssl.away").await.expect(0);
+    new_host.host.run("mv /usr/bin/openssl /usr/bin/openssl.away").await.expect(0);
     let key = publisher.fingerprint();
-    let line = newcomer.line(&format!("--key {} --release-key {key}", newcomer.key));
-    let printed = newcomer.host.run(&line).await.expect(0);
+    let line = new_host.line(&format!("--key {} --release-key {key}", new_host.key));
+    let printed = new_host.host.run(&line).await.expect(0);
     assert!(printed.contains(&format!("is signed by the key {key}")), "{printed}");
     assert!(!printed.contains("openssl"), "{printed}");
 }

@@ -2,7 +2,7 @@
 
 use muster_tests::Manager;
 
-use super::{DEPLOY, Newcomer, complaint};
+use super::{DEPLOY, NewHost, complaint};
 
 /// A record and programs that leave a mark when anything of them runs.
 const PLANT: &str = "cd /tmp && mkdir -p versions/current/bin \
@@ -12,12 +12,12 @@ const PLANT: &str = "cd /tmp && mkdir -p versions/current/bin \
 
 #[tokio::test]
 async fn root_ignores_an_installation_that_another_user_planted_beside_its_copy_of_the_script() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let host = &newcomer.host;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let host = &new_host.host;
     host.run("useradd --create-home bob && mkdir -m 777 /srv/planted").await.expect(0);
     host.run_as("bob", PLANT).await.expect(0);
     let download =
-        format!("curl -fsS {}/install/deploy.sh >/tmp/deploy.sh", newcomer.world.server.url());
+        format!("curl -fsS {}/install/deploy.sh >/tmp/deploy.sh", new_host.fixture.server.url());
     host.run(&download).await.expect(0);
     for scope in ["system", "user"] {
         let record = format!(
@@ -32,7 +32,7 @@ async fn root_ignores_an_installation_that_another_user_planted_beside_its_copy_
             "--uninstall".to_owned(),
             "--dir /tmp --status".to_owned(),
             "--dir /tmp --user --status".to_owned(),
-            format!("--key {}", newcomer.key),
+            format!("--key {}", new_host.key),
         ] {
             let refused = host.run(&format!("sh /tmp/deploy.sh {words}")).await;
             refused.expect(1);
@@ -44,16 +44,16 @@ async fn root_ignores_an_installation_that_another_user_planted_beside_its_copy_
 
     // Without the planted record a copy in /tmp installs as any other.
     host.run("rm -r /tmp/installation").await.expect(0);
-    host.run(&format!("sh /tmp/deploy.sh --key {}", newcomer.key)).await.expect(0);
-    newcomer.world.online(&newcomer.key_id).await;
+    host.run(&format!("sh /tmp/deploy.sh --key {}", new_host.key)).await.expect(0);
+    new_host.fixture.online(&new_host.key_id).await;
     host.run("! test -e /srv/planted/ran").await.expect(0);
 }
 
 #[tokio::test]
 async fn an_installation_that_another_user_can_change_is_refused() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    newcomer.install().await;
-    let host = &newcomer.host;
+    let new_host = NewHost::on(Manager::Bare).await;
+    new_host.install().await;
+    let host = &new_host.host;
     host.run("useradd --create-home bob && touch /opt/muster/release_key").await.expect(0);
     for path in [
         "/opt/muster",
@@ -100,10 +100,10 @@ async fn an_installation_that_another_user_can_change_is_refused() {
 
 #[tokio::test]
 async fn a_users_installation_is_closed_to_other_users_too() {
-    let newcomer = Newcomer::on(Manager::Bare).await;
-    let host = &newcomer.host;
+    let new_host = NewHost::on(Manager::Bare).await;
+    let host = &new_host.host;
     host.run("useradd --create-home --shell /bin/sh ada").await.expect(0);
-    let line = newcomer.line(&format!("--user --key {}", newcomer.key));
+    let line = new_host.line(&format!("--user --key {}", new_host.key));
     host.run_as("ada", &line).await.expect(0);
     let status = "/home/ada/.muster/deploy.sh --status";
     host.run_as("ada", status).await.expect(0);

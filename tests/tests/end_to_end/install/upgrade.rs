@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use muster_tests::{Manager, binary};
+use muster_tests::{JsonFields as _, Manager, binary};
 
-use super::{DEPLOY, Newcomer, complaint};
+use super::{DEPLOY, NewHost, complaint};
 
 /// Copies of the programs that say another version of the same length.
 fn other_version(folder: &Path, version: &str) {
@@ -26,51 +26,51 @@ fn other_version(folder: &Path, version: &str) {
 }
 
 #[tokio::test]
-async fn a_newer_version_takes_over_while_a_job_runs_and_an_older_one_only_when_asked() {
-    let newcomer = Newcomer::on(Manager::Systemd).await;
-    let agent = newcomer.install().await;
-    let id = agent["id"].as_str().expect("an id");
-    newcomer
+async fn newer_version_replaces_a_busy_agent_and_an_older_one_only_on_request() {
+    let new_host = NewHost::on(Manager::Systemd).await;
+    let agent = new_host.install().await;
+    let id = agent.id();
+    new_host
         .allow("long", "echo begun; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done")
         .await;
-    let run = newcomer.world.api.execute(id, "long", serde_json::json!({})).await;
-    newcomer.world.api.output_reaches(&run, 6).await;
+    let run = new_host.fixture.api.execute(id, "long", serde_json::json!({})).await;
+    new_host.fixture.api.output_reaches(&run, 6).await;
 
-    let newer = newcomer.world.site.folder("newer");
+    let newer = new_host.fixture.test_dir.folder("newer");
     other_version(&newer, "0.9.7");
     let from = format!("{DEPLOY} --from {}", newer.display());
-    let said = newcomer.host.run(&from).await.expect(0);
+    let said = new_host.host.run(&from).await.expect(0);
     assert!(said.contains(&format!("replacing version {}", env!("CARGO_PKG_VERSION"))), "{said}");
-    assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.7");
-    newcomer.host.run("touch /tmp/go").await.expect(0);
-    assert_eq!(newcomer.world.api.finished(&run).await["state"], "succeeded");
-    assert_eq!(newcomer.world.api.output(&run).await, b"begun\ndone\n");
+    assert_eq!(new_host.fixture.online(&new_host.key_id).await["version"], "0.9.7");
+    new_host.host.run("touch /tmp/go").await.expect(0);
+    assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(new_host.fixture.api.output(&run).await, b"begun\ndone\n");
 
-    let refused = newcomer.host.run(DEPLOY).await;
+    let refused = new_host.host.run(DEPLOY).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("0.9.7 is installed here"), "{}", refused.stderr);
-    assert_eq!(newcomer.world.online(&newcomer.key_id).await["version"], "0.9.7");
+    assert_eq!(new_host.fixture.online(&new_host.key_id).await["version"], "0.9.7");
     let back = format!("{DEPLOY} --version {}", env!("CARGO_PKG_VERSION"));
-    newcomer.host.run(&back).await.expect(0);
-    let version = &newcomer.world.online(&newcomer.key_id).await["version"];
+    new_host.host.run(&back).await.expect(0);
+    let version = &new_host.fixture.online(&new_host.key_id).await["version"];
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
 }
 
 #[tokio::test]
-async fn an_upgrade_that_fails_leaves_what_was_there() {
-    let newcomer = Newcomer::on(Manager::Systemd).await;
-    newcomer.install().await;
-    let newer = newcomer.world.site.folder("newer");
+async fn failed_upgrade_keeps_the_previous_installation() {
+    let new_host = NewHost::on(Manager::Systemd).await;
+    new_host.install().await;
+    let newer = new_host.fixture.test_dir.folder("newer");
     other_version(&newer, "0.9.7");
     // It can be asked for its version, and no more.
     let broken =
         "#!/bin/sh\ncase $1 in version) echo muster-agent 0.9.7;; doctor) ;; *) exit 1;; esac\n";
     fs::write(newer.join("muster-supervisor"), "#!/bin/sh\nexit 1\n").expect("written");
     fs::write(newer.join("muster-agent"), broken).expect("written");
-    let said = newcomer.host.run(&format!("{DEPLOY} --from {}", newer.display())).await;
+    let said = new_host.host.run(&format!("{DEPLOY} --from {}", newer.display())).await;
     said.expect(1);
     assert!(said.stderr.contains("as it was before"), "{}", said.stderr);
-    let agent = newcomer.world.online(&newcomer.key_id).await;
+    let agent = new_host.fixture.online(&new_host.key_id).await;
     assert_eq!(agent["version"], env!("CARGO_PKG_VERSION"));
-    newcomer.host.run(&format!("{DEPLOY} --status")).await.expect(0);
+    new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
 }

@@ -1,19 +1,21 @@
 //! What happens, told as it happens: to those who look on, who come back, and to nobody else.
 
-use muster_tests::{AgentOptions, Api, LiveEvent, LiveStream, Script, World, on_both_databases};
+use muster_tests::{
+    AgentOptions, Api, Fixture, JsonFields as _, LiveEvent, LiveStream, Script, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
-    what_happens_is_told_as_it_happens,
-    whoever_comes_back_misses_nothing_or_is_told
+    events_are_streamed_as_they_happen,
+    reconnecting_client_misses_no_event_or_is_notified
 );
 
 const ALL: &str = "/api/events";
 
 /// An agent that can say hello, and its id.
-async fn agent(world: &World) -> (muster_tests::Agent, String) {
+async fn agent(fixture: &Fixture) -> (muster_tests::Agent, String) {
     let scripts = [Script::new("hello", "echo hello"), Script::new("bye", "exit 1")];
-    world.agent(AgentOptions::with_scripts(scripts)).await
+    fixture.agent(AgentOptions::with_scripts(scripts)).await
 }
 
 /// Looks on; everything after this is told.
@@ -35,32 +37,32 @@ async fn told(stream: &mut LiveStream, name: &str, fields: Value) -> LiveEvent {
     }
 }
 
-async fn run(world: &World, agent: &str, script: &str) -> String {
-    let id = world.api.execute(agent, script, json!({})).await;
-    world.api.finished(&id).await;
+async fn run(fixture: &Fixture, agent: &str, script: &str) -> String {
+    let id = fixture.api.execute(agent, script, json!({})).await;
+    fixture.api.finished(&id).await;
     id
 }
 
-async fn job(world: &World, script: &str, agent: &str) -> String {
+async fn job(fixture: &Fixture, script: &str, agent: &str) -> String {
     let body = json!({"script": script, "target": {"ids": [agent]}});
-    let job = world.api.post("/api/jobs", body).await.expect(202);
-    job["id"].as_str().expect("an id").to_owned()
+    let job = fixture.api.post("/api/jobs", body).await.expect(202);
+    job.id().to_owned()
 }
 
-async fn what_happens_is_told_as_it_happens(world: World) {
-    let (mut agent, id) = agent(&world).await;
-    let mut stream = looking_on(&world.api, ALL).await;
-    let mut jobs = looking_on(&world.api, "/api/events?types=job&script=bye").await;
+async fn events_are_streamed_as_they_happen(fixture: Fixture) {
+    let (mut agent, id) = agent(&fixture).await;
+    let mut stream = looking_on(&fixture.api, ALL).await;
+    let mut jobs = looking_on(&fixture.api, "/api/events?types=job&script=bye").await;
     let mut of_agent =
-        looking_on(&world.api, &format!("{ALL}?types=agent,execution&agent={id}")).await;
-    let command = run(&world, &id, "hello").await;
+        looking_on(&fixture.api, &format!("{ALL}?types=agent,execution&agent={id}")).await;
+    let command = run(&fixture, &id, "hello").await;
     let event = told(&mut stream, "execution", json!({"id": command, "state": "succeeded"})).await;
     let expected = json!({"id": command, "job_id": null, "agent_id": id, "script": "hello",
                           "state": "succeeded"});
     assert_eq!(event.data, expected);
 
-    job(&world, "hello", &id).await;
-    let bye = job(&world, "bye", &id).await;
+    job(&fixture, "hello", &id).await;
+    let bye = job(&fixture, "bye", &id).await;
     let event = told(&mut stream, "execution", json!({"job_id": bye, "state": "failed"})).await;
     assert_eq!(event.data["script"], "bye");
     for stream in [&mut stream, &mut jobs] {
@@ -76,15 +78,15 @@ async fn what_happens_is_told_as_it_happens(world: World) {
     told(&mut of_agent, "agent", json!({"id": id, "status": "online"})).await;
 }
 
-async fn whoever_comes_back_misses_nothing_or_is_told(mut world: World) {
-    let (_agent, id) = agent(&world).await;
-    let mut stream = looking_on(&world.api, "/api/events?types=execution").await;
-    let first = run(&world, &id, "hello").await;
+async fn reconnecting_client_misses_no_event_or_is_notified(mut fixture: Fixture) {
+    let (_agent, id) = agent(&fixture).await;
+    let mut stream = looking_on(&fixture.api, "/api/events?types=execution").await;
+    let first = run(&fixture, &id, "hello").await;
     let seen = told(&mut stream, "execution", json!({"id": first, "state": "succeeded"})).await;
     drop(stream);
-    let missed = run(&world, &id, "bye").await;
+    let missed = run(&fixture, &id, "bye").await;
     let again = async |last_id: &str| {
-        let stream = LiveStream::open(&world.api, "/api/events?types=execution", last_id).await;
+        let stream = LiveStream::open(&fixture.api, "/api/events?types=execution", last_id).await;
         stream.expect("a live stream")
     };
     let mut stream = again(&seen.id).await;
@@ -97,18 +99,18 @@ async fn whoever_comes_back_misses_nothing_or_is_told(mut world: World) {
     for id in ["nonsense", "0-0", "x-18446744073709551615"] {
         assert_eq!(again(id).await.next().await.expect("an event").name, "reset", "{id}");
     }
-    world.server.stop();
+    fixture.server.stop();
     assert_eq!(stream.next().await, None, "the server has left its viewers hanging");
-    world.server.resume();
-    world.server.ready().await;
-    let stream = LiveStream::open(&world.api, "/api/events?types=execution", &last.id).await;
+    fixture.server.resume();
+    fixture.server.ready().await;
+    let stream = LiveStream::open(&fixture.api, "/api/events?types=execution", &last.id).await;
     let reset = stream.expect("a live stream").next().await.expect("an event");
     assert_eq!((reset.name.as_str(), reset.data), ("reset", json!({})));
 }
 
 #[tokio::test]
-async fn what_can_not_be_shown_is_refused() {
-    let world = World::on_sqlite().await;
+async fn invalid_event_stream_requests_are_refused() {
+    let fixture = Fixture::on_sqlite().await;
     let refused =
         async |api: &Api, path: &str| LiveStream::open(api, path, "").await.expect_err("a refusal");
     for path in [
@@ -117,18 +119,18 @@ async fn what_can_not_be_shown_is_refused() {
         "/api/events?agent=x",
         "/api/events?x=1",
     ] {
-        refused(&world.api, path).await.expect_problem(400, "invalid_query");
+        refused(&fixture.api, path).await.expect_problem(400, "invalid_query");
     }
     let key = json!({"name": "r", "role": "member", "scopes": ["agents:read"]});
-    let key = world.api.post("/api/keys", key).await.expect(201);
-    let reader = world.api.with_key(key["key"].as_str().expect("a secret"));
+    let key = fixture.api.post("/api/keys", key).await.expect(201);
+    let reader = fixture.api.with_key(key.text("key"));
     refused(&reader, "/api/events?types=job,agent").await.expect_problem(403, "missing_scope");
     // Without a wish it is shown what it may see.
     let mut stream = looking_on(&reader, ALL).await;
-    let (_agent, id) = agent(&world).await;
-    run(&world, &id, "hello").await;
-    let path = format!("/api/keys/{}", key["id"].as_str().expect("an id"));
-    world.api.delete(&path).await.expect(200);
+    let (_agent, id) = agent(&fixture).await;
+    run(&fixture, &id, "hello").await;
+    let path = format!("/api/keys/{}", key.id());
+    fixture.api.delete(&path).await.expect(200);
     let mut names = Vec::new();
     while let Some(event) = stream.next().await {
         names.push(event.name);
@@ -138,19 +140,19 @@ async fn what_can_not_be_shown_is_refused() {
 
 #[tokio::test]
 async fn another_tenant_sees_nothing() {
-    let world = World::on_sqlite().await;
-    let stranger = world.other_tenant();
-    let mut stream = looking_on(&stranger, ALL).await;
-    let (mut agent, id) = agent(&world).await;
-    let command = run(&world, &id, "hello").await;
-    job(&world, "hello", &id).await;
+    let fixture = Fixture::on_sqlite().await;
+    let other_tenant = fixture.other_tenant();
+    let mut stream = looking_on(&other_tenant, ALL).await;
+    let (mut agent, id) = agent(&fixture).await;
+    let command = run(&fixture, &id, "hello").await;
+    job(&fixture, "hello", &id).await;
     agent.stop();
     for path in ["output", "output/live"] {
-        let answer = stranger.get(&format!("/api/executions/{command}/{path}")).await;
+        let answer = other_tenant.get(&format!("/api/executions/{command}/{path}")).await;
         answer.expect_problem(404, "not_found");
     }
-    let own = stranger.get("/api/keys").await.expect(200);
-    let own = own["items"][0]["id"].as_str().expect("its key").to_owned();
-    stranger.delete(&format!("/api/keys/{own}")).await.expect(200);
+    let own = other_tenant.get("/api/keys").await.expect(200);
+    let own = own["items"][0].id().to_owned();
+    other_tenant.delete(&format!("/api/keys/{own}")).await.expect(200);
     assert_eq!(stream.next().await, None);
 }

@@ -1,7 +1,7 @@
 //! Whatever is killed, cut or robbed of its power, in whatever order: what was promised holds. And
 //! where a promise is broken on purpose, it is found.
 
-use muster_tests::chaos::{Kind, Promise, Settings, Shape, Store, Verdict, run};
+use muster_tests::chaos::{ChaosReport, FaultKind, Promise, Settings, Shape, Store, run};
 
 /// Fixed, so that every machine sees the same plan at least once.
 const SEED: u64 = 20_261_121;
@@ -20,11 +20,11 @@ fn chosen_seed() -> Option<u64> {
 
 async fn holds(seed: u64, store: Store) {
     println!("to replay: MUSTER_CHAOS_SEED={seed} cargo nextest run -p muster-tests chaos::fresh");
-    let verdict = run(&Settings::short(seed, store)).await;
-    println!("{verdict}");
-    assert!(verdict.violations.is_empty(), "{verdict}");
-    let states = &verdict.figures.states;
-    assert!(states.get("succeeded").is_some_and(|count| *count > 20), "{verdict}");
+    let report = run(&Settings::short(seed, store)).await;
+    println!("{report}");
+    assert!(report.violations.is_empty(), "{report}");
+    let states = &report.statistics.states;
+    assert!(states.get("succeeded").is_some_and(|count| *count > 20), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,22 +47,28 @@ async fn fresh_plan_breaks_no_promise_on_postgres() {
     holds(fresh_seed(), Store::Postgres).await;
 }
 
-/// A run with nothing but these blows, on work that stays for a moment.
-fn aimed(seed: u64, blows: &[(Kind, u64)], stay_ms: std::ops::Range<u64>) -> Settings {
+/// A run with only these faults, on work that stays for a moment.
+fn aimed(seed: u64, faults: &[(FaultKind, u64)], stay_ms: std::ops::Range<u64>) -> Settings {
     let settings = Settings::short(seed, Store::Sqlite);
-    let shape =
-        Shape { hosts: 2, submissions: 40, strikes: 8, blows: blows.into(), stay_ms, backlog: 4 };
+    let shape = Shape {
+        hosts: 2,
+        submissions: 40,
+        planned_faults: 8,
+        faults: faults.into(),
+        stay_ms,
+        backlog: 4,
+    };
     Settings { shape, ..settings }
 }
 
 /// Runs until this promise is found to be broken.
-async fn is_found(promise: Promise, settings: impl Fn(u64) -> Settings) -> Verdict {
+async fn is_found(promise: Promise, settings: impl Fn(u64) -> Settings) -> ChaosReport {
     let first = chosen_seed().unwrap_or(SEED);
     for round in 0..ROUNDS {
-        let verdict = run(&settings(first + round)).await;
-        println!("{verdict}");
-        if verdict.has(promise) {
-            return verdict;
+        let report = run(&settings(first + round)).await;
+        println!("{report}");
+        if report.has(promise) {
+            return report;
         }
     }
     panic!("{promise:?} was broken in {ROUNDS} runs, and nobody noticed");
@@ -72,7 +78,7 @@ async fn is_found(promise: Promise, settings: impl Fn(u64) -> Settings) -> Verdi
 async fn start_that_is_not_synced_is_found_when_the_power_fails() {
     is_found(Promise::StartsOnce, |seed| Settings {
         agent_fault: Some("unsynced_start".into()),
-        ..aimed(seed, &[(Kind::CutHostPower, 1)], 500..3_000)
+        ..aimed(seed, &[(FaultKind::CutHostPower, 1)], 500..3_000)
     })
     .await;
 }
@@ -81,7 +87,7 @@ async fn start_that_is_not_synced_is_found_when_the_power_fails() {
 async fn acknowledgement_before_the_commit_is_found_when_the_server_is_killed() {
     is_found(Promise::LostHasAReason, |seed| Settings {
         server_fault: Some("early_ack".into()),
-        ..aimed(seed, &[(Kind::KillServer, 1)], 0..300)
+        ..aimed(seed, &[(FaultKind::KillServer, 1)], 0..300)
     })
     .await;
 }
@@ -93,8 +99,8 @@ fn delivered_twice(seed: u64) -> Settings {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn command_that_is_delivered_twice_starts_once() {
-    let verdict = run(&delivered_twice(SEED)).await;
-    assert!(verdict.violations.is_empty(), "{verdict}");
+    let report = run(&delivered_twice(SEED)).await;
+    assert!(report.violations.is_empty(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

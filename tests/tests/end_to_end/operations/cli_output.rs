@@ -1,29 +1,31 @@
 //! What somebody at a terminal reads: lists, and refusals in words of the options.
 
-use muster_tests::{Agent, AgentOptions, Cli, Script, ServerOptions, World, write_policy};
+use muster_tests::{
+    Agent, AgentOptions, Cli, Fixture, JsonFields as _, Script, ServerOptions, write_policy,
+};
 use serde_json::json;
 
-async fn logged_in(world: &World) -> Cli {
-    let cli = Cli::new(&world.site);
-    let login = ["login", "--server", &world.server.url()];
-    cli.run_with_input(&login, world.api.key()).await.expect(0);
+async fn logged_in(fixture: &Fixture) -> Cli {
+    let cli = Cli::new(&fixture.test_dir);
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
     cli
 }
 
 /// An agent called `one`, with a script `hi`.
-async fn host(world: &World) -> (Agent, String) {
+async fn host(fixture: &Fixture) -> (Agent, String) {
     let options = AgentOptions::with_scripts([Script::new("hi", "echo hi")]);
-    let (agent, id) = world.agent(options).await;
-    world.api.patch(&format!("/api/agents/{id}"), json!({"name": "one"})).await.expect(200);
+    let (agent, id) = fixture.agent(options).await;
+    fixture.api.patch(&format!("/api/agents/{id}"), json!({"name": "one"})).await.expect(200);
     (agent, id)
 }
 
 #[tokio::test]
-async fn a_list_says_what_was_run_in_words_and_fits_the_terminal() {
-    let world = World::on_sqlite().await;
-    write_policy(&world.site.folder("agent"), r#"{"allow": "shell"}"#);
-    let (_agent, id) = host(&world).await;
-    let cli = logged_in(&world).await;
+async fn list_shows_commands_readably_and_fits_the_terminal() {
+    let fixture = Fixture::on_sqlite().await;
+    write_policy(&fixture.test_dir.folder("agent"), r#"{"allow": "shell"}"#);
+    let (_agent, id) = host(&fixture).await;
+    let cli = logged_in(&fixture).await;
     let long = "x".repeat(200);
     let said = cli.run(&["run", "--on", "all", "--", "echo", "two words", &long]).await;
     said.expect(0);
@@ -38,7 +40,7 @@ async fn a_list_says_what_was_run_in_words_and_fits_the_terminal() {
     assert_eq!(scripts[1], Some("hi"), "{all}");
     assert!(scripts[2].is_some_and(|line| line.starts_with("echo 'two words' xxx")), "{all}");
     let shown = cli.run(&["jobs", "list", "--json"]).await.json();
-    let job = shown["items"][0]["id"].as_str().expect("an id");
+    let job = shown["items"][0].id();
     let details = cli.run(&["jobs", "show", job]).await.expect(0);
     assert!(details.contains("counts.succeeded") && !details.contains('{'), "{details}");
 
@@ -50,15 +52,15 @@ async fn a_list_says_what_was_run_in_words_and_fits_the_terminal() {
 }
 
 #[tokio::test]
-async fn every_list_takes_a_limit_and_says_that_there_is_more() {
+async fn every_list_takes_a_limit_and_reports_more_entries() {
     let options = ServerOptions::default().with("MUSTER_ALLOW_PRIVATE_WEBHOOKS", true);
-    let world = World::with(options).await;
-    let (_agent, id) = host(&world).await;
-    let cli = logged_in(&world).await;
+    let fixture = Fixture::with(options).await;
+    let (_agent, id) = host(&fixture).await;
+    let cli = logged_in(&fixture).await;
     // Nobody listens there: they stay pending.
     let webhook = ["--webhook", "http://127.0.0.1:1/"];
     for _ in 0..2 {
-        world.api.agent_key(json!({"name": "spare"})).await;
+        fixture.api.agent_key(json!({"name": "spare"})).await;
         cli.run(&[&["run", "--on", "all", "hi"][..], &webhook].concat()).await.expect(0);
         cli.run(&["run", &id, "hi"]).await.expect(0);
     }
@@ -96,10 +98,10 @@ async fn every_list_takes_a_limit_and_says_that_there_is_more() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_options_that_were_meant() {
-    let world = World::on_sqlite().await;
-    let (_agent, _) = host(&world).await;
-    let cli = logged_in(&world).await;
+async fn refusal_names_the_matching_options() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, _) = host(&fixture).await;
+    let cli = logged_in(&fixture).await;
     for (line, told) in [
         (
             &["run", "one", "ho"][..],

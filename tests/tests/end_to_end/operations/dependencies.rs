@@ -15,7 +15,7 @@ fn texts(value: &Value) -> Vec<&str> {
 
 /// Name and names of the dependencies of everything that is locked.
 fn locked(lock: &Table) -> Vec<(&str, Vec<&str>)> {
-    let packages = lock["package"].as_array().expect("packages");
+    let packages = lock["package"].as_array().expect("a list");
 
     packages
         .iter()
@@ -23,19 +23,19 @@ fn locked(lock: &Table) -> Vec<(&str, Vec<&str>)> {
             let needs = package.get("dependencies").map(texts).unwrap_or_default();
             // `name`, or `name version` where several versions are locked.
             let needs = needs.into_iter().filter_map(|need| need.split(' ').next()).collect();
-            (package["name"].as_str().expect("a name"), needs)
+            (package["name"].as_str().expect("a string"), needs)
         })
         .collect()
 }
 
 #[test]
-fn banned_crates_are_not_locked_unless_a_named_wrapper_is_all_that_needs_them() {
+fn banned_crates_are_locked_only_through_named_wrappers() {
     let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
     let packages = locked(&lock);
-    let bans = rules["bans"]["deny"].as_array().expect("bans");
+    let bans = rules["bans"]["deny"].as_array().expect("a list");
     assert!(bans.len() > 4, "the bans were read");
     for ban in bans {
-        let banned = ban["crate"].as_str().expect("a crate");
+        let banned = ban["crate"].as_str().expect("a string");
         let wrappers = ban.get("wrappers").map(texts).unwrap_or_default();
         let is_locked = packages.iter().any(|(name, _)| *name == banned);
         assert!(!is_locked || !wrappers.is_empty(), "{banned} is banned: {ban}");
@@ -47,7 +47,7 @@ fn banned_crates_are_not_locked_unless_a_named_wrapper_is_all_that_needs_them() 
 }
 
 #[test]
-fn what_carries_the_connections_is_locked_once() {
+fn connection_crates_are_locked_in_one_version() {
     let (rules, lock) = (read("deny.toml"), read("Cargo.lock"));
     let packages = locked(&lock);
     for single in texts(&rules["bans"]["deny-multiple-versions"]) {

@@ -5,16 +5,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    Agent, AgentOptions, Database, Script, ServerOptions, Site, SmallDisk, World, eventually,
+    Agent, AgentOptions, Database, Fixture, JsonFields as _, Script, ServerOptions, SmallDisk,
+    TestDir, eventually,
 };
 use serde_json::json;
 
 const MIB: u64 = 1024 * 1024;
 
 /// An agent whose state is on a disk of this size, in a mount namespace of its own.
-async fn on_a_small_disk(world: &World, mib: u64, scripts: Vec<Script>) -> (Agent, String) {
-    let disk = world.site.folder("disk");
-    let seed = world.site.folder("seed");
+async fn on_a_small_disk(fixture: &Fixture, mib: u64, scripts: Vec<Script>) -> (Agent, String) {
+    let disk = fixture.test_dir.folder("disk");
+    let seed = fixture.test_dir.folder("seed");
     muster_tests::install(&seed, &scripts);
     let mounts = format!(
         "mount -t tmpfs -o size={mib}m,mode=0700 tmpfs '{0}'\ncp -a '{1}/.' '{0}/'",
@@ -23,7 +24,7 @@ async fn on_a_small_disk(world: &World, mib: u64, scripts: Vec<Script>) -> (Agen
     );
     let mut options = AgentOptions::named("agent").with_mounts(&mounts);
     options.state_dir = Some(disk);
-    world.agent(options).await
+    fixture.agent(options).await
 }
 
 /// The agent's disk as this process can reach it: through the agent's own view of the files.
@@ -49,39 +50,40 @@ fn fill_up(file: &Path) {
 }
 
 #[tokio::test]
-async fn a_host_without_space_rejects_and_accepts_again_when_there_is_some() {
-    let world = World::on_sqlite().await;
+async fn host_with_a_full_disk_rejects_commands_until_there_is_space() {
+    let fixture = Fixture::on_sqlite().await;
     let scripts = vec![Script::new("hi", "echo hi")];
-    let (mut agent, id) = on_a_small_disk(&world, 160, scripts).await;
+    let (mut agent, id) = on_a_small_disk(&fixture, 160, scripts).await;
     let filler = inside(&mut agent).join("filler");
     fill(&filler, 120 * MIB);
-    let run = world.api.execute(&id, "hi", json!({})).await;
-    let command = world.api.finished(&run).await;
+    let run = fixture.api.execute(&id, "hi", json!({})).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "rejected", "{command}");
     assert_eq!(command["error_code"], "no_space", "{command}");
     std::fs::remove_file(&filler).expect("make space");
-    let run = world.api.execute(&id, "hi", json!({})).await;
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    let run = fixture.api.execute(&id, "hi", json!({})).await;
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_while_a_script_prints_costs_output_and_never_the_result() {
+async fn disk_that_fills_during_a_script_loses_output_and_never_the_result() {
     prints_on_a_disk_with_room_for(20 * MIB).await;
 }
 
 #[tokio::test]
-async fn a_disk_without_room_for_one_more_line_costs_output_and_never_the_result() {
+async fn completely_full_disk_loses_output_and_never_the_result() {
     prints_on_a_disk_with_room_for(0).await;
 }
 
 async fn prints_on_a_disk_with_room_for(room: u64) {
-    let world = World::on_sqlite().await;
+    let fixture = Fixture::on_sqlite().await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\n\
                 head -c 60000000 /dev/zero | tr '\\0' x\nexit 3";
-    let (mut agent, id) = on_a_small_disk(&world, 120, vec![Script::new("fill", body)]).await;
-    let gate = world.site.path().join("gate");
-    let run = world.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
-    world.api.output_reaches(&run, 6).await;
+    let (mut agent, id) =
+        on_a_small_disk(&fixture, 120, vec![Script::new("fill", body).taking(["GATE"])]).await;
+    let gate = fixture.test_dir.path().join("gate");
+    let run = fixture.api.execute(&id, "fill", json!({"parameters": {"GATE": gate}})).await;
+    fixture.api.output_reaches(&run, 6).await;
     let disk = inside(&mut agent);
     fill_up(&disk.join("filler"));
     if room > 0 {
@@ -91,7 +93,7 @@ async fn prints_on_a_disk_with_room_for(room: u64) {
     }
     std::fs::write(&gate, "").expect("open the gate");
     let command = eventually("the run ends", async || {
-        let command = world.api.command(&run).await;
+        let command = fixture.api.command(&run).await;
         (command["state"] != "running").then_some(command)
     })
     .await;
@@ -100,37 +102,37 @@ async fn prints_on_a_disk_with_room_for(room: u64) {
     assert_eq!(result["exit_code"], 3, "{result}");
     assert_eq!(result["output_complete"], false, "{result}");
     assert!(result["dropped_bytes"].as_u64().is_some_and(|bytes| bytes > MIB), "{result}");
-    let output = world.api.output(&run).await;
+    let output = fixture.api.output(&run).await;
     assert_eq!(result["output_bytes"], output.len(), "{result}");
     let rest = output.strip_prefix(b"begun\n").expect("a prefix of what it printed");
     assert!(rest.iter().all(|byte| *byte == b'x'), "a prefix of what it printed");
-    assert_eq!(world.ask(&id, "ping", json!({})).await["success"], true);
+    assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);
 }
 
 #[tokio::test]
-async fn an_agent_whose_log_can_not_be_written_works_on() {
-    let world = World::on_sqlite().await;
+async fn agent_keeps_working_if_its_log_cannot_be_written() {
+    let fixture = Fixture::on_sqlite().await;
     let options = AgentOptions::with_scripts([Script::new("hi", "echo hi")]).supervised();
     // Every write to this device fails as on a full disk.
-    let (agent, id) = world.agent(options.with_mounts("exec >/dev/full 2>&1")).await;
-    let run = world.api.execute(&id, "hi", json!({})).await;
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
-    assert_eq!(world.api.output(&run).await, b"hi\n");
+    let (agent, id) = fixture.agent(options.with_mounts("exec >/dev/full 2>&1")).await;
+    let run = fixture.api.execute(&id, "hi", json!({})).await;
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(fixture.api.output(&run).await, b"hi\n");
     assert!(agent.log().is_empty(), "it was to be unable to say anything: {}", agent.log());
 }
 
 #[tokio::test]
-async fn a_server_without_space_refuses_what_is_new_and_loses_nothing_that_was_promised() {
+async fn server_with_a_full_disk_refuses_new_work_and_loses_no_accepted_work() {
     // Dropped in the opposite order: the disk after the server, the folder after the disk.
-    let site = Site::new();
-    let disk = SmallDisk::over(&site.folder("server"), 64);
-    let world = World::on(site, Database::Sqlite, ServerOptions::default()).await;
+    let test_dir = TestDir::new();
+    let disk = SmallDisk::over(&test_dir.folder("server"), 64);
+    let fixture = Fixture::on(test_dir, Database::Sqlite, ServerOptions::default()).await;
     let body = "echo begun\nwhile [ ! -e \"$GATE\" ]; do sleep 0.05; done\necho done";
-    let options = AgentOptions::with_scripts([Script::new("wait", body)]);
-    let (_agent, id) = world.agent(options).await;
-    let gate = world.site.path().join("gate");
-    let run = world.api.execute(&id, "wait", json!({"parameters": {"GATE": gate}})).await;
-    world.api.output_reaches(&run, 6).await;
+    let options = AgentOptions::with_scripts([Script::new("wait", body).taking(["GATE"])]);
+    let (_agent, id) = fixture.agent(options).await;
+    let gate = fixture.test_dir.path().join("gate");
+    let run = fixture.api.execute(&id, "wait", json!({"parameters": {"GATE": gate}})).await;
+    fixture.api.output_reaches(&run, 6).await;
     disk.fill();
     let path = format!("/api/agents/{id}/command");
     let data = json!({"script": "wait", "parameters": {"GATE": "/"}});
@@ -139,7 +141,7 @@ async fn a_server_without_space_refuses_what_is_new_and_loses_nothing_that_was_p
     let mut numbers = 0..400;
     let (refused, number) = eventually("the server has no room", async || {
         let key = format!("more-{}", numbers.next()?);
-        let answer = world.api.post_once(&path, &key, body.clone()).await;
+        let answer = fixture.api.post_once(&path, &key, body.clone()).await;
         (answer.status != 202).then_some((answer, key))
     })
     .await;
@@ -147,18 +149,18 @@ async fn a_server_without_space_refuses_what_is_new_and_loses_nothing_that_was_p
     refused.expect_problem(503, "storage_unavailable");
     std::fs::write(&gate, "").expect("open the gate");
     disk.clear();
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
-    assert_eq!(world.api.output(&run).await, b"begun\ndone\n");
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(fixture.api.output(&run).await, b"begun\ndone\n");
     let again = eventually("the server has room", async || {
-        let answer = world.api.post_once(&path, &number, body.clone()).await;
+        let answer = fixture.api.post_once(&path, &number, body.clone()).await;
         (answer.status == 202).then(|| answer.json())
     })
     .await;
-    let again = again["id"].as_str().expect("an id");
-    assert_eq!(world.api.finished(again).await["state"], "succeeded");
+    let again = again.id();
+    assert_eq!(fixture.api.finished(again).await["state"], "succeeded");
     let all = eventually("everything that was accepted has run", async || {
-        let page = world.api.get("/api/commands?limit=500").await.expect(200);
-        let items = page["items"].as_array().expect("a list").clone();
+        let page = fixture.api.get("/api/commands?limit=500").await.expect(200);
+        let items = page.list("items").clone();
         items.iter().all(|command| command["state"] == "succeeded").then_some(items)
     })
     .await;

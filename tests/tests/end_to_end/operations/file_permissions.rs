@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use muster_tests::{AgentOptions, Script, ServerOptions, World};
+use muster_tests::{AgentOptions, Fixture, Script, ServerOptions};
 use serde_json::json;
 
 fn mode(path: &Path) -> u32 {
@@ -28,25 +28,25 @@ fn open_to_others(folder: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn files_of_the_data_directory_are_closed_to_others_whatever_the_umask() {
-    let mut world = World::with(ServerOptions::default().with_mounts("umask 000")).await;
+    let mut fixture = Fixture::with(ServerOptions::default().with_mounts("umask 000")).await;
     let scripts = [Script::new("talk", "seq 1 20000")];
-    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
-    let run = world.api.execute(&id, "talk", json!({})).await;
-    world.api.finished(&run).await;
-    let folder = world.server.data_dir().to_owned();
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
+    let run = fixture.api.execute(&id, "talk", json!({})).await;
+    fixture.api.finished(&run).await;
+    let folder = fixture.server.data_dir().to_owned();
     for name in ["muster.db", "muster.db-wal", "muster.db-shm", "master.key", "server_url", "lock"]
     {
         assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
     }
     assert_eq!(open_to_others(&folder), Vec::<String>::new());
 
-    world.server.stop();
+    fixture.server.stop();
     fs::set_permissions(folder.join("muster.db"), Permissions::from_mode(0o644)).expect("open it");
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("open it");
-    world.server.resume();
+    fixture.server.resume();
     assert_eq!(mode(&folder.join("muster.db")), 0o600, "an open file stays open");
-    let log = world.server.log();
+    let log = fixture.server.log();
     assert!(log.contains("other users can open the data directory"), "{log}");
-    world.server.stop();
+    fixture.server.stop();
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).expect("close it");
 }

@@ -3,36 +3,36 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 
-use muster_tests::{Link, Script, Site, eventually};
+use muster_tests::{Link, Script, TestDir, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 #[test]
-fn a_process_left_behind_in_a_site_fails_the_test_and_is_ended() {
-    let site = Site::new();
+fn process_left_in_a_test_dir_fails_the_test_and_is_killed() {
+    let test_dir = TestDir::new();
     let mut left = Command::new("sleep")
         .arg("600")
-        .current_dir(site.path())
+        .current_dir(test_dir.path())
         .stdout(Stdio::null())
         .spawn()
         .expect("start sleep");
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(site)));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(test_dir)));
     let status = left.wait().expect("wait for it");
     assert!(dropped.is_err());
     assert!(!status.success(), "{status}");
 }
 
 #[test]
-fn a_counting_script_prints_what_it_is_said_to_print() {
-    let site = Site::new();
+fn counting_script_prints_the_documented_output() {
+    let test_dir = TestDir::new();
     let script = Script::counting("count", 120, 50, "0.01");
-    muster_tests::install(site.path(), &[script]);
-    let printed = Command::new(site.path().join("scripts/count.sh")).output().expect("run it");
+    muster_tests::install(test_dir.path(), &[script]);
+    let printed = Command::new(test_dir.path().join("scripts/count.sh")).output().expect("run it");
     assert!(printed.stdout == Script::counted(120));
 }
 
 #[tokio::test]
-async fn a_link_passes_blocks_and_cuts() {
+async fn link_passes_blocks_and_cuts() {
     let server = TcpListener::bind("127.0.0.1:0").await.expect("listen");
     let address = server.local_addr().expect("an address").to_string();
     tokio::spawn(async move {

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use muster_tests::{
-    Authority, Database, PostgresCluster, Server, ServerOptions, Site, World, binary, eventually,
+    Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, TestDir, binary,
+    eventually,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -25,49 +26,49 @@ fn complaint(output: &Output) -> String {
 }
 
 #[tokio::test]
-async fn a_server_that_serves_is_healthy_and_one_that_is_gone_is_not() {
-    let mut world = World::on_sqlite().await;
-    let data_dir = world.server.data_dir().to_owned();
+async fn running_server_is_healthy_and_a_stopped_one_is_not() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let data_dir = fixture.server.data_dir().to_owned();
     let asked = ask(&data_dir);
     assert!(asked.status.success() && asked.stderr.is_empty(), "{asked:?}");
 
-    let address = world.server.address();
-    world.server.kill_9();
+    let address = fixture.server.address();
+    fixture.server.kill_9();
     let said = complaint(&ask(&data_dir));
     assert!(said.contains(&address) && said.contains("is it running?"), "{said}");
     let said = complaint(&ask(&data_dir.join("elsewhere")));
-    assert!(said.contains("is the supervisor running?"), "{said}");
+    assert!(said.contains("is the server running?"), "{said}");
 }
 
 #[tokio::test]
-async fn a_server_that_speaks_tls_is_asked_over_tls_whatever_its_certificate_is_for() {
-    let site = Site::new();
-    let authority = Authority::new(&site);
+async fn health_check_uses_tls_and_ignores_the_name_of_the_certificate() {
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
     let options = ServerOptions::secured(&authority);
-    let world = World::on(site, Database::Sqlite, options).await;
-    let asked = ask(world.server.data_dir());
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let asked = ask(fixture.server.data_dir());
     assert!(asked.status.success(), "{asked:?}");
 }
 
 #[tokio::test]
-async fn a_server_without_its_database_is_not_healthy_and_says_so() {
-    let mut world = World::on_cluster().await;
-    let data_dir = world.server.data_dir().to_owned();
+async fn server_without_its_database_is_unhealthy_with_a_reason() {
+    let mut fixture = Fixture::on_cluster().await;
+    let data_dir = fixture.server.data_dir().to_owned();
     assert!(ask(&data_dir).status.success());
-    world.server.cluster().stop();
+    fixture.server.cluster().stop();
     let said = complaint(&ask(&data_dir));
     assert!(said.contains("503"), "{said}");
-    world.server.cluster().resume();
+    fixture.server.cluster().resume();
     eventually("it is healthy again", async || ask(&data_dir).status.success().then_some(())).await;
 }
 
 #[tokio::test]
-async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
-    let site = Site::new();
+async fn other_program_on_the_port_is_not_mistaken_for_a_server() {
+    let test_dir = TestDir::new();
     let stranger = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let url = format!("http://{}\n", stranger.local_addr().expect("an address"));
-    std::fs::write(site.path().join("server_url"), url).expect("written");
-    let folder = site.path().to_owned();
+    std::fs::write(test_dir.path().join("server_url"), url).expect("written");
+    let folder = test_dir.path().to_owned();
     let asking = tokio::task::spawn_blocking(move || ask(&folder));
     let (mut stream, _) = stranger.accept().await.expect("it asks");
     let mut request = [0; 1024];
@@ -79,14 +80,14 @@ async fn whatever_else_answers_at_the_address_is_not_taken_for_a_server() {
 }
 
 #[tokio::test]
-async fn the_password_of_postgresql_comes_from_a_file() {
-    let site = Site::new();
-    let mut postgres = PostgresCluster::start(&site);
+async fn password_of_postgresql_is_read_from_a_file() {
+    let test_dir = TestDir::new();
+    let mut postgres = PostgresCluster::start(&test_dir);
     postgres.require_password("p&ss w=rd/%");
-    let file = site.path().join("password");
+    let file = test_dir.path().join("password");
     std::fs::write(&file, "p&ss w=rd/%\n").expect("written");
     let options = ServerOptions::default().with("MUSTER_DATABASE_PASSWORD_FILE", file.display());
-    let mut server = Server::start(&site, Database::Cluster(postgres), options);
+    let mut server = Server::start(&test_dir, Database::Cluster(postgres), options);
     server.ready().await;
     server.stop();
 

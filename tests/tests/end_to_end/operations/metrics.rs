@@ -1,18 +1,18 @@
 //! What a server says of itself to Prometheus.
 
 use muster_tests::{
-    ALL, AgentOptions, Api, FakeAgent, Reaction, Receiver, Script, ServerOptions, World,
-    eventually, on_both_databases,
+    ALL, AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, Reaction, Script, ServerOptions,
+    WebhookSink, eventually, on_both_databases,
 };
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
 
-on_both_databases!(figures_move_with_the_work_that_is_done);
+on_both_databases!(metrics_follow_the_work_done);
 
-/// The figures, as a parser reads them.
-struct Figures(Vec<prometheus_parse::Sample>);
+/// The metrics, as a parser reads them.
+struct Metrics(Vec<prometheus_parse::Sample>);
 
-impl Figures {
+impl Metrics {
     async fn of(api: &Api) -> Self {
         let answer = api.get("/metrics").await;
         assert_eq!(answer.status, 200);
@@ -44,60 +44,60 @@ impl Figures {
     }
 }
 
-async fn figures_move_with_the_work_that_is_done(world: World) {
-    let before = Figures::of(&world.api).await;
+async fn metrics_follow_the_work_done(fixture: Fixture) {
+    let before = Metrics::of(&fixture.api).await;
     assert_eq!(before.sum("muster_agents_online", &[]), 0.0);
     let scripts = [Script::new("good", "echo twelve bytes"), Script::new("bad", "exit 3")];
-    let (_agent, id) = world.agent(AgentOptions::with_scripts(scripts)).await;
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     for script in ["good", "good", "bad"] {
-        let command = world.api.execute(&id, script, json!({})).await;
-        world.api.finished(&command).await;
+        let command = fixture.api.execute(&id, script, json!({})).await;
+        fixture.api.finished(&command).await;
     }
-    let away = world.api.agent_key(json!({"permissions": ALL})).await;
-    let mut gone = FakeAgent::registered(&world.server.address(), &away.1, "gone").await;
-    let basic = world.online(&away.0).await["id"].as_str().expect("an id").to_owned();
-    let hanging = world.api.execute(&basic, "never", json!({})).await;
+    let away = fixture.api.agent_key(json!({"permissions": ALL})).await;
+    let mut gone = FakeAgent::registered(&fixture.server.address(), &away.1, "gone").await;
+    let basic = fixture.online(&away.0).await.id().to_owned();
+    let hanging = fixture.api.execute(&basic, "never", json!({})).await;
     gone.expect("command").await;
-    let figures = Figures::of(&world.api).await;
-    assert_eq!(figures.sum("muster_agents_online", &[]), 2.0);
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_agents_online", &[]), 2.0);
     let full = [("level", "full"), ("transport", "websocket")];
-    assert_eq!(figures.sum("muster_sessions", &full), 1.0);
+    assert_eq!(metrics.sum("muster_sessions", &full), 1.0);
     let basic = [("level", "basic"), ("transport", "websocket")];
-    assert_eq!(figures.sum("muster_sessions", &basic), 1.0);
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "succeeded")]), 2.0);
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "failed")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[("state", "delivered")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[("state", "queued")]), 0.0);
-    assert_eq!(figures.sum("muster_output_stored_bytes_total", &[]), 26.0);
+    assert_eq!(metrics.sum("muster_sessions", &basic), 1.0);
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "succeeded")]), 2.0);
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "failed")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[("state", "delivered")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[("state", "queued")]), 0.0);
+    assert_eq!(metrics.sum("muster_output_stored_bytes_total", &[]), 26.0);
     let posts = [("method", "POST"), ("route", "/api/agents/:id/command"), ("status", "202")];
-    assert_eq!(figures.sum("muster_http_requests_total", &posts), 4.0);
-    assert_eq!(figures.sum("muster_dispatch_wait_seconds_count", &[]), 4.0);
+    assert_eq!(metrics.sum("muster_http_requests_total", &posts), 4.0);
+    assert_eq!(metrics.sum("muster_dispatch_wait_seconds_count", &[]), 4.0);
     for moved in ["muster_writer_batch_operations_count", "muster_writer_commit_seconds_count"] {
-        assert!(figures.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
+        assert!(metrics.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
     }
-    assert!(figures.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
+    assert!(metrics.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
     // Ended by the server, not by its agent's word.
-    let agent = world.api.command(&hanging).await["agent_id"].as_str().expect("an id").to_owned();
-    world.api.delete(&format!("/api/agents/{agent}")).await.expect(204);
-    let figures = Figures::of(&world.api).await;
-    assert_eq!(figures.sum("muster_commands_ended_total", &[("state", "lost")]), 1.0);
-    assert_eq!(figures.sum("muster_commands_open", &[]), 0.0);
+    let agent = fixture.api.command(&hanging).await.text("agent_id").to_owned();
+    fixture.api.delete(&format!("/api/agents/{agent}")).await.expect(204);
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_commands_ended_total", &[("state", "lost")]), 1.0);
+    assert_eq!(metrics.sum("muster_commands_open", &[]), 0.0);
 }
 
 #[tokio::test]
-async fn metrics_are_for_those_who_may_and_hold_no_names() {
-    let world = World::on_sqlite().await;
-    let (_agent, id) = world.agent(AgentOptions::named("a-name")).await;
-    world.api.get(&format!("/api/agents/{id}")).await.expect(200);
-    world.api.get("/no/such/path/secret-word").await.expect_problem(404, "not_found");
+async fn metrics_need_a_permission_and_contain_no_names() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_agent, id) = fixture.agent(AgentOptions::named("a-name")).await;
+    fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    fixture.api.get("/no/such/path/secret-word").await.expect_problem(404, "not_found");
     let odd = reqwest::Method::from_bytes(b"ODD").expect("a method");
-    let answer = world.api.try_send(odd, "/api/jobs", &[], None).await.expect("an answer");
+    let answer = fixture.api.try_send(odd, "/api/jobs", &[], None).await.expect("an answer");
     assert_eq!(answer.status, 405);
-    world.api.with_key("").get("/metrics").await.expect_problem(401, "missing_api_key");
+    fixture.api.with_key("").get("/metrics").await.expect_problem(401, "missing_api_key");
     let key = async |role: &str, scopes: serde_json::Value| {
         let body = json!({"name": "key", "role": role, "scopes": scopes});
-        let made = world.api.post("/api/keys", body).await.expect(201);
-        world.api.with_key(made["key"].as_str().expect("a key"))
+        let made = fixture.api.post("/api/keys", body).await.expect(201);
+        fixture.api.with_key(made.text("key"))
     };
     let looks = key("member", json!(["commands:read", "agents:read"])).await;
     looks.get("/metrics").await.expect_problem(403, "missing_scope");
@@ -113,44 +113,44 @@ async fn metrics_are_for_those_who_may_and_hold_no_names() {
 }
 
 #[tokio::test]
-async fn webhooks_are_counted_by_what_came_of_them() {
+async fn webhooks_are_counted_by_outcome() {
     let options = ServerOptions::default()
         .with("MUSTER_ALLOW_PRIVATE_WEBHOOKS", true)
         .with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50);
-    let world = World::with(options).await;
-    let (_agent, id) = world.agent(AgentOptions::named("agent")).await;
-    let receiver = Receiver::start([Reaction::status(500)]).await;
+    let fixture = Fixture::with(options).await;
+    let (_agent, id) = fixture.agent(AgentOptions::named("agent")).await;
+    let receiver = WebhookSink::start([Reaction::status(500)]).await;
     let body = json!({"script": "none", "target": {"ids": [id]}, "on_mismatch": "send",
         "webhook": {"url": receiver.url()}});
-    world.api.post("/api/jobs", body).await.expect(202);
+    fixture.api.post("/api/jobs", body).await.expect(202);
     eventually("both attempts are counted", async || {
-        let figures = Figures::of(&world.api).await;
+        let metrics = Metrics::of(&fixture.api).await;
         let count =
-            |result| figures.sum("muster_webhook_attempts_total", &[("result", result)]) as u64;
+            |result| metrics.sum("muster_webhook_attempts_total", &[("result", result)]) as u64;
         let is_there = count("refused") == 1
             && count("delivered") == 1
-            && figures.sum("muster_webhook_deliveries_pending", &[]) == 0.0;
+            && metrics.sum("muster_webhook_deliveries_pending", &[]) == 0.0;
         is_there.then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn figures_that_need_no_database_are_told_while_it_is_away() {
-    let mut world = World::on_cluster().await;
-    let (_agent, _) = world.agent(AgentOptions::named("agent")).await;
+async fn metrics_without_a_database_are_served_while_it_is_down() {
+    let mut fixture = Fixture::on_cluster().await;
+    let (_agent, _) = fixture.agent(AgentOptions::named("agent")).await;
     let stored = ["muster_commands_open", "muster_webhook_deliveries_pending"];
-    let figures = Figures::of(&world.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
-    assert!(stored.iter().all(|name| figures.has(name)));
-    world.server.cluster().stop();
-    let figures = Figures::of(&world.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 0.0);
-    assert!(!stored.iter().any(|name| figures.has(name)), "not what was so once");
-    assert!(figures.has("muster_agents_online") && figures.has("muster_writer_queue_operations"));
-    world.server.cluster().resume();
-    world.server.ready().await;
-    let figures = Figures::of(&world.api).await;
-    assert_eq!(figures.sum("muster_database_up", &[]), 1.0);
-    assert!(stored.iter().all(|name| figures.has(name)));
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| metrics.has(name)));
+    fixture.server.cluster().stop();
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 0.0);
+    assert!(!stored.iter().any(|name| metrics.has(name)), "not what was so once");
+    assert!(metrics.has("muster_agents_online") && metrics.has("muster_writer_queue_operations"));
+    fixture.server.cluster().resume();
+    fixture.server.ready().await;
+    let metrics = Metrics::of(&fixture.api).await;
+    assert_eq!(metrics.sum("muster_database_up", &[]), 1.0);
+    assert!(stored.iter().all(|name| metrics.has(name)));
 }

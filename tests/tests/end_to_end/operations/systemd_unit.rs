@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use muster_tests::Site;
+use muster_tests::TestDir;
 
 /// The most that the service may be exposed, of 100; systemd calls up to 20 fine.
 const EXPOSURE: &str = "--threshold=15";
@@ -16,11 +16,11 @@ fn analyze(args: &[&str], unit: &Path) {
 }
 
 #[test]
-fn the_unit_of_the_server_is_valid_and_lets_it_do_little() {
-    let site = Site::new();
+fn server_unit_is_valid_and_restrictive() {
+    let test_dir = TestDir::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/muster-server.service");
     let text = std::fs::read_to_string(source).expect("read the unit");
-    let unit = site.path().join("muster-server.service");
+    let unit = test_dir.path().join("muster-server.service");
     // What it starts is not installed here.
     std::fs::write(&unit, text.replace("/usr/bin/muster-server", "/bin/true")).expect("write");
     analyze(&["verify"], &unit);

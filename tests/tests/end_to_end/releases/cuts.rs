@@ -7,7 +7,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 use muster_protocol::release::Program;
 use muster_supervisor::fault_injection::CrashPoint;
-use muster_tests::{Publisher, World, current_version};
+use muster_tests::{Fixture, Publisher, current_version};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -41,17 +41,17 @@ const ON_THE_WAY_BACK: [CrashPoint; 2] = [CrashPoint::TrialFailed, CrashPoint::R
 /// Of the version that runs, fetched afresh.
 const REPAIRING: [CrashPoint; 2] = [CrashPoint::HalfRepaired, CrashPoint::Repaired];
 
-struct Scene {
-    world: World,
+struct Scenario {
+    fixture: Fixture,
     publisher: Publisher,
 }
 
-impl Scene {
+impl Scenario {
     async fn new() -> Self {
-        let world = World::on_sqlite().await;
-        let publisher = Publisher::new(&world).await;
+        let fixture = Fixture::on_sqlite().await;
+        let publisher = Publisher::new(&fixture).await;
         publisher.release("0.1.0").await;
-        Self { world, publisher }
+        Self { fixture, publisher }
     }
 
     /// Cuts the power of a host right after a step of this command; the command in its end, and the
@@ -65,8 +65,8 @@ impl Scene {
             _ => cut.name().to_owned(),
         };
         let options = options.with("MUSTER_FAULT", faults).with("MUSTER_TRIAL_MS", 5_000);
-        let (mut agent, id) = self.world.agent(options).await;
-        let asked = ask(&self.world, &id, command, data).await;
+        let (mut agent, id) = self.fixture.agent(options).await;
+        let asked = ask(&self.fixture, &id, command, data).await;
         let ends = if cut == CrashPoint::BootCounted { 2 } else { 1 };
         for number in 1..=ends {
             let end = agent.process().ended().await;
@@ -75,10 +75,10 @@ impl Scene {
             agent.set("MUSTER_FAULT", Some(cut.name()).filter(|_| number < ends));
             agent.resume();
         }
-        let ended = self.world.api.finished(&asked).await;
+        let ended = self.fixture.api.finished(&asked).await;
         let version = current_version(&folder);
-        runs(&self.world, &id, &version).await;
-        self.world.ask(&id, "ping", json!({})).await;
+        runs(&self.fixture, &id, &version).await;
+        self.fixture.ask(&id, "ping", json!({})).await;
         assert!(!folder.join("trial.json").exists(), "{cut:?}: the trial goes on");
         (ended, version)
     }
@@ -86,8 +86,8 @@ impl Scene {
     async fn each(&self, cuts: &[CrashPoint], command: &str, data: Value, is: (&str, Value, &str)) {
         let all = cuts.iter().map(|cut| self.cut(*cut, command, data.clone()));
         for (cut, (ended, version)) in cuts.iter().zip(join_all(all).await) {
-            let (verdict, code, expected) = &is;
-            assert_eq!(ended["result"]["update_result"], *verdict, "{cut:?}: {ended}");
+            let (outcome, code, expected) = &is;
+            assert_eq!(ended["result"]["update_result"], *outcome, "{cut:?}: {ended}");
             assert_eq!(ended["error_code"], *code, "{cut:?}: {ended}");
             assert_eq!(version, *expected, "{cut:?}: {ended}");
         }
@@ -133,62 +133,63 @@ fn every_step_has_its_test() {
 }
 
 #[tokio::test]
-async fn cut_before_the_trial_it_is_to_be_asked_for_again() {
-    let scene = Scene::new().await;
-    scene.publisher.release("0.2.0").await;
+async fn power_cut_before_the_trial_needs_a_new_request() {
+    let scenario = Scenario::new().await;
+    scenario.publisher.release("0.2.0").await;
     let interrupted = ("failed", json!("interrupted"), "0.1.0");
-    scene.each(&BEFORE_THE_TRIAL, "update", wanted(), interrupted).await;
+    scenario.each(&BEFORE_THE_TRIAL, "update", wanted(), interrupted).await;
 }
 
 #[tokio::test]
-async fn cut_in_the_trial_it_goes_on() {
-    let scene = Scene::new().await;
-    scene.publisher.release("0.2.0").await;
+async fn power_cut_during_the_trial_continues_it() {
+    let scenario = Scenario::new().await;
+    scenario.publisher.release("0.2.0").await;
     let installed = ("installed", Value::Null, "0.2.0");
-    scene.each(&IN_THE_TRIAL, "update", wanted(), installed).await;
+    scenario.each(&IN_THE_TRIAL, "update", wanted(), installed).await;
 }
 
 #[tokio::test]
-async fn cut_once_it_has_registered_it_is_kept() {
-    let scene = Scene::new().await;
-    scene.publisher.release("0.2.0").await;
+async fn power_cut_after_registration_keeps_the_new_version() {
+    let scenario = Scenario::new().await;
+    scenario.publisher.release("0.2.0").await;
     let installed = ("installed", Value::Null, "0.2.0");
-    scene.each(&AT_THE_END, "update", wanted(), installed).await;
+    scenario.each(&AT_THE_END, "update", wanted(), installed).await;
 }
 
 #[tokio::test]
-async fn cut_on_the_way_back_it_goes_back() {
-    let scene = Scene::new().await;
+async fn power_cut_during_rollback_completes_the_rollback() {
+    let scenario = Scenario::new().await;
     let script = "[ \"$1\" = version ] && exit 0; exec sleep 600";
-    scene.publisher.replace("0.2.0", Program::Agent, script);
-    scene.publisher.release("0.2.0").await;
+    scenario.publisher.replace("0.2.0", Program::Agent, script);
+    scenario.publisher.release("0.2.0").await;
     let back = ("rolled_back", json!("not_registered"), "0.1.0");
-    scene.each(&ON_THE_WAY_BACK, "update", wanted(), back).await;
+    scenario.each(&ON_THE_WAY_BACK, "update", wanted(), back).await;
 }
 
 #[tokio::test]
-async fn cut_while_programs_are_exchanged_each_is_whole() {
-    let scene = Scene::new().await;
+async fn power_cut_while_programs_are_replaced_leaves_each_intact() {
+    let scenario = Scenario::new().await;
     let interrupted = ("failed", json!("interrupted"), "0.1.0");
-    scene.each(&REPAIRING, "redeploy", json!({}), interrupted).await;
+    scenario.each(&REPAIRING, "redeploy", json!({}), interrupted).await;
 }
 
 #[tokio::test]
-async fn a_supervisor_that_fails_to_start_three_times_gives_way_to_the_one_before() {
-    let scene = Scene::new().await;
-    scene.publisher.replace("0.2.0", Program::Supervisor, "[ \"$1\" = self-test ]");
-    scene.publisher.release("0.2.0").await;
-    let (mut agent, id, folder) = host(&scene.world, &scene.publisher, "host", "0.1.0").await;
-    let asked = ask(&scene.world, &id, "update", wanted()).await;
+async fn supervisor_that_fails_to_start_three_times_is_rolled_back() {
+    let scenario = Scenario::new().await;
+    scenario.publisher.replace("0.2.0", Program::Supervisor, "[ \"$1\" = self-test ]");
+    scenario.publisher.release("0.2.0").await;
+    let (mut agent, id, folder) =
+        host(&scenario.fixture, &scenario.publisher, "host", "0.1.0").await;
+    let asked = ask(&scenario.fixture, &id, "update", wanted()).await;
     for _ in 0..3 {
         let end = agent.process().ended().await;
         assert_eq!(end.code(), Some(1));
         // As the service manager does.
         agent.resume();
     }
-    let ended = scene.world.api.finished(&asked).await;
+    let ended = scenario.fixture.api.finished(&asked).await;
     assert_eq!(ended["result"]["update_result"], "rolled_back", "{ended}");
     assert_eq!(ended["error_code"], "supervisor_failed", "{ended}");
-    runs(&scene.world, &id, "0.1.0").await;
+    runs(&scenario.fixture, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");
 }

@@ -1,6 +1,6 @@
 //! Downloads that are cut on their way, and disks that are full.
 
-use muster_tests::{Link, Publisher, SmallDisk, World, current_version};
+use muster_tests::{Fixture, Link, Publisher, SmallDisk, current_version};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -13,34 +13,34 @@ const MIB: u64 = 1024 * 1024;
 const SPARE_MIB: u64 = 64;
 
 #[tokio::test]
-async fn a_download_that_is_cut_goes_on_where_it_was_and_one_that_never_comes_is_given_up() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn interrupted_download_resumes_and_one_that_never_arrives_is_abandoned() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
-    let link = Link::to(&world.server.address()).await;
+    let link = Link::to(&fixture.server.address()).await;
     let (options, folder) = options(&publisher, "host", "0.1.0");
-    let (_agent, id) = world.agent_through(&link.url(), options).await;
+    let (_agent, id) = fixture.agent_through(&link.url(), options).await;
 
     link.kill_downloads(true);
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["error_code"], "download_failed", "{ended}");
     assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
-    runs(&world, &id, "0.1.0").await;
-    world.ask(&id, "ping", json!({})).await;
+    runs(&fixture, &id, "0.1.0").await;
+    fixture.ask(&id, "ping", json!({})).await;
 
     link.kill_downloads(false);
     let seed = Uuid::new_v4().as_u128();
     let cuts: Vec<u64> = (0..CUTS).map(|cut| cut_at(seed, cut)).collect();
     link.cut_downloads_after(cuts.clone());
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "cut after {cuts:?}: {ended}");
     let resumed = link.resumed_at();
     assert!(resumed.len() >= 3, "cut after {cuts:?}, went on at {resumed:?}");
     assert!(resumed.iter().all(|start| *start > 0), "{resumed:?}");
-    runs(&world, &id, "0.2.0").await;
+    runs(&fixture, &id, "0.2.0").await;
     assert_eq!(current_version(&folder), "0.2.0");
 }
 
@@ -51,9 +51,9 @@ fn cut_at(seed: u128, cut: u64) -> u64 {
 }
 
 #[tokio::test]
-async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_room() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn full_disk_keeps_the_host_working_and_the_update_succeeds_with_space() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
     let programs = publisher.programs("0.2.0");
@@ -62,51 +62,51 @@ async fn a_full_disk_keeps_the_host_on_duty_and_the_update_works_once_there_is_r
         .map(|file| file.and_then(|file| file.metadata()).expect("look").len() / MIB + 1);
     let disk =
         SmallDisk::over(&publisher.host_folder("host"), 2 * sizes.sum::<u64>() + SPARE_MIB + 8);
-    let (agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
+    let (agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
     disk.fill();
-    let run = world.api.execute(&id, "long", json!({})).await;
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let run = fixture.api.execute(&id, "long", json!({})).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["error_code"], "no_space", "{ended}");
-    runs(&world, &id, "0.1.0").await;
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
+    runs(&fixture, &id, "0.1.0").await;
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
     let staging = folder.join(".release-0.2.0");
     assert!(!staging.exists(), "what was fetched stays on a full disk");
 
     // There is room for the programs, but for next to nothing beside them.
     disk.clear();
     disk.fill_but(SPARE_MIB);
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["error_code"], "no_space", "{ended}");
     let told = ended["result"]["message"].as_str().unwrap_or_default();
-    assert!(told.contains("64 of them to spare"), "{ended}");
+    assert!(told.contains("64 MiB of it as reserve"), "{ended}");
     assert!(!staging.exists());
-    runs(&world, &id, "0.1.0").await;
+    runs(&fixture, &id, "0.1.0").await;
 
     disk.clear();
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&world, &id, "0.2.0").await;
+    runs(&fixture, &id, "0.2.0").await;
     assert_eq!(current_version(&folder), "0.2.0");
     // Before its disk.
     drop(agent);
 }
 
 #[tokio::test]
-async fn what_a_power_cut_has_left_of_a_download_is_not_blamed_on_the_release() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn partial_download_after_a_power_cut_does_not_fail_the_release() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
-    let (_agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
+    let (_agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
     let left = folder.join(".release-0.2.0/bin");
     std::fs::create_dir_all(&left).expect("make a folder");
     // Its length was kept, and its bytes were not.
     std::fs::write(left.join("muster-agent"), vec![0; 100_000]).expect("write");
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&world, &id, "0.2.0").await;
+    runs(&fixture, &id, "0.2.0").await;
 }

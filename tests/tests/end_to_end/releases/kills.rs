@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use muster_protocol::release::Program;
-use muster_tests::{Publisher, World, current_version, eventually};
+use muster_tests::{Fixture, Publisher, current_version, eventually};
 use serde_json::json;
 
 use super::{ask, host};
@@ -20,53 +20,53 @@ const STEPS: [Step; 4] = [
 ];
 
 #[tokio::test]
-async fn a_host_that_loses_its_power_at_any_step_starts_again_and_tells() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn host_that_loses_power_at_any_step_restarts_and_reports() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
     for (number, (what, has_come)) in STEPS.into_iter().enumerate() {
         let name = format!("host-{number}");
-        let (mut agent, id, folder) = host(&world, &publisher, &name, "0.1.0").await;
-        let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
+        let (mut agent, id, folder) = host(&fixture, &publisher, &name, "0.1.0").await;
+        let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
         eventually(what, async || has_come(&folder).then_some(())).await;
         agent.cut_power();
         agent.resume();
-        let ended = world.api.finished(&update).await;
+        let ended = fixture.api.finished(&update).await;
         let is_known = ["installed", "unchanged", "rolled_back", "failed"]
             .iter()
-            .any(|verdict| ended["result"]["update_result"] == *verdict);
+            .any(|outcome| ended["result"]["update_result"] == *outcome);
         assert!(is_known, "{what}: {ended}");
         let version = current_version(&folder);
         let is_installed = ended["state"] == "succeeded";
         assert_eq!(version, if is_installed { "0.2.0" } else { "0.1.0" }, "{what}: {ended}");
-        super::runs(&world, &id, &version).await;
+        super::runs(&fixture, &id, &version).await;
         agent.stop();
     }
 }
 
 #[tokio::test]
-async fn a_release_is_not_blamed_for_a_server_that_is_away() {
-    let mut world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn unreachable_server_does_not_fail_a_release() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     // It must not be quicker than the end of the server.
     let script = "[ \"$1\" = version ] && exit 0; exec sleep 600";
     publisher.replace("0.2.0", Program::Agent, script);
     publisher.release("0.2.0").await;
-    let (_agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
-    let update = ask(&world, &id, "update", json!({"version": "0.2.0"})).await;
+    let (_agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
+    let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let is_tried = || folder.join("trial.json").exists();
     eventually("the new version is tried", async || is_tried().then_some(())).await;
-    world.server.kill_9();
+    fixture.server.kill_9();
     eventually("the host has gone back and given up", async || (!is_tried()).then_some(())).await;
     assert_eq!(current_version(&folder), "0.1.0");
-    world.server.resume();
-    let ended = world.api.finished(&update).await;
+    fixture.server.resume();
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(
         (&ended["state"], &ended["error_code"]),
         (&json!("failed"), &json!("server_unreachable"))
     );
     assert_eq!(ended["result"]["update_result"], "failed", "{ended}");
-    super::runs(&world, &id, "0.1.0").await;
+    super::runs(&fixture, &id, "0.1.0").await;
 }

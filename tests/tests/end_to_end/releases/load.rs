@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use muster_tests::{Migration, World};
+use muster_tests::{Fixture, FleetUpgrade};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fleet_goes_up_and_back_and_loses_and_doubles_nothing() {
-    let world = World::on_sqlite().await;
-    let migration =
-        Migration { hosts: 5, wave: 3, lines: 1_000, patience: Duration::from_secs(240) };
-    let passage = migration.run(&world).await;
-    assert!(passage.carried > 0, "no job ran while its host changed: {passage}");
+async fn fleet_is_upgraded_and_downgraded_without_losing_or_repeating_work() {
+    let fixture = Fixture::on_sqlite().await;
+    let upgrade =
+        FleetUpgrade { hosts: 5, wave: 3, lines: 1_000, patience: Duration::from_secs(240) };
+    let report = upgrade.run(&fixture).await;
+    assert!(report.carried > 0, "no job ran while its host changed: {report}");
 }

@@ -14,19 +14,20 @@ mod version;
 mod waves;
 
 use muster_tests::{
-    Agent, AgentOptions, Publisher, Script, World, current_version, eventually_shown,
+    Agent, AgentOptions, Fixture, JsonFields as _, Publisher, Script, current_version,
+    eventually_shown,
 };
 use serde_json::{Value, json};
 
 /// A host that was installed with a version, and its agent's id.
 async fn host(
-    world: &World,
+    fixture: &Fixture,
     publisher: &Publisher,
     name: &str,
     version: &str,
 ) -> (Agent, String, std::path::PathBuf) {
     let (options, folder) = options(publisher, name, version);
-    let (agent, id) = world.agent(options).await;
+    let (agent, id) = fixture.agent(options).await;
     (agent, id, folder)
 }
 
@@ -41,17 +42,17 @@ fn options(publisher: &Publisher, name: &str, version: &str) -> (AgentOptions, s
     (options, folder)
 }
 
-async fn ask(world: &World, agent: &str, command: &str, data: Value) -> String {
+async fn ask(fixture: &Fixture, agent: &str, command: &str, data: Value) -> String {
     let body = json!({"command": command, "data": data});
-    let made = world.api.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
-    made["id"].as_str().expect("an id").to_owned()
+    let made = fixture.api.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
+    made.id().to_owned()
 }
 
 /// Waits until the agent is online with this version.
-async fn runs(world: &World, agent: &str, version: &str) -> Value {
+async fn runs(fixture: &Fixture, agent: &str, version: &str) -> Value {
     let path = format!("/api/agents/{agent}");
     eventually_shown(&format!("agent {agent} runs {version}"), async || {
-        let shown = world.api.get(&path).await.expect(200);
+        let shown = fixture.api.get(&path).await.expect(200);
         let is_it = shown["status"] == "online" && shown["version"] == version;
         if is_it { Ok(shown) } else { Err(shown) }
     })
@@ -59,51 +60,51 @@ async fn runs(world: &World, agent: &str, version: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_host_goes_up_and_down_again_while_its_job_runs() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn host_is_upgraded_and_downgraded_while_its_execution_runs() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
-    let (_agent, id, folder) = host(&world, &publisher, "host", "0.1.0").await;
-    let run = world.api.execute(&id, "long", json!({})).await;
-    world.api.output_reaches(&run, 1).await;
+    let (_agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
+    let run = fixture.api.execute(&id, "long", json!({})).await;
+    fixture.api.output_reaches(&run, 1).await;
 
-    let update = ask(&world, &id, "update", json!({})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, &id, "update", json!({})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["data"]["version"], "0.2.0", "{ended}");
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    let shown = runs(&world, &id, "0.2.0").await;
+    let shown = runs(&fixture, &id, "0.2.0").await;
     assert_eq!(shown["update"]["outcome"], "installed", "{shown}");
     assert_eq!(current_version(&folder), "0.2.0");
 
-    let back = ask(&world, &id, "update", json!({"version": "0.1.0"})).await;
-    let ended = world.api.finished(&back).await;
+    let back = ask(&fixture, &id, "update", json!({"version": "0.1.0"})).await;
+    let ended = fixture.api.finished(&back).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     assert_eq!(ended["result"]["from_version"], "0.2.0", "{ended}");
-    runs(&world, &id, "0.1.0").await;
+    runs(&fixture, &id, "0.1.0").await;
     assert_eq!(current_version(&folder), "0.1.0");
 
-    let command = world.api.finished(&run).await;
+    let command = fixture.api.finished(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
-    assert!(world.api.output(&run).await == Script::counted(4_000), "the output differs");
+    assert!(fixture.api.output(&run).await == Script::counted(4_000), "the output differs");
 }
 
 #[tokio::test]
-async fn a_version_that_is_in_place_is_unchanged_and_one_that_is_redeployed_is_whole_again() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn current_version_is_unchanged_and_a_redeploy_repairs_it() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
-    let (_agent, id, _folder) = host(&world, &publisher, "host", "0.1.0").await;
-    let same = ask(&world, &id, "update", json!({"version": "0.1.0"})).await;
-    let ended = world.api.finished(&same).await;
+    let (_agent, id, _folder) = host(&fixture, &publisher, "host", "0.1.0").await;
+    let same = ask(&fixture, &id, "update", json!({"version": "0.1.0"})).await;
+    let ended = fixture.api.finished(&same).await;
     assert_eq!(
         (&ended["state"], &ended["result"]["update_result"]),
         (&json!("succeeded"), &json!("unchanged"))
     );
-    let again = ask(&world, &id, "redeploy", json!({})).await;
-    let ended = world.api.finished(&again).await;
+    let again = ask(&fixture, &id, "redeploy", json!({})).await;
+    let ended = fixture.api.finished(&again).await;
     assert_eq!(ended["state"], "succeeded", "{ended}");
     assert_eq!(ended["result"]["to_version"], "0.1.0", "{ended}");
-    runs(&world, &id, "0.1.0").await;
+    runs(&fixture, &id, "0.1.0").await;
 }

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use muster_tests::{
-    ALL, Agent, AgentOptions, Host, Manager, Publisher, Script, World, binary, on_both_databases,
-    previous,
+    ALL, Agent, AgentOptions, Fixture, Host, JsonFields as _, Manager, Publisher, Script, binary,
+    on_both_databases, previous,
 };
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ const NEWER: &str = "90.1.0";
 const NEWEST: &str = "90.2.0";
 
 /// An agent and a supervisor of the previous build, as `deploy.sh` of that build starts them.
-async fn older(world: &World) -> (Agent, String) {
+async fn older(fixture: &Fixture) -> (Agent, String) {
     let folder = previous("muster-agent");
     let folder = folder.parent().expect("a folder");
     let options = AgentOptions {
@@ -30,21 +30,23 @@ async fn older(world: &World) -> (Agent, String) {
         ..AgentOptions::named("older")
     };
     let options = options.supervised().from_folder(folder).with("MUSTER_BACKOFF_MAX_MS", 200);
-    world.agent(options).await
+    fixture.agent(options).await
 }
 
-async fn an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed(mut world: World) {
-    let (agent, id) = older(&world).await;
-    world.ask(&id, "ping", json!({})).await;
-    let run = world.api.execute(&id, "long", json!({})).await;
-    world.api.output_reaches(&run, 1).await;
-    world.server.kill_9();
-    world.server.resume();
+async fn an_older_agent_works_and_keeps_its_execution_while_the_server_is_killed(
+    mut fixture: Fixture,
+) {
+    let (agent, id) = older(&fixture).await;
+    fixture.ask(&id, "ping", json!({})).await;
+    let run = fixture.api.execute(&id, "long", json!({})).await;
+    fixture.api.output_reaches(&run, 1).await;
+    fixture.server.kill_9();
+    fixture.server.resume();
     agent.kill_9_beneath_the_supervisor().await;
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
-    assert!(world.api.output(&run).await == Script::counted(LINES), "the output differs");
-    let restart = ask(&world, &id, "restart", json!({})).await;
-    assert_eq!(world.api.finished(&restart).await["state"], "succeeded");
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
+    assert!(fixture.api.output(&run).await == Script::counted(LINES), "the output differs");
+    let restart = ask(&fixture, &id, "restart", json!({})).await;
+    assert_eq!(fixture.api.finished(&restart).await["state"], "succeeded");
 }
 
 /// Copies programs into a folder, which others may enter.
@@ -58,32 +60,32 @@ fn place(folder: &Path, programs: &[PathBuf]) {
 
 #[tokio::test]
 async fn an_agent_under_an_older_supervisor_refuses_updates_and_stays_connected() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release(env!("CARGO_PKG_VERSION")).await;
     publisher.release(NEWER).await;
-    let folder = world.site.folder("mixed");
+    let folder = fixture.test_dir.folder("mixed");
     place(&folder, &[previous("muster-supervisor"), binary("muster-agent")]);
     let options = AgentOptions::named("mixed").supervised().from_folder(&folder);
-    let (_agent, id) = world.agent(options).await;
+    let (_agent, id) = fixture.agent(options).await;
     for (command, data) in [("update", json!({"version": NEWER})), ("redeploy", json!({}))] {
-        let asked = ask(&world, &id, command, data).await;
-        let ended = world.api.finished(&asked).await;
+        let asked = ask(&fixture, &id, command, data).await;
+        let ended = fixture.api.finished(&asked).await;
         assert_eq!(ended["error_code"], "not_installed", "{ended}");
-        world.ask(&id, "ping", json!({})).await;
+        fixture.ask(&id, "ping", json!({})).await;
     }
 }
 
 /// A host that the previous build's own `deploy.sh` installed, and its agent.
-async fn older_host(world: &World) -> (Host, Value) {
-    let host = Host::boot(&world.site, Manager::Systemd).await;
-    let (key_id, key) = world.api.agent_key(json!({"permissions": ALL})).await;
-    let older = world.site.folder("older");
+async fn older_host(fixture: &Fixture) -> (Host, Value) {
+    let host = Host::boot(&fixture.test_dir, Manager::Systemd).await;
+    let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
+    let older = fixture.test_dir.folder("older");
     place(&older, &["muster-agent", "muster-supervisor", "deploy.sh"].map(previous));
-    let (older, url) = (older.display(), world.server.url());
+    let (older, url) = (older.display(), fixture.server.url());
     let words = format!("{older}/deploy.sh --server {url} --key {key} --from {older}");
     host.run(&words).await.expect(0);
-    let agent = world.online(&key_id).await;
+    let agent = fixture.online(&key_id).await;
     (host, agent)
 }
 
@@ -95,42 +97,42 @@ fn pin(host: &Host, publisher: &Publisher) {
 
 #[tokio::test]
 async fn an_older_installation_is_upgraded_by_deploy_and_takes_releases_from_then_on() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
-    let (host, agent) = older_host(&world).await;
-    let id = agent["id"].as_str().expect("an id");
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    let (host, agent) = older_host(&fixture).await;
+    let id = agent.id();
     publisher.release(NEWER).await;
-    let url = world.server.url();
+    let url = fixture.server.url();
     host.run(&format!("curl -fsSL {url}/install/deploy.sh | sh")).await.expect(0);
-    runs(&world, id, NEWER).await;
+    runs(&fixture, id, NEWER).await;
     pin(&host, &publisher);
     publisher.release(NEWEST).await;
-    let update = ask(&world, id, "update", json!({})).await;
-    let ended = world.api.finished(&update).await;
+    let update = ask(&fixture, id, "update", json!({})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&world, id, NEWEST).await;
+    runs(&fixture, id, NEWEST).await;
 }
 
 #[tokio::test]
 async fn an_older_installation_follows_its_group_to_this_build_while_an_execution_runs() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
-    let (host, agent) = older_host(&world).await;
-    let id = agent["id"].as_str().expect("an id");
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
+    let (host, agent) = older_host(&fixture).await;
+    let id = agent.id();
     pin(&host, &publisher);
     let script = "echo started; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo done";
     let list = json!({"scripts": [{"name": "long", "path": "long.sh", "interpreter": "/bin/sh"}]});
     let state = host.file("/var/lib/muster");
     fs::write(state.join("scripts/long.sh"), script).expect("write the script");
     fs::write(state.join("script_manifest.json"), list.to_string()).expect("write the list");
-    let run = world.api.execute(id, "long", json!({})).await;
-    world.api.output_reaches(&run, 8).await;
+    let run = fixture.api.execute(id, "long", json!({})).await;
+    fixture.api.output_reaches(&run, 8).await;
 
     publisher.release(NEWER).await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": NEWER});
-    world.api.post("/api/groups", body).await.expect(201);
-    runs(&world, id, NEWER).await;
+    fixture.api.post("/api/groups", body).await.expect(201);
+    runs(&fixture, id, NEWER).await;
     host.run("touch /tmp/go").await.expect(0);
-    assert_eq!(world.api.finished(&run).await["state"], "succeeded");
-    assert_eq!(world.api.output(&run).await, b"started\ndone\n");
+    assert_eq!(fixture.api.finished(&run).await["state"], "succeeded");
+    assert_eq!(fixture.api.output(&run).await, b"started\ndone\n");
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use muster_protocol::release::{Platform, Program};
-use muster_tests::{Publisher, World, eventually};
+use muster_tests::{Fixture, JsonFields as _, Publisher, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,16 +11,16 @@ use tokio::net::TcpStream;
 
 use super::{host, runs};
 
-async fn fetch(world: &World, path: &str, headers: &[(&str, &str)]) -> (u16, Vec<u8>) {
-    let nobody = world.api.with_key("");
+async fn fetch(fixture: &Fixture, path: &str, headers: &[(&str, &str)]) -> (u16, Vec<u8>) {
+    let nobody = fixture.api.with_key("");
     let answer = nobody.try_send(Method::GET, path, headers, None).await.expect("reached");
     (answer.status, answer.bytes)
 }
 
 #[tokio::test]
-async fn everybody_is_given_what_is_published_and_nobody_what_is_not() {
-    let world = World::on_postgres().await;
-    let publisher = Publisher::new(&world).await;
+async fn only_published_releases_are_served() {
+    let fixture = Fixture::on_postgres().await;
+    let publisher = Publisher::new(&fixture).await;
     let folder = publisher.make("0.2.0", "0.1.0").await;
     let platform = Platform::own().expect("a platform with releases").to_string();
     let manifest = "/install/releases/0.2.0/release.json";
@@ -30,58 +30,58 @@ async fn everybody_is_given_what_is_published_and_nobody_what_is_not() {
         "manifest": fs::read_to_string(folder.join("release.json")).expect("read"),
         "signature": fs::read_to_string(folder.join("release.sig")).expect("read"),
     });
-    world.api.post("/api/releases", draft.clone()).await.expect(201);
-    world.api.post("/api/releases", draft).await.expect(201);
+    fixture.api.post("/api/releases", draft.clone()).await.expect(201);
+    fixture.api.post("/api/releases", draft).await.expect(201);
     let publish = "/api/releases/0.2.0/publish";
-    world.api.post(publish, json!({})).await.expect_problem(409, "incomplete_release");
+    fixture.api.post(publish, json!({})).await.expect_problem(409, "incomplete_release");
     let upload = format!("/api/releases/0.2.0/{platform}/muster-agent");
     for (body, code) in [(b"short".to_vec(), "wrong_size"), (vec![0; 300_000_000], "wrong_size")] {
-        let sent = world.api.try_send(Method::PUT, &upload, &[], Some(body)).await;
+        let sent = fixture.api.try_send(Method::PUT, &upload, &[], Some(body)).await;
         // What is far too long may be cut off before it is all sent.
         if let Ok(answer) = sent {
             answer.expect_problem(422, code);
         }
     }
-    assert_eq!(fetch(&world, manifest, &[]).await.0, 404);
-    assert_eq!(fetch(&world, &program, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, manifest, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, &program, &[]).await.0, 404);
 
     let shown = publisher.publish("0.2.0").await.json();
     assert_eq!((&shown["state"], &shown["floor"]), (&json!("published"), &json!("0.1.0")));
     assert_eq!(shown["key_fingerprint"], publisher.fingerprint());
     let written = fs::read(folder.join("release.json")).expect("read");
-    assert_eq!(fetch(&world, manifest, &[]).await, (200, written));
+    assert_eq!(fetch(&fixture, manifest, &[]).await, (200, written));
     let whole = fs::read(folder.join(&platform).join(Program::Supervisor.file_name()));
     let rest = whole.expect("read")[1_000..].to_vec();
-    assert!(fetch(&world, &program, &[("range", "bytes=1000-")]).await == (206, rest));
+    assert!(fetch(&fixture, &program, &[("range", "bytes=1000-")]).await == (206, rest));
     let first = format!("/install/{platform}/SHA256SUMS");
-    let sums = String::from_utf8(fetch(&world, &first, &[]).await.1).expect("text");
-    assert!(sums.contains(shown_sum(&world, "muster-agent").await.as_str()), "{sums}");
+    let sums = String::from_utf8(fetch(&fixture, &first, &[]).await.1).expect("text");
+    assert!(sums.contains(shown_sum(&fixture, "muster-agent").await.as_str()), "{sums}");
 
     publisher.cli.run(&["release", "withdraw", "0.2.0"]).await.expect(0);
-    assert_eq!(fetch(&world, manifest, &[]).await.0, 404);
-    assert_eq!(fetch(&world, &program, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, manifest, &[]).await.0, 404);
+    assert_eq!(fetch(&fixture, &program, &[]).await.0, 404);
     for odd in ["/install/releases/../release.json", "/install/releases/0.2/release.sig"] {
-        assert_eq!(fetch(&world, odd, &[]).await.0, 404, "{odd}");
+        assert_eq!(fetch(&fixture, odd, &[]).await.0, 404, "{odd}");
     }
     let listed = publisher.cli.run(&["release", "list"]).await.expect(0);
     assert!(listed.contains("withdrawn"), "{listed}");
 }
 
-async fn shown_sum(world: &World, name: &str) -> String {
-    let shown = world.api.get("/api/releases/0.2.0").await.expect(200);
-    let programs = shown["programs"].as_array().expect("a list").clone();
+async fn shown_sum(fixture: &Fixture, name: &str) -> String {
+    let shown = fixture.api.get("/api/releases/0.2.0").await.expect(200);
+    let programs = shown.list("programs").clone();
     let program: Value = programs.into_iter().find(|one| one["name"] == name).expect("there");
     assert_eq!(program["is_there"], true);
-    program["sha256"].as_str().expect("a sum").to_owned()
+    program.text("sha256").to_owned()
 }
 
 #[tokio::test]
-async fn only_a_key_that_was_made_for_it_publishes() {
-    let world = World::on_sqlite().await;
+async fn only_a_publishing_key_can_publish() {
+    let fixture = Fixture::on_sqlite().await;
     let body = |scopes: Value| json!({"name": "key", "role": "owner", "scopes": scopes});
     let made = async |body: Value| {
-        let made = world.api.post("/api/keys", body).await.expect(201);
-        world.api.with_key(made["key"].as_str().expect("a key"))
+        let made = fixture.api.post("/api/keys", body).await.expect(201);
+        fixture.api.with_key(made.text("key"))
     };
     let draft = json!({"manifest": "{}", "signature": "{}"});
     let plain = made(json!({"name": "key", "role": "owner"})).await;
@@ -89,71 +89,71 @@ async fn only_a_key_that_was_made_for_it_publishes() {
     let named = made(body(json!(["releases:manage"]))).await;
     named.post("/api/releases", draft).await.expect_problem(422, "invalid_release");
     // Of those that can hand it on, one always stays.
-    let keys = world.api.get("/api/keys").await.expect(200);
-    let first = keys["items"][0]["id"].as_str().expect("an id").to_owned();
+    let keys = fixture.api.get("/api/keys").await.expect(200);
+    let first = keys["items"][0].id().to_owned();
     let first = format!("/api/keys/{first}");
-    world.api.delete(&first).await.expect_problem(409, "last_publisher");
+    fixture.api.delete(&first).await.expect_problem(409, "last_publisher");
     let heir = made(body(json!(["api_keys:read", "api_keys:write", "releases:manage"]))).await;
     // It could not have created the first key, which has every scope.
     heir.delete(&first).await.expect_problem(403, "key_not_held");
-    world.api.delete(&first).await.expect(200);
+    fixture.api.delete(&first).await.expect(200);
 }
 
 #[tokio::test]
-async fn a_draft_that_is_withdrawn_keeps_no_programs_and_can_be_sent_again() {
-    let world = World::on_postgres().await;
-    let publisher = Publisher::new(&world).await;
+async fn withdrawn_draft_keeps_no_programs_and_can_be_uploaded_again() {
+    let fixture = Fixture::on_postgres().await;
+    let publisher = Publisher::new(&fixture).await;
     let folder = publisher.make("0.2.0", "0.1.0").await;
     let platform = Platform::own().expect("a platform with releases").to_string();
     let draft = json!({
         "manifest": fs::read_to_string(folder.join("release.json")).expect("read"),
         "signature": fs::read_to_string(folder.join("release.sig")).expect("read"),
     });
-    world.api.post("/api/releases", draft).await.expect(201);
+    fixture.api.post("/api/releases", draft).await.expect(201);
     let upload = format!("/api/releases/0.2.0/{platform}/muster-agent");
     let program = fs::read(folder.join(&platform).join("muster-agent")).expect("read");
     let put = async || {
-        let sent = world.api.try_send(Method::PUT, &upload, &[], Some(program.clone())).await;
+        let sent = fixture.api.try_send(Method::PUT, &upload, &[], Some(program.clone())).await;
         sent.expect("reached")
     };
     put().await.expect(204);
-    let kept = world.server.data_dir().join("releases/0.2.0");
+    let kept = fixture.server.data_dir().join("releases/0.2.0");
     assert!(kept.exists());
     for _ in 0..2 {
-        world.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
+        fixture.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
         assert!(!kept.exists());
     }
-    let late = world.api.try_send(Method::PUT, &upload, &[], Some(b"short".to_vec())).await;
+    let late = fixture.api.try_send(Method::PUT, &upload, &[], Some(b"short".to_vec())).await;
     late.expect("reached").expect_problem(409, "release_changed");
     assert!(!kept.exists());
     let shown = publisher.publish("0.2.0").await.json();
     assert_eq!(shown["state"], "published", "{shown}");
-    world.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
+    fixture.api.post("/api/releases/0.2.0/withdraw", json!({})).await.expect(200);
     assert!(kept.exists(), "it can be published again");
 }
 
 #[tokio::test]
-async fn an_upload_that_ends_late_writes_over_nothing() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn late_upload_overwrites_no_newer_one() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     let platform = Platform::own().expect("a platform with releases").to_string();
     let old = publisher.make("0.2.0", "0.1.0").await;
     let read = |name: &str| fs::read(old.join(name)).expect("read");
     let text = |name: &str| String::from_utf8(read(name)).expect("text");
     let draft = json!({"manifest": text("release.json"), "signature": text("release.sig")});
-    world.api.post("/api/releases", draft).await.expect(201);
+    fixture.api.post("/api/releases", draft).await.expect(201);
 
     let program = read(&format!("{platform}/muster-agent"));
     let (begun, rest) = program.split_at(1_000);
-    let mut socket = TcpStream::connect(world.server.address()).await.expect("connect");
+    let mut socket = TcpStream::connect(fixture.server.address()).await.expect("connect");
     let head = format!(
         "PUT /api/releases/0.2.0/{platform}/muster-agent HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        world.api.key(),
+        fixture.api.key(),
         program.len()
     );
     socket.write_all(head.as_bytes()).await.expect("sent");
     socket.write_all(begun).await.expect("sent");
-    let folder = world.server.data_dir().join("releases/0.2.0").join(&platform);
+    let folder = fixture.server.data_dir().join("releases/0.2.0").join(&platform);
     eventually("the upload has begun", async || folder.exists().then_some(())).await;
 
     // Another manifest of the version takes its place, and is published.
@@ -174,11 +174,11 @@ async fn an_upload_that_ends_late_writes_over_nothing() {
 }
 
 #[tokio::test]
-async fn hosts_follow_a_key_that_hands_over_and_the_server_takes_no_other() {
-    let world = World::on_sqlite().await;
-    let publisher = Publisher::new(&world).await;
+async fn hosts_accept_a_key_handover_and_the_server_refuses_other_keys() {
+    let fixture = Fixture::on_sqlite().await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
-    let (_agent, id, _) = host(&world, &publisher, "host", "0.1.0").await;
+    let (_agent, id, _) = host(&fixture, &publisher, "host", "0.1.0").await;
     publisher.make_key("next").await;
     publisher.make("0.2.0", "0.0.0").await;
     publisher.sign("0.2.0", "next").await.expect(0);
@@ -195,8 +195,8 @@ async fn hosts_follow_a_key_that_hands_over_and_the_server_takes_no_other() {
         publisher.cli.run(&rotate).await.expect(0);
     }
     publisher.publish("0.2.0").await.expect(0);
-    let update = super::ask(&world, &id, "update", json!({})).await;
-    let ended = world.api.finished(&update).await;
+    let update = super::ask(&fixture, &id, "update", json!({})).await;
+    let ended = fixture.api.finished(&update).await;
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
-    runs(&world, &id, "0.2.0").await;
+    runs(&fixture, &id, "0.2.0").await;
 }

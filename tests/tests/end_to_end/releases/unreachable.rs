@@ -1,14 +1,14 @@
 //! A host that goes away in the middle of its update: its wave goes on without it.
 
 use muster_supervisor::fault_injection::CrashPoint;
-use muster_tests::{Publisher, ServerOptions, World, fake_time};
+use muster_tests::{Fixture, JsonFields as _, Publisher, ServerOptions, fake_time};
 use serde_json::{Value, json};
 
 use super::groups::group;
 use super::{host, options, runs};
 
 #[tokio::test]
-async fn a_host_that_goes_away_in_its_update_holds_nobody_up_and_counts_once_it_is_back() {
+async fn host_that_disconnects_during_its_update_delays_no_other_and_counts_after_reconnecting() {
     // A quarter of an hour in as many seconds; who beats rarely is not taken for gone meanwhile.
     let hour_ms = 3_600_000;
     let moved = fake_time("+0 x60");
@@ -16,31 +16,31 @@ async fn a_host_that_goes_away_in_its_update_holds_nobody_up_and_counts_once_it_
         .iter()
         .fold(ServerOptions::default(), |options, (name, value)| options.with(name, value))
         .with("MUSTER_HEARTBEAT_INTERVAL_MS", hour_ms);
-    let world = World::with(server).await;
-    let publisher = Publisher::new(&world).await;
+    let fixture = Fixture::with(server).await;
+    let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
     publisher.release("0.2.0").await;
     let (first, _) = options(&publisher, "first", "0.1.0");
     let (mut first, first_id) =
-        world.agent(first.with("MUSTER_FAULT", CrashPoint::TrialSaved.name())).await;
-    let (_second, second_id, _) = host(&world, &publisher, "second", "0.1.0").await;
+        fixture.agent(first.with("MUSTER_FAULT", CrashPoint::TrialSaved.name())).await;
+    let (_second, second_id, _) = host(&fixture, &publisher, "second", "0.1.0").await;
     let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
-    let made = world.api.post("/api/groups", body).await.expect(201);
-    let id = made["id"].as_str().expect("an id");
+    let made = fixture.api.post("/api/groups", body).await.expect(201);
+    let id = made.id();
     first.process().ended().await;
     first.cut_power();
 
     let without_it =
         |shown: &Value| shown["unreachable_count"] == 1 && shown["up_to_date_count"] == 1;
-    let shown = group(&world, id, "the others are there", without_it).await;
+    let shown = group(&fixture, id, "the others are there", without_it).await;
     assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
     assert_eq!(shown["problems"][0]["agent_id"], first_id, "{shown}");
     assert_eq!(shown["problems"][0]["code"], "unreachable", "{shown}");
-    runs(&world, &second_id, "0.2.0").await;
+    runs(&fixture, &second_id, "0.2.0").await;
 
     first.set("MUSTER_FAULT", None);
     first.resume();
-    runs(&world, &first_id, "0.2.0").await;
+    runs(&fixture, &first_id, "0.2.0").await;
     let all = |shown: &Value| shown["unreachable_count"] == 0 && shown["up_to_date_count"] == 2;
-    group(&world, id, "all are there", all).await;
+    group(&fixture, id, "all are there", all).await;
 }

@@ -53,11 +53,11 @@ fn version(folder: &Path) -> String {
     let output = Command::new("cargo").args(args).current_dir(folder).output().expect("run cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    metadata["packages"][0]["version"].as_str().expect("a version").to_owned()
+    metadata["packages"][0]["version"].as_str().expect("a string").to_owned()
 }
 
 #[test]
-fn one_command_raises_the_version_and_starts_its_part_of_the_changelog() {
+fn bump_raises_the_version_and_starts_a_changelog_section() {
     for (part, next) in [("patch", "1.2.4"), ("minor", "1.3.0"), ("major", "2.0.0")] {
         let folder = workspace();
         let done = bump(folder.path(), part);
@@ -79,7 +79,7 @@ fn one_command_raises_the_version_and_starts_its_part_of_the_changelog() {
 }
 
 #[test]
-fn a_part_that_is_none_changes_nothing_and_says_what_to_say() {
+fn bump_refuses_an_unknown_part_and_lists_the_valid_ones() {
     for part in ["huge", ""] {
         let folder = workspace();
         let done = bump(folder.path(), part);
@@ -92,7 +92,7 @@ fn a_part_that_is_none_changes_nothing_and_says_what_to_say() {
 }
 
 #[test]
-fn without_a_part_make_says_what_is_missing() {
+fn bump_without_a_part_reports_what_is_missing() {
     // Never with one here: it would raise the version of what is being tested.
     let mut make = Command::new("make");
     make.arg("bump").current_dir(ROOT).env_remove("PART").env_remove("MAKEFLAGS");
@@ -102,7 +102,7 @@ fn without_a_part_make_says_what_is_missing() {
 }
 
 #[test]
-fn a_changelog_without_its_head_changes_nothing() {
+fn bump_refuses_a_changelog_without_its_heading() {
     let folder = workspace();
     fs::write(folder.path().join("CHANGELOG.md"), "# Changelog\n").expect("write");
     assert_eq!(bump(folder.path(), "patch").status.code(), Some(1));
@@ -111,11 +111,11 @@ fn a_changelog_without_its_head_changes_nothing() {
 }
 
 #[test]
-fn every_crate_takes_the_version_of_the_workspace() {
+fn every_crate_inherits_the_workspace_version() {
     let root = Path::new(ROOT);
     let text = fs::read_to_string(root.join("Cargo.toml")).expect("read");
     let manifest: toml::Table = toml::from_str(&text).expect("TOML");
-    let members = manifest["workspace"]["members"].as_array().expect("members");
+    let members = manifest["workspace"]["members"].as_array().expect("a list");
     for member in members {
         let member = member.as_str().expect("a path");
         let text = fs::read_to_string(root.join(member).join("Cargo.toml")).expect("read");

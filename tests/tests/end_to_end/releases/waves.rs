@@ -1,15 +1,15 @@
 //! Waves of groups under odd circumstances: hosts that are busy, come late or come back as others, and
 //! people who stop a group. The agents are scripted, since what is judged is the server.
 
-use muster_tests::{FakeAgent, Publisher, World, eventually, on_both_databases};
+use muster_tests::{FakeAgent, Fixture, JsonFields as _, Publisher, eventually, on_both_databases};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::groups::group;
 
 on_both_databases!(
-    a_group_that_was_stopped_still_takes_what_its_agents_tell,
-    a_group_that_goes_on_is_resumed_without_effect,
+    paused_group_still_records_results_of_its_agents,
+    resuming_an_active_group_has_no_effect,
 );
 
 /// A scripted host, which can come again.
@@ -21,34 +21,34 @@ struct Host {
 }
 
 impl Host {
-    async fn new(world: &World, name: &str, max_executions: u32) -> Self {
+    async fn new(fixture: &Fixture, name: &str, max_executions: u32) -> Self {
         let permissions = json!(["ping", "scripts", "execute", "update"]);
-        Self::with_permissions(world, name, max_executions, permissions).await
+        Self::with_permissions(fixture, name, max_executions, permissions).await
     }
 
     async fn with_permissions(
-        world: &World,
+        fixture: &Fixture,
         name: &str,
         max_executions: u32,
         permissions: Value,
     ) -> Self {
-        let (_, key) = world.api.agent_key(json!({"permissions": permissions})).await;
+        let (_, key) = fixture.api.agent_key(json!({"permissions": permissions})).await;
         let said = json!({
             "hostname": name, "version": "0.1.0", "max_executions": max_executions,
             "machine_id": Uuid::new_v4().simple().to_string(), "ledger_id": Uuid::new_v4(),
             "capabilities": ["ping", "scripts", "execute", "update", "releases"],
         });
-        let address = world.server.address();
+        let address = fixture.server.address();
         let (agent, registered) = FakeAgent::registered_full(&address, &key, said.clone()).await;
-        let id = registered["agent_id"].as_str().expect("an id").to_owned();
+        let id = registered.text("agent_id").to_owned();
         let mut said = said;
         said["agent_id"] = registered["agent_id"].clone();
         Self { agent, key, said, id }
     }
 
     /// Comes again, as what it was.
-    async fn reconnect(&mut self, world: &World) {
-        let (address, said) = (world.server.address(), self.said.clone());
+    async fn reconnect(&mut self, fixture: &Fixture) {
+        let (address, said) = (fixture.server.address(), self.said.clone());
         (self.agent, _) = FakeAgent::registered_full(&address, &self.key, said).await;
     }
 
@@ -77,163 +77,166 @@ impl Host {
 }
 
 /// A world in which 0.2.0 can be had.
-async fn with_release(world: &World) {
-    Publisher::new(world).await.release("0.2.0").await;
+async fn with_release(fixture: &Fixture) {
+    Publisher::new(fixture).await.release("0.2.0").await;
 }
 
 /// A group of all that wants it.
-async fn wish(world: &World, fields: Value) -> String {
+async fn group_for_next_version(fixture: &Fixture, fields: Value) -> String {
     let mut body =
         json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
     for (name, value) in fields.as_object().into_iter().flatten() {
         body[name] = value.clone();
     }
-    let made = world.api.post("/api/groups", body).await.expect(201);
-    made["id"].as_str().expect("an id").to_owned()
+    let made = fixture.api.post("/api/groups", body).await.expect(201);
+    made.id().to_owned()
 }
 
-async fn change(world: &World, id: &str, what: &str) -> Value {
-    world.api.post(&format!("/api/groups/{id}/{what}"), json!({})).await.expect(200)
+async fn change(fixture: &Fixture, id: &str, what: &str) -> Value {
+    fixture.api.post(&format!("/api/groups/{id}/{what}"), json!({})).await.expect(200)
 }
 
-async fn a_group_that_was_stopped_still_takes_what_its_agents_tell(world: World) {
-    with_release(&world).await;
-    let mut one = Host::new(&world, "one", 16).await;
-    let mut two = Host::new(&world, "two", 16).await;
-    let id = wish(&world, json!({"wave_size": 2})).await;
+async fn paused_group_still_records_results_of_its_agents(fixture: Fixture) {
+    with_release(&fixture).await;
+    let mut one = Host::new(&fixture, "one", 16).await;
+    let mut two = Host::new(&fixture, "two", 16).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
-    change(&world, &id, "pause").await;
+    change(&fixture, &id, "pause").await;
     one.answers(&first, true).await;
     two.answers(&second, false).await;
     let all_told = |shown: &Value| shown["updating_count"] == 0;
-    let shown = group(&world, &id, "both have told", all_told).await;
+    let shown = group(&fixture, &id, "both have told", all_told).await;
     assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("paused"), &json!(1)), "{shown}");
     assert_eq!(shown["problems"][0]["code"], "wrong_sum", "{shown}");
     assert_eq!(shown["problems"][0]["agent_id"], two.id.as_str(), "{shown}");
 }
 
-async fn a_group_that_goes_on_is_resumed_without_effect(world: World) {
-    with_release(&world).await;
-    let mut one = Host::new(&world, "one", 16).await;
-    let mut two = Host::new(&world, "two", 16).await;
-    let id = wish(&world, json!({"wave_size": 2, "max_failures": 1})).await;
+async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
+    with_release(&fixture).await;
+    let mut one = Host::new(&fixture, "one", 16).await;
+    let mut two = Host::new(&fixture, "two", 16).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2, "max_failures": 1})).await;
     let (first, second) = (one.is_asked("update").await, two.is_asked("update").await);
     one.answers(&first, true).await;
     two.answers(&second, false).await;
     let has_failed = |shown: &Value| shown["failed_count"] == 1 && shown["updating_count"] == 0;
-    let shown = group(&world, &id, "one has failed", has_failed).await;
+    let shown = group(&fixture, &id, "one has failed", has_failed).await;
     for _ in 0..2 {
-        let again = change(&world, &id, "resume").await;
+        let again = change(&fixture, &id, "resume").await;
         assert_eq!((&again["wave"], &again["failed_count"]), (&json!(1), &json!(1)), "{again}");
         assert_eq!(again["changed_at"], shown["changed_at"]);
     }
     // After a pause it is meant.
     for _ in 0..2 {
-        change(&world, &id, "pause").await;
+        change(&fixture, &id, "pause").await;
     }
-    change(&world, &id, "resume").await;
+    change(&fixture, &id, "resume").await;
     let again = two.is_asked("update").await;
     assert_ne!(again["command_id"], second["command_id"]);
 }
 
 #[tokio::test]
-async fn an_agent_whose_key_forbids_updates_halts_the_group_which_says_so() {
-    let world = World::on_sqlite().await;
-    with_release(&world).await;
-    let host = Host::with_permissions(&world, "host", 16, json!(["ping", "execute"])).await;
-    let id = wish(&world, json!({})).await;
-    let shown = group(&world, &id, "it halts", |shown| shown["state"] == "halted").await;
+async fn agent_whose_key_forbids_updates_halts_its_group_with_a_reason() {
+    let fixture = Fixture::on_sqlite().await;
+    with_release(&fixture).await;
+    let host = Host::with_permissions(&fixture, "host", 16, json!(["ping", "execute"])).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
+    let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
     let trouble = &shown["problems"][0];
     assert_eq!(
         (&trouble["agent_id"], &trouble["code"]),
         (&json!(host.id), &json!("permission_denied"))
     );
-    let message = trouble["message"].as_str().expect("a sentence");
+    let message = trouble.text("message");
     assert!(message.contains("does not allow `update`"), "{message}");
-    let reason = shown["halt_reason"].as_str().expect("a reason");
-    assert!(reason.starts_with("Halted: 1 agent failed, the limit is"), "{reason}");
+    let reason = shown.text("halt_reason");
+    assert!(reason.starts_with("Halted: 1 failed, the limit is"), "{reason}");
 }
 
 #[tokio::test]
-async fn a_busy_host_holds_no_other_up_and_is_said_to_be_busy() {
-    let world = World::on_postgres().await;
-    with_release(&world).await;
-    let mut busy = Host::new(&world, "busy", 1).await;
+async fn busy_host_delays_no_other_and_is_reported_as_busy() {
+    let fixture = Fixture::on_postgres().await;
+    with_release(&fixture).await;
+    let mut busy = Host::new(&fixture, "busy", 1).await;
     let body = json!({"command": "execute", "data": {"script": "long"}, "on_mismatch": "send"});
-    world.api.post(&format!("/api/agents/{}/command", busy.id), body).await.expect(202);
+    fixture.api.post(&format!("/api/agents/{}/command", busy.id), body).await.expect(202);
     let long = busy.is_asked("execute").await;
-    let mut other = Host::new(&world, "other", 1).await;
-    let id = wish(&world, json!({})).await;
+    let mut other = Host::new(&fixture, "other", 1).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
     // Time passes for the command, which waits for a place.
     let expire = "UPDATE commands SET expires_at = 1 WHERE command = 'update' AND state = 'queued'
         RETURNING agent_id";
     eventually("the busy one was asked", async || {
-        let asked = world.server.query(expire);
+        let asked = fixture.server.query(expire);
         asked.iter().any(|row| row.contains(&busy.id)).then_some(())
     })
     .await;
     let asked = other.is_asked("update").await;
     other.answers(&asked, true).await;
     let is_over = |shown: &Value| shown["pending_count"] == 1 && shown["updating_count"] == 0;
-    let shown = group(&world, &id, "only the busy one is left", is_over).await;
+    let shown = group(&fixture, &id, "only the busy one is left", is_over).await;
     assert_eq!((&shown["state"], &shown["wave"]), (&json!("active"), &json!(2)), "{shown}");
     let trouble = &shown["problems"][0];
     assert_eq!((&trouble["agent_id"], &trouble["code"]), (&json!(busy.id), &json!("busy")));
 
-    world.server.query("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
+    fixture.server.query("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
     busy.answers(&long, true).await;
+    // A change of the group makes the server look at it now, and not at its next regular round.
+    fixture.api.patch(&format!("/api/groups/{id}"), json!({"healthy_for_ms": 0})).await.expect(200);
     busy.is_asked("update").await;
 }
 
 #[tokio::test]
-async fn a_group_at_rest_takes_newcomers_though_one_of_its_last_wave_is_off() {
-    let world = World::on_postgres().await;
-    with_release(&world).await;
-    let mut first = Host::new(&world, "first", 16).await;
-    let id = wish(&world, json!({})).await;
+async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline() {
+    let fixture = Fixture::on_postgres().await;
+    with_release(&fixture).await;
+    let mut first = Host::new(&fixture, "first", 16).await;
+    let id = group_for_next_version(&fixture, json!({})).await;
     let asked = first.is_asked("update").await;
     first.answers(&asked, true).await;
     eventually("its wave is well", async || {
-        let well = world.server.query("SELECT 1 FROM agent_groups WHERE healthy_wave = 1");
+        let well = fixture.server.query("SELECT 1 FROM agent_groups WHERE healthy_wave = 1");
         (!well.is_empty()).then_some(())
     })
     .await;
     // Months pass, and it is switched off.
     let long_ago = "UPDATE agent_updates SET changed_at = 1 RETURNING 1";
-    assert!(!world.server.query(long_ago).is_empty());
+    assert!(!fixture.server.query(long_ago).is_empty());
     drop(first);
-    let mut second = Host::new(&world, "second", 16).await;
+    let mut second = Host::new(&fixture, "second", 16).await;
     second.is_asked("update").await;
-    let shown = group(&world, &id, "it is asked", |shown| shown["updating_count"] == 1).await;
+    let shown = group(&fixture, &id, "it is asked", |shown| shown["updating_count"] == 1).await;
     assert_eq!((&shown["state"], &shown["wave"]), (&json!("active"), &json!(2)), "{shown}");
 }
 
 #[tokio::test]
-async fn a_member_that_comes_back_as_another_is_asked_again() {
-    let world = World::on_postgres().await;
-    with_release(&world).await;
-    let mut host = Host::new(&world, "host", 16).await;
+async fn member_that_reconnects_with_another_version_is_updated_again() {
+    let fixture = Fixture::on_postgres().await;
+    with_release(&fixture).await;
+    let mut host = Host::new(&fixture, "host", 16).await;
     // Whoever was never asked comes first, so there has to be room for both.
-    let id = wish(&world, json!({"wave_size": 2})).await;
+    let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let first = host.is_asked("update").await;
     host.answers(&first, true).await;
-    group(&world, &id, "it has told", |shown| shown["updating_count"] == 0).await;
+    group(&fixture, &id, "it has told", |shown| shown["updating_count"] == 0).await;
     host.said["version"] = json!("0.2.0");
-    host.reconnect(&world).await;
-    group(&world, &id, "it is there", |shown| shown["up_to_date_count"] == 1).await;
+    host.reconnect(&fixture).await;
+    group(&fixture, &id, "it is there", |shown| shown["up_to_date_count"] == 1).await;
     // It is installed anew, of an older version, and does not ask for the wanted one by itself.
     host.said["version"] = json!("0.1.5");
-    host.reconnect(&world).await;
-    let shown = group(&world, &id, "it is not there", |shown| shown["up_to_date_count"] == 0).await;
+    host.reconnect(&fixture).await;
+    let shown =
+        group(&fixture, &id, "it is not there", |shown| shown["up_to_date_count"] == 0).await;
     assert_eq!(shown["updating_count"], 0, "it has a minute: {shown}");
     for statement in [
         "UPDATE agent_updates SET changed_at = 1 RETURNING 1",
         "UPDATE agents SET connected_at = connected_at - 120000 RETURNING 1",
     ] {
-        assert!(!world.server.query(statement).is_empty());
+        assert!(!fixture.server.query(statement).is_empty());
     }
     // Whoever comes makes the group look.
-    let _other = Host::new(&world, "other", 16).await;
+    let _other = Host::new(&fixture, "other", 16).await;
     let second = host.is_asked("update").await;
     assert_ne!(first["command_id"], second["command_id"]);
 }

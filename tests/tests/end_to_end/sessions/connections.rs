@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use muster_tests::{Authority, Database, Server, ServerOptions, Site, World, eventually};
+use muster_tests::{Authority, Database, Fixture, Server, ServerOptions, TestDir, eventually};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -17,8 +17,8 @@ fn strict(options: ServerOptions) -> ServerOptions {
     options.with("MUSTER_HANDSHAKE_TIMEOUT_MS", 1_500).with("MUSTER_REQUEST_HEAD_TIMEOUT_MS", 1_500)
 }
 
-async fn reach(world: &World) -> TcpStream {
-    TcpStream::connect(world.server.address()).await.expect("reach the server")
+async fn reach(fixture: &Fixture) -> TcpStream {
+    TcpStream::connect(fixture.server.address()).await.expect("reach the server")
 }
 
 /// A whole head, and a body that never comes to its end.
@@ -52,44 +52,44 @@ async fn closed_while_dripping(mut stream: impl AsyncRead + AsyncWrite + Unpin) 
 }
 
 #[tokio::test]
-async fn a_plain_connection_without_a_whole_request_is_closed() {
-    let world = World::with(strict(ServerOptions::default())).await;
-    let half = half_a_body(world.api.key());
+async fn plain_connection_without_a_complete_request_is_closed() {
+    let fixture = Fixture::with(strict(ServerOptions::default())).await;
+    let half = half_a_body(fixture.api.key());
     tokio::join!(
-        closed_after(reach(&world).await, b""),
-        closed_after(reach(&world).await, b"G"),
-        closed_after(reach(&world).await, &REQUEST[..REQUEST.len() - 1]),
+        closed_after(reach(&fixture).await, b""),
+        closed_after(reach(&fixture).await, b"G"),
+        closed_after(reach(&fixture).await, &REQUEST[..REQUEST.len() - 1]),
         // HTTP/2 that stops in its preface, and right after it.
-        closed_after(reach(&world).await, b"PRI * HT"),
-        closed_after(reach(&world).await, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-        closed_while_dripping(reach(&world).await),
-        closed_after(reach(&world).await, &half),
+        closed_after(reach(&fixture).await, b"PRI * HT"),
+        closed_after(reach(&fixture).await, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        closed_while_dripping(reach(&fixture).await),
+        closed_after(reach(&fixture).await, &half),
     );
-    world.api.get("/api/agents").await.expect(200);
+    fixture.api.get("/api/agents").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_over_tls_without_a_whole_request_is_closed() {
-    let site = Site::new();
-    let authority = Authority::new(&site);
+async fn tls_connection_without_a_complete_request_is_closed() {
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
     let options = strict(ServerOptions::secured(&authority));
-    let world = World::on(site, Database::Sqlite, options).await;
-    let address = world.server.address();
+    let fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
+    let address = fixture.server.address();
     tokio::join!(
-        closed_after(reach(&world).await, b""),
+        closed_after(reach(&fixture).await, b""),
         // The head of a record that never comes.
-        closed_after(reach(&world).await, &[22, 3, 1, 2, 0, 1, 0]),
+        closed_after(reach(&fixture).await, &[22, 3, 1, 2, 0, 1, 0]),
         closed_after(authority.connect(&address).await, b""),
         closed_after(authority.connect(&address).await, b"G"),
         closed_while_dripping(authority.connect(&address).await),
     );
-    world.api.get("/api/agents").await.expect(200);
+    fixture.api.get("/api/agents").await.expect(200);
 }
 
 #[tokio::test]
-async fn whoever_has_asked_once_keeps_the_connection() {
-    let world = World::with(strict(ServerOptions::default())).await;
-    let (mut asked, silent) = (reach(&world).await, reach(&world).await);
+async fn connection_is_kept_open_after_the_first_request() {
+    let fixture = Fixture::with(strict(ServerOptions::default())).await;
+    let (mut asked, silent) = (reach(&fixture).await, reach(&fixture).await);
     let mut answer = [0; 12];
     asked.write_all(REQUEST).await.expect("ask");
     asked.read_exact(&mut answer).await.expect("hear");
@@ -105,19 +105,20 @@ async fn whoever_has_asked_once_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn whoever_does_not_read_what_was_asked_for_is_closed() {
-    let world = World::with(ServerOptions::default().with("MUSTER_ANSWER_TIMEOUT_MS", 500)).await;
-    let mut stream = reach(&world).await;
+async fn client_that_does_not_read_its_response_is_disconnected() {
+    let fixture =
+        Fixture::with(ServerOptions::default().with("MUSTER_ANSWER_TIMEOUT_MS", 500)).await;
+    let mut stream = reach(&fixture).await;
     // Answers pile up until nothing more is taken in either direction; then the server hangs up.
     let request = b"GET /openapi.json HTTP/1.1\r\nhost: muster\r\n\r\n";
     while stream.write_all(request).await.is_ok() {}
-    world.api.get("/api/agents").await.expect(200);
+    fixture.api.get("/api/agents").await.expect(200);
 }
 
 #[tokio::test]
-async fn a_head_without_measure_is_refused() {
-    let world = World::on_sqlite().await;
-    let mut stream = reach(&world).await;
+async fn oversized_request_head_is_refused() {
+    let fixture = Fixture::on_sqlite().await;
+    let mut stream = reach(&fixture).await;
     let head = format!("GET /healthz HTTP/1.1\r\nhost: {}", "m".repeat(64 * 1024));
     stream.write_all(head.as_bytes()).await.expect("ask");
     let mut answer = [0; 12];
@@ -126,18 +127,18 @@ async fn a_head_without_measure_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_may_open_no_more_files_says_so_and_goes_on_when_it_may() {
-    let mut world = World::on_sqlite().await;
-    let server = world.server.process().id();
+async fn server_out_of_file_descriptors_reports_it_and_recovers() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let server = fixture.server.process().id();
     let may_open = |files: &str| {
         let limit = format!("--nofile={files}:");
         let set = Command::new("prlimit").args(["--pid", &server.to_string(), &limit]).status();
         assert!(set.expect("start prlimit").success());
     };
     may_open("1");
-    let mut stream = reach(&world).await;
+    let mut stream = reach(&fixture).await;
     eventually("the log says so", async || {
-        world.server.log().contains("failed to accept a connection").then_some(())
+        fixture.server.log().contains("failed to accept a connection").then_some(())
     })
     .await;
     may_open("1000");
@@ -148,10 +149,10 @@ async fn a_server_that_may_open_no_more_files_says_so_and_goes_on_when_it_may() 
 }
 
 #[tokio::test]
-async fn more_connections_than_may_be_wait_until_one_ends() {
-    let site = Site::new();
+async fn connections_beyond_the_limit_wait_until_one_ends() {
+    let test_dir = TestDir::new();
     let options = ServerOptions::default().with("MUSTER_MAX_CONNECTIONS", 2);
-    let server = Server::start(&site, Database::Sqlite, options);
+    let server = Server::start(&test_dir, Database::Sqlite, options);
     let reach = async || TcpStream::connect(server.address()).await.expect("reach the server");
     let (mut first, mut second) = (reach().await, reach().await);
     let mut answer = [0; 12];
@@ -171,12 +172,12 @@ async fn more_connections_than_may_be_wait_until_one_ends() {
 }
 
 #[tokio::test]
-async fn hup_does_not_end_a_server_without_a_certificate() {
-    let mut world = World::on_sqlite().await;
-    world.server.process().signal(Signal::SIGHUP);
+async fn sighup_does_not_stop_a_server_without_a_certificate() {
+    let mut fixture = Fixture::on_sqlite().await;
+    fixture.server.process().signal(Signal::SIGHUP);
     eventually("the server has heard it", async || {
-        world.server.log().contains("nothing to read again").then_some(())
+        fixture.server.log().contains("nothing to read again").then_some(())
     })
     .await;
-    world.api.get("/api/agents").await.expect(200);
+    fixture.api.get("/api/agents").await.expect(200);
 }

@@ -1,15 +1,15 @@
 //! Agents that send what no agent should: each gets a clear answer, and the server goes on.
 
-use muster_tests::{Closed, FakeAgent, World, on_both_databases};
+use muster_tests::{Closed, FakeAgent, Fixture, JsonFields as _, eventually, on_both_databases};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-on_both_databases!(frames_that_can_not_be_understood_are_answered_and_close_nothing);
+on_both_databases!(invalid_frames_get_an_error_and_keep_the_session);
 
-async fn frames_that_can_not_be_understood_are_answered_and_close_nothing(world: World) {
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let mut agent = FakeAgent::registered(&world.server.address(), &key, "one").await;
+async fn invalid_frames_get_an_error_and_keep_the_session(fixture: Fixture) {
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
     for (text, code) in [
         ("{", "malformed_json"),
         ("[1, 2]", "malformed_json"),
@@ -29,44 +29,44 @@ async fn frames_that_can_not_be_understood_are_answered_and_close_nothing(world:
     let answer = "{\"type\":\"response\",\"command_id\":\"01900000-0000-7000-8000-000000000001\",\"success\":true}";
     agent.send_text(answer).await;
     assert_eq!(agent.expect("error").await["code"], "unknown_command");
-    world.online(&id).await;
+    fixture.online(&id).await;
 }
 
 #[tokio::test]
-async fn a_frame_before_register_is_answered_and_register_still_works() {
-    let world = World::on_sqlite().await;
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let mut agent = FakeAgent::connect(&world.server.address(), &key).await;
+async fn frame_before_register_gets_an_error_and_register_still_works() {
+    let fixture = Fixture::on_sqlite().await;
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::connect(&fixture.server.address(), &key).await;
     agent.expect("connected").await;
     agent.send(json!({"type": "heartbeat", "status": {}})).await;
     assert_eq!(agent.expect("error").await["code"], "unexpected_frame");
     agent.register(json!({"hostname": "one"})).await;
     agent.expect("registered").await;
-    world.online(&id).await;
+    fixture.online(&id).await;
 }
 
 #[tokio::test]
-async fn an_oversized_frame_ends_the_session_and_nothing_else() {
-    let world = World::on_sqlite().await;
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let (_, other) = world.api.agent_key(json!({})).await;
-    let address = world.server.address();
+async fn oversized_frame_ends_only_its_session() {
+    let fixture = Fixture::on_sqlite().await;
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let (_, other) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
     let mut bystander = FakeAgent::registered(&address, &other, "bystander").await;
     let mut agent = FakeAgent::registered(&address, &key, "one").await;
     let huge = json!({"type": "heartbeat", "status": {"x": "y".repeat(1024 * 1024)}});
     agent.send(huge).await;
     assert_eq!(agent.closed().await, Closed::new(1009, "frame_too_big"));
-    world.with_status(&id, "offline").await;
+    fixture.with_status(&id, "offline").await;
     bystander.send(json!({"type": "heartbeat", "status": {}})).await;
     bystander.expect("heartbeat_ack").await;
     FakeAgent::registered(&address, &key, "one").await;
 }
 
 #[tokio::test]
-async fn a_large_but_allowed_heartbeat_and_deep_nesting_do_no_harm() {
-    let world = World::on_sqlite().await;
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let mut agent = FakeAgent::registered(&world.server.address(), &key, "one").await;
+async fn largest_allowed_heartbeat_and_deep_nesting_are_harmless() {
+    let fixture = Fixture::on_sqlite().await;
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
     let large = json!({"type": "heartbeat", "status": {"x": "y".repeat(900 * 1024)}});
     agent.send(large).await;
     agent.expect("heartbeat_ack").await;
@@ -77,16 +77,16 @@ async fn a_large_but_allowed_heartbeat_and_deep_nesting_do_no_harm() {
     );
     agent.send_text(&deep).await;
     agent.expect("error").await;
-    world.online(&id).await;
-    let shown = world.api.get("/api/agents").await.expect(200);
+    fixture.online(&id).await;
+    let shown = fixture.api.get("/api/agents").await.expect(200);
     assert!(shown.to_string().len() < 100_000, "what an agent sends is not shown without bound");
 }
 
 #[tokio::test]
 async fn binary_garbage_and_forged_output_are_refused() {
-    let world = World::on_sqlite().await;
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let address = world.server.address();
+    let fixture = Fixture::on_sqlite().await;
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
     let host = json!({"machine_id": "a".repeat(64), "ledger_id": uuid::Uuid::new_v4()});
     let (mut agent, registered) = FakeAgent::registered_full(&address, &key, host.clone()).await;
     for bytes in [vec![], vec![1; 10], vec![9; 60], vec![255; 200]] {
@@ -99,38 +99,39 @@ async fn binary_garbage_and_forged_output_are_refused() {
     let mut host = host;
     host["agent_id"] = registered["agent_id"].clone();
     let (mut agent, _) = FakeAgent::registered_full(&address, &key, host).await;
-    let stranger = json!({"type": "response", "command_id": uuid::Uuid::now_v7(), "success": true});
-    agent.send(stranger).await;
-    world.api.get("/healthz").await.expect(200);
-    assert!(!world.agents_of(&id).await.is_empty());
+    let foreign_response =
+        json!({"type": "response", "command_id": uuid::Uuid::now_v7(), "success": true});
+    agent.send(foreign_response).await;
+    fixture.api.get("/healthz").await.expect(200);
+    assert!(!fixture.agents_of(&id).await.is_empty());
 }
 
 #[tokio::test]
-async fn an_agent_can_not_settle_the_command_of_another() {
-    let world = World::on_sqlite().await;
-    let address = world.server.address();
-    let (victim, victim_key) = world.api.agent_key(json!({})).await;
-    let (_, thief_key) = world.api.agent_key(json!({})).await;
+async fn agent_cannot_settle_the_command_of_another() {
+    let fixture = Fixture::on_sqlite().await;
+    let address = fixture.server.address();
+    let (victim, victim_key) = fixture.api.agent_key(json!({})).await;
+    let (_, thief_key) = fixture.api.agent_key(json!({})).await;
     let mut owner = FakeAgent::registered(&address, &victim_key, "owner").await;
     let mut thief = FakeAgent::registered(&address, &thief_key, "thief").await;
     let body = json!({"command": "execute", "data": {"script": "x"}});
     let path = format!("/api/agents/keys/{victim}/command");
-    let made = world.api.post(&path, body).await.expect(202);
+    let made = fixture.api.post(&path, body).await.expect(202);
     let command = owner.expect("command").await;
     assert_eq!(command["command_id"], made["id"]);
     let settle = |success: bool| json!({"type": "response", "command_id": made["id"], "success": success, "data": {}});
     thief.send(settle(true)).await;
     assert_eq!(thief.expect("error").await["code"], "unknown_command");
     owner.send(settle(false)).await;
-    let id = made["id"].as_str().expect("an id");
-    assert_eq!(world.api.finished(id).await["state"], "failed");
+    let id = made.id();
+    assert_eq!(fixture.api.finished(id).await["state"], "failed");
 }
 
 #[tokio::test]
-async fn the_http_endpoints_refuse_what_they_can_not_read() {
-    let world = World::on_sqlite().await;
-    let (_, key) = world.api.agent_key(json!({})).await;
-    let agent = world.api.with_key(&key);
+async fn http_endpoints_refuse_invalid_requests() {
+    let fixture = Fixture::on_sqlite().await;
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let agent = fixture.api.with_key(&key);
     let post = async |path: &str, body: Vec<u8>| {
         let path = format!("/api/agents/{path}");
         agent.try_send(Method::POST, &path, &[], Some(body)).await.expect("reach the server")
@@ -153,23 +154,65 @@ async fn the_http_endpoints_refuse_what_they_can_not_read() {
     });
     let answer = post("result", unknown.to_string().into_bytes()).await;
     assert!((400..500).contains(&answer.status), "{}", answer.status);
-    let stranger = world.api.with_key("mst_agent_nobody");
-    assert_eq!(stranger.get("/api/agents/poll").await.status, 401);
+    let unknown_caller = fixture.api.with_key("mst_agent_nobody");
+    assert_eq!(unknown_caller.get("/api/agents/poll").await.status, 401);
 }
 
 #[tokio::test]
-async fn what_an_agent_says_of_itself_is_bounded_and_stays_text() {
-    let world = World::on_sqlite().await;
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let mut agent = FakeAgent::connect(&world.server.address(), &key).await;
+async fn facts_reported_by_an_agent_are_bounded_and_stay_text() {
+    let fixture = Fixture::on_sqlite().await;
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let mut agent = FakeAgent::connect(&fixture.server.address(), &key).await;
     agent.expect("connected").await;
     let script = "<script>alert(1)</script>\u{0}\u{7}\u{202e}";
     let data = json!({"hostname": script, "os": "x".repeat(100_000), "ip": "not an address"});
     agent.register(data).await;
     agent.expect("registered").await;
-    let shown = world.online(&id).await;
+    let shown = fixture.online(&id).await;
     assert!(shown["os"].as_str().is_some_and(|os| os.len() <= 1024), "unbounded");
-    let name = shown["hostname"].as_str().expect("a name");
+    let name = shown.text("hostname");
     assert!(!name.contains(['\u{0}', '\u{7}']), "control characters: {name:?}");
     assert_ne!(shown["ip"], Value::Null);
+}
+
+#[tokio::test]
+async fn manifest_of_a_hostile_agent_is_checked_cleaned_and_written_once() {
+    let fixture = Fixture::on_sqlite().await;
+    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
+    let (mut agent, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
+    let id = fixture.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/agents/{id}/scripts");
+    let shown = async |is_current: &dyn Fn(&Value) -> bool| {
+        eventually("the manifest is stored", async || {
+            let shown = fixture.api.get(&path).await.expect(200);
+            is_current(&shown).then_some(shown)
+        })
+        .await
+    };
+    let script = |name: &str, text: &str| json!({"name": name, "path": "x", "description": text});
+    let send = |scripts: Value| json!({"type": "manifest", "manifest": {"scripts": scripts}});
+
+    let hidden = "greets\u{1b}[2J\u{200b}\u{2028}\u{202e} people";
+    agent.send(send(json!([script("hello", hidden)]))).await;
+    let first = shown(&|shown| shown["items"][0]["name"] == "hello").await;
+    assert_eq!(first["items"][0]["description"], "greets[2J people");
+    // The same again, as often as the agent likes, is not written again.
+    for _ in 0..50 {
+        agent.send(send(json!([script("hello", hidden)]))).await;
+    }
+    agent.send(json!({"type": "heartbeat", "status": {}})).await;
+    agent.expect("heartbeat_ack").await;
+    assert_eq!(fixture.api.get(&path).await.expect(200)["reported_at"], first["reported_at"]);
+
+    let many: Vec<_> = (0..10_001).map(|n| script(&n.to_string(), "")).collect();
+    for refused in [json!(many), json!([script("<b>hello</b>", "")])] {
+        agent.send(send(json!([script("hello", "")]))).await;
+        shown(&|shown| shown["error"].is_null()).await;
+        agent.send(send(refused)).await;
+        let shown = shown(&|shown| shown["error"].is_string()).await;
+        assert_eq!(shown["items"], json!([]), "{shown}");
+        let reason = shown["error"].as_str().expect("a reason");
+        assert!(reason.starts_with("the server does not use the reported manifest"), "{reason}");
+    }
 }

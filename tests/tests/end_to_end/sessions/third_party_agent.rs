@@ -1,36 +1,33 @@
 //! An agent of fifty lines that knows only the first generation's frames.
 
-use muster_tests::{ThirdParty, World, on_both_databases};
+use muster_tests::{Fixture, ThirdPartyAgent, on_both_databases};
 use serde_json::{Value, json};
 
-on_both_databases!(
-    fifty_lines_answer_over_a_websocket,
-    fifty_lines_answer_over_the_three_http_endpoints,
-);
+on_both_databases!(third_party_agent_answers_over_a_websocket, third_party_agent_answers_over_http,);
 
-async fn fifty_lines_answer_over_a_websocket(world: World) {
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let agent = ThirdParty::over_websocket(&world.site, &world.server.url(), &key);
-    answers_everything_it_knows(&world, &id, "websocket").await;
+async fn third_party_agent_answers_over_a_websocket(fixture: Fixture) {
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let agent = ThirdPartyAgent::over_websocket(&fixture.test_dir, &fixture.server.url(), &key);
+    answers_everything_it_knows(&fixture, &id, "websocket").await;
     drop(agent);
-    world.with_status(&id, "offline").await;
+    fixture.with_status(&id, "offline").await;
 }
 
-async fn fifty_lines_answer_over_the_three_http_endpoints(world: World) {
-    let (id, key) = world.api.agent_key(json!({})).await;
-    let _agent = ThirdParty::over_http(&world.site, &world.server.url(), &key);
-    answers_everything_it_knows(&world, &id, "http").await;
+async fn third_party_agent_answers_over_http(fixture: Fixture) {
+    let (id, key) = fixture.api.agent_key(json!({})).await;
+    let _agent = ThirdPartyAgent::over_http(&fixture.test_dir, &fixture.server.url(), &key);
+    answers_everything_it_knows(&fixture, &id, "http").await;
 }
 
-async fn answers_everything_it_knows(world: &World, key_id: &str, transport: &str) {
-    let shown = world.online(key_id).await;
+async fn answers_everything_it_knows(fixture: &Fixture, key_id: &str, transport: &str) {
+    let shown = fixture.online(key_id).await;
     assert_eq!((&shown["level"], &shown["transport"]), (&json!("basic"), &json!(transport)));
     let path = format!("/api/agents/keys/{key_id}");
-    let pong = world.api.post(&format!("{path}/ping"), json!({})).await.expect(200);
+    let pong = fixture.api.post(&format!("{path}/ping"), json!({})).await.expect(200);
     assert_eq!(pong["success"], true, "{pong}");
     let ask = async |command: &str, data: Value| {
         let body = json!({"command": command, "data": data});
-        world.api.post(&format!("{path}/command"), body).await.expect(200)
+        fixture.api.post(&format!("{path}/command"), body).await.expect(200)
     };
     let info = ask("info", json!({})).await;
     assert_eq!(info["data"]["version"], "1.0.0", "{info}");

@@ -1,8 +1,8 @@
 //! The server over TLS: what it serves, whom it shows which certificate, what it refuses.
 
 use muster_tests::{
-    AgentOptions, Authority, Cli, Database, FakeAgent, Script, Secured, Server, ServerOptions,
-    Site, World, connect, eventually, shown,
+    AgentOptions, Authority, Cli, Database, FakeAgent, Fixture, Script, Secured, Server,
+    ServerOptions, TestDir, connect, eventually, shown,
 };
 use nix::sys::signal::Signal;
 use rustls::HandshakeKind;
@@ -11,17 +11,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// A server over TLS, set as `set` says, and whom its certificate is from.
-async fn secured(set: impl FnOnce(ServerOptions) -> ServerOptions) -> (World, Authority) {
-    let site = Site::new();
-    let authority = Authority::new(&site);
+async fn secured(set: impl FnOnce(ServerOptions) -> ServerOptions) -> (Fixture, Authority) {
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
     let options = set(ServerOptions::secured(&authority));
-    (World::on(site, Database::Sqlite, options).await, authority)
+    (Fixture::on(test_dir, Database::Sqlite, options).await, authority)
 }
 
 /// An agent with a session over TLS.
-async fn agent(world: &World, authority: &Authority) -> FakeAgent {
-    let (_, key) = world.api.agent_key(json!({})).await;
-    let address = world.server.address();
+async fn agent(fixture: &Fixture, authority: &Authority) -> FakeAgent {
+    let (_, key) = fixture.api.agent_key(json!({})).await;
+    let address = fixture.server.address();
     FakeAgent::registered_over(authority.connect(&address).await, &address, &key).await
 }
 
@@ -35,15 +35,15 @@ async fn ask(connection: &mut Secured) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_is_served_over_tls_and_the_server_says_so() {
-    let (world, authority) = secured(|options| options).await;
-    let address = world.server.address();
-    assert_eq!(world.server.url(), format!("https://{address}"));
-    let log = world.server.log();
+async fn server_serves_everything_over_tls_and_reports_https_urls() {
+    let (fixture, authority) = secured(|options| options).await;
+    let address = fixture.server.address();
+    assert_eq!(fixture.server.url(), format!("https://{address}"));
+    let log = fixture.server.log();
     assert!(log.contains(&format!("https://{address}")), "{log}");
     assert!(log.contains("every user of this machine may read the private key"), "{log}");
-    world.api.get("/api/agents").await.expect(200);
-    agent(&world, &authority).await;
+    fixture.api.get("/api/agents").await.expect(200);
+    agent(&fixture, &authority).await;
     for (version, protocols, chosen) in [
         (&rustls::version::TLS12, &["http/1.1"][..], Some("http/1.1")),
         (&rustls::version::TLS13, &["h2", "http/1.1"], Some("h2")),
@@ -57,12 +57,12 @@ async fn everything_is_served_over_tls_and_the_server_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_back_resumes_the_session_in_either_version() {
-    let (world, authority) = secured(|options| options).await;
+async fn reconnecting_client_resumes_the_tls_session_in_either_version() {
+    let (fixture, authority) = secured(|options| options).await;
     for version in rustls::ALL_VERSIONS {
         let client = authority.client(&[version], &[]);
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-            let mut connection = connect(client.clone(), &world.server.address()).await;
+            let mut connection = connect(client.clone(), &fixture.server.address()).await;
             // The ticket comes before the answer.
             assert!(ask(&mut connection).await.starts_with("HTTP/1.1 200"));
             assert_eq!(connection.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
@@ -71,13 +71,13 @@ async fn whoever_comes_back_resumes_the_session_in_either_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_renewed_certificate_is_shown_to_new_connections_and_old_ones_live_on() {
-    let (world, authority) = secured(|options| options.with("MUSTER_TLS_CHECK_MS", 50)).await;
-    let mut old = agent(&world, &authority).await;
+async fn renewed_certificate_is_used_for_new_connections_and_old_ones_stay_open() {
+    let (fixture, authority) = secured(|options| options.with("MUSTER_TLS_CHECK_MS", 50)).await;
+    let mut old = agent(&fixture, &authority).await;
     let renewed = authority.issue();
     authority.install(&renewed.certificate, &renewed.key);
     eventually("new connections are shown the new certificate", async || {
-        let connection = authority.connect(&world.server.address()).await;
+        let connection = authority.connect(&fixture.server.address()).await;
         (shown(&connection) == renewed.der).then_some(())
     })
     .await;
@@ -86,24 +86,24 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_old_ones_live_on(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn told_by_hup_the_server_reads_its_certificate_at_once_and_keeps_the_old_one_if_it_must() {
+async fn sighup_reloads_the_certificate_and_keeps_the_old_one_on_error() {
     let never = |options: ServerOptions| options.with("MUSTER_TLS_CHECK_MS", 3_600_000);
-    let (mut world, authority) = secured(never).await;
-    let address = world.server.address();
-    let mut old = agent(&world, &authority).await;
+    let (mut fixture, authority) = secured(never).await;
+    let address = fixture.server.address();
+    let mut old = agent(&fixture, &authority).await;
     let before = shown(&authority.connect(&address).await);
     let (renewed, other) = (authority.issue(), authority.issue());
 
     authority.install(&renewed.certificate, &other.key);
-    world.server.process().signal(Signal::SIGHUP);
+    fixture.server.process().signal(Signal::SIGHUP);
     eventually("the log says what is wrong", async || {
-        world.server.log().contains("they don't belong together").then_some(())
+        fixture.server.log().contains("they don't belong together").then_some(())
     })
     .await;
     assert_eq!(shown(&authority.connect(&address).await), before);
 
     authority.install(&renewed.certificate, &renewed.key);
-    world.server.process().signal(Signal::SIGHUP);
+    fixture.server.process().signal(Signal::SIGHUP);
     eventually("new connections are shown the new certificate", async || {
         (shown(&authority.connect(&address).await) == renewed.der).then_some(())
     })
@@ -113,9 +113,9 @@ async fn told_by_hup_the_server_reads_its_certificate_at_once_and_keeps_the_old_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_can_not_secure_its_connections_does_not_start() {
-    let site = Site::new();
-    let authority = Authority::new(&site);
+async fn server_with_an_invalid_certificate_does_not_start() {
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
     let issued = authority.issue();
     authority.install(&issued.certificate, "");
     let options = ServerOptions::secured(&authority);
@@ -124,7 +124,7 @@ async fn a_server_that_can_not_secure_its_connections_does_not_start() {
         (options.with("MUSTER_TLS_CERT", "/nowhere/tls.crt"), "failed to read /nowhere/tls.crt"),
         (ServerOptions::default().with("MUSTER_TLS_CERT", "/tls.crt"), "setting `tls_key`"),
     ] {
-        let server = Server::unstarted(&site, Database::Sqlite, options);
+        let server = Server::unstarted(&test_dir, Database::Sqlite, options);
         let mut process = server.spawn();
         assert!(!process.ended().await.success());
         assert!(process.log().contains(sentence), "{}", process.log());
@@ -132,9 +132,9 @@ async fn a_server_that_can_not_secure_its_connections_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plain_http_at_the_port_of_tls_is_told_what_to_do() {
-    let (world, _authority) = secured(|options| options).await;
-    let mut stream = TcpStream::connect(world.server.address()).await.expect("reach the server");
+async fn plain_http_on_the_tls_port_gets_an_explanation() {
+    let (fixture, _authority) = secured(|options| options).await;
+    let mut stream = TcpStream::connect(fixture.server.address()).await.expect("reach the server");
     let request = b"GET /api/agents HTTP/1.1\r\nhost: muster\r\n\r\n";
     stream.write_all(request).await.expect("ask");
     let mut answer = String::new();
@@ -144,19 +144,19 @@ async fn plain_http_at_the_port_of_tls_is_told_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_works_over_tls_and_the_command_line_remembers_whom_to_trust() {
-    let (world, authority) = secured(|options| options).await;
+async fn agent_works_over_tls_and_the_command_line_stores_the_authority() {
+    let (fixture, authority) = secured(|options| options).await;
     let file = authority.file().display().to_string();
     let options = AgentOptions::with_scripts([Script::new("hello", "echo hello")]);
-    let (_agent, id) = world.agent(options.with("SSL_CERT_FILE", &file)).await;
-    world.reached_over(&id, "websocket").await;
+    let (_agent, id) = fixture.agent(options.with("SSL_CERT_FILE", &file)).await;
+    fixture.reached_over(&id, "websocket").await;
 
-    let cli = Cli::new(&world.site);
-    let url = world.server.url();
-    let strange = cli.run_with_input(&["login", "--server", &url], world.api.key()).await;
+    let cli = Cli::new(&fixture.test_dir);
+    let url = fixture.server.url();
+    let strange = cli.run_with_input(&["login", "--server", &url], fixture.api.key()).await;
     strange.expect(3);
     assert!(strange.stderr.contains("certificate"), "{}", strange.stderr);
     let login = ["login", "--server", &url, "--ca-file", &file];
-    cli.run_with_input(&login, world.api.key()).await.expect(0);
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
     assert_eq!(cli.run(&["run", &id, "hello"]).await.expect(0), "hello\n");
 }

@@ -1,28 +1,26 @@
 //! Masks secrets in output, also across reads, before anything is stored.
 //!
 //! Every byte of every occurrence of a secret is masked; overlapping occurrences become one `***`.
-//! Only bytes that may be the start of an occurrence are held back: at most one less than the
-//! longest secret, and none once the stream has ended. This module knows neither pipes nor files.
+//! Only bytes that may be the start of an occurrence are held back: fewer than the longest form,
+//! with its line breaks if it is base64, and none once the stream has ended. This module knows
+//! neither pipes nor files.
 
-use std::collections::{HashMap, VecDeque};
+mod forms;
+mod search;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use aho_corasick::automaton::{Automaton as _, StateID};
-use aho_corasick::nfa::noncontiguous::NFA;
-use aho_corasick::{Anchored, MatchKind};
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD};
+use aho_corasick::automaton::StateID;
 use muster_protocol::secret_parameters::SecretParameters;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// Shorter values are not masked: they occur everywhere, and masking them would reveal them.
-pub const MIN_SECRET_BYTES: usize = 4;
-/// Encoded forms are masked too, as long as all values together are not longer than this.
-const MAX_ENCODED_BYTES: usize = 64 * 1024;
+use self::forms::Forms;
+pub use self::forms::MIN_SECRET_BYTES;
+use self::search::Search;
+
 /// The text that replaces a secret.
 const MASK: &[u8] = b"***";
-/// Characters that are not escaped in a URL.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The secrets are too large to search for. Nothing may be started then, because it would print
 /// them.
@@ -34,22 +32,10 @@ pub struct TooManySecrets;
 
 /// The values to mask, for all streams of a run.
 pub struct Masks {
-    search: NFA,
-    start: StateID,
-    states: HashMap<StateID, MatchState>,
-    /// The first bytes of all secrets.
+    plain: Search,
+    base64: Search,
+    /// The bytes that may start a form.
     begins: [bool; 256],
-}
-
-/// The meaning of one state of the search.
-#[derive(Debug, Clone, Copy, Default)]
-struct MatchState {
-    /// Number of last bytes that are the start of a form and may become a whole one.
-    undecided: usize,
-    /// Length of the form that the last bytes are; zero if they are none.
-    whole: usize,
-    /// No longer form continues from here.
-    is_end: bool,
 }
 
 impl Masks {
@@ -58,85 +44,45 @@ impl Masks {
     /// # Errors
     /// [`TooManySecrets`] if the secrets are too large to search for.
     pub fn of(secrets: &SecretParameters) -> Result<Option<Rc<Self>>, TooManySecrets> {
-        let forms = forms(secrets);
-        if forms.is_empty() {
+        let forms = Forms::of(secrets);
+        if forms.plain.is_empty() {
             return Ok(None);
         }
-        let search = NFA::builder().match_kind(MatchKind::Standard).build(&forms);
-        let search = search.map_err(|_| TooManySecrets)?;
-        let start = search.start_state(Anchored::No).map_err(|_| TooManySecrets)?;
-        let mut states = HashMap::from([(start, MatchState::default())]);
         let mut begins = [false; 256];
-        for form in &forms {
-            begins[usize::from(form[0])] = true;
-            let mut state = start;
-            for (read, byte) in form.iter().enumerate() {
-                state = search.next_state(Anchored::No, state, *byte);
-                let match_state = states.entry(state).or_insert_with(|| MatchState {
-                    undecided: read + 1,
-                    whole: whole(&search, state),
-                    is_end: true,
-                });
-                match_state.is_end &= read + 1 == form.len();
-            }
+        for byte in 0..=u8::MAX {
+            let starts = |forms: &[Vec<u8>], byte| forms.iter().any(|form| form[0] == byte);
+            begins[usize::from(byte)] =
+                starts(&forms.plain, byte) || starts(&forms.base64, standard_letter(byte));
         }
-        // Shorter forms first: their states exist when longer ones extend them.
-        for form in &forms {
-            let after = |bytes: &[u8]| {
-                let step = |state, byte: &u8| search.next_state(Anchored::No, state, *byte);
-                bytes.iter().fold(start, step)
-            };
-            let rest =
-                states.get(&after(&form[1..])).map_or(0, |match_state| match_state.undecided);
-            if let Some(match_state) = states.get_mut(&after(form)).filter(|end| end.is_end) {
-                match_state.undecided = rest;
-            }
-        }
-        Ok(Some(Rc::new(Self { search, start, states, begins })))
+        let (plain, base64) = (Search::of(&forms.plain)?, Search::of(&forms.base64)?);
+        Ok(Some(Rc::new(Self { plain, base64, begins })))
     }
 }
 
-/// Length of the longest form that ends in this state.
-fn whole(search: &NFA, state: StateID) -> usize {
-    let count = if search.is_match(state) { search.match_len(state) } else { 0 };
-    let lengths = (0..count).map(|n| search.pattern_len(search.match_pattern(state, n)));
-    lengths.max().unwrap_or(0)
+/// The same letter in the standard alphabet of base64.
+fn standard_letter(byte: u8) -> u8 {
+    match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        _ => byte,
+    }
 }
 
-/// The forms in which the values may be printed, shorter ones first.
-fn forms(secrets: &SecretParameters) -> Vec<Vec<u8>> {
-    let values: Vec<&str> = secrets
-        .iter()
-        // Programs often drop or add a line break at the end.
-        .map(|(_, value)| value.trim_end_matches(['\r', '\n']))
-        .filter(|value| value.len() >= MIN_SECRET_BYTES)
-        .collect();
-    let is_short = values.iter().map(|value| value.len()).sum::<usize>() <= MAX_ENCODED_BYTES;
-    let mut forms = Vec::new();
-    for value in values {
-        forms.push(value.as_bytes().to_vec());
-        if is_short {
-            let line = format!("{value}\n");
-            for bytes in [value.as_bytes(), line.as_bytes()] {
-                forms.push(BASE64_NOPAD.encode(bytes).into_bytes());
-                forms.push(BASE64URL_NOPAD.encode(bytes).into_bytes());
-            }
-            let in_url = percent_encode(value.as_bytes(), UNRESERVED).to_string();
-            forms.push(in_url.replace("%20", "+").into_bytes());
-            forms.push(in_url.into_bytes());
-        }
-    }
-    forms.sort_unstable_by(|one, other| (one.len(), one).cmp(&(other.len(), other)));
-    forms.dedup();
-    forms
+fn is_line_break(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
 }
 
 /// Masks one stream.
 pub struct Masker {
     masks: Rc<Masks>,
-    state: StateID,
+    plain: StateID,
+    /// Advances with every byte but the line breaks within a form.
+    base64: StateID,
     /// Read and not passed on yet.
     held: Vec<u8>,
+    /// For each line break that `base64` has skipped: the number of other bytes of `held` before
+    /// it, in order.
+    skipped: VecDeque<usize>,
     /// Masked ranges of `held`, in order and without overlap.
     covered: VecDeque<Range<usize>>,
     /// The first masked range continues one whose mask was passed on already.
@@ -145,8 +91,15 @@ pub struct Masker {
 
 impl Masker {
     pub fn new(masks: Rc<Masks>) -> Self {
-        let state = masks.start;
-        Self { masks, state, held: Vec::new(), covered: VecDeque::new(), is_begun: false }
+        Self {
+            plain: masks.plain.start,
+            base64: masks.base64.start,
+            masks,
+            held: Vec::new(),
+            skipped: VecDeque::new(),
+            covered: VecDeque::new(),
+            is_begun: false,
+        }
     }
 
     /// Accepts output and passes on everything that can't be part of a secret.
@@ -159,28 +112,64 @@ impl Masker {
                 bytes = rest;
                 continue;
             }
-            self.state = self.masks.search.next_state(Anchored::No, self.state, *next);
-            self.held.push(*next);
+            self.take(*next);
             bytes = &bytes[1..];
-            let MatchState { undecided, whole, .. } = self.match_state();
-            if whole > 0 {
-                self.cover(self.held.len() - whole..self.held.len());
-            }
-            if undecided == 0 {
+            if self.is_decided() {
                 self.release(0, keep);
             }
         }
-        self.release(self.match_state().undecided, keep);
+        self.release(self.undecided(), keep);
     }
 
     /// The stream has ended: passes on the rest.
     pub fn finish(&mut self, keep: &mut impl FnMut(&[u8])) {
         self.release(0, keep);
-        self.state = self.masks.start;
+        self.plain = self.masks.plain.start;
+        self.base64 = self.masks.base64.start;
     }
 
-    fn match_state(&self) -> MatchState {
-        self.masks.states.get(&self.state).copied().unwrap_or_default()
+    /// Adds one byte to the held ones, and covers the forms that end with it.
+    fn take(&mut self, byte: u8) {
+        self.plain = self.masks.plain.next(self.plain, byte);
+        let continues_base64 = self.masks.base64.match_state(self.base64).undecided > 0;
+        let previous = self.held.last().copied();
+        self.held.push(byte);
+        let whole = self.masks.plain.match_state(self.plain).whole;
+        if whole > 0 {
+            self.cover(self.held.len() - whole..self.held.len());
+        }
+        if !(continues_base64 && is_line_break(byte)) {
+            self.base64 = self.masks.base64.next(self.base64, standard_letter(byte));
+            let whole = self.masks.base64.match_state(self.base64).whole;
+            if whole > 0 {
+                self.cover(self.base64_start(whole)..self.held.len());
+            }
+        } else if (previous, byte) == (Some(b'\r'), b'\n') || !previous.is_some_and(is_line_break) {
+            self.skipped.push_back(self.held.len() - 1 - self.skipped.len());
+        } else {
+            // An empty line ends the text, so that few bytes are held back.
+            self.base64 = self.masks.base64.start;
+        }
+    }
+
+    fn is_decided(&self) -> bool {
+        self.masks.plain.match_state(self.plain).undecided == 0
+            && self.masks.base64.match_state(self.base64).undecided == 0
+    }
+
+    /// Number of last bytes that may be the start of a form.
+    fn undecided(&self) -> usize {
+        let plain = self.masks.plain.match_state(self.plain).undecided;
+        match self.masks.base64.match_state(self.base64).undecided {
+            0 => plain,
+            letters => plain.max(self.held.len() - self.base64_start(letters)),
+        }
+    }
+
+    /// Where the last letters of base64 start in `held`.
+    fn base64_start(&self, letters: usize) -> usize {
+        let before = self.held.len() - self.skipped.len() - letters;
+        before + self.skipped.partition_point(|letters_before| *letters_before <= before)
     }
 
     fn cover(&mut self, mut range: Range<usize>) {
@@ -212,6 +201,11 @@ impl Masker {
             keep(&self.held[done..decided]);
         }
         self.held.drain(..decided);
+        let mut breaks = 0;
+        while self.skipped.pop_front_if(|before| *before + breaks < decided).is_some() {
+            breaks += 1;
+        }
+        self.skipped.iter_mut().for_each(|before| *before -= decided - breaks);
         for range in &mut self.covered {
             *range = range.start - decided..range.end - decided;
         }

@@ -9,6 +9,7 @@ pub mod step;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::waves::amount::{Amount, AmountError};
 use crate::domain::waves::gate::HealthGate;
 
@@ -98,10 +99,16 @@ pub struct Rollout {
 
 /// A field of a rollout is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` {problem}")]
+#[error("`{}` {problem}", error.field)]
 pub struct RolloutError {
-    pub field: &'static str,
+    pub error: FieldError,
     pub problem: String,
+}
+
+impl RolloutError {
+    fn new(field: &str, code: FieldErrorCode, problem: impl Into<String>) -> Self {
+        Self { error: FieldError::new(field, code), problem: problem.into() }
+    }
 }
 
 impl TryFrom<&RolloutSpec> for Rollout {
@@ -113,10 +120,11 @@ impl TryFrom<&RolloutSpec> for Rollout {
         let max_failures =
             max_failures.map(|value| amount("rollout.max_failures", value, 0)).transpose()?;
         if spec.count_in_flight.is_some() && max_failures.is_none() {
-            return Err(RolloutError {
-                field: "rollout.count_in_flight",
-                problem: "needs `max_failures`".into(),
-            });
+            return Err(RolloutError::new(
+                "rollout.max_failures",
+                FieldErrorCode::Required,
+                "is required with `count_in_flight`",
+            ));
         }
         Ok(Self {
             wave_size,
@@ -133,17 +141,22 @@ impl TryFrom<&GateSpec> for HealthGate {
     type Error = RolloutError;
 
     fn try_from(spec: &GateSpec) -> Result<Self, RolloutError> {
-        let error = |field, problem: &str| RolloutError { field, problem: problem.into() };
         if spec.online == Some(false) {
             let problem = "must be true";
-            return Err(error("rollout.health_gate.online", problem));
+            return Err(RolloutError::new(
+                "rollout.health_gate.online",
+                FieldErrorCode::Invalid,
+                problem,
+            ));
         }
         let for_ms = within("rollout.health_gate.for_ms", spec.for_ms, 0..=MAX_GATE_MS)?;
         let within_ms = spec.within_ms.unwrap_or(DEFAULT_WITHIN_MS.max(spec.for_ms));
         let within_ms = within("rollout.health_gate.within_ms", within_ms, 1..=MAX_GATE_MS)?;
         if within_ms < for_ms {
             let problem = "must be at least `for_ms`";
-            return Err(error("rollout.health_gate.within_ms", problem));
+            let (field, code) = ("rollout.health_gate.within_ms", FieldErrorCode::TooSmall);
+            let error = FieldError::with_limit(field, code, for_ms);
+            return Err(RolloutError { error, problem: problem.into() });
         }
         Ok(Self { for_ms, within_ms })
     }
@@ -157,8 +170,9 @@ impl Rollout {
 }
 
 fn amount(field: &'static str, value: &Value, least: u64) -> Result<Amount, RolloutError> {
-    Amount::read(value, least)
-        .map_err(|error: AmountError| RolloutError { field, problem: error.to_string() })
+    Amount::read(value, least).map_err(|error: AmountError| {
+        RolloutError::new(field, FieldErrorCode::Invalid, error.to_string())
+    })
 }
 
 fn within(
@@ -166,13 +180,20 @@ fn within(
     value: i64,
     range: std::ops::RangeInclusive<i64>,
 ) -> Result<u64, RolloutError> {
-    match u64::try_from(value) {
-        Ok(fits) if range.contains(&value) => Ok(fits),
-        _ => Err(RolloutError {
-            field,
-            problem: format!("must be from {} to {}", range.start(), range.end()),
-        }),
+    if let Ok(fits) = u64::try_from(value)
+        && range.contains(&value)
+    {
+        return Ok(fits);
     }
+    let (code, limit) = match value < *range.start() {
+        true => (FieldErrorCode::TooSmall, *range.start()),
+        false => (FieldErrorCode::TooLarge, *range.end()),
+    };
+    let error = FieldError::with_limit(field, code, limit.unsigned_abs());
+    Err(RolloutError {
+        error,
+        problem: format!("must be from {} to {}", range.start(), range.end()),
+    })
 }
 
 #[cfg(test)]
@@ -213,7 +234,7 @@ mod tests {
             ),
         ] {
             let error = read(spec.clone()).expect_err(&spec.to_string());
-            assert_eq!(error.field, format!("rollout.{field}"), "{spec}");
+            assert_eq!(error.error.field, format!("rollout.{field}"), "{spec}");
         }
     }
 

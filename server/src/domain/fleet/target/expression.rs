@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::str::FromStr;
 
 use uuid::Uuid;
 
 use super::facts::Facts;
-use super::grammar;
 use super::pattern::Pattern;
-use super::syntax::ExpressionError;
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 
@@ -202,13 +199,5 @@ impl fmt::Display for Fact {
             Self::Level(AgentLevel::Full) => f.write_str("level:full"),
             Self::Level(AgentLevel::Basic) => f.write_str("level:basic"),
         }
-    }
-}
-
-impl FromStr for Expression {
-    type Err = ExpressionError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        grammar::parse(text)
     }
 }

@@ -10,6 +10,8 @@
 //! A term that does not parse is a final error ([`ErrMode::Cut`]), so that the message describes
 //! the first error, not the last alternative.
 
+use std::str::FromStr;
+
 use winnow::combinator::{alt, opt, separated};
 use winnow::error::{ErrMode, ModalResult, ParserError};
 use winnow::prelude::*;
@@ -42,6 +44,14 @@ impl ParserError<Input<'_>> for ParseFault {
 
     fn into_inner(self) -> Result<Self, Self> {
         Ok(self)
+    }
+}
+
+impl FromStr for Expression {
+    type Err = ExpressionError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text)
     }
 }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::expression::Expression;
 use self::facts::Facts;
 use self::syntax::ExpressionError;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_TAGS, check_tags};
 
@@ -78,6 +79,20 @@ pub struct Chosen {
 }
 
 impl TargetError {
+    /// The field of the target that is invalid.
+    pub fn field_error(&self) -> FieldError {
+        use FieldErrorCode::{Invalid, Required, TooMany};
+        match self {
+            Self::NotOne => FieldError::new("target", Invalid),
+            Self::NoIds => FieldError::new("target.ids", Required),
+            Self::TooManyIds(_) => FieldError::with_limit("target.ids", TooMany, MAX_IDS as u64),
+            Self::NoTags => FieldError::new("target.tags", Required),
+            Self::TooManyTags(_) => FieldError::with_limit("target.tags", TooMany, MAX_TAGS as u64),
+            Self::WrongTag(_) => FieldError::new("target.tags", Invalid),
+            Self::Expression(_) => FieldError::new("target.expression", Invalid),
+        }
+    }
+
     /// For an expression: the position of the error, in characters from 1.
     pub fn column(&self) -> Option<usize> {
         match self {

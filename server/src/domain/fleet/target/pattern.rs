@@ -26,7 +26,7 @@ pub enum PatternPiece {
 struct Reading {
     ignores_case: bool,
     /// The text may continue with a space after the pattern.
-    is_beginning: bool,
+    is_start: bool,
 }
 
 /// True for characters that need no quotes in a value. Wildcards need none either.
@@ -47,7 +47,7 @@ impl Pattern {
 
     /// True if the text, or some whole words at its start, match, case-insensitive.
     pub fn matches_first_words_in_any_case(&self, text: &str) -> bool {
-        self.fits(text, Reading { ignores_case: true, is_beginning: true })
+        self.fits(text, Reading { ignores_case: true, is_start: true })
     }
 
     /// The only text that the pattern matches; `None` if it has wildcards.
@@ -68,7 +68,7 @@ impl Pattern {
             let mut ahead = rest.clone();
             match (pieces.split_first(), ahead.next()) {
                 (None, None) => return true,
-                (None, Some(c)) if reading.is_beginning && c.is_whitespace() => return true,
+                (None, Some(c)) if reading.is_start && c.is_whitespace() => return true,
                 (Some((PatternPiece::Many, after)), _) => {
                     last_many = Some((after, rest.clone()));
                     pieces = after;

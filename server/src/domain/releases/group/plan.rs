@@ -68,7 +68,7 @@ pub fn plan_group(
         WaveStep::Idle { until } => NextStep::Idle { until },
         WaveStep::PassWave => NextStep::WaveHealthy,
         WaveStep::NextWave => NextStep::StartWave(chosen),
-        WaveStep::Halt(reason) => NextStep::Halt(reason.sentence("agent", HALT_REMEDY)),
+        WaveStep::Halt(reason) => NextStep::Halt(reason.sentence(HALT_REMEDY)),
         WaveStep::Wait | WaveStep::WaitUntil(_) | WaveStep::Start(_) | WaveStep::EndWave => {
             NextStep::Wait
         }

@@ -1,4 +1,4 @@
-//! `/api/executions`: what ran where, and what came of it. Each is a command of the same id.
+//! `/api/executions`: executions and their results. Each is a command with the same id.
 
 mod query;
 mod view;
@@ -27,8 +27,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 
 /// List executions, newest first.
 ///
-/// A page takes the same time however long the history is. Where few of many fit the filters, it
-/// may therefore be short, or empty, and go on: only a page without `next_cursor` is the last.
+/// A page takes bounded time even in a long history. If few executions match the filters, it may be
+/// short or empty although more follow: only a page without `next_cursor` is the last.
 #[utoipa::path(get, path = "/api/executions", tag = "executions", params(ExecutionsQuery),
     responses((status = 200, body = PageView<ExecutionView>), (status = 400, body = Problem)))]
 async fn list_executions(
@@ -57,7 +57,7 @@ async fn list_job_executions(
     Ok(axum::Json(executions.map(ExecutionView::from).into()))
 }
 
-/// Get one execution, now or when it has ended. Its output is at `/api/commands/{id}/output`.
+/// Get one execution. With `wait_ms`, wait for its end. Its output is at `/api/commands/{id}/output`.
 #[utoipa::path(get, path = "/api/executions/{id}", tag = "executions",
     params(("id" = uuid::Uuid, Path), WaitParams),
     responses((status = 200, body = ExecutionView), (status = 404, body = Problem)))]
@@ -72,7 +72,7 @@ async fn get_execution(
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }
 
-/// Ask for an execution's end. From `queued` it ends at once; else its agent decides. Repeatable.
+/// Cancel an execution. A queued one ends at once; otherwise its agent decides. Repeatable.
 #[utoipa::path(post, path = "/api/executions/{id}/cancel", tag = "executions",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = ExecutionView), (status = 404, body = Problem), (status = 409, body = Problem)))]

@@ -9,9 +9,10 @@ use uuid::Uuid;
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
+use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::ids::{AgentId, ApiKeyId, JobId};
 use crate::domain::name::{MAX_NAME_CHARS, clean};
-use crate::domain::page::PageRequest;
+use crate::domain::page::{MAX_LIMIT, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::http::extract::page;
 use crate::http::problem::Problem;
@@ -94,7 +95,9 @@ impl ExecutionsQuery {
         if let (Some(after), Some(before)) = (filter.created_after, filter.created_before)
             && after >= before
         {
-            return Err(odd("`created_after` must be before `created_before`"));
+            let error =
+                FieldError::with_limit("created_after", FieldErrorCode::Conflict, "created_before");
+            return Err(invalid("`created_after` must be before `created_before`", error));
         }
         Ok((filter, page_of(self.cursor.as_deref(), self.limit.as_deref())?))
     }
@@ -127,22 +130,33 @@ fn gather<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Proble
                 known.push(',');
                 known.push_str(&value);
             }
-            Some(_) => return Err(odd(&format!("`{}` is given twice", shown(&name)))),
+            Some(_) => {
+                let error = FieldError::new(shown(&name), FieldErrorCode::TooMany);
+                return Err(invalid(&format!("`{}` is given twice", shown(&name)), error));
+            }
         }
     }
-    serde_json::from_value(Value::Object(fields))
-        .map_err(|error| odd(&clean(&error.to_string(), MAX_DETAIL_CHARS)))
+    serde_json::from_value(Value::Object(fields)).map_err(|error| {
+        let detail = clean(&error.to_string(), MAX_DETAIL_CHARS);
+        let error = FieldError::from_serde(&detail);
+        invalid(&detail, error)
+    })
 }
 
 fn page_of(cursor: Option<&str>, limit: Option<&str>) -> Result<PageRequest, Problem> {
     let limit = limit.map(str::parse).transpose();
-    page(cursor, limit.map_err(|_| odd("`limit` must be 1 to 500"))?)
+    let limit = limit.map_err(|_| {
+        let error = FieldError::with_limit("limit", FieldErrorCode::TooLarge, MAX_LIMIT);
+        invalid("`limit` must be 1 to 500", error)
+    })?;
+    page(cursor, limit)
 }
 
 fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
     let read = |text: String| {
-        Uuid::parse_str(&text)
-            .map_err(|_| odd(&format!("`{name}` must be an id, which `{}` is not", shown(&text))))
+        Uuid::parse_str(&text).map_err(|_| {
+            invalid_value(name, &format!("must be an id, which `{}` is not", shown(&text)))
+        })
     };
     text.map(read).transpose()
 }
@@ -150,7 +164,7 @@ fn id(name: &str, text: Option<String>) -> Result<Option<Uuid>, Problem> {
 fn script(name: Option<String>) -> Result<Option<String>, Problem> {
     match name {
         Some(name) if !is_script_name(&name) => {
-            Err(odd("`script` must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
+            Err(invalid_value("script", "must be 1 to 128 of letters, digits, `.`, `_`, `-`"))
         }
         name => Ok(name),
     }
@@ -159,10 +173,9 @@ fn script(name: Option<String>) -> Result<Option<String>, Problem> {
 fn instant(name: &str, text: Option<String>) -> Result<Option<Timestamp>, Problem> {
     let read = |text: String| {
         Timestamp::parse(&text).ok_or_else(|| {
-            odd(&format!(
-                "`{name}` must be an RFC 3339 instant such as 2026-01-31T12:00:00Z (a `+` of its \
-                 offset is written %2B in a query)"
-            ))
+            let problem = "must be an RFC 3339 instant such as 2026-01-31T12:00:00Z (a `+` of its \
+                           offset is written %2B in a query)";
+            invalid_value(name, problem)
         })
     };
     text.map(read).transpose()
@@ -187,7 +200,9 @@ fn of_word<T: strum::IntoEnumIterator + Copy>(
 ) -> Result<T, Problem> {
     T::iter().find(|value| name(*value) == word).ok_or_else(|| {
         let known: Vec<_> = T::iter().map(|value| format!("`{}`", name(value))).collect();
-        odd(&format!("`{field}`: `{}` is none of {}", shown(word), known.join(", ")))
+        let names: Vec<_> = T::iter().map(name).collect();
+        let error = FieldError::with_limit(field, FieldErrorCode::UnknownValue, names.join(", "));
+        invalid(&format!("`{field}`: `{}` is none of {}", shown(word), known.join(", ")), error)
     })
 }
 
@@ -195,6 +210,11 @@ fn shown(text: &str) -> String {
     clean(text, MAX_NAME_CHARS)
 }
 
-fn odd(detail: &str) -> Problem {
-    Problem::invalid_query(detail.to_owned())
+/// A parameter that has the wrong form.
+fn invalid_value(name: &str, problem: &str) -> Problem {
+    invalid(&format!("`{name}` {problem}"), FieldError::new(name, FieldErrorCode::Invalid))
+}
+
+fn invalid(detail: &str, error: FieldError) -> Problem {
+    Problem::invalid_query(detail.to_owned()).with_error(error)
 }

@@ -1,4 +1,4 @@
-//! An execution as the API shows it.
+//! The JSON form of an execution.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -13,14 +13,14 @@ use crate::services::commands::Execution;
 use crate::store::entities::commands::command_report;
 use crate::store::queries::OutputSummary;
 
-/// A script on one agent, and what came of it.
+/// One run of a script on one agent, with its result.
 #[derive(Debug, Serialize, ToSchema)]
 pub(in crate::http) struct ExecutionView {
     id: CommandId,
     /// The job that it belongs to.
     job_id: Option<JobId>,
     agent_id: AgentId,
-    /// What the agent is called now.
+    /// Current name of the agent.
     agent_name: Option<String>,
     /// Absent if it is an ad-hoc command.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,12 +31,12 @@ pub(in crate::http) struct ExecutionView {
     argv: Option<Value>,
     #[schema(value_type = Object)]
     parameters: Value,
-    /// Names of its secret parameters; `null` if they are not known, which is so outside of jobs.
+    /// Names of its secret parameters; `null` for an execution without a job.
     secret_names: Option<Vec<String>>,
     state: CommandState,
-    /// Of a roll-out: its wave, counted from 1.
+    /// Wave of the rollout, counted from 1.
     wave: Option<i32>,
-    /// Of a roll-out: not let go yet.
+    /// Its rollout has not released it yet.
     is_held: bool,
     trigger: Trigger,
     requested_by: ApiKeyId,
@@ -51,17 +51,17 @@ pub(in crate::http) struct ExecutionView {
     expires_at: Option<Timestamp>,
     #[serde(flatten)]
     result: ExecutionResult,
-    /// When its output was dropped to make room for newer output; lists leave it `null`.
+    /// When its output was dropped to make room for newer output; `null` in lists.
     output_dropped_at: Option<Timestamp>,
-    /// Why it ended as it did, in a sentence.
+    /// Why it ended as it did.
     error: Option<String>,
-    /// The same for programs.
+    /// Stable code for `error`.
     error_code: Option<String>,
-    /// A report that came after the end; the state stays as it was.
+    /// A report that arrived after the end; it does not change the state.
     late_result: Option<LateExecutionResult>,
 }
 
-/// What an agent reported of a run; all `null` while it has not.
+/// The report of the agent; every field is `null` until it reports.
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct ExecutionResult {
     exit_code: Option<i64>,
@@ -69,18 +69,18 @@ struct ExecutionResult {
     signal: Option<i64>,
     /// Wall time on the host.
     duration_ms: Option<u64>,
-    /// Output of both streams that was kept; without a report what is committed so far, which
-    /// lists leave `null`.
+    /// Stored output of both streams. Without a report, the output committed so far; then `null` in
+    /// lists.
     output_bytes: Option<u64>,
     stdout_bytes: Option<u64>,
     stderr_bytes: Option<u64>,
-    /// Output that was not kept (cap, quota, full disk).
+    /// Output that was dropped on the host (limit, quota or full disk).
     dropped_bytes: Option<u64>,
-    /// True if anything is missing from the output.
+    /// True if output is missing.
     is_output_incomplete: Option<bool>,
 }
 
-/// What an agent reported of an execution that had ended otherwise.
+/// A report that arrived after the execution had ended.
 #[derive(Debug, Serialize, ToSchema)]
 struct LateExecutionResult {
     state: CommandState,
@@ -92,7 +92,7 @@ struct LateExecutionResult {
 }
 
 impl ExecutionView {
-    /// Fills in what there is of its output: where no report says how much, what is committed.
+    /// Adds the size of the output. Without a report it is the committed size.
     pub(super) fn with_output(mut self, output: &OutputSummary) -> Self {
         self.result.output_bytes.get_or_insert(output.length_bytes);
         self.output_dropped_at = output.dropped_at;
@@ -152,7 +152,7 @@ impl From<Execution> for ExecutionView {
 }
 
 impl From<&command_report::Model> for ExecutionResult {
-    /// Agents of other makers may report less, or something else: what is no number is left out.
+    /// Other agents may report fewer fields or other types: a value of the wrong type is left out.
     fn from(report: &command_report::Model) -> Self {
         let data = stored_json(&report.data);
         let count = |name: &str| data.get(name).and_then(Value::as_u64);

@@ -38,45 +38,45 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(retry_job))
 }
 
-/// A script or an ad-hoc command to run on every agent that the target means: exactly one of `script`
-/// and `argv`.
+/// A script or an ad-hoc command to run on every agent that the target matches. Send exactly one of
+/// `script` and `argv`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct JobBody {
-    /// Its name on the hosts' lists.
+    /// Name of a script in the hosts' manifests.
     script: Option<String>,
-    /// A program, by name or full path, and its arguments, as they stand. For hosts whose policy is
-    /// `shell`, and keys with the scope `commands:shell`.
+    /// A program, by name or full path, and its arguments, which are passed unchanged. Needs hosts
+    /// with the policy `shell` and the scope `commands:shell`.
     #[schema(value_type = Option<Vec<String>>)]
     argv: Option<Value>,
-    /// Names and texts.
+    /// Object of strings.
     #[schema(value_type = Option<Object>)]
     parameters: Option<Value>,
-    /// Names and texts that are kept sealed, masked in output and never shown. The target then is
-    /// ids or tags.
+    /// Object of strings that are sealed, masked in output and never returned. Needs a target of ids
+    /// or tags.
     #[schema(value_type = Option<Object>)]
     secret_parameters: Option<Value>,
     #[schema(value_type = TargetSpec)]
     target: Object<TargetSpec>,
-    /// In waves; all at once without it.
+    /// Runs the job in waves. Without it, all executions start at once.
     #[schema(value_type = Option<RolloutSpec>)]
     rollout: Option<Object<RolloutSpec>>,
-    /// How long a run may take: at most 7 days, 1 h unless asked otherwise.
+    /// How long one execution may run: at most 7 days, default 1 h.
     timeout_ms: Option<u64>,
-    /// How long an execution waits for its agent, in a roll-out from when it is let go: at most 30
-    /// days, 24 h unless asked otherwise.
+    /// How long an execution waits for its agent: at most 30 days, default 24 h. In a rollout the time
+    /// starts when the execution is released.
     expires_in_ms: Option<u64>,
-    /// Told when every execution has ended.
+    /// Receives a message when every execution has ended.
     #[schema(value_type = Option<WebhookBody>)]
     webhook: Option<Object<WebhookBody>>,
-    /// What if hosts would refuse it by the rules that they told: `refuse` it here as a whole, unless
-    /// asked otherwise, or `send` it and leave it to each host.
+    /// If hosts would refuse it by their last reported manifest and policy: `refuse` the whole job
+    /// (default), or `send` it and let each host decide.
     #[serde(default)]
     on_mismatch: Mismatch,
 }
 
-/// Where the end of a job is told: a `job.finished` message, signed by the Standard Webhooks
-/// specification with the secret that `POST /api/webhooks/secret` shows.
+/// Receives a `job.finished` message, signed as the Standard Webhooks specification defines it with
+/// the secret from `POST /api/webhooks/secret`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct WebhookBody {
@@ -84,11 +84,11 @@ struct WebhookBody {
     url: String,
 }
 
-/// Which executions are done once more.
+/// Which executions to retry.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RetryBody {
-    /// `failed` (unless asked otherwise): those that did not succeed; or `all`.
+    /// `failed`: those that did not succeed (default). `all`: every execution.
     #[serde(default)]
     executions: RetryChoice,
 }
@@ -101,7 +101,7 @@ enum RetryChoice {
     All,
 }
 
-/// What somebody asked for, and how far it is.
+/// A job with its progress.
 #[derive(Debug, Serialize, ToSchema)]
 struct JobView {
     id: JobId,
@@ -119,19 +119,19 @@ struct JobView {
     #[schema(value_type = Object)]
     target: Value,
     state: JobState,
-    /// Why its roll-out halted and what to do, while it is halted.
+    /// Why its rollout is halted, and what to do.
     halt_reason: Option<String>,
-    /// How far its waves are, if it goes in waves.
+    /// Progress of its waves, if it has a rollout.
     rollout: Option<RolloutView>,
-    /// How somebody ended it before its time.
+    /// How the job was ended early.
     stop: Option<Stop>,
-    /// Executions by state; states that none is in are left out.
+    /// Number of executions by state. States without executions are left out.
     #[schema(value_type = Object)]
     counts: BTreeMap<&'static str, u64>,
-    /// Where its end is told, without the query. Callers who may only read see the host.
+    /// Address of its webhook, without the query. Callers who may only read see the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     webhook_url: Option<String>,
-    /// Executions that it began with.
+    /// Number of executions at its start.
     agent_count: i64,
     requested_by: ApiKeyId,
     requested_from: Option<String>,
@@ -173,7 +173,7 @@ fn accepted(job: JobSnapshot, caller: &Caller) -> Response {
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], view).into_response()
 }
 
-/// Run a script on many agents. Answered when it is committed, with the job.
+/// Run a script on many agents. The response follows the commit and holds the job.
 #[utoipa::path(post, path = "/api/jobs", tag = "jobs", request_body = JobBody,
     params(("Idempotency-Key" = Option<String>, Header)),
     responses((status = 202, body = JobView), (status = 403, body = Problem), (status = 422, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
@@ -225,8 +225,7 @@ async fn get_job(
     Ok(axum::Json(JobView::new(job, &caller)))
 }
 
-/// Ask for the end of every open execution. Queued ones end at once; else the agents decide.
-/// Repeatable.
+/// Cancel every open execution. Queued ones end at once; otherwise the agents decide. Repeatable.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", tag = "jobs",
     params(("id" = uuid::Uuid, Path)),
     responses((status = 202, body = JobView), (status = 404, body = Problem)))]
@@ -239,7 +238,7 @@ async fn cancel_job(
     Ok(accepted(state.services.jobs.cancel(&caller, JobId(id)).await?, &caller))
 }
 
-/// Do a job once more, as a new one, on the agents of its executions.
+/// Retry a job as a new one, on the agents of its executions.
 #[utoipa::path(post, path = "/api/jobs/{id}/retry", tag = "jobs", request_body = RetryBody,
     params(("id" = uuid::Uuid, Path), ("Idempotency-Key" = Option<String>, Header)),
     responses((status = 202, body = JobView), (status = 404, body = Problem), (status = 409, body = Problem), (status = 429, body = Problem)))]
@@ -250,10 +249,10 @@ async fn retry_job(
     headers: HeaderMap,
     Body(body): Body<RetryBody>,
 ) -> ApiResult<Response> {
-    let again = match body.executions {
+    let scope = match body.executions {
         RetryChoice::All => RetryScope::All,
         RetryChoice::Failed => RetryScope::Failed,
     };
     let key = idempotency_key(&headers)?;
-    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), again, key).await?, &caller))
+    Ok(accepted(state.services.jobs.retry(&caller, JobId(id), scope, key).await?, &caller))
 }

@@ -1,6 +1,6 @@
 //! Authentication while the database is unavailable.
 
-use muster_tests::{PostgresCluster, Site};
+use muster_tests::{PostgresCluster, TestDir};
 
 use super::{Authentication, KeyCache, ServiceError};
 use crate::domain::time::Clock;
@@ -10,9 +10,9 @@ const KEY: &str = "mst_live_0123456789abcdef0123456789abcdef";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_seen_before_is_accepted_while_the_database_is_unavailable() {
-    let site = Site::new();
-    let mut postgres = tokio::task::block_in_place(|| PostgresCluster::start(&site));
-    let data_dir = site.folder("data");
+    let test_dir = TestDir::new();
+    let mut postgres = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
+    let data_dir = test_dir.folder("data");
     let store = Store::open(&postgres.url(), &data_dir).await.expect("open the store");
     let authentication =
         Authentication { store, cache: KeyCache::default(), clock: Clock::system() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_tests::Site;
+use muster_tests::TestDir;
 
 use super::StreamPermits;
 use crate::domain::access::principal::Role;
@@ -27,13 +27,13 @@ pub(in crate::services) struct Onlooker {
     pub(in crate::services) viewers: StreamPermits,
     pub(in crate::services) caller: Caller,
     api_keys: ApiKeys,
-    _site: Site,
+    _site: TestDir,
 }
 
 impl Onlooker {
     pub(in crate::services) async fn new() -> Self {
-        let (site, clock, cache) = (Site::new(), Clock::system(), KeyCache::default());
-        let data_dir = site.folder("data");
+        let (test_dir, clock, cache) = (TestDir::new(), Clock::system(), KeyCache::default());
+        let data_dir = test_dir.folder("data");
         let url = format!("sqlite:{}", data_dir.join("muster.db").display());
         let store = Store::open(&url, &data_dir).await.expect("open the store");
         let authentication =
@@ -47,7 +47,7 @@ impl Onlooker {
             hub,
             caller: Caller { principal, source: None },
             store,
-            _site: site,
+            _site: test_dir,
         }
     }
 

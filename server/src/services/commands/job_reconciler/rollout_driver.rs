@@ -72,7 +72,7 @@ impl JobReconciler {
                     moved_to.is_some()
                 }
                 WaveStep::Halt(reason) => {
-                    let reason = reason.sentence("execution", HALT_REMEDY);
+                    let reason = reason.sentence(HALT_REMEDY);
                     return self.halt(&live, reason, now).await.map(|()| None);
                 }
             };

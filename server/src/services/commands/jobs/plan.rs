@@ -43,9 +43,9 @@ impl JobRequest {
     /// Validates the rollout, if there is one.
     pub(super) fn valid_rollout(&self) -> Result<Option<ValidRollout>> {
         let Some(spec) = &self.rollout else { return Ok(None) };
-        let refused = |error: RolloutError| ServiceError::Invalid {
-            code: "invalid_field",
-            detail: error.to_string(),
+        let refused = |refused: RolloutError| ServiceError::InvalidField {
+            detail: refused.to_string(),
+            error: refused.error,
         };
         let rollout = Rollout::try_from(spec).map_err(refused)?;
         Ok(Some(ValidRollout { text: serde_json::json!(spec).to_string(), rollout }))

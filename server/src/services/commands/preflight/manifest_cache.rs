@@ -7,8 +7,8 @@ use muster_protocol::manifest::Manifest;
 
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 
-/// Memory for manifests, by the size of their texts. Others are read from the database when they
-/// are needed.
+/// Memory for parsed manifests, which take several times the size of their texts. Others are read
+/// from the database when they are needed.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Recently used manifests. Cheap to clone.
@@ -29,14 +29,11 @@ impl Default for ManifestCache {
 }
 
 impl ManifestCache {
-    /// Caches a manifest and returns its digest.
-    pub fn insert(&self, text: &str, manifest: Manifest) -> ManifestDigest {
-        let digest = ManifestDigest::of(text);
-        let bytes = u32::try_from(text.len()).unwrap_or(u32::MAX);
-        self.0
-            .entry(digest)
-            .or_insert_with(|| CachedManifest { manifest: Arc::new(manifest), bytes });
-        digest
+    /// Caches the manifest with this digest and returns it.
+    pub fn insert(&self, digest: ManifestDigest, manifest: Manifest) -> Arc<Manifest> {
+        let bytes = u32::try_from(manifest.memory_bytes()).unwrap_or(u32::MAX);
+        let cached = || CachedManifest { manifest: Arc::new(manifest), bytes };
+        self.0.entry(digest).or_insert_with(cached).into_value().manifest
     }
 
     pub fn get(&self, digest: ManifestDigest) -> Option<Arc<Manifest>> {

@@ -230,10 +230,8 @@ impl Preflight {
         }
         let stored = self.store.tenant(tenant_id).agent_manifest(agent_id).await?;
         // The host may have reported another manifest since the digest was read.
-        let read = stored.and_then(|row| {
-            let manifest = serde_json::from_str(&row.manifest).ok()?;
-            (self.manifests.insert(&row.manifest, manifest) == digest).then_some(())
-        });
-        Ok(read.and_then(|()| self.manifests.get(digest)))
+        let current = stored.filter(|row| ManifestDigest::of(&row.manifest) == digest);
+        let manifest = current.and_then(|row| serde_json::from_str::<Manifest>(&row.manifest).ok());
+        Ok(manifest.map(|manifest| self.manifests.insert(digest, manifest)))
     }
 }

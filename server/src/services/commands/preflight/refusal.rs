@@ -76,11 +76,8 @@ impl Preflight {
             (count, target_count) => format!("{count} of {target_count} hosts would refuse this"),
         };
         let hint = self.near_match(tenant_id, &mismatches, request).await?;
-        let detail = format!(
-            "{summary}: {}{more}{hint}. The request was not stored; send \
-             `\"on_mismatch\": \"send\"` to let each host decide",
-            reasons.join("; ")
-        );
+        let detail =
+            format!("{summary}: {}{more}{hint}. The request was not stored", reasons.join("; "));
         let code = mismatches.code;
         Ok(match mismatches.first.first().map(|mismatch| &mismatch.mismatch) {
             Some(ManifestMismatch::ArgvNotAllowed) => ServiceError::Conflict { code, detail },

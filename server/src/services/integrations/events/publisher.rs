@@ -12,9 +12,9 @@ use crate::store::{Store, StoreError};
 /// Jobs that are read together.
 const BATCH: usize = 200;
 /// Executions whose last published state is remembered, to avoid most repeated events.
-const MAX_REMEMBERED: usize = 20_000;
+const REMEMBERED_EXECUTIONS: usize = 20_000;
 /// The same for jobs.
-const MAX_REMEMBERED_JOBS: usize = 1_000;
+const REMEMBERED_JOBS: usize = 1_000;
 /// Jobs that wait to be published. Above this, clients receive a reset.
 const MAX_JOBS: usize = 10_000;
 
@@ -59,7 +59,7 @@ impl EventPublisher {
     }
 
     fn is_new(&mut self, change: &CommandChange) -> bool {
-        if self.published.len() >= MAX_REMEMBERED {
+        if self.published.len() >= REMEMBERED_EXECUTIONS {
             self.published.clear();
         }
         self.published.insert(change.id, change.state) != Some(change.state)
@@ -85,7 +85,7 @@ impl EventPublisher {
                     counts: job.counts.into_iter().map(|(state, n)| (state.as_str(), n)).collect(),
                     finished_at: job.finished_at,
                 };
-                if self.published_jobs.len() >= MAX_REMEMBERED_JOBS {
+                if self.published_jobs.len() >= REMEMBERED_JOBS {
                     self.published_jobs.clear();
                 }
                 if self.published_jobs.insert(job.id, event.clone()).as_ref() != Some(&event) {

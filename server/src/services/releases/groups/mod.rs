@@ -61,12 +61,11 @@ impl Groups {
     pub async fn create(&self, caller: &Caller, request: GroupRequest) -> Result<GroupSnapshot> {
         require(caller)?;
         let now = self.clock.now();
-        let missing = |field: &str| ServiceError::invalid_field(field, "is required");
         if request.name.is_none() {
-            return Err(missing("name"));
+            return Err(ServiceError::required("name"));
         }
         if request.target.is_none() {
-            return Err(missing("target"));
+            return Err(ServiceError::required("target"));
         }
         let blank = group::Model {
             id: GroupId::new(),

@@ -61,10 +61,8 @@ impl Groups {
         }
         if let Some(ms) = request.healthy_for_ms {
             if ms > MAX_HEALTHY_MS {
-                return Err(ServiceError::invalid_field(
-                    "healthy_for_ms",
-                    "must be at most 86400000",
-                ));
+                let bounds = 0..=MAX_HEALTHY_MS;
+                return Err(ServiceError::out_of_range("healthy_for_ms", ms, bounds));
             }
             row.healthy_for_ms = ms.cast_signed();
         }

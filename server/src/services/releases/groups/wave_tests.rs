@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use muster_tests::{PostgresDatabase, Site};
+use muster_tests::{PostgresDatabase, TestDir};
 use uuid::Uuid;
 
 use super::{Groups, Settings};
@@ -132,16 +132,17 @@ async fn updates_are_requested_only_while_the_wave_is_current(store: Store) {
 
 #[tokio::test]
 async fn updates_are_requested_only_while_the_wave_is_current_on_sqlite() {
-    let site = Site::new();
-    let url = format!("sqlite:{}", site.path().join("muster.db").display());
-    let store = Store::open(&url, &site.folder("data")).await.expect("open the store");
+    let test_dir = TestDir::new();
+    let url = format!("sqlite:{}", test_dir.path().join("muster.db").display());
+    let store = Store::open(&url, &test_dir.folder("data")).await.expect("open the store");
     Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_are_requested_only_while_the_wave_is_current_on_postgres() {
-    let site = Site::new();
+    let test_dir = TestDir::new();
     let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
-    let store = Store::open(&postgres.url(), &site.folder("data")).await.expect("open the store");
+    let store =
+        Store::open(&postgres.url(), &test_dir.folder("data")).await.expect("open the store");
     Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
 }

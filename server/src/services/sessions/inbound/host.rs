@@ -9,6 +9,8 @@ use muster_protocol::manifest::Manifest;
 use tokio::time::Instant;
 
 use super::MAX_ERROR_CHARS;
+use crate::domain::fleet::manifest_digest::ManifestDigest;
+use crate::domain::fleet::reported_manifest::ReportedManifest;
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;
@@ -21,6 +23,8 @@ use crate::store::writer::{Listed, Reconcile, RecordHeartbeat, RecordManifest};
 const MAX_INVENTORY: usize = 20_000;
 /// Heartbeats that follow each other faster are acknowledged but not stored.
 const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two changed manifests of one session. The agent is not read meanwhile.
+const MANIFEST_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest stored name of a policy, in characters.
 const MAX_POLICY_CHARS: usize = 64;
 
@@ -55,8 +59,15 @@ impl LiveSession {
         policy: Option<String>,
     ) -> Result<(), SessionEnd> {
         let agent_id = self.handle.agent_id;
-        let text = serde_json::to_string(&manifest).map_err(|_| VIOLATION)?;
-        let digest = self.service.manifests.insert(&text, manifest);
+        let (ReportedManifest { manifest, text }, error) = match ReportedManifest::accept(manifest)
+        {
+            Ok(accepted) => (accepted, error),
+            Err(reason) => {
+                let reason = format!("the server does not use the reported manifest: {reason}");
+                (ReportedManifest::none(), Some(reason))
+            }
+        };
+        let digest = ManifestDigest::of(&text);
         let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
         let policy: Option<Arc<str>> = policy.map(Into::into);
         // An agent without a policy in this frame sent it with `register`.
@@ -67,6 +78,12 @@ impl LiveSession {
             manifest_error: error.as_deref().map(Into::into),
             policy: policy.or_else(|| known.clone()),
         };
+        // The host may report the same again, as often as it likes.
+        if self.inbound.manifest_stored_at.is_some() && self.handle.rules.get() == rules {
+            return Ok(());
+        }
+        self.wait_to_store_manifest().await;
+        self.service.manifests.insert(digest, manifest);
         let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
         self.handle.rules.replace(rules);
         let row = agent_manifest::Model {
@@ -90,6 +107,14 @@ impl LiveSession {
             Ok(CommitAck::None)
         }));
         Ok(())
+    }
+
+    /// Delays an agent that reports one changed manifest after another.
+    async fn wait_to_store_manifest(&mut self) {
+        if let Some(stored_at) = self.inbound.manifest_stored_at {
+            tokio::time::sleep_until(stored_at + MANIFEST_STORE_INTERVAL).await;
+        }
+        self.inbound.manifest_stored_at = Some(Instant::now());
     }
 
     pub(super) fn inventory(&mut self, items: &[InventoryItem]) -> Result<(), SessionEnd> {

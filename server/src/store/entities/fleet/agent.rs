@@ -6,7 +6,7 @@ use sea_orm::entity::prelude::{
 };
 use uuid::Uuid;
 
-use crate::domain::fleet::agent::{AgentLevel, Transport};
+use crate::domain::fleet::agent::{AgentLevel, NameSource, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -22,6 +22,7 @@ pub struct Model {
     pub level: AgentLevel,
     pub identity: String,
     pub name: String,
+    pub name_source: NameSource,
     pub hostname: String,
     pub ip: String,
     pub version: String,

@@ -92,7 +92,7 @@ impl TenantScope {
             })
             .await?;
         let ended = revocation.as_ref().map_or(0, |revocation| revocation.cancelled.len());
-        self.writer.meters().ended(CommandState::Cancelled.as_str(), ended as u64);
+        self.writer.metrics().ended(CommandState::Cancelled.as_str(), ended as u64);
         Ok(revocation)
     }
 

@@ -78,7 +78,7 @@ impl TenantScope {
             })
             .await?;
         if let Some(state) = ended {
-            self.writer.meters().ended(state.as_str(), 1);
+            self.writer.metrics().ended(state.as_str(), 1);
         }
         Ok(cancelled)
     }

@@ -181,7 +181,7 @@ impl TenantScope {
             })
             .await?;
         let ended = cancelled.ended.len() as u64;
-        self.writer.meters().ended(CommandState::Cancelled.as_str(), ended);
+        self.writer.metrics().ended(CommandState::Cancelled.as_str(), ended);
         Ok(Some(cancelled))
     }
 }

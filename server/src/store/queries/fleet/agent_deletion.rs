@@ -77,7 +77,7 @@ impl TenantScope {
             .await?;
         let Some(ended) = ended else { return Ok(None) };
         for (state, ids) in &ended {
-            self.writer.meters().ended(state.as_str(), ids.len() as u64);
+            self.writer.metrics().ended(state.as_str(), ids.len() as u64);
         }
         Ok(Some(ended.into_iter().flat_map(|(_, ids)| ids).collect()))
     }

@@ -8,6 +8,7 @@ use sea_orm::{
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use crate::domain::fleet::agent::{NAME_CONFLICT, NameSource};
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
@@ -88,6 +89,41 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
+    /// Agents to which a person gave this name, at most `limit`.
+    pub async fn agents_with_given_name(
+        &self,
+        name: &str,
+        limit: u64,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let named = agent::Column::Name.eq(name);
+        let filter = named.and(agent::Column::NameSource.eq(NameSource::Given));
+        self.agents_where(filter, limit).await
+    }
+
+    /// Agents with this name or hostname, at most `limit`.
+    pub async fn agents_called(
+        &self,
+        name: &str,
+        limit: u64,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let named = agent::Column::Name.eq(name).or(agent::Column::Hostname.eq(name));
+        self.agents_where(named, limit).await
+    }
+
+    async fn agents_where(
+        &self,
+        filter: Expr,
+        limit: u64,
+    ) -> Result<Vec<agent::Model>, StoreError> {
+        let query = agent::Entity::find()
+            .filter(agent::Column::TenantId.eq(self.tenant_id))
+            .filter(agent::Column::DeletedAt.is_null())
+            .filter(filter)
+            .order_by_asc(agent::Column::Id)
+            .limit(limit);
+        Ok(query.all(&self.reader).await?)
+    }
+
     /// One agent.
     pub async fn agent(&self, id: AgentId) -> Result<Option<agent::Model>, StoreError> {
         Ok(self.agents_by_id(&[id]).await?.pop())
@@ -125,6 +161,10 @@ impl TenantScope {
                     let mut row = row.into_active_model();
                     if let Some(name) = change.name {
                         row.name = Set(name);
+                        row.name_source = Set(NameSource::Given);
+                        if row.alert.as_ref().as_deref() == Some(NAME_CONFLICT) {
+                            row.alert = Set(None);
+                        }
                     }
                     if let Some(tags) = change.tags {
                         row.tags = Set(StringList(tags));
@@ -142,16 +182,16 @@ impl TenantScope {
         &self,
         id: AgentId,
         epoch: i64,
-        verdict: String,
+        result: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let tenant_id = self.tenant_id;
         self.writer
             .change(move |transaction| {
-                let verdict = verdict.clone();
+                let result = result.clone();
                 Box::pin(async move {
                     agent::Entity::update_many()
-                        .col_expr(agent::Column::UpdateResult, Expr::value(verdict.clone()))
+                        .col_expr(agent::Column::UpdateResult, Expr::value(result.clone()))
                         .col_expr(agent::Column::UpdateResultAt, Expr::value(now))
                         .filter(agent::Column::Id.eq(id))
                         .filter(agent::Column::TenantId.eq(tenant_id))
@@ -159,7 +199,7 @@ impl TenantScope {
                         .filter(
                             agent::Column::UpdateResult
                                 .is_null()
-                                .or(agent::Column::UpdateResult.ne(verdict)),
+                                .or(agent::Column::UpdateResult.ne(result)),
                         )
                         .exec(transaction)
                         .await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use muster_tests::{Api, FakeAgent, World, eventually};
+use muster_tests::{Api, FakeAgent, Fixture, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -39,7 +39,7 @@ type Ids = BTreeMap<&'static str, String>;
 
 /// A server with one of everything, and callers of every kind.
 struct Site {
-    world: World,
+    fixture: Fixture,
     /// Of this tenant.
     ids: Ids,
     other_tenant: Api,
@@ -49,14 +49,19 @@ struct Site {
 }
 
 /// Sends one request and reads its status, not its body: streams have no end.
-async fn status(world: &World, key: &str, operation: &Operation, ids: &Ids) -> u16 {
-    response(world, key, operation, ids).await.status().as_u16()
+async fn status(fixture: &Fixture, key: &str, operation: &Operation, ids: &Ids) -> u16 {
+    response(fixture, key, operation, ids).await.status().as_u16()
 }
 
-async fn response(world: &World, key: &str, operation: &Operation, ids: &Ids) -> reqwest::Response {
+async fn response(
+    fixture: &Fixture,
+    key: &str,
+    operation: &Operation,
+    ids: &Ids,
+) -> reqwest::Response {
     let client = reqwest::Client::builder().no_proxy().build().expect("make a client");
     let method: Method = operation.method.parse().expect("a method");
-    let url = format!("{}{}{}", world.server.url(), path(operation, ids), operation.query);
+    let url = format!("{}{}{}", fixture.server.url(), path(operation, ids), operation.query);
     let mut request = client.request(method, url);
     if !key.is_empty() {
         request = request.bearer_auth(key);
@@ -78,25 +83,25 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 
 impl Site {
     async fn new() -> Self {
-        let world = World::on_sqlite().await;
+        let fixture = Fixture::on_sqlite().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
-        let (agent_key_id, agent_key) = world.api.agent_key(fields).await;
-        let mut agent = FakeAgent::registered(&world.server.address(), &agent_key, "one").await;
-        let agent_id = text(&world.online(&agent_key_id).await, "id");
+        let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
+        let mut agent = FakeAgent::registered(&fixture.server.address(), &agent_key, "one").await;
+        let agent_id = text(&fixture.online(&agent_key_id).await, "id");
         let job = json!({"script": "deploy", "target": {"ids": [agent_id]},
             "webhook": {"url": "https://hooks.invalid/secret"}});
-        let job = text(&world.api.post("/api/jobs", job).await.expect(202), "id");
+        let job = text(&fixture.api.post("/api/jobs", job).await.expect(202), "id");
         let command = agent.expect("command").await;
         let id = &command["command_id"];
         agent.send(json!({"type": "response", "command_id": id, "success": true})).await;
         let delivery = eventually("the webhook is stored", async || {
-            let page = world.api.get("/api/webhooks/deliveries").await.expect(200);
+            let page = fixture.api.get("/api/webhooks/deliveries").await.expect(200);
             page["items"][0]["id"].as_str().map(str::to_owned)
         })
         .await;
         let group = json!({"name": "first", "target": {"tags": ["none"]}});
-        let group = text(&world.api.post("/api/groups", group).await.expect(201), "id");
-        let first_key = world.api.get("/api/keys").await.expect(200);
+        let group = text(&fixture.api.post("/api/groups", group).await.expect(201), "id");
+        let first_key = fixture.api.get("/api/keys").await.expect(200);
         let command = text(&command, "command_id");
         let ids = Ids::from([
             ("/api/agents/", agent_id),
@@ -108,8 +113,8 @@ impl Site {
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
         ]);
-        let other_tenant = world.other_tenant();
-        Self { world, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
+        let other_tenant = fixture.other_tenant();
+        Self { fixture, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
     }
 
     /// Ids of nothing.
@@ -132,7 +137,7 @@ impl Site {
         if let Some(key) = self.keys.get(known_as) {
             return key.clone();
         }
-        let made = self.world.api.post("/api/keys", body).await.expect(201);
+        let made = self.fixture.api.post("/api/keys", body).await.expect(201);
         self.keys.insert(known_as.to_owned(), text(&made, "key"));
         text(&made, "key")
     }
@@ -143,13 +148,13 @@ impl Site {
             let rest: Vec<&str> =
                 ALL_SCOPES.into_iter().filter(|scope| !group.contains(scope)).collect();
             let key = self.key(&rest).await;
-            let got = status(&self.world, &key, operation, &self.ids).await;
+            let got = status(&self.fixture, &key, operation, &self.ids).await;
             assert_eq!(got, 403, "{} without {group:?}", operation.name());
         }
         // The table asks for no more than the server does.
         let first: Vec<&str> = groups.iter().map(|group| group[0]).collect();
         let key = self.key(&first).await;
-        let got = status(&self.world, &key, operation, &self.unknown_ids()).await;
+        let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
         assert!(!matches!(got, 401 | 403), "{} with {first:?}: {got}", operation.name());
         403
     }
@@ -160,11 +165,11 @@ impl Site {
         let name = operation.name();
         match operation.foreign {
             Foreign::NotFound => {
-                assert_eq!(status(&self.world, key, operation, &self.ids).await, 404, "{name}");
+                assert_eq!(status(&self.fixture, key, operation, &self.ids).await, 404, "{name}");
                 "404"
             }
             Foreign::Hidden => {
-                let response = response(&self.world, key, operation, &self.ids).await;
+                let response = response(&self.fixture, key, operation, &self.ids).await;
                 assert_eq!(response.status().as_u16(), 200, "{name}");
                 let body = response.text().await.expect("a body");
                 for id in self.ids.values() {
@@ -182,24 +187,24 @@ impl Site {
         let name = operation.name();
         let (mut cells, needs) = match operation.needs {
             Needs::Nothing => {
-                let got = status(&self.world, "", operation, &self.ids).await;
+                let got = status(&self.fixture, "", operation, &self.ids).await;
                 assert_eq!(got, 200, "{name}");
                 (["yes"; 4].map(str::to_owned).to_vec(), "–".to_owned())
             }
             Needs::AgentKey => {
-                let owner = self.world.api.key().to_owned();
+                let owner = self.fixture.api.key().to_owned();
                 for key in ["", &owner, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
-                    let got = status(&self.world, key, operation, &self.ids).await;
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
                     assert_eq!(got, 401, "{name} with {key:?}");
                 }
-                let got = status(&self.world, &self.agent_key, operation, &self.ids).await;
+                let got = status(&self.fixture, &self.agent_key, operation, &self.ids).await;
                 assert!(!matches!(got, 401 | 403), "{name} with an agent key: {got}");
                 (["401", "401", "yes", "–"].map(str::to_owned).to_vec(), "agent key".to_owned())
             }
             Needs::Scopes(groups) => {
                 let agent_key = self.agent_key.clone();
                 for key in ["", &agent_key, MALFORMED[0], MALFORMED[1], MALFORMED[2]] {
-                    let got = status(&self.world, key, operation, &self.ids).await;
+                    let got = status(&self.fixture, key, operation, &self.ids).await;
                     assert_eq!(got, 401, "{name} with {key:?}");
                 }
                 let missing = self.without_scopes(operation, groups).await.to_string();
@@ -214,7 +219,7 @@ impl Site {
         cells.push(self.foreign(operation).await.to_owned());
         for role in ["owner", "admin", "member"] {
             let key = self.role(role).await;
-            let got = status(&self.world, &key, operation, &self.unknown_ids()).await;
+            let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
             cells.push(if matches!(got, 401 | 403) { "no" } else { "yes" }.to_owned());
         }
         format!("| {name} | {needs} | {} |", cells.join(" | "))
@@ -247,7 +252,7 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 #[tokio::test]
 async fn access_matrix_is_as_documented_and_has_every_operation() {
     let mut site = Site::new().await;
-    let description = site.world.api.get("/openapi.json").await.expect(200);
+    let description = site.fixture.api.get("/openapi.json").await.expect(200);
     let mut documented = BTreeSet::new();
     for (path, item) in description["paths"].as_object().expect("paths") {
         for method in item.as_object().expect("methods").keys() {

@@ -1,13 +1,13 @@
 //! Output as it comes: every byte once, wherever the viewer was cut off, and the result after it.
 
 use data_encoding::BASE64;
-use muster_tests::{AgentOptions, Api, LiveEvent, LiveStream, Script, World, on_both_databases};
+use muster_tests::{AgentOptions, Api, Fixture, LiveEvent, LiveStream, Script, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
-    viewers_that_are_cut_off_anywhere_see_every_byte_once,
-    a_viewer_comes_back_to_a_server_that_was_killed,
-    whoever_comes_after_the_end_gets_all_of_it_and_the_result,
+    interrupted_viewers_receive_every_byte_once,
+    live_stream_resumes_after_the_server_was_killed,
+    late_viewer_receives_all_output_and_the_result,
 );
 
 const LINES: u32 = 1_500;
@@ -79,23 +79,23 @@ async fn open(api: &Api, id: &str, last_event_id: &str) -> LiveStream {
 }
 
 /// An agent with this one script, and a run of it.
-async fn run(world: &World, script: Script, name: &str) -> (muster_tests::Agent, String) {
-    let (agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    (agent, world.api.execute(&id, name, json!({})).await)
+async fn run(fixture: &Fixture, script: Script, name: &str) -> (muster_tests::Agent, String) {
+    let (agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    (agent, fixture.api.execute(&id, name, json!({})).await)
 }
 
-async fn cancelled(world: &World, id: &str) {
-    world.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
-    world.api.finished(id).await;
+async fn cancelled(fixture: &Fixture, id: &str) {
+    fixture.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
+    fixture.api.finished(id).await;
 }
 
-async fn viewers_that_are_cut_off_anywhere_see_every_byte_once(world: World) {
+async fn interrupted_viewers_receive_every_byte_once(fixture: Fixture) {
     let long = Script::counting("long", LINES, 20, "0.02");
-    let (_agent, id) = run(&world, long, "long").await;
+    let (_agent, id) = run(&fixture, long, "long").await;
     let cut_again_and_again = async |mut bytes: usize| {
         let mut seen = Seen::default();
         while seen.result.is_none() {
-            let stream = open(&world.api, &id, &seen.last_id).await;
+            let stream = open(&fixture.api, &id, &seen.last_id).await;
             let events = stream.cut_after(bytes).await;
             // Between two events and within them, never at the same place; but an event has to
             // get through in the end.
@@ -108,7 +108,7 @@ async fn viewers_that_are_cut_off_anywhere_see_every_byte_once(world: World) {
     };
     let patient = async {
         let mut seen = Seen::default();
-        seen.watch(open(&world.api, &id, "").await).await;
+        seen.watch(open(&fixture.api, &id, "").await).await;
         seen
     };
     let (one, two, patient) =
@@ -118,73 +118,74 @@ async fn viewers_that_are_cut_off_anywhere_see_every_byte_once(world: World) {
     }
 }
 
-async fn a_viewer_comes_back_to_a_server_that_was_killed(mut world: World) {
+async fn live_stream_resumes_after_the_server_was_killed(mut fixture: Fixture) {
     let long = Script::counting("long", LINES, 20, "0.05");
-    let (_agent, id) = run(&world, long, "long").await;
+    let (_agent, id) = run(&fixture, long, "long").await;
     let mut seen = Seen::default();
     for is_killed in [true, false] {
-        let mut stream = open(&world.api, &id, &seen.last_id).await;
+        let mut stream = open(&fixture.api, &id, &seen.last_id).await;
         seen.take(stream.next().await.expect("output"));
         match is_killed {
-            true => world.server.kill_9(),
-            false => world.server.stop(),
+            true => fixture.server.kill_9(),
+            false => fixture.server.stop(),
         }
         seen.watch(stream).await;
         assert!(seen.result.is_none(), "the run is over too early");
-        world.server.resume();
-        world.server.ready().await;
+        fixture.server.resume();
+        fixture.server.ready().await;
     }
-    seen.watch(open(&world.api, &id, &seen.last_id).await).await;
+    seen.watch(open(&fixture.api, &id, &seen.last_id).await).await;
     seen.expect_counted(LINES);
 }
 
-async fn whoever_comes_after_the_end_gets_all_of_it_and_the_result(world: World) {
+async fn late_viewer_receives_all_output_and_the_result(fixture: Fixture) {
     let script = Script::counting("short", 100, 1_000, "0");
-    let (_agent, id) = run(&world, script, "short").await;
-    world.api.finished(&id).await;
+    let (_agent, id) = run(&fixture, script, "short").await;
+    fixture.api.finished(&id).await;
     let mut seen = Seen::default();
-    seen.watch(open(&world.api, &id, "").await).await;
+    seen.watch(open(&fixture.api, &id, "").await).await;
     seen.expect_counted(100);
-    let again = open(&world.api, &id, &seen.last_id).await.next().await.expect("the result");
+    let again = open(&fixture.api, &id, &seen.last_id).await.next().await.expect("the result");
     assert_eq!((again.name.as_str(), Some(again.data)), ("result", seen.result));
-    let middle = LiveStream::open(&world.api, &format!("{}?from_bytes=7", path(&id)), "").await;
+    let middle = LiveStream::open(&fixture.api, &format!("{}?from_bytes=7", path(&id)), "").await;
     let first = middle.expect("a live stream").next().await.expect("output");
     assert_eq!((&first.data["offset_bytes"], bytes(&first.data).len()), (&json!(7), 100 * 28 - 7));
 }
 
 #[tokio::test]
-async fn characters_that_arrive_in_pieces_are_shown_whole_and_bytes_as_they_are() {
-    let world = World::on_sqlite().await;
-    let gate = world.site.path().join("gate");
+async fn split_characters_are_joined_and_other_bytes_are_unchanged() {
+    let fixture = Fixture::on_sqlite().await;
+    let gate = fixture.test_dir.path().join("gate");
     let body = "printf 'caf\\303'; while [ ! -e \"$GATE\" ]; do sleep 0.02; done; printf '\\251\\n'; \
                 while [ ! -e \"$GATE.2\" ]; do sleep 0.02; done; \
                 printf 'oh \\342\\202' >&2; head -c 200000 /dev/urandom";
-    let (_agent, agent) =
-        world.agent(AgentOptions::with_scripts([Script::new("torn", body)])).await;
-    let id = world.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
-    let mut stream = open(&world.api, &id, "").await;
+    let (_agent, agent) = fixture
+        .agent(AgentOptions::with_scripts([Script::new("torn", body).taking(["GATE"])]))
+        .await;
+    let id = fixture.api.execute(&agent, "torn", json!({"parameters": {"GATE": gate}})).await;
+    let mut stream = open(&fixture.api, &id, "").await;
     let mut seen = Seen::default();
     let first = stream.next().await.expect("output");
     assert_eq!(first.data["text"], "caf", "the character has only begun");
     seen.take(first);
-    world.api.output_reaches(&id, 4).await;
+    fixture.api.output_reaches(&id, 4).await;
     std::fs::write(&gate, "").expect("open the gate");
     let second = stream.next().await.expect("output");
     assert!(second.data["text"].as_str().is_some_and(|text| text.starts_with('é')), "{second:?}");
     seen.take(second);
-    std::fs::write(world.site.path().join("gate.2"), "").expect("open the second gate");
+    std::fs::write(fixture.test_dir.path().join("gate.2"), "").expect("open the second gate");
     seen.watch(stream).await;
-    assert!(seen.output == world.api.output(&id).await, "not the bytes that were stored");
+    assert!(seen.output == fixture.api.output(&id).await, "not the bytes that were stored");
     assert!(seen.stdout.len() == 200_000 + 6 && seen.result.is_some());
 }
 
 #[tokio::test]
-async fn one_stream_is_shown_alone_with_the_offsets_of_both() {
-    let world = World::on_sqlite().await;
+async fn single_stream_keeps_the_offsets_of_both() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("both", "echo out; echo err >&2; sleep 0.2; echo out again");
-    let (_agent, id) = run(&world, script, "both").await;
+    let (_agent, id) = run(&fixture, script, "both").await;
     let only = format!("{}?stream=stdout", path(&id));
-    let mut stream = LiveStream::open(&world.api, &only, "").await.expect("a live stream");
+    let mut stream = LiveStream::open(&fixture.api, &only, "").await.expect("a live stream");
     let mut pieces = Vec::new();
     while let Some(event) = stream.next().await {
         assert_ne!(event.data["stream"], "stderr");
@@ -198,14 +199,14 @@ async fn one_stream_is_shown_alone_with_the_offsets_of_both() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_follow_ends_where_output_ends_now() {
-    let world = World::on_sqlite().await;
+async fn stream_without_follow_ends_at_the_current_end_of_output() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("sleep", "echo begun; exec sleep 600");
-    let (_agent, id) = run(&world, script, "sleep").await;
-    world.api.output_reaches(&id, 6).await;
+    let (_agent, id) = run(&fixture, script, "sleep").await;
+    fixture.api.output_reaches(&id, 6).await;
     let now = format!("{}?follow=false", path(&id));
-    let mut stream = LiveStream::open(&world.api, &now, "").await.expect("a live stream");
+    let mut stream = LiveStream::open(&fixture.api, &now, "").await.expect("a live stream");
     assert_eq!(stream.next().await.expect("output").data["text"], "begun\n");
     assert_eq!(stream.next().await, None);
-    cancelled(&world, &id).await;
+    cancelled(&fixture, &id).await;
 }

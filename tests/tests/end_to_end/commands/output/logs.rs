@@ -2,24 +2,24 @@
 
 use std::io::Read as _;
 
-use muster_tests::{AgentOptions, Cli, Script, World, ended, eventually};
+use muster_tests::{AgentOptions, Cli, Fixture, JsonFields as _, Script, ended, eventually};
 use serde_json::{Value, json};
 
-async fn logged_in(world: &World) -> Cli {
-    let cli = Cli::new(&world.site);
-    let login = ["login", "--server", &world.server.url()];
-    cli.run_with_input(&login, world.api.key()).await.expect(0);
+async fn logged_in(fixture: &Fixture) -> Cli {
+    let cli = Cli::new(&fixture.test_dir);
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
     cli
 }
 
 #[tokio::test]
-async fn what_an_execution_printed_goes_where_it_went() {
-    let world = World::on_sqlite().await;
+async fn logs_print_each_stream_to_its_own_descriptor() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("both", "printf 'one\\377\\n'; echo oh >&2; exit 3");
-    let (_agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    let cli = logged_in(&world).await;
-    let run = world.api.execute(&id, "both", json!({})).await;
-    world.api.finished(&run).await;
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&fixture).await;
+    let run = fixture.api.execute(&id, "both", json!({})).await;
+    fixture.api.finished(&run).await;
     let said = cli.run(&["logs", &run]).await;
     assert_eq!((said.code, said.stdout.as_slice()), (Some(0), b"one\xff\n".as_slice()));
     assert_eq!(said.stderr, "oh\n");
@@ -33,17 +33,17 @@ async fn what_an_execution_printed_goes_where_it_went() {
 }
 
 #[tokio::test]
-async fn logs_are_followed_across_the_end_of_server_and_agent() {
-    let mut world = World::on_sqlite().await;
+async fn logs_continue_across_restarts_of_server_and_agent() {
+    let mut fixture = Fixture::on_sqlite().await;
     let script = Script::counting("long", 2_000, 50, "0.05");
-    let (mut agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    let cli = logged_in(&world).await;
-    let run = world.api.execute(&id, "long", json!({})).await;
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&fixture).await;
+    let run = fixture.api.execute(&id, "long", json!({})).await;
     let following = cli.start(&["logs", "--follow", &run]);
-    world.api.output_reaches(&run, 1).await;
-    world.server.kill_9();
+    fixture.api.output_reaches(&run, 1).await;
+    fixture.server.kill_9();
     agent.kill_9();
-    world.server.resume();
+    fixture.server.resume();
     agent.resume();
     let said = ended(following).await;
     said.expect(0);
@@ -51,22 +51,22 @@ async fn logs_are_followed_across_the_end_of_server_and_agent() {
 }
 
 #[tokio::test]
-async fn without_follow_only_what_is_there_is_printed_and_a_reader_that_leaves_is_no_failure() {
-    let world = World::on_sqlite().await;
+async fn logs_without_follow_print_what_is_stored_and_ignore_a_closed_pipe() {
+    let fixture = Fixture::on_sqlite().await;
     let script =
         Script::new("flood", "yes 'a line of the flood' | head -c 3000000; exec sleep 600");
-    let (_agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    let cli = logged_in(&world).await;
-    let run = world.api.execute(&id, "flood", json!({})).await;
-    world.api.output_reaches(&run, 3_000_000).await;
+    let (_agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    let cli = logged_in(&fixture).await;
+    let run = fixture.api.execute(&id, "flood", json!({})).await;
+    fixture.api.output_reaches(&run, 3_000_000).await;
     assert_eq!(cli.run(&["logs", &run]).await.stdout.len(), 3_000_000);
     let mut child = cli.start(&["logs", "-f", &run]);
     let mut begun = [0; 6];
     child.stdout.take().expect("a pipe").read_exact(&mut begun).expect("a line");
     let said = ended(child).await;
     assert_eq!((said.code, said.stderr.as_str()), (Some(141), ""));
-    world.api.post(&format!("/api/commands/{run}/cancel"), json!({})).await.expect(202);
-    world.api.finished(&run).await;
+    fixture.api.post(&format!("/api/commands/{run}/cancel"), json!({})).await.expect(202);
+    fixture.api.finished(&run).await;
 }
 
 /// Lines of a job's logs, sorted: executions come as they come.
@@ -77,30 +77,30 @@ fn sorted(text: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_jobs_lines_stand_behind_their_agents_names_until_the_job_is_over() {
-    let world = World::on_sqlite().await;
-    let gate = world.site.path().join("gate");
+async fn logs_of_a_job_prefix_lines_with_agent_names_until_it_ends() {
+    let fixture = Fixture::on_sqlite().await;
+    let gate = fixture.test_dir.path().join("gate");
     let body = "echo begun; while [ ! -e \"$GATE\" ]; do sleep 0.05; done; printf 'last'";
     let mut agents = Vec::new();
     for name in ["one", "two"] {
-        let scripts = vec![Script::new("gate", body)];
+        let scripts = vec![Script::new("gate", body).taking(["GATE"])];
         let options = AgentOptions { scripts, ..AgentOptions::named(name) };
-        let (agent, id) = world.agent(options).await;
+        let (agent, id) = fixture.agent(options).await;
         let path = format!("/api/agents/{id}");
-        world.api.patch(&path, json!({"name": name, "tags": ["web"]})).await.expect(200);
+        fixture.api.patch(&path, json!({"name": name, "tags": ["web"]})).await.expect(200);
         agents.push((agent, id));
     }
     // It is away when the job begins.
     agents[1].0.stop();
     let path = format!("/api/agents/{}", agents[1].1);
     eventually("it is away", async || {
-        (world.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
+        (fixture.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
     })
     .await;
-    let cli = logged_in(&world).await;
+    let cli = logged_in(&fixture).await;
     let body = json!({"script": "gate", "parameters": {"GATE": gate}, "target": {"tags": ["web"]}});
-    let job: Value = world.api.post("/api/jobs", body).await.expect(202);
-    let job = job["id"].as_str().expect("an id");
+    let job: Value = fixture.api.post("/api/jobs", body).await.expect(202);
+    let job = job.id();
     let mut following = cli.start(&["logs", "-f", job]);
     let mut first = [0; 12];
     following.stdout.as_mut().expect("a pipe").read_exact(&mut first).expect("a line");

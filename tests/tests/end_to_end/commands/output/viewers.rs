@@ -1,6 +1,8 @@
 //! Who may look on live, and how many.
 
-use muster_tests::{AgentOptions, Api, LiveStream, Script, ServerOptions, World, eventually};
+use muster_tests::{
+    AgentOptions, Api, Fixture, JsonFields as _, LiveStream, Script, ServerOptions, eventually,
+};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpSocket;
@@ -17,51 +19,51 @@ async fn open(api: &Api, id: &str, last_event_id: &str) -> LiveStream {
 }
 
 /// An agent with this one script, and a run of it.
-async fn run(world: &World, script: Script, name: &str) -> (muster_tests::Agent, String) {
-    let (agent, id) = world.agent(AgentOptions::with_scripts([script])).await;
-    (agent, world.api.execute(&id, name, json!({})).await)
+async fn run(fixture: &Fixture, script: Script, name: &str) -> (muster_tests::Agent, String) {
+    let (agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
+    (agent, fixture.api.execute(&id, name, json!({})).await)
 }
 
-async fn cancelled(world: &World, id: &str) {
-    world.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
-    world.api.finished(id).await;
+async fn cancelled(fixture: &Fixture, id: &str) {
+    fixture.api.post(&format!("/api/commands/{id}/cancel"), json!({})).await.expect(202);
+    fixture.api.finished(id).await;
 }
 
 #[tokio::test]
-async fn a_view_ends_with_the_key_that_it_was_opened_with() {
-    let world = World::on_sqlite().await;
+async fn live_stream_ends_when_its_key_is_deleted() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("sleep", "echo begun; exec sleep 600");
-    let (_agent, id) = run(&world, script, "sleep").await;
+    let (_agent, id) = run(&fixture, script, "sleep").await;
     let soon = chrono::Utc::now() + chrono::Duration::seconds(4);
     let body = json!({"name": "viewer", "role": "member"});
     let expiring = json!({"name": "viewer", "role": "member", "expires_at": soon.to_rfc3339()});
     let mut views = Vec::new();
     for body in [body, expiring] {
-        let key = world.api.post("/api/keys", body).await.expect(201);
-        let api = world.api.with_key(key["key"].as_str().expect("a secret"));
+        let key = fixture.api.post("/api/keys", body).await.expect(201);
+        let api = fixture.api.with_key(key.text("key"));
         let mut stream = open(&api, &id, "").await;
         stream.expect("output").await;
-        views.push((key["id"].as_str().expect("an id").to_owned(), stream));
+        views.push((key.id().to_owned(), stream));
     }
-    let mut owners = open(&world.api, &id, "").await;
+    let mut owners = open(&fixture.api, &id, "").await;
     owners.expect("output").await;
-    world.api.delete(&format!("/api/keys/{}", views[0].0)).await.expect(200);
+    fixture.api.delete(&format!("/api/keys/{}", views[0].0)).await.expect(200);
     for (_, stream) in &mut views {
         assert_eq!(stream.next().await, None);
     }
     // Another key's end is none of theirs who go on.
-    cancelled(&world, &id).await;
+    cancelled(&fixture, &id).await;
     assert_eq!(owners.expect("result").await.data["state"], "cancelled");
 }
 
 #[tokio::test]
-async fn more_streams_than_a_key_may_have_are_told_to_come_back() {
-    let world = World::on_sqlite().await;
+async fn streams_beyond_the_limit_of_a_key_are_refused_with_retry_after() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("sleep", "exec sleep 600");
-    let (_agent, id) = run(&world, script, "sleep").await;
+    let (_agent, id) = run(&fixture, script, "sleep").await;
     let mut streams = Vec::new();
     let refused = loop {
-        match LiveStream::open(&world.api, &path(&id), "").await {
+        match LiveStream::open(&fixture.api, &path(&id), "").await {
             Ok(stream) => streams.push(stream),
             Err(refused) => break refused,
         }
@@ -70,32 +72,32 @@ async fn more_streams_than_a_key_may_have_are_told_to_come_back() {
     assert_eq!(streams.len(), MAX_OF_KEY);
     assert_eq!(refused.header("retry-after"), "5");
     refused.expect_problem(429, "too_many_streams");
-    let other = world.api.post("/api/keys", json!({"name": "b", "role": "member"})).await;
-    let other = world.api.with_key(other.expect(201)["key"].as_str().expect("a secret"));
+    let other = fixture.api.post("/api/keys", json!({"name": "b", "role": "member"})).await;
+    let other = fixture.api.with_key(other.expect(201).text("key"));
     open(&other, &id, "").await;
     streams.pop();
     eventually("the place of the one that left is free", async || {
-        LiveStream::open(&world.api, &path(&id), "").await.ok()
+        LiveStream::open(&fixture.api, &path(&id), "").await.ok()
     })
     .await;
-    cancelled(&world, &id).await;
+    cancelled(&fixture, &id).await;
 }
 
 #[tokio::test]
-async fn whoever_reads_nothing_loses_its_place() {
+async fn viewer_that_reads_nothing_is_disconnected() {
     let options = ServerOptions::default().with("MUSTER_ANSWER_TIMEOUT_MS", 500);
-    let world = World::with(options).await;
+    let fixture = Fixture::with(options).await;
     let script = Script::new("flood", "yes 'a line of the flood' | head -c 12000000");
-    let (_agent, id) = run(&world, script, "flood").await;
-    world.api.finished(&id).await;
+    let (_agent, id) = run(&fixture, script, "flood").await;
+    fixture.api.finished(&id).await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
-    let address = world.server.address().parse().expect("an address");
+    let address = fixture.server.address().parse().expect("an address");
     let mut stalled = socket.connect(address).await.expect("reach the server");
-    let (path, key) = (path(&id), world.api.key());
+    let (path, key) = (path(&id), fixture.api.key());
     let request = format!("GET {path} HTTP/1.1\r\nhost: m\r\nauthorization: Bearer {key}\r\n\r\n");
     let streams = async |count: usize| {
-        let open = (0..count).map(|_| LiveStream::open(&world.api, "/api/events", ""));
+        let open = (0..count).map(|_| LiveStream::open(&fixture.api, "/api/events", ""));
         futures_util::future::try_join_all(open).await
     };
     let others = streams(MAX_OF_KEY - 1).await.expect("all but one");
@@ -109,47 +111,48 @@ async fn whoever_reads_nothing_loses_its_place() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_shown_live_is_refused_and_what_can_passes_proxies() {
-    let world = World::on_sqlite().await;
+async fn invalid_live_requests_are_refused_and_streams_disable_proxy_buffering() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("hello", "echo hello");
-    let (_agent, id) = run(&world, script, "hello").await;
+    let (_agent, id) = run(&fixture, script, "hello").await;
     let nobody = uuid::Uuid::now_v7().to_string();
     let refused = async |path: &str, last_event_id: &str| {
-        LiveStream::open(&world.api, path, last_event_id).await.expect_err("a refusal")
+        LiveStream::open(&fixture.api, path, last_event_id).await.expect_err("a refusal")
     };
     refused(&path(&nobody), "").await.expect_problem(404, "not_found");
     refused(&path(&id), "x").await.expect_problem(400, "invalid_query");
     refused(&path(&id), "18446744073709551615").await.expect_problem(400, "invalid_query");
     refused(&format!("{}?stream=both", path(&id)), "").await.expect_problem(400, "invalid_query");
     let reader = json!({"name": "r", "role": "member", "scopes": ["agents:read"]});
-    let reader = world.api.post("/api/keys", reader).await.expect(201);
-    let reader = world.api.with_key(reader["key"].as_str().expect("a secret"));
+    let reader = fixture.api.post("/api/keys", reader).await.expect(201);
+    let reader = fixture.api.with_key(reader.text("key"));
     let missing = LiveStream::open(&reader, &path(&id), "").await.expect_err("a refusal");
     missing.expect_problem(403, "missing_scope");
-    let stream = open(&world.api, &id, "").await;
+    let stream = open(&fixture.api, &id, "").await;
     assert_eq!(stream.header("content-type"), "text/event-stream");
     assert_eq!(stream.header("cache-control"), "no-store");
     assert_eq!(stream.header("x-accel-buffering"), "no");
 }
 
 #[tokio::test]
-async fn output_can_be_kept_as_a_file_with_a_name_of_its_own() {
-    let world = World::on_sqlite().await;
+async fn output_can_be_downloaded_as_a_named_file() {
+    let fixture = Fixture::on_sqlite().await;
     let script = Script::new("hello.web", "echo hello; echo oh >&2");
-    let (_agent, id) = run(&world, script, "hello.web").await;
-    world.api.finished(&id).await;
+    let (_agent, id) = run(&fixture, script, "hello.web").await;
+    fixture.api.finished(&id).await;
     let path = format!("/api/executions/{id}/output");
-    let whole = world.api.get(&path).await;
+    let whole = fixture.api.get(&path).await;
     assert_eq!((whole.bytes.len(), whole.header("content-disposition")), (9, ""));
-    let kept = world.api.get(&format!("{path}?stream=stdout&download=1")).await;
+    let kept = fixture.api.get(&format!("{path}?stream=stdout&download=1")).await;
     assert_eq!(kept.bytes, b"hello\n");
     let name = format!("attachment; filename=\"hello.web-{id}.stdout.log\"");
     assert_eq!(kept.header("content-disposition"), name);
-    let head = world.api.try_send(reqwest::Method::HEAD, &path, &[], None).await.expect("reached");
+    let head =
+        fixture.api.try_send(reqwest::Method::HEAD, &path, &[], None).await.expect("reached");
     assert_eq!((head.status, head.header("content-length"), head.bytes.len()), (200, "9", 0));
     let range = [("range", "bytes=2-3")];
-    let part = world.api.try_send(reqwest::Method::GET, &path, &range, None).await.expect("part");
+    let part = fixture.api.try_send(reqwest::Method::GET, &path, &range, None).await.expect("part");
     assert_eq!((part.status, part.header("content-range")), (206, "bytes 2-3/9"));
     let nobody = format!("/api/executions/{}/output", uuid::Uuid::now_v7());
-    world.api.get(&nobody).await.expect_problem(404, "not_found");
+    fixture.api.get(&nobody).await.expect_problem(404, "not_found");
 }

@@ -1,70 +1,70 @@
 //! Agents that are not there: when the job is made, or after their wave.
 
-use muster_tests::{World, eventually_shown, on_both_databases};
+use muster_tests::{Fixture, eventually_shown, on_both_databases};
 use serde_json::{Value, json};
 
 use super::{answer, executions, fakes, ids, in_state, job_that, steer, submit};
 
 on_both_databases!(
-    agents_that_are_offline_go_last_or_are_left_out,
-    a_wave_whose_agent_left_shuts_the_gate_until_somebody_resumes,
+    offline_agents_are_in_the_last_wave_or_skipped,
+    deregistered_agent_closes_the_gate_of_its_wave_until_resumed,
 );
 
-async fn agents_that_are_offline_go_last_or_are_left_out(world: World) {
-    let mut agents = fakes(&world, 4).await;
+async fn offline_agents_are_in_the_last_wave_or_skipped(fixture: Fixture) {
+    let mut agents = fakes(&fixture, 4).await;
     let target = ids(&agents);
     let away = agents.remove(0);
     drop(away.0);
     let path = format!("/api/agents/{}", away.1);
     eventually_shown("the first is offline", async || {
-        let agent = world.api.get(&path).await.expect(200);
+        let agent = fixture.api.get(&path).await.expect(200);
         if agent["status"] == "offline" { Ok(()) } else { Err(agent) }
     })
     .await;
     let rollout = |offline| json!({"wave_size": 2, "offline": offline});
-    let last = submit(&world, target.clone(), rollout("last_wave")).await;
-    let skip = submit(&world, target, rollout("skip")).await;
-    let job = in_state(&world, &skip, "running").await;
+    let last = submit(&fixture, target.clone(), rollout("last_wave")).await;
+    let skip = submit(&fixture, target, rollout("skip")).await;
+    let job = in_state(&fixture, &skip, "running").await;
     assert_eq!((&job["rollout"]["skipped"], &job["rollout"]["wave_count"]), (&json!(1), &json!(2)));
     for (agent, _) in &mut agents {
         for _ in 0..2 {
             answer(agent, true).await;
         }
     }
-    let job = in_state(&world, &skip, "succeeded").await;
+    let job = in_state(&fixture, &skip, "succeeded").await;
     assert_eq!(job["counts"], json!({"succeeded": 3, "cancelled": 1}));
-    let runs = executions(&world, &skip).await;
+    let runs = executions(&fixture, &skip).await;
     let skipped = runs.iter().find(|run| run["agent_id"] == *away.1).expect("shown");
     assert_eq!(skipped["error_code"], "skipped_offline");
     // The last wave waits for it.
     let waits = |job: &Value| job["rollout"]["wave"] == 3 && job["rollout"]["held"] == 0;
-    let job = job_that(&world, &last, "is in its last wave", waits).await;
+    let job = job_that(&fixture, &last, "is in its last wave", waits).await;
     assert_eq!(job["counts"], json!({"succeeded": 3, "queued": 1}), "{job}");
-    steer(&world, &last, "abort").await;
-    in_state(&world, &last, "aborted").await;
+    steer(&fixture, &last, "abort").await;
+    in_state(&fixture, &last, "aborted").await;
     let refused =
         json!({"script": "deploy", "target": {"ids": [away.1]}, "rollout": rollout("skip")});
-    world.api.post("/api/jobs", refused).await.expect_problem(422, "no_agents");
+    fixture.api.post("/api/jobs", refused).await.expect_problem(422, "no_agents");
 }
 
-async fn a_wave_whose_agent_left_shuts_the_gate_until_somebody_resumes(world: World) {
-    let mut agents = fakes(&world, 2).await;
+async fn deregistered_agent_closes_the_gate_of_its_wave_until_resumed(fixture: Fixture) {
+    let mut agents = fakes(&fixture, 2).await;
     let gate = json!({"online": true, "for_ms": 2_000, "within_ms": 3_000});
     let rollout = json!({"wave_size": 1, "health_gate": gate});
-    let well = submit(&world, ids(&agents), rollout.clone()).await;
+    let well = submit(&fixture, ids(&agents), rollout.clone()).await;
     for (agent, _) in &mut agents {
         answer(agent, true).await;
     }
-    in_state(&world, &well, "succeeded").await;
-    let id = submit(&world, ids(&agents), rollout).await;
+    in_state(&fixture, &well, "succeeded").await;
+    let id = submit(&fixture, ids(&agents), rollout).await;
     let (mut first, _) = agents.remove(0);
     answer(&mut first, true).await;
     drop(first);
-    let job = in_state(&world, &id, "halted").await;
+    let job = in_state(&fixture, &id, "halted").await;
     let reason = job["halt_reason"].as_str().unwrap_or_default();
     assert!(reason.starts_with("Halted: 1 agent of wave 1 did not stay online"), "{job}");
     assert_eq!(job["counts"], json!({"succeeded": 1, "queued": 1}));
-    steer(&world, &id, "resume").await;
+    steer(&fixture, &id, "resume").await;
     answer(&mut agents[0].0, true).await;
-    in_state(&world, &id, "succeeded").await;
+    in_state(&fixture, &id, "succeeded").await;
 }

@@ -1,13 +1,16 @@
 //! Where messages never go.
 
-use muster_tests::{Authority, ClosedPort, Receiver, ServerOptions, Site, TlsFront, eventually};
+use muster_tests::{
+    Authority, ClosedPort, JsonFields as _, ServerOptions, TestDir, TlsTerminator, WebhookSink,
+    eventually,
+};
 use serde_json::json;
 
-use super::{delivery, delivery_in, job, options, secret_of, world};
+use super::{delivery, delivery_in, fixture, job, options, secret_of};
 
 #[tokio::test]
-async fn addresses_that_must_not_be_called_are_refused_before_anything_is_stored() {
-    let (world, _agent) = world(ServerOptions::default()).await;
+async fn forbidden_addresses_are_refused_and_not_stored() {
+    let (fixture, _agent) = fixture(ServerOptions::default()).await;
     for url in [
         "",
         "hooks.example",
@@ -27,49 +30,49 @@ async fn addresses_that_must_not_be_called_are_refused_before_anything_is_stored
     ] {
         let body = json!({"script": "x", "target": {"tags": ["hand"]}, "on_mismatch": "send",
             "webhook": {"url": url}});
-        world.api.post("/api/jobs", body).await.expect_problem(422, "invalid_webhook");
-        let asked = world.api.post("/api/webhooks/secret", json!({"url": url})).await;
+        fixture.api.post("/api/jobs", body).await.expect_problem(422, "invalid_webhook");
+        let asked = fixture.api.post("/api/webhooks/secret", json!({"url": url})).await;
         asked.expect_problem(422, "invalid_webhook");
     }
     for webhook in [json!({}), json!({"url": 1}), json!({"url": "https://a.example", "x": 1})] {
         let body = json!({"script": "x", "target": {"tags": ["hand"]}, "on_mismatch": "send",
             "webhook": webhook});
-        world.api.post("/api/jobs", body).await.expect_problem(422, "invalid_body");
+        fixture.api.post("/api/jobs", body).await.expect_problem(422, "invalid_body");
     }
-    assert_eq!(world.api.get("/api/jobs").await.expect(200)["items"], json!([]));
+    assert_eq!(fixture.api.get("/api/jobs").await.expect(200)["items"], json!([]));
 }
 
 #[tokio::test]
-async fn a_name_that_stands_for_a_private_address_is_not_called() {
+async fn name_that_resolves_to_a_private_address_is_not_called() {
     let options = ServerOptions::default().with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50);
-    let (world, _agent) = world(options).await;
-    let receiver = Receiver::start([]).await;
+    let (fixture, _agent) = fixture(options).await;
+    let receiver = WebhookSink::start([]).await;
     let port = receiver.address().replace("127.0.0.1:", "");
-    let id = job(&world, &format!("https://localhost:{port}/")).await;
+    let id = job(&fixture, &format!("https://localhost:{port}/")).await;
     let tried = eventually("it was tried twice", async || {
-        let delivery = delivery(&world.api, &id).await;
+        let delivery = delivery(&fixture.api, &id).await;
         (delivery["attempt_count"].as_i64() >= Some(2)).then_some(delivery)
     })
     .await;
-    for attempt in tried["attempts"].as_array().expect("a list") {
-        let error = attempt["error"].as_str().expect("a reason");
+    for attempt in tried.list("attempts") {
+        let error = attempt.text("error");
         assert!(error.contains("localhost") && error.contains("private address"), "{error}");
     }
     assert_eq!(receiver.received().len(), 0);
 }
 
 #[tokio::test]
-async fn what_was_allowed_is_judged_again_by_the_server_that_sends_it() {
-    let (mut world, _agent) = world(options()).await;
+async fn webhook_address_is_checked_again_before_each_delivery() {
+    let (mut fixture, _agent) = fixture(options()).await;
     let port = ClosedPort::new();
-    let id = job(&world, &format!("http://127.0.0.1:{}/", port.number())).await;
-    delivery(&world.api, &id).await;
-    world.server.stop();
-    let receiver = Receiver::on(port.open(), []);
+    let id = job(&fixture, &format!("http://127.0.0.1:{}/", port.number())).await;
+    delivery(&fixture.api, &id).await;
+    fixture.server.stop();
+    let receiver = WebhookSink::on(port.open(), []);
     let strict = ServerOptions::default().with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50);
-    world.server.resume_with(strict);
+    fixture.server.resume_with(strict);
     eventually("it was refused", async || {
-        let delivery = delivery(&world.api, &id).await;
+        let delivery = delivery(&fixture.api, &id).await;
         let error = delivery["last_attempt"]["error"].as_str()?.to_owned();
         error.contains("https://").then_some(())
     })
@@ -78,30 +81,30 @@ async fn what_was_allowed_is_judged_again_by_the_server_that_sends_it() {
 }
 
 #[tokio::test]
-async fn a_receiver_is_called_by_its_name_and_has_to_prove_it() {
-    let site = Site::new();
-    let authority = Authority::new(&site);
+async fn receiver_must_prove_its_name_by_certificate() {
+    let test_dir = TestDir::new();
+    let authority = Authority::new(&test_dir);
     let trusting = options().with("MUSTER_WEBHOOK_CA_FILE", authority.file().display());
-    let (world, _agent) = world(trusting).await;
-    let receiver = Receiver::start([]).await;
-    let good = TlsFront::before(&receiver.address(), &authority.installed()).await;
+    let (fixture, _agent) = fixture(trusting).await;
+    let receiver = WebhookSink::start([]).await;
+    let good = TlsTerminator::before(&receiver.address(), &authority.installed()).await;
     let port = good.address().replace("127.0.0.1:", "");
     let url = format!("https://localhost:{port}/hook");
-    let id = job(&world, &url).await;
+    let id = job(&fixture, &url).await;
     let received = receiver.receives(1).await.remove(0);
     assert_eq!(received.header("host"), format!("localhost:{port}"));
-    assert!(received.is_signed_by(&secret_of(&world.api, &url).await));
-    delivery_in(&world.api, &id, "delivered").await;
+    assert!(received.is_signed_by(&secret_of(&fixture.api, &url).await));
+    delivery_in(&fixture.api, &id, "delivered").await;
     let other = authority.certify(&["hooks.example"], (-1, 90));
-    let bad = TlsFront::before(&receiver.address(), &other).await;
+    let bad = TlsTerminator::before(&receiver.address(), &other).await;
     let port = bad.address().replace("127.0.0.1:", "");
-    let id = job(&world, &format!("https://localhost:{port}/hook")).await;
+    let id = job(&fixture, &format!("https://localhost:{port}/hook")).await;
     let tried = eventually("it was tried", async || {
-        let delivery = delivery(&world.api, &id).await;
+        let delivery = delivery(&fixture.api, &id).await;
         (delivery["attempt_count"].as_i64() >= Some(1)).then_some(delivery)
     })
     .await;
-    let error = tried["attempts"][0]["error"].as_str().expect("a reason");
+    let error = tried["attempts"][0].text("error");
     assert!(error.contains("certificate"), "{error}");
     assert_eq!(receiver.received().len(), 1);
 }

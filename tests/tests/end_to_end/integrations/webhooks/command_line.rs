@@ -1,16 +1,16 @@
 //! Webhooks from a terminal.
 
-use muster_tests::{Cli, Receiver};
+use muster_tests::{Cli, JsonFields as _, WebhookSink};
 
-use super::{delivery_in, options, world};
+use super::{delivery_in, fixture, options};
 
 #[tokio::test]
-async fn webhooks_are_asked_for_and_looked_after_from_the_command_line() {
-    let (world, _agent) = world(options()).await;
-    let receiver = Receiver::start([]).await;
-    let cli = Cli::new(&world.site);
-    let login = ["login", "--server", &world.server.url()];
-    cli.run_with_input(&login, world.api.key()).await.expect(0);
+async fn command_line_requests_and_manages_webhooks() {
+    let (fixture, _agent) = fixture(options()).await;
+    let receiver = WebhookSink::start([]).await;
+    let cli = Cli::new(&fixture.test_dir);
+    let login = ["login", "--server", &fixture.server.url()];
+    cli.run_with_input(&login, fixture.api.key()).await.expect(0);
     assert_eq!(cli.run(&["webhooks"]).await.expect(0).trim(), "No webhook deliveries yet.");
     let url = receiver.url();
     let run =
@@ -19,8 +19,8 @@ async fn webhooks_are_asked_for_and_looked_after_from_the_command_line() {
     let message = receiver.receives(1).await.remove(0);
     let secret = cli.run(&["webhooks", "secret", &url]).await.expect(0);
     assert!(message.is_signed_by(secret.trim()));
-    let delivery = delivery_in(&world.api, job.trim(), "delivered").await;
-    let id = delivery["id"].as_str().expect("an id");
+    let delivery = delivery_in(&fixture.api, job.trim(), "delivered").await;
+    let id = delivery.id();
     let listed = cli.run(&["webhooks", "list", "--job", job.trim()]).await.expect(0);
     assert!(listed.contains(id) && listed.contains("delivered"), "{listed}");
     let none = cli.run(&["webhooks", "list", "--state", "failed"]).await.expect(0);

@@ -16,7 +16,7 @@ fn names(value: &Value) -> BTreeSet<&str> {
 }
 
 #[test]
-fn services_name_what_is_there() {
+fn services_refer_to_existing_files_and_volumes() {
     let compose = yaml("compose.yaml");
     let services = compose["services"].as_object().expect("services");
     assert_eq!(names(&compose["services"]), BTreeSet::from(["agent", "postgres", "server"]));
@@ -45,7 +45,7 @@ fn services_name_what_is_there() {
 }
 
 #[test]
-fn what_an_image_keeps_is_in_a_named_volume_and_no_secret_stands_in_a_variable() {
+fn image_data_is_in_named_volumes_and_no_secret_in_a_variable() {
     let compose = yaml("compose.yaml");
     for part in ["server", "agent"] {
         let (file, service) = (Dockerfile::read(part), &compose["services"][part]);

@@ -21,7 +21,7 @@ fn is_sent(path: &str) -> bool {
 }
 
 #[test]
-fn every_stage_that_is_named_is_there_and_every_file_that_is_copied_is_sent() {
+fn every_named_stage_exists_and_every_copied_file_is_in_the_context() {
     for part in PARTS {
         let file = Dockerfile::read(part);
         for (at, stage) in file.stages.iter().enumerate() {
@@ -47,7 +47,7 @@ fn every_stage_that_is_named_is_there_and_every_file_that_is_copied_is_sent() {
 }
 
 #[test]
-fn what_programs_are_built_from_is_sent() {
+fn build_context_contains_all_sources() {
     let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
     let refusing: Vec<_> = rules.lines().filter(|rule| !rule.starts_with(['!', '#'])).collect();
     // Any other may meet a source: `**/target` did, which is a module of the server's.
@@ -61,9 +61,9 @@ fn what_programs_are_built_from_is_sent() {
 }
 
 #[test]
-fn the_layer_of_dependencies_has_every_manifest_and_the_compiler_is_the_workspaces() {
+fn dependency_layer_has_every_manifest_and_the_compiler_of_the_workspace() {
     let workspace = workspace();
-    let members = workspace["workspace"]["members"].as_array().expect("members");
+    let members = workspace["workspace"]["members"].as_array().expect("a list");
     let members: BTreeSet<_> = members.iter().map(|one| one.as_str().expect("a path")).collect();
     let version = workspace["workspace"]["package"]["rust-version"].as_str().expect("a version");
     for part in PARTS {
@@ -87,7 +87,7 @@ fn the_layer_of_dependencies_has_every_manifest_and_the_compiler_is_the_workspac
 }
 
 #[test]
-fn images_run_as_an_ordinary_user_without_secrets_and_say_what_they_are() {
+fn images_run_unprivileged_without_secrets_and_have_labels() {
     for part in PARTS {
         let file = Dockerfile::read(part);
         assert_eq!(file.user(), (10001, 10001), "{part}");
@@ -109,7 +109,7 @@ fn images_run_as_an_ordinary_user_without_secrets_and_say_what_they_are() {
 }
 
 #[test]
-fn every_variable_of_an_image_is_one_that_its_programs_read_and_every_path_fits() {
+fn every_image_variable_is_read_by_its_programs_and_every_path_exists() {
     let help = |program: &str, command: &str| {
         let output = Command::new(binary(program)).args([command, "--help"]).output();
         String::from_utf8(output.expect("run it").stdout).expect("text")

@@ -10,7 +10,7 @@ mod workflows;
 use std::path::Path;
 use std::process::Command;
 
-use muster_tests::{Container, Image, Server, World, eventually};
+use muster_tests::{Container, Fixture, Image, JsonFields as _, Server, eventually};
 use serde_json::{Value, json};
 
 /// A file of the repository in YAML, as JSON.
@@ -24,25 +24,25 @@ fn yaml(path: &str) -> Value {
 }
 
 /// A container of an agent with a key of its own, connected; and the agent's id.
-async fn agent(world: &World, image: &Image, name: &str) -> (Container, String) {
-    let (key_id, key) = world.api.agent_key(json!({"permissions": muster_tests::ALL})).await;
+async fn agent(fixture: &Fixture, image: &Image, name: &str) -> (Container, String) {
+    let (key_id, key) = fixture.api.agent_key(json!({"permissions": muster_tests::ALL})).await;
     give_key(image, name, &key);
-    let container = start(image, &world.server, name);
-    let id = world.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let container = start(image, &fixture.server, name);
+    let id = fixture.online(&key_id).await.id().to_owned();
     (container, id)
 }
 
 /// Ends the container of an agent at once, and waits until the server knows.
-async fn cut(world: &World, container: Container, id: &str) {
+async fn cut(fixture: &Fixture, container: Container, id: &str) {
     container.kill();
-    goes_offline(world, id).await;
+    goes_offline(fixture, id).await;
 }
 
 /// Waits until the server knows that an agent is gone.
-async fn goes_offline(world: &World, id: &str) {
+async fn goes_offline(fixture: &Fixture, id: &str) {
     let path = format!("/api/agents/{id}");
     eventually("the server knows that the agent is gone", async || {
-        (world.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
+        (fixture.api.get(&path).await.expect(200)["status"] == "offline").then_some(())
     })
     .await;
 }
@@ -56,7 +56,7 @@ fn start(image: &Image, server: &Server, name: &str) -> Container {
 
 /// Puts the key where the image looks for it, as a secret is: another's file that all may read.
 fn give_key(image: &Image, name: &str, key: &str) {
-    let settings = Container::volume(image.site(), name, "/etc/muster");
+    let settings = Container::volume(image.test_dir(), name, "/etc/muster");
     std::fs::write(settings.join("agent_key"), format!("{key}\n")).expect("written");
     own(&settings, image.file.user());
 }

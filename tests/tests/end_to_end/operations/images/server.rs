@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use muster_tests::{Api, Container, Image, Site, eventually, needs_root};
+use muster_tests::{Api, Container, Image, TestDir, eventually, needs_root};
 
 fn start(image: &Image) -> Container {
     // Containers of the tests share the machine's network: not the port of the image.
@@ -10,8 +10,8 @@ fn start(image: &Image) -> Container {
 }
 
 /// A client with the key that the first start has made.
-async fn api(site: &Site) -> Api {
-    let data = Container::volume(site, "server", "/data");
+async fn api(test_dir: &TestDir) -> Api {
+    let data = Container::volume(test_dir, "server", "/data");
     let (url, key) = eventually("the server has made its first key", async || {
         let url = std::fs::read_to_string(data.join("server_url")).ok()?;
         Some((url, std::fs::read_to_string(data.join("bootstrap_key")).ok()?))
@@ -21,10 +21,10 @@ async fn api(site: &Site) -> Api {
 }
 
 #[tokio::test]
-async fn a_container_with_an_empty_volume_serves_as_an_ordinary_user_and_keeps_its_data() {
+async fn container_with_an_empty_volume_serves_unprivileged_and_keeps_its_data() {
     needs_root();
-    let site = Site::new();
-    let image = Image::build(&site, "server");
+    let test_dir = TestDir::new();
+    let image = Image::build(&test_dir, "server");
     let mut container = start(&image);
     container.becomes(true).await;
 
@@ -33,11 +33,11 @@ async fn a_container_with_an_empty_volume_serves_as_an_ordinary_user_and_keeps_i
     assert!(status.contains("CapBnd:\t0000000000000000"), "{status}");
     // The volume is all that it needs to write to, and all that it can.
     assert_ne!(container.run("touch /usr/lib/muster/x /etc/x /var/x").await.code, Some(0));
-    let data = Container::volume(&site, "server", "/data");
+    let data = Container::volume(&test_dir, "server", "/data");
     let owned = std::fs::metadata(data.join("muster.db")).expect("the database");
     assert_eq!((owned.uid(), owned.mode() & 0o777 & !0o644), (10001, 0));
 
-    let client = api(&site).await;
+    let client = api(&test_dir).await;
     client.agent_key(serde_json::json!({"name": "kept"})).await;
     for path in ["/install/deploy.sh", "/install/linux-x86_64/SHA256SUMS"] {
         let path = path.replace("linux-x86_64", &platform());
@@ -49,7 +49,7 @@ async fn a_container_with_an_empty_volume_serves_as_an_ordinary_user_and_keeps_i
     assert!(stopped.success(), "{stopped}");
     let mut container = start(&image);
     container.becomes(true).await;
-    let keys = api(&site).await.get("/api/agents/keys").await.expect(200);
+    let keys = api(&test_dir).await.get("/api/agents/keys").await.expect(200);
     assert_eq!(keys["items"][0]["name"], "kept", "{keys}");
     // The command line is in the image too.
     let login =
@@ -59,10 +59,10 @@ async fn a_container_with_an_empty_volume_serves_as_an_ordinary_user_and_keeps_i
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_makes_its_container_unhealthy() {
+async fn unresponsive_server_makes_its_container_unhealthy() {
     needs_root();
-    let site = Site::new();
-    let image = Image::build(&site, "server");
+    let test_dir = TestDir::new();
+    let image = Image::build(&test_dir, "server");
     let mut container = start(&image);
     container.becomes(true).await;
     let first = container.first_process().expect("it runs");

@@ -67,7 +67,7 @@ impl<'a> Stretch<'a> {
         }
         let mut walks: Vec<Walk<'a>> = CommandState::iter()
             .filter(|state| state.is_terminal() && states.contains(state))
-            .map(Walk::Troubled)
+            .map(Walk::Unsuccessful)
             .collect();
         if states.iter().any(|state| !state.is_terminal()) {
             if self.is_much_open(self.filter.agent_id).await? {

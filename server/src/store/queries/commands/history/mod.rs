@@ -23,13 +23,12 @@ use self::scan::Stretch;
 use super::commands::CommandWithReport;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::commands::trigger::Trigger;
-use crate::domain::ids::{AgentId, ApiKeyId, JobId};
+use crate::domain::ids::{AgentId, ApiKeyId, JobId, first_id_at};
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::queries::TenantScope;
-use crate::store::queries::operations::sweeps::first_id_at;
 
 /// How much later an id may be made than `created_at` says: the executions of a large job share
 /// their instant.

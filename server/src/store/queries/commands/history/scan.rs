@@ -22,7 +22,7 @@ const UNFILED: &str = "NOT is_indexed";
 const FILED: &str = "is_indexed";
 const FILED_OF_AGENT: &str = "is_indexed = TRUE";
 const FILED_OF_SCRIPT: &str = "is_indexed <> FALSE";
-const TROUBLED: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
+const UNSUCCESSFUL: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 
 /// An index to walk, and where in it. New commands are in one index and filed ones in others, so
 /// that it takes two walks to see them all.
@@ -37,7 +37,7 @@ pub(super) enum Walk<'a> {
     /// All of a job in one state.
     OfJob(JobId, CommandState),
     /// All that ended in a state other than `succeeded`.
-    Troubled(CommandState),
+    Unsuccessful(CommandState),
     /// All that are open, an agent's or everybody's, of which there are `most`.
     Open {
         of: Option<AgentId>,
@@ -169,7 +169,7 @@ impl Walk<'_> {
             Self::FiledOfAgent(_) => "commands_agent",
             Self::FiledOfScript(_) => "commands_script",
             Self::OfJob(..) => "commands_job",
-            Self::Troubled(_) => "commands_unsuccessful",
+            Self::Unsuccessful(_) => "commands_unsuccessful",
             Self::Open { .. } => "commands_open",
         }
     }
@@ -187,7 +187,9 @@ impl Walk<'_> {
                 vec![tenant(), Column::Script.eq(name), Expr::cust(FILED_OF_SCRIPT)]
             }
             Self::OfJob(id, state) => vec![Column::JobId.eq(id), Column::State.eq(state)],
-            Self::Troubled(state) => vec![tenant(), Column::State.eq(state), Expr::cust(TROUBLED)],
+            Self::Unsuccessful(state) => {
+                vec![tenant(), Column::State.eq(state), Expr::cust(UNSUCCESSFUL)]
+            }
             Self::Open { of, most } => {
                 let mut open = Query::select()
                     .column(Column::Id)
@@ -218,7 +220,7 @@ impl Walk<'_> {
                 (rest.job_id, rest.is_execution) = (None, false);
                 rest.states.clear();
             }
-            Self::Troubled(_) => rest.states.clear(),
+            Self::Unsuccessful(_) => rest.states.clear(),
         }
         rest == CommandFilter::default()
     }

@@ -94,7 +94,7 @@ impl TenantScope {
             })
             .await?;
         if let RolloutActionResult::Done { ended } = &result {
-            self.writer.meters().ended(CommandState::Cancelled.as_str(), ended.len() as u64);
+            self.writer.metrics().ended(CommandState::Cancelled.as_str(), ended.len() as u64);
         }
         Ok(result)
     }

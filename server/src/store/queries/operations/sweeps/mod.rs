@@ -9,7 +9,6 @@ use sea_orm::{
 };
 
 pub use self::retention::Retention;
-pub(in crate::store::queries) use self::retention::first_id_at;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::{AgentId, CommandId, TenantId};
@@ -131,7 +130,7 @@ impl SystemScope {
                 })
             })
             .await?;
-        self.writer.meters().ended(to.as_str(), moved);
+        self.writer.metrics().ended(to.as_str(), moved);
         Ok(ended)
     }
 

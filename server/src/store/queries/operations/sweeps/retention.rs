@@ -5,9 +5,9 @@ use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _, Select,
 };
-use uuid::{NoContext, Uuid};
+use uuid::Uuid;
 
-use crate::domain::ids::CommandId;
+use crate::domain::ids::{CommandId, first_id_at};
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -124,23 +124,6 @@ async fn drop_by_id<E: EntityTrait>(
     Ok(is_full)
 }
 
-/// The smallest id that can be created at or after an instant.
-pub(in crate::store::queries) fn first_id_at(at: Timestamp) -> Uuid {
-    let milliseconds = Ord::max(at.0, 0).cast_unsigned();
-    let instant = uuid::Timestamp::from_unix(
-        NoContext,
-        milliseconds / 1_000,
-        u32::try_from(milliseconds % 1_000 * 1_000_000).unwrap_or(0),
-    );
-    let mut bytes = *Uuid::new_v7(instant).as_bytes();
-    // All bits after the milliseconds are random, so the smallest id has zeros there.
-    bytes[6] = 0x70;
-    bytes[7] = 0;
-    bytes[8] = 0x80;
-    bytes[9..].fill(0);
-    Uuid::from_bytes(bytes)
-}
-
 /// Commands that ended before an instant, with their reports and output. Commands of a job stay
 /// until the job ended before that instant, because they hold its result.
 async fn drop_commands(
@@ -235,18 +218,4 @@ async fn drop_jobs(transaction: &DatabaseTransaction, before: Uuid) -> Result<bo
     let ids = ids_of(transaction, job::Column::Id, old).await?;
     drop_by_id::<rollout::Entity>(transaction, rollout::Column::JobId, ids.clone()).await?;
     drop_by_id::<job::Entity>(transaction, job::Column::Id, ids).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_created_now_sorts_between_this_millisecond_and_the_next() {
-        let id = Uuid::now_v7();
-        let (seconds, nanoseconds) = id.get_timestamp().expect("of version 7").to_unix();
-        let made = Timestamp((seconds * 1_000).cast_signed() + i64::from(nanoseconds / 1_000_000));
-        assert!(first_id_at(made) <= id);
-        assert!(id < first_id_at(made.plus_ms(1)));
-    }
 }

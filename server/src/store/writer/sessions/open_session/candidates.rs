@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{AgentIdentity, OpenSession};
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::ids::{AgentId, AgentKeyId};
+use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::store::entities::access::agent_key;
 use crate::store::entities::fleet::{agent, agent_ledger};
 use crate::store::writer::MAX_LIST;
@@ -22,6 +22,8 @@ pub(super) struct Candidates {
     acceptance_counts: HashMap<AgentId, u64>,
     agents_of_key: HashMap<AgentKeyId, i64>,
     changed: HashSet<AgentId>,
+    /// Names and hostnames of other agents, of those that openings come with for the first time.
+    taken_names: HashSet<(TenantId, String)>,
 }
 
 impl Candidates {
@@ -35,6 +37,7 @@ impl Candidates {
             acceptance_counts: HashMap::new(),
             agents_of_key: HashMap::new(),
             changed: HashSet::new(),
+            taken_names: HashSet::new(),
         };
         for operations in operations.chunks(MAX_LIST) {
             found.read_some(transaction, operations).await?;
@@ -88,6 +91,7 @@ impl Candidates {
                 .await?;
             self.agents_of_key.extend(counts);
         }
+        self.read_taken_names(transaction, operations).await?;
         let ledgers = agent_ledger::Entity::find()
             .filter(
                 agent_ledger::Column::AgentId
@@ -99,6 +103,55 @@ impl Candidates {
             ledgers.into_iter().map(|row| (row.agent_id, row.acceptance_count.cast_unsigned())),
         );
         Ok(())
+    }
+
+    /// Looks up the names that are new to this server, which few openings bring.
+    async fn read_taken_names(
+        &mut self,
+        transaction: &DatabaseTransaction,
+        operations: &[OpenSession],
+    ) -> Result<(), DbErr> {
+        let is_known = |operation: &OpenSession| {
+            self.by_issued_id(operation).is_some_and(|row| row.hostname == operation.hostname)
+        };
+        let new: Vec<_> = operations.iter().filter(|operation| !is_known(operation)).collect();
+        let mut names: HashSet<String> = new.iter().map(|op| op.hostname.clone()).collect();
+        names.extend(new.iter().filter_map(|op| Some(self.keys.get(&op.key_id)?.name.clone())));
+        names.remove("");
+        if names.is_empty() {
+            return Ok(());
+        }
+        let tenants: HashSet<_> = new.iter().map(|op| op.tenant_id).collect();
+        for column in [agent::Column::Name, agent::Column::Hostname] {
+            let taken: Vec<(TenantId, String)> = agent::Entity::find()
+                .select_only()
+                .columns([agent::Column::TenantId, column])
+                .distinct()
+                .filter(agent::Column::TenantId.is_in(pad_to_power_of_two(tenants.iter().copied())))
+                .filter(column.is_in(pad_to_power_of_two(names.iter().cloned())))
+                .filter(agent::Column::DeletedAt.is_null())
+                .into_tuple()
+                .all(transaction)
+                .await?;
+            self.taken_names.extend(taken);
+        }
+        Ok(())
+    }
+
+    /// True if an agent that comes with a new name shares it with another one; from then on the
+    /// name is taken.
+    pub(super) fn is_name_taken(&mut self, row: &agent::Model, is_new: bool) -> bool {
+        // A known agent's own name is among the taken ones.
+        let mut names = vec![&row.hostname];
+        if is_new && row.name != row.hostname {
+            names.push(&row.name);
+        }
+        let mut is_taken = false;
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            let is_own = !is_new && *name == row.name;
+            is_taken |= !self.taken_names.insert((row.tenant_id, name.clone())) && !is_own;
+        }
+        is_taken
     }
 
     fn add(&mut self, rows: Vec<agent::Model>) {

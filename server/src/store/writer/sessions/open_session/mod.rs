@@ -9,7 +9,9 @@ use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::Candidates;
-use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, Transport};
+use crate::domain::fleet::agent::{
+    AgentEventKind, AgentLevel, IDENTITY_CONFLICT, NAME_CONFLICT, NameSource, Transport,
+};
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -124,7 +126,7 @@ impl OpenSession {
         let known = candidates.find(self, &key);
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
             let mut row = row.clone();
-            row.alert = Some("identity_conflict".into());
+            row.alert = Some(IDENTITY_CONFLICT.into());
             changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
             candidates.put(row);
             return SessionOpening::Refused(CloseCode::IdentityConflict);
@@ -137,7 +139,12 @@ impl OpenSession {
         if is_new {
             changes.events.push(self.event(row.id, AgentEventKind::Enrolled));
         }
+        let has_new_name = is_new || (!self.hostname.is_empty() && row.hostname != self.hostname);
         let server_restored = self.update(&mut row, is_new, candidates, changes);
+        if has_new_name && candidates.is_name_taken(&row, is_new) {
+            row.alert = Some(NAME_CONFLICT.into());
+            changes.events.push(self.event(row.id, AgentEventKind::NameConflict));
+        }
         let opened = OpenedSession {
             agent_id: row.id,
             epoch: row.epoch,
@@ -186,6 +193,7 @@ impl OpenSession {
             level: AgentLevel::Basic,
             identity: self.identity_of(key),
             name,
+            name_source: NameSource::Reported,
             hostname: String::new(),
             ip: String::new(),
             version: String::new(),
@@ -221,7 +229,10 @@ impl OpenSession {
     ) -> bool {
         let mut next_epoch = row.epoch + 1;
         let mut server_restored = false;
-        row.alert = None;
+        // A person ends this one by a name of their own.
+        if row.alert.as_deref() != Some(NAME_CONFLICT) {
+            row.alert = None;
+        }
         match &self.identity {
             AgentIdentity::Basic => row.level = AgentLevel::Basic,
             AgentIdentity::Full {

@@ -7,13 +7,14 @@ use reqwest::Method;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::checker::{Execution, Promise, Violation, check};
+use super::fault_injector::InjectedFaults;
 use super::fleet::Fleet;
 use super::inspection::leftovers;
-use super::judge::{Execution, Promise, Violation, judge};
-use super::killer::Deeds;
-use super::plan::{Place, Plan, Submission};
+use super::plan::{Plan, Submission, Target};
 use super::workload::{Asked, ended};
 use crate::clients::api::Api;
+use crate::json::JsonFields as _;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -25,13 +26,18 @@ pub struct Findings {
 }
 
 /// Judges everything.
-pub async fn judge_all(fleet: &Fleet, plan: &Plan, asked: &Asked, deeds: &Deeds) -> Findings {
+pub async fn check_all(
+    fleet: &Fleet,
+    plan: &Plan,
+    asked: &Asked,
+    injected: &InjectedFaults,
+) -> Findings {
     let mut findings = Findings::default();
     for answer in &asked.odd_answers {
         findings.violations.push(Violation::new(Promise::AnswersAsSaid, answer));
     }
     let commands = listed(&fleet.api, "/api/commands").await;
-    let tally = tally(fleet);
+    let start_log = start_log(fleet);
     let mut known = BTreeSet::new();
     let mut executions_of: BTreeMap<Uuid, Vec<&Value>> = BTreeMap::new();
     for command in &commands {
@@ -42,7 +48,7 @@ pub async fn judge_all(fleet: &Fleet, plan: &Plan, asked: &Asked, deeds: &Deeds)
         *findings.states.entry(state).or_default() += 1;
     }
     for (submission, accepted) in plan.submissions.iter().zip(&asked.accepted) {
-        findings.jobs += usize::from(!matches!(submission.place, Place::Host(_)));
+        findings.jobs += usize::from(!matches!(submission.place, Target::Host(_)));
         let executions = executions_of.remove(accepted).unwrap_or_default();
         findings.violations.extend(placed(fleet, submission, &executions));
         for command in executions {
@@ -51,18 +57,18 @@ pub async fn judge_all(fleet: &Fleet, plan: &Plan, asked: &Asked, deeds: &Deeds)
                 id,
                 command,
                 submission,
-                begun: tally.get(&id).copied().unwrap_or_default(),
-                may_be_lost: deeds.may_be_lost.contains(&id),
+                begun: start_log.get(&id).copied().unwrap_or_default(),
+                may_be_lost: injected.may_be_lost.contains(&id),
                 output: output(&fleet.api, id).await,
             };
-            findings.violations.extend(judge(&execution));
+            findings.violations.extend(check(&execution));
         }
     }
     for command in executions_of.into_values().flatten() {
         let what = format!("nobody asked for {command}");
         findings.violations.push(Violation::new(Promise::SubmittedOnce, what));
     }
-    for (id, times) in tally.iter().filter(|(id, _)| !known.contains(id)) {
+    for (id, times) in start_log.iter().filter(|(id, _)| !known.contains(id)) {
         let what = format!("{id}, of which the server knows nothing, started {times} times");
         findings.violations.push(Violation::new(Promise::StartIsKnown, what));
     }
@@ -75,9 +81,9 @@ pub async fn judge_all(fleet: &Fleet, plan: &Plan, asked: &Asked, deeds: &Deeds)
 fn placed(fleet: &Fleet, submission: &Submission, executions: &[&Value]) -> Option<Violation> {
     let agent = |host: &usize| fleet.hosts[*host].agent_id.as_str();
     let mut meant: Vec<&str> = match &submission.place {
-        Place::Host(host) => vec![agent(host)],
-        Place::Hosts(hosts) => hosts.iter().map(agent).collect(),
-        Place::All => fleet.hosts.iter().map(|host| host.agent_id.as_str()).collect(),
+        Target::Host(host) => vec![agent(host)],
+        Target::Hosts(hosts) => hosts.iter().map(agent).collect(),
+        Target::All => fleet.hosts.iter().map(|host| host.agent_id.as_str()).collect(),
     };
     let mut found: Vec<_> =
         executions.iter().filter_map(|command| command["agent_id"].as_str()).collect();
@@ -100,13 +106,13 @@ fn changed(commands: &[Value], asked: &Asked) -> Vec<Violation> {
 }
 
 /// How often each execution has begun.
-fn tally(fleet: &Fleet) -> BTreeMap<Uuid, usize> {
-    let mut tally = BTreeMap::new();
-    let text = std::fs::read_to_string(&fleet.tally).expect("read the tally");
+fn start_log(fleet: &Fleet) -> BTreeMap<Uuid, usize> {
+    let mut start_log = BTreeMap::new();
+    let text = std::fs::read_to_string(&fleet.start_log).expect("read the start_log");
     for line in text.lines() {
-        *tally.entry(line.parse().expect("an id")).or_default() += 1;
+        *start_log.entry(line.parse().expect("an id")).or_default() += 1;
     }
-    tally
+    start_log
 }
 
 /// Every item of a list.
@@ -115,7 +121,7 @@ async fn listed(api: &Api, path: &str) -> Vec<Value> {
     let mut cursor = String::new();
     loop {
         let page = api.get(&format!("{path}?limit=100{cursor}")).await.expect(200);
-        items.extend(page["items"].as_array().expect("a list").iter().cloned());
+        items.extend(page.list("items").iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return items,

@@ -1,14 +1,14 @@
 //! The host's allow-list of scripts: `script_manifest.json`.
 
-use std::collections::BTreeSet;
-use std::path::{Component, Path};
+mod check;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MAX_MANIFEST_SCRIPTS, MAX_TIMEOUT_MS};
+pub use self::check::is_script_name;
+use crate::limits::MAX_MANIFEST_SCRIPTS;
 use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
-use crate::parameter::{self, ParameterDeclaration, Parameters};
+use crate::parameter::{self, AcceptedParameters, ParameterDeclaration, Parameters};
 use crate::secret_parameters::SecretParameters;
 
 /// The scripts that a host allows.
@@ -34,9 +34,9 @@ pub struct Script {
     /// Arguments after the path, passed unchanged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
-    /// Parameters of the script. Absent: any are allowed. Empty: none are allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<Vec<ParameterDeclaration>>,
+    /// Parameters of the script: a list, or `"any"`. Absent: none are accepted.
+    #[serde(default, skip_serializing_if = "AcceptedParameters::is_none")]
+    pub parameters: AcceptedParameters,
     /// Timeout in milliseconds. A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -79,6 +79,12 @@ impl Manifest {
         self.scripts.iter().find(|script| script.name == name)
     }
 
+    /// Names of the scripts that take any parameter.
+    pub fn scripts_with_any_parameters(&self) -> impl Iterator<Item = &str> {
+        let any = |script: &&Script| script.parameters == AcceptedParameters::Any;
+        self.scripts.iter().filter(any).map(|script| script.name.as_str())
+    }
+
     /// The requested script, if it exists and accepts these parameters. The server checks this
     /// before it queues a command, and the host checks it again before it starts the script.
     ///
@@ -91,81 +97,33 @@ impl Manifest {
         secrets: &SecretParameters,
     ) -> Result<&Script, ManifestMismatch> {
         let script = self.script(name).ok_or_else(|| ManifestMismatch::unknown_script(name))?;
-        parameter::check_declared(parameters, secrets, script.parameters.as_deref())?;
+        parameter::check_accepted(parameters, secrets, &script.parameters)?;
         Ok(script)
     }
 
-    fn check(&self) -> Result<(), ManifestError> {
-        if self.scripts.len() > MAX_MANIFEST_SCRIPTS {
-            return Err(ManifestError::TooMany);
-        }
-        let mut names = BTreeSet::new();
-        for script in &self.scripts {
-            script.check().map_err(|message| script.refused(message))?;
-            if !names.insert(&script.name) {
-                return Err(script.refused("the name is used twice".into()));
-            }
-        }
-        Ok(())
+    /// Memory that the manifest takes, in bytes: several times its text.
+    pub fn memory_bytes(&self) -> usize {
+        let text = |text: &String| text.len() + size_of::<String>();
+        let optional = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let declaration = |declared: &ParameterDeclaration| {
+            size_of::<ParameterDeclaration>()
+                + declared.name.len()
+                + optional(&declared.default)
+                + optional(&declared.description)
+                + declared.choices.iter().map(text).sum::<usize>()
+        };
+        let script = |script: &Script| {
+            size_of::<Script>()
+                + script.name.len()
+                + script.path.len()
+                + optional(&script.interpreter)
+                + optional(&script.sha256)
+                + optional(&script.description)
+                + script.args.iter().map(text).sum::<usize>()
+                + script.parameters.declared().iter().map(declaration).sum::<usize>()
+        };
+        size_of::<Self>() + self.scripts.iter().map(script).sum::<usize>()
     }
-}
-
-impl Script {
-    fn refused(&self, message: String) -> ManifestError {
-        ManifestError::Script { script: self.name.chars().take(128).collect(), message }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        if !is_script_name(&self.name) {
-            return Err("the name must be 1 to 128 of letters, digits, `.`, `_`, `-`".into());
-        }
-        if !is_inner_path(&self.path) {
-            return Err(format!(
-                "the path `{}` must be relative and stay in the scripts folder",
-                object::cut(&self.path)
-            ));
-        }
-        let texts = self.args.iter().chain(self.interpreter.iter()).chain([&self.path]);
-        if texts.into_iter().any(|text| text.contains('\0')) {
-            return Err("a path or argument contains a NUL byte".into());
-        }
-        if self.interpreter.as_deref() == Some("") {
-            return Err("the interpreter is empty; omit it to start the file itself".into());
-        }
-        if let Some(hash) = &self.sha256
-            && !(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        {
-            return Err("sha256 must be 64 hex digits".into());
-        }
-        if self.timeout_ms.is_some_and(|timeout| timeout == 0 || timeout > MAX_TIMEOUT_MS) {
-            return Err(format!("timeout_ms must be 1 to {MAX_TIMEOUT_MS}"));
-        }
-        self.check_parameters()
-    }
-
-    fn check_parameters(&self) -> Result<(), String> {
-        let mut names = BTreeSet::new();
-        for declaration in self.parameters.iter().flatten() {
-            parameter::check_name(&declaration.name).map_err(|error| error.to_string())?;
-            if !names.insert(&declaration.name) {
-                return Err(format!("parameter `{}` is declared twice", declaration.name));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// True for a valid script name.
-pub fn is_script_name(name: &str) -> bool {
-    (1..=128).contains(&name.len())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-}
-
-fn is_inner_path(path: &str) -> bool {
-    let mut parts = Path::new(path).components().peekable();
-    parts.peek().is_some()
-        && !path.contains('\\')
-        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 #[cfg(test)]
@@ -214,9 +172,66 @@ mod tests {
     }
 
     #[test]
+    fn parameters_are_absent_a_list_or_the_word_any() {
+        let parse = |parameters: &str| {
+            let text = format!(r#"{{"scripts":[{{"name":"x","path":"x"{parameters}}}]}}"#);
+            Manifest::parse(&text).map(|manifest| {
+                let accepted = manifest.scripts[0].parameters.clone();
+                let text = serde_json::to_string(&manifest).expect("JSON");
+                assert_eq!(Manifest::parse(&text).expect("its own form"), manifest);
+                (accepted.is_none(), manifest.scripts_with_any_parameters().count())
+            })
+        };
+        assert_eq!(parse("").expect("absent"), (true, 0));
+        assert_eq!(parse(r#","parameters":[]"#).expect("empty"), (true, 0));
+        assert_eq!(parse(r#","parameters":[{"name":"A"}]"#).expect("list"), (false, 0));
+        assert_eq!(parse(r#","parameters":"any""#).expect("any"), (false, 1));
+        for wrong in [r#""all""#, "null", "true", r#"{"A":1}"#, r#"["A"]"#, r#"[{"nam":"A"}]"#] {
+            let error = parse(&format!(r#","parameters":{wrong}"#)).expect_err(wrong).to_string();
+            assert!(error.starts_with("line 1, column "), "{error}");
+        }
+    }
+
+    #[test]
     fn manifest_must_be_an_object_and_not_a_list() {
         let refused = Manifest::parse("[[]]").expect_err("a list").to_string();
         assert_eq!(refused, "line 1, column 1: expected an object, not a list");
+    }
+
+    #[test]
+    fn texts_and_lists_of_a_script_are_bounded() {
+        let long = |length: usize| "x".repeat(length);
+        let named = |count: usize| -> Vec<_> {
+            (0..count).map(|n| serde_json::json!({"name": format!("P{n}")})).collect()
+        };
+        let choices = |count: usize, choice: &str| serde_json::json!([{"name": "A", "choices": vec![choice; count]}]);
+        for (field, fits, too_much) in [
+            ("description", long(1_024).into(), long(1_025).into()),
+            ("interpreter", long(4_096).into(), long(4_097).into()),
+            ("path", long(4_096).into(), long(4_097).into()),
+            ("args", vec![""; 1_024].into(), vec![""; 1_025].into()),
+            ("args", vec![long(65_536)].into(), vec![long(65_537)].into()),
+            ("parameters", named(256).into(), named(257).into()),
+            ("parameters", choices(256, "a"), choices(257, "a")),
+            ("parameters", choices(1, "a"), choices(1, "a\u{1b}")),
+        ] {
+            let parse = |value: &serde_json::Value| {
+                let mut script = serde_json::json!({"name": "x", "path": "x"});
+                script[field] = value.clone();
+                Manifest::parse(&serde_json::json!({"scripts": [script]}).to_string()).is_ok()
+            };
+            assert!(parse(&fits) && !parse(&too_much), "{field}");
+        }
+    }
+
+    #[test]
+    fn memory_is_weighed_by_what_the_parsed_form_takes() {
+        let entries: Vec<_> =
+            (0..1_000).map(|n| serde_json::json!({"name": n.to_string(), "path": "x"})).collect();
+        let text = serde_json::json!({"scripts": entries}).to_string();
+        let manifest = Manifest::parse(&text).expect("valid");
+        assert!(manifest.memory_bytes() > 1_000 * size_of::<Script>());
+        assert!(manifest.memory_bytes() > 3 * text.len());
     }
 
     proptest! {

@@ -32,7 +32,7 @@ pub enum Promise {
     NothingIsLeft,
 }
 
-/// One finding of the judge.
+/// A broken promise and its evidence.
 #[derive(Debug, Clone)]
 pub struct Violation {
     pub promise: Promise,
@@ -58,7 +58,7 @@ pub struct Execution<'a> {
     /// As the API shows it.
     pub command: &'a Value,
     pub submission: &'a Submission,
-    /// Its lines in the tally.
+    /// Its lines in the start log.
     pub begun: usize,
     /// Its shim was killed, or its host lost its power.
     pub may_be_lost: bool,
@@ -67,7 +67,7 @@ pub struct Execution<'a> {
 }
 
 /// Judges one execution.
-pub fn judge(execution: &Execution<'_>) -> Vec<Violation> {
+pub fn check(execution: &Execution<'_>) -> Vec<Violation> {
     let mut bench = Bench { execution, found: vec![] };
     if execution.begun > 1 {
         bench.find(Promise::StartsOnce, &format!("it started {} times", execution.begun));
@@ -181,12 +181,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::chaos::plan::{AMPLE_MS, Place};
+    use crate::chaos::plan::{AMPLE_MS, Target};
     use crate::chaos::print::Print;
 
     fn submission(end: End) -> Submission {
         Submission {
-            place: Place::Host(0),
+            place: Target::Host(0),
             print: Print::Both,
             end,
             stay_ms: 0,
@@ -203,7 +203,7 @@ mod tests {
         let (id, may_be_lost) = (Uuid::nil(), false);
         let execution =
             Execution { id, command, submission: &submission, begun, may_be_lost, output };
-        judge(&execution).into_iter().map(|violation| violation.promise).collect()
+        check(&execution).into_iter().map(|violation| violation.promise).collect()
     }
 
     fn whole() -> [Vec<u8>; 3] {

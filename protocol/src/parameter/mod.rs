@@ -1,16 +1,19 @@
-//! Parameters of a script: their names, and checks of their values.
+//! Parameters of a script: which ones it accepts, and checks of names and values.
+
+mod accepted;
+mod name;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::accepted::{ANY, AcceptedParameters};
+pub use self::name::{MAX_NAME_BYTES, check_name, check_undeclared_name};
 use crate::secret_parameters::SecretParameters;
 
 /// Values by name. They become environment variables of the child.
 pub type Parameters = BTreeMap<String, String>;
 
-/// Longest name of a parameter, in bytes.
-pub const MAX_NAME_BYTES: usize = 128;
 /// Longest value of a parameter, in bytes.
 pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// Most parameters of one execution.
@@ -60,8 +63,14 @@ pub enum ParameterError {
     Twice(String),
     #[error("parameter `{0}` is declared secret: send it in `secret_parameters`")]
     NotSecret(String),
-    #[error("parameter `{0}` is not declared by this script")]
-    Undeclared(String),
+    #[error(
+        "parameter `{0}` is not declared by this script and would change what its programs do; to accept it, replace `\"any\"` in the script's `parameters` in script_manifest.json on the host with a list that contains {{\"name\": \"{0}\"}}"
+    )]
+    MustBeDeclared(String),
+    #[error(
+        "parameter `{name}` is not declared by this script; to accept it, add {line} in script_manifest.json on the host"
+    )]
+    Undeclared { name: String, line: String },
     #[error("parameter `{0}` is required")]
     Missing(String),
     #[error("parameter `{name}` must be one of: {choices}")]
@@ -89,22 +98,23 @@ pub fn check(parameters: &Parameters, secrets: &SecretParameters) -> Result<(), 
     }
 }
 
-/// Checks values against a script's declarations. A script without declarations takes any valid
-/// parameter.
+/// Checks names and values against the parameters that a script accepts.
 ///
 /// # Errors
 /// [`ParameterError`] names the first rejected parameter.
-pub fn check_declared(
+pub fn check_accepted(
     parameters: &Parameters,
     secrets: &SecretParameters,
-    declared: Option<&[ParameterDeclaration]>,
+    accepted: &AcceptedParameters,
 ) -> Result<(), ParameterError> {
     check(parameters, secrets)?;
-    let Some(declared) = declared else { return Ok(()) };
-    let names = parameters.keys().map(String::as_str).chain(secrets.iter().map(|pair| pair.0));
-    for name in names {
-        if !declared.iter().any(|known| known.name == name) {
-            return Err(ParameterError::Undeclared(name.to_owned()));
+    let open = parameters.keys().map(|name| (name.as_str(), false));
+    let declared = accepted.declared();
+    for (name, is_secret) in open.chain(secrets.iter().map(|(name, _)| (name, true))) {
+        match accepted {
+            AcceptedParameters::Any => check_undeclared_name(name)?,
+            AcceptedParameters::Declared(_) if declared.iter().any(|known| known.name == name) => {}
+            AcceptedParameters::Declared(_) => return Err(undeclared(name, is_secret, declared)),
         }
     }
     for declaration in declared {
@@ -129,18 +139,30 @@ pub fn check_declared(
     Ok(())
 }
 
-/// Checks values against a script's declarations and adds the defaults; the default of a secret is
+/// The error for an undeclared parameter, with the text that declares it.
+fn undeclared(name: &str, is_secret: bool, declared: &[ParameterDeclaration]) -> ParameterError {
+    let secret = if is_secret { ", \"secret\": true" } else { "" };
+    let entry = format!("{{\"name\": \"{name}\"{secret}}}");
+    let line = if declared.is_empty() {
+        format!("`\"parameters\": [{entry}]` to the script's entry")
+    } else {
+        format!("`{entry}` to the script's `parameters`")
+    };
+    ParameterError::Undeclared { name: name.to_owned(), line }
+}
+
+/// Checks values against the parameters that a script accepts and adds the defaults; the default of a secret is
 /// a secret.
 ///
 /// # Errors
-/// As [`check_declared`].
+/// As [`check_accepted`].
 pub fn resolve(
     mut parameters: Parameters,
     mut secrets: SecretParameters,
-    declared: Option<&[ParameterDeclaration]>,
+    accepted: &AcceptedParameters,
 ) -> Result<(Parameters, SecretParameters), ParameterError> {
-    check_declared(&parameters, &secrets, declared)?;
-    for declaration in declared.into_iter().flatten() {
+    check_accepted(&parameters, &secrets, accepted)?;
+    for declaration in accepted.declared() {
         let name = declaration.name.as_str();
         let is_given = parameters.contains_key(name) || secrets.get(name).is_some();
         let Some(default) = declaration.default.as_ref().filter(|_| !is_given) else { continue };
@@ -153,53 +175,9 @@ pub fn resolve(
     Ok((parameters, secrets))
 }
 
-/// Checks that a name is a valid environment variable and does not change how programs start.
-///
-/// # Errors
-/// [`ParameterError::Malformed`] or [`ParameterError::Reserved`].
-pub fn check_name(name: &str) -> Result<(), ParameterError> {
-    let starts_well = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if !starts_well || !is_word || name.len() > MAX_NAME_BYTES {
-        return Err(ParameterError::Malformed(name.chars().take(MAX_NAME_BYTES).collect()));
-    }
-    if is_reserved(name) {
-        return Err(ParameterError::Reserved(name.to_owned()));
-    }
-    Ok(())
-}
-
-fn is_reserved(name: &str) -> bool {
-    const EXACT: [&str; 19] = [
-        "PATH",
-        "BASH_ENV",
-        "ENV",
-        "IFS",
-        "NODE_OPTIONS",
-        "SHELLOPTS",
-        "BASHOPTS",
-        "PS4",
-        "CDPATH",
-        "GLOBIGNORE",
-        "PERL5LIB",
-        "PERL5OPT",
-        "PERLLIB",
-        "RUBYOPT",
-        "RUBYLIB",
-        "HOME",
-        "SHELL",
-        "NODE_PATH",
-        "JAVA_TOOL_OPTIONS",
-    ];
-    const PREFIXES: [&str; 5] = ["LD_", "DYLD_", "PYTHON", "MUSTER_", "BASH_FUNC_"];
-    let upper = name.to_ascii_uppercase();
-    EXACT.contains(&upper.as_str()) || PREFIXES.iter().any(|prefix| upper.starts_with(prefix))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     fn declared(name: &str) -> ParameterDeclaration {
         ParameterDeclaration {
@@ -213,15 +191,6 @@ mod tests {
     }
 
     #[test]
-    fn names_that_change_how_programs_start_are_rejected() {
-        for name in
-            ["PATH", "path", "LD_PRELOAD", "BASH_ENV", "PYTHONPATH", "MUSTER_API_KEY", "IFS"]
-        {
-            assert_eq!(check_name(name), Err(ParameterError::Reserved(name.into())), "{name}");
-        }
-    }
-
-    #[test]
     fn defaults_are_added_and_required_values_are_enforced() {
         let declared = [
             ParameterDeclaration {
@@ -231,12 +200,13 @@ mod tests {
             },
             ParameterDeclaration { required: true, ..declared("WHO") },
         ];
+        let declared = AcceptedParameters::Declared(declared.into());
         let given = Parameters::from([("WHO".into(), "me".into())]);
-        let (resolved, _) = resolve(given, SecretParameters::default(), Some(&declared))
-            .expect("fits the declaration");
+        let (resolved, _) =
+            resolve(given, SecretParameters::default(), &declared).expect("fits the declaration");
         assert_eq!(resolved["COLOUR"], "blue");
         assert_eq!(
-            resolve(Parameters::new(), SecretParameters::default(), Some(&declared)),
+            resolve(Parameters::new(), SecretParameters::default(), &declared),
             Err(ParameterError::Missing("WHO".into()))
         );
     }
@@ -252,10 +222,11 @@ mod tests {
             },
             declared("WHO"),
         ];
+        let declared = AcceptedParameters::Declared(declared.into());
         let one = |name: &str| Parameters::from([(name.into(), "me".into())]);
         let none = Parameters::new;
         let resolved = |open, secret: Parameters| {
-            resolve(open, secret.into(), Some(&declared)).map(|(open, secrets)| {
+            resolve(open, secret.into(), &declared).map(|(open, secrets)| {
                 let names: Vec<_> = secrets.iter().map(|(name, _)| name.to_owned()).collect();
                 (open.len(), names.join(" "))
             })
@@ -264,17 +235,38 @@ mod tests {
         assert_eq!(resolved(one("WHO"), one("WHO")), Err(ParameterError::Twice("WHO".into())));
         assert_eq!(resolved(one("WHO"), one("TOKEN")), Ok((1, "DEFAULT TOKEN".into())));
         assert_eq!(resolved(none(), one("WHO")), Ok((0, "DEFAULT WHO".into())));
-        assert_eq!(resolved(none(), one("X")), Err(ParameterError::Undeclared("X".into())));
+        assert!(matches!(
+            resolved(none(), one("X")),
+            Err(ParameterError::Undeclared { name, .. }) if name == "X"
+        ));
         let many = (0..=MAX_PARAMETERS).map(|n| (format!("P{n}"), String::new()));
         assert_eq!(resolved(none(), many.collect()), Err(ParameterError::TooMany));
     }
 
-    proptest! {
-        #[test]
-        fn accepted_names_are_valid_variable_names(name in "\\PC{0,20}") {
-            if check_name(&name).is_ok() {
-                prop_assert!(!name.is_empty() && !name.contains('=') && name.is_ascii());
-            }
+    #[test]
+    fn script_without_declarations_accepts_no_parameter_and_the_refusal_names_the_line_to_add() {
+        let refusal = |open: &[&str], secret: &[&str], accepted: &AcceptedParameters| {
+            let named = |names: &[&str]| -> Parameters {
+                names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect()
+            };
+            let checked = check_accepted(&named(open), &named(secret).into(), accepted);
+            checked.err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let none = AcceptedParameters::default();
+        let some = AcceptedParameters::Declared(vec![declared("WHO")]);
+        assert_eq!(refusal(&[], &[], &none), "");
+        for (open, secret, accepted, line) in [
+            (["NAME"].as_slice(), [].as_slice(), &none, r#"`"parameters": [{"name": "NAME"}]`"#),
+            (&[], &["KEY"], &none, r#"`"parameters": [{"name": "KEY", "secret": true}]`"#),
+            (&["NAME"], &[], &some, r#"`{"name": "NAME"}` to the script's `parameters`"#),
+        ] {
+            let text = refusal(open, secret, accepted);
+            assert!(text.contains(line) && text.contains("script_manifest.json"), "{text}");
         }
+        for hostile in ["TAR_OPTIONS", "GIT_SSH_COMMAND", "https_proxy"] {
+            assert!(refusal(&[hostile], &[], &AcceptedParameters::Any).contains(hostile));
+            assert!(refusal(&[], &[hostile], &AcceptedParameters::Any).contains(hostile));
+        }
+        assert_eq!(refusal(&["NAME"], &["KEY"], &AcceptedParameters::Any), "");
     }
 }

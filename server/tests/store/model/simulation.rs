@@ -22,7 +22,7 @@ use super::step::{AGENTS, Age, COMMANDS, Place, Session, Step};
 use crate::fixture::{Fixture, NOW, audit};
 use crate::sessions::opened;
 
-pub struct World {
+pub struct Simulation {
     fixture: Arc<Fixture>,
     key_id: AgentKeyId,
     agents: Vec<AgentId>,
@@ -40,7 +40,7 @@ struct Resolved {
     offset: u64,
 }
 
-impl World {
+impl Simulation {
     pub async fn new(fixture: &Arc<Fixture>) -> Self {
         let key_id = AgentKeyId::new();
         fixture.make_key(fixture.tenant_id, key_id, AGENTS as i32).await;
@@ -52,12 +52,12 @@ impl World {
         };
         let commands = (0..COMMANDS).map(|_| CommandId::new()).collect();
         let fixture = Arc::clone(fixture);
-        let mut world = Self { fixture, key_id, agents: Vec::new(), commands, model };
+        let mut simulation = Self { fixture, key_id, agents: Vec::new(), commands, model };
         for number in 0..AGENTS {
-            let opening = world.fixture.open(world.opening(number, 1, 0)).await;
-            world.agents.push(opened(opening).agent_id);
+            let opening = simulation.fixture.open(simulation.opening(number, 1, 0)).await;
+            simulation.agents.push(opened(opening).agent_id);
         }
-        world
+        simulation
     }
 
     fn opening(&self, agent: usize, ledger: u128, count: u64) -> OpenSession {
@@ -301,7 +301,7 @@ impl World {
                     answer(done, |cancelled| match cancelled {
                         Cancelled::Unknown => Answer::Unknown,
                         Cancelled::Unsupported => Answer::Refused,
-                        Cancelled::Requested { is_sent, .. } => Answer::Cancelled { tell: is_sent },
+                        Cancelled::Requested { is_sent, .. } => Answer::Cancelled { is_sent },
                     })
                 }
                 .boxed()

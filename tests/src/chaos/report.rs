@@ -1,30 +1,30 @@
-//! What is said of a run, or of many: figures, and whatever was found.
+//! The report on a run, or on many: statistics and violations.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use super::checker::{Promise, Violation};
+use super::evaluation::Findings;
+use super::fault_injector::InjectedFaults;
 use super::fleet::{Fleet, names};
-use super::judge::{Promise, Violation};
-use super::killer::Deeds;
-use super::plan::Kind;
+use super::plan::FaultKind;
 use super::settings::{Settings, Store};
-use super::trial::Findings;
 use crate::processes::binaries::binary;
 
 /// Counts of one run or of many.
 #[derive(Debug, Clone, Default)]
-pub struct Figures {
+pub struct Statistics {
     pub runs: usize,
     pub executions: usize,
     /// Submissions that were jobs for several hosts.
     pub jobs: usize,
     pub states: BTreeMap<String, usize>,
-    pub blows: BTreeMap<Kind, usize>,
+    pub faults: BTreeMap<FaultKind, usize>,
     pub violations: usize,
 }
 
-impl Figures {
+impl Statistics {
     /// Adds those of other runs.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
@@ -34,15 +34,15 @@ impl Figures {
         for (state, count) in &other.states {
             *self.states.entry(state.clone()).or_default() += count;
         }
-        for (kind, count) in &other.blows {
-            *self.blows.entry(*kind).or_default() += count;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(*kind).or_default() += count;
         }
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for Statistics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let blows: usize = self.blows.values().sum();
+        let faults: usize = self.faults.values().sum();
         writeln!(f, "| what | count |\n|---|---:|")?;
         writeln!(f, "| runs, each with a server and hosts of its own | {} |", self.runs)?;
         writeln!(f, "| executions | {} |", self.executions)?;
@@ -50,36 +50,36 @@ impl fmt::Display for Figures {
         for (state, count) in &self.states {
             writeln!(f, "| executions that ended `{state}` | {count} |")?;
         }
-        writeln!(f, "| blows | {blows} |")?;
-        for (kind, count) in &self.blows {
+        writeln!(f, "| faults | {faults} |")?;
+        for (kind, count) in &self.faults {
             writeln!(f, "| {kind:?} | {count} |")?;
         }
         writeln!(f, "| violations | {} |", self.violations)
     }
 }
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct ChaosReport {
     pub seed: u64,
     pub store: Store,
-    pub figures: Figures,
+    pub statistics: Statistics,
     pub violations: Vec<Violation>,
-    pub deeds: Deeds,
+    pub injected: InjectedFaults,
 }
 
-impl Verdict {
-    pub(super) fn new(settings: &Settings, findings: Findings, deeds: Deeds) -> Self {
+impl ChaosReport {
+    pub(super) fn new(settings: &Settings, findings: Findings, injected: InjectedFaults) -> Self {
         let Findings { states, jobs, violations } = findings;
-        let figures = Figures {
+        let statistics = Statistics {
             runs: 1,
             executions: states.values().sum(),
             jobs,
             states,
-            blows: deeds.counts.clone(),
+            faults: injected.counts.clone(),
             violations: violations.len(),
         };
-        Self { seed: settings.seed, store: settings.store, figures, violations, deeds }
+        Self { seed: settings.seed, store: settings.store, statistics, violations, injected }
     }
 
     /// True if a promise of this kind was broken.
@@ -92,11 +92,11 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for ChaosReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { executions, states, blows, .. } = &self.figures;
+        let Statistics { executions, states, faults, .. } = &self.statistics;
         write!(f, "seed {} on {:?}: {executions} executions {states:?}, ", self.seed, self.store)?;
-        write!(f, "{blows:?}, {} violations", self.violations.len())?;
+        write!(f, "{faults:?}, {} violations", self.violations.len())?;
         if self.violations.is_empty() {
             return Ok(());
         }
@@ -105,22 +105,22 @@ impl fmt::Display for Verdict {
             writeln!(f, "  {violation}")?;
         }
         writeln!(f, "  What was done:")?;
-        self.deeds.log.iter().try_for_each(|line| writeln!(f, "    {line}"))
+        self.injected.log.iter().try_for_each(|line| writeln!(f, "    {line}"))
     }
 }
 
-/// Where figures and the logs of runs that went wrong are kept: beside the programs.
+/// Where statistics and the logs of runs with violations are stored: beside the programs.
 pub fn kept() -> PathBuf {
     binary("chaos-work").with_file_name("chaos")
 }
 
-/// Puts the logs of a run that went wrong, and its verdict, where they outlive it.
-pub(super) fn keep_logs(fleet: &Fleet, verdict: &Verdict) {
-    let folder = verdict.logs();
+/// Copies the logs of a run with violations, and its report, to a folder that outlives the run.
+pub(super) fn keep_logs(fleet: &Fleet, report: &ChaosReport) {
+    let folder = report.logs();
     std::fs::create_dir_all(&folder).expect("make a folder for the logs");
-    for name in names(fleet.site.path()).iter().filter(|name| name.ends_with(".log")) {
-        std::fs::copy(fleet.site.path().join(name), folder.join(name)).expect("keep a log");
+    for name in names(fleet.test_dir.path()).iter().filter(|name| name.ends_with(".log")) {
+        std::fs::copy(fleet.test_dir.path().join(name), folder.join(name)).expect("keep a log");
     }
-    std::fs::copy(&fleet.tally, folder.join("tally")).expect("keep the tally");
-    std::fs::write(folder.join("verdict"), verdict.to_string()).expect("keep the verdict");
+    std::fs::copy(&fleet.start_log, folder.join("start_log")).expect("keep the start_log");
+    std::fs::write(folder.join("report"), report.to_string()).expect("keep the report");
 }

@@ -3,9 +3,9 @@
 
 /// A stream of numbers.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Random(u64);
 
-impl Dice {
+impl Random {
     /// The stream of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -57,17 +57,17 @@ mod tests {
 
     #[test]
     fn a_seed_says_what_it_has_always_said() {
-        let mut dice = Dice::new(1_234_567);
+        let mut random = Random::new(1_234_567);
         // Of the reference implementation.
-        assert_eq!(dice.roll(), 6_457_827_717_110_365_317);
-        assert_eq!(dice.roll(), 3_203_168_211_198_807_973);
+        assert_eq!(random.roll(), 6_457_827_717_110_365_317);
+        assert_eq!(random.roll(), 3_203_168_211_198_807_973);
     }
 
     #[test]
     fn what_weighs_nothing_is_never_chosen() {
-        let mut dice = Dice::new(7);
+        let mut random = Random::new(7);
         for _ in 0..200 {
-            assert_ne!(dice.choose(&[('a', 1), ('b', 0), ('c', 5)]), 'b');
+            assert_ne!(random.choose(&[('a', 1), ('b', 0), ('c', 5)]), 'b');
         }
     }
 }

@@ -1,0 +1,366 @@
+//! Imports go one way: between layers, between features of one layer, and between modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::modules::{self, Path, Uses};
+use crate::sources;
+
+/// The layers of a crate from the lowest to the highest. A layer imports lower ones only; the names
+/// of one row do not import each other.
+type Layers = &'static [&'static [&'static str]];
+
+const SERVER: Layers = &[
+    &["domain", "fault", "metrics"],
+    &["store", "hub", "adapters"],
+    &["services"],
+    &["http", "ws", "workers", "listener"],
+    &["config"],
+    &["boot", "main", "lib"],
+];
+const AGENT: Layers = &[
+    &["clock", "fault", "platform"],
+    &["storage"],
+    &["identity", "policy"],
+    &["executions", "link"],
+    &["commands"],
+    &["config"],
+    &["releases"],
+    &["agent"],
+    &["sessions"],
+    &["subcommands"],
+    &["main", "lib"],
+];
+const SUPERVISOR: Layers = &[
+    &["policy", "fault_injection", "layout", "log", "settings"],
+    &["platform", "reasons"],
+    &["fatal_reason", "status", "update"],
+    &["handover", "supervise"],
+    &["main", "lib"],
+];
+const CLI: Layers = &[
+    &["error", "interrupt", "exit_status"],
+    &["context", "input", "output"],
+    &["api", "explanation"],
+    &["session"],
+    &["listing"],
+    &["commands"],
+    &["cli"],
+    &["main"],
+];
+
+/// The features of each layer of the server, from the one that imports none to the one that may
+/// import all before it.
+const FEATURES: [(&str, &[&str]); 6] = [
+    ("domain", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
+    ("store/entities", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
+    ("store/queries", &["access", "fleet", "commands", "releases", "integrations", "operations"]),
+    ("store/writer", &["access", "commands", "sessions"]),
+    (
+        "services",
+        &["access", "fleet", "releases", "integrations", "commands", "sessions", "operations"],
+    ),
+    (
+        "http",
+        &["commands", "access", "fleet", "sessions", "releases", "integrations", "operations"],
+    ),
+];
+
+/// Crates that every layer may use.
+const COMMON: [&str; 6] =
+    ["muster_protocol", "serde", "serde_json", "thiserror", "tracing", "uuid"];
+/// What each layer of the server may use beside them. `anyhow` and `clap` belong to the edge of the
+/// process.
+const SERVER_CRATES: [(&str, &[&str]); 15] = [
+    (
+        "domain",
+        &[
+            "chrono",
+            "data_encoding",
+            "hex",
+            "ring",
+            "strsim",
+            "strum",
+            "url",
+            "utoipa",
+            "winnow",
+            "zeroize",
+        ],
+    ),
+    ("metrics", &["prometheus_client"]),
+    ("fault", &[]),
+    (
+        "store",
+        &[
+            "bytes",
+            "crc32fast",
+            "data_encoding",
+            "futures_util",
+            "nix",
+            "sea_orm",
+            "sea_orm_migration",
+            "strum",
+            "tokio",
+            "utoipa",
+            "zstd",
+        ],
+    ),
+    ("hub", &["tokio"]),
+    ("adapters", &["data_encoding", "hex", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    (
+        "services",
+        &[
+            "bytes",
+            "data_encoding",
+            "futures_util",
+            "governor",
+            "moka",
+            "ring",
+            "strsim",
+            "strum",
+            "sysinfo",
+            "tokio",
+            "zeroize",
+        ],
+    ),
+    (
+        "http",
+        &[
+            "askama",
+            "axum",
+            "data_encoding",
+            "futures_util",
+            "strum",
+            "tokio",
+            "tower_http",
+            "utoipa",
+            "utoipa_axum",
+            "utoipa_swagger_ui",
+        ],
+    ),
+    ("ws", &["axum", "futures_util", "tokio", "tokio_tungstenite"]),
+    ("workers", &["anyhow", "tokio", "tokio_cron_scheduler"]),
+    (
+        "listener",
+        &[
+            "axum",
+            "hyper",
+            "hyper_util",
+            "nix",
+            "ring",
+            "rustls",
+            "tokio",
+            "tokio_rustls",
+            "tower",
+            "tower_http",
+        ],
+    ),
+    ("config", &["clap", "toml"]),
+    ("boot", &["anyhow", "ring", "tokio", "zeroize"]),
+    ("main", &["anyhow", "clap", "ring", "rustls", "tokio", "tracing_subscriber"]),
+    ("lib", &[]),
+];
+
+/// Imports that break a rule, each with its reason.
+const EXCEPTIONS: [(&str, &str, &str); 1] = [(
+    "server/config",
+    "services",
+    "settings of the services are read where they are put together",
+)];
+
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest: toml::Table =
+        sources::read(&format!("{folder}/Cargo.toml")).parse().expect("a manifest");
+    let named = manifest.get("dependencies").and_then(toml::Value::as_table).expect("a table");
+    named.keys().map(|name| name.replace('-', "_")).collect()
+}
+
+fn layer_of(module: &Path) -> &str {
+    module.first().map_or("main", String::as_str)
+}
+
+fn layer_breaches(folder: &str, layers: Layers, modules: &BTreeMap<Path, Uses>) -> Vec<String> {
+    let position = |name: &str| layers.iter().position(|row| row.contains(&name));
+    let mut breaches = Vec::new();
+    for (module, uses) in modules {
+        let layer = layer_of(module);
+        let Some(mine) = position(layer) else {
+            breaches.push(format!("{folder}: `{layer}` has no layer; add it to LAYERS"));
+            continue;
+        };
+        for used in &uses.inside {
+            let Some(other) = used.first().map(String::as_str) else { continue };
+            // A name that is no layer is an item of the crate's root.
+            let Some(theirs) = position(other) else { continue };
+            let place = format!("{folder}/{layer}");
+            let is_excepted = EXCEPTIONS.iter().any(|(from, to, _)| *from == place && *to == other);
+            if other != layer && theirs >= mine && !is_excepted {
+                let module = module.join("::");
+                breaches.push(format!("{folder}: {module} imports {}", used.join("::")));
+            }
+        }
+    }
+    breaches
+}
+
+/// The feature of a path below one of the layers in [`FEATURES`], and the order of its layer.
+fn feature_of(path: &Path) -> Option<(&'static str, usize)> {
+    FEATURES.iter().find_map(|(layer, features)| {
+        let depth = layer.split('/').count();
+        let is_below = path.len() > depth && path[..depth].join("/") == *layer;
+        let feature = path.get(depth).filter(|_| is_below)?;
+        let place = features.iter().position(|known| known == feature)?;
+        Some((*layer, place))
+    })
+}
+
+fn feature_breaches(modules: &BTreeMap<Path, Uses>) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (module, uses) in modules {
+        let Some((layer, mine)) = feature_of(module) else { continue };
+        for used in &uses.inside {
+            if feature_of(used).is_some_and(|(other, theirs)| other == layer && theirs > mine) {
+                breaches.push(format!("{} imports {}", module.join("::"), used.join("::")));
+            }
+        }
+    }
+    breaches
+}
+
+fn crate_breaches(modules: &BTreeMap<Path, Uses>) -> Vec<String> {
+    let mut breaches = Vec::new();
+    for (module, uses) in modules {
+        let layer = layer_of(module);
+        let Some((_, allowed)) = SERVER_CRATES.iter().find(|(name, _)| *name == layer) else {
+            continue;
+        };
+        let outside = uses.outside.iter().map(String::as_str);
+        for used in outside.filter(|used| !allowed.contains(used) && !COMMON.contains(used)) {
+            breaches.push(format!("{} uses the crate {used}", module.join("::")));
+        }
+    }
+    breaches
+}
+
+/// The file that a path is in: the longest known module that it starts with.
+fn file_of<'a>(modules: &'a BTreeMap<Path, Uses>, path: &Path) -> Option<&'a Path> {
+    let starts = (1..=path.len()).rev().map(|end| &path[..end]);
+    starts.filter_map(|start| modules.get_key_value(start)).map(|(module, _)| module).next()
+}
+
+/// Modules that import each other in a circle. A module and its own children are one.
+fn cycles(modules: &BTreeMap<Path, Uses>) -> Vec<String> {
+    let edges: BTreeMap<&Path, BTreeSet<&Path>> = modules
+        .iter()
+        .map(|(module, uses)| {
+            let used = uses.inside.iter().filter_map(|path| file_of(modules, path));
+            let apart = used.filter(|used| !used.starts_with(module) && !module.starts_with(used));
+            (module, apart.collect())
+        })
+        .collect();
+    let reaches = |from: &Path, to: &Path| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+        while let Some(at) = open.pop() {
+            for next in &edges[at] {
+                if *next == to {
+                    return true;
+                }
+                if seen.insert(*next) {
+                    open.push(next);
+                }
+            }
+        }
+        false
+    };
+    let mut found = Vec::new();
+    for (module, used) in &edges {
+        for other in used.iter().filter(|other| module < *other && reaches(other, module)) {
+            found.push(format!("{} and {}", module.join("::"), other.join("::")));
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_go_from_higher_layers_to_lower_ones() {
+    let crates = [("server", SERVER), ("agent", AGENT), ("supervisor", SUPERVISOR), ("cli", CLI)];
+    for (folder, layers) in crates {
+        let modules = modules::of_crate(folder, &dependencies(folder));
+        let breaches = layer_breaches(folder, layers, &modules);
+        assert!(breaches.is_empty(), "move the code, or the name in LAYERS: {breaches:#?}");
+    }
+}
+
+#[test]
+fn features_of_one_layer_import_each_other_in_one_order() {
+    let modules = modules::of_crate("server", &dependencies("server"));
+    let breaches = feature_breaches(&modules);
+    assert!(breaches.is_empty(), "see FEATURES for the order: {breaches:#?}");
+}
+
+#[test]
+fn each_layer_of_the_server_uses_only_its_own_crates() {
+    let modules = modules::of_crate("server", &dependencies("server"));
+    let breaches = crate_breaches(&modules);
+    assert!(breaches.is_empty(), "see SERVER_CRATES: {breaches:#?}");
+}
+
+#[test]
+fn no_modules_import_each_other_in_a_circle() {
+    for folder in ["protocol", "server", "agent", "supervisor", "cli"] {
+        let cycles = cycles(&modules::of_crate(folder, &dependencies(folder)));
+        assert!(cycles.is_empty(), "{folder}: {cycles:#?}");
+    }
+}
+
+#[test]
+fn the_protocol_has_no_runtime_and_no_host_program_depends_on_the_server() {
+    for folder in ["protocol", "supervisor", "agent", "cli"] {
+        assert!(!dependencies(folder).contains("muster_server"), "{folder} depends on the server");
+    }
+    for runtime in ["tokio", "axum", "sea_orm", "reqwest"] {
+        assert!(!dependencies("protocol").contains(runtime), "protocol depends on {runtime}");
+    }
+}
+
+/// A crate of these modules and sources.
+fn sample(files: &[(&str, &str)]) -> BTreeMap<Path, Uses> {
+    let dependencies = BTreeSet::from(["axum".to_owned(), "sea_orm".to_owned()]);
+    let module = |name: &str| name.split('/').map(str::to_owned).collect::<Path>();
+    let read = |(name, text): &(&str, &str)| {
+        let module = module(name);
+        let uses = modules::of_source(&module, text, &dependencies);
+        (module, uses)
+    };
+    files.iter().map(read).collect()
+}
+
+#[test]
+fn every_kind_of_breach_is_found() {
+    for source in [
+        "use crate::services::x;",
+        "use crate::{domain::a, services::{b, c}};",
+        "use super::services as s;",
+        "fn f() -> crate::services::T { todo!() }",
+        "mod inner { use super::super::services; }",
+        "pub use crate::hub::Hub;",
+    ] {
+        let modules = sample(&[("store", source)]);
+        assert!(!layer_breaches("server", SERVER, &modules).is_empty(), "{source}");
+    }
+    let allowed =
+        sample(&[("store", "use crate::domain::a; #[cfg(test)] mod tests { use crate::http; }")]);
+    assert!(layer_breaches("server", SERVER, &allowed).is_empty());
+
+    let features = sample(&[("services/access/keys", "use super::super::commands::jobs;")]);
+    assert_eq!(feature_breaches(&features).len(), 1);
+
+    let crates =
+        sample(&[("services/jobs", "use axum::Json;"), ("domain/ids", "use sea_orm::Value;")]);
+    assert_eq!(crate_breaches(&crates).len(), 2);
+
+    let circle =
+        [("a", "use crate::b::x;"), ("b", "use crate::c;"), ("c", "fn f() { crate::a::y() }")];
+    assert!(!cycles(&sample(&circle)).is_empty());
+    let parent = sample(&[("a", "use self::b::x;"), ("a/b", "use super::y;")]);
+    assert!(cycles(&parent).is_empty(), "a module and its child are one");
+}
