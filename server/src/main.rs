@@ -4,9 +4,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use muster_server::adapters::new_files::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
-use nix::sys::stat::{Mode, umask};
 use tracing_subscriber::EnvFilter;
 
 /// The Muster server: runs commands on a fleet of hosts
@@ -46,8 +46,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    // Every file that the server creates holds keys, output or what others sent.
-    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    close_new_files_to_others();
     let filter = EnvFilter::try_new(&config.log)
         .map_err(|error| anyhow::anyhow!("failed to read the log filter: {error}"))?;
     // Logs must not contain SQL, because it may contain data of callers.

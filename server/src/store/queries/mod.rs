@@ -12,7 +12,6 @@ pub mod releases;
 use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
-pub use self::access::api_key_revocation::{Revocation, RevocationScope};
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
@@ -31,6 +30,7 @@ pub use self::fleet::host_rules::StoredRules;
 pub use self::integrations::webhooks::{
     DeliveriesToSkip, DeliveryFilter, FailedExecution, PendingDelivery,
 };
+pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::sweeps::{OfflineAgent, Retention};
 pub use self::releases::groups::GroupChange;
 pub use self::releases::releases::Publication;

@@ -120,11 +120,9 @@ impl TryFrom<&RolloutSpec> for Rollout {
         let max_failures =
             max_failures.map(|value| amount("rollout.max_failures", value, 0)).transpose()?;
         if spec.count_in_flight.is_some() && max_failures.is_none() {
-            return Err(RolloutError::new(
-                "rollout.max_failures",
-                FieldErrorCode::Required,
-                "is required with `count_in_flight`",
-            ));
+            let (field, code) = ("rollout.count_in_flight", FieldErrorCode::Conflict);
+            let error = FieldError::with_limit(field, code, "rollout.max_failures");
+            return Err(RolloutError { error, problem: "needs `max_failures`".into() });
         }
         Ok(Self {
             wave_size,

@@ -131,6 +131,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}/metrics", AGENTS_READ, NotFound),
         post("/api/agents/{id}/ping", RUN, NotFound, json!({"wait_ms": 1})),
         get("/api/agents/{id}/scripts", AGENTS_READ, NotFound),
+        get("/api/agents/resolve", AGENTS_READ, NotFound).query("?name=one"),
         get("/api/agents/keys", AGENT_KEYS_READ, Hidden),
         post("/api/agents/keys", AGENT_KEYS_WRITE, Unrelated, json!({"name": "new"})),
         get("/api/agents/keys/{id}", AGENT_KEYS_READ, NotFound),

@@ -9,7 +9,6 @@ use sea_orm::{
 };
 use serde_json::json;
 
-use super::agent_keys::write_audit;
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::JobState;
@@ -22,6 +21,7 @@ use crate::store::entities::access::{api_key, audit_entry};
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
+use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::rollouts::actions::pause;
 
 /// Rows of one statement.
