@@ -141,7 +141,7 @@ async fn updates_are_requested_only_while_the_wave_is_current_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_are_requested_only_while_the_wave_is_current_on_postgres() {
     let test_dir = TestDir::new();
-    let postgres = tokio::task::block_in_place(|| PostgresDatabase::empty());
+    let postgres = tokio::task::block_in_place(PostgresDatabase::empty);
     let store =
         Store::open(&postgres.url(), &test_dir.folder("data")).await.expect("open the store");
     Box::pin(updates_are_requested_only_while_the_wave_is_current(store)).await;
