@@ -22,25 +22,33 @@ pub struct Problem {
     /// Stable, for programs.
     code: &'static str,
     /// A sentence that says what to do.
-    detail: String,
+    #[schema(value_type = String)]
+    detail: Box<str>,
     /// With `invalid_target`, for an expression: the character, counted from 1, at which it goes
     /// wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     /// The fields that do not fit, for programs that word their own message.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(value_type = Vec<FieldError>)]
+    errors: Box<[FieldError]>,
     /// With `ambiguous_agent`, for a name: the first 10 agents that it matches.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    candidates: Vec<AgentCandidate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Vec<AgentCandidate>, required = false)]
+    candidates: Option<Box<Candidates>>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
+/// A list that takes little space in the many problems without one.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+struct Candidates(Vec<AgentCandidate>);
+
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Problem");
-        let detail = detail.into();
+        let detail = detail.into().into_boxed_str();
         Self {
             kind: "about:blank",
             title,
@@ -48,8 +56,8 @@ impl Problem {
             code,
             detail,
             column: None,
-            errors: Vec::new(),
-            candidates: Vec::new(),
+            errors: Box::default(),
+            candidates: None,
             retry_after_s: None,
         }
     }
@@ -80,7 +88,7 @@ impl Problem {
 
     /// Names the field that does not fit.
     pub fn with_error(mut self, error: FieldError) -> Self {
-        self.errors.push(error);
+        self.errors = [self.errors.into_vec(), vec![error]].concat().into();
         self
     }
 
@@ -216,7 +224,7 @@ impl From<ServiceError> for Problem {
             ServiceError::Conflict { code, .. } => Self::new(StatusCode::CONFLICT, code, detail),
             ServiceError::AmbiguousAgent { candidates, .. } => {
                 let problem = Self::new(StatusCode::CONFLICT, "ambiguous_agent", detail);
-                Self { candidates, ..problem }
+                Self { candidates: Some(Box::new(Candidates(candidates))), ..problem }
             }
             ServiceError::Invalid { code, .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)

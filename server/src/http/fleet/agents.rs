@@ -3,7 +3,6 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use muster_protocol::parameter::ANY;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -16,6 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
 use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
@@ -32,7 +32,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_connected_agents))
         .routes(routes!(resolve_agent))
         .routes(routes!(get_agent, update_agent, delete_agent))
-        .routes(routes!(list_agent_scripts))
+        .merge(scripts::routes())
         .routes(routes!(list_agent_metrics))
         .routes(routes!(list_agent_events))
         .routes(routes!(ping_agent))
@@ -98,22 +98,6 @@ struct TelemetrySampleView {
 struct MetricsView {
     /// Oldest first.
     items: Vec<TelemetrySampleView>,
-}
-
-/// The scripts that a host allows.
-#[derive(Debug, Serialize, ToSchema)]
-struct ScriptsView {
-    /// The entries of the manifest. `parameters` is a list, or `"any"`; without it the script
-    /// accepts none.
-    #[schema(value_type = Vec<Object>)]
-    items: Value,
-    /// Names of the scripts that accept any parameter. List their parameters in the manifest: a
-    /// parameter is an environment variable, and can change what the script's programs do.
-    scripts_with_any_parameters: Vec<String>,
-    /// Why the host refused its newest manifest file. The scripts above stay in force.
-    error: Option<String>,
-    /// When the host last reported; `null` if it never has.
-    reported_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -305,41 +289,6 @@ async fn delete_agent(
 ) -> ApiResult<StatusCode> {
     state.services.agents.delete(&caller, AgentId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// List the scripts that an agent's host allows, as last reported.
-#[utoipa::path(get, path = "/api/agents/{id}/scripts", tag = "agents",
-    params(("id" = uuid::Uuid, Path)),
-    responses((status = 200, body = ScriptsView), (status = 404, body = Problem)))]
-async fn list_agent_scripts(
-    State(state): State<AppState>,
-    caller: Caller,
-    Id(id): Id,
-) -> ApiResult<axum::Json<ScriptsView>> {
-    let view = match state.services.agents.manifest(&caller, AgentId(id)).await? {
-        None => ScriptsView {
-            items: Value::Array(Vec::new()),
-            scripts_with_any_parameters: Vec::new(),
-            error: None,
-            reported_at: None,
-        },
-        Some(row) => {
-            let items = stored_json(&row.manifest)["scripts"].take();
-            ScriptsView {
-                scripts_with_any_parameters: scripts_with_any_parameters(&items),
-                items,
-                error: row.error,
-                reported_at: Some(row.reported_at),
-            }
-        }
-    };
-    Ok(axum::Json(view))
-}
-
-fn scripts_with_any_parameters(scripts: &Value) -> Vec<String> {
-    let any = |script: &&Value| script["parameters"] == ANY;
-    let scripts = scripts.as_array().into_iter().flatten().filter(any);
-    scripts.filter_map(|script| script["name"].as_str().map(str::to_owned)).collect()
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

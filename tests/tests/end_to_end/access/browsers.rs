@@ -1,6 +1,6 @@
 //! What other sites can make a browser do, and what a browser does with answers.
 
-use muster_tests::{Fixture, ServerOptions, on_both_databases};
+use muster_tests::{Fixture, JsonFields as _, ServerOptions, on_both_databases};
 use reqwest::{Client, Method, Response};
 
 on_both_databases!(
@@ -19,7 +19,7 @@ async fn send(fixture: &Fixture, method: Method, path: &str, kind: &str, body: &
 async fn only_json_bodies_change_something(fixture: Fixture) {
     let created = async || {
         let page = fixture.api.get("/api/keys").await.expect(200);
-        page["items"].as_array().expect("items").len()
+        page.list("items").len()
     };
     let known = created().await;
     let key = r#"{"name": "forged", "role": "owner"}"#;

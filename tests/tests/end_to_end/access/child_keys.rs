@@ -1,7 +1,7 @@
 //! Keys that keys create: they outlive and outrank their makers in nothing.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use muster_tests::{Api, Fixture, on_both_databases};
+use muster_tests::{Api, Fixture, JsonFields as _, on_both_databases};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -32,7 +32,7 @@ async fn a_child_key_never_outlives_or_outranks_its_maker(fixture: Fixture) {
     assert_eq!(child["created_by"], brief_id);
     assert_eq!(child["scopes"], json!(["agents:read", "api_keys:read", "api_keys:write"]));
     let time = |text: &str| text.parse::<DateTime<Utc>>().expect("a time");
-    let child_expires_at = child["expires_at"].as_str().expect("it expires");
+    let child_expires_at = child.text("expires_at");
     assert_eq!(time(child_expires_at), time(&expires_at), "by default it expires with its maker");
 
     let later = json!({"name": "c", "role": "owner", "expires_at": in_hours(2)});
@@ -46,7 +46,7 @@ async fn a_child_key_never_outlives_or_outranks_its_maker(fixture: Fixture) {
 
 async fn a_key_revokes_only_what_it_could_have_created(fixture: Fixture) {
     let keys = fixture.api.get("/api/keys").await.expect(200);
-    let first = keys["items"][0]["id"].as_str().expect("an id").to_owned();
+    let first = keys["items"][0].id().to_owned();
     let narrow = json!({"name": "n", "role": "owner", "scopes": ["api_keys:write", "agents:read"]});
     let (own_id, narrow) = made(&fixture.api, narrow).await;
     let (_, brief) =
@@ -85,7 +85,7 @@ async fn a_key_is_revoked_with_the_keys_that_it_created(fixture: Fixture) {
     other.get("/api/agents").await.expect(200);
     let audit = fixture.api.get("/api/audit").await.expect(200);
     let entry = |id: &str| {
-        let mut entries = audit["items"].as_array().expect("items").iter();
+        let mut entries = audit.list("items").iter();
         let is_it =
             |entry: &&Value| entry["action"] == "api_key.revoke" && entry["subject_id"] == id;
         entries.find(is_it).unwrap_or_else(|| panic!("no entry of {id}: {audit}"))

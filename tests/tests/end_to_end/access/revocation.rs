@@ -1,6 +1,8 @@
 //! What happens to the work of a revoked key.
 
-use muster_tests::{ALL, Api, Cli, FakeAgent, Fixture, eventually_shown, on_both_databases};
+use muster_tests::{
+    ALL, Api, Cli, FakeAgent, Fixture, JsonFields as _, eventually_shown, on_both_databases,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -20,7 +22,7 @@ async fn agents(fixture: &Fixture, count: usize) -> (String, Vec<(FakeAgent, Str
         let agent = FakeAgent::registered(&fixture.server.address(), &key, &name).await;
         let known = fixture.agents_of(&key_id).await;
         let known = known.iter().find(|known| known["hostname"] == name).expect("enrolled");
-        agents.push((agent, known["id"].as_str().expect("an id").to_owned()));
+        agents.push((agent, known.id().to_owned()));
     }
     (key, agents)
 }

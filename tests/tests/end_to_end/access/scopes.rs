@@ -1,6 +1,8 @@
 //! What a key that may only run scripts cannot do.
 
-use muster_tests::{ALL, Api, FakeAgent, Fixture, Publisher, eventually, on_both_databases};
+use muster_tests::{
+    ALL, Api, FakeAgent, Fixture, JsonFields as _, Publisher, eventually, on_both_databases,
+};
 use serde_json::{Value, json};
 
 on_both_databases!(
@@ -14,21 +16,21 @@ on_both_databases!(
 async fn caller(fixture: &Fixture, scopes: Value) -> Api {
     let body = json!({"name": "narrow", "role": "owner", "scopes": scopes});
     let made = fixture.api.post("/api/keys", body).await.expect(201);
-    fixture.api.with_key(made["key"].as_str().expect("a key"))
+    fixture.api.with_key(made.text("key"))
 }
 
 /// A basic agent that is online, its id and the id of its key.
 async fn agent(fixture: &Fixture) -> (FakeAgent, String, String) {
     let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
     let agent = FakeAgent::registered(&fixture.server.address(), &key, "one").await;
-    let id = fixture.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let id = fixture.online(&key_id).await.id().to_owned();
     (agent, id, key_id)
 }
 
 async fn a_key_that_runs_scripts_sends_no_life_cycle_command(fixture: Fixture) {
     let (_agent, id, key_id) = agent(&fixture).await;
     let member = fixture.api.post("/api/keys", json!({"name": "m", "role": "member"})).await;
-    let member = fixture.api.with_key(member.expect(201)["key"].as_str().expect("a key"));
+    let member = fixture.api.with_key(member.expect(201).text("key"));
     let runner = caller(&fixture, json!(["commands:run", "commands:read", "agents:write"])).await;
     let manager = caller(&fixture, json!(["agents:manage"])).await;
     for command in ["restart", "update", "redeploy", "shutdown"] {
@@ -56,11 +58,11 @@ async fn a_key_that_runs_scripts_cancels_only_its_own_work(fixture: Fixture) {
     let body = json!({"script": "deploy", "target": {"ids": [id]}, "rollout": {"wave_size": 1}});
     let job = async |api: &Api| {
         let job = api.post("/api/jobs", body.clone()).await.expect(202);
-        job["id"].as_str().expect("an id").to_owned()
+        job.id().to_owned()
     };
     let (theirs, mine) = (job(&fixture.api).await, job(&own).await);
     let theirs_run = fixture.api.get(&format!("/api/jobs/{theirs}/executions")).await.expect(200);
-    let theirs_run = theirs_run["items"][0]["id"].as_str().expect("an id").to_owned();
+    let theirs_run = theirs_run["items"][0].id().to_owned();
     for path in [
         format!("/api/jobs/{theirs}/cancel"),
         format!("/api/jobs/{theirs}/pause"),
@@ -86,7 +88,7 @@ async fn callers_who_may_only_read_see_the_hosts_of_webhooks(fixture: Fixture) {
     let command = agent.expect("command").await;
     let id = &command["command_id"];
     agent.send(json!({"type": "response", "command_id": id, "success": true})).await;
-    let path = format!("/api/jobs/{}", job["id"].as_str().expect("an id"));
+    let path = format!("/api/jobs/{}", job.id());
     let deliveries = "/api/webhooks/deliveries";
     let delivery = eventually("the webhook is stored", async || {
         let page = fixture.api.get(deliveries).await.expect(200);
@@ -124,7 +126,7 @@ async fn only_callers_who_manage_releases_see_drafts_and_who_made_them(fixture: 
     assert!(fixture.api.get("/api/releases/0.2.0").await.expect(200)["published_by"].is_string());
 
     let audit = fixture.api.get("/api/audit?limit=500").await.expect(200);
-    let uploads = audit["items"].as_array().expect("items").iter();
+    let uploads = audit.list("items").iter();
     let uploads = uploads.filter(|entry| entry["action"] == "release.upload");
     let uploads: Vec<_> = uploads.map(|entry| entry["detail"]["program"].clone()).collect();
     assert_eq!(uploads.len(), 2, "{audit}");

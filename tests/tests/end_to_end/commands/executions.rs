@@ -188,7 +188,7 @@ async fn command_line_lists_and_cancels_executions() {
     assert!(lines[2].contains("front") && lines[2].contains("failed"), "{shown}");
     for filter in [
         vec!["--state", "queued"],
-        vec!["--script", "hello", "--agent", "fro"],
+        vec!["--script", "hello", "--agent", "front"],
         vec!["--limit", "1"],
         vec!["--since", "1h", "--trigger", "api", "--state", "queued,running"],
     ] {

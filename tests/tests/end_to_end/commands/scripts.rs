@@ -57,8 +57,8 @@ async fn parameter_names_that_affect_the_loader_or_shell_are_refused() {
 #[tokio::test]
 async fn undeclared_parameter_cannot_make_a_program_of_a_script_run_another_one() {
     let fixture = Fixture::on_sqlite().await;
-    let site = fixture.test_dir.folder("archive");
-    let (packed, proof) = (site.join("packed.tar"), site.join("proof"));
+    let test_dir = fixture.test_dir.folder("archive");
+    let (packed, proof) = (test_dir.join("packed.tar"), test_dir.join("proof"));
     let body = format!("tar -cf {} /etc/hostname 2>/dev/null; exit 0", packed.display());
     let scripts = [
         Script::new("pack", &body),

@@ -42,7 +42,7 @@ async fn enrolled(fixture: &Fixture, hostname: &str) -> (FakeAgent, String) {
     let address = fixture.server.address();
     let data = json!({"hostname": hostname});
     let (agent, _) = FakeAgent::registered_full(&address, &key, data).await;
-    let id = fixture.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let id = fixture.online(&key_id).await.id().to_owned();
     (agent, id)
 }
 
@@ -86,7 +86,7 @@ async fn name_that_a_host_reports_takes_neither_commands_nor_secrets_of_another(
     assert_eq!(shown(&thief).await["alert"], "name_conflict");
     let refused = resolve("pay-1.prod.example.com", false).await;
     let refused = refused.expect_problem(409, "ambiguous_agent");
-    let candidates = refused["candidates"].as_array().expect("the candidates");
+    let candidates = refused.list("candidates");
     let ids: Vec<_> = candidates.iter().map(|agent| &agent["id"]).collect();
     assert_eq!(ids, [&json!(payment), &json!(thief)], "{refused}");
 

@@ -21,7 +21,7 @@ async fn page_and_script_name_the_requested_server_address() {
     );
     assert!(!page.contains("--insecure"), "{page}");
     let made = fixture.api.post("/api/agents/keys", json!({"name": "web"})).await.expect(201);
-    let line = made["install_line"].as_str().expect("a line");
+    let line = made.text("install_line");
     assert!(line.starts_with(&format!("curl -fsSL {}/install", fixture.server.url())), "{line}");
     let script = text(&fixture, "/install/deploy.sh", &[]).await;
     assert!(script.contains(&format!("\nserver_default='{}'\n", fixture.server.url())));
@@ -40,7 +40,7 @@ async fn page_and_script_name_the_requested_server_address() {
 }
 
 #[tokio::test]
-async fn a_plain_address_off_this_host_gets_no_install_line_but_what_to_set() {
+async fn plain_address_of_another_host_gets_advice_and_no_install_line() {
     let fixture = Fixture::on_sqlite().await;
     let outside = [("host", "muster.example")];
     let page = text(&fixture, "/install", &outside).await;

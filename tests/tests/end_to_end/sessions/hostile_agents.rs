@@ -181,7 +181,7 @@ async fn manifest_of_a_hostile_agent_is_checked_cleaned_and_written_once() {
     let (key_id, key) = fixture.api.agent_key(json!({})).await;
     let address = fixture.server.address();
     let (mut agent, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
-    let id = fixture.online(&key_id).await["id"].as_str().expect("an id").to_owned();
+    let id = fixture.online(&key_id).await.id().to_owned();
     let path = format!("/api/agents/{id}/scripts");
     let shown = async |is_current: &dyn Fn(&Value) -> bool| {
         eventually("the manifest is stored", async || {
@@ -212,7 +212,7 @@ async fn manifest_of_a_hostile_agent_is_checked_cleaned_and_written_once() {
         agent.send(send(refused)).await;
         let shown = shown(&|shown| shown["error"].is_string()).await;
         assert_eq!(shown["items"], json!([]), "{shown}");
-        let reason = shown["error"].as_str().expect("a reason");
+        let reason = shown.text("error");
         assert!(reason.starts_with("the server does not use the reported manifest"), "{reason}");
     }
 }

@@ -38,7 +38,7 @@ const MALFORMED: [&str; 3] = ["mst_live_short", "nonsense", "mst_agent_short"];
 type Ids = BTreeMap<&'static str, String>;
 
 /// A server with one of everything, and callers of every kind.
-struct Site {
+struct AccessFixture {
     fixture: Fixture,
     /// Of this tenant.
     ids: Ids,
@@ -81,7 +81,7 @@ fn path(operation: &Operation, ids: &Ids) -> String {
     format!("{before}{id}{after}")
 }
 
-impl Site {
+impl AccessFixture {
     async fn new() -> Self {
         let fixture = Fixture::on_sqlite().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
@@ -251,8 +251,8 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 
 #[tokio::test]
 async fn access_matrix_is_as_documented_and_has_every_operation() {
-    let mut site = Site::new().await;
-    let description = site.fixture.api.get("/openapi.json").await.expect(200);
+    let mut access = AccessFixture::new().await;
+    let description = access.fixture.api.get("/openapi.json").await.expect(200);
     let mut documented = BTreeSet::new();
     for (path, item) in description["paths"].as_object().expect("paths") {
         for method in item.as_object().expect("methods").keys() {
@@ -266,7 +266,7 @@ async fn access_matrix_is_as_documented_and_has_every_operation() {
 
     let mut matrix = HEAD.to_owned();
     for operation in &table {
-        let row = site.row(operation).await;
+        let row = access.row(operation).await;
         writeln!(matrix, "{row}").expect("a string");
     }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ACCESS.md");
