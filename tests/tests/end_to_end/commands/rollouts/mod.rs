@@ -87,7 +87,7 @@ async fn audited(fixture: &Fixture, action: &str) -> usize {
 async fn reals(fixture: &Fixture, count: usize, script: &str) -> Vec<(Agent, String)> {
     let mut agents = Vec::new();
     for index in 0..count {
-        let scripts = vec![Script::new("deploy", script).taking(["DIR", "TOKEN"])];
+        let scripts = vec![Script::new("deploy", script).taking(["DIR", "N", "TOKEN"])];
         let options = AgentOptions { scripts, ..AgentOptions::named(&format!("real-{index}")) };
         agents.push(fixture.agent(options).await);
     }
