@@ -91,8 +91,13 @@ impl Fleet {
             // The agents are killed more often than any crash would be paced for.
             .with("MUSTER_BACKOFF_MAX_MS", 500)
             .with("MUSTER_WS_RETRY_MS", 1_000);
-        options.scripts =
-            vec![Script::new(SCRIPT, &work).taking(["START_LOG", "PRINT", "STAY_MS", "EXIT", "TOKEN"])];
+        options.scripts = vec![Script::new(SCRIPT, &work).taking([
+            "START_LOG",
+            "PRINT",
+            "STAY_MS",
+            "EXIT",
+            "TOKEN",
+        ])];
         options.state_dir = Some(disk.place().to_owned());
         if number % 3 == 2 {
             options = options.with("MUSTER_HTTP_FALLBACK", "only");
