@@ -49,7 +49,8 @@ pub fn milliseconds(typed: &str) -> Result<u64, String> {
 
 /// Milliseconds in the largest unit that is exact: `7d`, `90s`, `500ms`.
 pub fn format_milliseconds(milliseconds: u64) -> String {
-    let exact = |(unit, _): &&(u64, &str)| milliseconds % unit == 0 && milliseconds >= *unit;
+    let exact =
+        |(unit, _): &&(u64, &str)| milliseconds.is_multiple_of(*unit) && milliseconds >= *unit;
     let (unit, name) = UNITS.iter().find(exact).unwrap_or(&(1, "ms"));
     format!("{}{name}", milliseconds / unit)
 }
