@@ -3,7 +3,7 @@
 //! Data goes one way: an edge ([`http`], [`ws`]) or a worker ([`workers`]) calls a service
 //! ([`services`]), which decides by pure rules ([`domain`]), commits through the [`store`] and wakes
 //! connected agents through the [`hub`]. The [`listener`] carries the edges' connections. All of them
-//! count what they do in [`metrics`]. Only [`boot`] sees every room.
+//! count what they do in [`metrics`]. Only [`boot`] uses all layers.
 
 pub mod adapters;
 pub mod boot;

@@ -32,7 +32,7 @@ async fn an_agent_can_be_named_tagged_listed_and_deleted(fixture: Fixture) {
     fixture.api.get(&path).await.expect_problem(404, "not_found");
     let connected = fixture.api.get("/api/agents/connected").await.expect(200);
     assert_eq!(connected["items"], json!([]));
-    // Its key still holds: it may enrol anew.
+    // Its key is still valid, so it may enrol again.
     FakeAgent::registered(&fixture.server.address(), &key, "one").await;
 }
 

@@ -15,7 +15,7 @@ use crate::domain::time::Timestamp;
 pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub command_id: CommandId,
-    /// ConnectionPermit up whenever the file is written anew.
+    /// Increases each time the file is rewritten.
     pub generation: i64,
     /// Payload of both streams.
     pub length_bytes: i64,
