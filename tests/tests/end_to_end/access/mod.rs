@@ -4,6 +4,7 @@ mod api;
 mod browsers;
 mod child_keys;
 mod identity;
+mod key_pairs;
 mod keys;
 mod matrix;
 mod refusals;
