@@ -10,7 +10,6 @@ pub mod name;
 pub mod operations;
 pub mod origin;
 pub mod page;
-pub mod pluralize;
 pub mod releases;
 pub mod secret_box;
 pub mod time;

@@ -9,7 +9,6 @@ mod command_completion;
 mod connect;
 pub mod entities;
 mod error;
-mod hold;
 mod migrations;
 pub mod queries;
 mod requester;

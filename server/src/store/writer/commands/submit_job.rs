@@ -9,7 +9,7 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
-use crate::store::writer::access::append_audit;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -99,7 +99,7 @@ impl SubmitJob {
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        append_audit::insert(transaction, vec![self.audit.clone()]).await?;
+        insert_audit(transaction, vec![self.audit.clone()]).await?;
         Ok(SubmittedJob::New { delivered, gone })
     }
 
