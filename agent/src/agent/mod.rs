@@ -18,6 +18,7 @@ use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
+use crate::identity::key_pair::{KeyPair, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
 use crate::policy::PolicyFile;
 use crate::policy::manifest::ManifestFile;
@@ -32,6 +33,8 @@ pub struct Agent {
     pub state: StateDir,
     pub identity: Identity,
     pub keys: KeyRing,
+    /// Proves the identity.
+    pub key_pair: KeyPair,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -61,6 +64,8 @@ pub enum AgentError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
+    #[error(transparent)]
     ExecutionManager(#[from] ExecutionManagerError),
 }
 
@@ -82,6 +87,7 @@ impl Agent {
             );
             Ledger::set_aside(&state)?;
         }
+        let key_pair = KeyPair::load_or_create(&state, &loaded.identity.machine_id)?;
         // Saved only after the ledger was set aside: if the agent crashes in between, the next
         // start detects the other machine again. Saved only if needed: an agent must be able to
         // start on a full disk to report its executions.
@@ -97,6 +103,7 @@ impl Agent {
             ),
             identity: loaded.identity,
             keys,
+            key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
             policy,

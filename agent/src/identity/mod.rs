@@ -2,6 +2,7 @@
 
 pub mod instance_lock;
 pub mod key;
+pub mod key_pair;
 
 use data_encoding::HEXLOWER;
 use muster_protocol::PROTOCOL_VERSION;

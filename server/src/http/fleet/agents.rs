@@ -56,6 +56,10 @@ struct AgentView {
     capabilities: Vec<String>,
     tags: Vec<String>,
     key_id: AgentKeyId,
+    /// The key that a full agent proves its identity with: base64 of 32 bytes.
+    public_key: Option<String>,
+    /// `SHA256:…`, to compare with `muster-agent status` on the host.
+    fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
@@ -118,6 +122,7 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
+        let public_key = row.public_key();
         Self {
             id: row.id,
             name: row.name,
@@ -133,6 +138,8 @@ impl From<AgentSnapshot> for AgentView {
             capabilities: row.capabilities.0,
             tags: row.tags.0,
             key_id: row.key_id,
+            public_key: public_key.map(|key| key.to_string()),
+            fingerprint: public_key.map(|key| key.fingerprint().to_string()),
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,

@@ -77,6 +77,8 @@ CREATE TABLE agents (
     key_id uuid NOT NULL,
     level text NOT NULL,
     identity text NOT NULL,
+    -- Of the key pair that a full agent proves; null for basic agents.
+    public_key {bytes},
     name text NOT NULL,
     name_source text NOT NULL,
     hostname text NOT NULL,
@@ -104,6 +106,8 @@ CREATE TABLE agents (
 );
 CREATE INDEX agents_tenant ON agents (tenant_id, id);
 CREATE INDEX agents_identity ON agents (key_id, identity);
+CREATE UNIQUE INDEX agents_public_key ON agents (key_id, public_key)
+    WHERE public_key IS NOT NULL AND deleted_at IS NULL;
 CREATE INDEX agents_name ON agents (tenant_id, name);
 CREATE INDEX agents_hostname ON agents (tenant_id, hostname);
 

@@ -1,5 +1,6 @@
 //! Table `agents`: one agent for each host.
 
+use muster_protocol::identity::AgentPublicKey;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -21,6 +22,8 @@ pub struct Model {
     pub key_id: AgentKeyId,
     pub level: AgentLevel,
     pub identity: String,
+    /// Of the key pair that a full agent proves, 32 bytes.
+    pub public_key: Option<Vec<u8>>,
     pub name: String,
     pub name_source: NameSource,
     pub hostname: String,
@@ -53,3 +56,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// The public key of a full agent.
+    pub fn public_key(&self) -> Option<AgentPublicKey> {
+        let bytes: &[u8] = self.public_key.as_deref()?;
+        bytes.try_into().ok().map(AgentPublicKey::from_bytes)
+    }
+}

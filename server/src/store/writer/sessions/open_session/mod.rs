@@ -192,6 +192,7 @@ impl OpenSession {
             key_id: key.id,
             level: AgentLevel::Basic,
             identity: self.identity_of(key),
+            public_key: None,
             name,
             name_source: NameSource::Reported,
             hostname: String::new(),
