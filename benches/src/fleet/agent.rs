@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
 use muster_protocol::frame::{Registered, ServerFrame, decode_server_frame};
+use muster_protocol::identity::Challenge;
 use muster_protocol::limits::DEFAULT_HEARTBEAT_INTERVAL_MS;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,7 +27,10 @@ const FRAMES_PER_TURN: usize = 32;
 
 /// Connects at the start of each round and runs until the connection ends.
 pub async fn run(index: usize, state: Arc<FleetState>, mut rounds: watch::Receiver<u64>) {
-    let mut identity = Identity::new(index, state.trust.as_deref());
+    let mut identity = match Identity::new(index, state.trust.as_deref()) {
+        Ok(identity) => identity,
+        Err(error) => return state.record_failure(index, &error),
+    };
     while rounds.changed().await.is_ok() {
         match connect(index, &mut identity, &state).await {
             Ok((mut socket, interval)) => {
@@ -69,12 +73,13 @@ async fn open(
     let mut socket =
         Socket::open(plan.address, index, plan.key.as_deref(), identity.tls.clone()).await?;
     if plan.key.is_none() {
-        socket.feed(identity.register()).await?;
+        socket.feed(identity.register(&Challenge::from_bytes([0; 32]), Uuid::nil())).await?;
         socket.flush().await?;
         socket.next().await?;
         return Ok((socket, Duration::from_millis(DEFAULT_HEARTBEAT_INTERVAL_MS)));
     }
-    socket.feed(identity.register()).await?;
+    let (challenge, agent_key_id) = connected(&mut socket).await?;
+    socket.feed(identity.register(&challenge, agent_key_id)).await?;
     socket.flush().await?;
     let registered = registered(&mut socket).await?;
     identity.agent_id = Some(registered.agent_id);
@@ -85,6 +90,15 @@ async fn open(
     }
     socket.flush().await?;
     Ok((socket, Duration::from_millis(registered.heartbeat_interval_ms)))
+}
+
+async fn connected(socket: &mut Socket) -> Result<(Challenge, Uuid)> {
+    match decode_server_frame(&socket.next().await?)? {
+        ServerFrame::Connected { challenge: Some(challenge), agent_key_id, .. } => {
+            Ok((challenge, agent_key_id))
+        }
+        _ => anyhow::bail!("the server sent no challenge"),
+    }
 }
 
 async fn registered(socket: &mut Socket) -> Result<Registered> {

@@ -10,6 +10,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
+use muster_protocol::identity::SignedMessage;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -35,6 +37,7 @@ struct Keys {
     head: [u8; HEAD_BYTES],
     sealing: LessSafeKey,
     digest: hmac::Key,
+    tickets: hmac::Key,
 }
 
 impl SecretBox {
@@ -48,7 +51,9 @@ impl SecretBox {
         let mut head = [VERSION; HEAD_BYTES];
         head[1..].copy_from_slice(&hmac::sign(&root, b"muster key id 1").as_ref()[..KEY_ID_BYTES]);
         let digest = hmac::Key::new(hmac::HMAC_SHA256, digest.as_ref());
-        Ok(Self(Arc::new(Keys { head, sealing: LessSafeKey::new(sealing), digest })))
+        let tickets = hmac::sign(&root, b"muster ticket 1");
+        let tickets = hmac::Key::new(hmac::HMAC_SHA256, tickets.as_ref());
+        Ok(Self(Arc::new(Keys { head, sealing: LessSafeKey::new(sealing), digest, tickets })))
     }
 
     /// Seals a secret for one field of a tenant.
@@ -109,6 +114,19 @@ impl SecretBox {
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.0.digest, bytes).as_ref());
         digest
+    }
+
+    /// A ticket for what it says: only the holder of the master key can make it, and only for that.
+    pub fn issue_ticket(&self, content: &SignedMessage) -> String {
+        let tag = hmac::sign(&self.0.tickets, content.as_bytes());
+        BASE64URL_NOPAD.encode(tag.as_ref())
+    }
+
+    /// True if the ticket was issued for this content under this master key.
+    pub fn is_ticket_for(&self, content: &SignedMessage, ticket: &str) -> bool {
+        BASE64URL_NOPAD
+            .decode(ticket.as_bytes())
+            .is_ok_and(|tag| hmac::verify(&self.0.tickets, content.as_bytes(), &tag).is_ok())
     }
 
     fn associated(&self, tenant_id: TenantId, field: &str) -> Aad<Vec<u8>> {

@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use muster_protocol::frame::Registration;
+use muster_protocol::identity::{AgentKeyPair, Challenge};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct FakeAgent {
     socket: WebSocketStream<Box<dyn Wire>>,
+    /// The challenge of `connected`, and the agent key's id.
+    challenge: Option<(Challenge, Uuid)>,
 }
 
 /// What carries a WebSocket.
@@ -101,7 +105,7 @@ impl FakeAgent {
         }
         let stream: Box<dyn Wire> = Box::new(stream);
         let (socket, _) = client_async(request, stream).await.expect("upgrade to a WebSocket");
-        Self { socket }
+        Self { socket, challenge: None }
     }
 
     /// Sends a frame.
@@ -119,8 +123,13 @@ impl FakeAgent {
         self.socket.send(message).await
     }
 
-    /// Sends `register` with this data.
+    /// Sends `register` with this data. A full agent proves a key pair that follows from its machine
+    /// id, or from `key_seed` if there is one, unless `data` has a proof of its own.
     pub async fn register(&mut self, data: Value) {
+        let data = match self.challenge {
+            Some((challenge, agent_key_id)) => proven(data, &challenge, agent_key_id),
+            None => data,
+        };
         self.send(json!({"type": "register", "data": data})).await;
     }
 
@@ -130,7 +139,9 @@ impl FakeAgent {
             let message = timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
-                    return Ok(serde_json::from_str(&text).expect("a frame is JSON"));
+                    let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
+                    self.note_challenge(&frame);
+                    return Ok(frame);
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Err(Closed::new(frame.code.into(), &frame.reason));
@@ -139,6 +150,13 @@ impl FakeAgent {
                 Some(Ok(other)) => panic!("unexpected message {other:?}"),
                 Some(Err(_)) | None => return Err(Closed::new(1006, "")),
             }
+        }
+    }
+
+    fn note_challenge(&mut self, frame: &Value) {
+        let text = |name: &str| frame[name].as_str().unwrap_or_default();
+        if let (Ok(challenge), Ok(id)) = (text("challenge").parse(), text("agent_key_id").parse()) {
+            self.challenge = Some((challenge, id));
         }
     }
 
@@ -157,6 +175,28 @@ impl FakeAgent {
             }
         }
     }
+}
+
+/// The data of a full agent with the proof of its key pair; other data stays as it is.
+pub fn proven(mut data: Value, challenge: &Challenge, agent_key_id: Uuid) -> Value {
+    let seed = data.as_object_mut().and_then(|fields| fields.remove("key_seed"));
+    let claims = serde_json::from_value(data.clone());
+    let Ok(claims @ Registration { protocol: Some(_), proof: None, .. }) = claims else {
+        return data;
+    };
+    let seed = seed.and_then(|seed| Some(seed.as_str()?.to_owned()));
+    let pair = key_pair_of(&seed.or(claims.machine_id.clone()).unwrap_or_default());
+    let claims = claims.prove(&pair, challenge, agent_key_id);
+    data["public_key"] = json!(claims.public_key);
+    data["proof"] = json!(claims.proof);
+    data
+}
+
+/// The key pair of a simulated host: the same for the same seed.
+pub fn key_pair_of(seed: &str) -> AgentKeyPair {
+    let digest = ring::digest::digest(&ring::digest::SHA256, seed.as_bytes());
+    let seed: &[u8; 32] = digest.as_ref().try_into().expect("32 bytes");
+    AgentKeyPair::from_seed(seed).expect("a key pair")
 }
 
 /// What a full agent on a fresh host says of itself, with the given fields exchanged.

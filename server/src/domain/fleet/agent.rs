@@ -100,6 +100,10 @@ pub enum AgentEventKind {
     IdentityConflict,
     /// Its name or hostname is that of another agent.
     NameConflict,
+    /// A host with its machine id presented another key pair, or it is that host.
+    KeyPairChanged,
+    /// A person accepted another key pair as its own.
+    Adopted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
 }
@@ -108,6 +112,9 @@ pub enum AgentEventKind {
 pub const IDENTITY_CONFLICT: &str = "identity_conflict";
 /// The alert of an agent whose name or hostname another agent had first.
 pub const NAME_CONFLICT: &str = "name_conflict";
+
+/// The alert of an agent whose machine id came with two key pairs.
+pub const KEY_PAIR_CHANGED: &str = "key_pair_changed";
 
 /// What a typed word matched of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]

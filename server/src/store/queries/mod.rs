@@ -24,6 +24,7 @@ pub use self::commands::rollouts::{
     LiveRollout, RolloutAction, RolloutActionResult, RolloutCounts, RolloutProgress, WaveAgent,
     WaveCounts,
 };
+pub use self::fleet::adoption::{Adopted, Adoption};
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;

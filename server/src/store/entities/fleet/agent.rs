@@ -24,6 +24,8 @@ pub struct Model {
     pub identity: String,
     /// Of the key pair that a full agent proves, 32 bytes.
     pub public_key: Option<Vec<u8>>,
+    /// SHA-256 of the public key that a person accepts as the agent's next one.
+    pub next_fingerprint: Option<Vec<u8>>,
     pub name: String,
     pub name_source: NameSource,
     pub hostname: String,
@@ -42,6 +44,8 @@ pub struct Model {
     pub transport: Transport,
     pub is_online: bool,
     pub alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    pub alert_detail: Option<String>,
     pub connected_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
