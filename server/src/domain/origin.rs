@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_kept_without_its_last_slash() {
+    fn an_address_is_stored_without_its_last_slash() {
         for text in ["https://a.example", "http://[::1]:80", "https://a.example/muster"] {
             assert_eq!(Origin::parse(&format!("{text}/")).map(|o| o.to_string()), Ok(text.into()));
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_way_off_this_host_is_exposed() {
+    fn only_plain_http_to_another_host_is_exposed() {
         let is_exposed = |text: &str| Origin::parse(text).expect(text).is_exposed();
         assert!(is_exposed("http://a.example") && is_exposed("http://10.0.0.1:8080/x"));
         for text in

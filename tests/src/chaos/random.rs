@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_says_what_it_has_always_said() {
+    fn a_seed_always_gives_the_same_numbers() {
         let mut random = Random::new(1_234_567);
         // From the reference implementation.
         assert_eq!(random.roll(), 6_457_827_717_110_365_317);

@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_put_together_are_the_bytes_whatever_the_chunks(
+        fn pieces_together_are_the_bytes_for_any_chunks(
             records in prop::collection::vec((stream(), payload(), any::<bool>()), 0..12),
             from in 0..1_000_000u64,
         ) {

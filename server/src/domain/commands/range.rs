@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_resolved_range_lies_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
+        fn a_resolved_range_is_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
             for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {
                 if let Some((start, end)) = range.resolve(length) {
                     prop_assert!(start < end && end <= length);
