@@ -37,7 +37,7 @@ pub async fn run(index: usize, state: Arc<FleetState>, mut rounds: watch::Receiv
                 state.record_connected();
                 let _ended = live(&mut socket, interval, &mut identity, &state).await;
                 state.record_disconnected();
-                // A round that began while this one lived is over.
+                // Rounds that started while this connection existed are over.
                 rounds.mark_unchanged();
             }
             Err(error) => {
@@ -116,7 +116,7 @@ async fn live(
     state: &FleetState,
 ) -> Result<()> {
     let heartbeat = work::heartbeat();
-    // A random phase: a fleet does not beat in step.
+    // A random phase, so that the heartbeats of a fleet are spread evenly.
     let phase = Uuid::new_v4().as_u128() % interval.as_millis().max(1);
     let mut due = Instant::now() + Duration::from_millis(u64::try_from(phase)?);
     loop {

@@ -1,11 +1,11 @@
-//! What is secret, sealed for the database: AES-256-GCM under the master key.
+//! Encrypts secrets for the database: AES-256-GCM with the master key.
 //!
-//! A sealed record is `version u8 (1) · key id 8 bytes · nonce 12 bytes · ciphertext and tag`. What
-//! stands before the nonce, the tenant and the field are its associated data: a record that was
+//! A sealed record is `version u8 (1) · key id 8 bytes · nonce 12 bytes · ciphertext and tag`. The
+//! bytes before the nonce, the tenant and the field are its associated data, so a record that was
 //! moved to another tenant or field does not open.
 //!
 //! Nonces are random, which is safe for 2^32 records under one key (NIST SP 800-38D, 8.3): a
-//! thousand a second for 49 days, a million a day for eleven years.
+//! thousand records a second for 49 days, or a million a day for eleven years.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,12 +24,13 @@ const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const HEAD_BYTES: usize = 1 + KEY_ID_BYTES;
 
-/// Something could not be sealed or opened. It does not say why: whoever tries keys learns nothing.
+/// Something could not be sealed or opened. Gives no reason, so that it does not help an attacker
+/// who tries keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("failed to seal or open a secret")]
 pub struct Unsealable;
 
-/// Seals and opens. Cheap to clone.
+/// Seals and opens secrets. Cheap to clone.
 #[derive(Clone)]
 pub struct SecretBox(Arc<Keys>);
 
@@ -42,7 +43,7 @@ struct Keys {
 
 impl SecretBox {
     /// # Errors
-    /// [`Unsealable`] if the key can't be used.
+    /// [`Unsealable`] if the key cannot be used.
     pub fn new(key: &MasterKey) -> Result<Self, Unsealable> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
         let sealing = hmac::sign(&root, b"muster seal 1");
@@ -59,7 +60,7 @@ impl SecretBox {
     /// Seals a secret for one field of a tenant.
     ///
     /// # Errors
-    /// [`Unsealable`] if there is no randomness.
+    /// [`Unsealable`] if the system has no random numbers.
     pub fn seal(
         &self,
         tenant_id: TenantId,
@@ -72,7 +73,8 @@ impl SecretBox {
         let mut sealed = Vec::with_capacity(HEAD_BYTES + NONCE_LEN + plaintext.len() + tag_bytes);
         sealed.extend_from_slice(&self.0.head);
         sealed.extend_from_slice(&nonce);
-        // Encrypted where it will stay: the room is there, so no copy of it is left behind.
+        // Encrypted in place, in a buffer with room for the tag, so that no plain copy is left in
+        // memory.
         sealed.extend_from_slice(plaintext);
         let tag = self
             .0
@@ -87,7 +89,7 @@ impl SecretBox {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for the same field of the same tenant.
+    /// Opens a record that was sealed for this field of this tenant.
     ///
     /// # Errors
     /// [`Unsealable`] for everything else.
@@ -108,8 +110,8 @@ impl SecretBox {
         Ok(opened)
     }
 
-    /// The same for the same bytes under the same key. Unlike a plain hash it lets nobody who has
-    /// only the database try guesses.
+    /// A digest of the bytes under this key. Unlike with a plain hash, the database alone is not
+    /// enough to test guesses.
     pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.0.digest, bytes).as_ref());
@@ -130,7 +132,7 @@ impl SecretBox {
     }
 
     fn associated(&self, tenant_id: TenantId, field: &str) -> Aad<Vec<u8>> {
-        // All but the last are of fixed length: no two triples give the same bytes.
+        // All parts but the last have a fixed length, so different triples give different bytes.
         Aad::from([&self.0.head, tenant_id.0.as_bytes().as_slice(), field.as_bytes()].concat())
     }
 }

@@ -1,4 +1,4 @@
-//! An agent that says exactly what a test tells it to: frames over one WebSocket, nothing more.
+//! An agent that sends exactly the frames that a test gives it, over one WebSocket.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub struct FakeAgent {
     challenge: Option<(Challenge, Uuid)>,
 }
 
-/// What carries a WebSocket.
+/// The stream under a WebSocket.
 trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
@@ -55,7 +55,7 @@ impl FakeAgent {
         Self::open(address, "", Some(key)).await
     }
 
-    /// Connects and registers as a basic agent; the session stands when this returns.
+    /// Connects and registers as a basic agent. Returns when the session is open.
     pub async fn registered(address: &str, key: &str, hostname: &str) -> Self {
         let mut agent = Self::connect(address, key).await;
         agent.expect("connected").await;
@@ -64,8 +64,8 @@ impl FakeAgent {
         agent
     }
 
-    /// Connects and registers as a full agent with an empty ledger; commands may come when this
-    /// returns. `data` holds what differs from a fresh host.
+    /// Connects and registers as a full agent with an empty ledger. Returns when commands may
+    /// arrive. `data` has the fields that differ from those of a new host.
     pub async fn registered_full(address: &str, key: &str, data: Value) -> (Self, Value) {
         let mut agent = Self::connect_with_header(address, key).await;
         agent.expect("connected").await;
@@ -75,13 +75,13 @@ impl FakeAgent {
         (agent, registered)
     }
 
-    /// Opens the socket; the upgrade must succeed, whatever the server thinks of the key.
+    /// Opens the WebSocket. The upgrade must succeed, even if the server rejects the key.
     pub async fn open(address: &str, query: &str, bearer: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.expect("reach the server");
         Self::over(stream, address, query, bearer).await
     }
 
-    /// [`FakeAgent::registered`], over a connection that stands.
+    /// [`FakeAgent::registered`], over an open connection.
     pub async fn registered_over<S>(stream: S, address: &str, key: &str) -> Self
     where
         S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
@@ -118,7 +118,7 @@ impl FakeAgent {
         self.socket.send(Message::text(text)).await.expect("send a frame");
     }
 
-    /// Sends anything; the server may have hung up.
+    /// Sends any message. The server may have closed the connection.
     pub async fn try_send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
         self.socket.send(message).await
     }
@@ -167,7 +167,7 @@ impl FakeAgent {
         frame
     }
 
-    /// The close; frames before it are passed over.
+    /// The close. Skips the frames before it.
     pub async fn closed(&mut self) -> Closed {
         loop {
             if let Err(closed) = self.next().await {
@@ -199,7 +199,7 @@ pub fn key_pair_of(seed: &str) -> AgentKeyPair {
     AgentKeyPair::from_seed(seed).expect("a key pair")
 }
 
-/// What a full agent on a fresh host says of itself, with the given fields exchanged.
+/// The registration of a full agent on a new host, with the given fields replaced.
 pub fn full_registration(fields: Value) -> Value {
     let mut data = json!({
         "hostname": "fake", "ip": "127.0.0.1", "version": "0.1.0", "os": "Linux", "arch": "x86_64",

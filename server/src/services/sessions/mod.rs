@@ -8,16 +8,14 @@ mod commit_ack;
 mod connection_limiter;
 mod deregistration;
 mod enrolment_ticket;
-pub(super) mod heartbeats;
 mod inbound;
 mod live;
 mod opening;
 mod output_tracker;
-mod run_loop;
 mod transport;
 mod update_results;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_protocol::CloseCode;
@@ -26,7 +24,6 @@ use muster_protocol::identity::Challenge;
 use tokio::sync::Semaphore;
 
 use self::connection_limiter::ConnectionLimiter;
-use self::heartbeats::Heartbeats;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::key_cache::KeyCache;
@@ -39,6 +36,7 @@ use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
+use crate::store::writer::RecordHeartbeat;
 
 /// Most sessions that open at once; others wait, connected but not registered.
 const MAX_OPENING: usize = 1_024;
@@ -48,6 +46,8 @@ const SPARE_CONNECTIONS: usize = 8;
 const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an agent may take to register.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most waiting heartbeats. Further ones are dropped; the next ones follow soon.
+const MAX_WAITING_HEARTBEATS: usize = 100_000;
 
 /// Use cases of sessions.
 #[derive(Clone, Debug)]
@@ -224,5 +224,26 @@ impl From<TransportEnd> for SessionEnd {
             TransportEnd::TooBig => Self::Closed(CloseCode::FrameTooBig),
             TransportEnd::Violation => Self::Closed(CloseCode::PolicyViolation),
         }
+    }
+}
+
+/// Heartbeats that were received and not committed yet: sessions add them and maintenance stores them.
+/// A heartbeat needs no durability, so it waits up to a second for others: a quiet fleet costs one
+/// transaction a second. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Heartbeats(Arc<Mutex<Vec<RecordHeartbeat>>>);
+
+impl Heartbeats {
+    /// Adds one.
+    pub(in crate::services) fn add(&self, heartbeat: RecordHeartbeat) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING_HEARTBEATS {
+            waiting.push(heartbeat);
+        }
+    }
+
+    /// Takes all waiting heartbeats.
+    pub(in crate::services) fn take(&self) -> Vec<RecordHeartbeat> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

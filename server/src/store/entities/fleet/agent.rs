@@ -22,7 +22,7 @@ pub struct Model {
     pub key_id: AgentKeyId,
     pub level: AgentLevel,
     pub identity: String,
-    /// Of the key pair that a full agent proves, 32 bytes.
+    /// The public key of a full agent, 32 bytes. The agent proves that it has the private one.
     pub public_key: Option<Vec<u8>>,
     /// SHA-256 of the public key that a person accepts as the agent's next one.
     pub next_fingerprint: Option<Vec<u8>>,
