@@ -231,12 +231,12 @@ async fn list_connected_agents(
 struct ResolveParams {
     /// An id, or a whole name or hostname.
     name: String,
-    /// True if the caller means to send secrets: what only a host reported does not match then.
+    /// True if the caller wants to send secrets. Names that only a host reported then do not match.
     #[serde(default)]
     with_secrets: bool,
 }
 
-/// The agent that a word names.
+/// The agent that a name identifies.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResolvedAgentView {
     matched_by: MatchedBy,
@@ -244,7 +244,7 @@ struct ResolvedAgentView {
     agent: AgentView,
 }
 
-/// Find the agent that a word names.
+/// Find the agent that a name identifies.
 ///
 /// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
 /// reported names and hostnames are compared together. If several agents match, the answer is
