@@ -19,8 +19,8 @@ use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
 use crate::identity::{HostInfo, Identity, KeyRejected};
-use crate::policy::PolicyFile;
 use crate::policy::manifest::ManifestFile;
+use crate::policy::{Forbidden, Policy, PolicyFile};
 use crate::releases::UpdateRequests;
 use crate::releases::update_requests::Supervision;
 use crate::storage::StorageError;
@@ -135,16 +135,25 @@ impl Agent {
     /// be notified.
     pub fn reload_policy_and_manifest(&mut self) -> bool {
         let is_new_list = self.manifest.reload();
-        let before = self.policy_name();
+        let before = (self.policy_name(), self.forbidden_names());
         if self.policy.reload() {
             self.grant_script_access();
         }
-        is_new_list || before != self.policy_name()
+        is_new_list || before != (self.policy_name(), self.forbidden_names())
     }
 
     /// The frame that reports the manifest and the policy to the server.
     pub fn manifest_frame(&self) -> AgentFrame {
-        self.manifest.frame(self.policy_name())
+        self.manifest.frame(self.policy_name(), self.forbidden_names())
+    }
+
+    /// False if the policy forbids this, or can't be used.
+    pub fn permits(&self, forbidden: Forbidden) -> bool {
+        self.policy.current().is_ok_and(|policy| !policy.forbid.contains(&forbidden))
+    }
+
+    fn forbidden_names(&self) -> Vec<String> {
+        self.policy.current().map(Policy::forbidden_names).unwrap_or_default()
     }
 
     fn policy_name(&self) -> Option<String> {
@@ -243,6 +252,10 @@ impl Agent {
         }
         if self.identity.key_rejected.is_some() {
             self.set_key_rejected(None);
+        }
+        if let Err(error) = self.keys.accepted(&self.state) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to delete a key that the server does not know");
         }
         if let Err(error) = self.executions.ledger_mut().record_epoch(registered.epoch) {
             // The epoch only helps to detect a restored server, so on a full disk the session takes

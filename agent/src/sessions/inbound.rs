@@ -18,6 +18,7 @@ use crate::executions::ledger::{KnownState, NewCommand, Phase};
 use crate::fault::Fault;
 use crate::link::{Incoming, LinkError};
 use crate::platform;
+use crate::policy::Forbidden;
 use crate::releases::update_requests;
 use crate::storage::StorageError;
 
@@ -128,6 +129,7 @@ impl Session<'_> {
             policy: self.agent.policy.current(),
             context: self.agent.command_context(),
             known: self.known_state(id),
+            is_full: self.agent.executions.is_full(accepting.len()),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
             update: self.agent.update_requests.check_available(),
@@ -252,6 +254,10 @@ impl Session<'_> {
     }
 
     fn rekey(&mut self, key: String) {
+        if !self.agent.permits(Forbidden::Rekey) {
+            self.log_unexpected("forbidden rekey", "the host's policy forbids a new key");
+            return;
+        }
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.log_unexpected("rekey", "the server issued a key with invalid characters");
             return;

@@ -83,6 +83,7 @@ impl Identity {
                 secret: false,
                 description: Some("Who is greeted".into()),
             }]),
+            secrets: Default::default(),
             timeout_ms: Some(60_000),
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),
@@ -91,6 +92,7 @@ impl Identity {
             manifest: Manifest { scripts: vec![script] },
             error: None,
             policy: None,
+            forbidden_commands: Vec::new(),
         })
     }
 

@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
 use crate::domain::fleet::manifest_digest::ManifestDigest;
 
-/// The last report of one host. Every field is `None` until it reports.
+/// The last report of one host. Every field is empty until it reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostRules {
     /// Digest of its manifest.
@@ -13,6 +14,8 @@ pub struct HostRules {
     pub manifest_error: Option<Arc<str>>,
     /// `manifest`, `library` or `shell`.
     pub policy: Option<Arc<str>>,
+    /// Life-cycle commands that the host's policy forbids.
+    pub forbidden: ForbiddenCommands,
 }
 
 /// The last report within a session.

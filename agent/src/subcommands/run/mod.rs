@@ -67,6 +67,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
     let mut reconnect = Reconnect::new(config.fallback);
     let mut dialer = Dialer::new(config);
     let mut ready: Option<Box<dyn Link>> = None;
+    let mut issued_key_rejection = None;
     let owner = agent.executions.owner_requests();
     loop {
         // Without a session these events are dropped; the next session starts with an inventory.
@@ -99,7 +100,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         {
             status_file.set_disconnected(sentence);
         }
-        let cause = match ended.end {
+        let mut cause = match ended.end {
             SessionEnd::Stopped => {
                 tracing::info!("stopped; running executions continue");
                 return ExitCode::Stop;
@@ -141,6 +142,19 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 EndCause::Broken
             }
         };
+        if let EndCause::Closed(code) = cause
+            && is_rejected_key(code)
+        {
+            if agent.keys.rejected() {
+                tracing::warn!(
+                    "the server does not accept the key that it issued; the configured key is tried"
+                );
+                issued_key_rejection = Some(code);
+                continue;
+            }
+            // If it accepts neither, what it says about the newer key decides.
+            cause = EndCause::Closed(issued_key_rejection.take().unwrap_or(code));
+        }
         if cause == EndCause::Closed(CloseCode::KeyUnknown) {
             agent.record_key_rejection();
         }
@@ -171,6 +185,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
         }
     }
+}
+
+/// True if the server will not accept this key again.
+fn is_rejected_key(code: CloseCode) -> bool {
+    matches!(code, CloseCode::KeyUnknown | CloseCode::KeyDeleted | CloseCode::KeyRegenerated)
 }
 
 fn stop_signal() -> Result<watch::Receiver<bool>, RunError> {

@@ -18,6 +18,8 @@ pub struct Model {
     /// SHA-256 of `manifest`; absent where it was stored by a server that knew none.
     pub digest: Option<Vec<u8>>,
     pub error: Option<String>,
+    /// Life-cycle commands that the host's policy forbids, with spaces between them.
+    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
 }
 
