@@ -1,5 +1,6 @@
 //! The state of one agent process that outlives a single session.
 
+pub mod request_log;
 pub mod status_file;
 pub mod telemetry;
 
@@ -11,6 +12,7 @@ use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
+use crate::agent::request_log::RequestLog;
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
@@ -42,6 +44,8 @@ pub struct Agent {
     pub limits: HostLimits,
     /// The status file; absent in processes that do not report their status.
     pub status_file: Option<StatusFile>,
+    /// What the server asked for, for the owner of this host.
+    pub request_log: RequestLog,
     instance_id: Uuid,
     started_at: Instant,
 }
@@ -104,6 +108,7 @@ impl Agent {
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
             limits,
             status_file: None,
+            request_log: RequestLog::new(&state),
             instance_id: Uuid::new_v4(),
             started_at: Instant::now(),
             state,

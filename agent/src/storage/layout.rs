@@ -86,6 +86,10 @@ impl StateDir {
     pub fn status(&self) -> PathBuf {
         self.0.join("status.json")
     }
+    /// What the server asked for lately.
+    pub fn requests(&self) -> PathBuf {
+        self.0.join("requests.log")
+    }
     /// The supervisor's state, written by the supervisor.
     pub fn supervisor(&self) -> PathBuf {
         self.0.join("supervisor.json")

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::dialer::Dialer;
-use crate::agent::status_file::StatusFile;
+use crate::agent::status_file::{ReportedLimits, StatusFile};
 use crate::agent::{Agent, AgentError, HostLimits};
 use crate::config::Config;
 use crate::executions;
@@ -42,7 +42,12 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     fault::warn_if_set();
     let state = StateDir::create(&config.state_dir)?;
     let _instance = InstanceLock::take(&state).await?;
-    let status_file = StatusFile::create(&state, config.endpoint.websocket_url());
+    let reported = ReportedLimits {
+        max_executions: config.max_executions,
+        output_limit_bytes: config.output_limit_bytes,
+        output_quota_bytes: config.output_quota_bytes,
+    };
+    let status_file = StatusFile::create(&state, config.endpoint.websocket_url(), reported);
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
     let limits = HostLimits {
         max_executions: config.max_executions,
