@@ -10,6 +10,7 @@ pub mod error_chain;
 pub mod escape;
 pub mod exit_code;
 pub mod frame;
+pub mod identity;
 pub mod limits;
 pub mod manifest;
 pub mod manifest_mismatch;

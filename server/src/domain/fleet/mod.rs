@@ -2,6 +2,5 @@
 
 pub mod agent;
 pub mod forbidden_commands;
-pub mod manifest_digest;
 pub mod reported_manifest;
 pub mod target;

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use super::MAX_ERROR_CHARS;
 use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
-use crate::domain::fleet::manifest_digest::ManifestDigest;
-use crate::domain::fleet::reported_manifest::ReportedManifest;
+use crate::domain::fleet::reported_manifest::{ManifestDigest, ReportedManifest};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;
