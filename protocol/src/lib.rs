@@ -7,6 +7,7 @@ pub mod argv;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;
+pub mod escape;
 pub mod exit_code;
 pub mod frame;
 pub mod identity;

@@ -11,6 +11,7 @@ mod recorder;
 mod supervise;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use muster_protocol::frame::ExecuteResult;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use uuid::Uuid;
 
 use self::capture::OutputCapture;
@@ -29,8 +31,9 @@ use crate::executions::ledger::record::{
     StartedRecord,
 };
 use crate::executions::notifier::Notifier;
+use crate::executions::secret_files;
 use crate::fault::Fault;
-use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::platform::{self, Account, FileLock, LockError, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -118,8 +121,10 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     let scripts = state.join("scripts");
     let mut execution =
         Execution { dir, command_id, launch, has_parameters, exit, notifier, log, scripts };
-    let record = execution.execute()?;
-    execution.write_exit(record)?;
+    let ended = execution.execute();
+    // Before the result is written: no secret outlives an execution that counts as ended.
+    secret_files::remove(&execution.dir);
+    execution.write_exit(ended?)?;
     execution.notifier.notify();
     Ok(())
 }
@@ -176,7 +181,15 @@ impl Execution {
         };
         let capture = OutputCapture::new(self.mark_started()?, masks);
         let started = Instant::now();
-        match supervise::spawn(self, &program, account, &parameters) {
+        let secrets = match self.secret_variables(&parameters.secret_parameters, account.as_ref()) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                let text =
+                    format!("the files for the secret parameters could not be written: {error}");
+                return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
+            }
+        };
+        match supervise::spawn(self, &program, account, &parameters.parameters, secrets) {
             Ok(child) => {
                 self.notifier.notify();
                 supervise::supervise(self, child, control, capture, started)
@@ -199,6 +212,20 @@ impl Execution {
                 Ok(exit_without_run(ExecutionEnd::not_spawned(&text)))
             }
         }
+    }
+
+    /// The environment variables of the secret parameters: their values, or the paths of files with
+    /// them.
+    fn secret_variables(
+        &self,
+        secrets: &SecretParameters,
+        account: Option<&Account>,
+    ) -> io::Result<Vec<(String, OsString)>> {
+        if self.launch.secrets == SecretDelivery::File && !secrets.is_empty() {
+            let files = secret_files::write(&self.dir, secrets, account)?;
+            return Ok(files.into_iter().map(|(name, path)| (name, path.into())).collect());
+        }
+        Ok(secrets.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     }
 
     /// Writes the start mark: after it no shim ever starts this execution again. One sync of the

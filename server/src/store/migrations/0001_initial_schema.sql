@@ -127,7 +127,8 @@ CREATE TABLE agent_manifests (
     manifest text NOT NULL,
     error text,
     reported_at bigint NOT NULL,
-    digest {bytes}
+    digest {bytes},
+    forbidden_commands text
 );
 
 CREATE TABLE agent_events (

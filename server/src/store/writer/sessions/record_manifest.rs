@@ -51,6 +51,7 @@ impl BatchOperation for RecordManifest {
                 agent_manifest::Column::Manifest,
                 agent_manifest::Column::Digest,
                 agent_manifest::Column::Error,
+                agent_manifest::Column::ForbiddenCommands,
                 agent_manifest::Column::ReportedAt,
             ])
             .to_owned();
