@@ -13,5 +13,6 @@ pub mod page;
 pub mod pluralize;
 pub mod releases;
 pub mod secret_box;
+pub mod source;
 pub mod time;
 pub mod waves;

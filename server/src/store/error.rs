@@ -25,12 +25,17 @@ pub enum StoreError {
     /// A chunk or a report whose output before it was not stored: no gap is, and no end before.
     #[error("store what comes behind output that was not stored")]
     OutputMissing,
+    #[error("write to the database: its disk is full")]
+    DiskFull,
     /// Files of output, beside the database.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// Output that was dropped for room.
     #[error("read output that was dropped to make room for newer output")]
     OutputDropped,
+    /// The API key of the request was revoked or expired after the request was authenticated.
+    #[error("change the data: the API key of the request is no longer valid")]
+    KeyInvalid,
     /// A rule of the data refused the change, such as a row that is gone.
     #[error("change the data: {0}")]
     Refused(&'static str),

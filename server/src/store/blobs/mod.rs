@@ -34,6 +34,8 @@ use crate::domain::ids::CommandId;
 /// Free space that output never takes: the database, and with it results and new commands, goes on
 /// when there is no room for output.
 pub const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+/// Free space with which SQLite can store any one request: less, and the server is not ready.
+const DATABASE_BYTES: u64 = 4 * 1024 * 1024;
 /// What a file is called until it is whole.
 const UNFINISHED: &str = "new";
 
@@ -87,15 +89,24 @@ impl Blobs {
         Ok(Self { folder: folder.into() })
     }
 
+    /// False if the disk has no space left for the database, which is SQLite's and beside the folder.
+    pub fn has_space_for_database(&self) -> bool {
+        self.free_bytes().is_none_or(|free| free >= DATABASE_BYTES)
+    }
+
+    /// `None` if it can't be told; the write itself will tell.
+    fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&*self.folder).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
     /// Refuses once there is no more room than what output leaves to others.
     ///
     /// # Errors
     /// [`BlobError::NoSpace`].
     pub fn check_space(&self) -> Result<(), BlobError> {
-        // If it can't be told, the write itself will tell.
-        let Ok(disk) = statvfs(&*self.folder) else { return Ok(()) };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < RESERVED_BYTES { Err(BlobError::NoSpace) } else { Ok(()) }
+        let has_space = self.free_bytes().is_none_or(|free| free >= RESERVED_BYTES);
+        if has_space { Ok(()) } else { Err(BlobError::NoSpace) }
     }
 
     /// Writes pieces one behind the other at a position, and returns when they are durable. What

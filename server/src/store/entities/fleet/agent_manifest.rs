@@ -19,6 +19,9 @@ pub struct Model {
     pub digest: Option<Vec<u8>>,
     pub error: Option<String>,
     pub reported_at: Timestamp,
+    /// Of `manifest`.
+    pub size_bytes: i64,
+    pub script_count: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -1,5 +1,6 @@
 //! Deletion of agents.
 
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QuerySelect as _,
@@ -7,13 +8,13 @@ use sea_orm::{
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::fleet::agent::AgentEventKind;
-use crate::domain::ids::{AgentId, CommandId, EventId};
+use crate::domain::ids::{AgentId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
-use crate::store::entities::access::audit_entry;
+use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
-use crate::store::entities::fleet::{agent, agent_event};
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::releases::agent_update;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
@@ -56,6 +57,7 @@ impl TenantScope {
                         return Ok(None);
                     }
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+                    delete_manifest(transaction, tenant_id, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -81,6 +83,31 @@ impl TenantScope {
         }
         Ok(Some(ended.into_iter().flat_map(|(_, ids)| ids).collect()))
     }
+}
+
+/// Deletes the manifest of a deleted agent, which makes room for those of others.
+async fn delete_manifest(
+    transaction: &DatabaseTransaction,
+    tenant_id: TenantId,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    let found = agent_manifest::Entity::find_by_id(agent_id).one(transaction).await?;
+    let Some(row) = found else { return Ok(()) };
+    let less = |column: tenant::Column, size: i64| Expr::col(column).sub(size);
+    tenant::Entity::update_many()
+        .col_expr(
+            tenant::Column::ManifestBytes,
+            less(tenant::Column::ManifestBytes, row.size_bytes),
+        )
+        .col_expr(
+            tenant::Column::ManifestScripts,
+            less(tenant::Column::ManifestScripts, row.script_count),
+        )
+        .filter(tenant::Column::Id.eq(tenant_id))
+        .exec(transaction)
+        .await?;
+    agent_manifest::Entity::delete_by_id(agent_id).exec(transaction).await?;
+    Ok(())
 }
 
 /// Ends the open commands of a deleted agent, and returns how many ended in which state.
