@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_way_out() {
+    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_option() {
         for code in PREFLIGHT_CODES {
             let message = explained(code, json!([]));
             assert!(message.starts_with("`x` does not fit.\n"), "{message}");

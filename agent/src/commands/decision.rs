@@ -8,7 +8,8 @@ use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::release::Version;
-use muster_protocol::{CommandName, ExitCode, Permissions};
+use muster_protocol::{CommandName, ExitCode, Permissions, version};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::commands::{self, CommandContext, execute};
@@ -105,8 +106,8 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         Err(reason) => return refuse("invalid_policy", reason.to_owned()),
     };
     let wanted = match name {
-        CommandName::Update => Some(commands::update::requested_version(&command.data)),
-        CommandName::Redeploy => Some(commands::update::own_version()),
+        CommandName::Update => Some(requested_version(&command.data)),
+        CommandName::Redeploy => Some(own_version()),
         _ => None,
     };
     if let Some(wanted) = wanted {
@@ -176,4 +177,23 @@ fn serialized_len(data: &Value) -> usize {
     let mut counter = Counter(0);
     let _ = serde_json::to_writer(&mut counter, data);
     counter.0
+}
+
+/// The data of `update`. Unknown fields are ignored: they are for later agents.
+#[derive(Deserialize)]
+struct UpdateData {
+    version: Version,
+}
+
+/// The version that an `update` requests, or a sentence that explains what is wrong with it.
+fn requested_version(data: &Value) -> Result<Version, String> {
+    let request = UpdateData::deserialize(data).map_err(|error| {
+        format!("the data of `update` is invalid: {error}; send `version`, such as 0.2.0")
+    })?;
+    Ok(request.version)
+}
+
+/// The version that a `redeploy` requests: the running one.
+fn own_version() -> Result<Version, String> {
+    version::own().parse().map_err(|_| "this agent does not know its own version".to_owned())
 }

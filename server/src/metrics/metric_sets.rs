@@ -2,15 +2,15 @@
 //! lock that is held for nanoseconds. Clones share their values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-
-use super::known_gauge::KnownGauge;
 
 /// One label: its name and value.
 pub(super) type OneLabel = [(&'static str, &'static str); 1];
@@ -186,5 +186,29 @@ impl Gauges {
         self.open_commands.clear();
         self.pending_webhooks.set(None);
         self.database_up.set(0);
+    }
+}
+
+/// A number, or unknown. Clones share the value.
+#[derive(Debug, Clone, Default)]
+pub struct KnownGauge(Arc<Mutex<Option<i64>>>);
+
+impl KnownGauge {
+    /// `None`: the value is unknown.
+    pub fn set(&self, value: Option<i64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
+
+impl EncodeMetric for KnownGauge {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(value) => encoder.encode_gauge(&value),
+            None => Ok(()),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }

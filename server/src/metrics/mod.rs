@@ -4,7 +4,6 @@
 //! [`Registry::text`] writes all of them. Label values come from fixed lists or are API route
 //! templates. They never contain names of hosts, tenants or callers.
 
-mod known_gauge;
 mod metric_sets;
 mod registry;
 

@@ -21,7 +21,7 @@ use self::commands::delivery::Delivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
-use self::sessions::heartbeats::Heartbeats;
+use self::sessions::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -243,6 +243,7 @@ impl Services {
                     membership: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
+                secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             maintenance: operations::maintenance::Maintenance {

@@ -1,21 +1,21 @@
-//! One byte range of an output, as `Range: bytes=…` says it.
+//! One byte range of an output, as in `Range: bytes=…`.
 
-/// What a caller wants of a body whose end may still be unknown.
+/// The part of a body that a caller requests. The body may still grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
-    /// All of it.
+    /// The whole body.
     Whole,
     /// From the first offset to the last one, both included.
     Between(u64, u64),
     /// From this offset on.
     From(u64),
-    /// The last so many bytes.
+    /// The last bytes, this many.
     Last(u64),
 }
 
 impl ByteRange {
-    /// Reads the header. Anything but a single well-formed range is `None`, which HTTP reads as
-    /// the whole.
+    /// Parses the header. `None` for anything but a single well-formed range: HTTP then returns the
+    /// whole body.
     pub fn parse(header: &str) -> Option<Self> {
         let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
         let number = |text: &str| text.trim().parse::<u64>().ok();
@@ -29,9 +29,9 @@ impl ByteRange {
         }
     }
 
-    /// The offsets it covers in a body of `length` bytes, the end excluded.
+    /// The offsets that the range covers in a body of `length` bytes, the end excluded.
     ///
-    /// `None` if it starts at or behind the end.
+    /// `None` if the range starts at or after the end.
     pub fn resolve(self, length: u64) -> Option<(u64, u64)> {
         let (start, end) = match self {
             Self::Whole => return Some((0, length)),
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_resolved_range_lies_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
+        fn a_resolved_range_is_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
             for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {
                 if let Some((start, end)) = range.resolve(length) {
                     prop_assert!(start < end && end <= length);

@@ -1,6 +1,5 @@
 //! Agents, their manifests and targets.
 
 pub mod agent;
-pub mod manifest_digest;
 pub mod reported_manifest;
 pub mod target;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
-use super::idempotency::{find_earlier, key_reused};
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;
+use super::request::{find_earlier, key_reused};
 use super::secret_parameters::seal;
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};

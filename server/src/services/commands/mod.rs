@@ -5,7 +5,6 @@ pub(super) mod delivery;
 pub mod dispatch;
 mod durable;
 mod executions;
-mod idempotency;
 pub mod job_reconciler;
 pub mod jobs;
 pub mod output;

@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
-use crate::services::sessions::heartbeats::Heartbeats;
+use crate::services::sessions::Heartbeats;
 use crate::store::queries::Retention;
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};

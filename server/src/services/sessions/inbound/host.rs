@@ -9,8 +9,7 @@ use muster_protocol::manifest::Manifest;
 use tokio::time::Instant;
 
 use super::MAX_ERROR_CHARS;
-use crate::domain::fleet::manifest_digest::ManifestDigest;
-use crate::domain::fleet::reported_manifest::ReportedManifest;
+use crate::domain::fleet::reported_manifest::{ManifestDigest, ReportedManifest};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;

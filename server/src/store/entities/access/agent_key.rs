@@ -24,6 +24,8 @@ pub struct Model {
     pub permissions: StringList,
     pub tags: StringList,
     pub max_agents: i32,
+    /// Its holders may take over each other's offline agents by what they claim.
+    pub trusts_holders: bool,
     pub is_disabled: bool,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,

@@ -1,5 +1,6 @@
 //! Table `agents`: one agent for each host.
 
+use muster_protocol::identity::AgentPublicKey;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -21,6 +22,10 @@ pub struct Model {
     pub key_id: AgentKeyId,
     pub level: AgentLevel,
     pub identity: String,
+    /// The public key of a full agent, 32 bytes. The agent proves that it has the private one.
+    pub public_key: Option<Vec<u8>>,
+    /// SHA-256 of the public key that a person accepts as the agent's next one.
+    pub next_fingerprint: Option<Vec<u8>>,
     pub name: String,
     pub name_source: NameSource,
     pub hostname: String,
@@ -39,6 +44,8 @@ pub struct Model {
     pub transport: Transport,
     pub is_online: bool,
     pub alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    pub alert_detail: Option<String>,
     pub connected_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
@@ -53,3 +60,11 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl Model {
+    /// The public key of a full agent.
+    pub fn public_key(&self) -> Option<AgentPublicKey> {
+        let bytes: &[u8] = self.public_key.as_deref()?;
+        bytes.try_into().ok().map(AgentPublicKey::from_bytes)
+    }
+}

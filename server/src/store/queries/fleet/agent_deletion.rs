@@ -8,7 +8,7 @@ use sea_orm::{
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::fleet::agent::AgentEventKind;
-use crate::domain::ids::{AgentId, CommandId, EventId, TenantId};
+use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
@@ -57,7 +57,7 @@ impl TenantScope {
                         return Ok(None);
                     }
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
-                    delete_manifest(transaction, tenant_id, id).await?;
+                    delete_manifest(transaction, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -88,11 +88,11 @@ impl TenantScope {
 /// Deletes the manifest of a deleted agent, which makes room for those of others.
 async fn delete_manifest(
     transaction: &DatabaseTransaction,
-    tenant_id: TenantId,
     agent_id: AgentId,
 ) -> Result<(), StoreError> {
     let found = agent_manifest::Entity::find_by_id(agent_id).one(transaction).await?;
-    let Some(row) = found else { return Ok(()) };
+    let agent = agent::Entity::find_by_id(agent_id).one(transaction).await?;
+    let (Some(row), Some(agent)) = (found, agent) else { return Ok(()) };
     let less = |column: tenant::Column, size: i64| Expr::col(column).sub(size);
     tenant::Entity::update_many()
         .col_expr(
@@ -103,11 +103,28 @@ async fn delete_manifest(
             tenant::Column::ManifestScripts,
             less(tenant::Column::ManifestScripts, row.script_count),
         )
-        .filter(tenant::Column::Id.eq(tenant_id))
+        .filter(tenant::Column::Id.eq(agent.tenant_id))
         .exec(transaction)
         .await?;
     agent_manifest::Entity::delete_by_id(agent_id).exec(transaction).await?;
     Ok(())
+}
+
+/// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.
+pub(super) async fn retire(
+    transaction: &DatabaseTransaction,
+    id: AgentId,
+    now: Timestamp,
+) -> Result<Vec<(CommandState, Vec<CommandId>)>, StoreError> {
+    agent::Entity::update_many()
+        .col_expr(agent::Column::DeletedAt, now.0.into())
+        .col_expr(agent::Column::IsOnline, false.into())
+        .filter(agent::Column::Id.eq(id))
+        .exec(transaction)
+        .await?;
+    agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+    delete_manifest(transaction, id).await?;
+    end_commands(transaction, id, now).await
 }
 
 /// Ends the open commands of a deleted agent, and returns how many ended in which state.

@@ -5,7 +5,7 @@ use sea_orm::{
 };
 
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::fleet::manifest_digest::ManifestDigest;
+use crate::domain::fleet::reported_manifest::ManifestDigest;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::fleet::{agent, agent_manifest};

@@ -14,7 +14,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record};
 use crate::store::requester::invalid_keys;
-use crate::store::writer::access::append_audit;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
@@ -175,5 +175,5 @@ async fn write(
     rows::insert(transaction, commands.collect(), None).await?;
     rows::insert(transaction, records, None).await?;
     let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
-    append_audit::insert(transaction, audit).await
+    insert_audit(transaction, audit).await
 }

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
 use crate::store::requester::invalid_keys;
-use crate::store::writer::access::append_audit;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -35,8 +35,8 @@ pub struct SubmitJob {
 /// The result of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmittedJob {
-    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are queued.
-    /// `gone`: executions that were not stored because their agents were just deleted.
+    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are
+    /// queued. `gone`: executions that were not stored because their agents were just deleted.
     New { delivered: Vec<CommandId>, gone: usize },
     /// The same request created this job before; no new one is stored.
     Repeated { job_id: JobId },
@@ -108,7 +108,7 @@ impl SubmitJob {
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        append_audit::insert(transaction, vec![self.audit.clone()]).await?;
+        insert_audit(transaction, vec![self.audit.clone()]).await?;
         Ok(SubmittedJob::New { delivered, gone })
     }
 
@@ -128,7 +128,7 @@ impl SubmitJob {
             principal_id: self.row.requested_by,
             key: idempotency.key.clone(),
             request_hash: idempotency.request_hash.to_vec(),
-            // The column names what most records are of.
+            // The column is named after commands, for which most records are.
             command_id: CommandId(self.row.id.0),
             created_at: self.row.created_at,
         };
