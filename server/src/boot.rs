@@ -20,6 +20,7 @@ use crate::http;
 use crate::http::AppState;
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
+use crate::services::access::authentication::Authentication;
 use crate::services::operations::master_key::{KeyPlaces, unlock};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
@@ -57,11 +58,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
 
+    let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {
         handshake: config.handshake_timeout,
         request_head: config.request_head_timeout,
         answer: config.answer_timeout,
-        connections: Limits::connections(config.max_connections, open_file_limit()),
+        connections,
+        per_source: Limits::per_source(config.max_connections_per_source, connections),
+        trusted_proxies: config.trusted_proxies.clone(),
     };
     let bound = Bound::bind(&config.listen, certificate.as_ref(), limits).await?;
     let url = bound.url();
@@ -78,7 +82,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let app = http::with_security_headers(http::router(state).merge(ws::router(&services)));
-    let (max_connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
+    let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");
 
@@ -119,6 +123,20 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Creates another tenant, and returns its owner's API key. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
+    let password_file = config.database_password_file.as_deref();
+    let database_url = database_password::add(&config.database_url, password_file)?;
+    let store = Store::open(&database_url, &config.data_dir)
+        .await
+        .context("failed to open the database")?;
+    let authentication = Authentication::new(store, Clock::system());
+    authentication.create_tenant(name).await.context("failed to create the tenant")
 }
 
 /// The key itself is only read from the environment, because other users can read configuration

@@ -37,7 +37,7 @@ pub use hosts::small_disk::SmallDisk;
 pub use images::{Container, Dockerfile, Image, repository};
 pub use json::JsonFields;
 pub use processes::binaries::{binary, previous};
-pub use processes::ports::ClosedPort;
+pub use processes::ports::{ClosedPort, free_port};
 pub use processes::process::Process;
 pub use processes::test_dir::TestDir;
 pub use proxies::link::Link;

@@ -13,10 +13,12 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::AppState;
+use super::key_lifetime::KeySlot;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
+use crate::domain::source::Source;
 use crate::services::access::caller::Caller;
 
 /// The credential of a request.
@@ -30,7 +32,12 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = api_key(parts)?;
-        let principal = state.services.authentication.authenticate_caller(secret).await?;
+        let watch = state.services.authentication.watch(secret);
+        let principal =
+            state.services.authentication.authenticate_caller(secret, client(parts)).await?;
+        if let Some(slot) = parts.extensions.get::<KeySlot>() {
+            slot.set(watch.until(principal.expires_at));
+        }
         Ok(Self { principal, source: source(parts) })
     }
 }
@@ -43,7 +50,8 @@ impl FromRequestParts<AppState> for DegradedCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = api_key(parts)?;
-        let principal = state.services.authentication.authenticate_watcher(secret).await?;
+        let principal =
+            state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
 }
@@ -54,10 +62,16 @@ fn api_key(parts: &Parts) -> Result<&str, Problem> {
     })
 }
 
-/// Where a request came from, as far as its connection tells.
+/// Where a request came from: its connection, or what a trusted proxy says.
 fn source(parts: &Parts) -> Option<String> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     source.map(|ConnectInfo(address)| address.ip().to_string())
+}
+
+/// The same, for limits.
+pub fn client(parts: &Parts) -> Option<Source> {
+    let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    source.map(|ConnectInfo(address)| Source::of(address.ip()))
 }
 
 /// A JSON body. An empty one is `{}`.

@@ -6,6 +6,7 @@ pub mod commands;
 mod extract;
 pub mod fleet;
 pub mod integrations;
+mod key_lifetime;
 pub mod openapi;
 pub mod operations;
 mod origin;
@@ -74,6 +75,7 @@ pub fn router(state: AppState) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
         .layer(middleware::from_fn(finish))
+        .layer(middleware::from_fn(key_lifetime::end_with_key))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn_with_state(state.clone(), operations::metrics::measure))
         .layer(CatchPanicLayer::custom(|_| {

@@ -48,13 +48,29 @@ pub enum ServiceError {
     /// The caller is at its own limit. A later attempt may succeed.
     #[error("{detail}")]
     TooMany { code: &'static str, detail: &'static str },
+    /// The database cannot be read and written now. The cause was logged.
+    #[error("the database can't be used now; try again")]
+    Unready,
     /// Storage failed. The cause is logged and never sent to the caller.
     #[error("the database can't be used now; try again")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
     #[error(transparent)]
     Sealing(#[from] Unsealable),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // It was valid when the request began.
+            StoreError::KeyInvalid => Self::Unauthenticated {
+                code: "invalid_api_key",
+                detail: "the API key was revoked or has expired; ask an owner for a new one",
+            },
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl ServiceError {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
+use self::access::lookup_limiter::LookupLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::commands::delivery::Delivery;
 use self::commands::preflight::{ManifestCache, Preflight};
@@ -79,6 +80,7 @@ pub struct Services {
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
+    pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: fleet::targets::Targets,
@@ -127,6 +129,7 @@ impl Services {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
+                lookups: LookupLimiter::default(),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -220,6 +223,7 @@ impl Services {
                 clock: clock(),
                 settings,
             },
+            readiness: operations::readiness::Readiness::new(store()),
             releases: releases::Releases {
                 store: store(),
                 clock: clock(),

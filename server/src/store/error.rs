@@ -26,12 +26,17 @@ pub enum StoreError {
     /// before the output.
     #[error("output before this part was not stored")]
     OutputMissing,
+    #[error("write to the database: its disk is full")]
+    DiskFull,
     /// A file of output, beside the database.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// The output was dropped to make room for newer output.
     #[error("the output was deleted to make room for newer output")]
     OutputDropped,
+    /// The API key of the request was revoked or expired after the request was authenticated.
+    #[error("change the data: the API key of the request is no longer valid")]
+    KeyInvalid,
     /// The data does not allow the change: for example, the row was deleted.
     #[error("the change was refused: {0}")]
     Refused(&'static str),

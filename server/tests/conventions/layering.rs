@@ -77,6 +77,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
             "chrono",
             "data_encoding",
             "hex",
+            "ipnet",
             "ring",
             "strsim",
             "strum",
@@ -143,6 +144,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         "listener",
         &[
             "axum",
+            "governor",
             "hyper",
             "hyper_util",
             "nix",

@@ -38,7 +38,7 @@ pub struct ApiKeys {
 pub struct NewApiKey {
     pub name: String,
     pub role: Role,
-    /// `None`: all scopes of the role, except those that must be requested by name.
+    /// `None`: all scopes of the role within its tenant. Those of the operator must be named.
     pub scopes: Option<Vec<Scope>>,
     /// `None`: when the caller's key expires.
     pub expires_at: Option<Timestamp>,
@@ -80,11 +80,10 @@ impl ApiKeys {
         let allowed = new.role.scopes();
         let scopes = match new.scopes {
             Some(scopes) => scopes,
-            None => allowed
-                .intersection(&caller.principal.scopes)
-                .filter(|scope| !scope.is_given_by_name())
-                .copied()
-                .collect(),
+            None => {
+                let default = new.role.tenant_scopes();
+                default.intersection(&caller.principal.scopes).copied().collect()
+            }
         };
         if let Some(scope) =
             scopes.iter().find(|scope| !allowed.contains(scope) || !caller.principal.may(**scope))

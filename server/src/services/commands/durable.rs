@@ -16,6 +16,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
+use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::queries::CommandWithReport;
@@ -68,6 +69,7 @@ impl Commands {
             Submitted::Repeated { command_id } => self.accepted(caller, command_id).await,
             Submitted::AgentGone => Err(UNKNOWN_AGENT),
             Submitted::KeyReused => Err(key_reused()),
+            Submitted::KeyInvalid => Err(StoreError::KeyInvalid.into()),
         }
     }
 

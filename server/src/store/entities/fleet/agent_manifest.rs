@@ -21,6 +21,9 @@ pub struct Model {
     /// Life-cycle commands that the host's policy forbids, with spaces between them.
     pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
+    /// Of `manifest`.
+    pub size_bytes: i64,
+    pub script_count: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
