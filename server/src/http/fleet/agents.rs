@@ -62,6 +62,8 @@ struct AgentView {
     public_key: Option<String>,
     /// `SHA256:…`, to compare with `muster-agent status` on the host.
     fingerprint: Option<String>,
+    /// The fingerprint that a person accepted for this agent, until a host with it connects.
+    next_fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
@@ -128,6 +130,7 @@ impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
         let public_key = row.public_key();
+        let next_fingerprint = row.next_fingerprint().map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -145,6 +148,7 @@ impl From<AgentSnapshot> for AgentView {
             key_id: row.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
+            next_fingerprint,
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,
