@@ -76,7 +76,6 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         &[
             "chrono",
             "data_encoding",
-            "hex",
             "ring",
             "strsim",
             "strum",
@@ -105,7 +104,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "hex", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    ("adapters", &["data_encoding", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
     (
         "services",
         &[
