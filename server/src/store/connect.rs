@@ -1,12 +1,11 @@
 //! Connections: how each database is opened, and why a second server can't.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -89,13 +88,14 @@ fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
         .write(true)
         .open(data_dir.join("lock"))
         .map_err(describe)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
+    match file.try_lock() {
+        Ok(()) => {
             // Held for the life of the process; the kernel lets go of it, also after kill -9.
-            std::mem::forget(lock);
+            std::mem::forget(file);
             Ok(())
         }
-        Err(_) => Err(StoreError::Locked),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(describe(error)),
     }
 }
 
