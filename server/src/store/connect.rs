@@ -69,11 +69,15 @@ pub struct Connections {
 }
 
 /// Opens the database of this URL and takes its lock.
-pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError> {
+pub async fn open(
+    url: &str,
+    password: Option<&str>,
+    data_dir: &Path,
+) -> Result<Connections, StoreError> {
     lock_directory(data_dir)?;
     match Backend::of(url)? {
         Backend::Sqlite => open_sqlite(url).await,
-        Backend::Postgres => open_postgres(url).await,
+        Backend::Postgres => open_postgres(url, password).await,
     }
 }
 
@@ -155,8 +159,8 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
     })
 }
 
-async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
-    let options = PgConnectOptions::from_str(url)
+async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
+    let mut options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Url(error.to_string()))?
         // A server that vanished without a word must not keep its lock for hours.
         .options([
@@ -165,6 +169,9 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
+    if let Some(password) = password {
+        options = options.password(password);
+    }
     // A first connection tells "locked" from "unreachable" in words; the pool only knows a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
     let patience = tokio::time::Instant::now() + LOCK_PATIENCE;
