@@ -76,6 +76,8 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         &[
             "chrono",
             "data_encoding",
+            "http_range_header",
+            "httpdate",
             "ring",
             "strsim",
             "strum",
