@@ -4,6 +4,9 @@
 mod glossary;
 mod layering;
 mod limits;
+
 mod modules;
+mod records;
+
 mod sources;
 mod table;
