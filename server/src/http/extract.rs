@@ -1,4 +1,4 @@
-//! What handlers take from a request. Everything that does not fit is a problem document.
+//! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
 
@@ -35,7 +35,7 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-/// A caller of what can be answered while the database is away.
+/// A caller that can be authenticated while the database is unavailable.
 pub struct DegradedCaller(pub Caller);
 
 impl FromRequestParts<AppState> for DegradedCaller {
@@ -54,7 +54,7 @@ fn api_key(parts: &Parts) -> Result<&str, Problem> {
     })
 }
 
-/// Where a request came from, as far as its connection tells.
+/// The address of the client, by its connection.
 fn source(parts: &Parts) -> Option<String> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     source.map(|ConnectInfo(address)| address.ip().to_string())
@@ -94,7 +94,7 @@ fn is_json(kind: &HeaderValue) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Why a body could not be read, of which at most so many bytes are taken.
+/// Why a body could not be read. `most_bytes` is its limit.
 pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
@@ -116,7 +116,7 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     }
 }
 
-/// The innermost cause: what serde says, without the framework's words around it.
+/// The innermost cause, which is serde's message without the framework's text.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -130,12 +130,12 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// How long to wait for the end of what is asked for.
+/// How long to wait for the end.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitParams {
-    /// Wait for the end for so long, at most 60000.
+    /// Wait up to this long for the end, at most 60000.
     #[serde(default)]
     pub wait_ms: u64,
 }
@@ -159,7 +159,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// An id in the path. One that is malformed is one that does not exist.
+/// An id in the path. A malformed id is answered like an unknown one.
 pub struct Id(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -173,20 +173,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Which page of a list.
+/// Selects a page of a list.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
-    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    /// Items per page, from 1 to 500. Default: 50.
     pub limit: Option<u64>,
 }
 
 impl PageParams {
     /// # Errors
-    /// A problem that names the parameter that does not fit.
+    /// A problem that names the invalid parameter.
     pub fn read(&self) -> Result<PageRequest, Problem> {
         page(self.cursor.as_deref(), self.limit)
     }
