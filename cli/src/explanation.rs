@@ -44,10 +44,14 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 60] = [
+const SHOWN_AS_ANSWERED: [&str; 65] = [
     "agent_busy",
     "agent_offline",
+    "agent_online",
     "agent_timeout",
+    "already_adopted",
+    "ambiguous_successor",
+    "basic_agent",
     "body_too_large",
     "cancel_unsupported",
     "data_dir_not_writable",
@@ -94,6 +98,7 @@ const SHOWN_AS_ANSWERED: [&str; 60] = [
     "server_busy",
     "server_stopping",
     "storage_unavailable",
+    "successor_changed",
     "too_many_drafts",
     "too_many_requests",
     "too_many_streams",
@@ -285,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_way_out() {
+    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_option() {
         for code in PREFLIGHT_CODES {
             let message = explained(code, json!([]));
             assert!(message.starts_with("`x` does not fit.\n"), "{message}");

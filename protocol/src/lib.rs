@@ -9,6 +9,7 @@ pub mod command;
 pub mod error_chain;
 pub mod exit_code;
 pub mod frame;
+pub mod identity;
 pub mod limits;
 pub mod manifest;
 pub mod manifest_mismatch;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
+use muster_protocol::identity::{AgentKeyPair, Challenge};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use crate::commands::execute::OutputLimits;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
+use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
 use crate::policy::PolicyFile;
 use crate::policy::manifest::ManifestFile;
@@ -26,12 +28,17 @@ use crate::releases::update_requests::Supervision;
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
 
+/// Size of the ticket that a server issues with an agent's id.
+const MAX_TICKET_BYTES: usize = 512;
+
 /// One agent, from the start of its process to its end.
 #[derive(Debug)]
 pub struct Agent {
     pub state: StateDir,
     pub identity: Identity,
     pub keys: KeyRing,
+    /// Proves the identity.
+    pub key_pair: AgentKeyPair,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -61,6 +68,8 @@ pub enum AgentError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
+    #[error(transparent)]
     ExecutionManager(#[from] ExecutionManagerError),
 }
 
@@ -82,6 +91,7 @@ impl Agent {
             );
             Ledger::set_aside(&state)?;
         }
+        let key_pair = key_pair::load_or_create(&state, &loaded.identity.machine_id)?;
         // Saved only after the ledger was set aside: if the agent crashes in between, the next
         // start detects the other machine again. Saved only if needed: an agent must be able to
         // start on a full disk to report its executions.
@@ -97,6 +107,7 @@ impl Agent {
             ),
             identity: loaded.identity,
             keys,
+            key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
             policy,
@@ -191,10 +202,10 @@ impl Agent {
         }
     }
 
-    /// The content of the `register` frame.
-    pub fn registration(&self) -> Registration {
+    /// The content of the `register` frame, with the proof of this agent's identity for a connection.
+    pub fn registration(&self, challenge: &Challenge, agent_key_id: Uuid) -> Registration {
         let head = self.executions.ledger().head();
-        Registration {
+        let claims = Registration {
             agent_id: self.identity.agent_id.map(|id| id.hyphenated().to_string()),
             hostname: self.host_info.hostname.clone(),
             ip: self.host_info.ip.clone(),
@@ -216,7 +227,11 @@ impl Agent {
             max_executions: Some(self.limits.max_executions.min(MAX_MAX_EXECUTIONS)),
             policy: self.policy_name(),
             update: self.update_requests.last_result().cloned(),
-        }
+            public_key: None,
+            proof: None,
+            ticket: self.identity.ticket.clone(),
+        };
+        claims.prove(&self.key_pair, challenge, agent_key_id)
     }
 
     /// Makes the content of `registered` durable before the session does anything else. Returns
@@ -237,10 +252,11 @@ impl Agent {
                 self.executions.reset()?;
                 was_reset = true;
             }
-            let identity = Identity { agent_id: issued, ..self.identity.clone() };
+            let identity = Identity { agent_id: issued, ticket: None, ..self.identity.clone() };
             identity.save(&self.state)?;
             self.identity = identity;
         }
+        self.store_ticket(registered.ticket.clone());
         if self.identity.key_rejected.is_some() {
             self.set_key_rejected(None);
         }
@@ -250,6 +266,20 @@ impl Agent {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to store the epoch");
         }
         Ok(was_reset)
+    }
+
+    /// Stores the ticket of the agent's id. It only matters to a restored server, so on a full disk
+    /// the session takes precedence.
+    fn store_ticket(&mut self, ticket: Option<String>) {
+        let ticket = ticket.filter(|ticket| ticket.len() <= MAX_TICKET_BYTES);
+        if self.identity.ticket == ticket {
+            return;
+        }
+        self.identity.ticket = ticket;
+        if let Err(error) = self.identity.save(&self.state) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to store the ticket of this agent's id");
+        }
     }
 
     /// What transient commands may read.

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,6 +26,9 @@ pub struct AgentStatus {
     pub server_url: String,
     /// Absent before enrolment.
     pub agent_id: Option<Uuid>,
+    /// Of the agent's public key, to compare with what the server shows. Absent while it starts.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
     pub hostname: String,
     pub started_at: DateTime<Utc>,
     /// `websocket` or `http`, while connected.
@@ -58,6 +62,7 @@ impl StatusFile {
             pid: std::process::id(),
             server_url,
             agent_id: None,
+            fingerprint: None,
             hostname: crate::platform::hostname(),
             started_at: Utc::now(),
             transport: None,
@@ -69,9 +74,10 @@ impl StatusFile {
         status_file
     }
 
-    /// Records the agent id that was read from the identity file.
-    pub fn set_agent_id(&mut self, agent_id: Option<Uuid>) {
+    /// Records the identity that was read from the state directory.
+    pub fn set_identity(&mut self, agent_id: Option<Uuid>, fingerprint: Fingerprint) {
         self.status.agent_id = agent_id;
+        self.status.fingerprint = Some(fingerprint);
         self.write();
     }
 

@@ -66,6 +66,10 @@ impl StateDir {
     pub fn machine_seed(&self) -> PathBuf {
         self.0.join("machine_seed.json")
     }
+    /// The private key that proves this agent's identity.
+    pub fn key_pair(&self) -> PathBuf {
+        self.0.join("key_pair.json")
+    }
     pub fn key(&self) -> PathBuf {
         self.0.join("key.json")
     }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_agent_frame};
+use muster_protocol::identity::Challenge;
 use muster_protocol::{CommandName, Permissions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,6 +100,7 @@ fn connected() -> String {
         agent_key_id: Uuid::from_u128(1),
         permissions: Permissions::new(CommandName::ALL),
         timestamp: "2026-01-01T00:00:00Z".into(),
+        challenge: Some(Challenge::from_bytes([1; 32])),
     };
     serde_json::to_string(&frame).expect("plain data")
 }
@@ -113,6 +115,7 @@ fn registered(epoch: u64) -> String {
         server_version: "0".into(),
         desired_version: None,
         timestamp: "2026-01-01T00:00:00Z".into(),
+        ticket: None,
     }));
     serde_json::to_string(&frame).expect("plain data")
 }

@@ -53,7 +53,8 @@ pub enum AgentFrame {
 /// What an agent reports about itself.
 ///
 /// Basic agents need only the fields of the first generation. A full agent sends `protocol`,
-/// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id` and `highest_epoch`.
+/// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id`, `highest_epoch`, `public_key` and
+/// `proof`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Registration {
@@ -103,6 +104,17 @@ pub struct Registration {
     /// Full: the result of the latest update, until the server has a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateResult>,
+    /// Full: the public half of the agent's key pair, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// Full: base64 of a signature with the key pair, over the challenge of `connected` and the
+    /// claims `agent_id`, `machine_id`, `ledger_id` and `instance_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// Full: the ticket of `registered`, by which a server that was restored from a backup
+    /// recognises an id that it issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 impl Registration {

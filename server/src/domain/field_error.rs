@@ -1,4 +1,4 @@
-//! Which field of a request does not fit, for programs that word their own message.
+//! The fields of a request that are invalid, so that programs can word their own message.
 
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ pub enum FieldErrorCode {
     TooMany,
     /// No field has this name.
     UnknownField,
-    /// It is none of the values that are known.
+    /// It is not one of the known values.
     UnknownValue,
     /// It contradicts another field.
     Conflict,
@@ -70,12 +70,12 @@ pub enum FieldErrorCode {
 }
 
 impl FieldError {
-    /// A field without a bound.
+    /// An error without a limit.
     pub fn new(field: impl Into<String>, code: FieldErrorCode) -> Self {
         Self { field: field.into(), code, limit: None }
     }
 
-    /// A field and what it was held against.
+    /// An error with the limit that the field violates.
     pub fn with_limit(
         field: impl Into<String>,
         code: FieldErrorCode,
@@ -84,7 +84,8 @@ impl FieldError {
         Self { field: field.into(), code, limit: Some(limit.into()) }
     }
 
-    /// Reads what `serde_path_to_error` reports, `path: reason`. Serde gives its reason as text only.
+    /// Parses the error of `serde_path_to_error`, `path: reason`. Serde reports the reason as text
+    /// only.
     pub fn from_serde(report: &str) -> Self {
         let is_path =
             |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_.[]-".contains(c));

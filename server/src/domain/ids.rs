@@ -1,4 +1,4 @@
-//! Ids as types, so that an agent's can't be passed where a key's is meant.
+//! Ids as types, so that an agent's id can't be passed where a key's id is expected.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; ids made later sort later.
+            /// A new id. Ids that are created later sort later.
             #[expect(clippy::new_without_default, reason = "a default id would hide that it is random")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
@@ -70,7 +70,7 @@ id!(
     DeliveryId
 );
 id!(
-    /// What a tenant's webhooks are signed with.
+    /// A key that signs a tenant's webhooks.
     WebhookKeyId
 );
 id!(

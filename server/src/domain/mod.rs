@@ -1,4 +1,4 @@
-//! Pure rules. Knows no database, no socket, no clock of its own.
+//! Pure rules. They know no database, sockets or clock of their own.
 
 pub mod access;
 pub mod commands;

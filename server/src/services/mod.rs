@@ -240,6 +240,7 @@ impl Services {
                     membership: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
+                secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             maintenance: operations::maintenance::Maintenance {

@@ -1,10 +1,10 @@
-//! Why the database did not do what it was asked.
+//! Failures of storage.
 
 use sea_orm::DbErr;
 
 use super::blobs::BlobError;
 
-/// Failures of storage. None of them is told to a client in detail.
+/// Why a read or a write failed. Clients get no details.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     #[error("read the database URL: {0}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
@@ -19,26 +19,27 @@ pub enum StoreError {
     WriterStopped,
     #[error("use the database: its queue of writes is full")]
     Overloaded,
-    /// A newer session of the same agent has taken over.
+    /// A newer session of the same agent has replaced this one.
     #[error("write for a session that a newer one has replaced")]
     StaleEpoch,
-    /// A chunk or a report whose output before it was not stored: no gap is, and no end before.
+    /// Output before this chunk or report was not stored. Storing it would leave a gap, or an end
+    /// before the output.
     #[error("store what comes behind output that was not stored")]
     OutputMissing,
-    /// Files of output, beside the database.
+    /// A file of output, beside the database.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// Output that was dropped for room.
+    /// The output was dropped to make room for newer output.
     #[error("read output that was dropped to make room for newer output")]
     OutputDropped,
-    /// A rule of the data refused the change, such as a row that is gone.
+    /// The data does not allow the change: for example, the row was deleted.
     #[error("change the data: {0}")]
     Refused(&'static str),
 }
 
 impl StoreError {
-    /// True if one command's output alone waits, with what comes behind it: whatever else its
-    /// session writes is as good as before.
+    /// True if the error concerns only the output of one command and what follows that output.
+    /// Other writes of its session are not affected.
     pub(super) fn is_of_one_output(&self) -> bool {
         matches!(self, Self::OutputMissing | Self::Blob(BlobError::NoSpace))
     }

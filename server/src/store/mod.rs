@@ -64,12 +64,12 @@ impl Store {
         })
     }
 
-    /// What one tenant may see and change.
+    /// The data that one tenant may see and change.
     pub fn tenant(&self, tenant_id: TenantId) -> TenantScope {
         TenantScope::new(self.reader.clone(), self.writer.clone(), self.blobs.clone(), tenant_id)
     }
 
-    /// Work that is no tenant's: authentication, sessions, dispatch, sweeps.
+    /// Work that belongs to no tenant: authentication, sessions, dispatch, sweeps.
     pub fn system(&self) -> SystemScope {
         SystemScope::new(
             self.reader.clone(),
@@ -79,7 +79,7 @@ impl Store {
         )
     }
 
-    /// The hot path's writes.
+    /// The writer, for writes of the hot path.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }

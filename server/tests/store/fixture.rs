@@ -1,6 +1,7 @@
 //! A store with a tenant, a key and whatever a test adds.
 
 use muster_protocol::frame::Outcome;
+use muster_protocol::identity::AgentPublicKey;
 use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
@@ -11,6 +12,7 @@ use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::command;
+use muster_server::store::queries::AgentKeyChange;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{
     AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
@@ -115,6 +117,7 @@ impl Fixture {
             permissions: StringList::default(),
             tags: StringList(vec!["web".into()]),
             max_agents,
+            trusts_holders: false,
             is_disabled: false,
             created_at: NOW,
             expires_at: None,
@@ -123,14 +126,29 @@ impl Fixture {
         tenant.create_agent_key(row, audit(tenant_id)).await.expect("make a key");
     }
 
+    /// Lets the key trust its holders.
+    pub async fn trust_holders(&self) {
+        let change = AgentKeyChange { trusts_holders: Some(true), ..AgentKeyChange::default() };
+        let tenant = self.store.tenant(self.tenant_id);
+        let changed = tenant.update_agent_key(self.key_id, change, audit(self.tenant_id)).await;
+        changed.expect("change").expect("the key");
+    }
+
     /// What a full agent on `machine` says of itself.
     pub fn registration(&self, machine: &str) -> OpenSession {
+        self.registration_with(machine, machine)
+    }
+
+    /// The same, with the key pair of another host.
+    pub fn registration_with(&self, machine: &str, key_pair: &str) -> OpenSession {
         OpenSession {
             tenant_id: self.tenant_id,
             key_id: self.key_id,
             secret_hash: self.key_id.0.as_bytes().to_vec(),
             identity: AgentIdentity::Full {
                 agent_id: None,
+                public_key: public_key(key_pair),
+                has_ticket: false,
                 machine_id: machine.into(),
                 ledger_id: Uuid::from_u128(1),
                 acceptance_count: 0,
@@ -230,6 +248,15 @@ impl Fixture {
     pub async fn state(&self, id: CommandId) -> CommandState {
         self.command(id).await.command.state
     }
+}
+
+/// The public key of a simulated host. The store compares keys and never uses them.
+pub fn public_key(host: &str) -> AgentPublicKey {
+    let mut bytes = [0; 32];
+    for (byte, character) in bytes.iter_mut().zip(host.bytes()) {
+        *byte = character;
+    }
+    AgentPublicKey::from_bytes(bytes)
 }
 
 pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) -> Settle {

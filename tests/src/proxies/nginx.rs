@@ -1,4 +1,4 @@
-//! An nginx of the test's own that ends TLS in front of the server.
+//! An nginx for one test, which ends TLS in front of the server.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use crate::wait::eventually_blocking;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What it does with a client's wish for a WebSocket.
+/// How it handles WebSocket upgrades.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrades {
-    /// As docs/NETWORK.md has it.
+    /// As in docs/NETWORK.md.
     Passed,
-    /// Forgotten, as in many a configuration: the server sees a plain request.
+    /// Not configured, as is common: the server gets a plain request.
     Dropped,
 }
 
@@ -28,7 +28,7 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts one in front of the server at `server` (`HOST:PORT`).
+    /// Starts nginx in front of the server at `server` (`HOST:PORT`).
     ///
     /// # Panics
     /// If nginx is not installed: a missing program fails the tests.
@@ -84,7 +84,7 @@ fn configured(
     };
     let folder = folder.display();
     let (chain, key) = (certificate.chain.display(), certificate.key.display());
-    // One process, in front: the harness ends it by its id.
+    // One process in the foreground, which the harness ends by its id.
     format!(
         "daemon off;
          master_process off;

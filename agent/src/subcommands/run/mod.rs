@@ -51,10 +51,12 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     let status_file = agent.status_file.insert(status_file);
-    status_file.set_agent_id(agent.identity.agent_id);
+    let fingerprint = agent.key_pair.public_key().fingerprint();
+    status_file.set_identity(agent.identity.agent_id, fingerprint);
     let mut stop = stop_signal()?;
     tracing::info!(
         version = agent.host_info.version,
+        %fingerprint,
         server = %config.endpoint.websocket_url(),
         proxy = config.proxy.as_ref().map(tracing::field::display),
         state_dir = %agent.state.path().display(),

@@ -18,6 +18,8 @@ pub struct AgentKeyRecord {
     pub tags: Vec<String>,
     pub max_agents: i32,
     pub is_disabled: bool,
+    /// True if its holders may take over each other's offline agents.
+    pub trusts_holders: bool,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     /// When the previous secret becomes invalid.

@@ -1,8 +1,8 @@
-//! One byte range of an output, as a header `Range: bytes=…` requests it.
+//! One byte range of an output, as in `Range: bytes=…`.
 
 use http_range_header::{EndPosition, StartPosition, parse_range_header};
 
-/// The requested part of a body whose end may still be unknown.
+/// The part of a body that a caller requests. The body may still grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
     /// The whole body.
@@ -11,13 +11,13 @@ pub enum ByteRange {
     Between(u64, u64),
     /// From this offset to the end.
     From(u64),
-    /// This many bytes at the end.
+    /// The last bytes, this many.
     Last(u64),
 }
 
 impl ByteRange {
-    /// Parses the header. `None` for anything but a single well-formed range; HTTP ignores the header
-    /// then, and sends the whole body.
+    /// Parses the header. `None` for anything but a single well-formed range: HTTP then returns the
+    /// whole body.
     pub fn parse(header: &str) -> Option<Self> {
         let ranges = parse_range_header(header.trim()).ok()?.ranges;
         let [range] = ranges.as_slice() else { return None };
@@ -30,8 +30,9 @@ impl ByteRange {
         }
     }
 
-    /// The offsets of the range in a body of `length` bytes, without the end; `None` if it starts at or
-    /// after the end.
+    /// The offsets that the range covers in a body of `length` bytes, the end excluded.
+    ///
+    /// `None` if the range starts at or after the end.
     pub fn resolve(self, length: u64) -> Option<(u64, u64)> {
         let (start, end) = match self {
             Self::Whole => return Some((0, length)),
@@ -62,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_resolved_range_lies_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
+        fn a_resolved_range_is_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
             for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {
                 if let Some((start, end)) = range.resolve(length) {
                     prop_assert!(start < end && end <= length);

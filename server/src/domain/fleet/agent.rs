@@ -1,4 +1,4 @@
-//! What kind of agent this is, how it is connected, and what can happen to it.
+//! The kinds, transports and events of agents.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
@@ -22,9 +22,9 @@ use crate::domain::ids::AgentId;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AgentLevel {
-    /// It speaks the frames of the first generation only.
+    /// Only the frames of the first generation.
     Basic,
-    /// It keeps a ledger, reports output by offset and can cancel.
+    /// It has a ledger, reports output by offset and can cancel commands.
     Full,
 }
 
@@ -92,22 +92,29 @@ pub enum AgentEventKind {
     Enrolled,
     Online,
     Offline,
-    /// It left for good, at its own request.
+    /// It was deleted at its own request.
     Deregistered,
-    /// It came back with another ledger, or an older copy.
+    /// It reconnected with another ledger, or with an older copy.
     LedgerReplaced,
     /// Two hosts present its identity.
     IdentityConflict,
     /// Its name or hostname is that of another agent.
     NameConflict,
+    /// A host with its machine id presented another key pair, or it is that host.
+    KeyPairChanged,
+    /// A person accepted another key pair as its own.
+    Adopted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
 }
 
 /// The alert of an agent whose identity two hosts present.
 pub const IDENTITY_CONFLICT: &str = "identity_conflict";
-/// The alert of an agent whose name or hostname another agent had first.
+/// The alert of an agent whose name or hostname belonged to another agent first.
 pub const NAME_CONFLICT: &str = "name_conflict";
+
+/// The alert of an agent whose machine id came with two key pairs.
+pub const KEY_PAIR_CHANGED: &str = "key_pair_changed";
 
 /// What a typed word matched of an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -123,7 +130,7 @@ pub enum MatchedBy {
 }
 
 impl MatchedBy {
-    /// True if a host cannot bring about this match by what it reports.
+    /// True if a host cannot cause this match by what it reports.
     pub fn is_trusted(self) -> bool {
         matches!(self, Self::Id | Self::GivenName)
     }

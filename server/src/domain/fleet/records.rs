@@ -1,6 +1,8 @@
 //! What the API shows of stored rows: plain data, without hashes, sealed values and columns that only
 //! the store needs. The entities convert their rows.
 
+use muster_protocol::identity::AgentPublicKey;
+
 use super::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
@@ -20,10 +22,14 @@ pub struct AgentRecord {
     pub arch: String,
     pub capabilities: Vec<String>,
     pub tags: Vec<String>,
+    /// The key pair that a full agent proves.
+    pub public_key: Option<AgentPublicKey>,
     pub policy: Option<String>,
     pub max_executions: i32,
     pub transport: Transport,
     pub alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    pub alert_detail: Option<String>,
     pub connected_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -32,6 +33,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_connected_agents))
         .routes(routes!(resolve_agent))
         .routes(routes!(get_agent, update_agent, delete_agent))
+        .routes(routes!(adopt_agent))
         .merge(scripts::routes())
         .routes(routes!(list_agent_metrics))
         .routes(routes!(list_agent_events))
@@ -56,11 +58,18 @@ struct AgentView {
     capabilities: Vec<String>,
     tags: Vec<String>,
     key_id: AgentKeyId,
+    /// The key that a full agent proves its identity with: base64 of 32 bytes.
+    public_key: Option<String>,
+    /// `SHA256:…`, to compare with `muster-agent status` on the host.
+    fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
-    /// A condition that needs a person's attention, `identity_conflict` or `name_conflict`.
+    /// A condition that needs a person's attention: `identity_conflict`, `name_conflict` or
+    /// `key_pair_changed`.
     alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    alert_detail: Option<String>,
     connected_at: Timestamp,
     last_seen_at: Timestamp,
     created_at: Timestamp,
@@ -118,6 +127,7 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
+        let public_key = row.public_key;
         Self {
             id: row.id,
             name: row.name,
@@ -133,9 +143,12 @@ impl From<AgentSnapshot> for AgentView {
             capabilities: row.capabilities,
             tags: row.tags,
             key_id: row.key_id,
+            public_key: public_key.map(|key| key.to_string()),
+            fingerprint: public_key.map(|key| key.fingerprint().to_string()),
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,
+            alert_detail: row.alert_detail,
             connected_at: row.connected_at,
             last_seen_at: row.last_seen_at,
             created_at: row.created_at,
@@ -289,6 +302,33 @@ async fn delete_agent(
 ) -> ApiResult<StatusCode> {
     state.services.agents.delete(&caller, AgentId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AdoptAgent {
+    /// `SHA256:…`, as `muster-agent status` prints it on the host. Without it, the host is the only
+    /// one that reports the same machine id with another key pair.
+    #[schema(value_type = Option<String>)]
+    fingerprint: Option<Fingerprint>,
+}
+
+/// Accept the new key pair of a reinstalled host as this agent's own.
+///
+/// The agent must be offline. The agent that the host was enrolled as is deleted, and the host
+/// reconnects as this one. If no agent has the key pair yet, the next host that proves it with the
+/// same agent key becomes this agent.
+#[utoipa::path(post, path = "/api/agents/{id}/adopt", tag = "agents",
+    params(("id" = uuid::Uuid, Path)), request_body = AdoptAgent,
+    responses((status = 200, body = AgentView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn adopt_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<AdoptAgent>,
+) -> ApiResult<axum::Json<AgentView>> {
+    let agent = state.services.agents.adopt(&caller, AgentId(id), body.fingerprint).await?;
+    Ok(axum::Json(agent.into()))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

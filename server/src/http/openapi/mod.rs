@@ -17,7 +17,7 @@ use super::AppState;
 #[openapi(
     info(
         title = "Muster",
-        description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. ManifestCache are pages of `items` with a `next_cursor`.",
+        description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
         license(name = "MIT OR Apache-2.0")
     ),
     security(("api_key" = [])),

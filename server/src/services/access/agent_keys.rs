@@ -46,6 +46,7 @@ pub struct NewAgentKey {
     pub permissions: Option<Vec<CommandName>>,
     pub tags: Vec<String>,
     pub max_agents: Option<i32>,
+    pub trusts_holders: bool,
     pub expires_at: Option<Timestamp>,
 }
 
@@ -86,12 +87,15 @@ impl AgentKeys {
             permissions: StringList(permissions.iter().map(|name| name.to_string()).collect()),
             tags: StringList(new.tags),
             max_agents: new.max_agents.unwrap_or(1),
+            trusts_holders: new.trusts_holders,
             is_disabled: false,
             created_at: now,
             expires_at: new.expires_at,
         };
-        let detail =
-            json!({"name": row.name, "permissions": row.permissions, "max_agents": row.max_agents});
+        let detail = json!({
+            "name": row.name, "permissions": row.permissions, "max_agents": row.max_agents,
+            "trusts_holders": row.trusts_holders,
+        });
         let audit = caller.audit("agent_key.create", subject(row.id), &detail, now);
         self.store.tenant(row.tenant_id).create_agent_key(row.clone(), audit).await?;
         Ok(MadeAgentKey { row: row.into(), secret: secret.secret })
@@ -123,7 +127,7 @@ impl AgentKeys {
         check(&change, now)?;
         let detail = json!({
             "name": change.name, "permissions": change.permissions, "tags": change.tags,
-            "max_agents": change.max_agents, "disabled": change.is_disabled,
+            "max_agents": change.max_agents, "trusts_holders": change.trusts_holders, "disabled": change.is_disabled,
             "expires_at": change.expires_at,
         });
         let audit = caller.audit("agent_key.update", subject(id), &detail, now);
@@ -150,8 +154,9 @@ impl AgentKeys {
         Ok(row.into())
     }
 
-    /// Replaces a key's secret. With a grace period the old secret stays valid, and connected full
-    /// agents receive the new one. Without it, every session of the key is closed.
+    /// Replaces a key's secret. With a grace period the old secret stays valid for the agents that are
+    /// enrolled, and the connected full ones, which have proven their key pairs, receive the new one.
+    /// Without it, every session of the key is closed.
     pub async fn regenerate(
         &self,
         caller: &Caller,

@@ -12,10 +12,10 @@ pub enum BlobError {
     NoSpace,
     #[error("use files of output: the server is stopping")]
     Stopped,
-    /// Rows name a file that is not there.
+    /// A row references a file that does not exist.
     #[error("read output: its file is missing; restore it from a backup")]
     Missing,
-    /// A checksum or a length does not fit. Nothing of what was read is given out.
+    /// A checksum or a length is wrong. No part of what was read is returned.
     #[error("read output: its file is damaged ({0}); restore it from a backup")]
     Damaged(&'static str),
 }
@@ -36,7 +36,7 @@ impl BlobError {
         }
     }
 
-    /// True if what was stored is lost, and not just out of reach for now.
+    /// True if stored output is lost, and not only unavailable for now.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Missing | Self::Damaged(_))
     }

@@ -1,4 +1,4 @@
-//! The rules of `deny.toml` that need no tool and no network: read here against `Cargo.lock`.
+//! Rules of `deny.toml` that need no tool and no network, checked against `Cargo.lock`.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn texts(value: &Value) -> Vec<&str> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Name and names of the dependencies of everything that is locked.
+/// The name and the dependencies of every locked package.
 fn locked(lock: &Table) -> Vec<(&str, Vec<&str>)> {
     let packages = lock["package"].as_array().expect("a list");
 

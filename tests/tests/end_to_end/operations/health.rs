@@ -1,4 +1,4 @@
-//! `muster-server health`: what a container's health check runs beside the server.
+//! `muster-server health`: the health check that a container runs beside the server.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use muster_tests::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Asks as a health check does: with the data directory, and with a proxy that is none of its business.
+/// Runs the health check with the data directory, and with a proxy that it must ignore.
 fn ask(data_dir: &Path) -> Output {
     let mut health = Command::new(binary("muster-server"));
     health.arg("health").env_clear().env("MUSTER_DATA_DIR", data_dir);
@@ -17,7 +17,7 @@ fn ask(data_dir: &Path) -> Output {
     health.output().expect("run muster-server")
 }
 
-/// The one line that says why not.
+/// The line that explains why the server is not healthy.
 fn complaint(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -25,6 +25,8 @@ pub struct Model {
     pub permissions: StringList,
     pub tags: StringList,
     pub max_agents: i32,
+    /// Its holders may take over each other's offline agents by what they claim.
+    pub trusts_holders: bool,
     pub is_disabled: bool,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
@@ -45,6 +47,7 @@ impl From<Model> for AgentKeyRecord {
             tags: row.tags.0,
             max_agents: row.max_agents,
             is_disabled: row.is_disabled,
+            trusts_holders: row.trusts_holders,
             created_at: row.created_at,
             expires_at: row.expires_at,
             previous_valid_until: row.previous_valid_until,

@@ -1,4 +1,4 @@
-//! Table `audit_entries`: who did what, written in the same transaction.
+//! Table `audit_entries`: actions and their actors, each written in the transaction of the action.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,

@@ -1,4 +1,4 @@
-//! Table `command_reports`: what the agent reported of a command, once.
+//! Table `command_reports`: the report of the agent about a command. It is stored once.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -10,7 +10,7 @@ use crate::domain::commands::records::ReportRecord;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 
-/// What the agent reported of a command, once.
+/// The report of the agent about a command. It is stored once.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "command_reports")]
 pub struct Model {

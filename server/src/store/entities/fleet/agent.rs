@@ -1,5 +1,6 @@
 //! Table `agents`: one agent for each host.
 
+use muster_protocol::identity::AgentPublicKey;
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -22,6 +23,10 @@ pub struct Model {
     pub key_id: AgentKeyId,
     pub level: AgentLevel,
     pub identity: String,
+    /// The public key of a full agent, 32 bytes. The agent proves that it has the private one.
+    pub public_key: Option<Vec<u8>>,
+    /// SHA-256 of the public key that a person accepts as the agent's next one.
+    pub next_fingerprint: Option<Vec<u8>>,
     pub name: String,
     pub name_source: NameSource,
     pub hostname: String,
@@ -40,6 +45,8 @@ pub struct Model {
     pub transport: Transport,
     pub is_online: bool,
     pub alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    pub alert_detail: Option<String>,
     pub connected_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
@@ -57,6 +64,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl From<Model> for AgentRecord {
     fn from(row: Model) -> Self {
+        let public_key = row.public_key();
         Self {
             id: row.id,
             key_id: row.key_id,
@@ -70,6 +78,7 @@ impl From<Model> for AgentRecord {
             arch: row.arch,
             capabilities: row.capabilities.0,
             tags: row.tags.0,
+            public_key,
             policy: row.policy,
             max_executions: row.max_executions,
             transport: row.transport,
@@ -77,8 +86,17 @@ impl From<Model> for AgentRecord {
             connected_at: row.connected_at,
             last_seen_at: row.last_seen_at,
             created_at: row.created_at,
+            alert_detail: row.alert_detail,
             update_result: row.update_result,
             update_result_at: row.update_result_at,
         }
+    }
+}
+
+impl Model {
+    /// The public key of a full agent.
+    pub fn public_key(&self) -> Option<AgentPublicKey> {
+        let bytes: &[u8] = self.public_key.as_deref()?;
+        bytes.try_into().ok().map(AgentPublicKey::from_bytes)
     }
 }

@@ -1,4 +1,4 @@
-//! Table `agent_events`: changes of an agent's state, each once.
+//! Table `agent_events`: changes of an agent's state, one row for each.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,

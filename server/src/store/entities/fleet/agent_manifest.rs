@@ -16,7 +16,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub agent_id: AgentId,
     pub manifest: String,
-    /// SHA-256 of `manifest`; absent where it was stored by a server that knew none.
+    /// SHA-256 of `manifest`; `None` if the server that stored the row did not compute it.
     pub digest: Option<Vec<u8>>,
     pub error: Option<String>,
     pub reported_at: Timestamp,

@@ -36,7 +36,7 @@ pub struct Model {
     pub finished_at: Option<Timestamp>,
     /// All attempts, including those that are no longer stored.
     pub attempt_count: i32,
-    /// DeliveryAttempts since the delivery was created or last sent again by a person, including those
+    /// Attempts since the delivery was created or a person last sent it again, including those
     /// whose result could not be recorded.
     pub tries: i32,
     pub attempts: DeliveryAttempts,

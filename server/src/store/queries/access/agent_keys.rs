@@ -21,6 +21,7 @@ pub struct AgentKeyChange {
     pub permissions: Option<Vec<String>>,
     pub tags: Option<Vec<String>>,
     pub max_agents: Option<i32>,
+    pub trusts_holders: Option<bool>,
     pub is_disabled: Option<bool>,
     pub expires_at: Option<Option<Timestamp>>,
 }
@@ -162,6 +163,9 @@ impl AgentKeyChange {
         }
         if let Some(max_agents) = self.max_agents {
             row.max_agents = Set(max_agents);
+        }
+        if let Some(trusts_holders) = self.trusts_holders {
+            row.trusts_holders = Set(trusts_holders);
         }
         if let Some(is_disabled) = self.is_disabled {
             row.is_disabled = Set(is_disabled);

@@ -83,6 +83,22 @@ impl TenantScope {
     }
 }
 
+/// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.
+pub(super) async fn retire(
+    transaction: &DatabaseTransaction,
+    id: AgentId,
+    now: Timestamp,
+) -> Result<Vec<(CommandState, Vec<CommandId>)>, StoreError> {
+    agent::Entity::update_many()
+        .col_expr(agent::Column::DeletedAt, now.0.into())
+        .col_expr(agent::Column::IsOnline, false.into())
+        .filter(agent::Column::Id.eq(id))
+        .exec(transaction)
+        .await?;
+    agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+    end_commands(transaction, id, now).await
+}
+
 /// Ends the open commands of a deleted agent, and returns how many ended in which state.
 async fn end_commands(
     transaction: &DatabaseTransaction,

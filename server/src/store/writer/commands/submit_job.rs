@@ -32,8 +32,8 @@ pub struct SubmitJob {
 /// The result of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmittedJob {
-    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are queued.
-    /// `gone`: executions that were not stored because their agents were just deleted.
+    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are
+    /// queued. `gone`: executions that were not stored because their agents were just deleted.
     New { delivered: Vec<CommandId>, gone: usize },
     /// The same request created this job before; no new one is stored.
     Repeated { job_id: JobId },
@@ -119,7 +119,7 @@ impl SubmitJob {
             principal_id: self.row.requested_by,
             key: idempotency.key.clone(),
             request_hash: idempotency.request_hash.to_vec(),
-            // The column names what most records are of.
+            // The column is named after commands, for which most records are.
             command_id: CommandId(self.row.id.0),
             created_at: self.row.created_at,
         };

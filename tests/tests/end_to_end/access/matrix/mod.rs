@@ -1,4 +1,4 @@
-//! Every operation of the OpenAPI document, called by everybody who must not get through.
+//! Every operation of the OpenAPI document, called by all kinds of callers that must be refused.
 //!
 //! The result is docs/ACCESS.md. `MUSTER_WRITE_DOCS=1` writes the file instead of comparing it.
 
@@ -142,7 +142,7 @@ impl AccessFixture {
         text(&made, "key")
     }
 
-    /// The statuses that callers get who lack one of the scopes.
+    /// The statuses for callers that lack one of the scopes.
     async fn without_scopes(&mut self, operation: &Operation, groups: &[&[&str]]) -> u16 {
         for group in groups {
             let rest: Vec<&str> =
@@ -151,7 +151,7 @@ impl AccessFixture {
             let got = status(&self.fixture, &key, operation, &self.ids).await;
             assert_eq!(got, 403, "{} without {group:?}", operation.name());
         }
-        // The table asks for no more than the server does.
+        // The table must not require more than the server does.
         let first: Vec<&str> = groups.iter().map(|group| group[0]).collect();
         let key = self.key(&first).await;
         let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
