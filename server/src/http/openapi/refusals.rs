@@ -30,7 +30,7 @@ fn add(operation: &mut Operation, takes_body: bool) {
     let mut statuses = Vec::new();
     // Without a word of its own, the document's holds: an API key.
     if operation.security.is_none() {
-        statuses.extend(["401", "403", "503"]);
+        statuses.extend(["401", "403", "429", "503"]);
     }
     let parameters = || operation.parameters.iter().flatten();
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Query)) {
