@@ -71,9 +71,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
     if is_preflight && find("on_mismatch", options).is_some() {
-        message.push_str(
-            "\nNothing was sent. Use --on-mismatch send to send it anyway and let each host decide.",
-        );
+        message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide.");
     }
     message
 }
@@ -82,8 +80,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
 fn sentence(code: &str) -> Option<&'static str> {
     Some(match code {
         "no_agents" => {
-            "the target matches no agents; list what it matches with \
-             `muster agents list --on EXPRESSION`"
+            "no agent matches the target; `muster agents list` shows all agents and their tags"
         }
         "secrets_need_ids_or_tags" => {
             "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \

@@ -37,7 +37,7 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked first, so that a server with a broken TLS setup changes nothing.
     let certificate = match &config.tls {
-        Some(files) => Some(Certificate::load(files.clone()).map_err(failed_to)?),
+        Some(files) => Some(Certificate::load(files.clone())?),
         None => None,
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
@@ -67,8 +67,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         per_source: Limits::per_source(config.max_connections_per_source, connections),
         trusted_proxies: config.trusted_proxies.clone(),
     };
-    let bound =
-        Bound::bind(&config.listen, certificate.as_ref(), limits).await.map_err(failed_to)?;
+    let bound = Bound::bind(&config.listen, certificate.as_ref(), limits).await?;
     let url = bound.url();
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write to the data directory")?;
@@ -83,9 +82,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let app = http::with_security_headers(http::router(state).merge(ws::router(&services)));
-    let version = env!("CARGO_PKG_VERSION");
+    let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
-    tracing::info!(%url, version, connections, "serving");
+    tracing::info!(%url, version, max_connections, "serving");
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -180,11 +179,6 @@ fn drain(hub: &Hub, spread_ms: u64) {
         let _ = random.fill(&mut bytes);
         u64::from_le_bytes(bytes) % spread_ms.max(1)
     });
-}
-
-/// An error of the listener, whose text continues "failed to".
-fn failed_to(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::anyhow!("failed to {error}")
 }
 
 async fn stop_signal() -> anyhow::Result<&'static str> {

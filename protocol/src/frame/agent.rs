@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::result::Outcome;
+use crate::attestation::Attestation;
 use crate::manifest::Manifest;
 use crate::release::UpdateResult;
 
@@ -37,6 +38,9 @@ pub enum AgentFrame {
         /// The host's current policy, as in `register`; absent while it can't be used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<String>,
+        /// Life-cycle commands that the host's policy forbids, and `rekey`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        forbidden_commands: Vec<String>,
     },
     /// Full: a page of the commands in the ledger that have no receipt yet.
     Inventory { items: Vec<InventoryItem> },
@@ -211,6 +215,9 @@ pub struct Response {
     /// Full, durable commands: the terminal state. Absent: `succeeded` or `failed` by `success`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Full, durable commands: what the agent signs about the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// One command in the ledger.

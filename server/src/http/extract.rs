@@ -144,12 +144,12 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// How long to wait for the end of what is asked for.
+/// How long to wait until it has ended.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitParams {
-    /// Wait for the end for so long, at most 60000.
+    /// How long to wait until it has ended, in milliseconds, at most 60000.
     #[serde(default)]
     pub wait_ms: u64,
 }
@@ -173,7 +173,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// An id in the path. One that is malformed is one that does not exist.
+/// An id in the path. A malformed id is answered like an unknown one.
 pub struct Id(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -192,15 +192,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
-    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    /// Most items of the page: 1 to 500, default 50.
     pub limit: Option<u64>,
 }
 
 impl PageParams {
     /// # Errors
-    /// A problem that names the parameter that does not fit.
+    /// A problem that names the invalid parameter.
     pub fn read(&self) -> Result<PageRequest, Problem> {
         page(self.cursor.as_deref(), self.limit)
     }

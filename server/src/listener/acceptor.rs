@@ -27,11 +27,23 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two warnings that there is no place left.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why nothing is listened to.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("listen on {address}: {source}; is the port taken?")]
+    #[error("failed to listen on {address}: {source}{}", hint(source))]
     Bind { address: String, source: io::Error },
+}
+
+/// What a person can do about it; empty if the error itself says that.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program uses this port",
+        io::ErrorKind::InvalidInput => "; use ADDRESS:PORT, such as 127.0.0.1:8080",
+        io::ErrorKind::PermissionDenied => {
+            "; use a port from 1024, or permit the service lower ones"
+        }
+        _ => "",
+    }
 }
 
 /// A socket that is bound; nothing is accepted yet.

@@ -248,7 +248,13 @@ pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) 
         agent_id: session.agent_id,
         epoch: session.epoch,
         command_id,
-        report: Report { outcome, data: "{}".into(), error: None, error_code: None },
+        report: Report {
+            outcome,
+            data: "{}".into(),
+            error: None,
+            error_code: None,
+            attestation: None,
+        },
         last_chunk_bytes: None,
         now: NOW,
     }

@@ -118,6 +118,11 @@ impl Server {
         self.spawn_at(&self.listen)
     }
 
+    /// True if its database is on PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        !matches!(self.database, Database::Sqlite)
+    }
+
     /// [`Server::spawn`] on another free port.
     pub fn spawn_elsewhere(&self) -> Process {
         self.spawn_at("127.0.0.1:0")

@@ -216,7 +216,7 @@ impl Principal {
     }
 }
 
-/// Who stands behind an audit entry.
+/// The kind of actor of an audit entry.
 #[derive(
     Debug,
     Clone,

@@ -1,5 +1,6 @@
 //! Agents, their manifests and targets.
 
 pub mod agent;
+pub mod forbidden_commands;
 pub mod reported_manifest;
 pub mod target;

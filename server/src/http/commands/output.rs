@@ -35,16 +35,16 @@ struct OutputParams {
     /// One stream only; its offsets then count that stream alone.
     #[param(inline)]
     stream: Option<StreamName>,
-    /// Wait for bytes behind the start of the range for so long, at most 60000.
+    /// How long to wait for bytes after the start of the range, in milliseconds, at most 60000.
     #[serde(default)]
     wait_ms: u64,
-    /// `1`: as a file with a name of its own, for browsers to keep.
+    /// `1`: as a file that browsers save under a name of its own.
     #[serde(default)]
     #[param(inline)]
     download: Download,
 }
 
-/// Whether a browser is to keep the answer as a file.
+/// Whether a browser saves the response as a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 enum Download {
     #[default]
@@ -78,13 +78,14 @@ impl StreamName {
     }
 }
 
-/// Read a command's output, both streams in the order they were read, while it grows or after.
+/// Read a command's output while it grows or after it has ended: both streams, in the order in which
+/// the agent read them.
 ///
-/// Takes one `Range`. 206 says in `Content-Range` which bytes came and how many there are so far
-/// (`*` while it may grow); 204 says that nothing stands behind the start of the range yet;
-/// 416 that nothing ever will. `muster-state` is the command's state. 410 `output_dropped`: it gave way
-/// to newer output; 410 `output_damaged`: what is stored of it is lost. What is found to be damaged
-/// later on the way cuts the answer off.
+/// Accepts one `Range`. 206: `Content-Range` has the range of the bytes and their number so far (`*`
+/// while the output can still grow). 204: there are no bytes after the start of the range yet. 416: the
+/// output has ended before it. The header `muster-state` is the command's state. 410 `output_dropped`:
+/// the output was deleted to make room for newer output. 410 `output_damaged`: the stored output cannot
+/// be read. If damage is found while the response is sent, the response ends early.
 #[utoipa::path(get, path = "/api/commands/{id}/output", tag = "commands",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
@@ -103,7 +104,7 @@ async fn read_output(
     Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
 }
 
-/// Read an execution's output: as of `/api/commands/{id}/output`.
+/// Read an execution's output, as `/api/commands/{id}/output` does.
 #[utoipa::path(get, path = "/api/executions/{id}/output", tag = "executions",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),

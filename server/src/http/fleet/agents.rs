@@ -62,6 +62,8 @@ struct AgentView {
     public_key: Option<String>,
     /// `SHA256:…`, to compare with `muster-agent status` on the host.
     fingerprint: Option<String>,
+    /// The fingerprint that a person accepted for this agent, until a host with it connects.
+    next_fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
@@ -128,6 +130,7 @@ impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
         let public_key = row.public_key();
+        let next_fingerprint = row.next_fingerprint().map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -145,6 +148,7 @@ impl From<AgentSnapshot> for AgentView {
             key_id: row.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
+            next_fingerprint,
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,
@@ -231,12 +235,12 @@ async fn list_connected_agents(
 struct ResolveParams {
     /// An id, or a whole name or hostname.
     name: String,
-    /// True if the caller means to send secrets: what only a host reported does not match then.
+    /// True if the caller wants to send secrets. Names that only a host reported then do not match.
     #[serde(default)]
     with_secrets: bool,
 }
 
-/// The agent that a word names.
+/// The agent that a name identifies.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResolvedAgentView {
     matched_by: MatchedBy,
@@ -244,7 +248,7 @@ struct ResolvedAgentView {
     agent: AgentView,
 }
 
-/// Find the agent that a word names.
+/// Find the agent that a name identifies.
 ///
 /// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
 /// reported names and hostnames are compared together. If several agents match, the answer is

@@ -130,6 +130,7 @@ CREATE TABLE agent_manifests (
     error text,
     reported_at bigint NOT NULL,
     digest {bytes},
+    forbidden_commands text,
     size_bytes bigint NOT NULL,
     script_count bigint NOT NULL
 );
@@ -215,7 +216,9 @@ CREATE TABLE command_reports (
     data text NOT NULL,
     error text,
     error_code text,
-    reported_at bigint NOT NULL
+    reported_at bigint NOT NULL,
+    -- What the agent signed, JSON with the document as text; null from basic agents.
+    attestation text
 );
 
 CREATE TABLE idempotency_records (

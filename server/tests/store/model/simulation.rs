@@ -254,7 +254,13 @@ impl Simulation {
                 async move { answer(done.await, Answer::Output) }.boxed()
             }
             Step::Settle { session, command, outcome } => {
-                let report = Report { outcome, data: "{}".into(), error: None, error_code: None };
+                let report = Report {
+                    outcome,
+                    data: "{}".into(),
+                    error: None,
+                    error_code: None,
+                    attestation: None,
+                };
                 let (agent_id, command_id) = (agent(&session), id(&command));
                 let done = writer.commit(Settle {
                     agent_id,

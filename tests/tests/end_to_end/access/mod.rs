@@ -5,6 +5,7 @@ mod browsers;
 mod child_keys;
 mod ended_requests;
 mod identity;
+mod key_pairs;
 mod keys;
 mod known_attacks;
 mod matrix;

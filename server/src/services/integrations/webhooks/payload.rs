@@ -154,6 +154,7 @@ mod tests {
             error: Some("error-text".into()),
             error_code: Some("code of the host's own".into()),
             reported_at: NOW,
+            attestation: None,
         };
         let agent_name = Some("web-1".to_owned());
         let failed = Failed::from(FailedExecution { row, agent_name, report: Some(report) });

@@ -9,6 +9,7 @@ use muster_protocol::manifest::Manifest;
 use tokio::time::Instant;
 
 use super::MAX_ERROR_CHARS;
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
 use crate::domain::fleet::reported_manifest::{ManifestDigest, ReportedManifest};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
@@ -33,6 +34,12 @@ const MAX_TENANT_MANIFEST_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 const MAX_TENANT_SCRIPTS: i64 = 2_000_000;
 /// Longest stored name of a policy, in characters.
 const MAX_POLICY_CHARS: usize = 64;
+
+/// The policy in a manifest frame.
+pub(super) struct ReportedPolicy {
+    pub allow: Option<String>,
+    pub forbidden_commands: Vec<String>,
+}
 
 impl LiveSession {
     pub(super) async fn heartbeat<T: AgentTransport>(
@@ -62,7 +69,7 @@ impl LiveSession {
         &mut self,
         manifest: Manifest,
         error: Option<String>,
-        policy: Option<String>,
+        policy: ReportedPolicy,
     ) -> Result<(), SessionEnd> {
         let agent_id = self.handle.agent_id;
         let (ReportedManifest { manifest, text }, error) = match ReportedManifest::accept(manifest)
@@ -74,7 +81,8 @@ impl LiveSession {
             }
         };
         let digest = ManifestDigest::of(&text);
-        let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
+        let forbidden = ForbiddenCommands::reported(&policy.forbidden_commands);
+        let policy = policy.allow.map(|policy| clean(&policy, MAX_POLICY_CHARS));
         let policy: Option<Arc<str>> = policy.map(Into::into);
         // An agent without a policy in this frame sent it with `register`.
         let known = self.handle.rules.get().policy;
@@ -83,6 +91,7 @@ impl LiveSession {
             manifest: Some(digest),
             manifest_error: error.as_deref().map(Into::into),
             policy: policy.or_else(|| known.clone()),
+            forbidden: forbidden.clone(),
         };
         // The host may report the same again, as often as it likes.
         if self.inbound.manifest_stored_at.is_some() && self.handle.rules.get() == rules {
@@ -100,6 +109,7 @@ impl LiveSession {
             manifest: text,
             digest: Some(digest.0.to_vec()),
             error,
+            forbidden_commands: forbidden.to_stored(),
             reported_at: self.service.clock.now(),
         };
         let (refused, refused_rules) = refused(&row, &self.handle.rules.get());

@@ -21,6 +21,8 @@ pub struct Model {
     pub error: Option<String>,
     pub error_code: Option<String>,
     pub reported_at: Timestamp,
+    /// What the agent signed, JSON.
+    pub attestation: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -1,6 +1,6 @@
 //! Table `agents`: one agent for each host.
 
-use muster_protocol::identity::AgentPublicKey;
+use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -66,5 +66,11 @@ impl Model {
     pub fn public_key(&self) -> Option<AgentPublicKey> {
         let bytes: &[u8] = self.public_key.as_deref()?;
         bytes.try_into().ok().map(AgentPublicKey::from_bytes)
+    }
+
+    /// The fingerprint that a person accepted as the agent's next one.
+    pub fn next_fingerprint(&self) -> Option<Fingerprint> {
+        let bytes: &[u8] = self.next_fingerprint.as_deref()?;
+        bytes.try_into().ok().map(Fingerprint::from_bytes)
     }
 }

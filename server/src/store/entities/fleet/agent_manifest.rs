@@ -18,6 +18,8 @@ pub struct Model {
     /// SHA-256 of `manifest`; `None` if the server that stored the row did not compute it.
     pub digest: Option<Vec<u8>>,
     pub error: Option<String>,
+    /// Life-cycle commands that the host's policy forbids, with spaces between them.
+    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
     /// Of `manifest`.
     pub size_bytes: i64,

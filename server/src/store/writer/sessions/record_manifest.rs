@@ -100,6 +100,7 @@ impl BatchOperation for RecordManifest {
                 agent_manifest::Column::Manifest,
                 agent_manifest::Column::Digest,
                 agent_manifest::Column::Error,
+                agent_manifest::Column::ForbiddenCommands,
                 agent_manifest::Column::ReportedAt,
                 agent_manifest::Column::SizeBytes,
                 agent_manifest::Column::ScriptCount,

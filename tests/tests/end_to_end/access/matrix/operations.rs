@@ -126,6 +126,7 @@ pub fn operations() -> Vec<Operation> {
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
+        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
