@@ -31,7 +31,7 @@ fn add(operation: &mut Operation, takes_body: bool) {
     let mut statuses = Vec::new();
     // Without its own security an operation has the document's: an API key.
     if operation.security.is_none() {
-        statuses.extend(["401", "403", "503"]);
+        statuses.extend(["401", "403", "429", "503"]);
     }
     let parameters = || operation.parameters.iter().flatten();
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Query)) {

@@ -9,7 +9,7 @@ use muster_protocol::frame::exchange::{
 use muster_protocol::release::Platform;
 use muster_tests::{
     AgentOptions, Api, ApiResponse, FakeAgent, Fixture, JsonFields as _, Publisher, Script,
-    full_registration, on_both_databases,
+    full_registration, on_both_databases, proven,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -305,8 +305,13 @@ async fn exchange_of_a_full_agent_ends_with_its_key() {
             ExchangeResponse::decode(&body).expect("an exchange").parts
         };
         let part = |frame: Value| ExchangePart::Text(frame.to_string());
-        exchange(0, Vec::new()).await;
-        let register = json!({"type": "register", "data": full_registration(json!({}))});
+        let connected = exchange(0, Vec::new()).await;
+        let Some(ExchangePart::Text(text)) = connected.first() else { panic!("{connected:?}") };
+        let connected: Value = serde_json::from_str(text).expect("a frame");
+        let challenge = connected.text("challenge").parse().expect("a challenge");
+        let agent_key_id = connected.text("agent_key_id").parse().expect("an id");
+        let data = proven(full_registration(json!({})), &challenge, agent_key_id);
+        let register = json!({"type": "register", "data": data});
         exchange(1, vec![part(register)]).await;
         let opened = exchange(2, vec![part(json!({"type": "inventory_end"}))]);
         let watching = async {

@@ -72,6 +72,7 @@ async fn connections_of_one_source_are_limited_and_those_of_others_are_not() {
 async fn source_that_guesses_keys_is_refused_and_known_keys_and_other_sources_are_not() {
     let fixture = Fixture::on_sqlite().await;
     let (guesser, other) = (client(source(2)), client(source(3)));
+    fixture.api.get("/api/agents").await.expect(200);
     let unknown = |index: usize| format!("mst_live_{index:043}");
     let mut guesses = 0;
     let problem = loop {
@@ -112,6 +113,7 @@ async fn source_that_guesses_keys_is_refused_and_known_keys_and_other_sources_ar
 #[tokio::test]
 async fn socket_of_a_source_that_guesses_keys_is_asked_to_come_back_later() {
     let fixture = Fixture::on_sqlite().await;
+    let (_, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
     let unknown = format!("mst_agent_{}", "x".repeat(43));
     let guesser = fixture.api.with_key(&unknown);
     eventually("the source has guessed too often", async || {
@@ -124,7 +126,6 @@ async fn socket_of_a_source_that_guesses_keys_is_asked_to_come_back_later() {
     })
     .await;
     // Valid keys are not counted, so the fleet behind the same address connects.
-    let (_, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
     eventually("a valid agent is admitted", async || {
         let mut agent = FakeAgent::connect(&fixture.server.address(), &key).await;
         agent.next().await.is_ok().then_some(())

@@ -28,7 +28,7 @@ const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Least time between two changed manifests of one session. The agent is not read meanwhile.
 const MANIFEST_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most that all manifests of a tenant may come to: 100,000 agents with 20 scripts of 1 KiB each.
-const MAX_TENANT_MANIFESTS: ManifestSize =
+const TENANT_MANIFESTS: ManifestSize =
     ManifestSize { bytes: MAX_TENANT_MANIFEST_BYTES, scripts: MAX_TENANT_SCRIPTS };
 const MAX_TENANT_MANIFEST_BYTES: i64 = 2 * 1024 * 1024 * 1024;
 const MAX_TENANT_SCRIPTS: i64 = 2_000_000;
@@ -117,7 +117,7 @@ impl LiveSession {
             tenant_id: self.handle.tenant_id,
             agent_id,
             refused,
-            limit: MAX_TENANT_MANIFESTS,
+            limit: TENANT_MANIFESTS,
             epoch: self.handle.epoch,
             row,
             new_policy: new_policy.map(|policy| policy.to_string()),
