@@ -67,6 +67,8 @@ pub struct TelemetryRecord {
 pub struct ManifestRecord {
     /// JSON.
     pub manifest: String,
+    /// The commands that the policy of the host forbids, as stored.
+    pub forbidden_commands: Option<String>,
     /// Why the host refused a newer one.
     pub error: Option<String>,
     pub reported_at: Timestamp,
