@@ -43,8 +43,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
     let password_file = config.database_password_file.as_deref();
-    let database_url = database_password::add(&config.database_url, password_file)?;
-    let store = Store::open(&database_url, &config.data_dir)
+    let password = database_password::read(&config.database_url, password_file)?;
+    let password = password.as_ref().map(|password| password.as_str());
+    let store = Store::open_with_password(&config.database_url, password, &config.data_dir)
         .await
         .context("failed to open the database")?;
     let secret_box = unlock(&store, key_places(&config)).await?;

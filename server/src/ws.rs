@@ -56,7 +56,8 @@ struct Params {
     api_key: Option<String>,
 }
 
-/// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
+/// Completes the upgrade for every key, because a client can read the reason of a refusal only
+/// after it.
 async fn connect(
     State(doors): State<WsState>,
     headers: HeaderMap,
@@ -147,7 +148,7 @@ async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result
     }
 }
 
-/// Tells a frame over its bound from a broken connection.
+/// Distinguishes a frame above the limit from a broken connection.
 fn why(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,

@@ -1,4 +1,4 @@
-//! What handlers take from a request. Everything that does not fit is a problem document.
+//! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,7 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-/// A caller of what can be answered while the database is away.
+/// A caller that can be authenticated while the database is unavailable.
 pub struct DegradedCaller(pub Caller);
 
 impl FromRequestParts<AppState> for DegradedCaller {
@@ -108,7 +108,7 @@ fn is_json(kind: &HeaderValue) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Why a body could not be read, of which at most so many bytes are taken.
+/// Why a body could not be read. `most_bytes` is its limit.
 pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
@@ -130,7 +130,7 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     }
 }
 
-/// The innermost cause: what serde says, without the framework's words around it.
+/// The innermost cause, which is serde's message without the framework's text.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -187,7 +187,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Which page of a list.
+/// Selects a page of a list.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -10,8 +10,8 @@ use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
 
-/// A refusal or a failure. `code` is stable and for programs. `detail` is a sentence that tells the
-/// caller what to do.
+/// A refusal or a failure. `code` is stable, for programs. `detail` is a sentence that explains to
+/// the caller what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The caller's credential is invalid.
@@ -36,7 +36,7 @@ pub enum ServiceError {
     InvalidField { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
-    /// It was deleted for good.
+    /// It was deleted permanently.
     #[error("{detail}")]
     Gone { code: &'static str, detail: &'static str },
     /// An agent did not answer in time.

@@ -1,4 +1,5 @@
-//! Use cases: one a method. Each authorises, makes one transaction, wakes; none calls another.
+//! Use cases: one per method. Each authorises, runs one transaction and notifies. None calls
+//! another.
 
 pub mod access;
 pub mod commands;
@@ -31,7 +32,7 @@ use crate::hub::Hub;
 use crate::metrics::MetricSet;
 use crate::store::Store;
 
-/// What operators may set.
+/// Settings of operators.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub heartbeat_interval_ms: u64,
@@ -39,20 +40,20 @@ pub struct Settings {
     pub history_retention_ms: u64,
     /// Bounds the first delay between two attempts to send a webhook.
     pub webhook_first_retry: Duration,
-    /// Payload of one execution that agents are told to keep.
+    /// Payload of one execution that agents may store.
     pub max_output_bytes: u64,
-    /// Compacted output that is kept; the oldest goes first.
+    /// Compacted output that is stored; the oldest is dropped first.
     pub output_quota_bytes: u64,
 }
 
 impl Settings {
-    /// After this silence an agent is offline.
+    /// An agent that sends nothing for this long is offline.
     pub fn silence_ms(self) -> u64 {
         self.heartbeat_interval_ms.saturating_mul(u64::from(MISSED_HEARTBEATS))
     }
 }
 
-/// The outside world, as far as use cases need it.
+/// Adapters to the outside world that use cases need.
 #[derive(Debug)]
 pub struct Adapters {
     pub files: ProgramFiles,

@@ -76,8 +76,9 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         &[
             "chrono",
             "data_encoding",
-            "hex",
             "ipnet",
+            "http_range_header",
+            "httpdate",
             "ring",
             "strsim",
             "strum",
@@ -106,7 +107,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "hex", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    ("adapters", &["data_encoding", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
     (
         "services",
         &[

@@ -48,6 +48,7 @@ impl Fixture {
             manifest: manifest.into(),
             digest: None,
             error: None,
+            forbidden_commands: None,
             reported_at: NOW,
             size_bytes,
             script_count,

@@ -18,10 +18,10 @@ use crate::services::access::caller::Caller;
 use crate::services::commands::output::read::OutputPart;
 use crate::store::queries::OutputStream;
 
-/// The command's state when the answer was made.
+/// The command's state at the time of the response.
 const STATE: HeaderName = HeaderName::from_static("muster-state");
 
-/// Of a script's name in a file's.
+/// Longest part of a script's name in a file name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -32,7 +32,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct OutputParams {
-    /// One stream only; its offsets then count that stream alone.
+    /// Only this stream; offsets then count that stream alone.
     #[param(inline)]
     stream: Option<StreamName>,
     /// How long to wait for bytes after the start of the range, in milliseconds, at most 60000.
@@ -125,7 +125,7 @@ async fn read_execution_output(
 }
 
 /// A name that is safe on every system and within a header: letters, digits, `-`, `_`, and dots
-/// only inside.
+/// inside.
 fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String {
     let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let safe: String = script.chars().filter(is_safe).take(MAX_NAME_CHARS).collect();
@@ -134,7 +134,7 @@ fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String 
     format!("{}{}{id}{stream}.log", safe, if safe.is_empty() { "" } else { "-" })
 }
 
-/// As a file, if it has a name and anything in it.
+/// Sends a successful response as a file, if it has a name.
 fn named(name: Option<String>, mut response: Response) -> Response {
     let value = name
         .and_then(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok());
@@ -180,7 +180,7 @@ fn respond(part: OutputPart, is_range: bool) -> Response {
     let content_range = format!("bytes {}-{last}/{total}", part.start_bytes);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        // What a script prints is no page.
+        // Browsers must not interpret a script's output.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::CONTENT_LENGTH, (part.end_bytes - part.start_bytes).to_string()),

@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
+use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -21,7 +22,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
 /// Most samples in one response: a day of heartbeats.
@@ -129,8 +129,8 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
-        let public_key = row.public_key();
-        let next_fingerprint = row.next_fingerprint().map(|accepted| accepted.to_string());
+        let public_key = row.public_key;
+        let next_fingerprint = row.next_fingerprint.map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -143,8 +143,8 @@ impl From<AgentSnapshot> for AgentView {
             version: row.version,
             os: row.os,
             arch: row.arch,
-            capabilities: row.capabilities.0,
-            tags: row.tags.0,
+            capabilities: row.capabilities,
+            tags: row.tags,
             key_id: row.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
@@ -163,8 +163,8 @@ impl From<AgentSnapshot> for AgentView {
     }
 }
 
-impl From<telemetry_sample::Model> for TelemetrySampleView {
-    fn from(row: telemetry_sample::Model) -> Self {
+impl From<TelemetryRecord> for TelemetrySampleView {
+    fn from(row: TelemetryRecord) -> Self {
         Self {
             at: row.at,
             cpu_percent: row.cpu_percent,
@@ -177,8 +177,8 @@ impl From<telemetry_sample::Model> for TelemetrySampleView {
     }
 }
 
-impl From<agent_event::Model> for AgentEventView {
-    fn from(row: agent_event::Model) -> Self {
+impl From<AgentEventRecord> for AgentEventView {
+    fn from(row: AgentEventRecord) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
 }

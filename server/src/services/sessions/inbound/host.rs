@@ -180,6 +180,7 @@ fn refused(row: &agent_manifest::Model, rules: &HostRules) -> (agent_manifest::M
         manifest: Some(digest),
         manifest_error: Some(REASON.into()),
         policy: rules.policy.clone(),
+        forbidden: rules.forbidden.clone(),
     };
     let row = agent_manifest::Model {
         size_bytes: text.len() as i64,

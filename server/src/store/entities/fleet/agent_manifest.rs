@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::fleet::records::ManifestRecord;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
@@ -30,3 +31,9 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ManifestRecord {
+    fn from(row: Model) -> Self {
+        Self { manifest: row.manifest, error: row.error, reported_at: row.reported_at }
+    }
+}
