@@ -42,12 +42,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
-    let password_file = config.database_password_file.as_deref();
-    let password = database_password::read(&config.database_url, password_file)?;
-    let password = password.as_ref().map(|password| password.as_str());
-    let store = Store::open_with_password(&config.database_url, password, &config.data_dir)
-        .await
-        .context("failed to open the database")?;
+    let store = open_store(&config).await?;
     let secret_box = unlock(&store, key_places(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
@@ -126,16 +121,21 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let password_file = config.database_password_file.as_deref();
+    let password = database_password::read(&config.database_url, password_file)?;
+    let password = password.as_ref().map(|password| password.as_str());
+    Store::open_with_password(&config.database_url, password, &config.data_dir)
+        .await
+        .context("failed to open the database")
+}
+
 /// Creates another tenant, and returns its owner's API key. The server must be stopped.
 ///
 /// # Errors
 /// The reason why not, as a sentence for the operator.
 pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
-    let password_file = config.database_password_file.as_deref();
-    let database_url = database_password::add(&config.database_url, password_file)?;
-    let store = Store::open(&database_url, &config.data_dir)
-        .await
-        .context("failed to open the database")?;
+    let store = open_store(config).await?;
     let authentication = Authentication::new(store, Clock::system());
     authentication.create_tenant(name).await.context("failed to create the tenant")
 }
