@@ -93,9 +93,14 @@ impl Blobs {
     /// [`BlobError::NoSpace`].
     pub fn check_space(&self) -> Result<(), BlobError> {
         // If it can't be told, the write itself will tell.
-        let Ok(disk) = statvfs(&*self.folder) else { return Ok(()) };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let Some(free) = self.free_bytes() else { return Ok(()) };
         if free < RESERVED_BYTES { Err(BlobError::NoSpace) } else { Ok(()) }
+    }
+
+    /// Free space of the disk; `None` if the system does not report it.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&*self.folder).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
     /// Writes pieces one behind the other at a position, and returns when they are durable. What

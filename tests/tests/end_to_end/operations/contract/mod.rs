@@ -1,0 +1,4 @@
+//! The descriptions of API and agent protocol, read by other projects' validators and generators.
+
+mod clients;
+mod documents;
