@@ -4,9 +4,11 @@
 //! installed: fields are only added, and only as optional ones.
 
 pub mod argv;
+pub mod attestation;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;
+pub mod escape;
 pub mod exit_code;
 pub mod frame;
 pub mod identity;

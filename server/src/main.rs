@@ -31,6 +31,16 @@ enum Command {
     Asyncapi,
     /// Print the JSON Schema of the frames of the agent protocol
     Frames,
+    /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
+    /// options of `serve`
+    #[command(hide = true)]
+    CreateTenant {
+        /// Name of the tenant
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -48,6 +58,10 @@ fn main() -> ExitCode {
             print!("{}", openapi::frame_schemas());
             Ok(())
         }
+        Command::CreateTenant { name, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| create_tenant(&config, &name)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +93,17 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(muster_server::boot::serve(config))
+}
+
+fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let key = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::create_tenant(config, name))?;
+    println!("{key}");
+    Ok(())
 }
 
 fn health(config: Config) -> anyhow::Result<()> {

@@ -2,18 +2,11 @@
 //! never leaves the state directory.
 
 use data_encoding::BASE64;
-use muster_protocol::identity::{AgentKeyPair, AgentPublicKey, InvalidAgentKey};
+use muster_protocol::identity::{AgentKeyPair, InvalidAgentKey};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
-
-/// The key pair of this agent.
-#[derive(Debug)]
-pub struct KeyPair {
-    pair: AgentKeyPair,
-    public: AgentPublicKey,
-}
 
 /// Why there is no key pair.
 #[derive(Debug, thiserror::Error)]
@@ -33,40 +26,22 @@ struct StoredKeyPair {
     machine_id: String,
 }
 
-impl KeyPair {
-    /// Reads the key pair of this machine. After a first start, and on another machine, a new one is
-    /// made and is durable when this returns.
-    ///
-    /// # Errors
-    /// [`KeyPairError`] if the file is damaged or can't be read or written.
-    pub fn load_or_create(state: &StateDir, machine_id: &str) -> Result<Self, KeyPairError> {
-        let stored: Option<StoredKeyPair> = storage::read_sealed(&state.key_pair())?;
-        if let Some(stored) = stored.filter(|stored| stored.machine_id == machine_id) {
-            let pkcs8 =
-                BASE64.decode(stored.private_key.as_bytes()).map_err(|_| InvalidAgentKey)?;
-            return Self::of(&pkcs8);
-        }
-        let pkcs8 = AgentKeyPair::generate()?;
-        let stored =
-            StoredKeyPair { private_key: BASE64.encode(&pkcs8), machine_id: machine_id.to_owned() };
-        storage::replace_synced(&state.key_pair(), &storage::seal(&stored))?;
-        Self::of(&pkcs8)
+/// Reads the key pair of this machine. After a first start, and on another machine, a new one is made
+/// and is durable when this returns.
+///
+/// # Errors
+/// [`KeyPairError`] if the file is damaged or can't be read or written.
+pub fn load_or_create(state: &StateDir, machine_id: &str) -> Result<AgentKeyPair, KeyPairError> {
+    let stored: Option<StoredKeyPair> = storage::read_sealed(&state.key_pair())?;
+    if let Some(stored) = stored.filter(|stored| stored.machine_id == machine_id) {
+        let pkcs8 = BASE64.decode(stored.private_key.as_bytes()).map_err(|_| InvalidAgentKey)?;
+        return Ok(AgentKeyPair::read(&pkcs8)?);
     }
-
-    fn of(pkcs8: &[u8]) -> Result<Self, KeyPairError> {
-        let pair = AgentKeyPair::read(pkcs8)?;
-        let public = pair.public_key()?;
-        Ok(Self { pair, public })
-    }
-
-    pub fn public_key(&self) -> AgentPublicKey {
-        self.public
-    }
-
-    /// Signs a message, which must start with a context of its own kind. Returns base64.
-    pub fn sign(&self, message: &[u8]) -> String {
-        self.pair.sign(message)
-    }
+    let pkcs8 = AgentKeyPair::generate()?;
+    let stored =
+        StoredKeyPair { private_key: BASE64.encode(&pkcs8), machine_id: machine_id.to_owned() };
+    storage::replace_synced(&state.key_pair(), &storage::seal(&stored))?;
+    Ok(AgentKeyPair::read(&pkcs8)?)
 }
 
 #[cfg(test)]
@@ -79,7 +54,7 @@ mod tests {
     fn a_key_pair_stays_the_same_on_its_machine_and_is_replaced_on_another_one() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
-        let load = |machine: &str| KeyPair::load_or_create(&state, machine).expect("a key pair");
+        let load = |machine: &str| load_or_create(&state, machine).expect("a key pair");
         let first = load("one");
         let mode = std::fs::metadata(state.key_pair()).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -96,7 +71,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let state = StateDir::create(folder.path()).expect("state directory");
         std::fs::write(state.key_pair(), "{}").expect("write");
-        assert!(KeyPair::load_or_create(&state, "one").is_err());
+        assert!(load_or_create(&state, "one").is_err());
         assert_eq!(std::fs::read(state.key_pair()).expect("read"), b"{}");
     }
 }

@@ -52,8 +52,9 @@ impl ManifestFile {
     }
 
     /// The frame that reports the manifest and the policy to the server.
-    pub fn frame(&self, policy: Option<String>) -> AgentFrame {
-        AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone(), policy }
+    pub fn frame(&self, policy: Option<String>, forbidden_commands: Vec<String>) -> AgentFrame {
+        let (manifest, error) = (self.good.clone(), self.refusal.clone());
+        AgentFrame::Manifest { manifest, error, policy, forbidden_commands }
     }
 
     /// Reads the file again if it has changed. True if the server must be notified.
@@ -128,7 +129,7 @@ mod tests {
         fs::write(state.manifest(), "{\n  \"scripts\": 7\n}").expect("written");
         assert!(file.reload());
         assert!(file.current().script("hello").is_some());
-        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None) else {
+        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None, Vec::new()) else {
             panic!("the refusal is reported");
         };
         assert!(reason.contains("line 2"), "{reason}");
@@ -136,6 +137,6 @@ mod tests {
         fs::write(state.manifest(), r#"{"scripts":[]}"#).expect("written");
         assert!(file.reload());
         assert!(file.current().scripts.is_empty());
-        assert!(matches!(file.frame(None), AgentFrame::Manifest { error: None, .. }));
+        assert!(matches!(file.frame(None, Vec::new()), AgentFrame::Manifest { error: None, .. }));
     }
 }

@@ -3,6 +3,9 @@
 mod deregister;
 mod exchange;
 mod executions;
+mod floods;
+mod owner;
 mod process;
+mod secret_files;
 mod sessions;
 mod support;

@@ -1,4 +1,4 @@
-//! Pure rules. Knows no database, no socket, no clock of its own.
+//! Pure rules. They know no database, sockets or clock of their own.
 
 pub mod access;
 pub mod commands;
@@ -12,5 +12,6 @@ pub mod origin;
 pub mod page;
 pub mod releases;
 pub mod secret_box;
+pub mod source;
 pub mod time;
 pub mod waves;

@@ -121,7 +121,11 @@ pub fn script(
     Ok(path)
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// Hex SHA-256 of a file.
+///
+/// # Errors
+/// The system's error.
+pub fn hash(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];

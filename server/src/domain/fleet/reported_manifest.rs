@@ -1,5 +1,5 @@
-//! A manifest that a host reports. Hosts are not trusted: it is checked with the rules that honest
-//! hosts check their file with, and its texts lose invisible characters before they are stored.
+//! A manifest that a host reports. Hosts are not trusted, so it is checked with the same rules that
+//! honest hosts use for their file, and invisible characters are removed from its texts.
 
 use muster_protocol::limits::MAX_SCRIPT_MANIFEST_BYTES;
 use muster_protocol::manifest::Manifest;
@@ -37,7 +37,7 @@ impl ReportedManifest {
         Ok(Self { manifest, text })
     }
 
-    /// A manifest without scripts, which stands for a refused one.
+    /// A manifest without scripts, used for a rejected one.
     pub fn none() -> Self {
         Self { manifest: Manifest::default(), text: r#"{"scripts":[]}"#.to_owned() }
     }

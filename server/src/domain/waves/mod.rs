@@ -133,7 +133,7 @@ impl HaltReason {
 /// Decides the next step.
 pub fn plan_next(snapshot: &WaveSnapshot) -> WaveStep {
     if snapshot.held == 0 && snapshot.successor == Successor::None {
-        // What is in flight ends by itself, and the whole with it.
+        // What is in flight ends by itself, and then the whole run ends.
         return WaveStep::Wait;
     }
     let failures = snapshot.failures;

@@ -68,6 +68,7 @@ pub fn complete(schemas: &mut Map<String, Value>) {
         }
     }
     schemas["TargetSpec"]["minProperties"] = json!(1);
+    schemas["TargetSpec"]["maxProperties"] = json!(1);
     schemas["RolloutSpec"]["required"] = json!(["wave_size"]);
 }
 
@@ -179,6 +180,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let script = json!({"type": ["string", "null"], "pattern": NAME});
+    let url = json!({"type": "string", "maxLength": 2048, "format": "uri", "pattern": "^https?://"});
     let mut fields = vec![
         ("AgentKeyView", "permissions", permissions.clone()),
         ("AgentKeyView", "tags", tags.clone()),
@@ -226,11 +228,11 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("RolloutSpec", "pause_ms", most(0, day)),
         ("RolloutSpec", "wave_size", reference("WaveSize")),
         ("ScriptsView", "items", json!({"type": "array", "items": reference("Script")})),
-        ("TargetSpec", "expression", json!({"type": ["string", "null"], "minLength": 1,
+        ("TargetSpec", "expression", json!({"type": "string", "minLength": 1,
             "maxLength": MAX_EXPRESSION_BYTES})),
-        ("TargetSpec", "ids", json!({"type": ["array", "null"], "items": reference("AgentId"),
+        ("TargetSpec", "ids", json!({"type": "array", "items": reference("AgentId"),
             "minItems": 1, "maxItems": MAX_IDS})),
-        ("TargetSpec", "tags", json!({"type": ["array", "null"], "items": reference("Tag"),
+        ("TargetSpec", "tags", json!({"type": "array", "items": reference("Tag"),
             "minItems": 1, "maxItems": MAX_TAGS})),
         ("UpdateAgent", "name", optional(reference("Name"))),
         ("UpdateAgent", "tags", optional(tags.clone())),
@@ -238,7 +240,8 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("UpdateAgentKey", "name", optional(reference("Name"))),
         ("UpdateAgentKey", "permissions", optional(permissions)),
         ("UpdateAgentKey", "tags", optional(tags)),
-        ("WebhookBody", "url", json!({"type": "string", "maxLength": 2048, "format": "uri"})),
+        ("SecretBody", "url", url.clone()),
+        ("WebhookBody", "url", url),
     ];
     for group in ["CreateGroup", "UpdateGroup"] {
         let is_new = group == "CreateGroup";

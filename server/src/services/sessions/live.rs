@@ -285,7 +285,7 @@ impl LiveSession {
             SessionMessage::Cancel(command_id) => {
                 ServerFrame::Cancel { command_id: command_id.0, grace_ms: CANCEL_GRACE_MS }
             }
-            SessionMessage::Grant(grant) => self.service.connected(&grant),
+            SessionMessage::Grant(grant) => self.service.connected(&grant, None),
             SessionMessage::Rekey(rekey) => {
                 ServerFrame::Rekey { key: rekey.key.into(), grace_ms: rekey.grace_ms }
             }

@@ -7,6 +7,7 @@
 mod commit_ack;
 mod connection_limiter;
 mod deregistration;
+mod enrolment_ticket;
 mod inbound;
 mod live;
 mod opening;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
+use muster_protocol::identity::Challenge;
 use tokio::sync::Semaphore;
 
 use self::connection_limiter::ConnectionLimiter;
@@ -30,6 +32,7 @@ use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
@@ -59,6 +62,7 @@ pub struct Sessions {
     cache: KeyCache,
     manifests: ManifestCache,
     desired_versions: DesiredVersions,
+    secret_box: SecretBox,
 }
 
 /// Finds the desired version of an agent that connects.
@@ -78,6 +82,12 @@ pub struct SessionRequest {
     pub implied_registration: Option<Box<Registration>>,
     /// The key was in the URL, which only basic agents may do.
     pub is_key_in_query: bool,
+}
+
+/// What an agent claims about itself, and the challenge that a full one must have signed.
+struct Claims {
+    registration: Registration,
+    challenge: Challenge,
 }
 
 /// Why a session ended.
@@ -112,6 +122,7 @@ impl Sessions {
         cache: KeyCache,
         manifests: ManifestCache,
         desired_versions: DesiredVersions,
+        secret_box: SecretBox,
     ) -> Self {
         let opening = Arc::new(Semaphore::new(MAX_OPENING));
         Self {
@@ -125,6 +136,7 @@ impl Sessions {
             cache,
             manifests,
             desired_versions,
+            secret_box,
         }
     }
 
@@ -153,16 +165,14 @@ impl Sessions {
         // Each phase is boxed, so that an idle connection does not hold the memory of the largest
         // phase for hours.
         let end = match Box::pin(self.start_handshake(&request, &mut transport)).await {
-            Ok(registration) => {
-                match Box::pin(self.open(&request, registration, &mut transport)).await {
-                    Ok(mut live) => {
-                        let end = Box::pin(live.run(&mut transport)).await;
-                        Box::pin(live.leave(end)).await;
-                        end
-                    }
-                    Err(end) => end,
+            Ok(claims) => match Box::pin(self.open(&request, claims, &mut transport)).await {
+                Ok(mut live) => {
+                    let end = Box::pin(live.run(&mut transport)).await;
+                    Box::pin(live.leave(end)).await;
+                    end
                 }
-            }
+                Err(end) => end,
+            },
             Err(end) => end,
         };
         match end {
@@ -178,26 +188,31 @@ impl Sessions {
         &self,
         request: &SessionRequest,
         transport: &mut T,
-    ) -> Result<Registration, SessionEnd> {
-        let connected = self.connected(&request.grant);
+    ) -> Result<Claims, SessionEnd> {
+        let Ok(challenge) = Challenge::random() else {
+            tracing::error!("the system's source of random numbers failed");
+            return Err(SessionEnd::Closed(CloseCode::TryAgainLater));
+        };
+        let connected = self.connected(&request.grant, Some(challenge));
         transport.feed(&connected).await?;
         transport.flush().await?;
         if let Some(registration) = request.implied_registration.clone() {
-            return Ok(*registration);
+            return Ok(Claims { registration: *registration, challenge });
         }
         let registration = inbound::receive_registration(transport);
         match tokio::time::timeout(REGISTER_TIMEOUT, Box::pin(registration)).await {
-            Ok(registration) => registration,
+            Ok(registration) => Ok(Claims { registration: registration?, challenge }),
             Err(_) => Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
         }
     }
 
-    fn connected(&self, grant: &KeyGrant) -> ServerFrame {
+    fn connected(&self, grant: &KeyGrant, challenge: Option<Challenge>) -> ServerFrame {
         ServerFrame::Connected {
             message: "Agent connection established".into(),
             agent_key_id: grant.key_id.0,
             permissions: grant.permissions.clone(),
             timestamp: self.clock.now().to_string(),
+            challenge,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The history of executions, as callers and people read it.
+//! The history of executions in the API and on the command line.
 
 use muster_tests::{AgentOptions, Cli, Fixture, JsonFields as _, Script, on_both_databases};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn ids(fixture: &Fixture, query: &str) -> Vec<String> {
     listed(fixture, query).await.iter().map(text).collect()
 }
 
-/// The same at every run: ids, instants and times are replaced by what they are.
+/// The same in every run: ids, times and instants are replaced by placeholders.
 fn settled(view: &Value) -> Value {
     let mut view = view.clone();
     for (name, value) in view.as_object_mut().expect("an object") {
@@ -54,7 +54,7 @@ async fn execution_shows_its_request_and_its_result(fixture: Fixture) {
     let ended = fixture.api.get(&format!("/api/executions/{id}?wait_ms=60000")).await.expect(200);
     insta::assert_json_snapshot!("an_execution", settled(&ended));
     assert_eq!(listed(&fixture, "").await, std::slice::from_ref(&ended));
-    // What has ended stays as it is.
+    // An ended execution does not change.
     let cancel = format!("/api/executions/{id}/cancel");
     assert_eq!(fixture.api.post(&cancel, json!({})).await.expect(202), ended);
 

@@ -3,6 +3,7 @@
 mod host;
 
 use bytes::Bytes;
+use muster_protocol::attestation::Attestation;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
     AgentFrame, DecodeError, ErrorCode, Outcome, Receipt, Registration, Response, ServerFrame,
@@ -109,7 +110,8 @@ impl LiveSession {
                 let command_id = CommandId(command_id);
                 self.progress(command_id, Progress::Started { command_id }, transport).await
             }
-            Ok(AgentFrame::Manifest { manifest, error, policy }) => {
+            Ok(AgentFrame::Manifest { manifest, error, policy, forbidden_commands }) => {
+                let policy = host::ReportedPolicy { allow: policy, forbidden_commands };
                 self.manifest(manifest, error, policy).await
             }
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),
@@ -184,6 +186,7 @@ impl LiveSession {
                 data: response.data.to_string(),
                 error,
                 error_code,
+                attestation: response.attestation.and_then(|signed| self.stored(&signed)),
             },
             last_chunk_bytes: self.output.last_chunk_bytes(command_id),
             now: self.service.clock.now(),
@@ -201,6 +204,16 @@ impl LiveSession {
             }
         }));
         Ok(())
+    }
+
+    /// The form in which an attestation is stored, exactly as the agent signed it. One that is too
+    /// large is left out, and its execution counts as unsigned.
+    fn stored(&self, attestation: &Attestation) -> Option<String> {
+        if !self.handle.is_full || !attestation.is_bounded() {
+            tracing::warn!(agent_id = %self.handle.agent_id, "left out an attestation");
+            return None;
+        }
+        serde_json::to_string(attestation).ok()
     }
 
     pub(super) async fn progress<T: AgentTransport>(

@@ -1,5 +1,8 @@
 //! The key pair of an agent, which proves its identity: Ed25519, with ring.
 
+mod proof;
+mod signed_message;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +12,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use self::proof::Challenge;
+pub use self::signed_message::SignedMessage;
 
 /// What a fingerprint starts with: the name of its hash, as ssh prints it.
 const FINGERPRINT_PREFIX: &str = "SHA256:";
@@ -35,7 +41,10 @@ pub struct AgentPublicKey([u8; 32]);
 pub struct Fingerprint([u8; 32]);
 
 /// An agent's key pair. The private half never leaves the host.
-pub struct AgentKeyPair(Ed25519KeyPair);
+pub struct AgentKeyPair {
+    pair: Ed25519KeyPair,
+    public_key: AgentPublicKey,
+}
 
 impl AgentPublicKey {
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -85,7 +94,7 @@ impl AgentKeyPair {
     /// # Errors
     /// [`InvalidAgentKey`]
     pub fn read(pkcs8: &[u8]) -> Result<Self, InvalidAgentKey> {
-        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| InvalidAgentKey)
+        Self::of(Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| InvalidAgentKey)?)
     }
 
     /// The key pair of a seed, for programs that simulate many agents.
@@ -93,20 +102,22 @@ impl AgentKeyPair {
     /// # Errors
     /// [`InvalidAgentKey`], which 32 bytes never return.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, InvalidAgentKey> {
-        Ed25519KeyPair::from_seed_unchecked(seed).map(Self).map_err(|_| InvalidAgentKey)
+        Self::of(Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| InvalidAgentKey)?)
+    }
+
+    fn of(pair: Ed25519KeyPair) -> Result<Self, InvalidAgentKey> {
+        let bytes = pair.public_key().as_ref().try_into().map_err(|_| InvalidAgentKey)?;
+        Ok(Self { pair, public_key: AgentPublicKey(bytes) })
     }
 
     /// The public half.
-    ///
-    /// # Errors
-    /// [`InvalidAgentKey`], which a valid key pair never returns.
-    pub fn public_key(&self) -> Result<AgentPublicKey, InvalidAgentKey> {
-        self.0.public_key().as_ref().try_into().map(AgentPublicKey).map_err(|_| InvalidAgentKey)
+    pub fn public_key(&self) -> AgentPublicKey {
+        self.public_key
     }
 
-    /// Signs a message, which must start with a context of its own kind. Returns base64.
+    /// Signs a [`SignedMessage`]. Returns base64.
     pub fn sign(&self, message: &[u8]) -> String {
-        BASE64.encode(self.0.sign(message).as_ref())
+        BASE64.encode(self.pair.sign(message).as_ref())
     }
 }
 
@@ -187,10 +198,10 @@ mod tests {
     fn a_signature_is_valid_only_for_its_message_and_its_key() {
         let (one, other) = (pair(1), pair(2));
         let signature = one.sign(b"message");
-        let public = one.public_key().expect("public half");
+        let public = one.public_key();
         assert!(public.has_signed(b"message", &signature));
         assert!(!public.has_signed(b"another", &signature));
-        assert!(!other.public_key().expect("public half").has_signed(b"message", &signature));
+        assert!(!other.public_key().has_signed(b"message", &signature));
         for text in ["", "AAAA", "not base64"] {
             assert!(!public.has_signed(b"message", text), "{text}");
         }
@@ -199,7 +210,7 @@ mod tests {
     #[test]
     fn keys_and_fingerprints_round_trip_as_text_and_other_text_is_rejected() {
         let pkcs8 = AgentKeyPair::generate().expect("randomness");
-        let public = AgentKeyPair::read(&pkcs8).expect("a pair").public_key().expect("public");
+        let public = AgentKeyPair::read(&pkcs8).expect("a pair").public_key();
         assert_eq!(public.to_string().parse(), Ok(public));
         let fingerprint = public.fingerprint();
         assert_eq!(fingerprint.to_string().len(), "SHA256:".len() + 43);
