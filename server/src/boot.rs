@@ -132,8 +132,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// The reason why not, as a sentence for the operator.
 pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
     let password_file = config.database_password_file.as_deref();
-    let database_url = database_password::add(&config.database_url, password_file)?;
-    let store = Store::open(&database_url, &config.data_dir)
+    let password = database_password::read(&config.database_url, password_file)?;
+    let password = password.as_ref().map(|password| password.as_str());
+    let store = Store::open_with_password(&config.database_url, password, &config.data_dir)
         .await
         .context("failed to open the database")?;
     let authentication = Authentication::new(store, Clock::system());

@@ -49,6 +49,8 @@ pub struct ReportRecord {
     pub error: Option<String>,
     pub error_code: Option<String>,
     pub reported_at: Timestamp,
+    /// What the agent signed, JSON.
+    pub attestation: Option<String>,
 }
 
 /// A job. Its executions are commands with its id.

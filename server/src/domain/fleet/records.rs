@@ -69,5 +69,7 @@ pub struct ManifestRecord {
     pub manifest: String,
     /// Why the host refused a newer one.
     pub error: Option<String>,
+    /// Life-cycle commands that the host's policy forbids, with spaces between them.
+    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
 }

@@ -40,6 +40,7 @@ impl From<Model> for ReportRecord {
             error: row.error,
             error_code: row.error_code,
             reported_at: row.reported_at,
+            attestation: row.attestation,
         }
     }
 }

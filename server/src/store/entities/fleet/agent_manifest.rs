@@ -34,6 +34,11 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl From<Model> for ManifestRecord {
     fn from(row: Model) -> Self {
-        Self { manifest: row.manifest, error: row.error, reported_at: row.reported_at }
+        Self {
+            manifest: row.manifest,
+            error: row.error,
+            forbidden_commands: row.forbidden_commands,
+            reported_at: row.reported_at,
+        }
     }
 }
