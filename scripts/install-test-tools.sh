@@ -74,3 +74,12 @@ done
 if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install cargo-nextest --locked
 fi
+
+# The advisory database of RustSec, for scripts/check-licences.sh. No package registry has it, only its
+# repository; where that can't be reached, the check says so. A copy of the last day is used again.
+database=https://github.com/RustSec/advisory-db
+fetched=$(find "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" -maxdepth 0 -mmin -1440 2>/dev/null || true)
+if [ -z "$fetched" ] && curl -fsI --max-time 10 "$database" >/dev/null 2>&1; then
+    command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+    timeout 300 cargo deny fetch db || echo "the RustSec advisory database could not be fetched" >&2
+fi

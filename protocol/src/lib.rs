@@ -4,6 +4,7 @@
 //! installed: fields are only added, and only as optional ones.
 
 pub mod argv;
+pub mod attestation;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;

@@ -1,5 +1,6 @@
 //! The wire, byte for byte: a change of any snapshot is a change of the protocol.
 
+use muster_protocol::attestation::Attestation;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
     Registration, Response, ServerFrame, decode_agent_frame,
@@ -101,6 +102,7 @@ fn agent_frames_of_the_full_protocol() {
             error: Some("no space".into()),
             error_code: Some("no_space".into()),
             outcome: Some(Outcome::Rejected),
+            attestation: Some(Attestation { document: "{}".into(), signature: "signature".into() }),
         }),
         AgentFrame::Deregister,
         AgentFrame::UpdateResult {

@@ -26,12 +26,26 @@ enum Command {
     Health(Box<ConfigSources>),
     /// Print the OpenAPI document
     Openapi,
+    /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
+    /// options of `serve`
+    #[command(hide = true)]
+    CreateTenant {
+        /// Name of the tenant
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
         Command::Health(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(health),
+        Command::CreateTenant { name, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| create_tenant(&config, &name)),
         Command::Openapi => muster_server::http::openapi::document()
             .map(|text| print!("{text}"))
             .map_err(anyhow::Error::from),
@@ -66,6 +80,17 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(muster_server::boot::serve(config))
+}
+
+fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let key = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::create_tenant(config, name))?;
+    println!("{key}");
+    Ok(())
 }
 
 fn health(config: Config) -> anyhow::Result<()> {

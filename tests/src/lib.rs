@@ -19,6 +19,7 @@ mod wait;
 
 pub use agents::agent::{Agent, AgentOptions, agent_program};
 pub use agents::doctor::{Doctor, finding};
+pub use agents::exchange_agent::ExchangeAgent;
 pub use agents::fake_agent::{Closed, FakeAgent, full_registration, key_pair_of, proven};
 pub use agents::fleet_upgrade::{FleetUpgrade, FleetUpgradeReport};
 pub use agents::publisher::{Publisher, current_version, point_to};
@@ -37,7 +38,7 @@ pub use hosts::small_disk::SmallDisk;
 pub use images::{Container, Dockerfile, Image, repository};
 pub use json::JsonFields;
 pub use processes::binaries::{binary, previous};
-pub use processes::ports::ClosedPort;
+pub use processes::ports::{ClosedPort, free_port};
 pub use processes::process::Process;
 pub use processes::test_dir::TestDir;
 pub use proxies::link::Link;

@@ -18,6 +18,7 @@ use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
+use crate::executions::ledger::record::Attestor;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
@@ -246,6 +247,11 @@ impl Agent {
             ticket: self.identity.ticket.clone(),
         };
         claims.prove(&self.key_pair, challenge, agent_key_id)
+    }
+
+    /// Signs results, in a session that is registered.
+    pub fn attestor(&self) -> Attestor<'_> {
+        Attestor { key_pair: &self.key_pair, agent_id: self.identity.agent_id.unwrap_or_default() }
     }
 
     /// Makes the content of `registered` durable before the session does anything else. Returns

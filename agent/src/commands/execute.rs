@@ -89,6 +89,7 @@ pub fn plan(
         args: Vec::new(),
         sha256: None,
         script: None,
+        policy: Some(allowed.allow.as_str().to_owned()),
         run_as: None,
         secrets: SecretDelivery::Environment,
         timeout_ms: asked_ms.unwrap_or(DEFAULT_TIMEOUT_MS),

@@ -31,7 +31,15 @@ pub fn lifecycle(command: CommandName) -> Option<(ExitCode, Value)> {
 
 /// A successful response with its data.
 pub fn success(command_id: Uuid, data: Value) -> Response {
-    Response { command_id, success: true, data, error: None, error_code: None, outcome: None }
+    Response {
+        command_id,
+        success: true,
+        data,
+        error: None,
+        error_code: None,
+        outcome: None,
+        attestation: None,
+    }
 }
 
 /// What transient commands may read.

@@ -11,7 +11,7 @@ impl Session<'_> {
     pub(super) async fn send_next(&mut self) -> Result<(), SessionEnd> {
         let next = match self.pending.pop_front() {
             Some(frame) => Some(frame),
-            None => self.outbox.next_frame(&self.agent.executions),
+            None => self.outbox.next_frame(&self.agent.executions, &self.agent.attestor()),
         };
         let Some(frame) = next else { return Ok(()) };
         let mut events = Vec::new();

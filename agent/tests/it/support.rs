@@ -70,6 +70,7 @@ impl Host {
             command: CommandName::Execute,
             start_by: None,
             launch: Some(Launch {
+                policy: None,
                 path: script,
                 argv: Vec::new(),
                 interpreter: Some("/bin/sh".into()),

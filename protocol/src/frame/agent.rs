@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::result::Outcome;
+use crate::attestation::Attestation;
 use crate::manifest::Manifest;
 use crate::release::UpdateResult;
 
@@ -214,6 +215,9 @@ pub struct Response {
     /// Full, durable commands: the terminal state. Absent: `succeeded` or `failed` by `success`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Full, durable commands: what the agent signs about the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// One command in the ledger.

@@ -198,17 +198,20 @@ impl Ledger {
 
     /// The stored response of a settled command, receipted or not.
     pub fn response(&self, command_id: Uuid) -> Option<Response> {
+        Some(self.settlement(command_id)?.response(command_id))
+    }
+
+    /// The result of a settled command, receipted or not.
+    pub fn settlement(&self, command_id: Uuid) -> Option<Settlement> {
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
-            return Some(response.clone());
+            return Some(Settlement::Answer { response: response.clone() });
         }
         let read = match files::read_settlement(&self.state.execution(command_id)) {
             Ok(None) => storage::read_whole(&self.state.settled_record(command_id)),
             read => read,
         };
         match read {
-            Ok(settlement) => {
-                settlement.map(|settlement: Settlement| settlement.response(command_id))
-            }
+            Ok(settlement) => settlement,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(%command_id, error, "failed to read a result");

@@ -15,11 +15,15 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
+use data_encoding::HEXLOWER;
+use muster_protocol::attestation::{self, AttestedRun};
 use muster_protocol::frame::ExecuteResult;
+use muster_protocol::identity::SignedMessage;
 use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use ring::digest;
 use uuid::Uuid;
 
 use self::capture::OutputCapture;
@@ -183,6 +187,7 @@ impl Execution {
                 return Ok(exit_without_run(ExecutionEnd::refused("invalid_parameters", &text)));
             }
         };
+        let run = self.attested_run(&program, &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
         let started = Instant::now();
         let secrets = match self.secret_variables(&parameters.secret_parameters, account.as_ref()) {
@@ -202,7 +207,9 @@ impl Execution {
         ) {
             Ok(child) => {
                 self.notifier.notify();
-                supervise::supervise(self, child, control, capture, started)
+                let exit = supervise::supervise(self, child, control, capture, started)?;
+                let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
+                Ok(ExitRecord { run: Some(run), ..exit })
             }
             Err(error) => {
                 let user = self.launch.run_as.as_ref();
@@ -236,6 +243,28 @@ impl Execution {
             return Ok(files.into_iter().map(|(name, path)| (name, path.into())).collect());
         }
         Ok(secrets.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+    }
+
+    /// What is about to be started.
+    fn attested_run(&self, program: &Path, parameters: &ParameterRecord) -> AttestedRun {
+        let hash = |message: &SignedMessage| {
+            HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
+        };
+        let ParameterRecord { parameters, secret_parameters } = parameters;
+        AttestedRun {
+            script: self.launch.script.clone(),
+            program_sha256: match self.launch.argv.is_empty() {
+                true => verify::hash(program).ok(),
+                false => Some(hash(&attestation::words_message(&self.launch.argv))),
+            },
+            parameters_sha256: hash(&attestation::parameters_message(
+                parameters,
+                secret_parameters,
+            )),
+            policy: self.launch.policy.clone(),
+            started_at_ms: unix_now_ms(),
+            ended_at_ms: 0,
+        }
     }
 
     /// Writes the start mark: after it no shim ever starts this execution again. One sync of the
@@ -286,6 +315,11 @@ impl Execution {
     }
 }
 
+fn unix_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn take_lock(dir: &ExecutionDir) -> Result<FileLock, ShimError> {
     let mut lock = FileLock::take(&dir.lock()).map_err(|error| match error {
         LockError::Held => ShimError::Taken,
@@ -320,5 +354,5 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         output_complete: true,
         output_sha256: None,
     };
-    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result }
+    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result, run: None }
 }

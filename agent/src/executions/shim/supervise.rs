@@ -154,6 +154,7 @@ pub fn supervise(
         is_timed_out: supervisor.is_timed_out,
         is_cancelled: supervisor.is_cancelled,
         result,
+        run: None,
     })
 }
 

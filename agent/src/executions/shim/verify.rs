@@ -176,7 +176,11 @@ fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// Hex SHA-256 of a file.
+///
+/// # Errors
+/// The system's error.
+pub fn hash(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];

@@ -144,7 +144,16 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Adopt { agent, fingerprint } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
             let body = fingerprint.map_or_else(|| json!({}), |text| json!({"fingerprint": text}));
-            session.change(Method::POST, &["agents", &id, "adopt"], &body).await
+            let request = session.api.request(Method::POST, &["agents", &id, "adopt"]).json(&body);
+            let adopted = session.api.json(request).await?;
+            session.output.details(&adopted)?;
+            if let Some(accepted) = adopted.get("next_fingerprint").and_then(Value::as_str) {
+                note(&format!(
+                    "No agent has the key pair {accepted} yet. The next host that proves it with the \
+                     same agent key becomes this agent."
+                ));
+            }
+            Ok(0)
         }
         Action::Wait { name, timeout } => {
             wait_until_connected(session, &name, Duration::from_secs(timeout)).await

@@ -11,6 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
+use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -21,7 +22,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
 /// Most samples in one response: a day of heartbeats.
@@ -62,6 +62,8 @@ struct AgentView {
     public_key: Option<String>,
     /// `SHA256:…`, to compare with `muster-agent status` on the host.
     fingerprint: Option<String>,
+    /// The fingerprint that a person accepted for this agent, until a host with it connects.
+    next_fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
@@ -127,7 +129,8 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
-        let public_key = row.public_key();
+        let public_key = row.public_key;
+        let next_fingerprint = row.next_fingerprint.map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -140,11 +143,12 @@ impl From<AgentSnapshot> for AgentView {
             version: row.version,
             os: row.os,
             arch: row.arch,
-            capabilities: row.capabilities.0,
-            tags: row.tags.0,
+            capabilities: row.capabilities,
+            tags: row.tags,
             key_id: row.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
+            next_fingerprint,
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,
@@ -159,8 +163,8 @@ impl From<AgentSnapshot> for AgentView {
     }
 }
 
-impl From<telemetry_sample::Model> for TelemetrySampleView {
-    fn from(row: telemetry_sample::Model) -> Self {
+impl From<TelemetryRecord> for TelemetrySampleView {
+    fn from(row: TelemetryRecord) -> Self {
         Self {
             at: row.at,
             cpu_percent: row.cpu_percent,
@@ -173,8 +177,8 @@ impl From<telemetry_sample::Model> for TelemetrySampleView {
     }
 }
 
-impl From<agent_event::Model> for AgentEventView {
-    fn from(row: agent_event::Model) -> Self {
+impl From<AgentEventRecord> for AgentEventView {
+    fn from(row: AgentEventRecord) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
 }
@@ -231,12 +235,12 @@ async fn list_connected_agents(
 struct ResolveParams {
     /// An id, or a whole name or hostname.
     name: String,
-    /// True if the caller means to send secrets: what only a host reported does not match then.
+    /// True if the caller wants to send secrets. Names that only a host reported then do not match.
     #[serde(default)]
     with_secrets: bool,
 }
 
-/// The agent that a word names.
+/// The agent that a name identifies.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResolvedAgentView {
     matched_by: MatchedBy,
@@ -244,7 +248,7 @@ struct ResolvedAgentView {
     agent: AgentView,
 }
 
-/// Find the agent that a word names.
+/// Find the agent that a name identifies.
 ///
 /// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
 /// reported names and hostnames are compared together. If several agents match, the answer is

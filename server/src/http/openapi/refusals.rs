@@ -1,15 +1,16 @@
-//! Refusals that follow from what an operation takes: a credential, a body, a query, an id. Written down
-//! once, as handlers' arguments refuse them; what an operation refuses beyond that stands at its handler.
+//! Error responses that follow from the inputs of an operation: a credential, a body, a query, an
+//! id. They are defined here once, as the extractors refuse them. Other errors are documented at
+//! their handlers.
 
 use utoipa::Modify;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
 use utoipa::openapi::{Content, OpenApi, PathItem, Ref, RefOr, Response};
 
-/// The kind of body that every refusal has.
+/// The media type of every error response.
 const PROBLEM_JSON: &str = "application/problem+json";
 const JSON: &str = "application/json";
 
-/// Adds them to every operation of a document.
+/// Adds these responses to every operation of a document.
 pub struct Refusals;
 
 impl Modify for Refusals {
@@ -28,9 +29,9 @@ impl Modify for Refusals {
 
 fn add(operation: &mut Operation, takes_body: bool) {
     let mut statuses = Vec::new();
-    // Without a word of its own, the document's holds: an API key.
+    // Without its own security an operation has the document's: an API key.
     if operation.security.is_none() {
-        statuses.extend(["401", "403", "503"]);
+        statuses.extend(["401", "403", "429", "503"]);
     }
     let parameters = || operation.parameters.iter().flatten();
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Query)) {
@@ -39,7 +40,7 @@ fn add(operation: &mut Operation, takes_body: bool) {
     if parameters().any(|parameter| is_in(parameter, &ParameterIn::Path)) {
         statuses.push("404");
     }
-    // Where no body is described, an empty object is taken.
+    // If no body is described, an empty object is accepted.
     let is_json = match &operation.request_body {
         Some(RefOr::T(body)) => body.content.contains_key(JSON),
         _ => true,

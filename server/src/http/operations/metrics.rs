@@ -21,7 +21,8 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 
 /// Metrics of the whole server for Prometheus, in the OpenMetrics text format.
 ///
-/// Needs the scope `metrics:read`: configure the key as Prometheus' `authorization` credentials.
+/// Needs the scope `metrics:read`, which belongs to the operator of the server: only the first key has
+/// it, and keys that were created with it. Configure the key as Prometheus' `authorization` credentials.
 /// While the database is unavailable, `muster_database_up` is 0, and metrics that need the database
 /// are missing.
 #[utoipa::path(get, path = "/metrics", tag = "server",

@@ -37,11 +37,13 @@ impl Agents {
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let former = tenant.agent(id).await?.ok_or(UNKNOWN)?;
         let own = former.public_key().ok_or_else(basic_agent)?.fingerprint();
+        if fingerprint == Some(own) {
+            return Err(already_own(own));
+        }
         if former.is_online || self.hub.is_connected(id) {
             return Err(online());
         }
         let (fingerprint, successor) = match fingerprint {
-            Some(fingerprint) if fingerprint == own => return Err(already_own(fingerprint)),
             Some(fingerprint) => {
                 let keys = tenant.agent_public_keys().await?;
                 let mut same = keys.into_iter().filter(|(_, key)| key.fingerprint() == fingerprint);
@@ -75,7 +77,7 @@ impl Agents {
             }
         }
         ended.into_iter().for_each(|command_id| self.hub.notify_maybe_ended(command_id));
-        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), row })
+        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), row: row.into() })
     }
 }
 

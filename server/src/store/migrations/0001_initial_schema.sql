@@ -10,7 +10,9 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
-    created_at bigint NOT NULL
+    created_at bigint NOT NULL,
+    manifest_bytes bigint NOT NULL,
+    manifest_scripts bigint NOT NULL
 );
 
 CREATE TABLE api_keys (
@@ -128,7 +130,9 @@ CREATE TABLE agent_manifests (
     error text,
     reported_at bigint NOT NULL,
     digest {bytes},
-    forbidden_commands text
+    forbidden_commands text,
+    size_bytes bigint NOT NULL,
+    script_count bigint NOT NULL
 );
 
 CREATE TABLE agent_events (
@@ -212,7 +216,9 @@ CREATE TABLE command_reports (
     data text NOT NULL,
     error text,
     error_code text,
-    reported_at bigint NOT NULL
+    reported_at bigint NOT NULL,
+    -- What the agent signed, JSON with the document as text; null from basic agents.
+    attestation text
 );
 
 CREATE TABLE idempotency_records (

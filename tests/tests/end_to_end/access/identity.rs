@@ -171,9 +171,9 @@ async fn host_that_changes_its_key_loses_no_command() {
 }
 
 #[tokio::test]
-async fn reinstalled_host_becomes_the_same_agent() {
+async fn reinstalled_host_becomes_the_same_agent_if_its_key_trusts_its_holders() {
     let fixture = Fixture::on_sqlite().await;
-    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let (key_id, key) = fixture.api.agent_key(json!({"trusts_holders": true})).await;
     let url = fixture.server.url();
     let mut before = Agent::start(&fixture.test_dir, &url, &key, AgentOptions::named("before"));
     let first = fixture.online(&key_id).await["id"].clone();

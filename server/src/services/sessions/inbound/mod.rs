@@ -3,6 +3,7 @@
 mod host;
 
 use bytes::Bytes;
+use muster_protocol::attestation::Attestation;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
     AgentFrame, DecodeError, ErrorCode, Outcome, Receipt, Registration, Response, ServerFrame,
@@ -185,6 +186,7 @@ impl LiveSession {
                 data: response.data.to_string(),
                 error,
                 error_code,
+                attestation: response.attestation.and_then(|signed| self.stored(&signed)),
             },
             last_chunk_bytes: self.output.last_chunk_bytes(command_id),
             now: self.service.clock.now(),
@@ -202,6 +204,16 @@ impl LiveSession {
             }
         }));
         Ok(())
+    }
+
+    /// The form in which an attestation is stored, exactly as the agent signed it. One that is too
+    /// large is left out, and its execution counts as unsigned.
+    fn stored(&self, attestation: &Attestation) -> Option<String> {
+        if !self.handle.is_full || !attestation.is_bounded() {
+            tracing::warn!(agent_id = %self.handle.agent_id, "left out an attestation");
+            return None;
+        }
+        serde_json::to_string(attestation).ok()
     }
 
     pub(super) async fn progress<T: AgentTransport>(

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 
@@ -21,9 +22,25 @@ pub struct Model {
     pub error: Option<String>,
     pub error_code: Option<String>,
     pub reported_at: Timestamp,
+    /// What the agent signed, JSON.
+    pub attestation: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ReportRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            is_late: row.is_late,
+            outcome: row.outcome,
+            data: row.data,
+            error: row.error,
+            error_code: row.error_code,
+            reported_at: row.reported_at,
+            attestation: row.attestation,
+        }
+    }
+}

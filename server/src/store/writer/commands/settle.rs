@@ -30,6 +30,8 @@ pub struct Report {
     pub data: String,
     pub error: Option<String>,
     pub error_code: Option<String>,
+    /// What the agent signed, JSON.
+    pub attestation: Option<String>,
 }
 
 /// Ends a command with its report.
@@ -115,6 +117,7 @@ impl Settle {
             error: self.report.error.clone(),
             error_code: self.report.error_code.clone(),
             reported_at: self.now,
+            attestation: self.report.attestation.clone(),
         }
         .into_active_model()
     }
