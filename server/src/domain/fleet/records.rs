@@ -71,7 +71,5 @@ pub struct ManifestRecord {
     pub forbidden_commands: Option<String>,
     /// Why the host refused a newer one.
     pub error: Option<String>,
-    /// As stored: the commands that the host's policy forbids.
-    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
 }

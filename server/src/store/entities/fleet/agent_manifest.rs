@@ -36,13 +36,8 @@ impl From<Model> for ManifestRecord {
     fn from(row: Model) -> Self {
         Self {
             manifest: row.manifest,
-<<<<<<< HEAD
-            forbidden_commands: row.forbidden_commands,
-            error: row.error,
-=======
             error: row.error,
             forbidden_commands: row.forbidden_commands,
->>>>>>> edges
             reported_at: row.reported_at,
         }
     }
