@@ -1,11 +1,13 @@
 //! `/ws/agent`: the agents' socket, and nothing but the socket.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -19,6 +21,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::access::credential::presented;
 use crate::domain::fleet::agent::Transport;
+use crate::domain::source::Source;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{
@@ -53,22 +56,25 @@ struct Params {
     api_key: Option<String>,
 }
 
-/// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
+/// Completes the upgrade for every key, because a client can read the reason of a refusal only
+/// after it.
 async fn connect(
     State(doors): State<WsState>,
     headers: HeaderMap,
+    client: Option<Extension<ConnectInfo<SocketAddr>>>,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
+    let source = client.map(|Extension(ConnectInfo(address))| Source::of(address.ip()));
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
-        Some(secret) => match doors.authentication.authenticate_agent(&secret).await {
+        Some(secret) => match doors.authentication.authenticate_agent(&secret, source).await {
             Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
-            Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
+            Err(AgentRefusal::TooMany | AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
     };
     let sessions = doors.sessions;
@@ -142,7 +148,7 @@ async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result
     }
 }
 
-/// Tells a frame over its bound from a broken connection.
+/// Distinguishes a frame above the limit from a broken connection.
 fn why(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,

@@ -55,7 +55,10 @@ pub async fn eventually_shown<T, E: Debug>(
         match look().await {
             Ok(value) => return value,
             Err(seen) => {
-                assert!(Instant::now() < deadline, "waited in vain for: {what}; last: {seen:#?}");
+                assert!(
+                    Instant::now() < deadline,
+                    "timed out waiting for: {what}; last: {seen:#?}"
+                );
             }
         }
         tokio::time::sleep(INTERVAL).await;

@@ -1,5 +1,6 @@
 //! The state of one agent process that outlives a single session.
 
+pub mod request_log;
 pub mod status_file;
 pub mod telemetry;
 
@@ -12,6 +13,7 @@ use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
+use crate::agent::request_log::RequestLog;
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
@@ -22,8 +24,8 @@ use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
 use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
-use crate::policy::PolicyFile;
 use crate::policy::manifest::ManifestFile;
+use crate::policy::{Forbidden, Policy, PolicyFile};
 use crate::releases::UpdateRequests;
 use crate::releases::update_requests::Supervision;
 use crate::storage::StorageError;
@@ -50,6 +52,8 @@ pub struct Agent {
     pub limits: HostLimits,
     /// The status file; absent in processes that do not report their status.
     pub status_file: Option<StatusFile>,
+    /// What the server asked for, for the owner of this host.
+    pub request_log: RequestLog,
     instance_id: Uuid,
     started_at: Instant,
 }
@@ -116,6 +120,7 @@ impl Agent {
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
             limits,
             status_file: None,
+            request_log: RequestLog::new(&state),
             instance_id: Uuid::new_v4(),
             started_at: Instant::now(),
             state,
@@ -147,16 +152,25 @@ impl Agent {
     /// be notified.
     pub fn reload_policy_and_manifest(&mut self) -> bool {
         let is_new_list = self.manifest.reload();
-        let before = self.policy_name();
+        let before = (self.policy_name(), self.forbidden_names());
         if self.policy.reload() {
             self.grant_script_access();
         }
-        is_new_list || before != self.policy_name()
+        is_new_list || before != (self.policy_name(), self.forbidden_names())
     }
 
     /// The frame that reports the manifest and the policy to the server.
     pub fn manifest_frame(&self) -> AgentFrame {
-        self.manifest.frame(self.policy_name())
+        self.manifest.frame(self.policy_name(), self.forbidden_names())
+    }
+
+    /// False if the policy forbids this, or can't be used.
+    pub fn permits(&self, forbidden: Forbidden) -> bool {
+        self.policy.current().is_ok_and(|policy| !policy.forbid.contains(&forbidden))
+    }
+
+    fn forbidden_names(&self) -> Vec<String> {
+        self.policy.current().map(Policy::forbidden_names).unwrap_or_default()
     }
 
     fn policy_name(&self) -> Option<String> {
@@ -265,6 +279,10 @@ impl Agent {
         self.store_ticket(registered.ticket.clone());
         if self.identity.key_rejected.is_some() {
             self.set_key_rejected(None);
+        }
+        if let Err(error) = self.keys.accepted(&self.state) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to delete a key that the server does not know");
         }
         if let Err(error) = self.executions.ledger_mut().record_epoch(registered.epoch) {
             // The epoch only helps to detect a restored server, so on a full disk the session takes

@@ -34,8 +34,19 @@ pub struct AgentStatus {
     /// `websocket` or `http`, while connected.
     pub transport: Option<String>,
     pub connected_since: Option<DateTime<Utc>>,
+    /// The limits that the agent runs with; absent in files of older agents.
+    #[serde(default)]
+    pub limits: Option<ReportedLimits>,
     /// Why the agent is not connected, once that is known.
     pub last_error: Option<LastError>,
+}
+
+/// The configured limits of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedLimits {
+    pub max_executions: u32,
+    pub output_limit_bytes: u64,
+    pub output_quota_bytes: u64,
 }
 
 /// Why there is no session.
@@ -56,7 +67,7 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// Creates the status file of an agent that is starting.
-    pub fn create(state: &StateDir, server_url: String) -> Self {
+    pub fn create(state: &StateDir, server_url: String, limits: ReportedLimits) -> Self {
         let status = AgentStatus {
             version: muster_protocol::version::own().to_owned(),
             pid: std::process::id(),
@@ -67,6 +78,7 @@ impl StatusFile {
             started_at: Utc::now(),
             transport: None,
             connected_since: None,
+            limits: Some(limits),
             last_error: None,
         };
         let status_file = Self { path: state.status(), status };

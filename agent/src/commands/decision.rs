@@ -51,6 +51,8 @@ pub struct DecisionInput<'a> {
     pub policy: Result<&'a Policy, &'a str>,
     pub context: CommandContext<'a>,
     pub known: KnownState,
+    /// The host holds as many commands as it may.
+    pub is_full: bool,
     /// `None` if it can't be read; nothing is refused for that.
     pub free_bytes: Option<u64>,
     pub output: execute::OutputLimits,
@@ -101,10 +103,23 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         let text = "this host is being deregistered; send the command to another host";
         return refuse("host_leaving", text.to_owned());
     }
+    if input.is_full {
+        let text = "this host has too many commands that have not ended or whose results the server has not acknowledged; send the command again later";
+        // Not stored, so that refusals take no space: the command was never accepted, and nothing
+        // has to be remembered if it arrives again.
+        let response = refusal(id, Outcome::Rejected, "too_many_commands", text.to_owned());
+        return CommandDecision::Answer(response);
+    }
     let policy = match input.policy {
         Ok(policy) => policy,
         Err(reason) => return refuse("invalid_policy", reason.to_owned()),
     };
+    if policy.forbids(name) {
+        let text = format!(
+            "the policy of this host forbids `{name}`; remove it from `forbid` in policy.json on the host, or do it on the host"
+        );
+        return refuse("forbidden_by_policy", text);
+    }
     let wanted = match name {
         CommandName::Update => Some(requested_version(&command.data)),
         CommandName::Redeploy => Some(own_version()),

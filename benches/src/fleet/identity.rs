@@ -94,6 +94,7 @@ impl Identity {
                 secret: false,
                 description: Some("Who is greeted".into()),
             }]),
+            secrets: Default::default(),
             timeout_ms: Some(60_000),
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),
@@ -102,6 +103,7 @@ impl Identity {
             manifest: Manifest { scripts: vec![script] },
             error: None,
             policy: None,
+            forbidden_commands: Vec::new(),
         })
     }
 

@@ -38,6 +38,9 @@ pub enum AgentFrame {
         /// The host's current policy, as in `register`; absent while it can't be used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<String>,
+        /// Life-cycle commands that the host's policy forbids, and `rekey`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        forbidden_commands: Vec<String>,
     },
     /// Full: a page of the commands in the ledger that have no receipt yet.
     Inventory { items: Vec<InventoryItem> },

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// One field that does not fit.
+/// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// The path of the field in the body, such as `rollout.wave_size`, or the name of the query
@@ -10,14 +10,14 @@ pub struct FieldError {
     #[schema(example = "rollout.wave_size")]
     pub field: String,
     pub code: FieldErrorCode,
-    /// The bound that was missed: a number in the field's unit, or a length in characters, bytes
-    /// or items. With `unknown_value` the known values, with `conflict` the other field. Absent if
-    /// there is none.
+    /// The limit that the value violates: a number in the field's unit, or a length in characters,
+    /// bytes or items. With `unknown_value` the known values, with `conflict` the other field. Absent
+    /// if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<FieldLimit>,
 }
 
-/// What a field was held against.
+/// The limit that a value violates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum FieldLimit {

@@ -42,19 +42,19 @@ id!(
     ApiKeyId
 );
 id!(
-    /// An agent key: what agents enrol with.
+    /// An agent key, with which agents enrol.
     AgentKeyId
 );
 id!(
-    /// One host's identity, for life.
+    /// An agent, for as long as it is enrolled.
     AgentId
 );
 id!(
-    /// One instruction for one agent.
+    /// A command for one agent.
     CommandId
 );
 id!(
-    /// What somebody asked for, for however many agents.
+    /// A job, on one agent or many.
     JobId
 );
 id!(
@@ -66,7 +66,7 @@ id!(
     EventId
 );
 id!(
-    /// One message to a webhook, whatever it takes to deliver it.
+    /// A delivery to a webhook, with all its attempts.
     DeliveryId
 );
 id!(
@@ -74,11 +74,11 @@ id!(
     WebhookKeyId
 );
 id!(
-    /// A release, as long as it is known here.
+    /// A release.
     ReleaseId
 );
 id!(
-    /// Agents that are to be of one version.
+    /// A group of agents.
     GroupId
 );
 

@@ -12,5 +12,6 @@ pub mod origin;
 pub mod page;
 pub mod releases;
 pub mod secret_box;
+pub mod source;
 pub mod time;
 pub mod waves;

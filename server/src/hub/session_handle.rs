@@ -10,6 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::pending_replies::PendingReplies;
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
 use crate::domain::fleet::reported_manifest::ManifestDigest;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
@@ -258,7 +259,7 @@ impl SessionHandle {
     }
 }
 
-/// The last report of one host. Every field is `None` until it reports.
+/// The last report of one host. Every field is empty until it reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostRules {
     /// Digest of its manifest.
@@ -267,6 +268,8 @@ pub struct HostRules {
     pub manifest_error: Option<Arc<str>>,
     /// `manifest`, `library` or `shell`.
     pub policy: Option<Arc<str>>,
+    /// Life-cycle commands that the host's policy forbids.
+    pub forbidden: ForbiddenCommands,
 }
 
 /// The last report within a session.

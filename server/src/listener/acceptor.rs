@@ -14,22 +14,36 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Place};
 use super::connection::Carrier;
 use super::handshake::secure;
 use super::limits::Limits;
+use super::refusal::refuse;
 use super::renewal::Certificate;
+use super::source_limiter::SourceLimiter;
 
 /// Pause after a connection could not be accepted: trying at once would find the same.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Between two warnings that there is no place left.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why nothing is listened to.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("listen on {address}: {source}; is the port taken?")]
+    #[error("failed to listen on {address}: {source}{}", hint(source))]
     Bind { address: String, source: io::Error },
+}
+
+/// What a person can do about it; empty if the error itself says that.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program uses this port",
+        io::ErrorKind::InvalidInput => "; use ADDRESS:PORT, such as 127.0.0.1:8080",
+        io::ErrorKind::PermissionDenied => {
+            "; use a port from 1024, or permit the service lower ones"
+        }
+        _ => "",
+    }
 }
 
 /// A socket that is bound; nothing is accepted yet.
@@ -40,6 +54,7 @@ pub struct Bound {
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limits: Limits,
     places: Arc<Semaphore>,
+    sources: SourceLimiter,
     warned_at: Option<Instant>,
 }
 
@@ -59,7 +74,8 @@ impl Bound {
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
         let places = Arc::new(Semaphore::new(limits.connections));
-        Ok(Self { tcp, address, tls, limits, places, warned_at: None })
+        let sources = SourceLimiter::new(limits.per_source, limits.trusted_proxies.clone());
+        Ok(Self { tcp, address, tls, limits, places, sources, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -71,14 +87,24 @@ impl Bound {
     /// Serves until `stopped` turns true, then accepts nothing more and waits until what was asked
     /// is answered. When dropped, every connection that is not a WebSocket ends.
     pub async fn serve(mut self, app: Router, mut stopped: watch::Receiver<bool>) {
-        let carrier = Arc::new(Carrier::new(app, self.limits));
+        let carrier = Arc::new(Carrier::new(app, &self.limits));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
                 (stream, peer, place) = self.accept() => {
+                    let Some(of_source) = self.sources.admit(peer.ip()) else {
+                        tracing::debug!(%peer, "refused a connection: its source has too many");
+                        // Over TLS, an answer would cost what the limit saves.
+                        if self.tls.is_none() {
+                            connections.spawn(refuse(stream, place));
+                        }
+                        continue;
+                    };
+                    let place = Place { of_all: place, of_source };
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
-                    let Limits { handshake, answer, .. } = self.limits;
+                    let Limits { handshake, answer, .. } = &self.limits;
+                    let (handshake, answer) = (*handshake, *answer);
                     connections.spawn(async move {
                         let Some(settings) = settings else {
                             let stream = Bounded::new(stream, answer, place);

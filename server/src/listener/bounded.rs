@@ -11,6 +11,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
+use super::source_limiter::SourcePermit;
+
+/// The place of a connection, given up when dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, not read")]
+pub(super) struct Place {
+    /// Among all connections.
+    pub(super) of_all: OwnedSemaphorePermit,
+    /// Among those of its source.
+    pub(super) of_source: SourcePermit,
+}
+
 /// The stream and its place.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
@@ -18,12 +30,12 @@ pub(super) struct Bounded<S> {
     patience: Duration,
     /// Runs while the peer takes nothing; an idle connection has none.
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<S: AsyncWrite + Unpin> Bounded<S> {
     /// A write fails when it has waited as long as `patience` for the peer.
-    pub(super) fn new(stream: S, patience: Duration, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(stream: S, patience: Duration, place: Place) -> Self {
         Self { stream, patience, stalled: None, _place: place }
     }
 

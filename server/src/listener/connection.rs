@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,6 +20,7 @@ use tower::ServiceExt as _;
 use tower_http::timeout::TimeoutBody;
 
 use super::limits::Limits;
+use crate::domain::source::TrustedProxies;
 
 /// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
@@ -31,16 +33,19 @@ const MAX_STREAMS: u32 = 32;
 /// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// What all connections have in common.
 #[derive(Debug)]
 pub(super) struct Carrier {
     http: Builder<TokioExecutor>,
     app: Router,
     request_head: Duration,
+    trusted_proxies: Arc<TrustedProxies>,
 }
 
 impl Carrier {
-    pub(super) fn new(app: Router, limits: Limits) -> Self {
+    pub(super) fn new(app: Router, limits: &Limits) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         // Covers the time between two requests too.
         http.http1()
@@ -52,7 +57,8 @@ impl Carrier {
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(LIFE_INTERVAL)
             .keep_alive_timeout(LIFE_WAIT);
-        Self { http, app, request_head: limits.request_head }
+        let trusted_proxies = Arc::new(limits.trusted_proxies.clone());
+        Self { http, app, request_head: limits.request_head, trusted_proxies }
     }
 
     /// Serves one connection until it ends, is upgraded, or the server stops and what it was asked
@@ -67,11 +73,13 @@ impl Carrier {
     {
         let requests = Arc::new(AtomicU64::new(0));
         let (counter, pause) = (Arc::clone(&requests), self.request_head);
+        let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let app = self.app.clone().map_request(move |request: Request<Incoming>| {
             counter.fetch_add(1, Ordering::Relaxed);
             // A body may take its time, but not stand still.
             let mut request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
-            request.extensions_mut().insert(ConnectInfo(peer));
+            let client = client_address(&trusted_proxies, peer, request.headers());
+            request.extensions_mut().insert(ConnectInfo(client));
             request
         });
         let service = TowerToHyperService::new(app);
@@ -109,5 +117,20 @@ impl Carrier {
                 }
             }
         }
+    }
+}
+
+/// Where a request comes from: the peer, or the client that a trusted proxy names.
+fn client_address(trusted: &TrustedProxies, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+    if !trusted.contains(peer.ip()) {
+        return peer;
+    }
+    let values = headers.get_all(FORWARDED_FOR);
+    // A value that is no text ends the list, as one that is no address does.
+    let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    match trusted.client(peer.ip(), values.into_iter()) {
+        address if address == peer.ip() => peer,
+        // The port is the proxy's own.
+        address => SocketAddr::new(address, 0),
     }
 }

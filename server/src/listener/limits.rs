@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::domain::source::TrustedProxies;
+
 /// Connections at once when nothing else is set.
 const DEFAULT_CONNECTIONS: usize = 65_536;
 /// Open files that are kept for everything but connections: database, logs, certificates.
 const RESERVED_FILES: usize = 256;
 
 /// Bounds of the listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// From the connection to the end of the handshake of TLS.
     pub handshake: Duration,
@@ -20,6 +22,10 @@ pub struct Limits {
     pub answer: Duration,
     /// Connections at once, WebSockets among them; more wait in the kernel's queue.
     pub connections: usize,
+    /// Of those, the most of one source.
+    pub per_source: usize,
+    /// Proxies whose connections are not counted, and whose word on the address of a client counts.
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Limits {
@@ -35,6 +41,12 @@ impl Limits {
     pub fn connections(wanted: Option<usize>, open_files: usize) -> usize {
         let room = open_files.saturating_sub(RESERVED_FILES).max(1);
         wanted.unwrap_or(DEFAULT_CONNECTIONS).min(room)
+    }
+
+    /// How many connections one source may have, of those of the server: three quarters unless set
+    /// otherwise, so that other sources find some however many one of them takes.
+    pub fn per_source(wanted: Option<usize>, connections: usize) -> usize {
+        wanted.unwrap_or(connections - connections / 4).clamp(1, connections)
     }
 }
 

@@ -9,7 +9,9 @@ mod certificate;
 mod connection;
 mod handshake;
 mod limits;
+mod refusal;
 mod renewal;
+mod source_limiter;
 
 pub use self::acceptor::{Bound, ListenError};
 pub use self::certificate::{CertificateError, TlsFiles};

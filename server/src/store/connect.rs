@@ -1,12 +1,11 @@
 //! Opens the database, and locks it against a second server.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -71,11 +70,15 @@ pub struct Connections {
 }
 
 /// Opens the database of this URL and takes its lock.
-pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError> {
+pub async fn open(
+    url: &str,
+    password: Option<&str>,
+    data_dir: &Path,
+) -> Result<Connections, StoreError> {
     lock_directory(data_dir)?;
     match Backend::of(url)? {
         Backend::Sqlite => open_sqlite(url).await,
-        Backend::Postgres => open_postgres(url).await,
+        Backend::Postgres => open_postgres(url, password).await,
     }
 }
 
@@ -90,13 +93,14 @@ fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
         .write(true)
         .open(data_dir.join("lock"))
         .map_err(describe)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
+    match file.try_lock() {
+        Ok(()) => {
             // Held until the process ends. The kernel releases it, also after kill -9.
-            std::mem::forget(lock);
+            std::mem::forget(file);
             Ok(())
         }
-        Err(_) => Err(StoreError::Locked),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(describe(error)),
     }
 }
 
@@ -156,8 +160,8 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
     })
 }
 
-async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
-    let options = PgConnectOptions::from_str(url)
+async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
+    let mut options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Url(error.to_string()))?
         // A server that vanished without closing its connection must not keep its lock for hours.
         .options([
@@ -166,6 +170,9 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
+    if let Some(password) = password {
+        options = options.password(password);
+    }
     // The first connection is opened directly, because its error distinguishes "locked" from
     // "unreachable". The pool only reports a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;

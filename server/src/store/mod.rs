@@ -41,7 +41,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`], [`StoreError::Locked`] or [`StoreError::Database`].
     pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
-        let connections = connect::open(url, data_dir).await?;
+        Self::open_with_password(url, None, data_dir).await
+    }
+
+    /// As [`Self::open`], with the password of a PostgreSQL database apart from its URL.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with_password(
+        url: &str,
+        password: Option<&str>,
+        data_dir: &Path,
+    ) -> Result<Self, StoreError> {
+        let connections = connect::open(url, password, data_dir).await?;
         migrations::Migrator::up(&connections.writer, None).await.map_err(StoreError::Database)?;
         let blobs = Blobs::open(&data_dir.join("output"))?;
         Ok(Self {
@@ -65,6 +77,11 @@ impl Store {
             self.writer.clone(),
             self.blobs.clone(),
         )
+    }
+
+    /// Free space of the disk with the data directory; `None` if the system does not report it.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.blobs.free_bytes()
     }
 
     /// The writer, for writes of the hot path.

@@ -19,13 +19,15 @@ use muster_server::store::writer::{
     SubmitCommand, Submitted,
 };
 use muster_tests::{PostgresCluster, PostgresDatabase, TestDir};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, EntityTrait as _};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// The instant at which tests happen.
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// Where a fixture's store keeps its rows.
-enum Database {
+enum Place {
     Sqlite,
     Postgres(PostgresDatabase),
     Cluster(PostgresCluster),
@@ -33,10 +35,12 @@ enum Database {
 
 pub struct Fixture {
     pub store: Store,
+    /// Reads what the store shows to nobody.
+    rows: OnceCell<DatabaseConnection>,
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
     // After the store: dropped after it.
-    database: Database,
+    database: Place,
     pub test_dir: TestDir,
 }
 
@@ -44,7 +48,7 @@ impl Fixture {
     pub async fn sqlite() -> Self {
         let test_dir = TestDir::new();
         let url = format!("sqlite:{}", test_dir.path().join("muster.db").display());
-        Self::over(test_dir, &url, Database::Sqlite).await
+        Self::over(test_dir, &url, Place::Sqlite).await
     }
 
     pub async fn postgres() -> Self {
@@ -54,7 +58,7 @@ impl Fixture {
         });
         let database = database.await;
         let url = database.url();
-        Self::over(test_dir, &url, Database::Postgres(database)).await
+        Self::over(test_dir, &url, Place::Postgres(database)).await
     }
 
     /// On a cluster for this test alone, for tests that stop it.
@@ -62,13 +66,13 @@ impl Fixture {
         let test_dir = TestDir::new();
         let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
         let url = cluster.url();
-        Self::over(test_dir, &url, Database::Cluster(cluster)).await
+        Self::over(test_dir, &url, Place::Cluster(cluster)).await
     }
 
-    async fn over(test_dir: TestDir, url: &str, database: Database) -> Self {
+    async fn over(test_dir: TestDir, url: &str, database: Place) -> Self {
         let store = Store::open(url, &test_dir.folder("data")).await.expect("open the store");
         let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
-        let fixture = Self { store, tenant_id, key_id, database, test_dir };
+        let fixture = Self { store, rows: OnceCell::new(), tenant_id, key_id, database, test_dir };
         fixture.make_key(tenant_id, key_id, 3).await;
         fixture
     }
@@ -76,16 +80,27 @@ impl Fixture {
     /// Of a fixture on PostgreSQL: where it is.
     pub fn postgres_url(&self) -> Option<String> {
         match &self.database {
-            Database::Sqlite => None,
-            Database::Postgres(database) => Some(database.url()),
-            Database::Cluster(cluster) => Some(cluster.url()),
+            Place::Sqlite => None,
+            Place::Postgres(database) => Some(database.url()),
+            Place::Cluster(cluster) => Some(cluster.url()),
         }
+    }
+
+    /// A connection of the test's own.
+    async fn rows(&self) -> &DatabaseConnection {
+        let connect = async || {
+            let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
+            let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));
+            options.max_connections(1);
+            Database::connect(options).await.expect("open the database")
+        };
+        self.rows.get_or_init(connect).await
     }
 
     /// The cluster that is this fixture's alone, to stop and restart it.
     pub fn cluster(&mut self) -> &mut PostgresCluster {
         match &mut self.database {
-            Database::Cluster(cluster) => cluster,
+            Place::Cluster(cluster) => cluster,
             _ => panic!("this fixture has no cluster of its own"),
         }
     }
@@ -224,7 +239,8 @@ impl Fixture {
     pub async fn command(&self, id: CommandId) -> CommandWithReport {
         let tenant = self.store.tenant(self.tenant_id);
         let found = tenant.command(id).await.expect("read").expect("the command");
-        let is_sealed = found.command.sealed_parameters.is_some();
+        let row = command::Entity::find_by_id(id).one(self.rows().await).await.expect("read");
+        let is_sealed = row.expect("the command").sealed_parameters.is_some();
         assert_eq!(is_sealed, !found.command.state.is_terminal(), "{:?}", found.command);
         found
     }

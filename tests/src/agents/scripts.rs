@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 
 /// A shell script with its manifest entry.
@@ -94,5 +95,5 @@ fn publish(state_dir: &Path, name: &str, text: &str) {
 
 /// Hex SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+    HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

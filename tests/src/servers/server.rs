@@ -128,16 +128,28 @@ impl Server {
         self.spawn_at("127.0.0.1:0")
     }
 
+    /// Runs another command of its program on its data, to the end.
+    pub fn run(&self, args: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(binary("muster-server"));
+        command.args(args).arg("--data-dir").arg(&self.data_dir);
+        command.envs(self.options.environment.iter().cloned());
+        command.envs(self.database_url().map(|url| ("MUSTER_DATABASE_URL", url)));
+        command.output().expect("run muster-server")
+    }
+
+    fn database_url(&self) -> Option<String> {
+        match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+            Database::Cluster(cluster) => Some(cluster.url()),
+        }
+    }
+
     fn spawn_at(&self, listen: &str) -> Process {
         let data_dir = self.data_dir.to_str().expect("plain text");
         let mut environment = vec![("MUSTER_LOG".into(), "info".into())];
         environment.extend(self.options.environment.iter().cloned());
-        let database_url = match &self.database {
-            Database::Sqlite => None,
-            Database::Postgres(database) => Some(database.url()),
-            Database::Cluster(cluster) => Some(cluster.url()),
-        };
-        environment.extend(database_url.map(|url| ("MUSTER_DATABASE_URL".into(), url)));
+        environment.extend(self.database_url().map(|url| ("MUSTER_DATABASE_URL".into(), url)));
         let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         let start = |program: &Path, args: &[&str]| {
             Process::start("server", program, args, environment, self.test_dir.path())

@@ -75,6 +75,7 @@ fn new_command(number: u8) -> NewCommand {
         sha256: None,
         script: None,
         run_as: None,
+        secrets: Default::default(),
         timeout_ms: 1,
         output_limit_bytes: 1,
         output_quota_bytes: 1,

@@ -8,7 +8,7 @@ use muster_protocol::attestation::{
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
 use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -62,6 +62,8 @@ pub struct Launch {
     /// The user that it runs as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
+    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
+    pub secrets: SecretDelivery,
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,

@@ -11,6 +11,7 @@ mod recorder;
 mod supervise;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -21,6 +22,7 @@ use data_encoding::HEXLOWER;
 use muster_protocol::attestation::{self, AttestedRun};
 use muster_protocol::frame::ExecuteResult;
 use muster_protocol::identity::SignedMessage;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use ring::digest;
 use uuid::Uuid;
 
@@ -33,8 +35,9 @@ use crate::executions::ledger::record::{
     StartedRecord,
 };
 use crate::executions::notifier::Notifier;
+use crate::executions::secret_files;
 use crate::fault::Fault;
-use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::platform::{self, Account, FileLock, LockError, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -122,8 +125,10 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     let scripts = state.join("scripts");
     let mut execution =
         Execution { dir, command_id, launch, has_parameters, exit, notifier, log, scripts };
-    let record = execution.execute()?;
-    execution.write_exit(record)?;
+    let ended = execution.execute();
+    // Before the result is written: no secret outlives an execution that counts as ended.
+    secret_files::remove(&execution.dir);
+    execution.write_exit(ended?)?;
     execution.notifier.notify();
     Ok(())
 }
@@ -155,9 +160,13 @@ impl Execution {
                     account.as_ref(),
                 )?,
             };
-            Ok((account, program))
+            let interpreter = match launch.argv.first() {
+                Some(_) => None,
+                None => verify::interpreter(&program, launch.interpreter.as_deref())?,
+            };
+            Ok((account, program, interpreter))
         });
-        let (account, program) = match looked_up {
+        let (account, program, interpreter) = match looked_up {
             Ok(found) => found,
             Err(refusal) => {
                 return Ok(exit_without_run(ExecutionEnd::refused(
@@ -181,7 +190,21 @@ impl Execution {
         let run = self.attested_run(&program, &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
         let started = Instant::now();
-        match supervise::spawn(self, &program, account, &parameters) {
+        let secrets = match self.secret_variables(&parameters.secret_parameters, account.as_ref()) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                let text =
+                    format!("the files for the secret parameters could not be written: {error}");
+                return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
+            }
+        };
+        match supervise::spawn(
+            self,
+            (&program, interpreter.as_deref()),
+            account,
+            &parameters.parameters,
+            secrets,
+        ) {
             Ok(child) => {
                 self.notifier.notify();
                 let exit = supervise::supervise(self, child, control, capture, started)?;
@@ -206,6 +229,20 @@ impl Execution {
                 Ok(exit_without_run(ExecutionEnd::not_spawned(&text)))
             }
         }
+    }
+
+    /// The environment variables of the secret parameters: their values, or the paths of files with
+    /// them.
+    fn secret_variables(
+        &self,
+        secrets: &SecretParameters,
+        account: Option<&Account>,
+    ) -> io::Result<Vec<(String, OsString)>> {
+        if self.launch.secrets == SecretDelivery::File && !secrets.is_empty() {
+            let files = secret_files::write(&self.dir, secrets, account)?;
+            return Ok(files.into_iter().map(|(name, path)| (name, path.into())).collect());
+        }
+        Ok(secrets.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
     }
 
     /// What is about to be started.

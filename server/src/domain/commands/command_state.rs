@@ -4,7 +4,7 @@ use muster_protocol::frame::Outcome;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-/// Where a durable command is. Terminal states never change.
+/// The state of a durable command. Terminal states never change.
 #[derive(
     Debug,
     Clone,

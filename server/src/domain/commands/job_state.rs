@@ -5,7 +5,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::command_state::{CommandState, EndReason};
 
-/// Where a job is. Terminal states never change.
+/// The state of a job. Terminal states never change.
 #[derive(
     Debug,
     Clone,
@@ -39,7 +39,7 @@ pub enum JobState {
     Aborted,
 }
 
-/// How somebody ended a job before its time.
+/// How a person ended a job early.
 #[derive(
     Debug,
     Clone,

@@ -1,5 +1,7 @@
 //! One byte range of an output, as in `Range: bytes=…`.
 
+use http_range_header::{EndPosition, StartPosition, parse_range_header};
+
 /// The part of a body that a caller requests. The body may still grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
@@ -7,7 +9,7 @@ pub enum ByteRange {
     Whole,
     /// From the first offset to the last one, both included.
     Between(u64, u64),
-    /// From this offset on.
+    /// From this offset to the end.
     From(u64),
     /// The last bytes, this many.
     Last(u64),
@@ -17,13 +19,12 @@ impl ByteRange {
     /// Parses the header. `None` for anything but a single well-formed range: HTTP then returns the
     /// whole body.
     pub fn parse(header: &str) -> Option<Self> {
-        let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        match (first.trim(), last.trim()) {
-            ("", last) => number(last).map(Self::Last),
-            (first, "") => number(first).map(Self::From),
-            (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
+        let ranges = parse_range_header(header.trim()).ok()?.ranges;
+        let [range] = ranges.as_slice() else { return None };
+        match (range.start, range.end) {
+            (StartPosition::FromLast(count), _) => Some(Self::Last(count)),
+            (StartPosition::Index(first), EndPosition::LastByte) => Some(Self::From(first)),
+            (StartPosition::Index(first), EndPosition::Index(last)) => {
                 (first <= last).then_some(Self::Between(first, last))
             }
         }
@@ -50,11 +51,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_usual_forms_are_read() {
+    fn single_ranges_are_parsed_and_everything_else_is_ignored() {
         assert_eq!(ByteRange::parse("bytes=0-9"), Some(ByteRange::Between(0, 9)));
         assert_eq!(ByteRange::parse("bytes=10-"), Some(ByteRange::From(10)));
         assert_eq!(ByteRange::parse("bytes=-5"), Some(ByteRange::Last(5)));
-        for odd in ["bytes=", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=-"] {
+        for odd in ["bytes=", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=-", "bytes=1", "x"]
+        {
             assert_eq!(ByteRange::parse(odd), None, "{odd}");
         }
     }

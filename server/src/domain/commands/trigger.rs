@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-/// What set an execution, or another durable command, going.
+/// Why a durable command exists.
 #[derive(
     Debug,
     Clone,

@@ -5,7 +5,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::ids::AgentId;
 
-/// How much of the protocol an agent speaks.
+/// The level of the protocol that an agent speaks.
 #[derive(
     Debug,
     Clone,
@@ -22,7 +22,7 @@ use crate::domain::ids::AgentId;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AgentLevel {
-    /// Only the frames of the first generation.
+    /// Only the frames that every agent must know.
     Basic,
     /// It has a ledger, reports output by offset and can cancel commands.
     Full,
@@ -51,7 +51,7 @@ pub enum NameSource {
     Reported,
 }
 
-/// What a session runs over.
+/// The transport of a session.
 #[derive(
     Debug,
     Clone,
@@ -72,7 +72,7 @@ pub enum Transport {
     Http,
 }
 
-/// What happened to an agent.
+/// The kind of an agent's event.
 #[derive(
     Debug,
     Clone,
@@ -116,7 +116,7 @@ pub const NAME_CONFLICT: &str = "name_conflict";
 /// The alert of an agent whose machine id came with two key pairs.
 pub const KEY_PAIR_CHANGED: &str = "key_pair_changed";
 
-/// What a typed word matched of an agent.
+/// How a name matched an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchedBy {
@@ -136,7 +136,7 @@ impl MatchedBy {
     }
 }
 
-/// One of several agents that a word matches.
+/// One of several agents that a name matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AgentCandidate {
     pub id: AgentId,

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::access::records::AgentKeyRecord;
 use crate::domain::ids::AgentKeyId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -19,7 +20,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::agent_keys::{MadeAgentKey, NewAgentKey};
 use crate::services::access::caller::Caller;
-use crate::store::entities::access::agent_key;
 use crate::store::queries::AgentKeyChange;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -122,14 +122,14 @@ struct RegenerateAgentKey {
     grace_ms: u64,
 }
 
-impl From<agent_key::Model> for AgentKeyView {
-    fn from(row: agent_key::Model) -> Self {
+impl From<AgentKeyRecord> for AgentKeyView {
+    fn from(row: AgentKeyRecord) -> Self {
         Self {
             id: row.id,
             name: row.name,
             prefix: row.prefix,
-            permissions: row.permissions.0,
-            tags: row.tags.0,
+            permissions: row.permissions,
+            tags: row.tags,
             max_agents: row.max_agents,
             trusts_holders: row.trusts_holders,
             status: if row.is_disabled { KeyStatus::Disabled } else { KeyStatus::Active },

@@ -11,21 +11,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
+use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
-use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page, wait};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
 /// Most samples in one response: a day of heartbeats.
-const MAX_SAMPLES: u64 = 3_000;
+pub(in crate::http) const MAX_SAMPLES: u64 = 3_000;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -129,8 +130,8 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
-        let public_key = row.public_key();
-        let next_fingerprint = row.next_fingerprint().map(|accepted| accepted.to_string());
+        let public_key = row.public_key;
+        let next_fingerprint = row.next_fingerprint.map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -143,8 +144,8 @@ impl From<AgentSnapshot> for AgentView {
             version: row.version,
             os: row.os,
             arch: row.arch,
-            capabilities: row.capabilities.0,
-            tags: row.tags.0,
+            capabilities: row.capabilities,
+            tags: row.tags,
             key_id: row.key_id,
             public_key: public_key.map(|key| key.to_string()),
             fingerprint: public_key.map(|key| key.fingerprint().to_string()),
@@ -163,8 +164,8 @@ impl From<AgentSnapshot> for AgentView {
     }
 }
 
-impl From<telemetry_sample::Model> for TelemetrySampleView {
-    fn from(row: telemetry_sample::Model) -> Self {
+impl From<TelemetryRecord> for TelemetrySampleView {
+    fn from(row: TelemetryRecord) -> Self {
         Self {
             at: row.at,
             cpu_percent: row.cpu_percent,
@@ -177,8 +178,8 @@ impl From<telemetry_sample::Model> for TelemetrySampleView {
     }
 }
 
-impl From<agent_event::Model> for AgentEventView {
-    fn from(row: agent_event::Model) -> Self {
+impl From<AgentEventRecord> for AgentEventView {
+    fn from(row: AgentEventRecord) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
 }
@@ -222,8 +223,9 @@ async fn list_connected_agents(
 ) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let agents = &state.services.agents;
     let page = page(params.cursor.as_deref(), params.limit)?;
+    let wait_ms = wait(params.wait_ms, MAX_WAIT_MS)?;
     let page = match params.name {
-        Some(name) => agents.wait_connected(&caller, &name, params.wait_ms, page).await?,
+        Some(name) => agents.wait_connected(&caller, &name, wait_ms, page).await?,
         None => agents.list_connected(&caller, page).await?,
     };
     Ok(axum::Json(page.map(AgentView::from).into()))
@@ -235,12 +237,12 @@ async fn list_connected_agents(
 struct ResolveParams {
     /// An id, or a whole name or hostname.
     name: String,
-    /// True if the caller means to send secrets: what only a host reported does not match then.
+    /// True if the caller wants to send secrets. Names that only a host reported then do not match.
     #[serde(default)]
     with_secrets: bool,
 }
 
-/// The agent that a word names.
+/// The agent that a name identifies.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResolvedAgentView {
     matched_by: MatchedBy,
@@ -248,7 +250,7 @@ struct ResolvedAgentView {
     agent: AgentView,
 }
 
-/// Find the agent that a word names.
+/// Find the agent that a name identifies.
 ///
 /// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
 /// reported names and hostnames are compared together. If several agents match, the answer is

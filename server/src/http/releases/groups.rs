@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 use crate::domain::fleet::target::TargetSpec;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, GroupId};
 use crate::domain::releases::group::{GroupState, UpdateState};
+use crate::domain::releases::records::{AgentUpdateRecord, GroupRecord};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::extract::{Body, Empty, Id, PageParams, Params};
@@ -19,7 +20,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
 use crate::services::releases::groups::{GroupRequest, GroupSnapshot};
-use crate::store::entities::releases::{agent_update, group};
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -221,8 +221,8 @@ struct AgentProblemView {
     at: Timestamp,
 }
 
-impl From<group::Model> for GroupView {
-    fn from(row: group::Model) -> Self {
+impl From<GroupRecord> for GroupView {
+    fn from(row: GroupRecord) -> Self {
         Self {
             id: row.id,
             name: row.name,
@@ -241,8 +241,8 @@ impl From<group::Model> for GroupView {
     }
 }
 
-impl From<agent_update::Model> for AgentProblemView {
-    fn from(row: agent_update::Model) -> Self {
+impl From<AgentUpdateRecord> for AgentProblemView {
+    fn from(row: AgentUpdateRecord) -> Self {
         Self {
             agent_id: row.agent_id,
             wave: row.wave,

@@ -23,7 +23,7 @@ use super::relay::{Carries, Relay, relay};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
-use crate::http::extract::{Body, Params};
+use crate::http::extract::{Body, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{AgentMessage, SessionRequest};
@@ -42,7 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub struct PollSessions(Arc<Mutex<HashMap<AgentKeyId, Arc<Relay>>>>);
 
-/// A heartbeat. Free-form; what a `register` would say may stand in `data` or beside `status`.
+/// A heartbeat. Free-form; the fields of `register` can be in `data` or beside `status`.
 #[derive(Debug, Deserialize, ToSchema)]
 struct HeartbeatBody {
     #[serde(default)]
@@ -62,7 +62,7 @@ struct HeartbeatView {
     timestamp: String,
 }
 
-/// Commands that wait, as `command` frames.
+/// Waiting commands, as `command` frames.
 #[derive(Debug, Serialize, ToSchema)]
 struct PollView {
     #[schema(value_type = Vec<Object>)]
@@ -72,7 +72,7 @@ struct PollView {
 #[derive(Debug, Deserialize, ToSchema)]
 struct ResultBody {
     command_id: Uuid,
-    /// A `response` frame; its `command_id` may be left out.
+    /// A `response` frame; its `command_id` can be left out.
     #[schema(value_type = Object)]
     result: Map<String, Value>,
 }
@@ -85,12 +85,12 @@ struct ResultView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PollParams {
-    /// Wait for a command for so long, at most 30000.
+    /// How long to wait for a command, in milliseconds, at most 30000.
     #[serde(default)]
     wait_ms: u64,
 }
 
-/// Say that a basic agent is alive.
+/// Send a heartbeat of a basic agent.
 #[utoipa::path(post, path = "/api/agents/heartbeat", tag = "agent link", request_body = HeartbeatBody,
     responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_heartbeat(
@@ -106,7 +106,7 @@ async fn post_heartbeat(
     Ok(axum::Json(HeartbeatView { kind: "heartbeat_ack", timestamp }))
 }
 
-/// Fetch the commands that wait for a basic agent.
+/// Fetch the waiting commands of a basic agent.
 #[utoipa::path(get, path = "/api/agents/poll", tag = "agent link", params(PollParams),
     responses((status = 200, body = PollView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn poll_commands(
@@ -114,9 +114,9 @@ async fn poll_commands(
     Admitted(admission): Admitted,
     Params(params): Params<PollParams>,
 ) -> ApiResult<axum::Json<PollView>> {
+    let wait = Duration::from_millis(wait(params.wait_ms, MAX_POLL_WAIT_MS)?);
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     relay.push(AgentMessage::KeepAlive).await;
-    let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
     let deadline = tokio::time::Instant::now() + wait;
     let mut commands = Vec::new();
     loop {
@@ -131,7 +131,7 @@ async fn poll_commands(
     }
 }
 
-/// Report what came of a command. Answered when it is committed.
+/// Report the result of a command. The response follows its commit.
 #[utoipa::path(post, path = "/api/agents/result", tag = "agent link", request_body = ResultBody,
     responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_result(

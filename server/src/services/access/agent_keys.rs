@@ -12,6 +12,7 @@ use super::caller::{Caller, Subject};
 use super::key_cache::KeyCache;
 use crate::domain::access::credential::NewSecret;
 use crate::domain::access::principal::Scope;
+use crate::domain::access::records::AgentKeyRecord;
 use crate::domain::ids::AgentKeyId;
 use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
@@ -51,7 +52,7 @@ pub struct NewAgentKey {
 
 /// A key with its secret, which is shown only once.
 pub struct MadeAgentKey {
-    pub row: agent_key::Model,
+    pub row: AgentKeyRecord,
     pub secret: String,
 }
 
@@ -97,21 +98,21 @@ impl AgentKeys {
         });
         let audit = caller.audit("agent_key.create", subject(row.id), &detail, now);
         self.store.tenant(row.tenant_id).create_agent_key(row.clone(), audit).await?;
-        Ok(MadeAgentKey { row, secret: secret.secret })
+        Ok(MadeAgentKey { row: row.into(), secret: secret.secret })
     }
 
     /// One page of keys.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<agent_key::Model>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentKeyRecord>> {
         caller.require(Scope::AgentKeysRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).agent_keys(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0))
+        Ok(Page::of(rows, page, |row| row.id.0).map(AgentKeyRecord::from))
     }
 
     /// One key.
-    pub async fn get(&self, caller: &Caller, id: AgentKeyId) -> Result<agent_key::Model> {
+    pub async fn get(&self, caller: &Caller, id: AgentKeyId) -> Result<AgentKeyRecord> {
         caller.require(Scope::AgentKeysRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.agent_key(id).await?.ok_or(UNKNOWN)
+        Ok(tenant.agent_key(id).await?.ok_or(UNKNOWN)?.into())
     }
 
     /// Changes a key. Sessions of a disabled or expired key are closed at once.
@@ -120,7 +121,7 @@ impl AgentKeys {
         caller: &Caller,
         id: AgentKeyId,
         change: AgentKeyChange,
-    ) -> Result<agent_key::Model> {
+    ) -> Result<AgentKeyRecord> {
         caller.require(Scope::AgentKeysWrite)?;
         let now = self.clock.now();
         check(&change, now)?;
@@ -150,7 +151,7 @@ impl AgentKeys {
                 () => session.send_or_spawn(SessionMessage::Grant(Arc::clone(&grant))),
             }
         }
-        Ok(row)
+        Ok(row.into())
     }
 
     /// Replaces a key's secret. With a grace period the old secret stays valid for the agents that are
@@ -189,7 +190,7 @@ impl AgentKeys {
                 None => session.close(CloseCode::KeyRegenerated),
             }
         }
-        Ok(MadeAgentKey { row, secret: secret.secret })
+        Ok(MadeAgentKey { row: row.into(), secret: secret.secret })
     }
 
     /// Deletes a key and closes its sessions.

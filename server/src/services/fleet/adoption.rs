@@ -77,7 +77,7 @@ impl Agents {
             }
         }
         ended.into_iter().for_each(|command_id| self.hub.notify_maybe_ended(command_id));
-        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), row })
+        Ok(AgentSnapshot { is_connected: self.hub.is_connected(row.id), row: row.into() })
     }
 }
 

@@ -194,12 +194,4 @@ impl Maintenance {
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         self.store.system().checkpoint().await
     }
-
-    /// Checks that the database can be read and written.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot.
-    pub async fn check_database(&self) -> Result<(), StoreError> {
-        self.store.system().ping().await
-    }
 }

@@ -29,6 +29,7 @@ use crate::adapters::release_files::ReleaseFiles;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::releases::records::ReleaseRecord;
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::entities::releases::release;
@@ -58,7 +59,7 @@ pub struct Releases {
 /// A release with its parsed manifest.
 #[derive(Debug, Clone)]
 pub struct Release {
-    pub row: release::Model,
+    pub row: ReleaseRecord,
     pub manifest: ReleaseManifest,
     pub fingerprint: String,
 }
@@ -182,7 +183,7 @@ impl Releases {
 impl Release {
     fn read(row: release::Model) -> Result<Self> {
         let (manifest, key) = read(&row.manifest, &row.signature)?;
-        Ok(Self { manifest, fingerprint: key.fingerprint(), row })
+        Ok(Self { manifest, fingerprint: key.fingerprint(), row: row.into() })
     }
 }
 

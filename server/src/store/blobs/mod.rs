@@ -35,6 +35,8 @@ use crate::domain::ids::CommandId;
 /// Free space that output never uses, so that the database can still store results and new commands
 /// when there is no space for output.
 pub const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
+/// Free space that SQLite needs to store any request. With less the server is not ready.
+const DATABASE_BYTES: u64 = 4 * 1024 * 1024;
 /// Extension of a file that is not complete yet.
 const UNFINISHED: &str = "new";
 
@@ -88,15 +90,24 @@ impl Blobs {
         Ok(Self { folder: folder.into() })
     }
 
+    /// False if the disk has no space left for SQLite's database, which is beside the folder.
+    pub fn has_space_for_database(&self) -> bool {
+        self.free_bytes().is_none_or(|free| free >= DATABASE_BYTES)
+    }
+
+    /// Free space of the disk. `None` if it is unknown; then the write itself fails on a full disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&*self.folder).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
     /// Fails if less space is free than output must leave.
     ///
     /// # Errors
     /// [`BlobError::NoSpace`].
     pub fn check_space(&self) -> Result<(), BlobError> {
-        // If the free space is unknown, the write itself fails on a full disk.
-        let Ok(disk) = statvfs(&*self.folder) else { return Ok(()) };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < RESERVED_BYTES { Err(BlobError::NoSpace) } else { Ok(()) }
+        let has_space = self.free_bytes().is_none_or(|free| free >= RESERVED_BYTES);
+        if has_space { Ok(()) } else { Err(BlobError::NoSpace) }
     }
 
     /// Writes consecutive pieces from a position on, and returns when they are durable. Bytes that

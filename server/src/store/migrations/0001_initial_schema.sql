@@ -10,7 +10,9 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
-    created_at bigint NOT NULL
+    created_at bigint NOT NULL,
+    manifest_bytes bigint NOT NULL,
+    manifest_scripts bigint NOT NULL
 );
 
 CREATE TABLE api_keys (
@@ -127,7 +129,10 @@ CREATE TABLE agent_manifests (
     manifest text NOT NULL,
     error text,
     reported_at bigint NOT NULL,
-    digest {bytes}
+    digest {bytes},
+    forbidden_commands text,
+    size_bytes bigint NOT NULL,
+    script_count bigint NOT NULL
 );
 
 CREATE TABLE agent_events (

@@ -42,7 +42,7 @@ pub use self::sessions::close_session::CloseSession;
 pub use self::sessions::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
-pub use self::sessions::record_manifest::RecordManifest;
+pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;

@@ -331,6 +331,7 @@ impl Simulation {
             Submitted::Repeated { command_id } => Answer::Repeated(self.number(command_id)),
             Submitted::KeyReused => Answer::KeyReused,
             Submitted::AgentGone => Answer::Unknown,
+            Submitted::KeyInvalid => panic!("no key of the model is revoked"),
         }
     }
 

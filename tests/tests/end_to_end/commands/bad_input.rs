@@ -98,7 +98,7 @@ async fn offline_host_is_judged_by_its_last_manifest_unless_sent_anyway(fixture:
     let refused = refused.expect_problem(422, "unknown_script");
     let detail = refused.text("detail");
     assert!(detail.contains("(offline, by its last report)"), "{detail}");
-    assert!(detail.ends_with("The request was not stored"), "{detail}");
+    assert!(detail.ends_with("Nothing was sent"), "{detail}");
     nothing_is_stored(&fixture).await;
     let sent = fixture.api.execute_anyway(&id, data).await;
     assert_eq!(fixture.api.command(&sent).await["state"], "queued");

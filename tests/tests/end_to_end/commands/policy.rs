@@ -276,3 +276,38 @@ async fn agent_reports_its_policy_to_the_server() {
     agent.resume();
     shown("library").await;
 }
+
+#[tokio::test]
+async fn life_cycle_command_that_the_policy_forbids_is_refused_before_it_is_stored() {
+    let fixture = Fixture::on_sqlite().await;
+    let state = fixture.test_dir.folder("agent");
+    write_policy(&state, r#"{"forbid": ["restart", "update", "rekey"]}"#);
+    let (mut agent, id) = fixture.agent(AgentOptions::named("agent").supervised()).await;
+    let before = agent.agent_ids();
+    let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+    assert_eq!(scripts["forbidden_commands"], json!(["restart", "update", "rekey"]));
+    let path = format!("/api/agents/{id}/command");
+    let send = async |command: &str| fixture.api.post(&path, json!({"command": command})).await;
+    let refused = send("restart").await.expect(409);
+    assert_eq!(refused["code"], "forbidden_by_policy", "{refused}");
+    assert_eq!(agent.agent_ids(), before);
+
+    // Also while the host is offline, until it reports another policy.
+    agent.stop();
+    eventually("the agent is offline", async || {
+        let agent = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+        (agent["status"] == "offline").then_some(())
+    })
+    .await;
+    assert_eq!(send("restart").await.expect(409)["code"], "forbidden_by_policy");
+    agent.write_policy("{}");
+    agent.resume();
+    fixture.reached_over(&id, "websocket").await;
+    eventually("the policy forbids nothing", async || {
+        let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+        (scripts["forbidden_commands"] == json!([])).then_some(())
+    })
+    .await;
+    let command = send("restart").await.expect(202);
+    assert_eq!(fixture.api.finished(command.id()).await["state"], "succeeded");
+}

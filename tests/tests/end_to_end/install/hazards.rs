@@ -126,6 +126,19 @@ async fn settings_of_the_owner_survive_a_reinstallation() {
     assert_eq!((&agent["transport"], &agent["policy"]), (&"http".into(), &"library".into()));
     let policy = new_host.host.run("cat /var/lib/muster/policy.json").await.expect(0);
     assert_eq!(policy.trim(), "{\"allow\": \"library\"}");
+
+    let policy_after = async |options: &str| {
+        new_host.host.run(&format!("{DEPLOY} {options}")).await.expect(0);
+        new_host.host.run("cat /var/lib/muster/policy.json").await.expect(0).trim().to_owned()
+    };
+    let forbidding = "{\"allow\": \"library\", \"forbid\": [\"shutdown\", \"update\"]}";
+    assert_eq!(policy_after("--forbid shutdown,update").await, forbidding);
+    assert_eq!(
+        policy_after("--allow manifest").await,
+        forbidding.replace("library", "manifest"),
+        "an option changes only its own field"
+    );
+    assert_eq!(policy_after("--forbid none").await, "{\"allow\": \"manifest\"}");
 }
 
 #[tokio::test]

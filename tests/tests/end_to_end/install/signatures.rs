@@ -51,6 +51,8 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
         (evil, "", "wrong_sum"),
         (manifest.to_owned(), trusted.as_str(), "bad_signature"),
         (":) ;;".to_owned(), &format!("--release-key {STRANGE_KEY}"), "untrusted_key"),
+        // An older release that the key has signed as well.
+        (":) ;;".to_owned(), &format!("{trusted} --min-version 99.0.0"), "below_floor"),
     ] {
         take_over_downloads(&new_host, &changes);
         let line = new_host.line(&format!("--key {} {words}", new_host.key));

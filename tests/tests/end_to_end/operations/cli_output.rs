@@ -79,7 +79,7 @@ async fn every_list_takes_a_limit_and_reports_more_entries() {
         let one = cli.run(&[list, &["--limit", "1"]].concat()).await;
         assert_eq!(one.expect(0).lines().count(), 2, "{list:?}");
         assert_eq!(
-            one.stderr, "only the first item is shown; use --limit N for more\n",
+            one.stderr, "only the newest item is shown; use --limit N for more\n",
             "{list:?}"
         );
         let page = cli.run(&[list, &["--limit", "1", "--json"]].concat()).await;

@@ -10,6 +10,7 @@ use super::groups::group;
 on_both_databases!(
     paused_group_still_records_results_of_its_agents,
     resuming_an_active_group_has_no_effect,
+    group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_resumes_it,
 );
 
 /// A scripted host, which can reconnect.
@@ -134,6 +135,41 @@ async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
     change(&fixture, &id, "resume").await;
     let again = two.is_asked("update").await;
     assert_ne!(again["command_id"], second["command_id"]);
+}
+
+async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_resumes_it(
+    fixture: Fixture,
+) {
+    with_release(&fixture).await;
+    let made = fixture.api.post("/api/keys", json!({"name": "k", "role": "admin"})).await;
+    let made = made.expect(201);
+    let requester = fixture.api.with_key(made.text("key"));
+    let mut one = Host::new(&fixture, "one", 16).await;
+    let mut two = Host::new(&fixture, "two", 16).await;
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0",
+        "wave_size": 1});
+    let id = requester.post("/api/groups", body).await.expect(201).id().to_owned();
+    let asked = tokio::select! {
+        asked = one.is_asked("update") => (asked, true),
+        asked = two.is_asked("update") => (asked, false),
+    };
+    let (asked, first, other) = match asked {
+        (asked, true) => (asked, &mut one, &mut two),
+        (asked, false) => (asked, &mut two, &mut one),
+    };
+    fixture.api.delete(&format!("/api/keys/{}", made.id())).await.expect(200);
+    // What was sent ends as it does, and nothing follows it.
+    first.answers(&asked, true).await;
+    first.said["version"] = json!("0.2.0");
+    first.reconnect(&fixture).await;
+    let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
+    let reason = shown.text("halt_reason");
+    assert!(reason.contains("the API key that requested it was revoked"), "{reason}");
+    assert_eq!((&shown["up_to_date_count"], &shown["updating_count"]), (&json!(1), &json!(0)));
+    let sent = fixture.server.query("SELECT agent_id FROM commands WHERE command = 'update'");
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    change(&fixture, &id, "resume").await;
+    other.is_asked("update").await;
 }
 
 #[tokio::test]

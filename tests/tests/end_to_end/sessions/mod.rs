@@ -2,6 +2,7 @@
 
 mod clocks;
 mod connections;
+mod documented_nginx;
 mod dual_stack;
 mod fallback;
 mod hostile_agents;

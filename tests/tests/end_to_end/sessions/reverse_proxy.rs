@@ -50,7 +50,7 @@ async fn live_output_passes_a_buffering_proxy() {
     let scripts = [Script::new("sleep", "echo begun; exec sleep 600")];
     let (_agent, agent) = company.fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let id = company.fixture.api.execute(&agent, "sleep", json!({})).await;
-    let url = format!("{}/buffered", company.nginx.url("localhost"));
+    let url = company.nginx.buffering_url("localhost");
     let api = Api::trusting(&url, company.fixture.api.key(), Some(company.authority.file()));
     let live = format!("/api/executions/{id}/output/live");
     let mut stream = LiveStream::open(&api, &live, "").await.expect("a live stream");

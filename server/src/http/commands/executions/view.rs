@@ -5,12 +5,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
 use crate::services::commands::Execution;
-use crate::store::entities::commands::command_report;
 use crate::store::queries::OutputSummary;
 
 /// One run of a script on one agent, with its result.
@@ -170,9 +170,9 @@ impl From<Execution> for ExecutionView {
     }
 }
 
-impl From<&command_report::Model> for ExecutionResult {
+impl From<&ReportRecord> for ExecutionResult {
     /// Other agents may report fewer fields or other types: a value of the wrong type is left out.
-    fn from(report: &command_report::Model) -> Self {
+    fn from(report: &ReportRecord) -> Self {
         let data = stored_json(&report.data);
         let count = |name: &str| data.get(name).and_then(Value::as_u64);
         let code = |name: &str| data.get(name).and_then(Value::as_i64);
@@ -190,8 +190,8 @@ impl From<&command_report::Model> for ExecutionResult {
     }
 }
 
-impl From<command_report::Model> for LateExecutionResult {
-    fn from(report: command_report::Model) -> Self {
+impl From<ReportRecord> for LateExecutionResult {
+    fn from(report: ReportRecord) -> Self {
         Self {
             state: report.outcome,
             result: ExecutionResult::from(&report),

@@ -98,7 +98,8 @@ impl Host {
 impl From<StoredRules> for HostRules {
     fn from(stored: StoredRules) -> Self {
         let policy = stored.policy.map(Into::into);
-        Self { manifest: stored.manifest, policy, ..Self::default() }
+        let (manifest, forbidden) = (stored.manifest, stored.forbidden);
+        Self { manifest, policy, forbidden, ..Self::default() }
     }
 }
 

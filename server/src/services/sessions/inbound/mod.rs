@@ -110,7 +110,8 @@ impl LiveSession {
                 let command_id = CommandId(command_id);
                 self.progress(command_id, Progress::Started { command_id }, transport).await
             }
-            Ok(AgentFrame::Manifest { manifest, error, policy }) => {
+            Ok(AgentFrame::Manifest { manifest, error, policy, forbidden_commands }) => {
+                let policy = host::ReportedPolicy { allow: policy, forbidden_commands };
                 self.manifest(manifest, error, policy).await
             }
             Ok(AgentFrame::Inventory { items }) => self.inventory(&items),

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 
@@ -29,3 +30,17 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ReportRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            is_late: row.is_late,
+            outcome: row.outcome,
+            data: row.data,
+            error: row.error,
+            error_code: row.error_code,
+            reported_at: row.reported_at,
+            attestation: row.attestation,
+        }
+    }
+}

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::records::JobRecord;
 use crate::domain::ids::{ApiKeyId, JobId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -43,3 +44,23 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for JobRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            script: row.script,
+            data: row.data,
+            secret_names: row.secret_names.0,
+            target: row.target,
+            agent_count: row.agent_count,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            created_at: row.created_at,
+            state: row.state,
+            finished_at: row.finished_at,
+            stop: row.stop,
+            webhook_url: row.webhook_url,
+        }
+    }
+}

@@ -8,6 +8,7 @@ use sea_orm::entity::prelude::{
 use uuid::Uuid;
 
 use crate::domain::fleet::agent::{AgentLevel, NameSource, Transport};
+use crate::domain::fleet::records::AgentRecord;
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -60,6 +61,38 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AgentRecord {
+    fn from(row: Model) -> Self {
+        let (public_key, next_fingerprint) = (row.public_key(), row.next_fingerprint());
+        Self {
+            id: row.id,
+            key_id: row.key_id,
+            level: row.level,
+            name: row.name,
+            name_source: row.name_source,
+            hostname: row.hostname,
+            ip: row.ip,
+            version: row.version,
+            os: row.os,
+            arch: row.arch,
+            capabilities: row.capabilities.0,
+            tags: row.tags.0,
+            public_key,
+            next_fingerprint,
+            policy: row.policy,
+            max_executions: row.max_executions,
+            transport: row.transport,
+            alert: row.alert,
+            connected_at: row.connected_at,
+            last_seen_at: row.last_seen_at,
+            created_at: row.created_at,
+            alert_detail: row.alert_detail,
+            update_result: row.update_result,
+            update_result_at: row.update_result_at,
+        }
+    }
+}
 
 impl Model {
     /// The public key of a full agent.

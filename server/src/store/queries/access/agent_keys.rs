@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::{agent_key, audit_entry, retired_agent_secret};
 use crate::store::entities::column::StringList;
 use crate::store::queries::TenantScope;
+use crate::store::requester::check_actor;
 
 /// Changes to a key. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
@@ -204,7 +205,21 @@ async fn retire(
     Ok(())
 }
 
+/// Adds the entry of a change in its transaction.
+///
+/// # Errors
+/// [`StoreError::KeyInvalid`] if the API key that requested the change was revoked after the request
+/// was authenticated. The change is rolled back then.
 pub(in crate::store::queries) async fn write_audit(
+    transaction: &DatabaseTransaction,
+    audit: audit_entry::Model,
+) -> Result<(), StoreError> {
+    check_actor(transaction, &audit).await?;
+    insert_audit(transaction, audit).await
+}
+
+/// As [`write_audit`], for a change whose API key was checked before.
+pub(in crate::store::queries) async fn insert_audit(
     transaction: &DatabaseTransaction,
     audit: audit_entry::Model,
 ) -> Result<(), StoreError> {

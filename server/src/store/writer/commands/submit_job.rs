@@ -1,5 +1,7 @@
 //! Stores new jobs, each with its executions, audit entry and idempotency record.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{DbErr, EntityTrait as _, IntoActiveModel as _};
 
 use super::submit_command;
@@ -9,6 +11,7 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
+use crate::store::requester::invalid_keys;
 use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
@@ -39,6 +42,8 @@ pub enum SubmittedJob {
     Repeated { job_id: JobId },
     /// The idempotency key belongs to another request; no job is stored.
     KeyReused,
+    /// The API key was revoked after the request was authenticated; no job is stored.
+    KeyInvalid,
 }
 
 impl BatchOperation for SubmitJob {
@@ -60,6 +65,10 @@ impl BatchOperation for SubmitJob {
 impl SubmitJob {
     async fn store(&self, tx: &WriteTx<'_>) -> Result<SubmittedJob, DbErr> {
         let transaction = tx.transaction;
+        let requester = BTreeSet::from([self.row.requested_by]);
+        if !invalid_keys(transaction, requester, self.row.created_at).await?.is_empty() {
+            return Ok(SubmittedJob::KeyInvalid);
+        }
         if let Some(key) = self.record_key() {
             let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
             if let Some((hash, id)) = known.get(&key) {

@@ -22,6 +22,7 @@ pub use self::explain::Explained;
 use self::scan::Stretch;
 use super::commands::CommandWithReport;
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, JobId, first_id_at};
 use crate::domain::page::{Page, PageRequest};
@@ -168,8 +169,8 @@ pub(in crate::store::queries) async fn with_reports(
         reports.extend(found.into_iter().map(|report| (report.command_id, report)));
     }
     let with_report = |command: command::Model| {
-        let report = reports.remove(&command.id);
-        CommandWithReport { command, report }
+        let report = reports.remove(&command.id).map(ReportRecord::from);
+        CommandWithReport { command: command.into(), report }
     };
     Ok(commands.into_iter().map(with_report).collect())
 }
