@@ -19,6 +19,8 @@ pub mod object;
 pub mod parameter;
 pub mod permission;
 pub mod release;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod secret;
 pub mod secret_parameters;
 pub mod version;

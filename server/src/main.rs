@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
+use muster_server::http::openapi;
 use tracing_subscriber::EnvFilter;
 
 /// The Muster server: runs commands on a fleet of hosts
@@ -26,6 +27,10 @@ enum Command {
     Health(Box<ConfigSources>),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the AsyncAPI document of the agent protocol
+    Asyncapi,
+    /// Print the JSON Schema of the frames of the agent protocol
+    Frames,
     /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
     /// options of `serve`
     #[command(hide = true)]
@@ -42,13 +47,21 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
         Command::Health(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(health),
+        Command::Openapi => {
+            openapi::document().map(|text| print!("{text}")).map_err(anyhow::Error::from)
+        }
+        Command::Asyncapi => {
+            print!("{}", openapi::asyncapi());
+            Ok(())
+        }
+        Command::Frames => {
+            print!("{}", openapi::frame_schemas());
+            Ok(())
+        }
         Command::CreateTenant { name, sources } => sources
             .resolve()
             .map_err(anyhow::Error::from)
             .and_then(|config| create_tenant(&config, &name)),
-        Command::Openapi => muster_server::http::openapi::document()
-            .map(|text| print!("{text}"))
-            .map_err(anyhow::Error::from),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -41,6 +41,7 @@ pub use processes::binaries::{binary, previous};
 pub use processes::ports::{ClosedPort, free_port};
 pub use processes::process::Process;
 pub use processes::test_dir::TestDir;
+pub use processes::tools::{run_tool, test_tools};
 pub use proxies::link::Link;
 pub use proxies::nginx::{Nginx, Upgrades};
 pub use proxies::tinyproxy::Tinyproxy;

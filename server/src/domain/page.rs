@@ -31,7 +31,9 @@ impl PageRequest {
     /// # Errors
     /// [`PageError`] names the invalid parameter.
     pub fn read(cursor: Option<&str>, limit: Option<u64>) -> Result<Self, PageError> {
-        let after = cursor.map(Uuid::parse_str).transpose().map_err(|_| PageError::Cursor)?;
+        // Only as a list returns it: other forms of the same id are refused.
+        let read = |text: &str| Uuid::parse_str(text).ok().filter(|id| id.to_string() == text);
+        let after = cursor.map(|text| read(text).ok_or(PageError::Cursor)).transpose()?;
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(PageError::Limit);

@@ -20,6 +20,7 @@ use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
 use crate::domain::source::Source;
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
@@ -152,6 +153,26 @@ pub struct WaitParams {
     /// How long to wait until it has ended, in milliseconds, at most 60000.
     #[serde(default)]
     pub wait_ms: u64,
+}
+
+impl WaitParams {
+    /// # Errors
+    /// As [`wait`].
+    pub fn read(&self) -> Result<u64, Problem> {
+        wait(self.wait_ms, MAX_WAIT_MS)
+    }
+}
+
+/// A time to wait, in milliseconds, of at most `most_ms`.
+///
+/// # Errors
+/// A problem that names `wait_ms` if it is longer.
+pub fn wait(wait_ms: u64, most_ms: u64) -> Result<u64, Problem> {
+    if wait_ms <= most_ms {
+        return Ok(wait_ms);
+    }
+    let error = FieldError::with_limit("wait_ms", FieldErrorCode::TooLarge, most_ms);
+    Err(Problem::invalid_query(format!("`wait_ms` must be at most {most_ms}")).with_error(error))
 }
 
 /// Query parameters.

@@ -69,7 +69,7 @@ impl Deref for AppState {
 pub fn router(state: AppState) -> Router {
     let (router, document) = openapi::documented().split_for_parts();
     router
-        .merge(openapi::pages(document))
+        .merge(openapi::pages(&document))
         .merge(operations::install::routes())
         .fallback(async || Problem::not_found("path").into_response())
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())

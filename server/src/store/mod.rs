@@ -79,6 +79,11 @@ impl Store {
         )
     }
 
+    /// Free space of the disk with the data directory; `None` if the system does not report it.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.blobs.free_bytes()
+    }
+
     /// The writer, for writes of the hot path.
     pub fn writer(&self) -> &Writer {
         &self.writer

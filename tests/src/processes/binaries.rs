@@ -34,9 +34,12 @@ pub fn binary(name: &str) -> PathBuf {
 /// # Panics
 /// If it has not been built.
 pub fn previous(name: &str) -> PathBuf {
-    let folder = folder();
-    let target = folder.parent().unwrap_or(Path::new("/"));
-    existing(target.join("previous/bin").join(name), "run scripts/build-previous.sh")
+    existing(target().join("previous/bin").join(name), "run scripts/build-previous.sh")
+}
+
+/// Cargo's folder for everything that is built.
+pub fn target() -> PathBuf {
+    folder().parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// Cargo's folder for this profile.

@@ -12,9 +12,10 @@ use utoipa_axum::routes;
 use crate::domain::commands::range::ByteRange;
 use crate::domain::ids::CommandId;
 use crate::http::AppState;
-use crate::http::extract::{Id, Params};
+use crate::http::extract::{Id, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 use crate::services::commands::output::read::OutputPart;
 use crate::store::queries::OutputStream;
 
@@ -155,7 +156,8 @@ async fn read(
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);
     let output = &state.services.output;
-    let opened = output.open(caller, id, stream, range, params.wait_ms).await?;
+    let wait_ms = wait(params.wait_ms, MAX_WAIT_MS)?;
+    let opened = output.open(caller, id, stream, range, wait_ms).await?;
     let (part, is_range) = match opened {
         Ok(part) => (part, range != ByteRange::Whole),
         Err((state, length_bytes)) if state.is_terminal() => {

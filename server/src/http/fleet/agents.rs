@@ -16,16 +16,17 @@ use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
-use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page, wait};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 use crate::services::fleet::agents::AgentSnapshot;
 use crate::store::queries::AgentChange;
 
 /// Most samples in one response: a day of heartbeats.
-const MAX_SAMPLES: u64 = 3_000;
+pub(in crate::http) const MAX_SAMPLES: u64 = 3_000;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -222,8 +223,9 @@ async fn list_connected_agents(
 ) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let agents = &state.services.agents;
     let page = page(params.cursor.as_deref(), params.limit)?;
+    let wait_ms = wait(params.wait_ms, MAX_WAIT_MS)?;
     let page = match params.name {
-        Some(name) => agents.wait_connected(&caller, &name, params.wait_ms, page).await?,
+        Some(name) => agents.wait_connected(&caller, &name, wait_ms, page).await?,
         None => agents.list_connected(&caller, page).await?,
     };
     Ok(axum::Json(page.map(AgentView::from).into()))

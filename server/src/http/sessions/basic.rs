@@ -23,7 +23,7 @@ use super::relay::{Carries, Relay, relay};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
-use crate::http::extract::{Body, Params};
+use crate::http::extract::{Body, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{AgentMessage, SessionRequest};
@@ -114,9 +114,9 @@ async fn poll_commands(
     Admitted(admission): Admitted,
     Params(params): Params<PollParams>,
 ) -> ApiResult<axum::Json<PollView>> {
+    let wait = Duration::from_millis(wait(params.wait_ms, MAX_POLL_WAIT_MS)?);
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     relay.push(AgentMessage::KeepAlive).await;
-    let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
     let deadline = tokio::time::Instant::now() + wait;
     let mut commands = Vec::new();
     loop {

@@ -34,7 +34,7 @@ pub const MAX_WAIT_MS: u64 = 60_000;
 const MAX_AUDITED_WORDS: usize = 64;
 const MAX_AUDITED_CHARS: usize = 2_000;
 /// Longest idempotency key, in characters.
-const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
+pub const MAX_IDEMPOTENCY_KEY_CHARS: usize = 255;
 
 /// A request for a command. It may hold secrets, so it has no `Debug`.
 pub struct CommandRequest {

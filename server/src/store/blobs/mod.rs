@@ -95,8 +95,8 @@ impl Blobs {
         self.free_bytes().is_none_or(|free| free >= DATABASE_BYTES)
     }
 
-    /// `None` if it is unknown; then the write itself fails on a full disk.
-    fn free_bytes(&self) -> Option<u64> {
+    /// Free space of the disk. `None` if it is unknown; then the write itself fails on a full disk.
+    pub fn free_bytes(&self) -> Option<u64> {
         let disk = statvfs(&*self.folder).ok()?;
         Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }

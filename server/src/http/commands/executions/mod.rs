@@ -67,7 +67,8 @@ async fn get_execution(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> ApiResult<axum::Json<ExecutionView>> {
-    let found = state.services.commands.execution(&caller, CommandId(id), params.wait_ms).await?;
+    let wait_ms = params.read()?;
+    let found = state.services.commands.execution(&caller, CommandId(id), wait_ms).await?;
     let output = state.services.output.summary(&caller, &found.found).await?;
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }

@@ -36,8 +36,8 @@ impl From<Model> for ManifestRecord {
     fn from(row: Model) -> Self {
         Self {
             manifest: row.manifest,
-            forbidden_commands: row.forbidden_commands,
             error: row.error,
+            forbidden_commands: row.forbidden_commands,
             reported_at: row.reported_at,
         }
     }
