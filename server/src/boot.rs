@@ -121,15 +121,6 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let password_file = config.database_password_file.as_deref();
-    let password = database_password::read(&config.database_url, password_file)?;
-    let password = password.as_ref().map(|password| password.as_str());
-    Store::open_with_password(&config.database_url, password, &config.data_dir)
-        .await
-        .context("failed to open the database")
-}
-
 /// Creates another tenant, and returns its owner's API key. The server must be stopped.
 ///
 /// # Errors
