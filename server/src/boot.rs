@@ -131,6 +131,15 @@ pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String
     authentication.create_tenant(name).await.context("failed to create the tenant")
 }
 
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let password_file = config.database_password_file.as_deref();
+    let password = database_password::read(&config.database_url, password_file)?;
+    let password = password.as_ref().map(|password| password.as_str());
+    Store::open_with_password(&config.database_url, password, &config.data_dir)
+        .await
+        .context("failed to open the database")
+}
+
 /// The key itself is only read from the environment, because other users can read configuration
 /// files and command lines.
 fn key_places(config: &Config) -> KeyPlaces {
