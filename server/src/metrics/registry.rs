@@ -131,11 +131,7 @@ impl Registry {
             gauges.start_seconds,
         );
         names.register("process_open_fds", "Open files of the server", gauges.open_files);
-        names.register(
-            "process_max_fds",
-            "Files that the server can have open",
-            gauges.max_files,
-        );
+        names.register("process_max_fds", "Files that the server can have open", gauges.max_files);
         names.register_with_unit(
             "process_resident_memory",
             "Resident memory of the server",

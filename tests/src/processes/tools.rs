@@ -20,7 +20,12 @@ pub fn test_tools(kind: &str) -> PathBuf {
 ///
 /// # Panics
 /// If it fails.
-pub fn run_tool(program: &Path, args: &[&str], environment: &[(&str, &str)], folder: &Path) -> String {
+pub fn run_tool(
+    program: &Path,
+    args: &[&str],
+    environment: &[(&str, &str)],
+    folder: &Path,
+) -> String {
     let output = Command::new(program)
         .args(args)
         .env_clear()

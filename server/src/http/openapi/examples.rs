@@ -5,9 +5,8 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 /// `{operation: {"request": …, "status": "200", "content_type": …, "response": …}}`
-static EXAMPLES: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("examples.json")).unwrap_or_default()
-});
+static EXAMPLES: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("examples.json")).unwrap_or_default());
 
 /// Adds the examples of an operation.
 pub fn add(name: &str, operation: &mut Value) {

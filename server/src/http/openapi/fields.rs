@@ -97,24 +97,56 @@ fn add_named(schemas: &mut Map<String, Value>) {
         ]})
     };
     let named = [
-        ("CommandName", json!({"type": "string", "enum": commands,
-            "description": "A command that agents carry out."})),
-        ("Scope", json!({"type": "string", "enum": scopes, "description": "One right of an API key."})),
-        ("Tag", json!({"type": "string", "minLength": 1, "maxLength": MAX_TAG_BYTES,
-            "pattern": "^[A-Za-z0-9._:/-]+$", "description": "A tag."})),
-        ("Name", json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS,
-            "pattern": GIVEN_NAME, "description": "A name that a person gives."})),
-        ("WaveSize", amount(1, "Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up.")),
-        ("FailureLimit", amount(0, "Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down.")),
-        ("ScriptParameters", json!({"type": "object", "maxProperties": MAX_PARAMETERS,
+        (
+            "CommandName",
+            json!({"type": "string", "enum": commands,
+            "description": "A command that agents carry out."}),
+        ),
+        (
+            "Scope",
+            json!({"type": "string", "enum": scopes, "description": "One right of an API key."}),
+        ),
+        (
+            "Tag",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_TAG_BYTES,
+            "pattern": "^[A-Za-z0-9._:/-]+$", "description": "A tag."}),
+        ),
+        (
+            "Name",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS,
+            "pattern": GIVEN_NAME, "description": "A name that a person gives."}),
+        ),
+        (
+            "WaveSize",
+            amount(
+                1,
+                "Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up.",
+            ),
+        ),
+        (
+            "FailureLimit",
+            amount(
+                0,
+                "Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down.",
+            ),
+        ),
+        (
+            "ScriptParameters",
+            json!({"type": "object", "maxProperties": MAX_PARAMETERS,
             "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_BYTES},
-            "description": "Values by the name of the parameter."})),
-        ("StateCounts", json!({"type": "object",
+            "description": "Values by the name of the parameter."}),
+        ),
+        (
+            "StateCounts",
+            json!({"type": "object",
             "properties": CommandState::iter().map(|state| (state.as_str().to_owned(),
                 json!({"type": "integer", "minimum": 0}))).collect::<Map<_, _>>(),
             "additionalProperties": false,
-            "description": "Executions by state. States without executions are left out."})),
-        ("CommandData", json!({"type": "object", "additionalProperties": true,
+            "description": "Executions by state. States without executions are left out."}),
+        ),
+        (
+            "CommandData",
+            json!({"type": "object", "additionalProperties": true,
             "description": "Input of a command. `echo` accepts anything, `execute` the named fields.",
             "properties": {
                 "script": {"type": "string"},
@@ -124,14 +156,26 @@ fn add_named(schemas: &mut Map<String, Value>) {
                 "secret_parameters": reference("ScriptParameters"),
                 "timeout_ms": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
                 "version": {"type": "string"},
-            }})),
-        ("ReplyData", json!({"type": "object", "additionalProperties": true,
-            "description": "What an agent replies. Its content depends on the command and the agent."})),
-        ("AuditDetail", json!({"type": "object", "additionalProperties": true,
-            "description": "More about the action. Its content depends on the action."})),
-        ("HeartbeatStatus", json!({"type": "object", "additionalProperties": true,
-            "description": "Any fields. The server stores the numbers `cpu_percent`, `memory_percent`, `disk_percent`, `uptime_seconds` and `load_1m`."})),
-        ("CommandFrame", json!({"type": "object",
+            }}),
+        ),
+        (
+            "ReplyData",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "What an agent replies. Its content depends on the command and the agent."}),
+        ),
+        (
+            "AuditDetail",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "More about the action. Its content depends on the action."}),
+        ),
+        (
+            "HeartbeatStatus",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "Any fields. The server stores the numbers `cpu_percent`, `memory_percent`, `disk_percent`, `uptime_seconds` and `load_1m`."}),
+        ),
+        (
+            "CommandFrame",
+            json!({"type": "object",
             "description": "A `command` frame.",
             "required": ["type", "command_id", "command", "data", "timestamp"],
             "properties": {
@@ -140,13 +184,17 @@ fn add_named(schemas: &mut Map<String, Value>) {
                 "command": {"type": "string"},
                 "data": reference("ReplyData"),
                 "timestamp": {"type": "string", "format": "date-time"},
-            }})),
-        ("HeartbeatBody", json!({"type": "object", "additionalProperties": true,
+            }}),
+        ),
+        (
+            "HeartbeatBody",
+            json!({"type": "object", "additionalProperties": true,
             "description": "A heartbeat. The fields of a registration may be in `data` or beside `status`.",
             "properties": {
                 "status": reference("HeartbeatStatus"),
                 "data": or_null(&reference("Registration")),
-            }})),
+            }}),
+        ),
     ];
     for (name, schema) in named {
         schemas.insert(name.to_owned(), schema);
@@ -176,11 +224,13 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     let most = |least: u64, most: u64| json!({"type": ["integer", "null"], "minimum": least, "maximum": most});
     let day = MAX_PAUSE_MS.unsigned_abs();
     let gate = MAX_GATE_MS.unsigned_abs();
-    let max_agents = json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
+    let max_agents =
+        json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
     let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let script = json!({"type": ["string", "null"], "pattern": NAME});
-    let url = json!({"type": "string", "maxLength": 2048, "format": "uri", "pattern": "^https?://"});
+    let url =
+        json!({"type": "string", "maxLength": 2048, "format": "uri", "pattern": "^https?://"});
     let mut fields = vec![
         ("AgentKeyView", "permissions", permissions.clone()),
         ("AgentKeyView", "tags", tags.clone()),
@@ -221,19 +271,34 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
         ("LateResult", "result", reference("ReplyData")),
         ("PingBody", "wait_ms", wait),
         ("PollView", "commands", json!({"type": "array", "items": reference("CommandFrame")})),
-        ("RegenerateAgentKey", "grace_ms",
-            json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0})),
+        (
+            "RegenerateAgentKey",
+            "grace_ms",
+            json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0}),
+        ),
         ("ResultBody", "result", reference("Response")),
         ("RolloutSpec", "max_failures", optional(reference("FailureLimit"))),
         ("RolloutSpec", "pause_ms", most(0, day)),
         ("RolloutSpec", "wave_size", reference("WaveSize")),
         ("ScriptsView", "items", json!({"type": "array", "items": reference("Script")})),
-        ("TargetSpec", "expression", json!({"type": "string", "minLength": 1,
-            "maxLength": MAX_EXPRESSION_BYTES})),
-        ("TargetSpec", "ids", json!({"type": "array", "items": reference("AgentId"),
-            "minItems": 1, "maxItems": MAX_IDS})),
-        ("TargetSpec", "tags", json!({"type": "array", "items": reference("Tag"),
-            "minItems": 1, "maxItems": MAX_TAGS})),
+        (
+            "TargetSpec",
+            "expression",
+            json!({"type": "string", "minLength": 1,
+            "maxLength": MAX_EXPRESSION_BYTES}),
+        ),
+        (
+            "TargetSpec",
+            "ids",
+            json!({"type": "array", "items": reference("AgentId"),
+            "minItems": 1, "maxItems": MAX_IDS}),
+        ),
+        (
+            "TargetSpec",
+            "tags",
+            json!({"type": "array", "items": reference("Tag"),
+            "minItems": 1, "maxItems": MAX_TAGS}),
+        ),
         ("UpdateAgent", "name", optional(reference("Name"))),
         ("UpdateAgent", "tags", optional(tags.clone())),
         ("UpdateAgentKey", "max_agents", max_agents),

@@ -25,13 +25,11 @@ const JSON: &str = "application/json";
 const SCHEMA_JSON: &str = "application/schema+json";
 
 #[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Muster",
-        description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
-        license(name = "MIT OR Apache-2.0")
-    )
-)]
+#[openapi(info(
+    title = "Muster",
+    description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
+    license(name = "MIT OR Apache-2.0")
+))]
 struct Document;
 
 pub(super) fn documented() -> OpenApiRouter<AppState> {
@@ -107,7 +105,11 @@ mod tests {
     fn the_committed_documents_are_current() {
         let documents = [
             ("server/openapi.json", include_str!("../../../openapi.json"), document()),
-            ("protocol/asyncapi.json", include_str!("../../../../protocol/asyncapi.json"), Ok(asyncapi())),
+            (
+                "protocol/asyncapi.json",
+                include_str!("../../../../protocol/asyncapi.json"),
+                Ok(asyncapi()),
+            ),
             (
                 "protocol/frames.schema.json",
                 include_str!("../../../../protocol/frames.schema.json"),
@@ -116,7 +118,10 @@ mod tests {
         ];
         for (path, committed, current) in documents {
             let current = current.expect("plain JSON");
-            assert!(committed == current, "{path} is out of date: run `make openapi` and commit it");
+            assert!(
+                committed == current,
+                "{path} is out of date: run `make openapi` and commit it"
+            );
         }
     }
 

@@ -56,7 +56,9 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "The id of the last event that was received.",
             json!({"type": "string", "pattern": "^[0-9]{1,18}$"}),
         ),
-        "Last-Event-ID" => ("The id of the last event that was received.", json!({"type": "string"})),
+        "Last-Event-ID" => {
+            ("The id of the last event that was received.", json!({"type": "string"}))
+        }
         "Range" => (
             "One range of bytes, such as `bytes=100-`. Any other value is ignored.",
             json!({"type": "string"}),
@@ -76,8 +78,11 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
         ),
         "name" => ("A name.", json!({"type": "string", "minLength": 1})),
-        "script" if operation != "follow_events" => ("A script's full name.", json!({
-            "type": "string", "pattern": NAME})),
+        "script" if operation != "follow_events" => (
+            "A script's full name.",
+            json!({
+            "type": "string", "pattern": NAME}),
+        ),
         "version" => ("The version of a release.", json!({"type": "string", "pattern": VERSION})),
         _ => return None,
     })

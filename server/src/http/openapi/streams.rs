@@ -12,8 +12,11 @@ pub fn complete(document: &mut Value) {
         &["ExecutionEventData", "JobEventData", "AgentEventData"],
     );
     let live = name_parts(schemas, "LiveEventView", &["OutputEvent", "ResultEvent"]);
-    schemas.insert("EmptyData".into(), json!({"type": "object", "additionalProperties": false,
-        "description": "No data."}));
+    schemas.insert(
+        "EmptyData".into(),
+        json!({"type": "object", "additionalProperties": false,
+        "description": "No data."}),
+    );
     let empty = "EmptyData".to_owned();
     let names = ["execution", "job", "agent", "ready", "reset"];
     let data = changes.into_iter().chain([empty.clone(), empty]);

@@ -70,7 +70,11 @@ const SENTENCES: &[(&str, &str, &str)] = &[
     ("resume_job", "202", "The job, whose rollout continues."),
     ("retry_job", "202", "The new job."),
     ("revoke_api_key", "200", "What the revocation changed."),
-    ("rotate_secrets", "200", "When the secrets changed, and how long the previous ones are valid."),
+    (
+        "rotate_secrets",
+        "200",
+        "When the secrets changed, and how long the previous ones are valid.",
+    ),
     ("show_secret", "200", "The secret."),
     ("submit_job", "202", "The job, which is stored with its executions."),
     ("update_agent", "200", "The agent."),

@@ -25,9 +25,7 @@ use serde_json::json;
 use self::delivery::Delivery;
 pub use self::executions::Execution;
 use self::preflight::Preflight;
-pub use self::request::{
-    CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS,
-};
+pub use self::request::{CommandRequest, DEFAULT_WAIT_MS, MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
 use self::submission_limiter::SubmissionLimiter;
 use self::target_agent::check_permission;
 use super::Settings;

@@ -28,7 +28,12 @@ impl Prometheus {
         // JSON is YAML.
         let file = folder.join("prometheus.yml");
         std::fs::write(&file, config.to_string()).expect("write the configuration");
-        run_tool("promtool".as_ref(), &["check", "config", file.to_str().expect("text")], &[], folder);
+        run_tool(
+            "promtool".as_ref(),
+            &["check", "config", file.to_str().expect("text")],
+            &[],
+            folder,
+        );
         let data = folder.join("prometheus-data");
         let data = format!("--storage.tsdb.path={}", data.display());
         let args = ["--config.file=prometheus.yml", "--web.listen-address=127.0.0.1:0", &data];
@@ -163,7 +168,8 @@ async fn metrics_in_the_classic_format_pass_promtool() {
         ("muster_database_size_bytes", 1e4),
     ] {
         let value = text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
-        let value: f64 = value.unwrap_or_else(|| panic!("{metric} is missing")).parse().expect("a number");
+        let value: f64 =
+            value.unwrap_or_else(|| panic!("{metric} is missing")).parse().expect("a number");
         assert!(value >= least, "{metric} {value}");
     }
 }

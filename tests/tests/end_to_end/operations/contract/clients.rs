@@ -23,7 +23,8 @@ fn text(path: &Path) -> &str {
 async fn generated_python_client_makes_a_round_trip() {
     let (fixture, _agent, id) = fleet().await;
     let (folder, tools) = (fixture.test_dir.path(), test_tools("python").join("bin"));
-    let generate = ["generate", "--path", "openapi.json", "--output-path", "client", "--meta", "none"];
+    let generate =
+        ["generate", "--path", "openapi.json", "--output-path", "client", "--meta", "none"];
     let path = format!("{}:/usr/bin:/bin", tools.display());
     let environment = [("PATH", path.as_str())];
     let report = run_tool(&tools.join("openapi-python-client"), &generate, &environment, folder);
@@ -33,7 +34,8 @@ async fn generated_python_client_makes_a_round_trip() {
         assert!(is_expected.iter().any(|kind| warning.contains(kind)), "{report}");
     }
     let script = repository().join("tests/tools/round_trip.py");
-    let environment = [("MUSTER", &*fixture.server.url()), ("KEY", fixture.api.key()), ("AGENT", &id)];
+    let environment =
+        [("MUSTER", &*fixture.server.url()), ("KEY", fixture.api.key()), ("AGENT", &id)];
     let environment = [&environment[..], &[("PYTHONPATH", text(folder))]].concat();
     let said = run_tool(&tools.join("python"), &[text(&script)], &environment, folder);
     assert_eq!(said.trim(), "failed 3 hello");
@@ -54,7 +56,8 @@ async fn generated_typescript_client_makes_a_round_trip() {
     }
     std::fs::write(folder.join("package.json"), r#"{"type": "module"}"#).expect("write");
     run_tool(&programs.join("tsc"), &["--project", "."], &[], folder);
-    let environment = [("MUSTER", &*fixture.server.url()), ("KEY", fixture.api.key()), ("AGENT", &id)];
+    let environment =
+        [("MUSTER", &*fixture.server.url()), ("KEY", fixture.api.key()), ("AGENT", &id)];
     let said = run_tool("node".as_ref(), &["round_trip.js"], &environment, folder);
     assert_eq!(said.trim(), "failed 3 hello");
 }

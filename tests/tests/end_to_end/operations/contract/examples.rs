@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use muster_protocol::release::Platform;
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository,
-    run_tool, test_tools,
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository, run_tool,
+    test_tools,
 };
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -119,8 +119,11 @@ async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
     for path in ["/healthz", "/readyz", "/api/audit"] {
         run.get(path).await;
     }
-    run.examples.insert("get_metrics".into(), json!({"status": "200",
-        "content_type": "text/plain", "response": "muster_agents_online 1\n"}));
+    run.examples.insert(
+        "get_metrics".into(),
+        json!({"status": "200",
+        "content_type": "text/plain", "response": "muster_agents_online 1\n"}),
+    );
 
     let examples = stable(&Value::Object(run.examples));
     let missing: Vec<&String> =
@@ -291,7 +294,8 @@ async fn basic_agent(run: &mut Recorder<'_>) {
         "ip": "192.0.2.7", "version": "1.0", "os": "linux", "capabilities": ["ping"]}});
     run.call_with(&key, Method::POST, "/api/agents/heartbeat", Some(beat)).await;
     let agent = run.fixture.online(&key_id).await.id().to_owned();
-    let command = json!({"command": "execute", "data": {"script": "deploy"}, "on_mismatch": "send"});
+    let command =
+        json!({"command": "execute", "data": {"script": "deploy"}, "on_mismatch": "send"});
     let path = format!("/api/agents/{agent}/command");
     run.fixture.api.post(&path, command).await.expect(202);
     let polled = run.call_with(&key, Method::GET, "/api/agents/poll?wait_ms=30000", None).await;
@@ -326,7 +330,8 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
         let word_end = rest
             .find(|c: char| !(c.is_ascii_alphanumeric() || "-_:.".contains(c)))
             .unwrap_or(rest.len());
-        let (word, after) = rest.split_at(word_end.max(rest.chars().next().map_or(1, char::len_utf8)));
+        let (word, after) =
+            rest.split_at(word_end.max(rest.chars().next().map_or(1, char::len_utf8)));
         rest = after;
         let bare = word.trim_end_matches(['.', ':']);
         let is_instant = bare.len() == 24 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
@@ -336,7 +341,9 @@ fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
             result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
         } else if is_instant {
             result.push_str("2026-01-31T12:00:00.000Z");
-        } else if let Some(kind) = ["mst_live_", "mst_agent_", "whsec_"].iter().find(|kind| bare.starts_with(**kind)) {
+        } else if let Some(kind) =
+            ["mst_live_", "mst_agent_", "whsec_"].iter().find(|kind| bare.starts_with(**kind))
+        {
             // Prefixes of keys stay as long as they are.
             result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));
         } else {
