@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 65] = [
+const SHOWN_AS_ANSWERED: [&str; 67] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -56,6 +56,7 @@ const SHOWN_AS_ANSWERED: [&str; 65] = [
     "cancel_unsupported",
     "data_dir_not_writable",
     "expired_api_key",
+    "forbidden_by_policy",
     "group_changed",
     "group_exists",
     "idempotency_key_reused",
@@ -102,6 +103,7 @@ const SHOWN_AS_ANSWERED: [&str; 65] = [
     "too_many_drafts",
     "too_many_requests",
     "too_many_streams",
+    "too_many_unknown_keys",
     "unknown_host",
     "unsupported_command",
     "unsupported_media_type",

@@ -42,12 +42,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
-    let password_file = config.database_password_file.as_deref();
-    let password = database_password::read(&config.database_url, password_file)?;
-    let password = password.as_ref().map(|password| password.as_str());
-    let store = Store::open_with_password(&config.database_url, password, &config.data_dir)
-        .await
-        .context("failed to open the database")?;
+    let store = open_store(&config).await?;
     let secret_box = unlock(&store, key_places(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
@@ -131,14 +126,18 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 /// # Errors
 /// The reason why not, as a sentence for the operator.
 pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
+    let store = open_store(config).await?;
+    let authentication = Authentication::new(store, Clock::system());
+    authentication.create_tenant(name).await.context("failed to create the tenant")
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let password_file = config.database_password_file.as_deref();
     let password = database_password::read(&config.database_url, password_file)?;
     let password = password.as_ref().map(|password| password.as_str());
-    let store = Store::open_with_password(&config.database_url, password, &config.data_dir)
+    Store::open_with_password(&config.database_url, password, &config.data_dir)
         .await
-        .context("failed to open the database")?;
-    let authentication = Authentication::new(store, Clock::system());
-    authentication.create_tenant(name).await.context("failed to create the tenant")
+        .context("failed to open the database")
 }
 
 /// The key itself is only read from the environment, because other users can read configuration

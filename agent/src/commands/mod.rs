@@ -74,6 +74,8 @@ fn info(context: &CommandContext<'_>) -> Value {
         "version": host_info.version,
         "protocol": host_info.protocol,
         "agent_uptime_seconds": context.running_for.as_secs(),
+        // A field of the first generation, whose agents were Python programs.
+        "python_version": null,
         "uptime_seconds": sysinfo::System::uptime().ok(),
     })
 }

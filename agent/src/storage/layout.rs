@@ -76,6 +76,10 @@ impl StateDir {
     pub fn manifest(&self) -> PathBuf {
         self.0.join("script_manifest.json")
     }
+    /// Shows that there has been a manifest.
+    pub fn manifest_seen(&self) -> PathBuf {
+        self.0.join("manifest.seen")
+    }
     pub fn policy(&self) -> PathBuf {
         self.0.join("policy.json")
     }

@@ -3,6 +3,7 @@
 mod deregister;
 mod exchange;
 mod executions;
+mod explain;
 mod floods;
 mod owner;
 mod process;

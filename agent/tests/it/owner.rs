@@ -36,3 +36,30 @@ async fn what_the_policy_forbids_is_refused_and_the_agent_keeps_running_with_its
     let (agent, _) = server.end().await;
     assert_eq!(agent.keys.current().expose_secret(), "mst_agent_test");
 }
+
+/// The example of the first generation, with a file as it is copied there: not executable, and
+/// without `#!`.
+#[tokio::test]
+async fn a_manifest_of_the_first_generation_runs_unchanged() {
+    let host = Host::new();
+    let manifest = r#"{
+  "scripts": [
+    {
+      "name": "hello",
+      "path": "hello_world.py"
+    }
+  ]
+}"#;
+    fs::write(host.state.manifest(), manifest).expect("written");
+    fs::write(host.state.scripts().join("hello_world.py"), "print('Hello, World!')\n")
+        .expect("written");
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let id = Uuid::now_v7();
+    host.note(id);
+    server.command(id, "execute", json!({"script": "hello"})).await;
+    let response = server.response().await;
+    assert_eq!(response.outcome, Some(Outcome::Succeeded), "{response:?}");
+    assert_eq!(host.output(id).stdout, b"Hello, World!\n");
+    server.end().await;
+}

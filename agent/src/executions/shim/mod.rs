@@ -160,9 +160,13 @@ impl Execution {
                     account.as_ref(),
                 )?,
             };
-            Ok((account, program))
+            let interpreter = match launch.argv.first() {
+                Some(_) => None,
+                None => verify::interpreter(&program, launch.interpreter.as_deref())?,
+            };
+            Ok((account, program, interpreter))
         });
-        let (account, program) = match looked_up {
+        let (account, program, interpreter) = match looked_up {
             Ok(found) => found,
             Err(refusal) => {
                 return Ok(exit_without_run(ExecutionEnd::refused(
@@ -194,7 +198,13 @@ impl Execution {
                 return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
             }
         };
-        match supervise::spawn(self, &program, account, &parameters.parameters, secrets) {
+        match supervise::spawn(
+            self,
+            (&program, interpreter.as_deref()),
+            account,
+            &parameters.parameters,
+            secrets,
+        ) {
             Ok(child) => {
                 self.notifier.notify();
                 let exit = supervise::supervise(self, child, control, capture, started)?;

@@ -34,12 +34,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The system's error; also if the child may not become the configured user.
 pub fn spawn(
     execution: &Execution,
-    program: &Path,
+    (program, interpreter): (&Path, Option<&Path>),
     account: Option<Account>,
     parameters: &Parameters,
     secrets: Vec<(String, OsString)>,
 ) -> io::Result<Child> {
-    let mut command = match (execution.launch.argv.split_first(), &execution.launch.interpreter) {
+    let mut command = match (execution.launch.argv.split_first(), interpreter) {
         (Some((name, arguments)), _) => {
             let mut command = Command::new(program);
             // Some programs behave differently by the name that they are called with.

@@ -19,6 +19,10 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     let absent =
         || Finding::ok(check, "the manifest does not exist yet; the agent will write an example");
     let Some(state) = state else { return absent() };
+    if state.manifest_seen().exists() && !state.manifest().exists() {
+        let hint = format!("restore {}, or write one without scripts", state.manifest().display());
+        return Finding::warn(check, "the manifest was deleted, so no script can run", hint);
+    }
     let path = state.manifest();
     let correct = format!("correct {}; no script can run until then", path.display());
     let text = match std::fs::read_to_string(&path) {
@@ -50,8 +54,7 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     };
     let scripts = state.scripts();
     let bad = manifest.scripts.iter().filter_map(|script| {
-        let looked =
-            verify::script(&scripts, &script.path, script.sha256.as_deref(), account.as_ref());
+        let looked = verify::startable(&scripts, script, account.as_ref());
         looked.err().map(|refusal| format!("`{}`: {refusal}", script.name))
     });
     let bad: Vec<String> = bad.collect();

@@ -161,8 +161,7 @@ impl Explanation {
 
 impl ScriptEntry {
     fn of(script: &Script, state: &StateDir, account: Option<&Account>) -> Self {
-        let file =
-            verify::script(&state.scripts(), &script.path, script.sha256.as_deref(), account);
+        let checked = verify::startable(&state.scripts(), script, account);
         let parameters = script.parameters.declared().iter().map(|declared| ParameterEntry {
             name: declared.name.clone(),
             required: declared.required,
@@ -178,7 +177,7 @@ impl ScriptEntry {
             secrets: script.secrets,
             timeout_ms: script.timeout_ms.unwrap_or(MAX_TIMEOUT_MS),
             is_pinned: script.sha256.is_some(),
-            problem: file.err().map(|refusal| refusal.to_string()),
+            problem: checked.err().map(|refusal| refusal.to_string()),
         }
     }
 }

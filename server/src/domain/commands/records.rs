@@ -49,7 +49,7 @@ pub struct ReportRecord {
     pub error: Option<String>,
     pub error_code: Option<String>,
     pub reported_at: Timestamp,
-    /// What the agent signed, JSON.
+    /// What the agent signed, JSON with the document as text; `None` from basic agents.
     pub attestation: Option<String>,
 }
 

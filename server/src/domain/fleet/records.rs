@@ -67,9 +67,9 @@ pub struct TelemetryRecord {
 pub struct ManifestRecord {
     /// JSON.
     pub manifest: String,
+    /// The commands that the policy of the host forbids, as stored.
+    pub forbidden_commands: Option<String>,
     /// Why the host refused a newer one.
     pub error: Option<String>,
-    /// Life-cycle commands that the host's policy forbids, with spaces between them.
-    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
 }

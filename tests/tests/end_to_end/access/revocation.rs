@@ -14,7 +14,7 @@ on_both_databases!(
 
 /// Basic agents of one key: the secret of the key, and each agent with its id.
 async fn agents(fixture: &Fixture, count: usize) -> (String, Vec<(FakeAgent, String)>) {
-    let fields = json!({"permissions": ALL, "max_agents": count});
+    let fields = json!({"permissions": ALL, "max_agents": count, "trusts_holders": true});
     let (key_id, key) = fixture.api.agent_key(fields).await;
     let mut agents = Vec::new();
     for index in 0..count {

@@ -101,7 +101,7 @@ async fn silent_agent_causes_a_timeout_and_its_late_answer_is_dropped() {
 #[tokio::test]
 async fn command_by_key_needs_an_id_if_the_key_has_several_agents() {
     let fixture = Fixture::on_sqlite().await;
-    let (id, key) = fixture.api.agent_key(json!({"max_agents": 2})).await;
+    let (id, key) = fixture.api.agent_key(json!({"max_agents": 2, "trusts_holders": true})).await;
     let address = fixture.server.address();
     let _one = FakeAgent::registered(&address, &key, "one").await;
     let _two = FakeAgent::registered(&address, &key, "two").await;

@@ -7,6 +7,7 @@ use muster_tests::{
     Api, Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, SmallDisk, TestDir,
     binary, eventually, eventually_shown,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Runs the health check with the data directory, and with a proxy that it must ignore.
@@ -132,7 +133,14 @@ async fn server_with_a_read_only_database_is_not_ready_until_it_can_write() {
         WHERE datname = current_database() AND pid <> pg_backend_pid()";
     fixture.server.query(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
     fixture.server.query(end_connections);
-    becomes(&fixture.api, 503).await;
+    // The server is connected again: it reads, and it can't write.
+    eventually_shown("only reading works", async || {
+        let read = fixture.api.get("/api/keys").await;
+        let written = fixture.api.post("/api/keys", json!({"name": "k"})).await;
+        if (read.status, written.status) == (200, 503) { Ok(()) } else { Err(written.json()) }
+    })
+    .await;
+    fixture.api.get("/readyz").await.expect_problem(503, "storage_unavailable");
     let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     fixture.server.query(&format!("BEGIN READ WRITE; {reset}; COMMIT"));
     fixture.server.query(end_connections);

@@ -16,7 +16,7 @@ on_both_databases!(
 
 /// Basic agents, in the order in which jobs take them, whose answers the test decides.
 async fn fakes(fixture: &Fixture, count: usize) -> Vec<(FakeAgent, String)> {
-    let fields = json!({"permissions": ALL, "max_agents": count});
+    let fields = json!({"permissions": ALL, "max_agents": count, "trusts_holders": true});
     let (key_id, key) = fixture.api.agent_key(fields).await;
     let mut agents = Vec::new();
     for index in 0..count {
