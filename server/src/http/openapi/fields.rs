@@ -69,6 +69,8 @@ pub fn complete(schemas: &mut Map<String, Value>) {
     }
     schemas["TargetSpec"]["minProperties"] = json!(1);
     schemas["TargetSpec"]["maxProperties"] = json!(1);
+    // In a frame `command_id` is required; in a request it is beside the result.
+    schemas["Response"]["required"] = json!(["success"]);
     schemas["RolloutSpec"]["required"] = json!(["wave_size"]);
 }
 

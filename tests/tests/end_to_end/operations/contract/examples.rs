@@ -284,7 +284,7 @@ async fn releases(run: &mut Recorder<'_>) {
     let paths = [old, new].map(|path| path.to_str().expect("plain text").to_owned());
     let out = folder.join("change.json");
     let out = out.to_str().expect("plain text");
-    let args = ["release", "rotate-key", "--old", &paths[0], "--new", &paths[1], "--out", out];
+    let args = ["release", "rotate-key", "--key", &paths[0], "--new", &paths[1], "--out", out];
     publisher.cli.run(&args).await.expect(0);
     let change = std::fs::read(out).expect("read the statement");
     let change = serde_json::from_slice(&change).expect("JSON");
