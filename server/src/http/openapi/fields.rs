@@ -186,6 +186,7 @@ fn add_named(schemas: &mut Map<String, Value>) {
                 "command": {"type": "string"},
                 "data": reference("ReplyData"),
                 "timestamp": {"type": "string", "format": "date-time"},
+                "start_within_ms": {"type": "integer", "minimum": 0},
             }}),
         ),
         (
