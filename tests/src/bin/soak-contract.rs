@@ -49,7 +49,7 @@ async fn one(fixture: &Fixture, arguments: &Arguments) -> bool {
         .args(["--url", &fixture.server.url(), "--checks", "all", "--phases"])
         .args(["examples,coverage,fuzzing,stateful", "--no-color"])
         .args(["--max-time", &(arguments.minutes * 60).to_string()])
-        .args(["--request-timeout", "75", "--continue-on-failure"]);
+        .args(["--request-timeout", "75", "--max-response-time", "70", "--continue-on-failure"]);
     if let Some(seed) = arguments.seed {
         command.args(["--seed", &seed.to_string()]);
     }

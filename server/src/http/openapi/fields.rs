@@ -232,8 +232,7 @@ fn all() -> Vec<(&'static str, &'static str, Value)> {
     let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
         "maxItems": MAX_ARGV_WORDS});
     let script = json!({"type": ["string", "null"], "pattern": NAME});
-    let url =
-        json!({"type": "string", "maxLength": 2048, "format": "uri", "pattern": "^https?://"});
+    let url = json!({"type": "string", "maxLength": 2048, "pattern": "^https?://"});
     let mut fields = vec![
         ("AgentKeyView", "permissions", permissions.clone()),
         ("AgentKeyView", "tags", tags.clone()),

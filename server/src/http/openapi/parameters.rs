@@ -77,7 +77,7 @@ fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
             "States.",
             json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
         ),
-        "name" => ("A name.", json!({"type": "string", "minLength": 1})),
+        "name" => ("A name.", json!({"type": "string"})),
         "script" if operation != "follow_events" => (
             "A script's full name.",
             json!({
