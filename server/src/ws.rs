@@ -1,11 +1,11 @@
-//! `/ws/agent`: the agents' socket, and nothing but the socket.
+//! `/ws/agent`: the WebSocket of agents. It carries frames and does not know their meaning.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -14,6 +14,7 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
@@ -22,17 +23,17 @@ use crate::domain::fleet::agent::Transport;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{
-    AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
+    Activity, AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
 };
 
-/// An idle connection holds no more than this each way; both grow on use.
+/// Buffer of an idle connection in each direction; both grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// How long an agent may take to read what it is sent.
 const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to answer a close before the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
-/// What a connection needs; each holds a copy of it for life.
+/// What a connection needs. Each connection holds a copy.
 #[derive(Clone)]
 struct WsState {
     authentication: Arc<Authentication>,
@@ -41,11 +42,11 @@ struct WsState {
 
 /// The one route.
 pub fn router(services: &Services) -> Router {
-    let doors = WsState {
+    let state = WsState {
         authentication: Arc::new(services.authentication.clone()),
         sessions: Arc::clone(&services.sessions),
     };
-    Router::new().route("/ws/agent", get(connect)).with_state(doors)
+    Router::new().route("/ws/agent", get(connect)).with_state(state)
 }
 
 #[derive(Deserialize)]
@@ -53,9 +54,10 @@ struct Params {
     api_key: Option<String>,
 }
 
-/// Completes the upgrade, whatever the key is: only then can a client read why it is refused.
+/// Completes the upgrade for any key, because only then can a client read why it is refused.
 async fn connect(
-    State(doors): State<WsState>,
+    State(state): State<WsState>,
+    activity: Option<Extension<Activity>>,
     headers: HeaderMap,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
@@ -65,13 +67,14 @@ async fn connect(
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
-        Some(secret) => match doors.authentication.authenticate_agent(&secret).await {
+        Some(secret) => match state.authentication.authenticate_agent(&secret).await {
             Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
             Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
     };
-    let sessions = doors.sessions;
+    let sessions = state.sessions;
+    let activity = activity.map(|Extension(activity)| activity);
     upgrade
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
@@ -79,8 +82,9 @@ async fn connect(
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .on_upgrade(move |socket| {
-            // In a box: a session moves it from future to future, and each would have room for it.
-            let mut link = Socket(Box::new(socket));
+            // Boxed, because a session moves it from future to future, and each would reserve its
+            // size.
+            let mut link = Socket { socket: Box::new(socket), activity };
             async move {
                 match admitted {
                     Err(code) => link.close(code).await,
@@ -99,42 +103,49 @@ async fn connect(
         })
 }
 
-struct Socket(Box<WebSocket>);
+struct Socket {
+    socket: Box<WebSocket>,
+    activity: Option<Activity>,
+}
 
 impl AgentTransport for Socket {
     async fn receive(&mut self) -> Result<AgentMessage, TransportEnd> {
-        match self.0.recv().await {
+        match self.socket.recv().await {
             Some(Ok(Message::Text(text))) => Ok(AgentMessage::Text(text.into())),
             Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
             Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
-            Some(Err(error)) => Err(why(error)),
+            Some(Err(error)) => Err(end_of(error)),
         }
+    }
+
+    fn last_arrival_at(&self) -> Option<Instant> {
+        self.activity.as_ref().map(Activity::last_at)
     }
 
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
-        in_time(self.0.feed(Message::Text(text.into()))).await
+        in_time(self.socket.feed(Message::Text(text.into()))).await
     }
 
     async fn flush(&mut self) -> Result<(), TransportEnd> {
-        in_time(self.0.flush()).await
+        in_time(self.socket.flush()).await
     }
 
     async fn close(&mut self, code: CloseCode) {
         let frame = CloseFrame { code: code.code(), reason: code.reason().into() };
         // Read on until the agent has answered: what it still sends would otherwise reset the
         // connection before it has read the code.
-        let goodbye = async {
-            if self.0.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.0.recv().await {}
+        let closing = async {
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
-        let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, closing).await;
     }
 }
 
-/// Waits for a write, but not for ever: an agent that does not read is gone.
+/// Limits the time of a write: an agent that does not read counts as gone.
 async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), TransportEnd> {
     match tokio::time::timeout(WRITE_WAIT, write).await {
         Ok(Ok(())) => Ok(()),
@@ -142,11 +153,11 @@ async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result
     }
 }
 
-/// Tells a frame over its bound from a broken connection.
-fn why(error: axum::Error) -> TransportEnd {
+/// Distinguishes a frame above its limit from a broken connection.
+fn end_of(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
-        // A connection that breaks without a goodbye is no breach of the rules.
+        // A connection that breaks without a close does not violate the protocol.
         Some(tungstenite::Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake
             | ProtocolError::SendAfterClosing

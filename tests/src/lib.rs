@@ -12,6 +12,7 @@ mod fixture;
 mod hosts;
 mod images;
 mod json;
+mod networks;
 mod processes;
 mod proxies;
 mod servers;
@@ -36,6 +37,7 @@ pub use hosts::host::{Host, Manager};
 pub use hosts::small_disk::SmallDisk;
 pub use images::{Container, Dockerfile, Image, repository};
 pub use json::JsonFields;
+pub use networks::{Case, Conditions, Network, Outcome, Shaper, Transport, measure};
 pub use processes::binaries::{binary, previous};
 pub use processes::ports::ClosedPort;
 pub use processes::process::Process;
@@ -46,7 +48,7 @@ pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
 pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
 pub use servers::server::{Database, Server, ServerOptions};
-pub use wait::{eventually, eventually_shown, within};
+pub use wait::{eventually, eventually_shown, pass, within};
 
 /// For tests of what only root can do: another user's files, becoming another user.
 ///

@@ -1,7 +1,7 @@
-//! The socket, and the loop that takes connections from it.
+//! The socket, and the loop that accepts its connections.
 //!
-//! Not `axum::serve`, which bounds no wait, and not a ready-made server around it: connections are
-//! counted here for as long as they live, and each is ended by what it does, not by its bytes.
+//! `axum::serve` limits no wait. Here, connections are counted until they end, and each wait has a
+//! limit of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,26 +20,26 @@ use super::handshake::secure;
 use super::limits::Limits;
 use super::renewal::Certificate;
 
-/// Pause after a connection could not be accepted: trying at once would find the same.
+/// Pause after a connection could not be accepted: an attempt at once would fail in the same way.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Between two warnings that there is no place left.
+/// Time between two warnings that the limit of connections is reached.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why nothing is listened to.
+/// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     #[error("listen on {address}: {source}; is the port taken?")]
     Bind { address: String, source: io::Error },
 }
 
-/// A socket that is bound; nothing is accepted yet.
+/// A bound socket that accepts no connections yet.
 #[derive(Debug)]
 pub struct Bound {
     tcp: TcpListener,
     address: SocketAddr,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limits: Limits,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     warned_at: Option<Instant>,
 }
 
@@ -58,8 +58,8 @@ impl Bound {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
-        let places = Arc::new(Semaphore::new(limits.connections));
-        Ok(Self { tcp, address, tls, limits, places, warned_at: None })
+        let permits = Arc::new(Semaphore::new(limits.connections));
+        Ok(Self { tcp, address, tls, limits, permits, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -68,21 +68,22 @@ impl Bound {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Serves until `stopped` turns true, then accepts nothing more and waits until what was asked
-    /// is answered. When dropped, every connection that is not a WebSocket ends.
+    /// Serves until `stopped` turns true, then accepts no more connections and waits until all
+    /// requests are answered. When dropped, every connection that is not a WebSocket ends.
     pub async fn serve(mut self, app: Router, mut stopped: watch::Receiver<bool>) {
         let carrier = Arc::new(Carrier::new(app, self.limits));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                (stream, peer, place) = self.accept() => {
+                (stream, peer, permit) = self.accept() => {
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
                     let Limits { handshake, answer, .. } = self.limits;
                     connections.spawn(async move {
                         let Some(settings) = settings else {
-                            let stream = Bounded::new(stream, answer, place);
-                            return carrier.carry(stream, peer, stopped).await;
+                            let stream = Bounded::new(stream, answer, permit);
+                            let activity = stream.activity();
+                            return carrier.carry(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
                             secured = secure(stream, settings, handshake) => secured,
@@ -90,8 +91,9 @@ impl Bound {
                         };
                         match secured {
                             Ok(stream) => {
-                                let stream = Bounded::new(stream, answer, place);
-                                carrier.carry(stream, peer, stopped).await;
+                                let stream = Bounded::new(stream, answer, permit);
+                                let activity = stream.activity();
+                                carrier.carry(stream, peer, activity, stopped).await;
                             }
                             Err(error) => tracing::debug!(%peer, %error, "no connection"),
                         }
@@ -109,41 +111,41 @@ impl Bound {
         while connections.join_next().await.is_some() {}
     }
 
-    /// The next connection, once there is a place for it. Dropping the future loses none.
+    /// Accepts the next connection, once the limit permits it. Dropping the future loses none.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let place = self.place().await;
+        let permit = self.permit().await;
         loop {
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
-                    // Frames are small and wanted at once.
+                    // Frames are small and must leave at once.
                     let _ = stream.set_nodelay(true);
-                    return (stream, peer, place);
+                    return (stream, peer, permit);
                 }
-                // The client has thought better of it.
+                // The client has gone already.
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "failed to accept a connection; trying on");
+                    tracing::error!(%error, "failed to accept a connection; trying again");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    async fn place(&mut self) -> OwnedSemaphorePermit {
+    async fn permit(&mut self) -> OwnedSemaphorePermit {
         loop {
-            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-                return place;
+            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+                return permit;
             }
             if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
                 self.warned_at = Some(Instant::now());
                 tracing::warn!(
                     connections = self.limits.connections,
-                    "there are as many connections as may be; more wait until one ends (see \
+                    "the limit of connections is reached; more wait until one ends (see \
                      --max-connections and the limit of open files)"
                 );
             }
-            // Never closed; and the place is taken above.
-            let _ = self.places.acquire().await;
+            // The semaphore is never closed, and the permit is acquired above.
+            let _ = self.permits.acquire().await;
         }
     }
 }

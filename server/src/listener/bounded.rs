@@ -1,5 +1,5 @@
-//! A stream that takes a place among the connections for as long as it lives, also as a WebSocket,
-//! and that ends when its peer reads nothing of what it asked for.
+//! A stream that counts as a connection until it is dropped, also as a WebSocket. It fails if its
+//! peer does not read, and notes when bytes arrive.
 
 use std::future::Future as _;
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,20 +11,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
-/// The stream and its place.
+use crate::services::sessions::Activity;
+
+/// The stream and its permit.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
     patience: Duration,
-    /// Runs while the peer takes nothing; an idle connection has none.
+    /// Runs while the peer reads nothing; an idle connection has none.
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: OwnedSemaphorePermit,
+    activity: Activity,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl<S: AsyncWrite + Unpin> Bounded<S> {
-    /// A write fails when it has waited as long as `patience` for the peer.
-    pub(super) fn new(stream: S, patience: Duration, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, patience, stalled: None, _place: place }
+    /// A write fails after it has waited for the peer for `patience`.
+    pub(super) fn new(stream: S, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, patience, stalled: None, activity: Activity::default(), _permit: permit }
+    }
+
+    /// When bytes last arrived on this stream.
+    pub(super) fn activity(&self) -> Activity {
+        self.activity.clone()
     }
 
     fn in_time<T>(
@@ -49,7 +57,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.note();
+        }
+        read
     }
 }
 

@@ -16,22 +16,23 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
-use tower_http::timeout::TimeoutBody;
 
 use super::limits::Limits;
+use super::paced_body::PacedBody;
+use crate::services::sessions::Activity;
 
-/// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
+/// HTTP/2: time between two pings, and time to answer one.
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
 const LIFE_WAIT: Duration = Duration::from_secs(20);
 
-/// How long the last answer of a connection may take that asks for nothing more.
+/// How long the last answer of a connection may take that sends no more requests.
 const LEAVE_WAIT: Duration = Duration::from_secs(3_600);
-/// Requests at once over one HTTP/2 connection: a dashboard's, with room to spare.
+/// Requests at once over one HTTP/2 connection.
 const MAX_STREAMS: u32 = 32;
-/// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
+/// Largest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What all connections have in common.
+/// What all connections share.
 #[derive(Debug)]
 pub(super) struct Carrier {
     http: Builder<TokioExecutor>,
@@ -55,12 +56,13 @@ impl Carrier {
         Self { http, app, request_head: limits.request_head }
     }
 
-    /// Serves one connection until it ends, is upgraded, or the server stops and what it was asked
-    /// is answered.
+    /// Serves one connection until it ends, is upgraded, or the server stops and its requests are
+    /// answered.
     pub(super) async fn carry<S>(
         &self,
         stream: S,
         peer: SocketAddr,
+        activity: Activity,
         mut stopped: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -69,9 +71,9 @@ impl Carrier {
         let (counter, pause) = (Arc::clone(&requests), self.request_head);
         let app = self.app.clone().map_request(move |request: Request<Incoming>| {
             counter.fetch_add(1, Ordering::Relaxed);
-            // A body may take its time, but not stand still.
-            let mut request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
+            let mut request = request.map(|body| Body::new(PacedBody::new(body, pause)));
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(activity.clone());
             request
         });
         let service = TowerToHyperService::new(app);
@@ -93,19 +95,19 @@ impl Carrier {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = tokio::time::sleep(wait) => {
-                    let begun = requests.load(Ordering::Relaxed);
-                    if is_leaving || begun == 0 {
-                        tracing::debug!(%peer, begun, "a connection took too long");
+                    let count = requests.load(Ordering::Relaxed);
+                    if is_leaving || count == 0 {
+                        tracing::debug!(%peer, requests = count, "a connection took too long");
                         return;
                     }
                     wait = Limits::IDLE;
-                    if begun == seen {
-                        // What is still being answered is answered; only nothing more is taken.
+                    if count == seen {
+                        // Requests in progress are answered; no more are accepted.
                         is_leaving = true;
                         connection.as_mut().graceful_shutdown();
                         wait = LEAVE_WAIT;
                     }
-                    seen = begun;
+                    seen = count;
                 }
             }
         }

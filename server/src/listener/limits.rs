@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Connections at once when nothing else is set.
+/// Connections at once, default.
 const DEFAULT_CONNECTIONS: usize = 65_536;
-/// Open files that are kept for everything but connections: database, logs, certificates.
+/// Open files that are reserved for everything but connections: database, logs, certificates.
 const RESERVED_FILES: usize = 256;
 
 /// Bounds of the listener.
@@ -14,32 +14,33 @@ const RESERVED_FILES: usize = 256;
 pub struct Limits {
     /// From the connection to the end of the handshake of TLS.
     pub handshake: Duration,
-    /// From there to the end of the first request's head; and the longest pause in a body.
+    /// From there to the end of the first request's head; and the time in which a body must make
+    /// progress.
     pub request_head: Duration,
-    /// How long an answer may wait for its reader, without a byte being taken.
+    /// How long an answer may wait for its reader, without any byte being read.
     pub answer: Duration,
-    /// Connections at once, WebSockets among them; more wait in the kernel's queue.
+    /// Connections at once, including WebSockets; more wait in the kernel's queue.
     pub connections: usize,
 }
 
 impl Limits {
-    /// What agents and people never come near.
+    /// Far above what agents and people need.
     pub const HANDSHAKE: Duration = Duration::from_secs(10);
     pub const REQUEST_HEAD: Duration = Duration::from_secs(15);
     pub const ANSWER: Duration = Duration::from_secs(60);
-    /// Without a request for as long, a connection is closed. Longer than proxies keep theirs (60
-    /// seconds are common), so that none sends a request just then.
+    /// A connection without a request for this time is closed. Longer than proxies keep theirs (60
+    /// seconds are common), so that no proxy sends a request at that moment.
     pub(super) const IDLE: Duration = Duration::from_secs(75);
 
-    /// How many connections `open_files` leave room for, of those wanted.
+    /// The number of connections that `open_files` permits, at most `wanted`.
     pub fn connections(wanted: Option<usize>, open_files: usize) -> usize {
-        let room = open_files.saturating_sub(RESERVED_FILES).max(1);
-        wanted.unwrap_or(DEFAULT_CONNECTIONS).min(room)
+        let free = open_files.saturating_sub(RESERVED_FILES).max(1);
+        wanted.unwrap_or(DEFAULT_CONNECTIONS).min(free)
     }
 }
 
-/// Raises the limit of open files as far as the system lets this process, and returns it. The soft
-/// limit is low (often 1,024) for the sake of old programs alone.
+/// Raises the limit of open files as far as the system permits, and returns it. The soft limit is
+/// low (often 1,024) only for old programs.
 pub fn open_file_limit() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return DEFAULT_CONNECTIONS };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();

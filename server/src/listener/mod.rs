@@ -1,7 +1,8 @@
-//! The one listening address: accepts, secures and bounds connections, and ends them.
+//! The listening address: accepts, secures, limits and ends connections.
 //!
-//! Hands requests to a router and knows nothing of what they mean. Every wait for somebody else is
-//! bounded here: for the handshake of TLS, for the first request, between two requests, for an answer to be read.
+//! It passes requests to a router and does not know what they mean. Every wait for a peer has a limit:
+//! for the TLS handshake, for the first request, for its body, between two requests, and for an answer
+//! to be read.
 
 mod acceptor;
 mod bounded;
@@ -9,6 +10,7 @@ mod certificate;
 mod connection;
 mod handshake;
 mod limits;
+mod paced_body;
 mod renewal;
 
 pub use self::acceptor::{Bound, ListenError};

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +33,9 @@ struct Rules {
     /// True while nothing passes and nobody is told.
     silent: watch::Sender<bool>,
     downloads: Mutex<Downloads>,
+    /// How long a connection may be quiet, in milliseconds; zero: for ever.
+    quiet_ms: AtomicU64,
+    connections: AtomicUsize,
     /// Counts up at each cut; connections made before it end.
     cuts: watch::Sender<u64>,
 }
@@ -60,6 +64,8 @@ impl Link {
             silent: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             downloads: Mutex::default(),
+            quiet_ms: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, rules.clone()));
         Self { address, rules, accepting }
@@ -111,6 +117,18 @@ impl Link {
         self.rules.upgrades_blocked.load(Ordering::SeqCst)
     }
 
+    /// Cuts connections over which nothing passed for so long, as some proxies do.
+    pub fn cut_quiet_after(&self, quiet: Duration) {
+        let quiet_ms = u64::try_from(quiet.as_millis()).expect("a short time");
+        self.rules.quiet_ms.store(quiet_ms, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.rules.connections.load(Ordering::SeqCst)
+    }
+
     /// Lets nothing pass and tells nobody, as a lost route does; or passes on again.
     pub fn silence(&self, silent: bool) {
         self.rules.silent.send_replace(silent);
@@ -150,6 +168,7 @@ async fn accept(listener: TcpListener, rules: Arc<Rules>) {
             continue;
         }
         let rules = rules.clone();
+        rules.connections.fetch_add(1, Ordering::SeqCst);
         let mut cuts = rules.cuts.subscribe();
         tokio::spawn(async move {
             tokio::select! {
@@ -173,9 +192,34 @@ async fn carry(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
     server.write_all(&head).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
+    let passed = Passed(Mutex::new(Instant::now()));
     tokio::select! {
-        end = pump(from_client, to_server, u64::MAX, rules.silent.subscribe()) => end,
-        end = pump(from_server, to_client, passing, rules.silent.subscribe()) => end,
+        end = pump(from_client, to_server, u64::MAX, rules.silent.subscribe(), &passed) => end,
+        end = pump(from_server, to_client, passing, rules.silent.subscribe(), &passed) => end,
+        () = passed.quiet_for(rules.quiet_ms.load(Ordering::SeqCst)) => Ok(()),
+    }
+}
+
+/// When bytes last passed.
+struct Passed(Mutex<Instant>);
+
+impl Passed {
+    fn note(&self) {
+        *self.0.lock().expect("not poisoned") = Instant::now();
+    }
+
+    async fn quiet_for(&self, quiet_ms: u64) {
+        if quiet_ms == 0 {
+            return std::future::pending().await;
+        }
+        let quiet = Duration::from_millis(quiet_ms);
+        loop {
+            let passed_at = *self.0.lock().expect("not poisoned");
+            if passed_at.elapsed() >= quiet {
+                return;
+            }
+            tokio::time::sleep_until((passed_at + quiet).into()).await;
+        }
     }
 }
 
@@ -194,6 +238,7 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     mut passing: u64,
     mut silent: watch::Receiver<bool>,
+    passed: &Passed,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -207,6 +252,7 @@ async fn pump(
         }
         let length = length.min(usize::try_from(passing).unwrap_or(usize::MAX));
         to.write_all(&buffer[..length]).await?;
+        passed.note();
         passing = passing.saturating_sub(length as u64);
         if passing == 0 {
             return Ok(());

@@ -18,6 +18,8 @@ pub enum Upgrades {
     Passed,
     /// Forgotten, as in many a configuration: the server sees a plain request.
     Dropped,
+    /// Forgotten, and the largest body is nginx's own default of 1 MiB.
+    DroppedWithSmallBodies,
 }
 
 /// A running reverse proxy.
@@ -80,8 +82,9 @@ fn configured(
             "proxy_set_header Upgrade $http_upgrade;\n\
              proxy_set_header Connection $connection_upgrade;"
         }
-        Upgrades::Dropped => "",
+        Upgrades::Dropped | Upgrades::DroppedWithSmallBodies => "",
     };
+    let max_body = if upgrades == Upgrades::DroppedWithSmallBodies { "1m" } else { "3m" };
     let folder = folder.display();
     let (chain, key) = (certificate.chain.display(), certificate.key.display());
     // One process, in front: the harness ends it by its id.
@@ -102,7 +105,7 @@ fn configured(
              listen 127.0.0.1:{port} ssl;
              ssl_certificate {chain};
              ssl_certificate_key {key};
-             client_max_body_size 3m;
+             client_max_body_size {max_body};
              location / {{
                proxy_pass http://{server};
                proxy_http_version 1.1;

@@ -1,6 +1,6 @@
 //! The three endpoints of basic agents: heartbeat, poll, result.
 //!
-//! A key whose agent polls has one session, opened by its first request and ended by silence.
+//! The agent of a key that polls has one session, which its first request opens and silence ends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use super::{Admitted, AdmittedBody};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -28,7 +28,7 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{AgentMessage, SessionRequest};
 
-/// Bytes of commands that one poll answers with.
+/// Most bytes of commands in one answer to a poll.
 const MAX_POLL_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -42,7 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub struct PollSessions(Arc<Mutex<HashMap<AgentKeyId, Arc<Relay>>>>);
 
-/// A heartbeat. Free-form; what a `register` would say may stand in `data` or beside `status`.
+/// A heartbeat. `status` is free-form. The fields of `register` may be in `data` or beside `status`.
 #[derive(Debug, Deserialize, ToSchema)]
 struct HeartbeatBody {
     #[serde(default)]
@@ -62,7 +62,7 @@ struct HeartbeatView {
     timestamp: String,
 }
 
-/// Commands that wait, as `command` frames.
+/// Waiting commands, as `command` frames.
 #[derive(Debug, Serialize, ToSchema)]
 struct PollView {
     #[schema(value_type = Vec<Object>)]
@@ -85,17 +85,17 @@ struct ResultView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PollParams {
-    /// Wait for a command for so long, at most 30000.
+    /// Wait for a command for this time, at most 30000.
     #[serde(default)]
     wait_ms: u64,
 }
 
-/// Say that a basic agent is alive.
+/// Report that a basic agent is alive.
 #[utoipa::path(post, path = "/api/agents/heartbeat", tag = "agent link", request_body = HeartbeatBody,
     responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_heartbeat(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedBody { admission, permit: _permit }: AdmittedBody,
     Body(body): Body<HeartbeatBody>,
 ) -> ApiResult<axum::Json<HeartbeatView>> {
     let registration = body.data.unwrap_or(body.beside);
@@ -106,7 +106,7 @@ async fn post_heartbeat(
     Ok(axum::Json(HeartbeatView { kind: "heartbeat_ack", timestamp }))
 }
 
-/// Fetch the commands that wait for a basic agent.
+/// Fetch the waiting commands of a basic agent.
 #[utoipa::path(get, path = "/api/agents/poll", tag = "agent link", params(PollParams),
     responses((status = 200, body = PollView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn poll_commands(
@@ -131,12 +131,12 @@ async fn poll_commands(
     }
 }
 
-/// Report what came of a command. Answered when it is committed.
+/// Report the result of a command. Answered after the commit.
 #[utoipa::path(post, path = "/api/agents/result", tag = "agent link", request_body = ResultBody,
     responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_result(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedBody { admission, permit: _permit }: AdmittedBody,
     Body(body): Body<ResultBody>,
 ) -> ApiResult<axum::Json<ResultView>> {
     let mut result = body.result;
@@ -144,8 +144,8 @@ async fn post_result(
     let response: Response = serde_json::from_value(Value::Object(result))
         .map_err(|error| Problem::invalid_body(format!("`result`: {error}")))?;
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
-    let (told, receipt) = oneshot::channel();
-    relay.push(AgentMessage::Report(Box::new(response), told)).await;
+    let (sender, receipt) = oneshot::channel();
+    relay.push(AgentMessage::Report(Box::new(response), sender)).await;
     match receipt.await.map_err(|_| closed(&relay))? {
         Receipt::Recorded | Receipt::Late => Ok(axum::Json(ResultView { recorded: true })),
         Receipt::UnknownCommand => Err(Problem::unknown_command()),
@@ -162,7 +162,7 @@ fn closed(relay: &Relay) -> Problem {
     relay.close_code().map_or_else(Problem::storage, Problem::of_close)
 }
 
-/// A part that is a `command` frame; basic agents over HTTP are sent nothing else.
+/// The `command` frame of a part; basic agents over HTTP receive no other frames.
 fn command_of(part: &ExchangePart) -> Option<Value> {
     let ExchangePart::Text(text) = part else { return None };
     let frame: Value = serde_json::from_str(text).ok()?;
@@ -189,8 +189,8 @@ impl PollSessions {
         let (handle, transport) = relay(Carries::CommandsOnly);
         let handle = Arc::new(handle);
         sessions.insert(key_id, Arc::clone(&handle));
-        let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));
-        // Whatever it calls itself, an agent of these endpoints is a basic one.
+        let (services, map, own) = (state.services.clone(), self.clone(), Arc::clone(&handle));
+        // An agent that uses these endpoints is a basic one, even if it says otherwise.
         let implied = Some(Box::new(Registration { protocol: None, ..registration }));
         tokio::spawn(async move {
             let origin = SessionRequest {
@@ -202,7 +202,7 @@ impl PollSessions {
             };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &mine)) {
+            if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &own)) {
                 sessions.remove(&key_id);
             }
         });

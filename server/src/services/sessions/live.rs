@@ -2,18 +2,16 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::stream::FuturesOrdered;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, ErrorCode, Receipt, ServerFrame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::inbound_quota::{Admission, InboundQuota};
 use super::output_tracker::OutputTracker;
 use super::{AgentTransport, SessionEnd, Sessions};
 use crate::domain::ids::CommandId;
@@ -26,9 +24,6 @@ use crate::store::writer::{Listed, Reconciled, Settled};
 pub(super) const MAX_ERRORS: u32 = 100;
 /// Longest message of an `error` frame, in characters. It may repeat what the agent sent.
 pub(super) const MAX_ERROR_FRAME_CHARS: usize = 300;
-/// Frames of one session per second, and in one burst.
-const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
-const BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 /// The end of a session whose agent broke the protocol.
 pub(super) const VIOLATION: SessionEnd = SessionEnd::Closed(CloseCode::PolicyViolation);
@@ -39,6 +34,9 @@ pub(super) struct LiveSession {
     pub(super) handle: Arc<SessionHandle>,
     pub(super) output: OutputTracker,
     pub(super) inbound: InboundState,
+    pub(super) quota: Arc<InboundQuota>,
+    /// A message that waits for its quota. No further one is read meanwhile.
+    pub(super) admission: Option<Admission>,
     /// Commits of this session, in the order of the frames that caused them.
     pub(super) pending: FuturesOrdered<PendingCommit>,
     pub(super) messages: mpsc::Receiver<SessionMessage>,
@@ -80,18 +78,6 @@ pub(super) struct InboundState {
     error_count: u32,
     /// Items of a full agent's inventory, until it is complete.
     pub(super) inventory: Option<Vec<Listed>>,
-    rate: DefaultDirectRateLimiter,
-}
-
-impl InboundState {
-    /// Waits until the agent may send another frame. An agent that sends too many is read more
-    /// slowly, until its own connection is full.
-    pub(super) async fn wait_for_quota(&self) {
-        while let Err(early) = self.rate.check() {
-            let wait = early.wait_time_from(DefaultClock::default().now());
-            tokio::time::sleep(wait).await;
-        }
-    }
 }
 
 impl Default for InboundState {
@@ -105,7 +91,6 @@ impl Default for InboundState {
             unknown_types: HashSet::new(),
             error_count: 0,
             inventory: Some(Vec::new()),
-            rate: RateLimiter::direct(Quota::per_second(FRAMES_PER_SECOND).allow_burst(BURST)),
         }
     }
 }
@@ -116,11 +101,15 @@ impl LiveSession {
         handle: Arc<SessionHandle>,
         messages: mpsc::Receiver<SessionMessage>,
     ) -> Self {
+        // Over HTTP, the bytes are counted when the body is read.
+        let bytes = (!handle.is_http).then(|| service.bytes_of(handle.grant().key_id));
         Self {
             service,
             handle,
             output: OutputTracker::default(),
             inbound: InboundState::default(),
+            quota: Arc::new(InboundQuota::new(bytes)),
+            admission: None,
             pending: FuturesOrdered::new(),
             messages,
             is_ready: false,

@@ -4,11 +4,14 @@
 //! session from `connected` to its end. Everything that an agent sends is hostile input: the
 //! transport limits sizes, the session limits rates and counts.
 
+mod activity;
+mod byte_limiter;
 mod commit_ack;
 mod connection_limiter;
 mod deregistration;
 pub(super) mod heartbeats;
 mod inbound;
+mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
@@ -23,6 +26,9 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
 use tokio::sync::Semaphore;
 
+pub use self::activity::Activity;
+use self::byte_limiter::ByteLimiter;
+pub use self::byte_limiter::{BytePermit, SessionBytes};
 use self::connection_limiter::ConnectionLimiter;
 use self::heartbeats::Heartbeats;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
@@ -33,6 +39,7 @@ use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
+use crate::domain::ids::AgentKeyId;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
@@ -55,6 +62,7 @@ pub struct Sessions {
     pub(super) settings: Settings,
     opening: Arc<Semaphore>,
     connections: ConnectionLimiter,
+    bytes: ByteLimiter,
     heartbeats: Heartbeats,
     cache: KeyCache,
     manifests: ManifestCache,
@@ -121,6 +129,7 @@ impl Sessions {
             settings,
             opening,
             connections: ConnectionLimiter::default(),
+            bytes: ByteLimiter::default(),
             heartbeats,
             cache,
             manifests,
@@ -137,6 +146,11 @@ impl Sessions {
     /// Admits no more sessions.
     pub fn close(&self) {
         self.connections.close();
+    }
+
+    /// The share of a session of this key in the bytes that sessions may hold.
+    pub fn bytes_of(&self, key_id: AgentKeyId) -> SessionBytes {
+        self.bytes.session(key_id)
     }
 
     /// Runs a session to its end. The transport is closed when this returns.

@@ -9,6 +9,7 @@ use muster_protocol::frame::{Command, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::time::Instant;
 
+use super::inbound_quota::Admission;
 use super::live::{CommitAck, LiveSession};
 use super::{AgentMessage, AgentTransport, SessionEnd, TransportEnd};
 use crate::domain::ids::CommandId;
@@ -59,11 +60,8 @@ impl LiveSession {
             Event::Message(Some(message)) => self.send(message, transport).await?,
             Event::Message(None) => return Err(SessionEnd::Gone),
             Event::Committed(committed) => self.acknowledge_commit(committed, transport).await?,
-            Event::Received(message) => {
-                self.inbound.last_received_at = Instant::now();
-                self.receive(message?, transport).await?;
-            }
-            Event::Silence => return Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
+            Event::Received(message) => self.receive(message?, transport).await?,
+            Event::Silence => return Err(SessionEnd::Closed(CloseCode::HeartbeatsMissed)),
             Event::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
         }
         while let Ok(message) = self.messages.try_recv() {
@@ -74,18 +72,29 @@ impl LiveSession {
 
     async fn next_event<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
         loop {
-            let deadline = self.deadline();
-            let may_read = self.pending.len() < MAX_PENDING;
+            let deadline = self.deadline(transport);
+            let may_read = self.pending.len() < MAX_PENDING && self.admission.is_none();
             tokio::select! {
                 message = self.messages.recv() => return Event::Message(message),
                 Some(committed) = self.pending.next(), if !self.pending.is_empty() => {
                     return Event::Committed(committed);
                 }
-                message = transport.receive(), if may_read => return Event::Received(message),
+                message = admitted(&mut self.admission) => {
+                    self.admission = None;
+                    return Event::Received(Ok(message));
+                }
+                message = transport.receive(), if may_read => {
+                    self.inbound.last_received_at = Instant::now();
+                    match message.map(|message| self.quota.admit(message)) {
+                        Ok(Ok(message)) => return Event::Received(Ok(message)),
+                        Ok(Err(admission)) => self.admission = Some(admission),
+                        Err(end) => return Event::Received(Err(end)),
+                    }
+                }
                 () = sleep_until(self.retry_output_at) => return Event::RetryOutput,
-                // An agent that waits for its own commits is not silent.
+                // An agent that waits for its own commits or its quota is not silent.
                 () = tokio::time::sleep_until(deadline), if may_read => {
-                    if self.deadline() <= Instant::now() {
+                    if self.deadline(transport) <= Instant::now() {
                         return Event::Silence;
                     }
                 }
@@ -93,9 +102,10 @@ impl LiveSession {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn deadline<T: AgentTransport>(&self, transport: &T) -> Instant {
         let silence = Duration::from_millis(self.service.settings.silence_ms());
-        let deadline = self.inbound.last_received_at + silence;
+        let heard_at = transport.last_arrival_at().max(Some(self.inbound.last_received_at));
+        let deadline = heard_at.unwrap_or(self.inbound.last_received_at) + silence;
         match self.is_ready {
             true => deadline,
             false => deadline.min(self.inbound.opened_at + INVENTORY_TIMEOUT),
@@ -163,6 +173,13 @@ impl LiveSession {
         if let Err(error) = self.service.store.writer().commit(operation).await {
             tracing::warn!(agent_id = %handle.agent_id, %error, "failed to mark the agent offline; a sweep will do it");
         }
+    }
+}
+
+async fn admitted(admission: &mut Option<Admission>) -> AgentMessage {
+    match admission {
+        Some(admission) => admission.await,
+        None => std::future::pending().await,
     }
 }
 
