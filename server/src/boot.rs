@@ -80,7 +80,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let app = http::router(state).merge(ws::router(&services));
-    let app = http::with_envelope(app, stopped.clone());
+    let app = http::with_envelope(app, Clock::system(), stopped.clone());
     let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, connections, "serving");

@@ -34,6 +34,29 @@ const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Payload that fills one packet of most networks, with all headers.
 const MIN_FRAME_PAYLOAD: usize = 1_360;
+/// How long output may be on its way, if the network itself is faster.
+const TARGET_DELAY: Duration = Duration::from_secs(1);
+
+/// How a link wants its output.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputPace {
+    /// Payload below which frames cost more than they save.
+    pub min_frame_bytes: usize,
+    /// Payload above which frames do not pass.
+    pub max_frame_bytes: usize,
+    /// How long output may be on its way.
+    pub delay: Duration,
+}
+
+impl Default for OutputPace {
+    fn default() -> Self {
+        Self {
+            min_frame_bytes: MIN_FRAME_PAYLOAD,
+            max_frame_bytes: MAX_OUTPUT_FRAME_BYTES,
+            delay: TARGET_DELAY,
+        }
+    }
+}
 
 /// A frame to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,10 +156,9 @@ pub trait Link: Send {
     fn silence(&self) -> Duration {
         self.progress().last_at().elapsed()
     }
-    /// Payload of an output frame: below the first, frames cost more than they save; above the
-    /// second, they do not pass.
-    fn output_frame_bytes(&self) -> (usize, usize) {
-        (MIN_FRAME_PAYLOAD, MAX_OUTPUT_FRAME_BYTES)
+    /// How the link wants its output.
+    fn output_pace(&self) -> OutputPace {
+        OutputPace::default()
     }
     /// Closes the connection, within a short time limit.
     fn close(&mut self) -> BoxFuture<'_, ()>;

@@ -168,8 +168,7 @@ impl<'a> Session<'a> {
         let granted = agent.limits.output;
         let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
         let limit_bytes = granted.limit_bytes.min(wanted_bytes);
-        let (min_frame_bytes, max_frame_bytes) = link.output_frame_bytes();
-        let pacer = Pacer::new(min_frame_bytes, max_frame_bytes);
+        let pacer = Pacer::new(link.output_pace());
         Self {
             link,
             agent,

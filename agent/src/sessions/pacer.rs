@@ -9,23 +9,24 @@ use muster_protocol::limits::{MAX_OUTPUT_FRAME_BYTES, OUTPUT_WINDOW_BYTES};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How long output may be on its way, in addition to the delay of the network itself.
-const TARGET_DELAY: Duration = Duration::from_secs(1);
+use crate::link::OutputPace;
+
 /// A pause after which the link may have changed: the measurement starts again.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Frames that a window consists of at least, so that the link is not idle between them.
 const MIN_FRAMES: u64 = 2;
 /// The part of the window that one frame takes, if frames may be that small.
-const WINDOW_PER_FRAME: u64 = 4;
+const WINDOW_PER_FRAME: u64 = 3;
 /// How much faster the window may grow than the last measurement of it.
 const GROWTH_FACTOR: u64 = 16;
 
 /// The pacer of one session.
 #[derive(Debug)]
 pub struct Pacer {
-    /// Payload below which frames cost more than they save.
     min_frame_bytes: u64,
     max_frame_bytes: u64,
+    /// How long output may be on its way.
+    target_delay: Duration,
     window_bytes: u64,
     in_flight_bytes: u64,
     shortest_round_trip: Option<Duration>,
@@ -42,19 +43,19 @@ struct SentFrame {
     sent_at: Instant,
     /// On its way when it was sent, itself included.
     in_flight_bytes: u64,
-    /// The window was nearly full, so the round trip tells what the link carries.
+    /// The window was full, so the round trip tells what the link carries.
     is_measure: bool,
 }
 
 impl Pacer {
-    /// For a link on which frames should contain at least so much payload, and may contain at most
-    /// so much.
-    pub fn new(min_frame_bytes: usize, max_frame_bytes: usize) -> Self {
-        let max_frame_bytes = max_frame_bytes.min(MAX_OUTPUT_FRAME_BYTES) as u64;
-        let min_frame_bytes = (min_frame_bytes as u64).min(max_frame_bytes);
+    /// A pacer for a link that wants its output like this.
+    pub fn new(pace: OutputPace) -> Self {
+        let max_frame_bytes = pace.max_frame_bytes.min(MAX_OUTPUT_FRAME_BYTES) as u64;
+        let min_frame_bytes = (pace.min_frame_bytes as u64).min(max_frame_bytes);
         Self {
             min_frame_bytes,
             max_frame_bytes,
+            target_delay: pace.delay,
             window_bytes: MIN_FRAMES * min_frame_bytes,
             in_flight_bytes: 0,
             shortest_round_trip: None,
@@ -69,18 +70,19 @@ impl Pacer {
         {
             self.window_bytes = self.min_window();
         }
-        let free_bytes = self.window_bytes.saturating_sub(self.in_flight_bytes);
-        let frame_bytes = (self.window_bytes / WINDOW_PER_FRAME)
-            .clamp(self.min_frame_bytes, self.max_frame_bytes);
-        // A rest that is too small for a frame waits for the next acknowledgement.
-        if free_bytes < self.min_frame_bytes { 0 } else { frame_bytes.min(free_bytes) }
+        if self.in_flight_bytes >= self.window_bytes {
+            return 0;
+        }
+        // The last frame may exceed the window: a smaller one would cost more than it saves.
+        let frame_bytes = self.window_bytes / WINDOW_PER_FRAME;
+        frame_bytes.clamp(self.min_frame_bytes, self.max_frame_bytes)
     }
 
     /// A frame was sent whose payload ends at this offset.
     pub fn sent(&mut self, command_id: Uuid, end_bytes: u64, payload_bytes: u64, now: Instant) {
         self.used_at = now;
         self.in_flight_bytes += payload_bytes;
-        let is_measure = self.in_flight_bytes + self.min_frame_bytes > self.window_bytes;
+        let is_measure = self.in_flight_bytes >= self.window_bytes;
         let sent_at = now;
         let in_flight_bytes = self.in_flight_bytes;
         self.sent.push_back(SentFrame {
@@ -132,7 +134,7 @@ impl Pacer {
             None => round_trip,
         };
         self.shortest_round_trip = Some(shortest);
-        let target = TARGET_DELAY.max(shortest.mul_f64(1.25));
+        let target = self.target_delay.max(shortest.mul_f64(1.25));
         // What was on its way needed one round trip.
         let per_target =
             frame.in_flight_bytes as f64 * target.as_secs_f64() / round_trip.as_secs_f64();
@@ -154,8 +156,6 @@ impl Pacer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MIN_FRAME: usize = 1360;
 
     /// A link that carries so many bytes a second in one direction, one frame after the other, with
     /// a delay of its own. Its time is simulated.
@@ -212,12 +212,12 @@ mod tests {
     const ID: Uuid = Uuid::from_u128(1);
 
     fn pacer() -> Pacer {
-        Pacer::new(MIN_FRAME, MAX_OUTPUT_FRAME_BYTES)
+        Pacer::new(OutputPace::default())
     }
 
     #[test]
     fn slow_links_are_full_and_delay_little() {
-        for (kbit, most) in [(16.0, 2.2), (64.0, 1.6), (256.0, 1.6), (1_000.0, 1.6)] {
+        for (kbit, most) in [(16.0, 2.6), (64.0, 1.8), (256.0, 1.8), (1_000.0, 1.8)] {
             for delay_ms in [20, 100, 600] {
                 let mut link = Link::new(kbit, Duration::from_millis(delay_ms));
                 let (rate, longest) = link.run(&mut pacer(), Duration::from_secs(120));
@@ -248,7 +248,7 @@ mod tests {
         assert!(longest < Duration::from_secs(2), "{longest:?}");
         pacer.forget(ID);
         assert_eq!(pacer.in_flight_bytes, 0);
-        assert!(pacer.allowance(link.now + FORGET_AFTER) <= 2 * MIN_FRAME as u64);
+        assert!(pacer.allowance(link.now + FORGET_AFTER) <= pacer.min_window());
     }
 
     #[test]

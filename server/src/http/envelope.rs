@@ -8,18 +8,26 @@ use axum::http::header::{DATE, HOST};
 use axum::http::{HeaderValue, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use chrono::Utc;
 use tokio::sync::watch;
 
 use super::problem::Problem;
+use crate::domain::time::Clock;
 
 /// How long requests may take when the server stops; those that wait for something are answered
 /// then.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
+/// What it needs. Cloned for every request.
+#[derive(Debug, Clone)]
+pub(super) struct Envelope {
+    pub clock: Clock,
+    /// Turns true when the server stops.
+    pub stopped: watch::Receiver<bool>,
+}
+
 /// Passes a request on.
 pub(super) async fn apply(
-    State(stopped): State<watch::Receiver<bool>>,
+    State(Envelope { clock, stopped }): State<Envelope>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -31,8 +39,7 @@ pub(super) async fn apply(
         },
     };
     // The HTTP library's own date stands still while the clock is behind an earlier time.
-    let date = Utc::now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-    if let Ok(date) = HeaderValue::try_from(date) {
+    if let Ok(date) = HeaderValue::try_from(clock.now().http_date()) {
         response.headers_mut().insert(DATE, date);
     }
     response

@@ -87,9 +87,10 @@ pub fn router(state: AppState) -> Router {
 
 /// Adds to every route what all requests and answers have in common. `stopped` turns true when the
 /// server stops.
-pub fn with_envelope(router: Router, stopped: watch::Receiver<bool>) -> Router {
+pub fn with_envelope(router: Router, clock: Clock, stopped: watch::Receiver<bool>) -> Router {
+    let envelope = envelope::Envelope { clock, stopped };
     router
-        .layer(middleware::from_fn_with_state(stopped, envelope::apply))
+        .layer(middleware::from_fn_with_state(envelope, envelope::apply))
         .layer(middleware::from_fn(security_headers::add))
 }
 

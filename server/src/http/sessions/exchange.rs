@@ -94,7 +94,7 @@ async fn exchange_frames(
     let open = exchange.open.enter(header.sequence, next)?;
     let answer = tokio::select! {
         biased;
-        () = open.repeated() => Err(Problem::unknown_session()),
+        () = open.repeated() => Err(Problem::busy("the request was sent again; use that answer")),
         answer = Arc::clone(&exchange).process(header, body, &open) => answer,
     };
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], answer?).into_response())
@@ -183,8 +183,8 @@ impl Exchange {
         open: &OpenRequest<'_>,
     ) -> ApiResult<Bytes> {
         let sequence = header.sequence;
-        let is_mostly_here = || self.note_arrival(sequence);
-        let bytes = body.read_to_end(&self.bytes, &self.relay, is_mostly_here).await?;
+        let is_half_here = || self.note_arrival(sequence);
+        let bytes = body.read_to_end(&self.bytes, &self.relay, is_half_here).await?;
         let messages = messages_of(&bytes)?;
         drop(bytes);
         self.note_arrival(sequence);

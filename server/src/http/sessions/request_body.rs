@@ -45,12 +45,12 @@ impl RequestBody {
     }
 
     /// Reads the rest, once the session may hold it. Each piece shows that the agent is alive.
-    /// `is_mostly_here` is called when three quarters have arrived.
+    /// `is_half_here` is called when half of it has arrived.
     pub(super) async fn read_to_end(
         &mut self,
         session: &SessionBytes,
         relay: &Relay,
-        is_mostly_here: impl Fn(),
+        is_half_here: impl Fn(),
     ) -> ApiResult<Bytes> {
         let total = self.declared_bytes.unwrap_or(self.max_bytes);
         let permit = tokio::time::timeout(PERMIT_WAIT, session.acquire(total)).await;
@@ -60,8 +60,8 @@ impl RequestBody {
         }
         while self.read_more().await? {
             relay.note_life();
-            if self.declared_bytes.is_some_and(|total| self.read.len() >= total - total / 4) {
-                is_mostly_here();
+            if self.declared_bytes.is_some_and(|total| self.read.len() >= total / 2) {
+                is_half_here();
             }
         }
         Ok(permit.attach(std::mem::take(&mut self.read).into()))
