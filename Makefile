@@ -39,7 +39,7 @@ fmt: ## Format the code.
 lint: ## Lint the code; a warning is an error.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-openapi: ## Write server/openapi.json from the code; a test compares the two.
+openapi: ## Write the descriptions of API and agent protocol from the code; a test compares them.
 	bash scripts/write-openapi.sh
 
 fuzz: ## Fuzz everything that reads bytes from outside, SECONDS_EACH (default 60) for each target.

@@ -49,11 +49,14 @@ Options for installing:
   --dir DIR          keep everything in DIR instead of /opt, /etc, /var/lib and /var/log
   --allow WHAT       what the server may run: manifest (default: only scripts that this host
                      lists), library (also scripts of the server's library), shell (any command)
+  --forbid LIST      what the server may not do to the agent, with commas: restart, update,
+                     redeploy, shutdown, rekey (replace the agent key); none allows all again
   --run-as USER      user that scripts run as; default: muster, created if missing. Not with --user
   --insecure         allow http:// and ws:// to other hosts. Anyone on the network path can read
                      the key
   --ca FILE          trust these certificates (PEM) in addition to the host's own
   --version V        install version V; required to go back to an older version
+  --min-version V    accept no release below version V, now and later, even if a release key signed it
   --release-key FP   accept only releases signed by the key with this fingerprint; default: the
                      first key received over https://
   --from DIR         install the programs of a local build in DIR instead of the server's
@@ -95,8 +98,8 @@ main() {
 }
 
 parse_arguments() {
-    action='' key='' key_file='' server='' scope='' dir='' allow='' run_as='' insecure='' ca=''
-    version='' release_key='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
+    action='' key='' key_file='' server='' scope='' dir='' allow='' forbid='' run_as='' insecure='' ca=''
+    version='' min_version='' release_key='' from='' mode='' image='' yes='' kill_executions='' keep_state=''
     host_network='' capabilities='' privileged=''
     while [ $# -gt 0 ]; do
         option=$1
@@ -108,7 +111,7 @@ parse_arguments() {
             ;;
         esac
         case $option in
-        --key | --key-file | --server | --dir | --allow | --run-as | --ca | --version | --release-key | --from | --image | --cap-add)
+        --key | --key-file | --server | --dir | --allow | --forbid | --run-as | --ca | --version | --min-version | --release-key | --from | --image | --cap-add)
             [ $# -gt 0 ] || usage_error "$option needs a value"
             value=$1
             shift
@@ -121,9 +124,11 @@ parse_arguments() {
         --server) server=$value ;;
         --dir) dir=$value ;;
         --allow) allow=$value ;;
+        --forbid) forbid=$value ;;
         --run-as) run_as=$value ;;
         --ca) ca=$value ;;
         --version) version=$value ;;
+        --min-version) min_version=$value ;;
         --release-key) release_key=$value ;;
         --from) from=$value ;;
         --user) scope=user ;;
@@ -165,19 +170,25 @@ check_arguments() {
     '' | manifest | library | shell) ;;
     *) usage_error "--allow takes manifest, library or shell, not '$allow'" ;;
     esac
+    for word in $(printf %s "$forbid" | tr ',' ' '); do
+        case $word in
+        restart | update | redeploy | shutdown | rekey) ;;
+        none) [ "$forbid" = none ] || usage_error "--forbid none can't be combined with other words" ;;
+        *) usage_error "--forbid takes restart, update, redeploy, shutdown, rekey or none, with commas between them, not '$word'" ;;
+        esac
+    done
     [ -z "$action" ] || [ -z "$key$key_file" ] || usage_error "--$action takes no key"
     [ -z "$kill_executions" ] || [ "$action" = stop ] || [ "$action" = uninstall ] ||
         usage_error "--kill-executions requires --stop or --uninstall"
     [ -z "$keep_state" ] || [ "$action" = uninstall ] || usage_error "--keep-state requires --uninstall"
     action=${action:-install}
-    case $version in
-    '') ;;
-    *[!0-9A-Za-z.+-]* | [!0-9]* | *..*) usage_error "--version takes a version such as 0.2.0, not '$version'" ;;
-    esac
+    check_version_option --version "$version"
+    check_version_option --min-version "$min_version"
+    [ -z "$min_version" ] || [ -z "$from" ] || usage_error "--min-version is for releases, and --from installs a local build"
     case $action in
     install) ;;
-    update) [ -z "$release_key$from" ] || usage_error "--update takes only --version; --release-key and --from are for installing" ;;
-    *) [ -z "$version$release_key$from" ] || usage_error "--$action takes neither --version nor --release-key nor --from" ;;
+    update) [ -z "$release_key$from$min_version" ] || usage_error "--update takes only --version; --min-version, --release-key and --from are for installing" ;;
+    *) [ -z "$version$release_key$from$min_version" ] || usage_error "--$action takes neither --version nor --min-version nor --release-key nor --from" ;;
     esac
     [ "$action" = install ] || [ -z "$host_network$capabilities$privileged" ] ||
         usage_error "--host-network, --cap-add and --privileged are for installing"
@@ -187,6 +198,14 @@ check_arguments() {
         usage_error "--run-as needs a system installation: without root, scripts run as the current user"
     fi
     case $run_as in *[!A-Za-z0-9_.-]*) usage_error "--run-as takes the name of a user, not '$run_as'" ;; esac
+}
+
+# check_version_option OPTION VERSION
+check_version_option() {
+    case $2 in
+    '') ;;
+    *[!0-9A-Za-z.+-]* | [!0-9]* | *..*) usage_error "$1 takes a version such as 0.2.0, not '$2'" ;;
+    esac
 }
 
 # The fingerprint as the programs write it: 64 lower-case hex digits.
@@ -623,7 +642,7 @@ verify_programs() {
     # The version is read from the file, as the program must not run yet.
     stamp=$(LC_ALL=C tr -c '0-9A-Za-z.:+-' '\n' <"$staging/bin/muster-agent" | sed -n 's/^.*muster-version:\([0-9][0-9A-Za-z.+-]*\)$/\1/p' | awk 'NR == 1')
     if [ -z "$stamp" ] || ! download "/install/releases/$stamp/release.json" "$signed/release.json"; then
-        [ -z "$release_key$pinned" ] || refuse_unsigned "$stamp"
+        [ -z "$release_key$pinned$min_version" ] || refuse_unsigned "$stamp"
         return 0
     fi
     fetch "/install/releases/$stamp/release.sig" "$signed/release.sig"
@@ -638,6 +657,10 @@ verify_programs() {
     manifest=$(tr -d ' \t\r\n' <"$signed/release.json")
     [ "$(printf '%s\n' "$manifest" | sed -n 's/^{"format":1,"version":"\([^"]*\)".*/\1/p')" = "$stamp" ] ||
         die "release $stamp is not installed: its manifest is of another version (wrong_version)"
+    for floor in "$min_version" "$(cat "$program/release_floor" 2>/dev/null || true)"; do
+        ! is_below "$stamp" "$floor" ||
+            die "release $stamp is not installed: it is below $floor, the lowest version that this host accepts (below_floor), and none of its programs was run"
+    done
     for file in muster-agent muster-supervisor; do
         expected=$(printf '%s\n' "$manifest" | sed -n "s/.*\"$platform\":\[\([^]]*\)\].*/\1/p" | tr '}' '\n' |
             sed -n "/\"name\":\"$file\"/s/.*\"sha256\":\"\([0-9a-f]\{64\}\)\".*/\1/p")
@@ -649,6 +672,16 @@ verify_programs() {
 
 refuse_unsigned() {
     die "$web has published no release${1:+ $1}, and this host accepts signed releases only: publish it, or install a local build with --from"
+}
+
+# is_below VERSION FLOOR: true if VERSION is lower, and false where only their previews differ, which the
+# programs compare. An empty floor is below everything.
+is_below() {
+    [ -n "$2" ] && printf '%s %s\n' "${1%%+*}" "${2%%+*}" | awk '{
+        split($1, a, "-"); split($2, b, "-"); split(a[1], x, "."); split(b[1], y, ".")
+        for (i = 1; i <= 3; i++) if (x[i] + 0 != y[i] + 0) exit !(x[i] + 0 < y[i] + 0)
+        exit !($1 ~ /-/ && $2 !~ /-/)
+    }'
 }
 
 # json_value NAME: the first text of this name in the JSON document on standard input.
@@ -726,12 +759,12 @@ resolve_release() {
             die "failed to download ${wanted:+release }${wanted:-the newest release}: $(sed -n 's/^muster-agent: //p' "$staging/fetched" | tail -n 1)"
         fi
         [ "$wanted" = "$new_version" ] || die "version $version is not available: $web has not published it${new_version:+, and offers $new_version}"
-        [ -z "$release_key$pinned" ] || refuse_unsigned "$new_version"
+        [ -z "$release_key$pinned$min_version" ] || refuse_unsigned "$new_version"
         return 0
     }
     any_key=''
     [ -n "$release_key$pinned" ] || case $web in https://*) ;; *) any_key=1 ;; esac
-    verified=$("$tools/muster-supervisor" verify-release --folder "$release" --version "$wanted" --dir "$program" ${release_key:+--release-key "$release_key"} ${any_key:+--any-key} 2>&1) ||
+    verified=$("$tools/muster-supervisor" verify-release --folder "$release" --version "$wanted" --dir "$program" ${release_key:+--release-key "$release_key"} ${any_key:+--any-key} ${min_version:+--min-version "$min_version"} 2>&1) ||
         die "release $wanted is not installed: $(printf '%s\n' "$verified" | tail -n 1)"
     mv "$release/bin/muster-agent" "$release/bin/muster-supervisor" "$staging/bin/"
     read_new_version
@@ -740,6 +773,7 @@ resolve_release() {
         new_floor=$(printf '%s\n' "$verified" | sed -n 's/^floor=//p')
         step "release $wanted is signed by the key $new_key"
     else
+        new_floor=$min_version
         step "release $wanted is complete; over http:// no key is pinned for the next releases: use --release-key to pin one"
     fi
 }
@@ -869,10 +903,12 @@ check_connection() {
 
 # Writes the host's policy. An existing policy changes only if an option asks for it.
 write_policy() {
-    if [ -f "$state/policy.json" ] && [ -z "$allow$run_as" ]; then
+    if [ -f "$state/policy.json" ] && [ -z "$allow$forbid$run_as" ]; then
         return 0
     fi
+    policy=$(cat "$state/policy.json" 2>/dev/null || true)
     [ -n "$allow" ] || allow=$(policy_value allow)
+    [ -n "$forbid" ] || forbid=$(policy_forbids)
     [ -n "$run_as" ] || run_as=$(policy_value run_as)
     if [ "$scope" = system ]; then
         # An existing policy without a user runs scripts as root.
@@ -882,13 +918,28 @@ write_policy() {
         [ "$run_as" = root ] || create_user
     fi
     as=''
-    [ -z "$run_as" ] || [ "$run_as" = root ] || as=", \"run_as\": \"$run_as\""
-    printf '{"allow": "%s"%s}\n' "${allow:-manifest}" "$as" >"$state/policy.json.new"
+    [ -z "$run_as" ] || [ "$run_as" = root ] || as=$run_as
+    policy_text "$as" >"$state/policy.json.new"
     chmod 644 "$state/policy.json.new"
     mv "$state/policy.json.new" "$state/policy.json"
 }
 
-policy_value() { sed -n "s/.*\"$1\": *\"\([a-zA-Z0-9_.-]*\)\".*/\1/p" "$state/policy.json" 2>/dev/null || true; }
+# A text field of $policy.
+policy_value() { printf %s "$policy" | tr '\n' ' ' | sed -n "s/.*\"$1\" *: *\"\([a-zA-Z0-9_.-]*\)\".*/\1/p"; }
+
+# What $policy forbids, with commas.
+policy_forbids() { printf %s "$policy" | tr '\n' ' ' | sed -n 's/.*"forbid" *: *\[\([^]]*\)\].*/\1/p' | tr -d '" \t'; }
+
+# Prints the policy of $allow, $forbid and the user $1.
+policy_text() {
+    printf '{"allow": "%s"' "${allow:-manifest}"
+    [ -z "$1" ] || printf ', "run_as": "%s"' "$1"
+    case $forbid in
+    '' | none) ;;
+    *) printf ', "forbid": ["%s"]' "$(printf %s "$forbid" | sed 's/,/", "/g')" ;;
+    esac
+    printf '}\n'
+}
 
 # Creates the user that scripts run as, without a password and without a login shell.
 create_user() {
@@ -1496,7 +1547,11 @@ restore_installation() {
         restore_file "$staging/before/etc/$file" "$settings/$file" || restored=''
     done
     [ ! -f "$staging/before/policy.json" ] || restore_file "$staging/before/policy.json" "$state/policy.json" || restored=''
+    # A floor that the pinned key has signed stays.
+    kept=''
+    [ -z "$new_floor" ] || [ "${release_key:-$pinned}" != "$pinned" ] || [ -z "$pinned" ] || kept=1
     for file in installation release_key release_floor; do
+        [ -z "$kept" ] || [ "$file" != release_floor ] || continue
         restore_file "$staging/before/$file" "$program/$file" || restored=''
     done
     old=$program/versions/$old_version
@@ -1859,7 +1914,13 @@ fill_volumes() {
     step "the server accepts the key"
     check_pinned_key "$(in_volumes "$staging/etc/agent.env" 'cat /opt/muster/release_key 2>/dev/null || true' </dev/null)"
     [ -z "$release_key" ] || printf '%s\n' "$release_key" | put_file /opt/muster/release_key 644
-    [ -z "$allow" ] || printf '{"allow": "%s"}\n' "$allow" | put_file /var/lib/muster/policy.json 644
+    [ -z "$min_version" ] || printf '%s\n' "$min_version" | put_file /opt/muster/release_floor 644
+    if [ -n "$allow$forbid" ]; then
+        policy=$(in_volumes "$staging/etc/agent.env" 'cat /var/lib/muster/policy.json 2>/dev/null || true' </dev/null)
+        [ -n "$allow" ] || allow=$(policy_value allow)
+        [ -n "$forbid" ] || forbid=$(policy_forbids)
+        policy_text "$(policy_value run_as)" | put_file /var/lib/muster/policy.json 644
+    fi
     [ -z "$key" ] || in_volumes "$staging/etc/agent.env" "mv $key_path /etc/muster/agent_key" </dev/null
 }
 

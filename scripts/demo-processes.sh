@@ -42,7 +42,7 @@ wait_until() {
     until "$@"; do
         tries=$((tries - 1))
         if [ "$tries" -le 0 ]; then
-            echo "waited in vain for: $what; the logs are in $demo" >&2
+            echo "timed out waiting for: $what; the logs are in $demo" >&2
             return 1
         fi
         sleep 0.1

@@ -29,9 +29,13 @@ need iproute2 command -v ip
 need libpam-systemd test -e /usr/share/pam-configs/systemd
 need mount command -v mount
 need nginx-light command -v nginx
+need nodejs command -v node
+need npm command -v npm
 need openrc command -v openrc
 need postgresql has_postgresql
+need prometheus command -v prometheus promtool
 need python3 command -v python3
+need python3-venv python3 -c 'import ensurepip, venv'
 need python3-yaml /usr/bin/python3 -c 'import yaml'
 need runit command -v runsvdir
 need shellcheck command -v shellcheck
@@ -74,4 +78,38 @@ for component in fmt clippy; do
 done
 if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install cargo-nextest --locked
+fi
+
+# The advisory database of RustSec, for scripts/check-licences.sh. No package registry has it, only its
+# repository; where that can't be reached, the check says so. A copy of the last day is used again.
+database=https://github.com/RustSec/advisory-db
+fetched=$(find "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" -maxdepth 0 -mmin -1440 2>/dev/null || true)
+if [ -z "$fetched" ] && curl -fsI --max-time 10 "$database" >/dev/null 2>&1; then
+    command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+    timeout 300 cargo deny fetch db || echo "the RustSec advisory database could not be fetched" >&2
+fi
+
+# Validators and generators of clients for the descriptions of API and protocol: exact versions, from the
+# registries of Python and Node, in a folder of their own.
+source=$(dirname "$0")/../tests/tools
+target=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/test-tools
+# installed NAME FILE…: true if this folder was made from these files.
+installed() {
+    local name=$1
+    shift
+    cat "$@" | cmp -s - "$target/$name/installed_from"
+}
+if ! installed python "$source/requirements.txt"; then
+    rm -rf "$target/python"
+    mkdir -p "$target"
+    python3 -m venv "$target/python"
+    "$target/python/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$source/requirements.txt"
+    cp "$source/requirements.txt" "$target/python/installed_from"
+fi
+if ! installed node "$source/package.json" "$source/package-lock.json"; then
+    rm -rf "$target/node"
+    mkdir -p "$target/node"
+    cp "$source/package.json" "$source/package-lock.json" "$source/.npmrc" "$target/node/"
+    (cd "$target/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    cat "$source/package.json" "$source/package-lock.json" >"$target/node/installed_from"
 fi

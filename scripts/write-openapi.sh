@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Writes server/openapi.json from the code; a test compares the two.
+# Writes the descriptions of API and agent protocol from the code; a test compares them.
 #
 # Builds with the selection of `make test`, so that nothing is compiled twice (docs/BUILDING.md).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --workspace --bins --locked
-"${CARGO_TARGET_DIR:-target}/debug/muster-server" openapi >server/openapi.json.new
-mv server/openapi.json.new server/openapi.json
+program=${CARGO_TARGET_DIR:-target}/debug/muster-server
+for document in openapi:server/openapi.json asyncapi:protocol/asyncapi.json frames:protocol/frames.schema.json; do
+    "$program" "${document%%:*}" >"${document#*:}.new"
+    mv "${document#*:}.new" "${document#*:}"
+done

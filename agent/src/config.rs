@@ -15,6 +15,11 @@ use crate::link::endpoint::{Endpoint, EndpointError};
 use crate::link::{Authorities, AuthoritiesError, Proxy, ProxyError};
 use crate::platform;
 
+/// Stored output of one execution, if nothing else is configured.
+pub const DEFAULT_OUTPUT_LIMIT_BYTES: u64 = 1024 * 1024 * 1024;
+/// Stored output of all executions, if nothing else is configured.
+pub const DEFAULT_OUTPUT_QUOTA_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
 /// Options of `muster-agent run`. There is no option for the key, because command lines are visible
 /// to every user of a host.
 #[derive(Debug, Clone, Default, Args)]
@@ -202,11 +207,11 @@ impl Config {
             output_limit_bytes: args
                 .output_limit_bytes
                 .or(file.output_limit_bytes)
-                .unwrap_or(1024 * 1024 * 1024),
+                .unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES),
             output_quota_bytes: args
                 .output_quota_bytes
                 .or(file.output_quota_bytes)
-                .unwrap_or(5 * 1024 * 1024 * 1024),
+                .unwrap_or(DEFAULT_OUTPUT_QUOTA_BYTES),
             websocket_retry: Duration::from_millis(args.websocket_retry_ms.unwrap_or(60_000)),
         })
     }

@@ -13,6 +13,7 @@ use muster_agent::storage::layout::StateDir;
 use muster_agent::subcommands;
 use muster_agent::subcommands::deregister::DeregisterOutcome;
 use muster_agent::subcommands::doctor::{self, DoctorArgs};
+use muster_agent::subcommands::explain::Explanation;
 use muster_agent::subcommands::status::HostReport;
 use muster_protocol::error_chain;
 use muster_protocol::release::{NO_SPACE_EXIT, Version};
@@ -34,6 +35,21 @@ enum Mode {
     Status {
         #[command(flatten)]
         state: StateDirArg,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Explain what the server can do on this host, what it asked for lately, and what was refused.
+    /// Reads files only: works without a running agent and without a network.
+    Explain {
+        #[command(flatten)]
+        state: StateDirArg,
+        /// Folder with the installed programs [default: the one that this program is in].
+        #[arg(long, env = "MUSTER_DIR")]
+        dir: Option<PathBuf>,
+        /// How many requests to show.
+        #[arg(long, default_value_t = 20)]
+        requests: usize,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -105,6 +121,9 @@ fn main() -> ExitCode {
     match Arguments::parse().mode {
         Mode::Run(args) => run(*args),
         Mode::Status { state, json } => exit_code_of(status(state, json)),
+        Mode::Explain { state, dir, requests, json } => {
+            exit_code_of(explain(state, dir, requests, json))
+        }
         Mode::EndExecutions { state, wait_s } => exit_code_of(end_executions(state, wait_s)),
         Mode::Deregister(args) => exit_code_of(deregister(*args)),
         Mode::Doctor(args) => run_doctor(*args),
@@ -159,6 +178,21 @@ fn status(state: StateDirArg, json: bool) -> anyhow::Result<u8> {
         print(&report.text());
     }
     Ok(report.state.exit_code())
+}
+
+fn explain(
+    state: StateDirArg,
+    dir: Option<PathBuf>,
+    requests: usize,
+    json: bool,
+) -> anyhow::Result<u8> {
+    let explanation = Explanation::read(&state.path()?, dir, requests)?;
+    if json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&explanation)?));
+    } else {
+        print(&explanation.text());
+    }
+    Ok(0)
 }
 
 fn end_executions(state: StateDirArg, wait_s: u64) -> anyhow::Result<u8> {

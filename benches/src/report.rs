@@ -77,7 +77,7 @@ pub fn page(lines: &[Line]) -> String {
 fn memory_gib() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib: u64 = text.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0);
-    // The kernel keeps a little for itself.
+    // The kernel reserves a part of the memory.
     kib.div_ceil(1024 * 1024)
 }
 

@@ -7,7 +7,9 @@ use clap_complete::Shell;
 
 use crate::api::client::ApiClient;
 use crate::commands::access::{api_keys, keys, login};
-use crate::commands::commands::{command_history, executions, jobs, logs, raw_command, run};
+use crate::commands::commands::{
+    command_history, executions, jobs, logs, raw_command, run, verify,
+};
 use crate::commands::fleet::{agents, ping};
 use crate::commands::integrations::webhooks;
 use crate::commands::releases::{groups, release};
@@ -64,7 +66,8 @@ pub enum Action {
     /// List, show and cancel executions of scripts and commands
     #[command(visible_alias = "history")]
     Executions(executions::Args),
-    /// List, show, rename and delete agents
+    Verify(verify::Args),
+    /// List, show, rename, adopt and delete agents
     Agents(agents::Args),
     /// Check that an agent answers
     Ping(ping::Args),
@@ -110,6 +113,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
     let action = match cli.action {
         Action::Completion(args) => return print_completion(&args),
         Action::Login(args) => return login::run(args, overrides, output).await,
+        Action::Verify(args) if args.is_offline() => return verify::run_offline(&args, output),
         Action::Release(args) if args.is_offline() => return release::run_offline(args, output),
         action => action,
     };
@@ -127,6 +131,7 @@ pub async fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Action::Logs(args) => (logs::OPTIONS, logs::run(args, &session).await),
         Action::Jobs(args) => (jobs::OPTIONS, jobs::run(args, &session).await),
         Action::Executions(args) => (executions::OPTIONS, executions::run(args, &session).await),
+        Action::Verify(args) => (&[][..], verify::run(args, &session).await),
         Action::Webhooks(args) => (webhooks::OPTIONS, webhooks::run(args, &session).await),
         Action::Groups(args) => (groups::OPTIONS, groups::run(args, &session).await),
         Action::Release(args) => (&[][..], release::run(args, &session).await),

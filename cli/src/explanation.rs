@@ -40,6 +40,80 @@ impl OptionName {
 const PREFLIGHT_CODES: [&str; 4] =
     ["unknown_script", "invalid_parameters", "argv_not_allowed", "hosts_would_refuse"];
 
+/// Codes of refusals that are shown with the server's own `detail`, because it reads well at a terminal:
+/// it names the reason and what to do, without fields or paths of the API. A test compares this list with
+/// the server's codes.
+#[cfg(test)]
+const SHOWN_AS_ANSWERED: [&str; 67] = [
+    "agent_busy",
+    "agent_offline",
+    "agent_online",
+    "agent_timeout",
+    "already_adopted",
+    "ambiguous_successor",
+    "basic_agent",
+    "body_too_large",
+    "cancel_unsupported",
+    "data_dir_not_writable",
+    "expired_api_key",
+    "forbidden_by_policy",
+    "group_changed",
+    "group_exists",
+    "idempotency_key_reused",
+    "incomplete_release",
+    "invalid_api_key",
+    "invalid_argv",
+    "invalid_body",
+    "invalid_bootstrap_key",
+    "invalid_field",
+    "invalid_key_change",
+    "invalid_query",
+    "invalid_release",
+    "invalid_target",
+    "invalid_webhook",
+    "job_running",
+    "key_changed",
+    "key_not_held",
+    "last_publisher",
+    "malformed_json",
+    "method_not_allowed",
+    "missing_api_key",
+    "missing_scope",
+    "no_release",
+    "no_rollout",
+    "no_space",
+    "not_found",
+    "nothing_to_retry",
+    "output_damaged",
+    "output_dropped",
+    "permission_denied",
+    "program_unreadable",
+    "range_not_satisfiable",
+    "release_changed",
+    "release_published",
+    "releases_unusable",
+    "role_not_held",
+    "scope_not_held",
+    "secrets_gone",
+    "secrets_unsupported",
+    "server_busy",
+    "server_stopping",
+    "storage_unavailable",
+    "successor_changed",
+    "too_many_drafts",
+    "too_many_requests",
+    "too_many_streams",
+    "too_many_unknown_keys",
+    "unknown_host",
+    "unsupported_command",
+    "unsupported_media_type",
+    "untrusted_release_key",
+    "webhook_key_unreadable",
+    "wrong_size",
+    "wrong_state",
+    "wrong_sum",
+];
+
 /// An error whose message names `options` instead of fields. Leaves any error but a refusal, and
 /// commands whose users write fields themselves, as they are.
 pub fn explain(error: CliError, options: OptionNames) -> CliError {
@@ -71,9 +145,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
         message.push_str(&format!(" [{}]", named.join(", ")));
     }
     if is_preflight && find("on_mismatch", options).is_some() {
-        message.push_str(
-            "\nNothing was sent. Use --on-mismatch send to send it anyway and let each host decide.",
-        );
+        message.push_str("\nUse --on-mismatch send to send it anyway and let each host decide.");
     }
     message
 }
@@ -82,8 +154,7 @@ fn message(problem: &Problem, options: OptionNames) -> String {
 fn sentence(code: &str) -> Option<&'static str> {
     Some(match code {
         "no_agents" => {
-            "the target matches no agents; list what it matches with \
-             `muster agents list --on EXPRESSION`"
+            "no agent matches the target; `muster agents list` shows all agents and their tags"
         }
         "secrets_need_ids_or_tags" => {
             "secrets can't go to agents chosen by what hosts report; use --tag, an agent id, or a name \
@@ -105,6 +176,7 @@ fn phrase(error: &FieldError, options: OptionNames) -> Option<String> {
         "too_large" => format!("{option} must be at most {}", limit()?),
         "too_long" => format!("{option} is too long; the limit is {}", limit()?),
         "too_many" => format!("{option} has too many values; the limit is {}", limit()?),
+        "forbidden" => format!("{option} can't be set by this command or with your key"),
         "unknown_field" => format!("the server does not support {option}; update the server"),
         "unknown_value" if error.limit.is_string() => {
             format!("{option} must be one of: {}", limit()?)
@@ -217,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_way_out() {
+    fn preflight_refusal_keeps_the_reasons_of_the_hosts_and_names_the_option() {
         for code in PREFLIGHT_CODES {
             let message = explained(code, json!([]));
             assert!(message.starts_with("`x` does not fit.\n"), "{message}");
@@ -230,6 +302,14 @@ mod tests {
         for code in ["no_agents", "secrets_need_ids_or_tags", "ambiguous_agent"] {
             let message = explained(code, json!([]));
             assert!(message != "`x` does not fit." && !message.contains("/api/"), "{message}");
+        }
+    }
+
+    #[test]
+    fn detail_of_the_server_is_shown_for_the_codes_that_say_so() {
+        for code in SHOWN_AS_ANSWERED {
+            assert_eq!(sentence(code), None, "{code} has words of its own");
+            assert_eq!(explained(code, json!([])), "`x` does not fit.");
         }
     }
 

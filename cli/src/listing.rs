@@ -72,8 +72,8 @@ fn truncation_notice(page: &Value) -> Option<String> {
     page.get("next_cursor").filter(|cursor| cursor.is_string())?;
     let shown = page.get("items").and_then(Value::as_array).map_or(0, Vec::len) as u64;
     let shown = match shown {
-        1 => "only the first item is shown".to_owned(),
-        shown => format!("only the first {shown} items are shown"),
+        1 => "only the newest item is shown".to_owned(),
+        shown => format!("only the newest {shown} items are shown"),
     };
     Some(format!("{shown}; use --limit N for more"))
 }
@@ -90,9 +90,12 @@ mod tests {
         let notice = truncation_notice(&page(50, Some("c")));
         assert_eq!(
             notice.as_deref(),
-            Some("only the first 50 items are shown; use --limit N for more")
+            Some("only the newest 50 items are shown; use --limit N for more")
         );
         let notice = truncation_notice(&page(1, Some("c")));
-        assert_eq!(notice.as_deref(), Some("only the first item is shown; use --limit N for more"));
+        assert_eq!(
+            notice.as_deref(),
+            Some("only the newest item is shown; use --limit N for more")
+        );
     }
 }

@@ -59,6 +59,7 @@ mod commands {
         pub mod raw_command;
         pub mod rollout_options;
         pub mod run;
+        pub mod verify;
     }
     /// Agents and targets.
     pub mod fleet {

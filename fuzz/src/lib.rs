@@ -5,13 +5,16 @@
 
 mod exchange;
 mod expression;
+mod forwarded_for;
 mod frames;
 mod host_files;
+mod identity;
 mod ledger;
 mod mask;
 mod output_frame;
 mod output_log;
 mod range;
+mod reported_manifest;
 
 /// Longest error message, in characters. It quotes the input, and goes into frames, logs and
 /// responses.
@@ -27,7 +30,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "agent_frame", check: frames::agent_frame },
     Target { name: "server_frame", check: frames::server_frame },
     Target { name: "output_frame", check: output_frame::check },
@@ -40,6 +43,9 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "output_log", check: output_log::check },
     Target { name: "mask", check: mask::check },
     Target { name: "range", check: range::check },
+    Target { name: "forwarded_for", check: forwarded_for::check },
+    Target { name: "identity", check: identity::check },
+    Target { name: "reported_manifest", check: reported_manifest::check },
 ];
 
 /// The target with this name.

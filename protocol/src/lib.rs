@@ -4,11 +4,14 @@
 //! installed: fields are only added, and only as optional ones.
 
 pub mod argv;
+pub mod attestation;
 pub mod backoff;
 pub mod command;
 pub mod error_chain;
+pub mod escape;
 pub mod exit_code;
 pub mod frame;
+pub mod identity;
 pub mod limits;
 pub mod manifest;
 pub mod manifest_mismatch;
@@ -16,6 +19,8 @@ pub mod object;
 pub mod parameter;
 pub mod permission;
 pub mod release;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod secret;
 pub mod secret_parameters;
 pub mod version;

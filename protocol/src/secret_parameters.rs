@@ -10,6 +10,26 @@ use zeroize::Zeroize as _;
 /// The capability of an agent that accepts `secret_parameters` and masks them in output.
 pub const CAPABILITY: &str = "secret_parameters";
 
+/// How a script receives its secret parameters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SecretDelivery {
+    /// As environment variables.
+    #[default]
+    Environment,
+    /// As files that only the script's user can read. The environment variables contain their
+    /// paths.
+    File,
+}
+
+impl SecretDelivery {
+    /// True for the default.
+    pub fn is_environment(&self) -> bool {
+        *self == Self::Environment
+    }
+}
+
 /// Secret values by name. `Debug` shows only the names; drop wipes the values from memory.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

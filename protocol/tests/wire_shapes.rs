@@ -1,9 +1,11 @@
 //! The wire, byte for byte: a change of any snapshot is a change of the protocol.
 
+use muster_protocol::attestation::Attestation;
 use muster_protocol::frame::{
     Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
     Registration, Response, ServerFrame, decode_agent_frame,
 };
+use muster_protocol::identity::Challenge;
 use muster_protocol::release::{UpdateOutcome, UpdateResult};
 use muster_protocol::{CommandName, Permissions};
 use serde_json::json;
@@ -20,6 +22,7 @@ fn server_frames_have_the_shapes_of_the_first_generation() {
             agent_key_id: ID,
             permissions: Permissions::new([CommandName::Ping, CommandName::Info]),
             timestamp: AT.into(),
+            challenge: None,
         },
         ServerFrame::Command(Box::new(Command {
             command_id: ID,
@@ -44,7 +47,15 @@ fn server_frames_of_the_full_protocol() {
             server_version: "0.1.0".into(),
             desired_version: None,
             timestamp: AT.into(),
+            ticket: Some("ticket".into()),
         })),
+        ServerFrame::Connected {
+            message: "Agent connection established".into(),
+            agent_key_id: ID,
+            permissions: Permissions::new([CommandName::Ping]),
+            timestamp: AT.into(),
+            challenge: Some(Challenge::from_bytes([7; 32])),
+        },
         ServerFrame::HeartbeatAck { timestamp: AT.into() },
         ServerFrame::Cancel { command_id: ID, grace_ms: 10_000 },
         ServerFrame::Ack(Ack { command_id: ID, offset_bytes: Some(17), receipt: None }),
@@ -68,6 +79,9 @@ fn agent_frames_of_the_full_protocol() {
                 hostname: "server1".into(),
                 protocol: Some(1),
                 ledger_id: Some(ID),
+                public_key: Some("key".into()),
+                proof: Some("signature".into()),
+                ticket: Some("ticket".into()),
                 ..Registration::default()
             }),
         },
@@ -88,6 +102,7 @@ fn agent_frames_of_the_full_protocol() {
             error: Some("no space".into()),
             error_code: Some("no_space".into()),
             outcome: Some(Outcome::Rejected),
+            attestation: Some(Attestation { document: "{}".into(), signature: "signature".into() }),
         }),
         AgentFrame::Deregister,
         AgentFrame::UpdateResult {

@@ -20,6 +20,7 @@ use crate::http;
 use crate::http::AppState;
 use crate::hub::Hub;
 use crate::listener::{Bound, Certificate, Limits, open_file_limit};
+use crate::services::access::authentication::Authentication;
 use crate::services::operations::master_key::{KeyPlaces, unlock};
 use crate::services::{Adapters, Services};
 use crate::store::Store;
@@ -36,16 +37,12 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     // Checked first, so that a server with a broken TLS setup changes nothing.
     let certificate = match &config.tls {
-        Some(files) => Some(Certificate::load(files.clone()).map_err(failed_to)?),
+        Some(files) => Some(Certificate::load(files.clone())?),
         None => None,
     };
     let hangup = signal(SignalKind::hangup()).context("failed to wait for signals")?;
     let clock = Clock::system();
-    let password_file = config.database_password_file.as_deref();
-    let database_url = database_password::add(&config.database_url, password_file)?;
-    let store = Store::open(&database_url, &config.data_dir)
-        .await
-        .context("failed to open the database")?;
+    let store = open_store(&config).await?;
     let secret_box = unlock(&store, key_places(&config)).await?;
     let hub = Arc::new(Hub::default());
     let files = ProgramFiles::new(config.install_dir.clone());
@@ -57,14 +54,16 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let services = Services::new(&store, &hub, &clock, &secret_box, outside, config.settings);
     bootstrap(&services, &config).await?;
 
+    let connections = Limits::connections(config.max_connections, open_file_limit());
     let limits = Limits {
         handshake: config.handshake_timeout,
         request_head: config.request_head_timeout,
         answer: config.answer_timeout,
-        connections: Limits::connections(config.max_connections, open_file_limit()),
+        connections,
+        per_source: Limits::per_source(config.max_connections_per_source, connections),
+        trusted_proxies: config.trusted_proxies.clone(),
     };
-    let bound =
-        Bound::bind(&config.listen, certificate.as_ref(), limits).await.map_err(failed_to)?;
+    let bound = Bound::bind(&config.listen, certificate.as_ref(), limits).await?;
     let url = bound.url();
     std::fs::write(config.data_dir.join("server_url"), format!("{url}\n"))
         .context("failed to write to the data directory")?;
@@ -81,9 +80,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let app = http::router(state).merge(ws::router(&services));
     let app = http::with_envelope(app, Clock::system(), stopped.clone());
-    let (connections, version) = (limits.connections, env!("CARGO_PKG_VERSION"));
+    let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
-    tracing::info!(%url, version, connections, "serving");
+    tracing::info!(%url, version, max_connections, "serving");
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
     let mut server = tokio::spawn(bound.serve(app, stopped));
@@ -121,6 +120,25 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     store.system().flush().await.context("failed to flush the database")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Creates another tenant, and returns its owner's API key. The server must be stopped.
+///
+/// # Errors
+/// The reason why not, as a sentence for the operator.
+pub async fn create_tenant(config: &Config, name: &str) -> anyhow::Result<String> {
+    let store = open_store(config).await?;
+    let authentication = Authentication::new(store, Clock::system());
+    authentication.create_tenant(name).await.context("failed to create the tenant")
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let password_file = config.database_password_file.as_deref();
+    let password = database_password::read(&config.database_url, password_file)?;
+    let password = password.as_ref().map(|password| password.as_str());
+    Store::open_with_password(&config.database_url, password, &config.data_dir)
+        .await
+        .context("failed to open the database")
 }
 
 /// The key itself is only read from the environment, because other users can read configuration
@@ -163,11 +181,6 @@ fn drain(hub: &Hub, spread_ms: u64) {
         let _ = random.fill(&mut bytes);
         u64::from_le_bytes(bytes) % spread_ms.max(1)
     });
-}
-
-/// An error of the listener, whose text continues "failed to".
-fn failed_to(error: impl std::fmt::Display) -> anyhow::Error {
-    anyhow::anyhow!("failed to {error}")
 }
 
 async fn stop_signal() -> anyhow::Result<&'static str> {

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::adapters::webhook_client::WebhookLimits;
 use crate::domain::integrations::webhook::WebhookReach;
 use crate::domain::origin::{InvalidOrigin, Origin};
+use crate::domain::source::{InvalidNetwork, TrustedProxies};
 use crate::listener::{Certificate, Limits, TlsFiles};
 use crate::services::Settings;
 
@@ -48,6 +49,14 @@ pub struct PartialConfig {
     /// the limit of open files is lower]
     #[arg(long, env = "MUSTER_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<usize>,
+    /// Maximum number of open connections from one IPv4 address or IPv6 /64 network [default: three
+    /// quarters of --max-connections]
+    #[arg(long, env = "MUSTER_MAX_CONNECTIONS_PER_SOURCE", value_name = "NUMBER")]
+    pub max_connections_per_source: Option<usize>,
+    /// Addresses or networks of reverse proxies, separated by commas. For connections from these, the
+    /// client's address is the one that they append to X-Forwarded-For
+    #[arg(long, env = "MUSTER_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
+    pub trusted_proxy: Option<Vec<String>>,
     /// Directory for the database, compacted output, releases and keys [default: ./muster-data]
     #[arg(long, env = "MUSTER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -148,6 +157,8 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// As set. The limit of open files may lower it.
     pub max_connections: Option<usize>,
+    pub max_connections_per_source: Option<usize>,
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// A setting is invalid.
@@ -159,6 +170,8 @@ pub enum ConfigError {
     Parse { path: PathBuf, source: Box<toml::de::Error> },
     #[error("the setting `public_url` is invalid")]
     PublicUrl(#[source] InvalidOrigin),
+    #[error("the setting `trusted_proxy` is invalid")]
+    TrustedProxy(#[source] InvalidNetwork),
     #[error("the setting `{name}` {problem}")]
     Value { name: &'static str, problem: &'static str },
 }
@@ -202,9 +215,16 @@ impl ConfigSources {
                 return Err(refused("tls_cert", "is required when `tls_key` is set"));
             }
         };
-        if given.max_connections == Some(0) {
-            return Err(refused("max_connections", "is too small"));
+        for (name, value) in [
+            ("max_connections", given.max_connections),
+            ("max_connections_per_source", given.max_connections_per_source),
+        ] {
+            if value == Some(0) {
+                return Err(refused(name, "is too small"));
+            }
         }
+        let trusted_proxies = TrustedProxies::parse(&given.trusted_proxy.unwrap_or_default())
+            .map_err(ConfigError::TrustedProxy)?;
         let or = |ms: Option<u64>, default| ms.map_or(default, Duration::from_millis);
         check("heartbeat_interval_ms", settings.heartbeat_interval_ms, 100..=3_600_000)?;
         check("lost_after_ms", settings.lost_after_ms, 100..=30 * 24 * 3_600_000)?;
@@ -241,6 +261,8 @@ impl ConfigSources {
             request_head_timeout: or(given.request_head_timeout_ms, Limits::REQUEST_HEAD),
             answer_timeout: or(given.answer_timeout_ms, Limits::ANSWER),
             max_connections: given.max_connections,
+            max_connections_per_source: given.max_connections_per_source,
+            trusted_proxies,
         })
     }
 }
@@ -269,6 +291,10 @@ impl PartialConfig {
             tls_cert: self.tls_cert.or(next.tls_cert),
             tls_key: self.tls_key.or(next.tls_key),
             max_connections: self.max_connections.or(next.max_connections),
+            max_connections_per_source: self
+                .max_connections_per_source
+                .or(next.max_connections_per_source),
+            trusted_proxy: self.trusted_proxy.or(next.trusted_proxy),
             handshake_timeout_ms: self.handshake_timeout_ms.or(next.handshake_timeout_ms),
             request_head_timeout_ms: self.request_head_timeout_ms.or(next.request_head_timeout_ms),
             answer_timeout_ms: self.answer_timeout_ms.or(next.answer_timeout_ms),

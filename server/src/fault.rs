@@ -19,7 +19,7 @@ pub enum Fault {
 pub const DELAY: Duration = Duration::from_millis(700);
 
 impl Fault {
-    /// True if this promise is to be broken.
+    /// True if this guarantee must be broken.
     pub fn is_on(self) -> bool {
         let name = match self {
             Self::EarlyAck => "early_ack",

@@ -4,9 +4,10 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use muster_server::adapters::new_files::close_new_files_to_others;
+use muster_server::adapters::close_new_files_to_others;
 use muster_server::adapters::readiness;
 use muster_server::config::{Config, ConfigSources};
+use muster_server::http::openapi;
 use tracing_subscriber::EnvFilter;
 
 /// The Muster server: runs commands on a fleet of hosts
@@ -26,15 +27,41 @@ enum Command {
     Health(Box<ConfigSources>),
     /// Print the OpenAPI document
     Openapi,
+    /// Print the AsyncAPI document of the agent protocol
+    Asyncapi,
+    /// Print the JSON Schema of the frames of the agent protocol
+    Frames,
+    /// Create another tenant while the server is stopped, and print its owner's API key. Takes the
+    /// options of `serve`
+    #[command(hide = true)]
+    CreateTenant {
+        /// Name of the tenant
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        sources: Box<ConfigSources>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(serve),
         Command::Health(sources) => sources.resolve().map_err(anyhow::Error::from).and_then(health),
-        Command::Openapi => muster_server::http::openapi::document()
-            .map(|text| print!("{text}"))
-            .map_err(anyhow::Error::from),
+        Command::Openapi => {
+            openapi::document().map(|text| print!("{text}")).map_err(anyhow::Error::from)
+        }
+        Command::Asyncapi => {
+            print!("{}", openapi::asyncapi());
+            Ok(())
+        }
+        Command::Frames => {
+            print!("{}", openapi::frame_schemas());
+            Ok(())
+        }
+        Command::CreateTenant { name, sources } => sources
+            .resolve()
+            .map_err(anyhow::Error::from)
+            .and_then(|config| create_tenant(&config, &name)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +93,17 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(muster_server::boot::serve(config))
+}
+
+fn create_tenant(config: &Config, name: &str) -> anyhow::Result<()> {
+    close_new_files_to_others();
+    choose_cryptography()?;
+    let key = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(muster_server::boot::create_tenant(config, name))?;
+    println!("{key}");
+    Ok(())
 }
 
 fn health(config: Config) -> anyhow::Result<()> {

@@ -1,11 +1,13 @@
-//! `/ws/agent`: the WebSocket of agents. It carries frames and does not know their meaning.
+//! `/ws/agent`: the agents' socket, and nothing but the socket.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Extension, Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::get;
@@ -20,20 +22,21 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 
 use crate::domain::access::credential::presented;
 use crate::domain::fleet::agent::Transport;
+use crate::domain::source::Source;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{
     Activity, AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
 };
 
-/// Buffer of an idle connection in each direction; both grow on use.
+/// An idle connection holds no more than this each way; both grow on use.
 const BUFFER_BYTES: usize = 4 * 1024;
 /// How long an agent may take to read what it is sent.
 const WRITE_WAIT: Duration = Duration::from_secs(30);
 /// How long an agent may take to answer a close before the connection is dropped.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
-/// What a connection needs. Each connection holds a copy.
+/// What a connection needs; each holds a copy of it for life.
 #[derive(Clone)]
 struct WsState {
     authentication: Arc<Authentication>,
@@ -42,11 +45,11 @@ struct WsState {
 
 /// The one route.
 pub fn router(services: &Services) -> Router {
-    let state = WsState {
+    let doors = WsState {
         authentication: Arc::new(services.authentication.clone()),
         sessions: Arc::clone(&services.sessions),
     };
-    Router::new().route("/ws/agent", get(connect)).with_state(state)
+    Router::new().route("/ws/agent", get(connect)).with_state(doors)
 }
 
 #[derive(Deserialize)]
@@ -54,26 +57,29 @@ struct Params {
     api_key: Option<String>,
 }
 
-/// Completes the upgrade for any key, because only then can a client read why it is refused.
+/// Completes the upgrade for every key, because a client can read the reason of a refusal only
+/// after it.
 async fn connect(
-    State(state): State<WsState>,
-    activity: Option<Extension<Activity>>,
+    State(doors): State<WsState>,
     headers: HeaderMap,
+    client: Option<Extension<ConnectInfo<SocketAddr>>>,
+    activity: Option<Extension<Activity>>,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let in_header = presented(text("authorization"), text("x-api-key")).map(str::to_owned);
     let is_key_in_query = in_header.is_none() && params.api_key.is_some();
+    let source = client.map(|Extension(ConnectInfo(address))| Source::of(address.ip()));
     let admitted = match in_header.or(params.api_key) {
         None => Err(CloseCode::KeyMissing),
-        Some(secret) => match state.authentication.authenticate_agent(&secret).await {
+        Some(secret) => match doors.authentication.authenticate_agent(&secret, source).await {
             Ok(admission) => Ok(admission),
             Err(AgentRefusal::Close(code)) => Err(code),
-            Err(AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
+            Err(AgentRefusal::TooMany | AgentRefusal::Store(_)) => Err(CloseCode::TryAgainLater),
         },
     };
-    let sessions = state.sessions;
+    let sessions = doors.sessions;
     let activity = activity.map(|Extension(activity)| activity);
     upgrade
         .read_buffer_size(BUFFER_BYTES)
@@ -115,7 +121,7 @@ impl AgentTransport for Socket {
             Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
             Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
-            Some(Err(error)) => Err(end_of(error)),
+            Some(Err(error)) => Err(why(error)),
         }
     }
 
@@ -136,16 +142,16 @@ impl AgentTransport for Socket {
         let frame = CloseFrame { code: code.code(), reason: code.reason().into() };
         // Read on until the agent has answered: what it still sends would otherwise reset the
         // connection before it has read the code.
-        let closing = async {
+        let goodbye = async {
             if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
                 while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
-        let _ = tokio::time::timeout(CLOSE_WAIT, closing).await;
+        let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;
     }
 }
 
-/// Limits the time of a write: an agent that does not read counts as gone.
+/// Waits for a write, but not for ever: an agent that does not read is gone.
 async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result<(), TransportEnd> {
     match tokio::time::timeout(WRITE_WAIT, write).await {
         Ok(Ok(())) => Ok(()),
@@ -153,11 +159,11 @@ async fn in_time(write: impl Future<Output = Result<(), axum::Error>>) -> Result
     }
 }
 
-/// Distinguishes a frame above its limit from a broken connection.
-fn end_of(error: axum::Error) -> TransportEnd {
+/// Distinguishes a frame above the limit from a broken connection.
+fn why(error: axum::Error) -> TransportEnd {
     match error.into_inner().downcast_ref::<tungstenite::Error>() {
         Some(tungstenite::Error::Capacity(_)) => TransportEnd::TooBig,
-        // A connection that breaks without a close does not violate the protocol.
+        // A connection that breaks without a goodbye is no breach of the rules.
         Some(tungstenite::Error::Protocol(
             ProtocolError::ResetWithoutClosingHandshake
             | ProtocolError::SendAfterClosing

@@ -93,6 +93,7 @@ fn self_test(args: Vec<OsString>) -> ExitCode {
 fn verify(args: VerifyArgs) -> ExitCode {
     let examined = TrustPolicy::of(&args.dir).map_err(Into::into).and_then(|mut trust| {
         trust.pins.fingerprint = args.release_key.or(trust.pins.fingerprint);
+        trust.pins.floor = trust.pins.floor.max(args.min_version);
         trust.accepts_any_key = args.any_key;
         verify_download(&args.folder, &args.version, &trust)
     });

@@ -62,6 +62,9 @@ pub struct VerifyArgs {
     /// Without a pinned key: accept any key.
     #[arg(long)]
     pub any_key: bool,
+    /// The lowest version to accept, if it is higher than the installation's floor.
+    #[arg(long)]
+    pub min_version: Option<Version>,
 }
 
 /// The options of `run`.

@@ -1,4 +1,4 @@
-//! What most tests start with: a directory, a server on one of the databases, and its first key.
+//! The start of most tests: a directory, a server on one of the databases, and its first key.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::processes::test_dir::TestDir;
 use crate::servers::server::{Database, Server, ServerOptions};
 use crate::wait::eventually;
 
-/// A running server with the means to give it agents.
+/// A running server, to which agents can be added.
 #[derive(Debug)]
 pub struct Fixture {
     pub api: Api,
@@ -38,12 +38,12 @@ impl Fixture {
         Self::on(test_dir, database, ServerOptions::default()).await
     }
 
-    /// A server on a database file, set otherwise.
+    /// A server on a database file with these options.
     pub async fn with(options: ServerOptions) -> Self {
         Self::on(TestDir::new(), Database::Sqlite, options).await
     }
 
-    /// A server on this database, set otherwise.
+    /// A server on this database with these options.
     pub async fn on(test_dir: TestDir, database: Database, options: ServerOptions) -> Self {
         let server = Server::start(&test_dir, database, options);
         server.ready().await;
@@ -59,12 +59,12 @@ impl Fixture {
         Self { api, server, test_dir }
     }
 
-    /// An agent with a key of its own that is online; the agent and its id.
+    /// Starts an agent with its own key and waits until it is online. Returns the agent and its id.
     pub async fn agent(&self, options: AgentOptions) -> (Agent, String) {
         self.agent_through(&self.server.url(), options).await
     }
 
-    /// [`Fixture::agent`], reaching the server through another address.
+    /// [`Fixture::agent`] through another address of the server.
     pub async fn agent_through(&self, url: &str, options: AgentOptions) -> (Agent, String) {
         let (key_id, key) = self.api.agent_key(json!({"permissions": ALL})).await;
         let agent = Agent::start(&self.test_dir, url, &key, options);
@@ -72,12 +72,12 @@ impl Fixture {
         (agent, id)
     }
 
-    /// Waits until the one agent of this key is online, and returns it.
+    /// Waits until the only agent of this key is online, and returns it.
     pub async fn online(&self, key_id: &str) -> Value {
         self.with_status(key_id, "online").await
     }
 
-    /// Waits until the one agent of this key has the status, and returns it.
+    /// Waits until the only agent of this key has the status, and returns it.
     pub async fn with_status(&self, key_id: &str, status: &str) -> Value {
         eventually(&format!("the agent of key {key_id} is {status}"), async || {
             let agents = self.agents_of(key_id).await;
@@ -87,7 +87,7 @@ impl Fixture {
         .await
     }
 
-    /// The agents that were enrolled with this key.
+    /// The agents of this key.
     pub async fn agents_of(&self, key_id: &str) -> Vec<Value> {
         let Ok(answer) =
             self.api.try_send(reqwest::Method::GET, "/api/agents?limit=500", &[], None).await
@@ -98,7 +98,7 @@ impl Fixture {
         items.into_iter().filter(|agent| agent["key_id"] == key_id).collect()
     }
 
-    /// Waits until the agent is online and reached over this transport.
+    /// Waits until the agent is online over this transport.
     pub async fn reached_over(&self, agent: &str, transport: &str) {
         let path = format!("/api/agents/{agent}");
         eventually(&format!("agent {agent} is reached over {transport}"), async || {
@@ -116,6 +116,6 @@ impl Fixture {
     }
 }
 
-/// Every permission there is.
+/// All permissions.
 pub const ALL: [&str; 9] =
     ["ping", "info", "echo", "scripts", "execute", "restart", "update", "redeploy", "shutdown"];

@@ -1,26 +1,26 @@
-//! Waiting on conditions: the one place in the tests where time passes on purpose.
+//! Waits for conditions: the only file of the tests that sleeps.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-/// How long a condition may take to come true. Generous: these machines are shared, and a test
-/// that passes never waits this long.
+/// How long a condition may take to become true. Generous, because machines are shared and a
+/// passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// Between two looks at a condition.
+/// Interval between two checks of a condition.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Looks again and again until `look` gives a value, and returns it.
+/// Calls `look` until it returns a value, and returns that.
 ///
 /// # Panics
-/// When the condition has not come true in time; `what` says which.
+/// If the condition does not become true in time; the message contains `what`.
 pub async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look).await
 }
 
-/// [`eventually`], with a patience of its own.
+/// [`eventually`] with another time limit.
 ///
 /// # Panics
-/// When the condition has not come true in time; `what` says which.
+/// If the condition does not become true in time; the message contains `what`.
 pub async fn within<T>(
     patience: Duration,
     what: &str,
@@ -36,16 +36,16 @@ pub async fn within<T>(
     }
 }
 
-/// Lets time pass that is a part of what is tried, such as how long a link is down. Never to wait
-/// for something.
+/// Waits for a time that is part of the test, such as how long a link is down. Never use it to wait
+/// for a condition.
 pub async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
-/// [`eventually`], where what was seen last says why it did not come true.
+/// [`eventually`] with a message that explains what was seen last.
 ///
 /// # Panics
-/// When the condition has not come true in time; the message shows the last `Err`.
+/// If the condition does not become true in time; the message contains the last `Err`.
 pub async fn eventually_shown<T, E: Debug>(
     what: &str,
     mut look: impl AsyncFnMut() -> Result<T, E>,
@@ -55,14 +55,17 @@ pub async fn eventually_shown<T, E: Debug>(
         match look().await {
             Ok(value) => return value,
             Err(seen) => {
-                assert!(Instant::now() < deadline, "waited in vain for: {what}; last: {seen:#?}");
+                assert!(
+                    Instant::now() < deadline,
+                    "timed out waiting for: {what}; last: {seen:#?}"
+                );
             }
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// [`eventually`] for places without a runtime, such as a drop; `None` when time is up.
+/// [`eventually`] without a runtime, such as in a drop; `None` when the time is up.
 pub fn eventually_blocking<T>(
     patience: Duration,
     mut look: impl FnMut() -> Option<T>,

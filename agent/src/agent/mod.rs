@@ -1,5 +1,6 @@
 //! The state of one agent process that outlives a single session.
 
+pub mod request_log;
 pub mod status_file;
 pub mod telemetry;
 
@@ -7,24 +8,31 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use muster_protocol::frame::{AgentFrame, Registered, Registration};
+use muster_protocol::identity::{AgentKeyPair, Challenge};
 use muster_protocol::limits::MAX_MAX_EXECUTIONS;
 use muster_protocol::{CommandName, PROTOCOL_VERSION, release, secret_parameters};
 use uuid::Uuid;
 
+use crate::agent::request_log::RequestLog;
 use crate::agent::status_file::StatusFile;
 use crate::agent::telemetry::TelemetryCollector;
 use crate::commands::CommandContext;
 use crate::commands::execute::OutputLimits;
+use crate::executions::ledger::record::Attestor;
 use crate::executions::ledger::{KnownState, Ledger};
 use crate::executions::{ExecutionManager, ExecutionManagerError};
 use crate::identity::key::KeyRing;
+use crate::identity::key_pair::{self, KeyPairError};
 use crate::identity::{HostInfo, Identity, KeyRejected};
-use crate::policy::PolicyFile;
 use crate::policy::manifest::ManifestFile;
+use crate::policy::{Forbidden, Policy, PolicyFile};
 use crate::releases::UpdateRequests;
 use crate::releases::update_requests::Supervision;
 use crate::storage::StorageError;
 use crate::storage::layout::StateDir;
+
+/// Size of the ticket that a server issues with an agent's id.
+const MAX_TICKET_BYTES: usize = 512;
 
 /// One agent, from the start of its process to its end.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub struct Agent {
     pub state: StateDir,
     pub identity: Identity,
     pub keys: KeyRing,
+    /// Proves the identity.
+    pub key_pair: AgentKeyPair,
     pub host_info: HostInfo,
     pub manifest: ManifestFile,
     pub policy: PolicyFile,
@@ -42,6 +52,8 @@ pub struct Agent {
     pub limits: HostLimits,
     /// The status file; absent in processes that do not report their status.
     pub status_file: Option<StatusFile>,
+    /// What the server asked for, for the owner of this host.
+    pub request_log: RequestLog,
     instance_id: Uuid,
     started_at: Instant,
 }
@@ -60,6 +72,8 @@ pub struct HostLimits {
 pub enum AgentError {
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error(transparent)]
+    KeyPair(#[from] KeyPairError),
     #[error(transparent)]
     ExecutionManager(#[from] ExecutionManagerError),
 }
@@ -82,6 +96,7 @@ impl Agent {
             );
             Ledger::set_aside(&state)?;
         }
+        let key_pair = key_pair::load_or_create(&state, &loaded.identity.machine_id)?;
         // Saved only after the ledger was set aside: if the agent crashes in between, the next
         // start detects the other machine again. Saved only if needed: an agent must be able to
         // start on a full disk to report its executions.
@@ -97,6 +112,7 @@ impl Agent {
             ),
             identity: loaded.identity,
             keys,
+            key_pair,
             host_info: HostInfo::this_host(),
             manifest: ManifestFile::open(&state)?,
             policy,
@@ -104,6 +120,7 @@ impl Agent {
             executions: ExecutionManager::open(&state, shim_program, limits.max_executions)?,
             limits,
             status_file: None,
+            request_log: RequestLog::new(&state),
             instance_id: Uuid::new_v4(),
             started_at: Instant::now(),
             state,
@@ -135,16 +152,25 @@ impl Agent {
     /// be notified.
     pub fn reload_policy_and_manifest(&mut self) -> bool {
         let is_new_list = self.manifest.reload();
-        let before = self.policy_name();
+        let before = (self.policy_name(), self.forbidden_names());
         if self.policy.reload() {
             self.grant_script_access();
         }
-        is_new_list || before != self.policy_name()
+        is_new_list || before != (self.policy_name(), self.forbidden_names())
     }
 
     /// The frame that reports the manifest and the policy to the server.
     pub fn manifest_frame(&self) -> AgentFrame {
-        self.manifest.frame(self.policy_name())
+        self.manifest.frame(self.policy_name(), self.forbidden_names())
+    }
+
+    /// False if the policy forbids this, or can't be used.
+    pub fn permits(&self, forbidden: Forbidden) -> bool {
+        self.policy.current().is_ok_and(|policy| !policy.forbid.contains(&forbidden))
+    }
+
+    fn forbidden_names(&self) -> Vec<String> {
+        self.policy.current().map(Policy::forbidden_names).unwrap_or_default()
     }
 
     fn policy_name(&self) -> Option<String> {
@@ -191,10 +217,10 @@ impl Agent {
         }
     }
 
-    /// The content of the `register` frame.
-    pub fn registration(&self) -> Registration {
+    /// The content of the `register` frame, with the proof of this agent's identity for a connection.
+    pub fn registration(&self, challenge: &Challenge, agent_key_id: Uuid) -> Registration {
         let head = self.executions.ledger().head();
-        Registration {
+        let claims = Registration {
             agent_id: self.identity.agent_id.map(|id| id.hyphenated().to_string()),
             hostname: self.host_info.hostname.clone(),
             ip: self.host_info.ip.clone(),
@@ -216,7 +242,16 @@ impl Agent {
             max_executions: Some(self.limits.max_executions.min(MAX_MAX_EXECUTIONS)),
             policy: self.policy_name(),
             update: self.update_requests.last_result().cloned(),
-        }
+            public_key: None,
+            proof: None,
+            ticket: self.identity.ticket.clone(),
+        };
+        claims.prove(&self.key_pair, challenge, agent_key_id)
+    }
+
+    /// Signs results, in a session that is registered.
+    pub fn attestor(&self) -> Attestor<'_> {
+        Attestor { key_pair: &self.key_pair, agent_id: self.identity.agent_id.unwrap_or_default() }
     }
 
     /// Makes the content of `registered` durable before the session does anything else. Returns
@@ -237,12 +272,17 @@ impl Agent {
                 self.executions.reset()?;
                 was_reset = true;
             }
-            let identity = Identity { agent_id: issued, ..self.identity.clone() };
+            let identity = Identity { agent_id: issued, ticket: None, ..self.identity.clone() };
             identity.save(&self.state)?;
             self.identity = identity;
         }
+        self.store_ticket(registered.ticket.clone());
         if self.identity.key_rejected.is_some() {
             self.set_key_rejected(None);
+        }
+        if let Err(error) = self.keys.accepted(&self.state) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to delete a key that the server does not know");
         }
         if let Err(error) = self.executions.ledger_mut().record_epoch(registered.epoch) {
             // The epoch only helps to detect a restored server, so on a full disk the session takes
@@ -250,6 +290,20 @@ impl Agent {
             tracing::warn!(error = &error as &dyn std::error::Error, "failed to store the epoch");
         }
         Ok(was_reset)
+    }
+
+    /// Stores the ticket of the agent's id. It only matters to a restored server, so on a full disk
+    /// the session takes precedence.
+    fn store_ticket(&mut self, ticket: Option<String>) {
+        let ticket = ticket.filter(|ticket| ticket.len() <= MAX_TICKET_BYTES);
+        if self.identity.ticket == ticket {
+            return;
+        }
+        self.identity.ticket = ticket;
+        if let Err(error) = self.identity.save(&self.state) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "failed to store the ticket of this agent's id");
+        }
     }
 
     /// What transient commands may read.

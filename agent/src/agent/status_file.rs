@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
+use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,13 +26,27 @@ pub struct AgentStatus {
     pub server_url: String,
     /// Absent before enrolment.
     pub agent_id: Option<Uuid>,
+    /// Of the agent's public key, to compare with what the server shows. Absent while it starts.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
     pub hostname: String,
     pub started_at: DateTime<Utc>,
     /// `websocket` or `http`, while connected.
     pub transport: Option<String>,
     pub connected_since: Option<DateTime<Utc>>,
+    /// The limits that the agent runs with; absent in files of older agents.
+    #[serde(default)]
+    pub limits: Option<ReportedLimits>,
     /// Why the agent is not connected, once that is known.
     pub last_error: Option<LastError>,
+}
+
+/// The configured limits of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedLimits {
+    pub max_executions: u32,
+    pub output_limit_bytes: u64,
+    pub output_quota_bytes: u64,
 }
 
 /// Why there is no session.
@@ -52,16 +67,18 @@ pub struct StatusFile {
 
 impl StatusFile {
     /// Creates the status file of an agent that is starting.
-    pub fn create(state: &StateDir, server_url: String) -> Self {
+    pub fn create(state: &StateDir, server_url: String, limits: ReportedLimits) -> Self {
         let status = AgentStatus {
             version: muster_protocol::version::own().to_owned(),
             pid: std::process::id(),
             server_url,
             agent_id: None,
+            fingerprint: None,
             hostname: crate::platform::hostname(),
             started_at: Utc::now(),
             transport: None,
             connected_since: None,
+            limits: Some(limits),
             last_error: None,
         };
         let status_file = Self { path: state.status(), status };
@@ -69,9 +86,10 @@ impl StatusFile {
         status_file
     }
 
-    /// Records the agent id that was read from the identity file.
-    pub fn set_agent_id(&mut self, agent_id: Option<Uuid>) {
+    /// Records the identity that was read from the state directory.
+    pub fn set_identity(&mut self, agent_id: Option<Uuid>, fingerprint: Fingerprint) {
         self.status.agent_id = agent_id;
+        self.status.fingerprint = Some(fingerprint);
         self.write();
     }
 

@@ -8,7 +8,8 @@ use muster_protocol::limits::MAX_COMMAND_DATA_BYTES;
 use muster_protocol::manifest::Manifest;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::release::Version;
-use muster_protocol::{CommandName, ExitCode, Permissions};
+use muster_protocol::{CommandName, ExitCode, Permissions, version};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::commands::{self, CommandContext, execute};
@@ -50,6 +51,8 @@ pub struct DecisionInput<'a> {
     pub policy: Result<&'a Policy, &'a str>,
     pub context: CommandContext<'a>,
     pub known: KnownState,
+    /// The host holds as many commands as it may.
+    pub is_full: bool,
     /// `None` if it can't be read; nothing is refused for that.
     pub free_bytes: Option<u64>,
     pub output: execute::OutputLimits,
@@ -100,13 +103,26 @@ pub fn decide(command: &Command, input: &DecisionInput<'_>) -> CommandDecision {
         let text = "this host is being deregistered; send the command to another host";
         return refuse("host_leaving", text.to_owned());
     }
+    if input.is_full {
+        let text = "this host has too many commands that have not ended or whose results the server has not acknowledged; send the command again later";
+        // Not stored, so that refusals take no space: the command was never accepted, and nothing
+        // has to be remembered if it arrives again.
+        let response = refusal(id, Outcome::Rejected, "too_many_commands", text.to_owned());
+        return CommandDecision::Answer(response);
+    }
     let policy = match input.policy {
         Ok(policy) => policy,
         Err(reason) => return refuse("invalid_policy", reason.to_owned()),
     };
+    if policy.forbids(name) {
+        let text = format!(
+            "the policy of this host forbids `{name}`; remove it from `forbid` in policy.json on the host, or do it on the host"
+        );
+        return refuse("forbidden_by_policy", text);
+    }
     let wanted = match name {
-        CommandName::Update => Some(commands::update::requested_version(&command.data)),
-        CommandName::Redeploy => Some(commands::update::own_version()),
+        CommandName::Update => Some(requested_version(&command.data)),
+        CommandName::Redeploy => Some(own_version()),
         _ => None,
     };
     if let Some(wanted) = wanted {
@@ -176,4 +192,23 @@ fn serialized_len(data: &Value) -> usize {
     let mut counter = Counter(0);
     let _ = serde_json::to_writer(&mut counter, data);
     counter.0
+}
+
+/// The data of `update`. Unknown fields are ignored: they are for later agents.
+#[derive(Deserialize)]
+struct UpdateData {
+    version: Version,
+}
+
+/// The version that an `update` requests, or a sentence that explains what is wrong with it.
+fn requested_version(data: &Value) -> Result<Version, String> {
+    let request = UpdateData::deserialize(data).map_err(|error| {
+        format!("the data of `update` is invalid: {error}; send `version`, such as 0.2.0")
+    })?;
+    Ok(request.version)
+}
+
+/// The version that a `redeploy` requests: the running one.
+fn own_version() -> Result<Version, String> {
+    version::own().parse().map_err(|_| "this agent does not know its own version".to_owned())
 }

@@ -6,7 +6,7 @@ use muster_protocol::limits::{DEFAULT_TIMEOUT_MS, MAX_TIMEOUT_MS};
 use muster_protocol::manifest::Manifest;
 use muster_protocol::manifest_mismatch::ManifestMismatch;
 use muster_protocol::parameter::{self, Parameters};
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -89,7 +89,9 @@ pub fn plan(
         args: Vec::new(),
         sha256: None,
         script: None,
+        policy: Some(allowed.allow.as_str().to_owned()),
         run_as: None,
+        secrets: SecretDelivery::Environment,
         timeout_ms: asked_ms.unwrap_or(DEFAULT_TIMEOUT_MS),
         output_limit_bytes: bounds.limit_bytes,
         output_quota_bytes: bounds.quota_bytes,
@@ -104,6 +106,7 @@ pub fn plan(
                 args: script.args.clone(),
                 sha256: script.sha256.clone(),
                 script: Some(name),
+                secrets: script.secrets,
                 timeout_ms: match (asked_ms, script.timeout_ms) {
                     (Some(asked), Some(allowed)) => asked.min(allowed),
                     (None, Some(allowed)) => allowed,

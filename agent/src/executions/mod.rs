@@ -11,6 +11,7 @@ mod manager;
 mod notifier;
 mod orphans;
 pub mod output_reader;
+mod secret_files;
 pub mod shim;
 mod shim_watch;
 

@@ -13,6 +13,8 @@ use crate::storage::{self, StorageError};
 pub struct KeyRing {
     configured: SecretString,
     rekeyed: Option<SecretString>,
+    /// A server rejected the issued key, so the configured one is presented.
+    is_rekeyed_rejected: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,17 +35,18 @@ impl KeyRing {
         let rekeyed = stored
             .filter(|stored| stored.replaces_sha256 == hash(&configured))
             .map(|stored| SecretString::from(stored.key));
-        Ok(Self { configured, rekeyed })
+        Ok(Self { configured, rekeyed, is_rekeyed_rejected: false })
     }
 
     /// The configured key, for use without a state directory.
     pub fn configured(configured: SecretString) -> Self {
-        Self { configured, rekeyed: None }
+        Self { configured, rekeyed: None, is_rekeyed_rejected: false }
     }
 
     /// The key to present to the server.
     pub fn current(&self) -> &SecretString {
-        self.rekeyed.as_ref().unwrap_or(&self.configured)
+        let rekeyed = self.rekeyed.as_ref().filter(|_| !self.is_rekeyed_rejected);
+        rekeyed.unwrap_or(&self.configured)
     }
 
     /// Hex SHA-256 of the key to present.
@@ -59,7 +62,33 @@ impl KeyRing {
         let stored = StoredKey { key, replaces_sha256: hash(&self.configured) };
         storage::replace_synced(&state.key(), &storage::seal(&stored))?;
         self.rekeyed = Some(SecretString::from(stored.key));
+        self.is_rekeyed_rejected = false;
         Ok(())
+    }
+
+    /// A server does not accept the presented key. If it replaced the configured key, the configured
+    /// one is presented next, and the other way round. Returns true if the configured key has not
+    /// been tried since.
+    pub fn rejected(&mut self) -> bool {
+        if self.rekeyed.is_none() {
+            return false;
+        }
+        self.is_rekeyed_rejected = !self.is_rekeyed_rejected;
+        self.is_rekeyed_rejected
+    }
+
+    /// A server accepts the presented key. If that is the configured key although another one was
+    /// issued, the issued one is deleted: a server that was restored, or one that had no right to
+    /// issue it, must not lock the host out.
+    ///
+    /// # Errors
+    /// The system's error; the issued key is then tried again after a restart.
+    pub fn accepted(&mut self, state: &StateDir) -> Result<(), StorageError> {
+        if !self.is_rekeyed_rejected {
+            return Ok(());
+        }
+        (self.rekeyed, self.is_rekeyed_rejected) = (None, false);
+        storage::remove(&state.key())
     }
 }
 
@@ -83,5 +112,25 @@ mod tests {
         ring.replace("given".into(), &state).expect("stored");
         assert_eq!(current("old"), "given");
         assert_eq!(current("new"), "new");
+    }
+
+    #[test]
+    fn a_rejected_issued_key_alternates_with_the_configured_one_until_a_server_accepts_one() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let load = || KeyRing::load("configured".to_owned().into(), &state).expect("key ring");
+        let shown = |ring: &KeyRing| ring.current().expose_secret().to_owned();
+        let mut ring = load();
+        assert!(!ring.rejected(), "there is no other key");
+        ring.replace("issued".into(), &state).expect("stored");
+        ring.accepted(&state).expect("nothing to do");
+        assert!(ring.rejected());
+        assert_eq!(shown(&ring), "configured");
+        assert_eq!(shown(&load()), "issued", "no server has accepted the configured one");
+        assert!(!ring.rejected());
+        assert_eq!(shown(&ring), "issued");
+        assert!(ring.rejected());
+        ring.accepted(&state).expect("removed");
+        assert_eq!((shown(&ring), shown(&load())), ("configured".into(), "configured".into()));
     }
 }

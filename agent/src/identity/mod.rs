@@ -2,6 +2,7 @@
 
 pub mod instance_lock;
 pub mod key;
+pub mod key_pair;
 
 use data_encoding::HEXLOWER;
 use muster_protocol::PROTOCOL_VERSION;
@@ -21,6 +22,9 @@ const LONGEST_PAUSE_MS: u64 = 30 * 60_000;
 pub struct Identity {
     /// Issued in `registered`; absent before enrolment.
     pub agent_id: Option<Uuid>,
+    /// Issued with the id: shows a restored server that the id is this agent's.
+    #[serde(default)]
+    pub ticket: Option<String>,
     /// Hex SHA-256 that identifies the machine; never the raw machine id.
     pub machine_id: String,
     /// How long servers have rejected the key, if they do.
@@ -79,7 +83,7 @@ impl Identity {
                 LoadedIdentity { identity, is_other_machine: false, is_stored: true }
             }
             stored => LoadedIdentity {
-                identity: Self { agent_id: None, machine_id, key_rejected: None },
+                identity: Self { agent_id: None, ticket: None, machine_id, key_rejected: None },
                 is_other_machine: stored.is_some(),
                 is_stored: false,
             },

@@ -56,6 +56,15 @@ impl Account {
         self.user.is_root()
     }
 
+    /// Makes this user the owner of an open file or folder.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn own(&self, file: &std::fs::File) -> io::Result<()> {
+        nix::unistd::fchown(file, Some(self.user), Some(self.group))?;
+        Ok(())
+    }
+
     /// Switches to this user for good, with its groups and no others, in a child that is about to
     /// start a program. Standard output and error are given to the user too, because otherwise a
     /// program could not open them by name, as `/dev/stderr`.

@@ -26,15 +26,19 @@ pub struct ManifestFile {
 }
 
 impl ManifestFile {
-    /// Reads the manifest; a host without one gets an example with one harmless script.
+    /// Reads the manifest; a host that never had one gets an example with one harmless script.
     ///
     /// # Errors
     /// [`StorageError`] if the example can't be written. An invalid manifest is not an error: it is
     /// rejected with its reason, and no script may be run.
     pub fn open(state: &StateDir) -> Result<Self, StorageError> {
         let path = state.manifest();
-        if !path.exists() {
+        let seen_marker = state.manifest_seen();
+        if !path.exists() && !seen_marker.exists() {
             write_example(state)?;
+        }
+        if path.exists() && !seen_marker.exists() {
+            storage::replace_synced(&seen_marker, b"")?;
         }
         let mut file = Self { path, seen: None, good: Manifest::default(), refusal: None };
         file.reload();
@@ -52,8 +56,9 @@ impl ManifestFile {
     }
 
     /// The frame that reports the manifest and the policy to the server.
-    pub fn frame(&self, policy: Option<String>) -> AgentFrame {
-        AgentFrame::Manifest { manifest: self.good.clone(), error: self.refusal.clone(), policy }
+    pub fn frame(&self, policy: Option<String>, forbidden_commands: Vec<String>) -> AgentFrame {
+        let (manifest, error) = (self.good.clone(), self.refusal.clone());
+        AgentFrame::Manifest { manifest, error, policy, forbidden_commands }
     }
 
     /// Reads the file again if it has changed. True if the server must be notified.
@@ -70,12 +75,19 @@ impl ManifestFile {
                 self.good = manifest;
                 self.refusal = None;
             }
-            Err(reason) => self.refusal = Some(reason),
+            Err(reason) => {
+                if fingerprint.is_none() && !self.path.exists() {
+                    // The owner who deletes the list takes back what it permitted.
+                    self.good = Manifest::default();
+                }
+                self.refusal = Some(reason);
+            }
         }
         let is_new = before != (self.good.clone(), self.refusal.clone());
         match &self.refusal {
             Some(reason) if is_new => {
-                tracing::warn!(%reason, "the manifest was rejected; the last valid one stays in force");
+                let scripts = self.good.scripts.len();
+                tracing::warn!(%reason, scripts, "the manifest was rejected; these scripts stay in force");
             }
             None if is_new => tracing::info!(scripts = self.good.scripts.len(), "manifest read"),
             _ => {}
@@ -88,7 +100,7 @@ impl ManifestFile {
         let text =
             guard::read_text(&self.path, MAX_SCRIPT_MANIFEST_BYTES as u64).map_err(|error| {
                 if error.is_missing() {
-                    return format!("{name} does not exist");
+                    return format!("{name} was deleted, so no script is permitted");
                 }
                 error.to_string()
             })?;
@@ -128,7 +140,7 @@ mod tests {
         fs::write(state.manifest(), "{\n  \"scripts\": 7\n}").expect("written");
         assert!(file.reload());
         assert!(file.current().script("hello").is_some());
-        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None) else {
+        let AgentFrame::Manifest { error: Some(reason), .. } = file.frame(None, Vec::new()) else {
             panic!("the refusal is reported");
         };
         assert!(reason.contains("line 2"), "{reason}");
@@ -136,6 +148,19 @@ mod tests {
         fs::write(state.manifest(), r#"{"scripts":[]}"#).expect("written");
         assert!(file.reload());
         assert!(file.current().scripts.is_empty());
-        assert!(matches!(file.frame(None), AgentFrame::Manifest { error: None, .. }));
+        assert!(matches!(file.frame(None, Vec::new()), AgentFrame::Manifest { error: None, .. }));
+    }
+
+    #[test]
+    fn a_deleted_manifest_permits_nothing_also_after_a_restart() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let state = StateDir::create(folder.path()).expect("state directory");
+        let mut file = ManifestFile::open(&state).expect("example");
+        fs::remove_file(state.manifest()).expect("removed");
+        assert!(file.reload());
+        assert!(file.current().scripts.is_empty());
+        let file = ManifestFile::open(&state).expect("no example");
+        assert!(file.current().scripts.is_empty());
+        assert!(file.refusal().is_some_and(|reason| reason.contains("was deleted")));
     }
 }

@@ -8,9 +8,10 @@ pub mod file_fingerprint;
 pub mod guard;
 pub mod manifest;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use muster_protocol::object;
+use muster_protocol::{CommandName, object};
 use serde::Deserialize;
 
 use crate::platform::{self, Account};
@@ -30,6 +31,21 @@ pub struct Policy {
     /// The user that scripts run as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
+    /// What the server may not do to the agent itself.
+    #[serde(default)]
+    pub forbid: BTreeSet<Forbidden>,
+}
+
+/// Something that the server does to the agent itself, and that a policy can forbid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Forbidden {
+    Restart,
+    Update,
+    Redeploy,
+    Shutdown,
+    /// Replace the agent key.
+    Rekey,
 }
 
 /// What the server may run.
@@ -65,7 +81,39 @@ pub enum RunAsError {
     },
 }
 
+impl Forbidden {
+    /// Everything that a policy can forbid.
+    pub const ALL: [Self; 5] =
+        [Self::Restart, Self::Update, Self::Redeploy, Self::Shutdown, Self::Rekey];
+
+    /// The name in the file and in the frame `manifest`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::Update => "update",
+            Self::Redeploy => "redeploy",
+            Self::Shutdown => "shutdown",
+            Self::Rekey => "rekey",
+        }
+    }
+
+    /// The command; `None` for commands that no policy forbids.
+    pub fn of(command: CommandName) -> Option<Self> {
+        Self::ALL.into_iter().find(|forbidden| forbidden.as_str() == command.as_str())
+    }
+}
+
 impl Policy {
+    /// True if the server may not send this command.
+    pub fn forbids(&self, command: CommandName) -> bool {
+        Forbidden::of(command).is_some_and(|forbidden| self.forbid.contains(&forbidden))
+    }
+
+    /// The names of everything that is forbidden.
+    pub fn forbidden_names(&self) -> Vec<String> {
+        self.forbid.iter().map(|forbidden| forbidden.as_str().to_owned()).collect()
+    }
+
     /// Parses a policy.
     ///
     /// # Errors
@@ -174,7 +222,8 @@ impl PolicyFile {
             Ok(policy) => {
                 self.write_seen_marker();
                 let (allow, run_as) = (policy.allow.as_str(), policy.run_as.as_deref());
-                tracing::info!(allow, run_as, "policy read");
+                let forbid = policy.forbidden_names().join(" ");
+                tracing::info!(allow, run_as, forbid, "policy read");
             }
             Err(reason) => tracing::error!("{reason}"),
         }
@@ -196,6 +245,18 @@ impl PolicyFile {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_policy_forbids_life_cycle_commands_by_name_and_no_others() {
+        let policy = Policy::parse(r#"{"forbid":["shutdown","restart","rekey"]}"#).expect("valid");
+        let forbidden: Vec<_> =
+            CommandName::ALL.into_iter().filter(|name| policy.forbids(*name)).collect();
+        assert_eq!(forbidden, [CommandName::Restart, CommandName::Shutdown]);
+        assert_eq!(policy.forbidden_names(), ["restart", "shutdown", "rekey"]);
+        for wrong in [r#"{"forbid":["execute"]}"#, r#"{"forbid":"restart"}"#] {
+            Policy::parse(wrong).expect_err(wrong);
+        }
+    }
 
     #[test]
     fn a_changed_policy_is_read_again_and_an_invalid_one_disables_all_scripts() {

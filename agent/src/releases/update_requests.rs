@@ -229,6 +229,7 @@ fn response(command_id: Uuid, result: &UpdateResult) -> Response {
         error: (!is_success).then(|| message.clone()),
         error_code: result.code.clone().filter(|_| !is_success),
         outcome: Some(if is_success { Outcome::Succeeded } else { Outcome::Failed }),
+        attestation: None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use muster_protocol::Permissions;
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_server_frame};
+use muster_protocol::identity::Challenge;
 use tokio::time::timeout;
 
 use super::{HANDSHAKE_TIMEOUT, SessionEnd, poll_with};
@@ -26,14 +27,19 @@ pub async fn perform(
 ) -> Result<(Permissions, Registered), SessionEnd> {
     // The inventory covers these events.
     let mut events = Vec::new();
-    let permissions = {
+    let (permissions, agent_key_id, challenge) = {
         let connected = expect_frame(link, |frame| match frame {
-            ServerFrame::Connected { permissions, .. } => Some(permissions),
+            ServerFrame::Connected { permissions, agent_key_id, challenge, .. } => {
+                // Without one the proof is for no connection, and no server accepts it.
+                let challenge = challenge.unwrap_or(Challenge::from_bytes([0; 32]));
+                Some((permissions, agent_key_id, challenge))
+            }
             _ => None,
         });
         poll_with(&mut agent.executions, connected, &mut events).await?
     };
-    let register = AgentFrame::Register { data: Box::new(agent.registration()) };
+    let register =
+        AgentFrame::Register { data: Box::new(agent.registration(&challenge, agent_key_id)) };
     let registered = {
         let registered = async {
             if let Some(frame) = encode(&register) {

@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{EXIT_RECEIPT_TIMEOUT, FRAMES_PER_BATCH, PendingExit, Session, SessionEnd};
+use crate::agent::request_log::RequestRecord;
 use crate::commands::decision::{self, CommandDecision, DecisionInput};
 use crate::executions::ledger::record::refusal;
 use crate::executions::ledger::{KnownState, NewCommand, Phase};
 use crate::fault::Fault;
 use crate::link::{Incoming, LinkError};
 use crate::platform;
+use crate::policy::Forbidden;
 use crate::releases::update_requests;
 use crate::storage::StorageError;
 
@@ -91,6 +93,9 @@ impl Session<'_> {
                 if self.agent.update_requests.is_open(command_id) {
                     return Ok(());
                 }
+                let record = RequestRecord::accepted("cancel");
+                let record = RequestRecord { command_id: Some(command_id), ..record };
+                self.agent.request_log.append(&record);
                 self.agent.executions.cancel(command_id, grace_ms.min(MAX_GRACE_MS));
             }
             ServerFrame::Ack(ack) => self.handle_ack(&ack),
@@ -128,12 +133,17 @@ impl Session<'_> {
             policy: self.agent.policy.current(),
             context: self.agent.command_context(),
             known: self.known_state(id),
+            is_full: self.agent.executions.is_full(accepting.len()),
             free_bytes: platform::disk_free_bytes(self.agent.state.path()).ok(),
             output: self.output,
             update: self.agent.update_requests.check_available(),
             is_deregistering: self.deregistration.is_some(),
         };
-        match decision::decide(command, &input) {
+        let decision = decision::decide(command, &input);
+        if let Some(record) = RequestRecord::of(command, &decision) {
+            self.agent.request_log.append(&record);
+        }
+        match decision {
             CommandDecision::Answer(response) => self.push(&AgentFrame::Response(response)),
             CommandDecision::Accept(new) => accepting.push(new),
             CommandDecision::Repeat(known) => self.resend_state(id, known),
@@ -252,12 +262,22 @@ impl Session<'_> {
     }
 
     fn rekey(&mut self, key: String) {
+        if !self.agent.permits(Forbidden::Rekey) {
+            let reason = "the host's policy forbids a new key";
+            let record = RequestRecord::accepted("rekey").refused("forbidden_by_policy", reason);
+            self.agent.request_log.append(&record);
+            self.log_unexpected("forbidden rekey", reason);
+            return;
+        }
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.log_unexpected("rekey", "the server issued a key with invalid characters");
             return;
         }
         match self.agent.keys.replace(key, &self.agent.state) {
-            Ok(()) => tracing::info!("the server issued a new key to this agent"),
+            Ok(()) => {
+                self.agent.request_log.append(&RequestRecord::accepted("rekey"));
+                tracing::info!("the server issued a new key to this agent");
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "failed to store the new key; the old one stays in use");

@@ -29,6 +29,7 @@ use crate::agent::Agent;
 use crate::commands::execute::OutputLimits;
 use crate::executions::{ExecutionEvent, ExecutionManager};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
+use crate::policy::Forbidden;
 use crate::sessions::outbox::{Outbox, encode};
 use crate::sessions::pacer::Pacer;
 use deregister::Deregistration;
@@ -106,7 +107,9 @@ async fn run_session(
     }
     let mut session = Session::new(link, agent, permissions, &registered);
     session.deregistration = is_deregistering.then(Deregistration::begin);
-    let is_allowed = session.permissions.allows(CommandName::Update) && !is_deregistering;
+    let is_allowed = session.permissions.allows(CommandName::Update)
+        && session.agent.permits(Forbidden::Update)
+        && !is_deregistering;
     let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
     if let Some(version) = session.agent.update_requests.desired_update(wanted) {
         session.exit_for_update(None, version);

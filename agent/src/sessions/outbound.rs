@@ -13,7 +13,7 @@ impl Session<'_> {
     pub(super) async fn send_next(&mut self) -> Result<(), SessionEnd> {
         let (frame, is_bulk) = match self.pending.pop_front() {
             Some(frame) => (frame, false),
-            None => match self.outbox.next_frame(&self.agent.executions) {
+            None => match self.outbox.next_frame(&self.agent.executions, &self.agent.attestor()) {
                 Some(frame) => (frame, true),
                 None => return Ok(()),
             },

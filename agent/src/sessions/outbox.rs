@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::executions::ExecutionManager;
 use crate::executions::ledger::Phase;
+use crate::executions::ledger::record::Attestor;
 use crate::executions::output_reader::OutputReader;
 use crate::link::Outgoing;
 use crate::sessions::pacer::Pacer;
@@ -125,11 +126,15 @@ impl Outbox {
     }
 
     /// The next frame, serving the commands in turn; `None` if there is nothing to send.
-    pub fn next_frame(&mut self, executions: &ExecutionManager) -> Option<Outgoing> {
+    pub fn next_frame(
+        &mut self,
+        executions: &ExecutionManager,
+        attestor: &Attestor<'_>,
+    ) -> Option<Outgoing> {
         while let Some(command_id) = self.queue.pop_front() {
             let Some(delivery) = self.deliveries.get_mut(&command_id) else { continue };
             delivery.is_queued = false;
-            match delivery.next_step(command_id, executions, &mut self.pacer) {
+            match delivery.next_step(command_id, executions, attestor, &mut self.pacer) {
                 Step::Frame(frame) => {
                     self.enqueue(command_id);
                     return Some(frame);
@@ -169,26 +174,29 @@ impl Delivery {
         &mut self,
         command_id: Uuid,
         executions: &ExecutionManager,
+        attestor: &Attestor<'_>,
         pacer: &mut Pacer,
     ) -> Step {
         let phase = executions.ledger().entry(command_id).map(|entry| entry.phase);
         if phase.is_none() {
             // Receipted: the response is sent again on request; the output is deleted.
-            return self.report(command_id, executions).into();
+            return self.report(command_id, executions, attestor).into();
         }
         // Read before the output, so that output that arrives later is sent the next time.
         let is_settled = phase == Some(Phase::Settled);
         if self.awaits_offset {
             let has_output = executions.state().execution(command_id).output().exists();
             return if is_settled && !has_output {
-                self.report(command_id, executions).into()
+                self.report(command_id, executions, attestor).into()
             } else {
                 Step::Nothing
             };
         }
         match self.output(command_id, executions, pacer) {
             Ok(OutputStep::Frame(frame)) => Step::Frame(Outgoing::Binary(frame)),
-            Ok(OutputStep::AllSent) if is_settled => self.report(command_id, executions).into(),
+            Ok(OutputStep::AllSent) if is_settled => {
+                self.report(command_id, executions, attestor).into()
+            }
             Ok(OutputStep::AllSent) => Step::Nothing,
             Ok(OutputStep::WindowFull) => Step::WindowFull,
             Err(error) => {
@@ -240,14 +248,19 @@ impl Delivery {
         Ok(OutputStep::Frame(frame))
     }
 
-    fn report(&mut self, command_id: Uuid, executions: &ExecutionManager) -> Option<Outgoing> {
+    fn report(
+        &mut self,
+        command_id: Uuid,
+        executions: &ExecutionManager,
+        attestor: &Attestor<'_>,
+    ) -> Option<Outgoing> {
         if self.is_reported {
             return None;
         }
-        let response = executions.ledger().response(command_id)?;
+        let settlement = executions.ledger().settlement(command_id)?;
         self.is_reported = true;
         self.reader = None;
-        encode(&AgentFrame::Response(response))
+        encode(&AgentFrame::Response(settlement.attested_response(command_id, attestor)))
     }
 }
 

@@ -66,11 +66,19 @@ impl StateDir {
     pub fn machine_seed(&self) -> PathBuf {
         self.0.join("machine_seed.json")
     }
+    /// The private key that proves this agent's identity.
+    pub fn key_pair(&self) -> PathBuf {
+        self.0.join("key_pair.json")
+    }
     pub fn key(&self) -> PathBuf {
         self.0.join("key.json")
     }
     pub fn manifest(&self) -> PathBuf {
         self.0.join("script_manifest.json")
+    }
+    /// Shows that there has been a manifest.
+    pub fn manifest_seen(&self) -> PathBuf {
+        self.0.join("manifest.seen")
     }
     pub fn policy(&self) -> PathBuf {
         self.0.join("policy.json")
@@ -85,6 +93,10 @@ impl StateDir {
     /// The agent's connection state.
     pub fn status(&self) -> PathBuf {
         self.0.join("status.json")
+    }
+    /// What the server asked for lately.
+    pub fn requests(&self) -> PathBuf {
+        self.0.join("requests.log")
     }
     /// The supervisor's state, written by the supervisor.
     pub fn supervisor(&self) -> PathBuf {
@@ -119,6 +131,10 @@ impl StateDir {
     pub fn settled(&self) -> PathBuf {
         self.0.join("settled")
     }
+    /// Secret parameters of running executions, for scripts that receive them as files.
+    pub fn secrets(&self) -> PathBuf {
+        self.0.join(SECRETS)
+    }
     pub fn set_aside(&self, id: Uuid) -> PathBuf {
         self.0.join(format!("set-aside-{}", id.hyphenated()))
     }
@@ -129,6 +145,9 @@ impl StateDir {
         ExecutionDir(self.executions().join(command_id.hyphenated().to_string()))
     }
 }
+
+/// Name of the folder for secret files.
+const SECRETS: &str = "secrets";
 
 /// Name of the socket on which shims notify the agent.
 pub const NOTIFICATION_SOCKET: &str = "wake.sock";
@@ -155,6 +174,11 @@ impl ExecutionDir {
     }
     pub fn command(&self) -> PathBuf {
         self.0.join("command.json")
+    }
+    /// The folder with the secret files of the execution. It is outside the execution's own folder,
+    /// which the user that scripts run as can't enter.
+    pub fn secrets(&self) -> Option<PathBuf> {
+        Some(self.state()?.join(SECRETS).join(self.0.file_name()?))
     }
     /// The parameter values, apart from the rest because they may be secret.
     pub fn parameters(&self) -> PathBuf {

@@ -209,6 +209,19 @@ pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Removes a file durably; a missing one is no error.
+///
+/// # Errors
+/// The system's error.
+pub fn remove(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", path)(error))
+        }
+        _ => sync_directory(path.parent().unwrap_or(Path::new("."))),
+    }
+}
+
 /// Makes the names in a directory durable.
 ///
 /// # Errors

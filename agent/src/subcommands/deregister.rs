@@ -158,7 +158,8 @@ async fn leave_over(
 /// the host again.
 fn forget(agent: &mut Agent) -> Result<(), AgentError> {
     agent.executions.reset()?;
-    let identity = Identity { agent_id: None, key_rejected: None, ..agent.identity.clone() };
+    let identity =
+        Identity { agent_id: None, ticket: None, key_rejected: None, ..agent.identity.clone() };
     identity.save(&agent.state)?;
     agent.identity = identity;
     // It describes an agent that no longer exists.

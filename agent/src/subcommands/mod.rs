@@ -6,6 +6,7 @@
 pub mod deregister;
 pub mod doctor;
 pub mod end_executions;
+pub mod explain;
 pub mod open_executions;
 pub mod request_update;
 pub mod run;

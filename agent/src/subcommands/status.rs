@@ -135,6 +135,9 @@ impl HostReport {
             line("server", agent.server_url.clone());
             let id = agent.agent_id.map_or("not enrolled yet".to_owned(), |id| id.to_string());
             line("identity", format!("{id} on {}", agent.hostname));
+            if let Some(fingerprint) = &agent.fingerprint {
+                line("key pair", fingerprint.to_string());
+            }
             line("connected", self.connection(agent));
         }
         match self.executions.len() {

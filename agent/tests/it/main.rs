@@ -3,6 +3,10 @@
 mod deregister;
 mod exchange;
 mod executions;
+mod explain;
+mod floods;
+mod owner;
 mod process;
+mod secret_files;
 mod sessions;
 mod support;

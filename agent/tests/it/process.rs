@@ -6,6 +6,7 @@ use std::process::Stdio;
 use futures_util::{SinkExt as _, StreamExt as _};
 use muster_protocol::frame::exchange::{ExchangePart, ExchangeRequest, ExchangeResponse};
 use muster_protocol::frame::{AgentFrame, Registered, ServerFrame, decode_agent_frame};
+use muster_protocol::identity::Challenge;
 use muster_protocol::{CommandName, Permissions};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -99,6 +100,7 @@ fn connected() -> String {
         agent_key_id: Uuid::from_u128(1),
         permissions: Permissions::new(CommandName::ALL),
         timestamp: "2026-01-01T00:00:00Z".into(),
+        challenge: Some(Challenge::from_bytes([1; 32])),
     };
     serde_json::to_string(&frame).expect("plain data")
 }
@@ -113,6 +115,7 @@ fn registered(epoch: u64) -> String {
         server_version: "0".into(),
         desired_version: None,
         timestamp: "2026-01-01T00:00:00Z".into(),
+        ticket: None,
     }));
     serde_json::to_string(&frame).expect("plain data")
 }
@@ -260,4 +263,48 @@ async fn http_replaces_failing_websockets_until_a_websocket_works_again() {
     assert_eq!(data.highest_epoch, Some(1));
     socket.send(Message::text(registered(2))).await.expect("sent");
     assert!(matches!(next_text(&mut socket).await, AgentFrame::Manifest { .. }));
+}
+
+#[tokio::test]
+async fn a_key_that_a_server_issued_and_another_does_not_know_falls_back_to_the_configured_key() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (listener, url) = listen().await;
+    let _agent = Process::start(&url, folder.path(), &[]);
+    let presented = |head: &str| {
+        let head = head.to_lowercase();
+        let key = head.split("authorization: bearer ").nth(1).expect("a key");
+        key.lines().next().unwrap_or_default().to_owned()
+    };
+    let (head, stream) = accept(&listener).await;
+    let mut socket = upgrade(&head, stream).await;
+    socket.send(Message::text(connected())).await.expect("sent");
+    next_text(&mut socket).await;
+    socket.send(Message::text(registered(1))).await.expect("sent");
+    let rekey = ServerFrame::Rekey { key: "mst_agent_hostile".into(), grace_ms: 0 };
+    let rekey = serde_json::to_string(&rekey).expect("plain data");
+    socket.send(Message::text(rekey)).await.expect("sent");
+    let restart = CloseFrame { code: 1012.into(), reason: "restart".into() };
+    socket.close(Some(restart)).await.expect("closed");
+    while let Some(Ok(_)) = socket.next().await {}
+
+    // The rightful server knows only the configured key.
+    let mut tried = Vec::new();
+    let mut socket = loop {
+        let (head, stream) = accept(&listener).await;
+        let mut socket = upgrade(&head, stream).await;
+        tried.push(presented(&head));
+        if tried.last().is_some_and(|key| key == "mst_agent_test") {
+            break socket;
+        }
+        let close = CloseFrame { code: 4002.into(), reason: "key_unknown".into() };
+        socket.close(Some(close)).await.expect("closed");
+        while let Some(Ok(_)) = socket.next().await {}
+    };
+    assert_eq!(tried, ["mst_agent_hostile", "mst_agent_test"]);
+    assert!(folder.path().join("key.json").exists(), "no server has accepted the configured key");
+    socket.send(Message::text(connected())).await.expect("sent");
+    next_text(&mut socket).await;
+    socket.send(Message::text(registered(2))).await.expect("sent");
+    assert!(matches!(next_text(&mut socket).await, AgentFrame::Manifest { .. }));
+    assert!(!folder.path().join("key.json").exists(), "the issued key is forgotten");
 }

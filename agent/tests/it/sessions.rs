@@ -15,6 +15,7 @@ use muster_protocol::frame::{
     Ack, AgentFrame, Command, InventoryItem, InventoryState, Outcome, Receipt, Registered,
     Registration, Response, ServerFrame, decode_agent_frame,
 };
+use muster_protocol::identity::Challenge;
 use muster_protocol::{CloseCode, CommandName, ExitCode, Permissions};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -94,6 +95,7 @@ impl Server {
             agent_key_id: Uuid::from_u128(1),
             permissions,
             timestamp: "2026-01-01T00:00:00Z".into(),
+            challenge: Some(Challenge::from_bytes([1; 32])),
         })
         .await;
         let AgentFrame::Register { data } = self.frame().await else { panic!("register is first") };
@@ -106,6 +108,7 @@ impl Server {
             server_version: "0".into(),
             desired_version: None,
             timestamp: "2026-01-01T00:00:00Z".into(),
+            ticket: None,
         })))
         .await;
         *data

@@ -70,6 +70,7 @@ impl Host {
             command: CommandName::Execute,
             start_by: None,
             launch: Some(Launch {
+                policy: None,
                 path: script,
                 argv: Vec::new(),
                 interpreter: Some("/bin/sh".into()),
@@ -77,6 +78,7 @@ impl Host {
                 sha256: None,
                 script: None,
                 run_as: None,
+                secrets: Default::default(),
                 timeout_ms: 60_000,
                 output_limit_bytes: 1 << 30,
                 output_quota_bytes: 5 << 30,

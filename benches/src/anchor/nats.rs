@@ -38,14 +38,15 @@ pub async fn request_reply(
     let mut command = Command::new(program);
     command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
     let _server = ManagedProcess::start("nats", &command, folder, Signal::SIGKILL)?;
-    // Subscribers live on a thread of their own, as simulated agents live in their own process.
+    // Subscribers have a thread of their own, as simulated agents have a process of their own.
     let subscribers = exchange.subscribers;
     std::thread::spawn(move || subscribe(address, subscribers));
     let mut connections = Vec::with_capacity(exchange.requesters);
     for _ in 0..exchange.requesters {
         connections.push(Connection::open(address).await?);
     }
-    // Until the subscriptions stand nobody answers; no word of the protocol tells.
+    // Requests before the subscriptions exist get no answer, and the protocol does not report when
+    // they do.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let begin = Instant::now() + Duration::from_millis(500);
     let end = begin + exchange.duration;

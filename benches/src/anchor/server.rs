@@ -65,7 +65,7 @@ impl AnchorServer {
         for _ in 0..bytes / piece.len() as u64 {
             socket.send(piece.clone()).await?;
         }
-        // Answered behind everything that came before it.
+        // The answer follows everything that was sent before.
         socket.send(Message::text("done")).await?;
         socket.next().await.context("hear the end")??;
         Ok(bytes as f64 / 1e6 / began_at.elapsed().as_secs_f64())

@@ -49,7 +49,7 @@ async fn sockets(listener: TcpListener, pair: Option<TlsCertificate>) -> anyhow:
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        // How a connection ends is of no interest here.
+        // The measurement does not depend on how a connection ends.
         match tls.clone() {
             None => tokio::spawn(echo(stream)),
             Some(tls) => tokio::spawn(async move {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures_util::FutureExt as _;
 use muster_protocol::frame::{Registered, ServerFrame, decode_server_frame};
+use muster_protocol::identity::Challenge;
 use muster_protocol::limits::DEFAULT_HEARTBEAT_INTERVAL_MS;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,14 +27,17 @@ const FRAMES_PER_TURN: usize = 32;
 
 /// Connects at the start of each round and runs until the connection ends.
 pub async fn run(index: usize, state: Arc<FleetState>, mut rounds: watch::Receiver<u64>) {
-    let mut identity = Identity::new(index, state.trust.as_deref());
+    let mut identity = match Identity::new(index, state.trust.as_deref()) {
+        Ok(identity) => identity,
+        Err(error) => return state.record_failure(index, &error),
+    };
     while rounds.changed().await.is_ok() {
         match connect(index, &mut identity, &state).await {
             Ok((mut socket, interval)) => {
                 state.record_connected();
                 let _ended = live(&mut socket, interval, &mut identity, &state).await;
                 state.record_disconnected();
-                // A round that began while this one lived is over.
+                // Rounds that started while this connection existed are over.
                 rounds.mark_unchanged();
             }
             Err(error) => {
@@ -69,12 +73,13 @@ async fn open(
     let mut socket =
         Socket::open(plan.address, index, plan.key.as_deref(), identity.tls.clone()).await?;
     if plan.key.is_none() {
-        socket.feed(identity.register()).await?;
+        socket.feed(identity.register(&Challenge::from_bytes([0; 32]), Uuid::nil())).await?;
         socket.flush().await?;
         socket.next().await?;
         return Ok((socket, Duration::from_millis(DEFAULT_HEARTBEAT_INTERVAL_MS)));
     }
-    socket.feed(identity.register()).await?;
+    let (challenge, agent_key_id) = connected(&mut socket).await?;
+    socket.feed(identity.register(&challenge, agent_key_id)).await?;
     socket.flush().await?;
     let registered = registered(&mut socket).await?;
     identity.agent_id = Some(registered.agent_id);
@@ -85,6 +90,15 @@ async fn open(
     }
     socket.flush().await?;
     Ok((socket, Duration::from_millis(registered.heartbeat_interval_ms)))
+}
+
+async fn connected(socket: &mut Socket) -> Result<(Challenge, Uuid)> {
+    match decode_server_frame(&socket.next().await?)? {
+        ServerFrame::Connected { challenge: Some(challenge), agent_key_id, .. } => {
+            Ok((challenge, agent_key_id))
+        }
+        _ => anyhow::bail!("the server sent no challenge"),
+    }
 }
 
 async fn registered(socket: &mut Socket) -> Result<Registered> {
@@ -102,7 +116,7 @@ async fn live(
     state: &FleetState,
 ) -> Result<()> {
     let heartbeat = work::heartbeat();
-    // A random phase: a fleet does not beat in step.
+    // A random phase, so that the heartbeats of a fleet are spread evenly.
     let phase = Uuid::new_v4().as_u128() % interval.as_millis().max(1);
     let mut due = Instant::now() + Duration::from_millis(u64::try_from(phase)?);
     loop {

@@ -78,7 +78,7 @@ fn orders() -> mpsc::Receiver<String> {
                 return;
             }
         }
-        // Also in the middle of a round: nobody is left who would want its end.
+        // Also in the middle of a round, because there is no one left to read its result.
         std::process::exit(0);
     });
     receiver

@@ -83,7 +83,7 @@ impl FleetState {
                 let elapsed_ms = began_at.elapsed().as_secs_f64() * 1_000.0;
                 return Round { live: counts.live, failed: counts.failed, elapsed_ms };
             }
-            // A change between the look and the wait is met by the time limit.
+            // A change between the check and the wait is noticed at the time limit.
             let _ = tokio::time::timeout(Duration::from_millis(5), self.changed.notified()).await;
         }
     }

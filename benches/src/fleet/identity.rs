@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Result;
 use muster_protocol::frame::{AgentFrame, Registration};
+use muster_protocol::identity::{AgentKeyPair, Challenge};
 use muster_protocol::limits::DEFAULT_MAX_EXECUTIONS;
 use muster_protocol::manifest::{Manifest, Script};
 use muster_protocol::parameter::{AcceptedParameters, ParameterDeclaration};
@@ -23,17 +25,21 @@ pub struct Identity {
     pub agent_id: Option<Uuid>,
     pub highest_epoch: u64,
     pub acceptance_count: u64,
+    key_pair: AgentKeyPair,
 }
 
 impl Identity {
     /// A new identity with the given TLS configuration.
-    pub fn new(index: usize, trust: Option<&ClientConfig>) -> Self {
+    ///
+    /// # Errors
+    /// If the system provides no randomness.
+    pub fn new(index: usize, trust: Option<&ClientConfig>) -> Result<Self> {
         let tls = trust.map(|trust| {
             let mut own = trust.clone();
             own.resumption = Resumption::in_memory_sessions(1);
             Arc::new(own)
         });
-        Self {
+        Ok(Self {
             tls,
             name: format!("host-{index:05}"),
             machine_id: Uuid::new_v4(),
@@ -42,11 +48,12 @@ impl Identity {
             agent_id: None,
             highest_epoch: 0,
             acceptance_count: 0,
-        }
+            key_pair: AgentKeyPair::read(&AgentKeyPair::generate()?)?,
+        })
     }
 
-    /// The `register` frame.
-    pub fn register(&self) -> String {
+    /// The `register` frame, with the proof for a connection.
+    pub fn register(&self, challenge: &Challenge, agent_key_id: Uuid) -> String {
         let data = Registration {
             update: None,
             agent_id: self.agent_id.map(|id| id.to_string()),
@@ -64,7 +71,11 @@ impl Identity {
             highest_epoch: Some(self.highest_epoch),
             max_executions: Some(DEFAULT_MAX_EXECUTIONS),
             policy: Some("manifest".into()),
+            public_key: None,
+            proof: None,
+            ticket: None,
         };
+        let data = data.prove(&self.key_pair, challenge, agent_key_id);
         text(&AgentFrame::Register { data: Box::new(data) })
     }
 
@@ -83,6 +94,7 @@ impl Identity {
                 secret: false,
                 description: Some("Who is greeted".into()),
             }]),
+            secrets: Default::default(),
             timeout_ms: Some(60_000),
             sha256: None,
             description: Some("Greets, with the host's name and the date".into()),
@@ -91,6 +103,7 @@ impl Identity {
             manifest: Manifest { scripts: vec![script] },
             error: None,
             policy: None,
+            forbidden_commands: Vec::new(),
         })
     }
 

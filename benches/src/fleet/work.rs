@@ -83,6 +83,7 @@ fn executed(command_id: Uuid) -> anyhow::Result<Response> {
         error: None,
         error_code: None,
         outcome: Some(Outcome::Succeeded),
+        attestation: None,
     })
 }
 

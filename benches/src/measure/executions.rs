@@ -25,7 +25,7 @@ pub async fn measure() -> Result<Line> {
     let folder = folder.path();
     let script = one_host::write_script(&folder.join("state"))?;
     let bare = || disk::spawns_per_s(&script, ANCHOR_THREADS, ANCHOR_DURATION);
-    // Before and after: other work on the machine comes and goes.
+    // Before and after, because the load of the machine changes.
     let before = bare()?;
     let server = Server::start(folder)?;
     let mut supervisor = one_host::supervisor(folder, &server).await?;

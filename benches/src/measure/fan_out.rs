@@ -25,7 +25,7 @@ const ANCHOR_NAME: &str =
 
 pub async fn measure() -> Result<Vec<Line>> {
     let anchor_folder = measurement_folder()?;
-    // Before and after: other work on the machine comes and goes.
+    // Before and after, because the load of the machine changes.
     let before = table::commands_per_s(anchor_folder.path(), AGENTS_OF_LARGE).await?;
     let (many, large) = (many().await?, large().await?);
     let after = table::commands_per_s(anchor_folder.path(), AGENTS_OF_LARGE).await?;
@@ -105,7 +105,8 @@ async fn fleet(folder: &Path, server: &Server, agents: usize) -> Result<FleetHan
     let key = server.agent_key(agents).await?;
     let mut fleet = FleetHandle::start(folder, server.address, agents, Some(&key))?;
     fleet.connect()?;
-    // What they said of themselves has to be committed, or a job would not mean them all.
+    // Wait until the agents' tags are committed; otherwise the target of a job would not match all
+    // of them.
     let deadline = Instant::now() + Duration::from_secs(30);
     while server.agents().await?.len() < agents {
         ensure!(Instant::now() < deadline, "the agents did not all register in time");

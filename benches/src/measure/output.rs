@@ -93,7 +93,7 @@ async fn run(server: &Server, agent_id: &str, sha256: &str) -> Result<Run> {
     ensure!(ended["output_bytes"] == BYTES, "not all of it is committed: {ended}");
     ensure!(ended["result"]["output_sha256"] == sha256, "other bytes came: {ended}");
     let server_cpu_ms = cpu_ms(server.pid())? - before;
-    // What is compacted behind it must not be measured with the next.
+    // Wait for the compaction of this run, so that the next run does not measure it.
     std::thread::sleep(Duration::from_secs(5));
     Ok(Run { mb_per_s: BYTES as f64 / MB / elapsed.as_secs_f64(), server_cpu_ms })
 }

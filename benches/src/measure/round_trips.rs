@@ -18,7 +18,7 @@ const ANCHOR_DURATION: Duration = Duration::from_secs(3);
 
 pub async fn measure() -> Result<Line> {
     let folder = measurement_folder()?;
-    // Before and after: other work on the machine comes and goes.
+    // Before and after, because the load of the machine changes.
     let before = anchors(folder.path()).await?;
     let (mut load, fleet_cpu_us) = pings(folder.path()).await?;
     let after = anchors(folder.path()).await?;

@@ -20,7 +20,7 @@ const ANCHOR_NAME: &str = "bare axum POST";
 
 pub async fn measure() -> Result<Vec<Line>> {
     let folder = measurement_folder()?;
-    // Before and after: other work on the machine comes and goes.
+    // Before and after, because the load of the machine changes.
     let before = bare(folder.path()).await?;
     let server = Server::start(folder.path())?;
     let key = server.agent_key(AGENTS).await?;
@@ -60,7 +60,7 @@ async fn durable(server: &Server, fleet: &mut FleetHandle, requests: Vec<Request
     let began_at = Instant::now();
     let mut posts = load::run(server.target(), requests, 202, WARM_UP, DURATION).await?;
     let by_last_post = fleet.counts()?.receipts;
-    // Whatever is still on its way has to come: nothing accepted is lost.
+    // All remaining results must arrive: no accepted command is lost.
     let results = fleet.wait_for(|counts| counts.answers == counts.receipts)?.receipts;
     let per_second = results as f64 / began_at.elapsed().as_secs_f64();
     Ok(Line {

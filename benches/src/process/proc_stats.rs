@@ -35,7 +35,7 @@ pub fn peak_rss_bytes(pid: u32) -> Result<u64> {
 /// Processor time of all threads so far, user and system, in ms.
 pub fn cpu_ms(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("read processor time")?;
-    // The name in parentheses may hold spaces; what is counted comes behind it.
+    // The name in parentheses may contain spaces, so fields are counted after the last parenthesis.
     let behind = text.rsplit_once(')').context("read processor time")?.1;
     let ticks: Vec<u64> =
         behind.split_whitespace().skip(11).take(2).filter_map(|t| t.parse().ok()).collect();

@@ -32,7 +32,7 @@ pub struct RetryNotice {
 impl RetryNotice {
     fn show(&self, error: &CliError) {
         if !self.is_shown.replace(true) {
-            note(&format!("{error}; trying again, the command keeps running"));
+            note(&format!("{error}; retrying, the command keeps running"));
         }
     }
 

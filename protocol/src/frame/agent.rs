@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::result::Outcome;
+use crate::attestation::Attestation;
 use crate::manifest::Manifest;
 use crate::release::UpdateResult;
 
@@ -37,6 +38,9 @@ pub enum AgentFrame {
         /// The host's current policy, as in `register`; absent while it can't be used.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         policy: Option<String>,
+        /// Life-cycle commands that the host's policy forbids, and `rekey`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        forbidden_commands: Vec<String>,
     },
     /// Full: a page of the commands in the ledger that have no receipt yet.
     Inventory { items: Vec<InventoryItem> },
@@ -53,7 +57,8 @@ pub enum AgentFrame {
 /// What an agent reports about itself.
 ///
 /// Basic agents need only the fields of the first generation. A full agent sends `protocol`,
-/// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id` and `highest_epoch`.
+/// `ledger_id`, `acceptance_count`, `machine_id`, `instance_id`, `highest_epoch`, `public_key` and
+/// `proof`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Registration {
@@ -103,6 +108,17 @@ pub struct Registration {
     /// Full: the result of the latest update, until the server has a newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateResult>,
+    /// Full: the public half of the agent's key pair, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// Full: base64 of a signature with the key pair, over the challenge of `connected` and the
+    /// claims `agent_id`, `machine_id`, `ledger_id` and `instance_id`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// Full: the ticket of `registered`, by which a server that was restored from a backup
+    /// recognises an id that it issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 impl Registration {
@@ -199,6 +215,9 @@ pub struct Response {
     /// Full, durable commands: the terminal state. Absent: `succeeded` or `failed` by `success`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
+    /// Full, durable commands: what the agent signs about the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
 }
 
 /// One command in the ledger.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::identity::Challenge;
 use crate::permission::Permissions;
 
 /// A text frame from a server.
@@ -18,6 +19,9 @@ pub enum ServerFrame {
         permissions: Permissions,
         /// RFC 3339, UTC.
         timestamp: String,
+        /// What a full agent signs in `register`. Absent when the frame is sent again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        challenge: Option<Challenge>,
     },
     /// The response to `register`.
     Registered(Box<Registered>),
@@ -76,6 +80,10 @@ pub struct Registered {
     pub desired_version: Option<String>,
     /// RFC 3339, UTC. For information only.
     pub timestamp: String,
+    /// Shows that this server issued `agent_id` to the agent's public key. A full agent stores it and
+    /// sends it in `register`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
 }
 
 /// An instruction.

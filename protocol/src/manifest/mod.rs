@@ -9,7 +9,7 @@ use crate::limits::MAX_MANIFEST_SCRIPTS;
 use crate::manifest_mismatch::ManifestMismatch;
 use crate::object::{self, ObjectError};
 use crate::parameter::{self, AcceptedParameters, ParameterDeclaration, Parameters};
-use crate::secret_parameters::SecretParameters;
+use crate::secret_parameters::{SecretDelivery, SecretParameters};
 
 /// The scripts that a host allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Script {
     /// Parameters of the script: a list, or `"any"`. Absent: none are accepted.
     #[serde(default, skip_serializing_if = "AcceptedParameters::is_none")]
     pub parameters: AcceptedParameters,
+    /// How the script receives its secret parameters: `environment` (default) or `file`.
+    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
+    pub secrets: SecretDelivery,
     /// Timeout in milliseconds. A caller can shorten it but not extend it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -190,6 +193,21 @@ mod tests {
             let error = parse(&format!(r#","parameters":{wrong}"#)).expect_err(wrong).to_string();
             assert!(error.starts_with("line 1, column "), "{error}");
         }
+    }
+
+    #[test]
+    fn secrets_are_delivered_in_the_environment_or_as_files() {
+        let parse = |secrets: &str| {
+            let text = format!(r#"{{"scripts":[{{"name":"x","path":"x"{secrets}}}]}}"#);
+            Manifest::parse(&text).map(|manifest| {
+                let text = serde_json::to_string(&manifest).expect("JSON");
+                assert_eq!(Manifest::parse(&text).expect("its own form"), manifest);
+                manifest.scripts[0].secrets
+            })
+        };
+        assert_eq!(parse("").expect("absent"), SecretDelivery::Environment);
+        assert_eq!(parse(r#","secrets":"file""#).expect("file"), SecretDelivery::File);
+        parse(r#","secrets":"folder""#).expect_err("another word");
     }
 
     #[test]

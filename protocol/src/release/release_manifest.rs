@@ -23,7 +23,7 @@ pub struct ReleaseManifest {
     /// [`FORMAT`].
     pub format: u32,
     pub version: Version,
-    /// A host that has run this release accepts no version below the floor any more. At most
+    /// A host that has verified this release accepts no version below the floor any more. At most
     /// `version`.
     pub floor: Version,
     /// RFC 3339, UTC. For information only.

@@ -15,7 +15,7 @@ pub struct ReleaseRequirements<'a> {
     /// The requested version.
     pub version: &'a Version,
     pub platform: Platform,
-    /// The highest floor of the releases that the host has run.
+    /// The highest floor of the releases that the host has verified.
     pub floor: Option<&'a Version>,
     /// The fingerprint of the pinned key; `None` accepts any key.
     pub fingerprint: Option<&'a str>,

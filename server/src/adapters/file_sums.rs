@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use data_encoding::HEXLOWER;
 use ring::digest::{Context, SHA256};
 
 /// The cached checksums. The owner limits how many files are requested, and forgets deleted ones.
@@ -61,7 +62,7 @@ fn hash(path: &Path) -> io::Result<String> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(context.finish())),
+            0 => return Ok(HEXLOWER.encode(context.finish().as_ref())),
             read => context.update(&buffer[..read]),
         }
     }

@@ -4,8 +4,15 @@
 pub mod database_password;
 mod file_sums;
 pub mod master_key_file;
-pub mod new_files;
 pub mod program_files;
 pub mod readiness;
 pub mod release_files;
 pub mod webhook_client;
+
+use nix::sys::stat::{Mode, umask};
+
+/// Makes every file that this process creates from now on readable by its user alone, because each
+/// holds keys, output or what others sent.
+pub fn close_new_files_to_others() {
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+}

@@ -1,8 +1,8 @@
-//! Which field of a request does not fit, for programs that word their own message.
+//! The fields of a request that are invalid, so that programs can word their own message.
 
 use serde::Serialize;
 
-/// One field that does not fit.
+/// One invalid field.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct FieldError {
     /// The path of the field in the body, such as `rollout.wave_size`, or the name of the query
@@ -10,14 +10,14 @@ pub struct FieldError {
     #[schema(example = "rollout.wave_size")]
     pub field: String,
     pub code: FieldErrorCode,
-    /// The bound that was missed: a number in the field's unit, or a length in characters, bytes
-    /// or items. With `unknown_value` the known values, with `conflict` the other field. Absent if
-    /// there is none.
+    /// The limit that the value violates: a number in the field's unit, or a length in characters,
+    /// bytes or items. With `unknown_value` the known values, with `conflict` the other field. Absent
+    /// if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<FieldLimit>,
 }
 
-/// What a field was held against.
+/// The limit that a value violates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum FieldLimit {
@@ -61,7 +61,7 @@ pub enum FieldErrorCode {
     TooMany,
     /// No field has this name.
     UnknownField,
-    /// It is none of the values that are known.
+    /// It is not one of the known values.
     UnknownValue,
     /// It contradicts another field.
     Conflict,
@@ -70,12 +70,12 @@ pub enum FieldErrorCode {
 }
 
 impl FieldError {
-    /// A field without a bound.
+    /// An error without a limit.
     pub fn new(field: impl Into<String>, code: FieldErrorCode) -> Self {
         Self { field: field.into(), code, limit: None }
     }
 
-    /// A field and what it was held against.
+    /// An error with the limit that the field violates.
     pub fn with_limit(
         field: impl Into<String>,
         code: FieldErrorCode,
@@ -84,7 +84,8 @@ impl FieldError {
         Self { field: field.into(), code, limit: Some(limit.into()) }
     }
 
-    /// Reads what `serde_path_to_error` reports, `path: reason`. Serde gives its reason as text only.
+    /// Parses the error of `serde_path_to_error`, `path: reason`. Serde reports the reason as text
+    /// only.
     pub fn from_serde(report: &str) -> Self {
         let is_path =
             |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "_.[]-".contains(c));

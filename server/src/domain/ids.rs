@@ -1,4 +1,4 @@
-//! Ids as types, so that an agent's can't be passed where a key's is meant.
+//! Ids as types, so that an agent's id can't be passed where a key's id is expected.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new id; ids made later sort later.
+            /// A new id. Ids that are created later sort later.
             #[expect(clippy::new_without_default, reason = "a default id would hide that it is random")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
@@ -42,19 +42,19 @@ id!(
     ApiKeyId
 );
 id!(
-    /// An agent key: what agents enrol with.
+    /// An agent key, with which agents enrol.
     AgentKeyId
 );
 id!(
-    /// One host's identity, for life.
+    /// An agent, for as long as it is enrolled.
     AgentId
 );
 id!(
-    /// One instruction for one agent.
+    /// A command for one agent.
     CommandId
 );
 id!(
-    /// What somebody asked for, for however many agents.
+    /// A job, on one agent or many.
     JobId
 );
 id!(
@@ -66,19 +66,19 @@ id!(
     EventId
 );
 id!(
-    /// One message to a webhook, whatever it takes to deliver it.
+    /// A delivery to a webhook, with all its attempts.
     DeliveryId
 );
 id!(
-    /// What a tenant's webhooks are signed with.
+    /// A key that signs a tenant's webhooks.
     WebhookKeyId
 );
 id!(
-    /// A release, as long as it is known here.
+    /// A release.
     ReleaseId
 );
 id!(
-    /// Agents that are to be of one version.
+    /// A group of agents.
     GroupId
 );
 

@@ -1,4 +1,4 @@
-//! Pure rules. Knows no database, no socket, no clock of its own.
+//! Pure rules. They know no database, sockets or clock of their own.
 
 pub mod access;
 pub mod commands;
@@ -10,8 +10,8 @@ pub mod name;
 pub mod operations;
 pub mod origin;
 pub mod page;
-pub mod pluralize;
 pub mod releases;
 pub mod secret_box;
+pub mod source;
 pub mod time;
 pub mod waves;

@@ -1,13 +1,13 @@
-//! Names and tags that people give.
+//! Names and tags that people assign.
 
 /// Longest name, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
 /// Longest tag, in bytes.
 pub const MAX_TAG_BYTES: usize = 64;
-/// Most tags of one thing.
+/// Most tags of one agent, agent key or target.
 pub const MAX_TAGS: usize = 64;
 
-/// Checks a name for people: 1 to 128 characters, none of them invisible.
+/// Checks a name: 1 to 128 characters, all of them visible.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     let trimmed = name.trim();
     if trimmed.is_empty() || trimmed.len() != name.len() {
@@ -33,13 +33,14 @@ pub fn check_tags(tags: &[String]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What an agent reports about itself, truncated, without characters that are not shown.
+/// Cleans a text that an agent reports about itself: truncates it, and removes invisible
+/// characters.
 pub fn clean(text: &str, max_chars: usize) -> String {
     text.chars().filter(|c| !is_invisible(*c)).take(max_chars).collect()
 }
 
-/// True for control and format characters and for separators of lines: the general categories Cc,
-/// Cf, Zl and Zp of Unicode. They make different names look the same, or reorder what is shown.
+/// True for control and format characters and for line separators: the Unicode categories Cc, Cf,
+/// Zl and Zp. Such characters make different names look equal, or reorder text.
 pub fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c,

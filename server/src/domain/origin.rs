@@ -1,4 +1,4 @@
-//! The address by which people and hosts reach this server, as far as it is safe to repeat.
+//! The address by which people and hosts reach this server, if it is safe to repeat.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,16 +8,16 @@ const HTTPS_ONLY: &str = "--proto '=https' --proto-redir '=https' ";
 /// Longest address, in bytes.
 const MAX_BYTES: usize = 512;
 
-/// `https://muster.example.com`, without a slash at its end. It goes into a shell script and into
-/// a page: no character of it means anything to a shell.
+/// `https://muster.example.com`, without a trailing slash. It is written into a shell script and a
+/// page, so it has no character that is special in a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     is_secure: bool,
-    /// Host, port where it is named, and path where there is one.
+    /// The host, with port and path if there are any.
     rest: String,
 }
 
-/// What is no address of a server.
+/// Why a text is not the address of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it must be a URL such as https://muster.example.com, without user, query or special characters"
@@ -44,7 +44,7 @@ impl Origin {
             .ok_or(InvalidOrigin)
     }
 
-    /// From a host, with a port where it has one, as a request names it.
+    /// The address of a host, with its port if any, as in a request.
     ///
     /// # Errors
     /// [`InvalidOrigin`]
@@ -53,7 +53,7 @@ impl Origin {
         is_plain.then(|| Self { is_secure, rest: host.to_owned() }).ok_or(InvalidOrigin)
     }
 
-    /// True if the way to the server can be read by others.
+    /// True if others can read the traffic to the server.
     pub fn is_exposed(&self) -> bool {
         let host = self.rest.split('/').next().unwrap_or_default();
         let name = match host.strip_prefix('[') {
@@ -65,8 +65,9 @@ impl Origin {
         !self.is_secure && !is_loopback
     }
 
-    /// What a person pastes on a host to install an agent with this key; `None` if others can read
-    /// the way to the server. curl then never leaves `https`, wherever it is redirected to.
+    /// The command that a person pastes on a host to install an agent with this key. `None` if
+    /// others can read the traffic to the server. curl then uses only `https`, also after
+    /// redirects.
     pub fn install_line(&self, key: &str) -> Option<String> {
         if self.is_exposed() {
             return None;
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_kept_without_its_last_slash() {
+    fn an_address_is_stored_without_its_last_slash() {
         for text in ["https://a.example", "http://[::1]:80", "https://a.example/muster"] {
             assert_eq!(Origin::parse(&format!("{text}/")).map(|o| o.to_string()), Ok(text.into()));
         }
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_way_off_this_host_is_exposed() {
+    fn only_plain_http_to_another_host_is_exposed() {
         let is_exposed = |text: &str| Origin::parse(text).expect(text).is_exposed();
         assert!(is_exposed("http://a.example") && is_exposed("http://10.0.0.1:8080/x"));
         for text in

@@ -1,22 +1,22 @@
-//! Pages of a list: a bound and a cursor.
+//! Pages of a list: a limit and a cursor.
 
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Items of a page unless asked otherwise.
+/// Default number of items in a page.
 pub const DEFAULT_LIMIT: u64 = 50;
-/// The most items of a page.
+/// Most items in a page.
 pub const MAX_LIMIT: u64 = 500;
 
-/// Which page is wanted.
+/// The requested page.
 #[derive(Debug, Clone, Copy)]
 pub struct PageRequest {
-    /// The last id of the page before; absent for the first.
+    /// The last id of the previous page; `None` for the first page.
     pub after: Option<Uuid>,
     pub limit: u64,
 }
 
-/// Why a page can't be given.
+/// Why a page request is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
     #[error("`cursor` is not one that a list gave out")]
@@ -26,12 +26,14 @@ pub enum PageError {
 }
 
 impl PageRequest {
-    /// Reads what a caller asks for; the first page of [`DEFAULT_LIMIT`] items if it is nothing.
+    /// Parses a page request. Without parameters it is the first page of [`DEFAULT_LIMIT`] items.
     ///
     /// # Errors
-    /// [`PageError`] names the parameter that does not fit.
+    /// [`PageError`] names the invalid parameter.
     pub fn read(cursor: Option<&str>, limit: Option<u64>) -> Result<Self, PageError> {
-        let after = cursor.map(Uuid::parse_str).transpose().map_err(|_| PageError::Cursor)?;
+        // Only as a list returns it: other forms of the same id are refused.
+        let read = |text: &str| Uuid::parse_str(text).ok().filter(|id| id.to_string() == text);
+        let after = cursor.map(|text| read(text).ok_or(PageError::Cursor)).transpose()?;
         let limit = limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             return Err(PageError::Limit);
@@ -49,7 +51,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// Makes a page of rows that were read with one more than the limit.
+    /// Builds a page from rows that were read with one more than the limit.
     pub fn of(mut rows: Vec<T>, request: PageRequest, id: impl Fn(&T) -> Uuid) -> Self {
         let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -58,7 +60,7 @@ impl<T> Page<T> {
         Self { items: rows, next_cursor }
     }
 
-    /// The same page of other things.
+    /// The same page with every item converted.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(f).collect(), next_cursor: self.next_cursor }
     }

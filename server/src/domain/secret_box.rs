@@ -1,15 +1,17 @@
-//! What is secret, sealed for the database: AES-256-GCM under the master key.
+//! Encrypts secrets for the database: AES-256-GCM with the master key.
 //!
-//! A sealed record is `version u8 (1) · key id 8 bytes · nonce 12 bytes · ciphertext and tag`. What
-//! stands before the nonce, the tenant and the field are its associated data: a record that was
+//! A sealed record is `version u8 (1) · key id 8 bytes · nonce 12 bytes · ciphertext and tag`. The
+//! bytes before the nonce, the tenant and the field are its associated data, so a record that was
 //! moved to another tenant or field does not open.
 //!
 //! Nonces are random, which is safe for 2^32 records under one key (NIST SP 800-38D, 8.3): a
-//! thousand a second for 49 days, a million a day for eleven years.
+//! thousand records a second for 49 days, or a million a day for eleven years.
 
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
+use muster_protocol::identity::SignedMessage;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -22,12 +24,13 @@ const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
 const HEAD_BYTES: usize = 1 + KEY_ID_BYTES;
 
-/// Something could not be sealed or opened. It does not say why: whoever tries keys learns nothing.
+/// Something could not be sealed or opened. Gives no reason, so that it does not help an attacker
+/// who tries keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("failed to seal or open a secret")]
 pub struct Unsealable;
 
-/// Seals and opens. Cheap to clone.
+/// Seals and opens secrets. Cheap to clone.
 #[derive(Clone)]
 pub struct SecretBox(Arc<Keys>);
 
@@ -35,11 +38,12 @@ struct Keys {
     head: [u8; HEAD_BYTES],
     sealing: LessSafeKey,
     digest: hmac::Key,
+    tickets: hmac::Key,
 }
 
 impl SecretBox {
     /// # Errors
-    /// [`Unsealable`] if the key can't be used.
+    /// [`Unsealable`] if the key cannot be used.
     pub fn new(key: &MasterKey) -> Result<Self, Unsealable> {
         let root = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
         let sealing = hmac::sign(&root, b"muster seal 1");
@@ -48,13 +52,15 @@ impl SecretBox {
         let mut head = [VERSION; HEAD_BYTES];
         head[1..].copy_from_slice(&hmac::sign(&root, b"muster key id 1").as_ref()[..KEY_ID_BYTES]);
         let digest = hmac::Key::new(hmac::HMAC_SHA256, digest.as_ref());
-        Ok(Self(Arc::new(Keys { head, sealing: LessSafeKey::new(sealing), digest })))
+        let tickets = hmac::sign(&root, b"muster ticket 1");
+        let tickets = hmac::Key::new(hmac::HMAC_SHA256, tickets.as_ref());
+        Ok(Self(Arc::new(Keys { head, sealing: LessSafeKey::new(sealing), digest, tickets })))
     }
 
     /// Seals a secret for one field of a tenant.
     ///
     /// # Errors
-    /// [`Unsealable`] if there is no randomness.
+    /// [`Unsealable`] if the system has no random numbers.
     pub fn seal(
         &self,
         tenant_id: TenantId,
@@ -67,7 +73,8 @@ impl SecretBox {
         let mut sealed = Vec::with_capacity(HEAD_BYTES + NONCE_LEN + plaintext.len() + tag_bytes);
         sealed.extend_from_slice(&self.0.head);
         sealed.extend_from_slice(&nonce);
-        // Encrypted where it will stay: the room is there, so no copy of it is left behind.
+        // Encrypted in place, in a buffer with room for the tag, so that no plain copy is left in
+        // memory.
         sealed.extend_from_slice(plaintext);
         let tag = self
             .0
@@ -82,7 +89,7 @@ impl SecretBox {
         Ok(sealed)
     }
 
-    /// Opens what was sealed for the same field of the same tenant.
+    /// Opens a record that was sealed for this field of this tenant.
     ///
     /// # Errors
     /// [`Unsealable`] for everything else.
@@ -103,16 +110,29 @@ impl SecretBox {
         Ok(opened)
     }
 
-    /// The same for the same bytes under the same key. Unlike a plain hash it lets nobody who has
-    /// only the database try guesses.
+    /// A digest of the bytes under this key. Unlike with a plain hash, the database alone is not
+    /// enough to test guesses.
     pub fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         let mut digest = [0; 32];
         digest.copy_from_slice(hmac::sign(&self.0.digest, bytes).as_ref());
         digest
     }
 
+    /// A ticket for what it says: only the holder of the master key can make it, and only for that.
+    pub fn issue_ticket(&self, content: &SignedMessage) -> String {
+        let tag = hmac::sign(&self.0.tickets, content.as_bytes());
+        BASE64URL_NOPAD.encode(tag.as_ref())
+    }
+
+    /// True if the ticket was issued for this content under this master key.
+    pub fn is_ticket_for(&self, content: &SignedMessage, ticket: &str) -> bool {
+        BASE64URL_NOPAD
+            .decode(ticket.as_bytes())
+            .is_ok_and(|tag| hmac::verify(&self.0.tickets, content.as_bytes(), &tag).is_ok())
+    }
+
     fn associated(&self, tenant_id: TenantId, field: &str) -> Aad<Vec<u8>> {
-        // All but the last are of fixed length: no two triples give the same bytes.
+        // All parts but the last have a fixed length, so different triples give different bytes.
         Aad::from([&self.0.head, tenant_id.0.as_bytes().as_slice(), field.as_bytes()].concat())
     }
 }

@@ -1,4 +1,4 @@
-//! Instants of the server's clock, and the clock itself as a value that is passed in.
+//! Instants of the server's clock, and the clock as a value that is passed in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,15 +11,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The end of the year 9999: of clocks that have not begun to run.
+    /// The end of the year 9999. The expiry of a held execution, which counts only after its
+    /// release.
     pub const NEVER: Self = Self(253_402_300_799_999);
 
-    /// This instant and `ms` milliseconds.
+    /// This instant plus `ms` milliseconds.
     pub fn plus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_add_unsigned(ms))
     }
 
-    /// `ms` milliseconds before this instant.
+    /// This instant minus `ms` milliseconds.
     pub fn minus_ms(self, ms: u64) -> Self {
         Self(self.0.saturating_sub_unsigned(ms))
     }
@@ -83,23 +84,23 @@ impl utoipa::ToSchema for Timestamp {
     }
 }
 
-/// Where the server's time comes from. Only the server's own decisions rest on it: agents' clocks
+/// The source of the server's time. Only decisions of the server depend on it: clocks of agents
 /// decide nothing.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl Clock {
-    /// The machine's clock.
+    /// The clock of the machine.
     pub fn system() -> Self {
         Self(Arc::new(|| Timestamp(Utc::now().timestamp_millis())))
     }
 
-    /// A clock of the caller's making.
+    /// A clock that the caller provides.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }
 
-    /// The present instant.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         (self.0)()
     }

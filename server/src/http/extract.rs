@@ -1,4 +1,4 @@
-//! What handlers take from a request. Everything that does not fit is a problem document.
+//! Extractors for handlers. Every invalid input becomes a problem document.
 
 use std::net::SocketAddr;
 
@@ -13,11 +13,14 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::AppState;
+use super::key_lifetime::KeySlot;
 use super::problem::Problem;
 use crate::domain::access::credential::presented;
 use crate::domain::field_error::{FieldError, FieldErrorCode};
 use crate::domain::page::{MAX_LIMIT, PageError, PageRequest};
+use crate::domain::source::Source;
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 
 /// The credential of a request.
 pub fn credential(headers: &HeaderMap) -> Option<&str> {
@@ -30,12 +33,17 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = api_key(parts)?;
-        let principal = state.services.authentication.authenticate_caller(secret).await?;
+        let watch = state.services.authentication.watch(secret);
+        let principal =
+            state.services.authentication.authenticate_caller(secret, client(parts)).await?;
+        if let Some(slot) = parts.extensions.get::<KeySlot>() {
+            slot.set(watch.until(principal.expires_at));
+        }
         Ok(Self { principal, source: source(parts) })
     }
 }
 
-/// A caller of what can be answered while the database is away.
+/// A caller that can be authenticated while the database is unavailable.
 pub struct DegradedCaller(pub Caller);
 
 impl FromRequestParts<AppState> for DegradedCaller {
@@ -43,7 +51,8 @@ impl FromRequestParts<AppState> for DegradedCaller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let secret = api_key(parts)?;
-        let principal = state.services.authentication.authenticate_watcher(secret).await?;
+        let principal =
+            state.services.authentication.authenticate_watcher(secret, client(parts)).await?;
         Ok(Self(Caller { principal, source: source(parts) }))
     }
 }
@@ -54,10 +63,16 @@ fn api_key(parts: &Parts) -> Result<&str, Problem> {
     })
 }
 
-/// Where a request came from, as far as its connection tells.
+/// Where a request came from: its connection, or what a trusted proxy says.
 fn source(parts: &Parts) -> Option<String> {
     let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     source.map(|ConnectInfo(address)| address.ip().to_string())
+}
+
+/// The same, for limits.
+pub fn client(parts: &Parts) -> Option<Source> {
+    let source = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    source.map(|ConnectInfo(address)| Source::of(address.ip()))
 }
 
 /// A JSON body. An empty one is `{}`.
@@ -94,7 +109,7 @@ fn is_json(kind: &HeaderValue) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-/// Why a body could not be read, of which at most so many bytes are taken.
+/// Why a body could not be read. `most_bytes` is its limit.
 pub fn unread_body(rejection: &BytesRejection, most_bytes: usize) -> Problem {
     match rejection {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
@@ -116,7 +131,7 @@ fn from_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<Body<T>, Problem> {
     }
 }
 
-/// The innermost cause: what serde says, without the framework's words around it.
+/// The innermost cause, which is serde's message without the framework's text.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
@@ -130,14 +145,34 @@ fn cause(error: &dyn std::error::Error) -> String {
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// How long to wait for the end of what is asked for.
+/// How long to wait until it has ended.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct WaitParams {
-    /// Wait for the end for so long, at most 60000.
+    /// How long to wait until it has ended, in milliseconds, at most 60000.
     #[serde(default)]
     pub wait_ms: u64,
+}
+
+impl WaitParams {
+    /// # Errors
+    /// As [`wait`].
+    pub fn read(&self) -> Result<u64, Problem> {
+        wait(self.wait_ms, MAX_WAIT_MS)
+    }
+}
+
+/// A time to wait, in milliseconds, of at most `most_ms`.
+///
+/// # Errors
+/// A problem that names `wait_ms` if it is longer.
+pub fn wait(wait_ms: u64, most_ms: u64) -> Result<u64, Problem> {
+    if wait_ms <= most_ms {
+        return Ok(wait_ms);
+    }
+    let error = FieldError::with_limit("wait_ms", FieldErrorCode::TooLarge, most_ms);
+    Err(Problem::invalid_query(format!("`wait_ms` must be at most {most_ms}")).with_error(error))
 }
 
 /// Query parameters.
@@ -159,7 +194,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// An id in the path. One that is malformed is one that does not exist.
+/// An id in the path. A malformed id is answered like an unknown one.
 pub struct Id(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -173,20 +208,20 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Which page of a list.
+/// Selects a page of a list.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageParams {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     pub cursor: Option<String>,
-    /// Items of the page: 1 to 500, 50 unless asked otherwise.
+    /// Most items of the page: 1 to 500, default 50.
     pub limit: Option<u64>,
 }
 
 impl PageParams {
     /// # Errors
-    /// A problem that names the parameter that does not fit.
+    /// A problem that names the invalid parameter.
     pub fn read(&self) -> Result<PageRequest, Problem> {
         page(self.cursor.as_deref(), self.limit)
     }

@@ -7,6 +7,7 @@ mod envelope;
 mod extract;
 pub mod fleet;
 pub mod integrations;
+mod key_lifetime;
 pub mod openapi;
 pub mod operations;
 mod origin;
@@ -35,24 +36,24 @@ use crate::domain::origin::Origin;
 use crate::domain::time::Clock;
 use crate::services::Services;
 
-/// What handlers reach. Cloned for every request, so it is one count and not sixty.
+/// What handlers can use. It is cloned for every request, so it is one reference count.
 #[derive(Clone)]
 pub struct AppState(Arc<ApiState>);
 
-/// The rooms behind [`AppState`].
+/// The fields of [`AppState`].
 pub struct ApiState {
     pub services: Services,
     pub clock: Clock,
     pub exchanges: ExchangeSessions,
     pub polls: PollSessions,
-    /// The address to tell people, if it is configured.
+    /// The address to show to people, if it is configured.
     pub public_url: Option<Origin>,
     /// Whether this server ends TLS itself.
     pub is_secure: bool,
 }
 
 impl AppState {
-    /// Shares it among all requests.
+    /// Shares the state among all requests.
     pub fn new(state: ApiState) -> Self {
         Self(Arc::new(state))
     }
@@ -70,12 +71,13 @@ impl Deref for AppState {
 pub fn router(state: AppState) -> Router {
     let (router, document) = openapi::documented().split_for_parts();
     router
-        .merge(openapi::pages(document))
+        .merge(openapi::pages(&document))
         .merge(operations::install::routes())
         .fallback(async || Problem::not_found("path").into_response())
         .method_not_allowed_fallback(async || Problem::method_not_allowed().into_response())
         .layer(DefaultBodyLimit::max(MAX_FRAME_BYTES))
         .layer(middleware::from_fn(finish))
+        .layer(middleware::from_fn(key_lifetime::end_with_key))
         .layer(middleware::from_fn(log))
         .layer(middleware::from_fn_with_state(state.clone(), operations::metrics::measure))
         .layer(CatchPanicLayer::custom(|_| {
@@ -110,8 +112,8 @@ async fn finish(request: Request, next: Next) -> Response {
     }
 }
 
-/// One line per request, at debug level: route templates only, since queries and paths may hold
-/// what does not belong into a log.
+/// One line per request, at debug level. Only route templates, because queries and paths may
+/// contain private data.
 async fn log(request: Request, next: Next) -> Response {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return next.run(request).await;

@@ -1,4 +1,4 @@
-//! The address by which a caller reaches this server.
+//! The address at which a caller reaches this server.
 
 use std::convert::Infallible;
 
@@ -13,12 +13,12 @@ use crate::domain::origin::Origin;
 
 const FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The configured address; else the one that the request names, if that is safe to repeat.
+/// The configured address; otherwise the one in the request, if it is safe to repeat.
 pub struct RequestOrigin(pub Option<Origin>);
 
 impl RequestOrigin {
     /// # Errors
-    /// A problem, if the request names no address.
+    /// A problem, if the request has no address.
     pub fn required(self) -> Result<Origin, Problem> {
         self.0.ok_or_else(Problem::unknown_host)
     }
@@ -36,8 +36,8 @@ impl FromRequestParts<AppState> for RequestOrigin {
         };
         let authority = parts.uri.authority().map(|host| host.as_str());
         let host = header(HOST).or(authority).unwrap_or_default();
-        // A reverse proxy that ends TLS says so; whoever lies about it harms only the answer to
-        // the request that lies.
+        // A reverse proxy that ends TLS sends this header. A caller that forges it only changes the
+        // response to its own request.
         let is_forwarded = header(FORWARDED_SCHEME).is_some_and(|scheme| scheme == "https");
         Ok(Self(Origin::of_host(state.is_secure || is_forwarded, host).ok()))
     }

@@ -176,6 +176,13 @@ impl Problem {
         Self { retry_after_s: Some(5), ..problem }
     }
 
+    /// The source of a request presents too many unknown agent keys.
+    pub fn too_many_unknown_keys() -> Self {
+        let detail = "too many unknown keys were sent from this address; try again later";
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_unknown_keys", detail);
+        Self { retry_after_s: Some(5), ..problem }
+    }
+
     /// What a WebSocket would have been closed with.
     pub fn of_close(close: CloseCode) -> Self {
         let (status, detail) = match close {
@@ -270,6 +277,7 @@ impl From<ServiceError> for Problem {
                 let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail);
                 Self { retry_after_s: Some(5), ..problem }
             }
+            ServiceError::Unready => Self::storage(),
             ServiceError::Store(source) => {
                 tracing::error!(error = %muster_protocol::error_chain(&source), "failed to answer a request");
                 Self::storage()

@@ -1,4 +1,4 @@
-//! Server-sent events as every live resource sends them: headers, signs of life, where to resume.
+//! Server-sent events, as all live resources send them: headers, keep-alives, and where to resume.
 
 use std::error::Error;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use serde::Serialize;
 
 use muster_protocol::error_chain;
 
-/// Where the client was when it lost its connection.
+/// The last event that the client received before it lost its connection.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells nginx and its like not to hold events back.
+/// Makes nginx and other proxies send events at once.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
-/// Between two signs of life: shorter than any proxy waits.
+/// Interval of keep-alives, which is shorter than the timeouts of common proxies.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
-/// An answer that lasts as long as its events. An error cuts it off; the client comes back with the
-/// id that it has reached.
+/// A response that lasts as long as its events. After an error it ends, and the client reconnects
+/// with its last id.
 pub(super) fn answer<S, E>(events: S) -> Response
 where
     S: Stream<Item = Result<Event, E>> + Send + 'static,
@@ -39,14 +39,14 @@ where
 
 /// An event with data.
 pub(super) fn as_json(name: &str, data: &impl Serialize) -> Event {
-    // Plain structures of texts and numbers: they can be written.
+    // Plain structures of texts and numbers always serialise.
     let data = serde_json::to_string(data).unwrap_or_default();
     Event::default().event(name).data(data)
 }
 
-/// The id of the last event that the client has seen; empty if it is no text.
+/// The id of the last event that the client received; empty if it is not text.
 pub(super) fn last_event_id(headers: &HeaderMap) -> Option<&str> {
-    // A client that has seen no event with an id may send an empty one.
+    // A client that received no event with an id may send an empty one.
     let value = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty())?;
     Some(value.to_str().unwrap_or_default())
 }

@@ -13,7 +13,7 @@ use crate::domain::ids::{CommandId, JobId};
 /// Most ids of each kind. Further ids are dropped, and `has_overflowed` is set.
 const MAX_WAITING: usize = 65_536;
 
-/// ChangedIds ids that were not processed yet. For one reader.
+/// Ids of changes that were not processed yet. For one reader.
 #[derive(Debug)]
 pub struct ChangeQueue {
     waiting: Mutex<ChangedIds>,

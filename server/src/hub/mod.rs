@@ -4,20 +4,18 @@
 //! database again, so a lost or repeated wake-up does no harm.
 
 mod change_queue;
-mod command_watchers;
 mod event_feed;
 mod event_log;
-mod host_rules;
 mod pending_replies;
 mod registry;
 mod session_handle;
 mod wake_queue;
 
 pub use self::change_queue::ChangedIds;
-pub use self::command_watchers::CommandWatch;
 pub use self::event_feed::{CommandChange, CommandChanges, EventFeed};
 pub use self::event_log::{EventBatch, EventCursor, EventLog};
-pub use self::host_rules::{HostRules, ReportedRules};
 pub use self::pending_replies::{ReplyError, TransientReply};
-pub use self::registry::Hub;
-pub use self::session_handle::{KeyGrant, Rekey, SessionHandle, SessionMessage, SessionParams};
+pub use self::registry::{CommandWatch, Hub};
+pub use self::session_handle::{
+    HostRules, KeyGrant, Rekey, ReportedRules, SessionHandle, SessionMessage, SessionParams,
+};

@@ -9,8 +9,9 @@ use muster_protocol::{CloseCode, CommandName, Permissions};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::host_rules::ReportedRules;
 use super::pending_replies::PendingReplies;
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
+use crate::domain::fleet::reported_manifest::ManifestDigest;
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -255,5 +256,34 @@ impl SessionHandle {
         let freed =
             self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&command_id);
         freed && self.is_starved.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// The last report of one host. Every field is empty until it reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostRules {
+    /// Digest of its manifest.
+    pub manifest: Option<ManifestDigest>,
+    /// Why a newer manifest is not in force.
+    pub manifest_error: Option<Arc<str>>,
+    /// `manifest`, `library` or `shell`.
+    pub policy: Option<Arc<str>>,
+    /// Life-cycle commands that the host's policy forbids.
+    pub forbidden: ForbiddenCommands,
+}
+
+/// The last report within a session.
+#[derive(Debug, Default)]
+pub struct ReportedRules(RwLock<HostRules>);
+
+impl ReportedRules {
+    /// The last report.
+    pub fn get(&self) -> HostRules {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stores a new report and returns the previous one.
+    pub fn replace(&self, rules: HostRules) -> HostRules {
+        std::mem::replace(&mut self.0.write().unwrap_or_else(PoisonError::into_inner), rules)
     }
 }

@@ -1,7 +1,7 @@
-//! The socket, and the loop that accepts its connections.
+//! The socket, and the loop that takes connections from it.
 //!
-//! `axum::serve` limits no wait. Here, connections are counted until they end, and each wait has a
-//! limit of its own.
+//! Not `axum::serve`, which bounds no wait, and not a ready-made server around it: connections are
+//! counted here for as long as they live, and each is ended by what it does, not by its bytes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,32 +14,47 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::bounded::Bounded;
+use super::bounded::{Bounded, Place};
 use super::connection::Carrier;
 use super::handshake::secure;
 use super::limits::Limits;
+use super::refusal::refuse;
 use super::renewal::Certificate;
+use super::source_limiter::SourceLimiter;
 
-/// Pause after a connection could not be accepted: an attempt at once would fail in the same way.
+/// Pause after a connection could not be accepted: trying at once would find the same.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-/// Time between two warnings that the limit of connections is reached.
+/// Between two warnings that there is no place left.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("listen on {address}: {source}; is the port taken?")]
+    #[error("failed to listen on {address}: {source}{}", hint(source))]
     Bind { address: String, source: io::Error },
 }
 
-/// A bound socket that accepts no connections yet.
+/// What a person can do about it; empty if the error itself says that.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program uses this port",
+        io::ErrorKind::InvalidInput => "; use ADDRESS:PORT, such as 127.0.0.1:8080",
+        io::ErrorKind::PermissionDenied => {
+            "; use a port from 1024, or permit the service lower ones"
+        }
+        _ => "",
+    }
+}
+
+/// A socket that is bound; nothing is accepted yet.
 #[derive(Debug)]
 pub struct Bound {
     tcp: TcpListener,
     address: SocketAddr,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
     limits: Limits,
-    permits: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    sources: SourceLimiter,
     warned_at: Option<Instant>,
 }
 
@@ -58,8 +73,9 @@ impl Bound {
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         let address = tcp.local_addr().map_err(failed)?;
         let tls = certificate.map(Certificate::settings);
-        let permits = Arc::new(Semaphore::new(limits.connections));
-        Ok(Self { tcp, address, tls, limits, permits, warned_at: None })
+        let places = Arc::new(Semaphore::new(limits.connections));
+        let sources = SourceLimiter::new(limits.per_source, limits.trusted_proxies.clone());
+        Ok(Self { tcp, address, tls, limits, places, sources, warned_at: None })
     }
 
     /// `https://` or `http://`, and the address.
@@ -68,20 +84,30 @@ impl Bound {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Serves until `stopped` turns true, then accepts no more connections and waits until all
-    /// requests are answered. When dropped, every connection that is not a WebSocket ends.
+    /// Serves until `stopped` turns true, then accepts nothing more and waits until what was asked
+    /// is answered. When dropped, every connection that is not a WebSocket ends.
     pub async fn serve(mut self, app: Router, mut stopped: watch::Receiver<bool>) {
-        let carrier = Arc::new(Carrier::new(app, self.limits));
+        let carrier = Arc::new(Carrier::new(app, &self.limits));
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                (stream, peer, permit) = self.accept() => {
+                (stream, peer, place) = self.accept() => {
+                    let Some(of_source) = self.sources.admit(peer.ip()) else {
+                        tracing::debug!(%peer, "refused a connection: its source has too many");
+                        // Over TLS, an answer would cost what the limit saves.
+                        if self.tls.is_none() {
+                            connections.spawn(refuse(stream, place));
+                        }
+                        continue;
+                    };
+                    let place = Place { of_all: place, of_source };
                     let (carrier, mut stopped) = (Arc::clone(&carrier), stopped.clone());
                     let settings = self.tls.as_ref().map(|tls| Arc::clone(&tls.borrow()));
-                    let Limits { handshake, answer, .. } = self.limits;
+                    let Limits { handshake, answer, .. } = &self.limits;
+                    let (handshake, answer) = (*handshake, *answer);
                     connections.spawn(async move {
                         let Some(settings) = settings else {
-                            let stream = Bounded::new(stream, answer, permit);
+                            let stream = Bounded::new(stream, answer, place);
                             let activity = stream.activity();
                             return carrier.carry(stream, peer, activity, stopped).await;
                         };
@@ -91,7 +117,7 @@ impl Bound {
                         };
                         match secured {
                             Ok(stream) => {
-                                let stream = Bounded::new(stream, answer, permit);
+                                let stream = Bounded::new(stream, answer, place);
                                 let activity = stream.activity();
                                 carrier.carry(stream, peer, activity, stopped).await;
                             }
@@ -111,30 +137,30 @@ impl Bound {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Accepts the next connection, once the limit permits it. Dropping the future loses none.
+    /// The next connection, once there is a place for it. Dropping the future loses none.
     async fn accept(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        let permit = self.permit().await;
+        let place = self.place().await;
         loop {
             match self.tcp.accept().await {
                 Ok((stream, peer)) => {
-                    // Frames are small and must leave at once.
+                    // Frames are small and wanted at once.
                     let _ = stream.set_nodelay(true);
-                    return (stream, peer, permit);
+                    return (stream, peer, place);
                 }
-                // The client has gone already.
+                // The client has thought better of it.
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "failed to accept a connection; trying again");
+                    tracing::error!(%error, "failed to accept a connection; trying on");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    async fn permit(&mut self) -> OwnedSemaphorePermit {
+    async fn place(&mut self) -> OwnedSemaphorePermit {
         loop {
-            if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-                return permit;
+            if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+                return place;
             }
             if self.warned_at.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
                 self.warned_at = Some(Instant::now());
@@ -144,8 +170,8 @@ impl Bound {
                      --max-connections and the limit of open files)"
                 );
             }
-            // The semaphore is never closed, and the permit is acquired above.
-            let _ = self.permits.acquire().await;
+            // Never closed; and the place is taken above.
+            let _ = self.places.acquire().await;
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A stream that counts as a connection until it is dropped, also as a WebSocket. It fails if its
-//! peer does not read, and notes when bytes arrive.
+//! A stream that takes a place among the connections for as long as it lives, also as a WebSocket,
+//! and that ends when its peer reads nothing of what it asked for.
 
 use std::future::Future as _;
 use std::io::{self, ErrorKind, IoSlice};
@@ -11,23 +11,34 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
+use super::source_limiter::SourcePermit;
 use crate::services::sessions::Activity;
 
-/// The stream and its permit.
+/// The place of a connection, given up when dropped.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, not read")]
+pub(super) struct Place {
+    /// Among all connections.
+    pub(super) of_all: OwnedSemaphorePermit,
+    /// Among those of its source.
+    pub(super) of_source: SourcePermit,
+}
+
+/// The stream and its place.
 #[derive(Debug)]
 pub(super) struct Bounded<S> {
     stream: S,
     patience: Duration,
-    /// Runs while the peer reads nothing; an idle connection has none.
+    /// Runs while the peer takes nothing; an idle connection has none.
     stalled: Option<Pin<Box<Sleep>>>,
     activity: Activity,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl<S: AsyncWrite + Unpin> Bounded<S> {
-    /// A write fails after it has waited for the peer for `patience`.
-    pub(super) fn new(stream: S, patience: Duration, permit: OwnedSemaphorePermit) -> Self {
-        Self { stream, patience, stalled: None, activity: Activity::default(), _permit: permit }
+    /// A write fails when it has waited as long as `patience` for the peer.
+    pub(super) fn new(stream: S, patience: Duration, place: Place) -> Self {
+        Self { stream, patience, stalled: None, activity: Activity::default(), _place: place }
     }
 
     /// When bytes last arrived on this stream.

@@ -22,28 +22,28 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// Why they can't be used. Each says what to do.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("read {}: {source}", path.display())]
+    #[error("failed to read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error(
-        "find a certificate in {}: it must be PEM, the server's own certificate first and then \
-         those that it was issued by", path.display()
+        "{} contains no certificate; it must be PEM, with the server's own certificate first and \
+         its issuers after it", path.display()
     )]
     NoCertificate { path: PathBuf },
     #[error(
-        "find a private key in {}: it must be PEM, without a passphrase", path.display()
+        "{} contains no private key; it must be PEM, without a passphrase", path.display()
     )]
     NoKey { path: PathBuf },
     #[error(
-        "use the key {} with the certificate {}: they don't belong together; give the key that \
-         the certificate was made for", key.display(), certificate.display()
+        "the key {} does not belong to the certificate {}; use the key that the certificate was \
+         made for", key.display(), certificate.display()
     )]
     Mismatch { certificate: PathBuf, key: PathBuf },
-    #[error("use the certificate {}: {source}", path.display())]
+    #[error("the certificate {} cannot be used: {source}", path.display())]
     Unusable { path: PathBuf, source: rustls::Error },
-    #[error("set up TLS: {0}")]
+    #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderMap, HeaderName};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -19,29 +20,33 @@ use tower::ServiceExt as _;
 
 use super::limits::Limits;
 use super::paced_body::PacedBody;
+use crate::domain::source::TrustedProxies;
 use crate::services::sessions::Activity;
 
-/// HTTP/2: time between two pings, and time to answer one.
+/// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
 const LIFE_WAIT: Duration = Duration::from_secs(20);
 
-/// How long the last answer of a connection may take that sends no more requests.
+/// How long the last answer of a connection may take that asks for nothing more.
 const LEAVE_WAIT: Duration = Duration::from_secs(3_600);
-/// Requests at once over one HTTP/2 connection.
+/// Requests at once over one HTTP/2 connection: a dashboard's, with room to spare.
 const MAX_STREAMS: u32 = 32;
-/// Largest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
+/// Longest head of an HTTP/1 request, and most of a body that is read ahead. HTTP/2 has 16 KiB.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// What all connections share.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What all connections have in common.
 #[derive(Debug)]
 pub(super) struct Carrier {
     http: Builder<TokioExecutor>,
     app: Router,
     request_head: Duration,
+    trusted_proxies: Arc<TrustedProxies>,
 }
 
 impl Carrier {
-    pub(super) fn new(app: Router, limits: Limits) -> Self {
+    pub(super) fn new(app: Router, limits: &Limits) -> Self {
         let mut http = Builder::new(TokioExecutor::new());
         // Covers the time between two requests too.
         http.http1()
@@ -53,11 +58,12 @@ impl Carrier {
             .max_concurrent_streams(MAX_STREAMS)
             .keep_alive_interval(LIFE_INTERVAL)
             .keep_alive_timeout(LIFE_WAIT);
-        Self { http, app, request_head: limits.request_head }
+        let trusted_proxies = Arc::new(limits.trusted_proxies.clone());
+        Self { http, app, request_head: limits.request_head, trusted_proxies }
     }
 
-    /// Serves one connection until it ends, is upgraded, or the server stops and its requests are
-    /// answered.
+    /// Serves one connection until it ends, is upgraded, or the server stops and what it was asked
+    /// is answered.
     pub(super) async fn carry<S>(
         &self,
         stream: S,
@@ -69,10 +75,12 @@ impl Carrier {
     {
         let requests = Arc::new(AtomicU64::new(0));
         let (counter, pause) = (Arc::clone(&requests), self.request_head);
+        let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let app = self.app.clone().map_request(move |request: Request<Incoming>| {
             counter.fetch_add(1, Ordering::Relaxed);
             let mut request = request.map(|body| Body::new(PacedBody::new(body, pause)));
-            request.extensions_mut().insert(ConnectInfo(peer));
+            let client = client_address(&trusted_proxies, peer, request.headers());
+            request.extensions_mut().insert(ConnectInfo(client));
             request.extensions_mut().insert(activity.clone());
             request
         });
@@ -95,21 +103,36 @@ impl Carrier {
                     connection.as_mut().graceful_shutdown();
                 }
                 () = tokio::time::sleep(wait) => {
-                    let count = requests.load(Ordering::Relaxed);
-                    if is_leaving || count == 0 {
-                        tracing::debug!(%peer, requests = count, "a connection took too long");
+                    let begun = requests.load(Ordering::Relaxed);
+                    if is_leaving || begun == 0 {
+                        tracing::debug!(%peer, begun, "a connection took too long");
                         return;
                     }
                     wait = Limits::IDLE;
-                    if count == seen {
-                        // Requests in progress are answered; no more are accepted.
+                    if begun == seen {
+                        // What is still being answered is answered; only nothing more is taken.
                         is_leaving = true;
                         connection.as_mut().graceful_shutdown();
                         wait = LEAVE_WAIT;
                     }
-                    seen = count;
+                    seen = begun;
                 }
             }
         }
+    }
+}
+
+/// Where a request comes from: the peer, or the client that a trusted proxy names.
+fn client_address(trusted: &TrustedProxies, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+    if !trusted.contains(peer.ip()) {
+        return peer;
+    }
+    let values = headers.get_all(FORWARDED_FOR);
+    // A value that is no text ends the list, as one that is no address does.
+    let values: Vec<&str> = values.iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    match trusted.client(peer.ip(), values.into_iter()) {
+        address if address == peer.ip() => peer,
+        // The port is the proxy's own.
+        address => SocketAddr::new(address, 0),
     }
 }

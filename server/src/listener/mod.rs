@@ -1,8 +1,7 @@
-//! The listening address: accepts, secures, limits and ends connections.
+//! The one listening address: accepts, secures and bounds connections, and ends them.
 //!
-//! It passes requests to a router and does not know what they mean. Every wait for a peer has a limit:
-//! for the TLS handshake, for the first request, for its body, between two requests, and for an answer
-//! to be read.
+//! Hands requests to a router and knows nothing of what they mean. Every wait for somebody else is
+//! bounded here: for the handshake of TLS, for the first request, between two requests, for an answer to be read.
 
 mod acceptor;
 mod bounded;
@@ -11,7 +10,9 @@ mod connection;
 mod handshake;
 mod limits;
 mod paced_body;
+mod refusal;
 mod renewal;
+mod source_limiter;
 
 pub use self::acceptor::{Bound, ListenError};
 pub use self::certificate::{CertificateError, TlsFiles};

@@ -85,11 +85,11 @@ impl Certificate {
                 self.settings.send_replace(pair.settings);
                 tracing::info!(
                     certificate = %self.files.certificate.display(),
-                    "new connections are shown the new certificate"
+                    "new connections use the new certificate"
                 );
             }
             Err(error) => tracing::error!(
-                "failed to {error}; the certificate from before stays in use until the files are right"
+                "{error}; the previous certificate stays in use until the files are correct"
             ),
         }
     }

@@ -2,15 +2,26 @@
 //! lock that is held for nanoseconds. Clones share their values.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use super::known_gauge::KnownGauge;
+/// Bounds of durations, in seconds: 1 ms to 60 s, each 2 to 2.5 times the one before.
+const DURATION_BUCKETS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0];
+/// Further bounds up to a day, for what waits until an agent is online.
+const WAIT_BUCKETS: [f64; 9] =
+    [120.0, 300.0, 600.0, 1_500.0, 3_600.0, 7_200.0, 18_000.0, 43_200.0, 86_400.0];
+/// Results of an attempt to send a webhook.
+const WEBHOOK_RESULTS: [&str; 4] = ["delivered", "gone", "refused", "unreachable"];
+/// Classes of HTTP statuses.
+const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// One label: its name and value.
 pub(super) type OneLabel = [(&'static str, &'static str); 1];
@@ -34,8 +45,7 @@ impl Default for WriterMetrics {
     fn default() -> Self {
         Self {
             batch_operations: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
-            // 0.25 ms to 8 s.
-            commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            commit_seconds: Histogram::new(DURATION_BUCKETS),
             failed_commits: Counter::default(),
             ended: Family::default(),
             output_bytes: Counter::default(),
@@ -44,6 +54,11 @@ impl Default for WriterMetrics {
 }
 
 impl WriterMetrics {
+    /// Creates the counters of the states in which commands end.
+    pub fn start_at_zero(&self, states: impl IntoIterator<Item = &'static str>) {
+        start_at_zero(&self.ended, "state", states);
+    }
+
     /// Records a committed transaction.
     pub fn committed(&self, operations: usize, took: Duration) {
         self.batch_operations.observe(operations as f64);
@@ -76,8 +91,8 @@ pub struct DispatchMetrics {
 
 impl Default for DispatchMetrics {
     fn default() -> Self {
-        // 1 ms to about 18 hours, because agents may be offline for long.
-        Self { wait_seconds: Histogram::new(exponential_buckets(0.001, 4.0, 14)) }
+        let buckets = DURATION_BUCKETS.into_iter().chain(WAIT_BUCKETS);
+        Self { wait_seconds: Histogram::new(buckets) }
     }
 }
 
@@ -89,9 +104,28 @@ impl DispatchMetrics {
 }
 
 /// Metrics of webhooks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct WebhookMetrics {
     pub(super) attempts: Family<OneLabel, Counter>,
+}
+
+impl Default for WebhookMetrics {
+    fn default() -> Self {
+        let attempts = Family::default();
+        start_at_zero(&attempts, "result", WEBHOOK_RESULTS);
+        Self { attempts }
+    }
+}
+
+/// Creates the counter of each known value of a label. Without it, a rate misses the first event.
+fn start_at_zero(
+    counters: &Family<OneLabel, Counter>,
+    label: &'static str,
+    values: impl IntoIterator<Item = &'static str>,
+) {
+    for value in values {
+        drop(counters.get_or_create(&[(label, value)]));
+    }
 }
 
 impl WebhookMetrics {
@@ -120,14 +154,20 @@ pub(super) struct Route {
 #[derive(Debug, Clone)]
 pub struct HttpMetrics {
     pub(super) requests: Family<Request, Counter>,
+    pub(super) responses: Family<OneLabel, Counter>,
     pub(super) seconds: Family<Route, Histogram>,
 }
 
 impl Default for HttpMetrics {
     fn default() -> Self {
-        // 1 ms to 65 s: a request may wait for at most 60 s.
-        let seconds = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
-        Self { requests: Family::default(), seconds: Family::new_with_constructor(seconds) }
+        let responses = Family::default();
+        start_at_zero(&responses, "class", STATUS_CLASSES);
+        let seconds = || Histogram::new(DURATION_BUCKETS);
+        Self {
+            requests: Family::default(),
+            responses,
+            seconds: Family::new_with_constructor(seconds),
+        }
     }
 }
 
@@ -140,6 +180,10 @@ impl HttpMetrics {
         self.seconds.get_or_create(&route).observe(took.as_secs_f64());
         let request = Request { method, route: route.route, status };
         self.requests.get_or_create(&request).inc();
+        let class = usize::from(status / 100).checked_sub(2);
+        if let Some(class) = class.and_then(|index| STATUS_CLASSES.get(index)) {
+            self.responses.get_or_create(&[("class", class)]).inc();
+        }
     }
 }
 
@@ -154,6 +198,12 @@ pub struct Gauges {
     pub mailbox_messages: Gauge,
     pub(super) pending_webhooks: KnownGauge,
     pub(super) database_up: Gauge,
+    pub(super) database_bytes: KnownGauge,
+    pub(super) disk_free_bytes: KnownGauge,
+    pub(super) build: Family<OneLabel, Gauge>,
+    pub start_seconds: Gauge,
+    pub(super) open_files: KnownGauge,
+    pub(super) max_files: KnownGauge,
     pub resident_bytes: Gauge,
     pub(super) cpu_seconds: Counter<f64, AtomicU64>,
 }
@@ -171,9 +221,31 @@ impl Gauges {
         self.sessions.get_or_create(&labels).set(count as i64);
     }
 
-    /// Sets the values that the database returned: open commands by state, and undelivered
-    /// webhooks.
-    pub fn set_stored(&self, open: impl Iterator<Item = (&'static str, u64)>, pending: u64) {
+    /// Sets the version of the server.
+    pub fn set_version(&self, version: &'static str) {
+        self.build.get_or_create(&[("version", version)]).set(1);
+    }
+
+    /// Sets the open files of the process and their limit, as far as they are known.
+    pub fn set_files(&self, open: Option<u64>, max: Option<u64>) {
+        self.open_files.set(open.map(u64::cast_signed));
+        self.max_files.set(max.map(u64::cast_signed));
+    }
+
+    /// Sets the free space of the disk with the server's data, if it is known.
+    pub fn set_disk_free(&self, bytes: Option<u64>) {
+        self.disk_free_bytes.set(bytes.map(u64::cast_signed));
+    }
+
+    /// Sets the values that the database returned: open commands by state, undelivered webhooks,
+    /// and its size.
+    pub fn set_stored(
+        &self,
+        open: impl Iterator<Item = (&'static str, u64)>,
+        pending: u64,
+        database_bytes: u64,
+    ) {
+        self.database_bytes.set(Some(database_bytes.cast_signed()));
         for (state, count) in open {
             self.open_commands.get_or_create(&[("state", state)]).set(count.cast_signed());
         }
@@ -185,6 +257,31 @@ impl Gauges {
     pub fn clear_stored(&self) {
         self.open_commands.clear();
         self.pending_webhooks.set(None);
+        self.database_bytes.set(None);
         self.database_up.set(0);
+    }
+}
+
+/// A number, or unknown. Clones share the value.
+#[derive(Debug, Clone, Default)]
+pub struct KnownGauge(Arc<Mutex<Option<i64>>>);
+
+impl KnownGauge {
+    /// `None`: the value is unknown.
+    pub fn set(&self, value: Option<i64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = value;
+    }
+}
+
+impl EncodeMetric for KnownGauge {
+    fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(value) => encoder.encode_gauge(&value),
+            None => Ok(()),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }

@@ -4,9 +4,9 @@
 //! [`Registry::text`] writes all of them. Label values come from fixed lists or are API route
 //! templates. They never contain names of hosts, tenants or callers.
 
-mod known_gauge;
+mod classic;
 mod metric_sets;
 mod registry;
 
 pub use self::metric_sets::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
-pub use self::registry::{MetricSet, Registry, Unwritable};
+pub use self::registry::{MetricSet, MetricsFormat, Registry, Unwritable};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::{Registry as Names, Unit};
 
+use super::classic;
 use super::{DispatchMetrics, Gauges, HttpMetrics, WebhookMetrics, WriterMetrics};
 
 /// The metrics of the whole server.
@@ -15,6 +16,15 @@ pub struct MetricSet {
     pub webhooks: WebhookMetrics,
     pub http: HttpMetrics,
     pub gauges: Gauges,
+}
+
+/// A text format of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' own text format, version 0.0.4.
+    Classic,
 }
 
 /// The metrics could not be written.
@@ -88,6 +98,7 @@ impl Registry {
             writer.output_bytes,
         );
         names.register("http_requests", "Finished requests", http.requests);
+        names.register("http_responses", "Finished requests by class of status", http.responses);
         names.register_with_unit(
             "http_request_duration",
             "Time from the head of a request to the head of its response",
@@ -100,6 +111,27 @@ impl Registry {
             "Webhook deliveries that are pending",
             gauges.pending_webhooks,
         );
+        names.register_with_unit(
+            "database_size",
+            "Size of the database",
+            Unit::Bytes,
+            gauges.database_bytes,
+        );
+        names.register_with_unit(
+            "disk_free",
+            "Free space of the disk with the server's data directory",
+            Unit::Bytes,
+            gauges.disk_free_bytes,
+        );
+        names.register("build_info", "The version of the server; always 1", gauges.build);
+        names.register_with_unit(
+            "process_start_time",
+            "When the server started, in seconds since 1970",
+            Unit::Seconds,
+            gauges.start_seconds,
+        );
+        names.register("process_open_fds", "Open files of the server", gauges.open_files);
+        names.register("process_max_fds", "Files that the server can have open", gauges.max_files);
         names.register_with_unit(
             "process_resident_memory",
             "Resident memory of the server",
@@ -115,13 +147,16 @@ impl Registry {
         Self(Arc::new(names))
     }
 
-    /// Writes all metrics in the OpenMetrics text format 1.0.
+    /// Writes all metrics.
     ///
     /// # Errors
     /// [`Unwritable`]; writing to memory does not fail in practice.
-    pub fn text(&self) -> Result<String, Unwritable> {
+    pub fn text(&self, format: MetricsFormat) -> Result<String, Unwritable> {
         let mut text = String::new();
         encode(&mut text, &self.0).map_err(|_| Unwritable)?;
-        Ok(text)
+        Ok(match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Classic => classic::from_open_metrics(&text),
+        })
     }
 }

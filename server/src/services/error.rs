@@ -10,8 +10,8 @@ use crate::domain::fleet::target::TargetError;
 use crate::domain::secret_box::Unsealable;
 use crate::store::StoreError;
 
-/// A refusal or a failure. `code` is stable and for programs. `detail` is a sentence that tells the
-/// caller what to do.
+/// A refusal or a failure. `code` is stable, for programs. `detail` is a sentence that explains to
+/// the caller what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The caller's credential is invalid.
@@ -36,7 +36,7 @@ pub enum ServiceError {
     InvalidField { detail: String, error: FieldError },
     #[error(transparent)]
     InvalidTarget(#[from] TargetError),
-    /// It was deleted for good.
+    /// It was deleted permanently.
     #[error("{detail}")]
     Gone { code: &'static str, detail: &'static str },
     /// An agent did not answer in time.
@@ -48,13 +48,29 @@ pub enum ServiceError {
     /// The caller is at its own limit. A later attempt may succeed.
     #[error("{detail}")]
     TooMany { code: &'static str, detail: &'static str },
+    /// The database cannot be read and written now. The cause was logged.
+    #[error("the database can't be used now; try again")]
+    Unready,
     /// Storage failed. The cause is logged and never sent to the caller.
     #[error("the database can't be used now; try again")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     #[error("the system's source of random numbers failed")]
     Randomness(#[from] NoRandomness),
     #[error(transparent)]
     Sealing(#[from] Unsealable),
+}
+
+impl From<StoreError> for ServiceError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            // It was valid when the request began.
+            StoreError::KeyInvalid => Self::Unauthenticated {
+                code: "invalid_api_key",
+                detail: "the API key was revoked or has expired; ask an owner for a new one",
+            },
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl ServiceError {

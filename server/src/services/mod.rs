@@ -1,4 +1,5 @@
-//! Use cases: one a method. Each authorises, makes one transaction, wakes; none calls another.
+//! Use cases: one per method. Each authorises, runs one transaction and notifies. None calls
+//! another.
 
 pub mod access;
 pub mod commands;
@@ -15,12 +16,13 @@ use std::time::Duration;
 use muster_protocol::limits::MISSED_HEARTBEATS;
 
 use self::access::key_cache::KeyCache;
+use self::access::lookup_limiter::LookupLimiter;
 pub use self::access::stream_permits::StreamPermits;
 use self::commands::delivery::Delivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
-use self::sessions::heartbeats::Heartbeats;
+use self::sessions::Heartbeats;
 use crate::adapters::program_files::ProgramFiles;
 use crate::adapters::release_files::ReleaseFiles;
 use crate::adapters::webhook_client::WebhookClient;
@@ -30,7 +32,7 @@ use crate::hub::Hub;
 use crate::metrics::MetricSet;
 use crate::store::Store;
 
-/// What operators may set.
+/// Settings of operators.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub heartbeat_interval_ms: u64,
@@ -38,20 +40,20 @@ pub struct Settings {
     pub history_retention_ms: u64,
     /// Bounds the first delay between two attempts to send a webhook.
     pub webhook_first_retry: Duration,
-    /// Payload of one execution that agents are told to keep.
+    /// Payload of one execution that agents may store.
     pub max_output_bytes: u64,
-    /// Compacted output that is kept; the oldest goes first.
+    /// Compacted output that is stored; the oldest is dropped first.
     pub output_quota_bytes: u64,
 }
 
 impl Settings {
-    /// After this silence an agent is offline.
+    /// An agent that sends nothing for this long is offline.
     pub fn silence_ms(self) -> u64 {
         self.heartbeat_interval_ms.saturating_mul(u64::from(MISSED_HEARTBEATS))
     }
 }
 
-/// The outside world, as far as use cases need it.
+/// Adapters to the outside world that use cases need.
 #[derive(Debug)]
 pub struct Adapters {
     pub files: ProgramFiles,
@@ -79,6 +81,7 @@ pub struct Services {
     pub monitoring: operations::monitoring::Monitoring,
     pub output: commands::output::read::Output,
     pub output_compaction: commands::output::compaction::OutputCompaction,
+    pub readiness: operations::readiness::Readiness,
     pub releases: releases::Releases,
     pub sessions: Arc<sessions::Sessions>,
     pub targets: fleet::targets::Targets,
@@ -127,6 +130,7 @@ impl Services {
                 store: store(),
                 cache: cache.clone(),
                 clock: clock(),
+                lookups: LookupLimiter::default(),
             },
             agent_keys: access::agent_keys::AgentKeys {
                 store: store(),
@@ -220,6 +224,7 @@ impl Services {
                 clock: clock(),
                 settings,
             },
+            readiness: operations::readiness::Readiness::new(store()),
             releases: releases::Releases {
                 store: store(),
                 clock: clock(),
@@ -239,6 +244,7 @@ impl Services {
                     membership: fleet::group_membership::GroupMembership { store: store() },
                     catalog,
                 },
+                secret_box.clone(),
             )),
             targets: fleet::targets::Targets { store: store(), hub: hub() },
             maintenance: operations::maintenance::Maintenance {

@@ -1,4 +1,4 @@
-//! How a command's row ends, whoever ends it.
+//! The update that ends commands, for every cause of their end.
 
 use sea_orm::sea_query::Value;
 use sea_orm::{EntityTrait as _, UpdateMany};
@@ -7,8 +7,8 @@ use super::entities::commands::command;
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::time::Timestamp;
 
-/// An update of rows into a terminal state; the caller says which rows. Nobody needs the secret
-/// parameters of a command that is over: they go with the same statement.
+/// Updates rows to a terminal state; the caller adds the filter. The secret parameters are deleted
+/// in the same statement, because an ended command does not need them.
 pub(super) fn end_of(state: CommandState, now: Timestamp) -> UpdateMany<command::Entity> {
     command::Entity::update_many()
         .col_expr(command::Column::State, state.as_str().into())
@@ -16,7 +16,7 @@ pub(super) fn end_of(state: CommandState, now: Timestamp) -> UpdateMany<command:
         .col_expr(command::Column::SealedParameters, Value::Bytes(None).into())
 }
 
-/// States that an execution ends in when it did not succeed.
+/// Terminal states of executions that did not succeed.
 pub(super) const FAILURES: [CommandState; 6] = [
     CommandState::Failed,
     CommandState::TimedOut,

@@ -1,12 +1,11 @@
-//! Connections: how each database is opened, and why a second server can't.
+//! Opens the database, and locks it against a second server.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
@@ -16,30 +15,31 @@ use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
 
 use super::StoreError;
 
-/// Permissions of group and others.
+/// Permissions of the group and of other users.
 const OTHERS: u32 = 0o077;
-/// Readers of one server.
+/// Connections for reading.
 const READERS: u32 = 4;
-/// How long a caller waits for a connection before it is told that the database is away.
+/// How long a caller waits for a connection before the database counts as unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Page cache of the writer, in KiB.
 const WRITER_CACHE_KIB: i32 = 64 * 1024;
 /// Page cache of each reader, in KiB.
 const READER_CACHE_KIB: i32 = 8 * 1024;
-/// Prepared statements that a connection keeps: about as many as the writer has kinds and sizes of.
+/// Prepared statements that a connection caches: about the number of different statements of the
+/// writer.
 const STATEMENTS: usize = 256;
 /// How long a connection waits for SQLite's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same for checkpoints, which hold off the writer while they wait for readers.
+/// The same for checkpoints, which block the writer while they wait for readers.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_millis(200);
-/// What SQLite's log is cut to once it starts anew.
+/// SQLite's log is truncated to this size when it restarts.
 const LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
-/// How long a server that starts waits for the lock of one that may just have been killed.
+/// How long a starting server waits for the lock of a server that may just have been killed.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// The advisory lock of a server on its PostgreSQL database: "muster" in ASCII.
 const ADVISORY_LOCK: i64 = 0x6d75_7374_6572;
 
-/// Which database a URL names.
+/// The kind of database that a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     Sqlite,
@@ -55,7 +55,7 @@ impl Backend {
         match url.split(':').next() {
             Some("sqlite") => Ok(Self::Sqlite),
             Some("postgres" | "postgresql") => Ok(Self::Postgres),
-            // The URL may hold a password: it is never repeated.
+            // The URL may contain a password, so it is never repeated.
             _ => Err(StoreError::Url("unknown scheme".into())),
         }
     }
@@ -70,11 +70,15 @@ pub struct Connections {
 }
 
 /// Opens the database of this URL and takes its lock.
-pub async fn open(url: &str, data_dir: &Path) -> Result<Connections, StoreError> {
+pub async fn open(
+    url: &str,
+    password: Option<&str>,
+    data_dir: &Path,
+) -> Result<Connections, StoreError> {
     lock_directory(data_dir)?;
     match Backend::of(url)? {
         Backend::Sqlite => open_sqlite(url).await,
-        Backend::Postgres => open_postgres(url).await,
+        Backend::Postgres => open_postgres(url, password).await,
     }
 }
 
@@ -89,18 +93,19 @@ fn lock_directory(data_dir: &Path) -> Result<(), StoreError> {
         .write(true)
         .open(data_dir.join("lock"))
         .map_err(describe)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => {
-            // Held for the life of the process; the kernel lets go of it, also after kill -9.
-            std::mem::forget(lock);
+    match file.try_lock() {
+        Ok(()) => {
+            // Held until the process ends. The kernel releases it, also after kill -9.
+            std::mem::forget(file);
             Ok(())
         }
-        Err(_) => Err(StoreError::Locked),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
+        Err(TryLockError::Error(error)) => Err(describe(error)),
     }
 }
 
-/// Takes the rights of other users off the files of the data directory, which hold keys and output.
-/// The directory itself may be shared on purpose, so it is only reported.
+/// Removes the permissions of other users from the files of the data directory, which contain keys
+/// and output. The directory itself may be shared on purpose, so it is only reported.
 fn close_to_others(data_dir: &Path) -> std::io::Result<()> {
     let mode = fs::metadata(data_dir)?.permissions().mode();
     if mode & OTHERS != 0 {
@@ -131,7 +136,7 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
         .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", LOG_KEPT_BYTES.to_string())
         .pragma("temp_store", "MEMORY")
-        // A batch's answer lies ready as a whole: its rows need no turns between two threads.
+        // The rows of a batch are ready at once, so they need no second thread.
         .row_buffer_size(512)
         .statement_cache_capacity(STATEMENTS);
     let pool = |connections: u32, cache_kib: i32, patience: Duration| {
@@ -155,17 +160,21 @@ async fn open_sqlite(url: &str) -> Result<Connections, StoreError> {
     })
 }
 
-async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
-    let options = PgConnectOptions::from_str(url)
+async fn open_postgres(url: &str, password: Option<&str>) -> Result<Connections, StoreError> {
+    let mut options = PgConnectOptions::from_str(url)
         .map_err(|error| StoreError::Url(error.to_string()))?
-        // A server that vanished without a word must not keep its lock for hours.
+        // A server that vanished without closing its connection must not keep its lock for hours.
         .options([
             ("statement_timeout", "30s"),
             ("tcp_keepalives_idle", "10"),
             ("tcp_keepalives_interval", "5"),
             ("tcp_keepalives_count", "3"),
         ]);
-    // A first connection tells "locked" from "unreachable" in words; the pool only knows a timeout.
+    if let Some(password) = password {
+        options = options.password(password);
+    }
+    // The first connection is opened directly, because its error distinguishes "locked" from
+    // "unreachable". The pool only reports a timeout.
     let mut probe = PgConnection::connect_with(&options).await.map_err(to_store_error)?;
     let patience = tokio::time::Instant::now() + LOCK_PATIENCE;
     let locked = loop {
@@ -175,17 +184,19 @@ async fn open_postgres(url: &str) -> Result<Connections, StoreError> {
         if tokio::time::Instant::now() >= patience {
             break true;
         }
-        // The database notices the end of a killed server a moment after it.
+        // The database notices the end of a killed server a moment later.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    // Given back before the close, which the database may notice only later.
+    // Released before the connection is closed, because the database may notice the close only
+    // later.
     let unlock = sea_orm::sqlx::query("SELECT pg_advisory_unlock_all()");
     probe.execute(unlock).await.map_err(to_store_error)?;
     probe.close().await.map_err(to_store_error)?;
     if locked {
         return Err(StoreError::Locked);
     }
-    // The writer's one connection holds the lock: if it breaks, the next one takes it again.
+    // The writer's only connection holds the lock. If it breaks, the next one acquires the lock
+    // again.
     let writer = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(ACQUIRE_TIMEOUT)

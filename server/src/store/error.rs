@@ -1,44 +1,50 @@
-//! Why the database did not do what it was asked.
+//! Failures of storage.
 
 use sea_orm::DbErr;
 
 use super::blobs::BlobError;
 
-/// Failures of storage. None of them is told to a client in detail.
+/// Why a read or a write failed. Clients get no details.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    #[error("read the database URL: {0}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
+    #[error("invalid database URL: {0}; use sqlite:PATH or postgres://USER@HOST/DATABASE")]
     Url(String),
-    #[error("lock the database: another muster-server serves it; stop that one first")]
+    #[error("another muster-server is using this database; stop it first")]
     Locked,
-    #[error("prepare the data directory: {0}")]
+    #[error("the data directory cannot be used: {0}")]
     Directory(String),
-    #[error("use the database")]
+    #[error("the database failed")]
     Database(#[source] DbErr),
-    #[error("use the database: the writer has stopped")]
+    #[error("the database writer has stopped")]
     WriterStopped,
-    #[error("use the database: its queue of writes is full")]
+    #[error("the queue of database writes is full")]
     Overloaded,
-    /// A newer session of the same agent has taken over.
-    #[error("write for a session that a newer one has replaced")]
+    /// A newer session of the same agent has replaced this one.
+    #[error("a newer session of this agent has replaced this one")]
     StaleEpoch,
-    /// A chunk or a report whose output before it was not stored: no gap is, and no end before.
-    #[error("store what comes behind output that was not stored")]
+    /// Output before this chunk or report was not stored. Storing it would leave a gap, or an end
+    /// before the output.
+    #[error("output before this part was not stored")]
     OutputMissing,
-    /// Files of output, beside the database.
+    #[error("write to the database: its disk is full")]
+    DiskFull,
+    /// A file of output, beside the database.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// Output that was dropped for room.
-    #[error("read output that was dropped to make room for newer output")]
+    /// The output was dropped to make room for newer output.
+    #[error("the output was deleted to make room for newer output")]
     OutputDropped,
-    /// A rule of the data refused the change, such as a row that is gone.
-    #[error("change the data: {0}")]
+    /// The API key of the request was revoked or expired after the request was authenticated.
+    #[error("change the data: the API key of the request is no longer valid")]
+    KeyInvalid,
+    /// The data does not allow the change: for example, the row was deleted.
+    #[error("the change was refused: {0}")]
     Refused(&'static str),
 }
 
 impl StoreError {
-    /// True if one command's output alone waits, with what comes behind it: whatever else its
-    /// session writes is as good as before.
+    /// True if the error concerns only the output of one command and what follows that output.
+    /// Other writes of its session are not affected.
     pub(super) fn is_of_one_output(&self) -> bool {
         matches!(self, Self::OutputMissing | Self::Blob(BlobError::NoSpace))
     }

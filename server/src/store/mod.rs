@@ -9,7 +9,6 @@ mod command_completion;
 mod connect;
 pub mod entities;
 mod error;
-mod hold;
 mod migrations;
 pub mod queries;
 mod requester;
@@ -42,7 +41,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Url`], [`StoreError::Locked`] or [`StoreError::Database`].
     pub async fn open(url: &str, data_dir: &Path) -> Result<Self, StoreError> {
-        let connections = connect::open(url, data_dir).await?;
+        Self::open_with_password(url, None, data_dir).await
+    }
+
+    /// As [`Self::open`], with the password of a PostgreSQL database apart from its URL.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with_password(
+        url: &str,
+        password: Option<&str>,
+        data_dir: &Path,
+    ) -> Result<Self, StoreError> {
+        let connections = connect::open(url, password, data_dir).await?;
         migrations::Migrator::up(&connections.writer, None).await.map_err(StoreError::Database)?;
         let blobs = Blobs::open(&data_dir.join("output"))?;
         Ok(Self {
@@ -53,12 +64,12 @@ impl Store {
         })
     }
 
-    /// What one tenant may see and change.
+    /// The data that one tenant may see and change.
     pub fn tenant(&self, tenant_id: TenantId) -> TenantScope {
         TenantScope::new(self.reader.clone(), self.writer.clone(), self.blobs.clone(), tenant_id)
     }
 
-    /// Work that is no tenant's: authentication, sessions, dispatch, sweeps.
+    /// Work that belongs to no tenant: authentication, sessions, dispatch, sweeps.
     pub fn system(&self) -> SystemScope {
         SystemScope::new(
             self.reader.clone(),
@@ -68,7 +79,12 @@ impl Store {
         )
     }
 
-    /// The hot path's writes.
+    /// Free space of the disk with the data directory; `None` if the system does not report it.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.blobs.free_bytes()
+    }
+
+    /// The writer, for writes of the hot path.
     pub fn writer(&self) -> &Writer {
         &self.writer
     }

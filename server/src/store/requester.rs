@@ -1,10 +1,19 @@
-//! Whether the API key that requested a command may still have it sent.
+//! Whether the API key of a request is still valid when the writer gets to it.
+
+use std::collections::BTreeSet;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SimpleExpr};
-use sea_orm::{ColumnTrait as _, Condition};
+use sea_orm::{
+    ColumnTrait as _, Condition, ConnectionTrait, DbErr, EntityTrait as _, QueryFilter as _,
+    QuerySelect as _,
+};
 
-use super::entities::access::api_key;
+use super::StoreError;
+use super::entities::access::{api_key, audit_entry};
 use super::entities::commands::command;
+use super::writer::rows::pad_to_power_of_two;
+use crate::domain::access::principal::ActorKind;
+use crate::domain::ids::ApiKeyId;
 use crate::domain::time::Timestamp;
 
 /// Matches keys that are revoked or have expired.
@@ -12,6 +21,40 @@ pub(super) fn is_invalid_key(now: Timestamp) -> Condition {
     Condition::any()
         .add(api_key::Column::RevokedAt.is_not_null())
         .add(api_key::Column::ExpiresAt.lte(now))
+}
+
+/// Of some API keys, those that are revoked or have expired.
+///
+/// In a transaction of the writer this is exact: revocations go through the same writer, so a change
+/// comes either before the revocation of its key or is refused.
+pub(super) async fn invalid_keys(
+    connection: &impl ConnectionTrait,
+    ids: BTreeSet<ApiKeyId>,
+    now: Timestamp,
+) -> Result<BTreeSet<ApiKeyId>, DbErr> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let query = api_key::Entity::find()
+        .select_only()
+        .column(api_key::Column::Id)
+        .filter(api_key::Column::Id.is_in(pad_to_power_of_two(ids.into_iter())))
+        .filter(is_invalid_key(now));
+    let ids: Vec<ApiKeyId> = query.into_tuple().all(connection).await?;
+    Ok(ids.into_iter().collect())
+}
+
+/// Checks that the key which requested a change was not revoked after the request was authenticated.
+///
+/// # Errors
+/// [`StoreError::KeyInvalid`]; the change must not be stored then.
+pub(super) async fn check_actor(
+    connection: &impl ConnectionTrait,
+    audit: &audit_entry::Model,
+) -> Result<(), StoreError> {
+    let (ActorKind::ApiKey, Some(id)) = (audit.actor_kind, audit.actor_id) else { return Ok(()) };
+    let invalid = invalid_keys(connection, BTreeSet::from([ApiKeyId(id)]), audit.at).await?;
+    if invalid.is_empty() { Ok(()) } else { Err(StoreError::KeyInvalid) }
 }
 
 /// Matches commands whose requesting key is neither revoked nor expired. The writer checks it in the

@@ -1,19 +1,27 @@
 //! Background workers: loops that call services, so that timers and requests share one code path.
 
 mod change_processor;
-mod dispatcher;
 mod event_publisher;
-mod group_reconciler;
 mod output_compactor;
 mod scheduler;
 mod webhook_sender;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use muster_protocol::error_chain;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::hub::Hub;
 use crate::services::Services;
+use crate::services::commands::dispatch::Dispatcher;
+use crate::services::releases::groups::{Groups, ReconcileOutcome};
+
+/// Most agents of one call of the dispatcher.
+const AGENTS_PER_CALL: usize = 500;
+/// Pause of the dispatcher after a database error.
+const DISPATCH_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The server's background workers. They stop when this is dropped.
 pub struct Workers {
@@ -31,7 +39,7 @@ impl Workers {
         let (for_webhooks, for_output) = (Arc::clone(hub), Arc::clone(hub));
         let (dispatch, for_dispatch) = (services.dispatcher.clone(), Arc::clone(hub));
         tasks.spawn(async move {
-            dispatcher::run(dispatch, for_dispatch).await;
+            run_dispatcher(dispatch, for_dispatch).await;
             "dispatcher"
         });
         let (changes, reconciler) =
@@ -53,7 +61,7 @@ impl Workers {
         });
         let groups = services.groups.clone();
         tasks.spawn(async move {
-            group_reconciler::run(groups).await;
+            run_group_reconciler(groups).await;
             "group reconciler"
         });
         let compaction = services.output_compaction.clone();
@@ -78,5 +86,34 @@ impl Workers {
     pub async fn stop(mut self) {
         self.scheduler.stop().await;
         self.tasks.shutdown().await;
+    }
+}
+
+/// Delivers queued commands to agents with a wake-up. After an error it wakes them again.
+async fn run_dispatcher(dispatcher: Dispatcher, hub: Arc<Hub>) {
+    loop {
+        let agents = hub.next_woken(AGENTS_PER_CALL).await;
+        if let Err(error) = dispatcher.deliver(&agents).await {
+            let error = error_chain(&error);
+            tracing::warn!(error, "failed to deliver commands; retrying");
+            agents.iter().for_each(|id| hub.wake(*id));
+            tokio::time::sleep(DISPATCH_RETRY_PAUSE).await;
+        }
+    }
+}
+
+/// Reconciles groups in rounds. Dropping it loses nothing: each round decides from what is stored.
+async fn run_group_reconciler(groups: Groups) {
+    loop {
+        let started_at = Instant::now();
+        let outcome = match groups.reconcile_all().await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::warn!(error, "failed to reconcile groups; retrying");
+                ReconcileOutcome::Busy
+            }
+        };
+        groups.wait(outcome, started_at.elapsed()).await;
     }
 }

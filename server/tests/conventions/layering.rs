@@ -76,7 +76,9 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         &[
             "chrono",
             "data_encoding",
-            "hex",
+            "ipnet",
+            "http_range_header",
+            "httpdate",
             "ring",
             "strsim",
             "strum",
@@ -105,7 +107,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         ],
     ),
     ("hub", &["tokio"]),
-    ("adapters", &["data_encoding", "hex", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
+    ("adapters", &["data_encoding", "nix", "reqwest", "ring", "tokio", "url", "zeroize"]),
     (
         "services",
         &[
@@ -143,6 +145,7 @@ const SERVER_CRATES: [(&str, &[&str]); 15] = [
         "listener",
         &[
             "axum",
+            "governor",
             "hyper",
             "hyper_util",
             "nix",

@@ -1,9 +1,14 @@
 //! Conventions of the repository that a compiler does not check: documented limits, and the words of
 //! the glossary. Reads sources and documentation, and runs nothing.
 
+mod agent_columns;
+mod audit_actions;
 mod glossary;
 mod layering;
 mod limits;
+mod literals;
 mod modules;
+mod records;
+mod refusals;
 mod sources;
 mod table;

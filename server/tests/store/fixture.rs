@@ -1,6 +1,7 @@
 //! A store with a tenant, a key and whatever a test adds.
 
 use muster_protocol::frame::Outcome;
+use muster_protocol::identity::AgentPublicKey;
 use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
@@ -11,19 +12,22 @@ use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::command;
+use muster_server::store::queries::AgentKeyChange;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{
     AgentIdentity, OpenSession, OpenedSession, Report, SessionOpening, Settle, Settled,
     SubmitCommand, Submitted,
 };
 use muster_tests::{PostgresCluster, PostgresDatabase, TestDir};
+use sea_orm::{ConnectOptions, Database, DatabaseConnection, EntityTrait as _};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 /// The instant at which tests happen.
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 /// Where a fixture's store keeps its rows.
-enum Database {
+enum Place {
     Sqlite,
     Postgres(PostgresDatabase),
     Cluster(PostgresCluster),
@@ -31,10 +35,12 @@ enum Database {
 
 pub struct Fixture {
     pub store: Store,
+    /// Reads what the store shows to nobody.
+    rows: OnceCell<DatabaseConnection>,
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
     // After the store: dropped after it.
-    database: Database,
+    database: Place,
     pub test_dir: TestDir,
 }
 
@@ -42,7 +48,7 @@ impl Fixture {
     pub async fn sqlite() -> Self {
         let test_dir = TestDir::new();
         let url = format!("sqlite:{}", test_dir.path().join("muster.db").display());
-        Self::over(test_dir, &url, Database::Sqlite).await
+        Self::over(test_dir, &url, Place::Sqlite).await
     }
 
     pub async fn postgres() -> Self {
@@ -52,7 +58,7 @@ impl Fixture {
         });
         let database = database.await;
         let url = database.url();
-        Self::over(test_dir, &url, Database::Postgres(database)).await
+        Self::over(test_dir, &url, Place::Postgres(database)).await
     }
 
     /// On a cluster for this test alone, for tests that stop it.
@@ -60,13 +66,13 @@ impl Fixture {
         let test_dir = TestDir::new();
         let cluster = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
         let url = cluster.url();
-        Self::over(test_dir, &url, Database::Cluster(cluster)).await
+        Self::over(test_dir, &url, Place::Cluster(cluster)).await
     }
 
-    async fn over(test_dir: TestDir, url: &str, database: Database) -> Self {
+    async fn over(test_dir: TestDir, url: &str, database: Place) -> Self {
         let store = Store::open(url, &test_dir.folder("data")).await.expect("open the store");
         let (tenant_id, key_id) = (TenantId::new(), AgentKeyId::new());
-        let fixture = Self { store, tenant_id, key_id, database, test_dir };
+        let fixture = Self { store, rows: OnceCell::new(), tenant_id, key_id, database, test_dir };
         fixture.make_key(tenant_id, key_id, 3).await;
         fixture
     }
@@ -74,16 +80,27 @@ impl Fixture {
     /// Of a fixture on PostgreSQL: where it is.
     pub fn postgres_url(&self) -> Option<String> {
         match &self.database {
-            Database::Sqlite => None,
-            Database::Postgres(database) => Some(database.url()),
-            Database::Cluster(cluster) => Some(cluster.url()),
+            Place::Sqlite => None,
+            Place::Postgres(database) => Some(database.url()),
+            Place::Cluster(cluster) => Some(cluster.url()),
         }
+    }
+
+    /// A connection of the test's own.
+    async fn rows(&self) -> &DatabaseConnection {
+        let connect = async || {
+            let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
+            let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));
+            options.max_connections(1);
+            Database::connect(options).await.expect("open the database")
+        };
+        self.rows.get_or_init(connect).await
     }
 
     /// The cluster that is this fixture's alone, to stop and restart it.
     pub fn cluster(&mut self) -> &mut PostgresCluster {
         match &mut self.database {
-            Database::Cluster(cluster) => cluster,
+            Place::Cluster(cluster) => cluster,
             _ => panic!("this fixture has no cluster of its own"),
         }
     }
@@ -100,6 +117,7 @@ impl Fixture {
             permissions: StringList::default(),
             tags: StringList(vec!["web".into()]),
             max_agents,
+            trusts_holders: false,
             is_disabled: false,
             created_at: NOW,
             expires_at: None,
@@ -108,14 +126,29 @@ impl Fixture {
         tenant.create_agent_key(row, audit(tenant_id)).await.expect("make a key");
     }
 
+    /// Lets the key trust its holders.
+    pub async fn trust_holders(&self) {
+        let change = AgentKeyChange { trusts_holders: Some(true), ..AgentKeyChange::default() };
+        let tenant = self.store.tenant(self.tenant_id);
+        let changed = tenant.update_agent_key(self.key_id, change, audit(self.tenant_id)).await;
+        changed.expect("change").expect("the key");
+    }
+
     /// What a full agent on `machine` says of itself.
     pub fn registration(&self, machine: &str) -> OpenSession {
+        self.registration_with(machine, machine)
+    }
+
+    /// The same, with the key pair of another host.
+    pub fn registration_with(&self, machine: &str, key_pair: &str) -> OpenSession {
         OpenSession {
             tenant_id: self.tenant_id,
             key_id: self.key_id,
             secret_hash: self.key_id.0.as_bytes().to_vec(),
             identity: AgentIdentity::Full {
                 agent_id: None,
+                public_key: public_key(key_pair),
+                has_ticket: false,
                 machine_id: machine.into(),
                 ledger_id: Uuid::from_u128(1),
                 acceptance_count: 0,
@@ -206,7 +239,8 @@ impl Fixture {
     pub async fn command(&self, id: CommandId) -> CommandWithReport {
         let tenant = self.store.tenant(self.tenant_id);
         let found = tenant.command(id).await.expect("read").expect("the command");
-        let is_sealed = found.command.sealed_parameters.is_some();
+        let row = command::Entity::find_by_id(id).one(self.rows().await).await.expect("read");
+        let is_sealed = row.expect("the command").sealed_parameters.is_some();
         assert_eq!(is_sealed, !found.command.state.is_terminal(), "{:?}", found.command);
         found
     }
@@ -216,12 +250,27 @@ impl Fixture {
     }
 }
 
+/// The public key of a simulated host. The store compares keys and never uses them.
+pub fn public_key(host: &str) -> AgentPublicKey {
+    let mut bytes = [0; 32];
+    for (byte, character) in bytes.iter_mut().zip(host.bytes()) {
+        *byte = character;
+    }
+    AgentPublicKey::from_bytes(bytes)
+}
+
 pub fn settle(session: &OpenedSession, command_id: CommandId, outcome: Outcome) -> Settle {
     Settle {
         agent_id: session.agent_id,
         epoch: session.epoch,
         command_id,
-        report: Report { outcome, data: "{}".into(), error: None, error_code: None },
+        report: Report {
+            outcome,
+            data: "{}".into(),
+            error: None,
+            error_code: None,
+            attestation: None,
+        },
         last_chunk_bytes: None,
         now: NOW,
     }

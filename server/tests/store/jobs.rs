@@ -27,14 +27,21 @@ on_both_databases!(
 impl Fixture {
     /// A job whose executions were sent to these agents; its id and theirs.
     async fn job(&self, sessions: &[&OpenedSession]) -> (JobId, Vec<CommandId>) {
+        let (id, submission) = self.job_submission(sessions);
+        let commands = submission.executions.iter().map(|execution| execution.row.id).collect();
+        self.store.writer().commit(submission).await.expect("submit");
+        (id, commands)
+    }
+
+    /// A job for these agents that is not stored yet, and its id.
+    pub fn job_submission(&self, sessions: &[&OpenedSession]) -> (JobId, SubmitJob) {
         let id = JobId::new();
         let executions = sessions.iter().map(|session| {
             let mut row = self.submission(session.agent_id).row;
             row.job_id = Some(id);
             NewExecution { row, deliver_in_epoch: Some(session.epoch) }
         });
-        let executions: Vec<_> = executions.collect();
-        let commands = executions.iter().map(|execution| execution.row.id).collect();
+        let executions = executions.collect();
         let row = job::Model {
             id,
             tenant_id: self.tenant_id,
@@ -52,9 +59,7 @@ impl Fixture {
             stop: None,
         };
         let audit = audit(self.tenant_id);
-        let submission = SubmitJob { row, rollout: None, executions, idempotency: None, audit };
-        self.store.writer().commit(submission).await.expect("submit");
-        (id, commands)
+        (id, SubmitJob { row, rollout: None, executions, idempotency: None, audit })
     }
 
     pub async fn ended(&self, id: JobId) -> Option<EndedJob> {

@@ -115,18 +115,10 @@ async fn an_update_result_is_kept_until_the_next_one(fixture: Fixture) {
     let mut session = fixture.agent("machine").await;
     for result in [Some("first"), None] {
         let registration = fixture.registration("machine");
-        let AgentIdentity::Full { machine_id, ledger_id, instance_id, .. } = registration.identity
-        else {
-            panic!("the fixture's agents are full ones")
-        };
-        let identity = AgentIdentity::Full {
-            agent_id: Some(session.agent_id),
-            machine_id,
-            ledger_id,
-            acceptance_count: 0,
-            instance_id,
-            highest_epoch: 0,
-        };
+        let mut identity = registration.identity;
+        if let AgentIdentity::Full { agent_id, .. } = &mut identity {
+            *agent_id = Some(session.agent_id);
+        }
         let update_result = result.map(str::to_owned);
         let registration =
             OpenSession { identity, update_result, ..fixture.registration("machine") };

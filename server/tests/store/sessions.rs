@@ -3,20 +3,27 @@
 use muster_protocol::CloseCode;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::fleet::agent::AgentEventKind;
-use muster_server::domain::ids::AgentKeyId;
+use muster_server::domain::ids::{AgentId, AgentKeyId};
 use muster_server::domain::page::PageRequest;
+use muster_server::store::queries::{Adopted, Adoption, Deletion};
 use muster_server::store::writer::{
     AgentIdentity, CloseSession, OpenSession, OpenedSession, SessionOpening, SubmitCommand,
     Submitted,
 };
 use uuid::Uuid;
 
-use crate::fixture::{Fixture, NOW};
+use crate::fixture::{Fixture, NOW, public_key};
 use crate::on_both_databases;
 
 on_both_databases!(
     an_agent_keeps_its_id_and_epochs_grow,
-    a_reinstall_adopts_its_offline_row,
+    an_id_or_a_machine_without_its_key_pair_is_another_agent,
+    a_key_that_trusts_its_holders_lets_a_reinstall_take_its_offline_row,
+    a_refused_reinstall_raises_one_alert_on_the_former_agent,
+    an_adopted_agent_keeps_its_id_and_its_successor_goes,
+    an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns,
+    a_basic_agent_is_its_key_unless_the_key_trusts_its_holders,
+    an_unknown_id_is_kept_with_its_ticket_only,
     the_limit_of_a_key_holds_within_one_batch_too,
     an_older_or_other_ledger_loses_what_was_sent,
     a_process_that_was_replaced_and_comes_back_is_a_second_host,
@@ -66,19 +73,137 @@ async fn an_agent_keeps_its_id_and_epochs_grow(fixture: Fixture) {
     returning(&mut again, &first);
     let second = opened(fixture.open(again.clone()).await);
     assert_eq!((second.agent_id, second.epoch), (first.agent_id, first.epoch + 1));
-    // On another machine the same id is not its own.
+    // A machine that is renamed stays the agent of its key pair, with or without its id.
     if let AgentIdentity::Full { machine_id, .. } = &mut again.identity {
         *machine_id = "elsewhere".into();
     }
-    assert_ne!(opened(fixture.open(again).await).agent_id, first.agent_id);
+    assert_eq!(opened(fixture.open(again).await).agent_id, first.agent_id);
+    assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
 }
 
-async fn a_reinstall_adopts_its_offline_row(fixture: Fixture) {
+async fn an_id_or_a_machine_without_its_key_pair_is_another_agent(fixture: Fixture) {
     let first = fixture.agent("host").await;
-    let beside = fixture.agent("host").await;
+    for is_online in [true, false] {
+        if !is_online {
+            close(&fixture, &first).await;
+        }
+        let mut thief = fixture.registration_with("host", "thief");
+        returning(&mut thief, &first);
+        let stolen = opened(fixture.open(thief).await);
+        assert_ne!(stolen.agent_id, first.agent_id, "online: {is_online}");
+        let tenant = fixture.store.tenant(fixture.tenant_id);
+        let row = tenant.agent(stolen.agent_id).await.expect("read").expect("the agent");
+        assert_eq!(row.alert.as_deref(), Some("key_pair_changed"));
+        let detail = row.alert_detail.expect("a sentence");
+        let fingerprint = public_key("thief").fingerprint().to_string();
+        for word in [&first.agent_id.to_string(), &fingerprint, "muster agents adopt"] {
+            assert!(detail.contains(word), "{detail}");
+        }
+    }
+    // The host itself is not locked out.
+    assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
+}
+
+async fn a_key_that_trusts_its_holders_lets_a_reinstall_take_its_offline_row(fixture: Fixture) {
+    fixture.trust_holders().await;
+    let first = fixture.agent("host").await;
+    let beside = opened(fixture.open(fixture.registration_with("host", "second")).await);
     assert_ne!(beside.agent_id, first.agent_id, "an online agent is not taken over");
     close(&fixture, &first).await;
-    assert_eq!(fixture.agent("host").await.agent_id, first.agent_id);
+    let third = opened(fixture.open(fixture.registration_with("host", "third")).await);
+    assert_eq!(third.agent_id, first.agent_id);
+    // From now on the row belongs to the new key pair.
+    close(&fixture, &third).await;
+    close(&fixture, &beside).await;
+    let again = opened(fixture.open(fixture.registration_with("host", "third")).await);
+    assert_eq!(again.agent_id, first.agent_id);
+}
+
+async fn a_refused_reinstall_raises_one_alert_on_the_former_agent(fixture: Fixture) {
+    for name in ["host", "second", "third"] {
+        let session = fixture.agent(name).await;
+        close(&fixture, &session).await;
+    }
+    let first = fixture.agent("host").await;
+    close(&fixture, &first).await;
+    for seed in ["new", "new", "newer"] {
+        let opening = fixture.open(fixture.registration_with("host", seed)).await;
+        assert_eq!(refused(opening), CloseCode::AgentLimit);
+    }
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let row = tenant.agent(first.agent_id).await.expect("read").expect("the agent");
+    assert_eq!(row.alert.as_deref(), Some("key_pair_changed"));
+    let newest = public_key("newer").fingerprint().to_string();
+    assert!(row.alert_detail.is_some_and(|detail| detail.contains(&newest)));
+    let page = PageRequest { after: None, limit: 50 };
+    let events = tenant.agent_events(first.agent_id, page).await.expect("read");
+    let raised = events.iter().filter(|event| event.kind == AgentEventKind::KeyPairChanged);
+    assert_eq!(raised.count(), 1, "an agent that keeps trying writes no event each time");
+}
+
+async fn an_adopted_agent_keeps_its_id_and_its_successor_goes(fixture: Fixture) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let audit = || crate::fixture::audit(fixture.tenant_id);
+    let first = fixture.agent("host").await;
+    let second = opened(fixture.open(fixture.registration_with("host", "new")).await);
+    let adoption = Adoption {
+        id: first.agent_id,
+        fingerprint: public_key("new").fingerprint(),
+        successor: Some(second.agent_id),
+        now: NOW,
+    };
+    let online = tenant.adopt_agent(adoption, audit()).await.expect("asked");
+    assert!(matches!(online, Adopted::Online), "{online:?}");
+    close(&fixture, &first).await;
+    let wrong = Adoption { fingerprint: public_key("other").fingerprint(), ..adoption };
+    let wrong = tenant.adopt_agent(wrong, audit()).await.expect("asked");
+    assert!(matches!(wrong, Adopted::SuccessorChanged), "{wrong:?}");
+    let done = tenant.adopt_agent(adoption, audit()).await.expect("asked");
+    assert!(matches!(done, Adopted::Done { .. }), "{done:?}");
+    assert!(tenant.agent(second.agent_id).await.expect("read").is_none());
+    let mut again = fixture.registration_with("host", "new");
+    returning(&mut again, &second);
+    assert_eq!(opened(fixture.open(again).await).agent_id, first.agent_id);
+    // The former key pair is nobody's.
+    assert_ne!(fixture.agent("host").await.agent_id, first.agent_id);
+}
+
+async fn an_accepted_fingerprint_waits_for_its_host_and_ends_when_the_agent_returns(
+    fixture: Fixture,
+) {
+    let tenant = fixture.store.tenant(fixture.tenant_id);
+    let first = fixture.agent("host").await;
+    let accept = async || {
+        let adoption = Adoption {
+            id: first.agent_id,
+            fingerprint: public_key("new").fingerprint(),
+            successor: None,
+            now: NOW,
+        };
+        let audit = crate::fixture::audit(fixture.tenant_id);
+        let done = tenant.adopt_agent(adoption, audit).await.expect("asked");
+        assert!(matches!(done, Adopted::Done { .. }), "{done:?}");
+    };
+    close(&fixture, &first).await;
+    accept().await;
+    // The agent itself comes back: what was accepted does not count any more.
+    let back = fixture.agent("host").await;
+    assert_eq!(back.agent_id, first.agent_id);
+    close(&fixture, &back).await;
+    let other = opened(fixture.open(fixture.registration_with("elsewhere", "new")).await);
+    assert_ne!(other.agent_id, first.agent_id);
+    tenant
+        .delete_agent(
+            other.agent_id,
+            Deletion::Operator,
+            NOW,
+            crate::fixture::audit(fixture.tenant_id),
+        )
+        .await
+        .expect("delete");
+    accept().await;
+    let taken = opened(fixture.open(fixture.registration_with("elsewhere", "new")).await);
+    assert_eq!(taken.agent_id, first.agent_id);
 }
 
 async fn the_limit_of_a_key_holds_within_one_batch_too(fixture: Fixture) {
@@ -154,12 +279,46 @@ async fn an_agent_that_knows_later_epochs_shows_a_restored_server(fixture: Fixtu
     let restored = opened(fixture.open(again).await);
     assert!(restored.server_restored);
     assert_eq!(restored.epoch, 41);
-    // One that this database never knew keeps the id that it was issued.
-    let mut unknown = fixture.registration("another");
-    let id = muster_server::domain::ids::AgentId::new();
-    returning(&mut unknown, &OpenedSession { agent_id: id, epoch: 7, ..first.clone() });
-    let kept = opened(fixture.open(unknown).await);
-    assert_eq!((kept.agent_id, kept.epoch, kept.server_restored), (id, 8, true));
+}
+
+async fn an_unknown_id_is_kept_with_its_ticket_only(fixture: Fixture) {
+    let first = fixture.agent("host").await;
+    for (is_issued, machine) in [(true, "another"), (false, "forger")] {
+        let mut unknown = fixture.registration(machine);
+        let id = AgentId::new();
+        returning(&mut unknown, &OpenedSession { agent_id: id, epoch: 7, ..first.clone() });
+        if let AgentIdentity::Full { has_ticket, .. } = &mut unknown.identity {
+            *has_ticket = is_issued;
+        }
+        let found = opened(fixture.open(unknown).await);
+        assert_eq!(found.agent_id == id, is_issued);
+        assert_eq!(found.server_restored, is_issued);
+        assert_eq!(found.epoch, if is_issued { 8 } else { 1 });
+    }
+    // A ticket does not take an id that somebody has.
+    let mut thief = fixture.registration_with("host", "thief");
+    returning(&mut thief, &first);
+    if let AgentIdentity::Full { has_ticket, .. } = &mut thief.identity {
+        *has_ticket = true;
+    }
+    assert_eq!(refused(fixture.open(thief).await), CloseCode::AgentLimit);
+}
+
+async fn a_basic_agent_is_its_key_unless_the_key_trusts_its_holders(fixture: Fixture) {
+    let basic = |hostname: &str| OpenSession {
+        identity: AgentIdentity::Basic,
+        ..fixture.registration(hostname)
+    };
+    let first = opened(fixture.open(basic("one")).await);
+    // The newer session of the same host replaces the older one, as ever.
+    assert_eq!(opened(fixture.open(basic("one")).await).agent_id, first.agent_id);
+    assert_eq!(refused(fixture.open(basic("two")).await), CloseCode::AgentLimit);
+    fixture.trust_holders().await;
+    let second = opened(fixture.open(basic("two")).await);
+    assert_ne!(second.agent_id, first.agent_id);
+    let third = opened(fixture.open(basic("three")).await);
+    assert_eq!(opened(fixture.open(basic("two")).await).agent_id, second.agent_id);
+    assert_ne!(third.agent_id, second.agent_id);
 }
 
 async fn a_command_for_a_replaced_session_stays_queued(fixture: Fixture) {
@@ -183,9 +342,17 @@ async fn a_secret_that_was_replaced_while_its_session_opened_is_refused(fixture:
         let done = tenant.regenerate_agent_key(fixture.key_id, secret, NOW, until, entry).await;
         done.expect("regenerate").expect("the key");
     };
-    // In grace the old secret still opens sessions, and no longer when it is over.
+    // In grace the old secret still opens sessions of known agents, and no longer when it is over.
+    let known = fixture.agent("host").await;
     regenerate(1, Some(NOW.plus_ms(1_000))).await;
-    fixture.agent("host").await;
+    assert_eq!(fixture.agent("host").await.agent_id, known.agent_id);
+    let stranger = fixture.registration("stranger");
+    assert_eq!(refused(fixture.open(stranger).await), CloseCode::KeyRegenerated);
+    let reinstalled = fixture.registration_with("host", "new");
+    assert_eq!(refused(fixture.open(reinstalled).await), CloseCode::KeyRegenerated);
+    let mut fresh = fixture.registration("stranger");
+    fresh.secret_hash = vec![1; 32];
+    opened(fixture.open(fresh).await);
     let mut late = fixture.registration("other");
     late.now = NOW.plus_ms(1_000);
     assert_eq!(refused(fixture.open(late).await), CloseCode::KeyRegenerated);

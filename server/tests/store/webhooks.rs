@@ -4,15 +4,14 @@ mod sending;
 
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{ApiKeyId, JobId, TenantId, WebhookKeyId};
+use muster_server::domain::integrations::records::DeliveryAttempt;
 use muster_server::domain::integrations::webhook::DeliveryState;
 use muster_server::domain::page::PageRequest;
 use muster_server::domain::time::Timestamp;
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::job;
 use muster_server::store::entities::integrations::webhook_delivery;
-use muster_server::store::entities::integrations::webhook_delivery::{
-    DeliveryAttempt, KEPT_ATTEMPTS,
-};
+use muster_server::store::entities::integrations::webhook_delivery::KEPT_ATTEMPTS;
 use muster_server::store::entities::integrations::webhook_key;
 use muster_server::store::queries::{DeliveriesToSkip, DeliveryFilter, Retention};
 use muster_server::store::writer::{FinishJob, SubmitJob};

@@ -71,7 +71,8 @@ impl UpdateManager {
         result.is_none_or(|result| !result.is_of(&request)).then_some(request)
     }
 
-    /// Verifies the documents of a download, before any program is downloaded.
+    /// Verifies the documents of a download, before any program is downloaded. Remembers the floor
+    /// of a release that the pinned key has signed, whether or not it is installed later.
     ///
     /// # Errors
     /// [`UpdateError`]
@@ -80,7 +81,17 @@ impl UpdateManager {
         request: &UpdateRequest,
     ) -> Result<VerifiedRelease, UpdateError> {
         let folder = self.staging(&request.version);
-        verify::verify_documents(&folder, &request.version, &TrustPolicy::of(&self.program)?)
+        let pinned = TrustPolicy::of(&self.program)?;
+        let mut trust = pinned.clone();
+        if self.current().as_ref() == Some(&request.version) {
+            // The running version may be repaired, even if a newer release was rolled back.
+            trust.pins.floor = None;
+        }
+        let verified = verify::verify_documents(&folder, &request.version, &trust)?;
+        if pinned.pins.fingerprint.is_some() {
+            pinned.pins.raise_floor(&self.program, &verified.manifest.floor)?;
+        }
+        Ok(verified)
     }
 
     /// True if this release is installed, bit for bit.

@@ -12,7 +12,7 @@ use super::package::Package;
 
 /// The fingerprint of the pinned release key.
 const KEY_FILE: &str = "release_key";
-/// The highest floor of the releases that have run on this host.
+/// The highest floor of the releases that this host has verified.
 const FLOOR_FILE: &str = "release_floor";
 
 /// Why the host's trust can't be determined.
@@ -35,7 +35,7 @@ pub enum PinError {
 pub struct Pins {
     /// 64 lower-case hex digits; `None` if no key is pinned yet.
     pub fingerprint: Option<String>,
-    /// `None` if no release has run yet.
+    /// `None` if no release was verified yet.
     pub floor: Option<Version>,
 }
 
@@ -70,7 +70,15 @@ impl Pins {
         if is_new && pinned.is_none_or(|pinned| package.is_trusted_by(pinned)) {
             durable_file::write_line(&program.join(KEY_FILE), &key.fingerprint())?;
         }
-        if self.floor.as_ref().is_none_or(|known| *known < floor) {
+        self.raise_floor(program, &floor)
+    }
+
+    /// Makes a higher floor durable; a lower one changes nothing.
+    ///
+    /// # Errors
+    /// [`FileError`]
+    pub(super) fn raise_floor(&self, program: &Path, floor: &Version) -> Result<(), FileError> {
+        if self.floor.as_ref().is_none_or(|known| known < floor) {
             durable_file::write_line(&program.join(FLOOR_FILE), &floor.to_string())?;
         }
         Ok(())

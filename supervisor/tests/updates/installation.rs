@@ -70,8 +70,7 @@ impl Installation {
         }
         symlink("0.1.0", installation.path("versions/current")).unwrap();
         let key = SigningKey::read(&SigningKey::generate().unwrap()).unwrap();
-        let pin = format!("{}\n", key.public().unwrap().fingerprint());
-        fs::write(installation.path("release_key"), pin).unwrap();
+        installation.pin(&key);
         installation.sign(&key);
         let request = json!({"command_id": COMMAND, "version": "0.2.0"});
         fs::write(installation.path("request"), request.to_string()).unwrap();
@@ -79,8 +78,19 @@ impl Installation {
         installation
     }
 
-    /// Signs the files in the release's folder.
+    /// Pins a key.
+    pub fn pin(&self, key: &SigningKey) {
+        let pin = format!("{}\n", key.public().unwrap().fingerprint());
+        fs::write(self.path("release_key"), pin).unwrap();
+    }
+
+    /// Signs the files in the release's folder, as 0.2.0.
     pub fn sign(&self, key: &SigningKey) {
+        self.sign_as(key, "0.2.0", "0.0.1");
+    }
+
+    /// Signs the files in the release's folder as this version with this floor.
+    pub fn sign_as(&self, key: &SigningKey, version: &str, floor: &str) {
         let file = |name: &str| {
             let bytes = fs::read(self.path("release/bin").join(name)).unwrap();
             let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
@@ -88,7 +98,7 @@ impl Installation {
         };
         let platform = Platform::own().unwrap().to_string();
         let manifest = json!({
-            "format": 1, "version": "0.2.0", "floor": "0.0.1", "created_at": "",
+            "format": 1, "version": version, "floor": floor, "created_at": "",
             "targets": {platform: [file("muster-agent"), file("muster-supervisor")]},
         });
         let document = manifest.to_string();

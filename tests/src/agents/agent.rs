@@ -13,40 +13,40 @@ use crate::processes::process::Process;
 use crate::processes::test_dir::TestDir;
 use crate::wait::eventually;
 
-/// What a test may set otherwise.
+/// Options of an agent that differ from the defaults of the harness.
 #[derive(Debug, Clone, Default)]
 pub struct AgentOptions {
-    /// Names its folder and log; more than one agent of a test needs one each.
+    /// The name of its folder and its log. It must be unique within a test.
     pub name: String,
     /// Runs it under `muster-supervisor`.
     pub supervised: bool,
-    /// The scripts it allows.
+    /// The scripts that its manifest allows.
     pub scripts: Vec<Script>,
-    /// Where its state is (default: a folder of the test's directory).
+    /// Its state directory. Default: a folder of the test's directory.
     pub state_dir: Option<PathBuf>,
     /// The program folder that its supervisor runs from, as `deploy.sh` installs it.
     pub installed: Option<PathBuf>,
-    /// Where its programs lie, if they are not those under test.
+    /// The folder of its programs, if they are not the programs under test.
     pub programs: Option<PathBuf>,
-    /// `MUSTER_…` variables beside those that the harness sets.
+    /// `MUSTER_…` variables in addition to those that the harness sets.
     pub environment: Vec<(String, String)>,
-    /// Shell commands run first, in a mount namespace that the agent then lives in: a small
-    /// disk, another machine id.
+    /// Shell commands that run first, in a mount namespace for the agent: a small disk, another
+    /// machine id.
     pub mounts: Option<String>,
 }
 
 impl AgentOptions {
-    /// An agent alone, called `agent`, that allows these scripts.
+    /// An agent without a supervisor, named `agent`, that allows these scripts.
     pub fn with_scripts(scripts: impl IntoIterator<Item = Script>) -> Self {
         Self { scripts: scripts.into_iter().collect(), ..Self::named("agent") }
     }
 
-    /// An agent alone, without scripts.
+    /// An agent without a supervisor and without scripts.
     pub fn named(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Under its supervisor.
+    /// Runs it under its supervisor.
     pub fn supervised(mut self) -> Self {
         self.supervised = true;
         self
@@ -60,19 +60,19 @@ impl AgentOptions {
         self
     }
 
-    /// With the programs of this folder.
+    /// Uses the programs in this folder.
     pub fn from_folder(mut self, programs: &Path) -> Self {
         self.programs = Some(programs.to_owned());
         self
     }
 
-    /// In a mount namespace of its own, prepared by these shell commands.
+    /// Runs it in its own mount namespace, prepared by these shell commands.
     pub fn with_mounts(mut self, commands: &str) -> Self {
         self.mounts = Some(commands.to_owned());
         self
     }
 
-    /// With one more variable.
+    /// Adds a variable.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
@@ -110,7 +110,7 @@ impl Agent {
         agent
     }
 
-    /// Starts it again with its state.
+    /// Restarts it with the same state.
     pub fn resume(&mut self) {
         let supervised = self.options.supervised;
         let name = if supervised { "muster-supervisor" } else { "muster-agent" };
@@ -136,72 +136,72 @@ impl Agent {
         self.process = Some(process);
     }
 
-    /// Sets a variable for its next start, or takes it away.
+    /// Sets or removes a variable for its next start.
     pub fn set(&mut self, name: &str, value: Option<&str>) {
         self.environment.retain(|(known, _)| known != name);
         self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
     }
 
-    /// Kills everything that runs on this host with -9, as if its power was cut.
+    /// Kills every process of this host with -9, as a power cut does.
     pub fn cut_power(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill_9();
         }
         for process in self.test_dir.processes(&self.state_dir, "") {
-            // It may end by itself in between.
+            // It may have ended by itself in between.
             let _ = kill(Pid::from_raw(process.id), Signal::SIGKILL);
         }
     }
 
-    /// Its process, or its supervisor's.
+    /// Its process, or the process of its supervisor.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the agent runs")
     }
 
-    /// Kills the process that was started (the agent, or the supervisor) with -9.
+    /// Kills the process that was started (the agent or the supervisor) with -9.
     pub fn kill_9(&mut self) {
         self.process().kill_9();
         self.process = None;
     }
 
-    /// Ends it as an operator would.
+    /// Stops it as an operator would.
     pub fn stop(&mut self) {
         self.process().stop();
         self.process = None;
     }
 
-    /// Its folder.
+    /// Its state directory.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 
-    /// Everything it has logged.
+    /// Everything that it has logged.
     pub fn log(&self) -> String {
         let file = self.test_dir.path().join(format!("{}.log", self.options.name));
         std::fs::read_to_string(file).unwrap_or_default()
     }
 
-    /// Exchanges the scripts it allows while it runs.
+    /// Replaces its scripts while it runs.
     pub fn allow(&self, scripts: &[Script]) {
         scripts::install(&self.state_dir, scripts);
     }
 
-    /// Puts any text in place of its manifest.
+    /// Replaces its manifest by any text.
     pub fn write_manifest(&self, text: &str) {
         scripts::write_manifest(&self.state_dir, text);
     }
 
-    /// Puts a text in place of its policy in one step.
+    /// Replaces its policy in one step.
     pub fn write_policy(&self, text: &str) {
         scripts::write_policy(&self.state_dir, text);
     }
 
-    /// The agent's own processes under its supervisor: one, or none while it is restarted.
+    /// The agent's processes under its supervisor: one, or none during a restart.
     pub fn agent_ids(&self) -> Vec<i32> {
         self.ids("muster-agent run")
     }
 
-    /// The shims that hold its jobs now.
+    /// The shims of its executions.
     pub fn shim_ids(&self) -> Vec<i32> {
         self.ids("muster-agent shim ")
     }

@@ -1,4 +1,4 @@
-//! `muster-agent doctor` as an operator or an installer calls it.
+//! `muster-agent doctor` as an operator or an installer runs it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use crate::clients::cli::{ProgramOutput, ended};
 use crate::processes::binaries::binary;
 use crate::processes::test_dir::TestDir;
 
-/// A call that has not been made yet.
+/// A call that is being prepared.
 #[derive(Debug, Clone)]
 pub struct Doctor {
     environment: Vec<(String, String)>,
@@ -19,31 +19,31 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// For an agent with this key at this server, whose state directory is not there yet.
+    /// For an agent with this key and server, whose state directory does not exist yet.
     pub fn new(test_dir: &TestDir, server_url: &str, key: &str) -> Self {
         let doctor = Self { environment: vec![], folder: test_dir.path().to_owned(), mounts: None };
         let state = test_dir.path().join("state-of-nobody");
         doctor.with("MUSTER_SERVER_URL", server_url).with("MUSTER_API_KEY", key).with_state(&state)
     }
 
-    /// With the state of an agent.
+    /// Uses the state directory of an agent.
     pub fn with_state(self, state_dir: &Path) -> Self {
         self.with("MUSTER_STATE_DIR", state_dir.display())
     }
 
-    /// With one more variable, or another value of one.
+    /// Adds or replaces a variable.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// In a mount namespace of its own, prepared by these shell commands.
+    /// Runs it in its own mount namespace, prepared by these shell commands.
     pub fn with_mounts(mut self, commands: &str) -> Self {
         self.mounts = Some(commands.to_owned());
         self
     }
 
-    /// Calls it and waits for its end.
+    /// Runs it to its end.
     pub async fn say(&self, args: &[&str]) -> ProgramOutput {
         let child = self
             .command()
@@ -62,7 +62,7 @@ impl Doctor {
         ended(child).await
     }
 
-    /// Its one line, once it has found a failure.
+    /// Its one line of output, after it found a failure.
     pub async fn brief(&self) -> String {
         let said = self.say(&["--brief"]).await.expect(1);
         assert_eq!(said.lines().count(), 1, "{said}");
@@ -81,7 +81,7 @@ impl Doctor {
         command
     }
 
-    /// Its findings, once it has exited with this code.
+    /// Its findings, after it exited with this code.
     pub async fn findings(&self, code: i32) -> Vec<Value> {
         let text = self.say(&["--json"]).await.expect(code);
         serde_json::from_str(&text).expect("an array of findings")

@@ -1,9 +1,11 @@
-//! An agent that says exactly what a test tells it to: frames over one WebSocket, nothing more.
+//! An agent that sends exactly the frames that a test gives it, over one WebSocket.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use muster_protocol::frame::Registration;
+use muster_protocol::identity::{AgentKeyPair, Challenge};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,9 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct FakeAgent {
     socket: WebSocketStream<Box<dyn Wire>>,
+    /// The challenge of `connected`, and the agent key's id.
+    challenge: Option<(Challenge, Uuid)>,
 }
 
-/// What carries a WebSocket.
+/// The stream under a WebSocket.
 trait Wire: AsyncRead + AsyncWrite + Debug + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Debug + Send + Unpin> Wire for T {}
@@ -51,7 +55,7 @@ impl FakeAgent {
         Self::open(address, "", Some(key)).await
     }
 
-    /// Connects and registers as a basic agent; the session stands when this returns.
+    /// Connects and registers as a basic agent. Returns when the session is open.
     pub async fn registered(address: &str, key: &str, hostname: &str) -> Self {
         let mut agent = Self::connect(address, key).await;
         agent.expect("connected").await;
@@ -60,8 +64,8 @@ impl FakeAgent {
         agent
     }
 
-    /// Connects and registers as a full agent with an empty ledger; commands may come when this
-    /// returns. `data` holds what differs from a fresh host.
+    /// Connects and registers as a full agent with an empty ledger. Returns when commands may
+    /// arrive. `data` has the fields that differ from those of a new host.
     pub async fn registered_full(address: &str, key: &str, data: Value) -> (Self, Value) {
         let mut agent = Self::connect_with_header(address, key).await;
         agent.expect("connected").await;
@@ -71,13 +75,13 @@ impl FakeAgent {
         (agent, registered)
     }
 
-    /// Opens the socket; the upgrade must succeed, whatever the server thinks of the key.
+    /// Opens the WebSocket. The upgrade must succeed, even if the server rejects the key.
     pub async fn open(address: &str, query: &str, bearer: Option<&str>) -> Self {
         let stream = TcpStream::connect(address).await.expect("reach the server");
         Self::over(stream, address, query, bearer).await
     }
 
-    /// [`FakeAgent::registered`], over a connection that stands.
+    /// [`FakeAgent::registered`], over an open connection.
     pub async fn registered_over<S>(stream: S, address: &str, key: &str) -> Self
     where
         S: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static,
@@ -101,7 +105,7 @@ impl FakeAgent {
         }
         let stream: Box<dyn Wire> = Box::new(stream);
         let (socket, _) = client_async(request, stream).await.expect("upgrade to a WebSocket");
-        Self { socket }
+        Self { socket, challenge: None }
     }
 
     /// Sends a frame.
@@ -114,13 +118,18 @@ impl FakeAgent {
         self.socket.send(Message::text(text)).await.expect("send a frame");
     }
 
-    /// Sends anything; the server may have hung up.
+    /// Sends any message. The server may have closed the connection.
     pub async fn try_send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
         self.socket.send(message).await
     }
 
-    /// Sends `register` with this data.
+    /// Sends `register` with this data. A full agent proves a key pair that follows from its machine
+    /// id, or from `key_seed` if there is one, unless `data` has a proof of its own.
     pub async fn register(&mut self, data: Value) {
+        let data = match self.challenge {
+            Some((challenge, agent_key_id)) => proven(data, &challenge, agent_key_id),
+            None => data,
+        };
         self.send(json!({"type": "register", "data": data})).await;
     }
 
@@ -130,7 +139,9 @@ impl FakeAgent {
             let message = timeout(PATIENCE, self.socket.next()).await.expect("a frame in time");
             match message {
                 Some(Ok(Message::Text(text))) => {
-                    return Ok(serde_json::from_str(&text).expect("a frame is JSON"));
+                    let frame: Value = serde_json::from_str(&text).expect("a frame is JSON");
+                    self.note_challenge(&frame);
+                    return Ok(frame);
                 }
                 Some(Ok(Message::Close(Some(frame)))) => {
                     return Err(Closed::new(frame.code.into(), &frame.reason));
@@ -142,6 +153,13 @@ impl FakeAgent {
         }
     }
 
+    fn note_challenge(&mut self, frame: &Value) {
+        let text = |name: &str| frame[name].as_str().unwrap_or_default();
+        if let (Ok(challenge), Ok(id)) = (text("challenge").parse(), text("agent_key_id").parse()) {
+            self.challenge = Some((challenge, id));
+        }
+    }
+
     /// The next frame, which must be of this type.
     pub async fn expect(&mut self, kind: &str) -> Value {
         let frame = self.next().await.unwrap_or_else(|closed| panic!("{kind}, not {closed:?}"));
@@ -149,7 +167,7 @@ impl FakeAgent {
         frame
     }
 
-    /// The close; frames before it are passed over.
+    /// The close. Skips the frames before it.
     pub async fn closed(&mut self) -> Closed {
         loop {
             if let Err(closed) = self.next().await {
@@ -159,7 +177,29 @@ impl FakeAgent {
     }
 }
 
-/// What a full agent on a fresh host says of itself, with the given fields exchanged.
+/// The data of a full agent with the proof of its key pair; other data stays as it is.
+pub fn proven(mut data: Value, challenge: &Challenge, agent_key_id: Uuid) -> Value {
+    let seed = data.as_object_mut().and_then(|fields| fields.remove("key_seed"));
+    let claims = serde_json::from_value(data.clone());
+    let Ok(claims @ Registration { protocol: Some(_), proof: None, .. }) = claims else {
+        return data;
+    };
+    let seed = seed.and_then(|seed| Some(seed.as_str()?.to_owned()));
+    let pair = key_pair_of(&seed.or(claims.machine_id.clone()).unwrap_or_default());
+    let claims = claims.prove(&pair, challenge, agent_key_id);
+    data["public_key"] = json!(claims.public_key);
+    data["proof"] = json!(claims.proof);
+    data
+}
+
+/// The key pair of a simulated host: the same for the same seed.
+pub fn key_pair_of(seed: &str) -> AgentKeyPair {
+    let digest = ring::digest::digest(&ring::digest::SHA256, seed.as_bytes());
+    let seed: &[u8; 32] = digest.as_ref().try_into().expect("32 bytes");
+    AgentKeyPair::from_seed(seed).expect("a key pair")
+}
+
+/// The registration of a full agent on a new host, with the given fields replaced.
 pub fn full_registration(fields: Value) -> Value {
     let mut data = json!({
         "hostname": "fake", "ip": "127.0.0.1", "version": "0.1.0", "os": "Linux", "arch": "x86_64",

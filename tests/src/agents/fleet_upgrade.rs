@@ -16,22 +16,22 @@ use crate::fixture::Fixture;
 use crate::json::JsonFields as _;
 use crate::wait::{pass, within};
 
-/// Hosts that are started, or asked for something, at once.
+/// Hosts that are started or queried at once.
 const AT_ONCE: usize = 8;
-/// Lines that a job prints before it rests for a second.
+/// Lines that a script prints before it pauses for a second.
 const STEP: u32 = 40;
-/// Between two looks at the fleet.
+/// Interval between two queries of the fleet.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// How large, and how long.
+/// The size and the limits of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct FleetUpgrade {
     pub hosts: usize,
     /// Hosts of a wave.
     pub wave: usize,
-    /// Of each job; it prints some 40 a second.
+    /// Lines of each script, which prints about 40 a second.
     pub lines: u32,
-    /// For one way of the whole fleet.
+    /// Time limit for each direction, for the whole fleet.
     pub patience: Duration,
 }
 
@@ -40,7 +40,7 @@ pub struct FleetUpgrade {
 pub struct FleetUpgradeReport {
     pub upgrade: FleetUpgrade,
     pub jobs: usize,
-    /// Jobs that ran while the version of their host changed.
+    /// Executions that ran while the version of their host changed.
     pub carried: usize,
     pub starting: Duration,
     pub up: Duration,
@@ -68,10 +68,11 @@ struct HostAtWork {
 }
 
 impl FleetUpgrade {
-    /// Starts the fleet, sends it from 0.1.0 to 0.2.0 and back, and judges.
+    /// Starts the fleet, upgrades it from 0.1.0 to 0.2.0, downgrades it again, and checks the
+    /// result.
     ///
     /// # Panics
-    /// If anything is not as promised.
+    /// If a guarantee was broken.
     pub async fn run(self, fixture: &Fixture) -> FleetUpgradeReport {
         let publisher = Publisher::new(fixture).await;
         publisher.release("0.1.0").await;
@@ -109,7 +110,7 @@ impl FleetUpgrade {
     }
 
     async fn host(&self, fixture: &Fixture, publisher: &Publisher, number: usize) -> HostAtWork {
-        // None is the beginning of another.
+        // No name is a prefix of another.
         let name = format!("host-{number:04}");
         let folder = publisher.install(&name, "0.1.0");
         let options = AgentOptions { scripts: vec![self.script()], ..AgentOptions::named(&name) };
@@ -118,7 +119,7 @@ impl FleetUpgrade {
         HostAtWork { agent, id }
     }
 
-    /// Notes that it was started, then prints for a while.
+    /// Records that it started, then prints for a while.
     fn script(&self) -> Script {
         let counting = Script::counting("work", self.lines, STEP, "1");
         let note = "echo \"$MUSTER_COMMAND_ID\" >>\"$(dirname \"$0\")/started\"\n";
@@ -140,7 +141,7 @@ impl FleetUpgrade {
         let path = format!("/api/groups/{group}");
         fixture.api.patch(&path, json!({"desired_version": version})).await.expect(200);
         within(self.patience, &format!("every host is of {version}"), async || {
-            // The server has better to do.
+            // Spares the server some load.
             pass(LOOK_EVERY).await;
             let shown = fixture.api.get(&path).await.expect(200);
             assert_eq!((&shown["state"], &shown["failed_count"]), (&json!("active"), &json!(0)));
@@ -150,7 +151,7 @@ impl FleetUpgrade {
         .await;
     }
 
-    /// How many jobs ran while their host changed; the others have been judged as well.
+    /// Checks every execution. Returns how many ran while their host changed its version.
     async fn judge(
         &self,
         fixture: &Fixture,
@@ -189,7 +190,7 @@ impl FleetUpgrade {
     }
 }
 
-/// An instant as the API writes it: of one form, so that texts compare as instants do.
+/// An instant as the API writes it. All have the same form, so their texts can be compared.
 fn at(command: &Value, field: &str) -> String {
     command[field].as_str().expect("an instant").to_owned()
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod doctor;
+pub mod exchange_agent;
 pub mod fake_agent;
 pub mod fleet_upgrade;
 pub mod publisher;

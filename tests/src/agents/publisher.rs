@@ -1,5 +1,5 @@
-//! Releases of a test's own: programs that say other versions, a key, and hosts that they are
-//! installed on as `deploy.sh` leaves them.
+//! Releases for a test: programs with other versions in their stamps, a key, and hosts with program
+//! folders as `deploy.sh` creates them.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,10 +14,10 @@ use crate::json::JsonFields as _;
 use crate::processes::binaries::binary;
 
 const MARK: &[u8] = b"muster-version:";
-/// Of the stamp, its mark included.
+/// Size of the stamp, including its mark.
 const STAMP_BYTES: usize = 64;
 
-/// Somebody who publishes releases on a server.
+/// A publisher of releases on a server.
 #[derive(Debug)]
 pub struct Publisher {
     pub cli: Cli,
@@ -26,7 +26,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// With a key of their own, logged in with the server's first key.
+    /// A publisher with a new release key, logged in with the server's first API key.
     pub async fn new(fixture: &Fixture) -> Self {
         let cli = Cli::new(&fixture.test_dir);
         let login = ["login", "--server", &fixture.server.url()];
@@ -37,7 +37,7 @@ impl Publisher {
         Self { fingerprint, ..publisher }
     }
 
-    /// Makes a key under a name; its fingerprint.
+    /// Creates a key with a name. Returns its fingerprint.
     pub async fn make_key(&self, name: &str) -> String {
         let file = self.key(name);
         let made = self.cli.run(&["release", "keygen", text(&file), "--json"]).await.json();
@@ -49,12 +49,12 @@ impl Publisher {
         self.folder.join(format!("{name}.pem"))
     }
 
-    /// Of the first key.
+    /// The fingerprint of the first key.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// The programs under test, saying another version.
+    /// The programs under test with another version in their stamps.
     pub fn programs(&self, version: &str) -> PathBuf {
         let folder = self.folder.join(format!("programs-{version}"));
         fs::create_dir_all(&folder).expect("make a folder");
@@ -71,7 +71,7 @@ impl Publisher {
         folder
     }
 
-    /// A program under test without what debuggers want, which would be most of every download.
+    /// A program under test without debug information, which would be most of every download.
     fn stripped(&self, name: &str) -> PathBuf {
         let path = self.folder.join(format!("stripped-{name}"));
         if !path.exists() {
@@ -81,12 +81,12 @@ impl Publisher {
         path
     }
 
-    /// A shell script in the place of one of those programs. Its stamp is as it should be.
+    /// Replaces one of those programs by a shell script with a valid stamp.
     pub fn replace(&self, version: &str, program: Program, script: &str) {
         let path = self.programs(version).join(program.file_name());
         let mut bytes = format!("#!/bin/sh\n{script}\nexit\n").into_bytes();
         bytes.extend(stamp(version));
-        // Others may share the file.
+        // Other versions may share the file.
         fs::remove_file(&path).expect("remove a program");
         write_program(&path, &bytes);
     }
@@ -96,7 +96,7 @@ impl Publisher {
         self.folder.join(version)
     }
 
-    /// Builds and signs a release of [`Publisher::programs`]; its folder.
+    /// Builds and signs a release of [`Publisher::programs`]. Returns its folder.
     pub async fn make(&self, version: &str, floor: &str) -> PathBuf {
         let folder = self.folder(version);
         let platform = Platform::own().expect("a platform with releases");
@@ -118,20 +118,20 @@ impl Publisher {
         self.cli.run(&["release", "publish", text(&self.folder(version)), "--json"]).await
     }
 
-    /// Makes a release of the programs under test and publishes it.
+    /// Creates and publishes a release of the programs under test.
     pub async fn release(&self, version: &str) {
         self.make(version, "0.0.0").await;
         self.publish(version).await.expect(0);
     }
 
-    /// Where [`Publisher::install`] installs.
+    /// The program folder of [`Publisher::install`].
     pub fn host_folder(&self, host: &str) -> PathBuf {
         let folder = self.folder.join(format!("host-{host}"));
         fs::create_dir_all(&folder).expect("make a folder");
         folder
     }
 
-    /// A host's program folder with this version in it; it trusts the first key.
+    /// Creates a host's program folder with this version in it. The host trusts the first key.
     pub fn install(&self, host: &str, version: &str) -> PathBuf {
         let folder = self.host_folder(host);
         let bin = folder.join("versions").join(version).join("bin");
@@ -140,7 +140,7 @@ impl Publisher {
         for program in Program::ALL {
             let name = program.file_name();
             let (from, to) = (programs.join(name), bin.join(name));
-            // The folder may be a disk of its own.
+            // The folder may be on a disk of its own.
             let linked = fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ()));
             linked.expect("install a program");
         }
@@ -150,7 +150,7 @@ impl Publisher {
     }
 }
 
-/// Makes another version current behind everybody's back, as a restored disk does.
+/// Makes another version current without the supervisor, as a restored disk does.
 pub fn point_to(program_folder: &Path, version: &str) {
     let (link, current) =
         (program_folder.join("versions/.link"), program_folder.join("versions/current"));
@@ -158,7 +158,7 @@ pub fn point_to(program_folder: &Path, version: &str) {
     fs::rename(link, current).expect("point to the version");
 }
 
-/// The version that a program folder's `current` means.
+/// The version that `current` of a program folder points to.
 pub fn current_version(program_folder: &Path) -> String {
     let link = fs::read_link(program_folder.join("versions/current")).expect("a link");
     text(&link).to_owned()

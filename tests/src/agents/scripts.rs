@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 
 /// A shell script with its manifest entry.
@@ -31,8 +32,8 @@ impl Script {
         self.with("parameters", names.iter().map(|name| json!({"name": name})).collect())
     }
 
-    /// Prints lines with numbers until it has printed `lines`, resting a little every `step`
-    /// lines; what it prints is [`Script::counted`].
+    /// Prints numbered lines until it has printed `lines`, and pauses briefly after every `step`
+    /// lines. Its output is [`Script::counted`].
     pub fn counting(name: &str, lines: u32, step: u32, rest_seconds: &str) -> Self {
         let body = format!(
             "i=0\nwhile [ $i -lt {lines} ]; do\n  i=$((i+1))\n  printf 'line %08d of the output\\n' $i\n  \
@@ -41,12 +42,12 @@ impl Script {
         Self::new(name, &body)
     }
 
-    /// What [`Script::counting`] prints.
+    /// The output of [`Script::counting`].
     pub fn counted(lines: u32) -> Vec<u8> {
         (1..=lines).flat_map(|i| format!("line {i:08} of the output\n").into_bytes()).collect()
     }
 
-    /// Does this first.
+    /// Runs these commands first.
     pub fn beginning_with(mut self, commands: &str) -> Self {
         self.body.insert_str(0, commands);
         self
@@ -94,5 +95,5 @@ fn publish(state_dir: &Path, name: &str, text: &str) {
 
 /// Hex SHA-256.
 pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(ring::digest::digest(&ring::digest::SHA256, bytes))
+    HEXLOWER.encode(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref())
 }

@@ -1,4 +1,4 @@
-//! The agent that somebody else wrote: `third_party_agent.py`, over either transport.
+//! The agent of a third party, `third_party_agent.py`, over either transport.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! What the chaos suite's executions run: notes its execution's id in a file, prints what follows
-//! from the id, stays for a while, and ends as it was told. All of it stands in its environment.
+//! The script of the chaos suite: records its execution's id in a file, prints output that is
+//! derived from the id, runs for a while, and ends as requested. Its environment has all
+//! parameters.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,7 +13,8 @@ use uuid::Uuid;
 
 fn main() -> anyhow::Result<ExitCode> {
     let id: Uuid = read("MUSTER_COMMAND_ID")?;
-    // One write at the end of the file: whoever is killed has left a whole line, or none.
+    // One write that appends a whole line: a process that is killed has written the line or
+    // nothing.
     let mut start_log = File::options().append(true).open(read::<String>("START_LOG")?)?;
     start_log.write_all(format!("{}\n", id.hyphenated()).as_bytes())?;
 
@@ -23,7 +25,7 @@ fn main() -> anyhow::Result<ExitCode> {
     for piece in &pieces {
         match piece.is_stderr {
             true => stderr.write_all(&piece.bytes)?,
-            // Past the buffer at once, so that the streams are written in turns.
+            // Unbuffered, so that the streams are written alternately.
             false => stdout.write_all(&piece.bytes).and_then(|()| stdout.flush())?,
         }
         std::thread::sleep(rest);

@@ -1,5 +1,5 @@
-//! What must hold for one execution, whatever was killed: a pure function of what was asked for,
-//! what the server says, what the host's file says, and who was killed.
+//! What must hold for one execution after any faults: a pure function of the request, the state on
+//! the server, the host's start log, and the processes that were killed.
 
 use std::fmt;
 
@@ -9,30 +9,31 @@ use uuid::Uuid;
 use super::plan::{End, Submission};
 use crate::agents::scripts::sha256;
 
-/// A promise that was broken.
+/// A guarantee that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
     /// It starts at most once.
     StartsOnce,
-    /// What is said not to have started, has not; what is said to have ended, has started.
+    /// An execution that is reported as not started has not started, and one that is reported as
+    /// ended has started.
     StartIsKnown,
-    /// Its output is byte-exact, complete or marked otherwise.
+    /// Its output is byte-exact, and complete or marked as incomplete.
     OutputIsExact,
     /// It is lost only if its shim or its host was killed.
     LostHasAReason,
-    /// It ends in a state that what it does, and what was asked, can lead to.
+    /// Its final state is possible for this script and this request.
     StateIsTrue,
-    /// It ends, and once.
+    /// It ends exactly once.
     EndsOnce,
-    /// A submission that is repeated counts once.
+    /// A repeated submission counts once.
     SubmittedOnce,
-    /// The API answers what it says it does.
+    /// The API answers as documented.
     AnswersAsSaid,
-    /// Nothing is left over: no process, file, row or secret.
+    /// No process, file, row or secret is left over.
     NothingIsLeft,
 }
 
-/// A broken promise and its evidence.
+/// A broken guarantee and the evidence.
 #[derive(Debug, Clone)]
 pub struct Violation {
     pub promise: Promise,
@@ -51,22 +52,22 @@ impl fmt::Display for Violation {
     }
 }
 
-/// All that is known of one execution after everything.
+/// Everything that is known about one execution after the run.
 #[derive(Debug)]
 pub struct Execution<'a> {
     pub id: Uuid,
-    /// As the API shows it.
+    /// The command in the API.
     pub command: &'a Value,
     pub submission: &'a Submission,
     /// Its lines in the start log.
     pub begun: usize,
-    /// Its shim was killed, or its host lost its power.
+    /// Its shim was killed, or its host lost power.
     pub may_be_lost: bool,
-    /// Its output as the server gives it: stdout, stderr, and both in the order they were read.
+    /// Its output on the server: stdout, stderr, and both in the order they were read.
     pub output: [Vec<u8>; 3],
 }
 
-/// Judges one execution.
+/// Checks one execution.
 pub fn check(execution: &Execution<'_>) -> Vec<Violation> {
     let mut bench = Bench { execution, found: vec![] };
     if execution.begun > 1 {
@@ -162,7 +163,8 @@ impl Bench<'_> {
         if has_ended && (output[..2] != printed || result["output_complete"] != true) {
             self.find(Promise::OutputIsExact, &format!("{} bytes are stored", output[2].len()));
         }
-        // What the host counted is what the server has, unless it says that something is missing.
+        // The host and the server must agree on the size, unless the execution is marked as
+        // incomplete.
         if result["output_complete"] == true {
             let counted = ["stdout_bytes", "stderr_bytes", "output_bytes"];
             let fits = (0..3).all(|part| result[counted[part]] == output[part].len());

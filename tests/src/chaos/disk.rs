@@ -1,6 +1,6 @@
-//! A disk that can lose power: a file system in a file, on a loop device. At the loss the kernel
-//! shuts it down without writing out what nobody synced; mounted again, its journal is replayed,
-//! as after a real one.
+//! A disk that can lose power: a file system in a file, on a loop device. At the loss of power the
+//! kernel shuts it down without writing data that was not synced. When it is mounted again, its
+//! journal is replayed, as after a real power loss.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -13,19 +13,20 @@ use nix::mount::{MntFlags, umount2};
 use crate::needs_root;
 use crate::wait::eventually_blocking;
 
-/// Sparse: only what is written takes room.
+/// Sparse: only written blocks take space.
 const BYTES: u64 = 2 << 30;
-/// Until the last process that was killed has let go.
+/// Time limit for the last killed process to release the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: neither data nor the journal is written out first.
+/// `EXT4_GOING_FLAGS_NOLOGFLUSH`: neither data nor the journal is written first.
 const WITHOUT_FLUSH: u32 = 2;
 
 nix::ioctl_read!(
-    /// `EXT4_IOC_SHUTDOWN`. The kernel reads the number, whatever the direction in its code says.
+    /// `EXT4_IOC_SHUTDOWN`. The kernel reads the argument, although the direction in the code is
+    /// the opposite.
     shut_down, b'X', 125, u32
 );
 
-/// A disk, mounted.
+/// A mounted disk.
 #[derive(Debug)]
 pub struct Disk {
     image: PathBuf,
@@ -33,11 +34,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes an empty disk beside `place`, a folder, and mounts it there. Needs root.
+    /// Creates an empty disk in a file beside the folder `place`, and mounts it there. Needs root.
     ///
     /// # Panics
-    /// Where the kernel has no loop devices or no ext4: without them nothing is known about losses
-    /// of power.
+    /// If the kernel has no loop devices or no ext4: a loss of power cannot be tested without them.
     pub fn mounted(place: &Path) -> Self {
         needs_root();
         let image = place.with_extension("disk");
@@ -53,11 +53,11 @@ impl Disk {
         &self.place
     }
 
-    /// Cuts the power, and puts it back. Whoever used the disk has to be gone.
+    /// Cuts the power and restores it. All processes that use the disk must have ended.
     pub fn lose_power(&self) {
         let root = File::open(&self.place).expect("open the disk");
         let mut how = WITHOUT_FLUSH;
-        // SAFETY: the descriptor is open, and the number lives until the call returns.
+        // SAFETY: the descriptor is open, and the number is valid until the call returns.
         unsafe { shut_down(root.as_raw_fd(), &mut how) }
             .expect("shut the disk down; this test needs ext4 with EXT4_IOC_SHUTDOWN");
         drop(root);

@@ -1,4 +1,4 @@
-//! What came of a run: every execution is read back from the server and judged, and all of them
+//! The result of a run: reads every execution from the server, and checks each one and all of them
 //! together.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,16 +16,16 @@ use super::workload::{Asked, ended};
 use crate::clients::api::Api;
 use crate::json::JsonFields as _;
 
-/// What was found.
+/// The findings.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Executions by the state that they ended in.
+    /// Number of executions by final state.
     pub states: BTreeMap<String, usize>,
     pub jobs: usize,
     pub violations: Vec<Violation>,
 }
 
-/// Judges everything.
+/// Checks everything.
 pub async fn check_all(
     fleet: &Fleet,
     plan: &Plan,
@@ -77,7 +77,7 @@ pub async fn check_all(
     findings
 }
 
-/// A submission has made one execution for each agent that it meant.
+/// Each submission has created one execution for each agent of its target.
 fn placed(fleet: &Fleet, submission: &Submission, executions: &[&Value]) -> Option<Violation> {
     let agent = |host: &usize| fleet.hosts[*host].agent_id.as_str();
     let mut meant: Vec<&str> = match &submission.place {
@@ -93,7 +93,7 @@ fn placed(fleet: &Fleet, submission: &Submission, executions: &[&Value]) -> Opti
     (found != meant).then(|| Violation::new(Promise::SubmittedOnce, what()))
 }
 
-/// What had ended when it was looked at has not ended otherwise since.
+/// A command that had ended when it was queried has not changed since.
 fn changed(commands: &[Value], asked: &Asked) -> Vec<Violation> {
     let now: BTreeMap<_, _> = commands.iter().filter_map(ended).collect();
     let changed = asked.seen.iter().filter(|(id, seen)| now.get(id) != Some(seen));
@@ -105,7 +105,7 @@ fn changed(commands: &[Value], asked: &Asked) -> Vec<Violation> {
         .collect()
 }
 
-/// How often each execution has begun.
+/// How often each execution has started.
 fn start_log(fleet: &Fleet) -> BTreeMap<Uuid, usize> {
     let mut start_log = BTreeMap::new();
     let text = std::fs::read_to_string(&fleet.start_log).expect("read the start_log");
@@ -134,7 +134,7 @@ async fn output(api: &Api, id: Uuid) -> [Vec<u8>; 3] {
     let part = async |stream: &str| {
         let path = format!("/api/commands/{id}/output{stream}");
         let answer = api.try_send(Method::GET, &path, &[], None).await.expect("reach the server");
-        // 416: there is none.
+        // 416: there is no output.
         if matches!(answer.status, 200 | 206) { answer.bytes } else { vec![] }
     };
     let (stdout, stderr, both) =

@@ -11,9 +11,9 @@ use super::fleet::Fleet;
 use super::plan::{FaultKind, PlannedFault};
 use crate::wait::{pass, within};
 
-/// Between two moments of a plan there is work; this is for machines that are busy otherwise.
+/// Time limit for the executions that a fault waits for. Generous, for busy machines.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The longest that a link is refused, silent or blocked.
+/// Longest time that a link is refused, silent or blocked.
 const LONGEST_MS: u64 = 1_500;
 
 /// The faults that were injected.
@@ -21,14 +21,14 @@ const LONGEST_MS: u64 = 1_500;
 pub struct InjectedFaults {
     /// Faults that took effect, by kind.
     pub counts: BTreeMap<FaultKind, usize>,
-    /// Executions whose shim was killed, or whose host lost its power while it had them: the only
-    /// ones that may be lost.
+    /// Executions whose shim was killed, or whose host lost power while it had them. Only these may
+    /// be lost.
     pub may_be_lost: BTreeSet<Uuid>,
-    /// What happened when, a line each.
+    /// The log of the faults, one line each.
     pub log: Vec<String>,
 }
 
-/// Strikes blow after blow, until all are struck or `is_over` says that all work is done.
+/// Injects one fault after another, until all are injected or `is_over` returns true.
 pub async fn strike(
     fleet: &mut Fleet,
     planned_faults: &[PlannedFault],
@@ -57,7 +57,7 @@ pub async fn strike(
     injected
 }
 
-/// What there is to say of a blow that hit; `None` if there was nothing to hit.
+/// Describes a fault that took effect; `None` if there was nothing to hit.
 async fn carry_out(
     fleet: &mut Fleet,
     strike: &PlannedFault,
@@ -82,7 +82,7 @@ async fn carry_out(
             host.agent.resume();
         }),
         FaultKind::KillShim => {
-            // If nothing runs on that host, another will do.
+            // If nothing runs on that host, another host is used.
             let mut hosts = fleet.hosts.iter().cycle().skip(strike.host).take(fleet.hosts.len());
             let id = hosts.find_map(|host| host.kill_shim(strike.number))?;
             may_be_lost.insert(id);

@@ -1,5 +1,5 @@
-//! The fleet that faults are injected into: a server, its database, and hosts that have a disk, a link and a
-//! supervised agent each.
+//! The fleet for the faults: a server, its database, and hosts that each have a disk, a link and a
+//! supervised agent.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// One host.
 #[derive(Debug)]
 pub struct Host {
-    // In this order they go: who uses the disk before the disk.
+    // Dropped in this order: the users of the disk before the disk.
     pub agent: Agent,
     pub agent_id: String,
     pub link: Link,
@@ -41,15 +41,15 @@ pub struct Host {
     test_dir: TestDir,
 }
 
-/// All of it.
+/// The whole fleet.
 #[derive(Debug)]
 pub struct Fleet {
     pub hosts: Vec<Host>,
     pub server: Server,
     server_disk: Option<Disk>,
     pub api: Api,
-    /// Where executions note that they have begun. It is on no disk that loses power:
-    /// what an execution did outside its host stays done.
+    /// The file in which executions record their start. It is on no disk that loses power, because
+    /// the effects of an execution outside its host are never undone.
     pub start_log: PathBuf,
     pub test_dir: TestDir,
 }
@@ -88,7 +88,7 @@ impl Fleet {
         let work = format!("exec '{}'\n", binary("chaos-work").display());
         let mut options = AgentOptions::named(&name)
             .supervised()
-            // The agents are killed more often than any crash would be paced for.
+            // The agents are killed more often than the supervisor's backoff expects.
             .with("MUSTER_BACKOFF_MAX_MS", 500)
             .with("MUSTER_WS_RETRY_MS", 1_000);
         options.scripts = vec![Script::new(SCRIPT, &work).taking([
@@ -113,12 +113,12 @@ impl Fleet {
             (own["status"] == "online").then(|| own["id"].as_str().map(str::to_owned))?
         })
         .await;
-        // What is on the disk by now has been there for long.
+        // Everything on the disk is synced: it would have been there for long.
         nix::unistd::sync();
         Host { agent, agent_id, link, disk, test_dir: self.test_dir.clone() }
     }
 
-    /// Takes the power from under the database, or the database from under the server.
+    /// Cuts the power of the database's disk, or stops the database.
     pub fn lose_store(&mut self) {
         match &self.server_disk {
             Some(disk) => {
@@ -133,41 +133,41 @@ impl Fleet {
         }
     }
 
-    /// How many executions have begun.
+    /// Number of executions that have started.
     pub fn begun(&self) -> usize {
         begun(&self.start_log)
     }
 }
 
-/// How many lines a start log has.
+/// Number of lines in a start log.
 pub fn begun(start_log: &std::path::Path) -> usize {
     const LINE_BYTES: u64 = 37;
     std::fs::metadata(start_log).map_or(0, |data| (data.len() / LINE_BYTES) as usize)
 }
 
 impl Host {
-    /// Kills the keeper of one of the running jobs; the execution whose it was.
+    /// Kills the shim of a running execution. Returns the id of the execution.
     pub fn kill_shim(&self, number: u64) -> Option<Uuid> {
         let shims = self.test_dir.processes(self.agent.state_dir(), "muster-agent shim ");
         let shim = shims.get((number % shims.len().max(1) as u64) as usize)?;
         let id = shim.command_line.trim().rsplit('/').next()?.parse().ok()?;
-        // It may have ended by itself: then nobody was killed.
+        // It may have ended by itself; then nothing was killed.
         kill(Pid::from_raw(shim.id), Signal::SIGKILL).ok().map(|()| id)
     }
 
-    /// Kills the agent and leaves the rest to its supervisor. False if there is none just now.
+    /// Kills an agent, which its supervisor restarts. False if there is none at this moment.
     pub fn kill_agent(&self) -> bool {
         let ids = self.agent.agent_ids();
         ids.iter().filter(|id| kill(Pid::from_raw(**id), Signal::SIGKILL).is_ok()).count() > 0
     }
 
-    /// Cuts the power and boots again; the executions that were on the host.
+    /// Cuts the power and boots again. Returns the executions that were on the host.
     ///
-    /// The boot's id stays what it is. That is harder than a true boot, after which an agent starts
-    /// nothing that it had accepted before.
+    /// The boot id stays the same. That is harder than a real boot, after which an agent starts
+    /// nothing that it accepted before.
     pub fn lose_power(&mut self) -> BTreeSet<Uuid> {
         self.agent.kill_9();
-        // From the top: nobody is there to note another's end.
+        // From the top of the process tree, so that no process can record the end of another.
         for word in ["muster-agent run", "muster-agent shim ", ""] {
             let gone = eventually_blocking(PATIENCE, || {
                 let alive = self.test_dir.processes(self.agent.state_dir(), word);

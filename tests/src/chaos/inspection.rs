@@ -1,4 +1,4 @@
-//! What is left when all is over: in the database, on the hosts, among the processes.
+//! What is left after a run: in the database, on the hosts, among the processes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::checker::{Promise, Violation};
 use super::fleet::{Fleet, Host, names};
 use crate::wait::eventually_blocking;
 
-/// What an agent's state directory may hold in the end.
+/// Names that an agent's state directory may contain at the end.
 const OF_A_HOST: [&str; 15] = [
     "identity.json",
     "executions",
@@ -30,14 +30,14 @@ const OF_A_HOST: [&str; 15] = [
     "supervisor.json",
     "wake.sock",
 ];
-/// Receipts are on their way, and folders go with the next heartbeat.
+/// Receipts may still be on their way, and folders are removed with the next heartbeat.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Everything that is there and should not be. `known`: every execution there was.
+/// Everything that should not exist. `known`: every execution of the run.
 pub fn leftovers(fleet: &Fleet, known: &BTreeSet<Uuid>) -> Vec<Violation> {
     let mut left = vec![];
     let is_swept = || fleet.hosts.iter().all(|host| host.jobs().is_empty()).then_some(());
-    // What is still there after it is said below.
+    // Time is up: reported below.
     let _ = eventually_blocking(PATIENCE, is_swept);
     for (number, host) in fleet.hosts.iter().enumerate() {
         let of_host = of_host(host, known);
@@ -60,7 +60,7 @@ fn of_host(host: &Host, known: &BTreeSet<Uuid>) -> Vec<String> {
             left.push(format!("an answer to what was never asked: {name}"));
         }
     }
-    // Its supervisor and its agent are all that a host runs.
+    // A host runs its supervisor and its agent, and nothing else.
     let works = |line: &String| line.contains(" shim ") || line.contains("chaos-work");
     left.extend(host.processes().into_iter().filter(works).map(|line| format!("process {line}")));
     left
@@ -97,12 +97,13 @@ fn rows(fleet: &Fleet, known: usize) -> Vec<String> {
         .collect()
 }
 
-/// The files below a folder that hold some text. Raw disks are left out: they hold what was deleted.
+/// The files below a folder that contain some text. Raw disks are skipped, because they contain
+/// deleted data.
 fn holding(folder: &Path, text: &str) -> Vec<String> {
     let mut grep = Command::new("grep");
     let found =
         grep.args(["-rlaF", "--exclude=*.disk", text]).arg(folder).output().expect("run grep");
-    // 1: nothing was found. 2 says that a file went while it was looked at, among other things.
+    // 1: nothing was found. 2: among others, a file was removed during the search.
     assert!(matches!(found.status.code(), Some(0..=2)), "grep failed: {found:?}");
     String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect()
 }

@@ -1,10 +1,10 @@
 //! Chaos: real programs do real work while faults are injected at random times; then a checker
-//! compares what was promised with the result.
+//! compares the result with the guarantees.
 //!
 //! A run is made from a seed. `plan` lists its submissions and its faults, `workload` submits,
-//! `fault_injector` injects, `evaluation` and `checker` examine the result. The programs are used only
-//! from outside, except for `MUSTER_FAULT`, which makes a debug build break a promise: a checker that
-//! never finds a violation proves nothing.
+//! `fault_injector` injects, `evaluation` and `checker` examine the result. The programs are used
+//! only from outside, except for `MUSTER_FAULT`, which makes a debug build break a guarantee: a
+//! checker that never finds a violation proves nothing.
 
 mod checker;
 mod disk;
@@ -28,7 +28,7 @@ pub use print::Print;
 pub use report::{ChaosReport, Statistics, kept};
 pub use settings::{Settings, Store};
 
-/// What the values of all secret parameters begin with.
+/// Start of the values of all secret parameters.
 const SECRET: &str = "chaos-s3cret-";
 
 /// Executes one run, from the start of the fleet to the report. Needs root, and a runtime with

@@ -1,13 +1,12 @@
-//! What is going to happen, made from a seed and nothing else: what is asked of the fleet, and
-//! what is done to it, each with the moment at which its turn comes.
+//! The plan of a run, derived from a seed only: its submissions and its faults, each with its time.
 //!
-//! Pure. The same seed and shape give the same plan; how the machine's own timing falls in
-//! between is not the plan's.
+//! Pure. The same seed and shape give the same plan. The timing of the machine in between is not
+//! part of it.
 
 use super::print::Print;
 use super::random::Random;
 
-/// How large a plan is, and of what it is made.
+/// The size of a plan, and its kinds of work and faults.
 #[derive(Debug, Clone)]
 pub struct Shape {
     pub hosts: usize,
@@ -15,34 +14,34 @@ pub struct Shape {
     pub planned_faults: usize,
     /// Each kind of fault with its weight.
     pub faults: Vec<(FaultKind, u64)>,
-    /// How long most executions stay, in milliseconds.
+    /// How long most executions run, in milliseconds.
     pub stay_ms: std::ops::Range<u64>,
-    /// Executions that may be queued before the next ones are asked for.
+    /// Executions that may be queued before the next submission.
     pub backlog: usize,
 }
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultKind {
-    /// kill -9, and start it again.
+    /// kill -9, and a restart.
     KillServer,
-    /// Ended as an operator does it, and started again.
+    /// Stopped as an operator does it, and restarted.
     StopServer,
-    /// The database's disk loses power (SQLite), or the database goes away (PostgreSQL).
+    /// The disk of the database loses power (SQLite), or the database stops (PostgreSQL).
     LoseStore,
-    /// kill -9; the supervisor starts it again.
+    /// kill -9; the supervisor restarts it.
     KillAgent,
-    /// kill -9, and start it again; the agent beneath it lives on.
+    /// kill -9, and a restart; the agent under it continues.
     KillSupervisor,
-    /// kill -9 of the keeper of one running job.
+    /// kill -9 of the shim of a running execution.
     KillShim,
-    /// Every process of the host dies at once, and what was not synced to its disk is gone.
+    /// Every process of the host dies at once, and data that was not synced to its disk is gone.
     CutHostPower,
     /// Connections break.
     CutLink,
-    /// Connections break, and none can be made for a while.
+    /// Connections break, and no new ones can be opened for a while.
     RefuseLink,
-    /// Nothing passes for a while, and nobody is told.
+    /// Connections transfer nothing for a while, and do not break.
     SilenceLink,
     /// Connections break, and WebSockets are refused for a while.
     BlockUpgrades,
@@ -65,31 +64,31 @@ impl FaultKind {
     ];
 }
 
-/// One fault and its time.
+/// A fault and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedFault {
-    /// Comes once so many executions have begun…
+    /// Due once this many executions have started…
     pub begun: usize,
-    /// …and so much time has passed since.
+    /// …and this much time has passed since then.
     pub after_ms: u64,
     pub kind: FaultKind,
-    /// The host that it is done to, if it is done to one.
+    /// The host that it affects, if it affects one.
     pub host: usize,
-    /// Which of several jobs, and for how long: meaning depends on the kind.
+    /// Selects an execution, or a duration, depending on the kind.
     pub number: u64,
 }
 
-/// How a piece of work ends if nobody interferes.
+/// How an execution ends without faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     Succeeds,
     /// With this exit code.
     Fails(u8),
-    /// It stays until its time is up.
+    /// It runs until its timeout.
     RunsOutOfTime,
 }
 
-/// Where a piece of work is to run.
+/// The target of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One command for this host.
@@ -109,22 +108,22 @@ pub struct Submission {
     pub stay_ms: u64,
     pub timeout_ms: u64,
     pub expires_in_ms: u64,
-    /// The host's list has no such script.
+    /// The manifest of the hosts has no such script.
     pub is_unlisted: bool,
     pub has_secret: bool,
-    /// Its end is asked for once so many more have been submitted.
+    /// Cancelled after this many further submissions.
     pub cancel_after: Option<usize>,
 }
 
-/// A whole run.
+/// The plan of a whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub submissions: Vec<Submission>,
-    /// In the order of their moments.
+    /// In the order of their times.
     pub planned_faults: Vec<PlannedFault>,
 }
 
-/// Long enough for anything that is not to run out of time.
+/// Long enough that nothing expires or times out by accident.
 pub const AMPLE_MS: u64 = 3_600_000;
 
 impl Plan {
@@ -134,13 +133,13 @@ impl Plan {
         let submissions: Vec<_> =
             (0..shape.submissions).map(|_| submission(&mut random, shape)).collect();
         let executions: usize = submissions.iter().map(|it| it.executions(shape.hosts)).sum();
-        // Some executions never begin: the last faults should not wait for those.
+        // Some executions never start, so the last faults must not wait for them.
         let begin = (executions * 7 / 10).max(1) as u64;
         let count = if shape.faults.is_empty() { 0 } else { shape.planned_faults };
         let mut planned_faults: Vec<_> =
             (0..count).map(|number| strike(&mut random, shape, number, begin)).collect();
         planned_faults.sort_by_key(|strike| strike.begun);
-        // Some come right behind another, while what that one hit has not come back.
+        // Some follow at once, before the target of the previous one has recovered.
         for next in 1..planned_faults.len() {
             if random.is_in(30) {
                 planned_faults[next].begun = planned_faults[next - 1].begun;
@@ -152,7 +151,7 @@ impl Plan {
 }
 
 impl Submission {
-    /// How many executions it makes in a fleet of so many hosts.
+    /// Number of executions that it creates in a fleet of this many hosts.
     pub fn executions(&self, hosts: usize) -> usize {
         match &self.place {
             Target::Host(_) => 1,

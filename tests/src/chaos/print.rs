@@ -1,5 +1,5 @@
-//! What a piece of work prints, made from its execution's id: whoever knows the id can say every
-//! byte of it. Shared by the program that prints and the checker that compares.
+//! The output of an execution, derived from its id, so that every byte can be checked. Shared by
+//! the program that prints and the checker.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::random::Random;
 
-/// Bytes that one write of [`Print::Both`] has, so that both streams come in turns.
+/// Bytes of one write of [`Print::Both`], so that the streams alternate.
 const PIECE: usize = 1024;
 
 /// How much is printed.
@@ -19,7 +19,7 @@ pub enum Print {
     Line,
     /// 1 MiB to stdout.
     Mebibyte,
-    /// 48 KiB to stdout and 16 KiB to stderr, in turns.
+    /// 48 KiB to stdout and 16 KiB to stderr, alternately.
     Both,
 }
 
@@ -51,7 +51,7 @@ impl Print {
         }
     }
 
-    /// All that goes to stdout, and all that goes to stderr.
+    /// Everything that goes to stdout, and everything that goes to stderr.
     pub fn streams(self, id: Uuid) -> [Vec<u8>; 2] {
         let mut streams = [vec![], vec![]];
         for piece in self.pieces(id) {

@@ -1,5 +1,5 @@
-//! Randomness that says the same again for the same seed, in every version of every library: a
-//! failure is replayed by a number. (SplitMix64, by Steele, Lea and Flood.)
+//! Random numbers that are the same for the same seed in every version of every library, so that a
+//! failure can be replayed. (SplitMix64, by Steele, Lea and Flood.)
 
 /// A stream of numbers.
 #[derive(Debug, Clone)]
@@ -30,15 +30,15 @@ impl Random {
         range.start + self.below(range.end - range.start)
     }
 
-    /// True in so many of a hundred cases.
+    /// True in this many of a hundred cases.
     pub fn is_in(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of several, each as likely as its weight says.
+    /// One of several choices, by weight.
     ///
     /// # Panics
-    /// If there is nothing to choose from.
+    /// If there are no choices.
     pub fn choose<T: Copy>(&mut self, choices: &[(T, u64)]) -> T {
         let mut left = self.below(choices.iter().map(|(_, weight)| weight).sum());
         for (choice, weight) in choices {
@@ -56,9 +56,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_says_what_it_has_always_said() {
+    fn a_seed_always_gives_the_same_numbers() {
         let mut random = Random::new(1_234_567);
-        // Of the reference implementation.
+        // From the reference implementation.
         assert_eq!(random.roll(), 6_457_827_717_110_365_317);
         assert_eq!(random.roll(), 3_203_168_211_198_807_973);
     }

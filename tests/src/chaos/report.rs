@@ -25,7 +25,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Adds those of other runs.
+    /// Adds the counts of other runs.
     pub fn add(&mut self, other: &Self) {
         self.runs += other.runs;
         self.executions += other.executions;

@@ -1,13 +1,13 @@
-//! What a run is made with.
+//! The settings of a run.
 
 use super::plan::{FaultKind, Shape};
 
-/// What the server keeps its data in.
+/// Where the server stores its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Store {
     /// A file, on a disk that can lose power.
     Sqlite,
-    /// A cluster of the run's own, which can go away and come back.
+    /// A PostgreSQL cluster for this run, which can stop and restart.
     Postgres,
 }
 
@@ -17,9 +17,9 @@ pub struct Settings {
     pub seed: u64,
     pub store: Store,
     pub shape: Shape,
-    /// A promise that the server is made to break.
+    /// A guarantee that the server is made to break.
     pub server_fault: Option<String>,
-    /// A promise that the agents are made to break.
+    /// A guarantee that the agents are made to break.
     pub agent_fault: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Settings {
         Self { seed, store, shape, server_fault: None, agent_fault: None }
     }
 
-    /// A run as a part of a soak.
+    /// One run of a soak.
     pub fn long(seed: u64, store: Store, hosts: usize) -> Self {
         let shape = Shape {
             hosts,

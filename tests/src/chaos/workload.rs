@@ -1,5 +1,5 @@
-//! Asks the fleet for what the plan says, as a careful caller does: with an idempotency key, and
-//! again for as long as no answer came.
+//! Submits the work of a plan as a careful caller does: with an idempotency key, and again until
+//! there is an answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,30 +15,30 @@ use super::settings::Settings;
 use crate::clients::api::{Api, ApiResponse};
 use crate::wait::within;
 
-/// A server may be killed again and again before it answers.
+/// A server may be killed several times before it answers.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How many submissions are made between two looks at the queue.
+/// Submissions between two queries of the queue.
 const STRIDE: usize = 8;
 const PAGE: usize = 100;
 
 /// What the server answered to a submission: the id of the command, or of the job.
 pub type Accepted = Uuid;
 
-/// A terminal state as it was seen while other things went on.
+/// A terminal state that was seen during the run.
 pub type Seen = (String, String);
 
-/// What was asked for, and what was seen meanwhile.
+/// What was submitted, and what was seen during the run.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// By their place in the plan.
+    /// In the order of the plan.
     pub accepted: Vec<Accepted>,
-    /// Commands that had ended when somebody looked: their state, and when they ended.
+    /// Commands that had ended when they were queried: their state, and when they ended.
     pub seen: BTreeMap<Uuid, Seen>,
-    /// Answers that no careful caller should get.
+    /// Answers that a careful caller should never get.
     pub odd_answers: Vec<String>,
 }
 
-/// Who asks.
+/// Submits the work.
 #[derive(Debug)]
 pub struct Caller<'a> {
     api: Api,
@@ -54,9 +54,9 @@ impl<'a> Caller<'a> {
         Self { api, settings, agents, start_log, asked: Asked::default() }
     }
 
-    /// Makes all submissions and waits until nothing is open.
+    /// Submits everything, and waits until no command is open.
     pub async fn ask(mut self, submissions: &[Submission]) -> Asked {
-        // By the number of submissions after which their turn comes.
+        // By the number of submissions after which they are due.
         let mut cancels: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (index, submission) in submissions.iter().enumerate() {
             if index % STRIDE == 0 {
@@ -74,8 +74,8 @@ impl<'a> Caller<'a> {
         for cancelled in cancels.into_values().flatten() {
             self.cancel(cancelled, &submissions[cancelled].place).await;
         }
-        // Asked for together, and twice: what was delivered to an agent that is gone is queued again,
-        // and must not slip from one question into the one before.
+        // Queried in one request, and twice: a command that was delivered to a killed agent is
+        // queued again, and must not be missed between two requests.
         for _ in 0..2 {
             within(PATIENCE, "nothing is open any more", async || self.has_ended().await).await;
         }
@@ -142,7 +142,7 @@ impl<'a> Caller<'a> {
         let target = match &submission.place {
             Target::Host(host) => {
                 let expires_in_ms = submission.expires_in_ms;
-                // What no host allows is for the hosts to refuse.
+                // The server would refuse what no host allows, so the hosts must be asked.
                 let body = json!({"command": "execute", "data": data,
                     "expires_in_ms": expires_in_ms, "on_mismatch": "send"});
                 return (format!("/api/agents/{}/command", self.agents[*host]), body);
@@ -169,13 +169,13 @@ impl<'a> Caller<'a> {
         }
     }
 
-    /// The answer of a server that is there and able to work.
+    /// The answer of a server that is running and ready.
     async fn answered(&self, path: &str, headers: &[(&str, &str)], body: Value) -> ApiResponse {
         let bytes = body.to_string().into_bytes();
         within(PATIENCE, "an answer", async || {
             let body = Some(bytes.clone());
             let answer = self.api.try_send(Method::POST, path, headers, body).await.ok()?;
-            // As the API says: come again.
+            // As documented: retry later.
             (!matches!(answer.status, 503 | 504)).then_some(answer)
         })
         .await

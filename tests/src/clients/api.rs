@@ -1,4 +1,4 @@
-//! A REST client that reads like the tests want to: send, look at status and body.
+//! A REST client for tests: sends a request, and returns status and body.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ pub struct Api {
     http: reqwest::Client,
 }
 
-/// What the server answered.
+/// The answer of the server.
 #[derive(Debug, Clone)]
 pub struct ApiResponse {
     pub status: u16,
@@ -25,18 +25,18 @@ pub struct ApiResponse {
     pub bytes: Vec<u8>,
 }
 
-/// True for a state that a command never leaves.
+/// True for a terminal state.
 pub fn is_terminal(state: &str) -> bool {
     !matches!(state, "queued" | "delivered" | "running")
 }
 
 impl ApiResponse {
-    /// The body as JSON; null if it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.bytes).unwrap_or(Value::Null)
     }
 
-    /// The body, once the status is as expected.
+    /// The body, if the status is as expected.
     ///
     /// # Panics
     /// On any other status; the message shows the body.
@@ -75,7 +75,7 @@ impl Api {
 
     /// [`Api::new`], trusting the authority in this PEM file.
     pub fn trusting(base: &str, key: &str, authority: Option<&Path>) -> Self {
-        // Fails when it was installed before, which is as good.
+        // Fails if a provider is installed already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut http = reqwest::Client::builder().no_proxy();
         if let Some(file) = authority {
@@ -87,17 +87,17 @@ impl Api {
         Self { base: base.trim_end_matches('/').to_owned(), key: key.to_owned(), http }
     }
 
-    /// The key that calls are made with.
+    /// The key of the requests.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The same server, called with another key, or with none if it is empty.
+    /// The same server with another key, or without one if it is empty.
     pub fn with_key(&self, key: &str) -> Self {
         Self { key: key.to_owned(), ..self.clone() }
     }
 
-    /// One request; the error is one of the connection.
+    /// One request. The error is an error of the connection.
     pub async fn try_send(
         &self,
         method: Method,
@@ -121,7 +121,7 @@ impl Api {
         Ok(ApiResponse { status, headers, bytes: response.bytes().await?.to_vec() })
     }
 
-    /// A request whose answer is read bit by bit.
+    /// A request whose answer is read in pieces.
     pub async fn stream(
         &self,
         path: &str,
@@ -165,7 +165,7 @@ impl Api {
             .expect("reach the server")
     }
 
-    /// A new agent key with these fields beside its name: its id and its secret.
+    /// Creates an agent key with these fields and a name. Returns its id and its secret.
     pub async fn agent_key(&self, mut fields: Value) -> (String, String) {
         if fields.get("name").is_none() {
             fields["name"] = json!("a key");
@@ -189,25 +189,25 @@ impl Api {
         id
     }
 
-    /// Sends an `execute` and leaves it to the host; returns the id of the command.
+    /// Sends an `execute` without a preflight. Returns the id of the command.
     pub async fn execute_anyway(&self, agent: &str, data: Value) -> String {
         let body = json!({"command": "execute", "data": data, "on_mismatch": "send"});
         let made = self.post(&format!("/api/agents/{agent}/command"), body).await.expect(202);
         made.id().to_owned()
     }
 
-    /// Asks for an `execute` as it comes; the answer.
+    /// Sends an `execute`. Returns the answer, whatever it is.
     pub async fn try_execute(&self, agent: &str, data: Value) -> ApiResponse {
         let body = json!({"command": "execute", "data": data});
         self.post(&format!("/api/agents/{agent}/command"), body).await
     }
 
-    /// A command as the API shows it now.
+    /// A command in the API.
     pub async fn command(&self, id: &str) -> Value {
         self.get(&format!("/api/commands/{id}")).await.expect(200)
     }
 
-    /// Waits until the command is in this very state.
+    /// Waits until the command is in exactly this state.
     pub async fn in_state(&self, id: &str, state: &str) -> Value {
         eventually_shown(&format!("command {id} is {state}"), async || {
             let command = self.command_if_reachable(id).await.ok_or(Value::Null)?;
@@ -234,7 +234,7 @@ impl Api {
         (answer.status == 200).then(|| answer.json())
     }
 
-    /// Output of both streams that is committed now.
+    /// Committed output of both streams.
     pub async fn output(&self, id: &str) -> Vec<u8> {
         let answer = self.get(&format!("/api/commands/{id}/output")).await;
         assert!(matches!(answer.status, 200 | 206), "{}", String::from_utf8_lossy(&answer.bytes));

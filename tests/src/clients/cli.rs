@@ -1,4 +1,4 @@
-//! The `muster` command as a person runs it, with a home of the test's own.
+//! The `muster` command as a person runs it, with a home directory for the test.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::processes::binaries::binary;
 use crate::processes::test_dir::TestDir;
 
-/// A terminal of somebody who uses `muster`.
+/// A user of `muster`.
 #[derive(Debug, Clone)]
 pub struct Cli {
     home: PathBuf,
 }
 
-/// What a call came to.
+/// The result of a program.
 #[derive(Debug)]
 pub struct ProgramOutput {
     pub code: Option<i32>,
@@ -24,10 +24,10 @@ pub struct ProgramOutput {
 }
 
 impl ProgramOutput {
-    /// Standard output, once the exit code is as expected.
+    /// Standard output, if the exit code is as expected.
     ///
     /// # Panics
-    /// On any other; the message shows what it said.
+    /// On any other exit code; the message shows the output.
     #[track_caller]
     pub fn expect(&self, code: i32) -> String {
         let text = String::from_utf8_lossy(&self.stdout).into_owned();
@@ -35,10 +35,10 @@ impl ProgramOutput {
         text
     }
 
-    /// Standard output as JSON, once it has succeeded.
+    /// Standard output as JSON, if the program succeeded.
     ///
     /// # Panics
-    /// If it has not, or said anything else.
+    /// If it failed, or printed anything else.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.expect(0)).expect("one JSON document")
@@ -46,12 +46,12 @@ impl ProgramOutput {
 }
 
 impl Cli {
-    /// Somebody who has not logged in.
+    /// A user who has not logged in.
     pub fn new(test_dir: &TestDir) -> Self {
         Self { home: test_dir.folder("home") }
     }
 
-    /// Their home.
+    /// The user's home directory.
     pub fn home(&self) -> &PathBuf {
         &self.home
     }
@@ -61,20 +61,20 @@ impl Cli {
         self.run_with_input(args, "").await
     }
 
-    /// [`Cli::run`], with something on standard input.
+    /// [`Cli::run`] with data on standard input.
     pub async fn run_with_input(&self, args: &[&str], input: &str) -> ProgramOutput {
         let mut child = self.start(args);
-        // It may not want any.
+        // The program may not read it.
         let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
         ended(child).await
     }
 
-    /// Runs `muster` with a terminal of its own; standard output is what that terminal is given.
+    /// Runs `muster` on a terminal. Standard output is what the terminal receives.
     pub async fn run_on_a_terminal(&self, args: &[&str]) -> ProgramOutput {
         self.run_on_a_terminal_of(200, args).await
     }
 
-    /// [`Cli::run_on_a_terminal`], with lines of so many characters.
+    /// [`Cli::run_on_a_terminal`] with this number of columns.
     pub async fn run_on_a_terminal_of(&self, columns: u16, args: &[&str]) -> ProgramOutput {
         const TERMINAL: &str = "import os, pty, sys\n\
             sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
@@ -85,7 +85,7 @@ impl Cli {
         ended(self.spawn(command)).await
     }
 
-    /// Starts `muster` and leaves it to the caller.
+    /// Starts `muster` and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Child {
         let mut command = Command::new(binary("muster"));
         command.args(args);
@@ -106,7 +106,7 @@ impl Cli {
     }
 }
 
-/// Waits for a call's end and takes all it said.
+/// Waits for the end of a program and returns its output.
 pub async fn ended(child: Child) -> ProgramOutput {
     let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
     let output = waiting.await.expect("wait").expect("collect what it said");

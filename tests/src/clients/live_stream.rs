@@ -30,7 +30,7 @@ pub struct LiveEvent {
 pub struct LiveStream {
     headers: HeaderMap,
     events: Pin<Box<dyn Stream<Item = Result<Sse, sse_stream::Error>> + Send>>,
-    /// How many more bytes of the answer are read.
+    /// Number of bytes of the answer still to read.
     bytes_left: Arc<AtomicUsize>,
 }
 
@@ -78,7 +78,7 @@ impl LiveStream {
         }
     }
 
-    /// The next event with this name; skips others.
+    /// The next event with this name. Skips others.
     ///
     /// # Panics
     /// If the answer ends before.

@@ -21,11 +21,11 @@ use crate::wait::eventually;
 pub enum Reaction {
     /// Answers with this status, these headers and this body.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// Takes it and never answers.
+    /// Accepts the message and never answers.
     Silence,
 }
 
-/// A message that has arrived.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct ReceivedMessage {
     pub path: String,
@@ -48,7 +48,7 @@ pub struct WebhookSink {
 }
 
 impl Reaction {
-    /// An answer of nothing but a status.
+    /// An answer with a status only.
     pub fn status(status: u16) -> Self {
         Self::Answer(status, vec![], String::new())
     }
@@ -76,12 +76,12 @@ impl ReceivedMessage {
 }
 
 impl WebhookSink {
-    /// A receiver that reacts like this, message by message, and takes all that come after.
+    /// A receiver that reacts to one message after another as listed, and accepts all further ones.
     pub async fn start(reactions: impl IntoIterator<Item = Reaction>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("listen"), reactions)
     }
 
-    /// [`WebhookSink::start`], where the caller listens.
+    /// [`WebhookSink::start`] on the caller's listener.
     pub fn on(listener: TcpListener, reactions: impl IntoIterator<Item = Reaction>) -> Self {
         let address = listener.local_addr().expect("a bound address");
         let state = Arc::new(SinkState::default());
@@ -98,17 +98,17 @@ impl WebhookSink {
         self.address.to_string()
     }
 
-    /// Where messages are to go: `http://127.0.0.1:PORT/hook`.
+    /// The URL for messages: `http://127.0.0.1:PORT/hook`.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// Everything that has arrived, oldest first.
+    /// All received messages, oldest first.
     pub fn received(&self) -> Vec<ReceivedMessage> {
         self.state.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until so many have arrived.
+    /// Waits for this many messages.
     pub async fn receives(&self, count: usize) -> Vec<ReceivedMessage> {
         eventually(&format!("{count} messages arrive"), async || {
             Some(self.received()).filter(|received| received.len() >= count)

@@ -1,8 +1,8 @@
-//! Programs that see another time than the rest of the host, by the package `faketime`.
+//! Runs programs with another time than the rest of the host, with the package `faketime`.
 
 use std::path::PathBuf;
 
-/// Variables that move a program's wall clock by this much, such as `-7h`, and nothing else.
+/// Variables that shift a program's wall clock by this much, such as `-7h`, and nothing else.
 ///
 /// # Panics
 /// If faketime is not installed: a missing program fails the tests.

@@ -1,7 +1,7 @@
-//! A throw-away host: this machine's file system under an overlay, in namespaces of its own, with
-//! a real service manager as process 1. What is installed there is gone with it.
+//! A throw-away host: this machine's file system under an overlay, in its own namespaces, with a
+//! real service manager as process 1. Everything that is installed there is removed with it.
 //!
-//! It shares the machine's network, so that a server of the test can be reached.
+//! It shares the machine's network, so that it can reach a server of the test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,19 +19,19 @@ use crate::wait::{eventually, eventually_blocking};
 
 const BOOT: &str = include_str!("boot.sh");
 const DOCKER: &str = include_str!("docker.sh");
-/// All that a host may write, its copies of the programs among it.
+/// Everything that a host writes, including its copies of the programs.
 const DISK: &str = "size=2g,mode=0755";
-/// Shutting a service manager down by force takes no time; this is for a slow machine.
+/// A forced shutdown of a service manager takes no time; this is for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What starts services there.
+/// The service manager of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
     Systemd,
     OpenRc,
     Runit,
     Cron,
-    /// Nothing does.
+    /// No service manager.
     Bare,
 }
 
@@ -47,7 +47,7 @@ impl Manager {
     }
 }
 
-/// A host that runs.
+/// A running host.
 #[derive(Debug)]
 pub struct Host {
     process: Option<Process>,
@@ -57,7 +57,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Boots a new one. Needs root.
+    /// Boots a new host. Needs root.
     pub async fn boot(test_dir: &TestDir, manager: Manager) -> Self {
         let place = test_dir.folder("host");
         mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some(DISK))
@@ -118,14 +118,14 @@ impl Host {
         }
     }
 
-    /// The number, on the machine, of the host's process 1.
+    /// The process id of the host's process 1 on the machine.
     fn first_process(&self) -> Option<u32> {
         let id = self.process.as_ref()?.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// Runs a shell command there as root, with a clean environment.
+    /// Runs a shell command on the host as root, with a clean environment.
     pub async fn run(&self, command: &str) -> ProgramOutput {
         self.run_as("root", command).await
     }
@@ -144,7 +144,7 @@ impl Host {
         };
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         enter.env_clear().env("PATH", path).current_dir("/").stdin(Stdio::null());
-        // To files: what the command leaves running must not hold a pipe of ours open.
+        // To files, because processes that the command leaves running would hold a pipe open.
         let out = tempfile::NamedTempFile::new().expect("a file");
         let err = tempfile::NamedTempFile::new().expect("a file");
         enter.stdout(out.reopen().expect("open")).stderr(err.reopen().expect("open"));
@@ -158,7 +158,7 @@ impl Host {
         }
     }
 
-    /// Puts a program in the place of `docker` that has one image, of the programs under test.
+    /// Replaces `docker` by a program with one image, which has the programs under test.
     pub async fn install_docker(&self, image: &str) {
         let programs = binary("muster-agent");
         let programs = programs.parent().expect("a folder").display();
@@ -172,14 +172,14 @@ impl Host {
         self.run("chmod 755 /usr/local/bin/docker").await.expect(0);
     }
 
-    /// A file of the host as this process can reach it.
+    /// The path of a host's file for this process.
     pub fn file(&self, path: &str) -> PathBuf {
         let first = self.first_process().expect("the host runs");
         PathBuf::from(format!("/proc/{first}/root{path}"))
     }
 
-    /// Every file and folder that differs from a host where nothing was installed, apart from what
-    /// the service manager and the packages' tools keep for themselves.
+    /// Every file and folder that differs from a host without an installation, except for those
+    /// that the service manager and the packages' tools change.
     pub fn changes(&self) -> Vec<String> {
         let changes = self.place.join("changes");
         let mut found = Vec::new();
@@ -197,7 +197,7 @@ impl Drop for Host {
     }
 }
 
-/// What a running system changes by itself.
+/// Files that a running system changes by itself.
 const OWN_AFFAIRS: [&str; 8] = [
     "/etc/machine-id",
     "/root",
@@ -220,7 +220,7 @@ fn collect(root: &Path, folder: &Path, found: &mut Vec<String>) {
         if is_folder {
             collect(root, &path, found);
         }
-        // A folder on the way to a change is none.
+        // A parent folder of a change is not a change.
         if !is_folder || !Path::new(&shown).exists() {
             found.push(shown);
         }

@@ -1,4 +1,4 @@
-//! Throw-away hosts and what can be wrong with a host: its clock, its disk.
+//! Throw-away hosts, and faults of hosts: a wrong clock, a full disk.
 
 pub mod fake_time;
 pub mod host;

@@ -1,4 +1,4 @@
-//! A disk of a few MiB, for programs that are to run out of it.
+//! A disk of a few MiB, for programs that must run out of space.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,14 +8,14 @@ use nix::fcntl::posix_fallocate;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 
-/// A small disk over a folder, until it is dropped.
+/// A small disk mounted over a folder, until it is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: PathBuf,
 }
 
 impl SmallDisk {
-    /// Puts it there.
+    /// Mounts it.
     ///
     /// # Panics
     /// Without root.
@@ -27,7 +27,7 @@ impl SmallDisk {
         Self { folder: folder.to_owned() }
     }
 
-    /// Writes until not one byte more fits.
+    /// Writes until no byte is free.
     pub fn fill(&self) {
         let mut file = File::create(self.filler()).expect("make a file");
         let mut step = vec![0; 1024 * 1024];
@@ -37,7 +37,7 @@ impl SmallDisk {
         }
     }
 
-    /// Writes until about so many MiB are left.
+    /// Writes until about this many MiB are free.
     pub fn fill_but(&self, mib: u64) {
         let free = statvfs(&self.folder).expect("look at the disk");
         let bytes = free.blocks_available() * free.fragment_size();
@@ -46,7 +46,7 @@ impl SmallDisk {
         posix_fallocate(file, 0, length).expect("fill the disk");
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     pub fn clear(&self) {
         std::fs::remove_file(self.filler()).expect("make room");
     }

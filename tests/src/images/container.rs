@@ -1,4 +1,5 @@
-//! A container of an image: process 1 of its own namespaces, and what an engine does with it.
+//! A container of an image: process 1 in its own namespaces, and the operations of a container
+//! engine.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,7 +15,7 @@ use crate::processes::process::Process;
 use crate::processes::test_dir::TestDir;
 use crate::wait::eventually;
 
-/// A container that runs, or has ended. It shares the machine's network.
+/// A running or ended container. It shares the machine's network.
 #[derive(Debug)]
 pub struct Container {
     process: Process,
@@ -24,9 +25,9 @@ pub struct Container {
 }
 
 impl Container {
-    /// Starts one by its image's entry point. Its volumes are folders of the test's directory, called
-    /// `<name>-<volume>`: new ones are empty, and those of an earlier container of that name are
-    /// found again. Variables stand over the image's.
+    /// Starts a container by the entry point of its image. Its volumes are folders of the test's
+    /// directory, named `<name>-<volume>`: a new one is empty, and that of an earlier container of
+    /// the same name is used again. Variables take precedence over those of the image.
     pub fn start(image: &Image, name: &str, variables: &[(&str, &str)]) -> Self {
         let file = &image.file;
         let place = image.test_dir.folder(&format!("container-{name}"));
@@ -66,19 +67,19 @@ impl Container {
         test_dir.folder(&format!("{name}{}", path.replace('/', "-")))
     }
 
-    /// Everything it has said, over all starts of that name.
+    /// Its log, over all starts with this name.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// The number, on the machine, of the container's process 1.
+    /// The process id of the container's process 1 on the machine.
     pub fn first_process(&self) -> Option<u32> {
         let id = self.process.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
 
-    /// Runs a shell command inside as the container's user, with its variables.
+    /// Runs a shell command in the container as its user, with its variables.
     pub async fn run(&self, command: &str) -> ProgramOutput {
         let Some(first) = self.first_process() else {
             return ProgramOutput {
@@ -100,15 +101,15 @@ impl Container {
         ProgramOutput { code: output.status.code(), stdout: output.stdout, stderr }
     }
 
-    /// What its health check says now.
+    /// The result of its health check.
     pub async fn is_healthy(&self) -> bool {
         self.run(&self.health_check).await.code == Some(0)
     }
 
-    /// Waits until its health check says so.
+    /// Waits for this result of its health check.
     ///
     /// # Panics
-    /// If it ends meanwhile.
+    /// If the container ends in the meantime.
     pub async fn becomes(&mut self, healthy: bool) {
         eventually(&format!("the container is healthy: {healthy}"), async || {
             let status = self.process.status();
@@ -118,7 +119,7 @@ impl Container {
         .await;
     }
 
-    /// True while its process 1 lives.
+    /// True while its process 1 runs.
     pub fn runs(&mut self) -> bool {
         self.process.status().is_none()
     }
@@ -135,7 +136,7 @@ impl Container {
         status
     }
 
-    /// Ends it at once, as a power cut does.
+    /// Kills it, as a power cut does.
     pub fn kill(mut self) {
         if let Some(first) = self.first_process() {
             let _ = kill(Pid::from_raw(first.cast_signed()), Signal::SIGKILL);

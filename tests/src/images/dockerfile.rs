@@ -1,10 +1,10 @@
-//! What a Dockerfile says, as far as ours say anything. Runs nothing.
+//! Parses Dockerfiles, as far as those of this repository need it. Runs nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The repository, which images are built from.
+/// The repository, from which images are built.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -25,7 +25,7 @@ pub struct Stage {
     pub steps: Vec<Step>,
 }
 
-/// A file as it was written.
+/// A parsed file.
 #[derive(Debug, Clone)]
 pub struct Dockerfile {
     pub path: PathBuf,
@@ -33,10 +33,10 @@ pub struct Dockerfile {
 }
 
 impl Dockerfile {
-    /// Reads `Dockerfile.<part>` of the repository.
+    /// Parses `Dockerfile.<part>` of the repository.
     ///
     /// # Panics
-    /// If it makes no sense.
+    /// If it cannot be parsed.
     pub fn read(part: &str) -> Self {
         let path = repository().join(format!("Dockerfile.{part}"));
         let text = fs::read_to_string(&path).expect("read the Dockerfile");
@@ -57,12 +57,12 @@ impl Dockerfile {
         Self { path, stages }
     }
 
-    /// The stage of that name.
+    /// The stage with this name.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|stage| stage.name.as_deref() == Some(name))
     }
 
-    /// Every instruction that the last stage consists of, those of the stages it is from first.
+    /// Every instruction of the last stage, after those of the stages that it is built from.
     pub fn result(&self) -> Vec<&Step> {
         let mut chain = vec![self.stages.last().expect("a stage")];
         while let Some(before) = self.stage(&chain[chain.len() - 1].from) {
@@ -71,10 +71,10 @@ impl Dockerfile {
         chain.into_iter().rev().flat_map(|stage| &stage.steps).collect()
     }
 
-    /// The text of the result's only instruction with this word.
+    /// The text of the only instruction of the result with this word.
     ///
     /// # Panics
-    /// If there is none, or more.
+    /// If there is none, or more than one.
     pub fn only(&self, word: &str) -> &str {
         let found: Vec<_> = self.result().into_iter().filter(|step| step.word == word).collect();
         assert_eq!(found.len(), 1, "{}: one {word}", self.path.display());
@@ -86,13 +86,13 @@ impl Dockerfile {
         serde_json::from_str(self.only(word)).expect("the JSON form, which starts no shell")
     }
 
-    /// Names and values of the result's variables or labels.
+    /// Names and values of the variables or labels of the result.
     pub fn pairs(&self, word: &str) -> BTreeMap<String, String> {
         let steps = self.result().into_iter().filter(|step| step.word == word);
         steps.flat_map(|step| pairs(&step.text)).collect()
     }
 
-    /// Where engines mount volumes.
+    /// The paths of the volumes.
     pub fn volumes(&self) -> Vec<&str> {
         self.only("VOLUME").split_whitespace().collect()
     }
@@ -103,7 +103,7 @@ impl Dockerfile {
         (user.parse().expect("a number"), group.parse().expect("a number"))
     }
 
-    /// What a health check runs, as a shell command.
+    /// The health check as a shell command.
     pub fn health_check(&self) -> String {
         let (_, command) = self.only("HEALTHCHECK").split_once("CMD ").expect("HEALTHCHECK … CMD");
         match serde_json::from_str::<Vec<String>>(command) {
@@ -116,7 +116,7 @@ impl Dockerfile {
 fn steps(text: &str) -> Vec<Step> {
     let mut found = Vec::new();
     let mut joined = String::new();
-    // Comments may stand between the lines of one instruction.
+    // Comments may be between the lines of one instruction.
     for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
         match line.strip_suffix('\\') {
             Some(part) => joined.push_str(part),

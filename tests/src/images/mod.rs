@@ -1,9 +1,9 @@
-//! Container images without an engine: a Dockerfile's own steps on a file system, and containers of
-//! it in namespaces, as its `USER`, with nothing but its volumes to write to.
+//! Container images without an engine: runs the steps of a Dockerfile on a file system, and
+//! containers of it in namespaces, as its `USER`, which can write only to its volumes.
 //!
-//! The file system is this machine's under an overlay, as for throw-away hosts, unless
-//! `MUSTER_IMAGES` names a folder with file systems that were built from the Dockerfiles
-//! (`make images-check` makes one). Knows nothing of what runs inside.
+//! The file system is this machine's under an overlay, as for throw-away hosts. If `MUSTER_IMAGES`
+//! is set, it is a folder with file systems that were built from the Dockerfiles (`make
+//! images-check` creates one). Does not know what runs inside.
 
 mod container;
 mod dockerfile;
@@ -21,7 +21,7 @@ pub use container::Container;
 pub use dockerfile::{Dockerfile, repository};
 
 pub(crate) const BOOT: &str = include_str!("boot.sh");
-/// What the steps write; programs are mounted.
+/// What the steps write. Programs are mounted.
 const DISK: &str = "size=512m,mode=0755";
 const SERVER_PROGRAMS: [&str; 4] = ["muster-server", "muster", "muster-agent", "muster-supervisor"];
 
@@ -31,7 +31,7 @@ pub struct Image {
     pub file: Dockerfile,
     /// Layers for an overlay, the upper first.
     layers: String,
-    /// Mounted on `/usr/lib/muster`; absent where the file system has them.
+    /// Mounted on `/usr/lib/muster`; `None` if the file system contains them.
     programs: Option<PathBuf>,
     place: PathBuf,
     test_dir: TestDir,
@@ -70,7 +70,7 @@ impl Image {
         self.programs = Some(folder.to_owned());
     }
 
-    /// The same image for root, as `--user 0` has it.
+    /// The same image with root as its user, as with `--user 0`.
     pub fn for_root(&mut self) {
         for step in self.file.stages.iter_mut().flat_map(|stage| &mut stage.steps) {
             if step.word == "USER" {
@@ -79,7 +79,7 @@ impl Image {
         }
     }
 
-    /// Runs what the result's stages run; packages are this machine's.
+    /// Runs the steps of the result's stages. Packages are those of this machine.
     fn run_steps(&self) {
         let version = format!("VERSION={}", env!("CARGO_PKG_VERSION"));
         let steps = self.file.result().into_iter();
@@ -108,12 +108,12 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // Nothing is mounted where the file system was built elsewhere.
+        // Nothing is mounted if the file system was built elsewhere.
         let _ = umount2(&self.place, MntFlags::MNT_DETACH);
     }
 }
 
-/// What engines set unless an image says otherwise.
+/// The default of container engines.
 pub(crate) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const NAMESPACES: [&str; 6] = ["--mount", "--pid", "--fork", "--uts", "--ipc", "--kill-child"];
@@ -124,7 +124,7 @@ fn unshared() -> Command {
     unshare
 }
 
-/// One file under two names, or where that can't be, two files.
+/// Creates a second name for a file, or copies it if that is not possible.
 fn link(from: &Path, to: &Path) {
     if !to.exists() && fs::hard_link(from, to).is_err() {
         fs::copy(from, to).expect("copy a program");

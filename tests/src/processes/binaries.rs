@@ -7,13 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use super::freshness::changed_source;
 use super::test_run::TestRun;
 
-/// What builds every program of the workspace.
+/// The command that builds every program of the workspace.
 const BUILD: &str = "cargo build --workspace --bins";
 
-/// The path of one of the workspace's programs.
+/// The path of a program of the workspace.
 ///
 /// # Panics
-/// If it was not built, or was changed since: `cargo test` alone builds no programs of other crates.
+/// If it was not built, or a source was changed since: `cargo test` alone builds no programs of
+/// other crates.
 pub fn binary(name: &str) -> PathBuf {
     static CURRENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let program = existing(folder().join(name), &format!("run `{BUILD}` before the tests"));
@@ -28,20 +29,24 @@ pub fn binary(name: &str) -> PathBuf {
     program
 }
 
-/// The path of a file of the older build that hosts may still have.
+/// The path of a file of the previous build, which hosts may still have.
 ///
 /// # Panics
 /// If it has not been built.
 pub fn previous(name: &str) -> PathBuf {
-    let folder = folder();
-    let target = folder.parent().unwrap_or(Path::new("/"));
-    existing(target.join("previous/bin").join(name), "run scripts/build-previous.sh")
+    existing(target().join("previous/bin").join(name), "run scripts/build-previous.sh")
 }
 
-/// Cargo's, of this profile.
+/// Cargo's folder for everything that is built.
+pub fn target() -> PathBuf {
+    folder().parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Cargo's folder for this profile.
 fn folder() -> PathBuf {
     let test = std::env::current_exe().expect("a process knows its executable");
-    // target/<profile>/deps/<test> → target/<profile>/<program>; a program is there itself.
+    // target/<profile>/deps/<test> → target/<profile>/<program>. A program is in that folder
+    // itself.
     let folder = test.parent().expect("an executable is in a folder");
     let folder = if folder.ends_with("deps") { folder.parent().expect("cargo's") } else { folder };
     folder.to_owned()

@@ -24,7 +24,7 @@ fn modified_at(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// The files behind the colon of a rule of make; spaces in their names are escaped.
+/// The files after the colon of a rule of make. Spaces in their names are escaped.
 fn sources(list: &str) -> Vec<PathBuf> {
     let Some((_, files)) = list.lines().next().and_then(|rule| rule.split_once(": ")) else {
         return vec![];
@@ -52,7 +52,7 @@ mod tests {
     }
 
     impl Build {
-        /// A program that was built a minute ago from two files that are older.
+        /// A program that was built a minute ago from two older files.
         fn new() -> Self {
             let folder = tempfile::tempdir().expect("make a folder");
             let build = Self { folder, now: SystemTime::now() };

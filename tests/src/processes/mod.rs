@@ -7,3 +7,4 @@ pub mod process;
 pub mod process_tree;
 pub mod test_dir;
 pub mod test_run;
+pub mod tools;

@@ -1,4 +1,4 @@
-//! One child process of a test: its log in a file, its end under control.
+//! A child process of a test, with its log in a file. It never outlives the test.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,8 +24,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program with nothing but the given environment, a `PATH` and a `HOME`; what it
-    /// prints is appended to `<name>.log` in the folder.
+    /// Starts a program with only the given environment, a `PATH` and a `HOME`. Its output is
+    /// appended to `<name>.log` in the folder.
     pub fn start<K: AsRef<OsStr>, V: AsRef<OsStr>>(
         name: &str,
         program: &Path,
@@ -52,7 +52,7 @@ impl Process {
         Self { name: name.to_owned(), child, log, end_signal: Signal::SIGTERM }
     }
 
-    /// Ends it by this signal instead of TERM.
+    /// Ends it with this signal instead of TERM.
     pub fn ended_by(mut self, end_signal: Signal) -> Self {
         self.end_signal = end_signal;
         self
@@ -63,25 +63,25 @@ impl Process {
         self.child.id()
     }
 
-    /// Everything it has printed so far, over all starts with this name.
+    /// Everything that it has printed, over all starts with this name.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Its end, if it has ended.
+    /// Its exit status, if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("wait for a child")
     }
 
-    /// Sends a signal, if it still runs.
+    /// Sends a signal, if it is running.
     pub fn signal(&mut self, signal: Signal) {
         if self.status().is_none() {
             kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal a child");
         }
     }
 
-    /// Kills it with -9 and waits until it is gone.
+    /// Kills it with -9 and waits for its end.
     pub fn kill_9(&mut self) {
         self.signal(Signal::SIGKILL);
         self.child.wait().expect("wait for a killed child");
@@ -93,7 +93,7 @@ impl Process {
         eventually(&what, async || self.status()).await
     }
 
-    /// Asks it to end and waits; kills it when it does not.
+    /// Asks it to end and waits; kills it if it does not.
     ///
     /// # Panics
     /// If it had to be killed.

@@ -44,7 +44,7 @@ fn numeric_entries() -> impl Iterator<Item = i32> {
 
 fn read(id: i32) -> Option<(i32, FoundProcess)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The name in brackets may hold anything, so read on from the last bracket.
+    // The name in parentheses may contain anything, so fields are read after the last parenthesis.
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?;
     let parent_id = fields.next()?.parse().ok()?;

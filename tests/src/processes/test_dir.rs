@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::processes::process_tree::{FoundProcess, processes_of};
 use crate::wait::eventually_blocking;
 
-/// What the test started may take this long to be gone after its parents are.
+/// How long processes may take to end after their parents.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A temporary folder, shared by everything a test starts.
@@ -26,7 +26,7 @@ struct Folder(TempDir);
 impl TestDir {
     /// A new, empty directory with a name that no other process mentions.
     pub fn new() -> Self {
-        // Other users may traverse it: PostgreSQL runs as a user of its own.
+        // Other users may traverse it: PostgreSQL runs as its own user.
         let folder = tempfile::Builder::new()
             .prefix("muster-test-")
             .permissions(Permissions::from_mode(0o711))
@@ -34,19 +34,20 @@ impl TestDir {
         Self(Arc::new(Folder(folder.expect("make a temporary folder"))))
     }
 
-    /// The folder.
+    /// The path.
     pub fn path(&self) -> &Path {
         self.0.0.path()
     }
 
-    /// A folder inside, made when missing.
+    /// A folder in it, created if it is missing.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(&path).expect("make a folder");
         path
     }
 
-    /// Live processes that belong to a folder of this directory and whose command line has `word`.
+    /// Running processes that belong to a folder of this directory and have `word` in their command
+    /// line.
     pub fn processes(&self, folder: &Path, word: &str) -> Vec<FoundProcess> {
         let mut found = processes_of(folder);
         found.retain(|process| process.command_line.contains(word));

@@ -5,10 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-/// In what Linux shows to programs, on every platform that we build for.
+/// Of the times in `/proc`, on every supported platform.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// All tests of a run share what is expensive to start.
+/// The run. Its tests share what is expensive to start.
 #[derive(Debug)]
 pub struct TestRun {
     pub id: String,
@@ -25,11 +25,12 @@ impl TestRun {
         }
     }
 
-    /// When its process started: with nextest, before it built anything.
+    /// When the run's process started: with nextest, before it built anything.
     pub fn started_at(&self) -> SystemTime {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process_id));
         let stat = stat.expect("read the process of the run");
-        // The name in brackets may contain anything. Its start is field 22; the state is field 3.
+        // The name in parentheses may contain anything. The start time is field 22; the state is
+        // field 3.
         let fields = &stat[stat.rfind(')').expect("a name in brackets") + 1..];
         let start_ticks: f64 = number(fields.split_ascii_whitespace().nth(19));
         let started = start_ticks / TICKS_PER_SECOND;

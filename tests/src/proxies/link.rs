@@ -1,5 +1,5 @@
-//! A network between agent and server that a test can break: cut, silence, refuse, or block
-//! WebSocket upgrades as some proxies do.
+//! A network between agent and server that a test can break: cut, silence or refuse connections, or
+//! block WebSocket upgrades as some proxies do.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const BLOCKED: &[u8] = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 24\r\nconnection: close\r\n\r\nupgrades are not allowed";
 
-/// A listening address that passes everything on to the server, until told otherwise.
+/// A listening address that forwards everything to the server, unless the test changes that.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
@@ -30,24 +30,24 @@ struct Rules {
     refuse: AtomicBool,
     block_upgrades: AtomicBool,
     upgrades_blocked: AtomicUsize,
-    /// True while nothing passes and nobody is told.
+    /// True while nothing is forwarded and connections stay open.
     silent: watch::Sender<bool>,
     downloads: Mutex<Downloads>,
     /// How long a connection may be quiet, in milliseconds; zero: for ever.
     quiet_ms: AtomicU64,
     connections: AtomicUsize,
-    /// Counts up at each cut; connections made before it end.
+    /// Increases at each cut. Connections that were opened before it end.
     cuts: watch::Sender<u64>,
 }
 
-/// What becomes of connections that begin with a download of a release.
+/// The treatment of connections whose first request is the download of a release.
 #[derive(Debug, Default)]
 struct Downloads {
-    /// The next ones end after so many bytes of the answer; those behind them pass.
+    /// The next connections end after this many bytes of the answer. Later ones are not cut.
     cuts: VecDeque<u64>,
-    /// None brings a byte.
+    /// No byte is forwarded.
     is_dead: bool,
-    /// Where each that asked for a range began, in order.
+    /// The start of each range that was requested, in order.
     resumed_at: Vec<u64>,
 }
 
@@ -71,52 +71,6 @@ impl Link {
         Self { address, rules, accepting }
     }
 
-    /// `http://127.0.0.1:PORT`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Breaks every connection that stands.
-    pub fn cut(&self) {
-        self.rules.cuts.send_modify(|cuts| *cuts += 1);
-    }
-
-    /// Refuses new connections, and breaks those that stand; or allows them again.
-    pub fn refuse(&self, refuse: bool) {
-        self.rules.refuse.store(refuse, Ordering::SeqCst);
-        if refuse {
-            self.cut();
-        }
-    }
-
-    /// Answers 403 to WebSocket upgrades, and breaks connections that stand; or lets them pass.
-    pub fn block_upgrades(&self, block: bool) {
-        self.rules.block_upgrades.store(block, Ordering::SeqCst);
-        if block {
-            self.cut();
-        }
-    }
-
-    /// Cuts the next connections that begin with a download of a release, each after so many bytes.
-    pub fn cut_downloads_after(&self, bytes: impl IntoIterator<Item = u64>) {
-        self.rules.downloads().cuts = bytes.into_iter().collect();
-    }
-
-    /// Lets no byte of a release through, or lets them pass again.
-    pub fn kill_downloads(&self, is_dead: bool) {
-        self.rules.downloads().is_dead = is_dead;
-    }
-
-    /// Where downloads went on that had been cut.
-    pub fn resumed_at(&self) -> Vec<u64> {
-        self.rules.downloads().resumed_at.clone()
-    }
-
-    /// How many upgrades were answered with 403.
-    pub fn upgrades_blocked(&self) -> usize {
-        self.rules.upgrades_blocked.load(Ordering::SeqCst)
-    }
-
     /// Cuts connections over which nothing passed for so long, as some proxies do.
     pub fn cut_quiet_after(&self, quiet: Duration) {
         let quiet_ms = u64::try_from(quiet.as_millis()).expect("a short time");
@@ -129,7 +83,54 @@ impl Link {
         self.rules.connections.load(Ordering::SeqCst)
     }
 
-    /// Lets nothing pass and tells nobody, as a lost route does; or passes on again.
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Breaks every open connection.
+    pub fn cut(&self) {
+        self.rules.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Refuses new connections and breaks the open ones, or accepts connections again.
+    pub fn refuse(&self, refuse: bool) {
+        self.rules.refuse.store(refuse, Ordering::SeqCst);
+        if refuse {
+            self.cut();
+        }
+    }
+
+    /// Answers 403 to WebSocket upgrades and breaks open connections, or forwards upgrades again.
+    pub fn block_upgrades(&self, block: bool) {
+        self.rules.block_upgrades.store(block, Ordering::SeqCst);
+        if block {
+            self.cut();
+        }
+    }
+
+    /// Cuts the next connections whose first request is a download of a release, each after this
+    /// many bytes.
+    pub fn cut_downloads_after(&self, bytes: impl IntoIterator<Item = u64>) {
+        self.rules.downloads().cuts = bytes.into_iter().collect();
+    }
+
+    /// Forwards no byte of a release, or forwards them again.
+    pub fn kill_downloads(&self, is_dead: bool) {
+        self.rules.downloads().is_dead = is_dead;
+    }
+
+    /// Where interrupted downloads resumed.
+    pub fn resumed_at(&self) -> Vec<u64> {
+        self.rules.downloads().resumed_at.clone()
+    }
+
+    /// Number of upgrades that were answered with 403.
+    pub fn upgrades_blocked(&self) -> usize {
+        self.rules.upgrades_blocked.load(Ordering::SeqCst)
+    }
+
+    /// Forwards nothing and keeps connections open, as a lost route does; or forwards again.
     pub fn silence(&self, silent: bool) {
         self.rules.silent.send_replace(silent);
     }
@@ -140,7 +141,7 @@ impl Rules {
         self.downloads.lock().expect("nobody panics with it")
     }
 
-    /// Bytes of the answer that pass on a connection that begins so.
+    /// Number of bytes of the answer to forward, for a connection that starts with this request.
     fn passing(&self, head: &str) -> u64 {
         if !head.starts_with("get /install/releases/") {
             return u64::MAX;
@@ -173,7 +174,7 @@ async fn accept(listener: TcpListener, rules: Arc<Rules>) {
         tokio::spawn(async move {
             tokio::select! {
                 _ = cuts.changed() => {}
-                // Whatever ends a connection, the other side sees it end.
+                // When one side ends for any reason, the other side is closed too.
                 _ = carry(client, &rules) => {}
             }
         });
@@ -246,7 +247,7 @@ async fn pump(
         if length == 0 {
             return Ok(());
         }
-        // An error means that the link is gone, and this connection with it.
+        // An error means that the link was dropped, and this connection with it.
         if silent.wait_for(|silent| !silent).await.is_err() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A tinyproxy for one test: a forward proxy as offices use them.
+//! A tinyproxy for one test: a forward proxy as in offices.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::wait::eventually_blocking;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running proxy that wants a user name and password, and logs every request.
+/// A running proxy that requires a user name and password, and logs every request.
 #[derive(Debug)]
 pub struct Tinyproxy {
     process: Process,
@@ -20,12 +20,12 @@ pub struct Tinyproxy {
 }
 
 impl Tinyproxy {
-    /// Who may use it, with the password that [`Tinyproxy::url`] gives.
+    /// The user, whose password is in [`Tinyproxy::url`].
     pub const USER: &str = "office";
-    /// It takes letters, digits and dashes only.
+    /// Tinyproxy accepts only letters, digits and dashes.
     pub const PASSWORD: &str = "open-sesame";
 
-    /// Starts a proxy that takes connections to any port.
+    /// Starts a proxy that allows connections to any port.
     ///
     /// # Panics
     /// If tinyproxy is not installed: a missing program fails the tests.
@@ -33,10 +33,10 @@ impl Tinyproxy {
         Self::with(test_dir, "")
     }
 
-    /// [`Tinyproxy::start`], with further lines in its configuration.
+    /// [`Tinyproxy::start`] with further lines in its configuration.
     pub fn with(test_dir: &TestDir, settings: &str) -> Self {
         let folder = test_dir.folder("tinyproxy");
-        // As root it becomes somebody else, who has to be able to write here.
+        // As root it changes to another user, who must be able to write here.
         std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).expect("chmod");
         let (port, log) = (free_port(), folder.join("requests.log"));
         let configuration = folder.join("tinyproxy.conf");
@@ -60,13 +60,13 @@ impl Tinyproxy {
         proxy
     }
 
-    /// What `HTTPS_PROXY` and the like hold, with user name and password.
+    /// The value of `HTTPS_PROXY` and similar variables, with user name and password.
     pub fn url(&self) -> String {
-        // A password may be escaped where it need not be.
+        // A password may be escaped even if that is not necessary.
         self.url_for(&format!("{}:{}", Self::USER, Self::PASSWORD.replace('-', "%2D")))
     }
 
-    /// The same for somebody else: `USER:PASSWORD`.
+    /// The same URL with other credentials: `USER:PASSWORD`.
     pub fn url_for(&self, somebody: &str) -> String {
         format!("http://{somebody}@{}", self.address())
     }
@@ -76,14 +76,14 @@ impl Tinyproxy {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// The requests that reached it, a line each.
+    /// The requests that it received, one line each.
     pub fn requests(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once("Request (file descriptor"));
         lines.filter_map(|(_, rest)| Some(rest.split_once("): ")?.1.to_owned())).collect()
     }
 
-    /// True once somebody asked it to connect to this address.
+    /// True if it was asked to connect to this address.
     pub fn has_connected_to(&self, address: &str) -> bool {
         self.requests().iter().any(|line| line.starts_with(&format!("CONNECT {address} ")))
     }

@@ -20,7 +20,7 @@ pub struct TlsTerminator {
 }
 
 impl TlsTerminator {
-    /// Opens one in front of `inner` (`HOST:PORT`).
+    /// Starts a terminator in front of `inner` (`HOST:PORT`).
     pub async fn before(inner: &str, certificate: &Certificate) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let chain = CertificateDer::pem_file_iter(&certificate.chain).expect("read the chain");
@@ -51,7 +51,7 @@ impl Drop for TlsTerminator {
     }
 }
 
-/// Whatever ends a connection, the other side sees it end.
+/// When one side ends for any reason, the other side is closed too.
 async fn carry(acceptor: TlsAcceptor, client: TcpStream, inner: String) -> std::io::Result<()> {
     let mut outside = acceptor.accept(client).await?;
     let mut inside = TcpStream::connect(inner).await?;

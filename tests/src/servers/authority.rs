@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own, and clients that trust nobody else.
+//! A certificate authority for one test, and clients that trust only it.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ use crate::processes::test_dir::TestDir;
 /// A connection over TLS.
 pub type Secured = TlsStream<TcpStream>;
 
-/// The authority, and the files of the pair that it last issued.
+/// The authority, and the files of the certificate that it issued last.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
@@ -28,7 +28,7 @@ pub struct Authority {
     file: PathBuf,
 }
 
-/// The files that a TLS server is started with.
+/// The files for a TLS server.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     pub chain: PathBuf,
@@ -40,14 +40,15 @@ pub struct Certificate {
 pub struct Issued {
     pub certificate: String,
     pub key: String,
-    /// What a client is shown.
+    /// The certificate as clients receive it.
     pub der: CertificateDer<'static>,
 }
 
 impl Authority {
-    /// A new one, which has issued a pair into the folder `tls` of the test's directory.
+    /// A new authority, which has issued a certificate into the folder `tls` of the test's
+    /// directory.
     pub fn new(test_dir: &TestDir) -> Self {
-        // Fails when it was installed before, which is as good.
+        // Fails if a provider is installed already, which is fine.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = test_dir.folder("tls");
         let mut params = CertificateParams::new([]).expect("no names");
@@ -63,12 +64,12 @@ impl Authority {
         authority
     }
 
-    /// A certificate for this machine that is good for a season, under a new key. Installed nowhere.
+    /// A certificate for this machine that is valid for some months, with a new key. Not installed.
     pub fn issue(&self) -> Issued {
         self.issue_for(&["localhost", "127.0.0.1"], (-1, 90))
     }
 
-    /// A certificate for these names and addresses, valid from and until so many days from now.
+    /// A certificate for these names and addresses, valid between these days from now.
     fn issue_for(&self, names: &[&str], days: (i64, i64)) -> Issued {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("valid names");
@@ -87,20 +88,19 @@ impl Authority {
         }
     }
 
-    /// The files of a certificate for these names and addresses, in the place of those before.
+    /// Installs a certificate for these names and addresses, and returns its files.
     pub fn certify(&self, names: &[&str], days: (i64, i64)) -> Certificate {
         let issued = self.issue_for(names, days);
         self.install(&issued.certificate, &issued.key);
         self.installed()
     }
 
-    /// The files of the certificate that was issued last, at first one for this machine.
+    /// The files of the certificate that was installed last. The first one is for this machine.
     pub fn installed(&self) -> Certificate {
         Certificate { chain: self.certificate(), key: self.key() }
     }
 
-    /// Puts a pair in the place of the one before, as a renewal does: by renaming. The key is
-    /// readable by everybody.
+    /// Replaces certificate and key as a renewal does, by renaming. Every user can read the key.
     pub fn install(&self, certificate: &str, key: &str) {
         for (path, text) in [(self.key(), key), (self.certificate(), certificate)] {
             let new = path.with_extension("new");
@@ -111,22 +111,22 @@ impl Authority {
         }
     }
 
-    /// The authority's own certificate.
+    /// The certificate of the authority.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Where the server's certificate is.
+    /// The path of the server's certificate.
     pub fn certificate(&self) -> PathBuf {
         self.folder.join("server.crt")
     }
 
-    /// Where the server's key is.
+    /// The path of the server's key.
     pub fn key(&self) -> PathBuf {
         self.folder.join("server.key")
     }
 
-    /// A client that trusts nobody else, offering these versions and protocols.
+    /// A client that trusts only this authority, and offers these versions and protocols.
     pub fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -154,7 +154,7 @@ pub async fn connect(client: Arc<ClientConfig>, address: &str) -> Secured {
     TlsConnector::from(client).connect(name, stream).await.expect("shake hands")
 }
 
-/// The certificate that a server has shown.
+/// The certificate that a server presented.
 pub fn shown(connection: &Secured) -> CertificateDer<'static> {
     let certificates = connection.get_ref().1.peer_certificates().expect("certificates");
     certificates[0].clone().into_owned()

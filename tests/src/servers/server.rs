@@ -14,7 +14,7 @@ use crate::wait::{eventually, eventually_blocking};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where a server keeps its data.
+/// Where a server stores its data.
 #[derive(Debug)]
 pub enum Database {
     /// A file in the server's data directory.
@@ -28,11 +28,11 @@ pub enum Database {
 /// Settings that differ from the defaults of the harness.
 #[derive(Debug, Clone, Default)]
 pub struct ServerOptions {
-    /// `MUSTER_…` variables beside those that the harness sets.
+    /// `MUSTER_…` variables in addition to those that the harness sets.
     pub environment: Vec<(String, String)>,
-    /// Whom the server's certificate is from, if it speaks TLS.
+    /// The authority that issued the server's certificate, if the server uses TLS.
     pub authority: Option<PathBuf>,
-    /// Shell commands run first, in a mount namespace that the server then lives in: a small disk.
+    /// Shell commands that run first, in a mount namespace for the server: a small disk.
     pub mounts: Option<String>,
     /// Where it listens, if not on a free port of this machine.
     pub listen: Option<String>,
@@ -45,7 +45,7 @@ impl ServerOptions {
         self
     }
 
-    /// A server that speaks TLS, with a certificate from this authority.
+    /// A server with TLS and a certificate of this authority.
     pub fn secured(authority: &Authority) -> Self {
         let mut options = Self::default()
             .with("MUSTER_TLS_CERT", authority.certificate().display())
@@ -54,23 +54,23 @@ impl ServerOptions {
         options
     }
 
-    /// In a mount namespace of its own, prepared by these shell commands.
+    /// Runs it in its own mount namespace, prepared by these shell commands.
     pub fn with_mounts(mut self, commands: &str) -> Self {
         self.mounts = Some(commands.to_owned());
         self
     }
 
-    /// With one more variable.
+    /// Adds a variable.
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
     }
 }
 
-/// A server that can be stopped, killed and started again on the same port with the same data.
+/// A server that can be stopped, killed and restarted on the same port with the same data.
 #[derive(Debug)]
 pub struct Server {
-    // Before the database: the server ends first.
+    // Before the database, so that the server ends first.
     process: Option<Process>,
     pub database: Database,
     options: ServerOptions,
@@ -88,7 +88,7 @@ impl Server {
         server
     }
 
-    /// A server that is set up but not started.
+    /// A server that is configured but not started.
     pub fn unstarted(test_dir: &TestDir, database: Database, options: ServerOptions) -> Self {
         let listen = options.listen.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         Self {
@@ -101,10 +101,10 @@ impl Server {
         }
     }
 
-    /// Starts it again where it was.
+    /// Restarts it.
     pub fn resume(&mut self) {
         let url_file = self.data_dir.join("server_url");
-        // It may never have been written.
+        // The file may not exist.
         let _ = std::fs::remove_file(&url_file);
         let mut process = self.spawn();
         let ready = eventually_blocking(PATIENCE, || {
@@ -116,32 +116,49 @@ impl Server {
         self.process = Some(process);
     }
 
-    /// Starts it again where it was, set otherwise.
+    /// Restarts it with other options.
     pub fn resume_with(&mut self, options: ServerOptions) {
         self.options = options;
         self.resume();
     }
 
-    /// Starts the program on this server's data and leaves it to the caller.
+    /// Starts the program with this server's data and returns its process.
     pub fn spawn(&self) -> Process {
         self.spawn_at(&self.listen)
     }
 
-    /// [`Server::spawn`], on another free port.
+    /// True if its database is on PostgreSQL.
+    pub fn is_postgres(&self) -> bool {
+        !matches!(self.database, Database::Sqlite)
+    }
+
+    /// [`Server::spawn`] on another free port.
     pub fn spawn_elsewhere(&self) -> Process {
         self.spawn_at("127.0.0.1:0")
+    }
+
+    /// Runs another command of its program on its data, to the end.
+    pub fn run(&self, args: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(binary("muster-server"));
+        command.args(args).arg("--data-dir").arg(&self.data_dir);
+        command.envs(self.options.environment.iter().cloned());
+        command.envs(self.database_url().map(|url| ("MUSTER_DATABASE_URL", url)));
+        command.output().expect("run muster-server")
+    }
+
+    fn database_url(&self) -> Option<String> {
+        match &self.database {
+            Database::Sqlite => None,
+            Database::Postgres(database) => Some(database.url()),
+            Database::Cluster(cluster) => Some(cluster.url()),
+        }
     }
 
     fn spawn_at(&self, listen: &str) -> Process {
         let data_dir = self.data_dir.to_str().expect("plain text");
         let mut environment = vec![("MUSTER_LOG".into(), "info".into())];
         environment.extend(self.options.environment.iter().cloned());
-        let database_url = match &self.database {
-            Database::Sqlite => None,
-            Database::Postgres(database) => Some(database.url()),
-            Database::Cluster(cluster) => Some(cluster.url()),
-        };
-        environment.extend(database_url.map(|url| ("MUSTER_DATABASE_URL".into(), url)));
+        environment.extend(self.database_url().map(|url| ("MUSTER_DATABASE_URL".into(), url)));
         let args = ["serve", "--listen", listen, "--data-dir", data_dir];
         let start = |program: &Path, args: &[&str]| {
             Process::start("server", program, args, environment, self.test_dir.path())
@@ -154,7 +171,7 @@ impl Server {
         start(Path::new("unshare"), &[&inside[..], &args[..]].concat())
     }
 
-    /// Its process, while it runs.
+    /// Its process.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the server runs")
     }
@@ -165,18 +182,18 @@ impl Server {
         self.process = None;
     }
 
-    /// Ends it as an operator would.
+    /// Stops it as an operator would.
     pub fn stop(&mut self) {
         self.process().stop();
         self.process = None;
     }
 
-    /// Its folder.
+    /// Its data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// `http://127.0.0.1:PORT`, or `https://…`: as it says itself.
+    /// `http://127.0.0.1:PORT` or `https://…`, as the server prints it.
     pub fn url(&self) -> String {
         let url = std::fs::read_to_string(self.data_dir.join("server_url")).unwrap_or_default();
         url.trim().to_owned()
@@ -188,7 +205,7 @@ impl Server {
         url.split_once("://").map_or("", |(_, address)| address).to_owned()
     }
 
-    /// Everything it has logged.
+    /// Everything that it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.test_dir.path().join("server.log")).unwrap_or_default()
     }
@@ -200,7 +217,7 @@ impl Server {
         Api::trusting(&self.url(), key.trim(), self.options.authority.as_deref())
     }
 
-    /// Waits until it says that it can do its work.
+    /// Waits until it reports that it is ready.
     pub async fn ready(&self) {
         let api = self.api();
         eventually("the server is ready", async || {
@@ -213,7 +230,7 @@ impl Server {
     /// Its PostgreSQL cluster, to stop and restart it.
     ///
     /// # Panics
-    /// Unless the cluster is this server's alone.
+    /// If the cluster is shared with other tests.
     pub fn cluster(&mut self) -> &mut PostgresCluster {
         match &mut self.database {
             Database::Cluster(cluster) => cluster,

@@ -1,7 +1,7 @@
 //! The ledger's in-memory entries and the terms for their states.
 
 use muster_protocol::CommandName;
-use muster_protocol::frame::{InventoryState, Response};
+use muster_protocol::frame::{InventoryState, Outcome, Response};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -24,6 +24,8 @@ pub struct Entry {
     /// Commands accepted earlier start earlier.
     pub order: u64,
     pub start_by: Option<BootInstant>,
+    /// A refusal or a cancellation of a command that was never accepted.
+    pub(super) is_discardable: bool,
     /// A response that could not be written to the disk.
     pub(super) unsaved: Option<Box<Response>>,
 }
@@ -61,12 +63,26 @@ impl Entry {
             phase,
             order: record.acceptance_count,
             start_by: record.start_by.clone(),
+            is_discardable: false,
             unsaved: None,
         }
     }
 
+    /// The entry of a command that was answered without being accepted.
+    pub(super) fn answered(response: &Response) -> Self {
+        let is_discardable =
+            matches!(response.outcome, Some(Outcome::Rejected | Outcome::Cancelled));
+        Self { is_discardable, ..Self::settled() }
+    }
+
     pub(super) fn settled() -> Self {
-        Self { phase: Phase::Settled, order: 0, start_by: None, unsaved: None }
+        Self {
+            phase: Phase::Settled,
+            order: 0,
+            start_by: None,
+            is_discardable: false,
+            unsaved: None,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::record::{CommandRecord, EXIT_BYTES, ParameterRecord, Settlement};
 use super::recovery::OnDiskState;
 use super::{checkpoints, window};
+use crate::executions::secret_files;
 use crate::platform::{FileLock, LockError, make_fifo};
 use crate::storage::layout::{ExecutionDir, StateDir};
 use crate::storage::{self, StorageError, UnsyncedFile};
@@ -166,6 +167,7 @@ pub fn set_aside(state: &StateDir, kept: usize) -> Result<(), StorageError> {
     storage::sync_directory(&aside)?;
     storage::sync_directory(state.path())?;
     delete_parameters(state);
+    secret_files::remove_stale(state, |_| false);
     remove_oldest(state.path(), kept);
     state.ensure_ledger()
 }

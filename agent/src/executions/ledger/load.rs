@@ -1,14 +1,16 @@
 //! Loads the ledger that the previous agent process left, and decides what to do about each
 //! command.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use uuid::Uuid;
 
 use super::recovery::{self, RecoveryAction};
 use super::{Entry, Head, Ledger, Phase, files};
+use crate::executions::secret_files;
 use crate::storage::layout::{StateDir, id_of_name};
 use crate::storage::{self, StorageError};
 
@@ -34,15 +36,20 @@ impl Ledger {
             head,
             entries: BTreeMap::new(),
             sweep_queue: BTreeSet::new(),
+            discardable: VecDeque::new(),
+            receipted_count: 0,
         };
         files::delete_parameters(state);
         let recoveries = ledger.read_executions()?;
+        let is_running = |id| ledger.entry(id).is_some_and(|entry| entry.phase == Phase::Running);
+        secret_files::remove_stale(state, is_running);
         Ok((ledger, recoveries))
     }
 
     fn read_executions(&mut self) -> Result<Vec<(Uuid, RecoveryAction)>, StorageError> {
         let executions = self.state.executions();
         let mut recoveries = Vec::new();
+        let mut discardable = Vec::new();
         for name in names_in(&executions)? {
             let Some(command_id) = id_of_name(&name) else { continue };
             let execution = self.state.execution(command_id);
@@ -71,15 +78,32 @@ impl Ledger {
             };
             let entry = match &command {
                 Some(command) => Entry::of(command, phase),
-                None => Entry { phase, ..Entry::settled() },
+                None => self.read_answered(command_id, phase)?,
             };
+            if entry.is_discardable {
+                let settled = fs::metadata(execution.settled());
+                let at = settled.and_then(|settled| settled.modified());
+                discardable.push((at.unwrap_or(SystemTime::UNIX_EPOCH), command_id));
+            }
             self.entries.insert(command_id, entry);
             recoveries.push((command_id, recovery));
         }
         // Executions start in the order in which they were accepted.
         recoveries.sort_by_key(|(id, _)| self.entries.get(id).map(|entry| entry.order));
+        discardable.sort();
+        self.discardable = discardable.into_iter().map(|(_, command_id)| command_id).collect();
         self.sweep();
         Ok(recoveries)
+    }
+
+    /// The entry of a command without a command record.
+    fn read_answered(&self, command_id: Uuid, phase: Phase) -> Result<Entry, StorageError> {
+        let settlement = files::read_settlement(&self.state.execution(command_id))?;
+        let entry = match settlement {
+            Some(settlement) => Entry::answered(&settlement.response(command_id)),
+            None => Entry::settled(),
+        };
+        Ok(Entry { phase, ..entry })
     }
 }
 

@@ -7,26 +7,27 @@
 pub mod checkpoints;
 mod entry;
 mod files;
+mod limits;
 mod load;
 #[cfg(test)]
 mod model;
 pub mod record;
 pub mod recovery;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::time::{Duration, SystemTime};
 
 use muster_protocol::frame::{Outcome, Response};
-use muster_protocol::limits::SETTLED_RETENTION_MS;
 use uuid::Uuid;
 
+use crate::executions::secret_files;
 use crate::fault::Fault;
 use crate::platform::BootInstant;
-use crate::storage::layout::{StateDir, id_of_name};
+use crate::storage::layout::StateDir;
 use crate::storage::{self, StorageError};
 pub use entry::{Entry, Head, KnownState, NewCommand, Phase};
 pub use files::read_settlement;
+pub use limits::command_limit;
 use record::{CommandRecord, Settlement, refusal};
 use recovery::{RecoveryAction, StartWindow};
 
@@ -43,6 +44,10 @@ pub struct Ledger {
     entries: BTreeMap<Uuid, Entry>,
     /// Receipted commands whose folders are not removed yet.
     sweep_queue: BTreeSet<Uuid>,
+    /// Refusals and cancellations of commands that were never accepted, oldest first.
+    discardable: VecDeque<Uuid>,
+    /// Responses in the folder of receipted commands.
+    receipted_count: usize,
 }
 
 impl Ledger {
@@ -149,7 +154,9 @@ impl Ledger {
             entry.phase = Phase::Settled;
         }
         // Secrets are deleted as soon as they are not needed.
-        let _ = fs::remove_file(self.state.execution(command_id).parameters());
+        let execution = self.state.execution(command_id);
+        let _ = fs::remove_file(execution.parameters());
+        secret_files::remove(&execution);
     }
 
     /// Writes the result of a command, known or not.
@@ -158,8 +165,9 @@ impl Ledger {
     /// The system's error; nothing is settled then.
     pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
         let command_id = response.command_id;
+        let answered = Entry::answered(&response);
         self.write_response(response)?;
-        self.entries.entry(command_id).or_insert_with(Entry::settled);
+        self.add_answered(command_id, answered);
         self.set_settled(command_id);
         Ok(())
     }
@@ -174,8 +182,10 @@ impl Ledger {
                 error = &error as &dyn std::error::Error,
                 "failed to write a result; it is kept in memory"
             );
-            let entry = self.entries.entry(command_id).or_insert_with(Entry::settled);
-            entry.unsaved = Some(Box::new(response));
+            self.add_answered(command_id, Entry::answered(&response));
+            if let Some(entry) = self.entries.get_mut(&command_id) {
+                entry.unsaved = Some(Box::new(response));
+            }
             self.set_settled(command_id);
         }
     }
@@ -188,17 +198,20 @@ impl Ledger {
 
     /// The stored response of a settled command, receipted or not.
     pub fn response(&self, command_id: Uuid) -> Option<Response> {
+        Some(self.settlement(command_id)?.response(command_id))
+    }
+
+    /// The result of a settled command, receipted or not.
+    pub fn settlement(&self, command_id: Uuid) -> Option<Settlement> {
         if let Some(response) = self.entries.get(&command_id).and_then(|e| e.unsaved.as_deref()) {
-            return Some(response.clone());
+            return Some(Settlement::Answer { response: response.clone() });
         }
         let read = match files::read_settlement(&self.state.execution(command_id)) {
             Ok(None) => storage::read_whole(&self.state.settled_record(command_id)),
             read => read,
         };
         match read {
-            Ok(settlement) => {
-                settlement.map(|settlement: Settlement| settlement.response(command_id))
-            }
+            Ok(settlement) => settlement,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(%command_id, error, "failed to read a result");
@@ -221,8 +234,9 @@ impl Ledger {
             let _ = self.write_response(*response);
         }
         if files::archive_settlement(&execution, &self.state.settled_record(command_id)) {
-            self.entries.remove(&command_id);
+            self.forget(command_id);
             self.sweep_queue.insert(command_id);
+            self.receipted_count += 1;
             if self.sweep_queue.len() >= SWEEP_AT {
                 self.sweep();
             }
@@ -247,25 +261,6 @@ impl Ledger {
         }
         for command_id in std::mem::take(&mut self.sweep_queue) {
             files::remove_execution(&self.state.execution(command_id));
-        }
-    }
-
-    /// Deletes responses that no server can request any more.
-    pub fn purge(&mut self) {
-        let retention = Duration::from_millis(SETTLED_RETENTION_MS);
-        let Some(before) = SystemTime::now().checked_sub(retention) else { return };
-        let Ok(entries) = fs::read_dir(self.state.settled()) else { return };
-        for entry in entries.flatten() {
-            let is_old =
-                entry.metadata().and_then(|data| data.modified()).is_ok_and(|at| at < before);
-            // While the folder exists, the response prevents the command from being run again.
-            let has_folder =
-                entry.file_name().to_str().and_then(id_of_name).is_some_and(|id| {
-                    storage::exists(self.state.execution(id).path()).unwrap_or(true)
-                });
-            if is_old && !has_folder {
-                let _ = fs::remove_file(entry.path());
-            }
         }
     }
 

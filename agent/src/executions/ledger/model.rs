@@ -67,6 +67,7 @@ fn id(number: u8) -> Uuid {
 
 fn new_command(number: u8) -> NewCommand {
     let launch = Launch {
+        policy: None,
         path: "a.sh".into(),
         argv: Vec::new(),
         interpreter: None,
@@ -74,6 +75,7 @@ fn new_command(number: u8) -> NewCommand {
         sha256: None,
         script: None,
         run_as: None,
+        secrets: Default::default(),
         timeout_ms: 1,
         output_limit_bytes: 1,
         output_quota_bytes: 1,
@@ -103,7 +105,13 @@ fn exit(code: i32) -> Settlement {
         output_sha256: None,
     };
     let (is_timed_out, is_cancelled) = (false, false);
-    Settlement::Exit(ExitRecord { ending: ExecutionEnd::Ended, is_timed_out, is_cancelled, result })
+    Settlement::Exit(ExitRecord {
+        ending: ExecutionEnd::Ended,
+        is_timed_out,
+        is_cancelled,
+        result,
+        run: None,
+    })
 }
 
 /// A ledger and the model that it is compared with.

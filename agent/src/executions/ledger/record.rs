@@ -2,9 +2,13 @@
 //! fields are only added, and only as optional ones.
 
 use muster_protocol::CommandName;
+use muster_protocol::attestation::{
+    ATTESTATION_VERSION, Attestation, AttestedExecution, AttestedRun,
+};
 use muster_protocol::frame::{ExecuteResult, Outcome, Response};
+use muster_protocol::identity::AgentKeyPair;
 use muster_protocol::parameter::Parameters;
-use muster_protocol::secret_parameters::SecretParameters;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -52,9 +56,14 @@ pub struct Launch {
     /// The script's name in the manifest, for people.
     #[serde(default)]
     pub script: Option<String>,
+    /// What the host's policy allowed when the command was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// The user that it runs as; the agent's own user if absent.
     #[serde(default)]
     pub run_as: Option<String>,
+    #[serde(default, skip_serializing_if = "SecretDelivery::is_environment")]
+    pub secrets: SecretDelivery,
     pub timeout_ms: u64,
     pub output_limit_bytes: u64,
     pub output_quota_bytes: u64,
@@ -119,6 +128,9 @@ pub struct ExitRecord {
     #[serde(default)]
     pub is_cancelled: bool,
     pub result: ExecuteResult,
+    /// What was started, for the attestation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<AttestedRun>,
 }
 
 /// What happened to the direct child.
@@ -155,6 +167,35 @@ impl Settlement {
             Self::Exit(exit) => exit.response(command_id),
         }
     }
+
+    /// The frame that reports it, with the attestation of this agent. A function of the record, so
+    /// that a repeated report has the same attestation.
+    pub fn attested_response(&self, command_id: Uuid, attestor: &Attestor<'_>) -> Response {
+        let response = self.response(command_id);
+        let by_success = if response.success { Outcome::Succeeded } else { Outcome::Failed };
+        let execution = AttestedExecution {
+            version: ATTESTATION_VERSION,
+            command_id,
+            agent_id: attestor.agent_id,
+            public_key: attestor.key_pair.public_key(),
+            outcome: response.outcome.unwrap_or(by_success),
+            error_code: response.error_code.clone(),
+            run: match self {
+                Self::Exit(exit) => exit.run.clone(),
+                Self::Answer { .. } => None,
+            },
+            result: serde_json::from_value(response.data.clone()).ok(),
+        };
+        let attestation = Attestation::sign(&execution, attestor.key_pair);
+        Response { attestation: Some(attestation), ..response }
+    }
+}
+
+/// The agent that signs its results.
+#[derive(Debug, Clone, Copy)]
+pub struct Attestor<'a> {
+    pub key_pair: &'a AgentKeyPair,
+    pub agent_id: Uuid,
 }
 
 impl ExitRecord {
@@ -181,6 +222,7 @@ impl ExitRecord {
             error,
             error_code: error_code.map(str::to_owned),
             outcome: Some(outcome),
+            attestation: None,
         }
     }
 
@@ -226,6 +268,7 @@ pub fn refusal(command_id: Uuid, outcome: Outcome, code: &str, message: String) 
         error: Some(message),
         error_code: Some(code.to_owned()),
         outcome: Some(outcome),
+        attestation: None,
     }
 }
 
@@ -259,6 +302,11 @@ mod tests {
                     dropped_bytes: u64::MAX, output_complete: false,
                     output_sha256: Some("f".repeat(64)),
                 },
+                run: Some(AttestedRun {
+                    script: Some("s".repeat(128)), program_sha256: Some("f".repeat(64)),
+                    parameters_sha256: "f".repeat(64), policy: Some("manifest".into()),
+                    started_at_ms: u64::MAX, ended_at_ms: u64::MAX,
+                }),
             };
             prop_assert!(storage::seal(&Settlement::Exit(exit)).len() <= EXIT_BYTES);
         }

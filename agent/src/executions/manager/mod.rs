@@ -46,6 +46,8 @@ pub struct ExecutionManager {
     ledger: Ledger,
     program: PathBuf,
     max_executions: usize,
+    /// Most commands that wait for their end or their receipt.
+    command_limit: usize,
     shims: BTreeMap<Uuid, ShimState>,
     tasks: JoinSet<TaskEvent>,
     notifications: NotificationSocket,
@@ -93,11 +95,13 @@ impl ExecutionManager {
             NotificationSocket::bind(state).map_err(ExecutionManagerError::Socket)?;
         let (mut ledger, recoveries) = Ledger::open(state)?;
         ledger.purge();
+        ledger.discard_oldest(ledger::command_limit(max_executions));
         let mut executions = Self {
             state: state.clone(),
             ledger,
             program,
             max_executions: max_executions as usize,
+            command_limit: ledger::command_limit(max_executions),
             shims: BTreeMap::new(),
             tasks: JoinSet::new(),
             notifications,
@@ -106,6 +110,9 @@ impl ExecutionManager {
             purged_at: Instant::now(),
         };
         for (command_id, recovery) in recoveries {
+            if executions.ledger.entry(command_id).is_none() {
+                continue;
+            }
             tracing::info!(%command_id, ?recovery, "found an open command in the ledger");
             executions.apply_recovery(command_id, recovery);
         }
@@ -139,6 +146,12 @@ impl ExecutionManager {
         &self.state
     }
 
+    /// True if the host holds as many commands as it may, with `arriving` more that are about to be
+    /// accepted.
+    pub fn is_full(&self, arriving: usize) -> bool {
+        self.ledger.held_count() + arriving >= self.command_limit
+    }
+
     /// Number of executions that have a shim.
     pub fn running_count(&self) -> usize {
         self.shims.len()
@@ -164,6 +177,7 @@ impl ExecutionManager {
     pub fn settle_durably(&mut self, response: Response) -> Result<(), StorageError> {
         let command_id = response.command_id;
         self.ledger.settle_durably(response)?;
+        self.ledger.discard_oldest(self.command_limit);
         self.events.push_back(ExecutionEvent::Settled(command_id));
         Ok(())
     }
@@ -172,6 +186,7 @@ impl ExecutionManager {
     pub fn settle(&mut self, response: Response) {
         let command_id = response.command_id;
         self.ledger.settle(response);
+        self.ledger.discard_oldest(self.command_limit);
         self.events.push_back(ExecutionEvent::Settled(command_id));
     }
 
@@ -199,7 +214,7 @@ impl ExecutionManager {
     /// Periodic maintenance. Cheap when there is nothing to do.
     pub fn run_maintenance(&mut self) {
         self.ledger.sweep();
-        if self.purged_at.elapsed() >= PURGE_EVERY {
+        if self.purged_at.elapsed() >= PURGE_EVERY || self.ledger.needs_purge() {
             self.purged_at = Instant::now();
             self.ledger.purge();
         }

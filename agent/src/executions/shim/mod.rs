@@ -11,13 +11,19 @@ mod recorder;
 mod supervise;
 pub mod verify;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
 
+use data_encoding::HEXLOWER;
+use muster_protocol::attestation::{self, AttestedRun};
 use muster_protocol::frame::ExecuteResult;
+use muster_protocol::identity::SignedMessage;
+use muster_protocol::secret_parameters::{SecretDelivery, SecretParameters};
+use ring::digest;
 use uuid::Uuid;
 
 use self::capture::OutputCapture;
@@ -29,8 +35,9 @@ use crate::executions::ledger::record::{
     StartedRecord,
 };
 use crate::executions::notifier::Notifier;
+use crate::executions::secret_files;
 use crate::fault::Fault;
-use crate::platform::{self, FileLock, LockError, ProcessStat};
+use crate::platform::{self, Account, FileLock, LockError, ProcessStat};
 use crate::storage::layout::ExecutionDir;
 use crate::storage::{self, StorageError, UnsyncedFile};
 use muster_protocol::error_chain;
@@ -118,8 +125,10 @@ fn run_execution(dir: ExecutionDir, log: Log) -> Result<(), ShimError> {
     let scripts = state.join("scripts");
     let mut execution =
         Execution { dir, command_id, launch, has_parameters, exit, notifier, log, scripts };
-    let record = execution.execute()?;
-    execution.write_exit(record)?;
+    let ended = execution.execute();
+    // Before the result is written: no secret outlives an execution that counts as ended.
+    secret_files::remove(&execution.dir);
+    execution.write_exit(ended?)?;
     execution.notifier.notify();
     Ok(())
 }
@@ -151,9 +160,13 @@ impl Execution {
                     account.as_ref(),
                 )?,
             };
-            Ok((account, program))
+            let interpreter = match launch.argv.first() {
+                Some(_) => None,
+                None => verify::interpreter(&program, launch.interpreter.as_deref())?,
+            };
+            Ok((account, program, interpreter))
         });
-        let (account, program) = match looked_up {
+        let (account, program, interpreter) = match looked_up {
             Ok(found) => found,
             Err(refusal) => {
                 return Ok(exit_without_run(ExecutionEnd::refused(
@@ -174,12 +187,29 @@ impl Execution {
                 return Ok(exit_without_run(ExecutionEnd::refused("invalid_parameters", &text)));
             }
         };
+        let run = self.attested_run(&program, &parameters);
         let capture = OutputCapture::new(self.mark_started()?, masks);
         let started = Instant::now();
-        match supervise::spawn(self, &program, account, &parameters) {
+        let secrets = match self.secret_variables(&parameters.secret_parameters, account.as_ref()) {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                let text =
+                    format!("the files for the secret parameters could not be written: {error}");
+                return Ok(exit_without_run(ExecutionEnd::not_spawned(&text)));
+            }
+        };
+        match supervise::spawn(
+            self,
+            (&program, interpreter.as_deref()),
+            account,
+            &parameters.parameters,
+            secrets,
+        ) {
             Ok(child) => {
                 self.notifier.notify();
-                supervise::supervise(self, child, control, capture, started)
+                let exit = supervise::supervise(self, child, control, capture, started)?;
+                let run = AttestedRun { ended_at_ms: unix_now_ms(), ..run };
+                Ok(ExitRecord { run: Some(run), ..exit })
             }
             Err(error) => {
                 let user = self.launch.run_as.as_ref();
@@ -198,6 +228,42 @@ impl Execution {
                 let text = format!("the {what} could not be started{user}: {error}{hint}");
                 Ok(exit_without_run(ExecutionEnd::not_spawned(&text)))
             }
+        }
+    }
+
+    /// The environment variables of the secret parameters: their values, or the paths of files with
+    /// them.
+    fn secret_variables(
+        &self,
+        secrets: &SecretParameters,
+        account: Option<&Account>,
+    ) -> io::Result<Vec<(String, OsString)>> {
+        if self.launch.secrets == SecretDelivery::File && !secrets.is_empty() {
+            let files = secret_files::write(&self.dir, secrets, account)?;
+            return Ok(files.into_iter().map(|(name, path)| (name, path.into())).collect());
+        }
+        Ok(secrets.iter().map(|(name, value)| (name.to_owned(), value.into())).collect())
+    }
+
+    /// What is about to be started.
+    fn attested_run(&self, program: &Path, parameters: &ParameterRecord) -> AttestedRun {
+        let hash = |message: &SignedMessage| {
+            HEXLOWER.encode(digest::digest(&digest::SHA256, message.as_bytes()).as_ref())
+        };
+        let ParameterRecord { parameters, secret_parameters } = parameters;
+        AttestedRun {
+            script: self.launch.script.clone(),
+            program_sha256: match self.launch.argv.is_empty() {
+                true => verify::hash(program).ok(),
+                false => Some(hash(&attestation::words_message(&self.launch.argv))),
+            },
+            parameters_sha256: hash(&attestation::parameters_message(
+                parameters,
+                secret_parameters,
+            )),
+            policy: self.launch.policy.clone(),
+            started_at_ms: unix_now_ms(),
+            ended_at_ms: 0,
         }
     }
 
@@ -249,6 +315,11 @@ impl Execution {
     }
 }
 
+fn unix_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn take_lock(dir: &ExecutionDir) -> Result<FileLock, ShimError> {
     let mut lock = FileLock::take(&dir.lock()).map_err(|error| match error {
         LockError::Held => ShimError::Taken,
@@ -283,5 +354,5 @@ fn exit_without_run(ending: ExecutionEnd) -> ExitRecord {
         output_complete: true,
         output_sha256: None,
     };
-    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result }
+    ExitRecord { ending, is_timed_out: false, is_cancelled: false, result, run: None }
 }

@@ -1,5 +1,6 @@
 //! Spawns the direct child, reads its output, enforces its time limit and ends it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use muster_protocol::frame::output::Stream;
 use muster_protocol::limits::CANCEL_GRACE_MS;
+use muster_protocol::parameter::Parameters;
 
 use super::capture::OutputCapture;
 use super::process_end::{self, ChildExit};
 use super::{Execution, ShimError};
 use crate::executions::environment::{ENV_MARKER, allowed, for_account};
-use crate::executions::ledger::record::{CancelRecord, ExecutionEnd, ExitRecord, ParameterRecord};
+use crate::executions::ledger::record::{CancelRecord, ExecutionEnd, ExitRecord};
 use crate::platform::{self, Account, Signal};
 use crate::storage;
 
@@ -32,11 +34,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The system's error; also if the child may not become the configured user.
 pub fn spawn(
     execution: &Execution,
-    program: &Path,
+    (program, interpreter): (&Path, Option<&Path>),
     account: Option<Account>,
-    parameters: &ParameterRecord,
+    parameters: &Parameters,
+    secrets: Vec<(String, OsString)>,
 ) -> io::Result<Child> {
-    let mut command = match (execution.launch.argv.split_first(), &execution.launch.interpreter) {
+    let mut command = match (execution.launch.argv.split_first(), interpreter) {
         (Some((name, arguments)), _) => {
             let mut command = Command::new(program);
             // Some programs behave differently by the name that they are called with.
@@ -59,8 +62,8 @@ pub fn spawn(
         .env_clear()
         .envs(allowed())
         .envs(account.iter().flat_map(for_account))
-        .envs(&parameters.parameters)
-        .envs(parameters.secret_parameters.iter())
+        .envs(parameters)
+        .envs(secrets)
         .env(ENV_MARKER, execution.command_id.hyphenated().to_string())
         .process_group(0)
         .stdin(Stdio::null())
@@ -151,6 +154,7 @@ pub fn supervise(
         is_timed_out: supervisor.is_timed_out,
         is_cancelled: supervisor.is_cancelled,
         result,
+        run: None,
     })
 }
 

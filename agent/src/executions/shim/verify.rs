@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use muster_protocol::manifest::Script;
 use ring::digest;
 
 use crate::executions::environment::FIXED_PATH;
@@ -13,6 +14,14 @@ use crate::executions::ledger::record::Launch;
 use crate::platform::Account;
 use crate::policy::guard::{self, GuardError};
 use crate::policy::{self, RunAsError};
+
+/// The usual programs for files that are not executable, by the ending of their names.
+const USUAL_INTERPRETERS: [(&str, &[&str]); 4] = [
+    ("py", &["python3", "python"]),
+    ("sh", &["bash", "sh"]),
+    ("ps1", &["pwsh"]),
+    ("js", &["node", "nodejs"]),
+];
 
 /// Why a script is not started. The messages are shown to the person who sent the command.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +38,10 @@ pub enum Refusal {
     UnknownProgram(String),
     #[error("the program `{0}` does not exist on the host; install it or use another one")]
     MissingProgram(String),
+    #[error(
+        "the script's file `{0}` is not executable; make it executable (chmod +x), or set its interpreter in the manifest"
+    )]
+    NotExecutable(String),
     #[error("{0}")]
     Unsafe(#[from] GuardError),
     #[error("{0}")]
@@ -49,6 +62,7 @@ impl Refusal {
             Self::Outside(_) => "path_outside",
             Self::Hash(_) => "hash_mismatch",
             Self::UnknownProgram(_) | Self::MissingProgram(_) => "program_missing",
+            Self::NotExecutable(_) => "not_executable",
             Self::Unsafe(_) => "unsafe_permissions",
             Self::RunAs(_) => "invalid_policy",
             Self::Unreadable { .. } => "script_unreadable",
@@ -75,12 +89,8 @@ pub fn program(name: &str) -> Result<PathBuf, Refusal> {
         let path = PathBuf::from(name);
         return if path.is_file() { Ok(path) } else { Err(Refusal::MissingProgram(shown())) };
     }
-    let is_executable = |path: &PathBuf| {
-        fs::metadata(path)
-            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    };
     let mut places = FIXED_PATH.split(':').map(|folder| Path::new(folder).join(name));
-    places.find(is_executable).ok_or_else(|| Refusal::UnknownProgram(shown()))
+    places.find(|path| is_executable(path)).ok_or_else(|| Refusal::UnknownProgram(shown()))
 }
 
 /// Finds the script's file and checks that it is the listed one.
@@ -99,7 +109,11 @@ pub fn script(
 ) -> Result<PathBuf, Refusal> {
     let listed = || path.to_owned();
     let folder = scripts.canonicalize().map_err(|_| Refusal::Missing(listed()))?;
-    let path = folder.join(path).canonicalize().map_err(|_| Refusal::Missing(listed()))?;
+    // The first generation's manifests name files relative to their own folder.
+    let beside = || scripts.parent().map_or(folder.clone(), Path::to_owned).join(path);
+    let inside = folder.join(path).canonicalize();
+    let path = inside.or_else(|_| beside().canonicalize());
+    let path = path.map_err(|_| Refusal::Missing(listed()))?;
     if !path.starts_with(&folder) {
         return Err(Refusal::Outside(listed()));
     }
@@ -121,7 +135,52 @@ pub fn script(
     Ok(path)
 }
 
-fn hash(path: &Path) -> std::io::Result<String> {
+/// The program that runs a script's file: the listed one, or for a file that is not executable the
+/// usual one for the ending of its name. `None` if the file itself is started.
+///
+/// # Errors
+/// [`Refusal::UnknownProgram`] if the host has none for this ending.
+pub fn interpreter(file: &Path, listed: Option<&str>) -> Result<Option<PathBuf>, Refusal> {
+    if let Some(listed) = listed {
+        return Ok(Some(listed.into()));
+    }
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let usual = USUAL_INTERPRETERS.iter().find(|(known, _)| *known == ending);
+    match usual {
+        Some((_, programs)) if !is_executable(file) => {
+            let first = programs.iter().find_map(|name| program(name).ok());
+            first.map(Some).ok_or_else(|| Refusal::UnknownProgram(programs[0].to_owned()))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Checks everything that [`script`] checks, and that there is a program to run the file.
+///
+/// # Errors
+/// [`Refusal`] with a message that says what to do.
+pub fn startable(
+    scripts: &Path,
+    listed: &Script,
+    account: Option<&Account>,
+) -> Result<(), Refusal> {
+    let file = script(scripts, &listed.path, listed.sha256.as_deref(), account)?;
+    match (&listed.interpreter, interpreter(&file, listed.interpreter.as_deref())?) {
+        (Some(name), _) => program(name).map(|_| ()),
+        (None, None) if !is_executable(&file) => Err(Refusal::NotExecutable(listed.path.clone())),
+        _ => Ok(()),
+    }
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// Hex SHA-256 of a file.
+///
+/// # Errors
+/// The system's error.
+pub fn hash(path: &Path) -> std::io::Result<String> {
     let mut file = File::open(path)?;
     let mut context = digest::Context::new(&digest::SHA256);
     let mut buffer = vec![0; 64 * 1024];
@@ -164,6 +223,25 @@ mod tests {
         assert_eq!(refusal("a.sh", Some(&"0".repeat(64))), Some("hash_mismatch"));
         assert_eq!(refusal("b.sh", None), Some("script_missing"));
         assert_eq!(refusal("link", None), Some("path_outside"));
+        assert_eq!(refusal("scripts/a.sh", None), None, "relative to the manifest's folder");
+        assert_eq!(refusal("secret", None), Some("path_outside"));
         assert_eq!(refusal(".", None), Some("script_missing"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_executable_runs_with_the_usual_program_for_its_ending() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let used = |name: &str, mode: u32, listed: Option<&str>| {
+            let path = folder.path().join(name);
+            fs::write(&path, "x").expect("written");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("mode");
+            let found = interpreter(&path, listed).map_err(|refusal| refusal.code());
+            found.map(|found| found.map(|program| program.file_name().expect("a name").to_owned()))
+        };
+        assert_eq!(used("a.py", 0o644, None), Ok(Some("python3".into())));
+        assert!(matches!(used("a.sh", 0o644, None), Ok(Some(_))));
+        assert_eq!(used("a.sh", 0o755, None), Ok(None), "the file decides by itself");
+        assert_eq!(used("a.sh", 0o644, Some("/bin/dash")), Ok(Some("dash".into())));
+        assert_eq!(used("a.txt", 0o644, None), Ok(None));
     }
 }

@@ -173,9 +173,11 @@ impl ExchangeClient {
         }
         let problem = problem.chars().take(64).collect();
         let error = LinkError::Refused { action: "the exchange", status: status.as_u16(), problem };
-        // These three may come from a component that is restarting; other statuses are final.
+        // The first ends by itself, and the others may come from a component that is restarting;
+        // other statuses are final.
         match status {
-            StatusCode::BAD_GATEWAY
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT => Attempt::Retry(error),
             _ => Attempt::Final(PostError::Broken(error)),

@@ -7,7 +7,7 @@ use muster_protocol::manifest::Manifest;
 
 use super::finding::{Check, Finding};
 use crate::executions::shim::verify;
-use crate::policy::{self, PolicyFile};
+use crate::policy::{self, Policy, PolicyFile};
 use crate::storage::layout::StateDir;
 
 /// How many scripts that can't start are named.
@@ -19,6 +19,10 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     let absent =
         || Finding::ok(check, "the manifest does not exist yet; the agent will write an example");
     let Some(state) = state else { return absent() };
+    if state.manifest_seen().exists() && !state.manifest().exists() {
+        let hint = format!("restore {}, or write one without scripts", state.manifest().display());
+        return Finding::warn(check, "the manifest was deleted, so no script can run", hint);
+    }
     let path = state.manifest();
     let correct = format!("correct {}; no script can run until then", path.display());
     let text = match std::fs::read_to_string(&path) {
@@ -33,6 +37,7 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
         Err(error) => return Finding::fail(check, error.to_string(), correct),
     };
     let policy = PolicyFile::open(state);
+    let forbidden = policy.current().map(Policy::forbidden_names).unwrap_or_default();
     let account = match policy.current() {
         Ok(policy) => policy.run_as.as_deref().map(policy::account).transpose(),
         Err(reason) => {
@@ -49,14 +54,13 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
     };
     let scripts = state.scripts();
     let bad = manifest.scripts.iter().filter_map(|script| {
-        let looked =
-            verify::script(&scripts, &script.path, script.sha256.as_deref(), account.as_ref());
+        let looked = verify::startable(&scripts, script, account.as_ref());
         looked.err().map(|refusal| format!("`{}`: {refusal}", script.name))
     });
     let bad: Vec<String> = bad.collect();
     let count = manifest.scripts.len();
     if bad.is_empty() {
-        return whole(&manifest, &path);
+        return whole(&manifest, &forbidden, &path);
     }
     let more = match bad.len().saturating_sub(SHOWN) {
         0 => String::new(),
@@ -71,9 +75,13 @@ pub fn manifest(state: Option<&StateDir>) -> Finding {
 }
 
 /// The finding for a manifest whose scripts can all start.
-fn whole(manifest: &Manifest, path: &Path) -> Finding {
+fn whole(manifest: &Manifest, forbidden: &[String], path: &Path) -> Finding {
     let count = manifest.scripts.len();
-    let detail = format!("{count} {}", plural(count));
+    let forbids = match forbidden {
+        [] => String::new(),
+        names => format!("; the policy forbids the server: {}", names.join(", ")),
+    };
+    let detail = format!("{count} {}{forbids}", plural(count));
     let any: Vec<_> = manifest.scripts_with_any_parameters().collect();
     if any.is_empty() {
         return Finding::ok(Check::Manifest, detail);
@@ -113,6 +121,10 @@ mod tests {
             manifest(Some(&state))
         };
         assert_eq!(write("").status, CheckStatus::Ok);
+        std::fs::write(state.policy(), r#"{"forbid":["shutdown"]}"#).expect("written");
+        let finding = write("");
+        assert_eq!(finding.status, CheckStatus::Ok);
+        assert_eq!(finding.detail, "1 script; the policy forbids the server: shutdown");
         let finding = write(r#","parameters":"any""#);
         assert_eq!(finding.status, CheckStatus::Warn, "{finding:?}");
         assert!(finding.detail.contains("`free`"), "{finding:?}");

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::dialer::Dialer;
-use crate::agent::status_file::StatusFile;
+use crate::agent::status_file::{ReportedLimits, StatusFile};
 use crate::agent::{Agent, AgentError, HostLimits};
 use crate::config::Config;
 use crate::executions;
@@ -42,7 +42,12 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     fault::warn_if_set();
     let state = StateDir::create(&config.state_dir)?;
     let _instance = InstanceLock::take(&state).await?;
-    let status_file = StatusFile::create(&state, config.endpoint.websocket_url());
+    let reported = ReportedLimits {
+        max_executions: config.max_executions,
+        output_limit_bytes: config.output_limit_bytes,
+        output_quota_bytes: config.output_quota_bytes,
+    };
+    let status_file = StatusFile::create(&state, config.endpoint.websocket_url(), reported);
     let keys = KeyRing::load(config.api_key.clone(), &state)?;
     let limits = HostLimits {
         max_executions: config.max_executions,
@@ -51,10 +56,12 @@ pub async fn run(config: Config) -> Result<ExitCode, RunError> {
     };
     let mut agent = Agent::open(state, keys, limits, executions::shim_program())?;
     let status_file = agent.status_file.insert(status_file);
-    status_file.set_agent_id(agent.identity.agent_id);
+    let fingerprint = agent.key_pair.public_key().fingerprint();
+    status_file.set_identity(agent.identity.agent_id, fingerprint);
     let mut stop = stop_signal()?;
     tracing::info!(
         version = agent.host_info.version,
+        %fingerprint,
         server = %config.endpoint.websocket_url(),
         proxy = config.proxy.as_ref().map(tracing::field::display),
         state_dir = %agent.state.path().display(),
@@ -67,6 +74,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
     let mut reconnect = Reconnect::new(config.fallback);
     let mut dialer = Dialer::new(config);
     let mut ready: Option<Box<dyn Link>> = None;
+    let mut issued_key_rejection = None;
     let owner = agent.executions.owner_requests();
     loop {
         // Without a session these events are dropped; the next session starts with an inventory.
@@ -99,7 +107,7 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
         {
             status_file.set_disconnected(sentence);
         }
-        let cause = match ended.end {
+        let mut cause = match ended.end {
             SessionEnd::Stopped => {
                 tracing::info!("stopped; running executions continue");
                 return ExitCode::Stop;
@@ -141,6 +149,19 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
                 EndCause::Broken
             }
         };
+        if let EndCause::Closed(code) = cause
+            && is_rejected_key(code)
+        {
+            if agent.keys.rejected() {
+                tracing::warn!(
+                    "the server does not accept the key that it issued; the configured key is tried"
+                );
+                issued_key_rejection = Some(code);
+                continue;
+            }
+            // If it accepts neither, what it says about the newer key decides.
+            cause = EndCause::Closed(issued_key_rejection.take().unwrap_or(code));
+        }
         if cause == EndCause::Closed(CloseCode::KeyUnknown) {
             agent.record_key_rejection();
         }
@@ -171,6 +192,11 @@ async fn live(config: &Config, agent: &mut Agent, stop: &mut watch::Receiver<boo
             }
         }
     }
+}
+
+/// True if the server will not accept this key again.
+fn is_rejected_key(code: CloseCode) -> bool {
+    matches!(code, CloseCode::KeyUnknown | CloseCode::KeyDeleted | CloseCode::KeyRegenerated)
 }
 
 fn stop_signal() -> Result<watch::Receiver<bool>, RunError> {

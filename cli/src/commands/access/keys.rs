@@ -31,6 +31,7 @@ pub const OPTIONS: OptionNames = &[
     option("permissions", "--permission"),
     option("tags", "--tag").expects("1 to 64 letters, digits and . _ : / -"),
     option("max_agents", "--max-agents"),
+    option("trusts_holders", "--trusts-holders"),
     option("expires_at", "--expires-at")
         .expects("a future RFC 3339 time such as 2027-01-31T00:00:00Z"),
     option("grace_ms", "--grace-ms"),
@@ -64,6 +65,17 @@ enum Action {
         /// Key: an id, a name, or a unique prefix of one
         key: String,
     },
+    /// Change a key
+    Edit {
+        /// Key: an id, a name, or a unique prefix of one
+        key: String,
+        /// Number of agents that can use the key
+        #[arg(long, value_name = "N")]
+        max_agents: Option<u32>,
+        /// Whether holders of the key may take over each other's offline agents
+        #[arg(long, value_name = "BOOL")]
+        trusts_holders: Option<bool>,
+    },
     /// Replace the secret of a key and print the new one, which is shown only once
     Regenerate {
         /// Key: an id, a name, or a unique prefix of one
@@ -92,6 +104,10 @@ struct Create {
     /// Number of agents that can use the key [default: 1]
     #[arg(long, value_name = "N")]
     max_agents: Option<u32>,
+    /// Let holders of the key take over each other's offline agents by what they claim, such as after
+    /// a reinstallation; for keys whose every holder is trusted
+    #[arg(long)]
+    trusts_holders: bool,
     /// Time at which the key expires, such as 2027-01-31T00:00:00Z [default: never]
     #[arg(long, value_name = "RFC3339")]
     expires_at: Option<String>,
@@ -110,6 +126,9 @@ impl Create {
         }
         if let Some(max_agents) = self.max_agents {
             body.insert("max_agents".into(), json!(max_agents));
+        }
+        if self.trusts_holders {
+            body.insert("trusts_holders".into(), json!(true));
         }
         if let Some(expires_at) = self.expires_at {
             body.insert("expires_at".into(), json!(expires_at));
@@ -139,6 +158,17 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         }
         Action::Disable { key } => set_status(session, &key, "disabled").await,
         Action::Enable { key } => set_status(session, &key, "active").await,
+        Action::Edit { key, max_agents, trusts_holders } => {
+            let id = session.id_of(ResourceKind::Key, &key).await?;
+            let mut body = Map::new();
+            if let Some(max_agents) = max_agents {
+                body.insert("max_agents".into(), json!(max_agents));
+            }
+            if let Some(trusts_holders) = trusts_holders {
+                body.insert("trusts_holders".into(), json!(trusts_holders));
+            }
+            session.change(Method::PATCH, &["agents", "keys", &id], &body.into()).await
+        }
         Action::Regenerate { key, grace_ms } => {
             let id = session.id_of(ResourceKind::Key, &key).await?;
             let segments = ["agents", "keys", &id, "regenerate"];

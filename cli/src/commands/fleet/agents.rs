@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use muster_protocol::backoff::Delays;
+use muster_protocol::identity::Fingerprint;
 use muster_protocol::parameter::ANY;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ const MATCH_COLUMNS: [Column; 3] =
 pub const OPTIONS: OptionNames = &[
     option("name", "NAME")
         .expects("1 to 128 characters, without control characters or spaces at the ends"),
+    option("fingerprint", "--fingerprint"),
     option("expression", "--on"),
     option("target.expression", "--on"),
     option("limit", "--limit"),
@@ -88,6 +90,17 @@ enum Action {
         /// Agent: an id, a name or a hostname
         agent: String,
     },
+    /// Accept the new key pair of a reinstalled or replaced host as an agent's own
+    ///
+    /// The agent must be offline. It keeps its id, tags and history, and the host reconnects as this
+    /// agent. Compare the fingerprint with `muster-agent status` on the host.
+    Adopt {
+        /// Agent: an id, a name or a hostname
+        agent: String,
+        /// Fingerprint of the host's key pair [default: that of the only host with the same machine id]
+        #[arg(long, value_name = "SHA256:…")]
+        fingerprint: Option<Fingerprint>,
+    },
     /// Wait until an agent is connected
     Wait {
         /// Name or hostname of the agent
@@ -127,6 +140,20 @@ pub async fn run(args: Args, session: &Session) -> Result<u8, CliError> {
         Action::Delete { agent } => {
             let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
             session.delete(&["agents", &id]).await
+        }
+        Action::Adopt { agent, fingerprint } => {
+            let id = session.exact_id_of(ResourceKind::Agent, &agent).await?;
+            let body = fingerprint.map_or_else(|| json!({}), |text| json!({"fingerprint": text}));
+            let request = session.api.request(Method::POST, &["agents", &id, "adopt"]).json(&body);
+            let adopted = session.api.json(request).await?;
+            session.output.details(&adopted)?;
+            if let Some(accepted) = adopted.get("next_fingerprint").and_then(Value::as_str) {
+                note(&format!(
+                    "No agent has the key pair {accepted} yet. The next host that proves it with the \
+                     same agent key becomes this agent."
+                ));
+            }
+            Ok(0)
         }
         Action::Wait { name, timeout } => {
             wait_until_connected(session, &name, Duration::from_secs(timeout)).await

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use muster_protocol::release::{Platform, Program, ProgramFile, Version};
 use nix::sys::statvfs::statvfs;
 use ring::digest::{Context, SHA256};
@@ -178,7 +179,7 @@ impl IncomingProgram {
             return Err(ReleaseStoreError::Size(self.expected.bytes));
         }
         let sum = std::mem::replace(&mut self.sum, Context::new(&SHA256)).finish();
-        if hex::encode(sum) != self.expected.sha256 {
+        if HEXLOWER.encode(sum.as_ref()) != self.expected.sha256 {
             return Err(ReleaseStoreError::Sum);
         }
         self.file.sync_all().map_err(ReleaseFileError::of("sync", &self.temporary))?;

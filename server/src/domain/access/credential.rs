@@ -1,5 +1,6 @@
 //! Secrets that Muster issues: generated once, shown once, stored only as a hash.
 
+use data_encoding::HEXLOWER;
 use ring::digest;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -49,7 +50,7 @@ impl NewSecret {
     pub fn random(prefix: &str) -> Result<Self, NoRandomness> {
         let mut bytes = [0; 32];
         SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandomness)?;
-        Ok(Self::from_text(format!("{prefix}{}", hex::encode(bytes)), prefix))
+        Ok(Self::from_text(format!("{prefix}{}", HEXLOWER.encode(&bytes)), prefix))
     }
 
     /// A secret that an operator chose.

@@ -2,3 +2,4 @@
 
 pub mod credential;
 pub mod principal;
+pub mod records;

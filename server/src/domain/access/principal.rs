@@ -82,7 +82,7 @@ pub enum Scope {
     /// The secrets that webhooks are signed with.
     #[serde(rename = "webhooks:write")]
     WebhooksWrite,
-    /// Metrics of the whole server, for all tenants.
+    /// Metrics of the whole server, for all tenants. Only for keys that were created with it.
     #[serde(rename = "metrics:read")]
     MetricsRead,
     /// Releases, which hosts of every tenant may install. Only for keys that were created with it.
@@ -131,10 +131,11 @@ impl Scope {
         }
     }
 
-    /// True for scopes that no role includes by default: a new key only has one if it was requested
-    /// by name.
-    pub const fn is_given_by_name(self) -> bool {
-        matches!(self, Self::ReleasesManage)
+    /// True for rights over the whole server, which belong to its operator and to no tenant. The first
+    /// key of a server has them. No role includes them by default: another key only has one if a key
+    /// with it created that key, and requested it by name.
+    pub const fn is_operators(self) -> bool {
+        matches!(self, Self::ReleasesManage | Self::MetricsRead)
     }
 }
 
@@ -165,6 +166,11 @@ impl Role {
             Self::Admin => 1,
             Self::Owner => 2,
         }
+    }
+
+    /// The scopes that a role has within its tenant.
+    pub fn tenant_scopes(self) -> BTreeSet<Scope> {
+        self.scopes().into_iter().filter(|scope| !scope.is_operators()).collect()
     }
 
     /// The scopes that a role may have at most.
@@ -210,7 +216,7 @@ impl Principal {
     }
 }
 
-/// Who stands behind an audit entry.
+/// The kind of actor of an audit entry.
 #[derive(
     Debug,
     Clone,
@@ -252,6 +258,16 @@ mod tests {
             assert!(Role::Admin.scopes().contains(&managed));
             assert!(Role::Owner.scopes().contains(&managed));
         }
+    }
+
+    #[test]
+    fn no_role_of_a_tenant_has_rights_over_the_whole_server() {
+        for role in [Role::Owner, Role::Admin, Role::Member] {
+            for scope in [Scope::MetricsRead, Scope::ReleasesManage] {
+                assert!(!role.tenant_scopes().contains(&scope), "{role:?} has {scope}");
+            }
+        }
+        assert!(Role::Owner.scopes().contains(&Scope::MetricsRead), "the operator's key has it");
     }
 
     #[test]

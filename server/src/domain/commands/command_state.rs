@@ -1,10 +1,10 @@
-//! The life of a durable command: which state follows which, and why it ended.
+//! The life of a durable command: which state follows which, and why a command ended.
 
 use muster_protocol::frame::Outcome;
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-/// Where a durable command is. Terminal states never change.
+/// The state of a durable command. Terminal states never change.
 #[derive(
     Debug,
     Clone,
@@ -22,7 +22,7 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
-    /// Committed here; no agent has been sent it.
+    /// Stored, and not sent.
     Queued,
     /// Committed as sent; the agent may or may not have it.
     Delivered,
@@ -34,7 +34,7 @@ pub enum CommandState {
     Cancelled,
     Expired,
     Rejected,
-    /// Started or sent, and what came of it can't be known.
+    /// Sent or started, and its result can't be known.
     Lost,
 }
 
@@ -97,25 +97,25 @@ pub enum EndReason {
     ExpiredInQueue,
     /// It was cancelled while it was queued.
     CancelledInQueue,
-    /// The agent stayed away longer than `lost_after_ms`.
+    /// The agent was offline for longer than `lost_after_ms`.
     AgentAway,
     /// A basic agent did not answer within `timeout_ms` and a minute.
     NoResponse,
-    /// The agent came back with another ledger, or an older copy of it.
+    /// The agent reconnected with another ledger, or with an older copy of it.
     LedgerReplaced,
-    /// The agent had reported the start, and no longer knows the command.
+    /// The agent had reported the start, and its inventory does not list the command any more.
     MissingFromInventory,
-    /// The agent was deleted here.
+    /// The agent was deleted on the server.
     AgentDeleted,
-    /// The agent's key no longer allowed it when its turn came.
+    /// The agent's key did not allow it any more when it was about to be sent.
     PermissionRevoked,
-    /// The API key that requested it was revoked, or had expired, when its turn came.
+    /// The API key that requested it was revoked or had expired when it was about to be sent.
     ApiKeyInvalid,
-    /// Its secret parameters could not be handed to its agent when its turn came.
+    /// Its secret parameters could not be sent to its agent.
     SecretsUndeliverable,
-    /// Its agent was offline, and its roll-out leaves such agents out.
+    /// Its agent was offline, and its rollout skips offline agents.
     SkippedOffline,
-    /// Its roll-out was aborted before its turn.
+    /// Its rollout was aborted before it was sent.
     AbortedInQueue,
 }
 
@@ -177,37 +177,37 @@ impl EndReason {
     }
 }
 
-/// Something that may move a command.
+/// An event that may change the state of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// It was committed as sent.
+    /// The command was committed as sent.
     Delivered,
     /// The agent's inventory lists it as accepted.
     ListedAccepted,
-    /// The agent says that the child was started, now or in its inventory.
+    /// The agent reported that the child was started, now or in its inventory.
     Started,
     /// The agent's complete inventory does not list it.
     Unlisted,
-    /// The agent reports how it ended.
+    /// The agent reported the result.
     Reported(Outcome),
-    /// Somebody wants it ended.
+    /// A person requested the cancellation.
     CancelRequested,
-    /// The server ends it.
+    /// The server ends the command.
     Ended(EndReason),
 }
 
-/// What an event does.
+/// The effect of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The command moves.
+    /// The command changes to this state.
     To(CommandState),
-    /// The command stays as it is.
+    /// The command keeps its state.
     Stay,
-    /// It had already ended: the report is kept beside, the state stays.
+    /// The command had already ended. The report is stored beside the result, and the state stays.
     Late,
 }
 
-/// The one table of transitions.
+/// The only table of transitions.
 pub fn step(state: CommandState, event: Event) -> Step {
     use CommandState::{Cancelled, Delivered, Expired, Lost, Queued, Rejected, Running};
     if state.is_terminal() {
@@ -219,10 +219,11 @@ pub fn step(state: CommandState, event: Event) -> Step {
     match (state, event) {
         (_, Event::Reported(outcome)) => Step::To(outcome.into()),
         (Queued, Event::Delivered) => Step::To(Delivered),
-        // A queued command that the agent has after all was delivered by a server that forgot it.
+        // A queued command that the agent has was delivered before the server was restored from a
+        // backup.
         (Queued, Event::ListedAccepted) => Step::To(Delivered),
         (Queued | Delivered, Event::Started) => Step::To(Running),
-        // What was sent and never arrived may be sent again; what ran may not.
+        // A command that was sent and never arrived may be sent again. One that ran may not.
         (Delivered, Event::Unlisted) => Step::To(Queued),
         (Running, Event::Unlisted) => Step::To(Lost),
         (Queued, Event::CancelRequested) => Step::To(Cancelled),

@@ -1,11 +1,11 @@
-//! The life of a job: where it is, and how it ended.
+//! The life of a job: its state, and how it ended.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use super::command_state::{CommandState, EndReason};
 
-/// Where a job is. Terminal states never change.
+/// The state of a job. Terminal states never change.
 #[derive(
     Debug,
     Clone,
@@ -23,23 +23,23 @@ use super::command_state::{CommandState, EndReason};
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// An execution is open.
+    /// At least one execution is open.
     Running,
-    /// Somebody paused its roll-out: nothing starts; what runs goes on.
+    /// A person paused its rollout: no execution starts, and running ones continue.
     Paused,
-    /// Its roll-out stopped by itself: nothing starts until somebody resumes.
+    /// Its rollout halted by itself: no execution starts until a person resumes.
     Halted,
-    /// Every execution succeeded, but for agents that were skipped.
+    /// Every execution succeeded, except for skipped agents.
     Succeeded,
-    /// All is over, and not every execution succeeded.
+    /// All executions have ended, and not all succeeded.
     Failed,
-    /// Somebody asked for the end of all of it, and not every execution succeeded.
+    /// A person cancelled the job, and not every execution succeeded.
     Cancelled,
-    /// Somebody ended what had not begun, and let the rest run.
+    /// A person ended the queued executions, and the running ones continued.
     Aborted,
 }
 
-/// How somebody ended a job before its time.
+/// How a person ended a job early.
 #[derive(
     Debug,
     Clone,
@@ -57,9 +57,9 @@ pub enum JobState {
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Stop {
-    /// All that was open was to end.
+    /// All open executions were cancelled.
     Cancelled,
-    /// What had not begun was to end.
+    /// Queued executions ended, and running ones continued.
     Aborted,
 }
 
@@ -74,7 +74,8 @@ impl Stop {
 }
 
 impl JobState {
-    /// How a job ended whose executions ended so. One that skipped everybody has not succeeded.
+    /// The state of a finished job whose executions ended like this. A job that skipped every agent
+    /// has not succeeded.
     pub fn of_ended(
         stop: Option<Stop>,
         ends: impl IntoIterator<Item = (CommandState, Option<EndReason>)>,

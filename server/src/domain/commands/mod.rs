@@ -4,5 +4,6 @@ pub mod command_state;
 pub mod job_state;
 pub mod output_event;
 pub mod range;
+pub mod records;
 pub mod rollout;
 pub mod trigger;

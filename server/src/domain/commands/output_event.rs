@@ -1,6 +1,6 @@
-//! Output cut into events for live viewers. Pure: knows neither storage nor wire.
+//! Cuts output into events for live viewers. Pure: knows neither storage nor wire.
 //!
-//! Whatever the chunks it comes in, the pieces put together are its bytes, exactly.
+//! The pieces together are exactly the bytes of the output, whatever chunks it arrives in.
 
 use std::collections::VecDeque;
 
@@ -8,45 +8,46 @@ use muster_protocol::frame::output::Stream;
 
 /// Most payload of one event.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024;
-/// A character of UTF-8 has one byte that begins it and at most so many that go on.
+/// Most continuation bytes of a UTF-8 character, after its first byte.
 const MAX_CONTINUATION_BYTES: usize = 3;
 
-/// Output of one stream, contiguous.
+/// A contiguous piece of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     pub stream: Stream,
-    /// Payload of both streams before it.
+    /// Payload of both streams before the piece.
     pub offset_bytes: u64,
-    /// Payload of both streams up to its end.
+    /// Payload of both streams up to the end of the piece.
     pub end_bytes: u64,
     pub payload: Payload,
 }
 
-/// Text where the bytes are text, never a guess where they are not.
+/// Text if the bytes are UTF-8, otherwise the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     Text(String),
     Bytes(Vec<u8>),
 }
 
-/// Cuts output into pieces, of which none is larger than [`MAX_EVENT_BYTES`], and keeps characters
-/// whole where their bytes follow each other.
+/// Cuts output into pieces of at most [`MAX_EVENT_BYTES`]. A character whose bytes are contiguous
+/// is never split.
 #[derive(Debug)]
 pub struct Cutter {
     stream: Stream,
-    /// Where `run` begins.
+    /// The offset at which `run` starts.
     start_bytes: u64,
-    /// Taken and not given out: less than one event, at a pause less than one character.
+    /// Bytes that are not in a piece yet: less than one event, and after a pause less than one
+    /// character.
     run: Vec<u8>,
 }
 
 impl Cutter {
-    /// Begins at an offset.
+    /// Starts at an offset.
     pub fn new(start_bytes: u64) -> Self {
         Self { stream: Stream::Stdout, start_bytes, run: Vec::new() }
     }
 
-    /// Takes what comes next.
+    /// Adds the next bytes.
     pub fn push(&mut self, stream: Stream, payload: &[u8], pieces: &mut VecDeque<Piece>) {
         if stream != self.stream {
             self.finish(pieces);
@@ -58,20 +59,20 @@ impl Cutter {
         }
     }
 
-    /// Passes over what comes next.
+    /// Skips the next bytes.
     pub fn skip(&mut self, bytes: u64, pieces: &mut VecDeque<Piece>) {
         self.finish(pieces);
         self.start_bytes += bytes;
     }
 
-    /// Gives out all but a character that has only begun: more may come.
+    /// Returns everything except the start of a character whose rest may follow.
     pub fn pause(&mut self, pieces: &mut VecDeque<Piece>) {
         while !self.run.is_empty() && !is_begun_character(&self.run) {
             self.cut(pieces);
         }
     }
 
-    /// Gives out all: what follows is of the other stream, or nothing.
+    /// Returns everything: what follows is of the other stream, or there is nothing more.
     pub fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
         while !self.run.is_empty() {
             self.cut(pieces);
@@ -90,7 +91,7 @@ impl Cutter {
     }
 }
 
-/// How much of a run, which is not empty, makes the next piece.
+/// Length of the next piece of `run`, which is not empty.
 fn piece_length(run: &[u8]) -> usize {
     let window = &run[..run.len().min(MAX_EVENT_BYTES)];
     let lead = window
@@ -98,7 +99,7 @@ fn piece_length(run: &[u8]) -> usize {
         .take(MAX_CONTINUATION_BYTES)
         .take_while(|byte| matches!(byte, 0x80..=0xbf))
         .count();
-    // The end of a character that was torn apart does not make bytes of the text behind it.
+    // The end of a split character must not make the text after it binary.
     if lead > 0 && text_length(&window[lead..]).is_some_and(|length| length > 0) {
         return lead;
     }
@@ -108,7 +109,8 @@ fn piece_length(run: &[u8]) -> usize {
     }
 }
 
-/// How much is text up to a character that is cut off at the end; `None` if it is not text.
+/// Length of the text, without an incomplete character at the end. `None` if the bytes are not
+/// text.
 fn text_length(bytes: &[u8]) -> Option<usize> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Some(text.len()),
@@ -135,7 +137,7 @@ mod tests {
         }
     }
 
-    /// Texts with characters of every length, bytes that are none, and more than one event.
+    /// Text with characters of every length, bytes that are not text, and more than one event.
     fn payload() -> impl Strategy<Value = Vec<u8>> {
         prop_oneof![
             8 => "[a-zé€𝄞\n]{1,12}".prop_map(String::into_bytes),
@@ -163,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_put_together_are_the_bytes_whatever_the_chunks(
+        fn pieces_together_are_the_bytes_for_any_chunks(
             records in prop::collection::vec((stream(), payload(), any::<bool>()), 0..12),
             from in 0..1_000_000u64,
         ) {

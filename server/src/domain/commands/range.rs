@@ -1,37 +1,38 @@
-//! One byte range of an output, as `Range: bytes=…` says it.
+//! One byte range of an output, as in `Range: bytes=…`.
 
-/// What a caller wants of a body whose end may still be unknown.
+use http_range_header::{EndPosition, StartPosition, parse_range_header};
+
+/// The part of a body that a caller requests. The body may still grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ByteRange {
-    /// All of it.
+    /// The whole body.
     Whole,
     /// From the first offset to the last one, both included.
     Between(u64, u64),
-    /// From this offset on.
+    /// From this offset to the end.
     From(u64),
-    /// The last so many bytes.
+    /// The last bytes, this many.
     Last(u64),
 }
 
 impl ByteRange {
-    /// Reads the header. Anything but a single well-formed range is `None`, which HTTP reads as
-    /// the whole.
+    /// Parses the header. `None` for anything but a single well-formed range: HTTP then returns the
+    /// whole body.
     pub fn parse(header: &str) -> Option<Self> {
-        let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
-        let number = |text: &str| text.trim().parse::<u64>().ok();
-        match (first.trim(), last.trim()) {
-            ("", last) => number(last).map(Self::Last),
-            (first, "") => number(first).map(Self::From),
-            (first, last) => {
-                let (first, last) = (number(first)?, number(last)?);
+        let ranges = parse_range_header(header.trim()).ok()?.ranges;
+        let [range] = ranges.as_slice() else { return None };
+        match (range.start, range.end) {
+            (StartPosition::FromLast(count), _) => Some(Self::Last(count)),
+            (StartPosition::Index(first), EndPosition::LastByte) => Some(Self::From(first)),
+            (StartPosition::Index(first), EndPosition::Index(last)) => {
                 (first <= last).then_some(Self::Between(first, last))
             }
         }
     }
 
-    /// The offsets it covers in a body of `length` bytes, the end excluded.
+    /// The offsets that the range covers in a body of `length` bytes, the end excluded.
     ///
-    /// `None` if it starts at or behind the end.
+    /// `None` if the range starts at or after the end.
     pub fn resolve(self, length: u64) -> Option<(u64, u64)> {
         let (start, end) = match self {
             Self::Whole => return Some((0, length)),
@@ -50,18 +51,19 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_usual_forms_are_read() {
+    fn single_ranges_are_parsed_and_everything_else_is_ignored() {
         assert_eq!(ByteRange::parse("bytes=0-9"), Some(ByteRange::Between(0, 9)));
         assert_eq!(ByteRange::parse("bytes=10-"), Some(ByteRange::From(10)));
         assert_eq!(ByteRange::parse("bytes=-5"), Some(ByteRange::Last(5)));
-        for odd in ["bytes=", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=-"] {
+        for odd in ["bytes=", "bytes=9-3", "bytes=0-1,3-4", "lines=1-2", "bytes=-", "bytes=1", "x"]
+        {
             assert_eq!(ByteRange::parse(odd), None, "{odd}");
         }
     }
 
     proptest! {
         #[test]
-        fn a_resolved_range_lies_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
+        fn a_resolved_range_is_within_the_body(first in any::<u64>(), last in any::<u64>(), length in any::<u64>()) {
             for range in [ByteRange::Between(first.min(last), last.max(first)), ByteRange::From(first), ByteRange::Last(last)] {
                 if let Some((start, end)) = range.resolve(length) {
                     prop_assert!(start < end && end <= length);

@@ -1,9 +1,9 @@
-//! What set an execution going.
+//! What started an execution.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-/// What set an execution, or another durable command, going.
+/// Why a durable command exists.
 #[derive(
     Debug,
     Clone,
@@ -21,11 +21,11 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
-    /// A request of its own, through REST or the command line.
+    /// A request through REST or the command line.
     Api,
-    /// A job that was done once more.
+    /// The retry of a job.
     Retry,
-    /// A group whose agents are to be of another version.
+    /// A group whose agents get another version.
     Group,
 }
 

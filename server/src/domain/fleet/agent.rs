@@ -1,11 +1,11 @@
-//! What kind of agent this is, how it is connected, and what can happen to it.
+//! The kinds, transports and events of agents.
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::ids::AgentId;
 
-/// How much of the protocol an agent speaks.
+/// The level of the protocol that an agent speaks.
 #[derive(
     Debug,
     Clone,
@@ -22,9 +22,9 @@ use crate::domain::ids::AgentId;
 #[strum(serialize_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum AgentLevel {
-    /// It speaks the frames of the first generation only.
+    /// Only the frames that every agent must know.
     Basic,
-    /// It keeps a ledger, reports output by offset and can cancel.
+    /// It has a ledger, reports output by offset and can cancel commands.
     Full,
 }
 
@@ -51,7 +51,7 @@ pub enum NameSource {
     Reported,
 }
 
-/// What a session runs over.
+/// The transport of a session.
 #[derive(
     Debug,
     Clone,
@@ -72,7 +72,7 @@ pub enum Transport {
     Http,
 }
 
-/// What happened to an agent.
+/// The kind of an agent's event.
 #[derive(
     Debug,
     Clone,
@@ -92,24 +92,31 @@ pub enum AgentEventKind {
     Enrolled,
     Online,
     Offline,
-    /// It left for good, at its own request.
+    /// It was deleted at its own request.
     Deregistered,
-    /// It came back with another ledger, or an older copy.
+    /// It reconnected with another ledger, or with an older copy.
     LedgerReplaced,
     /// Two hosts present its identity.
     IdentityConflict,
     /// Its name or hostname is that of another agent.
     NameConflict,
+    /// A host with its machine id presented another key pair, or it is that host.
+    KeyPairChanged,
+    /// A person accepted another key pair as its own.
+    Adopted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
 }
 
 /// The alert of an agent whose identity two hosts present.
 pub const IDENTITY_CONFLICT: &str = "identity_conflict";
-/// The alert of an agent whose name or hostname another agent had first.
+/// The alert of an agent whose name or hostname belonged to another agent first.
 pub const NAME_CONFLICT: &str = "name_conflict";
 
-/// What a typed word matched of an agent.
+/// The alert of an agent whose machine id came with two key pairs.
+pub const KEY_PAIR_CHANGED: &str = "key_pair_changed";
+
+/// How a name matched an agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchedBy {
@@ -123,13 +130,13 @@ pub enum MatchedBy {
 }
 
 impl MatchedBy {
-    /// True if a host cannot bring about this match by what it reports.
+    /// True if a host cannot cause this match by what it reports.
     pub fn is_trusted(self) -> bool {
         matches!(self, Self::Id | Self::GivenName)
     }
 }
 
-/// One of several agents that a word matches.
+/// One of several agents that a name matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct AgentCandidate {
     pub id: AgentId,

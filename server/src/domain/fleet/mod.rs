@@ -1,6 +1,7 @@
 //! Agents, their manifests and targets.
 
 pub mod agent;
-pub mod manifest_digest;
+pub mod forbidden_commands;
+pub mod records;
 pub mod reported_manifest;
 pub mod target;

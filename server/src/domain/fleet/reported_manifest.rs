@@ -1,8 +1,9 @@
-//! A manifest that a host reports. Hosts are not trusted: it is checked with the rules that honest
-//! hosts check their file with, and its texts lose invisible characters before they are stored.
+//! A manifest that a host reports. Hosts are not trusted, so it is checked with the same rules that
+//! honest hosts use for their file, and invisible characters are removed from its texts.
 
 use muster_protocol::limits::MAX_SCRIPT_MANIFEST_BYTES;
 use muster_protocol::manifest::Manifest;
+use ring::digest;
 
 use crate::domain::name::clean;
 
@@ -36,7 +37,7 @@ impl ReportedManifest {
         Ok(Self { manifest, text })
     }
 
-    /// A manifest without scripts, which stands for a refused one.
+    /// A manifest without scripts, used for a rejected one.
     pub fn none() -> Self {
         Self { manifest: Manifest::default(), text: r#"{"scripts":[]}"#.to_owned() }
     }
@@ -44,6 +45,25 @@ impl ReportedManifest {
 
 fn clean_text(text: &mut String) {
     *text = clean(text, text.len());
+}
+
+/// SHA-256 of a manifest as JSON. Most hosts of a fleet share one manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ManifestDigest(pub [u8; 32]);
+
+impl ManifestDigest {
+    /// The digest of a manifest, as it is stored.
+    pub fn of(text: &str) -> Self {
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hash.as_ref());
+        Self(bytes)
+    }
+
+    /// Reads a stored digest; `None` if it is malformed.
+    pub fn stored(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
 }
 
 #[cfg(test)]

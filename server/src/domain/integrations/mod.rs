@@ -1,4 +1,5 @@
 //! The event feed, and webhooks.
 
+pub mod records;
 pub mod tenant_event;
 pub mod webhook;

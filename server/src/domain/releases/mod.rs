@@ -2,3 +2,4 @@
 
 pub mod group;
 pub mod newest_release;
+pub mod records;

@@ -13,11 +13,11 @@
 
 pub mod amount;
 pub mod gate;
+
 #[cfg(test)]
 mod tests;
 
 use self::gate::GateStatus;
-use crate::domain::pluralize::pluralize;
 use crate::domain::time::Timestamp;
 
 /// Everything that decides the next step. A member is one agent's share of the work.
@@ -133,7 +133,7 @@ impl HaltReason {
 /// Decides the next step.
 pub fn plan_next(snapshot: &WaveSnapshot) -> WaveStep {
     if snapshot.held == 0 && snapshot.successor == Successor::None {
-        // What is in flight ends by itself, and the whole with it.
+        // What is in flight ends by itself, and then the whole run ends.
         return WaveStep::Wait;
     }
     let failures = snapshot.failures;
@@ -200,5 +200,13 @@ impl WaveSnapshot {
             }
             _ => u64::MAX,
         }
+    }
+}
+
+/// `1 agent`, `2 agents`.
+fn pluralize(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }

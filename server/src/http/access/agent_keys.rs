@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::access::records::AgentKeyRecord;
 use crate::domain::ids::AgentKeyId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -19,7 +20,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::agent_keys::{MadeAgentKey, NewAgentKey};
 use crate::services::access::caller::Caller;
-use crate::store::entities::access::agent_key;
 use crate::store::queries::AgentKeyChange;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -42,6 +42,8 @@ struct AgentKeyView {
     permissions: Vec<String>,
     tags: Vec<String>,
     max_agents: i32,
+    /// True if its holders may take over each other's offline agents by what they claim.
+    trusts_holders: bool,
     status: KeyStatus,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -81,6 +83,10 @@ struct CreateAgentKey {
     tags: Vec<String>,
     /// Default: 1.
     max_agents: Option<i32>,
+    /// A host with another key pair takes over the offline agent with its machine id, and basic agents
+    /// are distinguished by their hostnames. For keys whose every holder is trusted. Default: false.
+    #[serde(default)]
+    trusts_holders: bool,
     expires_at: Option<Timestamp>,
 }
 
@@ -92,6 +98,7 @@ struct UpdateAgentKey {
     permissions: Option<Vec<CommandName>>,
     tags: Option<Vec<String>>,
     max_agents: Option<i32>,
+    trusts_holders: Option<bool>,
     status: Option<KeyStatus>,
     /// `null` removes the expiry.
     #[serde(default, deserialize_with = "present")]
@@ -115,15 +122,16 @@ struct RegenerateAgentKey {
     grace_ms: u64,
 }
 
-impl From<agent_key::Model> for AgentKeyView {
-    fn from(row: agent_key::Model) -> Self {
+impl From<AgentKeyRecord> for AgentKeyView {
+    fn from(row: AgentKeyRecord) -> Self {
         Self {
             id: row.id,
             name: row.name,
             prefix: row.prefix,
-            permissions: row.permissions.0,
-            tags: row.tags.0,
+            permissions: row.permissions,
+            tags: row.tags,
             max_agents: row.max_agents,
+            trusts_holders: row.trusts_holders,
             status: if row.is_disabled { KeyStatus::Disabled } else { KeyStatus::Active },
             created_at: row.created_at,
             expires_at: row.expires_at,
@@ -153,6 +161,7 @@ async fn create_agent_key(
         permissions: body.permissions,
         tags: body.tags,
         max_agents: body.max_agents,
+        trusts_holders: body.trusts_holders,
         expires_at: body.expires_at,
     };
     let made = state.services.agent_keys.create(&caller, new).await?;
@@ -203,6 +212,7 @@ async fn update_agent_key(
             .map(|names| names.iter().map(|name| name.as_str().to_owned()).collect()),
         tags: body.tags,
         max_agents: body.max_agents,
+        trusts_holders: body.trusts_holders,
         is_disabled: body.status.map(|status| matches!(status, KeyStatus::Disabled)),
         expires_at: body.expires_at,
     };

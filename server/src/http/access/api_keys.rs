@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::access::principal::{Role, Scope};
+use crate::domain::access::records::ApiKeyRecord;
 use crate::domain::ids::{ApiKeyId, GroupId, JobId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -16,7 +17,6 @@ use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::PageView;
 use crate::services::access::api_keys::NewApiKey;
 use crate::services::access::caller::Caller;
-use crate::store::entities::access::api_key;
 use crate::store::queries::RevocationScope;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -55,7 +55,8 @@ struct CreateApiKey {
     name: String,
     /// Default: `member`.
     role: Option<Role>,
-    /// Default: all scopes of the role. A key can't have scopes that its role or the caller does
+    /// Default: all scopes of the role, except `metrics:read` and `releases:manage`, which are rights
+    /// over the whole server. A key can't have scopes that its role or the caller does
     /// not have.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Vec<Scope>>,
@@ -63,14 +64,14 @@ struct CreateApiKey {
     expires_at: Option<Timestamp>,
 }
 
-impl From<api_key::Model> for ApiKeyView {
-    fn from(row: api_key::Model) -> Self {
+impl From<ApiKeyRecord> for ApiKeyView {
+    fn from(row: ApiKeyRecord) -> Self {
         Self {
             id: row.id,
             name: row.name,
             prefix: row.prefix,
             role: row.role,
-            scopes: row.scopes.0,
+            scopes: row.scopes,
             created_at: row.created_at,
             created_by: row.created_by,
             expires_at: row.expires_at,

@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::access::principal::ActorKind;
+use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::AuditId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -15,7 +16,6 @@ use crate::http::extract::{PageParams, Params};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
-use crate::store::entities::access::audit_entry;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list_audit_entries))
@@ -38,8 +38,8 @@ struct AuditEntryView {
     source: Option<String>,
 }
 
-impl From<audit_entry::Model> for AuditEntryView {
-    fn from(row: audit_entry::Model) -> Self {
+impl From<AuditRecord> for AuditEntryView {
+    fn from(row: AuditRecord) -> Self {
         Self {
             id: row.id,
             at: row.at,

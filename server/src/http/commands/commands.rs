@@ -280,7 +280,8 @@ async fn get_command(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> ApiResult<axum::Json<CommandView>> {
-    let found = state.services.commands.get(&caller, CommandId(id), params.wait_ms).await?;
+    let wait_ms = params.read()?;
+    let found = state.services.commands.get(&caller, CommandId(id), wait_ms).await?;
     let output = state.services.output.summary(&caller, &found).await?;
     let output_bytes = Some(output.length_bytes);
     let output_dropped_at = output.dropped_at;

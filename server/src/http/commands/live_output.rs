@@ -82,6 +82,15 @@ struct ResultEvent {
     is_output_incomplete: bool,
 }
 
+/// The data of an event, by its name: `output` or `result`. Only for the API's description.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described")]
+enum LiveEventView {
+    Output(OutputEvent),
+    Result(ResultEvent),
+}
+
 /// Follow the output of an execution as server-sent events.
 ///
 /// An event `output` has bytes and, as its `id`, the offset after them; send it as `Last-Event-ID` to
@@ -91,7 +100,7 @@ struct ResultEvent {
 /// is lost during the response, it ends early, and the next request gets that error.
 #[utoipa::path(get, path = "/api/executions/{id}/output/live", tag = "executions",
     params(("id" = uuid::Uuid, Path), LiveParams, ("Last-Event-ID" = Option<String>, Header)),
-    responses((status = 200, content_type = "text/event-stream", body = OutputEvent), (status = 400, body = Problem),
+    responses((status = 200, content_type = "text/event-stream", body = LiveEventView), (status = 400, body = Problem),
         (status = 404, body = Problem), (status = 410, body = Problem), (status = 429, body = Problem)))]
 async fn follow_output(
     State(state): State<AppState>,

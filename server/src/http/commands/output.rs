@@ -12,16 +12,17 @@ use utoipa_axum::routes;
 use crate::domain::commands::range::ByteRange;
 use crate::domain::ids::CommandId;
 use crate::http::AppState;
-use crate::http::extract::{Id, Params};
+use crate::http::extract::{Id, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 use crate::services::commands::output::read::OutputPart;
 use crate::store::queries::OutputStream;
 
-/// The command's state when the answer was made.
+/// The command's state at the time of the response.
 const STATE: HeaderName = HeaderName::from_static("muster-state");
 
-/// Of a script's name in a file's.
+/// Longest part of a script's name in a file name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -32,19 +33,19 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct OutputParams {
-    /// One stream only; its offsets then count that stream alone.
+    /// Only this stream; offsets then count that stream alone.
     #[param(inline)]
     stream: Option<StreamName>,
-    /// Wait for bytes behind the start of the range for so long, at most 60000.
+    /// How long to wait for bytes after the start of the range, in milliseconds, at most 60000.
     #[serde(default)]
     wait_ms: u64,
-    /// `1`: as a file with a name of its own, for browsers to keep.
+    /// `1`: as a file that browsers save under a name of its own.
     #[serde(default)]
     #[param(inline)]
     download: Download,
 }
 
-/// Whether a browser is to keep the answer as a file.
+/// Whether a browser saves the response as a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 enum Download {
     #[default]
@@ -78,13 +79,14 @@ impl StreamName {
     }
 }
 
-/// Read a command's output, both streams in the order they were read, while it grows or after.
+/// Read a command's output while it grows or after it has ended: both streams, in the order in which
+/// the agent read them.
 ///
-/// Takes one `Range`. 206 says in `Content-Range` which bytes came and how many there are so far
-/// (`*` while it may grow); 204 says that nothing stands behind the start of the range yet;
-/// 416 that nothing ever will. `muster-state` is the command's state. 410 `output_dropped`: it gave way
-/// to newer output; 410 `output_damaged`: what is stored of it is lost. What is found to be damaged
-/// later on the way cuts the answer off.
+/// Accepts one `Range`. 206: `Content-Range` has the range of the bytes and their number so far (`*`
+/// while the output can still grow). 204: there are no bytes after the start of the range yet. 416: the
+/// output has ended before it. The header `muster-state` is the command's state. 410 `output_dropped`:
+/// the output was deleted to make room for newer output. 410 `output_damaged`: the stored output cannot
+/// be read. If damage is found while the response is sent, the response ends early.
 #[utoipa::path(get, path = "/api/commands/{id}/output", tag = "commands",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
@@ -103,7 +105,7 @@ async fn read_output(
     Ok(named(name, read(&state, &caller, CommandId(id), &headers, &params).await?))
 }
 
-/// Read an execution's output: as of `/api/commands/{id}/output`.
+/// Read an execution's output, as `/api/commands/{id}/output` does.
 #[utoipa::path(get, path = "/api/executions/{id}/output", tag = "executions",
     params(("id" = uuid::Uuid, Path), OutputParams, ("Range" = Option<String>, Header)),
     responses((status = 200, content_type = "application/octet-stream"), (status = 206, content_type = "application/octet-stream"),
@@ -124,7 +126,7 @@ async fn read_execution_output(
 }
 
 /// A name that is safe on every system and within a header: letters, digits, `-`, `_`, and dots
-/// only inside.
+/// inside.
 fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String {
     let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let safe: String = script.chars().filter(is_safe).take(MAX_NAME_CHARS).collect();
@@ -133,7 +135,7 @@ fn file_name(script: &str, id: CommandId, stream: Option<StreamName>) -> String 
     format!("{}{}{id}{stream}.log", safe, if safe.is_empty() { "" } else { "-" })
 }
 
-/// As a file, if it has a name and anything in it.
+/// Sends a successful response as a file, if it has a name.
 fn named(name: Option<String>, mut response: Response) -> Response {
     let value = name
         .and_then(|name| HeaderValue::try_from(format!("attachment; filename=\"{name}\"")).ok());
@@ -154,7 +156,8 @@ async fn read(
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
     let range = range.and_then(ByteRange::parse).unwrap_or(ByteRange::Whole);
     let output = &state.services.output;
-    let opened = output.open(caller, id, stream, range, params.wait_ms).await?;
+    let wait_ms = wait(params.wait_ms, MAX_WAIT_MS)?;
+    let opened = output.open(caller, id, stream, range, wait_ms).await?;
     let (part, is_range) = match opened {
         Ok(part) => (part, range != ByteRange::Whole),
         Err((state, length_bytes)) if state.is_terminal() => {
@@ -179,7 +182,7 @@ fn respond(part: OutputPart, is_range: bool) -> Response {
     let content_range = format!("bytes {}-{last}/{total}", part.start_bytes);
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-        // What a script prints is no page.
+        // Browsers must not interpret a script's output.
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::CONTENT_LENGTH, (part.end_bytes - part.start_bytes).to_string()),

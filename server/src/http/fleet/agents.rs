@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use muster_protocol::identity::Fingerprint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -10,21 +11,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, MatchedBy, NameSource, Transport};
+use crate::domain::fleet::records::{AgentEventRecord, TelemetryRecord};
 use crate::domain::ids::{AgentId, AgentKeyId, EventId};
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
 use crate::http::commands::commands::{CommandBody, CommandResponseView, CommandView, PingBody};
-use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page};
+use crate::http::extract::{Body, Id, PageParams, Params, idempotency_key, page, wait};
 use crate::http::fleet::scripts;
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, stored_json};
 use crate::services::access::caller::Caller;
+use crate::services::commands::MAX_WAIT_MS;
 use crate::services::fleet::agents::AgentSnapshot;
-use crate::store::entities::fleet::{agent_event, telemetry_sample};
 use crate::store::queries::AgentChange;
 
 /// Most samples in one response: a day of heartbeats.
-const MAX_SAMPLES: u64 = 3_000;
+pub(in crate::http) const MAX_SAMPLES: u64 = 3_000;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -32,6 +34,7 @@ pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list_connected_agents))
         .routes(routes!(resolve_agent))
         .routes(routes!(get_agent, update_agent, delete_agent))
+        .routes(routes!(adopt_agent))
         .merge(scripts::routes())
         .routes(routes!(list_agent_metrics))
         .routes(routes!(list_agent_events))
@@ -56,11 +59,20 @@ struct AgentView {
     capabilities: Vec<String>,
     tags: Vec<String>,
     key_id: AgentKeyId,
+    /// The key that a full agent proves its identity with: base64 of 32 bytes.
+    public_key: Option<String>,
+    /// `SHA256:…`, to compare with `muster-agent status` on the host.
+    fingerprint: Option<String>,
+    /// The fingerprint that a person accepted for this agent, until a host with it connects.
+    next_fingerprint: Option<String>,
     /// Commands that the host allows the server to send.
     policy: Option<String>,
     max_executions: i32,
-    /// A condition that needs a person's attention, `identity_conflict` or `name_conflict`.
+    /// A condition that needs a person's attention: `identity_conflict`, `name_conflict` or
+    /// `key_pair_changed`.
     alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    alert_detail: Option<String>,
     connected_at: Timestamp,
     last_seen_at: Timestamp,
     created_at: Timestamp,
@@ -118,6 +130,8 @@ struct UpdateAgent {
 impl From<AgentSnapshot> for AgentView {
     fn from(agent: AgentSnapshot) -> Self {
         let AgentSnapshot { row, is_connected } = agent;
+        let public_key = row.public_key;
+        let next_fingerprint = row.next_fingerprint.map(|accepted| accepted.to_string());
         Self {
             id: row.id,
             name: row.name,
@@ -130,12 +144,16 @@ impl From<AgentSnapshot> for AgentView {
             version: row.version,
             os: row.os,
             arch: row.arch,
-            capabilities: row.capabilities.0,
-            tags: row.tags.0,
+            capabilities: row.capabilities,
+            tags: row.tags,
             key_id: row.key_id,
+            public_key: public_key.map(|key| key.to_string()),
+            fingerprint: public_key.map(|key| key.fingerprint().to_string()),
+            next_fingerprint,
             policy: row.policy,
             max_executions: row.max_executions,
             alert: row.alert,
+            alert_detail: row.alert_detail,
             connected_at: row.connected_at,
             last_seen_at: row.last_seen_at,
             created_at: row.created_at,
@@ -146,8 +164,8 @@ impl From<AgentSnapshot> for AgentView {
     }
 }
 
-impl From<telemetry_sample::Model> for TelemetrySampleView {
-    fn from(row: telemetry_sample::Model) -> Self {
+impl From<TelemetryRecord> for TelemetrySampleView {
+    fn from(row: TelemetryRecord) -> Self {
         Self {
             at: row.at,
             cpu_percent: row.cpu_percent,
@@ -160,8 +178,8 @@ impl From<telemetry_sample::Model> for TelemetrySampleView {
     }
 }
 
-impl From<agent_event::Model> for AgentEventView {
-    fn from(row: agent_event::Model) -> Self {
+impl From<AgentEventRecord> for AgentEventView {
+    fn from(row: AgentEventRecord) -> Self {
         Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
     }
 }
@@ -205,8 +223,9 @@ async fn list_connected_agents(
 ) -> ApiResult<axum::Json<PageView<AgentView>>> {
     let agents = &state.services.agents;
     let page = page(params.cursor.as_deref(), params.limit)?;
+    let wait_ms = wait(params.wait_ms, MAX_WAIT_MS)?;
     let page = match params.name {
-        Some(name) => agents.wait_connected(&caller, &name, params.wait_ms, page).await?,
+        Some(name) => agents.wait_connected(&caller, &name, wait_ms, page).await?,
         None => agents.list_connected(&caller, page).await?,
     };
     Ok(axum::Json(page.map(AgentView::from).into()))
@@ -218,12 +237,12 @@ async fn list_connected_agents(
 struct ResolveParams {
     /// An id, or a whole name or hostname.
     name: String,
-    /// True if the caller means to send secrets: what only a host reported does not match then.
+    /// True if the caller wants to send secrets. Names that only a host reported then do not match.
     #[serde(default)]
     with_secrets: bool,
 }
 
-/// The agent that a word names.
+/// The agent that a name identifies.
 #[derive(Debug, Serialize, ToSchema)]
 struct ResolvedAgentView {
     matched_by: MatchedBy,
@@ -231,7 +250,7 @@ struct ResolvedAgentView {
     agent: AgentView,
 }
 
-/// Find the agent that a word names.
+/// Find the agent that a name identifies.
 ///
 /// An id matches its agent. A name that a person gave wins over what hosts report. Otherwise the
 /// reported names and hostnames are compared together. If several agents match, the answer is
@@ -289,6 +308,33 @@ async fn delete_agent(
 ) -> ApiResult<StatusCode> {
     state.services.agents.delete(&caller, AgentId(id)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct AdoptAgent {
+    /// `SHA256:…`, as `muster-agent status` prints it on the host. Without it, the host is the only
+    /// one that reports the same machine id with another key pair.
+    #[schema(value_type = Option<String>)]
+    fingerprint: Option<Fingerprint>,
+}
+
+/// Accept the new key pair of a reinstalled host as this agent's own.
+///
+/// The agent must be offline. The agent that the host was enrolled as is deleted, and the host
+/// reconnects as this one. If no agent has the key pair yet, the next host that proves it with the
+/// same agent key becomes this agent.
+#[utoipa::path(post, path = "/api/agents/{id}/adopt", tag = "agents",
+    params(("id" = uuid::Uuid, Path)), request_body = AdoptAgent,
+    responses((status = 200, body = AgentView), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn adopt_agent(
+    State(state): State<AppState>,
+    caller: Caller,
+    Id(id): Id,
+    Body(body): Body<AdoptAgent>,
+) -> ApiResult<axum::Json<AgentView>> {
+    let agent = state.services.agents.adopt(&caller, AgentId(id), body.fingerprint).await?;
+    Ok(axum::Json(agent.into()))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

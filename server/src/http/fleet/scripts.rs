@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -32,6 +33,9 @@ struct ScriptsView {
     scripts_with_any_parameters: Vec<String>,
     /// Why the host refused its newest manifest file. The scripts above stay in force.
     error: Option<String>,
+    /// What the host's policy forbids the server: `restart`, `update`, `redeploy`, `shutdown`,
+    /// `rekey`.
+    forbidden_commands: Vec<String>,
     /// When the host last reported; `null` if it never has.
     reported_at: Option<Timestamp>,
 }
@@ -50,6 +54,7 @@ async fn list_agent_scripts(
             items: Value::Array(Vec::new()),
             scripts_with_any_parameters: Vec::new(),
             error: None,
+            forbidden_commands: Vec::new(),
             reported_at: None,
         },
         Some(row) => {
@@ -58,6 +63,8 @@ async fn list_agent_scripts(
                 scripts_with_any_parameters: scripts_with_any_parameters(&items),
                 items,
                 error: row.error,
+                forbidden_commands: ForbiddenCommands::stored(row.forbidden_commands.as_deref())
+                    .names(),
                 reported_at: Some(row.reported_at),
             }
         }

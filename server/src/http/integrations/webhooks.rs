@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::domain::ids::{DeliveryId, JobId};
+use crate::domain::integrations::records::{DeliveryAttempt, DeliveryRecord};
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::time::Timestamp;
 use crate::http::AppState;
@@ -15,8 +16,6 @@ use crate::http::extract::{Body, Empty, Id, Params, page};
 use crate::http::problem::{ApiResult, Problem};
 use crate::http::views::{PageView, shown_webhook};
 use crate::services::access::caller::Caller;
-use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::DeliveryFilter;
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
@@ -62,7 +61,7 @@ struct DeliveryWithAttempts {
 
 impl DeliveryView {
     /// The delivery as this caller may see it.
-    fn new(mut row: webhook_delivery::Model, caller: &Caller) -> Self {
+    fn new(mut row: DeliveryRecord, caller: &Caller) -> Self {
         Self {
             id: row.id,
             job_id: row.job_id,
@@ -74,7 +73,7 @@ impl DeliveryView {
             due_at: (row.state == DeliveryState::Pending).then_some(row.due_at),
             give_up_at: row.give_up_at,
             finished_at: row.finished_at,
-            last_attempt: row.attempts.0.pop(),
+            last_attempt: row.attempts.pop(),
         }
     }
 }
@@ -116,7 +115,7 @@ async fn get_delivery(
     Id(id): Id,
 ) -> ApiResult<axum::Json<DeliveryWithAttempts>> {
     let row = state.services.webhooks.get(&caller, DeliveryId(id)).await?;
-    let attempts = row.attempts.0.clone();
+    let attempts = row.attempts.clone();
     Ok(axum::Json(DeliveryWithAttempts { view: DeliveryView::new(row, &caller), attempts }))
 }
 

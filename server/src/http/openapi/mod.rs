@@ -1,38 +1,36 @@
 //! The OpenAPI document, made from the handlers, and the pages that show it.
 
+mod completion;
+mod examples;
+mod fields;
+mod parameters;
 mod refusals;
+mod streams;
+mod successes;
 
 use axum::Router;
+use axum::http::header;
 use axum::response::Redirect;
 use axum::routing::get;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::{Modify, OpenApi};
+use muster_protocol::schema;
+use serde_json::Value;
+use utoipa::{Modify as _, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::refusals::Refusals;
 use super::AppState;
 
+const JSON: &str = "application/json";
+const SCHEMA_JSON: &str = "application/schema+json";
+
 #[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Muster",
-        description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. ManifestCache are pages of `items` with a `next_cursor`.",
-        license(name = "MIT OR Apache-2.0")
-    ),
-    security(("api_key" = [])),
-    modifiers(&Credentials)
-)]
+#[openapi(info(
+    title = "Muster",
+    description = "A self-hosted command bus for fleets. Authenticate with an API key as `Authorization: Bearer mst_live_…` or `x-api-key`. Errors are problem documents with a stable `code`. Lists are pages of `items` with a `next_cursor`.",
+    license(name = "MIT OR Apache-2.0")
+))]
 struct Document;
-
-struct Credentials;
-
-impl Modify for Credentials {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        document.components.get_or_insert_default().add_security_scheme("api_key", scheme);
-    }
-}
 
 pub(super) fn documented() -> OpenApiRouter<AppState> {
     let mut router = OpenApiRouter::with_openapi(Document::openapi())
@@ -58,32 +56,99 @@ pub(super) fn documented() -> OpenApiRouter<AppState> {
 }
 
 pub(super) fn pages<S: Clone + Send + Sync + 'static>(
-    document: utoipa::openapi::OpenApi,
+    document: &utoipa::openapi::OpenApi,
 ) -> Router<S> {
+    let document = serde_json::to_value(document).map(completion::complete).unwrap_or_default();
+    let (frames, asyncapi) = (frame_schemas(), asyncapi());
     // Who comes by the bare address is a person.
-    let front = Router::new().route("/", get(async || Redirect::to("/docs")));
-    front.merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+    Router::new()
+        .route("/", get(async || Redirect::to("/docs")))
+        .route("/asyncapi.json", get(async || ([(header::CONTENT_TYPE, JSON)], asyncapi)))
+        .route("/frames.schema.json", get(async || ([(header::CONTENT_TYPE, SCHEMA_JSON)], frames)))
+        .merge(SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document))
+}
+
+/// The OpenAPI document as JSON.
+fn described() -> serde_json::Result<Value> {
+    serde_json::to_value(documented().get_openapi()).map(completion::complete)
 }
 
 /// The document as it is committed beside the code.
 ///
 /// # Errors
 /// If the document can't be written as JSON.
-pub fn document() -> Result<String, serde_json::Error> {
-    let mut text = serde_json::to_string_pretty(documented().get_openapi())?;
-    text.push('\n');
-    Ok(text)
+pub fn document() -> serde_json::Result<String> {
+    described().map(|document| text(&document))
+}
+
+/// The AsyncAPI document of the agent protocol, as it is committed beside the code.
+pub fn asyncapi() -> String {
+    text(&schema::asyncapi(env!("CARGO_PKG_VERSION")))
+}
+
+/// JSON Schema of every frame, as it is committed beside the code.
+pub fn frame_schemas() -> String {
+    text(&schema::frame_schemas())
+}
+
+fn text(document: &Value) -> String {
+    format!("{document:#}\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
     #[test]
-    fn the_committed_document_is_current() {
-        let committed = include_str!("../../../openapi.json");
-        let current = super::document().expect("plain JSON");
-        assert!(
-            committed == current,
-            "server/openapi.json is out of date: run `make openapi` and commit it"
-        );
+    fn the_committed_documents_are_current() {
+        let documents = [
+            ("server/openapi.json", include_str!("../../../openapi.json"), document()),
+            (
+                "protocol/asyncapi.json",
+                include_str!("../../../../protocol/asyncapi.json"),
+                Ok(asyncapi()),
+            ),
+            (
+                "protocol/frames.schema.json",
+                include_str!("../../../../protocol/frames.schema.json"),
+                Ok(frame_schemas()),
+            ),
+        ];
+        for (path, committed, current) in documents {
+            let current = current.expect("plain JSON");
+            assert!(
+                committed == current,
+                "{path} is out of date: run `make openapi` and commit it"
+            );
+        }
+    }
+
+    #[test]
+    fn every_answer_has_a_sentence_and_every_sentence_an_answer() {
+        let mut document = described().expect("plain JSON");
+        let mut answers = BTreeSet::new();
+        for operation in completion::operations(&mut document) {
+            let name = operation["operationId"].as_str().expect("an id").to_owned();
+            for (status, response) in operation["responses"].as_object().expect("responses") {
+                assert_ne!(response["description"], "", "{name} {status}");
+                answers.insert((name.clone(), status.clone()));
+            }
+        }
+        for (name, status) in successes::all() {
+            assert!(answers.contains(&(name.to_owned(), status.to_owned())), "{name} {status}");
+        }
+    }
+
+    #[test]
+    fn operation_ids_are_unique() {
+        let mut document = described().expect("plain JSON");
+        let mut names = BTreeSet::new();
+        for operation in completion::operations(&mut document) {
+            let name = operation["operationId"].as_str().expect("an id").to_owned();
+            assert!(names.insert(name.clone()), "{name} is there twice");
+        }
+        assert!(names.len() > 50, "{}", names.len());
     }
 }

@@ -1,7 +1,5 @@
 //! `/healthz` and `/readyz`
 
-use std::time::Duration;
-
 use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,9 +8,6 @@ use utoipa_axum::routes;
 
 use crate::http::AppState;
 use crate::http::problem::{ApiResult, Problem};
-
-/// How long the database may take to answer.
-const DATABASE_WAIT: Duration = Duration::from_secs(3);
 
 pub(in crate::http) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(get_health)).routes(routes!(get_readiness))
@@ -34,12 +29,10 @@ async fn get_health() -> axum::Json<HealthView> {
     OK
 }
 
-/// The server is ready: its database can be read and written.
+/// The server is ready: its database can be read and written. Checked at most once a second.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = HealthView), (status = 503, body = Problem)))]
 async fn get_readiness(State(state): State<AppState>) -> ApiResult<axum::Json<HealthView>> {
-    match tokio::time::timeout(DATABASE_WAIT, state.services.maintenance.check_database()).await {
-        Ok(Ok(())) => Ok(OK),
-        Ok(Err(_)) | Err(_) => Err(Problem::storage()),
-    }
+    state.services.readiness.check().await?;
+    Ok(OK)
 }

@@ -1,5 +1,4 @@
 //! Releases of agent and supervisor, and the groups that follow them.
 
-pub(super) mod group_views;
 pub(super) mod groups;
 pub(super) mod releases;

@@ -1,6 +1,6 @@
 //! The three endpoints of basic agents: heartbeat, poll, result.
 //!
-//! The agent of a key that polls has one session, which its first request opens and silence ends.
+//! A key whose agent polls has one session, opened by its first request and ended by silence.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,12 +23,12 @@ use super::{Admitted, AdmittedBody};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
-use crate::http::extract::{Body, Params};
+use crate::http::extract::{Body, Params, wait};
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
 use crate::services::sessions::{AgentMessage, SessionRequest};
 
-/// Most bytes of commands in one answer to a poll.
+/// Bytes of commands that one poll answers with.
 const MAX_POLL_BYTES: usize = 4 * 1024 * 1024;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
@@ -42,7 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 #[derive(Clone, Default)]
 pub struct PollSessions(Arc<Mutex<HashMap<AgentKeyId, Arc<Relay>>>>);
 
-/// A heartbeat. `status` is free-form. The fields of `register` may be in `data` or beside `status`.
+/// A heartbeat. Free-form; the fields of `register` can be in `data` or beside `status`.
 #[derive(Debug, Deserialize, ToSchema)]
 struct HeartbeatBody {
     #[serde(default)]
@@ -72,7 +72,7 @@ struct PollView {
 #[derive(Debug, Deserialize, ToSchema)]
 struct ResultBody {
     command_id: Uuid,
-    /// A `response` frame; its `command_id` may be left out.
+    /// A `response` frame; its `command_id` can be left out.
     #[schema(value_type = Object)]
     result: Map<String, Value>,
 }
@@ -85,12 +85,12 @@ struct ResultView {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PollParams {
-    /// Wait for a command for this time, at most 30000.
+    /// How long to wait for a command, in milliseconds, at most 30000.
     #[serde(default)]
     wait_ms: u64,
 }
 
-/// Report that a basic agent is alive.
+/// Send a heartbeat of a basic agent.
 #[utoipa::path(post, path = "/api/agents/heartbeat", tag = "agent link", request_body = HeartbeatBody,
     responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_heartbeat(
@@ -114,9 +114,9 @@ async fn poll_commands(
     Admitted(admission): Admitted,
     Params(params): Params<PollParams>,
 ) -> ApiResult<axum::Json<PollView>> {
+    let wait = Duration::from_millis(wait(params.wait_ms, MAX_POLL_WAIT_MS)?);
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
     relay.push(AgentMessage::KeepAlive).await;
-    let wait = Duration::from_millis(params.wait_ms.min(MAX_POLL_WAIT_MS));
     let deadline = tokio::time::Instant::now() + wait;
     let mut commands = Vec::new();
     loop {
@@ -131,7 +131,7 @@ async fn poll_commands(
     }
 }
 
-/// Report the result of a command. Answered after the commit.
+/// Report the result of a command. The response follows its commit.
 #[utoipa::path(post, path = "/api/agents/result", tag = "agent link", request_body = ResultBody,
     responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_result(
@@ -144,8 +144,8 @@ async fn post_result(
     let response: Response = serde_json::from_value(Value::Object(result))
         .map_err(|error| Problem::invalid_body(format!("`result`: {error}")))?;
     let relay = state.polls.find_or_open(&state, admission, Registration::default())?;
-    let (sender, receipt) = oneshot::channel();
-    relay.push(AgentMessage::Report(Box::new(response), sender)).await;
+    let (told, receipt) = oneshot::channel();
+    relay.push(AgentMessage::Report(Box::new(response), told)).await;
     match receipt.await.map_err(|_| closed(&relay))? {
         Receipt::Recorded | Receipt::Late => Ok(axum::Json(ResultView { recorded: true })),
         Receipt::UnknownCommand => Err(Problem::unknown_command()),
@@ -162,7 +162,7 @@ fn closed(relay: &Relay) -> Problem {
     relay.close_code().map_or_else(Problem::storage, Problem::of_close)
 }
 
-/// The `command` frame of a part; basic agents over HTTP receive no other frames.
+/// A part that is a `command` frame; basic agents over HTTP are sent nothing else.
 fn command_of(part: &ExchangePart) -> Option<Value> {
     let ExchangePart::Text(text) = part else { return None };
     let frame: Value = serde_json::from_str(text).ok()?;
@@ -189,8 +189,8 @@ impl PollSessions {
         let (handle, transport) = relay(Carries::CommandsOnly);
         let handle = Arc::new(handle);
         sessions.insert(key_id, Arc::clone(&handle));
-        let (services, map, own) = (state.services.clone(), self.clone(), Arc::clone(&handle));
-        // An agent that uses these endpoints is a basic one, even if it says otherwise.
+        let (services, map, mine) = (state.services.clone(), self.clone(), Arc::clone(&handle));
+        // Whatever it calls itself, an agent of these endpoints is a basic one.
         let implied = Some(Box::new(Registration { protocol: None, ..registration }));
         tokio::spawn(async move {
             let origin = SessionRequest {
@@ -202,7 +202,7 @@ impl PollSessions {
             };
             services.sessions.run(origin, transport).await;
             let mut sessions = map.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &own)) {
+            if sessions.get(&key_id).is_some_and(|current| Arc::ptr_eq(current, &mine)) {
                 sessions.remove(&key_id);
             }
         });

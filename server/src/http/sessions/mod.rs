@@ -19,7 +19,7 @@ pub use self::basic::PollSessions;
 pub use self::exchange::ExchangeSessions;
 use self::request_body::{PERMIT_WAIT, declared_bytes};
 use super::AppState;
-use super::extract::credential;
+use super::extract::{client, credential};
 use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{Admission, AgentRefusal};
 use crate::services::sessions::BytePermit;
@@ -44,9 +44,11 @@ impl FromRequestParts<AppState> for Admitted {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
         let secret =
             credential(&parts.headers).ok_or_else(|| Problem::of_close(CloseCode::KeyMissing))?;
-        let admission = state.services.authentication.authenticate_agent(secret).await;
+        let admission =
+            state.services.authentication.authenticate_agent(secret, client(parts)).await;
         admission.map(Self).map_err(|refusal| match refusal {
             AgentRefusal::Close(code) => Problem::of_close(code),
+            AgentRefusal::TooMany => Problem::too_many_unknown_keys(),
             AgentRefusal::Store(_) => Problem::storage(),
         })
     }

@@ -12,6 +12,7 @@ use super::caller::{Caller, Subject};
 use super::key_cache::KeyCache;
 use crate::domain::access::credential::NewSecret;
 use crate::domain::access::principal::Scope;
+use crate::domain::access::records::AgentKeyRecord;
 use crate::domain::ids::AgentKeyId;
 use crate::domain::name::{check_name, check_tags};
 use crate::domain::page::{Page, PageRequest};
@@ -45,12 +46,13 @@ pub struct NewAgentKey {
     pub permissions: Option<Vec<CommandName>>,
     pub tags: Vec<String>,
     pub max_agents: Option<i32>,
+    pub trusts_holders: bool,
     pub expires_at: Option<Timestamp>,
 }
 
 /// A key with its secret, which is shown only once.
 pub struct MadeAgentKey {
-    pub row: agent_key::Model,
+    pub row: AgentKeyRecord,
     pub secret: String,
 }
 
@@ -85,29 +87,32 @@ impl AgentKeys {
             permissions: StringList(permissions.iter().map(|name| name.to_string()).collect()),
             tags: StringList(new.tags),
             max_agents: new.max_agents.unwrap_or(1),
+            trusts_holders: new.trusts_holders,
             is_disabled: false,
             created_at: now,
             expires_at: new.expires_at,
         };
-        let detail =
-            json!({"name": row.name, "permissions": row.permissions, "max_agents": row.max_agents});
+        let detail = json!({
+            "name": row.name, "permissions": row.permissions, "max_agents": row.max_agents,
+            "trusts_holders": row.trusts_holders,
+        });
         let audit = caller.audit("agent_key.create", subject(row.id), &detail, now);
         self.store.tenant(row.tenant_id).create_agent_key(row.clone(), audit).await?;
-        Ok(MadeAgentKey { row, secret: secret.secret })
+        Ok(MadeAgentKey { row: row.into(), secret: secret.secret })
     }
 
     /// One page of keys.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<agent_key::Model>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<AgentKeyRecord>> {
         caller.require(Scope::AgentKeysRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).agent_keys(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0))
+        Ok(Page::of(rows, page, |row| row.id.0).map(AgentKeyRecord::from))
     }
 
     /// One key.
-    pub async fn get(&self, caller: &Caller, id: AgentKeyId) -> Result<agent_key::Model> {
+    pub async fn get(&self, caller: &Caller, id: AgentKeyId) -> Result<AgentKeyRecord> {
         caller.require(Scope::AgentKeysRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.agent_key(id).await?.ok_or(UNKNOWN)
+        Ok(tenant.agent_key(id).await?.ok_or(UNKNOWN)?.into())
     }
 
     /// Changes a key. Sessions of a disabled or expired key are closed at once.
@@ -116,13 +121,13 @@ impl AgentKeys {
         caller: &Caller,
         id: AgentKeyId,
         change: AgentKeyChange,
-    ) -> Result<agent_key::Model> {
+    ) -> Result<AgentKeyRecord> {
         caller.require(Scope::AgentKeysWrite)?;
         let now = self.clock.now();
         check(&change, now)?;
         let detail = json!({
             "name": change.name, "permissions": change.permissions, "tags": change.tags,
-            "max_agents": change.max_agents, "disabled": change.is_disabled,
+            "max_agents": change.max_agents, "trusts_holders": change.trusts_holders, "disabled": change.is_disabled,
             "expires_at": change.expires_at,
         });
         let audit = caller.audit("agent_key.update", subject(id), &detail, now);
@@ -146,11 +151,12 @@ impl AgentKeys {
                 () => session.send_or_spawn(SessionMessage::Grant(Arc::clone(&grant))),
             }
         }
-        Ok(row)
+        Ok(row.into())
     }
 
-    /// Replaces a key's secret. With a grace period the old secret stays valid, and connected full
-    /// agents receive the new one. Without it, every session of the key is closed.
+    /// Replaces a key's secret. With a grace period the old secret stays valid for the agents that are
+    /// enrolled, and the connected full ones, which have proven their key pairs, receive the new one.
+    /// Without it, every session of the key is closed.
     pub async fn regenerate(
         &self,
         caller: &Caller,
@@ -184,7 +190,7 @@ impl AgentKeys {
                 None => session.close(CloseCode::KeyRegenerated),
             }
         }
-        Ok(MadeAgentKey { row, secret: secret.secret })
+        Ok(MadeAgentKey { row: row.into(), secret: secret.secret })
     }
 
     /// Deletes a key and closes its sessions.

@@ -13,6 +13,7 @@ use super::caller::{Caller, Subject};
 use super::key_cache::KeyCache;
 use crate::domain::access::credential::NewSecret;
 use crate::domain::access::principal::{Role, Scope};
+use crate::domain::access::records::ApiKeyRecord;
 use crate::domain::ids::ApiKeyId;
 use crate::domain::name::check_name;
 use crate::domain::page::{Page, PageRequest};
@@ -38,7 +39,7 @@ pub struct ApiKeys {
 pub struct NewApiKey {
     pub name: String,
     pub role: Role,
-    /// `None`: all scopes of the role, except those that must be requested by name.
+    /// `None`: all scopes of the role within its tenant. Those of the operator must be named.
     pub scopes: Option<Vec<Scope>>,
     /// `None`: when the caller's key expires.
     pub expires_at: Option<Timestamp>,
@@ -46,7 +47,7 @@ pub struct NewApiKey {
 
 /// A key with its secret, which is shown only once.
 pub struct MadeApiKey {
-    pub row: api_key::Model,
+    pub row: ApiKeyRecord,
     pub secret: String,
 }
 
@@ -80,11 +81,10 @@ impl ApiKeys {
         let allowed = new.role.scopes();
         let scopes = match new.scopes {
             Some(scopes) => scopes,
-            None => allowed
-                .intersection(&caller.principal.scopes)
-                .filter(|scope| !scope.is_given_by_name())
-                .copied()
-                .collect(),
+            None => {
+                let default = new.role.tenant_scopes();
+                default.intersection(&caller.principal.scopes).copied().collect()
+            }
         };
         if let Some(scope) =
             scopes.iter().find(|scope| !allowed.contains(scope) || !caller.principal.may(**scope))
@@ -111,14 +111,14 @@ impl ApiKeys {
         let detail = json!({"name": row.name, "role": row.role, "scopes": row.scopes, "expires_at": row.expires_at});
         let audit = caller.audit("api_key.create", subject(row.id), &detail, now);
         self.store.tenant(row.tenant_id).create_api_key(row.clone(), audit).await?;
-        Ok(MadeApiKey { row, secret: secret.secret })
+        Ok(MadeApiKey { row: row.into(), secret: secret.secret })
     }
 
     /// One page of keys.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<api_key::Model>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<ApiKeyRecord>> {
         caller.require(Scope::ApiKeysRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).api_keys(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0))
+        Ok(Page::of(rows, page, |row| row.id.0).map(ApiKeyRecord::from))
     }
 
     /// Revokes a key. It is invalid when this returns, and nothing that it queued is sent after

@@ -6,4 +6,6 @@ pub mod audit_log;
 pub mod authentication;
 pub mod caller;
 pub(super) mod key_cache;
+pub mod key_watch;
+pub(super) mod lookup_limiter;
 pub(super) mod stream_permits;

@@ -68,7 +68,7 @@ impl DeliveryCommit for SubmittedJob {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         match self {
             Self::New { delivered, .. } => delivered.binary_search(&command_id).is_ok(),
-            Self::Repeated { .. } | Self::KeyReused => false,
+            Self::Repeated { .. } | Self::KeyReused | Self::KeyInvalid => false,
         }
     }
 }

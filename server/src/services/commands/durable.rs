@@ -5,9 +5,9 @@ use std::sync::Arc;
 use muster_protocol::CommandName;
 use serde_json::json;
 
-use super::idempotency::{find_earlier, key_reused};
 use super::preflight::OnMismatch;
 use super::request::ValidatedCommand;
+use super::request::{find_earlier, key_reused};
 use super::secret_parameters::seal;
 use super::target_agent::{TargetAgent, UNKNOWN_AGENT};
 use super::{Commands, SendResult};
@@ -16,6 +16,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::CommandId;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
+use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::queries::CommandWithReport;
@@ -37,7 +38,8 @@ impl Commands {
             request_hash: validated.hash(target.agent_id, name, &self.delivery.secret_box),
         });
         if let Err(refusal) = self.prepare(caller, &target, name, &mut validated).await {
-            // A repeated request gets the answer of the first one, whatever the host allows now.
+            // A repeated request gets the response of the first one, even if the host now allows
+            // something else.
             return match &idempotency {
                 Some(key) => match find_earlier(&self.store, &caller.principal, key).await? {
                     Some(command_id) => self.accepted(caller, command_id).await,
@@ -68,6 +70,7 @@ impl Commands {
             Submitted::Repeated { command_id } => self.accepted(caller, command_id).await,
             Submitted::AgentGone => Err(UNKNOWN_AGENT),
             Submitted::KeyReused => Err(key_reused()),
+            Submitted::KeyInvalid => Err(StoreError::KeyInvalid.into()),
         }
     }
 
@@ -101,7 +104,7 @@ impl Commands {
         } else {
             self.delivery.announce_new(row.agent_id, row.id, true);
         }
-        SendResult::Accepted(Box::new(CommandWithReport { command: row, report: None }))
+        SendResult::Accepted(Box::new(CommandWithReport { command: row.into(), report: None }))
     }
 
     fn row(

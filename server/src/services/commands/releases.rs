@@ -66,7 +66,7 @@ impl Commands {
         };
         let release = match (name, requested) {
             (CommandName::Redeploy, _) => {
-                self.published(&agent.version, "the version that this agent runs").await?
+                self.published(&agent.version, "the version of this agent").await?
             }
             (_, Some(version)) => self.published(&version, "which is requested").await?,
             (_, None) => self.newest_for(&agent.version).await?,

@@ -1,5 +1,5 @@
-//! Limits on submissions that are in progress: one API key with thousands of requests is told to
-//! retry later, and the memory that jobs use stays bounded.
+//! Limits submissions in progress: one API key with thousands of requests gets an error to retry
+//! later, and the memory that jobs use stays bounded.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

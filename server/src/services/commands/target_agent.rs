@@ -106,6 +106,14 @@ impl TargetAgent {
     /// Checks the permission of the agent's key, then what the agent supports.
     pub fn check(&self, name: CommandName) -> Result<()> {
         check_permission(&self.grant, name)?;
+        if self.is_forbidden(name) {
+            return Err(ServiceError::Conflict {
+                code: "forbidden_by_policy",
+                detail: format!(
+                    "the policy of the agent's host forbids `{name}`; remove it from `forbid` in policy.json on the host, or do it on the host"
+                ),
+            });
+        }
         let is_supported = match (&self.session, &self.capabilities) {
             (Some(session), _) => session.supports(name),
             (None, Some(capabilities)) => capabilities.iter().any(|known| known == name.as_str()),
@@ -118,6 +126,15 @@ impl TargetAgent {
             });
         }
         Ok(())
+    }
+
+    /// True if the host's policy forbids the command, by its last report.
+    fn is_forbidden(&self, name: CommandName) -> bool {
+        match (&self.session, &self.offline_rules) {
+            (Some(session), _) => session.rules.get().forbidden.contains(name),
+            (None, Some(rules)) => rules.forbidden.contains(name),
+            (None, None) => false,
+        }
     }
 
     /// True if the agent uses the full protocol.

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::domain::access::principal::Scope;
 use crate::domain::fleet::agent::{AgentCandidate, MatchedBy, NameSource};
+use crate::domain::fleet::records::{
+    AgentEventRecord, AgentRecord, ManifestRecord, TelemetryRecord,
+};
 use crate::domain::ids::AgentId;
 use crate::domain::name::{MAX_NAME_CHARS, check_name, check_tags, clean};
 use crate::domain::page::{Page, PageRequest};
@@ -19,7 +22,7 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::access::key_cache::KeyCache;
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
-use crate::store::entities::fleet::{agent, agent_event, agent_manifest, telemetry_sample};
+use crate::store::entities::fleet::agent;
 use crate::store::queries::{AgentChange, Deletion};
 
 /// Use cases of agents.
@@ -34,7 +37,7 @@ pub struct Agents {
 /// An agent, and whether it is connected now.
 #[derive(Debug, Clone)]
 pub struct AgentSnapshot {
-    pub row: agent::Model,
+    pub row: AgentRecord,
     pub is_connected: bool,
 }
 
@@ -108,11 +111,11 @@ impl Agents {
         &self,
         caller: &Caller,
         id: AgentId,
-    ) -> Result<(AgentSnapshot, Option<telemetry_sample::Model>)> {
+    ) -> Result<(AgentSnapshot, Option<TelemetryRecord>)> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let row = tenant.agent(id).await?.ok_or(UNKNOWN)?;
-        let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop();
+        let newest = tenant.telemetry(id, Timestamp(0), 1).await?.pop().map(TelemetryRecord::from);
         Ok((self.now(row), newest))
     }
 
@@ -199,15 +202,11 @@ impl Agents {
     }
 
     /// The manifest that an agent last reported; `None` if it never reported one.
-    pub async fn manifest(
-        &self,
-        caller: &Caller,
-        id: AgentId,
-    ) -> Result<Option<agent_manifest::Model>> {
+    pub async fn manifest(&self, caller: &Caller, id: AgentId) -> Result<Option<ManifestRecord>> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         tenant.agent(id).await?.ok_or(UNKNOWN)?;
-        Ok(tenant.agent_manifest(id).await?)
+        Ok(tenant.agent_manifest(id).await?.map(ManifestRecord::from))
     }
 
     /// An agent's telemetry since an instant, oldest first.
@@ -217,11 +216,12 @@ impl Agents {
         id: AgentId,
         since: Timestamp,
         limit: u64,
-    ) -> Result<Vec<telemetry_sample::Model>> {
+    ) -> Result<Vec<TelemetryRecord>> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         tenant.agent(id).await?.ok_or(UNKNOWN)?;
-        Ok(tenant.telemetry(id, since, limit).await?)
+        let rows = tenant.telemetry(id, since, limit).await?;
+        Ok(rows.into_iter().map(TelemetryRecord::from).collect())
     }
 
     /// One page of an agent's events, newest first.
@@ -230,15 +230,16 @@ impl Agents {
         caller: &Caller,
         id: AgentId,
         page: PageRequest,
-    ) -> Result<Page<agent_event::Model>> {
+    ) -> Result<Page<AgentEventRecord>> {
         caller.require(Scope::AgentsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         tenant.agent(id).await?.ok_or(UNKNOWN)?;
-        Ok(Page::of(tenant.agent_events(id, page).await?, page, |row| row.id.0))
+        let rows = tenant.agent_events(id, page).await?;
+        Ok(Page::of(rows, page, |row| row.id.0).map(AgentEventRecord::from))
     }
 
     fn now(&self, row: agent::Model) -> AgentSnapshot {
-        AgentSnapshot { is_connected: self.hub.is_connected(row.id), row }
+        AgentSnapshot { is_connected: self.hub.is_connected(row.id), row: row.into() }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::Hub;
 use crate::services::Settings;
-use crate::services::sessions::heartbeats::Heartbeats;
+use crate::services::sessions::Heartbeats;
 use crate::store::queries::Retention;
 use crate::store::writer::{CloseSession, IndexHistory, RecordHeartbeat};
 use crate::store::{Store, StoreError};
@@ -193,13 +193,5 @@ impl Maintenance {
     /// [`StoreError`]; the next sweep tries again.
     pub async fn checkpoint(&self) -> Result<(), StoreError> {
         self.store.system().checkpoint().await
-    }
-
-    /// Checks that the database can be read and written.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot.
-    pub async fn check_database(&self) -> Result<(), StoreError> {
-        self.store.system().ping().await
     }
 }

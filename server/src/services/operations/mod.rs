@@ -4,3 +4,4 @@ pub mod installation;
 pub mod maintenance;
 pub mod master_key;
 pub mod monitoring;
+pub mod readiness;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::IntoEnumIterator as _;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::domain::access::principal::Scope;
 use crate::domain::commands::command_state::CommandState;
 use crate::hub::Hub;
-use crate::metrics::{Gauges, HttpMetrics, MetricSet, Registry};
+use crate::metrics::{Gauges, HttpMetrics, MetricSet, MetricsFormat, Registry};
 use crate::services::access::authentication::DATABASE_PATIENCE;
 use crate::services::access::caller::Caller;
 use crate::services::error::Result;
@@ -32,6 +33,9 @@ pub struct Monitoring {
 impl Monitoring {
     /// Registers the metrics that the rest of the server holds.
     pub(in crate::services) fn new(store: Store, hub: Arc<Hub>, parts: &MetricSet) -> Self {
+        let ended = CommandState::iter().filter(|state| state.is_terminal());
+        parts.writer.start_at_zero(ended.map(CommandState::as_str));
+        parts.gauges.set_version(env!("CARGO_PKG_VERSION"));
         Self {
             store,
             hub,
@@ -46,25 +50,28 @@ impl Monitoring {
         &self.http
     }
 
-    /// All current metrics, in the OpenMetrics text format, for all tenants together. While the
-    /// database is unavailable, metrics that need it are missing.
+    /// All current metrics, for all tenants together. While the database is unavailable, metrics
+    /// that need it are missing.
     ///
     /// # Errors
     /// 403 without the scope `metrics:read`.
-    pub async fn text(&self, caller: &Caller) -> Result<String> {
+    pub async fn text(&self, caller: &Caller, format: MetricsFormat) -> Result<String> {
         caller.require(Scope::MetricsRead)?;
         self.read_database().await;
         self.read_hub();
         self.gauges.writer_queue.set(self.store.writer().waiting() as i64);
+        self.gauges.set_disk_free(self.store.free_bytes());
         self.read_process();
         // Writing text to memory does not fail.
-        Ok(self.registry.text().unwrap_or_default())
+        Ok(self.registry.text(format).unwrap_or_default())
     }
 
     async fn read_database(&self) {
         let system = self.store.system();
         let query = async {
-            Ok::<_, StoreError>((system.open_commands().await?, system.pending_webhooks().await?))
+            let open = system.open_commands().await?;
+            let pending = system.pending_webhooks().await?;
+            Ok::<_, StoreError>((open, pending, system.database_bytes().await?))
         };
         let result = match tokio::time::timeout(DATABASE_PATIENCE, query).await {
             Ok(Ok(found)) => Ok(found),
@@ -72,11 +79,11 @@ impl Monitoring {
             Err(_) => Err("the database did not answer in time".to_owned()),
         };
         match result {
-            Ok((open, pending)) => {
+            Ok((open, pending, bytes)) => {
                 let count =
                     |state| open.iter().find(|found| found.0 == state).map_or(0, |found| found.1);
                 let open = OPEN.into_iter().map(|state| (state.as_str(), count(state)));
-                self.gauges.set_stored(open, pending);
+                self.gauges.set_stored(open, pending, bytes);
             }
             Err(error) => {
                 tracing::warn!(error, "failed to read metrics from the database");
@@ -108,6 +115,10 @@ impl Monitoring {
         let kinds = ProcessRefreshKind::nothing().with_memory().with_cpu();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[own]), false, kinds);
         if let Some(process) = system.process(own) {
+            let open = process.open_files().map(|files| files as u64);
+            let max = process.open_files_limit().map(|files| files as u64);
+            self.gauges.set_files(open, max);
+            self.gauges.start_seconds.set(process.start_time().cast_signed());
             self.gauges.resident_bytes.set(process.memory().cast_signed());
             self.gauges.set_cpu(Duration::from_millis(process.accumulated_cpu_time()));
         }

@@ -3,17 +3,18 @@
 
 pub(super) mod catalog;
 mod desired_release;
-mod downloads;
 pub mod groups;
 mod keys;
 mod publication;
 mod upload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_protocol::error_chain;
 use muster_protocol::release::{
-    Platform, ProgramFile, PublicKey, ReleaseManifest, Signature, VerifyError, Version,
-    verify_signature,
+    KeyChange, Platform, Program, ProgramFile, PublicKey, ReleaseManifest, Signature, VerifyError,
+    Version, verify_signature,
 };
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -28,10 +29,10 @@ use crate::adapters::release_files::ReleaseFiles;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::ReleaseId;
 use crate::domain::page::{Page, PageRequest};
+use crate::domain::releases::records::ReleaseRecord;
 use crate::domain::time::Clock;
 use crate::store::Store;
 use crate::store::entities::releases::release;
-use muster_protocol::error_chain;
 
 /// Most releases that are drafted and not published.
 const MAX_DRAFTS: usize = 32;
@@ -58,7 +59,7 @@ pub struct Releases {
 /// A release with its parsed manifest.
 #[derive(Debug, Clone)]
 pub struct Release {
-    pub row: release::Model,
+    pub row: ReleaseRecord,
     pub manifest: ReleaseManifest,
     pub fingerprint: String,
 }
@@ -182,7 +183,7 @@ impl Releases {
 impl Release {
     fn read(row: release::Model) -> Result<Self> {
         let (manifest, key) = read(&row.manifest, &row.signature)?;
-        Ok(Self { manifest, fingerprint: key.fingerprint(), row })
+        Ok(Self { manifest, fingerprint: key.fingerprint(), row: row.into() })
     }
 }
 
@@ -232,5 +233,38 @@ where
             Err(UNWRITABLE)
         }
         Err(_) => Err(UNWRITABLE),
+    }
+}
+
+/// The files that hosts download. Public, because they are not secret and hosts only trust
+/// signatures.
+impl Releases {
+    /// The manifest, byte for byte.
+    pub async fn manifest(&self, version: &Version) -> Result<String> {
+        Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.manifest)
+    }
+
+    /// The signature.
+    pub async fn signature(&self, version: &Version) -> Result<String> {
+        Ok(self.catalog.find(version).await?.ok_or(UNKNOWN)?.row.signature)
+    }
+
+    /// Key changes, oldest first.
+    pub async fn statements(&self) -> Result<Vec<KeyChange>> {
+        self.key_changes().await
+    }
+
+    /// The file of a program.
+    pub async fn program(
+        &self,
+        version: &Version,
+        platform: Platform,
+        program: Program,
+    ) -> Result<PathBuf> {
+        let release = self.catalog.find(version).await?.ok_or(UNKNOWN)?;
+        match release.is_for(Some(platform)) {
+            true => Ok(self.files.path(version, platform, program)),
+            false => Err(ServiceError::NotFound("program for that platform")),
+        }
     }
 }

@@ -9,28 +9,27 @@ mod byte_limiter;
 mod commit_ack;
 mod connection_limiter;
 mod deregistration;
-pub(super) mod heartbeats;
+mod enrolment_ticket;
 mod inbound;
 mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
-mod run_loop;
 mod transport;
 mod update_results;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Registration, ServerFrame};
+use muster_protocol::identity::Challenge;
 use tokio::sync::Semaphore;
 
 pub use self::activity::Activity;
 use self::byte_limiter::ByteLimiter;
 pub use self::byte_limiter::{BytePermit, SessionBytes};
 use self::connection_limiter::ConnectionLimiter;
-use self::heartbeats::Heartbeats;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
 use super::access::key_cache::KeyCache;
@@ -40,9 +39,11 @@ use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
+use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
 use crate::store::Store;
+use crate::store::writer::RecordHeartbeat;
 
 /// Most sessions that open at once; others wait, connected but not registered.
 const MAX_OPENING: usize = 1_024;
@@ -52,6 +53,8 @@ const SPARE_CONNECTIONS: usize = 8;
 const OPENING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an agent may take to register.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most waiting heartbeats. Further ones are dropped; the next ones follow soon.
+const MAX_WAITING_HEARTBEATS: usize = 100_000;
 
 /// Use cases of sessions.
 #[derive(Clone, Debug)]
@@ -67,6 +70,7 @@ pub struct Sessions {
     cache: KeyCache,
     manifests: ManifestCache,
     desired_versions: DesiredVersions,
+    secret_box: SecretBox,
 }
 
 /// Finds the desired version of an agent that connects.
@@ -86,6 +90,12 @@ pub struct SessionRequest {
     pub implied_registration: Option<Box<Registration>>,
     /// The key was in the URL, which only basic agents may do.
     pub is_key_in_query: bool,
+}
+
+/// What an agent claims about itself, and the challenge that a full one must have signed.
+struct Claims {
+    registration: Registration,
+    challenge: Challenge,
 }
 
 /// Why a session ended.
@@ -120,6 +130,7 @@ impl Sessions {
         cache: KeyCache,
         manifests: ManifestCache,
         desired_versions: DesiredVersions,
+        secret_box: SecretBox,
     ) -> Self {
         let opening = Arc::new(Semaphore::new(MAX_OPENING));
         Self {
@@ -134,6 +145,7 @@ impl Sessions {
             cache,
             manifests,
             desired_versions,
+            secret_box,
         }
     }
 
@@ -167,16 +179,14 @@ impl Sessions {
         // Each phase is boxed, so that an idle connection does not hold the memory of the largest
         // phase for hours.
         let end = match Box::pin(self.start_handshake(&request, &mut transport)).await {
-            Ok(registration) => {
-                match Box::pin(self.open(&request, registration, &mut transport)).await {
-                    Ok(mut live) => {
-                        let end = Box::pin(live.run(&mut transport)).await;
-                        Box::pin(live.leave(end)).await;
-                        end
-                    }
-                    Err(end) => end,
+            Ok(claims) => match Box::pin(self.open(&request, claims, &mut transport)).await {
+                Ok(mut live) => {
+                    let end = Box::pin(live.run(&mut transport)).await;
+                    Box::pin(live.leave(end)).await;
+                    end
                 }
-            }
+                Err(end) => end,
+            },
             Err(end) => end,
         };
         match end {
@@ -192,26 +202,31 @@ impl Sessions {
         &self,
         request: &SessionRequest,
         transport: &mut T,
-    ) -> Result<Registration, SessionEnd> {
-        let connected = self.connected(&request.grant);
+    ) -> Result<Claims, SessionEnd> {
+        let Ok(challenge) = Challenge::random() else {
+            tracing::error!("the system's source of random numbers failed");
+            return Err(SessionEnd::Closed(CloseCode::TryAgainLater));
+        };
+        let connected = self.connected(&request.grant, Some(challenge));
         transport.feed(&connected).await?;
         transport.flush().await?;
         if let Some(registration) = request.implied_registration.clone() {
-            return Ok(*registration);
+            return Ok(Claims { registration: *registration, challenge });
         }
         let registration = inbound::receive_registration(transport);
         match tokio::time::timeout(REGISTER_TIMEOUT, Box::pin(registration)).await {
-            Ok(registration) => registration,
+            Ok(registration) => Ok(Claims { registration: registration?, challenge }),
             Err(_) => Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
         }
     }
 
-    fn connected(&self, grant: &KeyGrant) -> ServerFrame {
+    fn connected(&self, grant: &KeyGrant, challenge: Option<Challenge>) -> ServerFrame {
         ServerFrame::Connected {
             message: "Agent connection established".into(),
             agent_key_id: grant.key_id.0,
             permissions: grant.permissions.clone(),
             timestamp: self.clock.now().to_string(),
+            challenge,
         }
     }
 }
@@ -223,5 +238,26 @@ impl From<TransportEnd> for SessionEnd {
             TransportEnd::TooBig => Self::Closed(CloseCode::FrameTooBig),
             TransportEnd::Violation => Self::Closed(CloseCode::PolicyViolation),
         }
+    }
+}
+
+/// Heartbeats that were received and not committed yet: sessions add them and maintenance stores them.
+/// A heartbeat needs no durability, so it waits up to a second for others: a quiet fleet costs one
+/// transaction a second. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Heartbeats(Arc<Mutex<Vec<RecordHeartbeat>>>);
+
+impl Heartbeats {
+    /// Adds one.
+    pub(in crate::services) fn add(&self, heartbeat: RecordHeartbeat) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING_HEARTBEATS {
+            waiting.push(heartbeat);
+        }
+    }
+
+    /// Takes all waiting heartbeats.
+    pub(in crate::services) fn take(&self) -> Vec<RecordHeartbeat> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use muster_protocol::frame::{Registered, Registration, ServerFrame};
+use muster_protocol::identity::Challenge;
 use muster_protocol::limits::{DEFAULT_MAX_EXECUTIONS, MAX_EPOCH, MAX_MAX_EXECUTIONS};
 use muster_protocol::release::Version;
 use muster_protocol::secret_parameters::CAPABILITY;
@@ -11,8 +12,8 @@ use uuid::Uuid;
 
 use super::live::LiveSession;
 use super::{
-    AgentTransport, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
-    update_results,
+    AgentTransport, Claims, DesiredVersions, OPENING_TIMEOUT, SessionEnd, SessionRequest, Sessions,
+    enrolment_ticket, update_results,
 };
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::{AgentId, TenantId};
@@ -33,20 +34,24 @@ impl Sessions {
     pub(super) async fn open<T: AgentTransport>(
         self: &Arc<Self>,
         request: &SessionRequest,
-        registration: Registration,
+        claims: Claims,
         transport: &mut T,
     ) -> Result<Box<LiveSession>, SessionEnd> {
+        let Claims { registration, challenge } = claims;
         if request.is_key_in_query && registration.is_full() {
             // Proxies log URLs, and a full agent can send a header.
             return Err(SessionEnd::Closed(CloseCode::PolicyViolation));
         }
+        // Before the opening takes a slot, and outside of the writer: a signature costs time.
+        let identity = self.identity(request, &registration, &challenge)?;
+        let public_key = identity.public_key();
         let busy = SessionEnd::Closed(CloseCode::TryAgainLater);
         let permit = Arc::clone(&self.opening).acquire_owned();
         let Ok(Ok(permit)) = tokio::time::timeout(OPENING_TIMEOUT, permit).await else {
             return Err(busy);
         };
         let revision = self.hub.key_revision();
-        let operation = self.operation(request, &registration)?;
+        let operation = self.operation(request, &registration, identity);
         let max_executions = operation.max_executions;
         let opened = match self.store.writer().commit(operation).await {
             Ok(SessionOpening::Opened(opened)) => opened,
@@ -92,7 +97,17 @@ impl Sessions {
         let session = Arc::clone(&live.handle);
         let registered = match self.recheck_key(&session, revision).await {
             Ok(()) => {
-                self.send_registered(request, &opened, (&registration, &session), transport).await
+                let ticket = public_key.map(|public_key| {
+                    let tenant_id = session.tenant_id;
+                    enrolment_ticket::issue(
+                        &self.secret_box,
+                        tenant_id,
+                        opened.agent_id,
+                        &public_key,
+                    )
+                });
+                let opened = (&*opened, ticket);
+                self.send_registered(request, opened, (&registration, &session), transport).await
             }
             Err(code) => Err(SessionEnd::Closed(code)),
         };
@@ -128,13 +143,13 @@ impl Sessions {
     async fn send_registered<T: AgentTransport>(
         &self,
         request: &SessionRequest,
-        opened: &OpenedSession,
+        (opened, ticket): (&OpenedSession, Option<String>),
         (registration, session): (&Registration, &SessionHandle),
         transport: &mut T,
     ) -> Result<(), SessionEnd> {
         let grant = session.grant();
         if grant.permissions != request.grant.permissions {
-            transport.feed(&self.connected(&grant)).await?;
+            transport.feed(&self.connected(&grant, None)).await?;
         }
         if opened.server_restored {
             tracing::warn!(
@@ -152,6 +167,7 @@ impl Sessions {
             server_version: env!("CARGO_PKG_VERSION").into(),
             desired_version,
             timestamp: self.clock.now().to_string(),
+            ticket,
         }));
         transport.feed(&registered).await?;
         transport.flush().await?;
@@ -200,14 +216,15 @@ impl Sessions {
         &self,
         request: &SessionRequest,
         registration: &Registration,
-    ) -> Result<OpenSession, SessionEnd> {
+        identity: AgentIdentity,
+    ) -> OpenSession {
         let max_executions =
             registration.max_executions.unwrap_or(DEFAULT_MAX_EXECUTIONS).min(MAX_MAX_EXECUTIONS);
-        Ok(OpenSession {
+        OpenSession {
             tenant_id: request.grant.tenant_id,
             key_id: request.grant.key_id,
             secret_hash: request.secret_hash.0.to_vec(),
-            identity: identity(registration)?,
+            identity,
             hostname: clean(&registration.hostname, MAX_TEXT),
             ip: clean(&registration.ip, MAX_TEXT),
             version: clean(&registration.version, MAX_TEXT),
@@ -224,35 +241,47 @@ impl Sessions {
             transport: request.transport,
             update_result: registration.update.as_ref().map(update_results::to_stored),
             now: self.clock.now(),
+        }
+    }
+
+    /// Who the agent is. A full agent must report all fields of its identity and prove its key pair.
+    /// The payload of a basic agent is ignored.
+    fn identity(
+        &self,
+        request: &SessionRequest,
+        registration: &Registration,
+        challenge: &Challenge,
+    ) -> Result<AgentIdentity, SessionEnd> {
+        if !registration.is_full() {
+            return Ok(AgentIdentity::Basic);
+        }
+        let violation = SessionEnd::Closed(CloseCode::PolicyViolation);
+        if registration.protocol != Some(PROTOCOL_VERSION) {
+            return Err(violation);
+        }
+        let KeyGrant { key_id, tenant_id, .. } = *request.grant;
+        let Some(public_key) = registration.proven_key(challenge, key_id.0) else {
+            tracing::warn!(%key_id, "a full agent did not prove its key pair; its session is closed");
+            return Err(violation);
+        };
+        let issued = registration.agent_id.as_deref().map(Uuid::parse_str).transpose();
+        let agent_id = issued.map_err(|_| violation)?.map(AgentId);
+        let ticket = agent_id.zip(registration.ticket.as_deref());
+        let machine_id = registration.machine_id.as_deref().filter(|id| !id.is_empty());
+        let highest_epoch = registration.highest_epoch.unwrap_or(0);
+        Ok(AgentIdentity::Full {
+            agent_id,
+            public_key,
+            has_ticket: ticket.is_some_and(|(id, ticket)| {
+                enrolment_ticket::is_valid(&self.secret_box, tenant_id, id, &public_key, ticket)
+            }),
+            machine_id: machine_id.map(|id| clean(id, MAX_TEXT)).ok_or(violation)?,
+            ledger_id: registration.ledger_id.ok_or(violation)?,
+            acceptance_count: registration.acceptance_count.ok_or(violation)?,
+            instance_id: registration.instance_id.ok_or(violation)?,
+            highest_epoch: Some(highest_epoch)
+                .filter(|epoch| *epoch <= MAX_EPOCH)
+                .ok_or(violation)?,
         })
     }
-}
-
-/// A full agent must report all fields of its identity. The payload of a basic agent is ignored.
-fn identity(registration: &Registration) -> Result<AgentIdentity, SessionEnd> {
-    if !registration.is_full() {
-        return Ok(AgentIdentity::Basic);
-    }
-    let violation = SessionEnd::Closed(CloseCode::PolicyViolation);
-    if registration.protocol != Some(PROTOCOL_VERSION) {
-        return Err(violation);
-    }
-    let issued = registration.agent_id.as_deref().map(Uuid::parse_str).transpose();
-    Ok(AgentIdentity::Full {
-        agent_id: issued.map_err(|_| violation)?.map(AgentId),
-        machine_id: registration
-            .machine_id
-            .as_deref()
-            .filter(|id| !id.is_empty())
-            .map(|id| clean(id, MAX_TEXT))
-            .ok_or(violation)?,
-        ledger_id: registration.ledger_id.ok_or(violation)?,
-        acceptance_count: registration.acceptance_count.ok_or(violation)?,
-        instance_id: registration.instance_id.ok_or(violation)?,
-        highest_epoch: registration
-            .highest_epoch
-            .or(Some(0))
-            .filter(|epoch| *epoch <= MAX_EPOCH)
-            .ok_or(violation)?,
-    })
 }

@@ -62,7 +62,8 @@ impl LiveSession {
             let is_update = match result.command_id {
                 // The host's owner requested the update, so there is no command.
                 None => true,
-                // A response to any other command is not an update result, whatever its fields.
+                // A response to any other command is not an update result, even if it has such
+                // fields.
                 Some(id) => {
                     let names = [CommandName::Update.as_str(), CommandName::Redeploy.as_str()];
                     tenant.command(CommandId(id)).await?.is_some_and(|found| {

@@ -1,4 +1,4 @@
-//! Reads a compacted file, any block of it without the others.
+//! Reads a compacted file. Each block can be read without the others.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,16 +8,16 @@ use super::format::{ENTRY_BYTES, Entry, FOOTER_BYTES, HEADER_BYTES, MAGIC, MAX_B
 use super::format::{checksum, header};
 use crate::domain::ids::CommandId;
 
-/// Where a block stands, in the file and in the output.
+/// The position of a block in the file and in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// Payload before it, both streams.
+    /// Payload before the block, both streams.
     pub offset_bytes: u64,
-    /// Payload in it.
+    /// Payload in the block.
     pub length_bytes: u64,
-    /// Payload of stdout before it.
+    /// Payload of stdout before the block.
     pub stdout_offset_bytes: u64,
-    /// Payload of stdout in it.
+    /// Payload of stdout in the block.
     pub stdout_bytes: u64,
     position: u64,
     stored_bytes: usize,
@@ -36,7 +36,7 @@ impl BlockReader {
     /// Reads the index of a command's file.
     ///
     /// # Errors
-    /// [`BlobError::Damaged`] if the file is not what was written for this command.
+    /// [`BlobError::Damaged`] if the file differs from what was written for this command.
     pub fn open(file: File, command_id: CommandId) -> Result<Self, BlobError> {
         let file_bytes = file.metadata().map_err(BlobError::reading)?.len();
         let header = header(command_id);
@@ -54,7 +54,7 @@ impl BlockReader {
         if magic != MAGIC || index_bytes > footer_at {
             return Err(BlobError::Damaged("it ends otherwise"));
         }
-        // No longer than the file, which bounds what is asked of memory.
+        // No longer than the file, so the allocation is bounded.
         let mut index = vec![0; index_bytes as usize];
         file.read_exact_at(&mut index, footer_at - index_bytes).map_err(BlobError::reading)?;
         if checksum(&found, &index, blocks) != u32::from_be_bytes([s0, s1, s2, s3]) {
@@ -78,7 +78,7 @@ impl BlockReader {
     /// The records of a block.
     ///
     /// # Errors
-    /// [`BlobError::Damaged`] if a single bit is not as it was written.
+    /// [`BlobError::Damaged`] if any bit differs from what was written.
     pub fn records(&self, block: &Block) -> Result<Vec<u8>, BlobError> {
         let mut stored = vec![0; block.stored_bytes];
         self.file.read_exact_at(&mut stored, block.position).map_err(BlobError::reading)?;

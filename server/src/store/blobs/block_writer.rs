@@ -9,26 +9,26 @@ use super::format::{ENTRY_BYTES, Entry, FOOTER_BYTES, HEADER_BYTES, MAGIC, MAX_B
 use super::format::{checksum, header};
 use crate::domain::ids::CommandId;
 
-/// zstd's own choice between time and size.
+/// The default of zstd: a balance between time and size.
 const LEVEL: i32 = 3;
 
-/// What a whole file holds.
+/// The size of a complete file and of its content.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
     /// Payload of both streams.
     pub length_bytes: u64,
     /// Payload of stdout.
     pub stdout_bytes: u64,
-    /// Of the file.
+    /// Size of the file.
     pub stored_bytes: u64,
 }
 
-/// A compacted file on its way to `file`.
+/// Writes a compacted file to `file`.
 pub struct BlockWriter<W> {
     file: W,
     header: [u8; HEADER_BYTES],
     compressor: zstd::bulk::Compressor<'static>,
-    /// Records of the block that is not full yet.
+    /// Records of the block that is being filled.
     block: Vec<u8>,
     current: Entry,
     entries: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct BlockWriter<W> {
 }
 
 impl<W: Write> BlockWriter<W> {
-    /// Begins the file of a command.
+    /// Starts the file of a command.
     ///
     /// # Errors
     /// [`BlobError::Io`].
@@ -59,7 +59,7 @@ impl<W: Write> BlockWriter<W> {
     /// Adds whole records.
     ///
     /// # Errors
-    /// [`BlobError::Damaged`] if they are none; else [`BlobError::Io`].
+    /// [`BlobError::Damaged`] if the bytes are not whole records; [`BlobError::Io`].
     pub fn push(&mut self, records: &[u8]) -> Result<(), BlobError> {
         for record in records_of(records) {
             let record = record.map_err(|_| BlobError::Damaged("it holds no records"))?;
@@ -98,7 +98,7 @@ impl<W: Write> BlockWriter<W> {
         Ok(())
     }
 
-    /// Writes the index; the file is whole then, and not durable yet.
+    /// Writes the index. The file is then complete, but not durable yet.
     ///
     /// # Errors
     /// [`BlobError::Io`].

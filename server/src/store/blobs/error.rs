@@ -1,4 +1,4 @@
-//! Why a file of output could not be used.
+//! Failures of files of output.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -6,17 +6,19 @@ use std::sync::Arc;
 /// Failures of files of output.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum BlobError {
-    #[error("{action}: {source}")]
+    #[error("failed to {action}: {source}")]
     Io { action: &'static str, source: Arc<io::Error> },
-    #[error("store output: less than 64 MiB are free in the data directory; make room")]
+    #[error(
+        "output is not stored while less than 64 MiB are free in the data directory; make room"
+    )]
     NoSpace,
-    #[error("use files of output: the server is stopping")]
+    #[error("the server is stopping")]
     Stopped,
-    /// Rows name a file that is not there.
-    #[error("read output: its file is missing; restore it from a backup")]
+    /// A row references a file that does not exist.
+    #[error("a file of output is missing; restore it from a backup")]
     Missing,
-    /// A checksum or a length does not fit. Nothing of what was read is given out.
-    #[error("read output: its file is damaged ({0}); restore it from a backup")]
+    /// A checksum or a length is wrong. No part of what was read is returned.
+    #[error("a file of output is damaged ({0}); restore it from a backup")]
     Damaged(&'static str),
 }
 
@@ -36,7 +38,7 @@ impl BlobError {
         }
     }
 
-    /// True if what was stored is lost, and not just out of reach for now.
+    /// True if stored output is lost, and not only unavailable for now.
     pub fn is_loss(&self) -> bool {
         matches!(self, Self::Missing | Self::Damaged(_))
     }

@@ -7,9 +7,10 @@
 //! entry  = stored u32 · records u32 · length u32 · stdout u32 · checksum u32      one a block
 //! footer = blocks u32 · checksum u32 · "MSTROUT" · version u8
 //! ```
-//! Numbers are big-endian. Of a block: `stored` bytes in the file, `records` bytes unpacked,
-//! `length` of them payload and `stdout` of that payload of stdout; `checksum` is the CRC-32 of the
-//! stored bytes. The footer's is that of header, entries and number of blocks.
+//! Numbers are big-endian. An entry describes one block: `stored` is its size in the file,
+//! `records` its size unpacked, `length` the payload in these records, and `stdout` the part of
+//! that payload that is of stdout. `checksum` is the CRC-32 of the stored bytes. The footer's
+//! checksum covers the header, the entries and the number of blocks.
 
 use crate::domain::ids::CommandId;
 
@@ -17,10 +18,10 @@ pub(super) const MAGIC: [u8; 8] = *b"MSTROUT\x01";
 pub(super) const HEADER_BYTES: usize = 24;
 pub(super) const ENTRY_BYTES: usize = 20;
 pub(super) const FOOTER_BYTES: usize = 16;
-/// Records of a block, unpacked.
+/// Most records in a block, unpacked.
 pub(super) const MAX_BLOCK_BYTES: usize = 256 * 1024;
 
-/// What stands in front of all blocks.
+/// The start of a file, before all blocks.
 pub(super) fn header(command_id: CommandId) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);

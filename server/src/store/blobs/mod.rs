@@ -1,15 +1,16 @@
-//! Output in files: a local directory of blobs, each under a name made of ids alone.
+//! Output in files: a local directory of blobs. Each is named by ids only.
 //!
-//! Two kinds: a *live* file grows while an execution runs and holds records as they came; a
-//! *compacted* one is written once ([`BlockWriter`]) and only read after ([`BlockReader`]). Which
-//! bytes of a file count is for rows of the database to say: this room knows no tables, no tenants
-//! and no rules. Everything here blocks; callers keep it off the runtime's threads.
+//! There are two kinds. A *live* file grows while an execution runs, and contains its records as
+//! they were received. A *compacted* file is written once ([`BlockWriter`]) and only read
+//! afterwards ([`BlockReader`]). Rows of the database decide which bytes of a file are valid: this
+//! module knows no tables, tenants or rules. All functions block; callers run them outside the
+//! runtime's threads.
 //!
 //! ```text
 //! <folder>/live/<xx>/<yy>/<command id>
 //! <folder>/compacted/<xx>/<yy>/<command id>.<generation>
 //! ```
-//! `xx` and `yy` are the id's last two bytes, which are random: no folder grows beyond reason.
+//! `xx` and `yy` are the last two bytes of the id, which are random, so every folder stays small.
 
 mod block_reader;
 mod block_writer;
@@ -31,23 +32,25 @@ pub use self::block_writer::{BlockWriter, Written};
 pub use self::error::BlobError;
 use crate::domain::ids::CommandId;
 
-/// Free space that output never takes: the database, and with it results and new commands, goes on
-/// when there is no room for output.
+/// Free space that output never uses, so that the database can still store results and new commands
+/// when there is no space for output.
 pub const RESERVED_BYTES: u64 = 64 * 1024 * 1024;
-/// What a file is called until it is whole.
+/// Free space that SQLite needs to store any request. With less the server is not ready.
+const DATABASE_BYTES: u64 = 4 * 1024 * 1024;
+/// Extension of a file that is not complete yet.
 const UNFINISHED: &str = "new";
 
-/// Which file is meant.
+/// The name of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BlobName {
-    /// Records of an execution that runs, or has not been compacted yet.
+    /// Records of an execution that runs, or that has not been compacted yet.
     Live(CommandId),
-    /// All of an execution's output. A later generation takes the place of an earlier one.
+    /// The whole output of an execution. A later generation replaces an earlier one.
     Compacted(CommandId, i64),
 }
 
 impl BlobName {
-    /// The execution that it is of.
+    /// The execution that the output belongs to.
     pub fn command_id(self) -> CommandId {
         match self {
             Self::Live(id) | Self::Compacted(id, _) => id,
@@ -74,7 +77,7 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Opens the directory, and makes it if need be.
+    /// Opens the directory, and creates it if it is missing.
     ///
     /// # Errors
     /// [`BlobError::Io`].
@@ -87,22 +90,31 @@ impl Blobs {
         Ok(Self { folder: folder.into() })
     }
 
-    /// Refuses once there is no more room than what output leaves to others.
+    /// False if the disk has no space left for SQLite's database, which is beside the folder.
+    pub fn has_space_for_database(&self) -> bool {
+        self.free_bytes().is_none_or(|free| free >= DATABASE_BYTES)
+    }
+
+    /// Free space of the disk. `None` if it is unknown; then the write itself fails on a full disk.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = statvfs(&*self.folder).ok()?;
+        Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
+    }
+
+    /// Fails if less space is free than output must leave.
     ///
     /// # Errors
     /// [`BlobError::NoSpace`].
     pub fn check_space(&self) -> Result<(), BlobError> {
-        // If it can't be told, the write itself will tell.
-        let Ok(disk) = statvfs(&*self.folder) else { return Ok(()) };
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        if free < RESERVED_BYTES { Err(BlobError::NoSpace) } else { Ok(()) }
+        let has_space = self.free_bytes().is_none_or(|free| free >= RESERVED_BYTES);
+        if has_space { Ok(()) } else { Err(BlobError::NoSpace) }
     }
 
-    /// Writes pieces one behind the other at a position, and returns when they are durable. What
-    /// stood there before was never committed.
+    /// Writes consecutive pieces from a position on, and returns when they are durable. Bytes that
+    /// were there before were never committed.
     ///
     /// # Errors
-    /// [`BlobError`]; what stands behind the position is not known then.
+    /// [`BlobError`]; the content after the position is then unknown.
     pub fn append(&self, name: BlobName, position: u64, pieces: &[Bytes]) -> Result<(), BlobError> {
         let path = name.path_in(&self.folder);
         let open =
@@ -127,10 +139,10 @@ impl Blobs {
         Ok(())
     }
 
-    /// Reads exactly these bytes of a file.
+    /// Reads exactly this range of a file.
     ///
     /// # Errors
-    /// [`BlobError::Missing`] or [`BlobError::Damaged`] if there is no such file or it is shorter.
+    /// [`BlobError::Missing`] if there is no such file; [`BlobError::Damaged`] if it is shorter.
     pub fn read(&self, name: BlobName, position: u64, length: usize) -> Result<Vec<u8>, BlobError> {
         let mut bytes = vec![0; length];
         self.open_file(name)?.read_exact_at(&mut bytes, position).map_err(BlobError::reading)?;
@@ -149,7 +161,8 @@ impl Blobs {
         File::open(name.path_in(&self.folder)).map_err(BlobError::reading)
     }
 
-    /// Begins a file that is there once it is [finished](NewBlob::finish), and leaves nothing else.
+    /// Starts a new file. It exists under its name once it is [finished](NewBlob::finish);
+    /// otherwise it leaves nothing.
     ///
     /// # Errors
     /// [`BlobError`].
@@ -167,7 +180,7 @@ impl Blobs {
         Ok(NewBlob { file, unfinished, path, is_finished: false })
     }
 
-    /// Removes a file; one that is not there is as good.
+    /// Removes a file. A missing file is no error.
     ///
     /// # Errors
     /// [`BlobError::Io`].
@@ -175,7 +188,7 @@ impl Blobs {
         remove(&name.path_in(&self.folder)).map_err(BlobError::io("remove a file of output"))
     }
 
-    /// Makes the folders above a file durably.
+    /// Creates the folders of a file, durably.
     fn make_folders(&self, path: &Path) -> Result<(), BlobError> {
         let make = |folder: &Path| match DirBuilder::new().mode(0o700).create(folder) {
             Ok(()) => sync_folder_of(folder),
@@ -191,7 +204,7 @@ impl Blobs {
     }
 }
 
-/// A file on its way. Dropped before it is finished, it is gone.
+/// A file that is being written. Dropping it before the end removes it.
 #[derive(Debug)]
 pub struct NewBlob {
     file: File,
@@ -201,7 +214,7 @@ pub struct NewBlob {
 }
 
 impl NewBlob {
-    /// Makes it durable under its name.
+    /// Makes the file durable under its name.
     ///
     /// # Errors
     /// [`BlobError::Io`].
@@ -230,7 +243,7 @@ impl Write for NewBlob {
 impl Drop for NewBlob {
     fn drop(&mut self) {
         if !self.is_finished {
-            // What is left nevertheless is swept.
+            // If this fails, a sweep removes it.
             let _ = std::fs::remove_file(&self.unfinished);
         }
     }

@@ -1,4 +1,4 @@
-//! What lies in the directory, for whoever looks for leftovers.
+//! Lists the files in the directory, to find those that no row references.
 
 use std::ffi::OsStr;
 use std::fs::DirEntry;
@@ -17,8 +17,8 @@ impl Blobs {
     /// How many slices [`Blobs::old_files`] has.
     pub const SLICES: u16 = 2 * FOLDERS;
 
-    /// The names of a slice's files that nobody has touched for so long. Unfinished ones among them
-    /// are removed: whoever wrote them is no more.
+    /// The names of the files in a slice that were not modified for `untouched`. Removes unfinished
+    /// files among them, because their writers are gone.
     ///
     /// # Errors
     /// [`BlobError::Io`].
@@ -53,11 +53,11 @@ fn entries(folder: &PathBuf) -> Result<Vec<DirEntry>, BlobError> {
 
 fn is_untouched(file: &DirEntry, duration: Duration) -> bool {
     let touched_at = file.metadata().and_then(|metadata| metadata.modified());
-    // A clock that was set back makes files of the future, which are let be.
+    // After the clock was set back, a file may be from the future: it is ignored.
     touched_at.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= duration))
 }
 
-/// What this room calls the file; `None` for what it did not put there.
+/// The name of a file; `None` if this module did not create it.
 fn name_of(path: &Path, is_live: bool) -> Option<BlobName> {
     let id = Uuid::try_parse(path.file_stem()?.to_str()?).ok().map(CommandId)?;
     match path.extension() {

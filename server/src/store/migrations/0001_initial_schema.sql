@@ -10,7 +10,9 @@
 CREATE TABLE tenants (
     id uuid NOT NULL PRIMARY KEY,
     name text NOT NULL,
-    created_at bigint NOT NULL
+    created_at bigint NOT NULL,
+    manifest_bytes bigint NOT NULL,
+    manifest_scripts bigint NOT NULL
 );
 
 CREATE TABLE api_keys (
@@ -41,6 +43,7 @@ CREATE TABLE agent_keys (
     permissions json NOT NULL,
     tags json NOT NULL,
     max_agents integer NOT NULL,
+    trusts_holders boolean NOT NULL,
     is_disabled boolean NOT NULL,
     created_at bigint NOT NULL,
     expires_at bigint
@@ -77,6 +80,10 @@ CREATE TABLE agents (
     key_id uuid NOT NULL,
     level text NOT NULL,
     identity text NOT NULL,
+    -- Of the key pair that a full agent proves; null for basic agents.
+    public_key {bytes},
+    -- SHA-256 of the public key that a person accepts as this agent's next one.
+    next_fingerprint {bytes},
     name text NOT NULL,
     name_source text NOT NULL,
     hostname text NOT NULL,
@@ -95,6 +102,7 @@ CREATE TABLE agents (
     transport text NOT NULL,
     is_online boolean NOT NULL,
     alert text,
+    alert_detail text,
     connected_at bigint NOT NULL,
     last_seen_at bigint NOT NULL,
     created_at bigint NOT NULL,
@@ -104,6 +112,10 @@ CREATE TABLE agents (
 );
 CREATE INDEX agents_tenant ON agents (tenant_id, id);
 CREATE INDEX agents_identity ON agents (key_id, identity);
+CREATE UNIQUE INDEX agents_public_key ON agents (key_id, public_key)
+    WHERE public_key IS NOT NULL AND deleted_at IS NULL;
+CREATE INDEX agents_next_fingerprint ON agents (key_id, next_fingerprint)
+    WHERE next_fingerprint IS NOT NULL;
 CREATE INDEX agents_name ON agents (tenant_id, name);
 CREATE INDEX agents_hostname ON agents (tenant_id, hostname);
 
@@ -117,7 +129,10 @@ CREATE TABLE agent_manifests (
     manifest text NOT NULL,
     error text,
     reported_at bigint NOT NULL,
-    digest {bytes}
+    digest {bytes},
+    forbidden_commands text,
+    size_bytes bigint NOT NULL,
+    script_count bigint NOT NULL
 );
 
 CREATE TABLE agent_events (
@@ -201,7 +216,9 @@ CREATE TABLE command_reports (
     data text NOT NULL,
     error text,
     error_code text,
-    reported_at bigint NOT NULL
+    reported_at bigint NOT NULL,
+    -- What the agent signed, JSON with the document as text; null from basic agents.
+    attestation text
 );
 
 CREATE TABLE idempotency_records (

@@ -1,7 +1,7 @@
-//! The schema: one SQL file a step, applied in order at every start.
+//! The schema: one SQL file for each step, applied in order at every start.
 //!
-//! A step that was released never changes. Every step is one transaction, so that a start that is
-//! interrupted leaves either all of it or nothing.
+//! A released step never changes. Each step is one transaction, so an interrupted start leaves
+//! either all of a step or nothing.
 
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DbBackend;
@@ -21,7 +21,8 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// One step. `statements` runs on SQLite and on PostgreSQL; `{bytes}` stands for the type of byte columns.
+/// One step. `statements` runs on SQLite and on PostgreSQL; `{bytes}` stands for the type of byte
+/// columns.
 #[derive(Clone, Copy)]
 struct SqlStep {
     name: &'static str,

@@ -1,7 +1,7 @@
-//! Questions and rare changes, a file per subject, under one of two scopes.
+//! Queries and rare changes, one file for each subject, in the scope of a tenant or of the system.
 //!
-//! What is looked up by a unique key is read with `all` and popped: `one` binds a `LIMIT`, which
-//! makes SQLite plan the statement anew at every execution.
+//! Rows are looked up by a unique key with `all` and `pop`. `one` would bind a `LIMIT`, and SQLite
+//! would then plan the statement again at every execution.
 
 pub mod access;
 pub mod commands;
@@ -24,6 +24,7 @@ pub use self::commands::rollouts::{
     LiveRollout, RolloutAction, RolloutActionResult, RolloutCounts, RolloutProgress, WaveAgent,
     WaveCounts,
 };
+pub use self::fleet::adoption::{Adopted, Adoption};
 pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;

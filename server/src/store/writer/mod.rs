@@ -14,7 +14,6 @@ pub mod commands;
 mod commit_metrics;
 mod connection;
 mod epoch;
-mod epoch_cache;
 pub(super) mod rows;
 pub mod sessions;
 
@@ -25,9 +24,10 @@ use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::access::append_audit::AppendAudit;
+pub use self::access::AppendAudit;
 pub use self::batch::Operation;
 use self::change::Change;
+pub(super) use self::commands::advance_rollout::hold_queued;
 pub use self::commands::advance_rollout::{AdvanceRollout, RolloutChange};
 pub use self::commands::append_output::AppendOutput;
 pub use self::commands::finish_job::FinishJob;
@@ -42,7 +42,7 @@ pub use self::sessions::close_session::CloseSession;
 pub use self::sessions::open_session::{AgentIdentity, OpenSession, OpenedSession, SessionOpening};
 pub use self::sessions::reconcile::{Committed, Disposition, Listed, Reconcile, Reconciled};
 pub use self::sessions::record_heartbeat::RecordHeartbeat;
-pub use self::sessions::record_manifest::RecordManifest;
+pub use self::sessions::record_manifest::{ManifestSize, RecordManifest, RecordedManifest};
 use super::StoreError;
 use super::blobs::Blobs;
 use crate::domain::ids::AgentId;

@@ -254,7 +254,13 @@ impl Simulation {
                 async move { answer(done.await, Answer::Output) }.boxed()
             }
             Step::Settle { session, command, outcome } => {
-                let report = Report { outcome, data: "{}".into(), error: None, error_code: None };
+                let report = Report {
+                    outcome,
+                    data: "{}".into(),
+                    error: None,
+                    error_code: None,
+                    attestation: None,
+                };
                 let (agent_id, command_id) = (agent(&session), id(&command));
                 let done = writer.commit(Settle {
                     agent_id,
@@ -325,6 +331,7 @@ impl Simulation {
             Submitted::Repeated { command_id } => Answer::Repeated(self.number(command_id)),
             Submitted::KeyReused => Answer::KeyReused,
             Submitted::AgentGone => Answer::Unknown,
+            Submitted::KeyInvalid => panic!("no key of the model is revoked"),
         }
     }
 

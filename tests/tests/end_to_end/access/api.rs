@@ -1,4 +1,4 @@
-//! What callers of the REST API meet: problems that say what to do, pages, rights, documents.
+//! The REST API for its callers: problem documents, pages, rights, documentation.
 
 use chrono::{SecondsFormat, TimeDelta, Utc};
 use muster_tests::{Api, FakeAgent, Fixture, JsonFields as _, on_both_databases};
@@ -107,7 +107,7 @@ async fn every_change_writes_one_audit_entry(fixture: Fixture) {
     let path = format!("/api/agents/keys/{id}");
     fixture.api.patch(&path, json!({"name": "renamed"})).await.expect(200);
     fixture.api.delete(&path).await.expect(204);
-    // What was refused changed nothing.
+    // A refused request changes nothing.
     fixture.api.patch(&path, json!({"name": "again"})).await.expect_problem(404, "not_found");
     let audit = fixture.api.get("/api/audit").await.expect(200);
     let entries = audit.list("items");

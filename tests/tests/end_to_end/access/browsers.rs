@@ -39,7 +39,7 @@ async fn only_json_bodies_change_something(fixture: Fixture) {
         if kind.is_empty() {
             continue;
         }
-        // An empty body of a form is a form.
+        // A form without fields is a form too.
         let path = "/api/webhooks/secret/rotate";
         let answer = send(&fixture, Method::POST, path, kind, "").await;
         assert_eq!(answer.status().as_u16(), 415, "{path} with an empty {kind:?}");
@@ -101,7 +101,7 @@ async fn the_documentation_needs_nothing_that_its_policy_forbids() {
         assert!(inside.trim_start().starts_with("</script>"), "an inline script: {inside}");
         let script = send(&fixture, Method::GET, &format!("/docs/{source}"), "", "").await;
         assert_eq!(script.status().as_u16(), 200, "{source}");
-        // With `nosniff` a browser runs nothing else.
+        // With `nosniff` a browser runs no other type.
         let kind = script.headers()["content-type"].to_str().expect("text").to_owned();
         assert!(kind.starts_with("text/javascript"), "{source}: {kind}");
         scripts += 1;

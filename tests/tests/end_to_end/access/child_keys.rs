@@ -1,4 +1,4 @@
-//! Keys that keys create: they outlive and outrank their makers in nothing.
+//! Keys that keys create: they never outlive or outrank their makers.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use muster_tests::{Api, Fixture, JsonFields as _, on_both_databases};
@@ -58,7 +58,7 @@ async fn a_key_revokes_only_what_it_could_have_created(fixture: Fixture) {
         narrow.delete(&path).await.expect_problem(403, "key_not_held");
         brief.delete(&path).await.expect_problem(403, "key_not_held");
     }
-    // It never expires, and the caller does.
+    // It never expires, but the caller does.
     brief.delete(&format!("/api/keys/{reader_id}")).await.expect_problem(403, "key_not_held");
     reader.get("/api/agents").await.expect(200);
     narrow.delete(&format!("/api/keys/{reader_id}")).await.expect(200);
@@ -73,7 +73,7 @@ async fn a_key_is_revoked_with_the_keys_that_it_created(fixture: Fixture) {
     let (child_id, child) = made(&maker, owner.clone()).await;
     let (grandchild_id, grandchild) = made(&child, owner.clone()).await;
     let (_, other) = made(&fixture.api, owner).await;
-    // A key in between that was revoked before does not protect what it created.
+    // A key in between that is already revoked does not protect the keys that it created.
     fixture.api.delete(&format!("/api/keys/{child_id}")).await.expect(200);
     grandchild.get("/api/agents").await.expect(200);
     let path = format!("/api/keys/{maker_id}?cascade=true");

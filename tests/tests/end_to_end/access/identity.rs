@@ -53,7 +53,7 @@ async fn ledger_restored_from_an_older_copy_makes_delivered_commands_lost(fixtur
     let made = made.id();
     fixture.api.in_state(made, "running").await;
     drop(agent);
-    // The same ledger, as it was before it accepted anything.
+    // The same ledger before it accepted anything.
     let mut older = host;
     older["agent_id"] = registered["agent_id"].clone();
     let (_agent, again) = FakeAgent::registered_full(&address, &key, older).await;
@@ -76,7 +76,8 @@ async fn two_hosts_with_one_identity_are_both_stopped_and_reported() {
     };
     let (mut second, _) = FakeAgent::registered_full(&address, &key, claim(Uuid::new_v4())).await;
     assert_eq!(first.closed().await.code, 4009);
-    // The first does not give way: whoever comes back while the other is here is a second host.
+    // The first agent does not give way: an agent that returns while the other is online is a
+    // second host.
     let instances = [Uuid::new_v4(), Uuid::new_v4()];
     let mut conflict = None;
     for round in 0..6 {
@@ -137,7 +138,7 @@ async fn copied_state_directory_becomes_a_new_agent_and_runs_nothing_it_contains
     })
     .await;
     assert_ne!(second["id"], first.as_str());
-    // The copy knows the job too, but it is not its to report.
+    // The copy has the execution too, but must not report it.
     assert_eq!(fixture.api.command(&running).await["state"], "running");
     one.resume();
     assert_eq!(fixture.api.finished(&running).await["state"], "succeeded");
@@ -170,9 +171,9 @@ async fn host_that_changes_its_key_loses_no_command() {
 }
 
 #[tokio::test]
-async fn reinstalled_host_becomes_the_same_agent() {
+async fn reinstalled_host_becomes_the_same_agent_if_its_key_trusts_its_holders() {
     let fixture = Fixture::on_sqlite().await;
-    let (key_id, key) = fixture.api.agent_key(json!({})).await;
+    let (key_id, key) = fixture.api.agent_key(json!({"trusts_holders": true})).await;
     let url = fixture.server.url();
     let mut before = Agent::start(&fixture.test_dir, &url, &key, AgentOptions::named("before"));
     let first = fixture.online(&key_id).await["id"].clone();

@@ -1,4 +1,4 @@
-//! Agent keys: shown once, obeyed at once, and told apart by close codes.
+//! Agent keys: shown once, effective at once, and distinguished by close codes.
 
 use std::time::Duration;
 

@@ -3,9 +3,14 @@
 mod api;
 mod browsers;
 mod child_keys;
+mod ended_requests;
 mod identity;
+mod key_pairs;
 mod keys;
+mod known_attacks;
 mod matrix;
 mod refusals;
 mod revocation;
 mod scopes;
+mod sources;
+mod tenants;

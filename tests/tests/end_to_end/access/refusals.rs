@@ -1,4 +1,4 @@
-//! Every refusal stands in the API's description, in the shape that it says.
+//! Every refusal is in the API's description, with the documented shape.
 
 use muster_tests::{AgentOptions, FakeAgent, Fixture, JsonFields as _, Script};
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 const NOBODY: &str = "01a1fdb4-5130-7149-8191-20f9622b2a14";
 
-/// What the description says of an operation that answers like this.
+/// The description of an operation with this answer.
 fn described(description: &Value, method: &Method, path: &str, status: u16) -> Option<Value> {
     let path = path.split('?').next().unwrap_or_default();
     let fits = |template: &str| {
@@ -15,7 +15,7 @@ fn described(description: &Value, method: &Method, path: &str, status: u16) -> O
             && asked.zip(known).all(|(asked, known)| known.starts_with('{') || asked == known)
     };
     let paths = description["paths"].as_object().expect("paths");
-    // Words win over names of parameters.
+    // Literal segments take precedence over parameters.
     let mut found: Vec<_> = paths.iter().filter(|(template, _)| fits(template)).collect();
     found.sort_by_key(|(template, _)| template.matches('{').count());
     let operation = &found.first()?.1[method.as_str().to_lowercase()];

@@ -14,7 +14,7 @@ on_both_databases!(
 
 /// Basic agents of one key: the secret of the key, and each agent with its id.
 async fn agents(fixture: &Fixture, count: usize) -> (String, Vec<(FakeAgent, String)>) {
-    let fields = json!({"permissions": ALL, "max_agents": count});
+    let fields = json!({"permissions": ALL, "max_agents": count, "trusts_holders": true});
     let (key_id, key) = fixture.api.agent_key(fields).await;
     let mut agents = Vec::new();
     for index in 0..count {
@@ -134,7 +134,7 @@ async fn a_revocation_cancels_what_the_key_queued_and_pauses_its_rollouts_and_gr
         fixture.api.get(&format!("/api/groups/{group}")).await.expect(200)["state"],
         "paused"
     );
-    // What was sent already runs on, and what follows waits for a person.
+    // What was sent already continues, and the rest waits for a person.
     answer(&mut agents[0].0).await;
     let job = job_that(&fixture, &rollout, |job| job["counts"]["succeeded"] == 1).await;
     assert_eq!((&job["state"], &job["rollout"]["held"]), (&json!("paused"), &json!(1)));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const SHELL: &str = r#"{"allow": "shell"}"#;
 
-/// An agent whose policy this is, and its id.
+/// An agent with this policy, and its id.
 async fn under(fixture: &Fixture, name: &str, policy: &str) -> (Agent, String) {
     write_policy(&fixture.test_dir.folder(name), policy);
     let options =
@@ -19,7 +19,7 @@ async fn under(fixture: &Fixture, name: &str, policy: &str) -> (Agent, String) {
     (agent, id)
 }
 
-/// What came of an ad-hoc command, and what it printed.
+/// The result of an ad-hoc command, and its output.
 async fn ran(fixture: &Fixture, agent: &str, data: Value) -> (Value, String) {
     let made = fixture.api.try_execute(agent, data).await.expect(202);
     let id = made.id();
@@ -90,7 +90,7 @@ async fn ad_hoc_command_is_refused_naming_hosts_of_another_policy() {
     let detail = refused.text("detail");
     assert!(detail.contains("1 of 2 hosts") && detail.contains("strict"), "{detail}");
     assert_eq!(fixture.api.get("/api/commands").await.expect(200)["items"], json!([]));
-    // The hosts have the last word, each for itself.
+    // Each host decides for itself.
     job["on_mismatch"] = json!("send");
     let made = fixture.api.post("/api/jobs", job).await.expect(202);
     assert_eq!((&made["argv"], &made.get("script")), (&json!(["uname"]), &None), "{made}");
@@ -100,7 +100,7 @@ async fn ad_hoc_command_is_refused_naming_hosts_of_another_policy() {
         (job["counts"] == json!({"succeeded": 1, "rejected": 1})).then_some(())
     })
     .await;
-    // A policy that was changed a moment ago counts already, either way.
+    // A policy that was changed a moment ago is in force already, in both directions.
     strict_runs.write_policy(SHELL);
     assert_eq!(ran(&fixture, &strict, uname.clone()).await.1, "Linux\n");
     fixture.api.post(&format!("{path}/retry"), json!({})).await.expect(202);

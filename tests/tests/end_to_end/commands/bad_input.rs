@@ -1,5 +1,6 @@
-//! Requests that hosts would refuse, and more of them than a server takes: each is answered clearly, and
-//! nothing is stored, lost or doubled. What makes no sense by itself stands with jobs and targets.
+//! Requests that hosts would refuse, and more requests than a server accepts: each is answered
+//! clearly, and nothing is stored, lost or duplicated. Malformed requests are tested with jobs and
+//! targets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ fn scripts() -> Vec<Script> {
     vec![Script::new("paint", "echo \"$COLOUR\"").with("parameters", declared())]
 }
 
-/// Waits until the host has told its rules: a moment after it has connected.
+/// Waits until the host has reported its manifest and policy, a moment after it connected.
 async fn told(fixture: &Fixture, agent: &str) {
     eventually("the host has told its rules", async || {
         let listed = fixture.api.get(&format!("/api/agents/{agent}/scripts")).await;
@@ -76,7 +77,7 @@ async fn command_that_the_host_would_refuse_is_refused_and_not_stored(fixture: F
         }
     }
     nothing_is_stored(&fixture).await;
-    // What is not declared secret may come as one.
+    // A parameter that is not declared secret may be sent as one.
     let data = json!({"script": "paint", "secret_parameters": {"COLOUR": "blue", "TOKEN": "x"}});
     let made = fixture.api.try_execute(&id, data).await.expect(202);
     let made = made.id();
@@ -97,7 +98,7 @@ async fn offline_host_is_judged_by_its_last_manifest_unless_sent_anyway(fixture:
     let refused = refused.expect_problem(422, "unknown_script");
     let detail = refused.text("detail");
     assert!(detail.contains("(offline, by its last report)"), "{detail}");
-    assert!(detail.ends_with("The request was not stored"), "{detail}");
+    assert!(detail.ends_with("Nothing was sent"), "{detail}");
     nothing_is_stored(&fixture).await;
     let sent = fixture.api.execute_anyway(&id, data).await;
     assert_eq!(fixture.api.command(&sent).await["state"], "queued");
@@ -139,7 +140,7 @@ async fn job_that_some_hosts_would_refuse_is_refused_with_their_names() {
         (job["counts"] == json!({"succeeded": 1, "rejected": 4})).then_some(())
     })
     .await;
-    // Lists that were changed a moment ago count already.
+    // Manifests that were changed a moment ago are in force already.
     for agent in &agents[1..] {
         agent.allow(&scripts());
     }
@@ -184,7 +185,7 @@ async fn host_that_does_not_answer_a_preflight_delays_no_other() {
     let (key_id, key) = fixture.api.agent_key(json!({"permissions": ALL})).await;
     let address = fixture.server.address();
     let (mut mute, _) = FakeAgent::registered_full(&address, &key, json!({})).await;
-    // Names of a hostile host: none of them is repeated.
+    // Names from a hostile host: none of them is repeated.
     let list = json!({"scripts": [{"name": "hell\u{1b}[2Jo", "path": "a"}]});
     mute.send(json!({"type": "manifest", "manifest": list})).await;
     let id = fixture.online(&key_id).await.id().to_owned();
@@ -197,7 +198,7 @@ async fn host_that_does_not_answer_a_preflight_delays_no_other() {
         tokio::join!(fixture.api.try_execute(&id, json!({"script": "hello"})), async {
             assert_eq!(mute.expect("command").await["command"], "scripts");
         });
-    // It will judge for itself.
+    // The host decides for itself.
     answer.expect(202);
     let judged = mute.expect("command").await;
     assert_eq!(judged["command"], "execute");
@@ -214,7 +215,7 @@ async fn host_that_does_not_answer_a_preflight_delays_no_other() {
 
 /// Jobs that one caller submits at once.
 const JOBS: usize = 10_000;
-/// Connections that it does so over.
+/// The number of connections that it uses.
 const CONNECTIONS: usize = 1_100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,7 +244,8 @@ async fn ten_thousand_jobs_at_once_are_each_created_once_or_refused_with_retry_a
                 }
                 assert!(matches!(answer.status, 429 | 503), "{}: {}", answer.status, answer.json());
                 let later: u64 = answer.header("retry-after").parse().expect("when to come back");
-                // As any caller has to, and for longer each time: ten thousand at once are many.
+                // Like any caller, and with a longer delay each time, because ten thousand at once
+                // are many.
                 tokio::time::sleep(Duration::from_secs(later * attempt)).await;
             }
             unreachable!("there is always another attempt")

@@ -1,5 +1,5 @@
-//! Whoever is killed with -9 while a script runs: it starts at most once, its output is byte-exact
-//! or says what is missing, and its state tells the truth.
+//! Any process may be killed with -9 while a script runs: the script starts at most once, its
+//! output is byte-exact or marked as incomplete, and its state is true.
 
 use muster_tests::{Agent, AgentOptions, Fixture, Script, eventually, on_both_databases, sha256};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ on_both_databases!(
 
 const LINES: u32 = 3_000;
 
-/// Prints for a few seconds, with rests.
+/// Prints for a few seconds, with pauses.
 fn long() -> Script {
     Script::counting("long", LINES, 50, "0.05")
 }
@@ -93,7 +93,7 @@ async fn kills_at_any_time_start_no_command_twice(mut fixture: Fixture) {
             let data = json!({"parameters": {"N": n, "TALLY": starts_file}});
             ids.push(fixture.api.execute(&agent_id, "count", data).await);
         }
-        // No waiting before the kill: each round meets the commands at another point of their way.
+        // No delay before the kill, so that each round meets the commands in another state.
         if round % 2 == 0 {
             agent.kill_9();
             agent.resume();
@@ -105,7 +105,7 @@ async fn kills_at_any_time_start_no_command_twice(mut fixture: Fixture) {
     }
     for (n, id) in ids.iter().enumerate() {
         let command = fixture.api.finished(id).await;
-        // Nobody killed a shim, so nothing that was started may be lost.
+        // No shim was killed, so nothing that was started may be lost.
         assert_eq!(command["state"], "succeeded", "{command}");
         assert_eq!(fixture.api.output(id).await, format!("done {n}\n").into_bytes());
     }

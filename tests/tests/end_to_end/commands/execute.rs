@@ -1,4 +1,4 @@
-//! Scripts through to their result: output byte for byte, states, deadlines, cancellation.
+//! Scripts until their results: output byte for byte, states, deadlines, cancellation.
 
 use muster_tests::{
     AgentOptions, Fixture, JsonFields as _, Script, eventually, on_both_databases, sha256,
@@ -91,7 +91,7 @@ async fn same_idempotency_key_starts_no_second_command(fixture: Fixture) {
     let other = json!({"command": "execute", "data": {"script": "hello"}});
     let answer = fixture.api.post_once(&path, "deploy-1", other).await;
     answer.expect_problem(422, "idempotency_key_reused");
-    // Sent at the same moment, by callers that do not know of each other.
+    // Sent at the same time by callers that do not know each other.
     let racing = (0..8).map(|_| fixture.api.post_once(&path, "deploy-2", body.clone()));
     let answers = futures_util::future::join_all(racing).await;
     let mut ids: Vec<Value> = answers
@@ -128,7 +128,7 @@ async fn cancelled_command_ends_cancelled_in_every_open_state(fixture: Fixture) 
     let queued = fixture.api.execute(&id, "sleep", json!({})).await;
     cancel(&queued).await;
     assert_eq!(fixture.api.command(&queued).await["state"], "cancelled");
-    // Terminal states never change, and asking again is no error.
+    // Terminal states never change, and a second request is no error.
     cancel(&queued).await;
     assert_eq!(fixture.api.command(&queued).await["state"], "cancelled");
 }
@@ -156,7 +156,7 @@ async fn output_can_be_followed_while_the_script_runs() {
         (answer.header("muster-state") == "succeeded").then_some(answer)
     })
     .await;
-    // Nothing will ever stand there, which is no longer "nothing yet".
+    // There will never be bytes at this offset, which is different from "not yet".
     end.expect_problem(416, "range_not_satisfiable");
 }
 

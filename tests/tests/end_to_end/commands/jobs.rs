@@ -27,7 +27,7 @@ async fn submit(fixture: &Fixture, script: &str, target: Value) -> String {
     job.id().to_owned()
 }
 
-/// The job, once it is over.
+/// The job after its end.
 async fn over(fixture: &Fixture, job: &str) -> Value {
     eventually("the job is over", async || {
         let job = fixture.api.get(&format!("/api/jobs/{job}")).await.expect(200);

@@ -1,4 +1,4 @@
-//! What a host's policy allows, and as whom its scripts run. All of it needs root.
+//! What a host's policy allows, and as which user its scripts run. All of it needs root.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const NOBODY: u32 = 65_534;
 
-/// An agent with these scripts whose policy has them run as `nobody`.
+/// An agent with these scripts whose policy runs them as `nobody`.
 async fn running_as_nobody(fixture: &Fixture, scripts: Vec<Script>) -> (Agent, String) {
     needs_root();
     let options = AgentOptions::with_scripts(scripts);
@@ -209,7 +209,7 @@ async fn files_that_others_can_change_are_refused_with_path_and_fix() {
         chown(&path, Some(0), None).expect("take back");
         assert_eq!(run(&fixture, &id, "hi").await.1, "hi\n");
     }
-    // A script that runs as another user may be that user's own.
+    // A script that runs as another user may belong to that user.
     agent.write_policy(r#"{"run_as": "nobody"}"#);
     chown(state.join("scripts/hi.sh"), Some(NOBODY), None).expect("give away");
     assert_eq!(run(&fixture, &id, "hi").await.1, "hi\n");
@@ -244,7 +244,7 @@ async fn unprivileged_agent_cannot_run_scripts_as_another_user() {
     muster_tests::install(&state, &[Script::new("who", "id -un")]);
     write_policy(&state, r#"{"run_as": "daemon"}"#);
     let program = fixture.test_dir.path().join("muster-agent");
-    // A copy that the other user can reach.
+    // A copy that the other user can read.
     fs::copy(muster_tests::binary("muster-agent"), &program).expect("copy the program");
     let own = format!("chown -R {NOBODY} '{}'", state.display());
     let become_other = format!("setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups");
@@ -275,4 +275,39 @@ async fn agent_reports_its_policy_to_the_server() {
     agent.write_policy(r#"{"allow": "library"}"#);
     agent.resume();
     shown("library").await;
+}
+
+#[tokio::test]
+async fn life_cycle_command_that_the_policy_forbids_is_refused_before_it_is_stored() {
+    let fixture = Fixture::on_sqlite().await;
+    let state = fixture.test_dir.folder("agent");
+    write_policy(&state, r#"{"forbid": ["restart", "update", "rekey"]}"#);
+    let (mut agent, id) = fixture.agent(AgentOptions::named("agent").supervised()).await;
+    let before = agent.agent_ids();
+    let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+    assert_eq!(scripts["forbidden_commands"], json!(["restart", "update", "rekey"]));
+    let path = format!("/api/agents/{id}/command");
+    let send = async |command: &str| fixture.api.post(&path, json!({"command": command})).await;
+    let refused = send("restart").await.expect(409);
+    assert_eq!(refused["code"], "forbidden_by_policy", "{refused}");
+    assert_eq!(agent.agent_ids(), before);
+
+    // Also while the host is offline, until it reports another policy.
+    agent.stop();
+    eventually("the agent is offline", async || {
+        let agent = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+        (agent["status"] == "offline").then_some(())
+    })
+    .await;
+    assert_eq!(send("restart").await.expect(409)["code"], "forbidden_by_policy");
+    agent.write_policy("{}");
+    agent.resume();
+    fixture.reached_over(&id, "websocket").await;
+    eventually("the policy forbids nothing", async || {
+        let scripts = fixture.api.get(&format!("/api/agents/{id}/scripts")).await.expect(200);
+        (scripts["forbidden_commands"] == json!([])).then_some(())
+    })
+    .await;
+    let command = send("restart").await.expect(202);
+    assert_eq!(fixture.api.finished(command.id()).await["state"], "succeeded");
 }

@@ -1,5 +1,5 @@
-//! Children that will not behave: deaf to TERM, daemons, printers without end, scripts deleted
-//! while they run.
+//! Children that are hard to end: they ignore TERM, become daemons, print without end, or their
+//! script is deleted while they run.
 
 use muster_tests::{AgentOptions, Fixture, JsonFields as _, Script, eventually};
 use serde_json::json;
@@ -21,8 +21,8 @@ async fn child_that_ignores_sigterm_is_killed_after_the_grace_period() {
 #[tokio::test]
 async fn daemons_of_a_child_are_killed_with_it() {
     let fixture = Fixture::on_sqlite().await;
-    // Once beside its parent, once in a session of its own with its output held open.
-    // Durations that no other run of this test asks for at the same time.
+    // Once beside its parent, and once in its own session with its output held open. Durations that
+    // no other run of this test uses at the same time.
     let [child, grandchild, detached] =
         [1, 2, 3].map(|n| format!("sleep 100{n}.{}", std::process::id()));
     let body =
@@ -66,7 +66,7 @@ async fn endless_output_is_truncated_at_the_limit_and_the_child_killed_in_time()
     assert!(output.len() <= limit, "{} bytes", output.len());
     assert_eq!(result["output_bytes"], output.len(), "{result}");
     assert!(output.chunks(2).all(|line| line == b"y\n" || line == b"y"), "not what it printed");
-    // The agent was never in its way.
+    // The agent was not blocked by it.
     assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);
 }
 

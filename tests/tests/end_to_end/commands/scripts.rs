@@ -30,7 +30,7 @@ async fn parameters_become_variables_and_the_agent_key_does_not() {
         let data = json!({"script": "strict", "parameters": parameters});
         let refused = fixture.api.try_execute(&agent, data.clone()).await;
         let refused = refused.expect_problem(422, "invalid_parameters");
-        // The host has the last word, and the same rule.
+        // The host decides, with the same rule.
         let id = fixture.api.execute_anyway(&agent, data).await;
         let command = fixture.api.finished(&id).await;
         assert_eq!(command["state"], "rejected", "{command}");
@@ -74,7 +74,7 @@ async fn undeclared_parameter_cannot_make_a_program_of_a_script_run_another_one(
             refused.expect_problem(422, "invalid_parameters");
         }
     }
-    // The server refuses these by the manifest, and the host decides the same without it.
+    // The server refuses these by the manifest. Without it, the host refuses them too.
     for (script, hint) in
         [("pack", r#""parameters": [{"name": "GIT_DIR"}]"#), ("pack-any", "GIT_DIR")]
     {
@@ -129,7 +129,7 @@ async fn script_that_links_out_of_the_folder_is_refused() {
 
 #[tokio::test]
 async fn changed_manifest_is_reloaded_and_an_invalid_one_refused_with_its_line() {
-    // The agent looks at its manifest with each heartbeat.
+    // The agent reads its manifest with each heartbeat.
     let often = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 300);
     let fixture = Fixture::with(often).await;
     let (agent, id) =

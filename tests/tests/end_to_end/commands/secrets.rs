@@ -1,4 +1,4 @@
-//! Secret parameters: they reach the script, and nobody else.
+//! Secret parameters: they reach the script, and no one else.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ on_both_databases!(
 const SECRET: &str = "correct-horse/battery";
 const MASKED: &str = "TOKEN is *** and *** and ***\n";
 
-/// Prints its secret in two pieces, then whole; behind another gate, encoded.
+/// Prints its secret in two pieces, then whole, and after another gate encoded.
 fn print_secret() -> Script {
     let body = r#"printf 'TOKEN is %s' "${TOKEN%battery}"
         until [ -e "$GATE" ]; do sleep 0.02; done
@@ -78,7 +78,7 @@ async fn secret_reaches_the_script_and_is_visible_nowhere_else(fixture: Fixture)
     let (agent, id) = fixture.agent(AgentOptions::with_scripts([print_secret()])).await;
     let gate = fixture.test_dir.path().join("gate");
     let run = fixture.api.execute(&id, "tell", data(&gate)).await;
-    // The beginning of the secret is held back until it is known to be no more than that.
+    // The start of the secret is held back until the next bytes show that it is not the secret.
     fixture.api.output_reaches(&run, "TOKEN is ".len() as u64).await;
     assert_eq!(fixture.api.output(&run).await, b"TOKEN is ");
     let kept = agent.state_dir().join(format!("executions/{run}/parameters.json"));
@@ -117,7 +117,7 @@ async fn secret_for_an_offline_agent_survives_a_server_restart(mut fixture: Fixt
     fixture.server.kill_9();
     fixture.server.resume();
     fixture.server.ready().await;
-    // The server knows the same secret from another, though it keeps neither.
+    // The server distinguishes the same secret from another one, although it stores neither.
     let again = fixture.api.post_once(&path, "once", execute(&gate)).await.expect(202);
     assert_eq!(queued["id"], again["id"]);
     let mut other = execute(&gate);
@@ -236,7 +236,7 @@ async fn secret_without_its_master_key_rejects_only_its_command() {
     let plain = fixture.api.execute(&id, "hi", json!({})).await;
     fixture.server.stop();
     std::fs::remove_file(fixture.server.data_dir().join("master.key")).expect("lose it");
-    // As docs/SERVER.md says.
+    // As described in docs/SERVER.md.
     fixture.server.query("DELETE FROM settings WHERE name = 'master_key_check'");
     fixture.server.resume();
     fixture.server.ready().await;

@@ -1,4 +1,4 @@
-//! Transient commands: answered now or failed now, never kept.
+//! Transient commands: answered or failed at once, never stored.
 
 use muster_tests::{
     AgentOptions, FakeAgent, Fixture, JsonFields as _, eventually, eventually_shown,
@@ -42,7 +42,7 @@ async fn an_agent_answers_ping_info_echo_and_scripts(fixture: Fixture) {
 async fn command_outside_the_permissions_of_the_key_is_refused_first(fixture: Fixture) {
     let (id, key) = fixture.api.agent_key(json!({"permissions": ["ping"]})).await;
     let path = format!("/api/agents/keys/{id}/command");
-    // Also while nobody is there, which would be a 409.
+    // Also if no agent is connected, which would be a 409.
     for command in ["echo", "execute", "restart"] {
         let body = json!({"command": command, "data": {"script": "hello"}});
         fixture.api.post(&path, body).await.expect_problem(403, "permission_denied");
@@ -55,7 +55,7 @@ async fn command_outside_the_permissions_of_the_key_is_refused_first(fixture: Fi
     agent.expect("registered").await;
     let body = json!({"command": "info"});
     fixture.api.post(&path, body).await.expect_problem(403, "permission_denied");
-    // A permission that is added holds at once, and the agent is told.
+    // A permission that is added is in force at once, and the agent is notified.
     let key_path = format!("/api/agents/keys/{id}");
     fixture.api.patch(&key_path, json!({"permissions": ["ping", "info"]})).await.expect(200);
     assert_eq!(agent.expect("connected").await["permissions"], json!(["ping", "info"]));
@@ -88,7 +88,7 @@ async fn silent_agent_causes_a_timeout_and_its_late_answer_is_dropped() {
     agent.send(response(&late, json!({"late": true}))).await;
     assert_eq!(agent.expect("error").await["code"], "unknown_command");
 
-    // The session goes on, and the next answer finds its own command.
+    // The session continues, and the next answer belongs to its own command.
     let (api, body) = (fixture.api.clone(), json!({"command": "ping"}));
     let asking = tokio::spawn(async move { api.post(&path, body).await.expect(200) });
     let command = agent.expect("command").await;
@@ -101,7 +101,7 @@ async fn silent_agent_causes_a_timeout_and_its_late_answer_is_dropped() {
 #[tokio::test]
 async fn command_by_key_needs_an_id_if_the_key_has_several_agents() {
     let fixture = Fixture::on_sqlite().await;
-    let (id, key) = fixture.api.agent_key(json!({"max_agents": 2})).await;
+    let (id, key) = fixture.api.agent_key(json!({"max_agents": 2, "trusts_holders": true})).await;
     let address = fixture.server.address();
     let _one = FakeAgent::registered(&address, &key, "one").await;
     let _two = FakeAgent::registered(&address, &key, "two").await;
@@ -140,7 +140,7 @@ async fn heartbeats_become_telemetry_and_transitions_become_events_once() {
     drop(agent);
     fixture.with_status(&key_id, "offline").await;
     let kinds = |events: &Value, word: &str| events.to_string().matches(word).count();
-    // The status is the connection's and changes at once; the event is there after its commit.
+    // The status is that of the connection and changes at once; the event exists after its commit.
     let events = eventually("the agent's end is an event", async || {
         let events = fixture.api.get(&format!("{path}/events")).await.expect(200);
         (kinds(&events, "\"offline\"") > 0).then_some(events)

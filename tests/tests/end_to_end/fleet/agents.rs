@@ -1,4 +1,4 @@
-//! Agents as operators see and look after them.
+//! Agents as operators see and manage them.
 
 use muster_tests::{
     Cli, Closed, FakeAgent, Fixture, JsonFields as _, full_registration, on_both_databases,
@@ -36,7 +36,7 @@ async fn an_agent_can_be_named_tagged_listed_and_deleted(fixture: Fixture) {
     FakeAgent::registered(&fixture.server.address(), &key, "one").await;
 }
 
-/// A full agent of a key of its own; its id.
+/// A full agent with its own key; returns its id.
 async fn enrolled(fixture: &Fixture, hostname: &str) -> (FakeAgent, String) {
     let (key_id, key) = fixture.api.agent_key(json!({})).await;
     let address = fixture.server.address();
@@ -62,7 +62,7 @@ async fn name_that_a_host_reports_takes_neither_commands_nor_secrets_of_another(
     assert!(refused["detail"].as_str().is_some_and(|text| text.contains(&payment)), "{refused}");
     assert_eq!(resolve(&payment, true).await.expect(200)["matched_by"], "id");
 
-    // A person's name cannot be taken, before or after.
+    // A name that a person gave cannot be taken, before or after.
     let (_early, early) = enrolled(&fixture, "pay-1").await;
     fixture
         .api
@@ -81,7 +81,7 @@ async fn name_that_a_host_reports_takes_neither_commands_nor_secrets_of_another(
     fixture.api.patch(&format!("/api/agents/{late}"), json!({"name": "lab-7"})).await.expect(200);
     assert_eq!(shown(&late).await["alert"], json!(null));
 
-    // What several hosts report is ambiguous.
+    // A name that several hosts report is ambiguous.
     let (_thief, thief) = enrolled(&fixture, "pay-1.prod.example.com").await;
     assert_eq!(shown(&thief).await["alert"], "name_conflict");
     let refused = resolve("pay-1.prod.example.com", false).await;

@@ -1,5 +1,5 @@
-//! Hosts that leave the fleet: what they did is told, what they were to do ends, and nothing of
-//! the enrolment is left on either side.
+//! Hosts that leave the fleet: the results of what ran are reported, open commands end, and nothing
+//! of the enrolment is left on either side.
 
 use muster_tests::{
     Agent, AgentOptions, Closed, FakeAgent, Fixture, JsonFields as _, ProgramOutput, Script,
@@ -18,7 +18,7 @@ async fn enrolled(fixture: &Fixture, options: AgentOptions) -> (Agent, String, S
     let (key_id, key) = fixture.api.agent_key(all).await;
     let agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
     let id = fixture.online(&key_id).await.id().to_owned();
-    // The server knows it a moment before the agent has written its own id down.
+    // The server knows the agent a moment before the agent has stored its id.
     fixture.ask(&id, "ping", json!({})).await;
     (agent, id, key, key_id)
 }
@@ -53,7 +53,7 @@ async fn deregistered_host_reports_its_results_is_deleted_and_can_enrol_again(fi
     let run = fixture.api.execute(&id, "wait", json!({})).await;
     fixture.api.output_reaches(&run, 6).await;
     agent.stop();
-    // It ends while no agent is there, and its result is only on the host.
+    // It ends while the agent is offline, so its result is only on the host.
     std::fs::write(&gate, "").expect("open the gate");
     eventually("the shim has ended", async || agent.shim_ids().is_empty().then_some(())).await;
     let queued = fixture.api.execute(&id, "wait", json!({})).await;
@@ -64,7 +64,7 @@ async fn deregistered_host_reports_its_results_is_deleted_and_can_enrol_again(fi
     let command = fixture.api.command(&run).await;
     assert_eq!(command["state"], "succeeded", "{command}");
     assert_eq!(fixture.api.output(&run).await, b"begun\n");
-    // A host that leaves is sent nothing more.
+    // A host that is leaving gets no more commands.
     ends_with_its_agent(&fixture, &queued, "cancelled").await;
     let audit = fixture.api.get("/api/audit?limit=100").await.expect(200);
     let entries = audit.list("items");

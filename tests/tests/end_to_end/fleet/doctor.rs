@@ -1,4 +1,4 @@
-//! `muster-agent doctor`: what it says where all is well, and where something is not.
+//! `muster-agent doctor`: its findings when everything is fine, and when something is not.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -227,7 +227,7 @@ async fn scripts_that_cannot_run_are_named() {
     let detail = text(manifest, "detail");
     assert!(detail.starts_with("2 of 3 scripts can't run: "), "{manifest}");
     assert!(detail.contains("`changed`: ") && detail.contains("`gone`: "), "{manifest}");
-    // It is the host's own affair: the way to the server is looked at all the same.
+    // This is the host's own configuration: the connection to the server is checked all the same.
     assert_eq!(finding(&findings, "key")["status"], "ok");
 
     std::fs::write(state.join("script_manifest.json"), "{\n\"scripts\": 7}").expect("write");

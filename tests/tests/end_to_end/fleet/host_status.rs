@@ -1,4 +1,4 @@
-//! What the owner of a host is told by the agent's own program, and ending jobs from there.
+//! `muster-agent status` for the owner of a host, and ending executions on the host.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use muster_tests::{
 };
 use serde_json::{Value, json};
 
-/// `muster-agent status` of this directory: its exit code and what it says as JSON.
+/// `muster-agent status` of this directory: its exit code and its JSON.
 async fn status(state: &Path) -> (i32, Value) {
     let said = agent_program(state, &["status", "--json"], &[]).await;
     let value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
     (said.code.expect("an exit code"), value)
 }
 
-/// What it says to people.
+/// Its output for people.
 async fn human(state: &Path, code: i32) -> String {
     agent_program(state, &["status"], &[]).await.expect(code)
 }
@@ -86,7 +86,7 @@ async fn status_changes_from_connected_to_disconnected_to_stopped() {
     fixture.server.resume();
     stands(&state, 0, "the agent is connected again").await;
 
-    // Also the last word of an agent that had no time for one does not pass for a living agent.
+    // The last status of an agent that was killed does not count as a running agent.
     agent.kill_9();
     let shown = stands(&state, 4, "nothing holds the lock any more").await;
     assert_eq!(shown["state"], "stopped", "{shown}");

@@ -47,7 +47,7 @@ async fn shut_down_agent_stays_down_and_its_supervisor_exits_with_0() {
     let (mut agent, id) = fixture.agent(AgentOptions::named("agent").supervised()).await;
     assert_eq!(send(&fixture, &id, "shutdown").await["state"], "succeeded");
     assert_eq!(agent.process().ended().await.code(), Some(0));
-    // Started again by hand, it answers the command from its ledger instead of obeying it twice.
+    // Restarted by hand, it answers the command from its ledger instead of obeying it again.
     agent.resume();
     fixture.reached_over(&id, "websocket").await;
     assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);

@@ -1,4 +1,4 @@
-//! Who a target means: asked before anything is done, by REST and at the command line.
+//! The agents that a target matches: previews by REST and on the command line.
 
 use muster_tests::{
     Cli, FakeAgent, Fixture, JsonFields as _, full_registration, on_both_databases,
@@ -14,7 +14,7 @@ async fn fleet(fixture: &Fixture) -> (Vec<FakeAgent>, Vec<String>) {
         [("web-1", json!(["web", "eu"]), "Linux 6.8.0"), ("db-1", json!(["db"]), "Ubuntu 22.04")]
     {
         let (key_id, key) = fixture.api.agent_key(json!({"tags": tags})).await;
-        // What a host says of its tags is not asked for, and changes none.
+        // Tags that a host reports are ignored.
         let data = json!({"hostname": name, "os": os, "tags": ["root"], "name": "root"});
         let (agent, _) =
             FakeAgent::registered_full(&fixture.server.address(), &key, full_registration(data))

@@ -1,5 +1,6 @@
-//! `deploy.sh` where Docker is: the agent in a container. No engine can run on a throw-away host, so a
-//! program in its place keeps what it is told and runs containers there (`tests/src/hosts/docker.sh`).
+//! `deploy.sh` on hosts with Docker: the agent runs in a container. No container engine can run on
+//! a throw-away host, so a stub records its calls and runs the containers there
+//! (`tests/src/hosts/docker.sh`).
 
 use std::fs;
 
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::{DEPLOY, NewHost, complaint, new_files};
 
 const OWN: &str = env!("CARGO_PKG_VERSION");
-/// Where the stub keeps the volume of the state.
+/// Where the stub stores the state volume.
 const STATE: &str = "/var/lib/docker-stub/volumes/muster-agent-state";
 
 /// A host with an engine and the image of the version under test, and its server's releases.
@@ -22,13 +23,13 @@ async fn new_host() -> (NewHost, Publisher) {
 }
 
 impl NewHost {
-    /// A line of what the stub was told that begins with these words.
+    /// A call of the stub that begins with these words.
     async fn docker_was_told(&self, words: &str) -> Option<String> {
         let calls = self.host.run("cat /var/lib/docker-stub/calls").await.expect(0);
         calls.lines().find(|line| line.starts_with(words)).map(str::to_owned)
     }
 
-    /// What is new on the host, apart from the stub's own and the folders that it mounts on.
+    /// New files on the host, apart from the stub's own and the mount points.
     fn left_beside_docker(&self, before: &[String]) -> Vec<String> {
         let is_stubs = |path: &str| {
             path.contains("docker-stub")
@@ -38,7 +39,7 @@ impl NewHost {
         new.into_iter().filter(|path| !is_stubs(path)).collect()
     }
 
-    /// Containers and volumes that are there.
+    /// The containers and volumes that exist.
     async fn in_docker(&self) -> Vec<String> {
         let list = "ls /var/lib/docker-stub/containers /var/lib/docker-stub/volumes";
         let listed = self.host.run(list).await.expect(0);
@@ -63,7 +64,7 @@ async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
     for word in ["--restart unless-stopped", "muster-agent-programs:/opt/muster"] {
         assert!(started.contains(word), "{started}");
     }
-    // The key is nowhere but in its file: not in arguments, nor in variables, nor in a shell's.
+    // The key is only in its file: not in arguments, not in variables, and in no shell.
     let search = format!("grep -rlF {} /var/lib/docker-stub /opt /etc/muster", new_host.key);
     let holders = new_host.host.run(&search).await;
     let holders = String::from_utf8_lossy(&holders.stdout).into_owned();
@@ -87,7 +88,7 @@ async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
     publisher.release("0.9.7").await;
     let said = new_host.host.run(&format!("{DEPLOY} --update")).await.expect(0);
     assert!(said.contains(&format!("updated from {OWN} to 0.9.7")), "{said}");
-    // What would end the job is refused.
+    // Options that would end an execution are refused.
     for words in ["--stop", "--uninstall", ""] {
         let refused = new_host.host.run(&format!("{DEPLOY} {words}")).await;
         refused.expect(1);
@@ -101,7 +102,8 @@ async fn agent_is_installed_in_a_container_and_updated_in_its_volume() {
     assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");
     assert_eq!(new_host.fixture.api.output(&run).await, b"begun\ndone\n");
 
-    // Another container of the same volumes is the same agent, of the version that was updated to.
+    // Another container on the same volumes is the same agent, with the version that it was updated
+    // to.
     let unasked = new_host.host.run("docker rm --force muster-agent").await;
     unasked.expect(0);
     new_host.fixture.with_status(&new_host.key_id, "offline").await;
@@ -152,7 +154,7 @@ async fn unsupported_container_options_are_refused_and_leave_no_container() {
     said.expect(1);
     assert!(complaint(&said).contains("no Docker engine answers"), "{}", said.stderr);
 
-    // Without an engine it is a service of the host, and stays one.
+    // Without an engine the agent is a service of the host, and stays one.
     new_host.install().await;
     new_host.host.run("rm /var/lib/docker-stub/down").await.expect(0);
     new_host.host.run(DEPLOY).await.expect(0);
@@ -191,13 +193,13 @@ async fn a_container_reaches_more_only_on_request_and_the_output_says_what() {
     ] {
         assert!(printed.contains(warning), "{printed}");
     }
-    // An upgrade keeps them, and the status shows them.
+    // An upgrade keeps the mounts, and the status shows them.
     let (printed, started) = install("").await;
     assert!(started.contains("--cap-add NET_RAW --cap-add NET_ADMIN --privileged"), "{started}");
     assert!(printed.contains("to drop them, --uninstall --keep-state"), "{printed}");
     let status = new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
     assert!(status.contains("--privileged: a script that becomes root"), "{status}");
-    // Only the agent's container has them, not those that write files into its volumes.
+    // Only the agent's container has them, not the containers that write files into its volumes.
     let others = "! grep -v -e '--detach' /var/lib/docker-stub/calls | grep -e --privileged";
     new_host.host.run(others).await.expect(0);
 }
@@ -205,7 +207,7 @@ async fn a_container_reaches_more_only_on_request_and_the_output_says_what() {
 #[tokio::test]
 async fn container_that_does_not_connect_is_replaced_by_the_previous_one() {
     let (new_host, _publisher) = new_host().await;
-    // An installation that was killed half way is no hindrance.
+    // An installation that was killed in the middle does not prevent another one.
     let record =
         "layout=1\nscope=system\nservice=docker\nname=muster-agent\nimage=muster-agent:1\n";
     let cut_off = format!(
@@ -213,7 +215,7 @@ async fn container_that_does_not_connect_is_replaced_by_the_previous_one() {
     );
     new_host.host.run(&cut_off).await.expect(0);
     new_host.install().await;
-    // Its image has programs that answer everything and do nothing.
+    // The programs of this image answer everything and do nothing.
     let idle =
         "#!/bin/sh\n[ \"$1\" != status ] || exit 3\n[ \"$1\" = run ] && exec sleep 600\nexit 0\n";
     for name in ["muster-agent", "muster-supervisor"] {

@@ -1,4 +1,4 @@
-//! What could go wrong at a bad moment, or at somebody's wish.
+//! Installations that are interrupted, attacked or run twice.
 
 use std::fs;
 
@@ -59,7 +59,7 @@ async fn unreadable_crontab_is_not_overwritten() {
 async fn killed_installation_can_be_removed_completely() {
     let new_host = NewHost::on(Manager::Systemd).await;
     let before = new_host.host.changes();
-    // The last step of an installation, then the second step of a removal, kill their shell.
+    // The last step of an installation and then the second step of a removal kill their shell.
     for (tool, words, line) in [
         ("mv", "*/installation.new*", new_host.line(&format!("--key {}", new_host.key))),
         ("rm", "*muster-agent.service*", format!("{DEPLOY} --uninstall")),
@@ -95,7 +95,7 @@ async fn version_that_does_not_connect_is_rolled_back_by_deploy() {
     let new_host = NewHost::on(Manager::Systemd).await;
     new_host.install().await;
     let newer = new_host.fixture.test_dir.folder("newer");
-    // It says what is asked for, and is no agent.
+    // It answers as requested, but is not an agent.
     let real = binary("muster-agent");
     let agent = format!(
         "#!/bin/sh\ncase $1 in version) echo muster-agent 0.9.7;; doctor) exit 0;; status) exec {} \"$@\";; *) exit 1;; esac\n",
@@ -126,6 +126,19 @@ async fn settings_of_the_owner_survive_a_reinstallation() {
     assert_eq!((&agent["transport"], &agent["policy"]), (&"http".into(), &"library".into()));
     let policy = new_host.host.run("cat /var/lib/muster/policy.json").await.expect(0);
     assert_eq!(policy.trim(), "{\"allow\": \"library\"}");
+
+    let policy_after = async |options: &str| {
+        new_host.host.run(&format!("{DEPLOY} {options}")).await.expect(0);
+        new_host.host.run("cat /var/lib/muster/policy.json").await.expect(0).trim().to_owned()
+    };
+    let forbidding = "{\"allow\": \"library\", \"forbid\": [\"shutdown\", \"update\"]}";
+    assert_eq!(policy_after("--forbid shutdown,update").await, forbidding);
+    assert_eq!(
+        policy_after("--allow manifest").await,
+        forbidding.replace("library", "manifest"),
+        "an option changes only its own field"
+    );
+    assert_eq!(policy_after("--forbid none").await, "{\"allow\": \"manifest\"}");
 }
 
 #[tokio::test]
@@ -135,7 +148,7 @@ async fn stopped_agent_is_restarted_without_the_server() {
     new_host.host.run(&format!("{DEPLOY} --stop")).await.expect(0);
     new_host.host.run(&format!("{DEPLOY} --start")).await.expect(0);
     new_host.fixture.online(&new_host.key_id).await;
-    // Two of them would be one too many.
+    // A second start must not start a second supervisor.
     new_host.host.run(&format!("{DEPLOY} --start")).await.expect(0);
     new_host.host.run("test $(pgrep -xc muster-supervis) = 1").await.expect(0);
     new_host.fixture.server.stop();

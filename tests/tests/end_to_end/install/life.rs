@@ -1,4 +1,4 @@
-//! From the paste to the removal, under systemd.
+//! From the installation to the removal, under systemd.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -28,7 +28,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
     // It follows until it is ended.
     host.run("timeout 60 /opt/muster/deploy.sh --logs | grep -q -m 1 registered").await.expect(0);
 
-    // The key stands in one file, for root alone, and nowhere else.
+    // The key is in one file, which only root can read, and nowhere else.
     let key_file = host.file("/etc/muster/agent_key");
     let mode = std::fs::metadata(&key_file).expect("the key's file").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -44,7 +44,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
         .collect();
     assert!(elsewhere.is_empty(), "{elsewhere:?}");
 
-    // Installed again it is the same agent.
+    // After another installation it is the same agent.
     host.run(DEPLOY).await.expect(0);
     assert_eq!(new_host.fixture.online(&new_host.key_id).await["id"], id.as_str());
 
@@ -61,7 +61,7 @@ async fn one_pasted_line_installs_and_another_removes_everything() {
         .expect(0);
 }
 
-/// The search itself carries what it looks for.
+/// The command line of the search itself contains the text.
 fn is_of_search(host: &muster_tests::Host, path: &str) -> bool {
     let Some(process) = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()) else {
         return false;
@@ -140,7 +140,7 @@ async fn interrupted_installation_leaves_no_files_and_the_next_one_works() {
     let left = new_files(&before, &new_host.host.changes());
     assert!(left.is_empty(), "{left:#?}");
 
-    // The power goes in the middle.
+    // The power is cut in the middle.
     new_host
         .host
         .run("mkdir -p /opt/muster/versions/9.9.9 && touch /opt/muster/.installing")

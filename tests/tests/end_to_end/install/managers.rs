@@ -1,4 +1,4 @@
-//! Hosts without systemd: what starts services there starts the agent, also after a reboot.
+//! Hosts without systemd: their service manager starts the agent, also after a reboot.
 
 use muster_tests::Manager;
 

@@ -1,4 +1,4 @@
-//! `deploy.sh`, run for real on throw-away hosts: piped from a server, as a person would.
+//! `deploy.sh` on throw-away hosts: piped from a server, as a person would run it.
 
 mod docker;
 mod hazards;
@@ -18,10 +18,10 @@ mod user;
 use muster_tests::{ALL, Fixture, Host, Manager, ProgramOutput};
 use serde_json::{Value, json};
 
-/// Where the installed copy of the script lies.
+/// The path of the installed copy of the script.
 const DEPLOY: &str = "/opt/muster/deploy.sh";
 
-/// A server, a key, and a host on which nothing is installed yet.
+/// A server, a key, and a host without an installation.
 struct NewHost {
     fixture: Fixture,
     host: Host,
@@ -37,7 +37,7 @@ impl NewHost {
         Self { fixture, host, key_id, key }
     }
 
-    /// The line that the server's page says, with these words after `sh -s --`.
+    /// The command on the server's install page, with these words after `sh -s --`.
     fn line(&self, words: &str) -> String {
         self.line_for("sh", words)
     }
@@ -49,7 +49,7 @@ impl NewHost {
         )
     }
 
-    /// Installs, and waits until the server sees the agent.
+    /// Installs an agent, and waits until it is online.
     async fn install(&self) -> Value {
         let said = self.host.run(&self.line(&format!("--key {}", self.key))).await;
         said.expect(0);
@@ -65,7 +65,7 @@ impl NewHost {
         String::from_utf8(output).expect("plain text")
     }
 
-    /// Puts a script on the host's list, as its owner would.
+    /// Adds a script to the host's manifest, as its owner would.
     async fn allow(&self, name: &str, body: &str) {
         let state = "/var/lib/muster";
         let list = json!({"scripts": [
@@ -79,13 +79,13 @@ impl NewHost {
     }
 }
 
-/// The last line of what a command complained of.
+/// The last line that a command printed to standard error.
 fn complaint(said: &ProgramOutput) -> &str {
     said.stderr.trim_end().lines().last().unwrap_or_default()
 }
 
-/// What of an installation is on the host, apart from the users' files, which keep a copy of
-/// themselves whatever is changed in them.
+/// New files of an installation on the host, apart from the users' files, which are copied when
+/// anything in them changes.
 fn new_files(before: &[String], after: &[String]) -> Vec<String> {
     let users = [
         "/etc/passwd",

@@ -1,4 +1,4 @@
-//! Through a company's network: its own authority, its proxy.
+//! Installation in a company's network, with its own authority and proxy.
 
 use muster_tests::{
     Authority, Database, Fixture, Host, Manager, Reaction, ServerOptions, TestDir, Tinyproxy,
@@ -23,7 +23,7 @@ async fn private_authority_is_trusted_in_addition_to_those_of_the_host() {
     let refused = new_host.host.run(&line(&format!("--key {}", new_host.key))).await;
     refused.expect(1);
     assert!(complaint(&refused).contains("--ca FILE"), "{}", refused.stderr);
-    // A curl that notes what it is called with.
+    // A curl that records its arguments.
     let curl = "#!/bin/sh\necho \"$*\" >>/tmp/calls\nexec /usr/bin/curl \"$@\"\n";
     std::fs::write(new_host.host.file("/usr/local/bin/curl"), curl).expect("written");
     new_host.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);
@@ -34,7 +34,7 @@ async fn private_authority_is_trusted_in_addition_to_those_of_the_host() {
         assert!(call.contains("--proto =https --proto-redir =https"), "{call}");
     }
     new_host.fixture.online(&new_host.key_id).await;
-    // It is kept: later runs need not name it.
+    // It is stored, so later runs need not name it.
     new_host.host.run(DEPLOY).await.expect(0);
     new_host.host.run(&format!("{DEPLOY} --status")).await.expect(0);
     new_host.host.run("test -s /etc/muster/ca.pem").await.expect(0);
@@ -57,7 +57,7 @@ async fn proxy_of_the_environment_is_used_and_stored() {
         proxy.requests()
     );
     new_host.host.run("grep -q \"^HTTP_PROXY='http://\" /etc/muster/agent.env").await.expect(0);
-    // Without the environment it goes the same way.
+    // Without the environment it still uses the proxy.
     let before = proxy.requests().len();
     new_host.host.run(DEPLOY).await.expect(0);
     assert!(proxy.requests().len() > before, "{:?}", proxy.requests());

@@ -1,4 +1,4 @@
-//! What `deploy.sh` prints, to whom, and what of it stays behind.
+//! The output of `deploy.sh`: what it prints, to which stream, and what is left of it.
 
 use muster_tests::{Manager, repository};
 
@@ -41,7 +41,7 @@ async fn busybox_installs_although_its_output_can_not_be_written() {
     works_without_output("busybox sh").await;
 }
 
-/// Output that can't be written changes neither the result nor the files that are written.
+/// If the output cannot be written, the result and the files are the same.
 async fn works_without_output(shell: &str) {
     let new_host = NewHost::on(Manager::Bare).await;
     let host = &new_host.host;

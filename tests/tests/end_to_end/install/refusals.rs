@@ -1,4 +1,4 @@
-//! Bad input: one line that says what to do, and nothing on the host.
+//! Invalid input: one line that says what to do, and no change on the host.
 
 use muster_tests::Manager;
 use serde_json::json;
@@ -42,6 +42,7 @@ async fn invalid_installation_is_refused_in_one_line_and_leaves_no_files() {
         (with_key("--server http://127.0.0.1:1"), "can't be reached"),
         (with_key(&format!("--server {url}/nothing")), "check the address"),
         (with_key("--allow everything"), "manifest, library or shell"),
+        (with_key("--forbid execute"), "restart, update, redeploy, shutdown, rekey or none"),
         (with_key("--version 9.9.9"), "version 9.9.9 is not available"),
         (with_key("--ca /etc/passwd"), "no certificate"),
         (with_key("--from /nowhere"), "has no muster-agent"),
@@ -103,7 +104,7 @@ async fn unsupported_host_is_refused_in_one_line() {
     assert!(complaint(&refused).contains("MiB are free"), "{}", refused.stderr);
     host.run("umount /opt/muster && rm -rf /opt/muster").await.expect(0);
 
-    // Something of somebody else's is there.
+    // A file of another program is there.
     host.run("mkdir -p /opt/muster && echo mine >/opt/muster/notes").await.expect(0);
     let refused = host.run(&new_host.line(&format!("--key {key}"))).await;
     refused.expect(1);
@@ -127,7 +128,7 @@ async fn another_key_or_server_replaces_the_first_only_with_a_flag() {
 #[tokio::test]
 async fn program_altered_in_transit_is_not_installed() {
     let new_host = NewHost::on(Manager::Bare).await;
-    // A curl that adds a byte to what it loads.
+    // A curl that adds a byte to each download.
     let curl = "#!/bin/sh\n/usr/bin/curl \"$@\" || exit\nwhile [ $# -gt 0 ]; do case $1 in -o) case $2 in */muster-agent) echo >>\"$2\";; esac;; esac; shift; done\n";
     std::fs::write(new_host.host.file("/usr/local/bin/curl"), curl).expect("written");
     new_host.host.run("chmod 755 /usr/local/bin/curl").await.expect(0);

@@ -1,4 +1,4 @@
-//! Signed releases on hosts: what is installed is verified, and the host's owner asks for versions.
+//! Signed releases on hosts: installations are verified, and the host's owner can request versions.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ async fn new_host(manager: Manager) -> (NewHost, Publisher) {
     (new_host, publisher)
 }
 
-/// Installed from that release, trusting its key, with a trial that is over soon; the agent.
+/// A host with this release, which trusts its key and has short trials. Returns the agent.
 async fn installed(new_host: &NewHost, publisher: &Publisher) -> Value {
     let key = format!("--key {} --release-key {}", new_host.key, publisher.fingerprint());
     new_host.host.run(&new_host.line(&key)).await.expect(0);
@@ -30,7 +30,7 @@ async fn installed(new_host: &NewHost, publisher: &Publisher) -> Value {
 }
 
 impl NewHost {
-    /// Runs this and gives back its exit code and its last complaint.
+    /// Runs this command. Returns its exit code and its last complaint.
     async fn refused(&self, command: &str) -> String {
         let said = self.host.run(command).await;
         assert_ne!(said.code, Some(0), "{command}: {}", String::from_utf8_lossy(&said.stdout));
@@ -71,7 +71,7 @@ async fn owner_updates_the_agent_while_its_execution_continues() {
     assert_eq!(new_host.fixture.api.finished(&run).await["state"], "succeeded");
     assert_eq!(new_host.fixture.api.output(&run).await, b"begun\ndone\n");
 
-    // What the agent's group wants comes before what is newest.
+    // The desired version of the agent's group takes precedence over the newest release.
     let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": OWN});
     new_host.fixture.api.post("/api/groups", group).await.expect(201);
     let said = new_host.host.run(&format!("{DEPLOY} --update")).await.expect(0);
@@ -176,7 +176,7 @@ async fn programs_are_verified_before_they_are_installed() {
     let pinned = async || new_host.host.run("cat /opt/muster/release_key").await.expect(0);
     assert_eq!(pinned().await.trim(), key);
 
-    // Another key is taken when that is said, and only if the release is of that key.
+    // Another key is accepted if it is given, and only for a release of that key.
     let line = new_host.refused(&format!("{DEPLOY} --release-key {STRANGE_KEY}")).await;
     assert!(line.contains("use --yes"), "{line}");
     let line = new_host.refused(&format!("{DEPLOY} --yes --release-key {STRANGE_KEY}")).await;
@@ -196,7 +196,8 @@ async fn requested_version_is_installed_if_allowed() {
     let key = format!("--key {} --release-key {}", new_host.key, publisher.fingerprint());
     new_host.host.run(&new_host.line(&key)).await.expect(0);
     publisher.release("0.9.7").await;
-    // What fetches is here already: no program is loaded to be run before it is verified.
+    // The program that downloads is already here: no program is downloaded and run before it is
+    // verified.
     let curl = "printf '#!/bin/sh\ntouch /tmp/loaded\nexit 1\n' >/usr/local/bin/curl";
     new_host.host.run(&format!("{curl} && chmod 755 /usr/local/bin/curl")).await.expect(0);
     publisher.make("0.9.8", OWN).await;
@@ -223,7 +224,7 @@ async fn host_with_a_pinned_key_refuses_unsigned_releases() {
     let line = new_host.refused(&new_host.line(&words)).await;
     assert!(line.contains("accepts signed releases only"), "{line}");
     new_host.host.run("test ! -e /opt/muster").await.expect(0);
-    // Without a key there is nobody to trust over http://: nothing is pinned.
+    // Without a pinned key, a download over http:// is not trusted, and nothing is pinned.
     publisher.release(OWN).await;
     new_host.install().await;
     new_host.host.run("test ! -e /opt/muster/release_key").await.expect(0);

@@ -1,4 +1,4 @@
-//! An update that the host's owner asks for, where it is not as simple as that.
+//! Updates that the host's owner requests, in unusual cases.
 
 use muster_tests::{
     Agent, AgentOptions, Authority, Fixture, Manager, Publisher, ServerOptions, agent_program,
@@ -80,7 +80,7 @@ async fn desired_release_is_reported_to_agent_keys() {
     publisher.release("0.9.7").await;
     let group = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.9.6"});
     fixture.api.post("/api/groups", group).await.expect(201);
-    // Of an agent that is not of the key nothing is said.
+    // The server reveals nothing about agents of other keys.
     for query in [format!("?agent_id={id}"), String::new()] {
         let told = other.get(&format!("{WANTED}{query}")).await.expect(200);
         assert_eq!(told, json!({"version": "0.9.7"}), "{query}");

@@ -1,4 +1,4 @@
-//! What the server gives to hosts that are to be installed.
+//! The files that the server offers for installation.
 
 use std::fs;
 
@@ -83,7 +83,7 @@ async fn programs_and_checksums_are_served_for_every_platform() {
     assert_eq!(agent, "muster-agent for another processor");
     assert!(sums.contains(&format!("{}  muster-agent\n", sha256(agent.as_bytes()))), "{sums}");
 
-    // This server's own platform is served from beside its program.
+    // The programs for this server's own platform are those beside its program.
     let own = format!("/install/{}-{}", std::env::consts::OS, std::env::consts::ARCH);
     let sums = text(&fixture, &format!("{own}/SHA256SUMS"), &[]).await;
     let program = fs::read(binary("muster-agent")).expect("the program");

@@ -1,4 +1,5 @@
-//! The first installation: the host's openssl checks the signature before a downloaded program runs.
+//! The first installation: the host's openssl checks the signature before a downloaded program
+//! runs.
 
 use std::fs;
 
@@ -10,8 +11,8 @@ use super::{NewHost, complaint, new_files};
 const OWN: &str = env!("CARGO_PKG_VERSION");
 const STRANGE_KEY: &str = "00000000000000000000000000000000000000000000000000000000000000ff";
 
-/// Puts a curl on the host that changes downloads as a server that was taken over would: `CHANGES` are
-/// branches of a `case` over the name of the downloaded file, `$2`.
+/// Installs a curl on the host that changes downloads as a compromised server would: `CHANGES` are
+/// branches of a `case` on the name of the downloaded file, `$2`.
 fn take_over_downloads(new_host: &NewHost, changes: &str) {
     let curl = format!(
         "#!/bin/sh\n/usr/bin/curl \"$@\" || exit\n\
@@ -23,7 +24,7 @@ fn take_over_downloads(new_host: &NewHost, changes: &str) {
     fs::set_permissions(path, mode).expect("executable");
 }
 
-/// A branch that hands out the file `evil` as the agent, with checksums to match.
+/// A branch that returns the file `evil` as the agent, with matching checksums.
 fn other_agent(evil: &str) -> String {
     format!(
         "*/bin/muster-agent) cp {evil} \"$2\" ;;\n\
@@ -46,10 +47,12 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
     let trusted = format!("--release-key {key}");
     for (changes, words, expected) in [
         (evil.clone(), trusted.as_str(), "wrong_sum"),
-        // Even without a key to compare with, programs and signature must belong together.
+        // Even without a key to compare with, the signature must match the programs.
         (evil, "", "wrong_sum"),
         (manifest.to_owned(), trusted.as_str(), "bad_signature"),
         (":) ;;".to_owned(), &format!("--release-key {STRANGE_KEY}"), "untrusted_key"),
+        // An older release that the key has signed as well.
+        (":) ;;".to_owned(), &format!("{trusted} --min-version 99.0.0"), "below_floor"),
     ] {
         take_over_downloads(&new_host, &changes);
         let line = new_host.line(&format!("--key {} {words}", new_host.key));
@@ -67,7 +70,7 @@ async fn a_program_that_differs_from_what_was_signed_never_runs() {
 async fn a_release_is_confirmed_also_by_statements_that_lead_to_its_key() {
     let new_host = NewHost::on(Manager::Bare).await;
     let publisher = Publisher::new(&new_host.fixture).await;
-    // Statements follow a release of the key before.
+    // Statements of key changes, starting with the previous release's key.
     publisher.release("0.0.9").await;
     for (old, new) in [("key", "second"), ("second", "third")] {
         publisher.make_key(new).await;

@@ -1,10 +1,10 @@
-//! What `deploy.sh` believes and runs belongs to the user who installs, and to no one else.
+//! Files that `deploy.sh` reads and runs must belong to the user who installs.
 
 use muster_tests::Manager;
 
 use super::{DEPLOY, NewHost, complaint};
 
-/// A record and programs that leave a mark when anything of them runs.
+/// A record and programs that leave a mark if any of them runs.
 const PLANT: &str = "cd /tmp && mkdir -p versions/current/bin \
     && printf '#!/bin/sh\\ntouch /srv/planted/ran\\nexit 1\\n' >versions/current/bin/muster-agent \
     && cp versions/current/bin/muster-agent versions/current/bin/muster-supervisor \
@@ -42,7 +42,7 @@ async fn root_ignores_an_installation_that_another_user_planted_beside_its_copy_
     }
     host.run("! test -e /srv/planted/ran").await.expect(0);
 
-    // Without the planted record a copy in /tmp installs as any other.
+    // Without the planted record, a copy in /tmp installs normally.
     host.run("rm -r /tmp/installation").await.expect(0);
     host.run(&format!("sh /tmp/deploy.sh --key {}", new_host.key)).await.expect(0);
     new_host.fixture.online(&new_host.key_id).await;
@@ -89,7 +89,7 @@ async fn an_installation_that_another_user_can_change_is_refused() {
             }
             refused.expect(1);
             let reason = complaint(&refused);
-            // Which of both checks is first depends on the path.
+            // Which of the two checks comes first depends on the path.
             let is_explained =
                 reason.contains("would run as root") || reason.contains("is not trusted");
             assert!(reason.contains(expected) && is_explained, "{change}: {reason}");

@@ -7,7 +7,7 @@ use muster_tests::{JsonFields as _, Manager, binary};
 
 use super::{DEPLOY, NewHost, complaint};
 
-/// Copies of the programs that say another version of the same length.
+/// Copies of the programs with another version of the same length.
 fn other_version(folder: &Path, version: &str) {
     let own = env!("CARGO_PKG_VERSION");
     assert_eq!(own.len(), version.len());
@@ -62,7 +62,7 @@ async fn failed_upgrade_keeps_the_previous_installation() {
     new_host.install().await;
     let newer = new_host.fixture.test_dir.folder("newer");
     other_version(&newer, "0.9.7");
-    // It can be asked for its version, and no more.
+    // It only answers the question for its version.
     let broken =
         "#!/bin/sh\ncase $1 in version) echo muster-agent 0.9.7;; doctor) ;; *) exit 1;; esac\n";
     fs::write(newer.join("muster-supervisor"), "#!/bin/sh\nexit 1\n").expect("written");

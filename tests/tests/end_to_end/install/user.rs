@@ -1,4 +1,4 @@
-//! Without root: for one user.
+//! Installation without root, for one user.
 
 use muster_tests::{JsonFields as _, Manager};
 
@@ -8,7 +8,7 @@ async fn lives_for_ada(manager: Manager) {
     let mut new_host = NewHost::on(manager).await;
     new_host.host.run("useradd --create-home --shell /bin/sh ada").await.expect(0);
     if manager == Manager::Systemd {
-        // As if she had logged in.
+        // As after a login.
         new_host.host.run("systemctl start dbus systemd-logind user@$(id -u ada)").await.expect(0);
     }
     let before = new_host.host.changes();
@@ -26,7 +26,7 @@ async fn lives_for_ada(manager: Manager) {
     new_host.host.run_as("ada", &format!("{deploy} --uninstall")).await.expect(0);
     assert!(new_host.fixture.agents_of(&new_host.key_id).await.is_empty());
     let left = new_files(&before, &new_host.host.changes());
-    // The folder for settings of all kinds may stay.
+    // The user's folder for settings may remain.
     let left: Vec<_> = left.iter().filter(|path| *path != "/home/ada/.config").collect();
     assert!(left.is_empty(), "{left:#?}");
     new_host.host.run("! test -e /var/lib/systemd/linger/ada").await.expect(0);

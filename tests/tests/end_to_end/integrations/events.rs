@@ -1,4 +1,4 @@
-//! What happens, told as it happens: to those who look on, who come back, and to nobody else.
+//! The event stream: for viewers that follow, viewers that reconnect, and no one else.
 
 use muster_tests::{
     AgentOptions, Api, Fixture, JsonFields as _, LiveEvent, LiveStream, Script, on_both_databases,
@@ -12,13 +12,13 @@ on_both_databases!(
 
 const ALL: &str = "/api/events";
 
-/// An agent that can say hello, and its id.
+/// An agent with two scripts, and its id.
 async fn agent(fixture: &Fixture) -> (muster_tests::Agent, String) {
     let scripts = [Script::new("hello", "echo hello"), Script::new("bye", "exit 1")];
     fixture.agent(AgentOptions::with_scripts(scripts)).await
 }
 
-/// Looks on; everything after this is told.
+/// Opens a stream. Everything after this is published to it.
 async fn looking_on(api: &Api, path: &str) -> LiveStream {
     let mut stream = LiveStream::open(api, path, "").await.expect("a live stream");
     let first = stream.next().await.expect("a first event");
@@ -26,7 +26,7 @@ async fn looking_on(api: &Api, path: &str) -> LiveStream {
     stream
 }
 
-/// The next event of this name in which all of `fields` stand.
+/// The next event with this name and all of `fields`.
 async fn told(stream: &mut LiveStream, name: &str, fields: Value) -> LiveEvent {
     loop {
         let event = stream.expect(name).await;
@@ -125,7 +125,7 @@ async fn invalid_event_stream_requests_are_refused() {
     let key = fixture.api.post("/api/keys", key).await.expect(201);
     let reader = fixture.api.with_key(key.text("key"));
     refused(&reader, "/api/events?types=job,agent").await.expect_problem(403, "missing_scope");
-    // Without a wish it is shown what it may see.
+    // Without a filter it gets everything that it may see.
     let mut stream = looking_on(&reader, ALL).await;
     let (_agent, id) = agent(&fixture).await;
     run(&fixture, &id, "hello").await;
@@ -140,8 +140,8 @@ async fn invalid_event_stream_requests_are_refused() {
 
 #[tokio::test]
 async fn another_tenant_sees_nothing() {
-    let fixture = Fixture::on_sqlite().await;
-    let other_tenant = fixture.other_tenant();
+    let mut fixture = Fixture::on_sqlite().await;
+    let other_tenant = fixture.other_tenant().await;
     let mut stream = looking_on(&other_tenant, ALL).await;
     let (mut agent, id) = agent(&fixture).await;
     let command = run(&fixture, &id, "hello").await;

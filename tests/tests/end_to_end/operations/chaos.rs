@@ -1,14 +1,14 @@
-//! Whatever is killed, cut or robbed of its power, in whatever order: what was promised holds. And
-//! where a promise is broken on purpose, it is found.
+//! The chaos suite: processes are killed, connections cut and power lost in any order, and every
+//! guarantee holds. If a guarantee is broken on purpose, the suite finds it.
 
 use muster_tests::chaos::{ChaosReport, FaultKind, Promise, Settings, Shape, Store, run};
 
-/// Fixed, so that every machine sees the same plan at least once.
+/// Fixed, so that every machine runs the same plan at least once.
 const SEED: u64 = 20_261_121;
-/// Runs within which a broken promise must be found.
+/// Number of runs within which a broken guarantee must be found.
 const ROUNDS: u64 = 5;
 
-/// Another plan each time; the seed is shown, and this variable brings it back.
+/// Another plan each time. The seed is printed, and this variable selects it again.
 fn fresh_seed() -> u64 {
     chosen_seed().unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0))
 }
@@ -47,7 +47,7 @@ async fn fresh_plan_breaks_no_promise_on_postgres() {
     holds(fresh_seed(), Store::Postgres).await;
 }
 
-/// A run with only these faults, on work that stays for a moment.
+/// A run with only these faults, and with executions that take a moment.
 fn aimed(seed: u64, faults: &[(FaultKind, u64)], stay_ms: std::ops::Range<u64>) -> Settings {
     let settings = Settings::short(seed, Store::Sqlite);
     let shape = Shape {
@@ -61,7 +61,7 @@ fn aimed(seed: u64, faults: &[(FaultKind, u64)], stay_ms: std::ops::Range<u64>) 
     Settings { shape, ..settings }
 }
 
-/// Runs until this promise is found to be broken.
+/// Repeats runs until one reports that this guarantee is broken.
 async fn is_found(promise: Promise, settings: impl Fn(u64) -> Settings) -> ChaosReport {
     let first = chosen_seed().unwrap_or(SEED);
     for round in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! The `muster` command: what it keeps, prints and exits with.
+//! The `muster` command: what it stores and prints, and its exit codes.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -14,7 +14,7 @@ async fn logged_in(fixture: &Fixture) -> Cli {
     cli
 }
 
-/// The only command of this server, once it has printed something.
+/// The only command on this server, after it has printed something.
 async fn printing(fixture: &Fixture) -> String {
     let run = eventually("the run is there", async || {
         let listed = fixture.api.get("/api/commands").await.expect(200);
@@ -41,7 +41,7 @@ async fn login_is_stored_for_its_owner_only_and_a_wrong_key_is_not_stored() {
     let mode = std::fs::metadata(&kept).expect("the context").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(cli.run(&["agents", "--json"]).await.json()["items"], json!([]));
-    // The key belongs to the server that it was kept for.
+    // The key belongs to the server that it was stored for.
     cli.run(&["agents", "--server", "http://127.0.0.1:1"]).await.expect(2);
     fixture.server.stop();
     cli.run(&["agents"]).await.expect(3);
@@ -174,7 +174,7 @@ async fn terminal_gets_text_and_colours_and_a_pipe_gets_every_byte() {
     assert_eq!(cli.run(&["run", &id, "steer"]).await.stdout, all);
     let shown = cli.run_on_a_terminal(&["run", &id, "steer"]).await;
     assert_eq!(shown.expect(0), "a\x1b[31mred\x1b[0mb\r\n");
-    // The terminal turns each line break into two characters, and leaves the rest.
+    // The terminal turns each line break into two characters and changes nothing else.
     let raw = cli.run_on_a_terminal(&["run", "--raw", &id, "steer"]).await;
     assert_eq!(raw.expect(0).replace("\r\n", "\n").as_bytes(), all);
 }
@@ -189,7 +189,7 @@ async fn parameters_are_passed_and_a_refusal_suggests_the_right_name() {
     let cli = logged_in(&fixture).await;
     let said = cli.run(&["run", "-p", "WHO=Ada", &id, "greet", "--parameter", "HOW=a=b"]).await;
     assert_eq!(said.expect(0), "Ada a=b\n");
-    // What it has run stands on the list that the host has told.
+    // The script is in the manifest that the host reported.
     let refused = cli.run(&["run", &id, "great"]).await;
     refused.expect(1);
     assert!(refused.stderr.contains("did you mean `greet`?"), "{}", refused.stderr);

@@ -1,4 +1,4 @@
-//! What somebody at a terminal reads: lists, and refusals in words of the options.
+//! The output for people at a terminal: lists, and refusals that name the options.
 
 use muster_tests::{
     Agent, AgentOptions, Cli, Fixture, JsonFields as _, Script, ServerOptions, write_policy,
@@ -57,7 +57,7 @@ async fn every_list_takes_a_limit_and_reports_more_entries() {
     let fixture = Fixture::with(options).await;
     let (_agent, id) = host(&fixture).await;
     let cli = logged_in(&fixture).await;
-    // Nobody listens there: they stay pending.
+    // No receiver listens there, so they stay pending.
     let webhook = ["--webhook", "http://127.0.0.1:1/"];
     for _ in 0..2 {
         fixture.api.agent_key(json!({"name": "spare"})).await;
@@ -79,7 +79,7 @@ async fn every_list_takes_a_limit_and_reports_more_entries() {
         let one = cli.run(&[list, &["--limit", "1"]].concat()).await;
         assert_eq!(one.expect(0).lines().count(), 2, "{list:?}");
         assert_eq!(
-            one.stderr, "only the first item is shown; use --limit N for more\n",
+            one.stderr, "only the newest item is shown; use --limit N for more\n",
             "{list:?}"
         );
         let page = cli.run(&[list, &["--limit", "1", "--json"]].concat()).await;
@@ -141,7 +141,7 @@ async fn refusal_names_the_matching_options() {
             assert!(!said.stderr.contains(field), "{line:?}: {}", said.stderr);
         }
     }
-    // Whoever writes fields is told of fields.
+    // Users who write fields get refusals that name fields.
     let data = ["command", "one", "execute", "--data", r#"{"script": "hi", "timeout_ms": 0}"#];
     let said = cli.run(&data).await;
     said.expect(1);

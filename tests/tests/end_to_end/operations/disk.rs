@@ -1,4 +1,4 @@
-//! A disk that fills up, a host's or the server's: nothing is promised that can't be kept.
+//! Full disks of a host or of the server: nothing is promised that can't be kept.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -27,7 +27,7 @@ async fn on_a_small_disk(fixture: &Fixture, mib: u64, scripts: Vec<Script>) -> (
     fixture.agent(options).await
 }
 
-/// The agent's disk as this process can reach it: through the agent's own view of the files.
+/// The path of the agent's disk for this process, through the agent's own mount namespace.
 fn inside(agent: &mut Agent) -> PathBuf {
     let root = PathBuf::from(format!("/proc/{}/root", agent.process().id()));
     let disk = agent.state_dir().strip_prefix("/").expect("an absolute path").to_owned();
@@ -39,7 +39,7 @@ fn fill(file: &Path, bytes: u64) {
     std::fs::write(file, zeros).expect("fill the disk");
 }
 
-/// Writes until not one byte more fits.
+/// Writes until no byte is free.
 fn fill_up(file: &Path) {
     let mut file = File::create(file).expect("make a file");
     let mut step = vec![0; 1024 * 1024];
@@ -137,7 +137,7 @@ async fn server_with_a_full_disk_refuses_new_work_and_loses_no_accepted_work() {
     let path = format!("/api/agents/{id}/command");
     let data = json!({"script": "wait", "parameters": {"GATE": "/"}});
     let body = json!({"command": "execute", "data": data});
-    // The database's log has some room left in its file.
+    // The database's log has some free space in its file.
     let mut numbers = 0..400;
     let (refused, number) = eventually("the server has no room", async || {
         let key = format!("more-{}", numbers.next()?);

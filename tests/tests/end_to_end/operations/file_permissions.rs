@@ -11,7 +11,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("read").permissions().mode() & 0o777
 }
 
-/// Everything below a folder that others can open.
+/// Everything below a folder that other users can open.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).expect("read a folder") {

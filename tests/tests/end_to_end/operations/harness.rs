@@ -1,4 +1,4 @@
-//! The harness itself: what it promises to notice, it notices.
+//! Tests of the harness: it notices what it must notice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};

@@ -1,15 +1,16 @@
-//! `muster-server health`: what a container's health check runs beside the server.
+//! `muster-server health`: the health check that a container runs beside the server.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use muster_tests::{
-    Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, TestDir, binary,
-    eventually,
+    Api, Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, SmallDisk, TestDir,
+    binary, eventually, eventually_shown,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Asks as a health check does: with the data directory, and with a proxy that is none of its business.
+/// Runs the health check with the data directory, and with a proxy that it must ignore.
 fn ask(data_dir: &Path) -> Output {
     let mut health = Command::new(binary("muster-server"));
     health.arg("health").env_clear().env("MUSTER_DATA_DIR", data_dir);
@@ -17,7 +18,7 @@ fn ask(data_dir: &Path) -> Output {
     health.output().expect("run muster-server")
 }
 
-/// The one line that says why not.
+/// The line that explains why the server is not healthy.
 fn complaint(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -96,4 +97,52 @@ async fn password_of_postgresql_is_read_from_a_file() {
     assert!(!process.ended().await.success());
     let log = process.log();
     assert!(log.contains("password authentication failed") && !log.contains("another"), "{log}");
+}
+
+async fn becomes(api: &Api, status: u16) {
+    eventually_shown(&format!("/readyz answers {status}"), async || {
+        let answer = api.get("/readyz").await;
+        if answer.status == status { Ok(()) } else { Err(answer.json()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn server_with_a_full_disk_is_not_ready_until_there_is_space() {
+    let test_dir = TestDir::new();
+    let disk = SmallDisk::over(&test_dir.folder("server"), 64);
+    let fixture = Fixture::on(test_dir, Database::Sqlite, ServerOptions::default()).await;
+    disk.fill();
+    becomes(&fixture.api, 503).await;
+    let said = complaint(&ask(fixture.server.data_dir()));
+    assert!(said.contains("503"), "{said}");
+    fixture.api.get("/readyz").await.expect_problem(503, "storage_unavailable");
+    fixture.api.get("/healthz").await.expect(200);
+    disk.clear();
+    becomes(&fixture.api, 200).await;
+    let log = fixture.server.log();
+    assert_eq!(log.matches("the server is not ready").count(), 1, "logged once: {log}");
+    drop(fixture);
+}
+
+#[tokio::test]
+async fn server_with_a_read_only_database_is_not_ready_until_it_can_write() {
+    let fixture = Fixture::on_postgres().await;
+    let name = fixture.server.query("SELECT current_database()").remove(0);
+    let end_connections = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    fixture.server.query(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
+    fixture.server.query(end_connections);
+    // The server is connected again: it reads, and it can't write.
+    eventually_shown("only reading works", async || {
+        let read = fixture.api.get("/api/keys").await;
+        let written = fixture.api.post("/api/keys", json!({"name": "k"})).await;
+        if (read.status, written.status) == (200, 503) { Ok(()) } else { Err(written.json()) }
+    })
+    .await;
+    fixture.api.get("/readyz").await.expect_problem(503, "storage_unavailable");
+    let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
+    fixture.server.query(&format!("BEGIN READ WRITE; {reset}; COMMIT"));
+    fixture.server.query(end_connections);
+    becomes(&fixture.api, 200).await;
 }

@@ -1,4 +1,4 @@
-//! What a server says of itself to Prometheus.
+//! The metrics of a server for Prometheus.
 
 use muster_tests::{
     ALL, AgentOptions, Api, FakeAgent, Fixture, JsonFields as _, Reaction, Script, ServerOptions,
@@ -20,7 +20,7 @@ impl Metrics {
         assert!(kind.starts_with("application/openmetrics-text; version=1.0.0"), "{kind}");
         let text = String::from_utf8(answer.bytes).expect("UTF-8");
         assert!(text.ends_with("# EOF\n"), "the end says that all is there");
-        // The parser takes the first closing brace for the end of the labels.
+        // The parser takes the first closing brace as the end of the labels.
         let text = text.replace("{id}", ":id");
         let lines = text.lines().map(|line| Ok(line.to_owned()));
         Self(Scrape::parse(lines).expect("readable").samples)
@@ -76,7 +76,7 @@ async fn metrics_follow_the_work_done(fixture: Fixture) {
         assert!(metrics.sum(moved, &[]) > before.sum(moved, &[]), "{moved}");
     }
     assert!(metrics.sum("muster_process_resident_memory_bytes", &[]) > 1e6);
-    // Ended by the server, not by its agent's word.
+    // Ended by the server, without a report of its agent.
     let agent = fixture.api.command(&hanging).await.text("agent_id").to_owned();
     fixture.api.delete(&format!("/api/agents/{agent}")).await.expect(204);
     let metrics = Metrics::of(&fixture.api).await;

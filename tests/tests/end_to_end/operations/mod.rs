@@ -3,6 +3,7 @@
 mod chaos;
 mod cli;
 mod cli_output;
+mod contract;
 mod databases;
 mod dependencies;
 mod disk;
@@ -11,5 +12,6 @@ mod harness;
 mod health;
 mod images;
 mod metrics;
+mod monitoring;
 mod storage;
 mod systemd_unit;

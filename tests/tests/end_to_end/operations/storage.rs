@@ -1,4 +1,5 @@
-//! The server's storage: it goes away and returns, is restored from a backup, is used by one.
+//! The server's storage: it fails and returns, is restored from a backup, and is locked against a
+//! second server.
 
 use std::process::Command;
 
@@ -59,7 +60,7 @@ async fn database_outage_loses_no_accepted_work() {
         (fixture.api.get("/readyz").await.status == 503).then_some(())
     })
     .await;
-    // It is alive, only not ready.
+    // It is alive, but not ready.
     fixture.api.get("/healthz").await.expect(200);
 
     fixture.server.cluster().resume();
@@ -87,7 +88,7 @@ async fn server_without_its_database_reports_it_and_exits() {
 
 #[tokio::test]
 async fn server_restored_from_an_older_backup_reports_it_and_keeps_working() {
-    // The agent tidies its folder with each heartbeat.
+    // The agent removes folders with each heartbeat.
     let often = ServerOptions::default().with("MUSTER_HEARTBEAT_INTERVAL_MS", 500);
     let mut fixture = Fixture::with(often).await;
     let scripts = [Script::counting("long", 3_000, 50, "0.05"), Script::new("hi", "echo hi")];
@@ -117,7 +118,7 @@ async fn server_restored_from_an_older_backup_reports_it_and_keeps_working() {
         events.to_string().contains("server_restored").then_some(())
     })
     .await;
-    // The agent keeps what nobody asks for no longer, and does new work.
+    // The agent drops the execution that the restored server does not know, and runs new work.
     eventually("the forgotten job ends", async || agent.shim_ids().is_empty().then_some(())).await;
     let after = fixture.api.execute(&id, "hi", json!({})).await;
     assert_eq!(fixture.api.finished(&after).await["state"], "succeeded");

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use muster_tests::TestDir;
 
-/// The most that the service may be exposed, of 100; systemd calls up to 20 fine.
+/// The highest accepted exposure of the service, of 100. systemd calls up to 20 fine.
 const EXPOSURE: &str = "--threshold=15";
 
 fn analyze(args: &[&str], unit: &Path) {
@@ -21,7 +21,7 @@ fn server_unit_is_valid_and_restrictive() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/muster-server.service");
     let text = std::fs::read_to_string(source).expect("read the unit");
     let unit = test_dir.path().join("muster-server.service");
-    // What it starts is not installed here.
+    // The program that it starts is not installed here.
     std::fs::write(&unit, text.replace("/usr/bin/muster-server", "/bin/true")).expect("write");
     analyze(&["verify"], &unit);
     analyze(&["security", "--offline=true", "--no-pager", EXPOSURE], &unit);

@@ -1,4 +1,4 @@
-//! Releases that are no good, each in its way: the right outcome, and the host on duty.
+//! Bad releases of several kinds: each has the right outcome, and the host keeps working.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,8 @@ impl Scenario {
         Self { fixture, publisher }
     }
 
-    /// A host is asked for 0.2.0 once `prepare` has had its program folder; the command in its end.
+    /// Requests 0.2.0 on a host after `prepare` has changed its program folder. Returns the ended
+    /// command.
     async fn update(&self, prepare: impl FnOnce(&Path)) -> Value {
         let (_agent, id, folder) = host(&self.fixture, &self.publisher, "host", "0.1.0").await;
         prepare(&folder);
@@ -35,7 +36,7 @@ impl Scenario {
         ended
     }
 
-    /// A program as the server hands it out.
+    /// A program as the server sends it.
     fn handed_out(&self, program: Program) -> std::path::PathBuf {
         let platform = Platform::own().expect("a platform with releases").to_string();
         let folder = self.fixture.server.data_dir().join("releases/0.2.0").join(platform);

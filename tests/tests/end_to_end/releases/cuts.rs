@@ -1,4 +1,4 @@
-//! The power is cut right after each step of an update: the host starts, and says what came of it.
+//! Power cuts right after each step of an update: the host starts again and reports the outcome.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{ask, host, options, runs};
 
-/// Up to here nothing has begun: the update is to be asked for again.
+/// Steps before the trial: the update has to be requested again.
 const BEFORE_THE_TRIAL: [CrashPoint; 5] = [
     CrashPoint::Downloaded,
     CrashPoint::Verified,
@@ -21,7 +21,7 @@ const BEFORE_THE_TRIAL: [CrashPoint; 5] = [
     CrashPoint::Placed,
     CrashPoint::SelfTested,
 ];
-/// From here on the trial goes on.
+/// Steps during the trial, which continues.
 const IN_THE_TRIAL: [CrashPoint; 5] = [
     CrashPoint::TrialSaved,
     CrashPoint::HandingOver,
@@ -36,9 +36,9 @@ const AT_THE_END: [CrashPoint; 5] = [
     CrashPoint::ResultWritten,
     CrashPoint::TrialRemoved,
 ];
-/// Of a version that does not register.
+/// Steps for a version that does not register.
 const ON_THE_WAY_BACK: [CrashPoint; 2] = [CrashPoint::TrialFailed, CrashPoint::RolledBack];
-/// Of the version that runs, fetched afresh.
+/// Steps of a download of the running version.
 const REPAIRING: [CrashPoint; 2] = [CrashPoint::HalfRepaired, CrashPoint::Repaired];
 
 struct Scenario {
@@ -54,12 +54,12 @@ impl Scenario {
         Self { fixture, publisher }
     }
 
-    /// Cuts the power of a host right after a step of this command; the command in its end, and the
-    /// version that the host then has.
+    /// Cuts the power of a host right after a step of this command. Returns the ended command, and
+    /// the version of the host after that.
     async fn cut(&self, cut: CrashPoint, command: &str, data: Value) -> (Value, String) {
         let (options, folder) = options(&self.publisher, cut.name(), "0.1.0");
         prepare(&folder, cut);
-        // Only who begins a second time counts itself.
+        // A supervisor counts itself only at its second start.
         let faults = match cut {
             CrashPoint::BootCounted => format!("{},{}", CrashPoint::TrialSaved.name(), cut.name()),
             _ => cut.name().to_owned(),
@@ -94,7 +94,7 @@ impl Scenario {
     }
 }
 
-/// Makes sure that there is something to be done in this step.
+/// Makes sure that the step has something to do.
 fn prepare(folder: &Path, cut: CrashPoint) {
     match cut {
         CrashPoint::MovedAside => {
@@ -105,7 +105,7 @@ fn prepare(folder: &Path, cut: CrashPoint) {
         CrashPoint::HalfRepaired | CrashPoint::Repaired => {
             let program = folder.join("versions/0.1.0/bin/muster-agent");
             let changed = [fs::read(&program).expect("read"), vec![0]].concat();
-            // Others share the file.
+            // Other versions share the file.
             let draft = program.with_extension("draft");
             fs::copy(&program, &draft).expect("copy");
             fs::write(&draft, changed).expect("write");

@@ -1,4 +1,4 @@
-//! Downloads that are cut on their way, and disks that are full.
+//! Interrupted downloads, and full disks.
 
 use muster_tests::{Fixture, Link, Publisher, SmallDisk, current_version};
 use serde_json::json;
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::{ask, host, options, runs};
 
-/// Where downloads are cut: somewhere in the first MiB, and in each MiB after that.
+/// Number of cuts: at a random place in the first MiB, and in each MiB after that.
 const CUTS: u64 = 6;
 const MIB: u64 = 1024 * 1024;
-/// What an update leaves free on the disk of the programs.
+/// Space that an update must leave free on the disk of the programs.
 const SPARE_MIB: u64 = 64;
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn interrupted_download_resumes_and_one_that_never_arrives_is_abandoned() 
     assert_eq!(current_version(&folder), "0.2.0");
 }
 
-/// Anywhere, but behind the small files that come first in the first.
+/// A random place. In the first MiB it is after the small files.
 fn cut_at(seed: u128, cut: u64) -> u64 {
     let word = u64::try_from((seed >> (16 * cut)) & 0xffff).unwrap_or_default();
     128 * 1024 + word * 8 % MIB + cut * MIB
@@ -73,7 +73,7 @@ async fn full_disk_keeps_the_host_working_and_the_update_succeeds_with_space() {
     let staging = folder.join(".release-0.2.0");
     assert!(!staging.exists(), "what was fetched stays on a full disk");
 
-    // There is room for the programs, but for next to nothing beside them.
+    // There is space for the programs, but not for what an update must leave free.
     disk.clear();
     disk.fill_but(SPARE_MIB);
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
@@ -90,7 +90,7 @@ async fn full_disk_keeps_the_host_working_and_the_update_succeeds_with_space() {
     assert_eq!(ended["result"]["update_result"], "installed", "{ended}");
     runs(&fixture, &id, "0.2.0").await;
     assert_eq!(current_version(&folder), "0.2.0");
-    // Before its disk.
+    // Dropped before its disk.
     drop(agent);
 }
 
@@ -103,7 +103,7 @@ async fn partial_download_after_a_power_cut_does_not_fail_the_release() {
     let (_agent, id, folder) = host(&fixture, &publisher, "host", "0.1.0").await;
     let left = folder.join(".release-0.2.0/bin");
     std::fs::create_dir_all(&left).expect("make a folder");
-    // Its length was kept, and its bytes were not.
+    // The file kept its length but not its content.
     std::fs::write(left.join("muster-agent"), vec![0; 100_000]).expect("write");
     let update = ask(&fixture, &id, "update", json!({"version": "0.2.0"})).await;
     let ended = fixture.api.finished(&update).await;

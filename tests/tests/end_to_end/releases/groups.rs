@@ -1,4 +1,4 @@
-//! Groups that go up and down in waves, and halt where a release is bad.
+//! Groups that upgrade and downgrade in waves, and halt at a bad release.
 
 use muster_protocol::release::Program;
 use muster_tests::{
@@ -16,7 +16,7 @@ on_both_databases!(
     agent_belongs_to_the_oldest_matching_group,
 );
 
-/// Hosts of one version, and what the group with all of them is called.
+/// Hosts with one version, and the name of the group of all of them.
 async fn fleet(fixture: &Fixture, publisher: &Publisher, names: &[&str]) -> Vec<(Agent, String)> {
     let mut hosts = Vec::new();
     for name in names {
@@ -34,7 +34,7 @@ pub(super) async fn group(
 ) -> Value {
     let path = format!("/api/groups/{id}");
     eventually_shown(what, async || {
-        // The server may be on its way back.
+        // The server may be restarting.
         let answer = fixture.api.try_send(Method::GET, &path, &[], None).await;
         let shown = answer.map_err(|_| Value::Null)?.expect(200);
         if is_it(&shown) { Ok(shown) } else { Err(shown) }
@@ -91,7 +91,7 @@ async fn bad_release_halts_after_its_first_wave_and_hosts_keep_working(fixture: 
     for (_, agent) in &hosts {
         runs(&fixture, agent, "0.1.0").await;
     }
-    // The wish is taken back: nothing more happens, and nobody is left in trouble.
+    // The desired version is changed back: nothing more happens, and no agent has a problem.
     let back = json!({"desired_version": "0.1.0"});
     let path = format!("/api/groups/{id}");
     let shown = fixture.api.patch(&path, back).await.expect(200);

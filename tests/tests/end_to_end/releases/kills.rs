@@ -1,5 +1,4 @@
-//! Power cuts in the middle of an update: whatever is killed at whatever step, the host starts again
-//! and says what came of it.
+//! Power cuts at any step of an update: the host starts again and reports the outcome.
 
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use serde_json::json;
 
 use super::{ask, host};
 
-/// A step of an update, as it can be seen in the program folder.
+/// A step of an update that can be seen in the program folder.
 type Step = (&'static str, fn(&Path) -> bool);
 
 const STEPS: [Step; 4] = [
@@ -50,7 +49,7 @@ async fn unreachable_server_does_not_fail_a_release() {
     let mut fixture = Fixture::on_sqlite().await;
     let publisher = Publisher::new(&fixture).await;
     publisher.release("0.1.0").await;
-    // It must not be quicker than the end of the server.
+    // It must not end before the server does.
     let script = "[ \"$1\" = version ] && exit 0; exec sleep 600";
     publisher.replace("0.2.0", Program::Agent, script);
     publisher.release("0.2.0").await;

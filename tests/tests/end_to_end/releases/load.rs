@@ -1,4 +1,4 @@
-//! A small fleet to another version and back while all of it works; `make soak-updates` sends a
+//! Upgrades and downgrades a small fleet while all of it works. `make soak-updates` does it with a
 //! large one.
 
 use std::time::Duration;

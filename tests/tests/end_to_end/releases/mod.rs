@@ -1,4 +1,5 @@
-//! Hosts that change their version: by one command, by the real supervisor, up and down again.
+//! Hosts that change their version: by a command, with the real supervisor, to newer and older
+//! versions.
 
 mod bad_releases;
 mod cuts;
@@ -19,7 +20,7 @@ use muster_tests::{
 };
 use serde_json::{Value, json};
 
-/// A host that was installed with a version, and its agent's id.
+/// A host with an installed version, and its agent's id.
 async fn host(
     fixture: &Fixture,
     publisher: &Publisher,
@@ -31,7 +32,7 @@ async fn host(
     (agent, id, folder)
 }
 
-/// How such a host is set up, and its program folder.
+/// The options of such a host, and its program folder.
 fn options(publisher: &Publisher, name: &str, version: &str) -> (AgentOptions, std::path::PathBuf) {
     let folder = publisher.install(name, version);
     let script = Script::counting("long", 4_000, 50, "0.05");

@@ -1,7 +1,8 @@
-//! Hosts with the build before this one, from a real build of it (`tests/previous/commit`): they work with
-//! this server, and this server and this script bring them up.
+//! Hosts with the previous build (`tests/previous/commit`): they work with this server, and this
+//! server and this `deploy.sh` upgrade them.
 //!
-//! Both builds may have the same version, and either may have any: the releases here are newer than all.
+//! Both builds may have the same version or any other, so the releases here are newer than all of
+//! them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! What the server takes from those who publish, and gives to everybody.
+//! Releases on the server: what publishers may upload, and what everyone may download.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ async fn only_published_releases_are_served() {
     let upload = format!("/api/releases/0.2.0/{platform}/muster-agent");
     for (body, code) in [(b"short".to_vec(), "wrong_size"), (vec![0; 300_000_000], "wrong_size")] {
         let sent = fixture.api.try_send(Method::PUT, &upload, &[], Some(body)).await;
-        // What is far too long may be cut off before it is all sent.
+        // A request that is far too long may be cut off before it is sent completely.
         if let Ok(answer) = sent {
             answer.expect_problem(422, code);
         }
@@ -88,7 +88,7 @@ async fn only_a_publishing_key_can_publish() {
     plain.post("/api/releases", draft.clone()).await.expect_problem(403, "missing_scope");
     let named = made(body(json!(["releases:manage"]))).await;
     named.post("/api/releases", draft).await.expect_problem(422, "invalid_release");
-    // Of those that can hand it on, one always stays.
+    // Of the keys that can grant the right, one always remains.
     let keys = fixture.api.get("/api/keys").await.expect(200);
     let first = keys["items"][0].id().to_owned();
     let first = format!("/api/keys/{first}");
@@ -156,7 +156,7 @@ async fn late_upload_overwrites_no_newer_one() {
     let folder = fixture.server.data_dir().join("releases/0.2.0").join(&platform);
     eventually("the upload has begun", async || folder.exists().then_some(())).await;
 
-    // Another manifest of the version takes its place, and is published.
+    // Another manifest of the version replaces it and is published.
     fs::remove_dir_all(&old).expect("removed");
     let other = publisher.make("0.2.0", "0.2.0").await;
     publisher.publish("0.2.0").await.expect(0);

@@ -1,4 +1,4 @@
-//! What an agent does at its start about the version that its group wants.
+//! An agent that starts with another version than its group desires.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ on_both_databases!(
 
 const ENDS: &str = "exiting so that the supervisor installs a release";
 
-/// A host that its group has brought to 0.2.0.
+/// A host that its group has updated to 0.2.0.
 struct Scenario {
     fixture: Fixture,
     publisher: Publisher,
@@ -46,7 +46,7 @@ impl Scenario {
         Self { fixture, publisher, agent, id, folder, group: name }
     }
 
-    /// The host loses its power and comes back with its disk as it was before the update.
+    /// The host loses power and starts again with its disk as it was before the update.
     fn set_back(&mut self) {
         self.agent.cut_power();
         point_to(&self.folder, "0.1.0");
@@ -58,7 +58,7 @@ impl Scenario {
         self.fixture.api.post(&path, json!({})).await.expect(200);
     }
 
-    /// The trial is over, and well.
+    /// The trial has ended successfully.
     async fn is_kept(&self) {
         let is_over = || !self.folder.join("trial.json").exists();
         let is_kept = || (self.current() == "0.2.0" && is_over()).then_some(());
@@ -69,23 +69,23 @@ impl Scenario {
         current_version(&self.folder)
     }
 
-    /// The agent is on duty and has thought about its version.
+    /// The agent is online and has decided about its version.
     async fn stays(&self, version: &str) {
         runs(&self.fixture, &self.id, version).await;
-        // Its session begins with that thought.
+        // It decides at the start of its session.
         self.fixture.ask(&self.id, "ping", json!({})).await;
         assert_eq!(self.current(), version);
     }
 }
 
-/// How often the server has asked an agent for another version.
+/// How often the server has requested an update of an agent.
 async fn commands(fixture: &Fixture, id: &str) -> usize {
     let listed = fixture.api.get(&format!("/api/commands?agent_id={id}")).await.expect(200);
     let items = listed.list("items");
     items.iter().filter(|command| command["command"] == "update").count()
 }
 
-/// How often an agent has asked for another version.
+/// How often an agent has requested an update by itself.
 fn asked(agent: &Agent) -> usize {
     agent.log().matches(ENDS).count()
 }
@@ -110,13 +110,13 @@ async fn hosts_do_not_update_themselves_to_a_version_their_group_no_longer_wants
     scenario.set_back();
     scenario.stays("0.1.0").await;
     assert_eq!(asked(&scenario.agent), 1);
-    // Its turn is over, not to come: only a start asks for it.
+    // It does not update itself now, because only a start triggers that.
     scenario.change_group("resume").await;
     scenario.set_back();
     runs(&scenario.fixture, &scenario.id, "0.2.0").await;
     scenario.is_kept().await;
 
-    // Who comes new is asked by its wave, by a command.
+    // A new agent is updated in its wave, by a command.
     let (second, id, _) = host(&scenario.fixture, &scenario.publisher, "second", "0.1.0").await;
     runs(&scenario.fixture, &id, "0.2.0").await;
     assert_eq!((commands(&scenario.fixture, &id).await, asked(&second)), (1, 1));

@@ -1,4 +1,4 @@
-//! A host that goes away in the middle of its update: its wave goes on without it.
+//! A host that goes offline during its update: its wave continues without it.
 
 use muster_supervisor::fault_injection::CrashPoint;
 use muster_tests::{Fixture, JsonFields as _, Publisher, ServerOptions, fake_time};
@@ -9,7 +9,8 @@ use super::{host, options, runs};
 
 #[tokio::test]
 async fn host_that_disconnects_during_its_update_delays_no_other_and_counts_after_reconnecting() {
-    // A quarter of an hour in as many seconds; who beats rarely is not taken for gone meanwhile.
+    // Fifteen minutes in as many seconds. An agent with rare heartbeats does not count as offline
+    // in between.
     let hour_ms = 3_600_000;
     let moved = fake_time("+0 x60");
     let server = moved

@@ -1,4 +1,4 @@
-//! The version stands once and is raised by one command.
+//! The version is in one place, and one command raises it.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn workspace() -> tempfile::TempDir {
     write("one/src/lib.rs", "");
     write("CHANGELOG.md", "# Changelog\n\n## [Unreleased]\n\n- news\n");
     write("fuzz/engine/Cargo.lock", &fuzzer_lock("1.2.3"));
-    // Stands for the one that builds the server.
+    // Stands in for the command that builds the server.
     write("scripts/write-openapi.sh", "bash scripts/show-version.sh >server_openapi\n");
     for script in SCRIPTS {
         write(script, &fs::read_to_string(Path::new(ROOT).join(script)).expect("read a script"));
@@ -34,7 +34,7 @@ fn workspace() -> tempfile::TempDir {
     folder
 }
 
-/// Two crates of ours and one that only happens to be as old.
+/// Two crates of ours, and a foreign one with the same version by chance.
 fn fuzzer_lock(version: &str) -> String {
     format!(
         "[[package]]\nname = \"muster-fuzz\"\nversion = \"{version}\"\n\n\
@@ -64,7 +64,7 @@ fn bump_raises_the_version_and_starts_a_changelog_section() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         assert_eq!(String::from_utf8_lossy(&done.stdout), format!("1.2.3 → {next}\n"));
         assert_eq!(version(folder.path()), next);
-        // The document has the version in it, so it is written after the version was raised.
+        // The document contains the version, so it is written after the version is raised.
         let document = fs::read_to_string(folder.path().join("server_openapi")).expect("written");
         assert_eq!(document, format!("{next}\n"));
         let changelog = fs::read_to_string(folder.path().join("CHANGELOG.md")).expect("read");
@@ -93,7 +93,7 @@ fn bump_refuses_an_unknown_part_and_lists_the_valid_ones() {
 
 #[test]
 fn bump_without_a_part_reports_what_is_missing() {
-    // Never with one here: it would raise the version of what is being tested.
+    // Never with a part here: it would raise the version of the code under test.
     let mut make = Command::new("make");
     make.arg("bump").current_dir(ROOT).env_remove("PART").env_remove("MAKEFLAGS");
     let done = make.output().expect("run make");

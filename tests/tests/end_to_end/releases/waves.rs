@@ -1,5 +1,5 @@
-//! Waves of groups under odd circumstances: hosts that are busy, come late or come back as others, and
-//! people who stop a group. The agents are scripted, since what is judged is the server.
+//! Waves of groups in unusual cases: hosts that are busy, late or reinstalled, and people who stop
+//! a group. The agents are scripted, because only the server is tested.
 
 use muster_tests::{FakeAgent, Fixture, JsonFields as _, Publisher, eventually, on_both_databases};
 use serde_json::{Value, json};
@@ -10,9 +10,10 @@ use super::groups::group;
 on_both_databases!(
     paused_group_still_records_results_of_its_agents,
     resuming_an_active_group_has_no_effect,
+    group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_resumes_it,
 );
 
-/// A scripted host, which can come again.
+/// A scripted host, which can reconnect.
 struct Host {
     agent: FakeAgent,
     key: String,
@@ -46,13 +47,13 @@ impl Host {
         Self { agent, key, said, id }
     }
 
-    /// Comes again, as what it was.
+    /// Reconnects as the same agent.
     async fn reconnect(&mut self, fixture: &Fixture) {
         let (address, said) = (fixture.server.address(), self.said.clone());
         (self.agent, _) = FakeAgent::registered_full(&address, &self.key, said).await;
     }
 
-    /// Waits for a durable command; what else is said meanwhile, such as receipts, is passed over.
+    /// Waits for a durable command, and skips other frames such as receipts.
     async fn is_asked(&mut self, command: &str) -> Value {
         loop {
             let frame = self.agent.next().await.expect("a session that goes on");
@@ -76,12 +77,12 @@ impl Host {
     }
 }
 
-/// A world in which 0.2.0 can be had.
+/// Publishes release 0.2.0.
 async fn with_release(fixture: &Fixture) {
     Publisher::new(fixture).await.release("0.2.0").await;
 }
 
-/// A group of all that wants it.
+/// A group of all agents with the desired version 0.2.0.
 async fn group_for_next_version(fixture: &Fixture, fields: Value) -> String {
     let mut body =
         json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0"});
@@ -127,13 +128,48 @@ async fn resuming_an_active_group_has_no_effect(fixture: Fixture) {
         assert_eq!((&again["wave"], &again["failed_count"]), (&json!(1), &json!(1)), "{again}");
         assert_eq!(again["changed_at"], shown["changed_at"]);
     }
-    // After a pause it is meant.
+    // After a pause the update is requested.
     for _ in 0..2 {
         change(&fixture, &id, "pause").await;
     }
     change(&fixture, &id, "resume").await;
     let again = two.is_asked("update").await;
     assert_ne!(again["command_id"], second["command_id"]);
+}
+
+async fn group_of_a_revoked_key_halts_before_its_next_wave_until_another_key_resumes_it(
+    fixture: Fixture,
+) {
+    with_release(&fixture).await;
+    let made = fixture.api.post("/api/keys", json!({"name": "k", "role": "admin"})).await;
+    let made = made.expect(201);
+    let requester = fixture.api.with_key(made.text("key"));
+    let mut one = Host::new(&fixture, "one", 16).await;
+    let mut two = Host::new(&fixture, "two", 16).await;
+    let body = json!({"name": "all", "target": {"expression": "all"}, "desired_version": "0.2.0",
+        "wave_size": 1});
+    let id = requester.post("/api/groups", body).await.expect(201).id().to_owned();
+    let asked = tokio::select! {
+        asked = one.is_asked("update") => (asked, true),
+        asked = two.is_asked("update") => (asked, false),
+    };
+    let (asked, first, other) = match asked {
+        (asked, true) => (asked, &mut one, &mut two),
+        (asked, false) => (asked, &mut two, &mut one),
+    };
+    fixture.api.delete(&format!("/api/keys/{}", made.id())).await.expect(200);
+    // What was sent ends as it does, and nothing follows it.
+    first.answers(&asked, true).await;
+    first.said["version"] = json!("0.2.0");
+    first.reconnect(&fixture).await;
+    let shown = group(&fixture, &id, "it halts", |shown| shown["state"] == "halted").await;
+    let reason = shown.text("halt_reason");
+    assert!(reason.contains("the API key that requested it was revoked"), "{reason}");
+    assert_eq!((&shown["up_to_date_count"], &shown["updating_count"]), (&json!(1), &json!(0)));
+    let sent = fixture.server.query("SELECT agent_id FROM commands WHERE command = 'update'");
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    change(&fixture, &id, "resume").await;
+    other.is_asked("update").await;
 }
 
 #[tokio::test]
@@ -164,7 +200,7 @@ async fn busy_host_delays_no_other_and_is_reported_as_busy() {
     let long = busy.is_asked("execute").await;
     let mut other = Host::new(&fixture, "other", 1).await;
     let id = group_for_next_version(&fixture, json!({})).await;
-    // Time passes for the command, which waits for a place.
+    // The command expires while it waits for a slot.
     let expire = "UPDATE commands SET expires_at = 1 WHERE command = 'update' AND state = 'queued'
         RETURNING agent_id";
     eventually("the busy one was asked", async || {
@@ -182,7 +218,7 @@ async fn busy_host_delays_no_other_and_is_reported_as_busy() {
 
     fixture.server.query("UPDATE agent_updates SET due_at = 1 WHERE state = 'pending' RETURNING 1");
     busy.answers(&long, true).await;
-    // A change of the group makes the server look at it now, and not at its next regular round.
+    // A change of the group triggers a round at once.
     fixture.api.patch(&format!("/api/groups/{id}"), json!({"healthy_for_ms": 0})).await.expect(200);
     busy.is_asked("update").await;
 }
@@ -200,7 +236,7 @@ async fn idle_group_updates_new_agents_although_one_of_its_last_wave_is_offline(
         (!well.is_empty()).then_some(())
     })
     .await;
-    // Months pass, and it is switched off.
+    // Months later, the host is switched off.
     let long_ago = "UPDATE agent_updates SET changed_at = 1 RETURNING 1";
     assert!(!fixture.server.query(long_ago).is_empty());
     drop(first);
@@ -215,7 +251,7 @@ async fn member_that_reconnects_with_another_version_is_updated_again() {
     let fixture = Fixture::on_postgres().await;
     with_release(&fixture).await;
     let mut host = Host::new(&fixture, "host", 16).await;
-    // Whoever was never asked comes first, so there has to be room for both.
+    // An agent without an attempt comes first, so the wave must have space for both.
     let id = group_for_next_version(&fixture, json!({"wave_size": 2})).await;
     let first = host.is_asked("update").await;
     host.answers(&first, true).await;
@@ -223,7 +259,7 @@ async fn member_that_reconnects_with_another_version_is_updated_again() {
     host.said["version"] = json!("0.2.0");
     host.reconnect(&fixture).await;
     group(&fixture, &id, "it is there", |shown| shown["up_to_date_count"] == 1).await;
-    // It is installed anew, of an older version, and does not ask for the wanted one by itself.
+    // It was reinstalled with an older version, and does not update itself to the desired one.
     host.said["version"] = json!("0.1.5");
     host.reconnect(&fixture).await;
     let shown =
@@ -235,7 +271,7 @@ async fn member_that_reconnects_with_another_version_is_updated_again() {
     ] {
         assert!(!fixture.server.query(statement).is_empty());
     }
-    // Whoever comes makes the group look.
+    // An agent that connects triggers a round.
     let _other = Host::new(&fixture, "other", 16).await;
     let second = host.is_asked("update").await;
     assert_ne!(first["command_id"], second["command_id"]);

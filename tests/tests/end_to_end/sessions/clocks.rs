@@ -1,4 +1,4 @@
-//! Clocks that are wrong by hours, on either side: they inform, they decide nothing.
+//! Clocks that are wrong by hours, on either side: no decision depends on them.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ async fn agent_with_a_clock_wrong_by_hours_works_normally(fixture: Fixture) {
         let made = fixture.api.post(&format!("/api/agents/{id}/command"), body).await.expect(202);
         let command = fixture.api.finished(made.id()).await;
         assert_eq!(command["state"], "succeeded", "{name}: {command}");
-        // Instants are the server's, and in order; the duration is a difference, not an instant.
+        // The instants are the server's and in order. The duration is a difference, not an instant.
         let instants = ["created_at", "delivered_at", "started_at", "finished_at"];
         let instants = instants.map(|at| command[at].as_str().expect("an instant").to_owned());
         assert!(instants.is_sorted(), "{command}");
@@ -74,7 +74,7 @@ async fn suspended_server_keeps_its_timers() {
     agent.stop();
     let stopped_at = Instant::now();
     fixture.server.process().signal(Signal::SIGSTOP);
-    // Longer than between two turns of whatever is done every second or two.
+    // Longer than the interval of any periodic task.
     let has_passed = || (stopped_at.elapsed() > Duration::from_secs(6)).then_some(());
     eventually("the server has stood still", async || has_passed()).await;
     fixture.server.process().signal(Signal::SIGCONT);

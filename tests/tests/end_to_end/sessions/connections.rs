@@ -1,4 +1,4 @@
-//! Connections that say too little, and more of them than may be.
+//! Connections that send too little, and too many connections.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: muster\r\n\r\n";
-/// Between two bytes of whoever drips.
+/// Interval between two bytes of a slow client.
 const DRIP: Duration = Duration::from_millis(20);
 
-/// Not too short for an honest client on a busy machine, and soon over.
+/// Long enough for an honest client on a busy machine, and short enough for a test.
 fn strict(options: ServerOptions) -> ServerOptions {
     options.with("MUSTER_HANDSHAKE_TIMEOUT_MS", 1_500).with("MUSTER_REQUEST_HEAD_TIMEOUT_MS", 1_500)
 }
@@ -21,21 +21,21 @@ async fn reach(fixture: &Fixture) -> TcpStream {
     TcpStream::connect(fixture.server.address()).await.expect("reach the server")
 }
 
-/// A whole head, and a body that never comes to its end.
+/// A complete head, and a body that never ends.
 fn half_a_body(key: &str) -> Vec<u8> {
     let head = "POST /api/agents/keys HTTP/1.1\r\nhost: muster\r\ncontent-type: application/json";
     format!("{head}\r\nauthorization: Bearer {key}\r\ncontent-length: 99\r\n\r\n{{").into()
 }
 
-/// Says this and no more, and waits until the server has closed the connection.
+/// Sends this and nothing more, and waits until the server closes the connection.
 async fn closed_after(mut stream: impl AsyncRead + AsyncWrite + Unpin, said: &[u8]) {
     stream.write_all(said).await.expect("send");
     stream.flush().await.expect("send");
-    // However it ends: what counts is that it does.
+    // Any end counts.
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }
 
-/// Sends a head that never ends, a byte now and then, until the server has had enough.
+/// Sends an endless head, a byte at a time, until the server closes the connection.
 async fn closed_while_dripping(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let endless = REQUEST[..REQUEST.len() - 2].iter().chain(std::iter::repeat(&b'a'));
     let mut interval = tokio::time::interval(DRIP);
@@ -77,7 +77,7 @@ async fn tls_connection_without_a_complete_request_is_closed() {
     let address = fixture.server.address();
     tokio::join!(
         closed_after(reach(&fixture).await, b""),
-        // The head of a record that never comes.
+        // The head of a record that never arrives.
         closed_after(reach(&fixture).await, &[22, 3, 1, 2, 0, 1, 0]),
         closed_after(authority.connect(&address).await, b""),
         closed_after(authority.connect(&address).await, b"G"),
@@ -93,7 +93,7 @@ async fn connection_is_kept_open_after_the_first_request() {
     let mut answer = [0; 12];
     asked.write_all(REQUEST).await.expect("ask");
     asked.read_exact(&mut answer).await.expect("hear");
-    // Opened at the same time, and closed: so the other's time has passed as well.
+    // Opened at the same time and closed by now, so the time of the other one has passed as well.
     closed_after(silent, b"").await;
     asked.write_all(REQUEST).await.expect("ask again");
     let mut rest = Vec::new();
@@ -109,7 +109,7 @@ async fn client_that_does_not_read_its_response_is_disconnected() {
     let fixture =
         Fixture::with(ServerOptions::default().with("MUSTER_ANSWER_TIMEOUT_MS", 500)).await;
     let mut stream = reach(&fixture).await;
-    // Answers pile up until nothing more is taken in either direction; then the server hangs up.
+    // Answers accumulate until neither side takes more data; then the server closes the connection.
     let request = b"GET /openapi.json HTTP/1.1\r\nhost: muster\r\n\r\n";
     while stream.write_all(request).await.is_ok() {}
     fixture.api.get("/api/agents").await.expect(200);

@@ -1,4 +1,4 @@
-//! Servers with addresses of both families, of which one does not work.
+//! Servers with addresses of both families, one of which does not work.
 
 use muster_tests::{Agent, AgentOptions, Doctor, Fixture, JsonFields as _, finding};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Networks that block, break or go silent while output flows: no byte is lost or doubled.
+//! Networks that block, break or go silent while output flows: no byte is lost or duplicated.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ on_both_databases!(
     repeatedly_cut_connection_loses_no_byte,
 );
 
-/// Longer than any backoff that a test provokes.
+/// Longer than any backoff in these tests.
 const PATIENCE: Duration = Duration::from_secs(150);
-/// Soon enough that a test can wait for the way back to the WebSocket.
+/// Short enough that a test can wait for the return to the WebSocket.
 const SOON_MS: u32 = 500;
 
-/// Prints until it is told to stop, so that output flows whatever happens to the network.
+/// Prints until it is told to stop, so that output flows during all faults.
 fn flowing() -> Script {
     let body = "i=0\nwhile [ ! -e \"$STOP\" ]; do\n  i=$((i+1))\n  \
                 printf 'line %08d of the output\\n' $i\n  sleep 0.005\ndone\n";
@@ -42,7 +42,7 @@ async fn output_grows(fixture: &Fixture, id: &str) {
     .await;
 }
 
-/// Lets the script end and holds what the server has against what the script printed.
+/// Ends the script, and compares the server's output with what the script printed.
 async fn ends_whole(fixture: &Fixture, id: &str) {
     std::fs::write(fixture.test_dir.path().join("stop"), "").expect("stop the script");
     let command = fixture.api.finished(id).await;

@@ -1,4 +1,4 @@
-//! Agents that send what no agent should: each gets a clear answer, and the server goes on.
+//! Agents that violate the protocol: each gets a clear answer, and the server continues.
 
 use muster_tests::{Closed, FakeAgent, Fixture, JsonFields as _, eventually, on_both_databases};
 use reqwest::Method;
@@ -145,7 +145,8 @@ async fn http_endpoints_refuse_invalid_requests() {
         assert!((400..500).contains(&answer.status), "{path}: {}", answer.status);
         assert!(answer.json()["code"].is_string(), "{path}: {:?}", answer.json());
     }
-    // A little more than is allowed, which fits into what a connection buffers: the answer is read.
+    // A little more than is allowed, but within the buffers of a connection, so that the answer is
+    // read.
     let huge = post("heartbeat", vec![b' '; 1024 * 1024 + 1]).await;
     assert_eq!(huge.status, 413);
     let unknown = json!({
@@ -197,7 +198,7 @@ async fn manifest_of_a_hostile_agent_is_checked_cleaned_and_written_once() {
     agent.send(send(json!([script("hello", hidden)]))).await;
     let first = shown(&|shown| shown["items"][0]["name"] == "hello").await;
     assert_eq!(first["items"][0]["description"], "greets[2J people");
-    // The same again, as often as the agent likes, is not written again.
+    // The same report again is not stored again, however often the agent sends it.
     for _ in 0..50 {
         agent.send(send(json!([script("hello", hidden)]))).await;
     }

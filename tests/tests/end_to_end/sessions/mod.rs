@@ -3,6 +3,7 @@
 mod bad_networks;
 mod clocks;
 mod connections;
+mod documented_nginx;
 mod dual_stack;
 mod exchange_limits;
 mod fallback;

@@ -1,4 +1,4 @@
-//! Agents behind a proxy that wants a user name and password.
+//! Agents behind a proxy that requires a user name and password.
 
 use muster_tests::{
     Agent, AgentOptions, ClosedPort, Doctor, Fixture, JsonFields as _, Script, TestDir, Tinyproxy,
@@ -18,7 +18,7 @@ async fn runs_hello(fixture: &Fixture, agent: &str) {
     assert_eq!(fixture.api.output(&id).await, b"through\n");
 }
 
-/// Neither as it is nor as it is sent, though everything there is to log is logged.
+/// Neither in plain nor in encoded form, although the log level is the most detailed.
 fn says_no_password(agent: &Agent) {
     let log = agent.log();
     for secret in ["sesame", "b2ZmaWNlOm9wZW4tc2VzYW1l"] {
@@ -111,7 +111,7 @@ async fn wrong_proxy_password_is_reported_over_either_transport_and_never_shown(
             .with("MUSTER_HTTP_FALLBACK", fallback);
         let agent = Agent::start(&fixture.test_dir, &fixture.server.url(), &key, options);
         eventually("the agent says what the proxy wants", async || {
-            // This proxy says 407 only to those who name no password at all.
+            // This proxy answers 407 only to requests without any credentials.
             agent.log().contains("rejects the user name and password (401)").then_some(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! Servers behind a reverse proxy that ends TLS with a certificate of the company's own.
+//! Servers behind a reverse proxy that ends TLS with a company's own certificate.
 
 use muster_tests::{
     ALL, Agent, AgentOptions, Api, Authority, Doctor, Fixture, JsonFields as _, LiveStream, Nginx,
@@ -6,9 +6,9 @@ use muster_tests::{
 };
 use serde_json::json;
 
-/// A server behind nginx, and the authority that vouches for it.
+/// A server behind nginx, and the authority of nginx's certificate.
 struct Company {
-    // Before the world: nothing may outlive the site.
+    // Dropped before the fixture: no process may outlive its directory.
     nginx: Nginx,
     authority: Authority,
     fixture: Fixture,
@@ -50,7 +50,7 @@ async fn live_output_passes_a_buffering_proxy() {
     let scripts = [Script::new("sleep", "echo begun; exec sleep 600")];
     let (_agent, agent) = company.fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let id = company.fixture.api.execute(&agent, "sleep", json!({})).await;
-    let url = format!("{}/buffered", company.nginx.url("localhost"));
+    let url = company.nginx.buffering_url("localhost");
     let api = Api::trusting(&url, company.fixture.api.key(), Some(company.authority.file()));
     let live = format!("/api/executions/{id}/output/live");
     let mut stream = LiveStream::open(&api, &live, "").await.expect("a live stream");
@@ -171,7 +171,7 @@ async fn agent_reaches_tls_through_a_forward_proxy_by_either_transport() {
         .with("MUSTER_CA_FILE", company.authority.file().display())
         .with("HTTPS_PROXY", proxy.url());
     let findings = doctor.findings(0).await;
-    // The server stands on this host, which is seldom what a proxy is for.
+    // The server is on this host, for which proxies are rarely meant.
     let through = finding(&findings, "proxy");
     assert_eq!(through["status"], "warn", "{through}");
     let detail = through.text("detail");

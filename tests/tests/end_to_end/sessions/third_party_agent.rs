@@ -34,7 +34,7 @@ async fn answers_everything_it_knows(fixture: &Fixture, key_id: &str, transport:
     assert!(info["data"]["python_version"].is_string(), "{info}");
     let echo = ask("echo", json!({"message": "Hello, agent!"})).await;
     assert_eq!(echo["data"], json!({"message": "Hello, agent!"}));
-    // Beyond its fifty lines: it says so, and lives on.
+    // The agent does not support it, says so, and continues.
     let refused = ask("scripts", json!({})).await;
     assert_eq!(
         (&refused["success"], &refused["error"]),

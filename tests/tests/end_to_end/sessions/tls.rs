@@ -1,4 +1,4 @@
-//! The server over TLS: what it serves, whom it shows which certificate, what it refuses.
+//! The server over TLS: what it serves, which certificate it presents to whom, and what it refuses.
 
 use muster_tests::{
     AgentOptions, Authority, Cli, Database, FakeAgent, Fixture, Script, Secured, Server,
@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// A server over TLS, set as `set` says, and whom its certificate is from.
+/// A server over TLS with options set by `set`, and the authority of its certificate.
 async fn secured(set: impl FnOnce(ServerOptions) -> ServerOptions) -> (Fixture, Authority) {
     let test_dir = TestDir::new();
     let authority = Authority::new(&test_dir);
@@ -25,7 +25,7 @@ async fn agent(fixture: &Fixture, authority: &Authority) -> FakeAgent {
     FakeAgent::registered_over(authority.connect(&address).await, &address, &key).await
 }
 
-/// One request over a connection, whose answer ends with the connection.
+/// Sends one request over a connection, and reads until the end of the connection.
 async fn ask(connection: &mut Secured) -> String {
     let request = b"GET /healthz HTTP/1.1\r\nhost: muster\r\nconnection: close\r\n\r\n";
     connection.write_all(request).await.expect("ask");
@@ -63,7 +63,7 @@ async fn reconnecting_client_resumes_the_tls_session_in_either_version() {
         let client = authority.client(&[version], &[]);
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
             let mut connection = connect(client.clone(), &fixture.server.address()).await;
-            // The ticket comes before the answer.
+            // The ticket arrives before the answer.
             assert!(ask(&mut connection).await.starts_with("HTTP/1.1 200"));
             assert_eq!(connection.get_ref().1.handshake_kind(), Some(kind), "{version:?}");
         }

@@ -20,7 +20,7 @@ pub const MAX_GATE_MS: i64 = 24 * 3_600_000;
 /// Default of `within_ms`: 10 minutes.
 pub const DEFAULT_WITHIN_MS: i64 = 10 * 60_000;
 
-/// A number, or a percentage of all agents such as "25%". Only for the API's description.
+/// A number, or a percentage of all agents such as "25%".
 #[derive(utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum RolloutAmount {

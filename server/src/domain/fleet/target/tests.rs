@@ -134,7 +134,7 @@ fn only_ids_and_tags_need_no_facts() {
 }
 
 #[test]
-fn a_target_is_exactly_one_thing_and_never_empty() {
+fn a_target_has_exactly_one_field_that_is_not_empty() {
     let ids = |count| Some(vec![AgentId(Uuid::nil()); count]);
     let tags = |tags: &[&str]| Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
     let expression = || Some("all".to_owned());

@@ -1,6 +1,6 @@
 //! When a delivery is retried, and when the server gives up.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use muster_protocol::backoff::Delays;
 
@@ -74,8 +74,10 @@ pub fn retry_after_ms(value: &str, now: Timestamp) -> Option<u64> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(seconds.saturating_mul(1_000));
     }
-    let at = chrono::DateTime::parse_from_rfc2822(value.trim()).ok()?;
-    Some(Timestamp(at.timestamp_millis()).ms_since(now))
+    let since_epoch =
+        httpdate::parse_http_date(value.trim()).ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let at = Timestamp(i64::try_from(since_epoch.as_millis()).ok()?);
+    Some(at.ms_since(now))
 }
 
 #[cfg(test)]
@@ -105,6 +107,7 @@ mod tests {
         let at = Timestamp(1_445_412_480_000);
         assert_eq!(retry_after_ms("Wed, 21 Oct 2015 07:28:10 GMT", at), Some(10_000));
         assert_eq!(retry_after_ms("Wed, 21 Oct 2015 07:28:10 GMT", NOW), Some(0));
+        assert_eq!(retry_after_ms("Wednesday, 21-Oct-15 07:28:10 GMT", at), Some(10_000));
         assert_eq!(retry_after_ms("soon", NOW), None);
         assert_eq!(retry_after_ms("-1", NOW), None);
         assert_eq!(retry_after_ms("99999999999999999999", NOW), None);

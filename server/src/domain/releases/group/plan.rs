@@ -152,7 +152,8 @@ fn gate_status(
     let gate = HealthGate { for_ms, within_ms: GATE_MS.max(for_ms.saturating_mul(2)) };
     let updated = in_state(members, UpdateState::Done).filter_map(|member| {
         let progress = member.progress.filter(|progress| progress.wave == wave.number)?;
-        // Of a session that starts in the future, by a clock that was set back, nothing has passed.
+        // After the clock was set back, a session may start in the future. No time has passed for
+        // it.
         let connected_at = member.connected_at.min(now);
         Some(MemberHealth {
             healthy_at: member.is_online.then(|| connected_at.plus_ms(for_ms)),

@@ -38,7 +38,7 @@ async fn list_executions(
 ) -> ApiResult<axum::Json<PageView<ExecutionView>>> {
     let (filter, page) = ExecutionsQuery::of(pairs)?.read()?;
     let executions = state.services.commands.executions(&caller, filter, page).await?;
-    Ok(axum::Json(executions.map(ExecutionView::from).into()))
+    Ok(axum::Json(executions.map(ExecutionView::in_list).into()))
 }
 
 /// List a job's executions, newest first.
@@ -54,7 +54,7 @@ async fn list_job_executions(
     let (filter, page) = JobExecutionsQuery::of(pairs)?.read()?;
     let commands = &state.services.commands;
     let executions = commands.executions_of_job(&caller, JobId(id), filter, page).await?;
-    Ok(axum::Json(executions.map(ExecutionView::from).into()))
+    Ok(axum::Json(executions.map(ExecutionView::in_list).into()))
 }
 
 /// Get one execution. With `wait_ms`, wait for its end. Its output is at `/api/commands/{id}/output`.
@@ -67,7 +67,8 @@ async fn get_execution(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> ApiResult<axum::Json<ExecutionView>> {
-    let found = state.services.commands.execution(&caller, CommandId(id), params.wait_ms).await?;
+    let wait_ms = params.read()?;
+    let found = state.services.commands.execution(&caller, CommandId(id), wait_ms).await?;
     let output = state.services.output.summary(&caller, &found.found).await?;
     Ok(axum::Json(ExecutionView::from(found).with_output(&output)))
 }

@@ -18,38 +18,38 @@ use crate::http::extract::page;
 use crate::http::problem::Problem;
 use crate::store::queries::CommandFilter;
 
-/// Longest sentence that repeats what a caller wrote.
+/// Longest error text that repeats the caller's input.
 const MAX_DETAIL_CHARS: usize = 512;
 
-/// Filters that are given are all fulfilled.
+/// All given filters apply.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExecutionsQuery {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Items of the page at the most: 1 to 500, 50 unless asked otherwise.
+    /// Most items of the page: 1 to 500, default 50.
     #[param(value_type = Option<u64>)]
     limit: Option<String>,
-    /// Only this agent's.
+    /// Only executions of this agent.
     #[param(value_type = Option<Uuid>)]
     agent_id: Option<String>,
-    /// Only this job's.
+    /// Only executions of this job.
     #[param(value_type = Option<Uuid>)]
     job_id: Option<String>,
-    /// Only of this script, by its full name.
+    /// Only executions of this script, by its full name.
     script: Option<String>,
-    /// Only in this state, or in any of these: `failed,lost`. May be given several times.
+    /// Only executions in this state, or in one of several: `failed,lost`. Can be repeated.
     state: Option<String>,
-    /// Only those made at this instant or later, RFC 3339.
+    /// Only executions created at this instant or later, RFC 3339.
     #[param(value_type = Option<Timestamp>)]
     created_after: Option<String>,
-    /// Only those made before this instant, RFC 3339.
+    /// Only executions created before this instant, RFC 3339.
     #[param(value_type = Option<Timestamp>)]
     created_before: Option<String>,
-    /// Only those that this set going: `api` or `retry`.
+    /// Only executions with this trigger: `api` or `retry`.
     trigger: Option<String>,
-    /// Only those that were asked for with this API key.
+    /// Only executions requested with this API key.
     #[param(value_type = Option<Uuid>)]
     requested_by: Option<String>,
 }
@@ -59,12 +59,12 @@ pub(super) struct ExecutionsQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobExecutionsQuery {
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Items of the page at the most: 1 to 500, 50 unless asked otherwise.
+    /// Most items of the page: 1 to 500, default 50.
     #[param(value_type = Option<u64>)]
     limit: Option<String>,
-    /// Only in this state, or in any of these: `failed,lost`. May be given several times.
+    /// Only executions in this state, or in one of several: `failed,lost`. Can be repeated.
     state: Option<String>,
 }
 

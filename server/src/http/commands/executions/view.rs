@@ -1,16 +1,16 @@
 //! The JSON form of an execution.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::http::views::stored_json;
 use crate::services::commands::Execution;
-use crate::store::entities::commands::command_report;
 use crate::store::queries::OutputSummary;
 
 /// One run of a script on one agent, with its result.
@@ -59,6 +59,17 @@ pub(in crate::http) struct ExecutionView {
     error_code: Option<String>,
     /// A report that arrived after the end; it does not change the state.
     late_result: Option<LateExecutionResult>,
+    /// What the agent signed about this execution, for `muster verify`; `null` in lists.
+    attestation: Option<AttestationView>,
+}
+
+/// A document that an agent signed.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+struct AttestationView {
+    /// JSON, byte for byte as the agent signed it.
+    document: String,
+    /// Ed25519, base64.
+    signature: String,
 }
 
 /// The report of the agent; every field is `null` until it reports.
@@ -92,6 +103,11 @@ struct LateExecutionResult {
 }
 
 impl ExecutionView {
+    /// For lists: without what is only useful for one execution.
+    pub(super) fn in_list(execution: Execution) -> Self {
+        Self { attestation: None, ..execution.into() }
+    }
+
     /// Adds the size of the output. Without a report it is the committed size.
     pub(super) fn with_output(mut self, output: &OutputSummary) -> Self {
         self.result.output_bytes.get_or_insert(output.length_bytes);
@@ -108,6 +124,8 @@ impl From<Execution> for ExecutionView {
             Some(report) if report.is_late => (None, Some(report)),
             report => (report, None),
         };
+        let attestation = report.as_ref().and_then(|report| report.attestation.as_deref());
+        let attestation = attestation.and_then(|stored| serde_json::from_str(stored).ok());
         let result = report.as_ref().map(ExecutionResult::from).unwrap_or_default();
         let (error, error_code) = match report {
             Some(report) => (report.error, report.error_code),
@@ -147,13 +165,14 @@ impl From<Execution> for ExecutionView {
             error,
             error_code,
             late_result: late.map(LateExecutionResult::from),
+            attestation,
         }
     }
 }
 
-impl From<&command_report::Model> for ExecutionResult {
+impl From<&ReportRecord> for ExecutionResult {
     /// Other agents may report fewer fields or other types: a value of the wrong type is left out.
-    fn from(report: &command_report::Model) -> Self {
+    fn from(report: &ReportRecord) -> Self {
         let data = stored_json(&report.data);
         let count = |name: &str| data.get(name).and_then(Value::as_u64);
         let code = |name: &str| data.get(name).and_then(Value::as_i64);
@@ -171,8 +190,8 @@ impl From<&command_report::Model> for ExecutionResult {
     }
 }
 
-impl From<command_report::Model> for LateExecutionResult {
-    fn from(report: command_report::Model) -> Self {
+impl From<ReportRecord> for LateExecutionResult {
+    fn from(report: ReportRecord) -> Self {
         Self {
             state: report.outcome,
             result: ExecutionResult::from(&report),

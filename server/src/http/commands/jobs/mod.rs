@@ -150,7 +150,7 @@ impl JobView {
             script: Some(row.script).filter(|script| !script.is_empty()),
             argv: data.get("argv").cloned(),
             parameters: data.get("parameters").cloned().unwrap_or(Value::Null),
-            secret_names: row.secret_names.0,
+            secret_names: row.secret_names,
             target: stored_json(&row.target),
             halt_reason: rollout.as_ref().and_then(|rollout| rollout.row.halt_reason.clone()),
             rollout: rollout.map(RolloutView::from),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Authentication;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::access::principal::Principal;
+use crate::domain::source::Source;
 use crate::services::error::{Result, ServiceError};
 
 /// How long such a request waits for the database. Prometheus waits for 10 s.
@@ -18,11 +19,15 @@ impl Authentication {
     ///
     /// # Errors
     /// The same.
-    pub async fn authenticate_watcher(&self, secret: &str) -> Result<Arc<Principal>> {
+    pub async fn authenticate_watcher(
+        &self,
+        secret: &str,
+        source: Option<Source>,
+    ) -> Result<Arc<Principal>> {
         let Some(known) = self.cache.last_known_principal(SecretHash::of(secret)) else {
-            return self.authenticate_caller(secret).await;
+            return self.authenticate_caller(secret, source).await;
         };
-        let authentication = self.authenticate_caller(secret);
+        let authentication = self.authenticate_caller(secret, source);
         match tokio::time::timeout(DATABASE_PATIENCE, authentication).await {
             Ok(Err(ServiceError::Store(_))) | Err(_) => self.admit_principal(known),
             Ok(answer) => answer,

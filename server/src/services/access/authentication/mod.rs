@@ -13,9 +13,11 @@ use muster_protocol::{CloseCode, Permissions};
 
 pub(in crate::services) use self::degraded::DATABASE_PATIENCE;
 use super::key_cache::KeyCache;
+use super::lookup_limiter::LookupLimiter;
 use crate::domain::access::credential::{NewSecret, SecretHash};
 use crate::domain::access::principal::{Principal, Role, Scope};
 use crate::domain::ids::{ApiKeyId, TenantId};
+use crate::domain::source::Source;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::KeyGrant;
 use crate::services::access::caller::{AuditAction, Subject};
@@ -31,6 +33,7 @@ pub struct Authentication {
     pub(in crate::services) store: Store,
     pub(in crate::services) cache: KeyCache,
     pub(in crate::services) clock: Clock,
+    pub(in crate::services) lookups: LookupLimiter,
 }
 
 /// An agent key that was valid when it was read.
@@ -46,24 +49,66 @@ pub struct Admission {
 pub enum AgentRefusal {
     #[error("the agent was refused with {}", .0.reason())]
     Close(CloseCode),
+    #[error("the agent was refused: its source presents too many unknown keys")]
+    TooMany,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+const INVALID: ServiceError = ServiceError::Unauthenticated {
+    code: "invalid_api_key",
+    detail: "the API key is unknown; check it, or ask an owner for a new one",
+};
+
 impl Authentication {
-    /// The principal of an API key.
+    /// Checks the credentials of this store.
+    pub fn new(store: Store, clock: Clock) -> Self {
+        let (cache, lookups) = (KeyCache::default(), LookupLimiter::default());
+        Self { store, cache, clock, lookups }
+    }
+
+    /// The principal of an API key. `source`: who presents it, if that is known.
     ///
     /// # Errors
-    /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`.
-    pub async fn authenticate_caller(&self, secret: &str) -> Result<Arc<Principal>> {
-        const INVALID: ServiceError = ServiceError::Unauthenticated {
-            code: "invalid_api_key",
-            detail: "the API key is unknown; check it, or ask an owner for a new one",
-        };
+    /// [`ServiceError::Unauthenticated`] with `invalid_api_key` or `expired_api_key`;
+    /// [`ServiceError::TooMany`] if the source presents too many unknown keys.
+    pub async fn authenticate_caller(
+        &self,
+        secret: &str,
+        source: Option<Source>,
+    ) -> Result<Arc<Principal>> {
         if !is_well_formed(secret, API_KEY_PREFIX) {
             return Err(INVALID);
         }
         let hash = SecretHash::of(secret);
+        if self.cache.principal(hash).is_none() && !self.may_look_up(source) {
+            return Err(ServiceError::TooMany {
+                code: "too_many_unknown_keys",
+                detail: "too many unknown keys were sent from this address; check the key and try again later",
+            });
+        }
+        let found = self.find_principal(hash).await;
+        if let Err(ServiceError::Unauthenticated { code: "invalid_api_key", .. }) = &found {
+            self.record_failure(source);
+        }
+        found
+    }
+
+    fn may_look_up(&self, source: Option<Source>) -> bool {
+        source.is_none_or(|source| self.lookups.may_look_up(source))
+    }
+
+    fn record_failure(&self, source: Option<Source>) {
+        if let Some(source) = source {
+            self.lookups.record_failure(source);
+        }
+    }
+
+    /// The principal of the API key with this hash, as [`Self::authenticate_caller`].
+    pub(in crate::services) async fn find_principal(
+        &self,
+        hash: SecretHash,
+    ) -> Result<Arc<Principal>> {
         let known = match self.cache.principal(hash) {
             Some(known) => known,
             None => {
@@ -88,13 +133,15 @@ impl Authentication {
         Ok(known)
     }
 
-    /// The permissions of an agent key.
+    /// The permissions of an agent key. `source`: who presents it, if that is known.
     ///
     /// # Errors
-    /// [`AgentRefusal::Close`] with the code for the agent.
+    /// [`AgentRefusal::Close`] with the code for the agent; [`AgentRefusal::TooMany`] if the source
+    /// presents too many unknown keys.
     pub async fn authenticate_agent(
         &self,
         secret: &str,
+        source: Option<Source>,
     ) -> std::result::Result<Admission, AgentRefusal> {
         if !is_well_formed(secret, AGENT_KEY_PREFIX) {
             return Err(AgentRefusal::Close(CloseCode::KeyUnknown));
@@ -103,6 +150,7 @@ impl Authentication {
         let now = self.clock.now();
         let grant = match self.cache.grant(hash) {
             Some(grant) => grant,
+            None if !self.may_look_up(source) => return Err(AgentRefusal::TooMany),
             None => {
                 let read_at = self.cache.revision();
                 let close = match self.store.system().find_agent_key(hash, now).await? {
@@ -119,6 +167,7 @@ impl Authentication {
                     AgentKeyMatch::Regenerated => CloseCode::KeyRegenerated,
                     AgentKeyMatch::Unknown => CloseCode::KeyUnknown,
                 };
+                self.record_failure(source);
                 return Err(AgentRefusal::Close(close));
             }
         };
@@ -158,13 +207,35 @@ impl Authentication {
                 }
             })?;
         }
-        self.store.system().bootstrap(self.first_rows(&secret)).await?;
+        self.store.system().bootstrap(self.first_rows("default", &secret, Role::scopes)).await?;
         Ok(chosen.is_none().then_some(secret.secret))
     }
 
-    fn first_rows(&self, secret: &NewSecret) -> Bootstrap {
+    /// Creates another tenant and its owner's API key, which it returns. Its owner has no right over
+    /// the whole server.
+    ///
+    /// # Errors
+    /// [`ServiceError::Store`].
+    pub async fn create_tenant(&self, name: &str) -> Result<String> {
+        let secret = NewSecret::random(API_KEY_PREFIX)?;
+        self.store.system().bootstrap(self.first_rows(name, &secret, Role::tenant_scopes)).await?;
+        Ok(secret.secret)
+    }
+
+    fn first_rows(
+        &self,
+        name: &str,
+        secret: &NewSecret,
+        scopes: impl Fn(Role) -> BTreeSet<Scope>,
+    ) -> Bootstrap {
         let now = self.clock.now();
-        let tenant = tenant::Model { id: TenantId::new(), name: "default".into(), created_at: now };
+        let tenant = tenant::Model {
+            id: TenantId::new(),
+            name: name.into(),
+            created_at: now,
+            manifest_bytes: 0,
+            manifest_scripts: 0,
+        };
         let api_key = api_key::Model {
             id: ApiKeyId::new(),
             tenant_id: tenant.id,
@@ -172,7 +243,7 @@ impl Authentication {
             prefix: secret.prefix.clone(),
             secret_hash: secret.hash.0.to_vec(),
             role: Role::Owner,
-            scopes: StringList(Role::Owner.scopes().iter().map(Scope::to_string).collect()),
+            scopes: StringList(scopes(Role::Owner).iter().map(Scope::to_string).collect()),
             created_at: now,
             created_by: None,
             expires_at: None,

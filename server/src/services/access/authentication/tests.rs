@@ -2,7 +2,7 @@
 
 use muster_tests::{PostgresCluster, TestDir};
 
-use super::{Authentication, KeyCache, ServiceError};
+use super::{Authentication, ServiceError};
 use crate::domain::time::Clock;
 use crate::store::Store;
 
@@ -14,16 +14,15 @@ async fn a_key_that_was_seen_before_is_accepted_while_the_database_is_unavailabl
     let mut postgres = tokio::task::block_in_place(|| PostgresCluster::start(&test_dir));
     let data_dir = test_dir.folder("data");
     let store = Store::open(&postgres.url(), &data_dir).await.expect("open the store");
-    let authentication =
-        Authentication { store, cache: KeyCache::default(), clock: Clock::system() };
+    let authentication = Authentication::new(store, Clock::system());
     authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
-    authentication.authenticate_watcher(KEY).await.expect("it holds");
+    authentication.authenticate_watcher(KEY, None).await.expect("it holds");
     // As after the time to live.
     authentication.cache.let_principals_expire();
     tokio::task::block_in_place(|| postgres.stop());
-    authentication.authenticate_watcher(KEY).await.expect("it was seen before");
+    authentication.authenticate_watcher(KEY, None).await.expect("it was seen before");
     // A key was changed. It may have been this one.
     authentication.cache.forget_principals();
-    let refused = authentication.authenticate_watcher(KEY).await;
+    let refused = authentication.authenticate_watcher(KEY, None).await;
     assert!(matches!(refused, Err(ServiceError::Store(_))), "{refused:?}");
 }

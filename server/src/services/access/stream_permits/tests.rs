@@ -14,6 +14,7 @@ use crate::services::access::api_keys::{ApiKeys, NewApiKey};
 use crate::services::access::authentication::Authentication;
 use crate::services::access::caller::Caller;
 use crate::services::access::key_cache::KeyCache;
+use crate::services::access::lookup_limiter::LookupLimiter;
 use crate::services::integrations::events::{Events, StreamItem};
 use crate::store::Store;
 use crate::store::queries::RevocationScope;
@@ -36,11 +37,15 @@ impl Onlooker {
         let data_dir = test_dir.folder("data");
         let url = format!("sqlite:{}", data_dir.join("muster.db").display());
         let store = Store::open(&url, &data_dir).await.expect("open the store");
-        let authentication =
-            Authentication { store: store.clone(), cache: cache.clone(), clock: clock.clone() };
+        let authentication = Authentication {
+            store: store.clone(),
+            cache: cache.clone(),
+            clock: clock.clone(),
+            lookups: LookupLimiter::default(),
+        };
         authentication.bootstrap(&data_dir, Some(KEY)).await.expect("create the first key");
         let hub = Arc::new(Hub::default());
-        let principal = authentication.authenticate_caller(KEY).await.expect("it holds");
+        let principal = authentication.authenticate_caller(KEY, None).await.expect("it holds");
         Self {
             viewers: StreamPermits::new(store.clone(), cache.clone(), clock.clone()),
             api_keys: ApiKeys { store: store.clone(), hub: Arc::clone(&hub), cache, clock },

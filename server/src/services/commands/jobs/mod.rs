@@ -14,6 +14,7 @@ use super::delivery::Delivery;
 use super::preflight::{OnMismatch, Preflight};
 use super::submission_limiter::SubmissionLimiter;
 use crate::domain::access::principal::Scope;
+use crate::domain::commands::records::JobRecord;
 use crate::domain::commands::rollout::RolloutSpec;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::target::TargetSpec;
@@ -27,7 +28,6 @@ use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::services::fleet::presence::Presence;
 use crate::store::Store;
-use crate::store::entities::commands::job;
 use crate::store::queries::{JobProgress, RolloutProgress};
 
 /// Most executions of one job.
@@ -82,7 +82,7 @@ pub enum RetryScope {
 /// A job with its progress.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
-    pub row: job::Model,
+    pub row: JobRecord,
     pub progress: JobProgress,
     pub rollout: Option<RolloutProgress>,
 }
@@ -100,7 +100,7 @@ impl Jobs {
         let row = tenant.job(id).await?.ok_or(UNKNOWN)?;
         let progress = tenant.job_progress(&[id]).await?.remove(&id).unwrap_or_default();
         let rollout = tenant.rollouts(&[id]).await?.remove(&id);
-        Ok(JobSnapshot { row, progress, rollout })
+        Ok(JobSnapshot { row: row.into(), progress, rollout })
     }
 
     /// One page of jobs, newest first.
@@ -114,7 +114,7 @@ impl Jobs {
         Ok(Page::of(rows, page, |row| row.id.0).map(|row| {
             let progress = progress.remove(&row.id).unwrap_or_default();
             let rollout = rollouts.remove(&row.id);
-            JobSnapshot { row, progress, rollout }
+            JobSnapshot { row: row.into(), progress, rollout }
         }))
     }
 

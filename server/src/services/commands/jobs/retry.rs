@@ -30,7 +30,7 @@ impl Jobs {
                     .into(),
             });
         }
-        if !job.row.secret_names.0.is_empty() {
+        if !job.row.secret_names.is_empty() {
             return Err(ServiceError::Conflict {
                 code: "secrets_gone",
                 detail: "the job had secret parameters, which are not stored; submit a new job"

@@ -13,10 +13,11 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::services::access::caller::Caller;
 use crate::services::commands::delivery::Reservation;
-use crate::services::commands::idempotency::key_reused;
 use crate::services::commands::request::ValidatedCommand;
+use crate::services::commands::request::key_reused;
 use crate::services::commands::secret_parameters::seal;
 use crate::services::error::Result;
+use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
 use crate::store::entities::commands::{command, job};
 use crate::store::writer::{Idempotency, NewExecution, SubmitJob, SubmittedJob};
@@ -73,6 +74,7 @@ impl Jobs {
             }
             SubmittedJob::Repeated { job_id } => Ok(job_id),
             SubmittedJob::KeyReused => Err(key_reused()),
+            SubmittedJob::KeyInvalid => Err(StoreError::KeyInvalid.into()),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Output that is over: compacted, dropped for room, rid of leftovers.
+//! Compacts the output of ended commands, drops the oldest above the limit, and removes orphaned
+//! files.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,14 +11,14 @@ use crate::store::queries::{Compacted, SystemScope};
 use crate::store::{Store, StoreError};
 use muster_protocol::error_chain;
 
-/// Commands of one look for what is to be compacted, running ones included.
+/// Commands of one search for compactable output, including running ones.
 const ROUND: u64 = 256;
-/// Commands that can't be compacted, remembered so that each is told of once.
+/// Commands that cannot be compacted, remembered so that each is logged once.
 const MAX_STUCK: usize = 10_000;
-/// Leftovers are let be for so long: a transaction may still be going to name them.
+/// Orphaned files are kept this long, because a transaction in progress may reference them.
 const UNTOUCHED: Duration = Duration::from_secs(600);
 
-/// Use cases of output that is over. Each is bounded; what it leaves, the next one takes.
+/// Use cases of the output of ended commands. Each run is bounded; the next run continues.
 #[derive(Clone, Debug)]
 pub struct OutputCompaction {
     pub(in crate::services) store: Store,
@@ -25,8 +26,8 @@ pub struct OutputCompaction {
     pub(in crate::services) settings: Settings,
 }
 
-/// How much compacted output there is, so that it is added up only where it may be too much: what
-/// was dropped with its history is not subtracted, so there may be less.
+/// Bytes of compacted output, cached so that the sum is only read near the limit. Output that was
+/// deleted with its history is not subtracted, so there may be less.
 #[derive(Debug, Default)]
 pub struct Stored {
     at_most_bytes: Option<u64>,
@@ -42,16 +43,17 @@ impl Stored {
     }
 }
 
-/// Commands whose output can't be compacted. What can be read of it can be read as before.
+/// Commands whose output cannot be compacted. Their output stays readable.
 #[derive(Debug, Default)]
 pub struct Stuck(BTreeSet<CommandId>);
 
 impl OutputCompaction {
-    /// Compacts all output that has come to its end. Says in how many milliseconds more of it does so
-    /// by time alone, if any.
+    /// Compacts all complete output. Returns after how many milliseconds more output becomes
+    /// complete by time alone, if any.
     ///
     /// # Errors
-    /// [`StoreError`] if the database, or the room for output, is not there; the next turn goes on.
+    /// [`StoreError`] if the database or the output directory is not available; the next run
+    /// continues.
     pub async fn compact(
         &self,
         stuck: &mut Stuck,
@@ -79,10 +81,10 @@ impl OutputCompaction {
                             stuck.0.insert(id);
                         }
                     }
-                    // Its history was dropped meanwhile.
+                    // The command was deleted meanwhile.
                     Err(StoreError::Refused(_) | StoreError::OutputDropped) => {}
                     Err(error) => {
-                        // A blob may stand, of which this turn does not know.
+                        // A blob may exist that this run does not know.
                         *stored = Stored::default();
                         return Err(error);
                     }
@@ -95,15 +97,15 @@ impl OutputCompaction {
         }
     }
 
-    /// True while no more output is known to be stored than is kept.
+    /// True while the known output is within the limit.
     pub fn is_within_quota(&self, stored: &Stored) -> bool {
         stored.fits(self.settings.output_quota_bytes)
     }
 
-    /// Drops the oldest output while there is more than is kept.
+    /// Drops the oldest output until the total is within the limit.
     ///
     /// # Errors
-    /// [`StoreError`]; the next turn tries again.
+    /// [`StoreError`]; the next run tries again.
     pub async fn drop_over_quota(&self, stored: &mut Stored) -> Result<(), StoreError> {
         let system = self.store.system();
         let quota_bytes = self.settings.output_quota_bytes;
@@ -126,10 +128,10 @@ impl OutputCompaction {
         Ok(())
     }
 
-    /// Removes files that no row names: what a crash left on the way.
+    /// Removes files that no row references. A crash may leave them.
     ///
     /// # Errors
-    /// [`StoreError`]; the next turn tries again.
+    /// [`StoreError`]; the next run tries again.
     pub async fn sweep_leftovers(&self) -> Result<(), StoreError> {
         let system = self.store.system();
         let mut removed = 0;

@@ -1,4 +1,4 @@
-//! Output of commands, read by ranges while it still grows.
+//! Reads the output of commands by byte ranges, also while it grows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::store::entities::commands::output_chunk;
 use crate::store::queries::{CommandWithReport, OutputStream, OutputSummary, TenantScope};
 use crate::store::{Store, StoreError};
 
-/// Chunks that a reader holds in memory at once; 256 KiB each at the most.
+/// Chunks that a reader holds in memory at once, each at most 256 KiB.
 const CHUNKS: u64 = 16;
 
 /// Use cases of output.
@@ -29,17 +29,17 @@ pub struct Output {
     pub(in crate::services) hub: Arc<Hub>,
 }
 
-/// A part of an output, to be read bit by bit.
+/// A part of an output, which is read in pieces.
 #[derive(Debug)]
 pub struct OutputPart {
     pub state: CommandState,
-    /// Payload committed so far, of the stream that was asked for.
+    /// Committed payload of the requested stream.
     pub length_bytes: u64,
-    /// First offset of the part.
+    /// Offset of the first byte of the part.
     pub start_bytes: u64,
-    /// The offset behind its last byte.
+    /// Offset after the last byte of the part.
     pub end_bytes: u64,
-    /// Read before an answer begins: what can't be read at all is told in words.
+    /// Read before the response starts, so that unreadable output is refused with a reason.
     first: Option<Bytes>,
     reader: Reader,
 }
@@ -51,7 +51,7 @@ struct Reader {
     stream: OutputStream,
     next_bytes: u64,
     end_bytes: u64,
-    /// Where the last chunk began that was read: what follows is searched behind it.
+    /// Start of the last chunk that was read. The next chunk is searched after it.
     behind_bytes: Option<i64>,
 }
 
@@ -59,7 +59,7 @@ impl Output {
     /// The script of an execution.
     ///
     /// # Errors
-    /// `not_found` for a command that is no execution, too.
+    /// `not_found`, also for a command that is no execution.
     pub async fn script(&self, caller: &Caller, id: CommandId) -> Result<String> {
         caller.require(Scope::CommandsRead)?;
         let found = self.store.tenant(caller.principal.tenant_id).command(id).await?;
@@ -69,7 +69,7 @@ impl Output {
         Ok(script_of(&execution.data).unwrap_or_default())
     }
 
-    /// What there is of the output of a command that was found for this caller.
+    /// The length of a command's output. The command was found for this caller.
     pub async fn summary(
         &self,
         caller: &Caller,
@@ -80,10 +80,10 @@ impl Output {
         Ok(tenant.output_summary(found.command.id).await?)
     }
 
-    /// Opens a part of a command's output, after at most `wait_ms` of waiting for bytes behind
-    /// the start of the range.
+    /// Opens a part of a command's output, after it waited up to `wait_ms` for bytes after the
+    /// start of the range.
     ///
-    /// `None` if the range holds nothing yet, with the command's state and the length.
+    /// Returns the command's state and the length if the range has no bytes yet.
     pub async fn open(
         &self,
         caller: &Caller,
@@ -101,7 +101,7 @@ impl Output {
             let changed = watch.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            // The state first: of a command that has ended, all output is committed.
+            // Reads the state first: all output of an ended command is committed.
             let command = tenant.command(command_id).await?;
             let state = command.ok_or(ServiceError::NotFound("command"))?.command.state;
             let length_bytes = tenant.output_end(command_id, stream).await?;
@@ -136,7 +136,7 @@ pub(in crate::services) fn script_of(data: &str) -> Option<String> {
 impl OutputPart {
     /// The next bytes; `None` at the end of the part.
     ///
-    /// # Errors
+    /// [`StoreError`]; the part ends early then.
     /// [`StoreError`]; the part is cut off then.
     pub async fn next(&mut self) -> std::result::Result<Option<Bytes>, StoreError> {
         match self.first.take() {
@@ -160,12 +160,12 @@ impl Reader {
         }
         match bytes.is_empty() {
             false => Ok(Some(bytes.into())),
-            // It was committed once: its history was dropped while it was read.
+            // The output was committed before. Its history was deleted while it was read.
             true => Err(StoreError::OutputDropped),
         }
     }
 
-    /// Copies what the part wants of a chunk.
+    /// Copies the requested bytes of a chunk.
     fn take(&mut self, chunk: &output_chunk::Model, bytes: &mut Vec<u8>) {
         let mut offset = match self.stream {
             OutputStream::Both => chunk.offset_bytes,
@@ -173,7 +173,7 @@ impl Reader {
             OutputStream::Stderr => chunk.offset_bytes - chunk.stdout_offset_bytes,
         }
         .cast_unsigned();
-        // Records were checked before they were stored.
+        // Records were validated before they were stored.
         for record in records_of(&chunk.records).flatten() {
             let is_wanted = match self.stream {
                 OutputStream::Both => true,
@@ -196,7 +196,7 @@ impl Reader {
     }
 }
 
-/// What a reader is told of output that is lost.
+/// The error for output that is lost.
 pub(in crate::services) fn told(error: StoreError) -> ServiceError {
     match error {
         StoreError::OutputDropped => ServiceError::Gone {

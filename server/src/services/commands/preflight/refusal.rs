@@ -56,6 +56,7 @@ impl Preflight {
         let names: HashMap<AgentId, String> =
             agents.into_iter().map(|agent| (agent.id, agent.name)).collect();
         let mut reasons = Vec::with_capacity(SHOWN);
+        let mut last = String::new();
         for mismatch in &mismatches.first {
             let id = mismatch.host.agent_id;
             let name = names.get(&id).cloned().unwrap_or_else(|| id.to_string());
@@ -64,20 +65,25 @@ impl Preflight {
                 None => " (offline, by its last report)",
             };
             let reason = self.reason(tenant_id, mismatch).await?;
-            reasons.push(format!("{name}{note}: {}", clean(&reason, MAX_REASON_CHARS)));
+            let reason = clean(&reason, MAX_REASON_CHARS);
+            // The only host of the request is the subject of the summary.
+            reasons.push(match target_count {
+                1 => reason,
+                _ => format!("{name}{note}: {reason}"),
+            });
+            last = format!("{name}{note}");
         }
         let others = mismatches.count - reasons.len();
         let more = if others == 0 { String::new() } else { format!("; and {others} more") };
         let summary = match (mismatches.count, target_count) {
-            (_, 1) => "the host would refuse this".to_owned(),
+            (_, 1) => format!("{last} would refuse this"),
             (count, target_count) if count == target_count => {
                 format!("all {target_count} hosts would refuse this")
             }
             (count, target_count) => format!("{count} of {target_count} hosts would refuse this"),
         };
         let hint = self.near_match(tenant_id, &mismatches, request).await?;
-        let detail =
-            format!("{summary}: {}{more}{hint}. The request was not stored", reasons.join("; "));
+        let detail = format!("{summary}: {}{more}{hint}. Nothing was sent", reasons.join("; "));
         let code = mismatches.code;
         Ok(match mismatches.first.first().map(|mismatch| &mismatch.mismatch) {
             Some(ManifestMismatch::ArgvNotAllowed) => ServiceError::Conflict { code, detail },

@@ -6,6 +6,7 @@ use super::Webhooks;
 use super::payload::{MAX_FAILED, WebhookPayload};
 use crate::adapters::webhook_client::{WebhookMessage, WebhookResponse};
 use crate::domain::ids::DeliveryId;
+use crate::domain::integrations::records::DeliveryAttempt;
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::integrations::webhook::retry::{
     DeliveryOutcome, NextDelivery, TRIED_FOR_MS, due_unless_recorded, plan_delivery, retry_after_ms,
@@ -14,7 +15,6 @@ use crate::domain::time::Timestamp;
 use crate::services::error::ServiceError;
 use crate::store::StoreError;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::{DeliveriesToSkip, PendingDelivery};
 use muster_protocol::error_chain;
 

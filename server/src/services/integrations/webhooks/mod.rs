@@ -14,6 +14,7 @@ pub use self::signature::{Rotated, UrlSecret};
 use crate::adapters::webhook_client::WebhookClient;
 use crate::domain::access::principal::Scope;
 use crate::domain::ids::DeliveryId;
+use crate::domain::integrations::records::DeliveryRecord;
 use crate::domain::integrations::webhook::retry::TRIED_FOR_MS;
 use crate::domain::integrations::webhook::{WebhookReach, WebhookUrl};
 use crate::domain::page::{Page, PageRequest};
@@ -24,7 +25,6 @@ use crate::metrics::WebhookMetrics;
 use crate::services::access::caller::{Caller, Subject};
 use crate::services::error::{Result, ServiceError};
 use crate::store::Store;
-use crate::store::entities::integrations::webhook_delivery;
 use crate::store::queries::DeliveryFilter;
 
 const UNKNOWN: ServiceError = ServiceError::NotFound("delivery");
@@ -49,22 +49,22 @@ impl Webhooks {
         caller: &Caller,
         filter: DeliveryFilter,
         page: PageRequest,
-    ) -> Result<Page<webhook_delivery::Model>> {
+    ) -> Result<Page<DeliveryRecord>> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
         let rows = tenant.webhook_deliveries(filter, page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0))
+        Ok(Page::of(rows, page, |row| row.id.0).map(DeliveryRecord::from))
     }
 
     /// One delivery, with its newest attempts.
-    pub async fn get(&self, caller: &Caller, id: DeliveryId) -> Result<webhook_delivery::Model> {
+    pub async fn get(&self, caller: &Caller, id: DeliveryId) -> Result<DeliveryRecord> {
         caller.require(Scope::CommandsRead)?;
         let tenant = self.store.tenant(caller.principal.tenant_id);
-        tenant.webhook_delivery(id).await?.ok_or(UNKNOWN)
+        Ok(tenant.webhook_delivery(id).await?.ok_or(UNKNOWN)?.into())
     }
 
     /// Sends a message again under the same id, now and with retries for another day.
-    pub async fn resend(&self, caller: &Caller, id: DeliveryId) -> Result<webhook_delivery::Model> {
+    pub async fn resend(&self, caller: &Caller, id: DeliveryId) -> Result<DeliveryRecord> {
         caller.require(Scope::CommandsRun)?;
         let now = self.clock.now();
         let subject = Subject { kind: "webhook_delivery", id: id.0 };
@@ -73,7 +73,7 @@ impl Webhooks {
         let row = tenant.resend_webhook(id, now, now.plus_ms(TRIED_FOR_MS), audit).await?;
         let row = row.ok_or(UNKNOWN)?;
         self.hub.notify_webhook_due();
-        Ok(row)
+        Ok(row.into())
     }
 }
 

@@ -86,21 +86,21 @@ impl WebhookPayload {
 
 impl From<FailedExecution> for Failed {
     fn from(failed: FailedExecution) -> Self {
-        let FailedExecution { row, agent_name, report } = failed;
+        let FailedExecution { command, agent_name, report } = failed;
         let report = report.filter(|report| !report.is_late);
         let data: Option<Value> =
             report.as_ref().and_then(|report| serde_json::from_str(&report.data).ok());
         let reported = report.and_then(|report| report.error_code);
-        let own = row.end_reason.map(|reason| reason.as_str().to_owned());
+        let own = command.end_reason.map(|reason| reason.as_str().to_owned());
         Self {
-            id: row.id,
-            agent_id: row.agent_id,
+            id: command.id,
+            agent_id: command.agent_id,
             agent_name,
-            state: row.state,
+            state: command.state,
             exit_code: data.as_ref().and_then(|data| data.get("exit_code")?.as_i64()),
             error_code: reported.or(own),
-            started_at: row.started_at,
-            finished_at: row.finished_at,
+            started_at: command.started_at,
+            finished_at: command.finished_at,
         }
     }
 }
@@ -154,9 +154,14 @@ mod tests {
             error: Some("error-text".into()),
             error_code: Some("code of the host's own".into()),
             reported_at: NOW,
+            attestation: None,
         };
         let agent_name = Some("web-1".to_owned());
-        let failed = Failed::from(FailedExecution { row, agent_name, report: Some(report) });
+        let failed = Failed::from(FailedExecution {
+            command: row.into(),
+            agent_name,
+            report: Some(report.into()),
+        });
         let payload = serde_json::to_value(failed).expect("JSON");
         assert_eq!(payload["exit_code"], 3);
         assert_eq!(payload["error_code"], "code of the host's own");

@@ -24,6 +24,7 @@ use crate::domain::access::principal::Scope;
 use crate::domain::ids::GroupId;
 use crate::domain::page::{Page, PageRequest};
 use crate::domain::releases::group::GroupState;
+use crate::domain::releases::records::GroupRecord;
 use crate::domain::time::Clock;
 use crate::hub::Hub;
 use crate::services::Settings;
@@ -97,10 +98,10 @@ impl Groups {
     }
 
     /// One page of groups, oldest first.
-    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<group::Model>> {
+    pub async fn list(&self, caller: &Caller, page: PageRequest) -> Result<Page<GroupRecord>> {
         caller.require(Scope::AgentsRead)?;
         let rows = self.store.tenant(caller.principal.tenant_id).groups(page).await?;
-        Ok(Page::of(rows, page, |row| row.id.0))
+        Ok(Page::of(rows, page, |row| row.id.0).map(GroupRecord::from))
     }
 
     /// One group, and the state of its agents.

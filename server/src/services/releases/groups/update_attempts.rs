@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Groups;
 use crate::domain::commands::command_state::EndReason;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, CommandId};
 use crate::domain::releases::group::UpdateState;
@@ -18,7 +19,6 @@ use crate::domain::time::Timestamp;
 use crate::services::access::caller::{AuditAction, Subject};
 use crate::store::StoreError;
 use crate::store::entities::commands::command::NewCommand;
-use crate::store::entities::commands::command_report;
 use crate::store::entities::releases::{agent_update, group};
 use crate::store::queries::CommandWithReport;
 use crate::store::writer::SubmitCommand;
@@ -159,7 +159,7 @@ fn outcome(found: &CommandWithReport) -> AttemptOutcome<'_> {
     }
 }
 
-fn has_update_result(report: &command_report::Model) -> bool {
+fn has_update_result(report: &ReportRecord) -> bool {
     let data: Option<Value> = serde_json::from_str(&report.data).ok();
     data.is_some_and(|data| data.get("update_result").is_some())
 }

@@ -8,11 +8,12 @@ use super::Groups;
 use crate::domain::fleet::target::facts::Facts;
 use crate::domain::ids::AgentId;
 use crate::domain::releases::group::UpdateState;
+use crate::domain::releases::records::{AgentUpdateRecord, GroupRecord};
 use crate::services::error::Result;
 use crate::services::fleet::group_membership::{GroupMember, Membership};
 use crate::services::releases::catalog::{OpenRelease, platform_of};
 use crate::store::StoreError;
-use crate::store::entities::releases::{agent_update, group};
+use crate::store::entities::releases::group;
 
 /// Longest list of agents in a snapshot.
 const MAX_SHOWN: usize = 50;
@@ -20,7 +21,7 @@ const MAX_SHOWN: usize = 50;
 /// A group and the state of its agents.
 #[derive(Debug, Clone)]
 pub struct GroupSnapshot {
-    pub row: group::Model,
+    pub row: GroupRecord,
     pub agents: usize,
     /// Agents that run the desired version.
     pub up_to_date: usize,
@@ -33,7 +34,7 @@ pub struct GroupSnapshot {
     /// Agents on a platform that the desired release has no programs for.
     pub incompatible: usize,
     /// The first 50 agents that are pending, failed or unreachable.
-    pub problems: Vec<agent_update::Model>,
+    pub problems: Vec<AgentUpdateRecord>,
     /// The first 50 agents that the target matches and that belong to an older group.
     pub claimed_by_other_group: Vec<AgentId>,
 }
@@ -85,12 +86,13 @@ impl Groups {
             incompatible: members.iter().filter(is_incompatible).count(),
             problems: Vec::new(),
             claimed_by_other_group: Vec::new(),
-            row,
+            row: row.into(),
         };
         updates.retain(|update| !matches!(update.state, UpdateState::Updating | UpdateState::Done));
         updates.truncate(MAX_SHOWN);
         claimed_by_other_group.truncate(MAX_SHOWN);
-        (snapshot.problems, snapshot.claimed_by_other_group) = (updates, claimed_by_other_group);
+        snapshot.problems = updates.into_iter().map(AgentUpdateRecord::from).collect();
+        snapshot.claimed_by_other_group = claimed_by_other_group;
         Ok(snapshot)
     }
 }

@@ -9,15 +9,17 @@ use muster_protocol::manifest::Manifest;
 use tokio::time::Instant;
 
 use super::MAX_ERROR_CHARS;
-use crate::domain::fleet::manifest_digest::ManifestDigest;
-use crate::domain::fleet::reported_manifest::ReportedManifest;
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
+use crate::domain::fleet::reported_manifest::{ManifestDigest, ReportedManifest};
 use crate::domain::ids::CommandId;
 use crate::domain::name::clean;
 use crate::hub::HostRules;
 use crate::services::sessions::live::{CommitAck, LiveSession, VIOLATION};
 use crate::services::sessions::{AgentTransport, SessionEnd};
 use crate::store::entities::fleet::agent_manifest;
-use crate::store::writer::{Listed, Reconcile, RecordHeartbeat, RecordManifest};
+use crate::store::writer::{
+    Listed, ManifestSize, Reconcile, RecordHeartbeat, RecordManifest, RecordedManifest,
+};
 
 /// Most commands of one inventory.
 const MAX_INVENTORY: usize = 20_000;
@@ -25,8 +27,19 @@ const MAX_INVENTORY: usize = 20_000;
 const HEARTBEAT_STORE_INTERVAL: Duration = Duration::from_secs(1);
 /// Least time between two changed manifests of one session. The agent is not read meanwhile.
 const MANIFEST_STORE_INTERVAL: Duration = Duration::from_secs(1);
+/// Most that all manifests of a tenant may come to: 100,000 agents with 20 scripts of 1 KiB each.
+const TENANT_MANIFESTS: ManifestSize =
+    ManifestSize { bytes: MAX_TENANT_MANIFEST_BYTES, scripts: MAX_TENANT_SCRIPTS };
+const MAX_TENANT_MANIFEST_BYTES: i64 = 2 * 1024 * 1024 * 1024;
+const MAX_TENANT_SCRIPTS: i64 = 2_000_000;
 /// Longest stored name of a policy, in characters.
 const MAX_POLICY_CHARS: usize = 64;
+
+/// The policy in a manifest frame.
+pub(super) struct ReportedPolicy {
+    pub allow: Option<String>,
+    pub forbidden_commands: Vec<String>,
+}
 
 impl LiveSession {
     pub(super) async fn heartbeat<T: AgentTransport>(
@@ -56,7 +69,7 @@ impl LiveSession {
         &mut self,
         manifest: Manifest,
         error: Option<String>,
-        policy: Option<String>,
+        policy: ReportedPolicy,
     ) -> Result<(), SessionEnd> {
         let agent_id = self.handle.agent_id;
         let (ReportedManifest { manifest, text }, error) = match ReportedManifest::accept(manifest)
@@ -68,7 +81,8 @@ impl LiveSession {
             }
         };
         let digest = ManifestDigest::of(&text);
-        let policy = policy.map(|policy| clean(&policy, MAX_POLICY_CHARS));
+        let forbidden = ForbiddenCommands::reported(&policy.forbidden_commands);
+        let policy = policy.allow.map(|policy| clean(&policy, MAX_POLICY_CHARS));
         let policy: Option<Arc<str>> = policy.map(Into::into);
         // An agent without a policy in this frame sent it with `register`.
         let known = self.handle.rules.get().policy;
@@ -77,32 +91,44 @@ impl LiveSession {
             manifest: Some(digest),
             manifest_error: error.as_deref().map(Into::into),
             policy: policy.or_else(|| known.clone()),
+            forbidden: forbidden.clone(),
         };
         // The host may report the same again, as often as it likes.
         if self.inbound.manifest_stored_at.is_some() && self.handle.rules.get() == rules {
             return Ok(());
         }
         self.wait_to_store_manifest().await;
+        let manifest_scripts = manifest.scripts.len() as i64;
         self.service.manifests.insert(digest, manifest);
         let new_policy = rules.policy.clone().filter(|policy| Some(policy) != known.as_ref());
         self.handle.rules.replace(rules);
         let row = agent_manifest::Model {
             agent_id,
+            size_bytes: text.len() as i64,
+            script_count: manifest_scripts,
             manifest: text,
             digest: Some(digest.0.to_vec()),
             error,
+            forbidden_commands: forbidden.to_stored(),
             reported_at: self.service.clock.now(),
         };
+        let (refused, refused_rules) = refused(&row, &self.handle.rules.get());
         let operation = RecordManifest {
+            tenant_id: self.handle.tenant_id,
             agent_id,
+            refused,
+            limit: TENANT_MANIFESTS,
             epoch: self.handle.epoch,
             row,
             new_policy: new_policy.map(|policy| policy.to_string()),
         };
         let stored = self.service.store.writer().enqueue(operation).await.map_err(|_| VIOLATION)?;
-        let cache = self.service.cache.clone();
+        let (cache, handle) = (self.service.cache.clone(), Arc::clone(&self.handle));
         self.pending.push_back(Box::pin(async move {
-            stored.await?;
+            if stored.await? == RecordedManifest::Refused {
+                tracing::warn!(%agent_id, "the manifests of a tenant are as large as they may be; refused another one");
+                handle.rules.replace(refused_rules);
+            }
             cache.forget_agent(agent_id);
             Ok(CommitAck::None)
         }));
@@ -142,4 +168,27 @@ impl LiveSession {
         self.pending.push_back(Box::pin(async move { Ok(CommitAck::Reconciled(done.await?)) }));
         Ok(())
     }
+}
+
+/// What is stored of a manifest for which its tenant has no room, and what then counts as the rules
+/// of its host.
+fn refused(row: &agent_manifest::Model, rules: &HostRules) -> (agent_manifest::Model, HostRules) {
+    const REASON: &str = "the server does not use the reported manifest: the manifests of all agents are as large as they may be together";
+    let ReportedManifest { text, .. } = ReportedManifest::none();
+    let digest = ManifestDigest::of(&text);
+    let rules = HostRules {
+        manifest: Some(digest),
+        manifest_error: Some(REASON.into()),
+        policy: rules.policy.clone(),
+        forbidden: rules.forbidden.clone(),
+    };
+    let row = agent_manifest::Model {
+        size_bytes: text.len() as i64,
+        script_count: 0,
+        manifest: text,
+        digest: Some(digest.0.to_vec()),
+        error: Some(REASON.to_owned()),
+        ..row.clone()
+    };
+    (row, rules)
 }

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::access::records::AgentKeyRecord;
 use crate::domain::ids::{AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -24,6 +25,8 @@ pub struct Model {
     pub permissions: StringList,
     pub tags: StringList,
     pub max_agents: i32,
+    /// Its holders may take over each other's offline agents by what they claim.
+    pub trusts_holders: bool,
     pub is_disabled: bool,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
@@ -33,3 +36,21 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AgentKeyRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            prefix: row.prefix,
+            permissions: row.permissions.0,
+            tags: row.tags.0,
+            max_agents: row.max_agents,
+            is_disabled: row.is_disabled,
+            trusts_holders: row.trusts_holders,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            previous_valid_until: row.previous_valid_until,
+        }
+    }
+}

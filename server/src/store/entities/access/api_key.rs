@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::access::principal::Role;
+use crate::domain::access::records::ApiKeyRecord;
 use crate::domain::ids::{ApiKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -33,3 +34,18 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ApiKeyRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            prefix: row.prefix,
+            role: row.role,
+            scopes: row.scopes.0,
+            created_at: row.created_at,
+            created_by: row.created_by,
+            expires_at: row.expires_at,
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! Table `audit_entries`: who did what, written in the same transaction.
+//! Table `audit_entries`: actions and their actors, each written in the transaction of the action.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::{
 use uuid::Uuid;
 
 use crate::domain::access::principal::ActorKind;
+use crate::domain::access::records::AuditRecord;
 use crate::domain::ids::{AuditId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -31,3 +32,19 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AuditRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            at: row.at,
+            actor_kind: row.actor_kind,
+            actor_id: row.actor_id,
+            action: row.action,
+            subject_kind: row.subject_kind,
+            subject_id: row.subject_id,
+            detail: row.detail,
+            source: row.source,
+        }
+    }
+}

@@ -16,6 +16,9 @@ pub struct Model {
     pub id: TenantId,
     pub name: String,
     pub created_at: Timestamp,
+    /// Size of the manifests that its agents reported, and how many scripts they list.
+    pub manifest_bytes: i64,
+    pub manifest_scripts: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::commands::command_state::{CommandState, EndReason};
+use crate::domain::commands::records::CommandRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId, TenantId};
 use crate::domain::time::Timestamp;
@@ -52,6 +53,33 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for CommandRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            agent_id: row.agent_id,
+            command: row.command,
+            data: row.data,
+            state: row.state,
+            end_reason: row.end_reason,
+            requested_by: row.requested_by,
+            requested_from: row.requested_from,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            timeout_ms: row.timeout_ms,
+            delivered_at: row.delivered_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+            cancel_requested_at: row.cancel_requested_at,
+            job_id: row.job_id,
+            wave: row.wave,
+            is_held: row.is_held,
+            script: row.script,
+            trigger: row.trigger,
+        }
+    }
+}
 
 /// What the creator of a durable command decides. [`NewCommand::into_row`] adds the rest.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! Table `idempotency_records`: which command an idempotency key made.
+//! Table `idempotency_records`: which command or job the request with an idempotency key created.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -8,7 +8,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
 use crate::domain::time::Timestamp;
 
-/// Which command an idempotency key made.
+/// Which command or job the request with an idempotency key created.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "idempotency_records")]
 pub struct Model {

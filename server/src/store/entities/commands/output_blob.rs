@@ -1,4 +1,4 @@
-//! Table `output_blobs`: the beginning of a command's output that stands in a compacted file.
+//! Table `output_blobs`: output of commands that was compacted into files.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -8,8 +8,7 @@ use sea_orm::entity::prelude::{
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 
-/// The beginning of a command's output that stands in a compacted file; chunks that came later
-/// follow it.
+/// The start of a command's output, in a compacted file. Chunks that arrived later follow it.
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "output_blobs")]
 pub struct Model {
@@ -21,11 +20,11 @@ pub struct Model {
     pub length_bytes: i64,
     /// Payload of stdout.
     pub stdout_bytes: i64,
-    /// Of the file.
+    /// Size of the file.
     pub stored_bytes: i64,
-    /// When its command ended: the oldest is dropped first.
+    /// When the command ended. The oldest output is dropped first.
     pub finished_at: Timestamp,
-    /// Set when the file was dropped for room; the row stays as the mark.
+    /// When the file was dropped to make room. The row remains, to show that there was output.
     pub dropped_at: Option<Timestamp>,
 }
 

@@ -20,11 +20,11 @@ pub struct Model {
     pub stdout_offset_bytes: i64,
     /// Payload of stdout in this chunk.
     pub stdout_bytes: i64,
-    /// Empty if they stand in the command's live file.
+    /// Empty if the records are in the command's live file.
     pub records: Vec<u8>,
-    /// Of the records in the live file; 0 if they stand here.
+    /// Size of the records in the live file; 0 if they are in this row.
     pub file_bytes: i64,
-    /// Of the live file in use behind this chunk: its records end there.
+    /// Size of the live file up to the end of these records.
     pub file_end_bytes: i64,
     /// CRC-32 of the records in the live file.
     pub checksum: i64,

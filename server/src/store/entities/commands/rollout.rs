@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::commands::records::RolloutRecord;
 use crate::domain::ids::{JobId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -40,3 +41,15 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for RolloutRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            spec: row.spec,
+            wave: row.wave,
+            wave_count: row.wave_count,
+            wave_ended_at: row.wave_ended_at,
+            halt_reason: row.halt_reason,
+        }
+    }
+}

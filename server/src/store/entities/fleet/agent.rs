@@ -1,5 +1,6 @@
 //! Table `agents`: one agent for each host.
 
+use muster_protocol::identity::{AgentPublicKey, Fingerprint};
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
     EnumIter, PrimaryKeyTrait,
@@ -7,6 +8,7 @@ use sea_orm::entity::prelude::{
 use uuid::Uuid;
 
 use crate::domain::fleet::agent::{AgentLevel, NameSource, Transport};
+use crate::domain::fleet::records::AgentRecord;
 use crate::domain::ids::{AgentId, AgentKeyId, TenantId};
 use crate::domain::time::Timestamp;
 use crate::store::entities::column::StringList;
@@ -21,6 +23,10 @@ pub struct Model {
     pub key_id: AgentKeyId,
     pub level: AgentLevel,
     pub identity: String,
+    /// The public key of a full agent, 32 bytes. The agent proves that it has the private one.
+    pub public_key: Option<Vec<u8>>,
+    /// SHA-256 of the public key that a person accepts as the agent's next one.
+    pub next_fingerprint: Option<Vec<u8>>,
     pub name: String,
     pub name_source: NameSource,
     pub hostname: String,
@@ -39,6 +45,8 @@ pub struct Model {
     pub transport: Transport,
     pub is_online: bool,
     pub alert: Option<String>,
+    /// A sentence about the alert: what happened, and what to do.
+    pub alert_detail: Option<String>,
     pub connected_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub created_at: Timestamp,
@@ -53,3 +61,49 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AgentRecord {
+    fn from(row: Model) -> Self {
+        let (public_key, next_fingerprint) = (row.public_key(), row.next_fingerprint());
+        Self {
+            id: row.id,
+            key_id: row.key_id,
+            level: row.level,
+            name: row.name,
+            name_source: row.name_source,
+            hostname: row.hostname,
+            ip: row.ip,
+            version: row.version,
+            os: row.os,
+            arch: row.arch,
+            capabilities: row.capabilities.0,
+            tags: row.tags.0,
+            public_key,
+            next_fingerprint,
+            policy: row.policy,
+            max_executions: row.max_executions,
+            transport: row.transport,
+            alert: row.alert,
+            connected_at: row.connected_at,
+            last_seen_at: row.last_seen_at,
+            created_at: row.created_at,
+            alert_detail: row.alert_detail,
+            update_result: row.update_result,
+            update_result_at: row.update_result_at,
+        }
+    }
+}
+
+impl Model {
+    /// The public key of a full agent.
+    pub fn public_key(&self) -> Option<AgentPublicKey> {
+        let bytes: &[u8] = self.public_key.as_deref()?;
+        bytes.try_into().ok().map(AgentPublicKey::from_bytes)
+    }
+
+    /// The fingerprint that a person accepted as the agent's next one.
+    pub fn next_fingerprint(&self) -> Option<Fingerprint> {
+        let bytes: &[u8] = self.next_fingerprint.as_deref()?;
+        bytes.try_into().ok().map(Fingerprint::from_bytes)
+    }
+}

@@ -1,4 +1,4 @@
-//! Table `agent_events`: changes of an agent's state, each once.
+//! Table `agent_events`: changes of an agent's state, one row for each.
 
 use sea_orm::entity::prelude::{
     ActiveModelBehavior, DeriveEntityModel, DerivePrimaryKey, DeriveRelation, EntityTrait,
@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::fleet::records::AgentEventRecord;
 use crate::domain::ids::{AgentId, EventId, TenantId};
 use crate::domain::time::Timestamp;
 
@@ -26,3 +27,9 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AgentEventRecord {
+    fn from(row: Model) -> Self {
+        Self { id: row.id, kind: row.kind, detail: row.detail, at: row.at }
+    }
+}

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::fleet::records::ManifestRecord;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
@@ -15,13 +16,29 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub agent_id: AgentId,
     pub manifest: String,
-    /// SHA-256 of `manifest`; absent where it was stored by a server that knew none.
+    /// SHA-256 of `manifest`; `None` if the server that stored the row did not compute it.
     pub digest: Option<Vec<u8>>,
     pub error: Option<String>,
+    /// Life-cycle commands that the host's policy forbids, with spaces between them.
+    pub forbidden_commands: Option<String>,
     pub reported_at: Timestamp,
+    /// Of `manifest`.
+    pub size_bytes: i64,
+    pub script_count: i64,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ManifestRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            manifest: row.manifest,
+            error: row.error,
+            forbidden_commands: row.forbidden_commands,
+            reported_at: row.reported_at,
+        }
+    }
+}

@@ -5,6 +5,7 @@ use sea_orm::entity::prelude::{
     EnumIter, PrimaryKeyTrait,
 };
 
+use crate::domain::fleet::records::TelemetryRecord;
 use crate::domain::ids::AgentId;
 use crate::domain::time::Timestamp;
 
@@ -28,3 +29,17 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for TelemetryRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            at: row.at,
+            cpu_percent: row.cpu_percent,
+            memory_percent: row.memory_percent,
+            disk_percent: row.disk_percent,
+            uptime_seconds: row.uptime_seconds,
+            load_1m: row.load_1m,
+            running_executions: row.running_executions,
+        }
+    }
+}

@@ -8,6 +8,7 @@ use sea_orm::entity::prelude::{
 use serde::{Deserialize, Serialize};
 
 use crate::domain::ids::{DeliveryId, JobId, TenantId};
+use crate::domain::integrations::records::{DeliveryAttempt, DeliveryRecord};
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::time::Timestamp;
 
@@ -35,7 +36,7 @@ pub struct Model {
     pub finished_at: Option<Timestamp>,
     /// All attempts, including those that are no longer stored.
     pub attempt_count: i32,
-    /// DeliveryAttempts since the delivery was created or last sent again by a person, including those
+    /// Attempts since the delivery was created or a person last sent it again, including those
     /// whose result could not be recorded.
     pub tries: i32,
     pub attempts: DeliveryAttempts,
@@ -45,20 +46,6 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(transparent)]
 pub struct DeliveryAttempts(pub Vec<DeliveryAttempt>);
-
-/// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct DeliveryAttempt {
-    pub at: Timestamp,
-    /// From the name lookup to the last byte that was read.
-    pub took_ms: u64,
-    /// The HTTP status, if there was a response.
-    pub status: Option<u16>,
-    /// Why the attempt failed.
-    pub error: Option<String>,
-    /// The start of the response, up to 512 bytes, without control characters.
-    pub response: Option<String>,
-}
 
 impl DeliveryAttempts {
     /// Adds the newest attempt, and drops the oldest above [`KEPT_ATTEMPTS`].
@@ -73,3 +60,21 @@ impl DeliveryAttempts {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for DeliveryRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            job_id: row.job_id,
+            event: row.event,
+            url: row.url,
+            state: row.state,
+            created_at: row.created_at,
+            due_at: row.due_at,
+            give_up_at: row.give_up_at,
+            finished_at: row.finished_at,
+            attempt_count: row.attempt_count,
+            attempts: row.attempts.0,
+        }
+    }
+}

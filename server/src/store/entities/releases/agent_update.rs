@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::ids::{AgentId, CommandId, GroupId, TenantId};
 use crate::domain::releases::group::UpdateState;
+use crate::domain::releases::records::AgentUpdateRecord;
 use crate::domain::time::Timestamp;
 
 /// The update of an agent in its group's current generation. An agent has at most one.
@@ -36,3 +37,17 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for AgentUpdateRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            agent_id: row.agent_id,
+            wave: row.wave,
+            state: row.state,
+            command_id: row.command_id,
+            code: row.code,
+            message: row.message,
+            changed_at: row.changed_at,
+        }
+    }
+}

@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::{
 
 use crate::domain::ids::{ApiKeyId, GroupId, TenantId};
 use crate::domain::releases::group::GroupState;
+use crate::domain::releases::records::GroupRecord;
 use crate::domain::time::Timestamp;
 
 /// A group of agents that follow one version. Its target is resolved each time.
@@ -45,3 +46,23 @@ pub struct Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for GroupRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            name: row.name,
+            target: row.target,
+            desired_version: row.desired_version,
+            wave_size: row.wave_size,
+            max_failures: row.max_failures,
+            healthy_for_ms: row.healthy_for_ms,
+            state: row.state,
+            halt_reason: row.halt_reason,
+            wave: row.wave,
+            requested_by: row.requested_by,
+            created_at: row.created_at,
+            changed_at: row.changed_at,
+        }
+    }
+}

@@ -6,6 +6,7 @@ use sea_orm::entity::prelude::{
 };
 
 use crate::domain::ids::{ApiKeyId, ReleaseId};
+use crate::domain::releases::records::ReleaseRecord;
 use crate::domain::time::Timestamp;
 
 /// A release. Its programs are files.
@@ -46,3 +47,17 @@ impl Model {
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
+
+impl From<Model> for ReleaseRecord {
+    fn from(row: Model) -> Self {
+        Self {
+            id: row.id,
+            version: row.version,
+            created_at: row.created_at,
+            created_by: row.created_by,
+            published_at: row.published_at,
+            published_by: row.published_by,
+            withdrawn_at: row.withdrawn_at,
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::store::StoreError;
 use crate::store::entities::access::{agent_key, audit_entry, retired_agent_secret};
 use crate::store::entities::column::StringList;
 use crate::store::queries::TenantScope;
+use crate::store::requester::check_actor;
 
 /// Changes to a key. `None` keeps the value.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +22,7 @@ pub struct AgentKeyChange {
     pub permissions: Option<Vec<String>>,
     pub tags: Option<Vec<String>>,
     pub max_agents: Option<i32>,
+    pub trusts_holders: Option<bool>,
     pub is_disabled: Option<bool>,
     pub expires_at: Option<Option<Timestamp>>,
 }
@@ -163,6 +165,9 @@ impl AgentKeyChange {
         if let Some(max_agents) = self.max_agents {
             row.max_agents = Set(max_agents);
         }
+        if let Some(trusts_holders) = self.trusts_holders {
+            row.trusts_holders = Set(trusts_holders);
+        }
         if let Some(is_disabled) = self.is_disabled {
             row.is_disabled = Set(is_disabled);
         }
@@ -200,7 +205,21 @@ async fn retire(
     Ok(())
 }
 
+/// Adds the entry of a change in its transaction.
+///
+/// # Errors
+/// [`StoreError::KeyInvalid`] if the API key that requested the change was revoked after the request
+/// was authenticated. The change is rolled back then.
 pub(in crate::store::queries) async fn write_audit(
+    transaction: &DatabaseTransaction,
+    audit: audit_entry::Model,
+) -> Result<(), StoreError> {
+    check_actor(transaction, &audit).await?;
+    insert_audit(transaction, audit).await
+}
+
+/// As [`write_audit`], for a change whose API key was checked before.
+pub(in crate::store::queries) async fn insert_audit(
     transaction: &DatabaseTransaction,
     audit: audit_entry::Model,
 ) -> Result<(), StoreError> {

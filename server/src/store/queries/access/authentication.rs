@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, IntoActiveModel as _,
-    PaginatorTrait as _, QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _,
 };
 
 use super::agent_keys::write_audit;
@@ -16,7 +15,7 @@ use crate::store::entities::access::{
     agent_key, api_key, audit_entry, retired_agent_secret, tenant,
 };
 use crate::store::queries::SystemScope;
-use crate::store::requester::is_invalid_key;
+use crate::store::requester::invalid_keys;
 
 /// The state of a presented agent key.
 #[derive(Debug, Clone)]
@@ -56,13 +55,7 @@ impl SystemScope {
         ids: BTreeSet<ApiKeyId>,
         now: Timestamp,
     ) -> Result<BTreeSet<ApiKeyId>, StoreError> {
-        let query = api_key::Entity::find()
-            .select_only()
-            .column(api_key::Column::Id)
-            .filter(api_key::Column::Id.is_in(ids))
-            .filter(is_invalid_key(now));
-        let ids: Vec<ApiKeyId> = query.into_tuple().all(&self.reader).await?;
-        Ok(ids.into_iter().collect())
+        Ok(invalid_keys(&self.reader, ids, now).await?)
     }
 
     /// The agent key of a secret.
@@ -118,12 +111,6 @@ impl SystemScope {
                 })
             })
             .await
-    }
-
-    /// Checks that the database can be read and written.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.reader.execute_unprepared("SELECT 1").await?;
-        self.writer.change(|_| Box::pin(async { Ok(()) })).await
     }
 
     /// Waits until everything that was queued is committed.

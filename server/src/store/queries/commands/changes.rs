@@ -1,4 +1,4 @@
-//! What became of commands that changed, and of the jobs they are part of.
+//! Reads changed commands, and the jobs that they belong to.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::entities::commands::{command, job};
 use crate::store::queries::SystemScope;
 
-/// A command that changed, as it stands.
+/// A changed command, with its current state.
 #[derive(Debug, Clone)]
 pub struct ChangedCommand {
     pub id: CommandId,
@@ -28,27 +28,27 @@ pub struct ChangedCommand {
     pub state: CommandState,
 }
 
-/// A job of which no execution is open, though it is not finished.
+/// An unfinished job without open executions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndedJob {
     pub tenant_id: TenantId,
     pub id: JobId,
     pub stop: Option<Stop>,
-    /// How its executions ended.
+    /// The states and reasons with which its executions ended.
     pub ends: Vec<(CommandState, Option<EndReason>)>,
-    /// When the last of them ended; for a job without any, when it was made.
+    /// When the last execution ended. For a job without executions, when it was created.
     pub finished_at: Timestamp,
 }
 
-/// One way in which executions ended, and when the last of them did.
+/// An end that executions had, and when the last of them ended.
 type End = ((CommandState, Option<EndReason>), Option<Timestamp>);
 
-/// States that an execution leaves again.
+/// States that are not terminal.
 const OPEN: [CommandState; 3] =
     [CommandState::Queued, CommandState::Delivered, CommandState::Running];
 
 impl SystemScope {
-    /// Some commands, as far as they are still there.
+    /// These commands, without those that were deleted.
     pub async fn changed_commands(
         &self,
         ids: &[CommandId],
@@ -79,7 +79,7 @@ impl SystemScope {
         Ok(rows.into_iter().map(changed).collect())
     }
 
-    /// The jobs that some commands are part of.
+    /// The jobs that these commands belong to.
     pub async fn jobs_of(&self, ids: &[CommandId]) -> Result<Vec<JobId>, StoreError> {
         let jobs: Vec<Option<JobId>> = command::Entity::find()
             .select_only()
@@ -93,7 +93,7 @@ impl SystemScope {
         Ok(jobs.into_iter().flatten().collect())
     }
 
-    /// Jobs that are not finished, oldest first, behind `after`.
+    /// Unfinished jobs after `after`, oldest first.
     pub async fn unfinished_jobs(
         &self,
         after: Option<JobId>,
@@ -111,10 +111,10 @@ impl SystemScope {
         Ok(query.into_tuple().all(&self.reader).await?)
     }
 
-    /// Those of some jobs that are not finished though no execution of them is open.
+    /// The jobs among these that are unfinished and have no open execution.
     ///
-    /// However large a job is, whether one is open is three look-ups in an index; its executions
-    /// are counted once, when it is over.
+    /// For a job of any size, the check for open executions takes three index lookups. The
+    /// executions are counted only once, when the job ends.
     pub async fn ended_jobs(&self, ids: &[JobId]) -> Result<Vec<EndedJob>, StoreError> {
         let open = Query::select()
             .expr(Expr::val(1))
@@ -147,7 +147,7 @@ impl SystemScope {
         Ok(jobs.into_iter().map(ended).collect())
     }
 
-    /// How some jobs' executions ended, and when the last one in each way did.
+    /// For each of these jobs, how its executions ended, and when the last one ended that way.
     async fn ends_of(&self, ids: Vec<JobId>) -> Result<HashMap<JobId, Vec<End>>, StoreError> {
         type Row = (JobId, CommandState, Option<EndReason>, Option<Timestamp>);
         let mut ends: HashMap<JobId, Vec<End>> = HashMap::new();

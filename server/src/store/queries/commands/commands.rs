@@ -3,6 +3,7 @@
 use sea_orm::{ColumnTrait as _, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
 
 use crate::domain::commands::command_state::{EndReason, Event, Step, step};
+use crate::domain::commands::records::{CommandRecord, ReportRecord};
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
@@ -17,8 +18,8 @@ use crate::store::queries::access::agent_keys::write_audit;
 /// A command with the report of its agent.
 #[derive(Debug, Clone)]
 pub struct CommandWithReport {
-    pub command: command::Model,
-    pub report: Option<command_report::Model>,
+    pub command: CommandRecord,
+    pub report: Option<ReportRecord>,
 }
 
 /// The result of a request to cancel.
@@ -42,7 +43,10 @@ impl TenantScope {
             true => command_report::Entity::find_by_id(id).all(&self.reader).await?.pop(),
             false => None,
         };
-        Ok(Some(CommandWithReport { command, report }))
+        Ok(Some(CommandWithReport {
+            command: command.into(),
+            report: report.map(ReportRecord::from),
+        }))
     }
 
     /// Stores a request to cancel. A queued command ends at once.

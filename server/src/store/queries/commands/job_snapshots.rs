@@ -1,4 +1,4 @@
-//! How jobs stand, whosever they are, for those who are told.
+//! Jobs of any tenant with their progress, for the event feed.
 
 use std::collections::HashMap;
 
@@ -13,21 +13,21 @@ use crate::store::StoreError;
 use crate::store::entities::commands::{command, job};
 use crate::store::queries::SystemScope;
 
-/// A job and how far it is.
+/// A job with its progress.
 #[derive(Debug, Clone)]
 pub struct JobSnapshot {
     pub id: JobId,
     pub tenant_id: TenantId,
     pub script: String,
     pub state: JobState,
-    /// Executions by state; states that none is in are left out.
+    /// Executions by state. States without executions are omitted.
     pub counts: HashMap<CommandState, u64>,
     pub finished_at: Option<Timestamp>,
 }
 
 impl SystemScope {
-    /// Some jobs, as far as they are still there. Counts come from an index and are not older than
-    /// the state: of a job that is over they are the last.
+    /// These jobs, without those that were deleted. The counts are read from an index after the
+    /// states, so the counts of a finished job are final.
     pub async fn jobs_now(&self, ids: &[JobId]) -> Result<Vec<JobSnapshot>, StoreError> {
         type Row = (JobId, TenantId, String, JobState, Option<Timestamp>);
         let jobs: Vec<Row> = job::Entity::find()

@@ -1,4 +1,4 @@
-//! Jobs of a tenant and how far they are.
+//! Jobs of a tenant, and their progress.
 
 use std::collections::HashMap;
 
@@ -23,19 +23,19 @@ use crate::store::entities::fleet::agent;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
 
-/// What came of a generation to cancel a job.
+/// The result of a request to cancel a job.
 #[derive(Debug, Clone, Default)]
 pub struct CancelledJob {
-    /// Executions that had not been sent, and have ended.
+    /// Executions that had not been sent. They have ended.
     pub ended: Vec<CommandId>,
-    /// Executions whose agents are to be told.
+    /// Executions whose agents must be asked to cancel them.
     pub sent: Vec<(CommandId, AgentId)>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Executions by state; states that none is in are left out.
+    /// Executions by state. States without executions are omitted.
     pub counts: HashMap<CommandState, u64>,
 }
 
@@ -65,7 +65,7 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?)
     }
 
-    /// How far some jobs are, which have to be this tenant's. Reads an index, no rows.
+    /// The progress of these jobs, which must belong to this tenant. Reads an index, no rows.
     pub async fn job_progress(
         &self,
         ids: &[JobId],
@@ -88,7 +88,7 @@ impl TenantScope {
         Ok(progress)
     }
 
-    /// Names of the secret parameters of some jobs; jobs that are not this tenant's are left out.
+    /// Names of the secret parameters of these jobs, without jobs of other tenants.
     pub async fn secret_names(
         &self,
         ids: Vec<JobId>,
@@ -104,7 +104,7 @@ impl TenantScope {
         Ok(rows.into_iter().collect())
     }
 
-    /// The agents of a job's executions that are still there, or of those that did not succeed.
+    /// The existing agents of a job's executions, or only of the executions that did not succeed.
     pub async fn agents_of_job(
         &self,
         id: JobId,
@@ -131,7 +131,7 @@ impl TenantScope {
         Ok(query.into_tuple().all(&self.reader).await?)
     }
 
-    /// What stands under an idempotency key.
+    /// The record of an idempotency key, if there is one.
     pub async fn idempotency_record(
         &self,
         principal_id: ApiKeyId,
@@ -144,8 +144,8 @@ impl TenantScope {
         Ok(query.all(&self.reader).await?.pop())
     }
 
-    /// Stores the generation to end every open execution of a job; queued ones end at once. What a basic
-    /// agent has been sent stays as it is. `None` if there is no such job.
+    /// Stores a request to cancel every open execution of a job. Queued executions end at once.
+    /// Executions that were sent to basic agents are not affected. `None` if there is no such job.
     pub async fn cancel_job(
         &self,
         id: JobId,
@@ -191,8 +191,7 @@ const ROWS: usize = 500;
 
 type Open = (CommandId, AgentId, CommandState);
 
-/// The executions that a cancel concerns: all that are open, but for those that a basic agent has
-/// been sent.
+/// The open executions that can be cancelled: all but those that were sent to basic agents.
 async fn open_executions(
     transaction: &DatabaseTransaction,
     id: JobId,
@@ -218,7 +217,7 @@ async fn open_executions(
         .await?)
 }
 
-/// Notes that the job was ended before its time. A roll-out that stood still goes to its end.
+/// Records that a person ended the job early. A paused or halted rollout continues to its end.
 async fn stop(transaction: &DatabaseTransaction, id: JobId) -> Result<(), StoreError> {
     job::Entity::update_many()
         .col_expr(job::Column::Stop, Stop::Cancelled.as_str().into())

@@ -1,5 +1,6 @@
 //! Deletion of agents.
 
+use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
     QueryFilter as _, QuerySelect as _,
@@ -11,9 +12,9 @@ use crate::domain::ids::{AgentId, CommandId, EventId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
-use crate::store::entities::access::audit_entry;
+use crate::store::entities::access::{audit_entry, tenant};
 use crate::store::entities::commands::command;
-use crate::store::entities::fleet::{agent, agent_event};
+use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
 use crate::store::entities::releases::agent_update;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
@@ -56,6 +57,7 @@ impl TenantScope {
                         return Ok(None);
                     }
                     agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+                    delete_manifest(transaction, id).await?;
                     let ended = end_commands(transaction, id, now).await?;
                     if let Deletion::Agent { .. } = deletion {
                         let event = agent_event::Model {
@@ -81,6 +83,48 @@ impl TenantScope {
         }
         Ok(Some(ended.into_iter().flat_map(|(_, ids)| ids).collect()))
     }
+}
+
+/// Deletes the manifest of a deleted agent, which makes room for those of others.
+async fn delete_manifest(
+    transaction: &DatabaseTransaction,
+    agent_id: AgentId,
+) -> Result<(), StoreError> {
+    let found = agent_manifest::Entity::find_by_id(agent_id).one(transaction).await?;
+    let agent = agent::Entity::find_by_id(agent_id).one(transaction).await?;
+    let (Some(row), Some(agent)) = (found, agent) else { return Ok(()) };
+    let less = |column: tenant::Column, size: i64| Expr::col(column).sub(size);
+    tenant::Entity::update_many()
+        .col_expr(
+            tenant::Column::ManifestBytes,
+            less(tenant::Column::ManifestBytes, row.size_bytes),
+        )
+        .col_expr(
+            tenant::Column::ManifestScripts,
+            less(tenant::Column::ManifestScripts, row.script_count),
+        )
+        .filter(tenant::Column::Id.eq(agent.tenant_id))
+        .exec(transaction)
+        .await?;
+    agent_manifest::Entity::delete_by_id(agent_id).exec(transaction).await?;
+    Ok(())
+}
+
+/// Deletes an agent whose host is another agent from now on. Returns the ended commands by state.
+pub(super) async fn retire(
+    transaction: &DatabaseTransaction,
+    id: AgentId,
+    now: Timestamp,
+) -> Result<Vec<(CommandState, Vec<CommandId>)>, StoreError> {
+    agent::Entity::update_many()
+        .col_expr(agent::Column::DeletedAt, now.0.into())
+        .col_expr(agent::Column::IsOnline, false.into())
+        .filter(agent::Column::Id.eq(id))
+        .exec(transaction)
+        .await?;
+    agent_update::Entity::delete_by_id(id).exec(transaction).await?;
+    delete_manifest(transaction, id).await?;
+    end_commands(transaction, id, now).await
 }
 
 /// Ends the open commands of a deleted agent, and returns how many ended in which state.

@@ -8,7 +8,7 @@ use sea_orm::{
     IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use crate::domain::fleet::agent::{NAME_CONFLICT, NameSource};
+use crate::domain::fleet::agent::{KEY_PAIR_CHANGED, NAME_CONFLICT, NameSource};
 use crate::domain::ids::{AgentId, AgentKeyId};
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
@@ -162,8 +162,10 @@ impl TenantScope {
                     if let Some(name) = change.name {
                         row.name = Set(name);
                         row.name_source = Set(NameSource::Given);
-                        if row.alert.as_ref().as_deref() == Some(NAME_CONFLICT) {
+                        let alert = row.alert.as_ref().as_deref();
+                        if matches!(alert, Some(NAME_CONFLICT | KEY_PAIR_CHANGED)) {
                             row.alert = Set(None);
+                            row.alert_detail = Set(None);
                         }
                     }
                     if let Some(tags) = change.tags {

@@ -5,7 +5,8 @@ use sea_orm::{
 };
 
 use crate::domain::fleet::agent::AgentLevel;
-use crate::domain::fleet::manifest_digest::ManifestDigest;
+use crate::domain::fleet::forbidden_commands::ForbiddenCommands;
+use crate::domain::fleet::reported_manifest::ManifestDigest;
 use crate::domain::ids::AgentId;
 use crate::store::StoreError;
 use crate::store::entities::fleet::{agent, agent_manifest};
@@ -20,6 +21,7 @@ pub struct StoredRules {
     pub agent_id: AgentId,
     pub policy: Option<String>,
     pub manifest: Option<ManifestDigest>,
+    pub forbidden: ForbiddenCommands,
 }
 
 impl TenantScope {
@@ -27,22 +29,27 @@ impl TenantScope {
     pub async fn host_rules(&self, ids: &[AgentId]) -> Result<Vec<StoredRules>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS_AT_ONCE) {
-            let rows: Vec<(AgentId, Option<String>, Option<Vec<u8>>)> = agent::Entity::find()
-                .select_only()
-                .columns([agent::Column::Id, agent::Column::Policy])
-                .column(agent_manifest::Column::Digest)
-                .join(JoinType::LeftJoin, to_manifests())
-                .filter(agent::Column::Id.is_in(ids.iter().copied()))
-                .filter(agent::Column::TenantId.eq(self.tenant_id))
-                .filter(agent::Column::DeletedAt.is_null())
-                .filter(agent::Column::Level.eq(AgentLevel::Full))
-                .into_tuple()
-                .all(&self.reader)
-                .await?;
-            found.extend(rows.into_iter().map(|(agent_id, policy, digest)| StoredRules {
-                agent_id,
-                policy,
-                manifest: digest.as_deref().and_then(ManifestDigest::stored),
+            let rows: Vec<(AgentId, Option<String>, Option<Vec<u8>>, Option<String>)> =
+                agent::Entity::find()
+                    .select_only()
+                    .columns([agent::Column::Id, agent::Column::Policy])
+                    .column(agent_manifest::Column::Digest)
+                    .column(agent_manifest::Column::ForbiddenCommands)
+                    .join(JoinType::LeftJoin, to_manifests())
+                    .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                    .filter(agent::Column::TenantId.eq(self.tenant_id))
+                    .filter(agent::Column::DeletedAt.is_null())
+                    .filter(agent::Column::Level.eq(AgentLevel::Full))
+                    .into_tuple()
+                    .all(&self.reader)
+                    .await?;
+            found.extend(rows.into_iter().map(|(agent_id, policy, digest, forbidden)| {
+                StoredRules {
+                    agent_id,
+                    policy,
+                    manifest: digest.as_deref().and_then(ManifestDigest::stored),
+                    forbidden: ForbiddenCommands::stored(forbidden.as_deref()),
+                }
             }));
         }
         Ok(found)

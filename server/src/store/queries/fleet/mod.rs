@@ -1,5 +1,6 @@
 //! Agents, their presence and their telemetry.
 
+pub(super) mod adoption;
 pub(super) mod agent_deletion;
 pub(super) mod agents;
 pub(super) mod host_rules;

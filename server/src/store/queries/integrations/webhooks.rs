@@ -7,17 +7,18 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
+use crate::domain::commands::records::{CommandRecord, ReportRecord};
 use crate::domain::ids::{AgentId, DeliveryId, JobId};
+use crate::domain::integrations::records::DeliveryAttempt;
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::page::PageRequest;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::FAILURES;
 use crate::store::entities::access::audit_entry;
-use crate::store::entities::commands::{command, command_report};
+use crate::store::entities::commands::command;
 use crate::store::entities::fleet::agent;
 use crate::store::entities::integrations::webhook_delivery;
-use crate::store::entities::integrations::webhook_delivery::DeliveryAttempt;
 use crate::store::queries::access::agent_keys::write_audit;
 use crate::store::queries::commands::history::with_reports;
 use crate::store::queries::{SystemScope, TenantScope};
@@ -50,9 +51,9 @@ pub struct PendingDelivery {
 /// An execution that did not succeed, with its agent's name and report.
 #[derive(Debug, Clone)]
 pub struct FailedExecution {
-    pub row: command::Model,
+    pub command: CommandRecord,
     pub agent_name: Option<String>,
-    pub report: Option<command_report::Model>,
+    pub report: Option<ReportRecord>,
 }
 
 impl TenantScope {
@@ -151,7 +152,7 @@ impl TenantScope {
             .map(|found| FailedExecution {
                 // Each execution of a job has another agent.
                 agent_name: names.remove(&found.command.agent_id),
-                row: found.command,
+                command: found.command,
                 report: found.report,
             })
             .collect())

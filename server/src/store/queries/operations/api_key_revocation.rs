@@ -21,8 +21,9 @@ use crate::store::entities::access::{api_key, audit_entry};
 use crate::store::entities::commands::{command, job, rollout};
 use crate::store::entities::releases::group;
 use crate::store::queries::TenantScope;
-use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::queries::access::agent_keys::insert_audit;
 use crate::store::queries::commands::rollouts::actions::pause;
+use crate::store::requester::check_actor;
 
 /// Rows of one statement.
 const ROWS: usize = 500;
@@ -67,6 +68,8 @@ impl TenantScope {
             .change(move |transaction| {
                 let audit = audit.clone();
                 Box::pin(async move {
+                    // Before the update: a key may revoke itself.
+                    check_actor(transaction, &audit).await?;
                     let keys = keys_to_revoke(transaction, tenant_id, id, scope).await?;
                     if keys.is_empty() {
                         return Ok(None);
@@ -85,7 +88,7 @@ impl TenantScope {
                         stop_work(transaction, tenant_id, &mut revocation, now).await?;
                     }
                     for entry in audit_entries(audit, id, &revocation) {
-                        write_audit(transaction, entry).await?;
+                        insert_audit(transaction, entry).await?;
                     }
                     Ok(Some(revocation))
                 })

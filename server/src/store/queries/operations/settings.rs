@@ -1,12 +1,46 @@
 //! Internal settings of the server.
 
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{EntityTrait as _, IntoActiveModel as _};
 
 use crate::store::StoreError;
 use crate::store::entities::operations::setting;
 use crate::store::queries::SystemScope;
 
+/// Counts the checks that the database can be written.
+const READINESS_CHECKS: &str = "readiness_checks";
+
 impl SystemScope {
+    /// Checks that the database can be read and written, by doing both. An empty transaction would
+    /// also succeed on a full disk and in a read-only database.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot; [`StoreError::DiskFull`] if it only can until the log of SQLite
+    /// needs more space.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        if self.checkpointer.is_some() && !self.blobs.has_space_for_database() {
+            return Err(StoreError::DiskFull);
+        }
+        let known = self.setting(READINESS_CHECKS).await?;
+        let count = known.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let value = count.wrapping_add(1).to_be_bytes().to_vec();
+        self.writer
+            .change(move |transaction| {
+                let row = setting::Model { name: READINESS_CHECKS.into(), value: value.clone() };
+                Box::pin(async move {
+                    let replace = OnConflict::column(setting::Column::Name)
+                        .update_column(setting::Column::Value)
+                        .to_owned();
+                    setting::Entity::insert(row.into_active_model())
+                        .on_conflict(replace)
+                        .exec_without_returning(transaction)
+                        .await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+
     /// The value of a setting.
     pub async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let row = setting::Entity::find_by_id(name).all(&self.reader).await?.pop();

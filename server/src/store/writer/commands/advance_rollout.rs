@@ -14,8 +14,7 @@ use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, job, rollout};
-use crate::store::hold::hold_queued;
-use crate::store::writer::access::append_audit;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::rows::pad_to_power_of_two;
 use crate::store::writer::{BatchOperation, MAX_LIST};
@@ -102,7 +101,7 @@ impl AdvanceRollout {
                 let halted = [(rollout::Column::HaltReason, reason.as_str().into())];
                 self.write(transaction, halted).await?;
                 hold_queued(transaction, self.job_id).await?;
-                append_audit::insert(transaction, vec![(**audit).clone()]).await?;
+                insert_audit(transaction, vec![(**audit).clone()]).await?;
             }
         }
         Ok(true)
@@ -185,4 +184,20 @@ fn held(ids: &[CommandId], update: UpdateMany<command::Entity>) -> UpdateMany<co
         .filter(command::Column::Id.is_in(pad_to_power_of_two(ids.iter().copied())))
         .filter(command::Column::State.eq(CommandState::Queued))
         .filter(command::Column::IsHeld.eq(true))
+}
+
+/// Holds the queued executions of a job: they are not sent before they are released, and only then
+/// does their time to wait start.
+pub(in crate::store) async fn hold_queued(
+    transaction: &DatabaseTransaction,
+    job_id: JobId,
+) -> Result<(), DbErr> {
+    command::Entity::update_many()
+        .col_expr(command::Column::IsHeld, Expr::value(true))
+        .col_expr(command::Column::ExpiresAt, Timestamp::NEVER.0.into())
+        .filter(command::Column::JobId.eq(job_id))
+        .filter(command::Column::State.eq(CommandState::Queued))
+        .exec(transaction)
+        .await?;
+    Ok(())
 }

@@ -7,6 +7,5 @@ pub(super) mod index_history;
 pub(super) mod mark_delivered;
 pub(super) mod record_progress;
 pub(super) mod settle;
-pub(super) mod stored_output;
 pub(super) mod submit_command;
 pub(super) mod submit_job;

@@ -23,13 +23,14 @@ use crate::store::writer::{BatchOperation, MAX_LIST};
 /// A step that an agent reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Its ledger holds a command; `acceptance_count` of them so far.
+    /// Its ledger contains a command. `acceptance_count`: commands that the ledger has accepted so
+    /// far.
     Accepted { acceptance_count: u64 },
     /// The child was started.
     Started { command_id: CommandId },
 }
 
-/// Notes a step.
+/// Records a step.
 pub struct RecordProgress {
     pub agent_id: AgentId,
     pub epoch: i64,
@@ -69,7 +70,7 @@ impl BatchOperation for RecordProgress {
     }
 }
 
-/// Stores how far ledgers are.
+/// Stores the acceptance counts of ledgers.
 pub(in crate::store::writer) async fn write_counts(
     transaction: &DatabaseTransaction,
     counts: Vec<(AgentId, u64)>,
@@ -96,8 +97,8 @@ async fn mark_running(
         .filter(
             command::Column::Id.is_in(pad_to_power_of_two(started.iter().map(|(_, id, _)| *id))),
         )
-        // An agent can't move another's command, whatever id it sends: nor one of an agent that
-        // reports a start in the same transaction.
+        // An agent cannot change a command of another agent, whatever id it sends, even if that
+        // agent reports a start in the same transaction.
         .filter(
             Expr::tuple([Expr::col(command::Column::Id), Expr::col(command::Column::AgentId)])
                 .in_tuples(pad_to_power_of_two(started.iter().map(|(agent, id, _)| (*id, *agent)))),

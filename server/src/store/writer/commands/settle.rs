@@ -3,23 +3,24 @@
 use std::collections::{HashMap, HashSet};
 
 use muster_protocol::frame::{Outcome, Receipt};
+use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, Condition, DatabaseTransaction, DbErr, EntityTrait as _,
+    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::stored_output::{ChunkPlace, StoredOutput};
+use output_chunk::Column::{CommandId as Id, LengthBytes, OffsetBytes};
+
 use crate::domain::commands::command_state::{CommandState, Event, Step, step};
 use crate::domain::ids::{AgentId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::command_completion::end_of;
-use crate::store::entities::commands::{command, command_report};
+use crate::store::entities::commands::{command, command_report, output_blob, output_chunk};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::rows;
 use crate::store::writer::rows::pad_to_power_of_two;
-use crate::store::writer::{BatchOperation, MAX_LIST};
+use crate::store::writer::{BatchOperation, MAX_LIST, rows};
 
 /// The report of an agent about a command.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Report {
     pub data: String,
     pub error: Option<String>,
     pub error_code: Option<String>,
+    /// What the agent signed, JSON.
+    pub attestation: Option<String>,
 }
 
 /// Ends a command with its report.
@@ -114,6 +117,7 @@ impl Settle {
             error: self.report.error.clone(),
             error_code: self.report.error_code.clone(),
             reported_at: self.now,
+            attestation: self.report.attestation.clone(),
         }
         .into_active_model()
     }
@@ -216,4 +220,74 @@ async fn write_end(
         .await?;
     tx.metrics.ended(state, ended.rows_affected);
     Ok(())
+}
+
+/// A command and the offset of one of its chunks.
+type ChunkPlace = (CommandId, i64);
+
+/// The stored part of some output, as chunks or compacted.
+struct StoredOutput {
+    /// Chunks that are stored as they were received.
+    chunks: HashSet<ChunkPlace>,
+    /// For other chunks, the end of the stored output of their commands.
+    ends: HashMap<CommandId, i64>,
+}
+
+impl StoredOutput {
+    async fn read(
+        transaction: &DatabaseTransaction,
+        wanted: Vec<ChunkPlace>,
+    ) -> Result<Self, DbErr> {
+        // Most commands have one chunk, for which the id is enough.
+        let (first, later): (Vec<_>, Vec<_>) = wanted.iter().partition(|(_, offset)| *offset == 0);
+        let mut chunks = HashSet::with_capacity(wanted.len());
+        for first in first.chunks(MAX_LIST) {
+            let ids = pad_to_power_of_two(first.iter().map(|(id, _)| *id));
+            let places = places().filter(OffsetBytes.eq(0)).filter(Id.is_in(ids));
+            chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
+        }
+        for later in later.chunks(MAX_LIST) {
+            // As conditions: for a list of pairs SQLite would scan the whole index.
+            let pair = |(id, offset): ChunkPlace| Id.eq(id).and(OffsetBytes.eq(offset));
+            let pairs = pad_to_power_of_two(later.iter().copied()).into_iter().map(pair);
+            let places = places().filter(pairs.fold(Condition::any(), Condition::add));
+            chunks.extend(places.into_tuple::<ChunkPlace>().all(transaction).await?);
+        }
+        let mut ends = HashMap::new();
+        for (id, _) in wanted.iter().filter(|place| !chunks.contains(*place)) {
+            // Rare, and one lookup by primary key each.
+            if !ends.contains_key(id) {
+                ends.insert(*id, end_of_output(transaction, *id).await?);
+            }
+        }
+        Ok(Self { chunks, ends })
+    }
+
+    /// True if the chunk is stored, by itself or merged into another one. Output is stored without
+    /// gaps, so everything before the end is stored.
+    fn reaches(&self, chunk: ChunkPlace) -> bool {
+        self.chunks.contains(&chunk) || self.ends.get(&chunk.0).is_some_and(|end| *end > chunk.1)
+    }
+}
+
+fn places() -> sea_orm::Select<output_chunk::Entity> {
+    output_chunk::Entity::find().select_only().column(Id).column(OffsetBytes)
+}
+
+/// End of the stored output of a command: of its last chunk, or of the compacted output.
+async fn end_of_output(transaction: &DatabaseTransaction, id: CommandId) -> Result<i64, DbErr> {
+    let last: Option<(i64, i64)> = output_chunk::Entity::find()
+        .select_only()
+        .columns([OffsetBytes, LengthBytes])
+        .filter(Id.eq(id))
+        .order_by_desc(OffsetBytes)
+        .limit(1)
+        .into_tuple()
+        .one(transaction)
+        .await?;
+    if let Some((offset, length)) = last {
+        return Ok(offset + length);
+    }
+    let blob = output_blob::Entity::find_by_id(id).all(transaction).await?.pop();
+    Ok(blob.map_or(0, |blob| blob.length_bytes))
 }

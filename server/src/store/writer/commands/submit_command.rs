@@ -1,6 +1,6 @@
 //! Stores new durable commands, each with its audit entry and idempotency record.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
@@ -9,10 +9,12 @@ use sea_orm::{
 
 use crate::domain::commands::command_state::CommandState;
 use crate::domain::ids::{ApiKeyId, CommandId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record};
-use crate::store::writer::access::append_audit;
+use crate::store::requester::invalid_keys;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::rows;
@@ -48,6 +50,8 @@ pub enum Submitted {
     KeyReused,
     /// The agent was just deleted; no command is stored.
     AgentGone,
+    /// The API key was revoked after the request was authenticated; no command is stored.
+    KeyInvalid,
 }
 
 pub(in crate::store::writer) type RecordKey = (TenantId, ApiKeyId, String);
@@ -63,10 +67,17 @@ impl BatchOperation for SubmitCommand {
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.row.agent_id)).await?;
         let keys = operations.iter().filter_map(|op| op.record_key().map(|(key, _)| key));
         let mut records = read_records(transaction, keys.collect()).await?;
+        let requesters: BTreeSet<_> = operations.iter().map(|op| op.row.requested_by).collect();
+        let now = operations.iter().map(|op| op.row.created_at).max().unwrap_or(Timestamp(0));
+        let invalid = invalid_keys(transaction, requesters, now).await?;
         let mut new = Vec::with_capacity(operations.len());
         let mut new_records = Vec::new();
         let mut results = Vec::with_capacity(operations.len());
         for operation in operations {
+            if invalid.contains(&operation.row.requested_by) {
+                results.push(Ok(Submitted::KeyInvalid));
+                continue;
+            }
             let keyed = operation.record_key();
             if let Some((key, hash)) = &keyed
                 && let Some((known_hash, command_id)) = records.get(key)
@@ -164,5 +175,5 @@ async fn write(
     rows::insert(transaction, commands.collect(), None).await?;
     rows::insert(transaction, records, None).await?;
     let audit = new.iter().map(|(operation, _)| operation.audit.clone()).collect();
-    append_audit::insert(transaction, audit).await
+    insert_audit(transaction, audit).await
 }

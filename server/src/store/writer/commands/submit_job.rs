@@ -1,5 +1,7 @@
 //! Stores new jobs, each with its executions, audit entry and idempotency record.
 
+use std::collections::BTreeSet;
+
 use sea_orm::{DbErr, EntityTrait as _, IntoActiveModel as _};
 
 use super::submit_command;
@@ -9,7 +11,8 @@ use crate::domain::ids::{CommandId, JobId};
 use crate::store::StoreError;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, idempotency_record, job, rollout};
-use crate::store::writer::access::append_audit;
+use crate::store::requester::invalid_keys;
+use crate::store::writer::access::insert_audit;
 use crate::store::writer::epoch::Epochs;
 use crate::store::writer::{BatchOperation, WriteTx, rows};
 
@@ -32,13 +35,15 @@ pub struct SubmitJob {
 /// The result of a submission.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SubmittedJob {
-    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are queued.
-    /// `gone`: executions that were not stored because their agents were just deleted.
+    /// It is stored. The frames of `delivered`, sorted by id, must be sent now; the others are
+    /// queued. `gone`: executions that were not stored because their agents were just deleted.
     New { delivered: Vec<CommandId>, gone: usize },
     /// The same request created this job before; no new one is stored.
     Repeated { job_id: JobId },
     /// The idempotency key belongs to another request; no job is stored.
     KeyReused,
+    /// The API key was revoked after the request was authenticated; no job is stored.
+    KeyInvalid,
 }
 
 impl BatchOperation for SubmitJob {
@@ -60,6 +65,10 @@ impl BatchOperation for SubmitJob {
 impl SubmitJob {
     async fn store(&self, tx: &WriteTx<'_>) -> Result<SubmittedJob, DbErr> {
         let transaction = tx.transaction;
+        let requester = BTreeSet::from([self.row.requested_by]);
+        if !invalid_keys(transaction, requester, self.row.created_at).await?.is_empty() {
+            return Ok(SubmittedJob::KeyInvalid);
+        }
         if let Some(key) = self.record_key() {
             let known = submit_command::read_records(transaction, vec![key.clone()]).await?;
             if let Some((hash, id)) = known.get(&key) {
@@ -99,7 +108,7 @@ impl SubmitJob {
         if let Some(record) = self.record() {
             idempotency_record::Entity::insert(record).exec_without_returning(transaction).await?;
         }
-        append_audit::insert(transaction, vec![self.audit.clone()]).await?;
+        insert_audit(transaction, vec![self.audit.clone()]).await?;
         Ok(SubmittedJob::New { delivered, gone })
     }
 
@@ -119,7 +128,7 @@ impl SubmitJob {
             principal_id: self.row.requested_by,
             key: idempotency.key.clone(),
             request_hash: idempotency.request_hash.to_vec(),
-            // The column names what most records are of.
+            // The column is named after commands, for which most records are.
             command_id: CommandId(self.row.id.0),
             created_at: self.row.created_at,
         };

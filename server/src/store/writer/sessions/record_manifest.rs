@@ -1,26 +1,71 @@
-//! Stores the manifests and policies that hosts report.
+//! Stores the manifests and policies that hosts report, within what a tenant may store.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait as _, DbErr, EntityTrait as _, IntoActiveModel as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseTransaction, DbErr, EntityTrait as _, IntoActiveModel as _,
+    QueryFilter as _, QuerySelect as _,
+};
 
-use crate::domain::ids::AgentId;
+use crate::domain::ids::{AgentId, TenantId};
 use crate::store::StoreError;
+use crate::store::entities::access::tenant;
 use crate::store::entities::fleet::{agent, agent_manifest};
 use crate::store::writer::connection::WriteTx;
 use crate::store::writer::epoch::Epochs;
-use crate::store::writer::{BatchOperation, rows};
+use crate::store::writer::rows::pad_to_power_of_two;
+use crate::store::writer::{BatchOperation, MAX_LIST, rows};
 
 /// Replaces the last report of an agent.
 pub struct RecordManifest {
+    pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub epoch: i64,
     pub row: agent_manifest::Model,
+    /// Stored instead if the tenant has no room for the report.
+    pub refused: agent_manifest::Model,
     /// Policy of the host, if it changed within this session.
     pub new_policy: Option<String>,
+    /// What all manifests of the tenant may come to.
+    pub limit: ManifestSize,
+}
+
+/// The size of manifests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ManifestSize {
+    pub bytes: i64,
+    pub scripts: i64,
+}
+
+/// What was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordedManifest {
+    Stored,
+    /// The tenant has no room for the report.
+    Refused,
+}
+
+impl ManifestSize {
+    fn of(row: &agent_manifest::Model) -> Self {
+        Self { bytes: row.size_bytes, scripts: row.script_count }
+    }
+
+    /// The sum without one manifest and with another one.
+    fn replacing(self, old: Self, new: Self) -> Self {
+        Self {
+            bytes: self.bytes - old.bytes + new.bytes,
+            scripts: self.scripts - old.scripts + new.scripts,
+        }
+    }
+
+    fn is_within(self, limit: Self) -> bool {
+        self.bytes <= limit.bytes && self.scripts <= limit.scripts
+    }
 }
 
 impl BatchOperation for RecordManifest {
-    type Done = ();
+    type Done = RecordedManifest;
 
     fn session(&self) -> Option<(AgentId, i64)> {
         Some((self.agent_id, self.epoch))
@@ -29,32 +74,122 @@ impl BatchOperation for RecordManifest {
     async fn apply(
         tx: &WriteTx<'_>,
         operations: &[Self],
-    ) -> Result<Vec<Result<(), StoreError>>, DbErr> {
+    ) -> Result<Vec<Result<RecordedManifest, StoreError>>, DbErr> {
         let transaction = tx.transaction;
         let epochs = Epochs::read(tx, operations.iter().map(|op| op.agent_id)).await?;
         // One statement can't touch a row twice: of several reports of one agent the last counts.
-        let mut rows: Vec<&Self> = Vec::with_capacity(operations.len());
+        let mut last: Vec<&Self> = Vec::with_capacity(operations.len());
         for operation in operations.iter().filter(|op| epochs.may_write(op.agent_id, op.epoch)) {
-            rows.retain(|row| row.agent_id != operation.agent_id);
-            rows.push(operation);
+            last.retain(|row| row.agent_id != operation.agent_id);
+            last.push(operation);
         }
-        for row in rows.iter().filter(|row| row.new_policy.is_some()) {
+        for row in last.iter().filter(|row| row.new_policy.is_some()) {
             agent::Entity::update_many()
                 .col_expr(agent::Column::Policy, row.new_policy.clone().into())
                 .filter(agent::Column::Id.eq(row.agent_id))
                 .exec(transaction)
                 .await?;
         }
-        let rows = rows.into_iter().map(|op| op.row.clone().into_active_model()).collect();
+        let refused = count(transaction, &last).await?;
+        let rows = last.into_iter().map(|op| match refused.contains(&op.agent_id) {
+            true => op.refused.clone().into_active_model(),
+            false => op.row.clone().into_active_model(),
+        });
         let replace = OnConflict::column(agent_manifest::Column::AgentId)
             .update_columns([
                 agent_manifest::Column::Manifest,
                 agent_manifest::Column::Digest,
                 agent_manifest::Column::Error,
+                agent_manifest::Column::ForbiddenCommands,
                 agent_manifest::Column::ReportedAt,
+                agent_manifest::Column::SizeBytes,
+                agent_manifest::Column::ScriptCount,
             ])
             .to_owned();
-        rows::insert(transaction, rows, Some(replace)).await?;
-        Ok(operations.iter().map(|op| epochs.check(op.agent_id, op.epoch)).collect())
+        rows::insert(transaction, rows.collect(), Some(replace)).await?;
+        let result = |op: &Self| {
+            epochs.check(op.agent_id, op.epoch)?;
+            Ok(match refused.contains(&op.agent_id) {
+                true => RecordedManifest::Refused,
+                false => RecordedManifest::Stored,
+            })
+        };
+        Ok(operations.iter().map(result).collect())
     }
+}
+
+/// Adds the reports to the sums of their tenants, and returns the agents whose reports have no room.
+/// A report that is no larger than the last one of its agent always has.
+async fn count(
+    transaction: &DatabaseTransaction,
+    operations: &[&RecordManifest],
+) -> Result<HashSet<AgentId>, DbErr> {
+    let known = sizes(transaction, operations).await?;
+    let before = sums(transaction, operations).await?;
+    let mut sums = before.clone();
+    let mut refused = HashSet::new();
+    for operation in operations {
+        // Without a row there is no tenant, and nothing to limit.
+        let Some(sum) = sums.get_mut(&operation.tenant_id) else { continue };
+        let old = known.get(&operation.agent_id).copied().unwrap_or_default();
+        let new = ManifestSize::of(&operation.row);
+        let after = sum.replacing(old, new);
+        *sum = if after.is_within(operation.limit) || new.is_within(old) {
+            after
+        } else {
+            refused.insert(operation.agent_id);
+            sum.replacing(old, ManifestSize::of(&operation.refused))
+        };
+    }
+    for (id, sum) in sums.into_iter().filter(|(id, sum)| before.get(id) != Some(sum)) {
+        tenant::Entity::update_many()
+            .col_expr(tenant::Column::ManifestBytes, sum.bytes.into())
+            .col_expr(tenant::Column::ManifestScripts, sum.scripts.into())
+            .filter(tenant::Column::Id.eq(id))
+            .exec(transaction)
+            .await?;
+    }
+    Ok(refused)
+}
+
+/// What these agents have reported before.
+async fn sizes(
+    transaction: &DatabaseTransaction,
+    operations: &[&RecordManifest],
+) -> Result<HashMap<AgentId, ManifestSize>, DbErr> {
+    let mut found = HashMap::with_capacity(operations.len());
+    for operations in operations.chunks(MAX_LIST) {
+        let ids = pad_to_power_of_two(operations.iter().map(|op| op.agent_id));
+        let rows: Vec<(AgentId, i64, i64)> = agent_manifest::Entity::find()
+            .select_only()
+            .column(agent_manifest::Column::AgentId)
+            .column(agent_manifest::Column::SizeBytes)
+            .column(agent_manifest::Column::ScriptCount)
+            .filter(agent_manifest::Column::AgentId.is_in(ids))
+            .into_tuple()
+            .all(transaction)
+            .await?;
+        let size = |(id, bytes, scripts)| (id, ManifestSize { bytes, scripts });
+        found.extend(rows.into_iter().map(size));
+    }
+    Ok(found)
+}
+
+/// The sums of these agents' tenants.
+async fn sums(
+    transaction: &DatabaseTransaction,
+    operations: &[&RecordManifest],
+) -> Result<HashMap<TenantId, ManifestSize>, DbErr> {
+    let ids: BTreeSet<TenantId> = operations.iter().map(|op| op.tenant_id).collect();
+    let rows: Vec<(TenantId, i64, i64)> = tenant::Entity::find()
+        .select_only()
+        .column(tenant::Column::Id)
+        .column(tenant::Column::ManifestBytes)
+        .column(tenant::Column::ManifestScripts)
+        .filter(tenant::Column::Id.is_in(pad_to_power_of_two(ids)))
+        .into_tuple()
+        .all(transaction)
+        .await?;
+    let size = |(id, bytes, scripts)| (id, ManifestSize { bytes, scripts });
+    Ok(rows.into_iter().map(size).collect())
 }

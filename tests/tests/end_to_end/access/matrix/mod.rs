@@ -1,4 +1,4 @@
-//! Every operation of the OpenAPI document, called by everybody who must not get through.
+//! Every operation of the OpenAPI document, called by all kinds of callers that must be refused.
 //!
 //! The result is docs/ACCESS.md. `MUSTER_WRITE_DOCS=1` writes the file instead of comparing it.
 
@@ -83,7 +83,8 @@ fn path(operation: &Operation, ids: &Ids) -> String {
 
 impl AccessFixture {
     async fn new() -> Self {
-        let fixture = Fixture::on_sqlite().await;
+        let mut fixture = Fixture::on_sqlite().await;
+        let other_tenant = fixture.other_tenant().await;
         let fields = json!({"permissions": muster_tests::ALL, "max_agents": 9});
         let (agent_key_id, agent_key) = fixture.api.agent_key(fields).await;
         let mut agent = FakeAgent::registered(&fixture.server.address(), &agent_key, "one").await;
@@ -113,7 +114,6 @@ impl AccessFixture {
             ("/api/keys/", text(&first_key["items"][0], "id")),
             ("/api/webhooks/deliveries/", delivery),
         ]);
-        let other_tenant = fixture.other_tenant();
         Self { fixture, ids, other_tenant, agent_key, keys: BTreeMap::new(), _agent: agent }
     }
 
@@ -142,7 +142,7 @@ impl AccessFixture {
         text(&made, "key")
     }
 
-    /// The statuses that callers get who lack one of the scopes.
+    /// The statuses for callers that lack one of the scopes.
     async fn without_scopes(&mut self, operation: &Operation, groups: &[&[&str]]) -> u16 {
         for group in groups {
             let rest: Vec<&str> =
@@ -151,7 +151,7 @@ impl AccessFixture {
             let got = status(&self.fixture, &key, operation, &self.ids).await;
             assert_eq!(got, 403, "{} without {group:?}", operation.name());
         }
-        // The table asks for no more than the server does.
+        // The table must not require more than the server does.
         let first: Vec<&str> = groups.iter().map(|group| group[0]).collect();
         let key = self.key(&first).await;
         let got = status(&self.fixture, &key, operation, &self.unknown_ids()).await;
@@ -178,7 +178,15 @@ impl AccessFixture {
                 "nothing"
             }
             Foreign::Unrelated => "–",
-            Foreign::Shared => "whole server",
+            Foreign::Shared => {
+                let got = status(&self.fixture, key, operation, &self.ids).await;
+                assert!(matches!(got, 200 | 404), "{name}: {got}");
+                "whole server"
+            }
+            Foreign::Operators => {
+                assert_eq!(status(&self.fixture, key, operation, &self.ids).await, 403, "{name}");
+                "403"
+            }
         }
     }
 
@@ -242,8 +250,9 @@ behind it are in [SECURITY.md](SECURITY.md#api-keys-and-scopes).
 - **No key**, **malformed key**, **agent key**: the status for these callers.
 - **Scope missing**: the status for a key that has every scope except the needed one.
 - **Other tenant**: the status for an owner of another tenant who uses the ids of this tenant; *nothing* is a list without
-  anything of this tenant, *whole server* is what belongs to no tenant.
-- **Owner**, **admin**, **member**: whether a key with the default scopes of the role can call it.
+  anything of this tenant, *whole server* is what belongs to no tenant and all may read. 403 is what belongs to the operator.
+- **Owner**, **admin**, **member**: whether a key with the default scopes of the role can call it. `metrics:read` and
+  `releases:manage` are rights over the whole server and in no default: the first key of the server has them.
 
 | Operation | Needs | No key | Malformed key | Agent key | Scope missing | Other tenant | Owner | Admin | Member |
 |---|---|---|---|---|---|---|---|---|---|

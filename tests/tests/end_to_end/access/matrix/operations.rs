@@ -22,8 +22,10 @@ pub enum Foreign {
     Hidden,
     /// The request names nothing of a tenant.
     Unrelated,
-    /// What belongs to the whole server, not to a tenant.
+    /// What belongs to the whole server, and every tenant may read.
     Shared,
+    /// What belongs to the operator of the server, and to no tenant.
+    Operators,
 }
 
 /// One operation, or one of its variants that needs other scopes.
@@ -99,7 +101,7 @@ const RELEASES_MANAGE: &[&[&str]] = &[&["releases:manage"]];
 
 /// The table. An operation of the OpenAPI document without an entry fails the test.
 pub fn operations() -> Vec<Operation> {
-    use Foreign::{Hidden, NotFound, Shared, Unrelated};
+    use Foreign::{Hidden, NotFound, Operators, Shared, Unrelated};
     let get = |path, needs, foreign| Operation::new("GET", path, needs, foreign);
     let delete = |path, needs| Operation::new("DELETE", path, needs, NotFound);
     let patch = |path, needs, body| Operation::new("PATCH", path, needs, NotFound).with(body);
@@ -118,12 +120,13 @@ pub fn operations() -> Vec<Operation> {
     vec![
         open("/healthz"),
         open("/readyz"),
-        get("/metrics", METRICS_READ, Shared),
+        get("/metrics", METRICS_READ, Operators),
         get("/api/agents", AGENTS_READ, Hidden),
         get("/api/agents/connected", AGENTS_READ, Hidden),
         get("/api/agents/{id}", AGENTS_READ, NotFound),
         patch("/api/agents/{id}", AGENTS_WRITE, json!({"name": "renamed"})),
         delete("/api/agents/{id}", AGENTS_WRITE),
+        post("/api/agents/{id}/adopt", AGENTS_MANAGE, NotFound, json!({})),
         post("/api/agents/{id}/command", RUN, NotFound, ping.clone()),
         post("/api/agents/{id}/command", AGENTS_MANAGE, NotFound, restart.clone())
             .variant("life cycle"),
@@ -181,16 +184,16 @@ pub fn operations() -> Vec<Operation> {
         post("/api/keys", API_KEYS_WRITE, Unrelated, json!({"name": "new", "scopes": []})),
         delete("/api/keys/{id}", API_KEYS_WRITE),
         get("/api/releases", AGENTS_READ, Shared),
-        post("/api/releases", RELEASES_MANAGE, Shared, json!({"manifest": "", "signature": ""})),
-        post("/api/releases/key-changes", RELEASES_MANAGE, Shared, key_change),
+        post("/api/releases", RELEASES_MANAGE, Operators, json!({"manifest": "", "signature": ""})),
+        post("/api/releases/key-changes", RELEASES_MANAGE, Operators, key_change),
         get("/api/releases/{version}", AGENTS_READ, Shared),
-        act("/api/releases/{version}/publish", RELEASES_MANAGE).shared(),
-        act("/api/releases/{version}/withdraw", RELEASES_MANAGE).shared(),
+        act("/api/releases/{version}/publish", RELEASES_MANAGE).operators(),
+        act("/api/releases/{version}/withdraw", RELEASES_MANAGE).operators(),
         Operation::new(
             "PUT",
             "/api/releases/{version}/{platform}/{program}",
             RELEASES_MANAGE,
-            Shared,
+            Operators,
         )
         .with(json!({})),
         post("/api/targets/preview", AGENTS_READ, Hidden, json!({"expression": "all"})),
@@ -208,8 +211,8 @@ pub fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    fn shared(self) -> Self {
-        Self { foreign: Foreign::Shared, ..self }
+    fn operators(self) -> Self {
+        Self { foreign: Foreign::Operators, ..self }
     }
 
     fn unrelated(self) -> Self {

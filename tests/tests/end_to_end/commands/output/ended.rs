@@ -1,4 +1,4 @@
-//! Output of what has ended: when it is looked after, and what a viewer is told of it.
+//! Output of ended executions: when it is compacted, and what a live viewer gets.
 
 use muster_tests::{AgentOptions, Fixture, LiveStream, Script, ServerOptions, eventually};
 use serde_json::json;
@@ -15,7 +15,7 @@ async fn output_maintenance_runs_only_after_a_command_has_ended() {
     };
     let short = fixture.api.execute(&id, "short", json!({})).await;
     fixture.api.finished(&short).await;
-    // At the start, and for what has just ended.
+    // At the start, and for executions that have just ended.
     reaches(2).await;
     let long = fixture.api.execute(&id, "long", json!({})).await;
     fixture.api.finished(&long).await;

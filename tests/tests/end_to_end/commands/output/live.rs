@@ -1,4 +1,4 @@
-//! Output as it comes: every byte once, wherever the viewer was cut off, and the result after it.
+//! Live output: every byte once, wherever the viewer was cut off, and the result after it.
 
 use data_encoding::BASE64;
 use muster_tests::{AgentOptions, Api, Fixture, LiveEvent, LiveStream, Script, on_both_databases};
@@ -12,7 +12,7 @@ on_both_databases!(
 
 const LINES: u32 = 1_500;
 
-/// What a viewer has put together.
+/// The output that a viewer has assembled.
 #[derive(Default)]
 struct Seen {
     output: Vec<u8>,
@@ -39,7 +39,7 @@ impl Seen {
         assert_eq!(event.id, self.output.len().to_string());
     }
 
-    /// Looks on until the answer ends.
+    /// Reads until the answer ends.
     async fn watch(&mut self, mut stream: LiveStream) {
         while let Some(event) = stream.next().await {
             self.take(event);
@@ -78,7 +78,7 @@ async fn open(api: &Api, id: &str, last_event_id: &str) -> LiveStream {
     LiveStream::open(api, &path(id), last_event_id).await.expect("a live stream")
 }
 
-/// An agent with this one script, and a run of it.
+/// An agent with only this script, and a run of it.
 async fn run(fixture: &Fixture, script: Script, name: &str) -> (muster_tests::Agent, String) {
     let (agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     (agent, fixture.api.execute(&id, name, json!({})).await)
@@ -97,8 +97,8 @@ async fn interrupted_viewers_receive_every_byte_once(fixture: Fixture) {
         while seen.result.is_none() {
             let stream = open(&fixture.api, &id, &seen.last_id).await;
             let events = stream.cut_after(bytes).await;
-            // Between two events and within them, never at the same place; but an event has to
-            // get through in the end.
+            // Between two events and within them, at a different offset each time. At least one
+            // event must get through.
             bytes = if events.is_empty() { bytes * 2 } else { bytes * 7 % 4_099 + 150 };
             for event in events {
                 seen.take(event);

@@ -1,4 +1,4 @@
-//! `muster logs`: every byte once, whoever is killed meanwhile.
+//! `muster logs`: every byte once, even if programs are killed in the meantime.
 
 use std::io::Read as _;
 
@@ -69,7 +69,7 @@ async fn logs_without_follow_print_what_is_stored_and_ignore_a_closed_pipe() {
     fixture.api.finished(&run).await;
 }
 
-/// Lines of a job's logs, sorted: executions come as they come.
+/// Lines of a job's logs, sorted, because executions are printed in any order.
 fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
@@ -90,7 +90,7 @@ async fn logs_of_a_job_prefix_lines_with_agent_names_until_it_ends() {
         fixture.api.patch(&path, json!({"name": name, "tags": ["web"]})).await.expect(200);
         agents.push((agent, id));
     }
-    // It is away when the job begins.
+    // The agent is offline when the job starts.
     agents[1].0.stop();
     let path = format!("/api/agents/{}", agents[1].1);
     eventually("it is away", async || {

@@ -1,4 +1,4 @@
-//! Output at length: byte for byte, compacted, bounded, and never silently less than it was.
+//! Long output: byte for byte, compacted, bounded, and never incomplete without a mark.
 
 mod ended;
 mod live;
@@ -22,10 +22,10 @@ on_both_databases!(
 );
 
 const MIB: usize = 1024 * 1024;
-/// For what moves a hundred megabytes, or waits until output is sent again.
+/// For transfers of a hundred megabytes, and for output that is sent again.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// What `seq 1 <to>` prints: long, and every place of it different.
+/// The output of `seq 1 <to>`: long, and different at every offset.
 fn counted(to: u32) -> Vec<u8> {
     use std::io::Write as _;
     let mut text = Vec::new();
@@ -114,7 +114,8 @@ async fn server_killed_during_compaction_loses_no_output(mut fixture: Fixture) {
         let found = files(fixture, "compacted");
         found.iter().any(|path| path.to_string_lossy().ends_with(ending))
     };
-    // At its first byte, once it has a name, and at whatever comes behind that.
+    // The server is killed when the file has its first byte, when it has its name, and at later
+    // moments.
     for moment in ["1.new", ".1", ".1", ".1"] {
         eventually("the compaction gets so far", async || has(&fixture, moment).then_some(()))
             .await;
@@ -198,7 +199,7 @@ async fn damaged_output_file_is_reported_and_never_served() {
     fixture.api.get(&live).await.expect_problem(410, "output_damaged");
     std::fs::remove_file(&file).expect("remove");
     fixture.api.get(&path).await.expect_problem(410, "output_damaged");
-    // Put back from a backup, it is read as before.
+    // After it is restored from a backup, it is read as before.
     bytes[1_000] ^= 1;
     std::fs::write(&file, &bytes).expect("write");
     assert!(fixture.api.output(&id).await == counted(100_000), "the output differs");
@@ -214,7 +215,7 @@ async fn live_stream_breaks_off_at_damaged_output_and_reports_it_on_reconnect() 
     is_compacted(&fixture).await;
     let file = files(&fixture, "compacted").remove(0);
     let mut bytes = std::fs::read(&file).expect("read");
-    // Behind what is read before the answer begins.
+    // After the part that is read before the answer starts.
     let at = bytes.len() * 3 / 4;
     bytes[at] ^= 1;
     std::fs::write(&file, &bytes).expect("write");
@@ -237,7 +238,7 @@ async fn server_with_a_full_disk_records_results_and_receives_the_output_later()
     muster_tests::needs_root();
     let test_dir = TestDir::new();
     let disk = test_dir.folder("server").join("output");
-    // 64 MiB of it are left to others.
+    // 64 MiB of it are reserved for others.
     let mounts =
         format!("mkdir -p '{0}'\nmount -t tmpfs -o size=80m,mode=0700 tmpfs '{0}'", disk.display());
     let options = ServerOptions::default().with_mounts(&mounts);
@@ -253,7 +254,7 @@ async fn server_with_a_full_disk_records_results_and_receives_the_output_later()
     let committed = fixture.api.output(&long).await;
     assert!(committed.len() < all.len() && all.starts_with(&committed), "it is a prefix");
     assert_eq!(fixture.api.command(&long).await["state"], "running");
-    // The session goes on, and what is short is settled meanwhile.
+    // The session continues, and commands with short output end in the meantime.
     let short = fixture.api.execute(&agent, "hi", json!({})).await;
     fixture.api.finished(&short).await;
     assert_eq!(fixture.api.output(&short).await, b"hi\n");
@@ -273,12 +274,12 @@ async fn execution_whose_output_does_not_fit_waits_and_keeps_its_session() {
     muster_tests::needs_root();
     let test_dir = TestDir::new();
     let disk = test_dir.folder("server").join("output");
-    // Less than the 64 MiB that are left to others.
+    // Less than the reserved 64 MiB.
     let mounts =
         format!("mkdir -p '{0}'\nmount -t tmpfs -o size=40m,mode=0700 tmpfs '{0}'", disk.display());
     let options = ServerOptions::default().with_mounts(&mounts);
     let mut fixture = Fixture::on(test_dir, Database::Sqlite, options).await;
-    // More than is taken in without room, and over at once: output and report come together.
+    // More than is stored without space, and it ends at once, so output and report arrive together.
     let scripts = [Script::new("count", "seq 1 2500"), Script::new("hi", "echo hi")];
     let (_agent, agent) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
     let long = fixture.api.execute(&agent, "count", json!({})).await;

@@ -1,4 +1,4 @@
-//! Who may look on live, and how many.
+//! Who may follow live output, and how many may.
 
 use muster_tests::{
     AgentOptions, Api, Fixture, JsonFields as _, LiveStream, Script, ServerOptions, eventually,
@@ -18,7 +18,7 @@ async fn open(api: &Api, id: &str, last_event_id: &str) -> LiveStream {
     LiveStream::open(api, &path(id), last_event_id).await.expect("a live stream")
 }
 
-/// An agent with this one script, and a run of it.
+/// An agent with only this script, and a run of it.
 async fn run(fixture: &Fixture, script: Script, name: &str) -> (muster_tests::Agent, String) {
     let (agent, id) = fixture.agent(AgentOptions::with_scripts([script])).await;
     (agent, fixture.api.execute(&id, name, json!({})).await)
@@ -51,7 +51,7 @@ async fn live_stream_ends_when_its_key_is_deleted() {
     for (_, stream) in &mut views {
         assert_eq!(stream.next().await, None);
     }
-    // Another key's end is none of theirs who go on.
+    // The streams of another key do not end.
     cancelled(&fixture, &id).await;
     assert_eq!(owners.expect("result").await.data["state"], "cancelled");
 }
@@ -102,7 +102,7 @@ async fn viewer_that_reads_nothing_is_disconnected() {
     };
     let others = streams(MAX_OF_KEY - 1).await.expect("all but one");
     stalled.write_all(request.as_bytes()).await.expect("ask");
-    // Looked at, not taken: it has the last place.
+    // Peeked at and not read: this stalled viewer has the last slot.
     let mut answer = [0; 12];
     stalled.peek(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 200");

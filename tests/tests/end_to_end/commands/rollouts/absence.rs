@@ -1,4 +1,4 @@
-//! Agents that are not there: when the job is made, or after their wave.
+//! Rollouts with agents that are offline: when the job is created, or after their wave.
 
 use muster_tests::{Fixture, eventually_shown, on_both_databases};
 use serde_json::{Value, json};

@@ -14,9 +14,9 @@ on_both_databases!(
     rollout_halts_when_failures_exceed_the_limit_including_those_in_flight,
 );
 
-/// Basic agents, in the order in which jobs take them, that answer what a test has them answer.
+/// Basic agents, in the order in which jobs take them, whose answers the test decides.
 async fn fakes(fixture: &Fixture, count: usize) -> Vec<(FakeAgent, String)> {
-    let fields = json!({"permissions": ALL, "max_agents": count});
+    let fields = json!({"permissions": ALL, "max_agents": count, "trusts_holders": true});
     let (key_id, key) = fixture.api.agent_key(fields).await;
     let mut agents = Vec::new();
     for index in 0..count {
@@ -33,7 +33,7 @@ fn ids(agents: &[(FakeAgent, String)]) -> Value {
     json!({"ids": agents.iter().map(|(_, id)| id).collect::<Vec<_>>()})
 }
 
-/// The agent gets the command of a job, and answers it.
+/// The agent receives the command of a job, and answers it.
 async fn answer(agent: &mut FakeAgent, is_success: bool) {
     let command = agent.expect("command").await;
     reply(agent, &command, is_success).await;
@@ -50,7 +50,7 @@ async fn submit(fixture: &Fixture, target: Value, rollout: Value) -> String {
     job.id().to_owned()
 }
 
-/// The job, once it is as it should be.
+/// The job, once it is in this condition.
 async fn job_that(fixture: &Fixture, id: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
     eventually_shown(&format!("the job {what}"), async || {
         let path = format!("/api/jobs/{id}");
@@ -113,7 +113,7 @@ async fn waves_run_in_order_and_deliver_secrets(fixture: Fixture) {
             "wave 2 began before wave 1 had ended: {runs:?}"
         );
     }
-    // Its time to wait began when it was let go.
+    // Its expiry counts from its release.
     assert!(runs[2]["expires_at"].as_str() > runs[0]["expires_at"].as_str());
     for run in &runs {
         let output = fixture.api.output(run.id()).await;
@@ -123,16 +123,16 @@ async fn waves_run_in_order_and_deliver_secrets(fixture: Fixture) {
 
 async fn rollout_halts_when_failures_exceed_the_limit_including_those_in_flight(fixture: Fixture) {
     let mut agents = fakes(&fixture, 6).await;
-    // 17 % of 6 is one failure that is borne: at most two executions are in flight.
+    // 17 % of 6 is one tolerated failure: at most two executions are in flight.
     let rollout = json!({"wave_size": 4, "max_failures": "17%"});
     let id = submit(&fixture, ids(&agents), rollout.clone()).await;
     let job = in_state(&fixture, &id, "running").await;
     assert_eq!((&job["rollout"]["held"], &job["rollout"]["wave_count"]), (&json!(4), &json!(2)));
     answer(&mut agents[0].0, true).await;
-    // One that succeeded makes room for one more.
+    // A success frees a slot for one more.
     job_that(&fixture, &id, "lets a third go", |job| job["rollout"]["held"] == 3).await;
     answer(&mut agents[1].0, false).await;
-    // One that failed does not: the one in flight may fail as well.
+    // A failure does not: the one in flight may fail as well.
     let third = agents[2].0.expect("command").await;
     let job = fixture.api.get(&format!("/api/jobs/{id}")).await.expect(200);
     assert_eq!((&job["state"], &job["rollout"]["held"]), (&json!("running"), &json!(3)));
@@ -149,7 +149,7 @@ async fn rollout_halts_when_failures_exceed_the_limit_including_those_in_flight(
     assert_eq!(audited(&fixture, "job.halt").await, 1);
     let refused = fixture.api.post(&format!("/api/jobs/{id}/pause"), json!({})).await;
     refused.expect_problem(409, "wrong_state");
-    // What failed before counts no more.
+    // Earlier failures are ignored.
     let job = steer(&fixture, &id, "resume").await;
     assert_eq!((&job["state"], &job["halt_reason"]), (&json!("running"), &Value::Null));
     for (agent, _) in &mut agents[3..] {

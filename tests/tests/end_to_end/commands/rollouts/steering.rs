@@ -1,4 +1,4 @@
-//! People at the wheel: pause, resume, abort.
+//! Actions of people: pause, resume, abort.
 
 use std::path::Path;
 
@@ -34,7 +34,7 @@ async fn paused_rollout_stays_paused_after_a_server_kill_and_starts_no_wave_twic
     std::fs::write(folder.join("go"), "").expect("let it end");
     fixture.server.resume();
     fixture.server.ready().await;
-    // What ran goes on to its end, and nothing follows.
+    // Running executions continue to their end, and no others start.
     let job = job_that(&fixture, &id, "has one end", |job| job["counts"]["succeeded"] == 1).await;
     assert_eq!((&job["state"], &job["rollout"]["wave"]), (&json!("paused"), &json!(1)));
     assert_eq!(runs(&folder), 2, "one run, and the file that ends it");
@@ -66,14 +66,14 @@ async fn aborted_rollout_cancels_queued_commands_and_lets_running_ones_finish(fi
     assert_eq!(runs[2]["error_code"], "aborted_in_queue", "{runs:?}");
     steer(&fixture, &id, "abort").await;
     assert_eq!(audited(&fixture, "job.abort").await, 1);
-    // One that is retried is rolled out as it was.
+    // A retry has the same rollout.
     let failed = json!({"executions": "failed"});
     let again = fixture.api.post(&format!("/api/jobs/{id}/retry"), failed).await.expect(202);
     assert_eq!(
         (&again["agent_count"], &again["rollout"]["asked"]),
         (&json!(2), &json!({"wave_size": 1}))
     );
-    // And one that is cancelled is cancelled, held ones at once.
+    // Cancelling ends all of it, held executions at once.
     let again = again.id();
     agents[1].0.expect("command").await;
     let job = steer(&fixture, again, "cancel").await;

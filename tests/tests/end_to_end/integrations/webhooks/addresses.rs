@@ -1,4 +1,4 @@
-//! Where messages never go.
+//! Addresses to which messages are never sent.
 
 use muster_tests::{
     Authority, ClosedPort, JsonFields as _, ServerOptions, TestDir, TlsTerminator, WebhookSink,

@@ -1,4 +1,4 @@
-//! What happens when a receiver does not take a message at once.
+//! Receivers that do not accept a message at once.
 
 use muster_tests::{ClosedPort, JsonFields as _, Reaction, WebhookSink};
 use serde_json::json;
@@ -64,7 +64,7 @@ async fn receiver_that_answers_gone_gets_no_more_unless_redelivered_by_hand() {
     assert_eq!(messages[0].header("webhook-id"), messages[1].header("webhook-id"));
     let delivered = delivery_in(&fixture.api, &id, "delivered").await;
     assert_eq!(delivered["attempt_count"], 2);
-    // One that was delivered may be sent again too.
+    // A delivered message may be sent again too.
     fixture.api.post(&resend, json!({})).await.expect(202);
     receiver.receives(3).await;
 }

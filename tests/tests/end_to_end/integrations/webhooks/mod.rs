@@ -1,4 +1,4 @@
-//! The end of a job, told to whoever asked for it.
+//! Webhooks: the end of a job, sent to the receiver that the job names.
 
 mod addresses;
 mod attempts;
@@ -12,14 +12,14 @@ use muster_tests::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Settings under which receivers on this machine are allowed, and tried again soon.
+/// Options that allow receivers on this machine, with short delays between attempts.
 pub fn options() -> ServerOptions {
     ServerOptions::default()
         .with("MUSTER_ALLOW_PRIVATE_WEBHOOKS", true)
         .with("MUSTER_WEBHOOK_FIRST_RETRY_MS", 50)
 }
 
-/// A job that ends at once, told to this address: its id.
+/// A job that ends at once, with a webhook to this URL. Returns its id.
 pub async fn job(fixture: &Fixture, url: &str) -> String {
     submit(
         &fixture.api,
@@ -34,7 +34,7 @@ pub async fn submit(api: &Api, body: Value) -> String {
     job.id().to_owned()
 }
 
-/// A server with an agent that jobs can be tried on: whatever it is asked for, it refuses.
+/// A server with an agent for jobs, which refuses every command.
 pub async fn fixture(options: ServerOptions) -> (Fixture, Agent) {
     with_hand(Fixture::with(options).await).await
 }
@@ -46,10 +46,10 @@ pub async fn with_hand(fixture: Fixture) -> (Fixture, Agent) {
     (fixture, agent)
 }
 
-/// The one delivery of a job, once there is one.
+/// The only delivery of a job, once it exists.
 pub async fn delivery(api: &Api, job: &str) -> Value {
     eventually("the job has a delivery", async || {
-        // Also while the server comes back.
+        // Also while the server restarts.
         let path = format!("/api/webhooks/deliveries?job_id={job}");
         let page = api.try_send(Method::GET, &path, &[], None).await.ok()?.json();
         let items = page["items"].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A server that is killed between the end of a job and its telling.
+//! A server that is killed between the end of a job and its webhook.
 
 use muster_tests::{ClosedPort, Fixture, Reaction, WebhookSink, eventually};
 
@@ -56,7 +56,7 @@ async fn job_that_ended_around_a_server_kill_is_still_delivered() {
     agent.stop();
     let id = job(&fixture, &receiver.url()).await;
     agent.resume();
-    // Killed anywhere around the end of its one execution.
+    // Killed at any time around the end of its only execution.
     eventually("it has left the queue", async || {
         let job = fixture.api.get(&format!("/api/jobs/{id}")).await.expect(200);
         job["counts"].get("queued").is_none().then_some(())

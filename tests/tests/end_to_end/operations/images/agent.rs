@@ -26,7 +26,7 @@ async fn container_runs_scripts_unprivileged_and_stays_healthy_without_its_serve
 
     let status = container.run("cat /proc/1/status").await.expect(0);
     assert!(status.contains("Uid:\t10001\t10001\t10001\t10001"), "{status}");
-    // Process 1 is a supervisor of the volume, which updates exchange.
+    // Process 1 is a supervisor from the volume, which updates replace.
     let program = container.run("readlink /proc/1/exe").await.expect(0);
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(program.trim(), format!("/opt/muster/versions/{version}/bin/muster-supervisor"));
@@ -47,7 +47,7 @@ async fn process_1_reaps_orphans() {
     let fixture = Fixture::on_sqlite().await;
     let image = Image::build(&fixture.test_dir, "agent");
     let (container, _) = agent(&fixture, &image, "one").await;
-    // Ends behind its parent, which process 1 then takes the place of.
+    // It ends after its parent, so process 1 adopts it.
     container.run("(sh -c 'exec sleep 0.2' &) ; exit 0").await.expect(0);
     eventually("nothing is left, not even as a zombie", async || {
         let states = container.run("cat /proc/[0-9]*/stat").await;

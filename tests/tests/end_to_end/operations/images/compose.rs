@@ -1,4 +1,4 @@
-//! `compose.yaml`, as far as it can be judged without an engine.
+//! `compose.yaml`, as far as it can be checked without an engine.
 
 use std::collections::BTreeSet;
 

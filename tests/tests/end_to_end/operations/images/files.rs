@@ -1,4 +1,4 @@
-//! What the Dockerfiles say, held against each other and against the repository.
+//! The Dockerfiles, compared with each other and with the repository.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,8 @@ fn workspace() -> toml::Table {
     text.parse().expect("TOML")
 }
 
-/// Whether `.dockerignore` lets a path of the repository through, for patterns as ours are.
+/// Whether `.dockerignore` includes a path of the repository, for the kinds of patterns that we
+/// use.
 fn is_sent(path: &str) -> bool {
     let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
     let mut kept = rules.lines().filter_map(|rule| rule.strip_prefix('!'));
@@ -50,7 +51,7 @@ fn every_named_stage_exists_and_every_copied_file_is_in_the_context() {
 fn build_context_contains_all_sources() {
     let rules = fs::read_to_string(repository().join(".dockerignore")).expect("read");
     let refusing: Vec<_> = rules.lines().filter(|rule| !rule.starts_with(['!', '#'])).collect();
-    // Any other may meet a source: `**/target` did, which is a module of the server's.
+    // Any other pattern may match a source: `**/target` did, which is also a module of the server.
     assert_eq!(refusing, ["*", "**/*.snap.new"]);
     for part in ["deploy.sh", "server/templates", "agent/assets", "tests/src"] {
         assert!(repository().join(part).exists() && is_sent(part), "{part}");
@@ -122,7 +123,7 @@ fn every_image_variable_is_read_by_its_programs_and_every_path_exists() {
         let file = Dockerfile::read(part);
         let volumes = file.volumes();
         for (name, value) in file.pairs("ENV") {
-            // Not for people, so that no help shows it.
+            // Not for people, so it is not in any help.
             let is_known = help.contains(&name) || name == "MUSTER_FROM_IMAGE";
             assert!(is_known, "{part}: nothing reads {name}");
             if value.starts_with('/') {

@@ -1,4 +1,4 @@
-//! Container images: what their files say, and containers of them that run without an engine.
+//! Container images: their files, and containers that run without an engine.
 
 mod agent;
 mod compose;
@@ -32,13 +32,13 @@ async fn agent(fixture: &Fixture, image: &Image, name: &str) -> (Container, Stri
     (container, id)
 }
 
-/// Ends the container of an agent at once, and waits until the server knows.
+/// Kills the container of an agent, and waits until the server notices.
 async fn cut(fixture: &Fixture, container: Container, id: &str) {
     container.kill();
     goes_offline(fixture, id).await;
 }
 
-/// Waits until the server knows that an agent is gone.
+/// Waits until the server reports an agent as offline.
 async fn goes_offline(fixture: &Fixture, id: &str) {
     let path = format!("/api/agents/{id}");
     eventually("the server knows that the agent is gone", async || {
@@ -47,21 +47,22 @@ async fn goes_offline(fixture: &Fixture, id: &str) {
     .await;
 }
 
-/// Starts the container of an agent, anew or again.
+/// Starts the container of an agent, for the first time or again.
 fn start(image: &Image, server: &Server, name: &str) -> Container {
     let url = server.url();
     let variables = [("MUSTER_SERVER_URL", url.as_str()), ("MUSTER_BACKOFF_MAX_MS", "200")];
     Container::start(image, name, &variables)
 }
 
-/// Puts the key where the image looks for it, as a secret is: another's file that all may read.
+/// Puts the key where the image expects it, as a secret: a file of another user that everyone can
+/// read.
 fn give_key(image: &Image, name: &str, key: &str) {
     let settings = Container::volume(image.test_dir(), name, "/etc/muster");
     std::fs::write(settings.join("agent_key"), format!("{key}\n")).expect("written");
     own(&settings, image.file.user());
 }
 
-/// What is not empty keeps its owner, so it is given the image's.
+/// A folder that is not empty keeps its owner, so it gets the image's user.
 fn own(folder: &Path, (user, group): (u32, u32)) {
     std::os::unix::fs::chown(folder, Some(user), Some(group)).expect("chown");
 }

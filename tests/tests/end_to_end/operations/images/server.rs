@@ -5,11 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use muster_tests::{Api, Container, Image, TestDir, eventually, needs_root};
 
 fn start(image: &Image) -> Container {
-    // Containers of the tests share the machine's network: not the port of the image.
+    // Containers of the tests share the machine's network, so they cannot use the image's port.
     Container::start(image, "server", &[("MUSTER_LISTEN", "127.0.0.1:0")])
 }
 
-/// A client with the key that the first start has made.
+/// A client with the key that the first start created.
 async fn api(test_dir: &TestDir) -> Api {
     let data = Container::volume(test_dir, "server", "/data");
     let (url, key) = eventually("the server has made its first key", async || {
@@ -31,7 +31,7 @@ async fn container_with_an_empty_volume_serves_unprivileged_and_keeps_its_data()
     let status = container.run("cat /proc/1/status").await.expect(0);
     assert!(status.contains("Uid:\t10001\t10001\t10001\t10001"), "{status}");
     assert!(status.contains("CapBnd:\t0000000000000000"), "{status}");
-    // The volume is all that it needs to write to, and all that it can.
+    // It needs to write only to the volume, and can write only there.
     assert_ne!(container.run("touch /usr/lib/muster/x /etc/x /var/x").await.code, Some(0));
     let data = Container::volume(&test_dir, "server", "/data");
     let owned = std::fs::metadata(data.join("muster.db")).expect("the database");

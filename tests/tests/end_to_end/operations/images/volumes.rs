@@ -36,7 +36,7 @@ async fn update_stays_in_the_volume_until_a_newer_image_replaces_it() {
     let mut image = Image::build(&fixture.test_dir, "agent");
     image.with_programs(&publisher.programs("0.1.0"));
     let volume = Container::volume(&fixture.test_dir, "one", "/opt/muster");
-    // Pinned as `--release-key` does: the way to the test's server is not verified.
+    // Pinned as with `--release-key`, because the connection to the test's server is not verified.
     std::fs::write(volume.join("release_key"), publisher.fingerprint()).expect("pinned");
     super::own(&volume, image.file.user());
     let (container, id) = agent(&fixture, &image, "one").await;
@@ -49,7 +49,7 @@ async fn update_stays_in_the_volume_until_a_newer_image_replaces_it() {
     container.stop().await;
     goes_offline(&fixture, &id).await;
 
-    // The older image of before.
+    // The older image again.
     let container = start(&image, &fixture.server, "one");
     runs(&fixture, &id, "0.2.0").await;
     assert_eq!(current_version(&volume), "0.2.0");
@@ -92,7 +92,7 @@ async fn volume_with_broken_programs_falls_back_to_those_of_the_image() {
     let image = Image::build(&fixture.test_dir, "agent");
     let (container, id) = agent(&fixture, &image, "one").await;
     cut(&fixture, container, &id).await;
-    // As on a disk that is mounted without the right to run anything.
+    // As on a disk that is mounted with `noexec`.
     let volume = Container::volume(&fixture.test_dir, "one", "/opt/muster");
     for program in ["muster-supervisor", "muster-agent"] {
         let path = volume.join("versions/current/bin").join(program);

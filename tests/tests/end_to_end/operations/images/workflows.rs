@@ -1,4 +1,5 @@
-//! The workflow files of a public forge: nobody here runs them, so at least they call what exists.
+//! The workflow files of a public forge: they don't run here, so this checks that everything they
+//! call exists.
 
 use std::fs;
 

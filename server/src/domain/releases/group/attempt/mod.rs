@@ -109,7 +109,8 @@ impl UpdateAttempt {
         }
         let elapsed_ms = now.ms_since(self.at);
         let is_offline = offline_since.is_some_and(|since| now.ms_since(since) > UNREACHABLE_MS);
-        // Counted from the request too, however long the agent had been offline before.
+        // Counted from the request at the earliest, even if the agent had been offline for long
+        // before.
         if is_offline && elapsed_ms > UNREACHABLE_MS {
             let message = "the agent has been offline since the update was requested; \
                            its result counts when it reconnects";
@@ -151,7 +152,7 @@ impl UpdateAttempt {
         self.fail("unsupported_command", message)
     }
 
-    /// The agent runs the desired version, however it got it; `None` if its state does not change.
+    /// The agent runs the desired version, from any source; `None` if its state does not change.
     /// An agent with an open command still has to report.
     pub fn up_to_date(self) -> Option<AttemptTransition> {
         let has_problem = matches!(self.state, UpdateState::Pending | UpdateState::Failed);

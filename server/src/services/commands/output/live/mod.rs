@@ -1,6 +1,7 @@
-//! Output of an execution as it comes, and what came of it at the end.
+//! Streams the output of an execution while it runs, and its result at the end.
 //!
-//! Reads by offset when it is woken: what a slow viewer has not taken waits in the database.
+//! Each notification triggers a read by offset. Output that a slow viewer has not read stays in the
+//! database.
 
 mod source;
 #[cfg(test)]
@@ -32,42 +33,42 @@ pub struct LiveOutput {
     pub(in crate::services) viewers: StreamPermits,
 }
 
-/// What a viewer wants to see.
+/// What a viewer requests.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveRequest {
     pub stream: OutputStream,
-    /// Payload of both streams before the first byte that is wanted.
+    /// Payload of both streams before the first requested byte.
     pub from_bytes: u64,
-    /// Go on until the execution has ended; else only to the end of what is there now.
+    /// True: continue until the execution has ended. False: stop at the end of the current output.
     pub follow: bool,
 }
 
-/// What a viewer is shown.
+/// An event for a viewer.
 #[derive(Debug)]
 pub enum LiveEvent {
     Output(Piece),
-    /// The last one, after all output.
+    /// The last event, after all output.
     Ended(Box<Ended>),
 }
 
-/// What came of an execution.
+/// The result of an execution.
 #[derive(Debug)]
 pub struct Ended {
     pub command_id: CommandId,
     pub state: CommandState,
-    /// What its agent reported, if it did in time.
+    /// The report of its agent, if it arrived in time.
     pub report: Option<Value>,
     pub error: Option<String>,
     pub error_code: Option<String>,
-    /// Payload of both streams that is here.
+    /// Stored payload of both streams.
     pub output_bytes: u64,
-    /// Payload of stdout that is here.
+    /// Stored payload of stdout.
     pub stdout_bytes: u64,
-    /// True if not all that the script wrote is here, or that can't be known.
+    /// True if output of the script is missing, or may be missing.
     pub is_output_incomplete: bool,
 }
 
-/// One viewer's view of one execution.
+/// The stream of one execution for one viewer.
 #[derive(Debug)]
 pub struct LiveStream {
     viewer: StreamPermit,
@@ -80,11 +81,11 @@ pub struct LiveStream {
 }
 
 impl LiveOutput {
-    /// Opens a view.
+    /// Opens a stream.
     ///
     /// # Errors
-    /// `not_found` for what is no execution; [`ServiceError::TooMany`] at the bounds;
-    /// [`ServiceError::Gone`] for output that is lost.
+    /// `not_found` for a command that is no execution; [`ServiceError::TooMany`] at the limits;
+    /// [`ServiceError::Gone`] if the output is lost.
     pub async fn open(
         &self,
         caller: &Caller,
@@ -100,7 +101,7 @@ impl LiveOutput {
         let viewer = self.viewers.admit(caller)?;
         let mut source = Source::new(tenant, id, request.stream, request.from_bytes);
         let mut ready = VecDeque::new();
-        // What can't be read is refused rather than cut off.
+        // Unreadable output is refused now. Later the stream could only end early.
         source.read(&mut ready).await.map_err(told)?;
         Ok(LiveStream {
             viewer,
@@ -115,14 +116,15 @@ impl LiveOutput {
 }
 
 impl LiveStream {
-    /// The next event; `None` at the end, or when the right to see has ended.
+    /// The next event; `None` at the end, or when the viewer loses its right to see the output.
     ///
     /// # Errors
-    /// [`StoreError`]; the viewer comes back with the offset that it has reached. Where what
-    /// follows is lost, that is what it is told then.
+    /// [`StoreError`]; the viewer reconnects with its last offset. If the output after it is lost,
+    /// that request gets [`ServiceError::Gone`].
     pub async fn next(&mut self) -> std::result::Result<Option<LiveEvent>, StoreError> {
         loop {
-            // Before each event: what was read for one who may see is not shown to one who may not.
+            // Checked before each event, so that a viewer without the right gets nothing that was
+            // already read.
             if !self.viewer.may_see(&[Scope::CommandsRead]).await? {
                 self.ready.clear();
                 return Ok(None);
@@ -141,7 +143,7 @@ impl LiveStream {
             }
             let found = self.source.command().await?;
             let has_ended = found.as_ref().is_none_or(|found| found.command.state.is_terminal());
-            // Once more, after the state: of what has ended, all output is committed.
+            // One more read after the state: all output of an ended command is committed.
             if (has_ended || !self.follow) && !self.source.read(&mut self.ready).await? {
                 self.source.finish(&mut self.ready);
                 self.is_over = true;

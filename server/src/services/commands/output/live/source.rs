@@ -1,4 +1,4 @@
-//! Reads an execution's output from where a viewer is, a little at a time.
+//! Reads an execution's output from a viewer's offset, a few chunks at a time.
 
 use std::collections::VecDeque;
 
@@ -11,16 +11,16 @@ use crate::store::StoreError;
 use crate::store::entities::commands::output_chunk;
 use crate::store::queries::{CommandWithReport, OutputStream, TenantScope};
 
-/// Chunks of one read; 256 KiB each at the most.
+/// Chunks of one read, each at most 256 KiB.
 const CHUNKS: u64 = 4;
 
-/// The output of one execution, from an offset on.
+/// The output of one execution from an offset.
 #[derive(Debug)]
 pub(super) struct Source {
     tenant: TenantScope,
     command_id: CommandId,
     stream: OutputStream,
-    /// Payload of both streams up to where it has been read.
+    /// Payload of both streams before the next read.
     next_bytes: u64,
     cutter: Cutter,
 }
@@ -36,11 +36,11 @@ impl Source {
         Self { tenant, command_id, stream, next_bytes: from_bytes, cutter }
     }
 
-    /// Reads what comes next; false if nothing is there yet. What was read may hold nothing of the
-    /// stream that is wanted.
+    /// Reads the next chunks; false if there are none yet. They may contain nothing of the
+    /// requested stream.
     pub(super) async fn read(&mut self, pieces: &mut VecDeque<Piece>) -> Result<bool, StoreError> {
         let before = self.next_bytes;
-        // Offsets are of both streams, whichever is wanted.
+        // Offsets count both streams, also if one stream was requested.
         let from = (self.next_bytes, None);
         let chunks =
             self.tenant.output_chunks(self.command_id, OutputStream::Both, from, CHUNKS).await?;
@@ -53,7 +53,7 @@ impl Source {
 
     fn take(&mut self, chunk: &output_chunk::Model, pieces: &mut VecDeque<Piece>) {
         let mut offset = chunk.offset_bytes.cast_unsigned();
-        // Records were checked before they were stored.
+        // Records were validated before they were stored.
         for record in records_of(&chunk.records).flatten() {
             let end = offset + record.payload.len() as u64;
             let known = self.next_bytes.saturating_sub(offset);
@@ -73,17 +73,17 @@ impl Source {
         }
     }
 
-    /// Gives out what waits for more of its character.
+    /// Emits the bytes of an incomplete character.
     pub(super) fn finish(&mut self, pieces: &mut VecDeque<Piece>) {
         self.cutter.finish(pieces);
     }
 
-    /// The execution as it stands; `None` if it is there no longer.
+    /// The execution; `None` if it was deleted.
     pub(super) async fn command(&self) -> Result<Option<CommandWithReport>, StoreError> {
         self.tenant.command(self.command_id).await
     }
 
-    /// What came of it.
+    /// The result of the execution.
     pub(super) async fn ended(&self, found: CommandWithReport) -> Result<Ended, StoreError> {
         let end = async |stream| self.tenant.output_end(self.command_id, stream).await;
         Ok(Ended::new(found, end(OutputStream::Both).await?, end(OutputStream::Stdout).await?))

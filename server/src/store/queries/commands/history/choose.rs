@@ -1,4 +1,4 @@
-//! Which indexes are walked for a filter.
+//! Chooses the indexes to walk for a filter.
 
 use strum::IntoEnumIterator as _;
 use uuid::Uuid;
@@ -7,23 +7,24 @@ use super::scan::{Stretch, Walk};
 use crate::domain::commands::command_state::CommandState;
 use crate::store::StoreError;
 
-/// Walks that together meet everything that is wanted, and the id at which they end.
+/// Walks that together find every matching command, and the id at which they stop.
 #[derive(Debug)]
 pub(super) struct Choice<'a> {
     pub walks: Vec<Walk<'a>>,
-    /// Everything from here on is seen; `None` if that is all there is.
+    /// The walks covered all ids from this one on; `None` if they covered everything.
     pub floor: Option<Uuid>,
 }
 
 impl<'a> Stretch<'a> {
-    /// Takes the first of the ways that gets to the end, else the one that gets furthest. All take
-    /// as many steps: the further one gets, the less it meets that is not wanted.
+    /// Chooses the first plan that reaches the end, or else the one that reaches furthest back. All
+    /// plans take the same number of steps, so the one that reaches furthest meets the fewest other
+    /// commands.
     pub(super) async fn choose(&self) -> Result<Choice<'a>, StoreError> {
         let mut best: Option<Choice<'a>> = None;
         for walks in self.ways().await? {
             let mut floor = None;
             for walk in &walks {
-                // Of walks that go side by side the highest floor counts.
+                // Several walks together are complete only down to the highest floor.
                 floor = floor.max(self.floor(walk).await?);
             }
             let choice = Choice { walks, floor };
@@ -34,11 +35,11 @@ impl<'a> Stretch<'a> {
                 best = Some(choice);
             }
         }
-        // There always is the last of the ways.
+        // Never empty: the last plan always exists.
         Ok(best.unwrap_or(Choice { walks: Vec::new(), floor: None }))
     }
 
-    /// Every way to meet what is wanted, the most promising first.
+    /// Every plan that finds the matching commands, the most promising first.
     pub(super) async fn ways(&self) -> Result<Vec<Vec<Walk<'a>>>, StoreError> {
         let filter = self.filter;
         let mut ways = Vec::new();
@@ -59,7 +60,7 @@ impl<'a> Stretch<'a> {
         Ok(ways)
     }
 
-    /// `None` where success is asked for, which most commands end in.
+    /// `None` if the filter includes `succeeded`, because most commands are in that state.
     async fn by_state(&self) -> Result<Option<Vec<Walk<'a>>>, StoreError> {
         let states = &self.filter.states;
         if states.is_empty() || states.contains(&CommandState::Succeeded) {

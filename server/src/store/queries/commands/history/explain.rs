@@ -1,4 +1,4 @@
-//! How a database goes about a page: for tests, and for whoever doubts it.
+//! The query plans of a page, for tests and for diagnosis.
 
 use sea_orm::{ConnectionTrait as _, DatabaseTransaction, DbBackend, QueryTrait as _, Statement};
 
@@ -8,19 +8,19 @@ use crate::domain::page::PageRequest;
 use crate::store::StoreError;
 use crate::store::queries::TenantScope;
 
-/// One statement that may stand behind a page.
+/// One statement that may be part of reading a page.
 #[derive(Debug, Clone)]
 pub struct Explained {
-    /// The index that it is to walk.
+    /// The index that it must use.
     pub index: &'static str,
     pub statement: String,
-    /// What the database says of it, line by line.
+    /// The plan that the database reports, line by line.
     pub plan: Vec<String>,
 }
 
 impl TenantScope {
-    /// The plans of every statement that [`Self::commands`] may put together for this filter: of
-    /// all ways, not only of the one that it would choose.
+    /// The plans of all statements that [`Self::commands`] could use for this filter, not only of
+    /// those that it would choose.
     pub async fn explain_commands(
         &self,
         filter: &CommandFilter,

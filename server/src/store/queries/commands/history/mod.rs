@@ -1,9 +1,9 @@
-//! Commands of the past and present, filtered and newest first, page by page.
+//! All commands of a tenant, filtered, newest first, in pages.
 //!
 //! The cost of a page does not grow with the history. Every filter is answered by walking an index
-//! downwards from the cursor ([`walk`]); where an index holds more than what is wanted, the walk
-//! ends after [`Effort::steps`] entries, wanted or not, and the next page goes on there. Of several
-//! indexes the one is taken whose walk reaches back furthest ([`choose`]).
+//! downwards from the cursor ([`scan`]). If an index also contains other commands, the walk stops
+//! after [`Effort::steps`] entries, and the next page continues there. If several indexes are
+//! possible, the one whose walk reaches furthest back is used ([`choose`]).
 
 mod choose;
 mod explain;
@@ -22,6 +22,7 @@ pub use self::explain::Explained;
 use self::scan::Stretch;
 use super::commands::CommandWithReport;
 use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::records::ReportRecord;
 use crate::domain::commands::trigger::Trigger;
 use crate::domain::ids::{AgentId, ApiKeyId, JobId, first_id_at};
 use crate::domain::page::{Page, PageRequest};
@@ -30,23 +31,23 @@ use crate::store::StoreError;
 use crate::store::entities::commands::{command, command_report};
 use crate::store::queries::TenantScope;
 
-/// How much later an id may be made than `created_at` says: the executions of a large job share
-/// their instant.
+/// How much later than `created_at` an id may be created: all executions of a large job have the
+/// same `created_at`.
 const ID_LAG_MS: u64 = 1_000;
 
 /// For PostgreSQL, until the end of the transaction.
 const INDEXES_ONLY: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
     SET LOCAL enable_sort = off";
 
-/// Which commands are wanted; by default all.
+/// Which commands to return. By default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandFilter {
-    /// No commands but `execute`.
+    /// Only `execute` commands.
     pub is_execution: bool,
     pub agent_id: Option<AgentId>,
     pub job_id: Option<JobId>,
     pub script: Option<String>,
-    /// In any of these; none means any.
+    /// In one of these states. If empty, in any state.
     pub states: Vec<CommandState>,
     /// At this instant or later.
     pub created_after: Option<Timestamp>,
@@ -59,9 +60,9 @@ pub struct CommandFilter {
 /// How much one page may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
-    /// Entries of an index that a walk looks at, wanted or not.
+    /// Index entries that one walk reads, whether they match or not.
     pub steps: u64,
-    /// Open commands that are looked at one by one; if there are more, another index is walked.
+    /// Open commands that are read one by one. If there are more, another index is used.
     pub open: u64,
 }
 
@@ -72,8 +73,8 @@ impl Default for Effort {
 }
 
 impl TenantScope {
-    /// One page of commands, newest first. It may hold less than the limit, or nothing, and go on
-    /// nevertheless: only a page without a next cursor is the last.
+    /// One page of commands, newest first. It may be short or empty although more follow: only a
+    /// page without a next cursor is the last.
     pub async fn commands(
         &self,
         filter: &CommandFilter,
@@ -82,7 +83,7 @@ impl TenantScope {
         self.commands_within(filter, page, Effort::default()).await
     }
 
-    /// [`Self::commands`] with more effort, or less.
+    /// [`Self::commands`] with another effort.
     pub async fn commands_within(
         &self,
         filter: &CommandFilter,
@@ -97,7 +98,7 @@ impl TenantScope {
         let snapshot = self.snapshot().await?;
         let stretch = self.stretch(&snapshot, filter, page, effort);
         let page = read(&stretch, page).await;
-        // It has only read: whatever becomes of it, nothing is lost.
+        // It only read, so a failed rollback loses nothing.
         let _ = snapshot.rollback().await;
         page
     }
@@ -120,14 +121,15 @@ impl TenantScope {
         }
     }
 
-    /// A view in which nothing moves: commands are filed and change their states meanwhile, and
-    /// several walks together must meet each once.
+    /// A consistent view. Commands are indexed and change their states in the meantime, and several
+    /// walks together must meet each command once.
     async fn snapshot(&self) -> Result<DatabaseTransaction, StoreError> {
         Ok(match self.reader.get_database_backend() {
             DbBackend::Postgres => {
                 let (isolation, access) = (IsolationLevel::RepeatableRead, AccessMode::ReadOnly);
                 let snapshot = self.reader.begin_with_config(Some(isolation), Some(access)).await?;
-                // A page is made by walking indexes, whatever the statistics say of few rows.
+                // The walks must use their indexes, even if the planner's statistics suggest
+                // otherwise.
                 snapshot.execute_unprepared(INDEXES_ONLY).await?;
                 snapshot
             }
@@ -153,7 +155,7 @@ async fn read(
     Ok(Page { next_cursor, ..page })
 }
 
-/// Adds to each command what its agent reported of it.
+/// Adds to each command the report of its agent.
 pub(in crate::store::queries) async fn with_reports(
     snapshot: &impl ConnectionTrait,
     commands: Vec<command::Model>,
@@ -167,8 +169,8 @@ pub(in crate::store::queries) async fn with_reports(
         reports.extend(found.into_iter().map(|report| (report.command_id, report)));
     }
     let with_report = |command: command::Model| {
-        let report = reports.remove(&command.id);
-        CommandWithReport { command, report }
+        let report = reports.remove(&command.id).map(ReportRecord::from);
+        CommandWithReport { command: command.into(), report }
     };
     Ok(commands.into_iter().map(with_report).collect())
 }

@@ -6,7 +6,7 @@ use super::CommandFilter;
 use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::Column;
 
-/// Those that the filter lets through.
+/// Limits a query to the commands that the filter matches.
 pub(super) fn wanted(
     query: Select<command::Entity>,
     filter: &CommandFilter,

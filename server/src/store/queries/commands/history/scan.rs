@@ -17,49 +17,50 @@ use crate::store::StoreError;
 use crate::store::entities::commands::command;
 use crate::store::entities::commands::command::Column;
 
-/// The conditions of the partial indexes, as the migration has them: both databases compare texts.
+/// The conditions of the partial indexes, exactly as in the migration: both databases compare the
+/// text.
 const UNFILED: &str = "NOT is_indexed";
 const FILED: &str = "is_indexed";
 const FILED_OF_AGENT: &str = "is_indexed = TRUE";
 const FILED_OF_SCRIPT: &str = "is_indexed <> FALSE";
 const UNSUCCESSFUL: &str = "finished_at IS NOT NULL AND state <> 'succeeded'";
 
-/// An index to walk, and where in it. New commands are in one index and filed ones in others, so
-/// that it takes two walks to see them all.
+/// A walk along one index, and where in it. New commands are in one index and indexed commands in
+/// others, so both need a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Walk<'a> {
-    /// New commands.
+    /// New commands, which are not indexed yet.
     Unfiled,
-    /// All that are filed.
+    /// All indexed commands.
     Filed,
     FiledOfAgent(AgentId),
     FiledOfScript(&'a str),
-    /// All of a job in one state.
+    /// Commands of a job in one state.
     OfJob(JobId, CommandState),
-    /// All that ended in a state other than `succeeded`.
+    /// Commands that ended in a state other than `succeeded`.
     Unsuccessful(CommandState),
-    /// All that are open, an agent's or everybody's, of which there are `most`.
+    /// Open commands of one agent or of all agents, at most `most`.
     Open {
         of: Option<AgentId>,
         most: u64,
     },
 }
 
-/// The part of a tenant's history that is walked.
+/// The part of a tenant's history to read.
 pub(super) struct Stretch<'a> {
     pub snapshot: &'a DatabaseTransaction,
     pub tenant_id: TenantId,
     pub filter: &'a CommandFilter,
-    /// The smallest id that can be wanted.
+    /// The smallest id that can match.
     pub first: Option<Uuid>,
-    /// Ids are below this.
+    /// Ids must be below this one.
     pub before: Option<Uuid>,
     pub effort: Effort,
 }
 
 impl Stretch<'_> {
-    /// The id at which a walk has taken all its steps; `None` if it gets to the end before, or if it
-    /// meets nothing that is not wanted.
+    /// The id at which a walk has taken all its steps. `None` if it reaches the end before that, or
+    /// if everything that it meets matches.
     pub(super) async fn floor(&self, walk: &Walk<'_>) -> Result<Option<Uuid>, StoreError> {
         if walk.is_exact(self.filter) {
             return Ok(None);
@@ -76,7 +77,7 @@ impl Stretch<'_> {
             .limit(1)
     }
 
-    /// What is wanted of a walk down to its floor: the newest, in any order.
+    /// The newest matching commands of a walk down to its floor, in any order.
     pub(super) async fn rows(
         &self,
         walk: &Walk<'_>,
@@ -86,7 +87,8 @@ impl Stretch<'_> {
         if !matches!(walk, Walk::Open { .. }) {
             return Ok(self.rows_query(walk, floor, limit).all(self.snapshot).await?);
         }
-        // Put in order here: a database asked to may walk all there is instead of the few.
+        // Sorted here: with an `ORDER BY` the database may walk a whole index instead of reading
+        // the few open commands.
         let query = self.open_query(walk, floor).into_tuple::<CommandId>();
         let mut ids = query.all(self.snapshot).await?;
         if ids.is_empty() {
@@ -106,7 +108,7 @@ impl Stretch<'_> {
         self.wanted(walk, floor).order_by_desc(Column::Id).limit(limit)
     }
 
-    /// Ids of the open commands that are wanted, in any order.
+    /// Ids of the matching open commands, in any order.
     pub(super) fn open_query(
         &self,
         walk: &Walk<'_>,
@@ -124,7 +126,7 @@ impl Stretch<'_> {
         }
     }
 
-    /// True if more commands are open than are looked at one by one.
+    /// True if more commands are open than may be read one by one.
     pub(super) async fn is_much_open(&self, agent_id: Option<AgentId>) -> Result<bool, StoreError> {
         let query = self.much_open_query(agent_id);
         Ok(query.into_tuple::<Uuid>().all(self.snapshot).await?.pop().is_some())
@@ -161,7 +163,7 @@ impl Stretch<'_> {
 }
 
 impl Walk<'_> {
-    /// The index that is walked.
+    /// The index of the walk.
     pub(super) const fn index(&self) -> &'static str {
         match self {
             Self::Unfiled => "commands_unindexed",
@@ -174,7 +176,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What leads a database to the index, and to the place in it.
+    /// The conditions that select the index, and the position in it.
     fn conditions(&self, tenant_id: TenantId) -> Vec<SimpleExpr> {
         let tenant = || Column::TenantId.eq(tenant_id);
         match *self {
@@ -207,11 +209,11 @@ impl Walk<'_> {
         }
     }
 
-    /// True if everything that the walk meets is wanted.
+    /// True if everything that the walk meets matches the filter.
     fn is_exact(&self, filter: &CommandFilter) -> bool {
         let mut rest = filter.clone();
         match self {
-            // They are few.
+            // Open commands are few.
             Self::Open { .. } => return true,
             Self::Unfiled | Self::Filed => {}
             Self::FiledOfAgent(_) => rest.agent_id = None,

@@ -1,4 +1,4 @@
-//! Which outputs have come to their end, and stand in chunks still.
+//! Finds output that is complete and still stored in chunks.
 
 use sea_orm::{ConnectionTrait as _, DbErr, Statement, TryGetableMany as _};
 use uuid::Uuid;
@@ -8,13 +8,14 @@ use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::queries::SystemScope;
 
-/// How long a command without its agent's report may still get output: an agent that was called
-/// lost and comes back sends the rest.
+/// How long a command without a report may still receive output: an agent that was considered lost
+/// may reconnect and send the rest.
 const UNREPORTED_MS: u64 = 3_600_000;
 
-/// From one command to the next in the small index of what may be compacted, in its very words:
-/// one look each, however many chunks a command has. Each row is a command with more than one
-/// short chunk, and how it stands.
+/// Steps from one command to the next in the partial index of chunks that may be compacted, with
+/// the same condition as the index. It takes one lookup for each command, however many chunks the
+/// command has. Each row is a command with several chunks or a long one, when it ended, and whether
+/// its report is stored.
 const WALK: &str = "\
     WITH RECURSIVE walked (id, place) AS ( \
         SELECT (SELECT command_id FROM output_chunks \
@@ -31,23 +32,23 @@ const WALK: &str = "\
     LEFT JOIN command_reports ON command_reports.command_id = walked.id \
     WHERE walked.id IS NOT NULL";
 
-/// A command, when it ended, and itself again if its report is here.
+/// A command, when it ended, and its id again if its report is stored.
 type Walked = (CommandId, Option<Timestamp>, Option<CommandId>);
 
-/// A stretch of a walk over all commands whose output stands in chunks.
+/// The result of one step of the search.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidates {
-    /// Those whose output has come to its end, in order.
+    /// Commands whose output is complete, in order.
     pub ids: Vec<CommandId>,
-    /// The last one that was looked at, from which the walk goes on; `None` at its end.
+    /// The last command that was read, from which the next step continues; `None` at the end.
     pub walked_to: Option<CommandId>,
-    /// When the first of the others comes to its end by time alone, its agent's report or not.
+    /// When the output of the first other command is complete even without a report.
     pub due_at: Option<Timestamp>,
 }
 
 impl SystemScope {
-    /// Looks at the next commands behind an id whose output stands in chunks, at most `limit`,
-    /// running ones included.
+    /// Reads the next commands after `behind` that have chunks to compact, at most `limit`, running
+    /// commands included.
     pub async fn to_compact(
         &self,
         behind: Option<CommandId>,

@@ -1,8 +1,8 @@
-//! From chunks to one blob: what a command printed, once it has ended.
+//! Compacts the output of an ended command: from chunks to one blob.
 //!
 //! A crash at any point loses nothing: the blob is durable before its row, the row is committed
-//! before chunks are deleted, and chunks are deleted before their file. What is left over on the
-//! way is found by the next turn, or swept.
+//! before chunks are deleted, and chunks are deleted before their file. The next compaction or a
+//! sweep handles what a crash left.
 
 use std::time::{Duration, Instant};
 
@@ -21,35 +21,35 @@ use crate::store::entities::commands::{command, output_blob, output_chunk};
 use crate::store::queries::{OutputStream, SystemScope};
 use output_chunk::Column::{FileBytes, LengthBytes, OffsetBytes};
 
-/// Payload up to which output stays in the database, as one row: a file each would be a waste.
+/// Output up to this size stays in the database, as one row. A file for each would waste space.
 pub(in crate::store::queries) const SMALL_BYTES: i64 = 4 * 1024;
-/// Chunks of one read; 256 KiB each at the most.
+/// Chunks of one read, at most 256 KiB each.
 const READ_CHUNKS: u64 = 16;
 /// Chunks of one deletion.
 const DELETED_CHUNKS: u64 = 64;
-/// What came of a command's turn.
+/// The result of compacting one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compacted {
-    /// Into a blob of so many bytes.
+    /// Into a blob of this size.
     Blob { stored_bytes: u64 },
     /// Into one row.
     Row,
-    /// More output came meanwhile, or there is none any more; a later turn sees.
+    /// More output arrived in the meantime, or there is none any more. A later run tries again.
     Unchanged,
 }
 
 impl SystemScope {
-    /// SubmissionLimiter the chunks of a command that has ended into one blob, or into one row if they are few
-    /// bytes. Takes at most half of a processor's time. One at a time.
+    /// Merges the chunks of an ended command into one blob, or into one row if they are short. Uses
+    /// at most half of a processor. Compact one command at a time.
     ///
     /// # Errors
-    /// [`StoreError`]; everything stands as it was then.
+    /// [`StoreError`]; the stored output is then unchanged.
     pub async fn compact(&self, id: CommandId) -> Result<Compacted, StoreError> {
         let source = Source { reader: &self.reader, blobs: &self.blobs };
         let blob = source.blob(id).await?;
         let Some(end) = self.chunks_end(id).await? else { return Ok(Compacted::Unchanged) };
         match &blob {
-            // A turn before this one got so far; or nothing of it is kept any more.
+            // An earlier run got this far, or the output was dropped.
             Some(blob) if blob.dropped_at.is_some() || blob.length_bytes >= end => {
                 self.delete_chunks(id, end).await?;
                 Ok(Compacted::Blob { stored_bytes: blob.stored_bytes.cast_unsigned() })
@@ -90,7 +90,7 @@ impl SystemScope {
         Ok(Compacted::Blob { stored_bytes: written.stored_bytes })
     }
 
-    /// Writes all of a command's output into a new file, which is durable then.
+    /// Writes all output of a command into a new file, which is durable when this returns.
     async fn write_blob(&self, name: BlobName) -> Result<Written, StoreError> {
         let id = name.command_id();
         let source = Source { reader: &self.reader, blobs: &self.blobs };
@@ -112,7 +112,7 @@ impl SystemScope {
                 Ok(writer)
             })
             .await?;
-            // What runs comes first: no more than every other moment.
+            // Running commands have priority, so this uses at most half of the time.
             tokio::time::sleep(began_at.elapsed().min(Duration::from_secs(1))).await;
         }
         blocking(&self.blobs, move |_| {
@@ -123,7 +123,7 @@ impl SystemScope {
         .await
     }
 
-    /// Commits that the blob stands in for the chunks; false if it does not hold all of them.
+    /// Commits the blob in place of the chunks. False if it does not contain all of them.
     async fn switch(&self, row: output_blob::Model, former: i64) -> Result<bool, StoreError> {
         self.writer
             .change(move |transaction| {
@@ -133,7 +133,7 @@ impl SystemScope {
             .await
     }
 
-    /// Several short chunks become one row. Nothing else is read or written meanwhile.
+    /// Merges several short chunks into one row, in one write, so that nothing changes in between.
     async fn merge_rows(&self, id: CommandId) -> Result<Compacted, StoreError> {
         self.writer.change(move |transaction| Box::pin(merge_rows_of(transaction, id))).await
     }
@@ -150,7 +150,8 @@ impl SystemScope {
             .await
     }
 
-    /// Removes a live file that no row names. In the writer's turn: nothing is added meanwhile.
+    /// Removes a live file that no row references. Runs in the writer, so that nothing is added in
+    /// between.
     pub(in crate::store::queries) async fn delete_unnamed_live(
         &self,
         id: CommandId,
@@ -215,7 +216,7 @@ async fn switch_to(
     let blob = output_blob::Entity::find_by_id(row.command_id).all(transaction).await?.pop();
     let is_kept = blob.as_ref().is_none_or(|blob| blob.dropped_at.is_none());
     let is_former = blob.map_or(0, |blob| blob.generation) == former;
-    // It may have been dropped meanwhile, as all of a command is when its time is over.
+    // The output may have been dropped in the meantime, or the command deleted.
     if last.map(|(offset, length)| offset + length) != Some(row.length_bytes)
         || !is_former
         || !is_kept
@@ -246,7 +247,7 @@ async fn merge_rows_of(
         .all(transaction)
         .await?;
     let length_bytes = chunks.iter().map(|chunk| chunk.length_bytes).sum();
-    // More may have come; then they are no longer few bytes, and the next turn sees it.
+    // More output may have arrived. It is then not short any more, and the next run makes a blob.
     if chunks.len() < 2 || length_bytes > SMALL_BYTES || chunks.iter().any(|row| row.file_bytes > 0)
     {
         return Ok(Compacted::Unchanged);

@@ -18,7 +18,7 @@ use crate::store::entities::commands::output_chunk;
 use crate::store::queries::TenantScope;
 use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
 
-/// Which payload of a command is meant.
+/// Which payload of a command to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputStream {
     /// Both streams in the order they were read.
@@ -27,10 +27,10 @@ pub enum OutputStream {
     Stderr,
 }
 
-/// What there is of a command's output, in short.
+/// The size and state of a command's output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputSummary {
-    /// Payload committed, both streams.
+    /// Committed payload, both streams.
     pub length_bytes: u64,
     /// When it was dropped to make room for newer output.
     pub dropped_at: Option<Timestamp>,
@@ -41,7 +41,8 @@ impl TenantScope {
         Source { reader: &self.reader, blobs: &self.blobs }
     }
 
-    /// Payload bytes committed of a command. The caller has found the command in this scope.
+    /// Committed payload of a command, in bytes. The caller must have found the command in this
+    /// scope.
     pub async fn output_end(&self, id: CommandId, stream: OutputStream) -> Result<u64, StoreError> {
         let last = output_chunk::Entity::find()
             .select_only()
@@ -64,19 +65,20 @@ impl TenantScope {
         Ok(end.cast_unsigned())
     }
 
-    /// What there is of a command's output. The caller has found the command in this scope.
+    /// The size and state of a command's output. The caller must have found the command in this
+    /// scope.
     pub async fn output_summary(&self, id: CommandId) -> Result<OutputSummary, StoreError> {
         let length_bytes = self.output_end(id, OutputStream::Both).await?;
         let blob = self.source().blob(id).await?;
         Ok(OutputSummary { length_bytes, dropped_at: blob.and_then(|blob| blob.dropped_at) })
     }
 
-    /// Chunks that end behind an offset of a stream, in order, at most `limit`. `from` is that
-    /// offset, and where a chunk begins that all of them follow, if one is known.
+    /// At most `limit` chunks that end after an offset of a stream, in order. `from` is that offset
+    /// and, if known, the start of a chunk that all of them follow.
     ///
     /// # Errors
-    /// [`StoreError::OutputDropped`]; [`StoreError::Blob`] if what is stored is damaged or missing,
-    /// never wrong bytes.
+    /// [`StoreError::OutputDropped`]; [`StoreError::Blob`] if stored output is damaged or missing.
+    /// Wrong bytes are never returned.
     pub async fn output_chunks(
         &self,
         id: CommandId,

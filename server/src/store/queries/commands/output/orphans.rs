@@ -1,4 +1,4 @@
-//! Files of output that no row names: what a crash left on the way.
+//! Removes files of output that no row references, such as those that a crash left.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::store::blobs::{BlobName, Blobs};
 use crate::store::entities::commands::{output_blob, output_chunk};
 use crate::store::queries::SystemScope;
 
-/// Names of one question.
+/// Names in one query.
 const LIST: usize = 256;
 
 impl SystemScope {
-    /// Removes the files of a slice of the folders that nobody has touched for so long and no row
-    /// names; how many. Not beside a compaction.
+    /// Removes the files in a slice of the folders that no row references and that were not
+    /// modified for `untouched`. Returns their number. Must not run during a compaction.
     ///
     /// # Errors
     /// [`StoreError`]; the next sweep tries again.

@@ -1,4 +1,4 @@
-//! Room for output: when all compacted output is more than is kept, the oldest goes first.
+//! The quota of compacted output: above it, the oldest output is dropped first.
 
 use sea_orm::sea_query::{Expr, ExprTrait as _};
 use sea_orm::{
@@ -18,9 +18,9 @@ use output_blob::Column::{DroppedAt, FinishedAt, StoredBytes};
 const SLICE_ROWS: u64 = 64;
 
 impl SystemScope {
-    /// Bytes of all compacted files that are kept.
+    /// Total size of the compacted files.
     pub async fn output_stored_bytes(&self) -> Result<u64, StoreError> {
-        // One by one in an index: PostgreSQL's SUM is a number that does not fit into 64 bits.
+        // Cast, because PostgreSQL's SUM of 64-bit numbers is a number of another type.
         let sum = Expr::col(StoredBytes).sum().cast_as("bigint");
         let sum: Option<Option<i64>> = output_blob::Entity::find()
             .select_only()
@@ -32,11 +32,11 @@ impl SystemScope {
         Ok(sum.flatten().unwrap_or(0).cast_unsigned())
     }
 
-    /// Drops the oldest outputs until so many bytes are free, a slice at the most; how many bytes
-    /// that freed. The marks that they were there stay as long as their commands.
+    /// Drops the oldest outputs until `wanted_bytes` are free, at most one slice. Returns how many
+    /// bytes that freed. The rows remain as long as their commands, to show that there was output.
     ///
     /// # Errors
-    /// [`StoreError`]; files that could not be removed are swept later.
+    /// [`StoreError`]; a sweep removes files that could not be removed.
     pub async fn drop_oldest_output(
         &self,
         wanted_bytes: u64,
@@ -82,7 +82,7 @@ impl SystemScope {
         Ok(freed_bytes)
     }
 
-    /// Removes files that no row names any more.
+    /// Removes files that no row references any more.
     pub(in crate::store::queries) async fn delete_files(
         &self,
         names: Vec<BlobName>,

@@ -1,5 +1,5 @@
-//! Where committed output stands, told apart once and for all readers: in a compacted file, in the
-//! live file, in rows.
+//! Reads committed output from where it is stored: a compacted file, the live file, or rows.
+//! Readers do not have to know which.
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, SimpleExpr};
 use sea_orm::{
@@ -16,25 +16,25 @@ use crate::store::entities::commands::{output_blob, output_chunk};
 use crate::store::queries::OutputStream;
 use output_chunk::Column::{LengthBytes, OffsetBytes, StdoutBytes, StdoutOffsetBytes};
 
-/// What a reader of output reads from.
+/// The places that output is read from.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::queries) struct Source<'a> {
     pub reader: &'a DatabaseConnection,
     pub blobs: &'a Blobs,
 }
 
-/// Where in a stream reading goes on.
+/// The position in a stream from which to read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::queries) struct Place {
     pub stream: OutputStream,
-    /// Payload of the stream before it.
+    /// Payload of the stream before the position.
     pub from_bytes: u64,
-    /// Where a chunk begins that all wanted ones follow, if one is known.
+    /// The start of a chunk that all requested chunks follow, if known.
     pub behind_bytes: Option<i64>,
 }
 
 impl Source<'_> {
-    /// Chunks that end behind a place, in order, at most `limit`, with their records.
+    /// At most `limit` chunks that end after a position, in order, with their records.
     pub(in crate::store::queries) async fn chunks(
         self,
         id: CommandId,
@@ -42,7 +42,8 @@ impl Source<'_> {
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
         let read = match self.read(id, place, limit).await {
-            // Compacted between the look at the rows and the one at the files: the rows know.
+            // Compacted after the rows were read and before the file was. The rows now reference
+            // the new file.
             Err(StoreError::Blob(BlobError::Missing)) => self.read(id, place, limit).await,
             read => read,
         };
@@ -60,7 +61,7 @@ impl Source<'_> {
         place: Place,
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
-        // In this order: rows are deleted only once a blob stands in for them.
+        // Rows before the blob: rows are deleted only after a blob has replaced them.
         let mut chunks = rows_behind(id, place, limit).all(self.reader).await?;
         if let Some(blob) = self.blob(id).await? {
             if blob.dropped_at.is_some() {
@@ -91,7 +92,8 @@ impl Source<'_> {
         let name = BlobName::Compacted(blob.command_id, blob.generation);
         blocking(self.blobs, move |blobs| {
             let file = blobs.open_blocks(name)?;
-            // Chunks and blocks begin at different places: what was read last says nothing here.
+            // Blocks start at other offsets than chunks, so the last chunk that was read does not
+            // help.
             let is_wanted = |block: &&Block| end_of(block, place.stream) > place.from_bytes;
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             let wanted = file.blocks().iter().filter(is_wanted).take(limit);
@@ -102,7 +104,7 @@ impl Source<'_> {
         .await
     }
 
-    /// Adds the records that stand in the live file.
+    /// Adds the records that are in the live file.
     async fn load(
         self,
         mut chunks: Vec<output_chunk::Model>,
@@ -129,7 +131,7 @@ impl Source<'_> {
     }
 }
 
-/// Work on files, off the runtime's threads.
+/// Runs work on files outside the runtime's threads.
 pub(in crate::store::queries) async fn blocking<T: Send + 'static>(
     blobs: &Blobs,
     work: impl FnOnce(&Blobs) -> Result<T, BlobError> + Send + 'static,

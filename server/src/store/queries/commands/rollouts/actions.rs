@@ -15,9 +15,9 @@ use crate::store::StoreError;
 use crate::store::command_completion::end_of;
 use crate::store::entities::access::audit_entry;
 use crate::store::entities::commands::{command, job, rollout};
-use crate::store::hold::hold_queued;
 use crate::store::queries::TenantScope;
 use crate::store::queries::access::agent_keys::write_audit;
+use crate::store::writer::hold_queued;
 
 /// An action on a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

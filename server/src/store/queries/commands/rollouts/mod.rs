@@ -12,6 +12,7 @@ use sea_orm::{
 pub use self::actions::{RolloutAction, RolloutActionResult};
 use crate::domain::commands::command_state::{CommandState, EndReason};
 use crate::domain::commands::job_state::{JobState, Stop};
+use crate::domain::commands::records::RolloutRecord;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -52,7 +53,7 @@ pub struct WaveAgent {
 /// A rollout with its counts, for the API.
 #[derive(Debug, Clone)]
 pub struct RolloutProgress {
-    pub row: rollout::Model,
+    pub row: RolloutRecord,
     pub counts: RolloutCounts,
 }
 
@@ -280,7 +281,7 @@ impl TenantScope {
         }
         let progress = |row: rollout::Model| {
             let counts = counts.get(&row.job_id).copied().unwrap_or_default();
-            (row.job_id, RolloutProgress { row, counts })
+            (row.job_id, RolloutProgress { row: row.into(), counts })
         };
         Ok(rows.into_iter().map(progress).collect())
     }

@@ -19,6 +19,8 @@ pub(super) struct Candidates {
     keys: HashMap<AgentKeyId, agent_key::Model>,
     /// Deleted ones included: their ids are taken.
     agents: HashMap<AgentId, agent::Model>,
+    /// Rows that are or were found by a key pair; the row itself decides.
+    by_key_pair: HashMap<(AgentKeyId, Vec<u8>), AgentId>,
     acceptance_counts: HashMap<AgentId, u64>,
     agents_of_key: HashMap<AgentKeyId, i64>,
     changed: HashSet<AgentId>,
@@ -34,6 +36,7 @@ impl Candidates {
         let mut found = Self {
             keys: HashMap::new(),
             agents: HashMap::new(),
+            by_key_pair: HashMap::new(),
             acceptance_counts: HashMap::new(),
             agents_of_key: HashMap::new(),
             changed: HashSet::new(),
@@ -62,7 +65,8 @@ impl Candidates {
             .filter(agent::Column::Id.is_in(pad_to_power_of_two(issued)))
             .all(transaction);
         self.add(by_id.await?);
-        // Those that come without an id, or with one that is not theirs, are told by key and host.
+        // Those that come without an id, or with one that is not theirs, are found by their key pair,
+        // or by their machine where the key trusts its holders.
         let homeless: Vec<_> =
             operations.iter().filter(|op| self.by_issued_id(op).is_none()).collect();
         if !homeless.is_empty() {
@@ -76,6 +80,7 @@ impl Candidates {
                 .filter(agent::Column::DeletedAt.is_null())
                 .all(transaction);
             self.add(by_host.await?);
+            self.read_by_key_pair(transaction, &homeless).await?;
             let counts: Vec<(AgentKeyId, i64)> = agent::Entity::find()
                 .select_only()
                 .column(agent::Column::KeyId)
@@ -102,6 +107,35 @@ impl Candidates {
         self.acceptance_counts.extend(
             ledgers.into_iter().map(|row| (row.agent_id, row.acceptance_count.cast_unsigned())),
         );
+        Ok(())
+    }
+
+    async fn read_by_key_pair(
+        &mut self,
+        transaction: &DatabaseTransaction,
+        homeless: &[&OpenSession],
+    ) -> Result<(), DbErr> {
+        let proven: Vec<_> =
+            homeless.iter().filter_map(|op| Some((op.key_id, op.identity.public_key()?))).collect();
+        if proven.is_empty() {
+            return Ok(());
+        }
+        let keys = proven.iter().map(|(_, key)| key.as_bytes().to_vec());
+        let accepted = proven.iter().map(|(_, key)| key.fingerprint().as_bytes().to_vec());
+        for is_theirs in [
+            agent::Column::PublicKey.is_in(pad_to_power_of_two(keys)),
+            agent::Column::NextFingerprint.is_in(pad_to_power_of_two(accepted)),
+        ] {
+            let found = agent::Entity::find()
+                .filter(
+                    agent::Column::KeyId
+                        .is_in(pad_to_power_of_two(proven.iter().map(|(key_id, _)| *key_id))),
+                )
+                .filter(is_theirs)
+                .filter(agent::Column::DeletedAt.is_null())
+                .all(transaction);
+            self.add(found.await?);
+        }
         Ok(())
     }
 
@@ -155,7 +189,14 @@ impl Candidates {
     }
 
     fn add(&mut self, rows: Vec<agent::Model>) {
-        self.agents.extend(rows.into_iter().map(|row| (row.id, row)));
+        rows.into_iter().for_each(|row| self.remember(row));
+    }
+
+    fn remember(&mut self, row: agent::Model) {
+        if let Some(public_key) = row.public_key.clone().filter(|_| row.deleted_at.is_none()) {
+            self.by_key_pair.insert((row.key_id, public_key), row.id);
+        }
+        self.agents.insert(row.id, row);
     }
 
     pub(super) fn key(&self, id: AgentKeyId) -> Option<&agent_key::Model> {
@@ -163,42 +204,74 @@ impl Candidates {
     }
 
     /// The agent that an opening is about, if it is enrolled.
+    ///
+    /// A full agent is its key pair, or the one that a person accepted as an agent's next. Claims
+    /// count only where the key trusts its holders, and never for an agent that is online.
     pub(super) fn find(
         &self,
         operation: &OpenSession,
         key: &agent_key::Model,
     ) -> Option<agent::Model> {
-        if let Some(row) = self.by_issued_id(operation) {
-            return Some(row.clone());
-        }
         let identity = operation.identity_of(key);
-        let level = match operation.identity {
-            AgentIdentity::Basic => AgentLevel::Basic,
-            AgentIdentity::Full { .. } => AgentLevel::Full,
+        let row = match operation.identity.public_key() {
+            None => self.latest(operation, AgentLevel::Basic, |row| row.identity == identity),
+            Some(public_key) => {
+                let fingerprint = public_key.fingerprint();
+                let accepted = Some(fingerprint.as_bytes().as_slice());
+                let is_free = |row: &agent::Model| !row.is_online;
+                self.by_key_pair(operation)
+                    .or_else(|| {
+                        self.latest(operation, AgentLevel::Full, |row| {
+                            is_free(row) && row.next_fingerprint.as_deref() == accepted
+                        })
+                    })
+                    .or_else(|| {
+                        let is_same = |row: &agent::Model| is_free(row) && row.identity == identity;
+                        key.trusts_holders
+                            .then(|| self.latest(operation, AgentLevel::Full, is_same))?
+                    })
+            }
         };
+        row.cloned()
+    }
+
+    /// Another agent of the same machine: its host may have been reinstalled.
+    pub(super) fn same_machine(&self, operation: &OpenSession) -> Option<agent::Model> {
+        let AgentIdentity::Full { machine_id, .. } = &operation.identity else { return None };
+        self.latest(operation, AgentLevel::Full, |row| row.identity == *machine_id).cloned()
+    }
+
+    /// The agent of this key that was seen last, of those that fit.
+    fn latest(
+        &self,
+        operation: &OpenSession,
+        level: AgentLevel,
+        fits: impl Fn(&agent::Model) -> bool,
+    ) -> Option<&agent::Model> {
         self.agents
             .values()
             .filter(|row| row.key_id == operation.key_id && row.deleted_at.is_none())
-            .filter(|row| row.level == level && row.identity == identity)
-            // A reinstall takes over the row of the old install, which is offline.
-            .filter(|row| level == AgentLevel::Basic || !row.is_online)
+            .filter(|row| row.level == level && fits(row))
             .max_by_key(|row| row.last_seen_at)
-            .cloned()
     }
 
-    /// The row of the id that was issued, if it is this machine's and this tenant's.
+    /// The row of the key pair that the agent has proven.
+    fn by_key_pair(&self, operation: &OpenSession) -> Option<&agent::Model> {
+        let public_key = operation.identity.public_key()?.as_bytes().to_vec();
+        let id = self.by_key_pair.get(&(operation.key_id, public_key.clone()))?;
+        self.agents.get(id).filter(|row| row.public_key.as_ref() == Some(&public_key))
+    }
+
+    /// The row of the id that was issued, if its key pair is the proven one.
     fn by_issued_id(&self, operation: &OpenSession) -> Option<&agent::Model> {
-        let AgentIdentity::Full { machine_id, .. } = &operation.identity else { return None };
-        self.agents.get(&operation.issued_id()?).filter(|row| {
-            row.deleted_at.is_none()
-                && row.tenant_id == operation.tenant_id
-                && row.key_id == operation.key_id
-                && row.identity == *machine_id
-        })
+        let issued = operation.issued_id()?;
+        self.by_key_pair(operation).filter(|row| row.id == issued)
     }
 
-    /// The id that an agent of a restored server was issued before: kept, since nobody has it.
-    pub(super) fn unclaimed_id(&self, operation: &OpenSession) -> Option<AgentId> {
+    /// The id that an agent of a restored server was issued before: kept, if its ticket is valid and
+    /// nobody has the id.
+    pub(super) fn ticketed_id(&self, operation: &OpenSession) -> Option<AgentId> {
+        let AgentIdentity::Full { has_ticket: true, .. } = operation.identity else { return None };
         operation.issued_id().filter(|id| !self.agents.contains_key(id))
     }
 
@@ -216,7 +289,7 @@ impl Candidates {
 
     pub(super) fn put(&mut self, row: agent::Model) {
         self.changed.insert(row.id);
-        self.agents.insert(row.id, row);
+        self.remember(row);
     }
 
     pub(super) fn into_changed(mut self) -> Vec<agent::Model> {

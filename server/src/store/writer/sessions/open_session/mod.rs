@@ -1,16 +1,19 @@
 //! New sessions: who connects, with which epoch, and whether its ledger can be believed.
 
 mod candidates;
+mod key_pair;
 mod rows;
 
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{LedgerComparison, compare_ledger};
+use muster_protocol::identity::AgentPublicKey;
 use sea_orm::DbErr;
 use uuid::Uuid;
 
 use self::candidates::Candidates;
 use crate::domain::fleet::agent::{
-    AgentEventKind, AgentLevel, IDENTITY_CONFLICT, NAME_CONFLICT, NameSource, Transport,
+    AgentEventKind, AgentLevel, IDENTITY_CONFLICT, KEY_PAIR_CHANGED, NAME_CONFLICT, NameSource,
+    Transport,
 };
 use crate::domain::ids::{AgentId, AgentKeyId, CommandId, EventId, TenantId};
 use crate::domain::time::Timestamp;
@@ -24,18 +27,32 @@ use crate::store::writer::connection::WriteTx;
 /// What tells one agent of a key from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentIdentity {
-    /// A basic agent is its key, and its host name where the key may have several.
+    /// A basic agent is its key, and its host name where the key trusts its holders.
     Basic,
     /// A full agent.
     Full {
         /// The id it was issued; absent before enrolment.
         agent_id: Option<AgentId>,
+        /// Of the key pair that it has proven to hold.
+        public_key: AgentPublicKey,
+        /// It has shown that this server issued the id to the key pair.
+        has_ticket: bool,
         machine_id: String,
         ledger_id: Uuid,
         acceptance_count: u64,
         instance_id: Uuid,
         highest_epoch: u64,
     },
+}
+
+impl AgentIdentity {
+    /// The key that a full agent has proven to hold.
+    pub fn public_key(&self) -> Option<AgentPublicKey> {
+        match self {
+            Self::Basic => None,
+            Self::Full { public_key, .. } => Some(*public_key),
+        }
+    }
 }
 
 /// Opens a session. Texts are cleaned and bounded by the caller.
@@ -119,22 +136,36 @@ struct Changes {
 
 impl OpenSession {
     fn open(&self, candidates: &mut Candidates, changes: &mut Changes) -> SessionOpening {
-        let key = match self.admit(candidates.key(self.key_id)) {
-            Ok(key) => key,
+        let (key, is_in_grace) = match self.admit(candidates.key(self.key_id)) {
+            Ok(admitted) => admitted,
             Err(code) => return SessionOpening::Refused(code),
         };
         let known = candidates.find(self, &key);
         if let Some(row) = known.as_ref().filter(|row| self.is_conflict(row)) {
             let mut row = row.clone();
             row.alert = Some(IDENTITY_CONFLICT.into());
+            row.alert_detail = None;
             changes.events.push(self.event(row.id, AgentEventKind::IdentityConflict));
             candidates.put(row);
             return SessionOpening::Refused(CloseCode::IdentityConflict);
         }
         let is_new = known.is_none();
+        if is_new && is_in_grace && candidates.ticketed_id(self).is_none() {
+            // A replaced secret may be in other hands: it opens sessions and enrols nobody.
+            return SessionOpening::Refused(CloseCode::KeyRegenerated);
+        }
         if is_new && candidates.count(self.key_id) >= i64::from(key.max_agents) {
+            let former = candidates.same_machine(self).filter(|_| !key.trusts_holders);
+            if let Some(row) = self.report_key_pair(former, changes) {
+                candidates.put(row);
+            }
             return SessionOpening::Refused(CloseCode::AgentLimit);
         }
+        if self.is_second_basic_host(known.as_ref(), &key) {
+            return SessionOpening::Refused(CloseCode::AgentLimit);
+        }
+        let is_suspect = is_new && !key.trusts_holders;
+        let same_machine = if is_suspect { candidates.same_machine(self) } else { None };
         let mut row = known.unwrap_or_else(|| self.enrol(&key, candidates));
         if is_new {
             changes.events.push(self.event(row.id, AgentEventKind::Enrolled));
@@ -143,7 +174,17 @@ impl OpenSession {
         let server_restored = self.update(&mut row, is_new, candidates, changes);
         if has_new_name && candidates.is_name_taken(&row, is_new) {
             row.alert = Some(NAME_CONFLICT.into());
+            row.alert_detail = None;
             changes.events.push(self.event(row.id, AgentEventKind::NameConflict));
+        }
+        if let Some(former) = same_machine {
+            let detail = self.key_pair_detail(former.id);
+            row.alert = Some(KEY_PAIR_CHANGED.into());
+            row.alert_detail = Some(detail.clone());
+            changes.events.push(agent_event::Model {
+                detail: Some(detail),
+                ..self.event(row.id, AgentEventKind::KeyPairChanged)
+            });
         }
         let opened = OpenedSession {
             agent_id: row.id,
@@ -157,17 +198,17 @@ impl OpenSession {
     }
 
     /// The key, if it and the presented secret hold at this moment.
-    fn admit(&self, key: Option<&agent_key::Model>) -> Result<agent_key::Model, CloseCode> {
+    /// True beside it if the secret was replaced and is still in its grace period.
+    fn admit(&self, key: Option<&agent_key::Model>) -> Result<(agent_key::Model, bool), CloseCode> {
         let key = key.ok_or(CloseCode::KeyDeleted)?;
         let is_in_grace = key.previous_secret_hash.as_ref() == Some(&self.secret_hash)
             && key.previous_valid_until.is_some_and(|until| until > self.now);
+        let is_current = key.secret_hash == self.secret_hash;
         match () {
-            () if key.secret_hash != self.secret_hash && !is_in_grace => {
-                Err(CloseCode::KeyRegenerated)
-            }
+            () if !is_current && !is_in_grace => Err(CloseCode::KeyRegenerated),
             () if key.is_disabled => Err(CloseCode::KeyDisabled),
             () if key.expires_at.is_some_and(|at| at <= self.now) => Err(CloseCode::KeyExpired),
-            () => Ok(key.clone()),
+            () => Ok((key.clone(), !is_current)),
         }
     }
 
@@ -187,11 +228,13 @@ impl OpenSession {
         candidates.count_one_more(self.key_id);
         let name = if self.hostname.is_empty() { key.name.clone() } else { self.hostname.clone() };
         agent::Model {
-            id: candidates.unclaimed_id(self).unwrap_or_else(AgentId::new),
+            id: candidates.ticketed_id(self).unwrap_or_else(AgentId::new),
             tenant_id: key.tenant_id,
             key_id: key.id,
             level: AgentLevel::Basic,
             identity: self.identity_of(key),
+            public_key: None,
+            next_fingerprint: None,
             name,
             name_source: NameSource::Reported,
             hostname: String::new(),
@@ -210,6 +253,7 @@ impl OpenSession {
             transport: self.transport,
             is_online: false,
             alert: None,
+            alert_detail: None,
             connected_at: self.now,
             last_seen_at: self.now,
             created_at: self.now,
@@ -229,9 +273,10 @@ impl OpenSession {
     ) -> bool {
         let mut next_epoch = row.epoch + 1;
         let mut server_restored = false;
-        // A person ends this one by a name of their own.
-        if row.alert.as_deref() != Some(NAME_CONFLICT) {
+        // A person ends these by a name of their own.
+        if !matches!(row.alert.as_deref(), Some(NAME_CONFLICT | KEY_PAIR_CHANGED)) {
             row.alert = None;
+            row.alert_detail = None;
         }
         match &self.identity {
             AgentIdentity::Basic => row.level = AgentLevel::Basic,
@@ -241,9 +286,13 @@ impl OpenSession {
                 instance_id,
                 highest_epoch,
                 agent_id,
+                public_key,
+                machine_id,
                 ..
             } => {
                 row.level = AgentLevel::Full;
+                self.take_key_pair(row, public_key, is_new, changes);
+                row.identity.clone_from(machine_id);
                 let highest = i64::try_from(*highest_epoch).unwrap_or(i64::MAX - 1);
                 if highest > row.epoch && *agent_id == Some(row.id) {
                     server_restored = true;
@@ -302,7 +351,9 @@ impl OpenSession {
     fn identity_of(&self, key: &agent_key::Model) -> String {
         match &self.identity {
             AgentIdentity::Full { machine_id, .. } => machine_id.clone(),
-            AgentIdentity::Basic if key.max_agents > 1 => self.hostname.clone(),
+            AgentIdentity::Basic if key.trusts_holders && key.max_agents > 1 => {
+                self.hostname.clone()
+            }
             AgentIdentity::Basic => String::new(),
         }
     }

@@ -64,8 +64,11 @@ pub(super) async fn write(
 }
 
 /// The columns that a session owns; name, tags and key are people's.
-const SESSION_COLUMNS: [agent::Column; 20] = [
+const SESSION_COLUMNS: [agent::Column; 24] = [
     agent::Column::Level,
+    agent::Column::Identity,
+    agent::Column::PublicKey,
+    agent::Column::NextFingerprint,
     agent::Column::Hostname,
     agent::Column::Ip,
     agent::Column::Version,
@@ -81,6 +84,7 @@ const SESSION_COLUMNS: [agent::Column; 20] = [
     agent::Column::Transport,
     agent::Column::IsOnline,
     agent::Column::Alert,
+    agent::Column::AlertDetail,
     agent::Column::ConnectedAt,
     agent::Column::LastSeenAt,
     agent::Column::UpdateResult,

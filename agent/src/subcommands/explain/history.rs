@@ -1,0 +1,41 @@
+//! What the server asked for lately, with the result of what was accepted.
+
+use muster_protocol::frame::Outcome;
+use serde::Serialize;
+
+use super::InspectError;
+use crate::agent::request_log::{self, RequestRecord};
+use crate::executions::ledger::read_settlement;
+use crate::executions::ledger::record::Settlement;
+use crate::storage;
+use crate::storage::layout::StateDir;
+
+/// A request of the server.
+#[derive(Debug, Serialize)]
+pub struct RequestEntry {
+    #[serde(flatten)]
+    pub record: RequestRecord,
+    /// How an accepted command ended; absent while it runs, and after its record was deleted.
+    pub outcome: Option<Outcome>,
+}
+
+/// The newest requests, newest first.
+pub(super) fn read(state: &StateDir, count: usize) -> Result<Vec<RequestEntry>, InspectError> {
+    let records = request_log::read_newest(state, count);
+    let records = records.map_err(InspectError::of(&state.requests()))?;
+    let entry = |record: RequestRecord| {
+        let outcome = outcome(state, &record);
+        RequestEntry { record, outcome }
+    };
+    Ok(records.into_iter().map(entry).collect())
+}
+
+fn outcome(state: &StateDir, record: &RequestRecord) -> Option<Outcome> {
+    let command_id = record.command_id?;
+    let archived = || storage::read_whole::<Settlement>(&state.settled_record(command_id));
+    let settlement = match read_settlement(&state.execution(command_id)) {
+        Ok(None) => archived(),
+        read => read,
+    };
+    settlement.ok()??.response(command_id).outcome
+}

@@ -1,0 +1,58 @@
+//! What the API shows of stored rows: plain data, without hashes, sealed values and columns that only
+//! the store needs. The entities convert their rows.
+
+use uuid::Uuid;
+
+use super::principal::{ActorKind, Role};
+use crate::domain::ids::{AgentKeyId, ApiKeyId, AuditId};
+use crate::domain::time::Timestamp;
+
+/// An agent key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentKeyRecord {
+    pub id: AgentKeyId,
+    pub name: String,
+    /// The first characters of the secret.
+    pub prefix: String,
+    pub permissions: Vec<String>,
+    pub tags: Vec<String>,
+    pub max_agents: i32,
+    pub is_disabled: bool,
+    /// True if its holders may take over each other's offline agents.
+    pub trusts_holders: bool,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    /// When the previous secret becomes invalid.
+    pub previous_valid_until: Option<Timestamp>,
+}
+
+/// An API key, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRecord {
+    pub id: ApiKeyId,
+    pub name: String,
+    /// The first characters of the secret.
+    pub prefix: String,
+    pub role: Role,
+    pub scopes: Vec<String>,
+    pub created_at: Timestamp,
+    /// The key that created it; `None` for the first one.
+    pub created_by: Option<ApiKeyId>,
+    pub expires_at: Option<Timestamp>,
+}
+
+/// An entry of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    pub id: AuditId,
+    pub at: Timestamp,
+    pub actor_kind: ActorKind,
+    pub actor_id: Option<Uuid>,
+    pub action: String,
+    pub subject_kind: String,
+    pub subject_id: Option<Uuid>,
+    /// JSON.
+    pub detail: String,
+    /// The client's address.
+    pub source: Option<String>,
+}

@@ -1,0 +1,93 @@
+//! What the API shows of stored rows: plain data, without hashes, sealed values and columns that only
+//! the store needs. The entities convert their rows.
+
+use super::command_state::{CommandState, EndReason};
+use super::job_state::{JobState, Stop};
+use super::trigger::Trigger;
+use crate::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use crate::domain::time::Timestamp;
+
+/// A durable command, without its secret parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRecord {
+    pub id: CommandId,
+    pub agent_id: AgentId,
+    pub command: String,
+    /// JSON.
+    pub data: String,
+    pub state: CommandState,
+    pub end_reason: Option<EndReason>,
+    pub requested_by: ApiKeyId,
+    /// Address of the caller.
+    pub requested_from: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub timeout_ms: i64,
+    pub delivered_at: Option<Timestamp>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub cancel_requested_at: Option<Timestamp>,
+    /// The job that this execution belongs to.
+    pub job_id: Option<JobId>,
+    /// Wave of the rollout, counted from 1.
+    pub wave: Option<i32>,
+    /// Queued, and not sent until its rollout releases it. Has no meaning once the command ended.
+    pub is_held: bool,
+    /// Script of an `execute`, empty for an ad-hoc command. `None` for every other command.
+    pub script: Option<String>,
+    pub trigger: Trigger,
+}
+
+/// The report of an agent about a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportRecord {
+    /// True if it arrived after the command had ended.
+    pub is_late: bool,
+    pub outcome: CommandState,
+    /// JSON.
+    pub data: String,
+    pub error: Option<String>,
+    pub error_code: Option<String>,
+    pub reported_at: Timestamp,
+    /// What the agent signed, JSON with the document as text; `None` from basic agents.
+    pub attestation: Option<String>,
+}
+
+/// A job. Its executions are commands with its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRecord {
+    pub id: JobId,
+    /// Empty for an ad-hoc command, which is in `data`.
+    pub script: String,
+    /// The data of each `execute`, JSON.
+    pub data: String,
+    /// Names of its secret parameters.
+    pub secret_names: Vec<String>,
+    /// The target as requested, JSON.
+    pub target: String,
+    /// Number of executions at its start.
+    pub agent_count: i64,
+    pub requested_by: ApiKeyId,
+    pub requested_from: Option<String>,
+    pub created_at: Timestamp,
+    pub state: JobState,
+    /// When the last execution ended, after all have.
+    pub finished_at: Option<Timestamp>,
+    /// How a person ended it early.
+    pub stop: Option<Stop>,
+    pub webhook_url: Option<String>,
+}
+
+/// The progress of a job in waves, which are counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutRecord {
+    /// The requested rollout, JSON.
+    pub spec: String,
+    /// The current wave.
+    pub wave: i32,
+    pub wave_count: i32,
+    /// When the server noted that every execution of the wave had ended.
+    pub wave_ended_at: Option<Timestamp>,
+    /// Why it halted, as a sentence; only while it is halted.
+    pub halt_reason: Option<String>,
+}

@@ -1,0 +1,42 @@
+//! What the API shows of stored rows: plain data, without hashes, sealed values and columns that only
+//! the store needs. The entities convert their rows.
+
+use serde::{Deserialize, Serialize};
+
+use super::webhook::DeliveryState;
+use crate::domain::ids::{DeliveryId, JobId};
+use crate::domain::time::Timestamp;
+
+/// One message to a webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRecord {
+    pub id: DeliveryId,
+    pub job_id: JobId,
+    pub event: String,
+    pub url: String,
+    pub state: DeliveryState,
+    pub created_at: Timestamp,
+    /// When the next attempt is due, while the delivery is pending.
+    pub due_at: Timestamp,
+    /// No attempt is made after this time.
+    pub give_up_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    /// All attempts, including those that are no longer stored.
+    pub attempt_count: i32,
+    /// The newest attempts, oldest first.
+    pub attempts: Vec<DeliveryAttempt>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeliveryAttempt {
+    pub at: Timestamp,
+    /// From the name lookup to the last byte that was read.
+    pub took_ms: u64,
+    /// The HTTP status, if there was a response.
+    pub status: Option<u16>,
+    /// Why the attempt failed.
+    pub error: Option<String>,
+    /// The start of the response, up to 512 bytes, without control characters.
+    pub response: Option<String>,
+}

@@ -1,0 +1,364 @@
+//! Fields of bodies: bounds and patterns from the constants that the server checks, and the shapes of
+//! values that handlers read as JSON and check later.
+
+use std::sync::LazyLock;
+
+use muster_protocol::CommandName;
+use muster_protocol::limits::{MAX_ARGV_WORDS, MAX_EXPIRES_IN_MS, MAX_TIMEOUT_MS};
+use muster_protocol::parameter::{MAX_PARAMETERS, MAX_VALUE_BYTES};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use strum::IntoEnumIterator;
+
+use crate::domain::access::principal::Scope;
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::rollout::{MAX_GATE_MS, MAX_PAUSE_MS};
+use crate::domain::fleet::target::MAX_IDS;
+use crate::domain::fleet::target::syntax::MAX_EXPRESSION_BYTES;
+use crate::domain::name::{MAX_NAME_CHARS, MAX_TAG_BYTES, MAX_TAGS};
+use crate::domain::waves::amount::MAX_AMOUNT;
+use crate::services::access::agent_keys::{MAX_AGENTS_OF_KEY, MAX_GRACE_MS};
+use crate::services::commands::{DEFAULT_WAIT_MS, MAX_WAIT_MS};
+
+/// The name of a script.
+pub const NAME: &str = "^[A-Za-z0-9._-]{1,128}$";
+/// The version of a release.
+pub const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
+/// A name that a person gave: not empty, and without spaces at its ends.
+const GIVEN_NAME: &str = r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$";
+/// An instant, as a reference.
+pub static TIMESTAMP: LazyLock<Value> = LazyLock::new(|| reference("Timestamp"));
+
+/// The names of an enum, as they are written in JSON.
+pub fn one_of_names<T: IntoEnumIterator + Serialize>() -> Value {
+    let names: Vec<Value> =
+        T::iter().filter_map(|value| serde_json::to_value(value).ok()).collect();
+    json!({"type": "string", "enum": names})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+/// `schema`, or null.
+fn or_null(schema: &Value) -> Value {
+    json!({"oneOf": [schema, {"type": "null"}]})
+}
+
+/// The schema of an operation's body, where two operations share a type but not what they require.
+pub fn body_of(operation: &str) -> Option<Value> {
+    match operation {
+        "create_group" => Some(reference("CreateGroup")),
+        "update_group" => Some(reference("UpdateGroup")),
+        _ => None,
+    }
+}
+
+/// Adds schemas that no type has, and completes fields.
+pub fn complete(schemas: &mut Map<String, Value>) {
+    add_named(schemas);
+    split_groups(schemas);
+    for (schema, field, completed) in all() {
+        if let Some(property) = property(schemas, schema, field) {
+            let description = property.get("description").cloned();
+            *property = completed;
+            if let Some(description) = description {
+                property["description"] = description;
+            }
+        }
+    }
+    schemas["TargetSpec"]["minProperties"] = json!(1);
+    schemas["TargetSpec"]["maxProperties"] = json!(1);
+    schemas["RolloutSpec"]["required"] = json!(["wave_size"]);
+}
+
+/// The property of a schema, or of a part that the schema is composed of.
+fn property<'a>(
+    schemas: &'a mut Map<String, Value>,
+    schema: &str,
+    field: &str,
+) -> Option<&'a mut Value> {
+    let schema = schemas.get_mut(schema)?;
+    if schema["properties"][field].is_object() {
+        return schema["properties"].get_mut(field);
+    }
+    let parts = schema.get_mut("allOf")?.as_array_mut()?;
+    parts.iter_mut().find_map(|part| part.get_mut("properties")?.get_mut(field))
+}
+
+fn add_named(schemas: &mut Map<String, Value>) {
+    let commands = CommandName::ALL.map(CommandName::as_str);
+    let scopes = Scope::ALL.map(Scope::as_str);
+    let percent = "^(100|[0-9]{1,2}|0[0-9]{1,2})%$";
+    let amount = |least: u64, about: &str| {
+        json!({"description": about, "oneOf": [
+            {"type": "integer", "minimum": least, "maximum": MAX_AMOUNT},
+            {"type": "string", "pattern": percent},
+        ]})
+    };
+    let named = [
+        (
+            "CommandName",
+            json!({"type": "string", "enum": commands,
+            "description": "A command that agents carry out."}),
+        ),
+        (
+            "Scope",
+            json!({"type": "string", "enum": scopes, "description": "One right of an API key."}),
+        ),
+        (
+            "Tag",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_TAG_BYTES,
+            "pattern": "^[A-Za-z0-9._:/-]+$", "description": "A tag."}),
+        ),
+        (
+            "Name",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_NAME_CHARS,
+            "pattern": GIVEN_NAME, "description": "A name that a person gives."}),
+        ),
+        (
+            "WaveSize",
+            amount(
+                1,
+                "Agents of a wave: a number, or a percentage of all agents such as `25%`, rounded up.",
+            ),
+        ),
+        (
+            "FailureLimit",
+            amount(
+                0,
+                "Failures that are tolerated: a number, or a percentage of all agents such as `5%`, rounded down.",
+            ),
+        ),
+        (
+            "ScriptParameters",
+            json!({"type": "object", "maxProperties": MAX_PARAMETERS,
+            "additionalProperties": {"type": "string", "maxLength": MAX_VALUE_BYTES},
+            "description": "Values by the name of the parameter."}),
+        ),
+        (
+            "StateCounts",
+            json!({"type": "object",
+            "properties": CommandState::iter().map(|state| (state.as_str().to_owned(),
+                json!({"type": "integer", "minimum": 0}))).collect::<Map<_, _>>(),
+            "additionalProperties": false,
+            "description": "Executions by state. States without executions are left out."}),
+        ),
+        (
+            "CommandData",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "Input of a command. `echo` accepts anything, `execute` the named fields.",
+            "properties": {
+                "script": {"type": "string"},
+                "argv": {"type": "array", "items": {"type": "string"}, "minItems": 1,
+                    "maxItems": MAX_ARGV_WORDS},
+                "parameters": reference("ScriptParameters"),
+                "secret_parameters": reference("ScriptParameters"),
+                "timeout_ms": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS},
+                "version": {"type": "string"},
+            }}),
+        ),
+        (
+            "ReplyData",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "What an agent replies. Its content depends on the command and the agent."}),
+        ),
+        (
+            "AuditDetail",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "More about the action. Its content depends on the action."}),
+        ),
+        (
+            "HeartbeatStatus",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "Any fields. The server stores the numbers `cpu_percent`, `memory_percent`, `disk_percent`, `uptime_seconds` and `load_1m`."}),
+        ),
+        (
+            "CommandFrame",
+            json!({"type": "object",
+            "description": "A `command` frame.",
+            "required": ["type", "command_id", "command", "data", "timestamp"],
+            "properties": {
+                "type": {"type": "string", "const": "command"},
+                "command_id": {"type": "string", "format": "uuid"},
+                "command": {"type": "string"},
+                "data": reference("ReplyData"),
+                "timestamp": {"type": "string", "format": "date-time"},
+            }}),
+        ),
+        (
+            "HeartbeatBody",
+            json!({"type": "object", "additionalProperties": true,
+            "description": "A heartbeat. The fields of a registration may be in `data` or beside `status`.",
+            "properties": {
+                "status": reference("HeartbeatStatus"),
+                "data": or_null(&reference("Registration")),
+            }}),
+        ),
+    ];
+    for (name, schema) in named {
+        schemas.insert(name.to_owned(), schema);
+    }
+    schemas.remove("RolloutAmount");
+    schemas.remove("RolloutShare");
+}
+
+/// Creating a group requires what changing it does not.
+fn split_groups(schemas: &mut Map<String, Value>) {
+    let Some(mut group) = schemas.remove("GroupBody") else { return };
+    schemas.insert("UpdateGroup".into(), group.clone());
+    group["required"] = json!(["name", "target"]);
+    group["description"] = json!("A new group.");
+    schemas.insert("CreateGroup".into(), group);
+}
+
+/// Schema, field, and what the field is.
+fn all() -> Vec<(&'static str, &'static str, Value)> {
+    let tags = json!({"type": "array", "items": reference("Tag"), "maxItems": MAX_TAGS});
+    let permissions = json!({"type": "array", "items": reference("CommandName")});
+    let scopes = json!({"type": "array", "items": reference("Scope")});
+    let optional = |schema: Value| or_null(&schema);
+    let parameters = reference("ScriptParameters");
+    let wait = json!({"type": ["integer", "null"], "minimum": 0, "maximum": MAX_WAIT_MS,
+        "default": DEFAULT_WAIT_MS});
+    let most = |least: u64, most: u64| json!({"type": ["integer", "null"], "minimum": least, "maximum": most});
+    let day = MAX_PAUSE_MS.unsigned_abs();
+    let gate = MAX_GATE_MS.unsigned_abs();
+    let max_agents =
+        json!({"type": ["integer", "null"], "minimum": 1, "maximum": MAX_AGENTS_OF_KEY});
+    let argv = json!({"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1,
+        "maxItems": MAX_ARGV_WORDS});
+    let script = json!({"type": ["string", "null"], "pattern": NAME});
+    let url =
+        json!({"type": "string", "maxLength": 2048, "format": "uri", "pattern": "^https?://"});
+    let mut fields = vec![
+        ("AgentKeyView", "permissions", permissions.clone()),
+        ("AgentKeyView", "tags", tags.clone()),
+        ("AgentView", "tags", tags.clone()),
+        ("AgentView", "update", optional(reference("UpdateResult"))),
+        ("ApiKeyView", "scopes", scopes.clone()),
+        ("AuditEntryView", "detail", reference("AuditDetail")),
+        ("CommandBody", "command", reference("CommandName")),
+        ("CommandBody", "data", optional(reference("CommandData"))),
+        ("CommandBody", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
+        ("CommandBody", "wait_ms", wait.clone()),
+        ("CommandResponseView", "data", reference("ReplyData")),
+        ("CommandView", "command", reference("CommandName")),
+        ("CommandView", "data", reference("CommandData")),
+        ("CommandView", "result", optional(reference("ReplyData"))),
+        ("CreateAgentKey", "name", reference("Name")),
+        ("CreateAgentKey", "permissions", optional(permissions.clone())),
+        ("CreateAgentKey", "tags", tags.clone()),
+        ("CreateAgentKey", "max_agents", max_agents.clone()),
+        ("CreateApiKey", "name", reference("Name")),
+        ("CreateApiKey", "scopes", optional(scopes)),
+        ("ExecutionView", "parameters", parameters.clone()),
+        ("GateSpec", "for_ms", json!({"type": "integer", "minimum": 0, "maximum": gate})),
+        ("GateSpec", "online", json!({"type": ["boolean", "null"]})),
+        ("GateSpec", "within_ms", most(1, gate)),
+        ("GroupView", "max_failures", reference("FailureLimit")),
+        ("GroupView", "wave_size", reference("WaveSize")),
+        ("HeartbeatView", "type", json!({"type": "string", "const": "heartbeat_ack"})),
+        ("JobBody", "argv", argv.clone()),
+        ("JobBody", "expires_in_ms", most(1, MAX_EXPIRES_IN_MS)),
+        ("JobBody", "parameters", optional(parameters.clone())),
+        ("JobBody", "script", script),
+        ("JobBody", "secret_parameters", optional(parameters.clone())),
+        ("JobBody", "timeout_ms", most(1, MAX_TIMEOUT_MS)),
+        ("JobView", "counts", reference("StateCounts")),
+        ("JobView", "parameters", optional(parameters)),
+        ("JobView", "target", reference("TargetSpec")),
+        ("LateResult", "result", reference("ReplyData")),
+        ("PingBody", "wait_ms", wait),
+        ("PollView", "commands", json!({"type": "array", "items": reference("CommandFrame")})),
+        (
+            "RegenerateAgentKey",
+            "grace_ms",
+            json!({"type": "integer", "minimum": 0, "maximum": MAX_GRACE_MS, "default": 0}),
+        ),
+        ("ResultBody", "result", reference("Response")),
+        ("RolloutSpec", "max_failures", optional(reference("FailureLimit"))),
+        ("RolloutSpec", "pause_ms", most(0, day)),
+        ("RolloutSpec", "wave_size", reference("WaveSize")),
+        ("ScriptsView", "items", json!({"type": "array", "items": reference("Script")})),
+        (
+            "TargetSpec",
+            "expression",
+            json!({"type": "string", "minLength": 1,
+            "maxLength": MAX_EXPRESSION_BYTES}),
+        ),
+        (
+            "TargetSpec",
+            "ids",
+            json!({"type": "array", "items": reference("AgentId"),
+            "minItems": 1, "maxItems": MAX_IDS}),
+        ),
+        (
+            "TargetSpec",
+            "tags",
+            json!({"type": "array", "items": reference("Tag"),
+            "minItems": 1, "maxItems": MAX_TAGS}),
+        ),
+        ("UpdateAgent", "name", optional(reference("Name"))),
+        ("UpdateAgent", "tags", optional(tags.clone())),
+        ("UpdateAgentKey", "max_agents", max_agents),
+        ("UpdateAgentKey", "name", optional(reference("Name"))),
+        ("UpdateAgentKey", "permissions", optional(permissions)),
+        ("UpdateAgentKey", "tags", optional(tags)),
+        ("SecretBody", "url", url.clone()),
+        ("WebhookBody", "url", url),
+    ];
+    for group in ["CreateGroup", "UpdateGroup"] {
+        let is_new = group == "CreateGroup";
+        let given = |schema: &str| {
+            if is_new { reference(schema) } else { or_null(&reference(schema)) }
+        };
+        fields.extend([
+            (group, "name", given("Name")),
+            (group, "target", given("TargetSpec")),
+            (group, "wave_size", or_null(&reference("WaveSize"))),
+            (group, "max_failures", or_null(&reference("FailureLimit"))),
+            (group, "healthy_for_ms", most(0, day)),
+        ]);
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_completed_field_exists() {
+        let document = crate::http::openapi::described().expect("plain JSON");
+        let mut schemas = document["components"]["schemas"].as_object().expect("schemas").clone();
+        for (schema, field, _) in all() {
+            assert!(property(&mut schemas, schema, field).is_some(), "{schema}.{field}");
+        }
+    }
+
+    #[test]
+    fn no_value_is_an_object_of_unknown_content() {
+        fn check(value: &Value, place: &str) {
+            if let Some(object) = value.as_object() {
+                let is_object = match object.get("type") {
+                    Some(Value::Array(kinds)) => kinds.contains(&json!("object")),
+                    kind => kind == Some(&json!("object")),
+                };
+                let is_described = ["properties", "additionalProperties", "$ref"]
+                    .iter()
+                    .any(|key| object.contains_key(*key));
+                assert!(!is_object || is_described, "{place} is an object without fields");
+                for (key, value) in object {
+                    check(value, &format!("{place}/{key}"));
+                }
+            }
+            for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+                check(item, &format!("{place}/{index}"));
+            }
+        }
+        let document = crate::http::openapi::described().expect("plain JSON");
+        check(&document["components"]["schemas"], "");
+        check(&document["paths"], "");
+    }
+}

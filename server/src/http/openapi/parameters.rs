@@ -1,0 +1,89 @@
+//! Bounds, patterns and defaults of parameters, from the constants that the server checks.
+
+use muster_protocol::limits::MAX_POLL_WAIT_MS;
+use serde_json::{Value, json};
+
+use super::fields::{NAME, TIMESTAMP, VERSION, one_of_names};
+use crate::domain::commands::command_state::CommandState;
+use crate::domain::commands::trigger::Trigger;
+use crate::domain::page::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::http::fleet::agents::MAX_SAMPLES;
+use crate::services::commands::{MAX_IDEMPOTENCY_KEY_CHARS, MAX_WAIT_MS};
+
+/// A cursor as lists return it. Opaque: the form may change.
+const CURSOR: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+/// Completes one parameter of an operation.
+pub fn complete(operation: &str, parameter: &mut Value) {
+    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+    if let Some((description, schema)) = rule(operation, &name) {
+        parameter["schema"] = schema;
+        if parameter["description"].is_null() {
+            parameter["description"] = json!(description);
+        }
+    }
+}
+
+fn rule(operation: &str, name: &str) -> Option<(&'static str, Value)> {
+    Some(match name {
+        "limit" if operation == "list_agent_metrics" => (
+            "The latest samples of this number.",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_SAMPLES}),
+        ),
+        "limit" => (
+            "Items of the page at most.",
+            json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT,
+                "default": DEFAULT_LIMIT}),
+        ),
+        "cursor" => (
+            "`next_cursor` of the previous page. Opaque.",
+            json!({"type": "string", "pattern": CURSOR}),
+        ),
+        "wait_ms" => {
+            let most = if operation == "poll_commands" { MAX_POLL_WAIT_MS } else { MAX_WAIT_MS };
+            (
+                "How long to wait, in milliseconds.",
+                json!({"type": "integer", "minimum": 0, "maximum": most, "default": 0}),
+            )
+        }
+        "id" => ("The id.", json!({"type": "string", "format": "uuid"})),
+        "Idempotency-Key" => (
+            "A repeated request with the same key within 24 hours gets the answer of the first one.",
+            json!({"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_CHARS,
+                "pattern": "^[!-~]([ -~]*[!-~])?$"}),
+        ),
+        "Last-Event-ID" if operation == "follow_output" => (
+            "The id of the last event that was received.",
+            json!({"type": "string", "pattern": "^[0-9]{1,18}$"}),
+        ),
+        "Last-Event-ID" => {
+            ("The id of the last event that was received.", json!({"type": "string"}))
+        }
+        "Range" => (
+            "One range of bytes, such as `bytes=100-`. Any other value is ignored.",
+            json!({"type": "string"}),
+        ),
+        "from_bytes" => (
+            "Bytes to skip.",
+            json!({"type": "integer", "minimum": 0, "maximum": i64::MAX, "default": 0}),
+        ),
+        "since" | "created_after" | "created_before" => ("An instant.", TIMESTAMP.clone()),
+        "types" => (
+            "Types of events.",
+            json!({"type": "string", "pattern": "^(execution|job|agent)(,(execution|job|agent))*$"}),
+        ),
+        "trigger" => ("What created the execution.", one_of_names::<Trigger>()),
+        "state" if operation.ends_with("executions") => (
+            "States.",
+            json!({"type": "array", "items": one_of_names::<CommandState>(), "minItems": 1}),
+        ),
+        "name" => ("A name.", json!({"type": "string", "minLength": 1})),
+        "script" if operation != "follow_events" => (
+            "A script's full name.",
+            json!({
+            "type": "string", "pattern": NAME}),
+        ),
+        "version" => ("The version of a release.", json!({"type": "string", "pattern": VERSION})),
+        _ => return None,
+    })
+}

@@ -1,0 +1,109 @@
+//! Audit actions are named `<resource>.<verb>`, so that people can filter the log.
+
+use std::collections::BTreeSet;
+
+use crate::{literals, sources};
+
+/// What an action changes: the kinds of subjects.
+const RESOURCES: [&str; 10] = [
+    "agent",
+    "agent_key",
+    "api_key",
+    "command",
+    "group",
+    "job",
+    "release",
+    "tenant",
+    "webhook",
+    "webhook_secret",
+];
+/// What happens to it, in the imperative.
+const VERBS: [&str; 22] = [
+    "abort",
+    "adopt",
+    "cancel",
+    "change_key",
+    "create",
+    "delete",
+    "deregister",
+    "draft",
+    "halt",
+    "pause",
+    "publish",
+    "read",
+    "regenerate",
+    "resend",
+    "resume",
+    "revoke",
+    "rotate",
+    "send",
+    "submit",
+    "update",
+    "upload",
+    "withdraw",
+];
+
+/// The audit actions of these sources: everything given to an `action`, and every text that looks like
+/// one.
+fn actions(texts: &[&str]) -> BTreeSet<String> {
+    let mut found = literals::given_to("action", texts);
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let is_action = |text: &String| match text.split_once('.') {
+        Some((resource, verb)) => RESOURCES.contains(&resource) && is_word(verb),
+        None => false,
+    };
+    found.extend(texts.iter().flat_map(|text| literals::all(text)).filter(is_action));
+    found
+}
+
+fn problem(action: &str) -> Option<String> {
+    match action.split_once('.') {
+        None => Some(format!("`{action}` is not `<resource>.<verb>`, such as `agent.delete`")),
+        Some((resource, _)) if !RESOURCES.contains(&resource) => Some(format!(
+            "`{action}`: use one of the resources {RESOURCES:?}, or add `{resource}` to RESOURCES in {}",
+            file!()
+        )),
+        Some((_, verb)) if !VERBS.contains(&verb) => Some(format!(
+            "`{action}`: use one of the verbs {VERBS:?}, or add `{verb}` to VERBS in {}, in the imperative",
+            file!()
+        )),
+        Some(_) => None,
+    }
+}
+
+#[test]
+fn audit_actions_are_named_by_resource_and_verb() {
+    let sources = sources::rust_files(&["server"]);
+    let texts: Vec<_> = sources
+        .iter()
+        .filter(|source| source.path.starts_with("server/src/services/"))
+        .map(|source| source.text.as_str())
+        .collect();
+    let actions = actions(&texts);
+    assert!(actions.len() > 20, "the audit moved: this test finds {actions:?}");
+    let problems: Vec<_> = actions.iter().filter_map(|action| problem(action)).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    // A resource or verb that no action uses hides a spelling mistake.
+    let unused = |words: &[&str], part: fn(&str) -> Option<&str>| -> Vec<String> {
+        let used: BTreeSet<_> = actions.iter().filter_map(|action| part(action)).collect();
+        words.iter().filter(|word| !used.contains(*word)).map(|word| (*word).to_owned()).collect()
+    };
+    let resources =
+        unused(&RESOURCES, |action| action.split_once('.').map(|(resource, _)| resource));
+    let verbs = unused(&VERBS, |action| action.split_once('.').map(|(_, verb)| verb));
+    assert!(resources.is_empty() && verbs.is_empty(), "no action uses {resources:?} {verbs:?}");
+}
+
+#[test]
+fn actions_with_other_names_are_found() {
+    let source = r#"
+        fn audit(&self, action: &str, subject: Subject) {}
+        fn delete() { caller.audit("delete_agent", subject); caller.audit("agents.delete", subject); }
+        fn halt() -> AuditAction { AuditAction { action: "job.halted", subject } }
+        fn pause() { let (name, verb) = ("group.pause", "paused"); }
+    "#;
+    let found = actions(&[source]);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert_eq!(found.iter().filter_map(|action| problem(action)).count(), 3);
+}

@@ -1,0 +1,356 @@
+//! The examples of the OpenAPI document are taken from this run: one call of every operation.
+//!
+//! `MUSTER_WRITE_DOCS=1` writes them; `make openapi` then puts them into the document. Otherwise the run
+//! checks that what the server accepts and answers now, and the committed examples, have the documented
+//! shapes.
+
+use std::collections::BTreeMap;
+
+use muster_protocol::release::Platform;
+use muster_tests::{
+    AgentOptions, Fixture, JsonFields as _, Publisher, Script, eventually, repository, run_tool,
+    test_tools,
+};
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+/// Calls operations, and keeps the first answer of each.
+struct Recorder<'a> {
+    fixture: &'a Fixture,
+    /// Operation ids by method and path.
+    names: BTreeMap<(String, String), String>,
+    examples: Map<String, Value>,
+}
+
+impl Recorder<'_> {
+    /// One call. `path` is as in the document, with values after `=`: `/api/jobs/{id=…}`.
+    async fn call(&mut self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let key = self.fixture.api.key().to_owned();
+        self.call_with(&key, method, path, body).await
+    }
+
+    async fn call_with(
+        &mut self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Value {
+        let (template, concrete) = split(path);
+        let template = template.split('?').next().unwrap_or_default().to_owned();
+        let named = (method.as_str().to_lowercase(), template);
+        let name = self.names.get(&named).unwrap_or_else(|| panic!("{named:?}")).clone();
+        let api = self.fixture.api.with_key(key);
+        let answer = api.send(method, &concrete, body.clone()).await;
+        assert!(answer.status < 300, "{name}: {}", String::from_utf8_lossy(&answer.bytes));
+        let kind = answer.header("content-type").split(';').next().unwrap_or_default().to_owned();
+        let text = String::from_utf8(answer.bytes).expect("text");
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let mut example = json!({"status": answer.status.to_string(), "content_type": kind});
+        if answer.status != 204 {
+            example["response"] = value.clone();
+        }
+        if let Some(body) = body.filter(|body| *body != json!({})) {
+            example["request"] = body;
+        }
+        self.examples.entry(name).or_insert(example);
+        value
+    }
+
+    async fn get(&mut self, path: &str) -> Value {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn post(&mut self, path: &str, body: Value) -> Value {
+        self.call(Method::POST, path, Some(body)).await
+    }
+}
+
+/// The template of a path, and the path itself.
+fn split(path: &str) -> (String, String) {
+    let (mut template, mut concrete) = (String::new(), String::new());
+    for part in path.split_inclusive(['{', '}']) {
+        match part.strip_suffix('}').and_then(|inside| inside.split_once('=')) {
+            Some((name, value)) => {
+                template.push_str(&format!("{{{name}}}"));
+                concrete.push_str(value);
+            }
+            None => {
+                let outside = part.trim_end_matches('{');
+                template.push_str(outside);
+                concrete.push_str(outside);
+            }
+        }
+    }
+    (template, concrete)
+}
+
+/// Operation ids by method and path.
+fn names(document: &Value) -> BTreeMap<(String, String), String> {
+    let mut names = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let name = operation["operationId"].as_str().expect("an id").to_owned();
+            names.insert((method.clone(), path.clone()), name);
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn examples_are_taken_from_a_run_and_have_the_documented_shapes() {
+    let fixture = Fixture::on_sqlite().await;
+    let document = fixture.api.get("/openapi.json").await.expect(200);
+    let names = names(&document);
+    let mut run = Recorder { fixture: &fixture, names, examples: Map::new() };
+    let scripts = [Script::new("deploy", "echo deployed; exit 3")];
+    let (mut agent, id) = fixture.agent(AgentOptions::with_scripts(scripts)).await;
+
+    keys(&mut run).await;
+    agents(&mut run, &id).await;
+    jobs(&mut run, &id).await;
+    agent.stop();
+    let key_id = fixture.api.get(&format!("/api/agents/{id}")).await.expect(200);
+    fixture.with_status(key_id.text("key_id"), "offline").await;
+    unfinished(&mut run, &id).await;
+    releases(&mut run).await;
+    basic_agent(&mut run).await;
+    run.call(Method::DELETE, &format!("/api/agents/{{id={id}}}"), None).await;
+    for path in ["/healthz", "/readyz", "/api/audit"] {
+        run.get(path).await;
+    }
+    run.examples.insert(
+        "get_metrics".into(),
+        json!({"status": "200",
+        "content_type": "text/plain", "response": "muster_agents_online 1\n"}),
+    );
+
+    let examples = stable(&Value::Object(run.examples));
+    let missing: Vec<&String> =
+        run.names.values().filter(|name| examples.get(name.as_str()).is_none()).collect();
+    // A stream without end, and bytes of agents.
+    assert_eq!(missing, ["exchange_frames", "follow_events"].iter().collect::<Vec<_>>());
+    check(&fixture, &document, &examples);
+    let file = repository().join("server/src/http/openapi/examples.json");
+    if std::env::var_os("MUSTER_WRITE_DOCS").is_some() {
+        std::fs::write(&file, format!("{examples:#}\n")).expect("write the examples");
+    }
+    let committed = std::fs::read_to_string(&file).expect("read the examples");
+    let committed: Value = serde_json::from_str(&committed).expect("JSON");
+    let of = |examples: &Value| -> Vec<String> {
+        examples.as_object().into_iter().flat_map(Map::keys).cloned().collect()
+    };
+    assert_eq!(of(&committed), of(&examples), "write the examples: MUSTER_WRITE_DOCS=1");
+    check(&fixture, &document, &committed);
+}
+
+/// Validates requests and answers against the document.
+fn check(fixture: &Fixture, document: &Value, examples: &Value) {
+    let folder = fixture.test_dir.path();
+    for (name, value) in [("openapi.json", document), ("examples.json", examples)] {
+        std::fs::write(folder.join(name), value.to_string()).expect("write");
+    }
+    let script = repository().join("tests/tools/check_examples.py");
+    let script = script.to_str().expect("plain text");
+    let args = [script, "openapi.json", "examples.json"];
+    run_tool(&test_tools("python").join("bin/python"), &args, &[], folder);
+}
+
+async fn keys(run: &mut Recorder<'_>) {
+    let body = json!({"name": "web servers", "permissions": ["ping", "execute"],
+        "tags": ["web"], "max_agents": 20});
+    let key = run.post("/api/agents/keys", body).await.id().to_owned();
+    run.get("/api/agents/keys").await;
+    let path = format!("/api/agents/keys/{{id={key}}}");
+    run.get(&path).await;
+    run.call(Method::PATCH, &path, Some(json!({"max_agents": 50}))).await;
+    run.post(&format!("{path}/regenerate"), json!({"grace_ms": 86_400_000})).await;
+    run.call(Method::DELETE, &path, None).await;
+    let body = json!({"name": "deployments", "scopes": ["agents:read", "commands:run"]});
+    let key = run.post("/api/keys", body).await.id().to_owned();
+    run.get("/api/keys").await;
+    run.call(Method::DELETE, &format!("/api/keys/{{id={key}}}"), None).await;
+}
+
+async fn agents(run: &mut Recorder<'_>, id: &str) {
+    let path = format!("/api/agents/{{id={id}}}");
+    let change = json!({"name": "web-1", "tags": ["web", "stage:production"]});
+    let agent = run.call(Method::PATCH, &path, Some(change)).await;
+    run.get("/api/agents").await;
+    run.get("/api/agents/connected?name=web-1&wait_ms=1000").await;
+    run.get("/api/agents/resolve?name=web-1").await;
+    run.get(&path).await;
+    for part in ["scripts", "metrics", "events"] {
+        run.get(&format!("{path}/{part}")).await;
+    }
+    run.post(&format!("{path}/ping"), json!({"wait_ms": 5_000})).await;
+    let echo = json!({"command": "echo", "data": {"message": "hello"}});
+    run.post(&format!("{path}/command"), echo.clone()).await;
+    let path = format!("/api/agents/keys/{{id={}}}", agent.text("key_id"));
+    run.post(&format!("{path}/ping"), json!({"wait_ms": 5_000})).await;
+    run.post(&format!("{path}/command"), echo).await;
+    run.post("/api/targets/preview", json!({"expression": "tag:web & os:linux"})).await;
+}
+
+async fn jobs(run: &mut Recorder<'_>, id: &str) {
+    let url = "https://hooks.invalid/muster";
+    let body = json!({"script": "deploy", "target": {"ids": [id]}, "webhook": {"url": url}});
+    let job = run.post("/api/jobs", body).await.id().to_owned();
+    let path = format!("/api/jobs/{{id={job}}}");
+    let page = run.get(&format!("{path}/executions")).await;
+    let execution = page["items"][0].id().to_owned();
+    let execution = format!("/api/executions/{{id={execution}}}");
+    run.get(&format!("{execution}?wait_ms=60000")).await;
+    run.get("/api/executions?state=failed&state=lost").await;
+    run.get(&format!("{execution}/output")).await;
+    run.get(&format!("{execution}/output/live?follow=false")).await;
+    let command = execution.replace("executions", "commands");
+    run.get(&format!("{command}?wait_ms=60000")).await;
+    run.get(&format!("{command}/output")).await;
+    run.get("/api/commands").await;
+    run.get(&path).await;
+    run.get("/api/jobs").await;
+    run.post(&format!("{path}/retry"), json!({"executions": "failed"})).await;
+    run.post("/api/webhooks/secret", json!({"url": url})).await;
+    let delivery = eventually("the webhook is stored", async || {
+        let page = run.get("/api/webhooks/deliveries").await;
+        run.examples.retain(|name, _| name != "list_deliveries");
+        page["items"][0]["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    run.get("/api/webhooks/deliveries").await;
+    let delivery = format!("/api/webhooks/deliveries/{{id={delivery}}}");
+    run.get(&delivery).await;
+    run.post(&format!("{delivery}/resend"), json!({})).await;
+    run.post("/api/webhooks/secret/rotate", json!({})).await;
+}
+
+/// What is sent to an agent that is offline stays open, and can be ended.
+async fn unfinished(run: &mut Recorder<'_>, id: &str) {
+    let body = json!({"script": "deploy", "target": {"ids": [id]}, "rollout":
+        {"wave_size": "25%", "max_failures": 0, "pause_ms": 60_000}});
+    let job = run.fixture.api.post("/api/jobs", body.clone()).await.expect(202).id().to_owned();
+    for action in ["pause", "resume", "abort"] {
+        run.post(&format!("/api/jobs/{{id={job}}}/{action}"), json!({})).await;
+    }
+    let job = run.fixture.api.post("/api/jobs", body.clone()).await.expect(202).id().to_owned();
+    run.post(&format!("/api/jobs/{{id={job}}}/cancel"), json!({})).await;
+    for kind in ["commands", "executions"] {
+        let command = run.fixture.api.execute(id, "deploy", json!({})).await;
+        run.post(&format!("/api/{kind}/{{id={command}}}/cancel"), json!({})).await;
+    }
+}
+
+async fn releases(run: &mut Recorder<'_>) {
+    let publisher = Publisher::new(run.fixture).await;
+    let folder = publisher.make("0.2.0", "0.1.0").await;
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("read");
+    let draft = json!({"manifest": read("release.json"), "signature": read("release.sig")});
+    run.post("/api/releases", draft).await;
+    let platform = Platform::own().expect("a platform with releases").to_string();
+    let api = &run.fixture.api;
+    for program in ["muster-agent", "muster-supervisor"] {
+        let path = format!("/api/releases/0.2.0/{platform}/{program}");
+        let bytes = std::fs::read(folder.join(&platform).join(program)).expect("read a program");
+        api.try_send(Method::PUT, &path, &[], Some(bytes)).await.expect("reached").expect(204);
+    }
+    run.examples.insert("upload_program".into(), json!({"status": "204", "content_type": ""}));
+    let path = "/api/releases/{version=0.2.0}";
+    run.post(&format!("{path}/publish"), json!({})).await;
+    run.get("/api/releases").await;
+    run.get(path).await;
+    let group = json!({"name": "web", "target": {"tags": ["web"]}, "desired_version": "0.2.0",
+        "wave_size": "10%", "max_failures": 1, "healthy_for_ms": 60_000});
+    let group = run.post("/api/groups", group).await.id().to_owned();
+    let group = format!("/api/groups/{{id={group}}}");
+    run.get("/api/groups").await;
+    run.get(&group).await;
+    run.call(Method::PATCH, &group, Some(json!({"wave_size": 5}))).await;
+    for action in ["pause", "resume"] {
+        run.post(&format!("{group}/{action}"), json!({})).await;
+    }
+    run.call(Method::DELETE, &group, None).await;
+    let (_, key) = run.fixture.api.agent_key(json!({})).await;
+    let path = format!("/api/agents/desired-release?platform={platform}");
+    run.call_with(&key, Method::GET, &path, None).await;
+    run.post(&format!("{path}/withdraw", path = "/api/releases/{version=0.2.0}"), json!({})).await;
+    publisher.make_key("next").await;
+    let (old, new) = (publisher.key("key"), publisher.key("next"));
+    let paths = [old, new].map(|path| path.to_str().expect("plain text").to_owned());
+    let out = folder.join("change.json");
+    let out = out.to_str().expect("plain text");
+    let args = ["release", "rotate-key", "--old", &paths[0], "--new", &paths[1], "--out", out];
+    publisher.cli.run(&args).await.expect(0);
+    let change = std::fs::read(out).expect("read the statement");
+    let change = serde_json::from_slice(&change).expect("JSON");
+    run.post("/api/releases/key-changes", change).await;
+}
+
+/// An agent of the first generation over HTTP.
+async fn basic_agent(run: &mut Recorder<'_>) {
+    let permissions = json!({"permissions": muster_tests::ALL});
+    let (key_id, key) = run.fixture.api.agent_key(permissions).await;
+    let beat = json!({"status": {"cpu_percent": 12.5}, "data": {"hostname": "old-1",
+        "ip": "192.0.2.7", "version": "1.0", "os": "linux", "capabilities": ["ping"]}});
+    run.call_with(&key, Method::POST, "/api/agents/heartbeat", Some(beat)).await;
+    let agent = run.fixture.online(&key_id).await.id().to_owned();
+    let command =
+        json!({"command": "execute", "data": {"script": "deploy"}, "on_mismatch": "send"});
+    let path = format!("/api/agents/{agent}/command");
+    run.fixture.api.post(&path, command).await.expect(202);
+    let polled = run.call_with(&key, Method::GET, "/api/agents/poll?wait_ms=30000", None).await;
+    let id = polled["commands"][0].text("command_id").to_owned();
+    let result = json!({"command_id": id, "result": {"success": true, "data": {}}});
+    run.call_with(&key, Method::POST, "/api/agents/result", Some(result)).await;
+}
+
+/// The same examples in every run: ids, instants, secrets and figures are replaced.
+fn stable(examples: &Value) -> Value {
+    let mut known = BTreeMap::new();
+    replaced(examples, "", &mut known)
+}
+
+fn replaced(value: &Value, field: &str, known: &mut BTreeMap<String, usize>) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), replaced(value, name, known)))
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(|item| replaced(item, field, known)).collect(),
+        Value::String(text) => Value::String(replaced_text(text, known)),
+        value => value.clone(),
+    }
+}
+
+fn replaced_text(text: &str, known: &mut BTreeMap<String, usize>) -> String {
+    let mut rest = text;
+    let mut result = String::new();
+    while !rest.is_empty() {
+        let word_end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || "-_:.".contains(c)))
+            .unwrap_or(rest.len());
+        let (word, after) =
+            rest.split_at(word_end.max(rest.chars().next().map_or(1, char::len_utf8)));
+        rest = after;
+        let bare = word.trim_end_matches(['.', ':']);
+        let is_instant = bare.len() == 24 && bare.ends_with('Z') && bare.as_bytes()[10] == b'T';
+        if uuid::Uuid::try_parse(bare).is_ok() && bare.len() == 36 {
+            let next = known.len() + 1;
+            let number = *known.entry(bare.to_owned()).or_insert(next);
+            result.push_str(&format!("01900000-0000-7000-8000-{number:012}"));
+        } else if is_instant {
+            result.push_str("2026-01-31T12:00:00.000Z");
+        } else if let Some(kind) =
+            ["mst_live_", "mst_agent_", "whsec_"].iter().find(|kind| bare.starts_with(**kind))
+        {
+            // Prefixes of keys stay as long as they are.
+            result.push_str(&format!("{kind}{}", "0".repeat(bare.len() - kind.len())));
+        } else {
+            result.push_str(word);
+            continue;
+        }
+        result.push_str(&word[bare.len()..]);
+    }
+    result
+}

@@ -1,0 +1,5 @@
+//! The descriptions of API and agent protocol, read by other projects' validators and generators.
+
+mod clients;
+mod documents;
+mod examples;
