@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,10 +60,16 @@ release-programs: ## Build the programs for hosts, for this platform, as release
 release-build: ## Put an unsigned release together in dist/: PROGRAMS="PLATFORM=FOLDER …" FLOOR=VERSION.
 	bash scripts/build-release.sh $(PROGRAMS)
 
-soak: ## Run the chaos suite for a long time: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
+soak: ## Run the chaos suite for a long time, then soak-contract: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes 250000
 	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
+	$(MAKE) soak-contract
+
+soak-contract: ## Compare the server's answers with its OpenAPI document, on both databases: CONTRACT_MINUTES=10.
+	bash scripts/install-test-tools.sh
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/soak-contract --minutes $(or $(CONTRACT_MINUTES),10)
 
 soak-networks: ## Measure agents over slow and lossy networks (needs root): BYTES=1000000 RATE=64.
 	cargo build --workspace --bins --locked

@@ -44,7 +44,7 @@ const PREFLIGHT_CODES: [&str; 4] =
 /// it names the reason and what to do, without fields or paths of the API. A test compares this list with
 /// the server's codes.
 #[cfg(test)]
-const SHOWN_AS_ANSWERED: [&str; 67] = [
+const SHOWN_AS_ANSWERED: [&str; 68] = [
     "agent_busy",
     "agent_offline",
     "agent_online",
@@ -82,6 +82,7 @@ const SHOWN_AS_ANSWERED: [&str; 67] = [
     "no_release",
     "no_rollout",
     "no_space",
+    "no_successor",
     "not_found",
     "nothing_to_retry",
     "output_damaged",

@@ -5,7 +5,7 @@ use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
-use muster_server::metrics::{MetricSet, Registry};
+use muster_server::metrics::{MetricSet, MetricsFormat, Registry};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::audit_entry;
 use muster_server::store::entities::column::StringList;
@@ -29,7 +29,7 @@ impl Fixture {
     fn count(&self, name: &str) -> u64 {
         let parts =
             MetricSet { writer: self.store.writer().metrics().clone(), ..MetricSet::default() };
-        let text = Registry::new(&parts).text().expect("text");
+        let text = Registry::new(&parts).text(MetricsFormat::OpenMetrics).expect("text");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a number"))
     }

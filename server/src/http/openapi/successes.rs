@@ -3,6 +3,7 @@
 /// Operation, status, sentence.
 const SENTENCES: &[(&str, &str, &str)] = &[
     ("abort_job", "202", "The job. Its queued executions have ended."),
+    ("adopt_agent", "200", "The agent, which has the identity of the new key pair."),
     ("cancel_command", "202", "The command. It has ended, or its agent was asked to end it."),
     ("cancel_execution", "202", "The execution. It has ended, or its agent was asked to end it."),
     ("cancel_job", "202", "The job. Its queued executions have ended."),

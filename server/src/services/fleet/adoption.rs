@@ -83,14 +83,13 @@ impl Agents {
 
 /// The only host that can be meant.
 fn only(rows: &[agent::Model]) -> Result<(Fingerprint, AgentId)> {
-    let conflict = |code, detail| Err(ServiceError::Conflict { code, detail });
     match rows {
-        [] => conflict(
-            "no_successor",
-            "no other agent reports the machine id of this one with another key pair; pass the fingerprint that \
-             `muster-agent status` prints on the host"
+        [] => Err(ServiceError::Conflict {
+            code: "no_successor",
+            detail: "no other agent reports the machine id of this one with another key pair; pass the fingerprint that \
+                     `muster-agent status` prints on the host"
                 .into(),
-        ),
+        }),
         [row] => {
             let public_key = row.public_key().ok_or_else(basic_agent)?;
             Ok((public_key.fingerprint(), row.id))
@@ -100,12 +99,12 @@ fn only(rows: &[agent::Model]) -> Result<(Fingerprint, AgentId)> {
                 Some(format!("{} ({})", row.public_key()?.fingerprint(), row.id))
             });
             let listed = listed.collect::<Vec<_>>().join(", ");
-            conflict(
-                "ambiguous_successor",
-                format!(
+            Err(ServiceError::Conflict {
+                code: "ambiguous_successor",
+                detail: format!(
                     "several agents report the machine id of this one; pass the fingerprint of the right one: {listed}"
                 ),
-            )
+            })
         }
     }
 }

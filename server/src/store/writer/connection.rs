@@ -12,7 +12,7 @@ use sea_orm::{
 };
 
 use super::commit_metrics::CommitMetrics;
-use super::epoch::EpochCache;
+use super::epoch_cache::EpochCache;
 use crate::domain::ids::AgentId;
 use crate::metrics::WriterMetrics;
 use crate::store::blobs::Blobs;

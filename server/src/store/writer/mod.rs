@@ -14,6 +14,7 @@ pub mod commands;
 mod commit_metrics;
 mod connection;
 mod epoch;
+mod epoch_cache;
 pub(super) mod rows;
 pub mod sessions;
 

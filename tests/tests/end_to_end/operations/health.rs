@@ -7,7 +7,6 @@ use muster_tests::{
     Api, Authority, Database, Fixture, PostgresCluster, Server, ServerOptions, SmallDisk, TestDir,
     binary, eventually, eventually_shown,
 };
-use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Runs the health check with the data directory, and with a proxy that it must ignore.
@@ -57,6 +56,8 @@ async fn server_without_its_database_is_unhealthy_with_a_reason() {
     let data_dir = fixture.server.data_dir().to_owned();
     assert!(ask(&data_dir).status.success());
     fixture.server.cluster().stop();
+    // An answer is valid for a second.
+    becomes(&fixture.api, 503).await;
     let said = complaint(&ask(&data_dir));
     assert!(said.contains("503"), "{said}");
     fixture.server.cluster().resume();
@@ -123,26 +124,4 @@ async fn server_with_a_full_disk_is_not_ready_until_there_is_space() {
     let log = fixture.server.log();
     assert_eq!(log.matches("the server is not ready").count(), 1, "logged once: {log}");
     drop(fixture);
-}
-
-#[tokio::test]
-async fn server_with_a_read_only_database_is_not_ready_until_it_can_write() {
-    let fixture = Fixture::on_postgres().await;
-    let name = fixture.server.query("SELECT current_database()").remove(0);
-    let end_connections = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-        WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    fixture.server.query(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on"));
-    fixture.server.query(end_connections);
-    // The server is connected again: it reads, and it can't write.
-    eventually_shown("only reading works", async || {
-        let read = fixture.api.get("/api/keys").await;
-        let written = fixture.api.post("/api/keys", json!({"name": "k"})).await;
-        if (read.status, written.status) == (200, 503) { Ok(()) } else { Err(written.json()) }
-    })
-    .await;
-    fixture.api.get("/readyz").await.expect_problem(503, "storage_unavailable");
-    let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
-    fixture.server.query(&format!("BEGIN READ WRITE; {reset}; COMMIT"));
-    fixture.server.query(end_connections);
-    becomes(&fixture.api, 200).await;
 }

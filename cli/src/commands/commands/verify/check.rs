@@ -180,7 +180,8 @@ mod tests {
             change(&mut changed);
             check(&changed).expect_err("found").to_string()
         };
-        let cases: [(fn(&mut Evidence), &str); 11] = [
+        type Change = fn(&mut Evidence);
+        let cases: [(Change, &str); 11] = [
             (|of| of.execution["exit_code"] = json!(0), "`exit_code` is 0, and the agent signed 3"),
             (|of| of.execution["state"] = json!("succeeded"), "`state` is \"succeeded\""),
             (|of| of.execution["attestation"] = Value::Null, "is not signed"),

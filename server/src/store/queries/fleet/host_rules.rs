@@ -24,25 +24,27 @@ pub struct StoredRules {
     pub forbidden: ForbiddenCommands,
 }
 
+/// Agent, policy, digest of the manifest, and forbidden commands.
+type RulesRow = (AgentId, Option<String>, Option<Vec<u8>>, Option<String>);
+
 impl TenantScope {
     /// The rules of these agents' hosts. Basic agents have none.
     pub async fn host_rules(&self, ids: &[AgentId]) -> Result<Vec<StoredRules>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for ids in ids.chunks(IDS_AT_ONCE) {
-            let rows: Vec<(AgentId, Option<String>, Option<Vec<u8>>, Option<String>)> =
-                agent::Entity::find()
-                    .select_only()
-                    .columns([agent::Column::Id, agent::Column::Policy])
-                    .column(agent_manifest::Column::Digest)
-                    .column(agent_manifest::Column::ForbiddenCommands)
-                    .join(JoinType::LeftJoin, to_manifests())
-                    .filter(agent::Column::Id.is_in(ids.iter().copied()))
-                    .filter(agent::Column::TenantId.eq(self.tenant_id))
-                    .filter(agent::Column::DeletedAt.is_null())
-                    .filter(agent::Column::Level.eq(AgentLevel::Full))
-                    .into_tuple()
-                    .all(&self.reader)
-                    .await?;
+            let rows: Vec<RulesRow> = agent::Entity::find()
+                .select_only()
+                .columns([agent::Column::Id, agent::Column::Policy])
+                .column(agent_manifest::Column::Digest)
+                .column(agent_manifest::Column::ForbiddenCommands)
+                .join(JoinType::LeftJoin, to_manifests())
+                .filter(agent::Column::Id.is_in(ids.iter().copied()))
+                .filter(agent::Column::TenantId.eq(self.tenant_id))
+                .filter(agent::Column::DeletedAt.is_null())
+                .filter(agent::Column::Level.eq(AgentLevel::Full))
+                .into_tuple()
+                .all(&self.reader)
+                .await?;
             found.extend(rows.into_iter().map(|(agent_id, policy, digest, forbidden)| {
                 StoredRules {
                     agent_id,
