@@ -57,7 +57,7 @@ impl SourceLimiter {
             return Some(SourcePermit { limiter: self.clone(), source: None });
         }
         let source = Source::of(address);
-        if shared.admitted.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
+        if shared.admitted.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             shared.rate.retain_recent();
             shared.rate.shrink_to_fit();
         }

@@ -38,7 +38,7 @@ pub(super) async fn invalid_keys(
     let query = api_key::Entity::find()
         .select_only()
         .column(api_key::Column::Id)
-        .filter(api_key::Column::Id.is_in(pad_to_power_of_two(ids.into_iter())))
+        .filter(api_key::Column::Id.is_in(pad_to_power_of_two(ids)))
         .filter(is_invalid_key(now));
     let ids: Vec<ApiKeyId> = query.into_tuple().all(connection).await?;
     Ok(ids.into_iter().collect())

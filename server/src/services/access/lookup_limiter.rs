@@ -57,7 +57,7 @@ impl LookupLimiter {
     /// Records that nobody has a credential which this source presented.
     pub(in crate::services) fn record_failure(&self, source: Source) {
         let shared = &*self.0;
-        if shared.failed.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == 0 {
+        if shared.failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(FORGET_EVERY) {
             shared.failures.retain_recent();
             shared.failures.shrink_to_fit();
         }
