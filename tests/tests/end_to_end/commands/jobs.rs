@@ -274,7 +274,7 @@ async fn run_on_many_agents_prints_the_results_and_exits_accordingly() {
     assert!(said.stderr.contains("bad: failed"), "{}", said.stderr);
     let refused = cli.run(&["run", "--on", "tag:nobody", "try"]).await;
     refused.expect(1);
-    assert!(refused.stderr.contains("the target matches no agents"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("no agent matches the target"), "{}", refused.stderr);
     let detached = cli.run(&["run", "--on", "all", "try", "N=0", "--detach"]).await.expect(0);
     over(&fixture, detached.trim()).await;
 }

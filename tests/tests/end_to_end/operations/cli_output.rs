@@ -109,7 +109,7 @@ async fn refusal_names_the_matching_options() {
         ),
         (&["run", "one", "--", "true"], "Use --on-mismatch send"),
         (&["run", "one", "--", "a/b"], "the first word of the command must be"),
-        (&["run", "--tag", "no", "hi"], "`muster agents list --on EXPRESSION`"),
+        (&["run", "--tag", "no", "hi"], "`muster agents list`"),
         (&["run", "--tag", "a b", "hi"], "--tag must be 1 to 64 letters"),
         (&["run", "one", "hi", "--timeout", "200h"], "--timeout must be at most 7d"),
         (&["run", "one", "hi", "--timeout-ms", "0"], "--timeout must be at least 1ms"),
