@@ -312,17 +312,17 @@ async fn basic_agent(run: &mut Recorder<'_>) {
 /// The same examples in every run: ids, instants, secrets and figures are replaced.
 fn stable(examples: &Value) -> Value {
     let mut known = BTreeMap::new();
-    replaced(examples, "", &mut known)
+    replaced(examples, &mut known)
 }
 
-fn replaced(value: &Value, field: &str, known: &mut BTreeMap<String, usize>) -> Value {
+fn replaced(value: &Value, known: &mut BTreeMap<String, usize>) -> Value {
     match value {
         Value::Object(fields) => fields
             .iter()
-            .map(|(name, value)| (name.clone(), replaced(value, name, known)))
+            .map(|(name, value)| (name.clone(), replaced(value, known)))
             .collect::<Map<_, _>>()
             .into(),
-        Value::Array(items) => items.iter().map(|item| replaced(item, field, known)).collect(),
+        Value::Array(items) => items.iter().map(|item| replaced(item, known)).collect(),
         Value::String(text) => Value::String(replaced_text(text, known)),
         value => value.clone(),
     }
