@@ -8,7 +8,7 @@
 # How long `make fuzz` takes for each target.
 SECONDS_EACH ?= 60
 
-.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-contract soak-updates bump images images-check release-programs release-build
+.PHONY: help build demo demo-stop test fmt lint openapi fuzz bench soak soak-networks soak-updates bump images images-check release-programs release-build soak-contract
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z -]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ release-build: ## Put an unsigned release together in dist/: PROGRAMS="PLATFORM=
 
 soak: ## Run the chaos suite for a long time, then soak-contract: MINUTES=20 HOSTS=4 SEED=1 (default: a new seed).
 	cargo build --workspace --bins --locked
+	-$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes 250000
 	$${CARGO_TARGET_DIR:-target}/debug/soak --minutes $(or $(MINUTES),20) --hosts $(or $(HOSTS),4) $(if $(SEED),--seed $(SEED))
 	$(MAKE) soak-contract
 
@@ -69,6 +70,10 @@ soak-contract: ## Compare the server's answers with its OpenAPI document, on bot
 	bash scripts/install-test-tools.sh
 	cargo build --workspace --bins --locked
 	$${CARGO_TARGET_DIR:-target}/debug/soak-contract --minutes $(or $(CONTRACT_MINUTES),10)
+
+soak-networks: ## Measure agents over slow and lossy networks (needs root): BYTES=1000000 RATE=64.
+	cargo build --workspace --bins --locked
+	$${CARGO_TARGET_DIR:-target}/debug/soak-networks --bytes $(or $(BYTES),1000000) $(if $(RATE),--rate $(RATE))
 
 soak-updates: ## Update a working fleet to another version and back: HOSTS=200 WAVE=20.
 	cargo build --workspace --bins --locked

@@ -25,6 +25,7 @@ need curl command -v curl
 need dbus command -v dbus-daemon
 need e2fsprogs command -v mkfs.ext4
 need faketime has_faketime
+need iproute2 command -v ip
 need libpam-systemd test -e /usr/share/pam-configs/systemd
 need mount command -v mount
 need nginx-light command -v nginx

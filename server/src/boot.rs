@@ -77,13 +77,14 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         is_secure: config.tls.is_some(),
     });
     let (sessions, viewers) = (Arc::clone(&services.sessions), services.viewers.clone());
-    let app = http::with_security_headers(http::router(state).merge(ws::router(&services)));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let app = http::router(state).merge(ws::router(&services));
+    let app = http::with_envelope(app, Clock::system(), stopped.clone());
     let (max_connections, version) = (connections, env!("CARGO_PKG_VERSION"));
     fault::warn();
     tracing::info!(%url, version, max_connections, "serving");
 
     let mut renewal = tokio::spawn(Certificate::follow(certificate, hangup, config.tls_check));
-    let (stop, stopped) = tokio::sync::watch::channel(false);
     let mut server = tokio::spawn(bound.serve(app, stopped));
     let reason = tokio::select! {
         reason = stop_signal() => reason?,

@@ -16,6 +16,7 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use serde::Deserialize;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 
@@ -25,7 +26,7 @@ use crate::domain::source::Source;
 use crate::services::Services;
 use crate::services::access::authentication::{AgentRefusal, Authentication};
 use crate::services::sessions::{
-    AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
+    Activity, AgentMessage, AgentTransport, SessionRequest, Sessions, TransportEnd,
 };
 
 /// An idle connection holds no more than this each way; both grow on use.
@@ -62,6 +63,7 @@ async fn connect(
     State(doors): State<WsState>,
     headers: HeaderMap,
     client: Option<Extension<ConnectInfo<SocketAddr>>>,
+    activity: Option<Extension<Activity>>,
     Query(params): Query<Params>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -78,6 +80,7 @@ async fn connect(
         },
     };
     let sessions = doors.sessions;
+    let activity = activity.map(|Extension(activity)| activity);
     upgrade
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
@@ -85,8 +88,9 @@ async fn connect(
         .max_message_size(MAX_FRAME_BYTES)
         .max_frame_size(MAX_FRAME_BYTES)
         .on_upgrade(move |socket| {
-            // In a box: a session moves it from future to future, and each would have room for it.
-            let mut link = Socket(Box::new(socket));
+            // Boxed, because a session moves it from future to future, and each would reserve its
+            // size.
+            let mut link = Socket { socket: Box::new(socket), activity };
             async move {
                 match admitted {
                     Err(code) => link.close(code).await,
@@ -105,11 +109,14 @@ async fn connect(
         })
 }
 
-struct Socket(Box<WebSocket>);
+struct Socket {
+    socket: Box<WebSocket>,
+    activity: Option<Activity>,
+}
 
 impl AgentTransport for Socket {
     async fn receive(&mut self) -> Result<AgentMessage, TransportEnd> {
-        match self.0.recv().await {
+        match self.socket.recv().await {
             Some(Ok(Message::Text(text))) => Ok(AgentMessage::Text(text.into())),
             Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
@@ -118,13 +125,17 @@ impl AgentTransport for Socket {
         }
     }
 
+    fn last_arrival_at(&self) -> Option<Instant> {
+        self.activity.as_ref().map(Activity::last_at)
+    }
+
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
         let text = serde_json::to_string(frame).map_err(|_| TransportEnd::Violation)?;
-        in_time(self.0.feed(Message::Text(text.into()))).await
+        in_time(self.socket.feed(Message::Text(text.into()))).await
     }
 
     async fn flush(&mut self) -> Result<(), TransportEnd> {
-        in_time(self.0.flush()).await
+        in_time(self.socket.flush()).await
     }
 
     async fn close(&mut self, code: CloseCode) {
@@ -132,8 +143,8 @@ impl AgentTransport for Socket {
         // Read on until the agent has answered: what it still sends would otherwise reset the
         // connection before it has read the code.
         let goodbye = async {
-            if self.0.send(Message::Close(Some(frame))).await.is_ok() {
-                while let Some(Ok(_)) = self.0.recv().await {}
+            if self.socket.send(Message::Close(Some(frame))).await.is_ok() {
+                while let Some(Ok(_)) = self.socket.recv().await {}
             }
         };
         let _ = tokio::time::timeout(CLOSE_WAIT, goodbye).await;

@@ -12,6 +12,7 @@ mod fixture;
 mod hosts;
 mod images;
 mod json;
+mod networks;
 mod processes;
 mod proxies;
 mod servers;
@@ -37,6 +38,7 @@ pub use hosts::host::{Host, Manager};
 pub use hosts::small_disk::SmallDisk;
 pub use images::{Container, Dockerfile, Image, repository};
 pub use json::JsonFields;
+pub use networks::{Case, Conditions, Network, Outcome, Shaper, Transport, measure};
 pub use processes::binaries::{binary, previous};
 pub use processes::ports::{ClosedPort, free_port};
 pub use processes::process::Process;
@@ -48,7 +50,7 @@ pub use proxies::tinyproxy::Tinyproxy;
 pub use proxies::tls_terminator::TlsTerminator;
 pub use servers::authority::{Authority, Certificate, Issued, Secured, connect, shown};
 pub use servers::server::{Database, Server, ServerOptions};
-pub use wait::{eventually, eventually_shown, within};
+pub use wait::{eventually, eventually_shown, pass, within};
 
 /// For tests of what only root can do: another user's files, becoming another user.
 ///

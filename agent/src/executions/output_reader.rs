@@ -140,6 +140,18 @@ impl OutputReader {
         self.offset + self.skipped as u64
     }
 
+    /// True if there is no complete record to send.
+    ///
+    /// # Errors
+    /// If the file can't be read.
+    pub fn is_at_end(&mut self) -> io::Result<bool> {
+        self.file_bytes = self.file.get_ref().metadata()?.len();
+        let start = self.position;
+        let is_at_end = self.next_header()?.is_none();
+        self.seek_back(start)?;
+        Ok(is_at_end)
+    }
+
     /// A binary frame with the next output, as large as the wire format and `max_payload` allow;
     /// `None` if there is no complete record. Contains at least one byte.
     ///

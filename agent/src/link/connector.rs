@@ -5,8 +5,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::endpoint::Endpoint;
+use super::path_limits::PathLimits;
+use super::progress::Progress;
 use super::proxy::Proxy;
-use super::socket::{self, Socket, resolve};
+use super::socket::{self, MeteredStream, Socket, resolve};
 use super::tls::{Authorities, TlsSetup};
 use super::{ConnectError, LinkError, tunnel};
 
@@ -17,6 +19,7 @@ pub struct Connector {
     pub proxy: Option<Proxy>,
     /// Present if the server or the proxy uses TLS.
     pub tls: Option<TlsSetup>,
+    pub limits: PathLimits,
 }
 
 impl Connector {
@@ -31,7 +34,7 @@ impl Connector {
     ) -> Result<Self, LinkError> {
         let is_tls_needed = endpoint.is_secure || proxy.as_ref().is_some_and(Proxy::is_secure);
         let tls = is_tls_needed.then(|| TlsSetup::new(authorities)).transpose()?;
-        Ok(Self { endpoint, proxy, tls })
+        Ok(Self { endpoint, proxy, tls, limits: PathLimits::default() })
     }
 
     /// Host and port of the first TCP connection: the proxy, or the server.
@@ -47,7 +50,15 @@ impl Connector {
     /// # Errors
     /// [`LinkError`] that names the step that failed. The caller sets the timeout.
     pub async fn connect(&self) -> Result<Box<dyn Socket>, LinkError> {
-        let socket = self.connect_tcp().await?;
+        self.connect_metered(&Progress::default()).await
+    }
+
+    /// [`Connector::connect`]; the connection notes its progress.
+    ///
+    /// # Errors
+    /// As [`Connector::connect`].
+    pub async fn connect_metered(&self, progress: &Progress) -> Result<Box<dyn Socket>, LinkError> {
+        let socket = self.connect_tcp_metered(progress).await?;
         Ok(match self.endpoint.is_secure {
             true => Box::new(self.tls_handshake(socket).await?),
             false => socket,
@@ -59,8 +70,12 @@ impl Connector {
     /// # Errors
     /// [`LinkError::Blocked`] in nearly all cases.
     pub async fn connect_tcp(&self) -> Result<Box<dyn Socket>, LinkError> {
+        self.connect_tcp_metered(&Progress::default()).await
+    }
+
+    async fn connect_tcp_metered(&self, progress: &Progress) -> Result<Box<dyn Socket>, LinkError> {
         let (host, port) = self.first_address();
-        let stream = self.connect_to(host, port).await?;
+        let stream = MeteredStream::new(self.connect_to(host, port).await?, progress.clone());
         let Some(proxy) = &self.proxy else { return Ok(Box::new(stream)) };
         let socket: Box<dyn Socket> = match &self.tls {
             Some(tls) if proxy.is_secure() => Box::new(tls.tls_handshake(host, stream).await?),

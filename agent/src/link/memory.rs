@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::{Incoming, Link, LinkError, Outgoing};
+use super::{Incoming, Link, LinkError, Outgoing, Progress};
 
 /// Capacity of each direction, in frames; real sockets are bounded too.
 const FRAMES: usize = 8;
@@ -13,6 +13,7 @@ const FRAMES: usize = 8;
 pub struct MemoryLink {
     to_server: mpsc::Sender<Outgoing>,
     from_server: mpsc::Receiver<Incoming>,
+    progress: Progress,
 }
 
 /// The server's end.
@@ -25,7 +26,10 @@ pub struct ServerEnd {
 pub fn pair() -> (MemoryLink, ServerEnd) {
     let (to_server, from_agent) = mpsc::channel(FRAMES);
     let (to_agent, from_server) = mpsc::channel(FRAMES);
-    (MemoryLink { to_server, from_server }, ServerEnd { to_agent, from_agent })
+    (
+        MemoryLink { to_server, from_server, progress: Progress::default() },
+        ServerEnd { to_agent, from_agent },
+    )
 }
 
 impl Link for MemoryLink {
@@ -38,7 +42,16 @@ impl Link for MemoryLink {
     }
 
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
-        async { self.from_server.recv().await.ok_or(LinkError::Ended) }.boxed()
+        async {
+            let received = self.from_server.recv().await.ok_or(LinkError::Ended);
+            self.progress.note();
+            received
+        }
+        .boxed()
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {

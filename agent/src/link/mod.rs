@@ -5,18 +5,25 @@ mod connector;
 pub mod endpoint;
 mod exchange;
 pub mod memory;
+pub mod path_limits;
+mod progress;
 mod proxy;
 mod socket;
 mod tls;
 mod tunnel;
 mod websocket;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use muster_protocol::CloseCode;
+use muster_protocol::limits::MAX_OUTPUT_FRAME_BYTES;
 
 pub use connect_error::{ConnectError, instant};
 pub use connector::Connector;
 pub use exchange::{Exchange, client as http_client};
+pub use path_limits::PathLimits;
+pub use progress::Progress;
 pub use proxy::{Proxy, ProxyError};
 pub use socket::{Socket, resolve};
 pub use tls::{Authorities, AuthoritiesError, TlsSetup};
@@ -24,6 +31,32 @@ pub use websocket::WebSocket;
 
 /// The agent's `User-Agent` in HTTP.
 const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
+
+/// Payload that fills one packet of most networks, with all headers.
+const MIN_FRAME_PAYLOAD: usize = 1_360;
+/// How long output may be on its way, if the network itself is faster.
+const TARGET_DELAY: Duration = Duration::from_secs(1);
+
+/// How a link wants its output.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputPace {
+    /// Payload below which frames cost more than they save.
+    pub min_frame_bytes: usize,
+    /// Payload above which frames do not pass.
+    pub max_frame_bytes: usize,
+    /// How long output may be on its way.
+    pub delay: Duration,
+}
+
+impl Default for OutputPace {
+    fn default() -> Self {
+        Self {
+            min_frame_bytes: MIN_FRAME_PAYLOAD,
+            max_frame_bytes: MAX_OUTPUT_FRAME_BYTES,
+            delay: TARGET_DELAY,
+        }
+    }
+}
 
 /// A frame to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +143,23 @@ pub trait Link: Send {
     fn name(&self) -> &'static str;
     /// Sends a frame; returns when there is room for the next one.
     fn send(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>>;
+    /// Sends a frame that may wait: output or a result. Those frames keep their order; frames of
+    /// [`Link::send`] may pass them.
+    fn send_bulk(&mut self, frame: Outgoing) -> BoxFuture<'_, Result<(), LinkError>> {
+        self.send(frame)
+    }
     /// Waits for the next frame.
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>>;
+    /// When the link last made progress, in either direction.
+    fn progress(&self) -> Progress;
+    /// How long the link has made no progress that it could have made.
+    fn silence(&self) -> Duration {
+        self.progress().last_at().elapsed()
+    }
+    /// How the link wants its output.
+    fn output_pace(&self) -> OutputPace {
+        OutputPace::default()
+    }
     /// Closes the connection, within a short time limit.
     fn close(&mut self) -> BoxFuture<'_, ()>;
 }

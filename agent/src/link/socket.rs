@@ -2,19 +2,28 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::http::Uri;
 use tower::{Service as _, service_fn};
 
+use super::progress::Progress;
+
 /// Time limit for a connection, over all addresses of a name.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that the system accepts from the agent beyond those that it has sent: a frame that must
+/// leave soon never waits behind megabytes.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
 /// A bidirectional byte stream.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -43,6 +52,79 @@ pub async fn connect(uri: Uri, addresses: Vec<SocketAddr>) -> io::Result<TcpStre
     match connector.call(uri).await {
         Ok(stream) => Ok(stream.into_inner()),
         Err(error) => Err(system_error(&error)),
+    }
+}
+
+/// A TCP connection that notes its progress.
+pub struct MeteredStream {
+    stream: TcpStream,
+    progress: Progress,
+    /// The last write found the socket full.
+    was_full: bool,
+}
+
+impl MeteredStream {
+    pub fn new(stream: TcpStream, progress: Progress) -> Self {
+        #[cfg(target_os = "linux")]
+        // Old kernels do not know the option, and work without it.
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
+        progress.note();
+        Self { stream, progress, was_full: false }
+    }
+
+    fn note_write<T>(&mut self, written: Poll<T>) -> Poll<T> {
+        if written.is_ready() && self.was_full {
+            self.progress.note();
+        }
+        self.was_full = written.is_pending();
+        written
+    }
+}
+
+impl AsyncRead for MeteredStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.progress.note();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for MeteredStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

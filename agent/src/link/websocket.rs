@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
 use muster_protocol::limits::MAX_FRAME_BYTES;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, USER_AGENT};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Connector, Incoming, Link, LinkError, Outgoing, Socket};
+use super::{Connector, Incoming, Link, LinkError, Outgoing, PathLimits, Progress, Socket};
 
 /// Time limit for name resolution, TCP, proxy, TLS and the upgrade together.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,6 +25,9 @@ const BUFFER_BYTES: usize = 4 * 1024;
 /// An open WebSocket.
 pub struct WebSocket {
     stream: WebSocketStream<Box<dyn Socket>>,
+    progress: Progress,
+    limits: PathLimits,
+    pinged_at: Instant,
     /// Read from the stream before the session started.
     first: Option<Incoming>,
 }
@@ -62,7 +65,8 @@ impl WebSocket {
         connector: &Connector,
         key: &SecretString,
     ) -> Result<Self, LinkError> {
-        let socket = connector.connect().await?;
+        let progress = Progress::default();
+        let socket = connector.connect_metered(&progress).await?;
         let mut request = connector
             .endpoint
             .websocket_url()
@@ -81,7 +85,10 @@ impl WebSocket {
             .max_message_size(Some(2 * MAX_FRAME_BYTES))
             .max_frame_size(Some(2 * MAX_FRAME_BYTES));
         match tokio_tungstenite::client_async_with_config(request, socket, Some(config)).await {
-            Ok((stream, _)) => Ok(Self { stream, first: None }),
+            Ok((stream, _)) => {
+                let (limits, pinged_at) = (connector.limits.clone(), Instant::now());
+                Ok(Self { stream, progress, limits, pinged_at, first: None })
+            }
             Err(Error::Http(answer)) => Err(LinkError::Refused {
                 action: "the WebSocket upgrade",
                 status: answer.status().as_u16(),
@@ -96,7 +103,8 @@ impl WebSocket {
             return Ok(first);
         }
         loop {
-            return match self.stream.next().await {
+            let Some(next) = self.next_message().await else { continue };
+            return match next {
                 Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text.as_str().to_owned())),
                 Some(Ok(Message::Binary(_))) => Ok(Incoming::Binary),
                 Some(Ok(Message::Close(Some(frame)))) => Ok(Incoming::Closed {
@@ -107,10 +115,32 @@ impl WebSocket {
                     Ok(Incoming::Closed { code: 1005, reason: String::new() })
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-                Some(Err(error)) => Err(LinkError::broken("read from the WebSocket")(error)),
+                Some(Err(error)) => {
+                    self.limits.cut_after(self.quiet_since().elapsed());
+                    Err(LinkError::broken("read from the WebSocket")(error))
+                }
                 None => Err(LinkError::Ended),
             };
         }
+    }
+
+    /// Waits for a message. `None` after a ping: something on the way cuts quiet connections.
+    async fn next_message(&mut self) -> Option<Option<Result<Message, Error>>> {
+        let Some(interval) = self.limits.keep_alive_interval() else {
+            return Some(self.stream.next().await);
+        };
+        let ping_at = self.quiet_since() + interval;
+        if let Ok(next) = timeout_at(ping_at, self.stream.next()).await {
+            return Some(next);
+        }
+        self.pinged_at = Instant::now();
+        // If it fails, so does the next read.
+        let _ = timeout(CLOSE_TIMEOUT, self.stream.send(Message::Ping(Vec::new().into()))).await;
+        None
+    }
+
+    fn quiet_since(&self) -> Instant {
+        self.progress.last_at().max(self.pinged_at)
     }
 }
 
@@ -130,6 +160,10 @@ impl Link for WebSocket {
 
     fn receive(&mut self) -> BoxFuture<'_, Result<Incoming, LinkError>> {
         self.next().boxed()
+    }
+
+    fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     fn close(&mut self) -> BoxFuture<'_, ()> {

@@ -10,6 +10,7 @@ mod host_requests;
 mod inbound;
 mod outbound;
 pub mod outbox;
+pub mod pacer;
 pub mod reconnect;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use crate::executions::{ExecutionEvent, ExecutionManager};
 use crate::link::{Incoming, Link, LinkError, Outgoing};
 use crate::policy::Forbidden;
 use crate::sessions::outbox::{Outbox, encode};
+use crate::sessions::pacer::Pacer;
 use deregister::Deregistration;
 pub use ending::SessionEnd;
 
@@ -169,12 +171,13 @@ impl<'a> Session<'a> {
         let granted = agent.limits.output;
         let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
         let limit_bytes = granted.limit_bytes.min(wanted_bytes);
+        let pacer = Pacer::new(link.output_pace());
         Self {
             link,
             agent,
             permissions,
             output: OutputLimits { limit_bytes, ..granted },
-            outbox: Outbox::default(),
+            outbox: Outbox::new(pacer),
             pending: VecDeque::new(),
             heartbeat,
             last_received_at: Instant::now(),
@@ -281,7 +284,8 @@ impl<'a> Session<'a> {
     }
 
     fn send_heartbeat(&mut self) -> Result<(), SessionEnd> {
-        if self.last_received_at.elapsed() > self.max_silence {
+        // The progress of a large frame in either direction is a sign of life too.
+        if self.last_received_at.elapsed().min(self.link.silence()) > self.max_silence {
             return Err(SessionEnd::Broken(LinkError::TimedOut("acknowledge heartbeats")));
         }
         if self.agent.reload_policy_and_manifest() {

@@ -1,31 +1,36 @@
 //! Sends frames to the server.
 
+use std::time::Duration;
+
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use super::{FRAMES_PER_BATCH, Session, SessionEnd, poll_with};
-use crate::link::{Incoming, LinkError};
+use crate::link::{Incoming, Link, LinkError, Outgoing};
 
 impl Session<'_> {
     /// Sends one frame; executions are managed meanwhile, however slow the link is.
     pub(super) async fn send_next(&mut self) -> Result<(), SessionEnd> {
-        let next = match self.pending.pop_front() {
-            Some(frame) => Some(frame),
-            None => self.outbox.next_frame(&self.agent.executions, &self.agent.attestor()),
+        let (frame, is_bulk) = match self.pending.pop_front() {
+            Some(frame) => (frame, false),
+            None => match self.outbox.next_frame(&self.agent.executions, &self.agent.attestor()) {
+                Some(frame) => (frame, true),
+                None => return Ok(()),
+            },
         };
-        let Some(frame) = next else { return Ok(()) };
         let mut events = Vec::new();
-        let sending = timeout(self.max_silence, self.link.send(frame));
+        let sending =
+            send_while_it_progresses(self.link.as_mut(), frame, is_bulk, self.max_silence);
         let sent = poll_with(&mut self.agent.executions, sending, &mut events).await;
         for event in events {
             self.handle_event(event);
         }
         match sent {
-            Ok(Ok(())) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(error @ LinkError::TimedOut(_)) => Err(SessionEnd::Broken(error)),
             // A server that closes and then cuts the link has sent its reason, which can still be
             // read.
-            Ok(Err(error)) => Err(self.close_reason_after(error).await),
-            Err(_) => Err(SessionEnd::Broken(LinkError::TimedOut("accept a frame"))),
+            Err(error) => Err(self.close_reason_after(error).await),
         }
     }
 
@@ -40,5 +45,24 @@ impl Session<'_> {
             }
         }
         SessionEnd::Broken(error)
+    }
+}
+
+/// Sends a frame, however long it takes, as long as the server accepts parts of it.
+async fn send_while_it_progresses(
+    link: &mut dyn Link,
+    frame: Outgoing,
+    is_bulk: bool,
+    max_silence: Duration,
+) -> Result<(), LinkError> {
+    let progress = link.progress();
+    let mut sending = if is_bulk { link.send_bulk(frame) } else { link.send(frame) };
+    loop {
+        let before = progress.last_at();
+        match timeout(max_silence, &mut sending).await {
+            Ok(sent) => return sent,
+            Err(_) if progress.last_at() > before => {}
+            Err(_) => return Err(LinkError::TimedOut("accept a frame")),
+        }
     }
 }

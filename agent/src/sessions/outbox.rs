@@ -1,13 +1,13 @@
 //! What still has to be sent in this session: output by offset, then the result.
 //!
 //! Created for every session; the files and the ledger are what persists. It produces one frame at
-//! a time, so that nothing queues up, and serves all commands in turn.
+//! a time, as large as the pacer allows, so that nothing queues up, and serves all commands in turn.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use muster_protocol::frame::AgentFrame;
-use muster_protocol::limits::OUTPUT_WINDOW_BYTES;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::executions::ExecutionManager;
@@ -15,12 +15,16 @@ use crate::executions::ledger::Phase;
 use crate::executions::ledger::record::Attestor;
 use crate::executions::output_reader::OutputReader;
 use crate::link::Outgoing;
+use crate::sessions::pacer::Pacer;
 
 /// The outbox of one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     deliveries: BTreeMap<Uuid, Delivery>,
     queue: VecDeque<Uuid>,
+    /// Commands with output that waits for an acknowledgement of any command.
+    blocked: Vec<Uuid>,
+    pacer: Pacer,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +42,12 @@ struct Delivery {
 }
 
 impl Outbox {
+    /// An empty outbox.
+    pub fn new(pacer: Pacer) -> Self {
+        let (deliveries, queue) = (BTreeMap::new(), VecDeque::new());
+        Self { deliveries, queue, blocked: Vec::new(), pacer }
+    }
+
     /// Sends no output of a listed command until the server has acknowledged its offset.
     pub fn await_offset(&mut self, command_id: Uuid) {
         self.deliveries.entry(command_id).or_default().awaits_offset = true;
@@ -70,9 +80,11 @@ impl Outbox {
         } else {
             // A server can't commit what was not sent; a higher offset opens no larger window.
             let credible = offset_bytes.min(delivery.sent_bytes);
+            self.pacer.acknowledged(command_id, credible, Instant::now());
             delivery.acked_bytes = delivery.acked_bytes.max(credible);
         }
         self.enqueue(command_id);
+        self.enqueue_blocked();
     }
 
     /// The server needs no output of this command, which still runs here.
@@ -81,11 +93,23 @@ impl Outbox {
         delivery.is_output_unwanted = true;
         delivery.awaits_offset = false;
         delivery.reader = None;
+        self.pacer.forget(command_id);
+        self.enqueue_blocked();
     }
 
     /// Nothing more of this command has to be sent.
     pub fn remove(&mut self, command_id: Uuid) {
         self.deliveries.remove(&command_id);
+        self.pacer.forget(command_id);
+        self.enqueue_blocked();
+    }
+
+    fn enqueue_blocked(&mut self) {
+        for command_id in std::mem::take(&mut self.blocked) {
+            if self.deliveries.contains_key(&command_id) {
+                self.enqueue(command_id);
+            }
+        }
     }
 
     /// Queues all commands: output that could not be read before may be readable now.
@@ -110,12 +134,30 @@ impl Outbox {
         while let Some(command_id) = self.queue.pop_front() {
             let Some(delivery) = self.deliveries.get_mut(&command_id) else { continue };
             delivery.is_queued = false;
-            if let Some(frame) = delivery.next_frame(command_id, executions, attestor) {
-                self.enqueue(command_id);
-                return Some(frame);
+            match delivery.next_step(command_id, executions, attestor, &mut self.pacer) {
+                Step::Frame(frame) => {
+                    self.enqueue(command_id);
+                    return Some(frame);
+                }
+                Step::WindowFull => self.blocked.push(command_id),
+                Step::Nothing => {}
             }
         }
         None
+    }
+}
+
+/// The next step for a command.
+enum Step {
+    Frame(Outgoing),
+    /// Its output waits for an acknowledgement of any command.
+    WindowFull,
+    Nothing,
+}
+
+impl From<Option<Outgoing>> for Step {
+    fn from(frame: Option<Outgoing>) -> Self {
+        frame.map_or(Self::Nothing, Self::Frame)
     }
 }
 
@@ -128,37 +170,41 @@ enum OutputStep {
 }
 
 impl Delivery {
-    fn next_frame(
+    fn next_step(
         &mut self,
         command_id: Uuid,
         executions: &ExecutionManager,
         attestor: &Attestor<'_>,
-    ) -> Option<Outgoing> {
+        pacer: &mut Pacer,
+    ) -> Step {
         let phase = executions.ledger().entry(command_id).map(|entry| entry.phase);
         if phase.is_none() {
             // Receipted: the response is sent again on request; the output is deleted.
-            return self.report(command_id, executions, attestor);
+            return self.report(command_id, executions, attestor).into();
         }
         // Read before the output, so that output that arrives later is sent the next time.
         let is_settled = phase == Some(Phase::Settled);
         if self.awaits_offset {
             let has_output = executions.state().execution(command_id).output().exists();
             return if is_settled && !has_output {
-                self.report(command_id, executions, attestor)
+                self.report(command_id, executions, attestor).into()
             } else {
-                None
+                Step::Nothing
             };
         }
-        match self.output(command_id, executions) {
-            Ok(OutputStep::Frame(frame)) => Some(Outgoing::Binary(frame)),
-            Ok(OutputStep::AllSent) if is_settled => self.report(command_id, executions, attestor),
-            Ok(OutputStep::AllSent | OutputStep::WindowFull) => None,
+        match self.output(command_id, executions, pacer) {
+            Ok(OutputStep::Frame(frame)) => Step::Frame(Outgoing::Binary(frame)),
+            Ok(OutputStep::AllSent) if is_settled => {
+                self.report(command_id, executions, attestor).into()
+            }
+            Ok(OutputStep::AllSent) => Step::Nothing,
+            Ok(OutputStep::WindowFull) => Step::WindowFull,
             Err(error) => {
                 // The result is not reported either: its receipt would delete the output that was
                 // not sent.
                 tracing::error!(%command_id, %error, "failed to read output; trying again later");
                 self.reader = None;
-                None
+                Step::Nothing
             }
         }
     }
@@ -167,13 +213,10 @@ impl Delivery {
         &mut self,
         command_id: Uuid,
         executions: &ExecutionManager,
+        pacer: &mut Pacer,
     ) -> io::Result<OutputStep> {
         if self.is_output_unwanted || self.is_reported {
             return Ok(OutputStep::AllSent);
-        }
-        let window_bytes = OUTPUT_WINDOW_BYTES.saturating_sub(self.sent_bytes - self.acked_bytes);
-        if window_bytes == 0 {
-            return Ok(OutputStep::WindowFull);
         }
         if self.reader.is_none() {
             let path = executions.state().execution(command_id).output();
@@ -191,10 +234,17 @@ impl Delivery {
             }
         }
         let Some(reader) = self.reader.as_mut() else { return Ok(OutputStep::AllSent) };
-        let Some(frame) = reader.next_frame(command_id, window_bytes)? else {
+        let allowance = pacer.allowance(Instant::now());
+        if allowance == 0 {
+            let is_all_sent = reader.is_at_end()?;
+            return Ok(if is_all_sent { OutputStep::AllSent } else { OutputStep::WindowFull });
+        }
+        let Some(frame) = reader.next_frame(command_id, allowance)? else {
             return Ok(OutputStep::AllSent);
         };
+        let payload_bytes = reader.offset_bytes() - self.sent_bytes;
         self.sent_bytes = reader.offset_bytes();
+        pacer.sent(command_id, self.sent_bytes, payload_bytes, Instant::now());
         Ok(OutputStep::Frame(frame))
     }
 

@@ -32,13 +32,15 @@ pub enum CloseCode {
     FrameTooBig,
     /// 1008: the peer violated the protocol; the reason says how.
     PolicyViolation,
+    /// 1008: nothing arrived from the agent for three heartbeat intervals.
+    HeartbeatsMissed,
     /// 1013: the server can't accept the session now; back off and retry.
     TryAgainLater,
 }
 
 impl CloseCode {
     /// Every code, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::KeyMissing,
         Self::KeyDeleted,
         Self::KeyRegenerated,
@@ -52,6 +54,7 @@ impl CloseCode {
         Self::GoingAway,
         Self::FrameTooBig,
         Self::PolicyViolation,
+        Self::HeartbeatsMissed,
         Self::TryAgainLater,
     ];
 
@@ -67,7 +70,7 @@ impl CloseCode {
             Self::Deregistered => 1000,
             Self::GoingAway => 1001,
             Self::FrameTooBig => 1009,
-            Self::PolicyViolation => 1008,
+            Self::PolicyViolation | Self::HeartbeatsMissed => 1008,
             Self::TryAgainLater => 1013,
         }
     }
@@ -88,6 +91,7 @@ impl CloseCode {
             Self::GoingAway => "going_away",
             Self::FrameTooBig => "frame_too_big",
             Self::PolicyViolation => "policy_violation",
+            Self::HeartbeatsMissed => "heartbeats_missed",
             Self::TryAgainLater => "try_again_later",
         }
     }

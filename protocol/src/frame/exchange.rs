@@ -10,14 +10,18 @@
 //! session; each further request increments the sequence. A repeated sequence gets the same
 //! response again. A request that arrives while the previous one still waits makes the previous one
 //! return at once, so that the agent can send frames at any time. At most two requests are open at
-//! once.
+//! once; a server refuses a third before it reads its parts. A request that is repeated takes the
+//! place of the one that it repeats.
 
 use uuid::Uuid;
 
 /// Largest body of a request or a response.
 pub const MAX_BODY_BYTES: usize = 2 * 1024 * 1024;
+/// Most requests of one session that a server processes at once.
+pub const MAX_OPEN_REQUESTS: usize = 2;
 const VERSION: u8 = 1;
-const REQUEST_HEADER_BYTES: usize = 29;
+/// Bytes of a request before its first part.
+pub const REQUEST_HEADER_BYTES: usize = 29;
 const RESPONSE_HEADER_BYTES: usize = 9;
 const PART_HEADER_BYTES: usize = 5;
 
@@ -44,6 +48,23 @@ pub struct ExchangeRequest {
     /// How long the server may delay an empty response.
     pub wait_ms: u32,
     pub parts: Vec<ExchangePart>,
+}
+
+/// The start of a request's body, which says whether the rest is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestHeader {
+    pub session_id: Uuid,
+    pub sequence: u64,
+    /// How long the server may delay an empty response.
+    pub wait_ms: u32,
+}
+
+/// One frame inside a body, borrowed from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartRef<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+    Close { code: u16, reason: &'a str },
 }
 
 /// The body of a response.
@@ -82,6 +103,22 @@ impl ExchangeRequest {
     /// # Errors
     /// [`ExchangeError`] for the first error.
     pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
+        let RequestHeader { session_id, sequence, wait_ms } = RequestHeader::decode(body)?;
+        Ok(Self {
+            session_id,
+            sequence,
+            wait_ms,
+            parts: decode_parts(&body[REQUEST_HEADER_BYTES..])?,
+        })
+    }
+}
+
+impl RequestHeader {
+    /// Decodes the header of a request from the start of its body.
+    ///
+    /// # Errors
+    /// [`ExchangeError`] if there are fewer than [`REQUEST_HEADER_BYTES`], or of another version.
+    pub fn decode(body: &[u8]) -> Result<Self, ExchangeError> {
         let header = body.first_chunk::<REQUEST_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
         if header[0] != VERSION {
             return Err(ExchangeError::Version(header[0]));
@@ -96,7 +133,6 @@ impl ExchangeRequest {
             session_id: Uuid::from_bytes(id),
             sequence: u64::from_be_bytes(sequence),
             wait_ms: u32::from_be_bytes(wait),
-            parts: decode_parts(&body[REQUEST_HEADER_BYTES..])?,
         })
     }
 }
@@ -125,6 +161,17 @@ impl ExchangeResponse {
             sequence: u64::from_be_bytes(sequence),
             parts: decode_parts(&body[RESPONSE_HEADER_BYTES..])?,
         })
+    }
+}
+
+impl PartRef<'_> {
+    /// A copy that lives on its own.
+    pub fn to_owned(self) -> ExchangePart {
+        match self {
+            Self::Text(text) => ExchangePart::Text(text.to_owned()),
+            Self::Binary(bytes) => ExchangePart::Binary(bytes.to_vec()),
+            Self::Close { code, reason } => ExchangePart::Close { code, reason: reason.to_owned() },
+        }
     }
 }
 
@@ -165,30 +212,41 @@ fn encode_parts(body: &mut Vec<u8>, parts: &[ExchangePart]) {
     }
 }
 
-fn decode_parts(mut bytes: &[u8]) -> Result<Vec<ExchangePart>, ExchangeError> {
-    let mut parts = Vec::new();
-    while !bytes.is_empty() {
-        let (header, rest) =
-            bytes.split_first_chunk::<PART_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
-        let content = rest.get(..length).ok_or(ExchangeError::Cut)?;
-        parts.push(decode_part(header[0], content)?);
-        bytes = &rest[length..];
-    }
-    Ok(parts)
+/// Iterates over the parts of a request, behind its header, without copying them.
+pub fn parts_of(mut bytes: &[u8]) -> impl Iterator<Item = Result<PartRef<'_>, ExchangeError>> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let part = next_part(bytes);
+        bytes = part.as_ref().map_or(&[], |(_, rest)| rest);
+        Some(part.map(|(part, _)| part))
+    })
 }
 
-fn decode_part(kind: u8, content: &[u8]) -> Result<ExchangePart, ExchangeError> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| ExchangeError::Text);
+fn next_part(bytes: &[u8]) -> Result<(PartRef<'_>, &[u8]), ExchangeError> {
+    let (header, rest) =
+        bytes.split_first_chunk::<PART_HEADER_BYTES>().ok_or(ExchangeError::Cut)?;
+    let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+    let content = rest.get(..length).ok_or(ExchangeError::Cut)?;
+    Ok((decode_part(header[0], content)?, &rest[length..]))
+}
+
+fn decode_part(kind: u8, content: &[u8]) -> Result<PartRef<'_>, ExchangeError> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| ExchangeError::Text);
     match kind {
-        1 => Ok(ExchangePart::Text(text(content)?)),
-        2 => Ok(ExchangePart::Binary(content.to_vec())),
+        1 => Ok(PartRef::Text(text(content)?)),
+        2 => Ok(PartRef::Binary(content)),
         3 => {
             let (code, reason) = content.split_first_chunk::<2>().ok_or(ExchangeError::Cut)?;
-            Ok(ExchangePart::Close { code: u16::from_be_bytes(*code), reason: text(reason)? })
+            Ok(PartRef::Close { code: u16::from_be_bytes(*code), reason: text(reason)? })
         }
         other => Err(ExchangeError::Kind(other)),
     }
+}
+
+fn decode_parts(bytes: &[u8]) -> Result<Vec<ExchangePart>, ExchangeError> {
+    parts_of(bytes).map(|part| part.map(PartRef::to_owned)).collect()
 }
 
 #[cfg(test)]

@@ -135,6 +135,39 @@ pub fn decode_frame(frame: &[u8]) -> Result<OutputFrame<'_>, OutputError> {
     Ok(OutputFrame { command_id: Uuid::from_bytes(id), offset_bytes, records, payload_bytes })
 }
 
+/// Cuts a binary frame into frames of at most `max_bytes` each, which contain the same output.
+///
+/// # Errors
+/// [`OutputError`] if the frame is invalid, or if `max_bytes` leaves no space for payload.
+pub fn split_frame(frame: &[u8], max_bytes: usize) -> Result<Vec<Vec<u8>>, OutputError> {
+    const HEADERS_BYTES: usize = FRAME_HEADER_BYTES + RECORD_HEADER_BYTES;
+    let decoded = decode_frame(frame)?;
+    if max_bytes <= HEADERS_BYTES {
+        return Err(OutputError::Bound);
+    }
+    let mut frames: Vec<Vec<u8>> = Vec::new();
+    let mut offset_bytes = decoded.offset_bytes;
+    for record in records_of(decoded.records) {
+        let Record { stream, mut payload } = record?;
+        while !payload.is_empty() {
+            let space =
+                |frame: &Vec<u8>| max_bytes.saturating_sub(frame.len() + RECORD_HEADER_BYTES);
+            if frames.last().is_none_or(|frame| space(frame) == 0) {
+                let mut next = Vec::with_capacity(max_bytes.min(frame.len()));
+                write_frame_header(&mut next, decoded.command_id, offset_bytes);
+                frames.push(next);
+            }
+            let Some(last) = frames.last_mut() else { return Err(OutputError::Bound) };
+            let (piece, rest) = payload.split_at(payload.len().min(space(last)));
+            last.extend_from_slice(&record_header(stream, piece.len() as u32));
+            last.extend_from_slice(piece);
+            offset_bytes += piece.len() as u64;
+            payload = rest;
+        }
+    }
+    Ok(frames)
+}
+
 /// Iterates over the records in bytes.
 pub fn records_of(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, OutputError>> {
     std::iter::from_fn(move || {
@@ -181,6 +214,34 @@ mod tests {
             prop_assert_eq!(read.payload_bytes, records.iter().map(|r| r.1.len() as u64).sum::<u64>());
             let payloads: Vec<_> = records_of(read.records).map(|r| r.expect("checked").payload.to_vec()).collect();
             prop_assert_eq!(payloads, records.into_iter().map(|r| r.1).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn pieces_of_a_frame_contain_the_same_output(
+            records in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..300)), 0..20),
+            max_bytes in 31usize..400,
+        ) {
+            let mut frame = Vec::new();
+            write_frame_header(&mut frame, Uuid::from_u128(7), 5);
+            for (is_stderr, payload) in &records {
+                let stream = if *is_stderr { Stream::Stderr } else { Stream::Stdout };
+                frame.extend_from_slice(&record_header(stream, payload.len() as u32));
+                frame.extend_from_slice(payload);
+            }
+            let tagged = |frame: &[u8]| -> Vec<(Stream, u8)> {
+                let records = records_of(&frame[FRAME_HEADER_BYTES..]).map(|record| record.expect("valid"));
+                records.flat_map(|r| r.payload.iter().map(move |byte| (r.stream, *byte))).collect()
+            };
+            let mut offset = 5;
+            let mut output = Vec::new();
+            for piece in split_frame(&frame, max_bytes).expect("a valid frame") {
+                prop_assert!(piece.len() <= max_bytes);
+                let decoded = decode_frame(&piece).expect("a valid frame");
+                prop_assert_eq!(decoded.offset_bytes, offset);
+                offset += decoded.payload_bytes;
+                output.extend(tagged(&piece));
+            }
+            prop_assert_eq!(output, tagged(&frame));
         }
 
         #[test]

@@ -36,6 +36,14 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// The instant in the form of HTTP headers, to the second.
+    pub fn http_date(self) -> String {
+        let instant = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
+        instant.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let instant = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod commands;
+mod envelope;
 mod extract;
 pub mod fleet;
 pub mod integrations;
@@ -26,6 +27,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use muster_protocol::limits::MAX_FRAME_BYTES;
+use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use self::problem::Problem;
@@ -85,15 +87,20 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// Adds the headers that limit what browsers do with answers to every route.
-pub fn with_security_headers(router: Router) -> Router {
-    router.layer(middleware::from_fn(security_headers::add))
+/// Adds to every route what all requests and answers have in common. `stopped` turns true when the
+/// server stops.
+pub fn with_envelope(router: Router, clock: Clock, stopped: watch::Receiver<bool>) -> Router {
+    let envelope = envelope::Envelope { clock, stopped };
+    router
+        .layer(middleware::from_fn_with_state(envelope, envelope::apply))
+        .layer(middleware::from_fn(security_headers::add))
 }
 
-/// Runs requests that change something to their end, also if the caller disconnects: after a commit
-/// its notifications must follow.
+/// Runs what changes something to its end, also when the caller hangs up meanwhile: a commit is
+/// followed by what it calls for. An exchange takes care of that itself, and does not wait for a
+/// caller that has hung up.
 async fn finish(request: Request, next: Next) -> Response {
-    if request.method().is_safe() {
+    if request.method().is_safe() || request.uri().path() == sessions::EXCHANGE_PATH {
         return next.run(request).await;
     }
     match tokio::spawn(next.run(request)).await {

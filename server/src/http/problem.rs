@@ -76,6 +76,19 @@ impl Problem {
         )
     }
 
+    /// The request has no `Host`, or more than one.
+    pub fn missing_host() -> Self {
+        let detail = "send exactly one Host header, as HTTP/1.1 requires";
+        Self::new(StatusCode::BAD_REQUEST, "missing_host", detail)
+    }
+
+    /// The server stops before the request has a result.
+    pub fn stopping() -> Self {
+        let detail = "the server is stopping; try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_stopping", detail);
+        Self { retry_after_s: Some(5), ..problem }
+    }
+
     /// The body is not JSON.
     pub fn malformed(detail: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed_json", detail)
@@ -151,6 +164,11 @@ impl Problem {
         Self { retry_after_s: Some(1), ..problem }
     }
 
+    /// The agents of a key, or of all keys, send more than the server takes at once.
+    pub fn too_many_bytes() -> Self {
+        Self::busy("the sessions of this agent key hold too many bytes; try again later")
+    }
+
     /// Storage does not answer.
     pub fn storage() -> Self {
         let detail = "the database can't be used now; try again";
@@ -207,6 +225,9 @@ impl Problem {
             }
             CloseCode::PolicyViolation => {
                 (StatusCode::BAD_REQUEST, "the frames break the protocol")
+            }
+            CloseCode::HeartbeatsMissed => {
+                (StatusCode::CONFLICT, "the agent was silent for too long; open a new session")
             }
             CloseCode::GoingAway | CloseCode::TryAgainLater => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -108,7 +108,8 @@ impl Bound {
                     connections.spawn(async move {
                         let Some(settings) = settings else {
                             let stream = Bounded::new(stream, answer, place);
-                            return carrier.carry(stream, peer, stopped).await;
+                            let activity = stream.activity();
+                            return carrier.carry(stream, peer, activity, stopped).await;
                         };
                         let secured = tokio::select! {
                             secured = secure(stream, settings, handshake) => secured,
@@ -117,7 +118,8 @@ impl Bound {
                         match secured {
                             Ok(stream) => {
                                 let stream = Bounded::new(stream, answer, place);
-                                carrier.carry(stream, peer, stopped).await;
+                                let activity = stream.activity();
+                                carrier.carry(stream, peer, activity, stopped).await;
                             }
                             Err(error) => tracing::debug!(%peer, %error, "no connection"),
                         }
@@ -164,7 +166,7 @@ impl Bound {
                 self.warned_at = Some(Instant::now());
                 tracing::warn!(
                     connections = self.limits.connections,
-                    "there are as many connections as may be; more wait until one ends (see \
+                    "the limit of connections is reached; more wait until one ends (see \
                      --max-connections and the limit of open files)"
                 );
             }

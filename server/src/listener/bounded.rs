@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Sleep, sleep};
 
 use super::source_limiter::SourcePermit;
+use crate::services::sessions::Activity;
 
 /// The place of a connection, given up when dropped.
 #[derive(Debug)]
@@ -30,13 +31,19 @@ pub(super) struct Bounded<S> {
     patience: Duration,
     /// Runs while the peer takes nothing; an idle connection has none.
     stalled: Option<Pin<Box<Sleep>>>,
+    activity: Activity,
     _place: Place,
 }
 
 impl<S: AsyncWrite + Unpin> Bounded<S> {
     /// A write fails when it has waited as long as `patience` for the peer.
     pub(super) fn new(stream: S, patience: Duration, place: Place) -> Self {
-        Self { stream, patience, stalled: None, _place: place }
+        Self { stream, patience, stalled: None, activity: Activity::default(), _place: place }
+    }
+
+    /// When bytes last arrived on this stream.
+    pub(super) fn activity(&self) -> Activity {
+        self.activity.clone()
     }
 
     fn in_time<T>(
@@ -61,7 +68,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.activity.note();
+        }
+        read
     }
 }
 

@@ -17,10 +17,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
-use tower_http::timeout::TimeoutBody;
 
 use super::limits::Limits;
+use super::paced_body::PacedBody;
 use crate::domain::source::TrustedProxies;
+use crate::services::sessions::Activity;
 
 /// Over HTTP/2, how often a peer is asked for a sign of life, and how long it may take.
 const LIFE_INTERVAL: Duration = Duration::from_secs(30);
@@ -67,6 +68,7 @@ impl Carrier {
         &self,
         stream: S,
         peer: SocketAddr,
+        activity: Activity,
         mut stopped: watch::Receiver<bool>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -76,10 +78,10 @@ impl Carrier {
         let trusted_proxies = Arc::clone(&self.trusted_proxies);
         let app = self.app.clone().map_request(move |request: Request<Incoming>| {
             counter.fetch_add(1, Ordering::Relaxed);
-            // A body may take its time, but not stand still.
-            let mut request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
+            let mut request = request.map(|body| Body::new(PacedBody::new(body, pause)));
             let client = client_address(&trusted_proxies, peer, request.headers());
             request.extensions_mut().insert(ConnectInfo(client));
+            request.extensions_mut().insert(activity.clone());
             request
         });
         let service = TowerToHyperService::new(app);

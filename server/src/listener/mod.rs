@@ -9,6 +9,7 @@ mod certificate;
 mod connection;
 mod handshake;
 mod limits;
+mod paced_body;
 mod refusal;
 mod renewal;
 mod source_limiter;

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,6 +33,9 @@ struct Rules {
     /// True while nothing is forwarded and connections stay open.
     silent: watch::Sender<bool>,
     downloads: Mutex<Downloads>,
+    /// How long a connection may be quiet, in milliseconds; zero: for ever.
+    quiet_ms: AtomicU64,
+    connections: AtomicUsize,
     /// Increases at each cut. Connections that were opened before it end.
     cuts: watch::Sender<u64>,
 }
@@ -60,9 +64,23 @@ impl Link {
             silent: watch::Sender::new(false),
             cuts: watch::Sender::new(0),
             downloads: Mutex::default(),
+            quiet_ms: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, rules.clone()));
         Self { address, rules, accepting }
+    }
+
+    /// Cuts connections over which nothing passed for so long, as some proxies do.
+    pub fn cut_quiet_after(&self, quiet: Duration) {
+        let quiet_ms = u64::try_from(quiet.as_millis()).expect("a short time");
+        self.rules.quiet_ms.store(quiet_ms, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// How many connections were made so far.
+    pub fn connections(&self) -> usize {
+        self.rules.connections.load(Ordering::SeqCst)
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -151,6 +169,7 @@ async fn accept(listener: TcpListener, rules: Arc<Rules>) {
             continue;
         }
         let rules = rules.clone();
+        rules.connections.fetch_add(1, Ordering::SeqCst);
         let mut cuts = rules.cuts.subscribe();
         tokio::spawn(async move {
             tokio::select! {
@@ -174,9 +193,34 @@ async fn carry(mut client: TcpStream, rules: &Rules) -> std::io::Result<()> {
     server.write_all(&head).await?;
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
+    let passed = Passed(Mutex::new(Instant::now()));
     tokio::select! {
-        end = pump(from_client, to_server, u64::MAX, rules.silent.subscribe()) => end,
-        end = pump(from_server, to_client, passing, rules.silent.subscribe()) => end,
+        end = pump(from_client, to_server, u64::MAX, rules.silent.subscribe(), &passed) => end,
+        end = pump(from_server, to_client, passing, rules.silent.subscribe(), &passed) => end,
+        () = passed.quiet_for(rules.quiet_ms.load(Ordering::SeqCst)) => Ok(()),
+    }
+}
+
+/// When bytes last passed.
+struct Passed(Mutex<Instant>);
+
+impl Passed {
+    fn note(&self) {
+        *self.0.lock().expect("not poisoned") = Instant::now();
+    }
+
+    async fn quiet_for(&self, quiet_ms: u64) {
+        if quiet_ms == 0 {
+            return std::future::pending().await;
+        }
+        let quiet = Duration::from_millis(quiet_ms);
+        loop {
+            let passed_at = *self.0.lock().expect("not poisoned");
+            if passed_at.elapsed() >= quiet {
+                return;
+            }
+            tokio::time::sleep_until((passed_at + quiet).into()).await;
+        }
     }
 }
 
@@ -195,6 +239,7 @@ async fn pump(
     mut to: impl AsyncWrite + Unpin,
     mut passing: u64,
     mut silent: watch::Receiver<bool>,
+    passed: &Passed,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -208,6 +253,7 @@ async fn pump(
         }
         let length = length.min(usize::try_from(passing).unwrap_or(usize::MAX));
         to.write_all(&buffer[..length]).await?;
+        passed.note();
         passing = passing.saturating_sub(length as u64);
         if passing == 0 {
             return Ok(());

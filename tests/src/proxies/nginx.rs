@@ -19,6 +19,8 @@ pub enum Upgrades {
     Passed,
     /// Not configured, as is common: the server gets a plain request.
     Dropped,
+    /// Not configured, and the largest body is nginx's own default.
+    DroppedWithSmallBodies,
 }
 
 /// A running reverse proxy.
@@ -123,10 +125,12 @@ fn configured(
 ) -> String {
     let [port, buffered] = ports;
     let mut block = documented_block(port, server, certificate);
-    if upgrades == Upgrades::Dropped {
+    if upgrades != Upgrades::Passed {
         let is_about_upgrades = |line: &str| {
             line.contains("proxy_set_header Upgrade")
                 || line.contains("proxy_set_header Connection")
+                || (upgrades == Upgrades::DroppedWithSmallBodies
+                    && line.contains("client_max_body_size"))
         };
         let kept = block.lines().filter(|line| !is_about_upgrades(line));
         block = kept.collect::<Vec<_>>().join("\n");

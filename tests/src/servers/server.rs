@@ -34,9 +34,17 @@ pub struct ServerOptions {
     pub authority: Option<PathBuf>,
     /// Shell commands that run first, in a mount namespace for the server: a small disk.
     pub mounts: Option<String>,
+    /// Where it listens, if not on a free port of this machine.
+    pub listen: Option<String>,
 }
 
 impl ServerOptions {
+    /// Listening on this address.
+    pub fn listening(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
     /// A server with TLS and a certificate of this authority.
     pub fn secured(authority: &Authority) -> Self {
         let mut options = Self::default()
@@ -82,12 +90,13 @@ impl Server {
 
     /// A server that is configured but not started.
     pub fn unstarted(test_dir: &TestDir, database: Database, options: ServerOptions) -> Self {
+        let listen = options.listen.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
         Self {
             process: None,
             database,
             options,
             data_dir: test_dir.folder("server"),
-            listen: "127.0.0.1:0".to_owned(),
+            listen,
             test_dir: test_dir.clone(),
         }
     }

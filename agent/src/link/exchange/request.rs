@@ -12,7 +12,7 @@ use reqwest::{Client, Proxy, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
-use super::super::{Connector, LinkError, USER_AGENT, tunnel};
+use super::super::{Connector, LinkError, Progress, USER_AGENT, tunnel};
 
 /// A repeated sequence number gets the same answer, so repeating does no harm.
 const ATTEMPTS: u32 = 4;
@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for the answer in addition to the server's own wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit of any request.
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// Largest problem document that is read, in bytes.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
@@ -31,6 +33,8 @@ pub struct ExchangeClient {
     connector: Connector,
     url: String,
     authorization: HeaderValue,
+    wait: Duration,
+    progress: Progress,
 }
 
 /// Why there is no answer.
@@ -41,6 +45,8 @@ pub enum PostError {
         code: u16,
         reason: String,
     },
+    /// A proxy refused the size of the body. The server has not seen the request.
+    TooLarge(ExchangeRequest),
     Broken(LinkError),
 }
 
@@ -58,29 +64,53 @@ impl ExchangeClient {
         connector: &Connector,
         key: &SecretString,
         wait: Duration,
+        progress: Progress,
     ) -> Result<Self, LinkError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
             .map_err(LinkError::broken("set up HTTP"))?;
         authorization.set_sensitive(true);
         Ok(Self {
-            client: client(connector, wait + ANSWER_TIMEOUT)?,
+            // Each request has its own limit.
+            client: client(connector, MAX_REQUEST_TIMEOUT)?,
             connector: connector.clone(),
             url: connector.endpoint.exchange_url(),
             authorization,
+            wait,
+            progress,
         })
     }
 
-    /// Posts a request until it is answered, with a limited number of attempts.
-    pub async fn post(self, request: ExchangeRequest) -> Result<ExchangeResponse, PostError> {
-        let body = bytes::Bytes::from(request.encode());
+    /// Posts a request until it is answered, with a limited number of attempts. `upload`: how long
+    /// the body may take, in addition to the usual time.
+    pub async fn post(
+        self,
+        mut request: ExchangeRequest,
+        upload: Duration,
+    ) -> Result<ExchangeResponse, PostError> {
         let mut delays = Delays::new(Duration::from_millis(500), Duration::from_secs(5));
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(body.clone(), request.sequence).await {
+            if let Some(interval) = self.connector.limits.keep_alive_interval() {
+                let longest = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
+                request.wait_ms = request.wait_ms.min(longest);
+            }
+            let body = bytes::Bytes::from(request.encode());
+            let body_bytes = body.len();
+            let started_at = tokio::time::Instant::now();
+            let error = match self.attempt(body, request.sequence, upload).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Final(failure)) => return Err(failure),
+                Err(Attempt::TooLarge) => {
+                    self.connector.limits.refused_body(body_bytes);
+                    return Err(PostError::TooLarge(request));
+                }
                 Err(Attempt::Retry(error)) => error,
             };
+            // Not after the time limit of this side, and not if the upload took the time.
+            let waited = started_at.elapsed();
+            if request.parts.is_empty() && waited < Duration::from_millis(request.wait_ms.into()) {
+                self.connector.limits.cut_while_waiting(waited);
+            }
             if attempt == ATTEMPTS {
                 return Err(PostError::Broken(self.diagnose(error).await));
             }
@@ -93,18 +123,21 @@ impl ExchangeClient {
         &self,
         body: bytes::Bytes,
         sequence: u64,
+        upload: Duration,
     ) -> Result<ExchangeResponse, Attempt> {
         let sent = self
             .client
             .post(&self.url)
             .header(AUTHORIZATION, self.authorization.clone())
             .header(CONTENT_TYPE_HEADER, CONTENT_TYPE)
+            .timeout(self.wait + ANSWER_TIMEOUT + upload)
             .body(body)
             .send()
             .await;
         let response = sent.map_err(|error| {
             Attempt::Retry(LinkError::broken("connect to the server over HTTP")(error))
         })?;
+        self.progress.note();
         let status = response.status();
         if status != StatusCode::OK {
             return Err(self.classify_refusal(status, response).await);
@@ -130,6 +163,10 @@ impl ExchangeClient {
         if let Some(close) = CloseCode::ALL.into_iter().find(|close| close.reason() == problem) {
             let (code, reason) = (close.code(), close.reason().to_owned());
             return Attempt::Final(PostError::Closed { code, reason });
+        }
+        // The server's own refusal has a code.
+        if status == StatusCode::PAYLOAD_TOO_LARGE && problem.is_empty() {
+            return Attempt::TooLarge;
         }
         if let Some(error) = self.refused_by_proxy(status, &problem) {
             return Attempt::Final(PostError::Broken(error));
@@ -213,6 +250,7 @@ pub fn client(connector: &Connector, timeout: Duration) -> Result<Client, LinkEr
 
 enum Attempt {
     Retry(LinkError),
+    TooLarge,
     Final(PostError),
 }
 

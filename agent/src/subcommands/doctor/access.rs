@@ -7,6 +7,7 @@ use muster_protocol::CloseCode;
 use secrecy::SecretString;
 use tokio::time::timeout;
 
+use super::bodies::limit_of_bodies;
 use super::detail_and_hint;
 use super::finding::{Check, Finding};
 use crate::config::Fallback;
@@ -20,7 +21,10 @@ const POLL_WAIT: Duration = Duration::from_secs(5);
 /// The findings for the WebSocket and the key.
 pub async fn access(connector: &Connector, key: &SecretString, fallback: Fallback) -> [Finding; 2] {
     if fallback == Fallback::Only {
-        let websocket = Finding::skipped(Check::Websocket, "HTTP only is configured");
+        let websocket = match limit_of_bodies(connector).await {
+            Some(bytes) => Finding::warn(Check::Websocket, small_bodies(bytes), BODIES_HINT),
+            None => Finding::skipped(Check::Websocket, "HTTP only is configured"),
+        };
         return [websocket, key_finding(first_frame_over_http(connector, key).await, "HTTP")];
     }
     let refusal = match first_frame(connector, key).await {
@@ -43,7 +47,13 @@ pub async fn access(connector: &Connector, key: &SecretString, fallback: Fallbac
     }
     match first_frame_over_http(connector, key).await {
         Ok(word) => {
-            let why = format!("{why}; HTTP is used instead");
+            let (why, hint) = match limit_of_bodies(connector).await {
+                Some(bytes) => (
+                    format!("{why}; HTTP is used instead, and {}", small_bodies(bytes)),
+                    BODIES_HINT.to_owned(),
+                ),
+                None => (format!("{why}; HTTP is used instead"), hint),
+            };
             [Finding::warn(Check::Websocket, why, hint), key_finding(Ok(word), "HTTP")]
         }
         Err(error) => {
@@ -54,6 +64,12 @@ pub async fn access(connector: &Connector, key: &SecretString, fallback: Fallbac
             [websocket, Finding::skipped_after(Check::Key, Check::Websocket)]
         }
     }
+}
+
+const BODIES_HINT: &str = "raise the proxy's limit of request bodies, in nginx `client_max_body_size 3m` (docs/NETWORK.md)";
+
+fn small_bodies(bytes: usize) -> String {
+    format!("a proxy refuses bodies above about {bytes} bytes, so agents send small ones")
 }
 
 /// The first frame that the server sends.
@@ -150,7 +166,10 @@ fn meaning(close: CloseCode) -> (&'static str, &'static str) {
         CloseCode::GoingAway | CloseCode::TryAgainLater => {
             ("the server accepts no sessions at the moment", "try again in a minute")
         }
-        CloseCode::FrameTooBig | CloseCode::PolicyViolation | CloseCode::Deregistered => {
+        CloseCode::FrameTooBig
+        | CloseCode::PolicyViolation
+        | CloseCode::HeartbeatsMissed
+        | CloseCode::Deregistered => {
             ("the server rejected a frame", "update the agent and the server to the same version")
         }
     }

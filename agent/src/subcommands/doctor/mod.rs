@@ -6,6 +6,7 @@
 //! reading files.
 
 mod access;
+mod bodies;
 mod finding;
 mod manifest;
 mod network;

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use crate::clock::between;
 use crate::config::Config;
 use crate::identity::key::KeyRing;
-use crate::link::{Authorities, Connector, Exchange, Link, LinkError, WebSocket};
+use crate::link::{Authorities, Connector, Exchange, Link, LinkError, PathLimits, WebSocket};
 use crate::sessions::Upgrade;
 use crate::sessions::reconnect::Transport;
 
@@ -20,11 +20,17 @@ pub struct Dialer<'a> {
     authorities: Authorities,
     /// Created on first use and kept: reading the host's certificates takes time and memory.
     connector: Option<Connector>,
+    limits: PathLimits,
 }
 
 impl<'a> Dialer<'a> {
     pub fn new(config: &'a Config) -> Self {
-        Self { config, authorities: config.authorities.clone(), connector: None }
+        Self {
+            config,
+            authorities: config.authorities.clone(),
+            connector: None,
+            limits: PathLimits::default(),
+        }
     }
 
     pub async fn dial(
@@ -52,7 +58,8 @@ impl<'a> Dialer<'a> {
             return Ok(connector.clone());
         }
         let Config { endpoint, proxy, .. } = self.config;
-        let connector = Connector::new(endpoint.clone(), proxy.clone(), &self.authorities)?;
+        let mut connector = Connector::new(endpoint.clone(), proxy.clone(), &self.authorities)?;
+        connector.limits = self.limits.clone();
         self.connector = Some(connector.clone());
         Ok(connector)
     }

@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::Admitted;
 use super::relay::{Carries, Relay, relay};
+use super::{Admitted, AdmittedBody};
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
@@ -95,7 +95,7 @@ struct PollParams {
     responses((status = 200, body = HeartbeatView), (status = 401, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_heartbeat(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedBody { admission, permit: _permit }: AdmittedBody,
     Body(body): Body<HeartbeatBody>,
 ) -> ApiResult<axum::Json<HeartbeatView>> {
     let registration = body.data.unwrap_or(body.beside);
@@ -136,7 +136,7 @@ async fn poll_commands(
     responses((status = 200, body = ResultView), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 410, body = Problem)))]
 async fn post_result(
     State(state): State<AppState>,
-    Admitted(admission): Admitted,
+    AdmittedBody { admission, permit: _permit }: AdmittedBody,
     Body(body): Body<ResultBody>,
 ) -> ApiResult<axum::Json<ResultView>> {
     let mut result = body.result;

@@ -4,44 +4,44 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::exchange::{
-    CONTENT_TYPE, ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+    CONTENT_TYPE, ExchangeResponse, MAX_BODY_BYTES, PartRef, REQUEST_HEADER_BYTES, RequestHeader,
+    parts_of,
 };
 use muster_protocol::limits::{MAX_FRAME_BYTES, MAX_POLL_WAIT_MS};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, watch};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::Admitted;
+use super::open_requests::{OpenRequest, OpenRequests};
 use super::relay::{Carries, Relay, relay};
+use super::request_body::RequestBody;
 use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
-use crate::http::extract::unread_body;
 use crate::http::problem::{ApiResult, Problem};
 use crate::services::access::authentication::Admission;
-use crate::services::sessions::{AgentMessage, SessionRequest};
+use crate::services::sessions::{AgentMessage, SessionBytes, SessionRequest};
 
-/// Sessions over HTTP that a key may have beyond four for each of its agents, ended ones
-/// included that linger.
+/// Sessions over HTTP that a key may have beyond four for each of its agents, including ended ones
+/// within [`LINGER`].
 const SPARE_SESSIONS: usize = 16;
-/// How long the last answer of a session that has ended can be asked for again.
+/// How long the last answer of an ended session can be requested again.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long a request that overtook the one before waits for it.
+/// How long a request that overtook the previous one waits for it to arrive.
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
-/// Room that an answer's header takes.
+/// Size of an answer's header, rounded up.
 const ANSWER_OVERHEAD_BYTES: usize = 64;
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(exchange_frames))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+    OpenApiRouter::new().routes(routes!(exchange_frames))
 }
 
 /// The open sessions. A session belongs to the key that opened it.
@@ -52,23 +52,23 @@ type OpenExchanges = HashMap<AgentKeyId, HashMap<Uuid, Arc<Exchange>>>;
 
 struct Exchange {
     relay: Relay,
-    /// What has arrived: the request that waits returns when the next one is here.
-    arrivals: watch::Sender<Arrivals>,
-    /// The next sequence to be taken: one that overtook the one before waits for it.
+    bytes: SessionBytes,
+    open: OpenRequests,
+    /// One more than the highest sequence that has arrived. A request that waits returns when the
+    /// next one has arrived.
+    arrived: watch::Sender<u64>,
+    /// The next sequence to process. A request that overtook the previous one waits for it.
     next_sequence: watch::Sender<u64>,
-    turn: AsyncMutex<Turn>,
+    turn: Arc<AsyncMutex<Turn>>,
 }
 
-#[derive(Default)]
-struct Arrivals {
-    count: u64,
-    latest_sequence: u64,
-}
-
+/// The progress of the session. Who holds it processes a request.
 #[derive(Default)]
 struct Turn {
     next_sequence: u64,
-    last_answer: Bytes,
+    /// The answer to the previous sequence; absent while its request waits, or if that request was
+    /// given up.
+    answer: Option<Bytes>,
 }
 
 /// Exchange frames of a full agent's session. Meant for agents; see the protocol's documentation.
@@ -80,22 +80,24 @@ async fn exchange_frames(
     State(state): State<AppState>,
     Admitted(admission): Admitted,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Body,
 ) -> ApiResult<Response> {
-    let body = body.map_err(|rejection| unread_body(&rejection, MAX_BODY_BYTES))?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != CONTENT_TYPE) {
         return Err(Problem::media_type(CONTENT_TYPE));
     }
-    let request =
-        ExchangeRequest::decode(&body).map_err(|error| Problem::malformed(error.to_string()))?;
-    if request.parts.iter().any(|part| part.encoded_bytes() > MAX_FRAME_BYTES) {
-        return Err(Problem::of_close(CloseCode::FrameTooBig));
-    }
-    let exchange = state.exchanges.find_or_open(&state, admission, &request)?;
-    // A client that hangs up must not leave half a request behind: it runs to its end.
-    let turn = tokio::spawn(async move { exchange.process(request).await });
-    let answer = turn.await.map_err(|_| Problem::unknown_session())??;
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], answer).into_response())
+    let mut body = RequestBody::new(body, &headers, MAX_BODY_BYTES)?;
+    body.read_at_least(REQUEST_HEADER_BYTES).await?;
+    let header = RequestHeader::decode(body.bytes())
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    let exchange = state.exchanges.find_or_open(&state, admission, &header)?;
+    let next = *exchange.next_sequence.borrow();
+    let open = exchange.open.enter(header.sequence, next)?;
+    let answer = tokio::select! {
+        biased;
+        () = open.repeated() => Err(Problem::busy("the request was sent again; use that answer")),
+        answer = Arc::clone(&exchange).process(header, body, &open) => answer,
+    };
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], answer?).into_response())
 }
 
 impl ExchangeSessions {
@@ -103,7 +105,7 @@ impl ExchangeSessions {
         &self,
         state: &AppState,
         admission: Admission,
-        request: &ExchangeRequest,
+        request: &RequestHeader,
     ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,9 +128,11 @@ impl ExchangeSessions {
         let (relay, transport) = relay(Carries::AllFrames);
         let exchange = Arc::new(Exchange {
             relay,
-            arrivals: watch::Sender::default(),
+            bytes: state.services.sessions.bytes_of(key_id),
+            open: OpenRequests::default(),
+            arrived: watch::Sender::default(),
             next_sequence: watch::Sender::default(),
-            turn: AsyncMutex::default(),
+            turn: Arc::default(),
         });
         of_key.insert(session_id, Arc::clone(&exchange));
         let services = state.services.clone();
@@ -149,7 +153,7 @@ impl ExchangeSessions {
     }
 }
 
-/// A session's place in the map, given up when dropped.
+/// A session's entry in the map, removed when dropped.
 struct Entry {
     sessions: ExchangeSessions,
     key_id: AgentKeyId,
@@ -169,58 +173,106 @@ impl Drop for Entry {
 }
 
 impl Exchange {
-    async fn process(&self, request: ExchangeRequest) -> ApiResult<Bytes> {
-        let sequence = request.sequence;
-        self.arrivals.send_modify(|arrivals| {
-            arrivals.count += 1;
-            arrivals.latest_sequence = arrivals.latest_sequence.max(sequence);
-        });
-        let mut arrivals = self.arrivals.subscribe();
-        let is_last = |arrivals: &Arrivals| arrivals.latest_sequence <= sequence;
-        self.wait_for_the_one_before(sequence).await;
-        let mut turn = self.turn.lock().await;
+    /// Reads the rest of a request, and answers it. Dropped when the caller disconnects: a request
+    /// that was taken by then is handed to the session all the same, and its repetition gets the
+    /// answer.
+    async fn process(
+        self: Arc<Self>,
+        header: RequestHeader,
+        mut body: RequestBody,
+        open: &OpenRequest<'_>,
+    ) -> ApiResult<Bytes> {
+        let sequence = header.sequence;
+        let is_half_here = || self.note_arrival(sequence);
+        let bytes = body.read_to_end(&self.bytes, &self.relay, is_half_here).await?;
+        let messages = messages_of(&bytes)?;
+        drop(bytes);
+        self.note_arrival(sequence);
+        self.wait_for_the_one_before(sequence, open).await;
+        let mut turn = Arc::clone(&self.turn).lock_owned().await;
         if sequence + 1 == turn.next_sequence {
-            return Ok(turn.last_answer.clone());
-        }
-        if sequence != turn.next_sequence {
+            if let Some(answer) = &turn.answer {
+                return Ok(answer.clone());
+            }
+        } else if sequence == turn.next_sequence {
+            turn.next_sequence += 1;
+            turn.answer = None;
+            self.next_sequence.send_replace(turn.next_sequence);
+            turn = Arc::clone(&self).hand_over(messages, turn).await?;
+        } else {
             return Err(Problem::unknown_session());
         }
-        turn.next_sequence += 1;
-        self.next_sequence.send_replace(turn.next_sequence);
-        self.push(request.parts).await;
-        let wait = Duration::from_millis(u64::from(request.wait_ms).min(MAX_POLL_WAIT_MS));
-        if is_last(&arrivals.borrow_and_update()) {
-            tokio::select! {
-                () = self.relay.filled() => {}
-                () = tokio::time::sleep(wait) => {}
-                _ = arrivals.changed() => {}
-            }
+        let wait = Duration::from_millis(u64::from(header.wait_ms).min(MAX_POLL_WAIT_MS));
+        let mut arrived = self.arrived.subscribe();
+        tokio::select! {
+            () = self.relay.filled() => {}
+            () = tokio::time::sleep(wait) => {}
+            _ = arrived.wait_for(|next| *next > sequence + 1) => {}
         }
         let parts = self.relay.take(MAX_BODY_BYTES - ANSWER_OVERHEAD_BYTES);
-        turn.last_answer = ExchangeResponse { sequence, parts }.encode().into();
-        Ok(turn.last_answer.clone())
+        let answer = Bytes::from(ExchangeResponse { sequence, parts }.encode());
+        turn.answer = Some(answer.clone());
+        Ok(answer)
     }
 
-    /// Two requests may overtake each other on their way; no more than two are ever open.
-    async fn wait_for_the_one_before(&self, sequence: u64) {
+    fn note_arrival(&self, sequence: u64) {
+        self.arrived.send_if_modified(|next| {
+            let is_later = sequence >= *next;
+            *next = (*next).max(sequence + 1);
+            is_later
+        });
+    }
+
+    /// Two requests may overtake each other on their way. The wait lasts while the previous one is
+    /// still being received; if it never comes, the sequence is refused as out of order.
+    async fn wait_for_the_one_before(&self, sequence: u64, open: &OpenRequest<'_>) {
         let mut next = self.next_sequence.subscribe();
         let is_overtaken = |next: &u64| sequence != *next + 1;
-        // If the one before never comes, the sequence is refused as out of order.
-        let _ = tokio::time::timeout(OVERTAKING_WAIT, next.wait_for(is_overtaken)).await;
+        while tokio::time::timeout(OVERTAKING_WAIT, next.wait_for(is_overtaken)).await.is_err()
+            && open.has_other()
+        {}
     }
 
-    async fn push(&self, parts: Vec<ExchangePart>) {
-        let mut inbound = AgentMessage::KeepAlive;
-        for part in parts {
-            inbound = match part {
-                ExchangePart::Text(text) => AgentMessage::Text(text.into()),
-                ExchangePart::Binary(bytes) => AgentMessage::Binary(bytes.into()),
-                ExchangePart::Close { .. } => AgentMessage::Closed,
-            };
-            if !self.relay.push(std::mem::replace(&mut inbound, AgentMessage::KeepAlive)).await {
-                return;
-            }
+    /// Hands frames to the session, in a task of its own: none may be lost or doubled if the caller
+    /// disconnects meanwhile.
+    async fn hand_over(
+        self: Arc<Self>,
+        messages: Vec<AgentMessage>,
+        turn: OwnedMutexGuard<Turn>,
+    ) -> ApiResult<OwnedMutexGuard<Turn>> {
+        if messages.is_empty() {
+            self.relay.push(AgentMessage::KeepAlive).await;
+            return Ok(turn);
         }
-        self.relay.push(inbound).await;
+        let handing_over = tokio::spawn(async move {
+            for message in messages {
+                if !self.relay.push(message).await {
+                    break;
+                }
+            }
+            turn
+        });
+        handing_over.await.map_err(|_| Problem::unknown_session())
     }
+}
+
+/// The frames of a body, which share its bytes.
+fn messages_of(body: &Bytes) -> ApiResult<Vec<AgentMessage>> {
+    let mut messages = Vec::new();
+    for part in parts_of(&body[REQUEST_HEADER_BYTES..]) {
+        let part = part.map_err(|error| Problem::malformed(error.to_string()))?;
+        messages.push(match part {
+            PartRef::Text(text) if text.len() <= MAX_FRAME_BYTES => {
+                AgentMessage::Text(body.slice_ref(text.as_bytes()))
+            }
+            PartRef::Binary(bytes) if bytes.len() <= MAX_FRAME_BYTES => {
+                AgentMessage::Binary(body.slice_ref(bytes))
+            }
+            PartRef::Text(_) | PartRef::Binary(_) => {
+                return Err(Problem::of_close(CloseCode::FrameTooBig));
+            }
+            PartRef::Close { .. } => AgentMessage::Closed,
+        });
+    }
+    Ok(messages)
 }

@@ -1,12 +1,14 @@
 //! Agents over plain HTTP: the three endpoints of basic agents, and the exchange of full ones.
 //!
-//! Both feed the same sessions as a WebSocket does, through a [`relay`]. Beside them, which version an
-//! agent should run.
+//! Both use the same sessions as a WebSocket, through a [`relay`]. [`desired_release`] answers which
+//! version an agent should run.
 
 mod basic;
 mod desired_release;
 mod exchange;
+mod open_requests;
 mod relay;
+mod request_body;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -15,10 +17,16 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::basic::PollSessions;
 pub use self::exchange::ExchangeSessions;
+use self::request_body::{PERMIT_WAIT, declared_bytes};
 use super::AppState;
 use super::extract::{client, credential};
 use super::problem::{ApiResult, Problem};
 use crate::services::access::authentication::{Admission, AgentRefusal};
+use crate::services::sessions::BytePermit;
+use muster_protocol::limits::MAX_FRAME_BYTES;
+
+/// The path of [`exchange`].
+pub(super) const EXCHANGE_PATH: &str = "/api/agents/exchange";
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -27,8 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .merge(desired_release::routes())
 }
 
-/// The agent key of a request. Taken before a byte of the body is read, which may be large and take
-/// its time.
+/// The agent key of a request, checked before its body is read.
 struct Admitted(Admission);
 
 impl FromRequestParts<AppState> for Admitted {
@@ -44,5 +51,25 @@ impl FromRequestParts<AppState> for Admitted {
             AgentRefusal::TooMany => Problem::too_many_unknown_keys(),
             AgentRefusal::Store(_) => Problem::storage(),
         })
+    }
+}
+
+/// [`Admitted`], and the permit to hold the body's bytes: the requests of one agent key together
+/// take no more memory than its sessions may.
+struct AdmittedBody {
+    admission: Admission,
+    permit: BytePermit,
+}
+
+impl FromRequestParts<AppState> for AdmittedBody {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> ApiResult<Self> {
+        let Admitted(admission) = Admitted::from_request_parts(parts, state).await?;
+        let bytes = declared_bytes(&parts.headers).unwrap_or(MAX_FRAME_BYTES).min(MAX_FRAME_BYTES);
+        let share = state.services.sessions.bytes_of(admission.grant.key_id);
+        let permit = tokio::time::timeout(PERMIT_WAIT, share.acquire(bytes)).await;
+        let permit = permit.map_err(|_| Problem::too_many_bytes())?;
+        Ok(Self { admission, permit })
     }
 }

@@ -1,4 +1,4 @@
-//! A link whose frames come and go with requests.
+//! A transport whose frames come and go with HTTP requests.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,13 +7,14 @@ use muster_protocol::CloseCode;
 use muster_protocol::frame::ServerFrame;
 use muster_protocol::frame::exchange::ExchangePart;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
-use crate::services::sessions::{AgentMessage, AgentTransport, TransportEnd};
+use crate::services::sessions::{Activity, AgentMessage, AgentTransport, TransportEnd};
 
-/// Frames from the agent that may wait for the session.
+/// Most frames from the agent that wait for the session.
 const INBOUND: usize = 64;
-/// Bytes to the agent that may wait for a request. An agent that fetches less than it is sent is
-/// gone: its window bounds what an honest one can be behind.
+/// Most bytes to the agent that wait for a request. An agent that leaves more than this unfetched
+/// counts as gone.
 const OUTBOUND_BYTES: usize = 16 * 1024 * 1024;
 
 /// The session's end.
@@ -23,7 +24,7 @@ pub struct RelayTransport {
     carries: Carries,
 }
 
-/// What is kept for the agent to fetch.
+/// The frames that the agent may fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carries {
     AllFrames,
@@ -40,8 +41,9 @@ pub struct Relay {
 #[derive(Default)]
 struct Shared {
     outbound: Mutex<Outbound>,
-    /// Something was added, or the session has ended.
+    /// Notified if something was added, or the session has ended.
     added: Notify,
+    activity: Activity,
 }
 
 #[derive(Default)]
@@ -62,9 +64,14 @@ pub fn relay(carries: Carries) -> (Relay, RelayTransport) {
 }
 
 impl Relay {
-    /// Hands something to the session; false if it has ended.
+    /// Passes a message to the session; false if it has ended.
     pub async fn push(&self, inbound: AgentMessage) -> bool {
         self.inbound.send(inbound).await.is_ok()
+    }
+
+    /// Bytes of a request have arrived.
+    pub fn note_life(&self) {
+        self.shared.activity.note();
     }
 
     /// True if the session has ended.
@@ -72,12 +79,12 @@ impl Relay {
         self.shared.lock().closed.is_some() || self.inbound.is_closed()
     }
 
-    /// Why the session has ended, if the agent is to know.
+    /// Why the session has ended, if it has.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.shared.lock().closed
     }
 
-    /// Takes what is there, up to a size; the end of the session is the last part.
+    /// Takes the frames that wait, up to a size. The last part is the end of the session.
     pub fn take(&self, max_bytes: usize) -> Vec<ExchangePart> {
         let mut outbound = self.shared.lock();
         let mut parts = Vec::new();
@@ -128,6 +135,10 @@ impl AgentTransport for RelayTransport {
         self.inbound.recv().await.ok_or(TransportEnd::Gone)
     }
 
+    fn last_arrival_at(&self) -> Option<Instant> {
+        Some(self.shared.activity.last_at())
+    }
+
     async fn feed(&mut self, frame: &ServerFrame) -> Result<(), TransportEnd> {
         if self.carries == Carries::CommandsOnly && !matches!(frame, ServerFrame::Command(_)) {
             return Ok(());
@@ -150,12 +161,12 @@ impl AgentTransport for RelayTransport {
 
     async fn close(&mut self, code: CloseCode) {
         self.shared.lock().closed = Some(code);
+        self.shared.added.notify_one();
     }
 }
 
 impl Drop for RelayTransport {
     fn drop(&mut self) {
-        // Whoever waits learns that nothing more will come.
         self.shared.lock().closed.get_or_insert(CloseCode::TryAgainLater);
         self.inbound.close();
         self.shared.added.notify_one();

@@ -7,6 +7,7 @@
 //! session puts the command back into the queue.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use muster_protocol::CloseCode;
 use muster_protocol::secret_parameters::SecretParameters;
@@ -36,6 +37,8 @@ pub(in crate::services) struct Delivery {
 pub(in crate::services) struct Reservation {
     session: Arc<SessionHandle>,
     outgoing: OutgoingCommand,
+    /// Of a command that is new: its wait until it is sent.
+    reserved_new_at: Option<Instant>,
 }
 
 impl Reservation {
@@ -92,7 +95,8 @@ impl Delivery {
             return None;
         }
         let outgoing = OutgoingCommand::new(row.clone(), Arc::clone(secrets));
-        Some(Reservation { session: Arc::clone(session), outgoing })
+        let reserved_new_at = Some(Instant::now());
+        Some(Reservation { session: Arc::clone(session), outgoing, reserved_new_at })
     }
 
     /// Acquires a slot for a queued command; `None` if the session has no free slot.
@@ -117,7 +121,8 @@ impl Delivery {
             }
         };
         let is_acquired = session.acquire(outgoing.row.id);
-        Ok(is_acquired.then(|| Reservation { session: Arc::clone(session), outgoing }))
+        let session = Arc::clone(session);
+        Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))
     }
 
     /// Commits the operation, then sends what it stored as `delivered` and releases the other
@@ -163,9 +168,15 @@ impl Delivery {
         }
     }
 
-    fn send(&self, Reservation { session, outgoing }: Reservation, delivered_at: Timestamp) {
+    fn send(&self, reservation: Reservation, delivered_at: Timestamp) {
+        let Reservation { session, outgoing, reserved_new_at } = reservation;
         self.hub.notify_progress(outgoing.row.id);
-        self.metrics.sent(self.clock.now().ms_since(outgoing.row.created_at));
+        // The wall clock may have been set since; for a command that never waited it is not needed.
+        let waited_ms = match reserved_new_at {
+            Some(at) => u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            None => self.clock.now().ms_since(outgoing.row.created_at),
+        };
+        self.metrics.sent(waited_ms);
         let frame = Box::new(outgoing.into_frame(delivered_at));
         // If the session has ended meanwhile, the command stays `delivered`. The inventory of the
         // next session does not list it, which puts it back into the queue.

@@ -3,21 +3,19 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Ack, Command, ErrorCode, Receipt, ServerFrame};
 use muster_protocol::limits::CANCEL_GRACE_MS;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::inbound_quota::{Admission, InboundQuota};
 use super::output_tracker::OutputTracker;
 use super::{AgentMessage, AgentTransport, SessionEnd, Sessions, TransportEnd};
 use crate::domain::ids::CommandId;
@@ -32,9 +30,6 @@ use crate::store::writer::{CloseSession, Listed, Reconciled, Settled};
 pub(super) const MAX_ERRORS: u32 = 100;
 /// Longest message of an `error` frame, in characters. It may repeat what the agent sent.
 pub(super) const MAX_ERROR_FRAME_CHARS: usize = 300;
-/// Frames of one session per second, and in one burst.
-const FRAMES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5_000).unwrap();
-const BURST: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 /// Most commits of one session in progress; beyond it the agent is not read.
 const MAX_PENDING: usize = 64;
 /// How long a full agent may take to send its inventory.
@@ -49,6 +44,9 @@ pub(super) struct LiveSession {
     pub(super) handle: Arc<SessionHandle>,
     pub(super) output: OutputTracker,
     pub(super) inbound: InboundState,
+    quota: Arc<InboundQuota>,
+    /// A message that waits for its quota. No further one is read meanwhile.
+    admission: Option<Admission>,
     /// Commits of this session, in the order of the frames that caused them.
     pub(super) pending: FuturesOrdered<PendingCommit>,
     pub(super) messages: mpsc::Receiver<SessionMessage>,
@@ -90,18 +88,6 @@ pub(super) struct InboundState {
     error_count: u32,
     /// Items of a full agent's inventory, until it is complete.
     pub(super) inventory: Option<Vec<Listed>>,
-    rate: DefaultDirectRateLimiter,
-}
-
-impl InboundState {
-    /// Waits until the agent may send another frame. An agent that sends too many is read more
-    /// slowly, until its own connection is full.
-    pub(super) async fn wait_for_quota(&self) {
-        while let Err(early) = self.rate.check() {
-            let wait = early.wait_time_from(DefaultClock::default().now());
-            tokio::time::sleep(wait).await;
-        }
-    }
 }
 
 impl Default for InboundState {
@@ -115,7 +101,6 @@ impl Default for InboundState {
             unknown_types: HashSet::new(),
             error_count: 0,
             inventory: Some(Vec::new()),
-            rate: RateLimiter::direct(Quota::per_second(FRAMES_PER_SECOND).allow_burst(BURST)),
         }
     }
 }
@@ -126,11 +111,15 @@ impl LiveSession {
         handle: Arc<SessionHandle>,
         messages: mpsc::Receiver<SessionMessage>,
     ) -> Self {
+        // Over HTTP, the bytes are counted when the body is read.
+        let bytes = (!handle.is_http).then(|| service.bytes_of(handle.grant().key_id));
         Self {
             service,
             handle,
             output: OutputTracker::default(),
             inbound: InboundState::default(),
+            quota: Arc::new(InboundQuota::new(bytes)),
+            admission: None,
             pending: FuturesOrdered::new(),
             messages,
             is_ready: false,
@@ -226,11 +215,8 @@ impl LiveSession {
             Event::Message(Some(message)) => self.send(message, transport).await?,
             Event::Message(None) => return Err(SessionEnd::Gone),
             Event::Committed(committed) => self.acknowledge_commit(committed, transport).await?,
-            Event::Received(message) => {
-                self.inbound.last_received_at = Instant::now();
-                self.receive(message?, transport).await?;
-            }
-            Event::Silence => return Err(SessionEnd::Closed(CloseCode::PolicyViolation)),
+            Event::Received(message) => self.receive(message?, transport).await?,
+            Event::Silence => return Err(SessionEnd::Closed(CloseCode::HeartbeatsMissed)),
             Event::RetryOutput => return Err(SessionEnd::Closed(CloseCode::TryAgainLater)),
         }
         while let Ok(message) = self.messages.try_recv() {
@@ -241,18 +227,29 @@ impl LiveSession {
 
     async fn next_event<T: AgentTransport>(&mut self, transport: &mut T) -> Event {
         loop {
-            let deadline = self.deadline();
-            let may_read = self.pending.len() < MAX_PENDING;
+            let deadline = self.deadline(transport);
+            let may_read = self.pending.len() < MAX_PENDING && self.admission.is_none();
             tokio::select! {
                 message = self.messages.recv() => return Event::Message(message),
                 Some(committed) = self.pending.next(), if !self.pending.is_empty() => {
                     return Event::Committed(committed);
                 }
-                message = transport.receive(), if may_read => return Event::Received(message),
+                message = admitted(&mut self.admission) => {
+                    self.admission = None;
+                    return Event::Received(Ok(message));
+                }
+                message = transport.receive(), if may_read => {
+                    self.inbound.last_received_at = Instant::now();
+                    match message.map(|message| self.quota.admit(message)) {
+                        Ok(Ok(message)) => return Event::Received(Ok(message)),
+                        Ok(Err(admission)) => self.admission = Some(admission),
+                        Err(end) => return Event::Received(Err(end)),
+                    }
+                }
                 () = sleep_until(self.retry_output_at) => return Event::RetryOutput,
-                // An agent that waits for its own commits is not silent.
+                // An agent that waits for its own commits or its quota is not silent.
                 () = tokio::time::sleep_until(deadline), if may_read => {
-                    if self.deadline() <= Instant::now() {
+                    if self.deadline(transport) <= Instant::now() {
                         return Event::Silence;
                     }
                 }
@@ -260,9 +257,10 @@ impl LiveSession {
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn deadline<T: AgentTransport>(&self, transport: &T) -> Instant {
         let silence = Duration::from_millis(self.service.settings.silence_ms());
-        let deadline = self.inbound.last_received_at + silence;
+        let heard_at = transport.last_arrival_at().max(Some(self.inbound.last_received_at));
+        let deadline = heard_at.unwrap_or(self.inbound.last_received_at) + silence;
         match self.is_ready {
             true => deadline,
             false => deadline.min(self.inbound.opened_at + INVENTORY_TIMEOUT),
@@ -330,6 +328,13 @@ impl LiveSession {
         if let Err(error) = self.service.store.writer().commit(operation).await {
             tracing::warn!(agent_id = %handle.agent_id, %error, "failed to mark the agent offline; a sweep will do it");
         }
+    }
+}
+
+async fn admitted(admission: &mut Option<Admission>) -> AgentMessage {
+    match admission {
+        Some(admission) => admission.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,11 +4,14 @@
 //! session from `connected` to its end. Everything that an agent sends is hostile input: the
 //! transport limits sizes, the session limits rates and counts.
 
+mod activity;
+mod byte_limiter;
 mod commit_ack;
 mod connection_limiter;
 mod deregistration;
 mod enrolment_ticket;
 mod inbound;
+mod inbound_quota;
 mod live;
 mod opening;
 mod output_tracker;
@@ -23,6 +26,9 @@ use muster_protocol::frame::{Registration, ServerFrame};
 use muster_protocol::identity::Challenge;
 use tokio::sync::Semaphore;
 
+pub use self::activity::Activity;
+use self::byte_limiter::ByteLimiter;
+pub use self::byte_limiter::{BytePermit, SessionBytes};
 use self::connection_limiter::ConnectionLimiter;
 pub use self::transport::{AgentMessage, AgentTransport, TransportEnd};
 use super::Settings;
@@ -32,6 +38,7 @@ use super::fleet::group_membership::GroupMembership;
 use super::releases::catalog::ReleaseCatalog;
 use crate::domain::access::credential::SecretHash;
 use crate::domain::fleet::agent::Transport;
+use crate::domain::ids::AgentKeyId;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::Clock;
 use crate::hub::{Hub, KeyGrant};
@@ -58,6 +65,7 @@ pub struct Sessions {
     pub(super) settings: Settings,
     opening: Arc<Semaphore>,
     connections: ConnectionLimiter,
+    bytes: ByteLimiter,
     heartbeats: Heartbeats,
     cache: KeyCache,
     manifests: ManifestCache,
@@ -132,6 +140,7 @@ impl Sessions {
             settings,
             opening,
             connections: ConnectionLimiter::default(),
+            bytes: ByteLimiter::default(),
             heartbeats,
             cache,
             manifests,
@@ -149,6 +158,11 @@ impl Sessions {
     /// Admits no more sessions.
     pub fn close(&self) {
         self.connections.close();
+    }
+
+    /// The share of a session of this key in the bytes that sessions may hold.
+    pub fn bytes_of(&self, key_id: AgentKeyId) -> SessionBytes {
+        self.bytes.session(key_id)
     }
 
     /// Runs a session to its end. The transport is closed when this returns.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use muster_protocol::CloseCode;
 use muster_protocol::frame::{Receipt, Response, ServerFrame};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// A message from an agent.
 #[derive(Debug)]
@@ -36,6 +37,9 @@ pub enum TransportEnd {
 pub trait AgentTransport: Send {
     /// The next message. Dropping the future loses no message.
     fn receive(&mut self) -> impl Future<Output = Result<AgentMessage, TransportEnd>> + Send;
+
+    /// When bytes of the agent last arrived, including those of a message that is not complete.
+    fn last_arrival_at(&self) -> Option<Instant>;
 
     /// Buffers a frame. It may be sent only with the next [`flush`](Self::flush).
     fn feed(

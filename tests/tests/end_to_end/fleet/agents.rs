@@ -123,6 +123,6 @@ async fn full_agent_with_its_key_in_the_url_is_refused() {
     let mut agent = FakeAgent::connect(&fixture.server.address(), &key).await;
     agent.expect("connected").await;
     agent.register(full_registration(json!({}))).await;
-    assert_eq!(agent.closed().await, Closed::new(1008, "policy_violation"));
+    assert_eq!(agent.closed().await, Closed::new(1008, "heartbeats_missed"));
     assert!(!fixture.server.log().contains(&key), "the key is in the log");
 }

@@ -163,7 +163,7 @@ async fn connections_beyond_the_limit_wait_until_one_ends() {
     let mut third = reach().await;
     third.write_all(REQUEST).await.expect("ask");
     eventually("the log says that there are as many as may be", async || {
-        server.log().contains("there are as many connections as may be").then_some(())
+        server.log().contains("the limit of connections is reached").then_some(())
     })
     .await;
     drop(first);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use muster_tests::{
-    AgentOptions, Fixture, JsonFields as _, Link, Script, ServerOptions, on_both_databases, sha256,
-    within,
+    AgentOptions, Fixture, JsonFields as _, Link, Script, ServerOptions, on_both_databases, pass,
+    sha256, within,
 };
 use serde_json::json;
 
@@ -110,6 +110,24 @@ async fn agent_behind_a_blocking_proxy_works_from_the_start() {
     link.cut();
     output_grows(&fixture, &id).await;
     ends_whole(&fixture, &id).await;
+}
+
+#[tokio::test]
+async fn agent_learns_how_long_a_proxy_lets_it_be_quiet() {
+    let fixture = Fixture::on_sqlite().await;
+    let link = Link::to(&fixture.server.address()).await;
+    let (agent, id) = fixture.agent_through(&link.url(), AgentOptions::named("agent")).await;
+    link.cut_quiet_after(Duration::from_secs(4));
+    within(PATIENCE, "the agent has learned it", async || {
+        agent.log().contains("sending signs of life more often").then_some(())
+    })
+    .await;
+    reached_over(&fixture, &id, "websocket").await;
+    let connections = link.connections();
+    // Much longer than a quiet connection lives: only signs of life keep it.
+    pass(Duration::from_secs(13)).await;
+    assert_eq!(link.connections(), connections, "{}", agent.log());
+    assert_eq!(fixture.ask(&id, "ping", json!({})).await["success"], true);
 }
 
 #[tokio::test]

@@ -1,11 +1,14 @@
 //! The agents' connections: networks, proxies, TLS, and agents that break the protocol.
 
+mod bad_networks;
 mod clocks;
 mod connections;
 mod documented_nginx;
 mod dual_stack;
+mod exchange_limits;
 mod fallback;
 mod hostile_agents;
+mod http_rules;
 mod proxy;
 mod reverse_proxy;
 mod third_party_agent;

@@ -112,6 +112,36 @@ async fn reverse_proxy_that_drops_upgrades_allows_polling_over_tls() {
 }
 
 #[tokio::test]
+async fn reverse_proxy_with_small_bodies_is_noticed_and_passes_everything() {
+    let company = company(Upgrades::DroppedWithSmallBodies).await;
+    let url = company.nginx.url("127.0.0.1");
+    let bytes = 12 * 1024 * 1024;
+    let scripts = [
+        Script::new("large", &format!("head -c {bytes} /dev/zero")),
+        Script::new("hello", "echo through"),
+    ];
+    let options = AgentOptions { scripts: scripts.into(), ..company.options() }
+        .with("MUSTER_HTTP_FALLBACK", "only");
+    let (agent, id) = company.fixture.agent_through(&url, options).await;
+    let api = &company.fixture.api;
+    let large = api.execute(&id, "large", json!({})).await;
+    api.output_reaches(&large, 1).await;
+    company.runs_hello(&id).await;
+    let command = api.finished(&large).await;
+    assert_eq!(command["result"]["output_bytes"], bytes, "{command}");
+    assert_eq!(command["result"]["output_complete"], true, "{command}");
+    assert_eq!(agent.log().matches("registered").count(), 1, "{}", agent.log());
+
+    let (_, key) = api.agent_key(json!({})).await;
+    let doctor = Doctor::new(&company.fixture.test_dir, &url, &key)
+        .with("MUSTER_CA_FILE", company.authority.file().display());
+    let findings = doctor.findings(0).await;
+    let websocket = finding(&findings, "websocket");
+    assert!(websocket.text("detail").contains("a proxy refuses bodies above"), "{websocket}");
+    assert!(websocket.text("hint").contains("client_max_body_size"), "{websocket}");
+}
+
+#[tokio::test]
 async fn agent_reaches_tls_through_a_forward_proxy_by_either_transport() {
     let company = company(Upgrades::Passed).await;
     let proxy = Tinyproxy::start(&company.fixture.test_dir);

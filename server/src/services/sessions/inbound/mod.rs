@@ -70,13 +70,9 @@ impl LiveSession {
             AgentMessage::Report(response, receipt) => {
                 return self.response(*response, Some(receipt)).await;
             }
-            AgentMessage::Binary(bytes) => {
-                self.inbound.wait_for_quota().await;
-                return self.output(bytes, transport).await;
-            }
+            AgentMessage::Binary(bytes) => return self.output(bytes, transport).await,
             AgentMessage::Text(text) => text,
         };
-        self.inbound.wait_for_quota().await;
         let frame = match decode(&text) {
             // A frame of the full protocol only, so a basic agent gets the error of an unknown type.
             Ok(AgentFrame::Deregister) if !self.handle.is_full => {

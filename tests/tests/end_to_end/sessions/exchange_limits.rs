@@ -1,0 +1,192 @@
+//! The HTTP exchange is bounded: requests of a session, bytes of a key, and callers that hang up.
+
+use std::time::Duration;
+
+use muster_protocol::frame::exchange::{
+    CONTENT_TYPE, ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
+};
+use muster_tests::{Fixture, Server, eventually, full_registration};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+/// One session, and the requests that a test makes of it.
+struct Session {
+    address: String,
+    key: String,
+    id: Uuid,
+}
+
+impl Session {
+    async fn open(fixture: &Fixture) -> Self {
+        let (_, key) = fixture.api.agent_key(json!({})).await;
+        let session = Self { address: fixture.server.address(), key, id: Uuid::new_v4() };
+        let connected = session.ask(0, 0, &[]).await;
+        assert_eq!(connected[0]["type"], "connected");
+        session
+    }
+
+    fn body(&self, sequence: u64, wait_ms: u32, frames: &[Value]) -> Vec<u8> {
+        let parts = frames.iter().map(|frame| ExchangePart::Text(frame.to_string())).collect();
+        ExchangeRequest { session_id: self.id, sequence, wait_ms, parts }.encode()
+    }
+
+    /// The head of a request with a body of this size.
+    fn head(&self, bytes: usize) -> String {
+        format!(
+            "POST /api/agents/exchange HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+             content-type: {CONTENT_TYPE}\r\ncontent-length: {bytes}\r\n\r\n",
+            self.address, self.key,
+        )
+    }
+
+    /// Sends the start of a request whose body is declared to have `bytes`.
+    async fn begin(&self, body: &[u8], bytes: usize) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).await.expect("reach the server");
+        stream.write_all(self.head(bytes).as_bytes()).await.expect("send the head");
+        stream.write_all(body).await.expect("send the body");
+        stream
+    }
+
+    async fn ask(&self, sequence: u64, wait_ms: u32, frames: &[Value]) -> Vec<Value> {
+        let body = self.body(sequence, wait_ms, frames);
+        // Again, as agents do, if an older attempt that arrived late took its place.
+        let (status, answer) = eventually("a request is answered", async || {
+            let mut stream = self.begin(&body, body.len()).await;
+            let answer = read_answer(&mut stream).await;
+            (answer.0 != 503).then_some(answer)
+        })
+        .await;
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&answer));
+        let answer = ExchangeResponse::decode(&answer).expect("an answer");
+        let frames = answer.parts.into_iter().map(|part| match part {
+            ExchangePart::Text(text) => serde_json::from_str(&text).expect("JSON"),
+            other => panic!("{other:?}"),
+        });
+        frames.collect()
+    }
+}
+
+/// The status and the body of an answer.
+async fn read_answer(stream: &mut TcpStream) -> (u16, Vec<u8>) {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let length = text.split_once("content-length: ").expect("a length").1;
+            let length: usize = length.lines().next().expect("a line").parse().expect("a number");
+            if bytes.len() >= end + 4 + length {
+                let status = text[9..12].parse().expect("a status");
+                return (status, bytes.split_off(end + 4));
+            }
+        }
+        let read = stream.read_buf(&mut bytes).await.expect("an answer");
+        assert!(read > 0, "no answer: {text}");
+    }
+}
+
+fn heartbeat() -> Value {
+    json!({"type": "heartbeat", "status": {}})
+}
+
+fn register() -> Value {
+    json!({"type": "register", "data": full_registration(json!({}))})
+}
+
+#[tokio::test]
+async fn third_request_of_a_session_is_refused_before_its_frames_are_read() {
+    let fixture = Fixture::on_sqlite().await;
+    let session = Session::open(&fixture).await;
+    // One waits for the server, one is being sent: each of them is less than half there.
+    let start = |sequence| session.body(sequence, 30_000, &[]);
+    let _first = session.begin(&start(1), MAX_BODY_BYTES).await;
+    eventually("a third request is refused", async || {
+        let _second = session.begin(&start(2), MAX_BODY_BYTES).await;
+        let mut third = session.begin(&start(0), MAX_BODY_BYTES).await;
+        // If it came before the second, it is the second, and is read.
+        let answer = tokio::time::timeout(Duration::from_millis(500), read_answer(&mut third));
+        let (status, body) = answer.await.ok()?;
+        let body: Value = serde_json::from_slice(&body).expect("a problem");
+        (status == 503 && body["code"] == "server_busy").then_some(())
+    })
+    .await;
+    // A repetition takes the place of the request that it repeats.
+    assert!(session.ask(1, 0, &[]).await.is_empty());
+}
+
+#[tokio::test]
+async fn caller_that_hangs_up_loses_no_frame_and_doubles_none() {
+    let fixture = Fixture::on_sqlite().await;
+    let session = Session::open(&fixture).await;
+    let body = session.body(1, 30_000, &[register(), heartbeat()]);
+    // It hangs up while it sends, and while it waits.
+    drop(session.begin(&body[..body.len() / 2], body.len()).await);
+    drop(session.begin(&body, body.len()).await);
+    let mut frames = session.ask(1, 30_000, &[register(), heartbeat()]).await;
+    let mut sequence = 1;
+    while frames.iter().filter(|frame| frame["type"] == "heartbeat_ack").count() < 1 {
+        sequence += 1;
+        frames.extend(session.ask(sequence, 30_000, &[]).await);
+    }
+    // A repeated request gets the same answer, and its frames are not handled again.
+    let asked = session.ask(sequence + 1, 0, &[heartbeat()]).await;
+    assert_eq!(session.ask(sequence + 1, 0, &[heartbeat()]).await, asked);
+    frames.extend(asked);
+    frames.extend(session.ask(sequence + 2, 1_000, &[]).await);
+    let count = |kind: &str| frames.iter().filter(|frame| frame["type"] == kind).count();
+    assert_eq!((count("registered"), count("heartbeat_ack"), count("error")), (1, 2, 0));
+}
+
+#[tokio::test]
+async fn requests_that_hang_up_hold_no_memory() {
+    let mut fixture = Fixture::on_sqlite().await;
+    let session = Session::open(&fixture).await;
+    let before = resident_bytes(&mut fixture.server);
+    let large = vec![0; MAX_BODY_BYTES - 1024];
+    for sequence in 1..17 {
+        let mut body = session.body(sequence, 30_000, &[]);
+        body.extend_from_slice(&large);
+        let length = body.len();
+        let mut stream = TcpStream::connect(&session.address).await.expect("reach the server");
+        stream.write_all(session.head(length).as_bytes()).await.expect("send the head");
+        // A server that refuses it does not read on.
+        let sending = tokio::time::timeout(Duration::from_secs(2), stream.write_all(&body));
+        let _ = sending.await;
+    }
+    assert!(session.ask(1, 0, &[]).await.is_empty(), "the session goes on");
+    let held = resident_bytes(&mut fixture.server).saturating_sub(before);
+    assert!(held < 20 * 1024 * 1024, "{held} bytes more than before");
+}
+
+#[tokio::test]
+async fn body_that_arrives_byte_by_byte_is_cut() {
+    let options =
+        muster_tests::ServerOptions::default().with("MUSTER_REQUEST_HEAD_TIMEOUT_MS", 500);
+    let fixture = Fixture::with(options).await;
+    let session = Session::open(&fixture).await;
+    let body = session.body(1, 0, &[]);
+    let mut stream = session.begin(&body, body.len() + 10_000).await;
+    let (mut from_server, mut to_server) = stream.split();
+    let trickle = async {
+        // Ends when the server hangs up.
+        while to_server.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let mut answer = Vec::new();
+    let cut = tokio::select! {
+        read = from_server.read_buf(&mut answer) => read,
+        () = trickle => Ok(0),
+    };
+    assert!(cut.is_ok(), "{cut:?}");
+    assert!(session.ask(1, 0, &[]).await.is_empty(), "the request can be repeated");
+}
+
+fn resident_bytes(server: &mut Server) -> u64 {
+    let id = server.process().id();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    kib * 1024
+}
