@@ -4,6 +4,7 @@
 use muster_protocol::schema::shared_with_api;
 use serde_json::{Map, Value, json};
 
+use super::operations::operations;
 use super::{examples, fields, parameters, refusals, streams, successes};
 
 /// The document as it is served.
@@ -22,12 +23,6 @@ pub fn complete(mut document: Value) -> Value {
         complete_operation(operation, &schemas);
     }
     document
-}
-
-/// Every operation of a document.
-pub fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
-    paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut)
 }
 
 fn complete_schemas(schemas: &mut Map<String, Value>) {

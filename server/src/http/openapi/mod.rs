@@ -3,6 +3,7 @@
 mod completion;
 mod examples;
 mod fields;
+mod operations;
 mod parameters;
 mod refusals;
 mod streams;
@@ -129,7 +130,7 @@ mod tests {
     fn every_answer_has_a_sentence_and_every_sentence_an_answer() {
         let mut document = described().expect("plain JSON");
         let mut answers = BTreeSet::new();
-        for operation in completion::operations(&mut document) {
+        for operation in operations::operations(&mut document) {
             let name = operation["operationId"].as_str().expect("an id").to_owned();
             for (status, response) in operation["responses"].as_object().expect("responses") {
                 assert_ne!(response["description"], "", "{name} {status}");
@@ -145,7 +146,7 @@ mod tests {
     fn operation_ids_are_unique() {
         let mut document = described().expect("plain JSON");
         let mut names = BTreeSet::new();
-        for operation in completion::operations(&mut document) {
+        for operation in operations::operations(&mut document) {
             let name = operation["operationId"].as_str().expect("an id").to_owned();
             assert!(names.insert(name.clone()), "{name} is there twice");
         }

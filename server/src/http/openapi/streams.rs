@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::operations::operations;
+
 /// Completes the streams of a document.
 pub fn complete(document: &mut Value) {
     let Some(schemas) = document["components"]["schemas"].as_object_mut() else { return };
@@ -31,7 +33,7 @@ pub fn complete(document: &mut Value) {
     if let Some(output) = schemas.get_mut("OutputEvent") {
         output["properties"]["stream"] = json!({"type": "string", "enum": ["stdout", "stderr"]});
     }
-    for operation in super::completion::operations(document) {
+    for operation in operations(document) {
         let schema = match operation["operationId"].as_str() {
             Some("follow_events") => &changes,
             Some("follow_output") => &live,
