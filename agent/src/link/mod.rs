@@ -35,11 +35,11 @@ const USER_AGENT: &str = concat!("muster-agent/", env!("CARGO_PKG_VERSION"));
 /// Payload that fills one packet of most networks, with all headers.
 const MIN_FRAME_PAYLOAD: usize = 1_360;
 /// How long output may be on its way, if the network itself is faster.
-const TARGET_DELAY: Duration = Duration::from_secs(1);
+const OUTPUT_DELAY: Duration = Duration::from_secs(1);
 
 /// How a link wants its output.
 #[derive(Debug, Clone, Copy)]
-pub struct OutputPace {
+pub struct OutputShape {
     /// Payload below which frames cost more than they save.
     pub min_frame_bytes: usize,
     /// Payload above which frames do not pass.
@@ -48,12 +48,12 @@ pub struct OutputPace {
     pub delay: Duration,
 }
 
-impl Default for OutputPace {
+impl Default for OutputShape {
     fn default() -> Self {
         Self {
             min_frame_bytes: MIN_FRAME_PAYLOAD,
             max_frame_bytes: MAX_OUTPUT_FRAME_BYTES,
-            delay: TARGET_DELAY,
+            delay: OUTPUT_DELAY,
         }
     }
 }
@@ -157,8 +157,8 @@ pub trait Link: Send {
         self.progress().last_at().elapsed()
     }
     /// How the link wants its output.
-    fn output_pace(&self) -> OutputPace {
-        OutputPace::default()
+    fn output_shape(&self) -> OutputShape {
+        OutputShape::default()
     }
     /// Closes the connection, within a short time limit.
     fn close(&mut self) -> BoxFuture<'_, ()>;

@@ -171,7 +171,7 @@ impl<'a> Session<'a> {
         let granted = agent.limits.output;
         let wanted_bytes = registered.max_output_bytes.unwrap_or(granted.limit_bytes);
         let limit_bytes = granted.limit_bytes.min(wanted_bytes);
-        let pacer = Pacer::new(link.output_pace());
+        let pacer = Pacer::new(link.output_shape());
         Self {
             link,
             agent,

@@ -9,7 +9,7 @@ use muster_protocol::limits::{MAX_OUTPUT_FRAME_BYTES, OUTPUT_WINDOW_BYTES};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::link::OutputPace;
+use crate::link::OutputShape;
 
 /// A pause after which the link may have changed: the measurement starts again.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
@@ -49,13 +49,13 @@ struct SentFrame {
 
 impl Pacer {
     /// A pacer for a link that wants its output like this.
-    pub fn new(pace: OutputPace) -> Self {
-        let max_frame_bytes = pace.max_frame_bytes.min(MAX_OUTPUT_FRAME_BYTES) as u64;
-        let min_frame_bytes = (pace.min_frame_bytes as u64).min(max_frame_bytes);
+    pub fn new(shape: OutputShape) -> Self {
+        let max_frame_bytes = shape.max_frame_bytes.min(MAX_OUTPUT_FRAME_BYTES) as u64;
+        let min_frame_bytes = (shape.min_frame_bytes as u64).min(max_frame_bytes);
         Self {
             min_frame_bytes,
             max_frame_bytes,
-            target_delay: pace.delay,
+            target_delay: shape.delay,
             window_bytes: MIN_FRAMES * min_frame_bytes,
             in_flight_bytes: 0,
             shortest_round_trip: None,
@@ -212,7 +212,7 @@ mod tests {
     const ID: Uuid = Uuid::from_u128(1);
 
     fn pacer() -> Pacer {
-        Pacer::new(OutputPace::default())
+        Pacer::new(OutputShape::default())
     }
 
     #[test]

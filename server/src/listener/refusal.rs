@@ -8,7 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Written without reading the request.
 const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/problem+json\r\n\
-    retry-after: 5\r\ncontent-length: 171\r\nconnection: close\r\n\r\n\
+    retry-after: 5\r\ncontent-length: 160\r\nconnection: close\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"Too Many Requests\",\"status\":429,\
     \"code\":\"too_many_connections\",\"detail\":\"too many connections from this address; try again later\"}";
 /// How long the client may take to read it.

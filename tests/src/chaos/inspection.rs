@@ -13,16 +13,19 @@ use super::fleet::{Fleet, Host, names};
 use crate::wait::eventually_blocking;
 
 /// Names that an agent's state directory may contain at the end.
-const OF_A_HOST: [&str; 15] = [
+const OF_A_HOST: [&str; 18] = [
     "identity.json",
     "executions",
     "key.json",
+    "key_pair.json",
     "ledger.json",
     "lock",
     "lost+found",
     "machine_seed.json",
+    "manifest.seen",
     "policy.json",
     "policy.seen",
+    "requests.log",
     "script_manifest.json",
     "scripts",
     "settled",

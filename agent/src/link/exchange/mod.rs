@@ -26,7 +26,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::path_limits::MIN_BODY_BYTES;
-use super::{Connector, Incoming, Link, LinkError, Outgoing, OutputPace, PathLimits, Progress};
+use super::{Connector, Incoming, Link, LinkError, Outgoing, OutputShape, PathLimits, Progress};
 use frames::{FrameBatch, Frames};
 pub use request::client;
 use request::{ExchangeClient, PostError};
@@ -38,7 +38,7 @@ const QUEUED_BULK: usize = 64;
 /// Payload below which the head of a request costs more than the frame saves.
 const MIN_FRAME_PAYLOAD: usize = 4_000;
 /// How long output may be on its way: a request that is being sent, and the next one.
-const TARGET_DELAY: Duration = Duration::from_millis(1_500);
+const HTTP_OUTPUT_DELAY: Duration = Duration::from_millis(1_500);
 /// Bodies up to this size pass every proxy.
 const PROVEN_BYTES: usize = 64 * 1024;
 /// Upload time of urgent frames, which can't be cut: one kilobyte a second.
@@ -118,11 +118,11 @@ impl Link for Exchange {
         self.progress.last_at().elapsed().saturating_sub(upload)
     }
 
-    fn output_pace(&self) -> OutputPace {
-        OutputPace {
+    fn output_shape(&self) -> OutputShape {
+        OutputShape {
             min_frame_bytes: MIN_FRAME_PAYLOAD,
             max_frame_bytes: self.limits.max_body_bytes() - FRAME_MARGIN_BYTES,
-            delay: TARGET_DELAY,
+            delay: HTTP_OUTPUT_DELAY,
         }
     }
 

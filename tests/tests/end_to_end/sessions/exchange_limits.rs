@@ -22,7 +22,7 @@ impl Session {
     async fn open(fixture: &Fixture) -> Self {
         let (_, key) = fixture.api.agent_key(json!({})).await;
         let session = Self { address: fixture.server.address(), key, id: Uuid::new_v4() };
-        let connected = session.ask(0, 0, &[]).await;
+        let connected = session.ask(0, 30_000, &[]).await;
         assert_eq!(connected[0]["type"], "connected");
         session
     }
@@ -107,6 +107,7 @@ async fn third_request_of_a_session_is_refused_before_its_frames_are_read() {
         // If it came before the second, it is the second, and is read.
         let answer = tokio::time::timeout(Duration::from_millis(500), read_answer(&mut third));
         let (status, body) = answer.await.ok()?;
+        eprintln!("{status} {}", String::from_utf8_lossy(&body));
         let body: Value = serde_json::from_slice(&body).expect("a problem");
         (status == 503 && body["code"] == "server_busy").then_some(())
     })

@@ -97,7 +97,7 @@ async fn sighup_reloads_the_certificate_and_keeps_the_old_one_on_error() {
     authority.install(&renewed.certificate, &other.key);
     fixture.server.process().signal(Signal::SIGHUP);
     eventually("the log says what is wrong", async || {
-        fixture.server.log().contains("they don't belong together").then_some(())
+        fixture.server.log().contains("does not belong to the certificate").then_some(())
     })
     .await;
     assert_eq!(shown(&authority.connect(&address).await), before);
@@ -120,7 +120,7 @@ async fn server_with_an_invalid_certificate_does_not_start() {
     authority.install(&issued.certificate, "");
     let options = ServerOptions::secured(&authority);
     for (options, sentence) in [
-        (options.clone(), "failed to find a private key in"),
+        (options.clone(), "contains no private key"),
         (options.with("MUSTER_TLS_CERT", "/nowhere/tls.crt"), "failed to read /nowhere/tls.crt"),
         (ServerOptions::default().with("MUSTER_TLS_CERT", "/tls.crt"), "setting `tls_key`"),
     ] {
