@@ -5,7 +5,7 @@ use std::time::Duration;
 use muster_protocol::frame::exchange::{
     CONTENT_TYPE, ExchangePart, ExchangeRequest, ExchangeResponse, MAX_BODY_BYTES,
 };
-use muster_tests::{Fixture, Server, eventually, full_registration};
+use muster_tests::{Fixture, JsonFields as _, Server, eventually, full_registration, proven};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -16,15 +16,25 @@ struct Session {
     address: String,
     key: String,
     id: Uuid,
+    connected: Value,
 }
 
 impl Session {
     async fn open(fixture: &Fixture) -> Self {
         let (_, key) = fixture.api.agent_key(json!({})).await;
-        let session = Self { address: fixture.server.address(), key, id: Uuid::new_v4() };
-        let connected = session.ask(0, 30_000, &[]).await;
-        assert_eq!(connected[0]["type"], "connected");
+        let (address, connected) = (fixture.server.address(), Value::Null);
+        let mut session = Self { address, key, id: Uuid::new_v4(), connected };
+        session.connected = session.ask(0, 30_000, &[]).await.remove(0);
+        assert_eq!(session.connected["type"], "connected");
         session
+    }
+
+    fn register(&self) -> Value {
+        let challenge = serde_json::from_value(self.connected["challenge"].clone());
+        let agent_key_id = self.connected.text("agent_key_id").parse().expect("an id");
+        let data = full_registration(json!({}));
+        let data = proven(data, &challenge.expect("a challenge"), agent_key_id);
+        json!({"type": "register", "data": data})
     }
 
     fn body(&self, sequence: u64, wait_ms: u32, frames: &[Value]) -> Vec<u8> {
@@ -90,10 +100,6 @@ fn heartbeat() -> Value {
     json!({"type": "heartbeat", "status": {}})
 }
 
-fn register() -> Value {
-    json!({"type": "register", "data": full_registration(json!({}))})
-}
-
 #[tokio::test]
 async fn third_request_of_a_session_is_refused_before_its_frames_are_read() {
     let fixture = Fixture::on_sqlite().await;
@@ -107,7 +113,6 @@ async fn third_request_of_a_session_is_refused_before_its_frames_are_read() {
         // If it came before the second, it is the second, and is read.
         let answer = tokio::time::timeout(Duration::from_millis(500), read_answer(&mut third));
         let (status, body) = answer.await.ok()?;
-        eprintln!("{status} {}", String::from_utf8_lossy(&body));
         let body: Value = serde_json::from_slice(&body).expect("a problem");
         (status == 503 && body["code"] == "server_busy").then_some(())
     })
@@ -120,11 +125,11 @@ async fn third_request_of_a_session_is_refused_before_its_frames_are_read() {
 async fn caller_that_hangs_up_loses_no_frame_and_doubles_none() {
     let fixture = Fixture::on_sqlite().await;
     let session = Session::open(&fixture).await;
-    let body = session.body(1, 30_000, &[register(), heartbeat()]);
+    let body = session.body(1, 30_000, &[session.register(), heartbeat()]);
     // It hangs up while it sends, and while it waits.
     drop(session.begin(&body[..body.len() / 2], body.len()).await);
     drop(session.begin(&body, body.len()).await);
-    let mut frames = session.ask(1, 30_000, &[register(), heartbeat()]).await;
+    let mut frames = session.ask(1, 30_000, &[session.register(), heartbeat()]).await;
     let mut sequence = 1;
     while frames.iter().filter(|frame| frame["type"] == "heartbeat_ack").count() < 1 {
         sequence += 1;

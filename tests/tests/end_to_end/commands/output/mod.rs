@@ -124,7 +124,13 @@ async fn server_killed_during_compaction_loses_no_output(mut fixture: Fixture) {
         fixture.server.ready().await;
         assert!(fixture.api.output(&id).await == all, "the output differs");
     }
-    is_compacted(&fixture).await;
+    // If the server was killed between the last commit and the removal of the former file, that file
+    // remains until the sweep of files without a row.
+    within(PATIENCE, "the output is compacted", async || {
+        let is_over = has(&fixture, ".1") && !has(&fixture, ".new");
+        is_over.then_some(())
+    })
+    .await;
     assert!(fixture.api.output(&id).await == all, "the output differs");
 }
 
