@@ -154,6 +154,11 @@ async fn host_that_changes_its_key_loses_no_command() {
     let mut agent =
         Agent::start(&fixture.test_dir, &url, &first, AgentOptions::with_scripts([script]));
     let before = fixture.online(&first_id).await;
+    // From here on it has stored the id that it was issued.
+    eventually("the agent logs its session", async || {
+        agent.log().contains("registered link=").then_some(())
+    })
+    .await;
     agent.kill_9();
     agent.set("MUSTER_API_KEY", Some(&second));
     agent.resume();
