@@ -6,8 +6,11 @@ use tokio::sync::mpsc;
 
 use super::{Incoming, Link, LinkError, Outgoing, Progress};
 
-/// Capacity of each direction, in frames; real sockets are bounded too.
-const FRAMES: usize = 8;
+/// Frames that wait for the server at most; real sockets are bounded too.
+const FRAMES_TO_SERVER: usize = 8;
+/// Frames that wait for the agent at most. An agent that sends doesn't receive meanwhile, and a
+/// socket holds thousands of acknowledgements: a server must not have to wait for room for one.
+const FRAMES_TO_AGENT: usize = 1024;
 
 /// The agent's end.
 pub struct MemoryLink {
@@ -24,8 +27,8 @@ pub struct ServerEnd {
 
 /// Both ends of a new link.
 pub fn pair() -> (MemoryLink, ServerEnd) {
-    let (to_server, from_agent) = mpsc::channel(FRAMES);
-    let (to_agent, from_server) = mpsc::channel(FRAMES);
+    let (to_server, from_agent) = mpsc::channel(FRAMES_TO_SERVER);
+    let (to_agent, from_server) = mpsc::channel(FRAMES_TO_AGENT);
     (
         MemoryLink { to_server, from_server, progress: Progress::default() },
         ServerEnd { to_agent, from_agent },

@@ -371,21 +371,26 @@ async fn output_waits_for_acknowledgements_and_a_noisy_execution_does_not_block_
     let (id, data) = execute(&host, "noise");
     server.command(id, "execute", data).await;
     let (mut at, mut frames) = (0, 0);
-    // Without an acknowledgement, only a little leaves; then the answer to a ping passes.
-    server.command(Uuid::from_u128(3), "ping", json!({})).await;
-    loop {
-        match server.next().await {
-            Outgoing::Binary(bytes) => {
-                at += decode_frame(&bytes).expect("well formed").payload_bytes;
-                frames += 1;
+    // Without an acknowledgement, only a little leaves; the answers to pings pass.
+    for ping in 3.. {
+        let before = at;
+        server.command(Uuid::from_u128(ping), "ping", json!({})).await;
+        loop {
+            match server.next().await {
+                Outgoing::Binary(bytes) => {
+                    at += decode_frame(&bytes).expect("well formed").payload_bytes;
+                    frames += 1;
+                }
+                Outgoing::Text(text) if text.contains("pong") => break,
+                Outgoing::Text(_) => {}
             }
-            Outgoing::Text(text) if text.contains("pong") => break,
-            Outgoing::Text(_) => {}
+        }
+        // The script may be slower than the first pings.
+        if at > 0 && at == before {
+            break;
         }
     }
     assert!(at < 64 * 1024 && frames < 10, "{at} bytes in {frames} frames");
-    server.command(Uuid::from_u128(4), "ping", json!({})).await;
-    while !matches!(server.next().await, Outgoing::Text(text) if text.contains("pong")) {}
     server.ack(id, Some(at), None).await;
     let (rest, response) = server.output(id, at).await;
     assert_eq!(at + rest.len() as u64, 9_000_000);
