@@ -148,6 +148,9 @@ fn examples_agree_with_the_image_and_have_no_key_in_a_variable_or_argument() {
         let key_file = &file.pairs("ENV")["MUSTER_API_KEY_FILE"];
         let mount = named(&agent["volumeMounts"], "key");
         assert_eq!(format!("{}/agent_key", mount.text("mountPath")), *key_file, "{path}");
+        for name in ["scripts", "manifest", "key"] {
+            assert_eq!(named(&agent["volumeMounts"], name)["readOnly"], true, "{path}: {name}");
+        }
         let text = fs::read_to_string(repository().join(path)).expect("read");
         assert!(text.contains("--from-file=agent_key=/dev/stdin"), "{path}");
         assert!(!text.contains("mst_agent_") && !text.contains("secretKeyRef"), "{path}");
