@@ -62,7 +62,7 @@ struct DesiredRelease {
 }
 
 #[derive(Deserialize)]
-struct Problem {
+struct ReleaseProblem {
     code: String,
     #[serde(default)]
     detail: String,
@@ -100,7 +100,7 @@ impl<'a> ReleaseClient<'a> {
                 .map(|wanted| wanted.version)
                 .map_err(|_| ReleaseClientError::UnexpectedAnswer(200));
         }
-        Err(match serde_json::from_slice::<Problem>(&body) {
+        Err(match serde_json::from_slice::<ReleaseProblem>(&body) {
             Ok(problem) if problem.code == "no_release" => {
                 ReleaseClientError::NoRelease(printable(&problem.detail))
             }

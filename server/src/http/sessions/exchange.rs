@@ -27,7 +27,7 @@ use crate::domain::fleet::agent::Transport;
 use crate::domain::ids::AgentKeyId;
 use crate::http::AppState;
 use crate::http::problem::{ApiResult, Problem};
-use crate::services::access::authentication::Admission;
+use crate::services::access::authentication::AdmittedKey;
 use crate::services::sessions::{AgentMessage, SessionBytes, SessionRequest};
 
 /// Sessions over HTTP that a key may have beyond four for each of its agents, including ended ones
@@ -104,7 +104,7 @@ impl ExchangeSessions {
     fn find_or_open(
         &self,
         state: &AppState,
-        admission: Admission,
+        admission: AdmittedKey,
         request: &RequestHeader,
     ) -> ApiResult<Arc<Exchange>> {
         let (key_id, session_id) = (admission.grant.key_id, request.session_id);
@@ -136,7 +136,7 @@ impl ExchangeSessions {
         });
         of_key.insert(session_id, Arc::clone(&exchange));
         let services = state.services.clone();
-        let entry = Entry { sessions: self.clone(), key_id, session_id };
+        let entry = SessionEntry { sessions: self.clone(), key_id, session_id };
         tokio::spawn(async move {
             let _entry = entry;
             let origin = SessionRequest {
@@ -154,13 +154,13 @@ impl ExchangeSessions {
 }
 
 /// A session's entry in the map, removed when dropped.
-struct Entry {
+struct SessionEntry {
     sessions: ExchangeSessions,
     key_id: AgentKeyId,
     session_id: Uuid,
 }
 
-impl Drop for Entry {
+impl Drop for SessionEntry {
     fn drop(&mut self) {
         let mut sessions = self.sessions.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(of_key) = sessions.get_mut(&self.key_id) {

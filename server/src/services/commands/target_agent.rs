@@ -6,7 +6,7 @@ use muster_protocol::CommandName;
 use muster_protocol::secret_parameters::{CAPABILITY, SecretParameters};
 
 use super::Commands;
-use super::preflight::Host;
+use super::preflight::PreflightHost;
 use crate::domain::fleet::agent::AgentLevel;
 use crate::domain::ids::AgentId;
 use crate::hub::{HostRules, KeyGrant, SessionHandle};
@@ -96,10 +96,12 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
 
 impl TargetAgent {
     /// The host for the preflight; `None` if it never reported its manifest and policy.
-    pub fn host(&self) -> Option<Host> {
+    pub fn host(&self) -> Option<PreflightHost> {
         match (&self.session, &self.offline_rules) {
-            (Some(session), _) => Some(Host::connected(Arc::clone(session))),
-            (None, rules) => rules.clone().map(|rules| Host::offline(self.agent_id, rules)),
+            (Some(session), _) => Some(PreflightHost::connected(Arc::clone(session))),
+            (None, rules) => {
+                rules.clone().map(|rules| PreflightHost::offline(self.agent_id, rules))
+            }
         }
     }
 

@@ -20,7 +20,7 @@ const MAX_STEPS: usize = 16;
 const MAX_RELEASED: u64 = 1_000;
 
 /// An execution that is held, and the key that requested it.
-type Held = (CommandId, AgentId, ApiKeyId);
+type HeldExecution = (CommandId, AgentId, ApiKeyId);
 
 impl JobReconciler {
     /// Takes the due steps of a rollout. Returns when the rollout must be reconciled again even if
@@ -129,7 +129,7 @@ impl JobReconciler {
         }
     }
 
-    async fn held(&self, live: &LiveRollout, count: u64) -> Result<Vec<Held>, StoreError> {
+    async fn held(&self, live: &LiveRollout, count: u64) -> Result<Vec<HeldExecution>, StoreError> {
         let (row, limit) = (&live.row, count.min(MAX_RELEASED));
         self.store.system().held_executions(row.job_id, row.wave, limit).await
     }
@@ -137,7 +137,7 @@ impl JobReconciler {
     async fn release(
         &self,
         live: &LiveRollout,
-        held: Vec<Held>,
+        held: Vec<HeldExecution>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let change = RolloutChange::Release {

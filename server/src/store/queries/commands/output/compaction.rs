@@ -12,7 +12,7 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 
-use super::source::{Place, Source, blocking};
+use super::source::{OutputPosition, OutputSource, blocking};
 use crate::domain::ids::CommandId;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -45,7 +45,7 @@ impl SystemScope {
     /// # Errors
     /// [`StoreError`]; the stored output is then unchanged.
     pub async fn compact(&self, id: CommandId) -> Result<Compacted, StoreError> {
-        let source = Source { reader: &self.reader, blobs: &self.blobs };
+        let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let blob = source.blob(id).await?;
         let Some(end) = self.chunks_end(id).await? else { return Ok(Compacted::Unchanged) };
         match &blob {
@@ -93,19 +93,20 @@ impl SystemScope {
     /// Writes all output of a command into a new file, which is durable when this returns.
     async fn write_blob(&self, name: BlobName) -> Result<Written, StoreError> {
         let id = name.command_id();
-        let source = Source { reader: &self.reader, blobs: &self.blobs };
+        let source = OutputSource { reader: &self.reader, blobs: &self.blobs };
         let mut writer: BlockWriter<NewBlob> = blocking(&self.blobs, move |blobs| {
             blobs.check_space()?;
             BlockWriter::new(blobs.create(name)?, id)
         })
         .await?;
-        let mut place = Place { stream: OutputStream::Both, from_bytes: 0, behind_bytes: None };
+        let mut position =
+            OutputPosition { stream: OutputStream::Both, from_bytes: 0, behind_bytes: None };
         loop {
             let began_at = Instant::now();
-            let chunks = source.chunks(id, place, READ_CHUNKS).await?;
+            let chunks = source.chunks(id, position, READ_CHUNKS).await?;
             let Some(last) = chunks.last() else { break };
-            place.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
-            place.behind_bytes = Some(last.offset_bytes);
+            position.from_bytes = (last.offset_bytes + last.length_bytes).cast_unsigned();
+            position.behind_bytes = Some(last.offset_bytes);
             writer = blocking(&self.blobs, move |blobs| {
                 blobs.check_space()?;
                 chunks.iter().try_for_each(|chunk| writer.push(&chunk.records))?;
