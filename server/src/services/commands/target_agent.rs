@@ -48,12 +48,12 @@ impl Commands {
                 offline_rules: None,
             });
         }
-        let offline = match self.cache.away_agent(agent_id) {
+        let offline = match self.cache.offline_agent(agent_id) {
             Some(offline) => offline,
             None => {
                 let read_at = self.cache.revision();
                 let offline = Arc::new(self.read_offline(caller, agent_id).await?);
-                self.cache.remember_away_agent(agent_id, Arc::clone(&offline), read_at);
+                self.cache.remember_offline_agent(agent_id, Arc::clone(&offline), read_at);
                 offline
             }
         };

@@ -133,7 +133,7 @@ async fn output_to_compact_is_found_step_by_step_among_that_of_running_commands(
     };
     scene.fixture.store.writer().commit(close).await.expect("close");
     let lost_at = NOW.plus_ms(60_000);
-    system.lose_away(lost_at, NOW).await.expect("sweep");
+    system.mark_offline_lost(lost_at, NOW).await.expect("sweep");
     let due_at = lost_at.plus_ms(3_600_001);
     for (hour_ms, expected, due_at) in [(3_600_000, over, Some(due_at)), (3_600_001, all, None)] {
         let found = system.to_compact(None, lost_at.plus_ms(hour_ms), 10).await.expect("read");
