@@ -77,7 +77,7 @@ struct ProgramView {
     bytes: u64,
     sha256: String,
     /// True if the complete file is on the server.
-    is_there: bool,
+    is_uploaded: bool,
 }
 
 impl ReleaseView {
@@ -112,7 +112,7 @@ impl From<ReleaseProgram> for ProgramView {
             name: program.file.name.file_name(),
             bytes: program.file.bytes,
             sha256: program.file.sha256,
-            is_there: program.is_there,
+            is_uploaded: program.is_uploaded,
         }
     }
 }

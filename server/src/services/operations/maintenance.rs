@@ -59,7 +59,10 @@ impl Maintenance {
     pub async fn sweep_lost(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         let system = self.store.system();
-        self.ended(system.mark_offline_lost(now, self.started_at).await?, "lost: the agent is offline");
+        self.ended(
+            system.mark_offline_lost(now, self.started_at).await?,
+            "lost: the agent is offline",
+        );
         self.ended(system.lose_unanswered(now).await?, "lost: the agent did not respond");
         Ok(())
     }

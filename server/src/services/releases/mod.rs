@@ -69,7 +69,7 @@ pub struct Release {
 pub struct ReleaseProgram {
     pub platform: Platform,
     pub file: ProgramFile,
-    pub is_there: bool,
+    pub is_uploaded: bool,
 }
 
 impl Releases {
@@ -171,7 +171,7 @@ impl Releases {
             });
             all.map(|(platform, file)| ReleaseProgram {
                 platform,
-                is_there: files.has(&manifest.version, platform, file),
+                is_uploaded: files.has(&manifest.version, platform, file),
                 file: file.clone(),
             })
             .collect()

@@ -30,7 +30,7 @@ impl Releases {
         let last = system.last_published_release().await?;
         self.check_key(key, last.as_ref()).await?;
         let programs = self.look_at(&manifest).await?;
-        if let Some(missing) = programs.iter().find(|program| !program.is_there) {
+        if let Some(missing) = programs.iter().find(|program| !program.is_uploaded) {
             let (name, platform) = (missing.file.name.file_name(), missing.platform);
             return Err(ServiceError::Conflict {
                 code: "incomplete_release",

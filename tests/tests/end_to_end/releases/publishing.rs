@@ -71,7 +71,7 @@ async fn shown_sum(fixture: &Fixture, name: &str) -> String {
     let shown = fixture.api.get("/api/releases/0.2.0").await.expect(200);
     let programs = shown.list("programs").clone();
     let program: Value = programs.into_iter().find(|one| one["name"] == name).expect("there");
-    assert_eq!(program["is_there"], true);
+    assert_eq!(program["is_uploaded"], true);
     program.text("sha256").to_owned()
 }
 

@@ -38,7 +38,7 @@ pub async fn publish(folder: &Path, session: &Session) -> Result<u8, CliError> {
             let is_same = |program: &&Value| {
                 program["platform"] == platform_name.as_str() && program["name"] == name
             };
-            if known.iter().find(is_same).is_some_and(|program| program["is_there"] == true) {
+            if known.iter().find(is_same).is_some_and(|program| program["is_uploaded"] == true) {
                 continue;
             }
             note(&format!("uploading {name} for {platform}: {} bytes", file.bytes));
