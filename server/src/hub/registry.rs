@@ -119,10 +119,10 @@ impl Hub {
         self.wake_queue.take(limit).await
     }
 
-    /// Releases the slot of a command, and wakes its agent if another command waits for one.
-    pub fn release(&self, agent_id: AgentId, command_id: CommandId) {
+    /// Frees the slot of a command, and wakes its agent if another command waits for one.
+    pub fn free_slot(&self, agent_id: AgentId, command_id: CommandId) {
         if let Some(session) = self.session(agent_id)
-            && session.release(command_id)
+            && session.free_slot(command_id)
         {
             self.wake(agent_id);
         }

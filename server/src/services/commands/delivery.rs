@@ -1,5 +1,5 @@
 //! The only path by which durable commands reach agents: acquire a slot, commit, then send the
-//! frame or release the slot.
+//! frame or free the slot.
 //!
 //! Single commands, jobs and the dispatcher use it, so `delivered` is always committed before the
 //! frame leaves. If the result of a commit is unknown, a command may be stored as `delivered`
@@ -125,7 +125,7 @@ impl Delivery {
         Ok(is_acquired.then_some(Reservation { session, outgoing, reserved_new_at: None }))
     }
 
-    /// Commits the operation, then sends what it stored as `delivered` and releases the other
+    /// Commits the operation, then sends what it stored as `delivered` and frees the other
     /// slots.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ impl Delivery {
             if committed.is_delivered(reservation.command_id()) {
                 self.send(reservation, delivered_at);
             } else {
-                self.release(&reservation);
+                self.free_slot(&reservation);
             }
         }
         Ok(committed)
@@ -183,8 +183,8 @@ impl Delivery {
         session.send_or_spawn(SessionMessage::Command { frame, is_durable: true });
     }
 
-    fn release(&self, reservation: &Reservation) {
-        if reservation.session.release(reservation.command_id()) {
+    fn free_slot(&self, reservation: &Reservation) {
+        if reservation.session.free_slot(reservation.command_id()) {
             self.hub.wake(reservation.session.agent_id);
         }
     }

@@ -72,7 +72,7 @@ impl Maintenance {
             tracing::info!(commands = commands.len(), why, "ended overdue commands");
         }
         for (command_id, agent_id) in commands {
-            self.hub.release(agent_id, command_id);
+            self.hub.free_slot(agent_id, command_id);
             self.hub.notify_maybe_ended(command_id);
         }
     }

@@ -59,7 +59,7 @@ pub struct BytePermit(Option<HeldBytes>);
 
 #[derive(Debug)]
 struct HeldBytes {
-    // The order of release does not matter.
+    // The order in which they are freed does not matter.
     _session: OwnedSemaphorePermit,
     _key: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,

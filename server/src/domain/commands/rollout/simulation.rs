@@ -93,9 +93,9 @@ impl RolloutSimulation {
                 let held = held.filter(|(number, state)| {
                     *number == wave && *state == SimulatedExecution::Held
                 });
-                let released = held.take(usize::try_from(count).expect("small"));
+                let lifted = held.take(usize::try_from(count).expect("small"));
                 assert_eq!(
-                    released.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
+                    lifted.map(|(_, state)| *state = SimulatedExecution::InFlight).count() as u64,
                     count
                 );
             }

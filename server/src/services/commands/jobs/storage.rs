@@ -50,7 +50,7 @@ impl Jobs {
         let mut executions = Vec::with_capacity(agents.len());
         for agent_id in agents {
             let initial = initial_states.as_mut().and_then(Iterator::next);
-            let initial = initial.unwrap_or(InitialState::Released { wave: None });
+            let initial = initial.unwrap_or(InitialState::Ready { wave: None });
             let mut execution = self.execution(&row, &validated, &secrets, agent_id, trigger)?;
             let reservation = match initial.apply(&mut execution) {
                 true => self.reserve(&mut execution, &secrets),
