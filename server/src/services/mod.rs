@@ -137,7 +137,7 @@ impl Services {
                 hub: hub(),
                 cache: cache.clone(),
                 clock: clock(),
-                turn: Arc::default(),
+                change_lock: Arc::default(),
             },
             api_keys: access::api_keys::ApiKeys {
                 store: store(),
@@ -230,7 +230,7 @@ impl Services {
                 clock: clock(),
                 files: release_files,
                 catalog: catalog.clone(),
-                turn: Arc::default(),
+                change_lock: Arc::default(),
             },
             sessions: Arc::new(sessions::Sessions::new(
                 store(),

@@ -50,7 +50,7 @@ impl Fixture {
     async fn beside_a_failure<T>(&self, write: impl Future<Output = T>) -> T {
         let before = self.count("muster_writer_failed_commits_total");
         let bad = self.taken_entry().await;
-        // Both are queued before the writer gets its turn.
+        // Both are queued before the writer runs.
         let (written, failed) = tokio::join!(write, self.store.writer().commit(AppendAudit(bad)));
         assert!(matches!(failed, Err(StoreError::Database(_))), "{failed:?}");
         assert_eq!(self.count("muster_writer_failed_commits_total"), before + 1);

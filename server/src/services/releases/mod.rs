@@ -53,7 +53,7 @@ pub struct Releases {
     pub(super) files: Arc<ReleaseFiles>,
     pub(super) catalog: ReleaseCatalog,
     /// Serialises drafts, uploads and publications, because files and rows must agree.
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) change_lock: Arc<Mutex<()>>,
 }
 
 /// A release with its parsed manifest.
@@ -87,7 +87,7 @@ impl Releases {
     ) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
         let (parsed, key) = read(&manifest, &signature)?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let known = system.release(&parsed.version.to_string()).await?;
         match &known {

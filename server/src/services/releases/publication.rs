@@ -20,7 +20,7 @@ impl Releases {
     /// lead from the key of the last published release to this one's; 422 `invalid_release`.
     pub async fn publish(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
         if row.is_open() {
@@ -62,7 +62,7 @@ impl Releases {
     /// release keeps them, because it can be published again.
     pub async fn withdraw(&self, caller: &Caller, version: &Version) -> Result<Release> {
         caller.require(Scope::ReleasesManage)?;
-        let _turn = self.turn.lock().await;
+        let _lock = self.change_lock.lock().await;
         let system = self.store.system();
         let row = system.release(&version.to_string()).await?.ok_or(UNKNOWN)?;
         let now = self.clock.now();

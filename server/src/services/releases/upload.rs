@@ -99,7 +99,7 @@ impl Upload {
     pub async fn finish(mut self) -> Result<()> {
         self.flush().await?;
         // Concurrent drafts, publications and withdrawals run before or after this, not in between.
-        let _turn = self.releases.turn.lock().await;
+        let _lock = self.releases.change_lock.lock().await;
         let found = self.releases.store.system().release(&self.version.to_string()).await?;
         // If the release was published in the meantime, its file exists already or is the missing
         // one.

@@ -15,7 +15,7 @@ use self::simulation::Simulation;
 use self::step::{Step, step};
 use crate::fixture::Fixture;
 
-/// Operations that are queued before the writer gets its turn, so that they share a transaction.
+/// Operations that are queued before the writer runs, so that they share a transaction.
 type StepBatch = Vec<Step>;
 
 fn plan() -> impl Strategy<Value = Vec<StepBatch>> {

@@ -75,7 +75,7 @@ impl Simulation {
         opening
     }
 
-    /// Asks for all of a batch before the writer gets its turn, and compares what came of it.
+    /// Asks for all of a batch before the writer runs, and compares what came of it.
     pub async fn take(&mut self, batch: &StepBatch) {
         let steps = self.resolve(batch);
         let mut expected: Vec<Option<Answer>> = vec![None; steps.len()];
