@@ -18,7 +18,7 @@ use muster_protocol::limits::MISSED_HEARTBEATS;
 use self::access::key_cache::KeyCache;
 use self::access::lookup_limiter::LookupLimiter;
 pub use self::access::stream_permits::StreamPermits;
-use self::commands::delivery::Delivery;
+use self::commands::delivery::CommandDelivery;
 use self::commands::preflight::{ManifestCache, Preflight};
 use self::commands::submission_limiter::SubmissionLimiter;
 use self::releases::catalog::ReleaseCatalog;
@@ -110,7 +110,7 @@ impl Services {
             manifests: manifests.clone(),
         };
         let (store, hub, clock) = (|| store.clone(), || Arc::clone(hub), || clock.clone());
-        let delivery = Delivery {
+        let delivery = CommandDelivery {
             store: store(),
             hub: hub(),
             clock: clock(),

@@ -25,7 +25,7 @@ use crate::store::{Store, StoreError};
 
 /// Delivers durable commands to live sessions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(in crate::services) struct Delivery {
+pub(in crate::services) struct CommandDelivery {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
@@ -53,18 +53,18 @@ impl Reservation {
 }
 
 /// The result of a commit that may mark commands as `delivered`.
-pub(in crate::services) trait DeliveryCommit {
+pub(in crate::services) trait DeliveredCommands {
     /// True if the commit stored this command as `delivered`.
     fn is_delivered(&self, command_id: CommandId) -> bool;
 }
 
-impl DeliveryCommit for Submitted {
+impl DeliveredCommands for Submitted {
     fn is_delivered(&self, _: CommandId) -> bool {
         matches!(self, Self::New { delivered: true })
     }
 }
 
-impl DeliveryCommit for SubmittedJob {
+impl DeliveredCommands for SubmittedJob {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         match self {
             Self::New { delivered, .. } => delivered.binary_search(&command_id).is_ok(),
@@ -74,13 +74,13 @@ impl DeliveryCommit for SubmittedJob {
 }
 
 /// What `MarkDelivered` stored.
-impl DeliveryCommit for Vec<CommandId> {
+impl DeliveredCommands for Vec<CommandId> {
     fn is_delivered(&self, command_id: CommandId) -> bool {
         self.contains(&command_id)
     }
 }
 
-impl Delivery {
+impl CommandDelivery {
     /// Acquires a slot for a new command. `None` if the session has no free slot, if an older
     /// command may be queued for the agent, or if the agent does not support secret parameters: the
     /// command then goes through the queue.
@@ -139,7 +139,7 @@ impl Delivery {
     ) -> Result<Op::Done, StoreError>
     where
         Op: BatchOperation,
-        Op::Done: DeliveryCommit,
+        Op::Done: DeliveredCommands,
         Operation: From<(Op, Reply<Op::Done>)>,
     {
         let committed = self.store.writer().commit(operation).await.inspect_err(|error| {

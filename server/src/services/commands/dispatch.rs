@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::delivery::{Delivery, Reservation};
+use super::delivery::{CommandDelivery, Reservation};
 use crate::domain::commands::command_state::EndReason;
 use crate::domain::ids::{AgentId, ApiKeyId, CommandId};
 use crate::domain::time::{Clock, Timestamp};
@@ -23,7 +23,7 @@ pub struct Dispatcher {
     pub(in crate::services) store: Store,
     pub(in crate::services) hub: Arc<Hub>,
     pub(in crate::services) clock: Clock,
-    pub(in crate::services) delivery: Delivery,
+    pub(in crate::services) delivery: CommandDelivery,
 }
 
 type ReadySessions = HashMap<AgentId, Arc<SessionHandle>>;

@@ -29,7 +29,7 @@ pub use self::fleet::agent_deletion::Deletion;
 pub use self::fleet::agents::AgentChange;
 pub use self::fleet::host_rules::StoredRules;
 pub use self::integrations::webhooks::{
-    DeliveriesToSkip, DeliveryFilter, FailedExecution, PendingDelivery,
+    FailedExecution, PendingWebhookDelivery, WebhookDeliveriesToSkip, WebhookDeliveryFilter,
 };
 pub use self::operations::api_key_revocation::{Revocation, RevocationScope};
 pub use self::operations::sweeps::{OfflineAgent, Retention};

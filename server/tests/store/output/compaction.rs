@@ -160,7 +160,7 @@ async fn a_compaction_goes_on_wherever_it_was_cut_off(fixture: Fixture) {
     let whole = compacted.join(&inner).with_added_extension("1");
     std::fs::create_dir_all(whole.parent().expect("a folder")).expect("make");
     std::fs::write(whole.with_added_extension("new"), b"half").expect("write");
-    std::fs::write(&whole, b"of a turn before").expect("write");
+    std::fs::write(&whole, b"of an earlier attempt").expect("write");
     scene.assert_reads_as_printed(&mut runner).await;
     assert!(matches!(scene.compact().await, Compacted::Blob { .. }));
     scene.assert_reads_as_printed(&mut runner).await;
