@@ -14,7 +14,7 @@ use muster_protocol::secret_parameters::SecretParameters;
 
 use super::secret_parameters::OutgoingCommand;
 use crate::domain::commands::command_state::EndReason;
-use crate::domain::ids::{AgentId, CommandId};
+use crate::domain::ids::CommandId;
 use crate::domain::secret_box::SecretBox;
 use crate::domain::time::{Clock, Timestamp};
 use crate::hub::{Hub, SessionHandle, SessionMessage};
@@ -157,15 +157,6 @@ impl CommandDelivery {
             }
         }
         Ok(committed)
-    }
-
-    /// Announces a new command that was not delivered with its insert. `is_ready`: it may be sent
-    /// now.
-    pub fn announce_new(&self, agent_id: AgentId, command_id: CommandId, is_ready: bool) {
-        self.hub.notify_progress(command_id);
-        if is_ready && self.hub.is_connected(agent_id) {
-            self.hub.wake(agent_id);
-        }
     }
 
     fn send(&self, reservation: Reservation, delivered_at: Timestamp) {

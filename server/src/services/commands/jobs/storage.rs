@@ -66,7 +66,7 @@ impl Jobs {
         match self.delivery.commit(operation, reservations, created_at).await? {
             SubmittedJob::New { delivered, .. } => {
                 for new in new.iter().filter(|new| delivered.binary_search(&new.id).is_err()) {
-                    self.delivery.announce_new(new.agent_id, new.id, new.is_ready);
+                    self.hub.announce_new(new.agent_id, new.id, new.is_ready);
                 }
                 // All of its executions may have ended with their insert.
                 self.hub.notify_job_changed(id);
