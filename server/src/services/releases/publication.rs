@@ -26,10 +26,10 @@ impl Releases {
         if row.is_open() {
             return Release::read(row);
         }
-        let (manifest, key) = read(&row.manifest, &row.signature)?;
+        let (descriptor, key) = read(&row.descriptor, &row.signature)?;
         let last = system.last_published_release().await?;
         self.check_key(key, last.as_ref()).await?;
-        let programs = self.look_at(&manifest).await?;
+        let programs = self.look_at(&descriptor).await?;
         if let Some(missing) = programs.iter().find(|program| !program.is_uploaded) {
             let (name, platform) = (missing.file.name.file_name(), missing.platform);
             return Err(ServiceError::Conflict {

@@ -96,7 +96,7 @@ async fn program_truncated_on_the_server_is_refused() {
 }
 
 #[tokio::test]
-async fn manifest_altered_on_the_server_is_refused() {
+async fn descriptor_altered_on_the_server_is_refused() {
     let scenario = BadRelease::new().await;
     scenario.publisher.release("0.2.0").await;
     scenario.fixture.server.query("UPDATE releases SET manifest = manifest || char(10)");
