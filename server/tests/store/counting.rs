@@ -94,7 +94,7 @@ async fn what_a_change_ends_counts_once_though_its_batch_failed(fixture: Fixture
     let cancel = || tenant.cancel_command(cancelled, NOW, audit(fixture.tenant_id));
     fixture.beside_a_failure(cancel()).await.expect("cancel");
     cancel().await.expect("once more");
-    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a second generation ends nothing");
+    assert_eq!(fixture.ended_in(CommandState::Cancelled), 1, "a repetition ends nothing");
     let refused = fixture.queued(agent).await;
     let system = fixture.store.system();
     let refusal = system.refuse_queued(vec![(refused, agent)], EndReason::AgentDeleted, NOW);

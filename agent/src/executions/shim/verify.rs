@@ -109,7 +109,7 @@ pub fn script(
 ) -> Result<PathBuf, ScriptRefusal> {
     let listed = || path.to_owned();
     let folder = scripts.canonicalize().map_err(|_| ScriptRefusal::Missing(listed()))?;
-    // The first generation's manifests name files relative to their own folder.
+    // The first manifests name files relative to their own folder.
     let beside = || scripts.parent().map_or(folder.clone(), Path::to_owned).join(path);
     let inside = folder.join(path).canonicalize();
     let path = inside.or_else(|_| beside().canonicalize());

@@ -64,13 +64,13 @@ impl SystemScope {
         id: CommandId,
         former: Option<output_blob::Model>,
     ) -> Result<Compacted, StoreError> {
-        let generation = former.as_ref().map_or(1, |blob| blob.generation + 1);
-        let name = BlobName::Compacted(id, generation);
+        let revision = former.as_ref().map_or(1, |blob| blob.revision + 1);
+        let name = BlobName::Compacted(id, revision);
         let written = self.write_blob(name).await?;
         let finished_at = self.finished_at(id).await?;
         let row = output_blob::Model {
             command_id: id,
-            generation,
+            revision,
             length_bytes: written.length_bytes.cast_signed(),
             stdout_bytes: written.stdout_bytes.cast_signed(),
             stored_bytes: written.stored_bytes.cast_signed(),
@@ -78,12 +78,12 @@ impl SystemScope {
             dropped_at: None,
         };
         let end = row.length_bytes;
-        if !self.switch(row, generation - 1).await? {
+        if !self.switch(row, revision - 1).await? {
             blocking(&self.blobs, move |blobs| blobs.delete(name)).await?;
             return Ok(Compacted::Unchanged);
         }
         if let Some(former) = former {
-            let former = BlobName::Compacted(id, former.generation);
+            let former = BlobName::Compacted(id, former.revision);
             blocking(&self.blobs, move |blobs| blobs.delete(former)).await?;
         }
         self.delete_chunks(id, end).await?;
@@ -216,7 +216,7 @@ async fn switch_to(
     let last = last_chunk(row.command_id).into_tuple::<(i64, i64)>().one(transaction).await?;
     let blob = output_blob::Entity::find_by_id(row.command_id).all(transaction).await?.pop();
     let is_kept = blob.as_ref().is_none_or(|blob| blob.dropped_at.is_none());
-    let is_former = blob.map_or(0, |blob| blob.generation) == former;
+    let is_former = blob.map_or(0, |blob| blob.revision) == former;
     // The output may have been dropped in the meantime, or the command deleted.
     if last.map(|(offset, length)| offset + length) != Some(row.length_bytes)
         || !is_former
@@ -225,11 +225,11 @@ async fn switch_to(
         return Ok(false);
     }
     use output_blob::Column::{
-        CommandId as Id, DroppedAt, FinishedAt, Generation, LengthBytes as Length, StdoutBytes,
+        CommandId as Id, DroppedAt, FinishedAt, LengthBytes as Length, Revision, StdoutBytes,
         StoredBytes,
     };
     let replace = OnConflict::column(Id)
-        .update_columns([Generation, Length, StdoutBytes, StoredBytes, FinishedAt, DroppedAt])
+        .update_columns([Revision, Length, StdoutBytes, StoredBytes, FinishedAt, DroppedAt])
         .to_owned();
     output_blob::Entity::insert(row.into_active_model())
         .on_conflict(replace)

@@ -89,7 +89,7 @@ impl OutputSource<'_> {
         position: OutputPosition,
         limit: u64,
     ) -> Result<Vec<output_chunk::Model>, StoreError> {
-        let name = BlobName::Compacted(blob.command_id, blob.generation);
+        let name = BlobName::Compacted(blob.command_id, blob.revision);
         blocking(self.blobs, move |blobs| {
             let file = blobs.open_blocks(name)?;
             // Blocks start at other offsets than chunks, so the last chunk that was read does not

@@ -194,12 +194,12 @@ async fn files_of(
     let blobs: Vec<(CommandId, i64)> = output_blob::Entity::find()
         .select_only()
         .column(output_blob::Column::CommandId)
-        .column(output_blob::Column::Generation)
+        .column(output_blob::Column::Revision)
         .filter(output_blob::Column::CommandId.is_in(ids.iter().copied()))
         .into_tuple()
         .all(transaction)
         .await?;
-    let blobs = blobs.into_iter().map(|(id, generation)| BlobName::Compacted(id, generation));
+    let blobs = blobs.into_iter().map(|(id, revision)| BlobName::Compacted(id, revision));
     Ok(live.into_iter().map(BlobName::Live).chain(blobs).collect())
 }
 

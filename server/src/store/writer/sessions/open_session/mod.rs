@@ -72,7 +72,7 @@ pub struct OpenSession {
     pub policy: Option<String>,
     pub max_executions: i32,
     pub transport: Transport,
-    /// What came of the latest generation for another version, JSON; absent if nothing is known of it.
+    /// The result of the last update to another version, JSON; absent if nothing is known of it.
     pub update_result: Option<String>,
     pub now: Timestamp,
 }
