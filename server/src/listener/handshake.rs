@@ -43,7 +43,7 @@ pub(super) async fn secure(
         stream.peek(&mut first).await?;
         // A method's first letter; a handshake of TLS begins with 22.
         if first[0].is_ascii_uppercase() {
-            turn_away(stream).await?;
+            refuse_plain_http(stream).await?;
             return Err(HandshakeError::Plain);
         }
         Ok(TlsAcceptor::from(settings).accept(stream).await?)
@@ -52,7 +52,7 @@ pub(super) async fn secure(
 }
 
 /// Tells a client that speaks plain HTTP what to do.
-async fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+async fn refuse_plain_http(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(PLAIN_ANSWER).await?;
     stream.shutdown().await?;
     tokio::io::copy(&mut stream.take(PLAIN_REQUEST_BYTES), &mut tokio::io::sink()).await?;

@@ -30,9 +30,9 @@ on_both_databases!(
 
 impl Fixture {
     /// A job whose executions are held in waves: one for each session and wave.
-    async fn rollout(&self, places: &[(&OpenedSession, i32)]) -> (JobId, Vec<CommandId>) {
+    async fn rollout(&self, waves: &[(&OpenedSession, i32)]) -> (JobId, Vec<CommandId>) {
         let id = JobId::new();
-        let executions = places.iter().map(|(session, wave)| {
+        let executions = waves.iter().map(|(session, wave)| {
             let mut row = self.submission(session.agent_id).row;
             (row.job_id, row.wave, row.is_held) = (Some(id), Some(*wave), true);
             row.expires_at = Timestamp::NEVER;
@@ -56,7 +56,7 @@ impl Fixture {
             stop: None,
             webhook_url: None,
         };
-        let wave_count = places.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
+        let wave_count = waves.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
         let rollout = rollout::Model {
             job_id: id,
             tenant_id: self.tenant_id,
