@@ -41,7 +41,7 @@ pub(super) async fn secure(
     let shaking = async {
         let mut first = [0];
         stream.peek(&mut first).await?;
-        // A method's first letter; a handshake of TLS begins with 22.
+        // A method's first letter; a TLS handshake starts with 22.
         if first[0].is_ascii_uppercase() {
             refuse_plain_http(stream).await?;
             return Err(HandshakeError::Plain);
@@ -51,7 +51,7 @@ pub(super) async fn secure(
     tokio::time::timeout(wait, shaking).await.unwrap_or(Err(HandshakeError::Late { wait }))
 }
 
-/// Tells a client that speaks plain HTTP what to do.
+/// Answers a client that speaks plain HTTP with what to do.
 async fn refuse_plain_http(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(PLAIN_ANSWER).await?;
     stream.shutdown().await?;

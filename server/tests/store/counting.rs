@@ -1,4 +1,4 @@
-//! What is counted is what stands, once.
+//! Each change is counted once, and only if it was committed.
 
 use bytes::Bytes;
 use muster_protocol::frame::Outcome;
@@ -45,7 +45,7 @@ impl Fixture {
         entry
     }
 
-    /// Makes the write and one that fails behind it in one transaction, which is tried again one
+    /// Puts the write and a failing one into one transaction, which is tried again one
     /// by one.
     async fn beside_a_failure<T>(&self, write: impl Future<Output = T>) -> T {
         let before = self.count("muster_writer_failed_commits_total");

@@ -1,4 +1,4 @@
-//! A store with a tenant, a key and whatever a test adds.
+//! A store with a tenant and a key, and what a test adds.
 
 use muster_protocol::frame::Outcome;
 use muster_protocol::identity::AgentPublicKey;
@@ -35,7 +35,7 @@ enum TestDatabase {
 
 pub struct Fixture {
     pub store: Store,
-    /// Reads what the store shows to nobody.
+    /// Reads what the store shows to no caller.
     rows: OnceCell<DatabaseConnection>,
     pub tenant_id: TenantId,
     pub key_id: AgentKeyId,
@@ -235,7 +235,7 @@ impl Fixture {
         self.store.writer().commit(settle(session, command_id, outcome)).await.expect("settle")
     }
 
-    /// A command as it stands. However it ended, its sealed parameters went then and not before.
+    /// A command as it is stored. However it ended, its sealed parameters went then and not before.
     pub async fn command(&self, id: CommandId) -> CommandWithReport {
         let tenant = self.store.tenant(self.tenant_id);
         let found = tenant.command(id).await.expect("read").expect("the command");

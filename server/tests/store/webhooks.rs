@@ -30,7 +30,7 @@ on_both_databases!(
 const FIRST: PageRequest = PageRequest { after: None, limit: 50 };
 
 impl Fixture {
-    /// A job that has ended, told to this address.
+    /// A job that has ended, with a webhook to this address.
     async fn told(&self, url: Option<&str>, finished_at: Timestamp) -> JobId {
         let row = job::Model {
             id: JobId::new(),
