@@ -4,14 +4,17 @@ use muster_protocol::frame::Outcome;
 use muster_protocol::identity::AgentPublicKey;
 use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
+use muster_server::domain::commands::job_state::JobState;
 use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::fleet::agent::Transport;
-use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
+use muster_server::domain::ids::{
+    AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, JobId, TenantId,
+};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
 use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::command;
+use muster_server::store::entities::commands::{command, job};
 use muster_server::store::queries::AgentKeyChange;
 use muster_server::store::queries::CommandWithReport;
 use muster_server::store::writer::{
@@ -224,6 +227,26 @@ impl Fixture {
         let submitted = self.store.writer().commit(submission).await.expect("submit");
         assert_eq!(submitted, Submitted::New { delivered: true });
         id
+    }
+
+    /// The row of a running job without executions.
+    pub fn job_row(&self, id: JobId) -> job::Model {
+        job::Model {
+            id,
+            tenant_id: self.tenant_id,
+            script: "hello".into(),
+            data: "{}".into(),
+            secret_names: StringList::default(),
+            target: "{}".into(),
+            agent_count: 0,
+            requested_by: ApiKeyId(Uuid::nil()),
+            requested_from: None,
+            created_at: NOW,
+            state: JobState::Running,
+            finished_at: None,
+            stop: None,
+            webhook_url: None,
+        }
     }
 
     pub async fn settle(

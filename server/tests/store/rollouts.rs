@@ -5,14 +5,12 @@ use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::{JobState, Stop};
 use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
 use muster_server::domain::time::Timestamp;
-use muster_server::store::entities::column::StringList;
-use muster_server::store::entities::commands::{job, rollout};
+use muster_server::store::entities::commands::rollout;
 use muster_server::store::queries::{LiveRollout, RolloutAction, RolloutActionResult, WaveCounts};
 use muster_server::store::writer::{
     AdvanceRollout, Listed, MarkDelivered, NewExecution, OpenedSession, Reconcile, RolloutChange,
     SubmitJob,
 };
-use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, audit};
 use crate::on_both_databases;
@@ -40,22 +38,7 @@ impl Fixture {
         });
         let executions: Vec<_> = executions.collect();
         let commands = executions.iter().map(|execution| execution.row.id).collect();
-        let row = job::Model {
-            id,
-            tenant_id: self.tenant_id,
-            script: "hello".into(),
-            data: "{}".into(),
-            secret_names: StringList::default(),
-            target: "{}".into(),
-            agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
-            requested_from: None,
-            created_at: NOW,
-            state: JobState::Running,
-            finished_at: None,
-            stop: None,
-            webhook_url: None,
-        };
+        let row = self.job_row(id);
         let wave_count = waves.iter().map(|(_, wave)| *wave).max().unwrap_or(0);
         let rollout = rollout::Model {
             job_id: id,
