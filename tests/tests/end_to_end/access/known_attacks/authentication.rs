@@ -2,7 +2,6 @@
 
 use muster_tests::{Api, FakeAgent, Fixture, Publisher, full_registration};
 use serde_json::json;
-use tokio::io::AsyncReadExt as _;
 
 use super::{bearer, raw, status_of};
 
