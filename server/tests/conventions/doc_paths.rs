@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::sources;
 
-/// Paths on a host, which the repository does not have.
-const ON_HOSTS: [&str; 1] = ["versions/current"];
+/// Paths on a host and of built programs, which the repository does not have.
+const OUTSIDE: [&str; 2] = ["versions/current", "target/debug"];
 
 /// Every file and folder of the repository, relative to its root, without endings `.rs`.
 struct Tree(BTreeSet<String>);
@@ -87,7 +87,7 @@ fn every_path_on_the_pages_for_developers_exists() {
     let mut problems = Vec::new();
     for (page, text) in all {
         let paths = paths_of(&text);
-        let missing = paths.iter().filter(|path| !ON_HOSTS.contains(&path.as_str()));
+        let missing = paths.iter().filter(|path| !OUTSIDE.contains(&path.as_str()));
         let missing = missing.filter(|path| !tree.has(path));
         problems.extend(missing.map(|path| format!("{page}: `{path}` does not exist")));
     }
