@@ -11,7 +11,6 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
@@ -230,15 +229,14 @@ async fn set_status(session: &Session, key: &str, status: &str) -> Result<u8, Cl
     session.change(Method::PATCH, &["agents", "keys", &id], &body).await
 }
 
-/// Prints only the secret to standard output, so that a script can capture it.
+/// Shows a new secret, and how to install an agent with it.
 fn show_secret(session: &Session, answer: &Value) -> Result<u8, CliError> {
     let secret = ["key", "api_key", "secret"].iter().find_map(|name| answer.get(*name)?.as_str());
     let Some(secret) = secret else {
         session.output.details(answer)?;
         return Err(CliError::Answer("the new key has no secret".into()));
     };
-    session.output.answer(answer, |_| sanitize(secret))?;
-    note("Store this key now; it is not shown again.");
+    session.output.new_secret(answer, secret)?;
     let line = answer.get("install_line").and_then(Value::as_str).map(str::to_owned);
     match line.or_else(|| install_line(session.api.server(), secret)) {
         Some(line) => {
