@@ -176,7 +176,9 @@ fn phrase(error: &FieldError, options: OptionNames) -> Option<String> {
         "required" => format!("{option} is required"),
         "too_small" => format!("{option} must be at least {}", limit()?),
         "too_large" => format!("{option} must be at most {}", limit()?),
+        "too_long" => format!("{option} is too long; the limit is {}", limit()?),
         "too_many" => format!("{option} has too many values; the limit is {}", limit()?),
+        "forbidden" => format!("{option} can't be set by this command or with your key"),
         "unknown_field" => format!("the server does not support {option}; update the server"),
         "unknown_value" if error.limit.is_string() => {
             format!("{option} must be one of: {}", limit()?)
