@@ -112,7 +112,7 @@ async fn run_session(
         && !is_deregistering;
     let wanted = registered.desired_version.as_deref().filter(|_| is_allowed);
     if let Some(version) = session.agent.update_requests.desired_update(wanted) {
-        session.exit_for_update(None, version);
+        session.exit_for_update(None, version, false);
     }
     let ending = match session.send_inventory() {
         Ok(()) => session.run_loop(stop, upgrade).await,

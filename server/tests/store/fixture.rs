@@ -90,7 +90,7 @@ impl Fixture {
     }
 
     /// A connection of the test's own.
-    async fn rows(&self) -> &DatabaseConnection {
+    pub async fn rows(&self) -> &DatabaseConnection {
         let connect = async || {
             let sqlite = || format!("sqlite:{}", self.test_dir.path().join("muster.db").display());
             let mut options = ConnectOptions::new(self.postgres_url().unwrap_or_else(sqlite));

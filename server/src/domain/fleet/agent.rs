@@ -104,12 +104,12 @@ pub enum AgentEventKind {
     KeyPairChanged,
     /// A person accepted another key pair as its own.
     Adopted,
+    /// Its host rejected the newest manifest file, or the file was deleted.
+    ManifestRejected,
+    /// The newest manifest file of its host is in force again.
+    ManifestAccepted,
     /// It knows of sessions that this server does not: the server was restored from a backup.
     ServerRestored,
-    /// The newest version of its manifest is invalid or was deleted.
-    ManifestRejected,
-    /// Its manifest is valid again.
-    ManifestAccepted,
 }
 
 /// The alert of an agent whose identity two hosts present.

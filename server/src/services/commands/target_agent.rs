@@ -91,7 +91,7 @@ pub(super) fn check_permission(grant: &KeyGrant, name: CommandName) -> Result<()
     Err(ServiceError::Forbidden {
         code: "permission_denied",
         detail: format!(
-            "the agent's key does not allow `{name}`; to allow it: muster keys edit {} --add-permission {name}",
+            "the agent's key does not allow `{name}`; allow it with `muster keys set {} --add-permission {name}`",
             grant.key_id
         ),
     })

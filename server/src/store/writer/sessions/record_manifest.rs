@@ -9,7 +9,9 @@ use sea_orm::{
 };
 
 use crate::domain::fleet::agent::AgentEventKind;
+use crate::domain::fleet::reported_manifest::ManifestInForce;
 use crate::domain::ids::{AgentId, EventId, TenantId};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::entities::access::tenant;
 use crate::store::entities::fleet::{agent, agent_event, agent_manifest};
@@ -23,6 +25,7 @@ pub struct RecordManifest {
     pub tenant_id: TenantId,
     pub agent_id: AgentId,
     pub epoch: i64,
+    /// Its `in_force_since` is kept from the last report if that had the same manifest.
     pub row: agent_manifest::Model,
     /// Stored instead if the tenant has no room for the report.
     pub refused: agent_manifest::Model,
@@ -41,10 +44,26 @@ pub struct ManifestSize {
 
 /// What was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordedManifest {
-    Stored,
+pub struct RecordedManifest {
     /// The tenant has no room for the report.
-    Refused,
+    pub is_refused: bool,
+    /// Which manifest is in force now, if the host has rejected or accepted one since the last
+    /// report. The agent has an event then.
+    pub changed: Option<ManifestInForce>,
+}
+
+/// What an agent reported before.
+struct Known {
+    size: ManifestSize,
+    digest: Option<Vec<u8>>,
+    error: Option<String>,
+    in_force_since: Timestamp,
+}
+
+impl Known {
+    fn in_force(&self) -> ManifestInForce {
+        ManifestInForce::of(self.error.is_some(), self.size.scripts)
+    }
 }
 
 impl ManifestSize {
@@ -62,36 +81,6 @@ impl ManifestSize {
 
     fn is_within(self, limit: Self) -> bool {
         self.bytes <= limit.bytes && self.scripts <= limit.scripts
-    }
-}
-
-/// The last report of an agent.
-struct KnownManifest {
-    size: ManifestSize,
-    error: Option<String>,
-}
-
-impl RecordManifest {
-    /// The event that the manifest is in force no more, or again, or rejected for another reason.
-    fn event(
-        &self,
-        row: &agent_manifest::Model,
-        known_error: Option<&str>,
-    ) -> Option<agent_event::Model> {
-        if row.error.as_deref() == known_error {
-            return None;
-        }
-        Some(agent_event::Model {
-            id: EventId::new(),
-            tenant_id: self.tenant_id,
-            agent_id: self.agent_id,
-            kind: match row.error {
-                Some(_) => AgentEventKind::ManifestRejected,
-                None => AgentEventKind::ManifestAccepted,
-            },
-            detail: row.error.clone(),
-            at: row.reported_at,
-        })
     }
 }
 
@@ -123,17 +112,21 @@ impl BatchOperation for RecordManifest {
         }
         let known = known(transaction, &last).await?;
         let refused = count(transaction, &last, &known).await?;
-        let events = last.iter().filter_map(|op| {
-            let is_refused = refused.contains(&op.agent_id);
-            let row = if is_refused { &op.refused } else { &op.row };
-            op.event(row, known.get(&op.agent_id).and_then(|known| known.error.as_deref()))
-        });
-        rows::insert(transaction, events.map(|event| event.into_active_model()).collect(), None)
-            .await?;
-        let rows = last.into_iter().map(|op| match refused.contains(&op.agent_id) {
-            true => op.refused.clone().into_active_model(),
-            false => op.row.clone().into_active_model(),
-        });
+        let mut changed = HashMap::new();
+        let (mut stored, mut events) = (Vec::with_capacity(last.len()), Vec::new());
+        for operation in last {
+            let is_refused = refused.contains(&operation.agent_id);
+            let mut row = if is_refused { &operation.refused } else { &operation.row }.clone();
+            let known = known.get(&operation.agent_id);
+            if let Some(known) = known.filter(|it| it.digest.is_some() && it.digest == row.digest) {
+                row.in_force_since = known.in_force_since;
+            }
+            if let Some((in_force, event)) = operation.event(&row, known) {
+                changed.insert(operation.agent_id, in_force);
+                events.push(event.into_active_model());
+            }
+            stored.push(row.into_active_model());
+        }
         let replace = OnConflict::column(agent_manifest::Column::AgentId)
             .update_columns([
                 agent_manifest::Column::Manifest,
@@ -143,17 +136,46 @@ impl BatchOperation for RecordManifest {
                 agent_manifest::Column::ReportedAt,
                 agent_manifest::Column::SizeBytes,
                 agent_manifest::Column::ScriptCount,
+                agent_manifest::Column::InForceSince,
             ])
             .to_owned();
-        rows::insert(transaction, rows.collect(), Some(replace)).await?;
+        rows::insert(transaction, stored, Some(replace)).await?;
+        rows::insert(transaction, events, None).await?;
         let result = |op: &Self| {
             epochs.check(op.agent_id, op.epoch)?;
-            Ok(match refused.contains(&op.agent_id) {
-                true => RecordedManifest::Refused,
-                false => RecordedManifest::Stored,
-            })
+            let is_refused = refused.contains(&op.agent_id);
+            Ok(RecordedManifest { is_refused, changed: changed.get(&op.agent_id).copied() })
         };
         Ok(operations.iter().map(result).collect())
+    }
+}
+
+impl RecordManifest {
+    /// The event of a manifest that was rejected, or accepted after a rejected one.
+    fn event(
+        &self,
+        row: &agent_manifest::Model,
+        known: Option<&Known>,
+    ) -> Option<(ManifestInForce, agent_event::Model)> {
+        let in_force = ManifestInForce::of(row.error.is_some(), row.script_count);
+        let before = known.map(|it| (it.in_force(), it.error.as_deref()));
+        if before.unwrap_or((ManifestInForce::Newest, None)) == (in_force, row.error.as_deref()) {
+            return None;
+        }
+        let detail = in_force.explain(row.error.as_deref().unwrap_or_default());
+        let kind = match in_force {
+            ManifestInForce::Newest => AgentEventKind::ManifestAccepted,
+            _ => AgentEventKind::ManifestRejected,
+        };
+        let event = agent_event::Model {
+            id: EventId::new(),
+            tenant_id: self.tenant_id,
+            agent_id: self.agent_id,
+            kind,
+            detail,
+            at: row.reported_at,
+        };
+        Some((in_force, event))
     }
 }
 
@@ -162,7 +184,7 @@ impl BatchOperation for RecordManifest {
 async fn count(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-    known: &HashMap<AgentId, KnownManifest>,
+    known: &HashMap<AgentId, Known>,
 ) -> Result<HashSet<AgentId>, DbErr> {
     let before = sums(transaction, operations).await?;
     let mut sums = before.clone();
@@ -170,7 +192,7 @@ async fn count(
     for operation in operations {
         // Without a row there is no tenant, and nothing to limit.
         let Some(sum) = sums.get_mut(&operation.tenant_id) else { continue };
-        let old = known.get(&operation.agent_id).map(|known| known.size).unwrap_or_default();
+        let old = known.get(&operation.agent_id).map(|it| it.size).unwrap_or_default();
         let new = ManifestSize::of(&operation.row);
         let after = sum.replacing(old, new);
         *sum = if after.is_within(operation.limit) || new.is_within(old) {
@@ -195,23 +217,29 @@ async fn count(
 async fn known(
     transaction: &DatabaseTransaction,
     operations: &[&RecordManifest],
-) -> Result<HashMap<AgentId, KnownManifest>, DbErr> {
+) -> Result<HashMap<AgentId, Known>, DbErr> {
+    type Row = (AgentId, i64, i64, Option<Vec<u8>>, Option<String>, Timestamp);
     let mut found = HashMap::with_capacity(operations.len());
     for operations in operations.chunks(MAX_LIST) {
         let ids = pad_to_power_of_two(operations.iter().map(|op| op.agent_id));
-        let rows: Vec<(AgentId, i64, i64, Option<String>)> = agent_manifest::Entity::find()
+        let rows: Vec<Row> = agent_manifest::Entity::find()
             .select_only()
             .column(agent_manifest::Column::AgentId)
             .column(agent_manifest::Column::SizeBytes)
             .column(agent_manifest::Column::ScriptCount)
+            .column(agent_manifest::Column::Digest)
             .column(agent_manifest::Column::Error)
+            .column(agent_manifest::Column::InForceSince)
             .filter(agent_manifest::Column::AgentId.is_in(ids))
             .into_tuple()
             .all(transaction)
             .await?;
-        found.extend(rows.into_iter().map(|(id, bytes, scripts, error)| {
-            (id, KnownManifest { size: ManifestSize { bytes, scripts }, error })
-        }));
+        found.extend(rows.into_iter().map(
+            |(id, bytes, scripts, digest, error, in_force_since)| {
+                let size = ManifestSize { bytes, scripts };
+                (id, Known { size, digest, error, in_force_since })
+            },
+        ));
     }
     Ok(found)
 }

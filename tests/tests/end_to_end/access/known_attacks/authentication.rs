@@ -30,7 +30,7 @@ async fn salt_cve_2020_11651_no_method_is_reachable_without_authentication() {
     assert_eq!(open, ["/healthz", "/readyz"]);
     // An agent that shows no key, or an unknown one, is not listened to.
     let address = fixture.server.address();
-    for (query, code) in [("", 4001), ("?api_key=mst_agent_x", 4002)] {
+    for (query, code) in [("", 4001), ("?api_key=", 4001), ("?api_key=mst_agent_x", 4002)] {
         let mut stranger = FakeAgent::open(&address, query, None).await;
         for frame in [
             json!({"type": "register", "data": full_registration(json!({}))}),
