@@ -77,15 +77,25 @@ impl Pacer {
         {
             self.window_bytes = self.min_window();
         }
-        if self.in_flight_bytes >= self.window_bytes {
+        if self.is_full() {
             // If the server does not store what fills the window, it still acknowledges others.
             let is_other = || self.sent.iter().all(|frame| frame.command_id != command_id);
             let may_exceed = now >= self.stalled_at() && is_other();
             return if may_exceed { self.min_frame_bytes } else { 0 };
         }
-        // The last frame may exceed the window: a smaller one would cost more than it saves.
+        self.frame_bytes()
+    }
+
+    fn frame_bytes(&self) -> u64 {
         let frame_bytes = self.window_bytes / self.frames_per_window;
         frame_bytes.clamp(self.min_frame_bytes, self.max_frame_bytes)
+    }
+
+    /// True if the next frame would exceed the window by more than half of it. By less it may: a
+    /// smaller frame would cost more than it saves.
+    fn is_full(&self) -> bool {
+        self.in_flight_bytes > 0
+            && self.in_flight_bytes + self.frame_bytes() / 2 >= self.window_bytes
     }
 
     /// How much output may travel as one piece.
@@ -122,7 +132,7 @@ impl Pacer {
     pub fn sent(&mut self, command_id: Uuid, end_bytes: u64, payload_bytes: u64, now: Instant) {
         self.used_at = now;
         self.in_flight_bytes += payload_bytes;
-        let is_measure = self.in_flight_bytes >= self.window_bytes;
+        let is_measure = self.is_full();
         let sent_at = now;
         let oldest_sent_at = self.sent.front().map_or(now, |frame| frame.sent_at);
         let in_flight_bytes = self.in_flight_bytes;

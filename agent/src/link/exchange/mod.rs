@@ -38,7 +38,7 @@ const QUEUED_BULK: usize = 64;
 /// Payload below which the head of a request costs more than the frame saves.
 const MIN_FRAME_PAYLOAD: usize = 4_000;
 /// How long output may be on its way: a request that is being sent, and the next one.
-const HTTP_OUTPUT_DELAY: Duration = Duration::from_millis(1_500);
+const HTTP_OUTPUT_DELAY: Duration = Duration::from_millis(1_800);
 /// How long the link has no open request before it sends an empty one: the answer to the last one
 /// usually lets the session send more.
 const EMPTY_REQUEST_DELAY: Duration = Duration::from_millis(10);

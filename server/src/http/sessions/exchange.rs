@@ -37,8 +37,8 @@ const SPARE_SESSIONS: usize = 16;
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a request that overtook the previous one waits for it to arrive.
 const OVERTAKING_WAIT: Duration = Duration::from_secs(10);
-/// How long a request with output waits for an acknowledgement although the next request has arrived:
-/// the answer to that one would carry it much later on a slow network.
+/// How long the answer to a request with output waits for an acknowledgement, whatever else it could
+/// carry: the next answer may leave much later on a slow network.
 const ACK_WAIT: Duration = Duration::from_millis(100);
 /// Size of an answer's header, rounded up.
 const ANSWER_OVERHEAD_BYTES: usize = 64;
@@ -191,7 +191,6 @@ impl Exchange {
         let messages = messages_of(&bytes)?;
         drop(bytes);
         let has_output = messages.iter().any(|message| matches!(message, AgentMessage::Binary(_)));
-        let least_wait = if has_output { ACK_WAIT } else { Duration::ZERO };
         self.note_arrival(sequence);
         self.wait_for_the_one_before(sequence, open).await;
         let mut turn = Arc::clone(&self.turn).lock_owned().await;
@@ -200,24 +199,24 @@ impl Exchange {
                 return Ok(answer.clone());
             }
         } else if sequence == turn.next_sequence {
+            let ack_count = self.relay.ack_count();
             turn.next_sequence += 1;
             turn.answer = None;
             self.next_sequence.send_replace(turn.next_sequence);
             turn = Arc::clone(&self).hand_over(messages, turn).await?;
+            if has_output {
+                // Output that can't be stored now has no acknowledgement.
+                let _ = tokio::time::timeout(ACK_WAIT, self.relay.acknowledged(ack_count)).await;
+            }
         } else {
             return Err(Problem::unknown_session());
         }
         let wait = Duration::from_millis(u64::from(header.wait_ms).min(MAX_POLL_WAIT_MS));
         let mut arrived = self.arrived.subscribe();
-        let next_arrived = async {
-            tokio::time::sleep(least_wait).await;
-            // Fails only if the session is gone.
-            let _ = arrived.wait_for(|next| *next > sequence + 1).await;
-        };
         tokio::select! {
             () = self.relay.filled() => {}
             () = tokio::time::sleep(wait) => {}
-            () = next_arrived => {}
+            _ = arrived.wait_for(|next| *next > sequence + 1) => {}
         }
         let parts = self.relay.take(MAX_BODY_BYTES - ANSWER_OVERHEAD_BYTES);
         let answer = Bytes::from(ExchangeResponse { sequence, parts }.encode());
