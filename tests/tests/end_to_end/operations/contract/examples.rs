@@ -291,7 +291,7 @@ async fn releases(run: &mut Recorder<'_>) {
     run.post("/api/releases/key-changes", change).await;
 }
 
-/// An agent of the first generation over HTTP.
+/// A basic agent over HTTP.
 async fn basic_agent(run: &mut Recorder<'_>) {
     let permissions = json!({"permissions": muster_tests::ALL});
     let (key_id, key) = run.fixture.api.agent_key(permissions).await;
