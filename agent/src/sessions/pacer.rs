@@ -47,7 +47,7 @@ struct SentFrame {
     oldest_sent_at: Instant,
     /// On its way when it was sent, itself included.
     in_flight_bytes: u64,
-    /// The window was full, so the round trip tells what the link carries.
+    /// The window was full, so the round trip shows what the link carries.
     is_measure: bool,
 }
 
@@ -332,7 +332,7 @@ mod tests {
         for (kbit, most) in [(16.0, 2.5), (64.0, 2.0), (256.0, 2.0), (1_000.0, 2.0)] {
             let mut pacer = Pacer::new(shape);
             pacer.note_round_trip(Duration::from_millis(300));
-            let mut link = Link::new(kbit, Duration::from_millis(100));
+            let mut link = SimulatedLink::new(kbit, Duration::from_millis(100));
             let (rate, longest) = link.run(&mut pacer, Duration::from_secs(120));
             let context = format!("{kbit} kbit/s: {rate} B/s, {longest:?}");
             assert!(rate > kbit * 125.0 * 0.9, "{context}");
