@@ -121,7 +121,8 @@ impl AgentTransport for Socket {
             Some(Ok(Message::Text(text))) => Ok(AgentMessage::Text(text.into())),
             Some(Ok(Message::Binary(bytes))) => Ok(AgentMessage::Binary(bytes)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(AgentMessage::KeepAlive),
-            Some(Ok(Message::Close(_))) | None => Err(TransportEnd::Gone),
+            Some(Ok(Message::Close(_))) => Ok(AgentMessage::Closed),
+            None => Err(TransportEnd::Gone),
             Some(Err(error)) => Err(why(error)),
         }
     }

@@ -107,7 +107,13 @@ impl Session<'_> {
             ServerFrame::Error { code, message } => {
                 tracing::warn!(?code, %message, "the server rejected a frame");
             }
-            ServerFrame::HeartbeatAck { .. } => {}
+            ServerFrame::HeartbeatAck { .. } => {
+                if let Some(sent_at) = self.lone_heartbeat_at.take()
+                    && self.outbox.is_idle()
+                {
+                    self.outbox.note_round_trip(sent_at.elapsed());
+                }
+            }
             ServerFrame::Connected { permissions, .. } => self.permissions = permissions,
             ServerFrame::Deregistered => return self.handle_deregistered(),
             ServerFrame::Registered(_) => {

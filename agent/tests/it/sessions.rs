@@ -9,7 +9,7 @@ use muster_agent::link::{Incoming, Outgoing};
 use muster_agent::sessions::SessionEnd;
 use muster_protocol::frame::output::decode_frame;
 use muster_protocol::frame::{
-    AgentFrame, InventoryItem, InventoryState, Outcome, Receipt, ServerFrame,
+    AgentFrame, InventoryItem, InventoryState, Outcome, Receipt, ServerFrame, decode_agent_frame,
 };
 use muster_protocol::{CloseCode, CommandName, ExitCode, Permissions};
 use serde_json::{Value, json};
@@ -218,6 +218,57 @@ async fn output_waits_for_acknowledgements_and_a_noisy_execution_does_not_block_
     let (rest, response) = server.output(id, at).await;
     assert_eq!(at + rest.len() as u64, 9_000_000);
     assert_eq!(response.data["output_bytes"], 9_000_000);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn output_that_the_server_does_not_store_holds_up_that_of_others_for_a_while_only() {
+    let host = Host::new();
+    host.script("noise.sh", "head -c 2000000 /dev/zero");
+    host.script("hello.sh", "echo hello");
+    list(
+        &host,
+        json!([
+            {"name": "noise", "path": "noise.sh", "interpreter": "/bin/sh"},
+            {"name": "hello", "path": "hello.sh", "interpreter": "/bin/sh"},
+        ]),
+    );
+    let mut server = Server::meet(open_agent(&host));
+    server.greet().await;
+    let (noise, data) = execute(&host, "noise");
+    server.command(noise, "execute", data).await;
+    // It fills the window, and the server, whose disk is full, acknowledges none of it.
+    let mut unstored = 0;
+    while unstored < 2_000 {
+        if let Outgoing::Binary(bytes) = server.next().await {
+            unstored += decode_frame(&bytes).expect("well formed").payload_bytes;
+        }
+    }
+    let (hello, data) = execute(&host, "hello");
+    server.command(hello, "execute", data).await;
+    loop {
+        match server.next().await {
+            Outgoing::Binary(bytes) => {
+                let frame = decode_frame(&bytes).expect("well formed");
+                if frame.command_id == hello {
+                    server.ack(hello, Some(frame.payload_bytes), None).await;
+                } else {
+                    unstored += frame.payload_bytes;
+                }
+            }
+            Outgoing::Text(text) => match decode_agent_frame(&text) {
+                Ok(AgentFrame::Response(response)) if response.command_id == hello => break,
+                _ => {}
+            },
+        }
+    }
+    // The server passed over it, so no more of it is sent in vain.
+    assert!(unstored < 10_000, "{unstored} bytes");
+    // Once the server stores it, the rest follows.
+    server.ack(noise, Some(unstored), None).await;
+    let (rest, response) = server.output(noise, unstored).await;
+    assert_eq!(unstored + rest.len() as u64, 2_000_000);
+    assert_eq!(response.command_id, noise);
     server.end().await;
 }
 

@@ -117,7 +117,7 @@ fn examples_are_valid_by_the_schemas_of_kubernetes() {
     let check = repository().join("tests/tools/check_kubernetes.py");
     let check = check.to_str().expect("plain text");
     let words = [check, "1.29,1.33,1.37", EXAMPLES[0], EXAMPLES[1]];
-    let report = run_tool(&python, &words, &[], &repository());
+    let report = run_tool(&python, &words, &[], repository());
     assert_eq!(report.trim(), "4", "the number of documents");
 }
 
