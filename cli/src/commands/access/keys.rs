@@ -11,7 +11,6 @@ use crate::explanation::{OptionNames, option};
 use crate::listing::{Limit, List};
 use crate::output::printer::note;
 use crate::output::table::Column;
-use crate::output::text::sanitize;
 use crate::session::{ResourceKind, Session};
 
 const COLUMNS: [Column; 7] = [
