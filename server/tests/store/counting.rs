@@ -4,7 +4,7 @@ use bytes::Bytes;
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::{CommandState, EndReason};
 use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{AgentId, ApiKeyId, CommandId, JobId};
+use muster_server::domain::ids::{AgentId, CommandId, JobId, PrincipalId};
 use muster_server::metrics::{MetricSet, MetricsFormat, Registry};
 use muster_server::store::StoreError;
 use muster_server::store::entities::access::audit_entry;
@@ -130,7 +130,7 @@ async fn executions_that_are_over_before_they_begin_count_whatever_ended_them(fi
         secret_names: StringList::default(),
         target: "{}".into(),
         agent_count: 0,
-        requested_by: ApiKeyId(Uuid::nil()),
+        requested_by: PrincipalId(Uuid::nil()),
         requested_from: None,
         created_at: NOW,
         state: JobState::Running,

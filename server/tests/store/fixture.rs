@@ -6,7 +6,7 @@ use muster_server::domain::access::principal::ActorKind;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::trigger::Trigger;
 use muster_server::domain::fleet::agent::Transport;
-use muster_server::domain::ids::{AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, TenantId};
+use muster_server::domain::ids::{AgentId, AgentKeyId, AuditId, CommandId, PrincipalId, TenantId};
 use muster_server::domain::time::Timestamp;
 use muster_server::store::Store;
 use muster_server::store::entities::access::{agent_key, audit_entry};
@@ -192,7 +192,7 @@ impl Fixture {
                 sealed_parameters: Some(b"sealed".to_vec()),
                 state: CommandState::Queued,
                 end_reason: None,
-                requested_by: ApiKeyId(Uuid::nil()),
+                requested_by: PrincipalId(Uuid::nil()),
                 requested_from: None,
                 created_at: NOW,
                 expires_at: NOW.plus_ms(60_000),
@@ -283,6 +283,7 @@ pub fn audit(tenant_id: TenantId) -> audit_entry::Model {
         at: NOW,
         actor_kind: ActorKind::System,
         actor_id: None,
+        session_id: None,
         action: "test".into(),
         subject_kind: "test".into(),
         subject_id: None,

@@ -3,7 +3,7 @@
 use muster_protocol::frame::Outcome;
 use muster_server::domain::commands::command_state::CommandState;
 use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{ApiKeyId, CommandId, JobId};
+use muster_server::domain::ids::{CommandId, JobId, PrincipalId};
 use muster_server::store::entities::column::StringList;
 use muster_server::store::entities::commands::job;
 use muster_server::store::queries::{EndedJob, Retention};
@@ -50,7 +50,7 @@ impl Fixture {
             secret_names: StringList::default(),
             target: "{}".into(),
             agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
+            requested_by: PrincipalId(Uuid::nil()),
             requested_from: None,
             created_at: NOW,
             state: JobState::Running,

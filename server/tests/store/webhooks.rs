@@ -3,7 +3,7 @@
 mod sending;
 
 use muster_server::domain::commands::job_state::JobState;
-use muster_server::domain::ids::{ApiKeyId, JobId, TenantId, WebhookKeyId};
+use muster_server::domain::ids::{JobId, PrincipalId, TenantId, WebhookKeyId};
 use muster_server::domain::integrations::records::DeliveryAttempt;
 use muster_server::domain::integrations::webhook::DeliveryState;
 use muster_server::domain::page::PageRequest;
@@ -40,7 +40,7 @@ impl Fixture {
             secret_names: StringList::default(),
             target: "{}".into(),
             agent_count: 0,
-            requested_by: ApiKeyId(Uuid::nil()),
+            requested_by: PrincipalId(Uuid::nil()),
             requested_from: None,
             created_at: NOW,
             state: JobState::Running,

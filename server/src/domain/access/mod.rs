@@ -1,5 +1,7 @@
-//! Access control: credentials, principals, scopes.
+//! Access control: credentials, people, principals, scopes.
 
 pub mod credential;
+pub mod email;
+pub mod password;
 pub mod principal;
 pub mod records;

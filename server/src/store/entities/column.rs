@@ -15,7 +15,7 @@ use crate::domain::commands::trigger::Trigger;
 use crate::domain::fleet::agent::{AgentEventKind, AgentLevel, NameSource, Transport};
 use crate::domain::ids::{
     AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId,
-    ReleaseId, TenantId, WebhookKeyId,
+    MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId,
 };
 use crate::domain::integrations::webhook::DeliveryState;
 use crate::domain::releases::group::{GroupState, UpdateState};
@@ -152,7 +152,7 @@ macro_rules! newtype_columns {
     )+};
 }
 
-newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId, ReleaseId, TenantId, WebhookKeyId);
+newtype_columns!(Uuid: AgentId, AgentKeyId, ApiKeyId, AuditId, CommandId, DeliveryId, EventId, GroupId, JobId, MemberId, PrincipalId, ReleaseId, SessionId, TenantId, UserId, WebhookKeyId);
 newtype_columns!(i64: Timestamp);
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use sea_orm::DatabaseConnection;
 
 pub use self::access::agent_keys::AgentKeyChange;
 pub use self::access::authentication::{AgentKeyMatch, Bootstrap};
+pub use self::access::members::{NewOwner, SetupResult, SetupState};
 pub use self::commands::changes::{ChangedCommand, EndedJob};
 pub use self::commands::commands::{Cancelled, CommandWithReport};
 pub use self::commands::history::{CommandFilter, Effort, Explained};

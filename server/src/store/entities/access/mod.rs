@@ -3,5 +3,8 @@
 pub mod agent_key;
 pub mod api_key;
 pub mod audit_entry;
+pub mod member;
 pub mod retired_agent_secret;
 pub mod tenant;
+pub mod user;
+pub mod user_session;

@@ -4,3 +4,4 @@ pub(super) mod agent_keys;
 pub(super) mod api_keys;
 pub(super) mod audit;
 pub(super) mod authentication;
+pub mod members;
